@@ -114,6 +114,7 @@ def test_one_item_is_a_list_of_one(read) -> None:  # type: ignore[no-untyped-def
         ("depths:", [], "depths: null is not allowed"),
         ("layers: 0", [], "x.yaml: layers must be at least 1"),
         ("layers: [1", [], "x.yaml: invalid YAML"),
+        ("layers: 1\nrate: 2\nlayers: 3", [], "x.yaml: invalid YAML: 'layers' is set twice"),
         ("- layers", [], "x.yaml: expected `key: value` lines, found list"),
         ("", [], "x.yaml: expected `key: value` lines, found NoneType"),
     ],

@@ -78,13 +78,24 @@ def check_ranges(kind: type, values: Mapping[str, Any]) -> None:
                 raise ValueError(f"{name} {values[name]} is {rule.words}")
 
 
+class _Loader(yaml.CSafeLoader):
+    """Refuses a key that is set twice: YAML's own reader silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is set twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """Load a YAML mapping, of the working folder or of the package's files.
 
     Raises `UserError` if the file is missing, malformed or not a mapping.
     """
     try:
-        settings = yaml.load(find(path).read_text(encoding="utf-8-sig"), yaml.CSafeLoader)
+        settings = yaml.load(find(path).read_text(encoding="utf-8-sig"), _Loader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

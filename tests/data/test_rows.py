@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from zero2chat.data.conversations import load_conversations
@@ -211,6 +213,29 @@ def test_an_open_quotation_does_not_swallow_the_rest_of_a_csv(end: str) -> None:
         load_problems(Source(path="a.csv"))
     Path("a.csv").write_text(f'prompt,answer\nd,"3"{end}')
     assert load_problems(Source(path="a.csv"))["answer"][:] == ["3"]
+
+
+def test_the_suffix_of_a_file_may_be_in_capitals_and_a_column_may_be_called_by_a_number() -> None:
+    Path("UPPER.CSV").write_text("1,2\nWho?,Ada\n")
+    (row,) = load_conversations(Source(path="UPPER.CSV", columns={"prompt": 1, "completion": 2}))  # type: ignore[dict-item]
+    assert [turn["content"] for turn in json.loads(row["messages"])] == ["Who?", "Ada"]
+
+
+def test_a_parquet_file_is_read_as_the_same_rows_in_json_are() -> None:
+    """Arrow fills objects of one column up with nulls for the keys of all."""
+    rows = []
+    for name, inner in (("add", {"text": {"type": "string"}}), ("find", {"where": {"in": "Genoa"}})):
+        call = {"type": "function", "function": {"name": name, "arguments": {"deep": inner}}}
+        turns = [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        parameters = {"type": "object", "properties": inner}
+        rows.append(
+            {"messages": turns, "tools": [{"type": "function", "function": {"name": name, "parameters": parameters}}]}
+        )
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pa.parquet.write_table(pa.Table.from_pylist(rows), "rows.parquet")
+    of_json, of_arrow = (load_conversations(Source(path=f"rows.{kind}")) for kind in ("jsonl", "parquet"))
+    for column in ("messages", "tools"):
+        assert list(map(json.loads, of_arrow[column])) == list(map(json.loads, of_json[column]))
 
 
 def test_a_delimiter_is_one_character() -> None:

@@ -67,6 +67,12 @@ def test_another_column_can_hold_the_text_and_empty_documents_are_left_out() -> 
     assert load_documents(Source(path="b.jsonl", column="body"))["text"][:] == ["x", "y"]
 
 
+def test_the_documents_of_a_csv_are_text_also_where_they_look_like_a_missing_value() -> None:
+    texts = ["A first one.", "None", "N/A", "null", "007"]
+    Path("odd.csv").write_text("\n".join(["text", *texts]) + "\n")
+    assert load_documents(Source(path="odd.csv"))["text"][:] == texts
+
+
 def test_a_task_gives_documents_by_the_same_keys() -> None:
     rows = load_documents(Source(task="word_problems", n=20, seed=3))
     assert len(rows) == 20

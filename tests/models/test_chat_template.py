@@ -72,6 +72,27 @@ SMOLLM2 = (
 )
 
 
+def test_what_a_template_would_leave_out_or_cannot_tell_apart_is_refused(tokenizer_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    call = {"type": "function", "function": {"name": "find", "arguments": {}}}
+    said = {"role": "assistant", "content": "b"}
+    thought, called = said | {"reasoning_content": "c"}, {"role": "assistant", "content": "", "tool_calls": [call]}
+    asked = {"role": "user", "content": "a"}
+    for turn in (thought, called):  # chatml has both
+        TurnEncoder(tokenizer)([asked, turn])
+    tokenizer.chat_template = SMOLLM2
+    encoder = TurnEncoder(tokenizer)
+    assert encoder([asked, said])[1].count(1) > 0
+    for turn, says in (
+        (thought, "leaves out reasoning_content: set chat_template_path"),
+        (called, "leaves out tool_calls"),
+    ):
+        with pytest.raises(UserError, match=says):
+            encoder([asked, turn])
+    with pytest.raises(UserError, match="begins with the assistant's turn"):
+        encoder([said, asked, said])
+
+
 def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder: Path, model_folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     tokenizer.chat_template = SMOLLM2

@@ -187,8 +187,8 @@ def row(name: str) -> list[str]:
     thoughts = "yes" if early else "last turn" if late else "no"
     try:
         TurnEncoder(tokenizer)(EARLY)
-    except UserError:
-        thoughts = "last turn, else refused"
+    except UserError as error:
+        thoughts = thoughts if "leaves out" in str(error) else "last turn, else refused"
     try:
         CallFormat(Tools([add]), tokenizer, {tokenizer.eos_token_id})
         chat = "yes"

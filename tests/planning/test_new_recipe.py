@@ -160,6 +160,19 @@ def test_a_reward_is_chosen_by_what_the_prompts_ask_for() -> None:
     assert names(["Put the answer into \\boxed{}: x + x"], ["2x"]) == ["math_answer"]
     assert names(["2 + 2?"], ["4"]) == ["numeric_match"]
     assert names(["Where is it?"], ["Genoa"]) == ["exact_match"]
+    several = ["Where is it?"] * 9
+    assert names([*several, "#### Context: where is it?"], ["Genoa"] * 10) == ["exact_match"]  # a heading of one
+    assert names(["Where is it? End with ####."] * 9 + ["And now?"], ["Genoa"] * 10) == ["math_answer"]
+
+
+def test_a_reward_is_chosen_by_all_rows_also_where_only_the_first_ones_are_measured(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_inputs, "_READ", 50)
+    rows = [*sums(70), {"prompt": "And who is it?", "answer": "Ada"}]
+    made = new("mine", model, [jsonl("sums.jsonl", rows)], dry_run=True)
+    (reward,) = yaml.safe_load(made["files"]["grpo.yaml"])["rewards"]
+    assert reward["function"] == "zero2chat.rewards.exact.exact_match"
 
 
 def test_scores_are_chosen_by_the_reference_answers() -> None:
@@ -258,8 +271,14 @@ def test_columns_of_other_names_are_named_where_it_is_clear_which_they_are(model
         "answer": "output",
     }
     assert yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]["columns"] == named
-    both = [{"instruction": q, "context": "Here.", "response": a} for q, a in said(30)]
-    assert "name them in a YAML by `columns`" in refusal("mine", model, [jsonl("rows.jsonl", both)])
+    for needed in ("context", "choices", "passage"):
+        both = [{"instruction": q, needed: "Here.", "response": a} for q, a in said(30)]
+        assert "name them in a YAML by `columns`" in refusal("mine", model, [jsonl("rows.jsonl", both)])
+    orca = [{"system_prompt": "Be brief.", "question": q, "response": a} for q, a in said(60)]
+    (source,) = yaml.safe_load(new("mine", model, [jsonl("o.jsonl", orca)], dry_run=True)["files"]["sft.yaml"])[
+        "datasets"
+    ]
+    assert source["columns"] == {"prompt": "question", "completion": "response", "system": "system_prompt"}
 
 
 def test_the_exam_asks_for_what_is_rewarded_or_trained_on(model: str) -> None:
@@ -391,6 +410,17 @@ def refusal(*arguments: Any, **options: Any) -> str:
     return line
 
 
+def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = jsonl("my chats.jsonl", chats())
+    cli.main(["new", "my rec", "--model", model, "--data", path, "--data", f"./{path}"])
+    assert "Run it: zero2chat run 'my rec'" in capsys.readouterr().out
+    page = (Path("my rec") / "README.md").read_text()
+    assert "zero2chat chat 'runs/my rec/sft'" in page
+    assert "zero2chat push 'runs/my rec/sft' --repo my-rec --dry-run" in page
+    (source,) = yaml.safe_load((Path("my rec") / "sft.yaml").read_text())["datasets"]  # named twice, read once
+    assert source == {"path": path, "split": "train[:-6]"}
+
+
 def test_a_folder_that_exists_or_has_no_parent(model: str) -> None:
     data = [jsonl("chats.jsonl", chats())]
     assert refusal("model", model, data) == "model: exists already: give a new folder, or remove it"
@@ -468,6 +498,29 @@ def test_a_model_without_a_template_gets_one_of_ours_that_its_tokenizer_has_the_
     made = new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)
     assert made["chat_template"] == "chat_templates/chatml.jinja; the model has none of its own"
     assert "\nchat_template_path: chat_templates/chatml.jinja\n" in made["files"]["sft.yaml"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": "Genoa.", "reasoning_content": "He lives there."},
+        {
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "find", "arguments": {"who": "Ada"}}}],
+        },
+    ],
+)
+def test_a_template_of_its_own_that_would_leave_out_calls_or_thoughts_is_replaced_by_one_of_ours(
+    model: str, answer: dict[str, Any]
+) -> None:
+    plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    header = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    (Path(model) / "chat_template.jinja").write_text(plain + header)
+    assert new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)["chat_template"] == "the model's own"
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", **answer}]} for q, _ in said(60)]
+    made = new("mine", model, [jsonl("rows.jsonl", rows)], dry_run=True)
+    assert made["chat_template"].startswith("chat_templates/chatml.jinja; the model's own cannot be trained by: ")
+    assert f"leaves out {list(answer)[-1]}" in made["chat_template"]
 
 
 def test_a_model_without_a_template_and_without_the_tokens_of_ours(model: str) -> None:

@@ -242,6 +242,15 @@ def test_ppo_samples_no_more_at_once_than_its_settings_say_and_trains_its_value_
     assert per_rank(model, Work(CONTEXT), 1, "single_gpu", 1)["copies"] == 2 * model.trained
 
 
+def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:
+    steps = load_recipe("recipes/gsm8k-qwen3-0.6b")
+    step = next(step for step in steps if step.stage == "grpo")
+    assumed, known = (plan_step(step, steps, GPUS["H100"], 1, 1, 0.4, None, prompt) for prompt in (None, 3000))
+    assert (assumed["sequence"], assumed["sequence_is"]) == (640, "a prompt of 320 (assumed) and max_completion_length")
+    assert (known["sequence"], known["sequence_is"]) == (3320, "a prompt of 3,000 and max_completion_length")
+    assert known["memory"]["single_gpu"]["activations"] > 5 * assumed["memory"]["single_gpu"]["activations"]
+
+
 @pytest.mark.parametrize(
     ("model", "copied", "bytes_per_token"),
     [

@@ -455,6 +455,9 @@ def test_a_missing_file_is_named_before_anything_runs(launched: list[str]) -> No
     )
     with pytest.raises(UserError, match=r"corpus\.yaml: data_files: x/\*: no such file$"):
         _run(restart="corpus")
+    _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"datasets": [{"path": "my data/none.jsonl"}]})
+    with pytest.raises(UserError, match=r"corpus\.yaml: path: my data/none\.jsonl: no such file$"):
+        _run(restart="corpus")
     assert Path("runs/r/corpus/metrics.json").exists()
     # In a folder or on the Hub they are looked for there.
     for source in ({"path": "org/data", "data_files": ["x/*"]}, {"path": "text", "data_dir": "d", "data_files": ["x"]}):

@@ -77,7 +77,9 @@ class Shape:
 
 def of_column(column: str) -> Shape:
     """Return the shape of conversations in one column, with keys role and content, or from and value."""
-    return Shape("chat", (column,), lambda row, where: read_messages(row[column], where))
+    return Shape(
+        "chat", (column,), lambda row, where: _after_system(read_messages(row[column], where), row, where), ("system",)
+    )
 
 
 def asked_in(column: str, row: Row, where: str) -> list[Message]:
@@ -133,14 +135,19 @@ VOTES = (
 # What exports call the two columns of prompt and completion, in small letters.
 _QUESTIONS = ("prompt", "question", "instruction", "input", "query")
 _ANSWERS = ("completion", "answer", "output", "response", "reply")
-_BESIDE = ("context", "history", "messages", "conversations")  # would be left out
+_SYSTEMS = ("system_prompt", "system_message")
+# Would be left out, although the question needs them
+_BESIDE = ("context", "history", "messages", "conversations", "choices", "options", "passage", "article", "document")
 
 
 def guessed_columns(columns: Sequence[str]) -> dict[str, str]:
     """Return `columns` of a source whose columns have other names than prompt and completion; {} unless it is clear
     which they are."""
     known = [[c for c in columns if c.strip().lower() in names] for names in (_QUESTIONS, _ANSWERS, _BESIDE)]
-    return {"prompt": known[0][0], "completion": known[1][0]} if list(map(len, known)) == [1, 1, 0] else {}
+    systems = [c for c in columns if c.strip().lower() in _SYSTEMS] if "system" not in columns else []
+    if list(map(len, known)) != [1, 1, 0] or len(systems) > 1:
+        return {}
+    return {"prompt": known[0][0], "completion": known[1][0]} | ({"system": systems[0]} if systems else {})
 
 
 def as_yaml(columns: Mapping[str, str]) -> str:
@@ -250,7 +257,8 @@ def _text(content: Any, where: str) -> str:
 
 
 def _read_call(call: Any, where: str) -> dict[str, Any]:
-    """Read a call in OpenAI's format, with arguments as an object or JSON. Drops Arrow's None for missing arguments."""
+    """Read a call in OpenAI's format, with arguments as an object or JSON. Drops null arguments: a table that is
+    written as JSON Lines has them where other rows have values."""
     function = call.get("function", call) if isinstance(call, dict) else None
     function = function if isinstance(function, dict) else {}
     arguments = _from_json(function.get("arguments"), "the arguments of a call are", where)
@@ -265,18 +273,15 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
     schemas = _from_json(schemas or [], "tools:", where)
     if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
         raise UserError(f"{where}: tools: expected a list of schemas")
-    functions = [schema.get("function") or schema for schema in schemas]  # a table fills up with nulls
+    functions = [schema.get("function") or schema for schema in schemas]
     for i, function in enumerate(functions):
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise UserError(f"{where}: tools[{i}]: expected {{type: function, function: {{name, …}}}}: no name")
-    return [
-        schema if schema.get("function") else {"type": "function", "function": _without_nulls(schema)}
-        for schema in schemas
-    ]
+    return [schema if schema.get("function") else {"type": "function", "function": _bare(schema)} for schema in schemas]
 
 
-def _without_nulls(schema: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if value is not None and key != "type"}
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key not in ("type", "function")}
 
 
 def _from_json(value: Any, what: str, where: str) -> Any:

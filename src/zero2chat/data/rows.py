@@ -86,7 +86,10 @@ class Table:
             try:
                 if i in self.errors:
                     raise UserError(f"{where}: {self.errors[i]}")
-                found.append((i, read({name: row.get(name) for name in self.column_names}, where)))
+                values = {name: row.get(name) for name in self.column_names}
+                if not self.places:
+                    values = {name: _without_nulls(value) for name, value in values.items()}
+                found.append((i, read(values, where)))
             except UserError as error:
                 invalid.append(f"{error} ({self.places[i]})" if self.places else str(error))
         if not found and not invalid:
@@ -107,7 +110,7 @@ class Table:
         names = [name for name in self.column_names if name not in taken]
         if not self.places:
             return self.rows.select_columns(names).select(numbers)
-        is_csv = any(Path(name).suffix in _CSV for name in local_files(source))
+        is_csv = any(Path(name).suffix.lower() in _CSV for name in local_files(source))
         found = {}
         for name in names:
             values = [self.rows[i].get(name) for i in numbers]
@@ -119,6 +122,13 @@ class Table:
             except OverflowError as error:
                 raise UserError(f"{source.label}: column '{name}' has a number of more than 64 bits") from error
         return Dataset(pa.table(found))
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a value of an Arrow table without the nulls for keys that its objects lack and others have."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
@@ -137,7 +147,7 @@ def load_table(source: Source) -> Table:
     if (
         source.split.partition("[")[0] != "train"
         or not files
-        or any(file.suffix not in (".json", ".jsonl", *_CSV) for file in files)
+        or any(file.suffix.lower() not in (".json", ".jsonl", *_CSV) for file in files)
     ):
         rows = load_source(source, as_text=True)
         names = _names(source, rows.column_names)
@@ -151,7 +161,7 @@ def load_table(source: Source) -> Table:
             text = file.read_bytes()
         except OSError as error:
             raise UserError(f"{source.label}: cannot read {file}: {error.strerror}") from error
-        read = _csv_rows(file, source) if file.suffix in _CSV else _json_rows(text, f"{source.label}: {file}")
+        read = _csv_rows(file, source) if file.suffix.lower() in _CSV else _json_rows(text, f"{source.label}: {file}")
         for item, (line, row) in enumerate(read, 1):
             if isinstance(row, str):
                 errors[len(found)] = row

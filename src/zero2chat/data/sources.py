@@ -84,6 +84,7 @@ class Source:
             raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
         if self.columns and self.task is not None:
             raise ValueError("columns: only for a `path`: remove it")
+        self.columns = {name: str(own) for name, own in self.columns.items()}  # a CSV's may be a number
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"delimiter {self.delimiter!r}: expected one character, such as ';'")
         if self.delimiter is not None and _builder_and_files(self)[0] != "csv":
@@ -135,14 +136,14 @@ def _try(source: Source, documents: bool) -> None:
 
 def is_file(path: str | None) -> bool:
     """Whether a source's `path` is a file, or a builder for files, which only have the split `train`."""
-    return path in _BUILDERS.values() or Path(path or "").suffix in _BUILDERS
+    return path in _BUILDERS.values() or Path(path or "").suffix.lower() in _BUILDERS
 
 
 def _builder_and_files(source: Source) -> tuple[str, list[str] | None]:
     """Return a source's `path` and `data_files`; for a local file, its builder and the file."""
     path, files = source.path or "", source.data_files
-    if files is None and Path(path).suffix in _BUILDERS:
-        return _BUILDERS[Path(path).suffix], [path]
+    if files is None and Path(path).suffix.lower() in _BUILDERS:
+        return _BUILDERS[Path(path).suffix.lower()], [path]
     return path, files
 
 
@@ -211,7 +212,14 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
             rows.data.validate(full=True)
     except StopIteration:
         raise UserError(f"{source.label}: {', '.join(files or [path])}: the file has no rows") from None
-    except (DatasetNotFoundError, DataFilesNotFoundError, FileNotFoundError, ConnectionError, ValueError) as error:
+    except (
+        DatasetNotFoundError,
+        DataFilesNotFoundError,
+        FileNotFoundError,
+        ConnectionError,
+        ValueError,
+        ImportError,  # of what reads s3://…
+    ) as error:
         raise UserError(f"{source.label}: cannot load {source.path}: {error}") from error
     except DatasetGenerationError as error:
         raise UserError(f"{source.label}: cannot read {', '.join(files or [path])}: {error.__cause__}") from error
@@ -264,7 +272,7 @@ def load_documents(source: Source) -> Dataset:
         texts = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
         rows = Dataset.from_dict({"text": texts})
     else:
-        rows = load_source(source)
+        rows = load_source(source, as_text=True)
         require_text(rows, source.column, source.label)
         rows = first_rows(rows, source.n).select_columns([source.column])
         if source.column != "text":

@@ -177,13 +177,40 @@ class TurnEncoder:
         self._template = training_template(tokenizer)
         self._added = set(tokenizer.get_added_vocab().values())
         self._header = self._read_header()
+        self._shown: dict[str, bool] = {}  # whether the template renders calls and thoughts
 
     def _read_header(self) -> list[int]:
         encode = partial(self._tokenizer.apply_chat_template, _TURNS[:1], return_dict=False)
         without, ids = (encode(chat_template=self._template, add_generation_prompt=header) for header in (False, True))
         return ids[_shared(without, ids) :]
 
+    def refuse_left_out(self, messages: Sequence[Any]) -> None:
+        """Raise `UserError` if the template would leave out a call or a thought of the messages."""
+        for part in ("tool_calls", "reasoning_content"):
+            if not any(message.get(part) for message in messages):
+                continue
+            if part not in self._shown:
+                self._shown[part] = self._shows(part)
+            if not self._shown[part]:
+                raise UserError(
+                    f"the chat template leaves out {part}: set chat_template_path to one that renders them, such as "
+                    "chat_templates/chatml.jinja, or remove them from the rows"
+                )
+
+    def _shows(self, part: str) -> bool:
+        mark = "left_out_or_not"
+        call = {"type": "function", "function": {"name": mark, "arguments": {}}}
+        more: dict[str, Any] = {"content": "", part: [call]} if part == "tool_calls" else {"content": "b", part: mark}
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [_TURNS[0], {"role": "assistant", **more}], tokenize=False, chat_template=self._template
+            )
+        except Exception:  # what a template refuses it does not leave out
+            return True
+        return mark in text
+
     def __call__(self, messages: Sequence[Any], tools: Any = None) -> tuple[list[int], list[int]]:
+        self.refuse_left_out(messages)
         if self._template is None:
             ids, mask = self._by_turns(messages, tools)
         else:
@@ -199,6 +226,11 @@ class TurnEncoder:
     def _by_turns(self, messages: Sequence[Any], tools: Any) -> tuple[list[int], list[int]]:
         render = partial(self._tokenizer.apply_chat_template, tools=tools, tokenize=False)
         text, spans = render(messages), []
+        if messages[0]["role"] == "assistant":
+            raise UserError(
+                "it begins with the assistant's turn, which a chat template without {% generation %} markers cannot "
+                "tell from the prompt: remove the row, or set chat_template_path to a template of its model family"
+            )
         for i in (i for i, message in enumerate(messages) if message["role"] == "assistant"):
             before, after = render(messages[:i], add_generation_prompt=True), render(messages[: i + 1])
             if not (after.startswith(before) and text.startswith(after)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ def page(
     cost = f"{minutes_of_all} of training, estimated from FLOPs at an MFU of {machine.mfu:.0%}"
     cost += ", without the time to generate completions" if "grpo" in does else ""
     trained = next(step for step in reversed(steps) if step.stage in does)
+    model, repo = shlex.quote(str(trained.folder)), re.sub(r"[^\w.-]+", "-", name)
     merge = " --merge" if trained.settings.get("use_peft") and not trained.settings.get("merge_adapter") else ""
     published = next((step.settings for step in steps if step.stage == "publish"), {})
     lines = [
@@ -121,9 +123,9 @@ def page(
         "",
         "```bash",
         f"zero2chat preview --config {shlex.quote(str(folder / f'{parts[0].stage}.yaml'))}",
-        f"zero2chat chat {trained.folder}",
-        *([] if published.get("export") else [f"zero2chat export {trained.folder}{merge} --gguf q8_0"]),
-        *([] if published.get("repo") else [f"zero2chat push {trained.folder} --repo {name} --dry-run"]),
+        f"zero2chat chat {model}",
+        *([] if published.get("export") else [f"zero2chat export {model}{merge} --gguf q8_0"]),
+        *([] if published.get("repo") else [f"zero2chat push {model} --repo {repo} --dry-run"]),
         "```",
     ]
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
 import statistics
 import time
@@ -33,7 +34,7 @@ from zero2chat.errors import UserError
 from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES, load_rows, read_own_data
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.math_verifier.verify import unusable
-from zero2chat.models.chat_template import end_turn
+from zero2chat.models.chat_template import TurnEncoder, end_turn
 from zero2chat.models.hardware import Gpu, bf16_is_fast, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.planning.plan import GB, find_gpu
@@ -171,7 +172,7 @@ def _columns(stage: str, columns: Sequence[str]) -> dict[str, str] | None:
     if first_fitting(_FORMATS[stage], columns):
         return {}
     guessed = guessed_columns(columns) if stage != "dpo" else {}
-    names = ("prompt", "completion" if stage == "sft" else "answer")
+    names = ("prompt", "completion" if stage == "sft" else "answer", "system")
     found = {name: own for name, own in zip(names, guessed.values(), strict=False) if name != own}
     return found or None
 
@@ -208,7 +209,8 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
     if len(set(wanted)) < len(wanted):
         raise UserError(f"--steps {','.join(wanted)}: name each step once")
     found: dict[str, Part] = {}
-    loaded = {path: load_table(Source(path=path, invalid="drop")) for path in paths}
+    apart = {Path(path).resolve(): path for path in reversed(paths)}  # a file may be named twice
+    loaded = {path: load_table(Source(path=path, invalid="drop")) for path in reversed(apart.values())}
     for path, rows in loaded.items():
         able = [stage for stage in _CLAIMS if stage in (wanted or STEPS)]
         claimed = [stage for stage in able if first_fitting(_FORMATS[stage], rows.column_names)]
@@ -237,20 +239,23 @@ def _format(stage: str, rows: Table) -> str:
     return (shape.name if shape else "") + (f", {as_yaml(names)}" if names else "")
 
 
-def open_base(model: str) -> Base:
-    """Return the model with a chat template that it can be trained by: its own, or one of ours.
+def open_base(model: str, parts: Sequence[Part] = ()) -> Base:
+    """Return the model with a chat template that it can be trained by: its own, or one of ours. It renders the calls
+    and thoughts of the parts' conversations.
 
     Raises `UserError` if the model cannot be opened, and if it can be trained by none of these templates.
     """
     empty, tokenizer = load_model(model, None, weights=False)
     facts = context_length(empty), parameter_count(empty)
     own = tokenizer.chat_template is not None
+    written = [turn for part in parts if part.stage == "sft" for turn in _with_calls_and_thoughts(part)]
     refused: dict[str, str] = {}
     for name in ("own", *TEMPLATES) if own else TEMPLATES:
         path = None if name == "own" else f"chat_templates/{name}.jinja"
         try:
             empty, tokenizer = open_empty(ModelConfig(model_name_or_path=model), path)
             end_turn(empty, tokenizer)
+            TurnEncoder(tokenizer).refuse_left_out(written)
         except UserError as error:
             refused[name] = str(error)
             continue
@@ -265,6 +270,17 @@ def open_base(model: str) -> Base:
         f"{model}: has no chat template, and its tokenizer has the control tokens of none of ours "
         f"({', '.join(TEMPLATES)}): give the chat model of its family"
     )
+
+
+def _with_calls_and_thoughts(part: Part) -> list[dict[str, Any]]:
+    """Return the part's turns with calls or thoughts, of the rows that are valid."""
+    found: list[dict[str, Any]] = []
+    for path in part.paths:
+        with contextlib.redirect_stdout(io.StringIO()):
+            rows = load_conversations(Source(**part.source(path) | {"invalid": "drop"}))
+        turns = (turn for messages in rows["messages"] for turn in json.loads(messages))
+        found += [turn for turn in turns if turn.get("tool_calls") or turn.get("reasoning_content")]
+    return found
 
 
 # ---- rows and rewards
@@ -323,8 +339,8 @@ def _rows(part: Part, base: Base) -> Rows:
     assert stage.rows is not None
     with contextlib.redirect_stdout(io.StringIO()):
         if part.stage == "grpo":
-            problems = [row for entry in draft["datasets"] for row in load_problems(Source(**entry), tools=True)]
-            prompts = [turn["content"] for row in problems for turn in row["prompt"]]
+            problems = [row for entry in part.sources() for row in load_problems(Source(**entry), tools=True)]
+            prompts = ["\n".join(turn["content"] for turn in row["prompt"]) for row in problems]
             rewards, part.notes["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
             part.settings["rewards"] = draft["rewards"] = rewards
         return stage.rows(*stage.build(draft, part.stage))
@@ -333,13 +349,14 @@ def _rows(part: Part, base: Base) -> Rows:
 def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
     """Return the `rewards` for these problems, and why."""
     numbers = all(number(reference_answer(answer)) is not None for answer in answers)
-    if any(mark in text for text in (*prompts, *answers) for mark in _MARKS):
+    marked = [sum(any(mark in text for mark in _MARKS) for text in texts) for texts in (prompts, answers)]
+    if 2 * max(marked) >= len(answers):
         name = "exact.exact_match" if any(unusable(answer) for answer in answers) else "math.math_answer"
         return [{"function": f"zero2chat.rewards.{name}"}], "The final answer is what the last box or #### marks."
     name = "numeric.numeric_match" if numbers else "exact.exact_match"
     why = (
-        "No prompt asks to mark the final answer, so the whole completion must equal it. Remove `whole` if the prompts "
-        "ask for a last line `#### answer`."
+        "Most prompts do not ask to mark the final answer, so the whole completion must equal it. Remove `whole` if "
+        "they ask for a last line `#### answer`."
     )
     return [{"function": f"zero2chat.rewards.{name}", "options": {"whole": True}}], why
 

@@ -9,6 +9,7 @@ anything is written. Memory and time are those of `plan.py`; a CPU is planned as
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 import statistics
 import tempfile
@@ -112,12 +113,12 @@ def choose(part: Part, base: Base, folder: Path, before: Sequence[Step], machine
                 made["precompute_ref_log_probs"] = True
             made |= {"global_batch_size": batch, "per_device_train_batch_size": 1, "gradient_checkpointing": again}
             step = Step(part.stage, part.stage, folder / f"{part.stage}.yaml", (), "cpu", {}, made)
-            planned = _plan(step, before, machine)
+            planned = _plan(part, step, before, machine)
             if planned["config"]:
                 _finish(part, step, planned, base, before, machine, method, length)
                 return step
     assert step is not None
-    least = machine.memory * min(found["peak"] for found in _plan(step, before, machine)["memory"].values())
+    least = machine.memory * min(found["peak"] for found in _plan(part, step, before, machine)["memory"].values())
     free = machine.memory * (1 - RESERVE) * machine.device.memory / GB
     raise UserError(
         f"{base.path}: {base.parameters / 1e9:.2g} billion parameters do not fit {machine.room}: {part.stage} with "
@@ -126,8 +127,9 @@ def choose(part: Part, base: Base, folder: Path, before: Sequence[Step], machine
     )
 
 
-def _plan(step: Step, before: Sequence[Step], machine: Machine) -> dict[str, Any]:
-    return plan_step(step, [*before, step], machine.device, machine.ranks, 1, machine.mfu, None)
+def _plan(part: Part, step: Step, before: Sequence[Step], machine: Machine) -> dict[str, Any]:
+    prompt = max(part.lengths) if part.stage == "grpo" else None
+    return plan_step(step, [*before, step], machine.device, machine.ranks, 1, machine.mfu, None, prompt)
 
 
 def _lengths(part: Part, base: Base, machine: Machine) -> list[int]:
@@ -182,11 +184,12 @@ def _finish(
     launch, settings, notes = planned["config"], step.settings, part.notes
     share = settings["global_batch_size"] // machine.ranks
     most = min(share, planned["memory"][launch]["largest_micro_batch"], 32)
-    most = most if machine.gpu else min(most, 8, max(1, _CPU_TOKENS // length))
+    row = length + (max(part.lengths) if part.stage == "grpo" else 0)
+    most = most if machine.gpu else min(most, 8, max(1, _CPU_TOKENS // row))
     settings["per_device_train_batch_size"] = 2 ** int(math.log2(most))
     part.method, part.launch = method, launch if machine.gpu else "cpu"
     step.accelerate_config = part.launch
-    again = _plan(step, before, machine)
+    again = _plan(part, step, before, machine)
     part.memory = machine.memory * again["memory"][launch]["peak"]
     kept = [
         n for n, longest in zip(part.tokens, part.lengths, strict=True) if part.stage == "grpo" or longest <= length
@@ -326,7 +329,7 @@ def new(
         require_packages(Path(".gguf"), str(export))
     machine = find_machine(gpu, gpus)
     parts = assign(data, steps)
-    base = open_base(model)
+    base = open_base(model, parts)
     for part in parts:
         measure(part, base)
     exam = choose_exam(parts, held_out, base, *((500, 512) if machine.gpu else (100, 256)))
@@ -394,7 +397,9 @@ def show(made: Mapping[str, Any], console: Console) -> None:
     if made["evaluation"]:
         lines.append(f"evaluated before and after: {made['evaluation']}")
     if made["written"]:
-        lines.append(f"wrote {made['recipe']}: {', '.join(made['files'])}. Run it: zero2chat run {made['recipe']}")
+        lines.append(
+            f"wrote {made['recipe']}: {', '.join(made['files'])}. Run it: zero2chat run {shlex.quote(made['recipe'])}"
+        )
     else:
         lines += [f"\n==> {made['recipe']}/{name} <==\n{text.rstrip()}" for name, text in made["files"].items()]
     console.print(Text("\n".join(lines)), soft_wrap=True)

@@ -97,11 +97,18 @@ def _room(gpu: Gpu) -> float:
 
 
 def plan_step(
-    step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, nodes: int, mfu: float, price: float | None
+    step: Step,
+    steps: Sequence[Step],
+    gpu: Gpu,
+    gpus: int,
+    nodes: int,
+    mfu: float,
+    price: float | None,
+    prompt: int | None = None,
 ) -> dict[str, Any]:
-    """Plan one step on `nodes` nodes of `gpus` GPUs. Raises `UserError` as `read_job` does, and for a batch size that
-    cannot be divided among the ranks."""
-    job, args, training = read_job(step, steps)
+    """Plan one step on `nodes` nodes of `gpus` GPUs; `prompt` is that of `read_job`. Raises `UserError` as `read_job`
+    does, and for a batch size that cannot be divided among the ranks."""
+    job, args, training = read_job(step, steps, prompt)
     ranks = gpus * nodes
     try:
         batch, accumulation = share_batch(training, args.global_batch_size, ranks)
@@ -111,7 +118,7 @@ def plan_step(
     tokens = rows * job.work.rows * job.work.length
     count = training.max_steps if training.max_steps > 0 else None
     if count is None and job.rows is not None:
-        count = math.ceil(job.rows / rows * training.num_train_epochs)
+        count = math.ceil(math.ceil(job.rows / rows) * training.num_train_epochs)
     again = job.forward if job.work.checkpointing else 0.0
     speed = ranks * mfu * gpu.peak / job.flops
     hours = None if count is None else count * tokens / speed / 3600

@@ -168,8 +168,9 @@ def _lora_flops(dense: float, held: Model, length: int) -> tuple[float, float]:
     return dense - weights / 3 + 6 * adapter + 2 * saved, dense / 3 + 2 * adapter
 
 
-def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
-    """Return (the job, the stage's arguments, the trainer's). Raises `UserError` for settings that the stage would
+def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tuple[Job, Any, Any]:
+    """Return (the job, the stage's arguments, the trainer's). `prompt`: the most tokens of a prompt, if it is known and
+    the settings do not say it. Raises `UserError` for settings that the stage would
     reject, and for an unknown model."""
     arguments = step.arguments()
     args, training, *more = arguments
@@ -206,8 +207,9 @@ def read_job(step: Step, steps: Sequence[Step]) -> tuple[Job, Any, Any]:
             raise UserError(
                 f"{step.config}: max_completion_length {answer} leaves no room for a prompt in the context of {context}"
             )
-        length = min(context, answer + (getattr(args, "max_prompt_length", None) or answer))
-        said = f"a prompt of {length - answer:,} and max_completion_length"
+        prompt = getattr(args, "max_prompt_length", None) or prompt
+        length = min(context, answer + (prompt or answer))
+        said = f"a prompt of {length - answer:,}{'' if prompt else ' (assumed)'} and max_completion_length"
     elif length is None:
         length, said = context, "the model's context"
     dense = flops_per_token(model, length)

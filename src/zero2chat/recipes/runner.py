@@ -86,7 +86,8 @@ def _check_files(step: Step) -> None:
         maker = next((maker for place, maker in _FETCHED.items() if os.path.normpath(text).startswith(place)), None)
         named_so = maker or Path(text).suffix in _FILE_SUFFIXES  # fetched paths may be folders, such as a model's
         is_file = key == "data_files" or (key not in _TEXT_KEYS and named_so)
-        if not is_file or "://" in text or any(c.isspace() for c in text) or os.path.normpath(text).startswith("runs/"):
+        prose = not key.endswith(("path", "data_files")) and any(c.isspace() for c in text)
+        if not is_file or prose or "://" in text or os.path.normpath(text).startswith("runs/"):
             continue
         if not glob.glob(text, recursive=True) and not package_files.find(text).exists():  # noqa: PTH207
             hint = f": `make {maker}` fetches it" if maker else ""
