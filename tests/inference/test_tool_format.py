@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -15,7 +16,7 @@ from trl.chat_template_utils import qwen2_5_chat_template, qwen3_chat_template, 
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.inference.session import Sampling, Session
-from zero2chat.inference.tool_calls import Unfolding
+from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import (
     Call,
     CallFormat,
@@ -593,7 +594,7 @@ def test_a_token_may_end_one_call_and_begin_the_next(ours, between, zones):
     clock, end = Clock(), tokenizer.eos_token_id
     form = CallFormat(clock.tools(), tokenizer, [end])
     turn = Unfolding(tokenizer.encode("<|im_start|>assistant\n"), tokenizer, form, 4096)
-    turn.read([*tokenizer.encode(f"Well.{said('Rome')}{between}{said('Oslo')}"), end], form.ends)
+    read_all([turn], [[*tokenizer.encode(f"Well.{said('Rome')}{between}{said('Oslo')}"), end]], form.ends)
     assert clock.zones == zones
     assert turn.messages[0]["content"] == "Well."
     assert turn.goes_on
@@ -678,7 +679,7 @@ def test_a_conversation_of_many_with_calls_in_plain_text_unfolds_as_a_sessions_d
     turn = Unfolding(prompt, tokenizer, form, 4096)
     for text in turns:
         assert turn.goes_on
-        turn.read([*tokenizer.encode(text), TURN_END], form.ends)
+        read_all([turn], [[*tokenizer.encode(text), TURN_END]], form.ends)
     assert not turn.goes_on
     assert turn.end == TURN_END
     assert turn.ids == session._context()[: -len(session._closing)]
@@ -690,6 +691,29 @@ def test_a_conversation_of_many_with_calls_in_plain_text_unfolds_as_a_sessions_d
     assert len(turn.messages[0]["tool_calls"]) == 2
     mine = [token for token, own in zip(turn.ids[len(prompt) :], turn.mask, strict=True) if own]
     assert tokenizer.decode(mine) == "".join(turns)
+
+
+def test_the_calls_of_several_answers_are_executed_at_once(ours, monkeypatch):
+    """A program that does not end delays no other answer's."""
+    monkeypatch.setattr("zero2chat.inference.tool_calls.cores", lambda: 3)
+    together = threading.Barrier(3, timeout=20)
+
+    def meet(where: str) -> str:
+        """Wait for the others.
+
+        Args:
+            where: The place
+        """
+        together.wait()
+        return f"met at {where}"
+
+    tokenizer = ours[1]
+    form = CallFormat(Tools([meet]), tokenizer, [TURN_END])
+    turns = [Unfolding(tokenizer.encode("<|im_start|>assistant\n"), tokenizer, form, 4096) for _ in range(4)]
+    calls = [f'<tool_call>\n{{"name": "meet", "arguments": {{"where": "{i}"}}}}\n</tool_call>' for i in range(3)]
+    read_all(turns, [[*tokenizer.encode(text), TURN_END] for text in (*calls, "Alone.")], form.ends)
+    assert [turn.messages[-1]["content"] for turn in turns] == ["met at 0", "met at 1", "met at 2", "Alone."]
+    assert [turn.goes_on for turn in turns] == [True, True, True, False]
 
 
 # ---- injections
@@ -942,7 +966,7 @@ def test_one_of_many_answers_unfolds_as_a_sessions_does(ours, monkeypatch, writt
     while turn.goes_on:  # as `generate` draws: up to an end of the turn or of a call
         stop = next(i for i, token in enumerate(left) if token in form.ends | form.call_ends)
         drawn, before = left[: stop + 1], sum(turn.mask)
-        turn.read(drawn, form.ends)
+        read_all([turn], [drawn], form.ends)
         # Tokens sampled after an invalid call are discarded, and sampled again.
         taken = sum(turn.mask) - before
         left = left[taken + (drawn[-1] in form.ends and taken == stop) :]

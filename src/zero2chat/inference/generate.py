@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from zero2chat.errors import UserError
 from zero2chat.inference.fast_generate import fast_sample, without_own_settings
-from zero2chat.inference.tool_calls import Unfolding
+from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import neutral, split_thought
@@ -168,8 +168,7 @@ def answer(
                     synced_gpus=sharded,
                     custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
                 )
-                for i, ids in zip(batch, drawn, strict=True):
-                    turns[i].read(ids, ends)
+                read_all([turns[i] for i in batch], drawn, ends)
             called = [i for batch in mine for i in batch if turns[i].goes_on]
             mine = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
     everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(asked)]))

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.inference.tool_format import Call, CallFormat, Mark, ToolResult, call_message, failed, parsed
+from zero2chat.runs import cores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -199,6 +201,8 @@ class Unfolding:
         self.made = self.failures = 0
         self.end: int | None = None  # the token that ended the turn
         self.goes_on = True
+        self._attempts: list[Attempt] = []  # to be executed before it goes on
+        self._results: list[ToolResult] = []
 
     @property
     def room(self) -> int:
@@ -211,7 +215,7 @@ class Unfolding:
         return text
 
     def read(self, drawn: Sequence[int], ends: Collection[int]) -> None:
-        """Take the generated tokens up to the end of the turn or of a call, and then execute the turn's calls."""
+        """Take the generated tokens up to the end of the turn or of a call."""
         self.goes_on = False
         calls, kept, said = self._calls, len(self.ids), list[int]()
         for token in drawn[: self._room - kept]:
@@ -232,15 +236,24 @@ class Unfolding:
             self.messages.append({"role": "assistant", "content": self.text})
 
     def _call(self, end: int, said: str) -> None:
-        """Execute the turn's calls, the last of which ends before `end`, and append their results if there is room."""
+        """Append the message of the turn's calls, the last of which ends before `end`."""
         del self.mask[len(self.mask) - (len(self.ids) - end) :], self.ids[end:]
         attempts = self._calls.take()
         made = ((a.call.name, a.arguments if isinstance(a.arguments, dict) else {}) for a in attempts)
         self.messages.append(call_message(*made) | {"content": said})
         self.made += len(attempts)
-        if self._calls.spent or not self._format:  # no calls are allowed any more
+        self._attempts = [] if self._calls.spent else attempts  # no calls are allowed any more
+
+    def execute(self) -> None:
+        """Execute the turn's calls, if there are any."""
+        self._results = [self._calls.answer(attempt) for attempt in self._attempts]
+
+    def go_on(self) -> None:
+        """Append the results of the turn's calls if there are any, and room for them."""
+        attempts, self._attempts = self._attempts, []
+        if not attempts or not self._format:
             return
-        answered = [(attempt.call.name, self._calls.answer(attempt)) for attempt in attempts]
+        answered = [(attempt.call.name, result) for attempt, result in zip(attempts, self._results, strict=True)]
         results, ids = self._format.results(answered, self._room - len(self.ids) - 1)
         self.failures += sum(result.failed for result in results)
         if ids:
@@ -250,3 +263,14 @@ class Unfolding:
             self.mask += [0] * len(ids)
             self._turn = len(self.ids)
             self.goes_on = True
+
+
+def read_all(turns: Sequence[Unfolding], drawn: Sequence[Sequence[int]], ends: Collection[int]) -> None:
+    """Let each answer take its generated tokens. Calls are executed at once, as many as there are cores: a program
+    that does not end would keep all others waiting until its time is up."""
+    for turn, ids in zip(turns, drawn, strict=True):
+        turn.read(ids, ends)
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(Unfolding.execute, turns))
+    for turn in turns:
+        turn.go_on()

@@ -42,7 +42,7 @@ from zero2chat.export.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import render_prompts
 from zero2chat.inference.responses import ensure_response_template
-from zero2chat.inference.tool_calls import Unfolding
+from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, make_tools
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.loading import context_length
@@ -189,14 +189,13 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
         sampled = [list[float]() for _ in turns]
         asked, drawn, found = list(range(len(turns))), completion_ids, logprobs
         while True:
-            for row, (i, ids) in enumerate(zip(asked, drawn, strict=True)):
-                turn, before = turns[i], len(turns[i].mask)
-                turn.read(ids, written.ends)
-                if found is not None:
-                    kept = sum(turn.mask[before:])
-                    sampled[i] += found[row][:kept] + [0.0] * (len(turn.mask) - before - kept)
-                    if turn.end is not None:
-                        sampled[i].append(found[row][kept])
+            before = [len(turns[i].mask) for i in asked]
+            read_all([turns[i] for i in asked], drawn, written.ends)
+            for i, start, here in zip(asked, before, found or [], strict=found is not None):
+                kept = sum(turns[i].mask[start:])
+                sampled[i] += here[:kept] + [0.0] * (len(turns[i].mask) - start - kept)
+                if turns[i].end is not None:
+                    sampled[i].append(here[kept])
             going = [i for i, turn in enumerate(turns) if turn.goes_on]
             room = self._most(turns[i].room for i in going)
             if not room:
