@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.math_verifier.verify import verify_answer
+from zero2chat.math_verifier.verify import is_right, verify_answer
 
 _SUITE = runpy.run_path(str(Path(__file__).with_name("causes.py")))
 
@@ -75,3 +75,31 @@ def test_rounding_and_percent_are_strict_unless_asked_otherwise(
 def test_ignoring_percent_signs_refuses_nothing_that_is_right_with_them(gold: str, answer: str) -> None:
     assert verify_answer(answer, gold).correct
     assert verify_answer(answer, gold, percent=True).correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("5000", "\\boxed{5} × 10³", "\\boxed{5} × 10²"),
+        ("5\\pi", "\\boxed{5}π", "\\boxed{5}"),
+        ("5", "\\boxed{5}", "\\boxed{5} × 10^3"),
+        ("5", "2 × 5/2 = \\boxed{5}", "2×\\boxed{5}"),
+        ("-5", "$x=–\\boxed{5}$", "\\boxed{5}"),
+        ("5", "The answer – \\boxed{5} – is a prime.", "–\\boxed{5}"),
+        ("\\pm 5", "±\\boxed{5}", "\\boxed{5}"),
+        ("5\\%", "$\\boxed{5}$\\%", "$\\boxed{5}$"),
+        ("5", "**\\boxed{5}**", "**\\boxed{5}**%"),
+        ("5", "$x = \\boxed{5}$", "$x \\not= \\boxed{5}$"),
+        ("B", "\\boxed{B} or so", "\\boxed{B} or C"),
+        ("12345", "\\boxed{12\\ 345}", "\\boxed{12, 345}"),
+        ("12345", "\\boxed{12 345}", "\\boxed{12 34 5}"),
+        ("1000", "\\boxed{1'000}", "\\boxed{1'00}"),
+        ("5", "\\boxed{\\textcolor{red}{5}}", "\\boxed{\\textcolor{5}{red}}"),
+        ("\\frac12", "\\boxed{\\frac{1}{2}\\text{.}}", "\\boxed{\\frac{1}{2}\\text{.5}}"),
+    ],
+)
+def test_signs_beside_a_box_count_in_unicode_too_and_numbers_are_read_as_people_group_them(
+    gold: str, right: str, wrong: str
+) -> None:
+    assert is_right(right, gold)
+    assert not is_right(wrong, gold)

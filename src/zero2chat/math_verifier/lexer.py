@@ -92,7 +92,10 @@ FUNCTIONS = frozenset({
 })  # fmt: skip
 _WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\,|,\\!)\d{3})+(?!\d)")
+# 12{,}345, 12\,345, 12~345, 12'345, and, as a whole answer, 12 345
+_SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^\d{1,3}(?: \d{3})+$")
+_COLOURED = re.compile(r"\\textcolor\s*\{[^{}]*\}")
+_FULL_STOP = re.compile(r"\\text\s*\{\s*[.,;]\s*\}\s*$")
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
 )
@@ -118,6 +121,7 @@ def clean_latex(text: str) -> str:
     if text.count("$") % 2 or "\\$" in text:  # "$5" is money, "$5$" is not
         text = _MONEY.sub(lambda m: f"{m[1] or ''}\\text{{dollar}} ", text)
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
+    text = _FULL_STOP.sub("", _COLOURED.sub("", text)).strip()
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
     text = _CLOCK.sub(lambda m: f"{m[1]}{m[2]}{(m[3] or m[4]).lower()}m", text)
     text = _LINE_SPACING.sub(r"\\\\", text)
