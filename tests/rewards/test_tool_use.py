@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from zero2chat.errors import UserError
+from zero2chat.inference.tool_format import Tools
 from zero2chat.rewards.tool_use import calls_succeeded, tool_called
+from zero2chat.tools import tool_functions
+from zero2chat.tools.python import Limits
+from zero2chat.tools.tool_functions import python
 
 
 def call(*names: str) -> dict[str, Any]:
@@ -43,6 +48,17 @@ def test_tools_that_are_no_names_are_the_users_mistake(tools: Any) -> None:
 def test_one_call_that_failed_or_has_no_result_is_enough_and_without_a_call_there_is_no_opinion() -> None:
     found = calls_succeeded([NONE, GOOD, HALF, TWICE, MISSING, CUT, "text"])
     assert found == [None, 1.0, 0.0, 0.0, 0.0, 0.0, None]
+
+
+@pytest.mark.parametrize("program", ["1 / 0", "def", "import nope", "while True: pass"])
+def test_a_program_that_fails_is_a_failed_call(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool_functions, "Limits", partial(Limits, seconds=0.5))
+    given = Tools([python]).result("python", {"code": program}, 10)
+    assert given.failed
+    assert tool_called([[call("python"), result(given.text), ANSWER]]) == [0.0]
+    fine = Tools([python]).result("python", {"code": "print('6 * 7 is'); 6 * 7"}, 10)
+    assert (fine.failed, fine.text) == (False, "6 * 7 is\n42")
+    assert tool_called([[call("python"), result(fine.text), ANSWER]]) == [1.0]
 
 
 def test_an_error_looks_as_trl_writes_it() -> None:

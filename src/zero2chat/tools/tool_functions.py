@@ -41,4 +41,7 @@ def python(code: str) -> str:
     """
     if not code.strip():
         raise ValueError("The program is empty.")
-    return run(code, limits=Limits(output=1000)).text
+    result = run(code, limits=Limits(output=1000))
+    if result.error is not None:  # raised, as any tool's error: rewards and the log count it as a failure
+        raise RuntimeError(f"{result.stdout}\n{result.error}" if len(result.stdout) < 100 else result.error)
+    return result.text
