@@ -27,6 +27,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from zero2chat.trainers.fsdp import shard_precisely
 
+assert callable(transformers.trainer.update_fsdp_plugin_peft)  # what `shard_precisely` replaces
 os.environ["ACCELERATE_USE_FSDP"] = "true"
 dist.init_process_group("gloo")
 sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64, "head_dim": 16}
