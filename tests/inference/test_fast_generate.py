@@ -314,7 +314,7 @@ def test_equal_prompts_get_draws_of_their_own_and_a_seed_repeats_them() -> None:
 
 
 def test_rollouts_take_none_of_the_models_own_settings_and_these_are_kept(own_loop: list[bool]) -> None:
-    """As TRL's trainers leave `min_p` unset, and GOLD's the repetition penalty."""
+    """As TRL's trainers leave `min_p` unset."""
     model = make()
     model.generation_config.update(do_sample=True, min_p=1.0, repetition_penalty=5.0)
     before = model.generation_config.to_dict()

@@ -20,7 +20,7 @@ def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArgument
     """Raise `UserError` if a training run asks for a merge that is not possible."""
     if merge and not model_args.use_peft:
         raise UserError("merge_adapter: there is no adapter without use_peft: remove it, or set use_peft")
-    if merge and (training.deepspeed_plugin is not None or training.fsdp or is_fsdp()):
+    if merge and (training.deepspeed_plugin is not None or is_fsdp(training.fsdp)):
         raise UserError("merge_adapter: sharded weights are not merged: use ddp.yaml, or `zero2chat export --merge`")
 
 

@@ -244,15 +244,19 @@ class Unfolding:
         self.made += len(attempts)
         self._attempts = [] if self._calls.spent else attempts  # no calls are allowed any more
 
+    @property
+    def calls_wait(self) -> bool:
+        """Whether the turn has calls to be executed."""
+        return bool(self._attempts)
+
     def execute(self) -> None:
-        """Execute the turn's calls, if there are any."""
+        """Execute the turn's calls."""
         self._results = [self._calls.answer(attempt) for attempt in self._attempts]
 
     def go_on(self) -> None:
-        """Append the results of the turn's calls if there are any, and room for them."""
+        """Append the results of the turn's calls if there is room for them."""
         attempts, self._attempts = self._attempts, []
-        if not attempts or not self._format:
-            return
+        assert self._format
         answered = [(attempt.call.name, result) for attempt, result in zip(attempts, self._results, strict=True)]
         results, ids = self._format.results(answered, self._room - len(self.ids) - 1)
         self.failures += sum(result.failed for result in results)
@@ -270,7 +274,8 @@ def read_all(turns: Sequence[Unfolding], drawn: Sequence[Sequence[int]], ends: C
     that does not end would keep all others waiting until its time is up."""
     for turn, ids in zip(turns, drawn, strict=True):
         turn.read(ids, ends)
+    calling = [turn for turn in turns if turn.calls_wait]
     with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(Unfolding.execute, turns))
-    for turn in turns:
+        list(pool.map(Unfolding.execute, calling))
+    for turn in calling:
         turn.go_on()

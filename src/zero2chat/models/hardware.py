@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -90,9 +90,9 @@ def is_deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
-def is_fsdp() -> bool:
-    """Whether the launch config shards with FSDP. The setting `fsdp` of the Trainer is another way to ask for it."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+def is_fsdp(setting: Any = None) -> bool:
+    """Whether FSDP shards the weights: by the Trainer's setting `fsdp`, or by the launch config alone."""
+    return bool(setting) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
 def cpu_backend() -> str | None:

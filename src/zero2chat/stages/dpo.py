@@ -163,7 +163,7 @@ def _forgets(training: Any, model_args: ModelConfig) -> bool:
 
 
 def check(args: PreferenceArguments, training: Any, model_args: ModelConfig) -> None:
-    if _forgets(training, model_args) and (is_deepspeed_zero3_enabled() or training.fsdp or is_fsdp()):
+    if _forgets(training, model_args) and (is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp)):
         raise UserError("precompute_ref_log_probs: not supported with sharded weights: use zero2.yaml")
 
 

@@ -89,7 +89,7 @@ class _GoldTrainer(ResumableTrainer, GoldTrainer):
 def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
     if training.teacher_model_name_or_path is None:
         raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
-    if training.fsdp or is_fsdp():
+    if is_fsdp(training.fsdp):
         raise UserError("gkd: FSDP is not supported (it would leave the teacher on the CPU): use ddp.yaml or ZeRO")
     check_merge(args.merge_adapter, model_args, training)
 

@@ -300,7 +300,7 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
     check_merge(args.merge_adapter, model_args, training)
     if args.tools and (args.pass_rate is not None or args.resample):
         raise UserError("tools: these sample completions without calls: remove pass_rate and resample")
-    if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp()):
+    if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp)):
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
     if args.pass_rate is not None:
         _check_sampling(training)

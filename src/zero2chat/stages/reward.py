@@ -173,7 +173,7 @@ class _Trainer(ResumableTrainer, RewardTrainer):
 
 
 def _check(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:
-    sharded = training.deepspeed_plugin is not None or bool(training.fsdp) or is_fsdp()
+    sharded = training.deepspeed_plugin is not None or is_fsdp(training.fsdp)
     if model_args.use_peft and sharded:
         raise UserError("use_peft: the adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
     if model_args.load_in_4bit or model_args.load_in_8bit:

@@ -164,7 +164,7 @@ def use_muon(
     that gradients are not clipped. DeepSpeed would clip after Muon's update, and so shrink each step by the square root
     of the ranks of all matrices; Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
     """
-    if args.fsdp or is_fsdp():
+    if is_fsdp(args.fsdp):
         raise UserError("muon: it needs full matrices, which FSDP shards: set `muon: false`, or launch with ZeRO")
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:

@@ -83,7 +83,7 @@ class ResumableTrainer(Trainer):
     uncounted: torch.Tensor | int = 0  # tokens of this process since `count_tokens`
 
     def create_accelerator_and_postprocess(self) -> None:
-        if self.args.fsdp or is_fsdp():
+        if is_fsdp(self.args.fsdp):
             reduce_each_batch(self.args)
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:

@@ -32,7 +32,7 @@ def check_precision(*arguments: Any) -> None:
     DeepSpeed keeps fp32 copies. With mixed precision, accelerate casts to fp32 what FSDP trains.
     """
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
-    fsdp = values["fsdp"] or is_fsdp()
+    fsdp = is_fsdp(values["fsdp"])
     casts = is_deepspeed() or (fsdp and (values["bf16"] or values["fp16"]))
     if fsdp and (values.get("load_in_4bit") or values.get("load_in_8bit")):
         bits = "load_in_4bit" if values.get("load_in_4bit") else "load_in_8bit"

@@ -323,11 +323,10 @@ class ClassifierFilter(BaseFilter):
 
         if self._loaded is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-            opened = [
-                kind.from_pretrained(self.model, trust_remote_code=False)  # otherwise transformers would ask on stdin
-                for kind in (AutoTokenizer, AutoModelForSequenceClassification)
-            ]
-            self._loaded = opened[0], opened[1].to(device).eval()
+            # Otherwise transformers would ask on stdin whether to run the model's own code.
+            classifier = AutoModelForSequenceClassification.from_pretrained(self.model, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False)
+            self._loaded = tokenizer, classifier.to(device).eval()
         tokenizer, classifier = self._loaded
         texts = [doc.text for doc in batch]
         ids = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=self.max_length)

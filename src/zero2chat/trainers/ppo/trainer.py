@@ -125,7 +125,7 @@ class PPOTrainer(BaseTrainer):
             args = PPOConfig(f"{name.split('/')[-1]}-PPO")
         if args.max_completion_length is None:
             raise UserError("max_completion_length is not set: set it to the maximum tokens per completion")
-        if args.fsdp or is_fsdp():
+        if is_fsdp(args.fsdp):
             raise UserError("PPO: FSDP is not supported (it shards policy and value model together): use ZeRO")
         for dataset in (train_dataset, *(eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset])):
             if dataset is not None and "prompt" not in (dataset.column_names or ()):
