@@ -446,6 +446,16 @@ def test_a_request_that_is_too_long_is_refused(here, chunked):
         post(client, {"model": name, "messages": [user("x" * openai_server.LONGEST_REQUEST)]}, chunked)
 
 
+def test_a_request_in_another_encoding_is_an_error_400_that_says_where(here):
+    client, _, name = here
+    body = json.dumps({"model": name, "messages": [user("café")]}, ensure_ascii=False).encode("latin-1")
+    request = urllib.request.Request(f"{client.base_url}chat/completions", body, {"Content-Type": "application/json"})
+    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+        urllib.request.urlopen(request)
+    place = body.index(b"\xe9")
+    assert f"not UTF-8: byte {place} is 0xe9" in refused.value.read().decode()
+
+
 def test_an_answer_keeps_to_the_context(here, monkeypatch):
     client, model, name = here
     made_to_say(monkeypatch, model, [100] * 2000)

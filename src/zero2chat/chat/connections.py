@@ -78,6 +78,12 @@ class WholeRequests:
             told.headers["connection"] = "close"
             await told(scope, receive, send)
             return
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            told = refusal(400, f"the request is not UTF-8: byte {error.start} is 0x{body[error.start]:02x}")
+            await told(scope, receive, send)
+            return
         await self._answer(scope, body, receive, send)
 
     async def _answer(self, scope: Any, body: bytes, receive: Any, send: Any) -> None:

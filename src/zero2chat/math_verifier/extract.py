@@ -21,16 +21,15 @@ _OPERATOR = r"times|cdot|ast|div|pm|mp|bmod|cup|cap|setminus|sin|cos|tan|ln|lg|l
 # Adjacent text that makes a box part of a formula: \boxed{5}^2, -\boxed{5}, 2\cdot\boxed{5}. In prose "- \boxed{5}" is
 # a list item, and \boxed{5}! is an exclamation.
 _AFTER = re.compile(
-    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾]|\{{\s*\d|[.:]\d|(?:,|\\?[ ]|\\,|\{{,\}})\d{{3}}(?!\d)|{_GAP}\d+/\d"
+    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾π√∞]|\{{\s*\d|[.:]\d|(?:,|\\?[ ]|\\,|\{{,\}})\d{{3}}(?!\d)|{_GAP}\d+/\d"
     r"|(?:\$|\\[)\]]|\*\*)?\\?%"
     rf"|(?:\\[!,]|\\hspace\{{[^{{}}]*\}})+\d|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
     rf"|\\(?:{_OPERATOR}|infty|[lcd]?dots|circ|choose|over|overline|alpha|beta|theta)(?![A-Za-z]))"
 )
-# Unicode's operators as commands. A dot may also be a list's, and a dash after a box a sentence's.
-_SIGNS_BEFORE = str.maketrans({"–": "−", "×": "\\times ", "÷": "\\div ", "±": "\\pm ", "∓": "\\mp "})
-_SIGNS_AFTER = str.maketrans(
-    {"×": "\\times ", "÷": "\\div ", "±": "\\pm ", "π": "\\pi ", "√": "\\sqrt ", "∞": "\\infty "}
-)
+# Unicode's operators. A cross may also be a list's, and a dash a list's or a sentence's.
+_SIGNS_BEFORE = str.maketrans({"×": "*", "÷": "/", "±": "\\pm ", "∓": "\\mp "})
+_SIGNS_AFTER = str.maketrans({"×": "*", "÷": "/", "±": "+"})
+_DASH_BEFORE = re.compile(rf"((?:\A|[=($\[{{<>,:\d)}}])[ \t]*)–(?={_GAP}\Z)")
 _AFTER_IN_FORMULA = re.compile(rf"{_GAP}(?:!(?!=)|[A-Za-z]|\((?!\\text|[A-Za-z]{{2}})|[*/+−-]{_GAP}[A-Za-z])")
 _UNIT_AFTER = re.compile(rf"{_GAP}\\(?:text|mathrm|textrm|mbox)\s*\{{\s*([A-Za-z]+)\s*\}}")
 _BEFORE = re.compile(
@@ -71,7 +70,7 @@ _OPERATED = re.compile(
     r"[ \t$*]*(?:times|plus|minus|(?:divided|multiplied) by|(?:more|less|fewer|greater) than)\s+[$(\\-]{0,3}\d"
 )
 _CHOICE = re.compile(r"\(?[A-J]\)?")
-_OTHER_CHOICE = re.compile(r"or\s+\(?[A-J]\b")
+_OTHER_CHOICE = re.compile(r"or\s+\(?(?!I\s+[a-z])([A-J])\b")
 _ALTERNATIVE = re.compile(r"(?:or\s*\}?|and\s*\})\s*\$?\s*(?:-?\d|\\(?!text))")
 # Text between \boxed{1} and \boxed{2} that joins them into one answer.
 _JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
@@ -201,7 +200,7 @@ def _last_box(text: str) -> tuple[int, str | None]:
 
 def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
     """Return a box's content, extended by adjacent text that changes its value; "" if the box is struck out."""
-    before = text[max(0, start - _NEAR) : start].translate(_SIGNS_BEFORE)
+    before = _DASH_BEFORE.sub(r"\1−", text[max(0, start - _NEAR) : start].translate(_SIGNS_BEFORE))
     after = text[end : end + _NEAR].translate(_SIGNS_AFTER)
     stop = _FORMULA_END.search(after)
     blank = "=" in re.sub("[<>!]=", "", after[: stop.start()] if stop else after)  # \boxed{3} + 2 = 5
@@ -216,7 +215,8 @@ def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
         return f"{found}\\text{{ {words['first']}}}"
     if words:
         at = words.start("words")
-        other = _ALTERNATIVE.match(after, at) or (_CHOICE.fullmatch(found) and _OTHER_CHOICE.match(after, at))
+        choice = _OTHER_CHOICE.match(after, at) if _CHOICE.fullmatch(found) else None
+        other = choice[1] not in found if choice else _ALTERNATIVE.match(after, at)
         if other or _CHANGED.match(words["words"].lower()):
             return f"{found} {words['words']}"
     operated = _OPERATED.match(after)

@@ -41,7 +41,11 @@ def python(code: str) -> str:
     """
     if not code.strip():
         raise ValueError("The program is empty.")
-    result = run(code, limits=Limits(output=1000))
-    if result.error is not None:  # raised, as any tool's error: rewards and the log count it as a failure
-        raise RuntimeError(f"{result.stdout}\n{result.error}" if len(result.stdout) < 100 else result.error)
-    return result.text
+    limits = Limits(output=1000)
+    result = run(code, limits=limits)
+    if result.error is None or len(result.stdout) > limits.output:  # cut output, which says so, is a result too
+        return result.text
+    # Raised, as any tool's error: rewards and the log count it as a failure. A long error is cut at its end.
+    where, _, exception = result.error.strip().rpartition("\n")
+    printed = f"It had printed: {result.stdout}" if result.stdout.strip() else ""
+    raise RuntimeError("\n".join(part for part in (exception, printed, where) if part))
