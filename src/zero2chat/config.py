@@ -81,12 +81,22 @@ def check_ranges(kind: type, values: Mapping[str, Any]) -> None:
 class _Loader(yaml.CSafeLoader):
     """Refuses a key that is set twice: YAML's own reader silently takes the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and keys.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is set twice", key.start_mark)
-        return super().construct_mapping(node, deep)
+    def __init__(self, stream: Any):
+        super().__init__(stream)
+        self._checked: set[yaml.Node] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Only before the first merge (`<<`): it adds the merged keys, which the mapping's own keys override.
+        if node not in self._checked:
+            self._checked.add(node)
+            found = set()
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                if (key.tag, key.value) in found:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is set twice", key.start_mark)
+                found.add((key.tag, key.value))
+        super().flatten_mapping(node)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -120,7 +130,13 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
     where = "command line"
     overrides = _pairs(argv)
     if "config" in overrides:
-        where = str(overrides.pop("config"))
+        given = overrides.pop("config")
+        if isinstance(given, list):
+            words = " ".join(map(str, given[1:]))
+            raise UserError(f"'{words}': settings are given as --{words}, and --config takes one file")
+        if given in ("", "true"):
+            raise UserError("--config: no file is given: write --config and the YAML's path")
+        where = str(given)
         settings = load_yaml(where)
     return {**settings, **overrides}, where
 

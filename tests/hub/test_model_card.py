@@ -9,6 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from zero2chat.hub import model_card
 from zero2chat.hub.model_card import add_scores, add_usage, make_card
 from zero2chat.runs import Run
 from zero2chat.stats import rate
@@ -202,6 +203,17 @@ def test_a_card_that_cannot_be_read_is_left_alone(model: Path, capsys: pytest.Ca
     add_scores(model, Path("runs/mine/exam"), EXAM)
     assert (model / "README.md").read_text() == "---\na: [\n---\n"
     assert "cannot be read" in capsys.readouterr().out
+
+
+def test_the_card_of_somebody_elses_folder_is_left_alone(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(model_card, "write_atomically", refuse)
+    add_scores(model, Path("runs/mine/exam"), EXAM)
+    assert "cannot be written (Permission denied): scores were not added" in capsys.readouterr().out
 
 
 # ---- commands

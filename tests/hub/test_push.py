@@ -343,6 +343,23 @@ def test_an_adapter_is_merged_or_pointed_to_a_base_that_others_can_have(
     assert "\nvllm serve ./lora-merged\n" in card
 
 
+def test_a_local_base_model_is_not_taken_for_a_hub_name_from_another_folder(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model_folder, "models/mine")
+    adapter = _run(Path("runs/mine/lora"), model_name_or_path="models/mine", use_peft=True)
+    base = AutoModelForCausalLM.from_pretrained("models/mine")
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(adapter.folder)
+    adapter.finish({})
+    Path("other").mkdir()
+    monkeypatch.chdir("other")
+    with pytest.raises(UserError, match="its base model models/mine was a folder, which is not here: push from where"):
+        pack("../runs/mine/lora", "me/lora")
+
+
 def test_a_merged_adapter_keeps_the_scores_of_its_card(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

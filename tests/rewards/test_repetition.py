@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from zero2chat.errors import UserError
@@ -17,6 +19,8 @@ def test_the_share_of_what_was_said_before_is_punished() -> None:
     assert repetition(["a a a a"], n=1, worst=-0.5) == [-0.375]
     assert max(repetition(["\n" * 4000, " " * 4000])) < -0.9
     assert repetition(["def f(x):\n    return x\n\n\nf(1)"]) == [0]
+    table = "\n".join(f"| {name:<60} | {number:>20} |" for number, name in enumerate(["one", "two", "six", "ten"]))
+    assert repetition([table]) == repetition([re.sub(" +", " ", table)])
 
 
 def test_a_loop_in_a_thought_that_the_chat_template_took_out_is_punished_alike() -> None:

@@ -101,6 +101,11 @@ def of_letters(completions, kind, **columns):
     return [float(k.startswith("l")) for k in kind]
 
 
+def logs(completions, log_extra, **_):
+    log_extra("found", ["\\x1b]0;owned\\x07" for _ in completions])
+    return [0.0] * len(completions)
+
+
 def alike(completions, **columns):
     return [1.0] * len(completions)
 
@@ -783,7 +788,9 @@ def test_whatever_a_model_writes_is_logged_without_escape_sequences(
         "_generate_single_turn",
         lambda self, prompt_ids, *_, **more: ([tokenizer.encode(next(said)) for _ in prompt_ids], None),
     )
-    run(base("logged", tools={"python": {}}, max_completion_length=60, max_steps=1, tasks=[], log_completions=True))
+    rewards = [{"function": "own_rewards.logs"}]
+    more = {"tools": {"python": {}}, "max_completion_length": 60, "max_steps": 1, "tasks": [], "log_completions": True}
+    run(base("logged", rewards=rewards, **more))
     shown = capfd.readouterr().out
     assert "ASSISTANT" in shown
     assert not re.search("\x1b(?!\\[[\\d;]*m)", shown)  # but for rich's own colours

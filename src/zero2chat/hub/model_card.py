@@ -74,7 +74,8 @@ def make_card(
 def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Add scores to the card of one of our finished runs, as a section and in `model-index`. Other models are skipped.
 
-    A repeated evaluation replaces its earlier scores. A card that cannot be read is left unchanged, with a message.
+    A repeated evaluation replaces its earlier scores. A card that cannot be read or written is left unchanged, with a
+    message.
     """
     folder, name = Path(model), f"{evaluation.parent.name}/{evaluation.name}"
     path = folder / CARD
@@ -92,7 +93,10 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
     section = f"{begin}\n## Evaluated by {name}\n\n{_scores(metrics)}\n{end}"
     text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
     card.text = f"{text.rstrip()}\n\n{section}\n"
-    write_atomically(path, str(card))
+    try:
+        write_atomically(path, str(card))
+    except OSError as error:  # somebody else's model
+        print(f"{path}: cannot be written ({error.strerror}): scores were not added", flush=True)
 
 
 def add_usage(card: ModelCard, repo: str, revision: str | None = None, rank: int | None = None) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 from zero2chat.errors import UserError
 from zero2chat.rewards import written
 
-# Words, signs and long spaces. All but signs are split into pieces, so that "hahahahaha…" and empty lines without end
-# count as repetition.
-_PIECE = re.compile(r"\w{1,8}|[^\w\s]|\s{8}")
+# Words, signs, empty lines, and spaces longer than in an aligned table. All but signs are split into pieces, so that
+# "hahahahaha…" and empty lines without end count as repetition.
+_PIECE = re.compile(r"\w{1,8}|[^\w\s]|(?:[ \t]*+\n){8}|\s{200}")
 
 
 def repetition(completions: Sequence[Any], n: int = 4, worst: float = -1.0, **_: Any) -> list[float]:

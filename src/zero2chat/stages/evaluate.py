@@ -161,8 +161,9 @@ def run(run: Run, args: EvaluateArguments) -> None:
         _say_the_rest(metrics, args.compare_to)
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")
-        add_scores(str(args.model_name_or_path), run.folder, metrics)
     run.finish(metrics | {"bytes_model": {"value": model.get_memory_footprint()}})
+    if state.is_main_process:
+        add_scores(str(args.model_name_or_path), run.folder, metrics)
 
 
 def _open(

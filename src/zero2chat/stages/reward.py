@@ -178,7 +178,9 @@ def _check(args: RewardArguments, training: RewardConfig, model_args: ModelConfi
         raise UserError("use_peft: the adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
     if model_args.load_in_4bit or model_args.load_in_8bit:
         bits = "load_in_4bit" if model_args.load_in_4bit else "load_in_8bit"
-        raise UserError(f"{bits}: the adapter is merged at the end, and would be rounded away: set dtype: bfloat16")
+        raise UserError(
+            f"{bits}: the adapter is merged at the end, and would be rounded away: remove it, and set dtype: bfloat16"
+        )
     if args.comparisons and is_deepspeed_zero3_enabled():
         raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
 

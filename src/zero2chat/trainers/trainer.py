@@ -95,7 +95,7 @@ class ResumableTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if getattr(self, "log_completions", False):  # TRL's trainers that sample print some, and save a table of all
-            for kept in (self._logs["prompt"], self._logs["completion"]):
+            for kept in (self._logs["prompt"], self._logs["completion"], *self._logs.get("extra", {}).values()):
                 kept.extend([printed(kept.popleft()) for _ in range(len(kept))])
         super().log(logs, *args, **kwargs)
 

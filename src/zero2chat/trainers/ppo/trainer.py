@@ -148,7 +148,7 @@ class PPOTrainer(BaseTrainer):
             raise UserError("the model already has an adapter: merge it, and give a peft_config for the new one")
         name = get_config_model_id(model.config)
         tokenizer = processing_class or AutoTokenizer.from_pretrained(
-            name, padding_side="left", trust_remote_code=False
+            name, padding_side="left", trust_remote_code=args.trust_remote_code
         )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -197,8 +197,8 @@ class PPOTrainer(BaseTrainer):
         self._step = 0  # number of forward and backward passes
         self._rollout: Batch = {}
         self._buffer: list[Batch] = []
-        # Values of each metric, with their weights in the next log line.
         self._reported: dict[str, list[float]] = defaultdict(list)  # by reward functions, of this rank's completions
+        # Values of each metric, with their weights in the next log line.
         self._metrics: dict[str, dict[str, list[tuple[float, int]]]] = {k: defaultdict(list) for k in ("train", "eval")}
         self._rows = 1  # rows of the current rollout: an evaluation's last one may be smaller
         self._seconds = 0.0
