@@ -364,8 +364,6 @@ class Run:
             if path.name not in (RUN, LOCK):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    # ---- history and samples
-
     def log(self, line: Mapping[str, Any]) -> None:
         """Append to `history.jsonl`, and save the seconds so far in `run.json`."""
         self._append(HISTORY, line)
@@ -396,8 +394,6 @@ class Run:
             if path.exists():
                 write_jsonl(path, kept)
 
-    # ---- checkpoints
-
     def seal(self, step: int) -> None:
         """Write a checkpoint's manifest (file → bytes) last. A checkpoint without it counts as incomplete."""
         checkpoint = self.folder / f"checkpoint-{step}"
@@ -417,7 +413,11 @@ class Run:
                 shutil.rmtree(path)
         return whole
 
-    # ---- the end
+    def withdraw(self) -> None:
+        """Remove the folder of a run that was refused before it had written anything."""
+        if is_main_process() and is_untouched(self.folder):
+            unlock(self.folder)
+            shutil.rmtree(self.folder)
 
     def finish(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         """Write `metrics.json`, last and atomically. A run with this file is done."""

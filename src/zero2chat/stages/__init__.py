@@ -120,7 +120,11 @@ class Stage(Description):
             from transformers import set_seed
 
             set_seed(common.seed)
-        (self.run or self._measured)(run, *arguments)
+        try:
+            (self.run or self._measured)(run, *arguments)
+        except UserError:
+            run.withdraw()
+            raise
 
     def _refuse(self, arguments: tuple[Any, ...]) -> None:
         """Raises `UserError` for what this launch, or the stage, refuses."""

@@ -105,8 +105,6 @@ def run(run: Run, args: TokenizerArguments) -> None:
             f"{args.dataset}: the text yields only {len(tokenizer)} tokens, fewer than vocab_size {args.vocab_size}: "
             "give more text, or lower vocab_size"
         )
-    tokenizer.save_pretrained(run.folder)
-
     texts = test[args.column][:]
     size = sum(len(text.encode()) for text in texts)
 
@@ -132,6 +130,7 @@ def run(run: Run, args: TokenizerArguments) -> None:
         metrics["vocab_size_gpt4"] = {"value": vocab}
         metrics["bytes_per_token_gpt4"] = bytes_per_token(tokens)
 
+    tokenizer.save_pretrained(run.folder)
     for label in dict.fromkeys(test["source"]) if "source" in test.column_names else ["test"]:
         text = next(row[args.column] for row in test if row.get("source", "test") == label)[:240]
         ids = plain_ids(tokenizer, [text])[0]
