@@ -178,6 +178,9 @@ class _Chat(ChatCompletionHandler):
                 raise UserError(f"{field} is not supported")
         if body.get("n") not in (None, 1):
             raise UserError("n: only one completion per request is supported: send several requests")
+        messages = body.get("messages")
+        if not isinstance(messages, list) or not all(isinstance(m, dict) and "role" in m for m in messages):
+            raise UserError("messages: expected a list of {role, content}")
         longest = body.get("max_completion_tokens")
         given = {
             "temperature": body.get("temperature"),
@@ -185,6 +188,9 @@ class _Chat(ChatCompletionHandler):
             "seed": body.get("seed"),
             "max_new_tokens": body.get("max_tokens") if longest is None else longest,
         }
+        for name, value in given.items():
+            if not isinstance(value, int | float | None) or isinstance(value, bool):
+                raise UserError(f"{name}: expected a number, got {value!r}")
         Sampling(**{name: value for name, value in given.items() if value is not None})
         if not 0 <= (body.get("frequency_penalty") or 0) <= 2:
             raise UserError("frequency_penalty is out of range: give 0 to 2")
