@@ -115,6 +115,8 @@ def test_one_item_is_a_list_of_one(read) -> None:  # type: ignore[no-untyped-def
         ("layers: 0", [], "x.yaml: layers must be at least 1"),
         ("layers: [1", [], "x.yaml: invalid YAML"),
         ("layers: 1\nrate: 2\nlayers: 3", [], "x.yaml: invalid YAML: 'layers' is set twice"),
+        ("extra: {[1, 2]: x}", [], "x.yaml: invalid YAML: while constructing a mapping"),
+        ("extra: &a {b: 1, b: 2}\nname: {<<: *a}", [], "x.yaml: invalid YAML: 'b' is set twice"),
         ("- layers", [], "x.yaml: expected `key: value` lines, found list"),
         ("", [], "x.yaml: expected `key: value` lines, found NoneType"),
     ],
@@ -127,6 +129,21 @@ def test_a_mistake_is_named_with_its_place(  # type: ignore[no-untyped-def]
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("b: &b {rate: 1}\no: {a: &a {<<: *b, rate: 2}}\nc: {<<: *a}", {"o": {"a": {"rate": 2}}, "c": {"rate": 2}}),
+        ("b: &b {x: 1}\no: {a: &a {<<: *b, x: 2}}\nc: {<<: *a, y: 3}", {"o": {"a": {"x": 2}}, "c": {"x": 2, "y": 3}}),
+        ('a: {1: x, "1": y}', {"a": {1: "x", "1": "y"}}),
+    ],
+)
+def test_keys_that_override_merged_ones_or_differ_in_type_are_not_set_twice(
+    tmp_path: Path, text: str, found: dict[str, object]
+) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    assert load_yaml(tmp_path / "x.yaml").items() >= found.items()
+
+
 def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml: No such file"):
         load_yaml(tmp_path / "nowhere.yaml")
@@ -135,9 +152,18 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
         load_yaml(tmp_path / "b.yaml")
 
 
-def test_a_stray_word_is_refused() -> None:
-    with pytest.raises(UserError, match=r"unexpected argument 'recipe\.yaml'"):
-        read_arguments(["recipe.yaml"])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("recipe.yaml", r"unexpected argument 'recipe\.yaml'"),
+        ("--config x.yaml layers 2", "^'layers 2': settings are given as --layers 2, and --config takes one file$"),
+        ("--config", "^--config: no file is given: write --config and the YAML's path$"),
+        ("--config --layers 2", "^--config: no file is given"),
+    ],
+)
+def test_a_stray_word_and_a_missing_file_are_named(words: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        read_arguments(words.split())
 
 
 def test_without_a_file_the_command_line_is_named() -> None:

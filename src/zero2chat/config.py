@@ -81,22 +81,19 @@ def check_ranges(kind: type, values: Mapping[str, Any]) -> None:
 class _Loader(yaml.CSafeLoader):
     """Refuses a key that is set twice: YAML's own reader silently takes the last."""
 
-    def __init__(self, stream: Any):
-        super().__init__(stream)
-        self._checked: set[yaml.Node] = set()
-
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        # Only before the first merge (`<<`): it adds the merged keys, which the mapping's own keys override.
-        if node not in self._checked:
-            self._checked.add(node)
-            found = set()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                    continue
-                if (key.tag, key.value) in found:
-                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is set twice", key.start_mark)
-                found.add((key.tag, key.value))
+        own = [_key(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key, _ in node.value:
+            if own.count(_key(key)) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is set twice", key.start_mark)
         super().flatten_mapping(node)
+        # Merged keys (`<<`) that the mapping itself sets are left out, or a mapping that merges it would find two.
+        node.value = list({_key(key): (key, value) for key, value in node.value}.values())
+
+
+def _key(node: yaml.Node) -> Any:
+    """Return what two equal keys share. `1` and `"1"` differ."""
+    return (node.tag, node.value) if isinstance(node, yaml.ScalarNode) else node
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -91,6 +92,32 @@ def test_what_a_template_would_leave_out_or_cannot_tell_apart_is_refused(tokeniz
             encoder([asked, turn])
     with pytest.raises(UserError, match="begins with the assistant's turn"):
         encoder([said, asked, said])
+
+
+def test_the_row_itself_shows_what_a_template_leaves_out(tokenizer_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    asked, result = {"role": "user", "content": "a"}, {"role": "tool", "name": "find", "content": "r"}
+    function = {"name": "find", "arguments": {}}
+    called = {"role": "assistant", "content": "", "tool_calls": 2 * [{"type": "function", "function": function}]}
+    thought = {"role": "assistant", "content": "b", "reasoning_content": "c"}
+    tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}]
+
+    def left_out(template: str, messages: list[dict[str, Any]], tools: Any = None) -> str | None:
+        tokenizer.chat_template = f"{{% for m in messages %}}{template}{{{{ m.content }}}}<|im_end|>{{% endfor %}}"
+        return TurnEncoder(tokenizer).left_out(messages, tools)
+
+    calls = "{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}"
+    assert left_out(calls, [asked, called, result]) is None
+    first = "{% for c in m.tool_calls %}{{ c.function.name if loop.first }}{% endfor %}"
+    assert left_out(first, [asked, called, result]) == "tool_calls"  # the second one
+    assert left_out(f"{{% if tools %}}{calls}{{% endif %}}", [asked, called], tools) is None
+    assert left_out(f"{{% if tools %}}{calls}{{% endif %}}", [asked, called]) == "tool_calls"
+    beside = f"{calls}{{% if m.tool_calls %}}{{{{ m.reasoning_content }}}}{{% endif %}}"  # as gemma4_v4
+    assert left_out(beside, [asked, called | {"reasoning_content": "c"}, result]) is None
+    assert left_out(beside, [asked, called, result, thought]) == "reasoning_content"
+    last = "{% if loop.last %}{{ m.reasoning_content }}{% endif %}"  # of earlier turns on purpose, as Qwen3
+    assert left_out(last, [asked, thought, asked, thought]) is None
+    assert left_out("", [asked, thought, asked, thought]) == "reasoning_content"
 
 
 def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder: Path, model_folder: Path) -> None:

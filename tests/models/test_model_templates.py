@@ -140,6 +140,10 @@ def renders(tokenizer: PreTrainedTokenizerBase, *parts: str, **extra: Any) -> bo
         "⟪system⟫": [{"role": "system", "content": "⟪system⟫"}, user, answer],
         "⟦thought⟧": [user, answer | dict.fromkeys(("reasoning_content", "thinking"), "⟦thought⟧")],
         "⟦early⟧": EARLY,
+        "⟦beside⟧": [
+            user,
+            {"role": "assistant", "content": "", "tool_calls": [call], "reasoning_content": "⟦beside⟧"},
+        ],
         "⟦call⟧": [
             user,
             {"role": "assistant", "content": "", "tool_calls": [call]},
@@ -147,7 +151,7 @@ def renders(tokenizer: PreTrainedTokenizerBase, *parts: str, **extra: Any) -> bo
             answer,
         ],
     }
-    tools = [SCHEMA] if parts[0] == "⟦call⟧" else None
+    tools = [SCHEMA] if parts[0] in ("⟦call⟧", "⟦beside⟧") else None
     try:
         text = tokenizer.apply_chat_template(
             exchanges[parts[0]], tools=tools, tokenize=False, chat_template=training_template(tokenizer)
@@ -184,7 +188,8 @@ def row(name: str) -> list[str]:
         why = "vision" if vision else "rewrites" if "earlier turns" in str(error) else str(error)
         return [f"`{name}`", f"refused: {why}", "–", "–", "–", "–", "–"]
     early, late = renders(tokenizer, "⟦early⟧"), renders(tokenizer, "⟦thought⟧")
-    thoughts = "yes" if early else "last turn" if late else "no"
+    beside = renders(tokenizer, "⟦beside⟧")
+    thoughts = "yes" if early else "last turn" if late else "beside calls" if beside else "no"
     try:
         TurnEncoder(tokenizer)(EARLY)
     except UserError as error:

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub.utils import validate_repo_id
 
 from zero2chat import cli
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.planning import new_inputs
-from zero2chat.planning.new_inputs import choose_rewards, choose_scores, find_machine
+from zero2chat.planning.new_exam import choose_scores
+from zero2chat.planning.new_inputs import choose_rewards, find_machine
 from zero2chat.planning.new_recipe import choose_batch, choose_length, new
 from zero2chat.recipes.recipe import load_recipe
 
@@ -143,6 +145,14 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
 
 
+@pytest.mark.parametrize("columns", [("question", "answer"), ("instruction", "output"), ("prompt", "completion")])
+def test_answers_that_are_numbers_are_for_grpo(model: str, columns: tuple[str, str]) -> None:
+    rows = [dict(zip(columns, (f"{i} + 1?", i + 1), strict=True)) for i in range(60)]
+    assert list(new("mine", model, [jsonl("sums.jsonl", rows)], dry_run=True)["steps"]) == ["grpo"]
+    as_text = [row | {columns[1]: str(row[columns[1]])} for row in rows]
+    assert list(new("mine", model, [jsonl("sums.jsonl", as_text)], dry_run=True)["steps"]) == ["sft"]
+
+
 def test_steps_follow_each_other_in_the_order_that_is_asked_for(model: str) -> None:
     data = [jsonl("sums.jsonl", sums()), jsonl("chats.jsonl", chats()), jsonl("pairs.jsonl", pairs())]
     made = new("mine", model, data, steps=["sft", "dpo", "grpo"], dry_run=True)
@@ -248,6 +258,21 @@ def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(mode
     made = new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)
     sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
     assert [source.get("invalid") for source in sources] == [None, "drop"]
+
+
+@pytest.mark.parametrize("at", [[0], [57], [54, 56, 57, 59]])
+def test_a_row_longer_than_the_context_is_left_out_wherever_it_is(model: str, at: list[int]) -> None:
+    """Rows that were rejected in review have no number among the held-out ones."""
+    rows = [row | {"review": "rejected" if i in (2, 55) else "accepted"} for i, row in enumerate(chats())]
+    for i in at:
+        rows[i]["messages"][-2]["content"] += " And then?" * 1000
+    made = new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)
+    train, exam = (yaml.safe_load(made["files"][name])["datasets"][0]["split"] for name in ("sft.yaml", "after.yaml"))
+    assert train == "train[:-6]"
+    assert exam == {0: "train[-6:]", 57: "train[-6:-3]+train[-2:]", 54: "train[-5:-4]+train[-2:-1]"}[at[0]]
+    said = f", without {len(at)} whose prompt does not fit the model's context of 128 tokens"
+    assert (said in made["evaluation"]) == (said in made["files"]["README.md"]) == (at != [0])
+    assert "trained on" in made["evaluation"]
 
 
 def test_columns_of_other_names_are_named_where_it_is_clear_which_they_are(model: str) -> None:
@@ -410,6 +435,29 @@ def refusal(*arguments: Any, **options: Any) -> str:
     return line
 
 
+@pytest.mark.parametrize(
+    ("name", "repo"),
+    [
+        ("résumé", "r-sum"),
+        ("my rec!", "my-rec"),
+        ("a--b", "a-b"),
+        ("a ..b", "a-b"),
+        ("日本", "model"),
+        ("v" * 99, "v" * 96),
+    ],
+)
+def test_the_page_pushes_to_a_name_that_the_hub_takes(model: str, name: str, repo: str) -> None:
+    page = new(name, model, [jsonl("chats.jsonl", chats())], dry_run=True)["files"]["README.md"]
+    assert f" --repo {repo} --dry-run" in page
+    validate_repo_id(repo)
+
+
+def test_files_are_read_in_their_order_and_once(model: str) -> None:
+    first, second = jsonl("a.jsonl", chats()), jsonl("b.jsonl", chats())
+    made = new("mine", model, [first, second, first, f"./{second}"], dry_run=True)
+    assert made["steps"]["sft"]["data"] == ["a.jsonl", "b.jsonl"]
+
+
 def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = jsonl("my chats.jsonl", chats())
     cli.main(["new", "my rec", "--model", model, "--data", path, "--data", f"./{path}"])
@@ -419,6 +467,12 @@ def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys:
     assert "zero2chat push 'runs/my rec/sft' --repo my-rec --dry-run" in page
     (source,) = yaml.safe_load((Path("my rec") / "sft.yaml").read_text())["datasets"]  # named twice, read once
     assert source == {"path": path, "split": "train[:-6]"}
+
+
+def test_a_path_that_is_empty(model: str) -> None:
+    data = jsonl("chats.jsonl", chats())
+    assert refusal("mine", model, [data, ""]) == '--data "": the path is empty: give a file, a folder or a Hub dataset'
+    assert refusal("mine", model, [data], "") == '--eval "": the path is empty: give a file, a folder or a Hub dataset'
 
 
 def test_a_folder_that_exists_or_has_no_parent(model: str) -> None:
@@ -470,6 +524,10 @@ def test_rows_that_fail(model: str) -> None:
     line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
     assert line.startswith("chats.jsonl, read as chat: ")
     assert "row 17: unknown role 'bot'" in line
+    assert line.endswith(": correct or remove them; `new` drops a tenth of a file's rows at most")
+    line = refusal("mine", model, [jsonl("all.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])])
+    assert line.startswith("all.jsonl, read as chat: all: 3 of 3 rows are invalid: all, row 0: no assistant message")
+    assert "invalid: drop" not in line
 
 
 def test_a_step_without_data_and_data_without_a_step(model: str) -> None:
@@ -532,11 +590,39 @@ def test_a_model_without_a_template_and_without_the_tokens_of_ours(model: str) -
     )
 
 
-def test_a_template_that_cannot_be_trained_by(model: str) -> None:
-    rename_token(model, "<|im_end|>", "<|done|>")
-    line = refusal("mine", model, [jsonl("chats.jsonl", chats())])  # its own template ends turns with <|im_end|>
-    assert (
-        "does not end the assistant's turn with a special token (<|im_end|> is plain text for this tokenizer)" in line
+@pytest.mark.parametrize("own", [True, False])
+def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, own: bool) -> None:
+    """As for a model with Llama 3's control tokens."""
+    path = Path(model) / "chat_template.jinja"
+    path.unlink()
+    rename_token(model, "<|im_end|>", "<|eot_id|>")
+    rename_token(model, "<|im_start|>", "<|start_header_id|>")
+    if own:
+        path.write_text("{% for m in messages %}<|start_header_id|>{{ m.role }}\n{{ m.content }}<|eot_id|>{% endfor %}")
+    rows = chats()
+    assert ("llama3.jinja" in new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)["chat_template"]) != own
+    rows[3]["messages"][-1]["reasoning_content"] = "Hm."
+    lost = "leaves out reasoning_content of chats, row 3 (chats.jsonl, line 4)"
+    assert refusal("mine", model, [jsonl("chats.jsonl", rows)]) == (
+        f"model: no chat template for it renders all rows: {f'its own {lost}; ' if own else ''}"
+        f"chat_templates/llama3.jinja {lost}: remove this from the rows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (None, "with a special token (<|im_end|> is plain text for this tokenizer): the model would never stop"),
+        ("{% for m in messages %}{{ m.content[0].text }}<|done|>{% endfor %}", "expect lists of parts)"),
+    ],
+)
+def test_a_template_that_cannot_be_trained_by(model: str, template: str | None, says: str) -> None:
+    rename_token(model, "<|im_end|>", "<|done|>")  # its own template ends turns with <|im_end|>
+    if template:
+        (Path(model) / "chat_template.jinja").write_text(template)
+    assert refusal("mine", model, [jsonl("chats.jsonl", chats())]).endswith(
+        f"{says}, and its tokenizer has the control tokens of none of ours (chatml, llama3, gemma): give the chat "
+        "model of its family"
     )
 
 

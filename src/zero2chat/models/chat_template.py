@@ -177,40 +177,58 @@ class TurnEncoder:
         self._template = training_template(tokenizer)
         self._added = set(tokenizer.get_added_vocab().values())
         self._header = self._read_header()
-        self._shown: dict[str, bool] = {}  # whether the template renders calls and thoughts
+        self._shown: dict[Any, bool] = {}  # the results of `_shows`, by what the turns have
 
     def _read_header(self) -> list[int]:
         encode = partial(self._tokenizer.apply_chat_template, _TURNS[:1], return_dict=False)
         without, ids = (encode(chat_template=self._template, add_generation_prompt=header) for header in (False, True))
         return ids[_shared(without, ids) :]
 
-    def refuse_left_out(self, messages: Sequence[Any]) -> None:
-        """Raise `UserError` if the template would leave out a call or a thought of the messages."""
-        for part in ("tool_calls", "reasoning_content"):
-            if not any(message.get(part) for message in messages):
-                continue
-            if part not in self._shown:
-                self._shown[part] = self._shows(part)
-            if not self._shown[part]:
-                raise UserError(
-                    f"the chat template leaves out {part}: set chat_template_path to one that renders them, such as "
-                    "chat_templates/chatml.jinja, or remove them from the rows"
-                )
+    def refuse_left_out(self, messages: Sequence[Any], tools: Any = None) -> None:
+        """Raise `UserError` if the template would leave out a call or a thought of the messages (`left_out`)."""
+        if part := self.left_out(messages, tools):
+            raise UserError(
+                f"the chat template leaves out {part}: set chat_template_path to one that renders them, such as "
+                "chat_templates/chatml.jinja, or remove them from the rows"
+            )
 
-    def _shows(self, part: str) -> bool:
-        mark = "left_out_or_not"
-        call = {"type": "function", "function": {"name": mark, "arguments": {}}}
-        more: dict[str, Any] = {"content": "", part: [call]} if part == "tool_calls" else {"content": "b", part: mark}
+    def left_out(self, messages: Sequence[Any], tools: Any = None) -> str | None:
+        """Return `tool_calls` or `reasoning_content` if the template would leave out one of these messages'.
+
+        Each is looked for with its turn as the last one, because many templates leave out earlier thoughts on purpose.
+        """
+        had: tuple[Any, ...] = (bool(tools),)
+        for i, message in enumerate(messages):
+            calls = message.get("tool_calls") or []
+            parts = [part for part in ("tool_calls", "reasoning_content") if message.get(part)]
+            had = (*had, (message["role"], bool(message.get("content")), len(calls), *parts))
+            for part in parts:
+                if (had, part) not in self._shown:
+                    self._shown[had, part] = self._shows(part, messages[: i + 1], tools)
+                if not self._shown[had, part]:
+                    return part
+        return None
+
+    def _shows(self, part: str, messages: Sequence[Any], tools: Any) -> bool:
+        """Whether the template renders this part of the last message, all calls if it is calls."""
+        *before, last = messages
+        # GPT-OSS and LFM 2.5 call it `thinking`, which a message may have, too.
+        marks, thoughts = ["left_out_or_not"], {"reasoning_content", "thinking"} & last.keys()
+        marked = last | dict.fromkeys(thoughts, marks[0])
+        if part == "tool_calls":
+            marks = [f"left_out_or_not_{i}_" for i in range(len(last[part]))]
+            named = zip(last[part], marks, strict=True)
+            marked[part] = [call | {"function": call["function"] | {"name": mark}} for call, mark in named]
         try:
             text = self._tokenizer.apply_chat_template(
-                [_TURNS[0], {"role": "assistant", **more}], tokenize=False, chat_template=self._template
+                [*before, marked], tools=tools, tokenize=False, chat_template=self._template
             )
         except Exception:  # what a template refuses it does not leave out
             return True
-        return mark in text
+        return all(mark in text for mark in marks)
 
     def __call__(self, messages: Sequence[Any], tools: Any = None) -> tuple[list[int], list[int]]:
-        self.refuse_left_out(messages)
+        self.refuse_left_out(messages, tools)
         if self._template is None:
             ids, mask = self._by_turns(messages, tools)
         else:

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from zero2chat.planning.new_inputs import Base, Exam, Machine, Part, lengths_of
+from zero2chat.planning.new_exam import Exam
+from zero2chat.planning.new_inputs import Base, Machine, Part, lengths_of
 from zero2chat.recipes.recipe import Step
 
 _DOES = {
@@ -82,7 +83,9 @@ def page(
     cost = f"{minutes_of_all} of training, estimated from FLOPs at an MFU of {machine.mfu:.0%}"
     cost += ", without the time to generate completions" if "grpo" in does else ""
     trained = next(step for step in reversed(steps) if step.stage in does)
-    model, repo = shlex.quote(str(trained.folder)), re.sub(r"[^\w.-]+", "-", name)
+    # The Hub refuses other letters, `--` and `..`
+    repo = re.sub(r"([^A-Za-z0-9_.]|\.{2,})+", "-", name)[:96].strip("-.") or "model"
+    model = shlex.quote(str(trained.folder))
     merge = " --merge" if trained.settings.get("use_peft") and not trained.settings.get("merge_adapter") else ""
     published = next((step.settings for step in steps if step.stage == "publish"), {})
     lines = [

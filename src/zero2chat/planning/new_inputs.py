@@ -1,5 +1,5 @@
 """What a user gives `zero2chat new`: the machine, data files and the steps that read them, the model and its chat
-template, how long the rows are, and which are held out.
+template, and how long the rows are.
 
 Rows and model are read by the stages' own code, which refuses here what it would refuse in a run.
 """
@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import math
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 import psutil
 import torch
+from datasets import Dataset
 from trl import ModelConfig
 
 from zero2chat import config, stages
@@ -31,8 +33,7 @@ from zero2chat.data.prompts import load_problems
 from zero2chat.data.rows import InvalidRows, Table, load_table
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
-from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES, load_rows, read_own_data
-from zero2chat.inference.generate import encode_prompts
+from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER
 from zero2chat.math_verifier.verify import unusable
 from zero2chat.models.chat_template import TurnEncoder, end_turn
 from zero2chat.models.hardware import Gpu, bf16_is_fast, parameter_count
@@ -51,11 +52,8 @@ TEMPLATES = ("chatml", "llama3", "gemma")  # tried in this order if the model's 
 
 _READ = 5000  # rows of a file whose lengths are measured
 _FEWEST = 20  # rows of a step
-_FEWEST_HELD_OUT = 4
-_SHORT = 5  # words of an answer that can be expected to the letter
 _MOST_INVALID = 0.1  # share of the rows
-_STEP = 64  # tokens: lengths are multiples of it
-_MARKS = ("####", "\\boxed", "<answer>")  # of a final answer, in a prompt that asks for it
+MARKS = ("####", "\\boxed", "<answer>")  # of a final answer, in a prompt that asks for it
 _CPU_MFU = 0.3
 _CGROUP = Path("/sys/fs/cgroup")
 # glibc keeps freed memory: recipes/tool-calls-smollm2-135m and dpo-smollm2-135m used 1.7 times the estimate
@@ -209,12 +207,15 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
     if len(set(wanted)) < len(wanted):
         raise UserError(f"--steps {','.join(wanted)}: name each step once")
     found: dict[str, Part] = {}
-    apart = {Path(path).resolve(): path for path in reversed(paths)}  # a file may be named twice
-    loaded = {path: load_table(Source(path=path, invalid="drop")) for path in reversed(apart.values())}
+    apart: dict[Path, str] = {}  # a file may be named twice
+    for path in paths:
+        apart.setdefault(Path(path).resolve(), path)
+    loaded = {path: load_table(Source(path=path, invalid="drop")) for path in apart.values()}
     for path, rows in loaded.items():
         able = [stage for stage in _CLAIMS if stage in (wanted or STEPS)]
         claimed = [stage for stage in able if first_fitting(_FORMATS[stage], rows.column_names)]
         claimed += [stage for stage in able if _columns(stage, rows.column_names)]
+        claimed.sort(key=lambda stage: stage == "sft" and _answers_are_numbers(rows))
         if not claimed:
             raise _no_format(path, rows, wanted or STEPS)
         found.setdefault(claimed[0], Part(claimed[0], [])).paths.append(path)
@@ -230,6 +231,14 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
         part.columns = {path: _columns(part.stage, loaded[path].column_names) or {} for path in part.paths}
         part.n = sum(part.counts.values())
     return [found[stage] for stage in wanted or STEPS if stage in found]
+
+
+def _answers_are_numbers(rows: Table) -> bool:
+    """Whether sft would refuse the answers, of which grpo makes texts."""
+    names = _columns("sft", rows.column_names) or {}
+    shape = first_fitting(CONVERSATIONS, [*names, *rows.column_names])
+    answer = shape.answer if shape and shape.answer else ""
+    return isinstance(rows.rows[0].get(names.get(answer, answer)), int | float)
 
 
 def _format(stage: str, rows: Table) -> str:
@@ -248,39 +257,54 @@ def open_base(model: str, parts: Sequence[Part] = ()) -> Base:
     empty, tokenizer = load_model(model, None, weights=False)
     facts = context_length(empty), parameter_count(empty)
     own = tokenizer.chat_template is not None
-    written = [turn for part in parts if part.stage == "sft" for turn in _with_calls_and_thoughts(part)]
+    written = [rows for part in parts if part.stage == "sft" for rows in _conversations(part)]
     refused: dict[str, str] = {}
+    lossy: list[str] = []  # templates that fit the tokenizer, and what each would leave out
     for name in ("own", *TEMPLATES) if own else TEMPLATES:
         path = None if name == "own" else f"chat_templates/{name}.jinja"
         try:
             empty, tokenizer = open_empty(ModelConfig(model_name_or_path=model), path)
             end_turn(empty, tokenizer)
-            TurnEncoder(tokenizer).refuse_left_out(written)
         except UserError as error:
-            refused[name] = str(error)
+            # The advice is for a YAML: `new` has no such setting.
+            refused[name] = re.split(": set chat_template_path|: use the template", str(error))[0]
+            continue
+        if lost := _left_out(TurnEncoder(tokenizer), written):
+            refused[name] = f"it leaves out {lost}"
+            lossy.append(f"{path or 'its own'} leaves out {lost}")
             continue
         if path is None:
             return Base(model, None, "the model's own", *facts)
         why = f"the model's own cannot be trained by: {refused['own']}" if own else "the model has none of its own"
         return Base(model, path, f"{path}; {why}", *facts)
-    padless = next((reason for reason in refused.values() if "pad token" in reason), None)
-    if padless or own:
-        raise UserError(f"{model}: {padless or refused['own']}")
+    if lossy:
+        said = "; ".join(lossy)
+        raise UserError(f"{model}: no chat template for it renders all rows: {said}: remove this from the rows")
+    if padless := next((reason for reason in refused.values() if "pad token" in reason), None):
+        raise UserError(f"{model}: {padless}")
+    why = f"{refused['own']}, and its" if own else "has no chat template, and its"
     raise UserError(
-        f"{model}: has no chat template, and its tokenizer has the control tokens of none of ours "
-        f"({', '.join(TEMPLATES)}): give the chat model of its family"
+        f"{model}: {why} tokenizer has the control tokens of none of ours ({', '.join(TEMPLATES)}): give the chat "
+        "model of its family"
     )
 
 
-def _with_calls_and_thoughts(part: Part) -> list[dict[str, Any]]:
-    """Return the part's turns with calls or thoughts, of the rows that are valid."""
-    found: list[dict[str, Any]] = []
+def _conversations(part: Part) -> list[Dataset]:
+    """Return the valid conversations of each of the part's files. `measure` says why others are invalid."""
+    found = []
     for path in part.paths:
-        with contextlib.redirect_stdout(io.StringIO()):
-            rows = load_conversations(Source(**part.source(path) | {"invalid": "drop"}))
-        turns = (turn for messages in rows["messages"] for turn in json.loads(messages))
-        found += [turn for turn in turns if turn.get("tool_calls") or turn.get("reasoning_content")]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(UserError):
+            found.append(load_conversations(Source(**part.source(path) | {"invalid": "drop"})))
     return found
+
+
+def _left_out(encoder: TurnEncoder, tables: Sequence[Dataset]) -> str | None:
+    """Say which part of which conversation the template would leave out first."""
+    for rows in tables:
+        for where, *texts in zip(rows["where"], rows["messages"], rows["tools"], strict=True):
+            if part := encoder.left_out(*map(json.loads, texts)):
+                return f"{part} of {where}"
+    return None
 
 
 # ---- rows and rewards
@@ -322,7 +346,10 @@ def _count_invalid(part: Part, path: str) -> int:
                 load_problems(source, tools=True)
     except InvalidRows as refused:
         if len(refused.rows) > _MOST_INVALID * refused.n:
-            raise
+            said = str(refused).partition("; `invalid: drop`")[0]  # which helps only in a YAML
+            raise UserError(
+                f"{said}: correct or remove them; `new` drops a tenth of a file's rows at most"
+            ) from refused
         part.dropped[path] = refused.dropped()
         return len(refused.rows)
     return 0
@@ -349,7 +376,7 @@ def _rows(part: Part, base: Base) -> Rows:
 def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
     """Return the `rewards` for these problems, and why."""
     numbers = all(number(reference_answer(answer)) is not None for answer in answers)
-    marked = [sum(any(mark in text for mark in _MARKS) for text in texts) for texts in (prompts, answers)]
+    marked = [sum(any(mark in text for mark in MARKS) for text in texts) for texts in (prompts, answers)]
     if 2 * max(marked) >= len(answers):
         name = "exact.exact_match" if any(unusable(answer) for answer in answers) else "math.math_answer"
         return [{"function": f"zero2chat.rewards.{name}"}], "The final answer is what the last box or #### marks."
@@ -375,85 +402,3 @@ def lengths_of(part: Part) -> str:
     equal = f"; {part.equal:,} more dropped as equal" if part.equal else ""
     over = f"{part.over:.1%} are longer than max_length and dropped" if part.over else "none is longer than max_length"
     return f"{said}{equal}; {over}"
-
-
-# ---- the evaluation
-
-
-@dataclass
-class Exam:
-    """The rows that the recipe evaluates before and after: an entry of the evaluate stage's `datasets`."""
-
-    entry: dict[str, Any]
-    says: str  # which rows
-    notes: dict[str, str]
-
-
-def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: int, longest: int) -> Exam | None:
-    """Return the rows of `held_out`, or at most `most` rows split off from the data, with scores that fit them.
-
-    Answers get at most `longest` tokens. Preference pairs have no reference answer: with them alone there is no exam.
-    Raises `UserError` for rows that the evaluate stage would refuse.
-    """
-    part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
-    if held_out is not None:
-        columns = load_table(Source(path=held_out)).column_names
-        named = {} if first_fitting(SHAPES, columns) else guessed_columns(columns)
-        entry, says = {"path": held_out} | ({"columns": named} if named else {}), f"the rows of {held_out}"
-    elif part is not None:
-        path = max(part.paths, key=part.counts.__getitem__)  # others may have few rows
-        rows_there = part.counts[path]
-        n = min(most, max(_FEWEST_HELD_OUT, rows_there // 10), rows_there // 2)
-        for other in parts:
-            if path in other.paths:  # no step trains on these rows
-                other.splits[path], other.held = f"train[:-{n}]", n
-        entry = part.source(path) | {"split": f"train[-{n}:]"}
-        columns = load_table(Source(**part.source(path))).column_names
-        if part.stage == "sft" and {"prompt", "completion", "answer"} <= set(columns):  # `answer` would come first
-            entry["reference"] = "completion"
-        says = f"the last {n} rows of {path}, which are not trained on"
-    else:
-        return None
-    entry["label"] = "held_out"
-    with contextlib.redirect_stdout(io.StringIO()):
-        (spec,) = read_own_data([entry | {"metrics": ["exact_match"]}])
-        try:
-            rows = load_rows(spec)
-        except InvalidRows as refused:  # such as a conversation to train on that ends with the user's turn
-            if held_out is not None or 2 * len(refused.rows) > refused.n:
-                raise
-            entry["invalid"] = spec.invalid = "drop"
-            rows = load_rows(spec)
-    _, tokenizer = open_empty(ModelConfig(model_name_or_path=base.path), base.template)
-    asked = [len(ids) for ids in encode_prompts(tokenizer, rows.prompts, schemas=rows.schemas)]
-    if max(asked) >= base.context:
-        row = f"{rows.names[asked.index(max(asked))]} has a prompt of {max(asked)} tokens"
-        raise UserError(f"{entry['path']}: {row}, and the model's context is {base.context}: remove such rows")
-    scores, why = choose_scores(rows.prompts, rows.references, part is not None and part.stage == "grpo")
-    lengths = [len(ids) for ids in tokenizer(rows.references, add_special_tokens=False)["input_ids"]]
-    if "metrics" in scores and all(a + b <= base.context for a, b in zip(asked, lengths, strict=True)):
-        scores["metrics"].append("perplexity")
-        why += " perplexity is that of the reference answers."
-    if rows.schemas:
-        why += " The rows' own tools are shown; the model's call is then the answer, compared as text."
-    needed = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1] + _STEP if "metrics" in scores else longest
-    entry |= scores | {"max_new_tokens": min(longest, _STEP * math.ceil(needed / _STEP))}
-    return Exam(entry, says, {"datasets": f"The model answers {says}. {why}"})
-
-
-def choose_scores(
-    prompts: Sequence[Sequence[dict[str, Any]]], references: Sequence[str], verified: bool
-) -> tuple[dict[str, Any], str]:
-    """Return `rewards` or `metrics` for these rows, and why. `verified`: grpo's rewards, if the references allow it."""
-    texts = [str(turn["content"]) for prompt in prompts for turn in prompt]
-    marked = any(mark in text for text in references for mark in _MARKS)
-    short = statistics.median(len(text.split()) for text in references) <= _SHORT
-    if verified and (marked or short):
-        rewards, why = choose_rewards(texts, references)
-        return {"rewards": rewards}, why
-    scores: dict[str, Any] = {"metrics": ["exact_match", "f1"] if short and not marked else ["f1"]}
-    why = "f1 is that of the words which answer and reference share."
-    if marked:
-        scores["rewards"], reason = choose_rewards(texts, references)
-        why = f"{reason} {why}"
-    return scores, why

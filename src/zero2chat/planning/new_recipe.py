@@ -24,19 +24,9 @@ from zero2chat import stages
 from zero2chat.errors import UserError
 from zero2chat.export.export import require_packages
 from zero2chat.hub.push import check_names
+from zero2chat.planning.new_exam import Exam, choose_exam
 from zero2chat.planning.new_files import PUBLISH_NOTES, duration, page, recipe_yaml, step_yaml
-from zero2chat.planning.new_inputs import (
-    Base,
-    Exam,
-    Machine,
-    Part,
-    assign,
-    choose_exam,
-    find_machine,
-    lengths_of,
-    measure,
-    open_base,
-)
+from zero2chat.planning.new_inputs import Base, Machine, Part, assign, find_machine, lengths_of, measure, open_base
 from zero2chat.planning.plan import GB, RESERVE, plan_step
 from zero2chat.recipes.recipe import FILE, Step
 
@@ -318,6 +308,9 @@ def new(
         raise UserError(f"{recipe}: no folder {folder.parent}: create it first")
     if (runs := Path("runs", folder.name)).exists():
         raise UserError(f"{runs}: exists already, and the steps of {recipe} would write there: give another name")
+    for option, path in (*(("--data", path) for path in data), ("--eval", held_out)):
+        if path == "":
+            raise UserError(f'{option} "": the path is empty: give a file, a folder or a Hub dataset')
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
         raise UserError(
             f"--eval {held_out}: it is trained on, so it cannot be held out: leave --eval out, and the "
