@@ -43,6 +43,8 @@ def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
             "ShareGPT (system, conversations)",
         ),
         ({"conversations": [SYSTEM, ASKED, ANSWERED], "id": 7}, "ShareGPT (conversations)"),
+        ({"system": "Be brief.", "messages": [ASKED, ANSWERED]}, "chat (system, messages)"),
+        ({"system": [SYSTEM], "messages": [ASKED, ANSWERED | {"weight": 1}]}, "chat (system, messages)"),
         ({"prompt": [SYSTEM, ASKED], "completion": [ANSWERED]}, "prompt and completion (prompt, completion)"),
         ({"prompt": [SYSTEM, ASKED], "completion": "Ada."}, "prompt and completion (prompt, completion)"),
         (
@@ -61,6 +63,19 @@ def test_each_shape_becomes_the_same_messages(
     (found,) = load_conversations(_source(tmp_path, row))
     assert json.loads(found["messages"]) == [SYSTEM, ASKED, ANSWERED]
     assert capsys.readouterr().out == f"mine: 1 conversations, read as {read_as}\n"
+
+
+@pytest.mark.parametrize("system", [True, 3, {"os": "linux"}, ["linux"], "", " \n", None])
+def test_a_column_system_that_is_no_message_is_ignored_beside_messages(tmp_path: Path, system: Any) -> None:
+    (found,) = load_conversations(_source(tmp_path, {"messages": [ASKED, ANSWERED], "system": system}))
+    assert json.loads(found["messages"]) == [ASKED, ANSWERED]
+    for row in ({"prompt": "Who?", "completion": "Ada."}, FINE, ALPACA):
+        source = _source(tmp_path, row | {"system": system})
+        if isinstance(system, str | None):
+            assert json.loads(load_conversations(source)["messages"][0]) == [ASKED, ANSWERED]
+        else:
+            with pytest.raises(UserError, match="system: expected"):
+                load_conversations(source)
 
 
 def test_alpacas_input_follows_its_instruction_and_its_history_stands_before(tmp_path: Path) -> None:
@@ -93,6 +108,10 @@ def test_bare_schemas_are_read_from_a_table_that_filled_them_up_with_nulls() -> 
     bare = {"name": "find", "description": "Find.", "parameters": {}, "type": None, "function": None}
     function = {"name": "find", "description": "Find.", "parameters": {}}
     assert read_tools([bare], "row 0") == [{"type": "function", "function": function}]
+    function |= {"parameters": {"type": "object", "properties": {"of": {"default": None}}}}
+    filled = function | {"strict": None, "return": None}
+    for tool in (filled, {"type": "function", "function": filled, "name": None}):
+        assert read_tools([tool], "row 0") == [{"type": "function", "function": function}]
 
 
 @pytest.mark.parametrize("tool", [{}, {"function": None}, {"function": {"parameters": {}}}, {"name": 1}])
@@ -148,6 +167,15 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
         ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output is empty"),
         ([ALPACA, ALPACA | {"instruction": ""}], "mine, row 1: instruction: expected text"),
         ([ALPACA | {"history": [["a"]]}], "mine, row 0: history: expected pairs of texts, [question, answer]"),
+        ([ALPACA, ALPACA | {"instruction": " "}], "mine, row 1: turn 1 of 2: the user's turn is empty"),
+        ([{"prompt": "", "completion": "Ada."}], "mine, row 0: turn 1 of 2: the user's turn is empty"),
+        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "mine, row 0: weight 0: every assistant's turn is learned"),
+        ([{"conversations": [_said(("gpt", "a"))[0] | {"weight": 0}]}], "mine, row 0: weight 0: every assistant's"),
+        ([{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}], "mine, row 0: function_call is not"),
+        (
+            [{"messages": [ASKED, ANSWERED | {"reasoning_content": ["a"]}]}],
+            "reasoning_content: expected text, got list",
+        ),
         ([{"prompt": "Who?", "completion": 7}], "mine, row 0: completion: expected text or a list of"),
     ],
 )

@@ -26,12 +26,15 @@ def read(source: str, *more: str | None) -> list[tuple[str, str]]:
     return found
 
 
-def test_each_text_file_in_a_folder_is_a_document() -> None:
+def test_each_text_file_in_a_folder_is_a_document(capsys: pytest.CaptureFixture[str]) -> None:
     for name, text in (("b.txt", "two\r\nlines"), ("a.md", "\ufeffone"), ("deep/c.txt", "three"), (".git/d.txt", "no")):
         Path("texts", name).parent.mkdir(parents=True, exist_ok=True)
         Path("texts", name).write_bytes(text.encode())
-    Path("texts/package.json").write_text("{}")
-    assert read("texts") == [("one", "a.md"), ("two\nlines", "b.txt"), ("three", "deep/c.txt")]
+    for name in ("package.json", "a.png", "b.PNG"):
+        Path("texts", name).write_text("{}")
+    Path("texts/deep/c.txt").rename("texts/deep/c.TXT")
+    assert read("texts") == [("one", "a.md"), ("two\nlines", "b.txt"), ("three", "deep/c.TXT")]
+    assert capsys.readouterr().err == "texts: only .txt and .md files are read; left out: 2 .png, 1 .json\n"
     assert read("texts/a.md") == [("one", "a.md")]
 
 
@@ -41,6 +44,21 @@ def test_each_row_of_a_file_is_a_document(name: str) -> None:
     assert read(name) == [(text, source.format(name)) for text, source in NUMBERED]
     assert read(name, "text", "name") == [("one", "a"), ("", "b"), ("", "c"), ("four", f"{name}#3")]
     assert read(name, "name", "n")[:2] == [("a", "1"), ("b", "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", "text,id\n2020-01-01,00123\nN/A,1e5\n"),
+        ("rows.jsonl", '{"text": "2020-01-01", "id": "00123"}\n{"text": "N/A", "id": "1e5", "n": [1]}\n'),
+    ],
+)
+def test_texts_and_sources_are_what_is_written(name: str, content: str) -> None:
+    Path(name).write_text(content)
+    assert read(name, "text", "id") == [("2020-01-01", "00123"), ("N/A", "1e5")]
+    Path(name).write_text(content + '{"text": "a", "text": "b", "a": "",,}\n')
+    with pytest.raises(UserError, match=rf"^{name}: cannot read 1 of 3 rows: .*\({name}, line [34]\)"):
+        read(name)
 
 
 def test_a_split_of_a_folder_of_parquet_files_beside_other_files() -> None:

@@ -14,6 +14,7 @@ from zero2chat.data.preferences import (
     draw_ranking,
     length_only,
     load_preferences,
+    load_votes,
     pairs_of_ranking,
     ranked_pairs,
     read_comparisons,
@@ -155,14 +156,18 @@ FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
         (FINE | {"rejected": "yes"}, "mine, row 1: chosen and rejected are equal"),
         (FINE | {"rejected": " yes\n"}, "mine, row 1: chosen and rejected are equal"),
         (FINE | {"prompt": None}, "mine, row 1: no prompt"),
-        (FINE | {"chosen": ""}, None),
+        (FINE | {"prompt": " "}, "mine, row 1: no prompt"),
+        (
+            FINE | {"prompt": [*PROMPT, *said("a"), {"role": "user", "content": ""}]},
+            "turn 3 of 3: the user's turn is empty",
+        ),
+        (FINE | {"chosen": ""}, "mine, row 1: chosen: turn 1 of 1: the assistant's turn is empty"),
+        (FINE | {"rejected": " "}, "mine, row 1: rejected: turn 1 of 1: the assistant's turn is empty"),
+        (FINE | {"chosen": [said("a")[0] | {"reasoning_content": "Hm."}]}, "row 1: chosen: has reasoning_content"),
         (FINE | {"chosen": None}, "mine, row 1: chosen: expected text or a list"),
     ],
 )
-def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], message: str | None) -> None:
-    if message is None:  # an empty answer may well be the worse, or the better one
-        assert len(load_preferences(source(tmp_path, FINE, row))[0]) == 2
-        return
+def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_preferences(source(tmp_path, FINE, row))
 
@@ -183,6 +188,12 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], mes
 def test_a_dataset_that_holds_no_pairs_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_preferences(source(tmp_path, row))
+
+
+def test_a_vote_on_an_empty_answer_is_named(tmp_path: Path) -> None:
+    row = {"prompt": "q", "completion": " ", "label": True}
+    with pytest.raises(UserError, match="mine, row 0: turn 2 of 2: the assistant's turn is empty"):
+        load_votes(source(tmp_path, row))
 
 
 def test_pairs_with_equal_sides_are_left_out_and_counted_if_asked(tmp_path: Path) -> None:

@@ -57,6 +57,27 @@ def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any
         load_problems(source)
 
 
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"answer": ["4"]}, "mine, row 1: answer: expected text or a number, got list"),
+        ({"answer": {"value": 4}}, "mine, row 1: answer: expected text or a number, got dict"),
+        ({"answer": True}, "mine, row 1: answer: expected text or a number, got bool"),
+        ({"answer": " "}, "mine, row 1: no answer: remove the row"),
+        ({"prompt": ""}, "mine, row 1: turn 1 of 1: the user's turn is empty"),
+    ],
+)
+def test_an_answer_or_a_question_that_is_none_is_named(own: Callable[..., Any], row: dict[str, Any], says: str) -> None:
+    source = own({"prompt": "2 + 2?", "answer": 4.0}, {"prompt": "1 + 3?", "answer": "4"} | row)
+    with pytest.raises(UserError, match=says):
+        load_problems(source)
+    source.invalid = "drop"
+    assert load_problems(source)["answer"][:] == ["4.0"]
+    if "answer" in row:  # nothing reads it
+        source.invalid = "error"
+        assert load_problems(source, answers=False)["answer"][:] == ["4.0", None]
+
+
 def test_a_column_system_comes_first_and_columns_of_a_trainers_names_are_left_out(own: Callable[..., Any]) -> None:
     row = {"system": "Be brief.", "prompt": "Who?", "answer": "Ada", "completions": ["x"], "image": None, "case": "Dr."}
     found = load_problems(own(row))

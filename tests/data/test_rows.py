@@ -16,6 +16,7 @@ from zero2chat.data.prompts import load_problems
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
+from zero2chat.evaluation.own_data import OwnData, load_rows
 
 ASKED, SAID = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}
 FINE = json.dumps({"messages": [ASKED, SAID]})
@@ -38,7 +39,7 @@ MESS = [
     '{"messages": [{"role": "user"',
     json.dumps({"messages": "hello"}),
     json.dumps([1, 2]),
-    '{"messages": "café"}'.encode("latin-1"),
+    '{"messages": [], "messages": []}',
     json.dumps({"messages": [ASKED, {"role": "bot", "content": "x"}]}),
     json.dumps({"messages": [ASKED, SAID, ASKED, {"role": "assistant", "content": " \n"}]}),
     json.dumps({"messages": [ASKED], "id": 7}),
@@ -48,7 +49,7 @@ REASONS = [
     "chats, row 1: invalid JSON: Expecting ',' delimiter: line 1 column 30 (char 29) (chats.jsonl, line 3)",
     "chats, row 2: expected a list of {role, content} or {from, value} (chats.jsonl, line 4)",
     "chats, row 3: expected an object, {…}, found list (chats.jsonl, line 5)",
-    "chats, row 4: not UTF-8 (chats.jsonl, line 6)",
+    "chats, row 4: invalid JSON: the key 'messages' is set twice (chats.jsonl, line 6)",
     "chats, row 5: unknown role 'bot'; known: system, user, assistant, tool (chats.jsonl, line 7)",
     "chats, row 6: turn 4 of 4: the assistant's turn is empty (chats.jsonl, line 8)",
     "chats, row 7: no assistant message to learn from (chats.jsonl, line 9)",
@@ -68,6 +69,44 @@ def test_they_are_dropped_and_counted_if_asked(capsys: pytest.CaptureFixture[str
     assert f"chats: 7 of 9 rows are invalid: dropped, such as {REASONS[0]}" in capsys.readouterr().out
     with pytest.raises(UserError, match="2 of 2 rows are invalid"):
         load_conversations(_source(*MESS[3:5], json.dumps({"messages": []}), invalid="drop", n=2))
+
+
+def test_another_encoding_is_said_once_and_such_rows_are_dropped_only_if_asked() -> None:
+    lines = [FINE, *['{"messages": "café"}'.encode("latin-1")] * 9]
+    with pytest.raises(UserError) as caught:
+        load_conversations(_source(*lines))
+    said = str(caught.value)
+    assert said.startswith("chats: cannot read 9 of 10 rows: not UTF-8: save it as UTF-8 (chats.jsonl, line 2); ")
+    assert said.count("line") == 3
+    assert "invalid: drop" not in said
+    assert len(load_conversations(_source(*lines, invalid="drop"))) == 1
+    with pytest.raises(UserError, match=r"^b: b.csv: UTF-16, not UTF-8: save it as UTF-8$"):
+        load_conversations(_source("prompt,completion".encode("utf-16"), name="b.csv"))
+
+
+def _evaluated(source: Source) -> Any:
+    return load_rows(OwnData(path=source.path, columns=source.columns, metrics=["exact_match"]))
+
+
+@pytest.mark.parametrize(
+    ("load", "columns", "says"),
+    [
+        (load_conversations, {"promt": "q"}, "no format has a column 'promt'; did you mean 'prompt'?"),
+        (load_conversations, {"prompt": "q", "completion": "a", "id": "n"}, "no format has a column 'id'"),
+        (load_preferences, {"prompt": "q", "chosn": "a"}, "'chosn'; did you mean 'chosen'?"),
+        (load_problems, {"prompt": "q", "answer": "a", "sytem": "n"}, "'sytem'; did you mean 'system'?"),
+        (_evaluated, {"prompt": "q", "answer": "a", "sytem": "n"}, "'sytem'; did you mean 'system'?"),
+        (load_problems, {"prompt": "q", "answer": "a", "level": "n"}, None),  # for a reward function
+    ],
+)
+def test_a_name_that_no_format_has_is_refused(load: Any, columns: dict[str, str], says: str | None) -> None:
+    source = _source('{"q": "Who?", "a": "Ada.", "n": "1"}', columns=columns)
+    if says is None:
+        assert load(source)["level"][:] == ["1"]
+        return
+    with pytest.raises(UserError) as caught:
+        load(source)
+    assert says in str(caught.value)
 
 
 def test_at_most_twenty_are_listed() -> None:
@@ -105,6 +144,9 @@ def test_columns_may_have_other_names(capsys: pytest.CaptureFixture[str]) -> Non
         read_sources([{"path": "chats.jsonl", "columns": columns}], documents=True)
     Path("a.csv").write_text("Question;Answer\na;b\n")
     with pytest.raises(UserError, match=r"by `columns`, such as `columns: {prompt: Question, completion: Answer}`, or"):
+        load_conversations(Source(path="a.csv"))
+    Path("a.csv").write_text("Question, Answer\na,b\n")
+    with pytest.raises(UserError, match=r"such as `columns: {prompt: Question, completion: ' Answer'}`, or"):
         load_conversations(Source(path="a.csv"))
 
 
@@ -172,6 +214,8 @@ def test_a_csv_may_have_any_delimiter(delimiter: str, capsys: pytest.CaptureFixt
     found = load_conversations(_source(*lines, name="a.tsv", invalid="drop", **more))
     texts = [[turn["content"] for turn in json.loads(row)] for row in found["messages"]]
     assert texts == [["Who, or\nwhat?", "007"], ["NA", "None"]]
+    with pytest.raises(UserError, match="a, row 1: turn 1 of 2: the user's turn is empty"):
+        load_conversations(_source(lines[0], *lines[3:4], f"{delimiter}b", name="a.csv", invalid="error", **more))
     assert "a: 4 conversations, read as prompt and completion" in capsys.readouterr().out
     documents = load_documents(_source(*lines[:3], name="b.csv", column="prompt", **more))
     assert documents["text"][0] == "Who, or\nwhat?"
@@ -243,6 +287,20 @@ def test_a_delimiter_is_one_character() -> None:
         Source(path="a.csv", delimiter="::")
     with pytest.raises(ValueError, match="delimiter: only for CSV files"):
         Source(path="a.jsonl", delimiter=";")
+
+
+def test_rejected_rows_are_dropped_and_counted_unless_the_column_is_about_something_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for reviews, n, says in (
+        (("rejected", None, "accepted", "unreviewed"), 3, "chats: 1 of 4 rows were rejected in review: dropped"),
+        (("rejected", "great product"), 2, ""),
+    ):
+        found = load_conversations(
+            _source(*(json.dumps({"messages": [ASKED, SAID], "review": review}) for review in reviews))
+        )
+        assert len(found) == n
+        assert ("review" in capsys.readouterr().out) == bool(says)
 
 
 def test_a_slice_of_a_file_is_read_line_by_line_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,47 @@ def test_the_documents_of_a_csv_are_text_also_where_they_look_like_a_missing_val
     assert load_documents(Source(path="odd.csv"))["text"][:] == texts
 
 
+@pytest.mark.parametrize("keys", [{"path": "ids.csv"}, {"path": "csv", "data_files": ["ids.csv.gz"]}], ids=str)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_cells_of_a_csv_are_text_however_it_is_read(keys: dict[str, Any], streaming: bool) -> None:
+    Path("ids.csv").write_text('text;id\nN/A;00123\n"None";1e5\n')
+    Path("ids.csv.gz").write_bytes(gzip.compress(b"text,id\nN/A,00123\nNone,1e5\n"))
+    rows = load_source(Source(**keys), streaming=streaming)
+    assert list(rows) == [{"text": "N/A", "id": "00123"}, {"text": "None", "id": "1e5"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("text,id\na,1,2\nb,2,3\n", "c: cannot read any row: 3 cells, but 2 columns (c.csv, line 2); 3 cells, but 2"),
+        ("text,id\na,1\nb,2,3\n", "c: cannot read 1 of 2 rows: 3 cells, but 2 columns (c.csv, line 3)"),
+        ("text,text\na,b\n", "two columns are called 'text': rename one of them"),
+        ('text\n1\n""\n-2.5\n', "c: column 'text' holds numbers, not text: set `column`"),
+        (
+            'text,id\na,1\n"Say "hi" now",2\n',
+            "c: c.csv, line 3: ',' expected after '\"': write a quotation mark inside",
+        ),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_named(content: str, says: str) -> None:
+    Path("c.csv").write_text(content)
+    with pytest.raises(UserError) as caught:
+        load_documents(Source(path="c.csv"))
+    assert says in str(caught.value)
+
+
+def test_empty_documents_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"body": "x"}, {"text": "a"}, {"text": None}, {"text": " "}, {"text": ""}]
+    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load_documents(Source(path="b.jsonl"))["text"][:] == ["a"]
+    assert capsys.readouterr().out == "b: 4 of 5 documents are empty: dropped, such as row 0, row 2, row 3\n"
+
+
+def test_a_byte_order_mark_is_no_text() -> None:
+    Path("b.txt").write_bytes("\ufeffone".encode())
+    assert load_documents(Source(path="b.txt"))["text"][:] == ["one"]
+
+
 def test_a_task_gives_documents_by_the_same_keys() -> None:
     rows = load_documents(Source(task="word_problems", n=20, seed=3))
     assert len(rows) == 20
@@ -128,6 +170,8 @@ def test_a_file_whose_name_is_a_pattern_too_is_that_file(tmp_path: Path) -> None
         ([{"paht": "a.csv"}], "datasets[0]: unknown key 'paht'; did you mean 'path'?"),
         ([{"path": "a.csv"}, {"n": 3}], "datasets[1]: a dataset needs either `path` or `task`"),
         ([{"path": "a.csv", "task": "facts", "n": 1}], "either `path` or `task`"),
+        ([{"path": " "}], "path is empty: set it to a file, a folder or a Hub name"),
+        ([{"path": "a.csv", "columns": {"prompt": "q", "completion": "q"}}], "columns: the column 'q' is named twice"),
         ([{"task": "facts"}], "task facts: `n` is not set: set it to the number of rows"),
         ([{"path": "a.csv", "n": -1}], "n -1 is not above 0"),
         ([{"path": "a.csv", "n": "many"}], "n: expected an int, got 'many'"),
@@ -172,15 +216,17 @@ def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
     ("content", "says"),
     [
         (b"", "has no rows"),
-        (b'{"text": "a"}\nno json\n', "row 1"),
-        (b'{"text": "a"}\n{"text": "b\n', "row 1"),
-        ('{"text": "café"}\n'.encode("latin-1"), "Invalid UTF8"),
+        (b'{"text": "a"}\nno json\n', "invalid JSON: Expecting value: line 1 column 1 (char 0) (c.jsonl, line 2)"),
+        (b'{"text": "a"}\n{"text": "b\n', "c: cannot read 1 of 2 rows: invalid JSON"),
+        (b'{"text": "a"}\n{"text": "a", "text": "b"}\n', "the key 'text' is set twice (c.jsonl, line 2)"),
+        ('{"text": "café"}\n'.encode("latin-1"), "not UTF-8: save it as UTF-8 (c.jsonl, line 1)"),
+        ('{"text": "café"}\n'.encode("utf-16"), "c.jsonl: UTF-16, not UTF-8: save it as UTF-8"),
         (b'{"text": 1}\n', "column 'text' holds int64, not text"),
         (b'{"text": "a"}\n{"text": 2}\n', "column 'text' holds values of several types, not text"),
         (b'{"text": ["a"]}\n', "not text"),
         (b'{"txt": "a"}\n', "no column 'text'; it has txt: set `column`"),
         (b'{"text": " "}\n', "every document is empty"),
-        (b'["a"]\n["b"]\n', "cannot read c.jsonl"),
+        (b'["a"]\n["b"]\n', "c.jsonl: invalid JSON"),
     ],
 )
 def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
@@ -200,9 +246,11 @@ def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
         ({"path": "json", "data_files": ["a.jsonl", "b.jsonl"]}, "b.jsonl: no such file"),
         ({"path": "nobody/nothing"}, "cannot load nobody/nothing"),
         ({"path": "a.csv", "split": "tset"}, 'Unknown split "tset"'),
-        ({"path": "a.csv", "split": "train[:0]"}, "no data"),
-        ({"path": "latin.txt"}, "cannot read latin.txt: 'utf-8' codec can't decode"),
-        ({"path": "latin.csv"}, "cannot read latin.csv: 'utf-8' codec can't decode"),
+        ({"path": "a.csv", "split": "train[:0]"}, "split 'train[:0]' of a.csv is empty"),
+        ({"path": "latin.txt"}, "cannot read latin.txt: not UTF-8: save it as UTF-8"),
+        ({"path": "latin.csv"}, "latin: latin.csv, line 2: not UTF-8: save it as UTF-8"),
+        ({"path": "a.ndjson"}, "a.ndjson: unknown file ending '.ndjson': convert it to one of .jsonl, .json, .parquet"),
+        ({"path": "a" * 300 + ".csv"}, "File name too long"),
         ({"path": "bad.parquet"}, "bad.parquet"),
         ({"task": "fatcs", "n": 1}, "did you mean 'facts'?"),
     ],
@@ -211,6 +259,7 @@ def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
 def test_a_source_that_cannot_be_read_is_named(keys: dict[str, Any], says: str) -> None:
     for name in ("latin.txt", "latin.csv"):
         Path(name).write_bytes("text\ncafé\n".encode("latin-1"))
+    Path("a.ndjson").touch()
     Path("bad.parquet").write_bytes(b"PAR1 and then nonsense")
     with pytest.raises(UserError) as caught:
         load_documents(Source(**keys))
@@ -256,3 +305,12 @@ def test_what_a_task_does_not_have_is_named_when_the_list_is_read(
 def test_reading_a_list_makes_few_of_many_documents() -> None:
     (source,) = read_sources([{"task": "word_problems", "n": 10**9}], documents=True)
     assert source.n == 10**9
+
+
+def test_a_file_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: Path, *_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"^a: cannot read a.parquet: Permission denied$"):
+        load_source(Source(path="a.parquet"))

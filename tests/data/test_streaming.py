@@ -127,3 +127,14 @@ def test_what_cannot_be_held_out_or_read_is_refused_in_a_line(source: Source, to
         open_stream(source, "text", tokenizer, LENGTH, 50, FRACTION)
     with pytest.raises(UserError, match="web: no column 'body'; it has text"):
         open_stream(source, "body", tokenizer, LENGTH, 3, FRACTION)
+
+
+def test_a_csv_is_streamed_as_text_and_a_column_of_numbers_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    rows = [f"{i},{text}" for i, text in enumerate(["N/A", "1999", *TEXTS])]
+    (tmp_path / "web.csv").write_text("\n".join(["id,text", *rows]) + "\n")
+    source = Source(path=str(tmp_path / "web.csv"))
+    stream, first, held = open_stream(source, "text", tokenizer, LENGTH, 3, FRACTION)
+    assert {"N/A", "1999"} < {*first["text"], *held["text"]}
+    assert len(_rows(stream, 5)) == 5
+    with pytest.raises(UserError, match="web: column 'id' holds numbers, not text: set `column`"):
+        open_stream(source, "id", tokenizer, LENGTH, 3, FRACTION)

@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from zero2chat.errors import UserError
 from zero2chat.runs import is_main_process
@@ -77,9 +80,18 @@ class Shape:
 
 def of_column(column: str) -> Shape:
     """Return the shape of conversations in one column, with keys role and content, or from and value."""
-    return Shape(
-        "chat", (column,), lambda row, where: _after_system(read_messages(row[column], where), row, where), ("system",)
-    )
+
+    def read(row: Row, where: str) -> list[Message]:
+        known = isinstance(row.get("system"), str) or _are_turns(row.get("system"))
+        return _after_system(read_messages(row[column], where), row if known else {}, where)
+
+    return Shape("chat", (column,), read, ("system",))
+
+
+def _are_turns(value: Any) -> bool:
+    """Whether a value is one message or several. Chat data may have a column `system` of another meaning."""
+    turns = [value] if isinstance(value, Mapping) else value
+    return isinstance(turns, list) and all(isinstance(t, Mapping) and ("role" in t or "from" in t) for t in turns)
 
 
 def asked_in(column: str, row: Row, where: str) -> list[Message]:
@@ -111,7 +123,10 @@ def _alpaca(row: Row, where: str) -> list[Message]:
 
 
 def _system(row: Row, where: str) -> list[Message]:
-    return read_turns(row["system"], "system", f"{where}: system") if row.get("system") else []
+    value = row.get("system")
+    if not value or (isinstance(value, str) and not value.strip()):
+        return []
+    return read_turns(value, "system", f"{where}: system")
 
 
 # Tried in this order: UltraChat has `prompt` in addition to `messages`.
@@ -151,7 +166,8 @@ def guessed_columns(columns: Sequence[str]) -> dict[str, str]:
 
 
 def as_yaml(columns: Mapping[str, str]) -> str:
-    return f"`columns: {{{', '.join(f'{name}: {own}' for name, own in columns.items())}}}`"
+    said = yaml.safe_dump(dict(columns), default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return f"`columns: {said.strip()}`"
 
 
 def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | None:
@@ -205,20 +221,25 @@ def read_messages(value: Any, where: str) -> list[Message]:
 
 
 def refuse_empty(messages: Sequence[Message], where: str) -> None:
-    """Raises `UserError` for an assistant's turn without text and calls: a model would learn to say nothing."""
+    """Raises `UserError` for a user's turn without text, and for an assistant's without text and calls: a model would
+    learn to say nothing."""
     for number, message in enumerate(messages, 1):
-        if message["role"] == "assistant" and not message["content"].strip() and not message.get("tool_calls"):
-            raise UserError(f"{where}: turn {number} of {len(messages)}: the assistant's turn is empty")
+        role = message["role"]
+        if role in ("user", "assistant") and not message["content"].strip() and not message.get("tool_calls"):
+            raise UserError(f"{where}: turn {number} of {len(messages)}: the {role}'s turn is empty")
 
 
 def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
-    """Return the messages with only role and content. Raises `UserError` if one calls a tool."""
+    """Return the messages with only role and content. Raises `UserError` if one calls a tool or has reasoning."""
     if any("tool_calls" in message for message in messages):
         raise UserError(f"{where}: calls a tool, which only sft conversations support: remove the row")
+    if any(message.get("reasoning_content", "").strip() for message in messages):
+        raise UserError(f"{where}: has reasoning_content, which only sft conversations support: remove it")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
 def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
+    weight = turn.get("weight")
     if turn.get("role") is None and isinstance(turn.get("from"), str):
         turn = _of_sharegpt(turn["from"], turn.get("value"), where)
     role, content, calls = turn.get("role"), turn.get("content"), turn.get("tool_calls") or []
@@ -228,8 +249,14 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
         raise UserError(f"{where}: unknown role {role!r}; known: {', '.join(ROLES)}")
     calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
     read: Message = {"role": role, "content": _text("" if content is None and calls else content, where)}
-    if isinstance(turn.get("reasoning_content"), str):  # the reasoning, which the chat template renders separately
-        read["reasoning_content"] = turn["reasoning_content"]
+    if turn.get("function_call"):
+        raise UserError(f"{where}: function_call is not read: write calls in `tool_calls`")
+    if role == "assistant" and weight not in (None, 1):
+        raise UserError(f"{where}: weight {weight!r}: every assistant's turn is learned: remove the row, or the weight")
+    if (thought := turn.get("reasoning_content")) is not None:  # which the chat template renders separately
+        if not isinstance(thought, str):
+            raise UserError(f"{where}: reasoning_content: expected text, got {type(thought).__name__}")
+        read["reasoning_content"] = thought
     if calls:
         read["tool_calls"] = calls
     if role == "tool" and isinstance(turn.get("name"), str):
@@ -277,11 +304,18 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
     for i, function in enumerate(functions):
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise UserError(f"{where}: tools[{i}]: expected {{type: function, function: {{name, …}}}}: no name")
-    return [schema if schema.get("function") else {"type": "function", "function": _bare(schema)} for schema in schemas]
+    return [
+        {key: value for key, value in schema.items() if value is not None} | {"function": _filled(schema["function"])}
+        if schema.get("function")
+        else {"type": "function", "function": _filled(schema, ("type", "function"))}
+        for schema in schemas
+    ]
 
 
-def _bare(schema: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if key not in ("type", "function")}
+def _filled(function: dict[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a function's schema without null keys: a table that is written as JSON Lines has them where other rows
+    have values."""
+    return {key: value for key, value in function.items() if value is not None and key not in without}
 
 
 def _from_json(value: Any, what: str, where: str) -> Any:

@@ -15,7 +15,7 @@ from zero2chat import tasks
 from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise, refuse_empty
 from zero2chat.data.packing import which_fit
 from zero2chat.data.review_states import leave_out_rejected
-from zero2chat.data.rows import load_table
+from zero2chat.data.rows import load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows, require_column
 from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, call_message, failed
@@ -55,12 +55,13 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         rows = task.rows(split, source.seed, source.n, **options)
         shown = [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
         return _as_dataset([(messages, schemas) for messages in shown], str(source.label))
+    shapes = CONVERSATIONS if source.column == "text" else [of_column(source.column)]
+    known = {column for shape in shapes for column in (*shape.columns, *shape.more)}
+    refuse_unread(source, {*known, "tools", "review"})
     rows = first_rows(leave_out_rejected(load_table(source), source.label), source.n)
-    if source.column == "text":
-        shape = recognise(rows, CONVERSATIONS, source.label, "conversations")
-    else:
+    if source.column != "text":
         require_column(rows, source.column, source.label)
-        shape = recognise(rows, [of_column(source.column)], source.label, "conversations")
+    shape = recognise(rows, shapes, source.label, "conversations")
 
     def read(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], list[Any] | None]:
         messages = shape.conversation(row, where)

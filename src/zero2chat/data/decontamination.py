@@ -27,10 +27,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from zero2chat import tasks
-from zero2chat.data.sources import Source, first_rows, is_file, load_source, read_sources, require_column
+from zero2chat.data.sources import Source, first_rows, is_file, load_source, read_sources, require_column, require_text
 from zero2chat.errors import UserError
 from zero2chat.runs import Run, is_main_process, strings, write_jsonl
 from zero2chat.text import words
@@ -185,6 +185,8 @@ def load_questions(sources: Iterable[Source]) -> Questions:
             own = [name for name in _ASKED if name in rows.column_names] if source.column == "text" else []
             column = own[0] if own else source.column
             require_column(rows, column, source.label)
+            if rows.features[column] == Value("string"):  # otherwise messages
+                require_text(rows, column, source.label)
             some = [_last(value) for value in rows[column]]
         if not any(words(question) for question in some):
             raise UserError(f"{source.label}: no questions found: set `column`")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from zero2chat.data.sources import Source, load_source, require_column, require_text
+from zero2chat.data.row_files import unread
+from zero2chat.data.rows import load_table
+from zero2chat.data.sources import Source, require_column, require_text
 from zero2chat.errors import UserError
 
 _TEXT = (".txt", ".md")
@@ -22,36 +26,49 @@ def read_documents(
     document, with `source_column` or the row number as source. Raises `UserError` if they cannot be loaded.
     """
     place = Path(source)
-    files = [place] if place.suffix in _TEXT and place.is_file() else _text_files(place)
+    files = [place] if place.suffix.lower() in _TEXT and place.is_file() else _text_files(place)
     if files:
         home = place if place.is_dir() else place.parent
         return len(files), ((_read(file), str(file.relative_to(home))) for file in files)
     if place.is_dir() and not any(place.iterdir()):
         raise UserError(f"{source}: the folder is empty")
-    rows = load_source(Source(path=source, split=split, column=column))
-    require_text(rows, column, source, "--column")
-    columns = [column]
+    loaded = Source(path=source, split=split, column=column)
+    rows = load_table(loaded)  # of JSON Lines too, where Arrow would convert text that looks like a date
+    if rows.errors:
+        raise unread(rows.places, rows.errors, source)
+    require_column(rows, column, source, "--column")
+    require_text(rows.texts(column, loaded), column, source, "--column")
     if source_column is not None:
         require_column(rows, source_column, source, "--source-column")
-        columns.append(source_column)
-    chosen = rows.select_columns(list(dict.fromkeys(columns)))
+    columns = list(dict.fromkeys((column, source_column or column)))
+    chosen = rows.rows if rows.places else rows.rows.select_columns(columns)
 
     def name(i: int, value: object) -> str:
-        return f"{place.name}#{i}" if value is None else str(value)
+        return f"{place.name}#{i}" if value in (None, "") else str(value)
 
     return len(rows), (
-        (row[column] or "", name(i, row[source_column] if source_column else None)) for i, row in enumerate(chosen)
+        (row.get(column) or "", name(i, row.get(source_column) if source_column else None))
+        for i, row in enumerate(chosen)
     )
 
 
 def _text_files(folder: Path) -> list[Path]:
-    """Return the text files in a folder tree, sorted; [] for a dataset folder, whose README is not a document."""
+    """Return the text files in a folder tree, sorted; [] for a dataset folder, whose README is not a document.
+
+    Prints how many other files are left out, by type.
+    """
     if not folder.is_dir():
         return []
     inside = sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder)))
-    texts = [file for file in inside if file.suffix in _TEXT]
-    holds_rows = any(file.suffix in _ROWS for file in inside)
-    return [] if holds_rows and all(file.name == "README.md" for file in texts) else texts
+    texts = [file for file in inside if file.suffix.lower() in _TEXT]
+    holds_rows = any(file.suffix.lower() in _ROWS for file in inside)
+    if holds_rows and all(file.name == "README.md" for file in texts):
+        return []
+    others = Counter(file.suffix.lower() or "no suffix" for file in inside if file.suffix.lower() not in _TEXT)
+    if texts and others:
+        kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in others.most_common())
+        print(f"{folder}: only {' and '.join(_TEXT)} files are read; left out: {kinds}", file=sys.stderr, flush=True)
+    return texts
 
 
 def _is_hidden(file: Path) -> bool:
@@ -64,4 +81,4 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8: {error}") from error
+        raise UserError(f"{file}: not UTF-8 ({error}): save it as UTF-8") from error

@@ -24,7 +24,7 @@ from zero2chat.data.chat_formats import (
     refuse_empty,
     text_turns,
 )
-from zero2chat.data.rows import Table, load_table
+from zero2chat.data.rows import Table, load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows, mix, read_sources, split_of
 from zero2chat.errors import UserError
 
@@ -214,6 +214,8 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
 def _table(source: Source) -> Table:
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
+    known = {column for shape in (*PREFERENCES, *VOTES) for column in (*shape.columns, *shape.more)}
+    refuse_unread(source, {*known, "tools"})
     return first_rows(load_table(source), source.n)
 
 
@@ -260,7 +262,7 @@ def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:
     turns = text_turns(shape.conversation(row, where), where)
     if turns[-1]["role"] != "assistant":
         raise UserError(f"{where}: completion: does not end with the assistant's turn")
-    refuse_empty(turns[:-1], where)
+    refuse_empty(turns, where)
     return {"prompt": turns[:-1], "completion": turns[-1:], "label": label, "tools": _tools(row, where)}
 
 
@@ -280,7 +282,9 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
         text_turns(read_turns(row[side], "assistant", f"{where}: {side}"), f"{where}: {side}")
         for side in ("chosen", "rejected")
     )
-    prompt = [] if row[shape.columns[0]] is None else text_turns(shape.begin(row, where), where)
+    asked = row[shape.columns[0]]
+    missing = asked is None or (isinstance(asked, str) and not asked.strip() and shape.name != "Alpaca")
+    prompt = [] if missing else text_turns(shape.begin(row, where), where)
     same = [a == b for a, b in zip(chosen, rejected, strict=False)]
     shared = chosen[: same.index(False) if False in same else len(same)]
     # In many datasets both sides are complete conversations, which may have a system message that the prompt lacks.
@@ -304,6 +308,7 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")
         if side[0]["role"] != "assistant":
             raise UserError(f"{where}: {name}: begins with the {side[0]['role']}'s turn, which is not the prompt's")
+        refuse_empty(side, f"{where}: {name}")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": _tools(row, where)}
 
 

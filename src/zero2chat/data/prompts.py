@@ -15,7 +15,7 @@ from zero2chat import tasks
 from zero2chat.config import build
 from zero2chat.data.chat_formats import asked_in, read_tools, refuse_empty, text_turns
 from zero2chat.data.preferences import MESSAGES, Messages
-from zero2chat.data.rows import load_table
+from zero2chat.data.rows import load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows, require_column
 from zero2chat.errors import UserError
 from zero2chat.inference.generate import render_prompts
@@ -49,6 +49,7 @@ def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: b
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         return task_problems(source.task, rows, wanted), []
+    refuse_unread(source, {"prompt", "answer", "system", "tools", *wanted}, others=True)
     found = first_rows(load_table(source), source.n)
     for column in ("prompt", "answer") if answers else ("prompt",):
         require_column(found, column, source.label, "columns")
@@ -65,9 +66,9 @@ def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: b
             if schemas and not tools:
                 raise UserError(f"{where}: tools: only sft, grpo and evaluate show a row's tools: remove the column")
             kept["tools"] = json.dumps(schemas or None)
-        if has_answers and row["answer"] is None and answers:
-            raise UserError(f"{where}: no answer: remove the row")
-        return kept | ({"answer": None if row["answer"] is None else str(row["answer"])} if has_answers else {})
+        if has_answers:
+            kept["answer"] = _answer(row["answer"], where, answers, answers or "answer" in wanted)
+        return kept
 
     numbered = found.read(read, source)
     texts = [column for column, there in (("answer", has_answers), ("tools", has_tools)) if there]
@@ -77,6 +78,19 @@ def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: b
     others = found.others(numbers, [*features, *_TAKEN], source)
     whole = concatenate_datasets([problems, others], axis=1) if others.column_names else problems
     return whole, [found.where(i, source) for i in numbers]
+
+
+def _answer(value: Any, where: str, required: bool, used: bool) -> str | None:
+    """Return an answer as text; None for a missing one, and for one of another type that is not `used`."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if required:
+            raise UserError(f"{where}: no answer: remove the row")
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if used:
+            raise UserError(f"{where}: answer: expected text or a number, got {type(value).__name__}")
+        return None
+    return str(value)
 
 
 def load_parts(

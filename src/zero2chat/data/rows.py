@@ -1,33 +1,27 @@
 """A source's rows for the stages that look at each of them.
 
-Local JSON and CSV files are read line by line, so that every invalid row is reported with its file and line. Arrow's
-reader, which `datasets` uses, ends at the first, and requires each column to have one type.
+Local JSON and CSV files are read line by line, so that every invalid row is reported with its file and line, and a
+column may have values of several types.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import re
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from datasets import Dataset, ReadInstruction
+from datasets import Dataset, DatasetInfo
 
-from zero2chat.data.sources import Source, csv_delimiter, load_source, local_files
-from zero2chat.errors import UserError
+from zero2chat.data.row_files import NOT_UTF8, ROWS, read_row_files, unread
+from zero2chat.data.sources import NUMBER, Source, is_csv, load_source, local_files, sliced
+from zero2chat.errors import UserError, nearest
 from zero2chat.runs import is_main_process
 
 T = TypeVar("T")
 
 _MOST_LISTED = 20
-_CSV = (".csv", ".tsv")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-csv.field_size_limit(sys.maxsize)
 
 
 class InvalidRows(UserError):
@@ -110,18 +104,28 @@ class Table:
         names = [name for name in self.column_names if name not in taken]
         if not self.places:
             return self.rows.select_columns(names).select(numbers)
-        is_csv = any(Path(name).suffix.lower() in _CSV for name in local_files(source))
+        return self._typed(names, numbers, source, _numbers if is_csv(source) else list)
+
+    def texts(self, column: str, source: Source) -> Dataset:
+        """Return one column of all rows, for `require_text`. Raises `UserError` for values of several types."""
+        if not self.places:
+            return self.rows.select_columns([column])
+        return self._typed([column], range(len(self)), source, list)
+
+    def _typed(
+        self, names: Sequence[str], numbers: Sequence[int], source: Source, read: Callable[[list[Any]], Sequence[Any]]
+    ) -> Dataset:
         found = {}
         for name in names:
             values = [self.rows[i].get(name) for i in numbers]
             try:
-                found[name] = pa.array(_numbers(values) if is_csv else values)
+                found[name] = pa.array(read(values))
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 said = " ".join(str(error).split())
                 raise UserError(f"{source.label}: column '{name}' has values of several types ({said})") from error
             except OverflowError as error:
                 raise UserError(f"{source.label}: column '{name}' has a number of more than 64 bits") from error
-        return Dataset(pa.table(found))
+        return Dataset(pa.table(found), info=DatasetInfo(builder_name="csv") if is_csv(source) else None)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -133,7 +137,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
     """Return cells as numbers if all are written as such. Others stay text: 02139, 1_000, more than 64 bits."""
-    if not all(isinstance(cell, str) and _NUMBER.fullmatch(cell.strip()) for cell in cells):
+    if not all(isinstance(cell, str) and NUMBER.fullmatch(cell.strip()) for cell in cells):
         return cells
     if any(set(cell) & set(".eE") for cell in cells):
         return [float(cell) for cell in cells]
@@ -144,39 +148,20 @@ def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
 def load_table(source: Source) -> Table:
     """Load the rows of a source with a `path`; cells of a CSV are text. Raises `UserError` if there are none."""
     files = [Path(name) for name in local_files(source)]
-    if (
-        source.split.partition("[")[0] != "train"
-        or not files
-        or any(file.suffix.lower() not in (".json", ".jsonl", *_CSV) for file in files)
-    ):
-        rows = load_source(source, as_text=True)
+    if source.split.partition("[")[0] != "train" or not files or any(file.suffix.lower() not in ROWS for file in files):
+        rows = load_source(source)
         names = _names(source, rows.column_names)
         rows = rows.select_columns(list(names.values())).rename_columns({own: name for name, own in names.items()})
         return Table(rows.column_names, rows)
-    found: list[dict[str, Any]] = []
-    places: list[str] = []
-    errors: dict[int, str] = {}
-    for file in files:
-        try:
-            text = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"{source.label}: cannot read {file}: {error.strerror}") from error
-        read = _csv_rows(file, source) if file.suffix.lower() in _CSV else _json_rows(text, f"{source.label}: {file}")
-        for item, (line, row) in enumerate(read, 1):
-            if isinstance(row, str):
-                errors[len(found)] = row
-            found.append({} if isinstance(row, str) else row)
-            places.append(f"{file}, line {line}" if line else f"{file}, item {item}")
-    if not found:
-        raise UserError(f"{source.label}: {', '.join(map(str, files))}: the file has no rows")
-    if len(errors) == len(found):
-        first = [f"{why} ({place})" for why, place in zip(errors.values(), places, strict=True)]
-        raise UserError(f"{source.label}: cannot read any row: {'; '.join(first[:3])}")
+    found, places, errors = read_row_files(files, source.label, source.delimiter)
+    other = {i: why for i, why in errors.items() if why == NOT_UTF8} if source.invalid == "error" else {}
+    if other or len(errors) == len(found):  # in another encoding, most rows may be wrong, and none should be dropped
+        raise unread(places, other or errors, source.label)
     names = _names(source, list(dict.fromkeys(str(column) for row in found for column in row)))
     if source.columns:
         found = [{name: row[own] for name, own in names.items() if own in row} for row in found]
     table = Table(list(names), found, places, errors)
-    return table if source.split == "train" else table.select(_sliced(source, len(found)))
+    return table if source.split == "train" else table.select(sliced(source, len(found)))
 
 
 def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
@@ -191,79 +176,10 @@ def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
     return source.columns | rest
 
 
-def _sliced(source: Source, n: int) -> list[int]:
-    """Return the rows of a split such as `train[:-20]`, in the syntax of `datasets`."""
-    try:
-        parts = ReadInstruction.from_spec(source.split).to_absolute({"train": n})
-    except (ValueError, AssertionError, KeyError) as error:
-        raise UserError(f"{source.label}: split '{source.split}': {error}") from error
-    rows = [i for part in parts for i in range(n)[part.from_ : part.to]]
-    if not rows:
-        raise UserError(f"{source.label}: split '{source.split}' of {source.path} is empty")
-    return rows
-
-
-def _json_rows(text: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Yield line and row of JSON Lines; of a JSON list, its items, with line 0. A text instead of a row is an error."""
-    text = text.removeprefix(b"\xef\xbb\xbf")
-    if text.lstrip().startswith(b"["):
-        try:
-            items = _whole(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: invalid JSON: {error}") from error
-        for item in items:
-            yield 0, item if isinstance(item, dict) else _NO_OBJECT.format(type(item).__name__)
-        return
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = _whole(json.loads(line))
-        except UnicodeDecodeError:
-            yield number, "not UTF-8"
-        except (ValueError, RecursionError) as error:
-            yield number, f"invalid JSON: {error}"
-        else:
-            yield number, row if isinstance(row, dict) else _NO_OBJECT.format(type(row).__name__)
-
-
-_NO_OBJECT = "expected an object, {{…}}, found {}"
-
-
-def _whole(value: Any) -> Any:
-    """Replace half surrogate pairs, which JSON can encode and Arrow cannot, by question marks."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_whole(key): _whole(item) for key, item in value.items()}
-    return [_whole(item) for item in value] if isinstance(value, list) else value
-
-
-def _csv_rows(file: Path, source: Source) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Yield line and row of a CSV file with a header. A text instead of a row is an error."""
-    delimiter = source.delimiter or csv_delimiter(file)
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            ended: list[bool] = []
-
-            def lines() -> Iterator[str]:
-                yield from opened
-                ended.append(True)
-                yield '"'  # closes an open quotation, or else is a row of its own
-
-            reader = csv.reader(lines(), delimiter=delimiter)
-            header = next(reader, [])
-            if twice := next((name for i, name in enumerate(header) if name.strip() and name in header[:i]), None):
-                raise UserError(f"{source.label}: {file}: two columns are called '{twice}': rename one of them")
-            line = reader.line_num + 1
-            for cells in reader:
-                if ended:
-                    if line < reader.line_num:
-                        yield line, "the quotation mark is not closed before the end of the file"
-                elif any(cells[len(header) :]):
-                    yield line, f"{len(cells)} cells, but {len(header)} columns"
-                elif cells:
-                    yield line, dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
-                line = reader.line_num + 1
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{source.label}: cannot read {file}: {error}") from error
+def refuse_unread(source: Source, known: Collection[str], others: bool = False) -> None:
+    """Raises `UserError` for a key of `columns` that is not `known`; with `others`, only for one close to those, as
+    reward functions read columns of any name."""
+    for name in source.columns:
+        said = nearest(name, sorted(known))
+        if name not in known and (not others or "did you mean" in said):
+            raise UserError(f"{source.label}: columns: no format has a column '{name}'{said}")

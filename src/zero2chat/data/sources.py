@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import glob
 import hashlib
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 from datasets import (
     Dataset,
     DatasetDict,
+    DatasetInfo,
     Features,
     IterableDataset,
+    ReadInstruction,
     Value,
     concatenate_datasets,
     load_dataset,
@@ -26,7 +29,9 @@ from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, 
 
 from zero2chat import tasks
 from zero2chat.config import Refuse, build
+from zero2chat.data.row_files import CSV, NOT_UTF8, ROWS, csv_delimiter, read_row_files, unread
 from zero2chat.errors import UserError
+from zero2chat.runs import is_main_process
 
 _BUILDERS = {
     ".jsonl": "json",
@@ -37,7 +42,7 @@ _BUILDERS = {
     ".txt": "text",
     ".md": "text",
 }
-_DELIMITERS = ",;\t|"
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _FEW_DOCUMENTS = 50  # enough to detect invalid options; all of them would take seconds
 
 
@@ -78,6 +83,8 @@ class Source:
     def __post_init__(self) -> None:
         if (self.path is None) == (self.task is None):
             raise ValueError("a dataset needs either `path` or `task`")
+        if self.path is not None and not self.path.strip():
+            raise ValueError("path is empty: set it to a file, a folder or a Hub name")
         if self.task is not None and not self.n:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
@@ -85,6 +92,9 @@ class Source:
         if self.columns and self.task is not None:
             raise ValueError("columns: only for a `path`: remove it")
         self.columns = {name: str(own) for name, own in self.columns.items()}  # a CSV's may be a number
+        own = list(self.columns.values())
+        if twice := next((name for i, name in enumerate(own) if name in own[:i]), None):
+            raise ValueError(f"columns: the column '{twice}' is named twice: give it one name")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"delimiter {self.delimiter!r}: expected one character, such as ';'")
         if self.delimiter is not None and _builder_and_files(self)[0] != "csv":
@@ -147,46 +157,54 @@ def _builder_and_files(source: Source) -> tuple[str, list[str] | None]:
     return path, files
 
 
+def is_csv(source: Source) -> bool:
+    return _builder_and_files(source)[0] == "csv"
+
+
 def local_files(source: Source) -> list[str]:
     """Return the local files that a source names, in order; none for a folder, a Hub dataset or an address.
 
-    Raises `UserError` if one is missing.
+    Raises `UserError` if one is missing, cannot be opened, or is of an unknown type.
     """
     path, files = _builder_and_files(source)
     found: list[str] = []
-    # For a folder or a Hub dataset, `data_files` are relative to it, and load_dataset finds them.
-    for name in (files or []) if path in _BUILDERS.values() and not source.data_dir else []:
-        if "://" in name:
-            return []
-        there = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
-        if not there:
-            raise UserError(f"{source.label}: {name}: no such file or folder")
-        found += there
+    try:
+        if files is None and Path(path).is_file():
+            raise UserError(
+                f"{source.label}: {path}: unknown file ending '{Path(path).suffix}': convert it to one of "
+                f"{', '.join(_BUILDERS)}"
+            )
+        # For a folder or a Hub dataset, `data_files` are relative to it, and load_dataset finds them.
+        for name in (files or []) if path in _BUILDERS.values() and not source.data_dir else []:
+            if "://" in name:
+                return []
+            there = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+            if not there:
+                raise UserError(f"{source.label}: {name}: no such file or folder")
+            for file in there:
+                if not Path(file).is_dir():
+                    Path(file).open("rb").close()
+            found += there
+    except OSError as error:
+        raise UserError(f"{source.label}: cannot read {error.filename or path}: {error.strerror}") from error
     return found
 
 
-def csv_delimiter(file: Path) -> str:
-    """Return the delimiter that gives the header of a CSV the most columns."""
-    try:
-        with file.open(encoding="utf-8-sig") as opened:
-            header = opened.readline()
-    except (OSError, UnicodeDecodeError):
-        return ","  # reading the file reports that
-    return max(_DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one), [])))
-
-
-def load_source(source: Source, as_text: bool = False, streaming: bool = False) -> Dataset | IterableDataset:
+def load_source(source: Source, streaming: bool = False) -> Dataset | IterableDataset:
     """Load the rows of a source with a `path`. Raises `UserError` if they cannot be loaded, or if there are none.
 
-    `as_text` keeps a CSV's cells as text: 007 is not converted to a number, nor None to a missing value. `streaming`
-    returns an `IterableDataset`, whose rows are fetched on demand.
+    A CSV's cells are text: 007 is not converted to a number, nor None to a missing value. `streaming` returns an
+    `IterableDataset`, whose rows are fetched on demand; those of a local CSV are read at once.
     """
     path, files = _builder_and_files(source)
     local = local_files(source)
     if path.startswith(("runs/", "./", "../", "/")) and not glob.glob(path, recursive=True):  # noqa: PTH207
         raise UserError(f"{source.label}: {path}: no such file or folder")
+    if local and all(Path(name).suffix.lower() in CSV for name in local):
+        cells = _csv_cells(source, local)
+        return cells.to_iterable_dataset() if streaming else cells
     # A text file is one document: its paragraphs must not be in different splits.
-    more: dict[str, Any] = {"sample_by": "document"} if path == "text" else {}
+    more: dict[str, Any] = {"sample_by": "document", "encoding": "utf-8-sig"} if path == "text" else {}
     if path == "csv" and (local or source.delimiter):
         more["sep"] = source.delimiter or csv_delimiter(Path(local[0]))
     try:
@@ -204,10 +222,9 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
             streaming=streaming,
         )
         rows = load(**more)
-        if path == "csv" and as_text:
-            rows = load(
-                **more, keep_default_na=False, features=Features(dict.fromkeys(rows.column_names, Value("string")))
-            )
+        if path == "csv":
+            names = rows.column_names or list(next(iter(rows)))  # a stream's are not known before its first row
+            rows = load(**more, keep_default_na=False, features=Features(dict.fromkeys(names, Value("string"))))
         if path == "json" and not streaming:  # its reader accepts bytes that are not UTF-8
             rows.data.validate(full=True)
     except StopIteration:
@@ -217,13 +234,43 @@ def load_source(source: Source, as_text: bool = False, streaming: bool = False) 
         DataFilesNotFoundError,
         FileNotFoundError,
         ConnectionError,
+        PermissionError,
         ValueError,
         ImportError,  # of what reads s3://…
+        DatasetGenerationError,
     ) as error:
-        raise UserError(f"{source.label}: cannot load {source.path}: {error}") from error
-    except DatasetGenerationError as error:
-        raise UserError(f"{source.label}: cannot read {', '.join(files or [path])}: {error.__cause__}") from error
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) else error
+        if path == "json" and local and all(Path(name).suffix.lower() in ROWS for name in local):
+            _, places, errors = read_row_files([Path(name) for name in local], source.label, None)  # to name the line
+            if errors:
+                raise unread(places, errors, source.label) from error
+        said = f"{NOT_UTF8} ({cause})" if isinstance(cause, UnicodeError) else cause
+        what = f"cannot load {source.path}" if cause is error else f"cannot read {', '.join(files or [path])}"
+        raise UserError(f"{source.label}: {what}: {said}") from error
     if not any(True for _ in rows) if streaming else len(rows) == 0:
+        raise UserError(f"{source.label}: split '{source.split}' of {source.path} is empty")
+    return rows
+
+
+def _csv_cells(source: Source, files: Sequence[str]) -> Dataset:
+    """Load local CSV files as columns of text. Raises `UserError` if some rows cannot be read."""
+    found, places, errors = read_row_files([Path(name) for name in files], source.label, source.delimiter)
+    if errors:
+        raise unread(places, errors, source.label)
+    names = dict.fromkeys(name for row in found for name in row)
+    cells = {name: pa.array([row.get(name) for row in found], pa.string()) for name in names}
+    rows = Dataset(pa.table(cells), info=DatasetInfo(builder_name="csv"))
+    return rows if source.split == "train" else rows.select(sliced(source, len(rows)))
+
+
+def sliced(source: Source, n: int) -> list[int]:
+    """Return the rows of a split such as `train[:-20]`, in the syntax of `datasets`."""
+    try:
+        parts = ReadInstruction.from_spec(source.split).to_absolute({"train": n})
+    except (ValueError, AssertionError, KeyError) as error:
+        raise UserError(f"{source.label}: split '{source.split}': {error}") from error
+    rows = [i for part in parts for i in range(n)[part.from_ : part.to]]
+    if not rows:
         raise UserError(f"{source.label}: split '{source.split}' of {source.path} is empty")
     return rows
 
@@ -249,6 +296,10 @@ def require_text(rows: Dataset, column: str, label: str | None, setting: str = "
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):
         raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `{setting}`")
+    if rows.info.builder_name == "csv":  # all its cells are text
+        cells = [cell for cell in rows[column] if cell and cell.strip()]
+        if cells and all(NUMBER.fullmatch(cell.strip()) for cell in cells):
+            raise UserError(f"{label}: column '{column}' holds numbers, not text: set `{setting}`")
 
 
 def require_filled(rows: Dataset, column: str, label: str) -> None:
@@ -267,19 +318,25 @@ def first_rows(rows: Dataset, n: int | None) -> Dataset:
 
 
 def load_documents(source: Source) -> Dataset:
-    """Load documents as rows with `text` and `source`. Empty documents are dropped."""
+    """Load documents as rows with `text` and `source`. Empty documents are dropped and counted."""
     if source.task is not None:
         texts = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
         rows = Dataset.from_dict({"text": texts})
     else:
-        rows = load_source(source, as_text=True)
+        rows = load_source(source)
         require_text(rows, source.column, source.label)
         rows = first_rows(rows, source.n).select_columns([source.column])
         if source.column != "text":
             rows = rows.rename_column(source.column, "text")
-    rows = rows.filter(lambda text: bool(text and text.strip()), input_columns="text")
-    if len(rows) == 0:
+    empty = [i for i, text in enumerate(rows["text"]) if not (text and text.strip())]
+    if len(empty) == len(rows):
         raise UserError(f"{source.label}: every document is empty")
+    if empty:
+        if is_main_process():
+            n = f"{len(empty):,} of {len(rows):,} documents {'is' if len(empty) == 1 else 'are'} empty"
+            print(f"{source.label}: {n}: dropped, such as {', '.join(f'row {i}' for i in empty[:3])}", flush=True)
+        dropped = set(empty)
+        rows = rows.select([i for i in range(len(rows)) if i not in dropped])
     return rows.add_column("source", [source.label] * len(rows))
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset as TorchIterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.data.packing import token_windows
-from zero2chat.data.sources import Source, load_source, require_text, split_of
+from zero2chat.data.sources import Source, is_csv, load_source, require_text, split_of
 from zero2chat.errors import UserError
 
 BLOCK = 1000  # documents that are tokenized and packed together
@@ -74,7 +74,10 @@ def open_stream(
     `UserError` if the source cannot be loaded, lacks the column, or has too few documents.
     """
     rows = load_source(source, streaming=True)
-    require_text(Dataset.from_list([next(iter(rows))]), column, source.label)
+    # The first text of a CSV may look like a number, as all its cells are text.
+    first = Dataset.from_list(list(rows.take(BLOCK if is_csv(source) else 1)))
+    first.info.builder_name = "csv" if is_csv(source) else None
+    require_text(first, column, source.label)
     rows = rows.select_columns([column])
 
     def side(text: str | None, split: str) -> bool:

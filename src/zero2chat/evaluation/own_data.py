@@ -32,7 +32,7 @@ from zero2chat.data.chat_formats import (
     refuse_empty,
 )
 from zero2chat.data.review_states import leave_out_rejected
-from zero2chat.data.rows import load_table
+from zero2chat.data.rows import load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows
 from zero2chat.errors import UserError
 from zero2chat.evaluation.metrics import load_metric
@@ -148,6 +148,9 @@ def _reference(given: Sequence[Message], shown: bool) -> list[str]:
 
 def load_rows(spec: OwnData) -> Rows:
     """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
+    rewards = read_rewards(spec.rewards) if spec.rewards else []
+    known = {column for shape in _shapes(spec) for column in (*shape.columns, *shape.more)}
+    refuse_unread(spec, {*known, "tools", "review", *(name for one in rewards for name in one.needs)}, others=True)
     rows = first_rows(leave_out_rejected(load_table(spec), spec.label), spec.n)
     shape = recognise(rows, _shapes(spec), spec.label, "rows to evaluate")
     has_reference: list[bool] = []  # of the rows so far
@@ -184,7 +187,7 @@ def load_rows(spec: OwnData) -> Rows:
     if given:
         columns = Dataset.from_dict(given)
         others = concatenate_datasets([columns, others], axis=1) if others.column_names else columns
-    for reward in read_rewards(spec.rewards) if spec.rewards else ():
+    for reward in rewards:
         reward.check(others, str(spec.label), names)
     return Rows(prompts, references, others, names, own if any(own) else None)
 
