@@ -161,8 +161,6 @@ FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
             FINE | {"prompt": [*PROMPT, *said("a"), {"role": "user", "content": ""}]},
             "turn 3 of 3: the user's turn is empty",
         ),
-        (FINE | {"chosen": ""}, "mine, row 1: chosen: turn 1 of 1: the assistant's turn is empty"),
-        (FINE | {"rejected": " "}, "mine, row 1: rejected: turn 1 of 1: the assistant's turn is empty"),
         (FINE | {"chosen": [said("a")[0] | {"reasoning_content": "Hm."}]}, "row 1: chosen: has reasoning_content"),
         (FINE | {"chosen": None}, "mine, row 1: chosen: expected text or a list"),
     ],
@@ -188,6 +186,18 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], mes
 def test_a_dataset_that_holds_no_pairs_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_preferences(source(tmp_path, row))
+
+
+def test_an_empty_answer_may_be_preferred_and_is_counted_but_an_empty_cell_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = load_preferences(source(tmp_path, FINE, FINE | {"chosen": ""}, FINE | {"rejected": ""}))[0]
+    assert [pair["chosen"][0]["content"] for pair in pairs] == ["yes", "", "yes"]
+    assert "mine: 1 of 3 chosen answers are empty" in capsys.readouterr().out
+    (tmp_path / "cells.csv").write_text("prompt,chosen,rejected\nq,yes,no\nq,,no\nq,yes,\n")
+    with pytest.raises(UserError, match="cells, row 1: chosen: turn 1 of 1: the assistant's turn is empty") as refused:
+        load_preferences(Source(path=str(tmp_path / "cells.csv"), label="cells"))
+    assert "cells, row 2: rejected: turn 1 of 1" in str(refused.value)
 
 
 def test_a_vote_on_an_empty_answer_is_named(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ from zero2chat.data.chat_formats import (
     text_turns,
 )
 from zero2chat.data.rows import Table, load_table, refuse_unread
-from zero2chat.data.sources import Source, first_rows, mix, read_sources, split_of
+from zero2chat.data.sources import Source, first_rows, is_csv, mix, read_sources, split_of
 from zero2chat.errors import UserError
+from zero2chat.runs import is_main_process
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`,
@@ -224,10 +225,14 @@ def _pairs(rows: Table, source: Source, equal: str) -> tuple[Dataset, int]:
         if column not in rows.column_names:
             raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
     shape = recognise(rows, PREFERENCES, source.label, "pairs")
-    pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal), source)
+    pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal, is_csv(source)), source)
     kept = [pair | {"where": rows.where(i, source)} for i, pair in pairs if pair is not None]
     if not kept:
         raise UserError(f"{source.label}: chosen and rejected are equal in every row")
+    # A model may have written nothing, and nothing may be the better.
+    empty = sum(not pair["chosen"][-1]["content"].strip() for pair in kept)
+    if empty and is_main_process():
+        print(f"{source.label}: {empty:,} of {len(kept):,} chosen answers are empty, and are learned", flush=True)
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
@@ -277,7 +282,8 @@ def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
     return [pair for ups, downs in sides.values() for pair in zip(ups, downs, strict=False)]
 
 
-def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pair | None:
+def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled: bool) -> Pair | None:
+    """`filled`: an answer must not be empty, as in a CSV, where an empty cell is a missing value."""
     chosen, rejected = (
         text_turns(read_turns(row[side], "assistant", f"{where}: {side}"), f"{where}: {side}")
         for side in ("chosen", "rejected")
@@ -308,7 +314,7 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str) -> Pai
             raise UserError(f"{where}: {name}: does not end with the assistant's turn")
         if side[0]["role"] != "assistant":
             raise UserError(f"{where}: {name}: begins with the {side[0]['role']}'s turn, which is not the prompt's")
-        refuse_empty(side, f"{where}: {name}")
+        refuse_empty(side if filled else side[:-1], f"{where}: {name}")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": _tools(row, where)}
 
 
