@@ -170,6 +170,11 @@ def as_yaml(columns: Mapping[str, str]) -> str:
     return f"`columns: {said.strip()}`"
 
 
+def all_columns(shapes: Sequence[Shape]) -> set[str]:
+    """Return the columns that rows of these shapes have or may have."""
+    return {column for shape in shapes for column in (*shape.columns, *shape.more)}
+
+
 def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | None:
     """Return the first format whose columns all exist; None if there is none."""
     return next((shape for shape in shapes if set(shape.columns) <= set(columns)), None)

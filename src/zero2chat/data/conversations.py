@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.data.chat_formats import CONVERSATIONS, of_column, read_tools, recognise, refuse_empty
+from zero2chat.data.chat_formats import CONVERSATIONS, all_columns, of_column, read_tools, recognise, refuse_empty
 from zero2chat.data.packing import which_fit
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import load_table, refuse_unread
@@ -56,8 +56,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         shown = [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
         return _as_dataset([(messages, schemas) for messages in shown], str(source.label))
     shapes = CONVERSATIONS if source.column == "text" else [of_column(source.column)]
-    known = {column for shape in shapes for column in (*shape.columns, *shape.more)}
-    refuse_unread(source, {*known, "tools", "review"})
+    refuse_unread(source, {*all_columns(shapes), "tools", "review"})
     rows = first_rows(leave_out_rejected(load_table(source), source.label), source.n)
     if source.column != "text":
         require_column(rows, source.column, source.label)

@@ -18,6 +18,7 @@ from zero2chat.data.chat_formats import (
     PREFERENCES,
     VOTES,
     Shape,
+    all_columns,
     read_tools,
     read_turns,
     recognise,
@@ -215,8 +216,7 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
 def _table(source: Source) -> Table:
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
-    known = {column for shape in (*PREFERENCES, *VOTES) for column in (*shape.columns, *shape.more)}
-    refuse_unread(source, {*known, "tools"})
+    refuse_unread(source, {*all_columns((*PREFERENCES, *VOTES)), "tools"})
     return first_rows(load_table(source), source.n)
 
 

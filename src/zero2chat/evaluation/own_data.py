@@ -25,6 +25,7 @@ from zero2chat.data.chat_formats import (
     CONVERSATIONS,
     Message,
     Shape,
+    all_columns,
     asked_in,
     of_column,
     read_tools,
@@ -149,8 +150,8 @@ def _reference(given: Sequence[Message], shown: bool) -> list[str]:
 def load_rows(spec: OwnData) -> Rows:
     """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
     rewards = read_rewards(spec.rewards) if spec.rewards else []
-    known = {column for shape in _shapes(spec) for column in (*shape.columns, *shape.more)}
-    refuse_unread(spec, {*known, "tools", "review", *(name for one in rewards for name in one.needs)}, others=True)
+    needed = {name for reward in rewards for name in reward.needs}
+    refuse_unread(spec, {*all_columns(_shapes(spec)), "tools", "review", *needed}, others=True)
     rows = first_rows(leave_out_rejected(load_table(spec), spec.label), spec.n)
     shape = recognise(rows, _shapes(spec), spec.label, "rows to evaluate")
     has_reference: list[bool] = []  # of the rows so far

@@ -140,12 +140,15 @@ def pack(
     source = _source(folder, step) if is_run else folder
     files: dict[str, Path | bytes] = dict(_listed(source))
     _check_weights(source, files)
-    merges = ADAPTER in files and base is None and not is_hub_name(starts := _base_of(source))
-    if ADAPTER in files and base is None and not merges and starts in identity.get("fingerprint", {}).get("inputs", {}):
-        raise UserError(
-            f"{folder}: its base model {starts} was a folder, which is not here: push from where that folder is, or "
-            "give its Hub name as --base"
-        )
+    merges = False
+    if ADAPTER in files and base is None:
+        starts = _base_of(source)
+        merges = not is_hub_name(starts)
+        if not merges and starts in identity.get("fingerprint", {}).get("inputs", {}):
+            raise UserError(
+                f"{folder}: its base model {starts} was a folder, which is not here: push from where that folder is, "
+                "or give its Hub name as --base"
+            )
     scratch = tempfile.TemporaryDirectory() if merges else None
     if scratch:
         files = _merge(source, files, Path(scratch.name))
