@@ -289,7 +289,10 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
     with pytest.raises(SystemExit) as end:
         cli.main([command])
     assert end.value.code == 2
-    assert capsys.readouterr() == ("", "error: no model yet: run `make quickstart`\n")
+    assert capsys.readouterr() == (
+        "",
+        "error: no model named, and none of the recipes' here: name a model, or run `make quickstart` in a clone\n",
+    )
     for name in ("quickstart", "assistant"):
         (tmp_path / "runs" / name / "grpo").mkdir(parents=True)
         (tmp_path / "runs" / name / "grpo" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')

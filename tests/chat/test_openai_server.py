@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from transformers import AddedToken
@@ -208,6 +209,8 @@ def test_below_the_threshold_it_declines_but_still_calls_tools(folder, threshold
             for temperature in (0, 0.1):
                 answer = ask(client, name, [user("Hi")], stream, temperature=temperature)
                 assert answer == (said, "", [], "stop")
+            if said == REFUSAL:  # it is whole, whatever the limit
+                assert ask(client, name, [user("Hi")], stream, max_tokens=1) == (said, "", [], "stop")
             called = ask(client, name, [user("Where was Ada born?")], stream, tools=[SEARCH])
             assert called == ("", "", [("search", {"query": "Ada"})], "tool_calls")
 
@@ -493,6 +496,19 @@ def test_settings_are_heard(here, monkeypatch):
 def test_tools_that_may_not_be_chosen_are_not_called(here):
     client, _, name = here
     assert ask(client, name, [user("Where was Ada born?")], tools=[SEARCH], tool_choice="none")[2] == []
+    with pytest.raises(BadRequestError, match="tool_choice: 'required' is not supported: send 'auto' or 'none'"):
+        ask(client, name, [user("Hi")], tools=[SEARCH], tool_choice="required")
+
+
+def test_a_body_that_is_not_json_is_refused_as_other_requests_are(here):
+    client, _, _ = here
+    headers = {"Content-Type": "application/json"}
+    for body in (b"not json", b"[1]", b""):
+        answer = httpx.post(f"{client.base_url}chat/completions", content=body, headers=headers)
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["type"] == "invalid_request_error"
+        assert error["message"].startswith("the body is not a JSON object: ")
 
 
 def test_a_seed_is_kept_beside_other_requests(here):

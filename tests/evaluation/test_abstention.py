@@ -48,6 +48,20 @@ def test_what_declines(text: str, found: bool) -> None:
         ("On March 3, 1862", "March 1862", False),
         ("anything", "...", False),
         ("日本 東京", "東京", True),
+        ("北京是中国的首都", "北京", True),
+        ("東京です", "東京", True),
+        ("서울입니다", "서울", True),
+        ("दाल", "दिल", False),  # they differ in a vowel sign alone
+        ("In Zu\u0308rich.", "Z\u00fcrich", True),  # as macOS writes it, and as most do
+        ("It is 3.5", "5", False),
+        ("It is -5.", "5", False),
+        ("It is \u22125.", "-5", True),
+        ("1999-2000", "2000", True),
+        ("Some 1,234,567.0 of them", "1234567", True),
+        ("10,00", "1000", False),
+        ("C#", "C++", False),
+        ("In C++ it is", "C++", True),
+        ("?", "?", False),
     ],
 )
 def test_an_answer_is_contained_word_by_word(text: str, answer: str, found: bool) -> None:

@@ -163,6 +163,24 @@ def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
     assert {key for key, _ in keyed} == {f"facts {question.row['key']}" for _, question in keyed}
 
 
+def test_rows_are_asked_once_and_conversations_that_end_alike_are_other_questions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "held_out.jsonl"
+
+    def written(towns: Sequence[str], answer: str = "yes") -> list[dict[str, str]]:
+        turns = ({"role": "user", "content": "Is it there?"}, {"role": "assistant", "content": answer})
+        rows = [{"messages": [{"role": "system", "content": town}, *turns]} for town in towns]
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        return [{"path": str(path)}]
+
+    keys = [key for key, _ in questions_of(written(["Genoa", "Rome", "Genoa"]))]
+    assert keys == ["Genoa\nIs it there?", "Rome\nIs it there?"]
+    assert "held_out: 1 repeated rows are asked once\n" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"held_out, row 0 .*: the reference answer '\?!' has no word to compare"):
+        questions_of(written(["Genoa"], "?!"))
+
+
 def test_train_rows_of_a_task_are_refused() -> None:
     with pytest.raises(UserError, match="facts: split: train rows may be what the model learned"):
         questions_of([{"task": "facts", "n": 30}])

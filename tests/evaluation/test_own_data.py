@@ -254,6 +254,11 @@ def test_a_score_for_no_row_and_a_metric_without_a_number_are_errors(opened: Any
             evaluate_own_data(*opened, spec, load_rows(spec))
 
 
+def test_a_whole_number_that_was_stored_as_a_float_is_whole(opened: Any) -> None:
+    rows = load_rows(_spec(*({"prompt": "How many?", "answer": answer} for answer in (16, 16.0, 0.5)), metrics=["f1"]))
+    assert rows.references == ["16", "16", "0.5"]
+
+
 def test_numpys_numbers_are_numbers_and_nan_is_an_error(opened: Any) -> None:
     Path("lengths.py").write_text(
         "import datasets, evaluate, numpy\n"

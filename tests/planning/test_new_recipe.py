@@ -275,6 +275,37 @@ def test_a_row_longer_than_the_context_is_left_out_wherever_it_is(model: str, at
     assert "trained on" in made["evaluation"]
 
 
+def test_rows_that_training_repeats_are_left_out_of_the_evaluation_or_told_of(model: str) -> None:
+    rows = chats()
+    file = jsonl("chats.jsonl", [*rows[:55], rows[3], *rows[55:]])
+    made = new("mine", model, [file], dry_run=True)
+    assert made["evaluation"] == (
+        "the last 6 rows of chats.jsonl, which are not trained on, without 1 that other rows repeat"
+    )
+    assert yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]["split"] == "train[-5:]"
+    file = jsonl("chats.jsonl", rows)
+    pairs = [{"prompt": q, "chosen": a, "rejected": "No."} for q, a in said(60)]
+    made = new("mine", model, [file, jsonl("pairs.jsonl", pairs)], dry_run=True)
+    assert made["evaluation"] == (
+        "the last 6 rows of chats.jsonl, 6 of which other rows repeat, so their scores are too high: name other rows "
+        "by --eval"
+    )
+    copy = jsonl("copy.jsonl", rows[:7])
+    with pytest.raises(
+        UserError, match=r"copy.jsonl: 7 of 7 rows are also in the training data, such as held_out, row 0"
+    ):
+        new("mine", model, [file], held_out=copy, dry_run=True)
+
+
+@pytest.mark.parametrize("votes", [(True, False), ("true", "False"), (1, 0)])
+def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, Any]) -> None:
+    rows = [{"prompt": q, "completion": a, "label": votes[i % 2]} for i, (q, a) in enumerate(said(30))]
+    with pytest.raises(UserError, match=r"votes.jsonl: has votes .* `zero2chat kto` trains on such rows"):
+        new("mine", model, [jsonl("votes.jsonl", rows)], dry_run=True)
+    kinds = [row | {"label": "question"} for row in rows]
+    assert new("mine", model, [jsonl("kinds.jsonl", kinds)], dry_run=True)["steps"]["sft"]
+
+
 def test_columns_of_other_names_are_named_where_it_is_clear_which_they_are(model: str) -> None:
     with Path("faq.csv").open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file, delimiter=";")

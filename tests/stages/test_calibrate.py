@@ -93,6 +93,38 @@ def test_rows_that_fit_are_not_measured_too(
         calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))])
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "rows.jsonl"], "calibrate: --out: it makes no file: use --json for all figures, or --output_dir"),
+        (["--json", "--output_dir", "out"], "calibrate: --json is for the command that only prints"),
+    ],
+)
+def test_an_option_of_the_printing_command_that_does_nothing_is_refused(
+    words: list[str],
+    says: str,
+    data: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", *words])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_help_names_the_options_of_the_printing_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for stage, named in (("calibrate", [True, False]), ("interrogate", [True, True]), ("average", [False, False])):
+        cli.main([stage, "--help"])
+        said = capsys.readouterr().out
+        assert [f"--{option} " in said for option in ("json", "out")] == named
+
+
 def test_the_command_prints_the_threshold(
     scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,9 @@ def test_overlong_conversations_are_counted_and_dropped_if_asked(
     main(["--config", str(path)])
     assert "1 of 4 conversations are longer than max_length 128 (c, row 1 (" in capsys.readouterr().out
     assert _metrics(tmp_path / "s")["conversations"]["value"] == 3
+    shorter = write_yaml(tmp_path / "t.yaml", **settings("sft", tmp_path / "t", **changes | {"max_length": 4}))
+    with pytest.raises(UserError, match=r"4 of 4 conversations are longer than max_length 4 .*: raise max_length$"):
+        main(["--config", str(shorter)])
 
 
 def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(

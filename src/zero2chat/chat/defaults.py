@@ -29,7 +29,7 @@ def default_model() -> str:
     for model in _MODELS:
         if (Path(model) / METRICS).exists():
             return model
-    raise UserError("no model yet: run `make quickstart`")
+    raise UserError("no model named, and none of the recipes' here: name a model, or run `make quickstart` in a clone")
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:

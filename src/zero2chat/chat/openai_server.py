@@ -30,6 +30,7 @@ if not is_serve_available():
 import torch
 import uvicorn
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from transformers import StoppingCriteria, StoppingCriteriaList
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
@@ -124,6 +125,7 @@ def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.
     )
     app.router.routes[:] = [route for route in app.routes if route.path in ENDPOINTS]
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
     app.add_middleware(WholeRequests)
     take_own_names(app, address)
     return app
@@ -202,7 +204,9 @@ class _Chat(ChatCompletionHandler):
         tools = body.get("tools") or []
         if len(tools) > MOST_TOOLS:
             raise UserError(f"tools: {len(tools)} are too many: the maximum is {MOST_TOOLS}")
-        offered = [] if body.get("tool_choice") == "none" else tools
+        if (choice := body.get("tool_choice")) not in (None, "auto", "none"):
+            raise UserError(f"tool_choice: {choice!r:.80} is not supported: send 'auto' or 'none'")
+        offered = [] if choice == "none" else tools
         # Nested, so that none is read as a message, whatever role it names.
         body["tools"] = neutral({"tools": offered}, self._reader.tokenizer)["tools"] or None
         self._reader.format(body["tools"])
@@ -303,7 +307,10 @@ class _Generation(GenerateManager):
                 raise _GenerationCancelled
             if self._abstain_below:
                 prompt, answer = drawn[0].split([used, drawn.shape[1] - used])
-                answer = answer.new_tensor(self._checked(model, tokenizer, prompt.tolist(), answer.tolist()))
+                given = answer.tolist()
+                if (checked := self._checked(model, tokenizer, prompt.tolist(), given)) != given:
+                    config.max_new_tokens = len(checked) + 1  # a refusal is whole, whatever the request's limit
+                answer = answer.new_tensor(checked)
                 drawn = torch.cat([prompt, answer])[None]
                 if streamer is not None:
                     for ids in (prompt, *answer.split(1)):
@@ -372,3 +379,8 @@ class _Streamer(DirectStreamer):
 
 async def _refused(request: Any, error: HTTPException) -> JSONResponse:
     return refusal(error.status_code, error.detail)
+
+
+async def _malformed(request: Any, error: RequestValidationError) -> JSONResponse:
+    said = "; ".join(str(one.get("ctx", {}).get("error") or one["msg"]) for one in error.errors())
+    return refusal(400, f"the body is not a JSON object: {said}")

@@ -47,6 +47,11 @@ def run_stage(args: argparse.Namespace) -> None:
     first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     if stage.positional and first:
         words.insert(0, f"--{stage.positional}")
+    if not prints and stage.table is not None and (only := sorted(named & {"__json", "__out"})):
+        option = only[0].replace("__", "--")
+        raise UserError(
+            f"{stage.name}: {option} is for the command that only prints: a run keeps all files in output_dir"
+        )
     if prints:
         _print_measured(stage, words)
     else:
@@ -65,6 +70,8 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
             raise UserError(f"{stage.name}: --{key} has changed: use {renamed[key]}")
     as_json, out = settings.pop("json", None), settings.pop("out", None)
     (arguments,) = stage.build(settings, stage.name)
+    if out is not None and not stage.keeps:
+        raise UserError(f"{stage.name}: --out: it makes no file: use --json for all figures, or --output_dir for a run")
     file = _new_file(out)
     assert stage.measure is not None
     assert stage.table is not None

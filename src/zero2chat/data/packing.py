@@ -57,7 +57,8 @@ def which_fit(
             f"({name(longest)} is the longest, {lengths[longest]} tokens)"
         )
         if overlong == "error" or not kept:
-            raise UserError(f"{said}: raise max_length, or set `overlong: drop` to drop them")
+            drop = ", or set `overlong: drop` to drop them" if kept else ""
+            raise UserError(f"{said}: raise max_length{drop}")
         if is_main_process():
             print(f"{said}: dropped", flush=True)
     return kept

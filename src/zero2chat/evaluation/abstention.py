@@ -7,7 +7,10 @@ This works on words only, for any text: an answer that contains the truth among 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Hashable, Sequence
+
+import regex
 
 from zero2chat.inference.confidence import REFUSAL
 
@@ -41,8 +44,19 @@ _COMMON = frozenset(
 )
 
 
+# Of scripts without spaces, and of Korean, whose particles join the word, each character is a word.
+_ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+# Numbers keep their sign and decimals; vowel signs may be marks; "c++" and "c#" are not "c".
+_WORD = regex.compile(
+    r"(?V1)(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)(?!\w)"
+    rf"|[{_ALONE}]|[[\w\p{{M}}]--[{_ALONE}]]+(?:\+\+|\#)?"
+)
+
+
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+    """Return the words in lower case; numbers lose separators of thousands and a zero after the point."""
+    found: list[str] = _WORD.findall(unicodedata.normalize("NFKC", text.replace("\u2212", "-")).casefold())
+    return [re.sub(r",(?=\d{3}(?:\D|$))|\.0+$", "", word) for word in found]
 
 
 def normal(text: str) -> str:

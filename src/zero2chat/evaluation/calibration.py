@@ -7,6 +7,7 @@ sampled answers, with a threshold of its own.
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
@@ -22,7 +23,7 @@ from zero2chat import stats, tasks
 from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.sources import Source, read_sources
 from zero2chat.errors import UserError
-from zero2chat.evaluation.abstention import alike
+from zero2chat.evaluation.abstention import alike, normal
 from zero2chat.evaluation.knowledge_probe import DECLINED, RIGHT, WRONG, Question, refuse_cut, statement, verdict_of
 from zero2chat.evaluation.own_data import OwnData, load_rows
 from zero2chat.inference.confidence import confidence, log_probabilities
@@ -101,7 +102,8 @@ Sure = Callable[[Judged], float]  # how sure the model is of an answer
 
 def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
     """Return the questions, each with a key. Questions of one key are all in one half: a task's rows about one thing,
-    or one question of a file. Raises `UserError` for rows without reference answers."""
+    or one conversation of a file. Rows that a file repeats are asked once: they would count as further evidence.
+    Raises `UserError` for rows without reference answers."""
     found: list[tuple[str, Question]] = []
     for source in read_sources(datasets):
         if source.tools:
@@ -121,8 +123,16 @@ def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
             raise UserError(f"{source.label}: no reference answers: add a column `answer`")
         if rows.schemas:
             raise UserError(f"{source.label}: tools: the questions are asked without tools: remove the column")
-        for prompt, reference in zip(rows.prompts, rows.references, strict=True):
-            found.append((prompt[-1]["content"], Question(str(source.label), prompt, reference)))
+        asked: set[str] = set()
+        for prompt, reference, name in zip(rows.prompts, rows.references, rows.names, strict=True):
+            if not normal(reference):
+                raise UserError(f"{name}: the reference answer {reference!r} has no word to compare: remove the row")
+            if (key := json.dumps([prompt, reference], ensure_ascii=False)) not in asked:
+                asked.add(key)
+                conversation = "\n".join(turn["content"] for turn in prompt)
+                found.append((conversation, Question(str(source.label), prompt, reference)))
+        if len(asked) < len(rows.prompts) and is_main_process():
+            print(f"{source.label}: {len(rows.prompts) - len(asked)} repeated rows are asked once", flush=True)
     return found
 
 

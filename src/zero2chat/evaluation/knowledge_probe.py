@@ -102,7 +102,10 @@ class InterrogateArguments(MeasuringArguments):
                 "1, refuse_below at most keep_above"
             )
         # Checked here too, so that a recipe fails before its first step runs.
-        for source in read_sources(self.datasets):
+        sources = read_sources(self.datasets)
+        if len({source.label for source in sources}) < len(sources):
+            raise ValueError("datasets: two entries have the same label: set `label`")
+        for source in sources:
             if any(_HELD_OUT.match(part) for part in source.split.split("+")):
                 raise ValueError(f"{source.label}: split '{source.split}' is held out: set split: train")
 
@@ -249,7 +252,11 @@ def _questions(
             model, tokenizer = load_model(args.teacher, args.dtype)
             prepare_chat_template(tokenizer, None)
             model.to(device)
-        written, _ = ask_model(model, tokenizer, 1, 0.0, 96, args.eval_batch_size)(asked, 0)
+        try:
+            written, _ = ask_model(model, tokenizer, 1, 0.0, 96, args.eval_batch_size)(asked, 0)
+        except UserError as error:  # such as a passage that is too long for the model
+            advice = "lower `characters`, or name a `teacher` or an `endpoint`"
+            raise UserError(f"writing questions about the passages: {error}: {advice}") from error
     made, left_out = _made_of(passages, [one[0]["content"] for one in written])
     said_of = ", ".join(f"{left_out[why]} {why.replace('_', ' ')}" for why in LEFT_OUT if left_out[why])
     if not made:

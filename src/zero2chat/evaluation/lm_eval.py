@@ -71,7 +71,7 @@ def find_tasks(specs: Sequence[HarnessSpec]) -> dict[str | None, Any]:
     if not specs:
         return {}
     if find_spec("lm_eval") is None:
-        raise UserError('harness: lm-eval is not installed: pip install -e ".[eval]" in the repository')
+        raise UserError('harness: lm-eval is not installed: pip install "zero2chat[eval]", or `make harness`')
     from lm_eval.tasks import TaskManager
 
     # It would warn that model and datasets are passed as objects, not by name.

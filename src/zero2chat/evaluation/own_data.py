@@ -157,8 +157,9 @@ def load_rows(spec: OwnData) -> Rows:
     has_reference: list[bool] = []  # of the rows so far
 
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:
-        if shape.answer and isinstance(row.get(shape.answer), int | float):
-            row[shape.answer] = str(row[shape.answer])
+        if shape.answer and isinstance(number := row.get(shape.answer), int | float):
+            # pandas writes whole numbers as 16.0 if one of the column is missing
+            row[shape.answer] = str(int(number) if isinstance(number, float) and number.is_integer() else number)
         messages = shape.conversation(row, where)
         schemas = read_tools(row.get("tools"), where) or None
         if schemas and spec.tools:

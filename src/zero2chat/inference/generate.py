@@ -136,8 +136,12 @@ def answer(
         ends = written.ends
     encoded = encode_prompts(tokenizer, prompts, tools, schemas, template)
     room = context_length(model)
-    if max(map(len, encoded)) >= room:
-        raise UserError(f"a question of {max(map(len, encoded))} tokens does not fit the model's context of {room}")
+    i = max(range(len(encoded)), key=lambda i: len(encoded[i]))
+    if len(encoded[i]) >= room:
+        raise UserError(
+            f"a question of {len(encoded[i])} tokens does not fit the model's context of {room}: shorten it, or leave "
+            f"it out. It begins {str(prompts[i][-1]['content'])[:60]!r}"
+        )
     batches = _batches(encoded, range(len(encoded)), max_new_tokens, room, batch_size)
     # FSDP gathers weights in each forward pass, so all ranks must generate equally often.
     sharded = state.num_processes > 1 and any(isinstance(p, DTensor) for p in model.parameters())

@@ -6,7 +6,7 @@ import contextlib
 import io
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,7 @@ from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import InvalidRows, load_table
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
-from zero2chat.evaluation.own_data import SHAPES, OwnData, load_rows, read_own_data
+from zero2chat.evaluation.own_data import SHAPES, OwnData, Rows, load_rows, read_own_data
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.planning.new_inputs import MARKS, Base, Part, choose_rewards
 
@@ -60,7 +60,7 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
         columns = load_table(Source(**part.source(path))).column_names
         if part.stage == "sft" and {"prompt", "completion", "answer"} <= set(columns):  # `answer` would come first
             entry["reference"] = "completion"
-        says = f"the last {n} rows of {path}, which are not trained on"
+        says = f"the last {n} rows of {path}"
     else:
         return None
     entry["label"] = "held_out"
@@ -75,15 +75,30 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
             rows = load_rows(spec)
     _, tokenizer = open_empty(ModelConfig(model_name_or_path=base.path), base.template)
     asked = [len(ids) for ids in encode_prompts(tokenizer, rows.prompts, schemas=rows.schemas)]
-    if over := [i for i, length in enumerate(asked) if length >= base.context]:
-        if held_out is not None or len(over) == len(asked):
-            row = f"{rows.names[asked.index(max(asked))]} has a prompt of {max(asked)} tokens"
-            raise UserError(f"{entry['path']}: {row}, and the model's context is {base.context}: remove such rows")
-        with contextlib.redirect_stdout(io.StringIO()):
-            entry["split"] = spec.split = _split_without([rows.names[i] for i in over], spec)
-            rows = load_rows(spec)
-        asked = [length for length in asked if length < base.context]
+    over = [i for i, length in enumerate(asked) if length >= base.context]
+    if over and (held_out is not None or len(over) == len(asked)):
+        row = f"{rows.names[asked.index(max(asked))]} has a prompt of {max(asked)} tokens"
+        raise UserError(f"{entry['path']}: {row}, and the model's context is {base.context}: remove such rows")
+    repeated = _repeated(parts, rows)
+    if repeated and held_out is not None:
+        raise UserError(
+            f"{held_out}: {len(repeated)} of {len(asked)} rows are also in the training data, such as "
+            f"{rows.names[repeated[0]]}: remove them from one of the two"
+        )
+    left_out = {*over, *repeated}
+    if repeated and len(asked) - len(left_out) < _FEWEST_HELD_OUT:
+        says += f", {len(repeated)} of which other rows repeat, so their scores are too high: name other rows by --eval"
+        left_out = set(over)
+    elif held_out is None:
+        says += ", which are not trained on"
+        says += f", without {len(repeated)} that other rows repeat" if repeated else ""
+    if over:
         says += f", without {len(over)} whose prompt does not fit the model's context of {base.context:,} tokens"
+    if left_out:
+        with contextlib.redirect_stdout(io.StringIO()):
+            entry["split"] = spec.split = _split_without([rows.names[i] for i in sorted(left_out)], spec)
+            rows = load_rows(spec)
+        asked = [length for i, length in enumerate(asked) if i not in left_out]
     scores, why = choose_scores(rows.prompts, rows.references, part is not None and part.stage == "grpo")
     lengths = [len(ids) for ids in tokenizer(rows.references, add_special_tokens=False)["input_ids"]]
     if "metrics" in scores and all(a + b <= base.context for a, b in zip(asked, lengths, strict=True)):
@@ -94,6 +109,30 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
     needed = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1] + _STEP if "metrics" in scores else longest
     entry |= scores | {"max_new_tokens": min(longest, _STEP * math.ceil(needed / _STEP))}
     return Exam(entry, says, {"datasets": f"The model answers {says}. {why}"})
+
+
+def _repeated(parts: Sequence[Part], rows: Rows) -> list[int]:
+    """Return which rows a step trains on too, question and answer: other rows may repeat them in another format."""
+    asked = [str(prompt[-1]["content"]).strip() for prompt in rows.prompts]
+    found: dict[str, set[str]] = {}
+    for source in [entry for part in parts for entry in part.sources()]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            table = load_table(Source(**source))
+        for row in table.rows:
+            texts = set(_texts(row))
+            for question in texts.intersection(asked):
+                found.setdefault(question, set()).update(texts)
+    answers = [text.strip() for text in rows.references] or asked
+    return [i for i, text in enumerate(asked) if text in found and answers[i] in found[text]]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Return all texts and numbers in a row's cells."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+    elif value is not None:
+        yield str(value).strip()
 
 
 def _split_without(names: Sequence[str], spec: OwnData) -> str:

@@ -25,7 +25,15 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from zero2chat import config, stages
-from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, Shape, as_yaml, first_fitting, guessed_columns
+from zero2chat.data.chat_formats import (
+    CONVERSATIONS,
+    PREFERENCES,
+    VOTES,
+    Shape,
+    as_yaml,
+    first_fitting,
+    guessed_columns,
+)
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.preview_rows import Rows, open_empty
@@ -212,6 +220,11 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
         apart.setdefault(Path(path).resolve(), path)
     loaded = {path: load_table(Source(path=path, invalid="drop")) for path in apart.values()}
     for path, rows in loaded.items():
+        if first_fitting(VOTES, rows.column_names) and str(rows["label"][0]).lower() in ("true", "false", "0", "1"):
+            raise UserError(
+                f"{path}: has votes (the column label), thumbs down among them: `zero2chat kto` trains on such rows. "
+                "To train on all its answers, remove the column"
+            )
         able = [stage for stage in _CLAIMS if stage in (wanted or STEPS)]
         claimed = [stage for stage in able if first_fitting(_FORMATS[stage], rows.column_names)]
         claimed += [stage for stage in able if _columns(stage, rows.column_names)]

@@ -177,6 +177,9 @@ class Stage(Description):
         others = [kind.__name__ for kind in self.arguments if not kind.__module__.startswith("zero2chat.")]
         words = f" [{self.positional.upper()} …]" if self.positional else ""
         lines = [f"usage: zero2chat {self.name}{words} [--config X.yaml] [--key value …]", "", self.story, ""]
+        if self.table is not None:  # for the command without `output_dir`, which only prints
+            keys["json"] = "Print the metrics as JSON, without a run folder."
+            keys |= {"out": "File for what it makes, without a run folder."} if self.keeps else {}
         lines += [f"  --{key:<28} {text}".rstrip() for key, text in keys.items()]
         return "\n".join(lines + [f"\nand the settings of {' and '.join(others)}"] * bool(others))
 
