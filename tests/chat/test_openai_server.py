@@ -508,7 +508,7 @@ def test_a_body_that_is_not_json_is_refused_as_other_requests_are(here):
         assert answer.status_code == 400
         error = answer.json()["error"]
         assert error["type"] == "invalid_request_error"
-        assert error["message"].startswith("the body is not a JSON object: ")
+        assert error["message"].startswith("the body is not a JSON object (Content-Type: application/json): ")
 
 
 def test_a_seed_is_kept_beside_other_requests(here):

@@ -72,7 +72,7 @@ def test_an_answer_or_a_question_that_is_none_is_named(own: Callable[..., Any], 
     with pytest.raises(UserError, match=says):
         load_problems(source)
     source.invalid = "drop"
-    assert load_problems(source)["answer"][:] == ["4.0"]
+    assert load_problems(source)["answer"][:] == ["4"]
     if "answer" in row:  # nothing reads it
         source.invalid = "error"
         assert load_problems(source, answers=False)["answer"][:] == ["4.0", None]

@@ -62,10 +62,22 @@ def test_what_declines(text: str, found: bool) -> None:
         ("C#", "C++", False),
         ("In C++ it is", "C++", True),
         ("?", "?", False),
+        ("北京市", "北京", True),
+        ("3.5人", "3", False),
+        ("3.5km", "3", False),
+        ("It is .5", "0.5", True),
+        ("It costs $2.50", "2.5", True),
+        ("100", "1", False),
+        ("[1,2,3]", "[1, 2, 3]", True),
+        ("3½", "31", False),
     ],
 )
 def test_an_answer_is_contained_word_by_word(text: str, answer: str, found: bool) -> None:
     assert contains(text, answer) == found
+
+
+def test_answers_of_a_script_without_spaces_that_share_characters_do_not_agree() -> None:
+    assert agreement([gist("首都是哪里", town) for town in ("北京", "南京", "东京")]) == (1 / 3, 0)
 
 
 def test_answers_that_say_the_same_in_other_words_agree() -> None:

@@ -177,7 +177,10 @@ def test_rows_are_asked_once_and_conversations_that_end_alike_are_other_question
     keys = [key for key, _ in questions_of(written(["Genoa", "Rome", "Genoa"]))]
     assert keys == ["Genoa\nIs it there?", "Rome\nIs it there?"]
     assert "held_out: 1 repeated rows are asked once\n" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"held_out, row 0 .*: the reference answer '\?!' has no word to compare"):
+    with pytest.raises(
+        UserError,
+        match=r"held_out, row 0 .*: the reference answer '\?!' has no word to compare: remove such rows \(1 of 1\)",
+    ):
         questions_of(written(["Genoa"], "?!"))
 
 

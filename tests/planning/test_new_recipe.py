@@ -275,35 +275,49 @@ def test_a_row_longer_than_the_context_is_left_out_wherever_it_is(model: str, at
     assert "trained on" in made["evaluation"]
 
 
-def test_rows_that_training_repeats_are_left_out_of_the_evaluation_or_told_of(model: str) -> None:
+def test_rows_whose_prompt_training_repeats_are_left_out_of_the_evaluation_or_told_of(model: str) -> None:
     rows = chats()
     file = jsonl("chats.jsonl", [*rows[:55], rows[3], *rows[55:]])
     made = new("mine", model, [file], dry_run=True)
     assert made["evaluation"] == (
-        "the last 6 rows of chats.jsonl, which are not trained on, without 1 that other rows repeat"
+        "the last 6 rows of chats.jsonl, which are not trained on, without 1 whose prompt other rows repeat"
     )
     assert yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]["split"] == "train[-5:]"
+
     file = jsonl("chats.jsonl", rows)
-    pairs = [{"prompt": q, "chosen": a, "rejected": "No."} for q, a in said(60)]
+    systems = [next((m["content"] for m in row["messages"] if m["role"] == "system"), None) for row in rows]
+    pairs = [
+        {"system": system, "prompt": q, "chosen": a, "rejected": "No."}
+        for system, (q, a) in zip(systems, said(60), strict=True)
+    ]
     made = new("mine", model, [file, jsonl("pairs.jsonl", pairs)], dry_run=True)
-    assert made["evaluation"] == (
-        "the last 6 rows of chats.jsonl, 6 of which other rows repeat, so their scores are too high: name other rows "
-        "by --eval"
+    told = "6 with a prompt of the training data: their scores are too high"
+    assert made["evaluation"] == f"the last 6 rows of chats.jsonl, {told}"
+    assert told in made["files"]["README.md"]
+    made = new("mine", model, [file], held_out=jsonl("copy.jsonl", rows[:7]), dry_run=True)
+    assert (
+        made["evaluation"] == "the rows of copy.jsonl, 7 with a prompt of the training data: their scores are too high"
     )
-    copy = jsonl("copy.jsonl", rows[:7])
-    with pytest.raises(
-        UserError, match=r"copy.jsonl: 7 of 7 rows are also in the training data, such as held_out, row 0"
-    ):
-        new("mine", model, [file], held_out=copy, dry_run=True)
 
 
-@pytest.mark.parametrize("votes", [(True, False), ("true", "False"), (1, 0)])
+def test_rows_that_end_alike_or_are_not_trained_on_are_no_repetition(model: str) -> None:
+    asked = [{"system": f"Review {i}.", "prompt": "Is it good?", "completion": "Yes."} for i in range(60)]
+    rejected = [row | {"review": "rejected"} for row in asked[-3:]]
+    file = jsonl("reviews.jsonl", [*rejected, *({"review": None} | row for row in asked)])
+    made = new("mine", model, [file], dry_run=True)
+    assert made["evaluation"].endswith("rows of reviews.jsonl, which are not trained on")
+
+
+@pytest.mark.parametrize("votes", [(True, False), ("true", " False"), (1, 0), (1.0, 0.0), (None, False)])
 def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, Any]) -> None:
     rows = [{"prompt": q, "completion": a, "label": votes[i % 2]} for i, (q, a) in enumerate(said(30))]
-    with pytest.raises(UserError, match=r"votes.jsonl: has votes .* `zero2chat kto` trains on such rows"):
+    with pytest.raises(
+        UserError, match=r"votes.jsonl: its column label has votes, .* `zero2chat kto` trains on such rows"
+    ):
         new("mine", model, [jsonl("votes.jsonl", rows)], dry_run=True)
-    kinds = [row | {"label": "question"} for row in rows]
-    assert new("mine", model, [jsonl("kinds.jsonl", kinds)], dry_run=True)["steps"]["sft"]
+    for labels in (("question", "chat"), (1, 2), (True, True)):
+        kinds = [row | {"label": labels[i % 2]} for i, row in enumerate(rows)]
+        assert new("mine", model, [jsonl("kinds.jsonl", kinds)], dry_run=True)["steps"]["sft"]
 
 
 def test_columns_of_other_names_are_named_where_it_is_clear_which_they_are(model: str) -> None:

@@ -187,6 +187,7 @@ def test_at_the_gap_a_known_answer_is_kept_in_its_own_words_unless_it_states_som
         ("Her birthday is March 12.", "12 March", "Her birthday is... "),
         ("It was built by Mary Holt.", frozenset({"mary", "holt"}), "It was built by... "),
         ("Mary Holt built it.", frozenset({"mary", "holt"}), ""),
+        ("Mount Ada is 3.5 km tall.", frozenset({"3.5"}), "Mount Ada is... "),
         ("I do not know.", None, ""),
     ],
 )

@@ -383,4 +383,4 @@ async def _refused(request: Any, error: HTTPException) -> JSONResponse:
 
 async def _malformed(request: Any, error: RequestValidationError) -> JSONResponse:
     said = "; ".join(str(one.get("ctx", {}).get("error") or one["msg"]) for one in error.errors())
-    return refusal(400, f"the body is not a JSON object: {said}")
+    return refusal(400, f"the body is not a JSON object (Content-Type: application/json): {said}")

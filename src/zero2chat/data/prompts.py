@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,15 @@ def _answer(value: Any, where: str, required: bool, used: bool) -> str | None:
         if used:
             raise UserError(f"{where}: answer: expected text or a number, got {type(value).__name__}")
         return None
-    return str(value)
+    return value if isinstance(value, str) else number_as_text(value, where)
+
+
+def number_as_text(value: float, where: str) -> str:
+    """Return an answer that is a number as text, a whole one without a point: pandas stores 16 as 16.0 if another row
+    has none. Raises `UserError` if it is not finite."""
+    if not math.isfinite(value):
+        raise UserError(f"{where}: answer: expected text or a number, got {value}: remove the row")
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def load_parts(

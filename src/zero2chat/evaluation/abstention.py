@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Hashable, Sequence
+from decimal import Decimal
 
 import regex
 
@@ -44,19 +45,30 @@ _COMMON = frozenset(
 )
 
 
-# Of scripts without spaces, and of Korean, whose particles join the word, each character is a word.
-_ALONE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 # Numbers keep their sign and decimals; vowel signs may be marks; "c++" and "c#" are not "c".
-_WORD = regex.compile(
-    r"(?V1)(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?)(?!\w)"
-    rf"|[{_ALONE}]|[[\w\p{{M}}]--[{_ALONE}]]+(?:\+\+|\#)?"
-)
+_NUMBER = r"(?<![\w.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*[.,]\d+|\d+)(?!\d|[.,]\d)"
+_WORD = regex.compile(rf"({_NUMBER})|[\w\p{{M}}]+(?:\+\+|\#)?")
+# Characters of scripts without spaces, and of Korean, whose particles join the word
+_ALONE = regex.compile(r"(?V1)[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*")
+
+
+def words(text: str) -> list[tuple[str, int]]:
+    """Return the words in lower case, each with its place in the text. A number is written as 1234.5, however the text
+    writes it."""
+    found = []
+    for match in _WORD.finditer(text.replace("\u2212", "-")):
+        if match[1]:
+            word = re.sub(r",(?=\d{3}(?:\D|$))", "", match[1])
+            word = word if "," in word else f"{Decimal(word):f}"
+            word = word.rstrip("0").rstrip(".") if "." in word else word
+        else:
+            word = unicodedata.normalize("NFC", match[0]).casefold()
+        found.append((word, match.start()))
+    return found
 
 
 def _words(text: str) -> list[str]:
-    """Return the words in lower case; numbers lose separators of thousands and a zero after the point."""
-    found: list[str] = _WORD.findall(unicodedata.normalize("NFKC", text.replace("\u2212", "-")).casefold())
-    return [re.sub(r",(?=\d{3}(?:\D|$))|\.0+$", "", word) for word in found]
+    return [word for word, _ in words(text)]
 
 
 def normal(text: str) -> str:
@@ -65,9 +77,13 @@ def normal(text: str) -> str:
 
 
 def contains(text: str, answer: str) -> bool:
-    """Whether the text contains the answer's words in sequence."""
-    words = normal(answer)
-    return bool(words) and f" {words} " in f" {' '.join(_words(text))} "
+    """Whether the text contains the answer's words in sequence. Of scripts without spaces each character is a word."""
+
+    def spaced(words: str) -> str:
+        return " ".join(["", *_ALONE.sub(r" \g<0> ", words).split(), ""])
+
+    wanted = spaced(normal(answer))
+    return bool(wanted.strip()) and wanted in spaced(" ".join(_words(text)))
 
 
 def abstains(text: str) -> bool:
@@ -77,8 +93,8 @@ def abstains(text: str) -> bool:
 
 def gist(question: str, text: str) -> frozenset[str]:
     """Return the words of an answer that are not in the question and not common; all words if none remain."""
-    words = set(_words(text))
-    return frozenset(words - set(_words(question)) - _COMMON or words)
+    said = set(_words(text))
+    return frozenset(said - set(_words(question)) - _COMMON or said)
 
 
 def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:

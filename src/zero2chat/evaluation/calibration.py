@@ -123,13 +123,16 @@ def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
             raise UserError(f"{source.label}: no reference answers: add a column `answer`")
         if rows.schemas:
             raise UserError(f"{source.label}: tools: the questions are asked without tools: remove the column")
+        if empty := [i for i, reference in enumerate(rows.references) if not normal(reference)]:
+            raise UserError(
+                f"{rows.names[empty[0]]}: the reference answer {rows.references[empty[0]]!r} has no word to compare: "
+                f"remove such rows ({len(empty)} of {len(rows.prompts)})"
+            )
         asked: set[str] = set()
-        for prompt, reference, name in zip(rows.prompts, rows.references, rows.names, strict=True):
-            if not normal(reference):
-                raise UserError(f"{name}: the reference answer {reference!r} has no word to compare: remove the row")
+        for prompt, reference in zip(rows.prompts, rows.references, strict=True):
             if (key := json.dumps([prompt, reference], ensure_ascii=False)) not in asked:
                 asked.add(key)
-                conversation = "\n".join(turn["content"] for turn in prompt)
+                conversation = "\n".join(str(turn["content"] or "") for turn in prompt)
                 found.append((conversation, Question(str(source.label), prompt, reference)))
         if len(asked) < len(rows.prompts) and is_main_process():
             print(f"{source.label}: {len(rows.prompts) - len(asked)} repeated rows are asked once", flush=True)

@@ -20,7 +20,7 @@ from zero2chat.config import MeasuringArguments, Refuse
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
 from zero2chat.errors import UserError
-from zero2chat.evaluation.abstention import REFUSALS, abstains, agreement, contains, gist, normal
+from zero2chat.evaluation.abstention import REFUSALS, abstains, agreement, contains, gist, normal, words
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
@@ -183,8 +183,8 @@ def before_gap(text: str, said: Hashable | None) -> str:
 
     Before that point a small model cannot tell whether it knows: it retrieves a fact by the adjacent words.
     """
-    words = said.split() if isinstance(said, str) else said if isinstance(said, frozenset) else ()
-    places = [match.start() for match in re.finditer(r"\w+", text) if {match[0], match[0].casefold()} & set(words)]
+    stated = {word for word, _ in words(said)} if isinstance(said, str) else said
+    places = [at for word, at in words(text) if isinstance(stated, set | frozenset) and word in stated]
     begun = text[: min(places, default=0)].strip()
     return f"{begun}... " if begun else ""
 

@@ -32,6 +32,7 @@ from zero2chat.data.chat_formats import (
     recognise,
     refuse_empty,
 )
+from zero2chat.data.prompts import number_as_text
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows
@@ -158,8 +159,7 @@ def load_rows(spec: OwnData) -> Rows:
 
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:
         if shape.answer and isinstance(number := row.get(shape.answer), int | float):
-            # pandas writes whole numbers as 16.0 if one of the column is missing
-            row[shape.answer] = str(int(number) if isinstance(number, float) and number.is_integer() else number)
+            row[shape.answer] = number_as_text(number, where)
         messages = shape.conversation(row, where)
         schemas = read_tools(row.get("tools"), where) or None
         if schemas and spec.tools:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,10 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from zero2chat.data.chat_formats import first_fitting, guessed_columns
+from zero2chat.data.conversations import load_conversations
+from zero2chat.data.preferences import load_preferences
 from zero2chat.data.preview_rows import open_empty
+from zero2chat.data.prompts import load_problems
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import InvalidRows, load_table
 from zero2chat.data.sources import Source
@@ -23,6 +27,8 @@ from zero2chat.errors import UserError
 from zero2chat.evaluation.own_data import SHAPES, OwnData, Rows, load_rows, read_own_data
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.planning.new_inputs import MARKS, Base, Part, choose_rewards
+
+Key = tuple[tuple[str, str], ...]  # the turns of a prompt
 
 _FEWEST_HELD_OUT = 4
 _SHORT = 5  # words of an answer that can be expected to the letter
@@ -79,19 +85,14 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
     if over and (held_out is not None or len(over) == len(asked)):
         row = f"{rows.names[asked.index(max(asked))]} has a prompt of {max(asked)} tokens"
         raise UserError(f"{entry['path']}: {row}, and the model's context is {base.context}: remove such rows")
-    repeated = _repeated(parts, rows)
-    if repeated and held_out is not None:
-        raise UserError(
-            f"{held_out}: {len(repeated)} of {len(asked)} rows are also in the training data, such as "
-            f"{rows.names[repeated[0]]}: remove them from one of the two"
-        )
+    repeated = set(_repeated(parts, rows)) - set(over)
     left_out = {*over, *repeated}
-    if repeated and len(asked) - len(left_out) < _FEWEST_HELD_OUT:
-        says += f", {len(repeated)} of which other rows repeat, so their scores are too high: name other rows by --eval"
+    if repeated and (held_out is not None or len(asked) - len(left_out) < _FEWEST_HELD_OUT):
+        says += f", {len(repeated)} with a prompt of the training data: their scores are too high"
         left_out = set(over)
     elif held_out is None:
         says += ", which are not trained on"
-        says += f", without {len(repeated)} that other rows repeat" if repeated else ""
+        says += f", without {len(repeated)} whose prompt other rows repeat" if repeated else ""
     if over:
         says += f", without {len(over)} whose prompt does not fit the model's context of {base.context:,} tokens"
     if left_out:
@@ -112,27 +113,26 @@ def choose_exam(parts: Sequence[Part], held_out: str | None, base: Base, most: i
 
 
 def _repeated(parts: Sequence[Part], rows: Rows) -> list[int]:
-    """Return which rows a step trains on too, question and answer: other rows may repeat them in another format."""
-    asked = [str(prompt[-1]["content"]).strip() for prompt in rows.prompts]
-    found: dict[str, set[str]] = {}
-    for source in [entry for part in parts for entry in part.sources()]:
-        with contextlib.redirect_stdout(io.StringIO()):
-            table = load_table(Source(**source))
-        for row in table.rows:
-            texts = set(_texts(row))
-            for question in texts.intersection(asked):
-                found.setdefault(question, set()).update(texts)
-    answers = [text.strip() for text in rows.references] or asked
-    return [i for i, text in enumerate(asked) if text in found and answers[i] in found[text]]
+    """Return which rows have a prompt that a step trains on too: its other rows, or another format, may repeat it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        trained = {prompt for part in parts for source in part.sources() for prompt in _prompts(part.stage, source)}
+    return [i for i, prompt in enumerate(rows.prompts) if _as_key(prompt) in trained]
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Return all texts and numbers in a row's cells."""
-    if isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
-    elif value is not None:
-        yield str(value).strip()
+def _prompts(stage: str, entry: dict[str, Any]) -> Iterator[Key]:
+    """Return the prompts of all rows of a step; of a conversation, those of all its answers."""
+    source = Source(**entry)
+    if stage == "sft":
+        for row in load_conversations(source):
+            turns = json.loads(row["messages"])
+            yield from (_as_key(turns[:n]) for n, turn in enumerate(turns, 1) if turn["role"] == "user")
+    else:
+        problems = load_preferences(source, equal="drop")[0] if stage == "dpo" else load_problems(source, tools=True)
+        yield from map(_as_key, problems["prompt"])
+
+
+def _as_key(prompt: Sequence[dict[str, Any]]) -> Key:
+    return tuple((turn["role"], str(turn["content"] or "").strip()) for turn in prompt)
 
 
 def _split_without(names: Sequence[str], spec: OwnData) -> str:

@@ -220,10 +220,10 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
         apart.setdefault(Path(path).resolve(), path)
     loaded = {path: load_table(Source(path=path, invalid="drop")) for path in apart.values()}
     for path, rows in loaded.items():
-        if first_fitting(VOTES, rows.column_names) and str(rows["label"][0]).lower() in ("true", "false", "0", "1"):
+        if first_fitting(VOTES, rows.column_names) and _has_thumbs_down(rows["label"]):
             raise UserError(
-                f"{path}: has votes (the column label), thumbs down among them: `zero2chat kto` trains on such rows. "
-                "To train on all its answers, remove the column"
+                f"{path}: its column label has votes, thumbs down among them: `zero2chat kto` trains on such rows, "
+                "with the labels true and false. To train on all its answers, remove the column"
             )
         able = [stage for stage in _CLAIMS if stage in (wanted or STEPS)]
         claimed = [stage for stage in able if first_fitting(_FORMATS[stage], rows.column_names)]
@@ -244,6 +244,11 @@ def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
         part.columns = {path: _columns(part.stage, loaded[path].column_names) or {} for path in part.paths}
         part.n = sum(part.counts.values())
     return [found[stage] for stage in wanted or STEPS if stage in found]
+
+
+def _has_thumbs_down(labels: Sequence[Any]) -> bool:
+    found = {str(label).strip().lower().removesuffix(".0") for label in labels if label is not None} - {""}
+    return found <= {"true", "false", "1", "0"} and bool(found & {"false", "0"})
 
 
 def _answers_are_numbers(rows: Table) -> bool:
