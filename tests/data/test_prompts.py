@@ -75,7 +75,7 @@ def test_an_answer_or_a_question_that_is_none_is_named(own: Callable[..., Any], 
     assert load_problems(source)["answer"][:] == ["4"]
     if "answer" in row:  # nothing reads it
         source.invalid = "error"
-        assert load_problems(source, answers=False)["answer"][:] == ["4.0", None]
+        assert load_problems(source, answers=False)["answer"][:] == ["4", None]
 
 
 def test_a_column_system_comes_first_and_columns_of_a_trainers_names_are_left_out(own: Callable[..., Any]) -> None:
