@@ -172,7 +172,7 @@ def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(lm_eval, "find_spec", lambda name: None)
     given = settings("evaluate", tmp_path / "e", tasks=[], harness=[{"task": "gsm8k", "num_fewshot": 5}])
-    with pytest.raises(UserError, match=r'lm-eval is not installed: pip install -e "\.\[eval\]"'):
+    with pytest.raises(UserError, match=r'lm-eval is not installed: pip install "zero2chat\[eval\]"'):
         main(["--config", str(write_yaml(tmp_path / "e.yaml", **given))])
     assert not (tmp_path / "e").exists()
 
