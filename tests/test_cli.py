@@ -291,7 +291,8 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
     assert end.value.code == 2
     assert capsys.readouterr() == (
         "",
-        "error: no model named, and none of the recipes' here: name a model, or run `make quickstart` in a clone\n",
+        "error: no model named, and neither runs/assistant/grpo nor runs/quickstart/grpo is here: name one, or run "
+        "`make quickstart` in a clone\n",
     )
     for name in ("quickstart", "assistant"):
         (tmp_path / "runs" / name / "grpo").mkdir(parents=True)

@@ -255,8 +255,12 @@ def test_a_score_for_no_row_and_a_metric_without_a_number_are_errors(opened: Any
 
 
 def test_a_whole_number_that_was_stored_as_a_float_is_whole(opened: Any) -> None:
-    rows = load_rows(_spec(*({"prompt": "How many?", "answer": answer} for answer in (16, 16.0, 0.5)), metrics=["f1"]))
-    assert rows.references == ["16", "16", "0.5"]
+    rows = load_rows(
+        _spec(*({"prompt": "How many?", "answer": answer} for answer in (16, 16.0, 0.5, 10**400)), metrics=["f1"])
+    )
+    assert rows.references == ["16", "16", "0.5", f"1{'0' * 400}"]
+    with pytest.raises(UserError, match=r"mine, row 0.*: answer: expected text or a number, got nan: remove the row"):
+        load_rows(_spec({"prompt": "How many?", "answer": float("nan")}, metrics=["f1"]))
 
 
 def test_numpys_numbers_are_numbers_and_nan_is_an_error(opened: Any) -> None:

@@ -97,9 +97,11 @@ def _answer(value: Any, where: str, required: bool, used: bool) -> str | None:
 def number_as_text(value: float, where: str) -> str:
     """Return an answer that is a number as text, a whole one without a point: pandas stores 16 as 16.0 if another row
     has none. Raises `UserError` if it is not finite."""
+    if isinstance(value, int):  # of any size: one of 400 digits is no float
+        return str(value)
     if not math.isfinite(value):
         raise UserError(f"{where}: answer: expected text or a number, got {value}: remove the row")
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return str(int(value)) if value.is_integer() else str(value)
 
 
 def load_parts(

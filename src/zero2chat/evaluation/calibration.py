@@ -7,7 +7,6 @@ sampled answers, with a threshold of its own.
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
@@ -128,14 +127,12 @@ def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
                 f"{rows.names[empty[0]]}: the reference answer {rows.references[empty[0]]!r} has no word to compare: "
                 f"remove such rows ({len(empty)} of {len(rows.prompts)})"
             )
-        asked: set[str] = set()
-        for prompt, reference in zip(rows.prompts, rows.references, strict=True):
-            if (key := json.dumps([prompt, reference], ensure_ascii=False)) not in asked:
-                asked.add(key)
-                conversation = "\n".join(str(turn["content"] or "") for turn in prompt)
-                found.append((conversation, Question(str(source.label), prompt, reference)))
-        if len(asked) < len(rows.prompts) and is_main_process():
-            print(f"{source.label}: {len(rows.prompts) - len(asked)} repeated rows are asked once", flush=True)
+        once = dict(zip(rows.digests(), zip(rows.prompts, rows.references, strict=True), strict=True))
+        for prompt, reference in once.values():
+            conversation = "\n".join(turn["content"] for turn in prompt)
+            found.append((conversation, Question(str(source.label), prompt, reference)))
+        if len(once) < len(rows.prompts) and is_main_process():
+            print(f"{source.label}: {len(rows.prompts) - len(once)} repeated rows are asked once", flush=True)
     return found
 
 

@@ -183,8 +183,8 @@ def before_gap(text: str, said: Hashable | None) -> str:
 
     Before that point a small model cannot tell whether it knows: it retrieves a fact by the adjacent words.
     """
-    stated = {word for word, _ in words(said)} if isinstance(said, str) else said
-    places = [at for word, at in words(text) if isinstance(stated, set | frozenset) and word in stated]
+    stated = {word for word, _ in words(said)} if isinstance(said, str) else said if isinstance(said, frozenset) else ()
+    places = [at for word, at in words(text) if word in stated]
     begun = text[: min(places, default=0)].strip()
     return f"{begun}... " if begun else ""
 

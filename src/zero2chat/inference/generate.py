@@ -136,11 +136,11 @@ def answer(
         ends = written.ends
     encoded = encode_prompts(tokenizer, prompts, tools, schemas, template)
     room = context_length(model)
-    i = max(range(len(encoded)), key=lambda i: len(encoded[i]))
-    if len(encoded[i]) >= room:
+    longest, prompt = max(zip(map(len, encoded), prompts, strict=True), key=lambda one: one[0])
+    if longest >= room:
         raise UserError(
-            f"a question of {len(encoded[i])} tokens does not fit the model's context of {room}: shorten it, or leave "
-            f"it out. It begins {str(prompts[i][-1]['content'])[:60]!r}"
+            f"a question of {longest} tokens does not fit the model's context of {room}: shorten it, or leave it out. "
+            f"It begins {prompt[-1]['content'][:60]!r}"
         )
     batches = _batches(encoded, range(len(encoded)), max_new_tokens, room, batch_size)
     # FSDP gathers weights in each forward pass, so all ranks must generate equally often.

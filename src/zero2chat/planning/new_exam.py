@@ -16,17 +16,14 @@ from datasets import Dataset
 from trl import ModelConfig
 
 from zero2chat.data.chat_formats import first_fitting, guessed_columns
-from zero2chat.data.conversations import load_conversations
-from zero2chat.data.preferences import load_preferences
 from zero2chat.data.preview_rows import open_empty
-from zero2chat.data.prompts import load_problems
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import InvalidRows, load_table
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.evaluation.own_data import SHAPES, OwnData, Rows, load_rows, read_own_data
 from zero2chat.inference.generate import encode_prompts
-from zero2chat.planning.new_inputs import MARKS, Base, Part, choose_rewards
+from zero2chat.planning.new_inputs import MARKS, Base, Part, choose_rewards, load_for_step
 
 Key = tuple[tuple[str, str], ...]  # the turns of a prompt
 
@@ -121,18 +118,16 @@ def _repeated(parts: Sequence[Part], rows: Rows) -> list[int]:
 
 def _prompts(stage: str, entry: dict[str, Any]) -> Iterator[Key]:
     """Return the prompts of all rows of a step; of a conversation, those of all its answers."""
-    source = Source(**entry)
-    if stage == "sft":
-        for row in load_conversations(source):
-            turns = json.loads(row["messages"])
-            yield from (_as_key(turns[:n]) for n, turn in enumerate(turns, 1) if turn["role"] == "user")
-    else:
-        problems = load_preferences(source, equal="drop")[0] if stage == "dpo" else load_problems(source, tools=True)
-        yield from map(_as_key, problems["prompt"])
+    rows, _ = load_for_step(stage, Source(**entry))
+    if stage != "sft":
+        yield from map(_as_key, rows["prompt"])
+        return
+    for turns in map(json.loads, rows["messages"]):
+        yield from (_as_key(turns[:n]) for n, turn in enumerate(turns, 1) if turn["role"] == "user")
 
 
 def _as_key(prompt: Sequence[dict[str, Any]]) -> Key:
-    return tuple((turn["role"], str(turn["content"] or "").strip()) for turn in prompt)
+    return tuple((turn["role"], turn["content"].strip()) for turn in prompt)
 
 
 def _split_without(names: Sequence[str], spec: OwnData) -> str:

@@ -356,12 +356,7 @@ def _count_invalid(part: Part, path: str) -> int:
     source = Source(**part.source(path))
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # `show` says once what was read
-            if part.stage == "sft":
-                load_conversations(source)
-            elif part.stage == "dpo":
-                part.equal += load_preferences(source, equal="drop")[1]
-            else:
-                load_problems(source, tools=True)
+            part.equal += load_for_step(part.stage, source)[1]
     except InvalidRows as refused:
         if len(refused.rows) > _MOST_INVALID * refused.n:
             said = str(refused).partition("; `invalid: drop`")[0]  # which helps only in a YAML
@@ -371,6 +366,13 @@ def _count_invalid(part: Part, path: str) -> int:
         part.dropped[path] = refused.dropped()
         return len(refused.rows)
     return 0
+
+
+def load_for_step(stage: str, source: Source) -> tuple[Dataset, int]:
+    """Load the rows that a step reads, and count the preference pairs that it drops as equal."""
+    if stage == "dpo":
+        return load_preferences(source, equal="drop")
+    return load_conversations(source) if stage == "sft" else load_problems(source, tools=True), 0
 
 
 def _rows(part: Part, base: Base) -> Rows:
