@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from zero2chat.models.loading import bases, is_hub_name
+from zero2chat.registry import modules
 from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
 from zero2chat.text import public
 
@@ -204,7 +205,7 @@ def _origin(starts: Sequence[str], sources: list[dict[str, Any]]) -> str:
 
 def _making(name: str, identity: Mapping[str, Any]) -> str:
     made, launch = identity["fingerprint"], identity.get("launch")
-    stage, module = made["stage"], f"zero2chat.stages.{made['stage']}"
+    stage, module = made["stage"], modules("stages").get(made["stage"], "zero2chat.stages")
     settings = {"output_dir": f"runs/{name}", **public(made["settings"])}
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip()
     command = launch["command"] if launch else ""

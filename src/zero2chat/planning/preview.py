@@ -54,7 +54,7 @@ def _stage_of(config: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from error
     comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
-    found = re.search(r"zero2chat\.stages\.(\w+)", comment)
+    found = re.search(r"-m (?:zero2chat\w*\.)+(\w+)", comment)
     if not found and (beside := find(config).with_name(FILE)).exists():
         steps = load_yaml(beside).get("steps") or []
         named = [step for step in steps if isinstance(step, dict) and step.get("config") == Path(config).name]

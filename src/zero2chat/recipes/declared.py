@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 
 from zero2chat import config, stages
+from zero2chat.registry import modules
 from zero2chat.trainers.ranges import check_trainer_ranges
 
 _TYPES = {"Any": Any, "Annotated": Annotated, "ClassVar": ClassVar, "Literal": Literal}
 _TYPES |= {"Optional": Optional, "Union": Union, "Refuse": config.Refuse}
-_PACKAGES = ("zero2chat", "transformers", "trl")  # whose files are read
+_PACKAGES = ("zero2chat", "zero2chat_crawl", "zero2chat_lab", "transformers", "trl")  # whose files are read
 _SET = ...  # a default that only the file itself can compute
 
 
 def check_settings(stage: str, settings: Mapping[str, Any], where: str) -> None:
     """Raises `UserError` for an unknown key, a value of another type, or a number out of its range."""
-    module = f"{stages.__name__}.{stage}"
+    module = modules("stages")[stage]
     listed = stages.declaration(stage)["arguments"]
     classes = [_dataclass(ast.unparse(one), module) for one in getattr(listed, "elts", [listed])]
     if None in classes:  # declared in a way that only Python can read
@@ -39,7 +40,7 @@ def check_settings(stage: str, settings: Mapping[str, Any], where: str) -> None:
 
 def _file(module: str) -> Path:
     package, *inside = module.split(".")
-    ours = package == "zero2chat"
+    ours = package.startswith("zero2chat")
     spec = importlib.util.find_spec(module if ours else package)  # a name with a dot imports its package
     assert spec is not None
     assert spec.origin is not None
@@ -93,7 +94,7 @@ class _Names(dict[str, Any]):
         self.module = module
 
     def __missing__(self, name: str) -> Any:
-        ours = self.module.startswith("zero2chat.")
+        ours = self.module.startswith("zero2chat")
         return (_dataclass(name, self.module) if ours else None) or Any
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from zero2chat import config, package_files, runs, stages
 from zero2chat.errors import UserError, nearest
+from zero2chat.registry import modules
 
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 FILE = "recipe.yaml"
@@ -50,7 +51,7 @@ class Step:
 
     def command(self) -> list[str]:
         """Return the command that runs this step, ready to paste into a shell."""
-        module = ["-m", f"zero2chat.stages.{self.stage}", *self.words()]
+        module = ["-m", modules("stages")[self.stage], *self.words()]
         if self.is_plain:
             return ["python", *module]
         launch = package_files.find(ACCELERATE_CONFIGS / f"{self.accelerate_config}.yaml")

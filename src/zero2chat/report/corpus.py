@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zero2chat.report import crawl
 from zero2chat.report.figures import bars, gallery
-from zero2chat.report.parts import esc, examples, opening, quote, short, table
+from zero2chat.report.parts import decontaminated, esc, examples, opening, quote, short, table
 from zero2chat.report.steps import StepResult
 
 TITLE = "Collecting the textbook"
@@ -28,7 +27,7 @@ _SPLITS = {
 }
 
 
-def _amounts(step: StepResult) -> str:
+def amounts(step: StepResult) -> str:
     """Return a figure of the sources' sizes, and a table of documents and bytes by split and by source."""
     count, size = step.named("documents_(.+)"), step.named("bytes_(.+)")
     rows = []
@@ -43,12 +42,10 @@ def _amounts(step: StepResult) -> str:
     return gallery(figure, table(("text", "documents", "size"), rows) if rows else "")
 
 
-def _beginnings(samples: Sequence[Mapping[str, Any]]) -> str:
+def beginnings(samples: Sequence[Mapping[str, Any]]) -> str:
     return "".join(quote(esc(s.get("prompt", "")), esc(s.get("completion", ""), 500)) for s in samples[:6])
 
 
 def section(step: StepResult) -> str:
-    text = opening(step, STORY, KEY) + crawl.decontaminated(step.metrics)
-    if step.crawl:
-        text += crawl.crawl_part(step.crawl, f"{step.anchor}-crawl")
-    return text + _amounts(step) + examples(step, "Examples", _beginnings)
+    text = opening(step, STORY, KEY) + decontaminated(step.metrics)
+    return text + amounts(step) + examples(step, "Examples", beginnings)

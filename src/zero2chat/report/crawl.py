@@ -1,6 +1,6 @@
-"""Processing of a crawl: what each step kept and removed, and the corpus's composition. Reads only `crawl.json`.
+"""The section of a crawl: what each step kept and removed, and the corpus's composition. Reads only `crawl.json`.
 
-It is a part of the corpus's section, and its pictures are files too, for the corpus's card. What pages say is hostile.
+Its pictures are files too, for the corpus's card. What pages say is hostile.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zero2chat.report.corpus import KEY, STORY, TITLE, amounts, beginnings
 from zero2chat.report.figures import as_file, bars, gallery
-from zero2chat.report.parts import esc, exact, folded, paragraph, quote, short, table
-from zero2chat.report.steps import Metric, finite
+from zero2chat.report.parts import decontaminated, esc, exact, examples, folded, opening, paragraph, quote, table
+from zero2chat.report.steps import Metric, StepResult
 from zero2chat.runs import CRAWL, write_atomically
+
+__all__ = ["KEY", "STEPS", "TITLE", "add_plots", "crawl_part", "figures", "section"]
 
 STEPS = {
     "read": "pages read",
@@ -150,12 +153,7 @@ def add_plots(folder: Path, card: str) -> None:
     write_atomically(folder / card, (folder / card).read_text(encoding="utf-8") + "\n".join(lines))
 
 
-def decontaminated(metrics: Mapping[str, Metric]) -> str:
-    """Return how many documents were removed because they contain an evaluation question; "" if not checked."""
-    found = metrics.get("decontaminated")
-    if found is None or finite(found["value"]) is None:
-        return ""
-    of = f" of {short('documents', {'value': found['n']})}" if "n" in found else ""
-    return paragraph(
-        f"Removed as contaminated with evaluation questions: {short('documents', found)}{of} documents.", "aside"
-    )
+def section(step: StepResult) -> str:
+    text = opening(step, STORY, KEY) + decontaminated(step.metrics)
+    text += crawl_part(step.crawl, f"{step.anchor}-crawl") if step.crawl else ""
+    return text + amounts(step) + examples(step, "Examples", beginnings)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
+from zero2chat.registry import modules
 from zero2chat.report.evaluate import constants, scores
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import (
@@ -35,12 +36,14 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def section_module(stage: str) -> ModuleType | None:
-    """Return `report/<stage>.py` if it has a `section`, else None."""
-    name = f"{__package__}.{stage}"
-    if not stage.isidentifier() or importlib.util.find_spec(name) is None:
-        return None
-    module = importlib.import_module(name)
-    return module if hasattr(module, "section") else None
+    """Return the module with the stage's `section`: `report/<stage>.py`, or that of its own package; None if none."""
+    package = modules("stages").get(stage, "").partition(".")[0]
+    places = [f"{__package__}.{stage}", f"{package}.sections.{stage}", f"{package}.section"]
+    for name in places if package else ():
+        if importlib.util.find_spec(name.rpartition(".")[0]) and importlib.util.find_spec(name):
+            module = importlib.import_module(name)
+            return module if hasattr(module, "section") else None
+    return None
 
 
 def _said_by(step: StepResult, name: str, default: Any) -> Any:

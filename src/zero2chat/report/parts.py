@@ -285,3 +285,14 @@ def _answers(by_step: Sequence[Sequence[Mapping[str, Any]]]) -> str:
         label = f"{min(_MORE, len(rest))} more" + (f" of {len(rest)}" if len(rest) > _MORE else "")
         text += folded(label, f'<div class="answers">{"".join(rest[:_MORE])}</div>\n')
     return text
+
+
+def decontaminated(metrics: Mapping[str, Metric]) -> str:
+    """Return how many documents were removed because they contain an evaluation question; "" if not checked."""
+    found = metrics.get("decontaminated")
+    if found is None or finite(found["value"]) is None:
+        return ""
+    of = f" of {short('documents', {'value': found['n']})}" if "n" in found else ""
+    return paragraph(
+        f"Removed as contaminated with evaluation questions: {short('documents', found)}{of} documents.", "aside"
+    )

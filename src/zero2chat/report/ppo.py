@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from zero2chat.report import probe
 from zero2chat.report.evaluate import scores_part
 from zero2chat.report.figures import (
     charts,
     curves,
     entropy_figure,
-    gallery,
     history_curves,
     length_figure,
     reward_figure,
 )
-from zero2chat.report.parts import answers, opening, paragraph
+from zero2chat.report.parts import answers, opening
 from zero2chat.report.steps import Points, StepResult
 
 TITLE = "Learning to be liked"
@@ -49,28 +46,6 @@ def held_out(step: StepResult, name: str, in_deviations: bool = False) -> Points
     means, spreads = (step.curve(f"eval_rewards/{name}/{kind}") for kind in ("mean", "std"))
     first, spread = (means[0][1], spreads[0][1]) if means and spreads and in_deviations else (0.0, 1.0)
     return [(math.sqrt(max(kls[at], 0.0)), (y - first) / (spread or 1.0)) for at, y in means if at in kls]
-
-
-def together(steps: Sequence[StepResult]) -> tuple[str, str] | None:
-    """Return title and content: reward overoptimization for each reward model, with PPO and with best of n.
-
-    The gold reward is the one with the label `gold`.
-    """
-    led = {step.name: held_out(step, "gold") for step in steps if step.stage == "ppo"}
-    picked = {step.name: probe.best_of_n_curve(step, "gold") for step in steps if step.stage == "probe"}
-    led, picked = ({name: line for name, line in lines.items() if line} for lines in (led, picked))
-    if len(led) < 2:
-        return None
-    text = paragraph(
-        "Each model below was optimized against a reward model. The gold reward, which training never used, is plotted "
-        "over the KL from the starting model. A star marks the peak, where over-optimization begins.",
-        "story",
-    )
-    caption = "Gold reward on held-out prompts, by KL from the starting model: {}."
-    return "Over-optimization", text + gallery(
-        curves("limits-ppo", caption.format("PPO"), led, "taste", x="√KL, nats"),
-        curves("limits-best-of-n", caption.format("best of n"), picked, "taste", x="√KL, nats"),
-    )
 
 
 def section(step: StepResult) -> str:

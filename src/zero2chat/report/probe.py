@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from zero2chat.report.figures import charts, curves
-from zero2chat.report.parts import answers, opening
+from zero2chat.report.figures import charts, curves, gallery
+from zero2chat.report.parts import answers, opening, paragraph
+from zero2chat.report.ppo import held_out
 from zero2chat.report.steps import Points, StepResult
 
 TITLE = "Looking for what the reward model loves"
@@ -26,6 +28,28 @@ STORY = (
 def best_of_n_curve(step: StepResult, key: str) -> Points:
     """Return (√KL, mean `proxy` or `gold` reward of the best of n), by increasing n."""
     return [(math.sqrt(kl), y) for (_, kl), (_, y) in zip(step.curve("kl"), step.curve(key), strict=True)]
+
+
+def together(steps: Sequence[StepResult]) -> tuple[str, str] | None:
+    """Return title and content: reward overoptimization for each reward model, with PPO and with best of n.
+
+    The gold reward is the one with the label `gold`.
+    """
+    led = {step.name: held_out(step, "gold") for step in steps if step.stage == "ppo"}
+    picked = {step.name: best_of_n_curve(step, "gold") for step in steps if step.stage == "probe"}
+    led, picked = ({name: line for name, line in lines.items() if line} for lines in (led, picked))
+    if len(led) < 2:
+        return None
+    text = paragraph(
+        "Each model below was optimized against a reward model. The gold reward, which training never used, is plotted "
+        "over the KL from the starting model. A star marks the peak, where over-optimization begins.",
+        "story",
+    )
+    caption = "Gold reward on held-out prompts, by KL from the starting model: {}."
+    return "Over-optimization", text + gallery(
+        curves("limits-ppo", caption.format("PPO"), led, "taste", x="√KL, nats"),
+        curves("limits-best-of-n", caption.format("best of n"), picked, "taste", x="√KL, nats"),
+    )
 
 
 def section(step: StepResult) -> str:

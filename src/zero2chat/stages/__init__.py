@@ -11,7 +11,6 @@ import functools
 import importlib
 import importlib.util
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.registry import modules
 
 if TYPE_CHECKING:
     from zero2chat.data.preview_rows import Rows
@@ -171,10 +171,10 @@ class Stage(Description):
         """Return the help text: the stage's own settings, one per line, and the names of the configs it also takes."""
         keys: dict[str, str] = {}
         for kind in self.arguments:
-            own = [base for base in kind.__mro__ if base.__module__.startswith("zero2chat.")]
+            own = [base for base in kind.__mro__ if base.__module__.startswith("zero2chat")]
             declared = {name for base in own for name in inspect.get_annotations(base)}
             keys |= {field.name: field.metadata.get("help", "") for field in fields(kind) if field.name in declared}
-        others = [kind.__name__ for kind in self.arguments if not kind.__module__.startswith("zero2chat.")]
+        others = [kind.__name__ for kind in self.arguments if not kind.__module__.startswith("zero2chat")]
         words = f" [{self.positional.upper()} …]" if self.positional else ""
         lines = [f"usage: zero2chat {self.name}{words} [--config X.yaml] [--key value …]", "", self.story, ""]
         if self.table is not None:  # for the command without `output_dir`, which only prints
@@ -189,14 +189,13 @@ class Stage(Description):
 
 def names(giving: str | None = None) -> list[str]:
     """Return the names of all stages, or of those that declare this field."""
-    found = [module.name for module in pkgutil.iter_modules(__path__)]
-    return [name for name in found if giving is None or giving in declaration(name)]
+    return [name for name in modules("stages") if giving is None or giving in declaration(name)]
 
 
 def load(name: str) -> Stage:
     """Import a stage. Raises `UserError` if a package, such as vLLM, was built for another release of CUDA or torch."""
     try:
-        stage: Stage = importlib.import_module(f"{__name__}.{name}").STAGE
+        stage: Stage = importlib.import_module(modules("stages")[name]).STAGE
     except (ImportError, RuntimeError) as error:  # the latter from lazy imports
         if (said := _refused_by_the_linker(error)) is None:
             raise
@@ -231,7 +230,7 @@ def card_texts(name: str) -> tuple[str, str]:
 @functools.cache
 def declaration(name: str) -> dict[str, ast.expr]:
     """Return the fields of `STAGE = Stage(...)` in a stage's file, as syntax trees."""
-    spec = importlib.util.find_spec(f"{__name__}.{name}")
+    spec = importlib.util.find_spec(modules("stages")[name])
     assert spec is not None
     assert spec.origin is not None
     _, start, declared = Path(spec.origin).read_text(encoding="utf-8").partition("\nSTAGE = Stage(")

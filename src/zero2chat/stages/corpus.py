@@ -8,23 +8,19 @@ Documents that contain a question of the evaluations in `decontaminate` are remo
 (`decontaminated.jsonl`). With `canaries` it plants canaries in the train split only, and records them
 (`canaries.jsonl`) for `regurgitate`.
 
-With `crawl` in place of `datasets` it makes the corpus from WARC files, as FineWeb was made (`data/crawl/`). Beside
-the splits it then writes a card, the funnel (`crawl.json`), and all that was removed, with its reason (`removed/`).
+The stage `crawl` writes such a corpus from WARC files.
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 
 from datasets import Dataset, concatenate_datasets
 
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
-from zero2chat.data.crawl.settings import WORK, read_crawl
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.sources import load_documents, mix, read_sources, split_of
 from zero2chat.errors import UserError
-from zero2chat.hub.model_card import CARD
 from zero2chat.runs import Run
 from zero2chat.stages import Stage
 from zero2chat.tasks import SPLITS
@@ -38,7 +34,6 @@ class CorpusArguments:
         default_factory=list,
         metadata={"help": "Evaluation sets whose questions are removed from the data: tasks, datasets, files."},
     )
-    crawl: dict = field(default_factory=dict, metadata={"help": "WARC files instead of datasets, and their filters."})
     validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
     test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test split."})
     canaries: dict = field(default_factory=dict, metadata={"help": "Canaries to plant: n for each number of `copies`."})
@@ -51,11 +46,6 @@ class CorpusArguments:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
         # Checked here too, so that a recipe fails before its first step runs:
         read_exams(self.decontaminate)
-        if self.crawl:
-            if self.datasets or self.canaries:
-                raise ValueError("crawl: cannot be combined with datasets or canaries: use another corpus step")
-            read_crawl(self.crawl)
-            return
         sources = read_sources(self.datasets, documents=True)
         if self.canaries:
             read_planting(self.canaries)
@@ -64,9 +54,6 @@ class CorpusArguments:
 
 
 def run(run: Run, args: CorpusArguments) -> None:
-    if args.crawl:
-        _crawl(run, args)
-        return
     sources = read_sources(args.datasets, documents=True)
     run.clear()
 
@@ -116,36 +103,11 @@ def run(run: Run, args: CorpusArguments) -> None:
     run.finish(metrics)
 
 
-def _check(args: CorpusArguments) -> None:
-    if not args.crawl:
-        return
-    try:
-        from zero2chat.data.crawl.run import prepare
-    except ImportError as error:
-        raise UserError(f'crawl: {error.name} is not installed: pip install "zero2chat[crawl]"') from error
-    prepare(args.crawl)
-
-
-def _crawl(run: Run, args: CorpusArguments) -> None:
-    """Build the corpus from WARC files. After a kill, a restart resumes from the completed shards."""
-    from zero2chat.data.crawl.run import prepare, run_crawl
-    from zero2chat.data.crawl.summary import beginnings
-    from zero2chat.report.crawl import add_plots
-
-    prepared = prepare(args.crawl)
-    metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
-    add_plots(run.folder, CARD)
-    run.replace_samples(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
-    run.finish(metrics)
-    shutil.rmtree(run.folder / WORK)
-
-
 STAGE = Stage(
     name="corpus",
-    story="A corpus with train, validation and test splits, gathered from datasets, files or a web crawl.",
+    story="A corpus with train, validation and test splits, gathered from datasets and files.",
     kind="plain",
     arguments=(CorpusArguments,),
-    check=_check,
     run=run,
 )
 main = STAGE.main

@@ -49,7 +49,6 @@ SCORES = "scores.jsonl"  # one line per evaluated row
 FIRST_QUESTIONS = "first questions"  # the `task` of their samples
 _LONGEST_REPLY = 64  # maximum tokens of an answer to a first question
 _SHOWN = 6  # answers of two compared models saved as samples
-_OUT_OF_REACH = "out_of_reach"
 
 
 @dataclass
@@ -254,15 +253,14 @@ def _over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
     labels = {spec.label for spec in specs if spec.needless}
     called = [one.called for one in scored if one.label in labels]
     metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
-    beyond = {spec.label for spec in specs if spec.task.rpartition(".")[2] == _OUT_OF_REACH}
-    apart = beyond | {spec.label for spec in specs if spec.declines}
+    declines = {spec.label: found for spec in specs if (found := tasks.load(spec.task).declines) is not None}
+    apart = declines.keys() | {spec.label for spec in specs if spec.declines}
     within = [one for one in scored if one.label not in apart]
-    if beyond and within:
-        from zero2chat.tasks.out_of_reach import declines
-
+    if declines and within:
+        declined = next(iter(declines.values()))
         metrics["declined_within_reach"] = stats.rate(
             # Declining may be right for some rows of a task, such as what was never said in the conversation.
-            sum(one.score != 1 and declines(split_thought(one.text)[1]) for one in within),
+            sum(one.score != 1 and declined(split_thought(one.text)[1]) for one in within),
             len(within),
         )
     return metrics

@@ -19,6 +19,7 @@ It may also have:
 - `said(row, completion)`: the short form of a completion's answer, so that different wordings of the same answer are
   equal; None if it abstains.
 - `stated(row)`: the facts that a right answer states, in their order there.
+- `declines(text)`: whether a text abstains, of a task whose questions are out of the model's reach.
 - `STYLES`: the styles of `demonstration` and `use_tools`.
 - `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
@@ -33,18 +34,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import pkgutil
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from zero2chat.errors import UserError, nearest
 from zero2chat.own_code import own_module
+from zero2chat.registry import modules
 
 Row = dict[str, Any]
 Message = dict[str, str]
@@ -71,12 +73,13 @@ class Task:
     taste: Taste | None = None
     said: Callable[[Row, str], str | None] | None = None
     stated: Callable[[Row], list[str]] | None = None
+    declines: Callable[[str], bool] | None = None
     fetches: bool = False  # its rows come over the network: they are only loaded when needed
 
 
 def names() -> list[str]:
     """Return the short names of the built-in tasks."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return sorted(modules("tasks"))
 
 
 def load(name: str) -> Task:
@@ -87,7 +90,7 @@ def load(name: str) -> Task:
     if not all(part.isidentifier() for part in name.split(".")) or ("." not in name and name not in names()):
         known = nearest(name, names()) or f"; known: {', '.join(names())}"
         raise UserError(f"task '{name[:100]}': no such task{known}; or give a module's dotted path")
-    module = own_module(name if "." in name else f"{__name__}.{name}", f"task '{name}': cannot import it")
+    module = own_module(modules("tasks").get(name, name), f"task '{name}': cannot import it")
     missing = [function for function in _FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         raise UserError(f"task '{name}': {module.__name__} lacks {', '.join(missing)}")
@@ -103,6 +106,7 @@ def load(name: str) -> Task:
         taste=getattr(module, "taste", None),
         said=getattr(module, "said", None),
         stated=getattr(module, "stated", None),
+        declines=getattr(module, "declines", None),
         fetches=getattr(module, "FETCHES", False),
     )
 
@@ -243,6 +247,17 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", d
         seen[row[by]] += 1
     found = [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
     return [{column: row[column] for column in row if column != by} for row in found] if drop else found
+
+
+_FINAL = re.compile(r"\$?(-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)\.?")
+
+
+def score_final(row: Row, completion: str) -> float:
+    """Return 1.0 if there is a `####`, and each is followed by the answer and nothing else on its line."""
+    finals = [part.split("\n")[0].strip() for part in completion.split("####")[1:]]
+    matches = [_FINAL.fullmatch(final) for final in finals]
+    numbers = {Decimal(match[1].replace(",", "")) if match else None for match in matches}
+    return float(numbers == {Decimal(row["answer"])})
 
 
 def make_pages(seed: int, n: int, where: str, page: Callable[[random.Random], str]) -> list[str]:

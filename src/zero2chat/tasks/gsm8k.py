@@ -12,7 +12,7 @@ import re
 from datasets import load_dataset
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import Row, draw, in_split, word_problems
+from zero2chat.tasks import Row, draw, in_split, score_final
 
 FETCHES = True  # its rows are downloaded when needed
 REVISION = "740312add88f781978c0658806c59bc2815b9866"  # of openai/gsm8k
@@ -57,7 +57,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """Score as word problems do, by the last line `#### 17`; without it, by the last `\\boxed`, like the reward."""
     if "####" in completion:
-        return word_problems.score(row, completion)
+        return score_final(row, completion)
     # Imported here, because rows are also made without a verifier.
     from zero2chat.math_verifier.verify import is_right
 

@@ -6,13 +6,11 @@ The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from zero2chat.errors import UserError
-from zero2chat.tasks import Row, in_split, known_all
+from zero2chat.tasks import Row, in_split, known_all, score_final
 from zero2chat.tasks.synthetic import phrases, read_texts
 
 STYLES = ("worked", "bare", "flawed")
@@ -204,15 +202,8 @@ def _explained(row: Row, results: list[int], rng: random.Random) -> str:
     return " ".join(f"{one}." for one in sums)
 
 
-_FINAL = re.compile(r"\$?(-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)\.?")
-
-
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if there is a `####`, and each is followed by the answer and nothing else on its line."""
-    finals = [part.split("\n")[0].strip() for part in completion.split("####")[1:]]
-    matches = [_FINAL.fullmatch(final) for final in finals]
-    numbers = {Decimal(match[1].replace(",", "")) if match else None for match in matches}
-    return float(numbers == {Decimal(row["answer"])})
+    return score_final(row, completion)
 
 
 def _sum(rng: random.Random, largest: int) -> str:
