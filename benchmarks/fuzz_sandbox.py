@@ -32,8 +32,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from zero2chat.tools import bubblewrap, seccomp
-from zero2chat.tools.python import ExecutionResult, Limits
+from zero2chat_sandbox import bubblewrap, seccomp
+from zero2chat_sandbox.python import ExecutionResult, Limits
 
 KEPT = Path(__file__).with_suffix(".txt")
 MARK = 64 * 2**20 + 4096 * (os.getpid() % 1000)  # distinguishes this process's sandboxes from others

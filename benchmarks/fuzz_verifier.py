@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz_verifier.py [--minutes 10] [--seed 0] [--keep fuzz_verifier.jsonl] [--json]
 
-Random walks through the LaTeX grammar of `tests/math_verifier/latex.py`, unchanged and with typos, are judged against
+Random walks through the LaTeX grammar of `tests/verifier/latex.py`, unchanged and with typos, are judged against
 each other. Each term is also judged against itself, and against itself plus another term. Failures are kept with
 their seed: `--seed N --minutes 0` repeats that one walk.
 """
@@ -18,9 +18,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from zero2chat.math_verifier import worker_pool
-from zero2chat.math_verifier.reading import read_answer
-from zero2chat.math_verifier.verify import unusable, verify_answer
+from zero2chat_verifier import worker_pool
+from zero2chat_verifier.reading import read_answer
+from zero2chat_verifier.verify import unusable, verify_answer
 
 _LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "latex.py"))
 _TIMED = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "cost.py"))["timed"]

@@ -78,7 +78,8 @@ def run_side(job: dict[str, Any]) -> None:
 
     from zero2chat.inference.generate import answer
     from zero2chat.models.loading import load_model
-    from zero2chat.tasks import ask, lines
+    from zero2chat.tasks import ask
+    from zero2chat_practice import lines
 
     model, tokenizer = load_model(POLICY)
     prompts = [ask(row) for row in lines.rows("train", 0, PROMPTS)]

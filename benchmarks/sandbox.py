@@ -15,7 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from zero2chat.errors import UserError
-from zero2chat.tools.python import ENGINES, ExecutionResult, run
+from zero2chat_sandbox.python import ENGINES, ExecutionResult, run
 
 PROGRAM = """def digits(n):
     return sum(int(digit) for digit in str(n))

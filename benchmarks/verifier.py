@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zero2chat.math_verifier import worker_pool
-from zero2chat.math_verifier.verify import verify_answer
+from zero2chat_verifier import worker_pool
+from zero2chat_verifier.verify import verify_answer
 
 _SUITE = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "rows.py"))
 _ROUNDS = 5

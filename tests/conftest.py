@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from zero2chat.tools import bubblewrap
-from zero2chat.tools.python import ENGINES
+import zero2chat  # noqa: F401 - its settings of the environment come first
+from zero2chat_sandbox import bubblewrap
+from zero2chat_sandbox.python import ENGINES
 
 if TYPE_CHECKING:
     from http.server import HTTPServer
 
     from transformers import PreTrainedTokenizerBase
+
+pytest_plugins = ["report_fixtures", "stage_fixtures"]
 
 S = TypeVar("S", bound="HTTPServer")
 CHAT_TEMPLATE = Path(__file__).parents[1] / "chat_templates" / "chatml.jinja"

@@ -188,7 +188,7 @@ def test_grpos_log_is_printed_as_its_page_says() -> None:
 
 
 def test_the_verifiers_page_says_what_the_verifier_says() -> None:
-    from zero2chat.math_verifier.verify import verify_answer
+    from zero2chat_verifier.verify import verify_answer
 
     page = (ROOT / "docs" / "math-verifier.md").read_text()
     strict, right = page.split("## What stays strict")[1].split("These answers are right:")

@@ -19,8 +19,8 @@ from zero2chat import cli, tasks
 from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.models.loading import load_model
 from zero2chat.runs import Run
-from zero2chat.tools import monty
-from zero2chat.tools.python import ENGINES
+from zero2chat_sandbox import monty
+from zero2chat_sandbox.python import ENGINES
 
 BOM = "\ufeff"
 FACTS = "{task: facts, n: 9}"
@@ -136,7 +136,7 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
 ) -> None:
     from zero2chat import runs
-    from zero2chat.stages import interrogate
+    from zero2chat_lab import interrogate
 
     def write(path: Path, text: str) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))

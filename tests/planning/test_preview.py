@@ -20,6 +20,7 @@ from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.planning import preview
 from zero2chat.planning.preview import Side, chosen, open_rows, show, show_side
+from zero2chat.registry import modules
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def config(tmp_path: Path, model_folder: Path) -> Callable[..., str]:
     def write(stage: str, **settings: Any) -> str:
         path = tmp_path / f"{stage}.yaml"
         settings = {"output_dir": str(tmp_path / "run"), "model_name_or_path": str(model)} | settings
-        comment = f"# accelerate launch -m zero2chat.stages.{stage} --config {path}\n"
+        comment = f"# accelerate launch -m {modules('stages')[stage]} --config {path}\n"
         path.write_text(comment + yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
         return str(path)
 

@@ -14,6 +14,7 @@ import pytest
 from zero2chat import stages
 from zero2chat.errors import UserError
 from zero2chat.recipes.declared import _dataclass, check_settings
+from zero2chat.registry import modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +24,7 @@ def test_the_fields_read_are_those_of_the_classes(name: str) -> None:
     listed = stages.declaration(name)["arguments"]
     assert isinstance(listed, ast.Tuple)
     for node, kind in zip(listed.elts, stages.load(name).arguments, strict=True):
-        read = {one.name: one for one in fields(_dataclass(ast.unparse(node), f"zero2chat.stages.{name}"))}
+        read = {one.name: one for one in fields(_dataclass(ast.unparse(node), modules("stages")[name]))}
         real = {one.name: one for one in fields(kind)}
         assert read.keys() == real.keys()
         for key, one in real.items():

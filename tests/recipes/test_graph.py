@@ -20,6 +20,7 @@ from zero2chat.config import read_arguments
 from zero2chat.errors import UserError
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import Step
+from zero2chat.registry import modules
 from zero2chat.stats import rate
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         words = step.words()
         names.append(step.name)
         if step.joins:
-            importlib.import_module(f"zero2chat.stages.{step.stage}").main(words)
+            importlib.import_module(modules("stages")[step.stage]).main(words)
             return
         settings, _ = read_arguments(words)
         run = runs.Run.open(settings["output_dir"], step.stage, settings)

@@ -27,6 +27,7 @@ from zero2chat.errors import UserError
 from zero2chat.models import training_job
 from zero2chat.recipes import graph, runner
 from zero2chat.recipes.recipe import Step, load_recipe
+from zero2chat.registry import modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -233,7 +234,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
         assert words[:5] == [
             "python",
             "-m",
-            f"zero2chat.stages.{step.stage}",
+            modules("stages")[step.stage],
             "--config",
             f"recipes/r/{step.name}.yaml",
         ]

@@ -13,8 +13,8 @@ from datasets import Dataset
 from zero2chat.errors import UserError
 from zero2chat.rewards import read_rewards
 from zero2chat.rewards.code import check_references, code_tests
-from zero2chat.tools import python
-from zero2chat.tools.unit_tests import last_block, read_tests
+from zero2chat_sandbox import python
+from zero2chat_sandbox.unit_tests import last_block, read_tests
 
 TESTS = ["assert square(2) == 4", "assert square(-3) == 9", "assert square(10) == 100", "assert square(0) == 0"]
 RIGHT = "def square(x):\n    return x * x"

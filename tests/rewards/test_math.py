@@ -1,12 +1,12 @@
-"""The reward for a right final answer. What counts as right is the verifier's affair, in tests/math_verifier."""
+"""The reward for a right final answer. What counts as right is the verifier's affair, in tests/verifier."""
 
 from __future__ import annotations
 
 import pytest
 
 from zero2chat.errors import UserError
-from zero2chat.math_verifier.verify import is_right
 from zero2chat.rewards.math import check_references, math_answer
+from zero2chat_verifier.verify import is_right
 
 
 def test_only_a_marked_answer_is_rewarded() -> None:

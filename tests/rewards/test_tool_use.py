@@ -9,8 +9,8 @@ from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools
 from zero2chat.rewards.tool_use import calls_succeeded, tool_called
 from zero2chat.tools import tool_functions
-from zero2chat.tools.python import Limits
 from zero2chat.tools.tool_functions import python
+from zero2chat_sandbox.python import Limits
 
 
 def call(*names: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 
 from zero2chat import runs
 from zero2chat.errors import exit_on_mistake
+from zero2chat.registry import modules
 
 Settings = Callable[..., dict[str, Any]]
 
@@ -30,7 +31,7 @@ def mistake(
         path = write_yaml(tmp_path / "x.yaml", **{key: value for key, value in given.items() if value is not None})
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught, exit_on_mistake():
-            importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
+            importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
         assert caught.value.code == 2
         err = capsys.readouterr().err
         assert "Traceback" not in err

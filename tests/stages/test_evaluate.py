@@ -232,7 +232,7 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     says = SimpleNamespace(declines=lambda text: "cannot" in text)
-    monkeypatch.setitem(sys.modules, "zero2chat.tasks.out_of_reach", says)
+    monkeypatch.setitem(sys.modules, "zero2chat_practice.out_of_reach", says)
     specs = [
         SimpleNamespace(label="talk", task="small_talk", needless=True, declines=False),
         SimpleNamespace(label="easy", task="sums", needless=True, declines=False),

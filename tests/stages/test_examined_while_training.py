@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from zero2chat.errors import UserError
+from zero2chat.registry import modules
 from zero2chat.trainers import eval_callback
 
 STAGES = ("sft", "grpo")
 
 
 def _main(stage: str, path: Path) -> Path:
-    importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
+    importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
     return path.with_suffix("")
 
 
@@ -65,7 +66,7 @@ def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(
         at_the_end[key] for key in ("n", "low", "high")
     ]
 
-    path, module = written(stage, "killed", tasks_steps=2), importlib.import_module(f"zero2chat.stages.{stage}")
+    path, module = written(stage, "killed", tasks_steps=2), importlib.import_module(modules("stages")[stage])
     kill_after(module, path, 3)  # before there is a checkpoint: it starts over
     kill_after(module, path, 5)  # after that of step 4
     killed = _main(stage, path)

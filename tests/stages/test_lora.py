@@ -17,6 +17,7 @@ from zero2chat.errors import UserError
 from zero2chat.models.adapters import merged
 from zero2chat.models.loading import load_model, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model, score_texts
+from zero2chat.registry import modules
 from zero2chat.runs import Run, read_jsonl
 from zero2chat.stages import evaluate, sft
 
@@ -87,9 +88,7 @@ def test_an_adapter_is_trained_on_weights_of_4_bits(
     model, run = write_model(tmp_path / "model", **width), tmp_path / "run"
     changes = {"use_peft": True, "load_in_4bit": True, "lora_target_modules": "all-linear", "max_steps": 2}
     given = settings(stage, run, model_name_or_path=str(model), **changes)
-    importlib.import_module(f"zero2chat.stages.{stage}").main(
-        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
-    )
+    importlib.import_module(modules("stages")[stage]).main(["--config", str(write_yaml(tmp_path / "x.yaml", **given))])
     assert (load_reward_model if stage == "reward" else load_model)(run)
     assert (run / "adapter_model.safetensors").exists() != (stage == "reward")
 
@@ -117,9 +116,7 @@ def test_what_practised_with_an_adapter_is_whole_where_asked_for(
     run = tmp_path / stage
     changes = {"use_peft": True, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2, "merge_adapter": True}
     given = settings(stage, run, **changes)
-    importlib.import_module(f"zero2chat.stages.{stage}").main(
-        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
-    )
+    importlib.import_module(modules("stages")[stage]).main(["--config", str(write_yaml(tmp_path / "x.yaml", **given))])
     assert not (run / "adapter_model.safetensors").exists()
     assert json.loads((run / "_adapter" / "adapter_config.json").read_text())["revision"] == "main"  # of its base
     (whole, tokenizer), (adapted, _) = load_model(run), load_model(run / "_adapter")
@@ -168,9 +165,7 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
         short |= {"teacher_model_name_or_path": str(start)}
     given = settings("grpo" if stage == "gkd" else stage, run, model_name_or_path=str(start), **short)
     given = {key: value for key, value in (given | (lora if peft else {})).items() if key not in left_out}
-    importlib.import_module(f"zero2chat.stages.{stage}").main(
-        ["--config", str(write_yaml(tmp_path / "s.yaml", **given))]
-    )
+    importlib.import_module(modules("stages")[stage]).main(["--config", str(write_yaml(tmp_path / "s.yaml", **given))])
     assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     if stage == "dpo":
@@ -290,7 +285,7 @@ def test_a_stage_that_asks_a_model_takes_an_adapter_for_the_model_that_it_makes(
     for name, paths in (("adapter", (start, reward_adapter)), ("merged", (whole, likes))):
         path = write_yaml(tmp_path / f"{name}.yaml", output_dir=str(tmp_path / name), **asked(*paths))
         with pytest.raises(UserError, match="cut") if stage == "distill" else nullcontext():
-            importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
+            importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
         said.append(
             (tmp_path / name / ("answers" if stage == "distill" else "samples")).with_suffix(".jsonl").read_text()
         )

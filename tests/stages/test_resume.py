@@ -98,13 +98,14 @@ def _environment(cwd: Path) -> dict[str, str]:
 
 
 def _stage(stage: str, path: Path) -> list[str]:
-    return [sys.executable, "-m", f"zero2chat.stages.{stage}", "--config", str(path)]
+    return [sys.executable, "-m", modules("stages")[stage], "--config", str(path)]
 
 
 def _held(stage: str, path: Path) -> list[str]:
     """The stage, but at the end it waits to be killed: on a busy machine a moment of milliseconds would be missed."""
     held = f"""
 import time
+from zero2chat.registry import modules
 from zero2chat.runs import Run
 from zero2chat.stages import {stage}
 Run.finish = lambda *_: time.sleep(600)
@@ -114,7 +115,7 @@ Run.finish = lambda *_: time.sleep(600)
 
 
 def _main(stage: str, path: Path) -> None:
-    importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
+    importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
 
 
 def _seconds(run: Path) -> float:

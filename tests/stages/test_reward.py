@@ -17,7 +17,7 @@ from zero2chat.data.preference_files import read_pairs
 from zero2chat.errors import UserError
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.stages import reward
-from zero2chat.tasks import lines
+from zero2chat_practice import lines
 
 
 @pytest.fixture

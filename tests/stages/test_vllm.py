@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from zero2chat.inference.tool_format import call_message, make_tools
-from zero2chat.tasks import lines
+from zero2chat_practice import lines
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"

@@ -243,7 +243,7 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
     with pytest.raises(UserError, match=r"style 'wroked' is not known(; did you mean 'worked'\?|; known: worked)"):
         task.demonstration(row, random.Random(0), style="wroked")
     if task.name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
-        from zero2chat.tasks import word_problems
+        from zero2chat_practice import word_problems
 
         only = word_problems.ProblemKind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
         monkeypatch.setattr(word_problems, "KINDS", (only,))
@@ -324,7 +324,7 @@ def test_equal_rows_are_checked_once_and_a_mistake_is_refused_each_time(monkeypa
             raise UserError("too many")
         return [{"key": str(n)}]
 
-    monkeypatch.setattr("zero2chat.tasks.facts.rows", rows)
+    monkeypatch.setattr("zero2chat_practice.facts.rows", rows)
     for world in (0, 0, 1):
         assert tasks.check_rows("facts", "test", 0, 3, {"world": world}) == [{"key": "3"}]
     assert tasks.check_rows("facts", "test", 0, 2, {"world": 0}) == [{"key": "3"}]  # fewer are the first ones of more

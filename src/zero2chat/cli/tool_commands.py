@@ -23,7 +23,7 @@ from zero2chat.text import on_terminal
     JSON,
 )
 def python(args: argparse.Namespace) -> None:
-    from zero2chat.tools.python import LONGEST, Limits, run
+    from zero2chat_sandbox.python import LONGEST, Limits, run
 
     if sys.stdin is None or sys.stdin.isatty():
         raise UserError("python: no program on stdin: use zero2chat python < code.py")
@@ -110,8 +110,8 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
     arg("--json", action="store_true", help="has no effect: the output is always JSON"),
 )
 def verify(args: argparse.Namespace) -> None:
-    from zero2chat.math_verifier.rows import read_rows
-    from zero2chat.math_verifier.verify import verify_answer
+    from zero2chat_verifier.rows import read_rows
+    from zero2chat_verifier.verify import verify_answer
 
     if (args.file is None) == (args.gold is None) or (args.gold is None) != (args.answer is None):
         raise UserError("verify: expected --gold with --answer, or --file")

@@ -18,8 +18,8 @@ from zero2chat.errors import UserError, nearest
 from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
 from zero2chat.own_code import own_function
 from zero2chat.text import on_terminal
-from zero2chat.tools.python import run, shortened
 from zero2chat.tools.tool_functions import NAMES, python, search_in
+from zero2chat_sandbox.python import run, shortened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

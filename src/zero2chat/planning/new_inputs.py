@@ -42,7 +42,6 @@ from zero2chat.data.rows import InvalidRows, Table, load_table
 from zero2chat.data.sources import Source
 from zero2chat.errors import UserError
 from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER
-from zero2chat.math_verifier.verify import unusable
 from zero2chat.models.chat_template import TurnEncoder, end_turn
 from zero2chat.models.hardware import Gpu, bf16_is_fast, parameter_count
 from zero2chat.models.loading import context_length, load_model
@@ -51,6 +50,7 @@ from zero2chat.recipes.recipe import ACCELERATE_CONFIGS
 from zero2chat.rewards.exact import reference_answer
 from zero2chat.rewards.numeric import number
 from zero2chat.runs import cores
+from zero2chat_verifier.verify import unusable
 
 STEPS = ("sft", "dpo", "grpo")
 # What each step reads

@@ -10,8 +10,8 @@ from typing import Any
 from zero2chat.errors import UserError
 from zero2chat.rewards import last_message
 from zero2chat.runs import cores
-from zero2chat.tools import python
-from zero2chat.tools.unit_tests import read_tests, share_passed
+from zero2chat_sandbox import python
+from zero2chat_sandbox.unit_tests import read_tests, share_passed
 
 REFERENCES = "tests"  # the column for `check_references`
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from zero2chat.errors import UserError
-from zero2chat.math_verifier.verify import is_right, unusable
 from zero2chat.rewards import last_message
+from zero2chat_verifier.verify import is_right, unusable
 
 
 def math_answer(

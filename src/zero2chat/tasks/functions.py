@@ -150,8 +150,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the last ```python block passes all of the row's tests in the sandbox."""
     # Imported here, because rows and pages are also made without a sandbox.
-    from zero2chat.tools.python import Limits
-    from zero2chat.tools.unit_tests import share_passed
+    from zero2chat_sandbox.python import Limits
+    from zero2chat_sandbox.unit_tests import share_passed
 
     return float(share_passed(completion, row["tests"], "monty", Limits(seconds=1.0)) == 1.0)
 

@@ -59,6 +59,6 @@ def score(row: Row, completion: str) -> float:
     if "####" in completion:
         return score_final(row, completion)
     # Imported here, because rows are also made without a verifier.
-    from zero2chat.math_verifier.verify import is_right
+    from zero2chat_verifier.verify import is_right
 
     return float(is_right(completion, row["answer"]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from zero2chat.tools.python import Limits, run
+from zero2chat_sandbox.python import Limits, run
 
 if TYPE_CHECKING:
     from zero2chat.tools.search_types import Search

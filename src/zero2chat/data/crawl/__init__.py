@@ -1,1 +1,0 @@
-"""A corpus from web crawls, as FineWeb was made: datatrove runs it."""

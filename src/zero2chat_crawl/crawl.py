@@ -1,0 +1,77 @@
+"""Crawl: make a corpus from WARC files, as FineWeb was made, and hold out documents for validation and test.
+
+    python -m zero2chat_crawl.crawl --config recipes/debian-docs/corpus.yaml
+
+Writes what the stage `corpus` writes: a dataset with train, validation and test splits by document. It adds a card, the
+funnel (`crawl.json`), and all that was removed, with its reason (`removed/`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+
+from zero2chat.data.decontamination import read_exams
+from zero2chat.errors import UserError
+from zero2chat.hub.model_card import CARD
+from zero2chat.runs import Run
+from zero2chat.stages import Stage
+from zero2chat_crawl.settings import WORK, read_crawl
+
+
+@dataclass
+class CrawlArguments:
+    output_dir: str | None = None
+    crawl: dict = field(default_factory=dict, metadata={"help": "WARC files and the filters of their pages."})
+    decontaminate: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Evaluation sets whose questions are removed from the data: tasks, datasets, files."},
+    )
+    validation_fraction: float = field(default=0.02, metadata={"help": "Share of documents for validation."})
+    test_fraction: float = field(default=0.02, metadata={"help": "Share of documents for the test split."})
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.validation_fraction > 0 and self.test_fraction > 0):
+            raise ValueError("validation_fraction and test_fraction must be above 0")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction and test_fraction leave no documents for training")
+        # Checked here too, so that a recipe fails before its first step runs:
+        read_exams(self.decontaminate)
+        read_crawl(self.crawl)
+
+
+def _check(args: CrawlArguments) -> None:
+    try:
+        from zero2chat_crawl.run import prepare
+    except ImportError as error:
+        raise UserError(f'crawl: {error.name} is not installed: pip install "zero2chat[crawl]"') from error
+    prepare(args.crawl)
+
+
+def run(run: Run, args: CrawlArguments) -> None:
+    """Build the corpus. After a kill, a restart resumes from the completed shards."""
+    from zero2chat_crawl.run import prepare, run_crawl
+    from zero2chat_crawl.section import add_plots
+    from zero2chat_crawl.summary import beginnings
+
+    prepared = prepare(args.crawl)
+    metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
+    add_plots(run.folder, CARD)
+    run.replace_samples(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
+    run.finish(metrics)
+    shutil.rmtree(run.folder / WORK)
+
+
+STAGE = Stage(
+    name="crawl",
+    story="A corpus with train, validation and test splits, made from a web crawl's WARC files.",
+    kind="plain",
+    arguments=(CrawlArguments,),
+    check=_check,
+    run=run,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

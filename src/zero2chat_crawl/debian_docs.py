@@ -1,0 +1,135 @@
+"""WARC files of the HTML documentation in Debian packages: real pages for a crawl without network access.
+
+    python -m zero2chat_crawl.debian_docs recipes/debian-docs/packages.txt data/debian-docs
+
+fetches the packages that the list pins with `apt-get download`, checks their SHA-256, unpacks them (nothing is run),
+and writes their pages as `docs-NN.warc.gz`: each as a response with its URL, the build date of the package, and
+unchanged bytes. The list has one package per line: name, version, SHA-256, the folder under usr/share/doc/, and its
+URL.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import quote
+
+from zero2chat.data.fetch.pinned import fetch_pinned
+from zero2chat.errors import UserError, exit_on_mistake
+
+FILES = 8  # files of about equal size, for 8 shards
+_DOC = Path("usr/share/doc")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Debian package at a version. `url` is the URL for the pages below `usr/share/doc/<folder>`."""
+
+    name: str
+    version: str
+    sha256: str
+    folder: str
+    url: str
+
+
+def read_packages(path: Path) -> list[Package]:
+    """Read a list of packages. Raises `UserError` for a line that does not have five words."""
+    found = []
+    for n, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        words = [] if line.startswith("#") else line.split()
+        if not words:
+            continue
+        if len(words) != 5:
+            raise UserError(f"{path}: line {n}: expected name, version, SHA-256, folder and URL")
+        found.append(Package(*words))
+    return found
+
+
+def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
+    """Return the packages' files, downloading missing ones.
+
+    Raises `UserError` if a version is not available, or if a SHA-256 differs.
+    """
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise UserError("apt-get and dpkg-deb are not on this machine: make the WARC files on Debian, and copy them")
+    hint = (
+        ": `apt-get update` first; where the version is served no longer, snapshot.debian.org has it: put it into "
+        f"{folder}, or write another one with its SHA-256 in the list"
+    )
+    files = []
+    for package in packages:
+        file = folder / f"{package.name}_{package.version.replace(':', '%3a')}_all.deb"
+        command = ["apt-get", "download", f"{package.name}={package.version}"]
+        files.append(fetch_pinned(file, command, package.sha256, hint))
+    return files
+
+
+def unpack(packages: Sequence[Package], files: Sequence[Path], folder: Path) -> None:
+    for file in files:
+        subprocess.run(["dpkg-deb", "--extract", str(file), str(folder)], check=True)
+
+
+@dataclass(frozen=True)
+class Page:
+    url: str
+    date: str
+    body: bytes
+
+
+def pages(package: Package, root: Path) -> Iterator[Page]:
+    """Yield a package's pages, sorted by path. Without a build date, the date of the list is used."""
+    top = root / _DOC / package.folder
+    for path in sorted(top.rglob("*.html")):
+        if path.is_file() and not path.is_symlink():
+            built = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            url = package.url.rstrip("/") + "/" + quote(str(path.relative_to(top)))
+            yield Page(url, built.strftime("%Y-%m-%dT%H:%M:%SZ"), path.read_bytes())
+
+
+def write_warc(path: Path, pages: Sequence[Page]) -> None:
+    """Write the pages as `response` records. The output is reproducible."""
+    from warcio.statusandheaders import StatusAndHeaders
+    from warcio.warcwriter import WARCWriter
+
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("wb") as file:
+        writer = WARCWriter(file, gzip=True)
+        for page in pages:
+            headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
+            about = {
+                "WARC-Date": page.date,
+                "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, page.url)}>",
+                "WARC-Identified-Payload-Type": "text/html",
+            }
+            record = writer.create_warc_record(
+                page.url, "response", payload=BytesIO(page.body), http_headers=headers, warc_headers_dict=about
+            )
+            writer.write_record(record)
+    partial.replace(path)
+
+
+def make(listed: Path, folder: Path) -> int:
+    """Fetch, unpack, and write `FILES` WARC files. Returns the number of pages."""
+    packages = read_packages(listed)
+    files = fetch(packages, folder / "packages")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        unpack(packages, files, Path(scratch))
+        found = [page for package in packages for page in pages(package, Path(scratch))]
+    for i in range(FILES):  # every eighth page, so that each file has pages of all packages
+        write_warc(folder / f"docs-{i:02d}.warc.gz", found[i::FILES])
+    return len(found)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        if len(sys.argv) != 3:
+            raise UserError("expected the list of packages and the folder to write, such as data/debian-docs")
+        print(f"{sys.argv[2]}: {make(Path(sys.argv[1]), Path(sys.argv[2]))} pages in {FILES} WARC files")

@@ -1,0 +1,351 @@
+"""Claims: statements about models, each checked against a metric that a step has measured.
+
+    python -m zero2chat_lab.claims --config recipes/claims/claims.yaml
+
+Reads the metrics of finished steps, of this recipe and of those it builds on. Writes `claims.json` beside its own run
+folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that fails
+stays in the list with `met: false`. Nothing is measured here; the steps have measured it on held-out rows.
+
+If steps were run with several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over the seeds,
+`seeds` is their number, and the interval covers other rows and other seeds (`stats.over_seeds`). If only some claims
+were requested (`--only`), the others are listed with `value` and `met` null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from zero2chat import stats
+from zero2chat.errors import UserError, nearest
+from zero2chat.report.parts import interval, is_rate, short
+from zero2chat.report.steps import Metric, StepResult, current_name, finite, read_step
+from zero2chat.runs import Run, write_atomically
+from zero2chat.stages import Stage
+
+FILE = "claims.json"
+WAITING = {"value": None, "seeds": 0, "met": None}  # for a figure that was not requested
+
+
+@dataclass
+class Measured:
+    """A metric of a run."""
+
+    step: str
+    metric: str
+
+
+@dataclass
+class Figure(Measured):
+    """A metric, and its target.
+
+    `at_least` and `at_most` bound its value. `above` names another metric: the intervals must not overlap; or, with
+    `by`, the values must differ by that much; or, with `of`, the value must be at least that share of the other.
+    Without a target the figure is shown and not judged. `least_with`: use the step with the lowest value among this
+    step and these others, and name it in the figure.
+
+    Figures with a `row` and a `column` are the cells of one table. `figure` is then "column: row", unless it is set.
+
+    Figures with `at`, their position on the claim's `axis`, are plotted as points instead of bars, one plot per kind of
+    metric. Points with the same `line` (a label) are joined; without `line`, all points of one kind are.
+    """
+
+    figure: str = ""
+    at: float | None = None
+    line: str | None = None
+    row: str | None = None
+    column: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    above: Measured | None = None
+    by: float | None = None
+    of: float | None = None
+    least_with: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.figure and self.row is not None and self.column is not None:
+            self.figure = f"{self.column}: {self.row}"
+        if not self.figure:
+            raise ValueError(f"{self.metric}: figure is not set: set it, or row and column")
+        if sum(given is not None for given in (self.at_least, self.at_most, self.above)) > 1:
+            raise ValueError(f"{self.figure}: at_least, at_most and above: set one of them")
+        if self.above is None and (self.by is not None or self.of is not None):
+            raise ValueError(f"{self.figure}: `by` and `of` need `above`: set it")
+        if (self.row is None) != (self.column is None):
+            raise ValueError(f"{self.figure}: row and column: set both or neither")
+        if self.by is not None and self.of is not None:
+            raise ValueError(f"{self.figure}: by and of: set one of them")
+
+
+@dataclass
+class Line:
+    """A line of a plot: `key` in a run's `history.jsonl`."""
+
+    label: str
+    step: str
+    key: str
+
+
+@dataclass
+class Axis:
+    """Label of a plot's axis, and, for `x`, its key in `history.jsonl`."""
+
+    label: str
+    key: str = "step"
+    percent: bool = False
+
+
+@dataclass
+class Curves:
+    """Curves from runs' `history.jsonl`: `{x: {key, label}, y: {label, percent}, lines: [{label, step, key}]}`. A
+    line's `key` must be in the same lines of the file as that of `x`."""
+
+    x: Axis
+    y: Axis
+    lines: list[Line]
+
+    def __post_init__(self) -> None:
+        if not self.lines:
+            raise ValueError("lines is empty: add at least one line")
+
+
+@dataclass
+class Claim:
+    """A claim, how it is measured, its figures, and a step with example answers.
+
+    `name` is one word, different from all steps: `zero2chat run RECIPE --only NAME` runs what the claim reads and
+    judges it. `example` is a step whose first sample is shown, of `example_task` alone if that is set. `axis` is the
+    label of its figures' `at`; `curves` is a plot of the runs' history, see `Curves`.
+    """
+
+    name: str
+    claim: str
+    experiment: str
+    figures: list[Figure]
+    example: str | None = None
+    example_task: str | None = None
+    axis: str | None = None
+    curves: Curves | None = None
+
+    def __post_init__(self) -> None:
+        if not self.figures:
+            raise ValueError(f"{self.claim}: figures is empty: add at least one metric")
+        if (self.axis is None) != all(figure.at is None for figure in self.figures):
+            raise ValueError(f"{self.claim}: `axis` is the label of its figures' `at`: set both or neither")
+        if self.example_task is not None and self.example is None:
+            raise ValueError(f"{self.claim}: `example_task` needs `example`: set it")
+        _once([figure.figure for figure in self.figures], "figures")
+
+
+@dataclass
+class ClaimsArguments:
+    output_dir: str | None = None
+    claims: list[Claim] = field(default_factory=list)
+    only: list[str] | None = field(default=None, metadata={"help": "Names of the claims to judge; others are skipped."})
+    seeds: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Runs of further seeds: runs/claims/seed-1/thinks repeats runs/claims/thinks."},
+    )
+
+    def __post_init__(self) -> None:
+        if not self.claims:
+            raise UserError("claims: the list is empty: add at least one claim")
+        names = [claim.name for claim in self.claims]
+        _once(names, "claims")
+        _once([claim.claim for claim in self.claims], "claims")
+        for name in self.only or ():
+            if name not in names:
+                raise UserError(f"only: unknown claim '{name}'{nearest(name, names)}")
+
+    @property
+    def asked(self) -> list[Claim]:
+        """Return the claims to judge."""
+        return [claim for claim in self.claims if self.only is None or claim.name in self.only]
+
+
+def _once(names: Sequence[str], where: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{where}: duplicate name '{name}': rename one")
+
+
+def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
+    """Return the settings without claims that were not requested, so that the steps they read may be missing."""
+    if args.only is None:
+        return settings
+    return settings | {"claims": [entry for entry in settings["claims"] if entry["name"] in args.only]}
+
+
+def judge_claims(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of `claims.json`, the examples as samples, and the curves. Raises `UserError` where one is missing."""
+    wanted = dict.fromkeys(name for claim in args.asked for name in _named(claim))
+    steps = {name: [read_step(folder, 1) for folder in _of_seeds(name, args.seeds)] for name in wanted}
+    lines = [
+        _line(claim, figure) | (judged(figure, steps) if claim in args.asked else WAITING)
+        for claim in args.claims
+        for figure in claim.figures
+    ]
+    samples = [sample for claim in args.asked for sample in _example(claim, steps)]
+    history = [points for claim in args.asked for points in _history(claim, steps)]
+    return lines, samples, history
+
+
+def run(run: Run, args: ClaimsArguments) -> None:
+    lines, samples, history = judge_claims(args)
+    run.clear()
+    write_atomically(run.folder.parent / FILE, json.dumps(lines, indent=2, ensure_ascii=False) + "\n")
+    run.replace_samples(0, samples)
+    for points in history:
+        run.log(points)
+    for line in lines:
+        print(f"{line['claim']}: {line['figure']}: {_said(line)}", flush=True)
+    met = [line["met"] for line in lines if line["met"] is not None]
+    counts: dict[str, dict[str, Any]] = {"met": {"value": sum(met)}, "judged": {"value": len(met)}}
+    counts["claims"] = {"value": len({line["name"] for line in lines if line["value"] is not None})}
+    run.finish(counts | {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines, start=1)})
+
+
+def _named(claim: Claim) -> list[str]:
+    """Return the run folders that a claim reads."""
+    folders = [folder for figure in claim.figures for folder in (figure.step, *figure.least_with)]
+    folders += [figure.above.step for figure in claim.figures if figure.above is not None]
+    folders += [line.step for line in claim.curves.lines] if claim.curves is not None else []
+    return folders + ([claim.example] if claim.example is not None else [])
+
+
+def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
+    """Return a run's folder, and those of its further seeds."""
+    run = Path(folder)
+    return [folder, *(one for one in seeds if Path(one).name == run.name and Path(one).parent.parent == run.parent)]
+
+
+def _said(line: Metric) -> str:
+    if line["value"] is None:
+        return f"not measured yet: run with `--only {line['name']}`"
+    name = line["metric"]
+    shown = f"{short(name, line)} ({interval(name, line)})" if "low" in line else short(name, line)
+    said = {True: "met", False: "NOT met", None: "shown"}[line["met"]]
+    return f"{shown}; {line['target'] or 'no target'}: {said}"
+
+
+def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
+    """Return a metric combined over the seeds of its step, with their number."""
+    found: list[Metric] = []
+    for step in steps[of.step]:
+        where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(found)}"
+        if of.metric not in step.metrics:
+            new = current_name(of.metric)
+            hint = f": its name is '{new}' now" if new in step.metrics else nearest(of.metric, list(step.metrics))
+            raise UserError(f"{where} has no metric '{of.metric}'{hint}")
+        if finite(step.metrics[of.metric]["value"]) is None:
+            raise UserError(f"{where}: {of.metric}: expected a number")
+        found.append(step.metrics[of.metric])
+    return stats.over_seeds(found, is_rate(of.metric, found[0])) | {"seeds": len(found)}
+
+
+def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
+    """Return a line of `claims.json` before anything is measured."""
+    line = {"name": claim.name, "claim": claim.claim, "figure": figure.figure}
+    line |= {"step": figure.step, "metric": figure.metric, "target": target(figure, claim.figures)}
+    line |= {key: given for key in ("at", "line", "row", "column") if (given := getattr(figure, key)) is not None}
+    return line | ({"axis": claim.axis} if figure.at is not None else {}) | {"experiment": claim.experiment}
+
+
+def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
+    """Return a figure's value, and whether its target is met. Raises `UserError` if the metric, or the one it is
+    compared with, was not measured."""
+    best = {}
+    if figure.least_with:
+        folders = (figure.step, *figure.least_with)
+        step = min(folders, key=lambda folder: _metric(Measured(folder, figure.metric), steps)["value"])
+        figure = replace(figure, step=step, figure=f"{figure.figure}: {Path(step).name}")
+        best = {"step": step, "figure": figure.figure}
+    metric, met = _metric(figure, steps), None
+    value = metric["value"]
+    if figure.at_least is not None:
+        met = value >= figure.at_least
+    elif figure.at_most is not None:
+        met = value <= figure.at_most
+    elif (against := figure.above) is not None:
+        other = _metric(against, steps)
+        if figure.by is not None:
+            met = round(value - other["value"], 6) >= figure.by  # without errors of binary fractions
+        elif figure.of is not None:
+            met = value >= round(figure.of * other["value"], 6)
+        elif "low" in metric and "high" in other:
+            met = metric["low"] > other["high"]
+        else:
+            named = f"{against.metric} of {against.step}"
+            raise UserError(f"{figure.figure}: {figure.metric} and {named} have no intervals: set `by` or `of`")
+    return {key: metric[key] for key in ("value", "n", "low", "high", "seeds") if key in metric} | best | {"met": met}
+
+
+def target(figure: Figure, figures: Sequence[Figure]) -> str:
+    """Return a figure's target in words. Another figure of the same claim is referred to by its name."""
+    for word, bound in (("at least", figure.at_least), ("at most", figure.at_most)):
+        if bound is not None:
+            return f"{word} {100 * bound:g}%" if is_rate(figure.metric, {"value": bound}) else f"{word} {bound:g}"
+    if (against := figure.above) is None:
+        return ""
+    names = {(other.step, other.metric): f"“{other.figure}”" for other in reversed(figures)}
+    named = names.get((against.step, against.metric), f"{against.metric} of {against.step}")
+    if figure.by is not None:
+        points = is_rate(figure.metric, {"value": abs(figure.by)})
+        by = f"{100 * abs(figure.by):g} points" if points else f"{abs(figure.by):g}"
+        return f"at most {by} below {named}" if figure.by < 0 else f"{by} above {named}"
+    return f"interval above that of {named}" if figure.of is None else f"{100 * figure.of:g}% of {named}"
+
+
+def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
+    """Return the first sample of its step's last evaluation, for the first seed; not cherry-picked.
+
+    Raises `UserError` if the step has samples, and none of the claim's `example_task`.
+    """
+    by_step = steps[claim.example][0].samples_by_step() if claim.example is not None else {}
+    if not by_step:
+        return []
+    last = by_step[max(by_step)]
+    if claim.example_task is not None:
+        labels = [str(sample.get("task")) for sample in last]
+        last = [sample for sample in last if sample.get("task") == claim.example_task]
+        if not last:
+            raise UserError(
+                f"{claim.example}: none of its samples is of the task '{claim.example_task}': set example_task to one "
+                f"of {', '.join(dict.fromkeys(labels))}"
+            )
+    return [last[0] | {"step": 0, "task": claim.claim}]
+
+
+def _history(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
+    """Return the lines of its curves, for the first seed. Raises `UserError` if a history has no such points."""
+    if claim.curves is None:
+        return []
+    x, y, found = claim.curves.x, claim.curves.y, []
+    for line in claim.curves.lines:
+        points = steps[line.step][0].curve(line.key, x.key)
+        if not points:
+            keys = ", ".join(sorted({key for logged in steps[line.step][0].history for key in logged}))
+            raise UserError(f"{line.step}: its history has no line with '{x.key}' and '{line.key}'; known: {keys}")
+        about = {"claim": claim.claim, "line": line.label, "x": x.label, "y": y.label, "percent": y.percent}
+        found.append({"step": 0, **about, "points": points})
+    return found
+
+
+STAGE = Stage(
+    name="claims",
+    story="The claims of a recipe, each with its figures, their targets, and whether they were met.",
+    kind="plain",
+    joins=True,
+    beside=(FILE,),
+    arguments=(ClaimsArguments,),
+    check=judge_claims,
+    identity=_asked,
+    run=run,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

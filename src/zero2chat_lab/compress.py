@@ -1,0 +1,134 @@
+"""Compression: a base model as a lossy zip of its training text. How small is the text, and how much is recoverable?
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat_lab.compress --config recipes/claims/compress.yaml
+
+Reads a model and its training corpus. Arithmetic coding with the model's probabilities would encode a text in as many
+bits as its negative log-likelihood (Delétang et al. 2023, arXiv:2309.10668); `xz -9e` is the baseline. Without such a
+code, the model keeps the share of tokens that it predicts correctly given the true preceding tokens.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Annotated, Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats
+from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.errors import UserError
+from zero2chat.models.loading import context_length
+from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
+from zero2chat.stages import Load, Result, Stage
+from zero2chat.stats import Metrics
+from zero2chat_lab.measurements.memorization import (
+    Excerpt,
+    Prediction,
+    held_out_texts,
+    predict,
+    rows_of,
+    start_of_document,
+)
+
+LOST = "▒"  # a token that the model predicts wrongly
+_SHOWN = 3  # samples per split
+
+
+@dataclass
+class CompressArguments(MeasuringArguments):
+    needs = ("model_name_or_path", "dataset")
+
+    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
+    column: str = "text"
+    n: Annotated[int | None, Refuse("below 1")] = field(
+        default=None, metadata={"help": "Documents per split; default: all."}
+    )
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 32
+
+
+def compression(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CompressArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Return the metrics, and the first documents with wrongly predicted tokens masked. Every rank must call this.
+
+    `bits_per_byte_*` is the model's, including ends of documents; `bits_per_byte_xz_*` is that of `xz -9e` over the
+    whole split. For held-out documents it is what they add to the compressed training text, so that xz has seen that
+    text, too. `kept_rate_*` is the share of tokens that the model predicts correctly. `bytes_model` is the size of the
+    weights as loaded. Raises `UserError` if the train split, a held-out split or the column is missing.
+    """
+    train = rows_of(str(args.dataset), args.column, "train")[args.column]
+    splits = {"train": list(train), "held_out": list(held_out_texts(str(args.dataset), args.column))}
+    if not splits["held_out"]:
+        raise UserError(f"{args.dataset}: no held-out documents: give a dataset with a validation or test split")
+    sizes = {split: sum(len(text.encode()) for text in texts) for split, texts in splits.items()}
+    zipped = {"train": xz_size(splits["train"])}
+    zipped["held_out"] = xz_size(splits["train"] + splits["held_out"]) - zipped["train"]
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    metrics: Metrics = {"bytes_model": {"value": weights}, "bytes_text": {"value": sizes["train"]}}
+    metrics["model_to_text"] = {"value": round(weights / sizes["train"], 4)}
+    samples: list[dict[str, Any]] = []
+    for split, texts in splits.items():
+        rng = random.Random(f"compress {args.seed} {split}")
+        drawn = rng.sample(texts, min(args.n or len(texts), len(texts)))
+        documents = [_passages(model, tokenizer, text) for text in drawn]
+        readings = iter(predict(model, [one for some in documents for one in some], args.eval_batch_size))
+        found = [[next(readings) for _ in some] for some in documents]
+        bits = [-sum(reading.log_likelihood for reading in some) / math.log(2) for some in found]
+        kept = [[sum(reading.right) for reading in some] for some in found]
+        tokens = [sum(len(reading.right) for reading in some) for some in found]
+        metrics[f"bits_per_byte_{split}"] = stats.ratio(bits, [len(text.encode()) for text in drawn], args.seed)
+        metrics[f"bits_per_byte_xz_{split}"] = {"value": round(8 * zipped[split] / sizes[split], 4), "n": sizes[split]}
+        metrics[f"kept_rate_{split}"] = stats.ratio(list(map(sum, kept)), tokens, args.seed)
+        shown = [(some[0], read[0]) for some, read in zip(documents, found, strict=True) if some]
+        for passage, reading in shown[:_SHOWN]:
+            samples.append(
+                {"prompt": tokenizer.decode(passage.rest), "completion": with_gaps(tokenizer, passage, reading)}
+                | {"task": f"documents {'in the training text' if split == 'train' else 'held out'}"}
+                | {"score": round(sum(reading.right) / len(reading.right), 4)}
+            )
+    return metrics, samples
+
+
+def xz_size(texts: Iterable[str]) -> int:
+    """Return the size in bytes of the texts, joined by newlines, compressed with `xz -9e`."""
+    packer = lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME)
+    return sum(len(packer.compress(f"{text}\n".encode())) for text in texts) + len(packer.flush())
+
+
+def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Excerpt]:
+    """Split a document, with its end token, into passages that fit the context. Each token is in one passage's rest,
+    except a first one that nothing precedes, if the tokenizer has no token for the start of a document."""
+    end = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.eos_token_id)
+    ids = [*start_of_document(tokenizer), *plain_ids(tokenizer, [text])[0], end]
+    room = context_length(model)
+    return [Excerpt(ids[start : start + room + 1], 1) for start in range(0, len(ids) - 1, room)]
+
+
+def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Excerpt, reading: Prediction) -> str:
+    """Return a passage's text, with a gap for each token that the model predicts wrongly."""
+    runs = groupby(zip(passage.rest, reading.right, strict=True), key=lambda pair: pair[1])
+    texts = ((right, [token for token, _ in run]) for right, run in runs)
+    return "".join(tokenizer.decode(ids) if right else LOST * len(ids) for right, ids in texts)
+
+
+def measure(args: CompressArguments, load: Load) -> Result:
+    return Result(*compression(*load(args.model_name_or_path), args))
+
+
+STAGE = Stage(
+    name="compress",
+    story="How far a model compresses its training text, and how much of the text it can reproduce.",
+    kind="answers",
+    arguments=(CompressArguments,),
+    measure=measure,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

@@ -1,0 +1,196 @@
+"""Context: what a model makes of the text before a token, near and far.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \\
+        -m zero2chat_lab.context --config recipes/long-context/context.yaml
+
+Reads a model and held-out documents. Writes bits per byte of each source, bits per byte by position up to `length`
+tokens, and how often a needle (the task `needle`) is found, by depth and length. With `compare_to`, another run of this
+stage on the same documents, `relative_bits_<source>` is the quotient of the bits of both.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats, tasks
+from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.data.sources import first_rows
+from zero2chat.errors import UserError
+from zero2chat.models.loading import context_length
+from zero2chat.runs import digest, is_main_process, read_jsonl
+from zero2chat.stages import Load, Result, Stage
+from zero2chat.stats import Metrics
+from zero2chat_lab.measurements.context import Passage, find_needles, read_passages
+from zero2chat_lab.measurements.memorization import rows_of, write
+
+DOCUMENTS = "documents.jsonl"  # one line per document: source, digest, bits, bytes
+_ALL = "documents"  # the source of a dataset without sources
+
+
+@dataclass
+class ContextArguments(MeasuringArguments):
+    needs = ("model_name_or_path", "dataset")
+
+    dataset: str | None = field(default=None, metadata={"help": "Held-out documents, such as a corpus."})
+    column: str = "text"
+    split: Literal["validation", "test"] = field(default="test", metadata={"help": "validation, to choose settings."})
+    sources: list[str] = field(default_factory=list, metadata={"help": "Sources of the corpus; default: all."})
+    n: Annotated[int | None, Refuse("below 1")] = field(
+        default=None, metadata={"help": "Documents per source; default: all."}
+    )
+    length: Annotated[int | None, Refuse("below 2")] = field(
+        default=None, metadata={"help": "Longest context in tokens; default: the model's."}
+    )
+    parts: Annotated[int, Refuse("below 2")] = field(default=4, metadata={"help": "Parts of the context, by position."})
+    needles: Annotated[int, Refuse("below 0")] = field(
+        default=0, metadata={"help": "Needles for each depth and length; 0: none."}
+    )
+    depths: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0])
+    compare_to: str | None = field(default=None, metadata={"help": "Run folder of this stage for another model."})
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.depths or not all(0 <= depth <= 1 for depth in self.depths):
+            raise ValueError(f"depths {self.depths}: expected numbers from 0 to 1")
+
+
+def measure(args: ContextArguments, load: Load) -> Result:
+    model, tokenizer = load(str(args.model_name_or_path))
+    room = context_length(model)
+    length = args.length or room
+    if length > room and not getattr(model.config.get_text_config(), "rope_parameters", None):
+        raise UserError(
+            f"length {length}: {model.config.model_type} has no RoPE, so it cannot read beyond {room} tokens"
+        )
+    if length % math.lcm(2, args.parts):
+        raise UserError(f"length {length}: is not a multiple of parts {args.parts}, and of 2: change one of them")
+    texts = _documents(args)
+    metrics: Metrics = {}
+    lines: list[dict[str, Any]] = []
+    passages: list[Passage] = []
+    for source, some in texts.items():
+        found = read_passages(model, tokenizer, some, length, args.eval_batch_size)
+        passages += found
+        bits, sizes = np.zeros(len(some)), np.zeros(len(some))
+        for one in found:
+            bits[one.document] += one.bits.sum()
+            sizes[one.document] += one.sizes.sum()
+        metrics[f"bits_per_byte_{source}"] = stats.ratio(bits.tolist(), sizes.tolist(), args.seed)
+        for text, b, size in zip(some, bits.tolist(), sizes.tolist(), strict=True):
+            lines.append({"source": source, "document": digest(text), "bits": round(b, 3), "bytes": int(size)})
+    metrics |= by_position(passages, length, args)
+    if args.compare_to is not None:
+        metrics |= compared(lines, args.compare_to, args.seed)
+    samples: list[dict[str, Any]] = []
+    if args.needles:
+        more, samples = _needles(model, tokenizer, [text for some in texts.values() for text in some], length, args)
+        metrics |= more
+    return Result(metrics, samples, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _documents(args: ContextArguments) -> dict[str, list[str]]:
+    """Return the held-out documents of each source. Raises `UserError` for a source that has none."""
+    rows = rows_of(str(args.dataset), args.column, args.split)
+    named = "source" in rows.column_names
+    known = sorted(rows.unique("source")) if named else [_ALL]
+    for source in args.sources:
+        tasks.known(source, known, f"sources: {args.dataset} ({args.split}): source")
+    found = {}
+    for source in args.sources or known:
+        chosen = [i for i, label in enumerate(rows["source"]) if label == source] if named else range(len(rows))
+        found[source] = list(first_rows(rows.select(chosen), args.n)[args.column])
+    return found
+
+
+def by_position(passages: list[Passage], length: int, args: ContextArguments) -> Metrics:
+    """Return bits per byte of the tokens at each part of the context, and of the far half against the near one, over
+    passages that fill the whole context."""
+    whole = [one for one in passages if len(one.bits) == length]
+    if not whole:
+        if is_main_process():
+            print(f"no bits by position: no document has {length} tokens", flush=True)
+        return {}
+    bits, sizes = (np.stack([getattr(one, name) for one in whole]) for name in ("bits", "sizes"))
+
+    def between(start: int, end: int) -> dict[str, Any]:
+        return stats.ratio(bits[:, start:end].sum(1).tolist(), sizes[:, start:end].sum(1).tolist(), args.seed)
+
+    step, half = length // args.parts, length // 2
+    metrics = {f"bits_per_byte_to_{end}": between(end - step, end) for end in range(step, length + 1, step)}
+    metrics |= {"bits_per_byte_near": between(0, half), "bits_per_byte_far": between(half, length)}
+    near, far = (bits[:, part].sum(1) / sizes[:, part].sum(1) for part in (slice(0, half), slice(half, length)))
+    return metrics | {"far_minus_near": stats.mean((far - near).tolist(), args.seed)}
+
+
+def compared(lines: list[dict[str, Any]], folder: str, seed: int) -> Metrics:
+    """Return `relative_bits_<source>`: the bits of each source's documents over another model's bits of them.
+
+    Raises `UserError` if the folder has no such documents.
+    """
+    path = Path(folder) / DOCUMENTS
+    if not path.is_file():
+        raise UserError(f"compare_to: {folder}: no {DOCUMENTS}: give the run folder of a finished context step")
+    try:
+        before = {(line["source"], line["document"]): float(line["bits"]) for line in read_jsonl(path)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"compare_to: {path} cannot be read ({error}): run its step again") from error
+    metrics = {}
+    for source in dict.fromkeys(line["source"] for line in lines):
+        own = [line for line in lines if line["source"] == source]
+        if missing := sum((source, line["document"]) not in before for line in own):
+            raise UserError(
+                f"compare_to: {folder} lacks {missing} of {len(own)} documents of '{source}': measure the same ones"
+            )
+        ratio = stats.ratio([line["bits"] for line in own], [before[source, line["document"]] for line in own], seed)
+        metrics[f"relative_bits_{source}"] = ratio | {"n": len(own)}
+    return metrics
+
+
+def _needles(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hay: list[str], length: int, args: ContextArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Return the rate of found needles in all, by length, and by depth and length; and a sample of each length."""
+    rows = tasks.load("needle").rows(args.split, args.seed, args.needles)
+    found: dict[tuple[int, float], list[bool]] = {}
+    samples = []
+    for part in range(1, args.parts + 1):
+        size = length * part // args.parts
+        for depth in args.depths:
+            right, passages = find_needles(model, tokenizer, hay, size, depth, rows, args.seed, args.eval_batch_size)
+            found[size, depth] = right
+        samples.append(
+            {
+                "prompt": f"… {tokenizer.decode(passages[0].ids[: passages[0].given][-40:])}",
+                "task": f"needle in {size} tokens",
+            }
+            | {"completion": write(model, tokenizer, passages[0]).strip(), "score": float(right[0])}
+        )
+    metrics: Metrics = {"needle_rate": stats.rate(sum(map(sum, found.values())), sum(map(len, found.values())))}
+    for size in dict.fromkeys(size for size, _ in found):
+        some = [right for (one, _), right in found.items() if one == size]
+        metrics[f"needle_rate_{size}"] = stats.rate(sum(map(sum, some)), sum(map(len, some)))
+    for (size, depth), right in found.items():
+        metrics[f"needle_rate_{size}_at_{round(100 * depth)}"] = stats.rate(sum(right), len(right))
+    return metrics, samples
+
+
+STAGE = Stage(
+    name="context",
+    story="How well a model uses its context: bits per byte by source and position, and needles found by depth.",
+    kind="answers",
+    arguments=(ContextArguments,),
+    measure=measure,
+    keeps=DOCUMENTS,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

@@ -1,0 +1,161 @@
+"""Novelty: does a base model copy its training text, or recombine it?
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat_lab.novelty --config recipes/claims/novelty.yaml
+
+Reads a model and its training corpus. Prompts the model many times with the first tokens of held-out documents, and
+samples continuations. Measures how many samples are distinct, the share of n-grams that do not occur in the training
+text, and the longest run copied from it. The true continuations of the held-out documents are the control: text that
+somebody else wrote (McCoy et al. 2021, arXiv:2111.09509).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats
+from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.errors import UserError
+from zero2chat.inference.fast_generate import fast_sample
+from zero2chat.inference.generate import complete, generating
+from zero2chat.models.loading import context_length
+from zero2chat.models.tokenization import plain_ids
+from zero2chat.stages import Load, Result, Stage
+from zero2chat.stats import Metrics
+from zero2chat_lab.measurements.memorization import copied_runs, held_out_texts, rows_of, start_of_document
+
+_SHOWN = 4  # prompts shown, with as many samples each
+
+
+@dataclass
+class NoveltyArguments(MeasuringArguments):
+    needs = ("model_name_or_path", "dataset")
+
+    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
+    column: str = "text"
+    prompts: Annotated[int, Refuse("below 1")] = field(
+        default=32, metadata={"help": "Held-out documents whose beginnings are the prompts."}
+    )
+    prefix: Annotated[int, Refuse("below 1")] = field(default=8, metadata={"help": "Prompt length in tokens."})
+    samples: Annotated[int, Refuse("below 2")] = field(default=32, metadata={"help": "Samples per prompt."})
+    max_new_tokens: Annotated[int, Refuse("below 1")] = 64
+    temperature: Annotated[float, Refuse("not above 0: sampling needs one above 0")] = 1.0
+    lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "N-gram lengths in tokens."})
+    n: int = field(default=500, metadata={"help": "Held-out documents for the control."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n < self.prompts:
+            raise ValueError(f"n {self.n} is below prompts {self.prompts}: raise n")
+        for length in self.lengths:
+            if not 1 <= length <= self.max_new_tokens:
+                raise ValueError(f"lengths: {length} is not from 1 to max_new_tokens {self.max_new_tokens}")
+
+
+def novelty_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: NoveltyArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Return the metrics, and the first samples of the first prompts. Every rank must call this.
+
+    `distinct_rate` is the share of distinct samples per prompt. `novel_rate_N` is the share of n-grams of N tokens that
+    do not occur in the training text, and `verbatim_rate` the share of samples that occur there completely.
+    `longest_run` is the mean length of the longest copied run of tokens, and `longest_run_of_all` its maximum. Metrics
+    with `_held_out` are the control's. Samples of one prompt are correlated, so intervals are over prompts, and over
+    documents for the control. Raises `UserError` if the train split or the column is missing, if there are too few
+    prompts, or if the context is too short.
+    """
+    start = start_of_document(tokenizer)
+    if (length := len(start) + args.prefix + args.max_new_tokens) > context_length(model):
+        raise UserError(
+            f"prefix {args.prefix} and max_new_tokens {args.max_new_tokens}: {length} tokens do not fit the model's "
+            f"context of {context_length(model)}"
+        )
+    train = plain_ids(tokenizer, rows_of(str(args.dataset), args.column, "train")[args.column][:])
+    texts = list(held_out_texts(str(args.dataset), args.column))
+    random.Random(f"novelty {args.seed}").shuffle(texts)
+    # One document per prompt: documents of one form may have the same beginning.
+    documents = {tuple(ids[: args.prefix]): ids for ids in plain_ids(tokenizer, texts) if len(ids) > args.prefix}
+    if len(documents) < args.prompts:
+        raise UserError(
+            f"{args.dataset}: {len(documents)} held-out documents have distinct {args.prefix}-token beginnings, but "
+            f"prompts is {args.prompts}: lower prompts or prefix"
+        )
+    control = [ids[args.prefix :][: args.max_new_tokens] for ids in list(documents.values())[: args.n]]
+    prompts = list(documents)[: args.prompts]
+    drawn = draw(model, tokenizer, [[*start, *prompt] for prompt in prompts], args)
+    written = [sample for some in drawn for sample in some]
+    found = copied_runs(written + control, train)
+    by_prompt = [found[i : i + args.samples] for i in range(0, len(written), args.samples)]
+
+    distinct = [len(set(map(tuple, some))) / args.samples for some in drawn]
+    metrics: Metrics = {"distinct_rate": stats.rate(sum(distinct), len(prompts), args.seed)}
+    for suffix, groups in (("", by_prompt), ("_held_out", [[runs] for runs in found[len(written) :]])):
+        for size in args.lengths:
+            grams = [sum(max(0, len(runs) - size + 1) for runs in group) for group in groups]
+            old = [sum(int((runs >= size).sum()) for runs in group) for group in groups]
+            if sum(grams):
+                novel = [all_ - some for all_, some in zip(grams, old, strict=True)]
+                metrics[f"novel_rate_{size}{suffix}"] = stats.ratio(novel, grams, args.seed)
+        whole = [sum(0 < len(runs) == _longest(runs) for runs in group) / len(group) for group in groups]
+        longest = [[_longest(runs) for runs in group] for group in groups]
+        metrics[f"verbatim_rate{suffix}"] = stats.rate(sum(whole), len(groups), args.seed)
+        metrics[f"longest_run{suffix}"] = stats.mean([sum(some) / len(some) for some in longest], args.seed)
+        metrics[f"longest_run_of_all{suffix}"] = {"value": max(map(max, longest)), "n": sum(map(len, groups))}
+    samples = [
+        {"prompt": tokenizer.decode(prompt), "completion": tokenizer.decode(sample), "longest_run": _longest(runs)}
+        for prompt, some, group in zip(prompts[:_SHOWN], drawn, by_prompt, strict=False)
+        for sample, runs in zip(some[:_SHOWN], group, strict=False)
+    ]
+    return metrics, samples
+
+
+def _longest(runs: np.ndarray) -> int:
+    return int(runs.max(initial=0))
+
+
+def draw(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[list[int]], args: NoveltyArguments
+) -> list[list[list[int]]]:
+    """Sample continuations of each prompt, up to the end of the document. Each rank samples its share."""
+    state = PartialState()
+    end = tokenizer.eos_token_id
+    settings = GenerationConfig(
+        do_sample=True,
+        temperature=args.temperature,
+        top_k=0,
+        max_new_tokens=args.max_new_tokens,
+        eos_token_id=end,
+        pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+    )
+    found = []
+    with generating(model, args.seed * 1_000_003 + state.process_index):
+        for i in range(state.process_index, len(prompts), state.num_processes):
+            written = complete(model, [prompts[i]] * args.samples, settings, custom_generate=fast_sample)
+            found.append((i, [[token for token in row if token != end] for row in written]))
+    everyones = dict(gather_object(found))
+    return [everyones[i] for i in range(len(prompts))]
+
+
+def measure(args: NoveltyArguments, load: Load) -> Result:
+    return Result(*novelty_of(*load(args.model_name_or_path), args))
+
+
+STAGE = Stage(
+    name="novelty",
+    story="Whether the samples of a base model copy its training text or are new.",
+    kind="answers",
+    arguments=(NoveltyArguments,),
+    measure=measure,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

@@ -1,0 +1,235 @@
+"""Probe a reward model: best of n shows over-optimization, adversarial search finds texts that it overrates.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat_lab.probe --config recipes/mine/probe.yaml
+
+Reads a chat model, a reward model and a task with a taste. The reward model picks the best of n answers to a held-out
+prompt, for growing n: its own score rises, and taste shows how long that is a gain (Gao et al. 2022, arXiv:2210.10760).
+Then a search looks for texts that it scores above 90% of those answers, but that taste ranks below 90% of all. Texts
+found for training prompts are written to `gibberish.jsonl` as rejected answers, to retrain the reward model on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from zero2chat import stats, tasks
+from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.data.preference_files import write_pairs
+from zero2chat.data.preferences import Pair
+from zero2chat.errors import UserError
+from zero2chat.inference.generate import answer_each
+from zero2chat.models.chat_template import prepare_chat_template
+from zero2chat.models.hardware import start_processes
+from zero2chat.models.loading import load_model
+from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts
+from zero2chat.runs import Run
+from zero2chat.stages import Stage
+from zero2chat_lab.measurements.adversarial_search import pieces_of, search
+
+_SHOWN = 12
+_PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each paired with a different answer of the model
+
+
+@dataclass
+class ProbeArguments(MeasuringArguments):
+    """The two models, the prompts, and the size of the search."""
+
+    needs = ("model_name_or_path", "reward_model")
+
+    reward_model: str | None = None
+    task: str = "lines"
+    options: dict = field(default_factory=dict)
+    n: Annotated[int, Refuse("below 2")] = field(default=200, metadata={"help": "Held-out prompts."})
+    split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
+    answers: Annotated[int, Refuse("below 2")] = field(
+        default=64, metadata={"help": "Answers per prompt, for best of n."}
+    )
+    max_new_tokens: Annotated[int, Refuse("below 1")] = 48
+    gibberish_prompts: Annotated[int, Refuse("too small, below 1")] = field(
+        default=64, metadata={"help": "Held-out prompts for the adversarial search."}
+    )
+    gibberish_train: Annotated[int, Refuse("too small, below 0")] = field(
+        default=0, metadata={"help": "Training prompts for writing rejected answers."}
+    )
+    gibberish_rounds: Annotated[int, Refuse("too small, below 1")] = 30
+    gibberish_tries: Annotated[int, Refuse("too small, below 1")] = field(
+        default=8, metadata={"help": "Candidates per prompt and round."}
+    )
+    gibberish_length: Annotated[int, Refuse("too small, below 1")] = field(
+        default=12, metadata={"help": "Maximum tokens per text found."}
+    )
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gibberish_prompts > self.n:
+            raise ValueError(f"gibberish_prompts {self.gibberish_prompts} is more than n {self.n}")
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"split '{self.split}' is neither validation nor test")
+        tasks.load_taste(self.task)
+        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
+        if self.gibberish_train:
+            tasks.check_rows(self.task, "train", self.seed, self.gibberish_train, self.options)
+
+
+class Prober:
+    """A reward model, the model whose answers it judges, and the prompts of one split."""
+
+    def __init__(self, args: ProbeArguments, split: str, n: int, model: Any, judge: Any):
+        self.args, self.model, self.judge = args, model, judge
+        self.task, self.taste = tasks.load(args.task), tasks.load_taste(args.task)
+        self.rows = self.task.rows(split, args.seed, n, **args.options)
+        self.prompts = [self.task.prompt(row) for row in self.rows]
+
+    def answers(self, k: int) -> list[list[str]]:
+        args, (model, tokenizer) = self.args, self.model
+        found = answer_each(
+            model, tokenizer, self.prompts, k, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed
+        )
+        return [[a.text for a in some] for some in found]
+
+    def scores(self, numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
+        """Score texts as answers to the prompts with these indices, in standard deviations."""
+        asked = [
+            [*self.prompts[i], {"role": "assistant", "content": text}] for i, text in zip(numbers, texts, strict=True)
+        ]
+        judge, tokenizer = self.judge
+        raw, _ = score_texts(judge, tokenizer, asked, self.args.eval_batch_size)
+        mean, std = scale_of(judge) or (0.0, 1.0)
+        return [(value - mean) / std for value in raw]
+
+    def search(self, prompts: int, pieces: Sequence[str], rng: random.Random) -> list[list[str]]:
+        """Search texts with high scores for the first `prompts` prompts; each scores higher than the one before."""
+        args = self.args
+        return search(
+            self.scores, prompts, pieces, rng, args.gibberish_rounds, args.gibberish_tries, args.gibberish_length
+        )
+
+
+def _by_score(scores: Sequence[float], golds: Sequence[float]) -> list[tuple[float, float]]:
+    """Return (score, gold), the lowest score first. Equal scores share their mean gold: the judge could pick any."""
+    shared: dict[float, list[float]] = {}
+    for score, gold in zip(scores, golds, strict=True):
+        shared.setdefault(score, []).append(gold)
+    return [(score, sum(some) / len(some)) for score, some in sorted(shared.items()) for _ in some]
+
+
+def loved_and_bad(score: float, own: Sequence[float], taste: float, tastes: Sequence[float]) -> bool:
+    """Whether a text scores above 90% of the model's `own` answers, and its taste is below that of 90%."""
+    loved = sum(score > other for other in own) >= 0.9 * len(own)
+    return loved and sum(other > taste for other in tastes) >= 0.9 * len(tastes)
+
+
+def follow(
+    scores: Sequence[Sequence[float]], golds: Sequence[Sequence[float]], seed: int
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Compute best of n for n = 1, 2, 4, …: lines with KL, mean score and mean gold, and the metrics.
+
+    `scores` and `golds` are (prompts, answers). Intervals are over prompts.
+    """
+    most = len(scores[0])
+    sizes = [2**i for i in range(most.bit_length()) if 2**i <= most]
+    lines: list[dict[str, Any]] = []
+    metrics: dict[str, dict[str, Any]] = {}
+    by_score = [_by_score(*pair) for pair in zip(scores, golds, strict=True)]
+    for n in sizes:
+        proxy, gold = (
+            stats.mean([stats.best_of_n([pair[side] for pair in pairs], n) for pairs in by_score], seed)
+            for side in (0, 1)
+        )
+        lines.append(
+            {"step": n, "kl": stats.kl_of_best_of_n(n), "proxy": proxy["value"]}
+            | {"gold": gold["value"], "gold_low": gold["low"], "gold_high": gold["high"]}
+        )
+        metrics |= {f"gold_best_of_{n}": gold, f"proxy_best_of_{n}": proxy}
+    best = max(lines, key=lambda line: line["gold"])
+    return lines, metrics | {"best_n": {"value": best["step"], "n": len(scores)}}
+
+
+def run(run: Run, args: ProbeArguments) -> None:
+    state = start_processes()
+    if state.is_main_process:
+        run.clear()
+    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
+    prepare_chat_template(tokenizer, None)
+    judge, judge_tokenizer = load_reward_model(args.reward_model, args.dtype)
+    prepare_chat_template(judge_tokenizer, None)
+    models = ((model.to(state.device), tokenizer), (judge.to(state.device), judge_tokenizer))
+
+    held_out = Prober(args, args.split, args.n, *models)
+    if state.is_main_process:
+        print(f"{args.answers} answers per prompt for {args.n} {args.split} prompts", flush=True)
+    answers = held_out.answers(args.answers)
+    flat = held_out.scores(
+        [i for i, texts in enumerate(answers) for _ in texts], [t for texts in answers for t in texts]
+    )
+    scores = [flat[i * args.answers : (i + 1) * args.answers] for i in range(args.n)]
+    golds = [[held_out.taste(row, text) for text in texts] for row, texts in zip(held_out.rows, answers, strict=True)]
+    lines, metrics = follow(scores, golds, args.seed)
+
+    # Not the policy's tokenizer: the reward model may have another.
+    pieces = pieces_of(judge_tokenizer)
+    rng = random.Random(f"gibberish {args.seed}")
+    if state.is_main_process:
+        print(f"adversarial search against the reward model, for {args.gibberish_prompts} prompts", flush=True)
+    found = [texts[-1] for texts in held_out.search(args.gibberish_prompts, pieces, rng)]
+    loved = held_out.scores(range(len(found)), found)
+    tastes = [held_out.taste(held_out.rows[i], text) for i, text in enumerate(found)]
+    everyones = [gold for some in golds for gold in some]
+    wins = [
+        loved_and_bad(score, own, taste, everyones) for score, own, taste in zip(loved, scores, tastes, strict=False)
+    ]
+    metrics |= {
+        "gibberish_rate": stats.rate(sum(wins), len(found), args.seed),
+        "gibberish_proxy": stats.mean(loved, args.seed),
+        "gibberish_gold": stats.mean(tastes, args.seed),
+    }
+    if args.gibberish_train:
+        pairs = gibberish_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)
+        metrics["gibberish_pairs"] = {"value": len(pairs)}
+        if state.is_main_process:
+            write_pairs(run.folder / "gibberish.jsonl", pairs)
+    if state.is_main_process:
+        for line in lines:
+            run.log(line)
+        shown = zip(held_out.rows, found, loved, tastes, wins, strict=False)
+        run.replace_samples(
+            0,
+            [
+                {"prompt": row["question"], "completion": text, "proxy": round(score, 3), "taste": taste, "score": win}
+                for row, text, score, taste, win in list(shown)[:_SHOWN]
+            ],
+        )
+    run.finish(metrics)
+
+
+def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list[Pair]:
+    """Pair texts found for training prompts, as rejected answers, with the model's own answers."""
+    own = known.answers(_PAIRS_OF_A_PROMPT)
+    found = known.search(len(known.prompts), pieces, rng)
+    pairs: list[Pair] = []
+    for prompt, answers, texts in zip(known.prompts, own, found, strict=True):
+        for text, said in zip(reversed(texts), answers, strict=False):
+            if text.strip() != said.strip():
+                sides = {"chosen": said, "rejected": text}
+                pairs.append({"prompt": prompt} | {k: [{"role": "assistant", "content": v}] for k, v in sides.items()})
+    if not pairs:
+        raise UserError("gibberish_train: the search found only texts that the model writes itself")
+    return pairs
+
+
+STAGE = Stage(
+    name="probe",
+    story="How far a reward model can be followed, and texts that only it likes.",
+    kind="answers",
+    arguments=(ProbeArguments,),
+    run=run,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

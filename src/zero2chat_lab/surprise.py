@@ -1,0 +1,216 @@
+"""Surprise: correct answers of a model after RL that were improbable under the model from before RL.
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat_lab.surprise --config recipes/claims/surprise.yaml
+
+Move 37 of AlphaGo's second game against Lee Sedol (March 2016) was good, but had a probability of one in ten thousand
+under its network of human games. Reads two models (the later one, and the reference that it was trained from) and a
+task. Both answer held-out rows at temperature 1. Both then score each correct answer token by token. Its surprisal is
+the negative log-probability under the reference, in bits: 10 bits are a probability of 1 in 1,024. A long answer is
+improbable in any wording, so the reference's own correct answers are the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import log
+from typing import Annotated, Any
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import stats, tasks
+from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.errors import UserError
+from zero2chat.inference.generate import answer_each, encode_prompts
+from zero2chat.models.chat_template import prepare_chat_template
+from zero2chat.models.hardware import start_processes
+from zero2chat.models.loading import load_model
+from zero2chat.runs import Run
+from zero2chat.stages import Stage
+from zero2chat.stats import Metrics
+from zero2chat_lab.measurements.memorization import Excerpt, predict
+
+CHANCES = (1_000, 1_000_000)  # an answer is improbable below a probability of 1 in N
+BEYOND = 99  # an answer is beyond the reference if 99 of 100 of its own correct answers are more likely
+_PERCENTILES = range(0, 101, 5)
+_SHOWN = 12
+
+
+@dataclass
+class SurpriseArguments(MeasuringArguments):
+    needs = ("model_name_or_path", "reference_model")
+
+    reference_model: str | None = field(default=None, metadata={"help": "The model from before training."})
+    task: str = "word_problems"
+    options: dict = field(default_factory=dict)
+    n: Annotated[int, Refuse("below 1")] = field(default=300, metadata={"help": "Held-out questions."})
+    split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
+    answers: Annotated[int, Refuse("below 1")] = field(
+        default=8, metadata={"help": "Samples per question and model, at temperature 1."}
+    )
+    max_new_tokens: Annotated[int, Refuse("below 1")] = 96
+    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"split '{self.split}' is neither validation nor test")
+        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
+
+
+@dataclass
+class Right:
+    """A correct answer: its question, text, number of tokens, and surprisal in bits.
+
+    `surprisal` is the reference's, `own_surprisal` the later model's.
+    """
+
+    question: int
+    text: str
+    tokens: int
+    surprisal: float
+    own_surprisal: float
+
+
+def run(run: Run, args: SurpriseArguments) -> None:
+    state = start_processes()
+    if state.is_main_process:
+        run.clear()
+    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
+    reference, of_reference = load_model(args.reference_model, args.dtype)
+    for each in (tokenizer, of_reference):
+        prepare_chat_template(each, None)
+    task = tasks.load(args.task)
+    rows = task.rows(args.split, args.seed, args.n, **args.options)
+    prompts = [task.prompt(row) for row in rows]
+    encoded = encode_prompts(tokenizer, prompts)
+    if tokenizer.get_vocab() != of_reference.get_vocab() or encoded != encode_prompts(of_reference, prompts):
+        raise UserError(
+            f"{args.reference_model}: its tokenizer or chat template differs from those of {args.model_name_or_path}: "
+            "set reference_model to the model that it was trained from"
+        )
+    models = (model.to(state.device), reference.to(state.device))
+    found, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)
+    metrics = surprisal_metrics(found, control, args)
+    if state.is_main_process:
+        for line in percentiles(found, control):
+            run.log(line)
+        run.replace_samples(0, [_sample(rows[one.question], one) for one in most_surprising(found)])
+        print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
+    run.finish(metrics)
+
+
+def right_answers(
+    writer: PreTrainedModel,
+    models: tuple[PreTrainedModel, PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[tasks.Row],
+    prompts: Sequence[Sequence[tasks.Message]],
+    encoded: Sequence[list[int]],
+    args: SurpriseArguments,
+) -> list[Right]:
+    """Sample answers from `writer`, and return the correct, complete ones, scored by (model, reference)."""
+    task, seed = tasks.load(args.task), args.seed
+    drawn = answer_each(writer, tokenizer, prompts, args.answers, args.max_new_tokens, 1.0, args.eval_batch_size, seed)
+    right = [(i, a) for i, some in enumerate(drawn) for a in some if a.stopped and task.score(rows[i], a.content) >= 1]
+    passages = [Excerpt(encoded[i] + a.ids, given=len(encoded[i])) for i, a in right]
+    own, before = (
+        [-reading.log_likelihood / log(2) for reading in predict(each, passages, args.eval_batch_size)]
+        for each in models
+    )
+    return [
+        Right(i, a.text, len(a.ids), bits, own_bits) for (i, a), bits, own_bits in zip(right, before, own, strict=True)
+    ]
+
+
+def surprisal_metrics(found: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
+    """Compute the metrics. Those with `_reference` are the control's: the reference's own correct answers.
+
+    `right_rate` is the share of correct answers. The others are shares of the correct ones: `improbable_rate_N` has a
+    probability below 1 in N under the reference, `beyond_rate` a lower one than 99 of 100 of the reference's own
+    correct answers, and `unsolved_rate` is for questions that the reference never answered correctly.
+    `surprisal_median` is in bits per answer. Intervals are by bootstrap over questions, because answers to one
+    question are correlated.
+    """
+
+    def share(of: Sequence[Right], counts: Sequence[bool]) -> dict[str, Any]:
+        parts, wholes = [0.0] * args.n, [0.0] * args.n
+        for one, counted in zip(of, counts, strict=True):
+            parts[one.question] += counted
+            wholes[one.question] += 1
+        return stats.ratio(parts, wholes, args.seed)
+
+    metrics: Metrics = {}
+    for suffix, some in (("", found), ("_reference", control)):
+        right = [0] * args.n
+        for one in some:
+            right[one.question] += 1
+        metrics[f"right_rate{suffix}"] = stats.ratio(right, [args.answers] * args.n, args.seed)
+        if not some:
+            continue
+        for chance in CHANCES:
+            improbable = [one.surprisal > np.log2(chance) for one in some]
+            metrics[f"improbable_rate_{chance}{suffix}"] = share(some, improbable)
+        for name, values in _curves(some).items():
+            metrics[f"{name}_median{suffix}"] = {"value": round(float(np.median(values)), 3), "n": len(some)}
+    if found and control:
+        most = np.percentile([one.surprisal for one in control], BEYOND)
+        metrics["beyond_rate"] = share(found, [one.surprisal > most for one in found])
+    if found:
+        solved = {one.question for one in control}
+        metrics["unsolved_rate"] = share(found, [one.question not in solved for one in found])
+    return metrics
+
+
+def _curves(some: Sequence[Right]) -> dict[str, list[float]]:
+    return {
+        "surprisal": [one.surprisal for one in some],
+        "own_surprisal": [one.own_surprisal for one in some],
+        "surprisal_per_token": [one.surprisal / one.tokens for one in some],
+        "tokens": [one.tokens for one in some],
+    }
+
+
+def percentiles(found: Sequence[Right], control: Sequence[Right]) -> list[dict[str, float]]:
+    """Return lines for `history.jsonl` whose step is a percentile of the correct answers' surprisal."""
+    curves = {
+        name + suffix: values
+        for suffix, some in (("", found), ("_reference", control))
+        if some
+        for name, values in _curves(some).items()
+    }
+    return [
+        {"step": p} | {name: round(float(np.percentile(values, p)), 3) for name, values in curves.items()}
+        for p in _PERCENTILES
+    ]
+
+
+def most_surprising(found: Sequence[Right]) -> list[Right]:
+    """Return, per question, the answer whose probability grew most, sorted by that growth.
+
+    By surprisal alone, the first ones would be unlikely samples that the later model finds improbable, too.
+    """
+    best: dict[int, Right] = {}
+    for one in sorted(found, key=lambda one: one.surprisal - one.own_surprisal):
+        best[one.question] = one
+    return sorted(best.values(), key=lambda one: one.own_surprisal - one.surprisal)[:_SHOWN]
+
+
+def _sample(row: tasks.Row, one: Right) -> dict[str, Any]:
+    bits = {"surprisal": round(one.surprisal, 2), "own_surprisal": round(one.own_surprisal, 2)}
+    return {"prompt": row["question"], "completion": one.text, "score": 1.0, "answer": row["answer"]} | bits
+
+
+STAGE = Stage(
+    name="surprise",
+    story="Right answers of a trained model that the model it started from found improbable.",
+    kind="answers",
+    arguments=(SurpriseArguments,),
+    run=run,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

@@ -1,0 +1,130 @@
+"""Test-time training: is a document's second half easier after training on the first half?
+
+    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
+        -m zero2chat_lab.test_time_training --config recipes/test-time-training/documents.yaml
+
+Reads a base or chat model, and long held-out documents. The second half of each is read by the frozen model (`frozen`),
+with as much of the first half as fits into the context (`attention`), after a few gradient steps on the first half
+(`adapted`), with both (`both`), and after steps on another document (`control`). Writes bits per byte of each way, its
+paired change to `frozen`, seconds and FLOPs per document. Learning rate and passes are chosen among those given, on
+documents of the validation split; the test split is measured. The model is not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Annotated, Any
+
+from transformers import PreTrainedTokenizerBase
+
+from zero2chat import stats
+from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.errors import UserError
+from zero2chat.models.loading import context_length
+from zero2chat.models.tokenization import plain_ids
+from zero2chat.runs import is_main_process
+from zero2chat.stages import Load, Result, Stage
+from zero2chat.stats import Metrics
+from zero2chat_lab.measurements.memorization import rows_of, start_of_document
+from zero2chat_lab.measurements.test_time_training import WAYS, adapted, bits_of, halves, read_second_half
+
+_SHOWN = 6  # documents saved as samples: where the halves meet
+
+
+@dataclass
+class AdaptationArguments(MeasuringArguments):
+    needs = ("model_name_or_path", "dataset")
+
+    dataset: str | None = field(default=None, metadata={"help": "Held-out documents, such as a corpus."})
+    column: str = "text"
+    tokens: Annotated[int, Refuse("below 4")] = field(
+        default=1024, metadata={"help": "Of each document; shorter documents are left out."}
+    )
+    n: Annotated[int, Refuse("below 2")] = field(
+        default=12, metadata={"help": "Documents measured, of the test split."}
+    )
+    tuned_on: Annotated[int, Refuse("below 1")] = field(
+        default=3, metadata={"help": "Documents of the validation split, to choose learning rate and passes."}
+    )
+    learning_rates: list[float] = field(default_factory=lambda: [3e-5, 1e-4, 3e-4])
+    passes: list[int] = field(default_factory=lambda: [1, 4], metadata={"help": "Passes over the first half."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("learning_rates", "passes"):
+            values = getattr(self, name)
+            if not values or not all(value > 0 for value in values):
+                raise ValueError(f"{name} {values}: expected numbers above 0")
+
+
+def _documents(args: AdaptationArguments, tokenizer: PreTrainedTokenizerBase, split: str, n: int) -> list[Any]:
+    """Return the first tokens of the first n documents that are long enough, each after the token that starts one.
+    Raises `UserError` if there are fewer."""
+    start, found = start_of_document(tokenizer), []
+    for text in rows_of(str(args.dataset), args.column, split)[args.column]:
+        ids = [*start, *plain_ids(tokenizer, [text])[0]][: args.tokens]
+        found += [ids] if len(ids) == args.tokens else []
+        if len(found) == n:
+            return found
+    raise UserError(f"{args.dataset} ({split}): {len(found)} documents have {args.tokens} tokens; {n} are asked for")
+
+
+def measure(args: AdaptationArguments, load: Load) -> Result:
+    model, tokenizer = load(str(args.model_name_or_path))
+    room = context_length(model)
+    tuned_on, measured = (
+        _documents(args, tokenizer, split, n) for split, n in (("validation", args.tuned_on), ("test", args.n))
+    )
+
+    def sizes(documents: Sequence[list[int]]) -> list[int]:
+        return [len(tokenizer.decode(ids[len(ids) // 2 :]).encode()) for ids in documents]
+
+    size, size_tuned_on = sizes(measured), sum(sizes(tuned_on))
+    tried = {}
+    for rate, passes in product(args.learning_rates, args.passes):
+        total = 0.0
+        for ids in tuned_on:
+            train, alone, _ = halves(ids, room)
+            with adapted(model, train, rate, passes):
+                total += bits_of(model, alone)
+        tried[rate, passes] = total / size_tuned_on
+        if is_main_process():
+            print(f"learning rate {rate:g}, passes {passes}: {tried[rate, passes]:.4f} bits per byte", flush=True)
+    rate, passes = min(tried, key=tried.__getitem__)
+    costs = [
+        read_second_half(model, ids, other, room, rate, passes)
+        for ids, other in zip(measured, [*measured[1:], measured[0]], strict=True)
+    ]
+    metrics: Metrics = {"learning_rate": {"value": rate}, "passes": {"value": passes}}
+    for way in WAYS:
+        bits = [one[way].bits for one in costs]
+        if way == "control":  # of the document after the one that the model was trained on
+            bits = [bits[-1], *bits[:-1]]
+        metrics[f"bits_per_byte_{way}"] = stats.ratio(bits, size, args.seed)
+        if way != "frozen":
+            changes = [(b - one["frozen"].bits) / n for b, one, n in zip(bits, costs, size, strict=True)]
+            metrics[f"change_{way}"] = stats.mean(changes, args.seed)
+        for name in ("seconds", "flops"):
+            metrics[f"{name}_{way}"] = {"value": round(sum(getattr(one[way], name) for one in costs) / args.n, 3)}
+    samples: list[dict[str, Any]] = []
+    for ids, one, length in list(zip(measured, costs, size, strict=True))[:_SHOWN]:
+        first, second = tokenizer.decode(ids[: args.tokens // 2]), tokenizer.decode(ids[args.tokens // 2 :])
+        change = (one["adapted"].bits - one["frozen"].bits) / length
+        task = f"{change:+.3f} bits per byte after steps on the first half"
+        samples.append({"prompt": f"… {first[-300:]}", "completion": f"{second[:300]} …", "task": task})
+    return Result(metrics, samples)
+
+
+STAGE = Stage(
+    name="test_time_training",
+    story="Whether a document's second half is easier after a few gradient steps on the first half.",
+    kind="answers",
+    arguments=(AdaptationArguments,),
+    measure=measure,
+)
+main = STAGE.main
+
+if __name__ == "__main__":
+    STAGE.command()

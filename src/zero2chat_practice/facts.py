@@ -1,0 +1,274 @@
+"""Questions about the people of the made-up world: their birthplace, job and birthday.
+
+The documents mention a person often, sometimes (ten times), once or never. Others are `absent`: nobody in the world has
+that name, but somebody has the surname, so a search finds other people. The correct answer is then an abstention.
+
+The split is by person, not by question: training does not ask about people of the test split, so a correct answer is
+knowledge from the documents, or from a document in the context before the question.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, place, twice
+from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic.world import (
+    ATTRIBUTES,
+    FIRST_NAMES,
+    JOBS,
+    MONTHS,
+    SOMETIMES,
+    TOLD,
+    TOWNS,
+    Person,
+    World,
+    tell,
+    with_article,
+)
+
+# 80/10/10 would leave only 30 of 300 people for evaluation.
+SHARES = (0.4, 0.15, 0.45)
+STYLES = ("worked", "bare")
+
+_TEXTS = phrases(read_texts("facts"))
+_QUESTIONS, _ANSWERS, _NOTHING = _TEXTS["questions"], _TEXTS["answers"], _TEXTS["nothing"]
+CHANGED = ("before", "now")
+# As people type: no capital, no question mark. Added to the questions above by the option `typed`.
+_TYPED = ("{lower}", "hi, {lower}?", "{lower}, please")
+_SOURCE = "register"  # the source's name in an index of these documents
+_UNKNOWN = "unknown"
+_FAILED = "I could not look it up."
+NEGATION = re.compile(r"\b(?:no|not|never|nothing|nobody)\b|n['’]t\b", re.IGNORECASE)
+
+
+@functools.cache
+def _world(seed: int, **groups: int) -> World:
+    return World(seed, **groups)
+
+
+def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> World:
+    """Return one world with other group sizes. Raises `UserError` for several worlds, and for an unknown group."""
+    for group in groups or ():
+        known(group, TOLD, "facts: groups")
+    if not isinstance(world, int):
+        raise UserError("facts: groups needs exactly one world: set one")
+    return _world(world, **groups or {})
+
+
+def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Person]:
+    return _grouped(world, groups).people if groups else people(world)
+
+
+def people(world: int | Sequence[int]) -> list[Person]:
+    """Return the people of one or several worlds. If a name occurs twice, the first person is kept; names in worlds
+    with lower seeds are left out."""
+    if isinstance(world, int):
+        return _world(world).people
+    taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
+    found: dict[str, Person] = {}
+    for seed in world:
+        for person in _world(seed).people:
+            found.setdefault(person.name, person)
+    return [person for name, person in found.items() if name not in taken]
+
+
+def rows(
+    split: str,
+    seed: int,
+    n: int,
+    told: str = "often",
+    world: int | Sequence[int] = 0,
+    kinds: Sequence[str] = ATTRIBUTES,
+    groups: Mapping[str, int] | None = None,
+    part: Sequence[float] = (0, 1),
+    context: bool = False,
+    changed: str | None = None,
+    source: bool = False,
+    typed: bool = False,
+    whole: bool = False,
+) -> list[Row]:
+    """Return rows about people mentioned `often`, `sometimes`, `once` or `never`, or `absent`, in the world of seed
+    `world`, or in several. `groups` is each group's size in a world; the defaults are 300, 0, 100 and 300.
+
+    `part` is the fraction of the split's people to ask about, from 0 to 1. `context` puts a document about the person
+    before the question. `changed` asks for the current job of people who all changed it after the last document; the
+    answer is the job they have `now`, or the documents' job from `before`. With `source`, an answer must name the
+    register as its source. `typed` adds questions as people type them. With `whole`, an answer tells everything about
+    the person, always in the same wording, so that its probability shows whether the person is known.
+    """
+    known(told, (*TOLD, "absent"), "facts: told")
+    known_all(kinds, ATTRIBUTES, "facts: kinds")
+    if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
+        raise UserError(f"facts: part {part!r}: expected its start and end, such as [0, 0.5]")
+    if changed is not None:
+        known(changed, CHANGED, "facts: changed")
+    if told == "absent" and (context or changed):
+        raise UserError("facts: no document tells of absent people: remove `context` and `changed`")
+    if whole and (changed or source):
+        raise UserError("facts: whole: an answer tells all of the documents' facts: remove `changed` and `source`")
+    everyone = _of(world, groups)
+    those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.told == told]
+    asked = [
+        (name, _as_now(person) if person and changed == "now" else person)
+        for name, person in those
+        if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
+    ]
+    questions: dict[str, tuple[str, ...]] = (
+        {"job": _TEXTS["today"]} if changed else {kind: _QUESTIONS[kind] for kind in kinds}
+    )
+    if typed:
+        questions = {kind: (*wordings, *_typed_questions(wordings)) for kind, wordings in questions.items()}
+    found = draw(_pool(asked, questions), f"facts, {split}, told {told}", seed, n)
+    persons = dict(asked)
+    for row in found:
+        person = persons[row["key"]]
+        if person and context:
+            text = tell(person, random.Random(f"context {row['question']}"))
+            row["question"] = f"{text}\n\n{row['question']}"
+        if person and whole:
+            row["whole"] = _TEXTS["whole"][0].format(**asdict(person), a_job=with_article(person.job))
+            row["stated"] = [person.birthplace, person.job, person.birthday]
+        if source:
+            row["source"] = _SOURCE
+    return found
+
+
+def _typed_questions(wordings: Sequence[str]) -> list[str]:
+    """Return the questions that begin with a question word, as people type them."""
+    plain = [text[0].lower() + text[1:].rstrip("?") for text in wordings if text.endswith("?") and "Do you" not in text]
+    return [frame.replace("{lower}", text) for text in plain for frame in _TYPED]
+
+
+def _as_now(person: Person) -> Person:
+    """Return the row with the job that the person took after the last document."""
+    others = [job for job in JOBS if job != person.job]
+    return replace(person, job=random.Random(f"now {person.name}").choice(others))
+
+
+def _pool(asked: Sequence[tuple[str, Person | None]], questions: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    for name, person in asked:
+        for kind, templates in questions.items():
+            for template in templates:
+                yield {
+                    "key": name,
+                    "question": template.format(name=name),
+                    "answer": getattr(person, kind) if person else _UNKNOWN,
+                    "kind": kind,
+                }
+
+
+def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tuple[str, Person | None]]:
+    """Return a name that nobody has for each surname."""
+    taken = {person.name for person in everyone}
+    rng = random.Random(f"absent {world}")
+    surnames = dict.fromkeys(person.name.split()[1] for person in everyone)
+    free = ([name for first in FIRST_NAMES if (name := f"{first} {last}") not in taken] for last in surnames)
+    return [(rng.choice(names), None) for names in free]
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """Return a sentence (`worked`) or only the answer (`bare`); for absent people an abstention."""
+    if row["answer"] == _UNKNOWN:
+        return rng.choice(_NOTHING).format(name=row["key"])
+    if style == "bare":
+        return str(row["answer"])
+    if "whole" in row:
+        return str(row["whole"])
+    template = rng.choice(_ANSWERS[row["kind"]])
+    if row.get("source"):
+        template = f"{template.rstrip('.')} ({row['source']})."
+    return template.format(name=row["key"], answer=row["answer"], a_answer=with_article(row["answer"]))
+
+
+def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
+    """Look the person up by the full name, so that no namesake is found, and answer from the result."""
+    # With the leading space the name is the same tokens as in the question, and can be copied.
+    found = twice(call, "search", f'" {row["key"]}"')
+    if found is None:
+        return _FAILED
+    if row["key"] not in found:
+        return rng.choice(_NOTHING).format(name=row["key"])
+    return demonstration(row, rng, style)
+
+
+def score(row: Row, completion: str) -> float:
+    """Return 1.0 if the only town, job or date in the completion is the answer, and it does not abstain.
+
+    For absent people, 1.0 if it abstains and names none.
+    """
+    completion = re.sub(r"\bregister#[0-9]+", "register", completion)  # as the search names a passage of its source
+    denied = NEGATION.search(completion) is not None
+    if row["answer"] == _UNKNOWN:
+        words, digits = set(re.findall(r"[a-z]+", completion.lower())), re.search("[0-9]", completion)
+        return float(denied and not digits and not _named([*TOWNS, *JOBS, *MONTHS], words))
+    if denied or (row.get("source") or "") not in completion.lower():
+        return 0.0
+    words = set(re.findall(r"[a-z]+", completion.lower()))
+    if row["kind"] == "birthday":
+        month, day = row["answer"].split()
+        days = set(re.findall(r"[0-9]+", completion))
+        return float(_named(MONTHS, words) == {month} and days == {day})
+    return float(_named(TOWNS if row["kind"] == "birthplace" else JOBS, words) == {row["answer"]})
+
+
+def stated(row: Row) -> list[str]:
+    """Return the facts that a demonstration states, in their order: the answer, or with `whole` all; of absent people
+    none."""
+    return [] if row["answer"] == _UNKNOWN else list(row.get("stated") or [row["answer"]])
+
+
+def said(row: Row, completion: str) -> str | None:
+    """Return the towns, jobs, or months and days that the completion names; without any, the completion itself, or
+    None if it abstains."""
+    words = set(re.findall(r"[a-z]+", completion.lower()))
+    named = _named({"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[row["kind"]], words)
+    if row["kind"] == "birthday":
+        named |= set(re.findall(r"[0-9]+", completion))
+    if named:
+        return " ".join(sorted(named))
+    return None if NEGATION.search(completion) else completion.strip()
+
+
+def _named(candidates: list[str], words: set[str]) -> set[str]:
+    return {candidate for candidate in candidates if candidate.lower() in words}
+
+
+def documents(
+    seed: int,
+    n: int,
+    world: int | Sequence[int] = 0,
+    everyone: bool = False,
+    groups: Mapping[str, int] | None = None,
+) -> list[str]:
+    """Return n documents of the world: one about each person mentioned once, ten about each mentioned sometimes, the
+    rest evenly about those mentioned often. `groups` as in `rows`.
+
+    With `everyone` they are spread evenly over all people, including those in no training text: a register for
+    look-ups, possibly of several worlds. Raises `UserError` if n is too small for one document per person.
+    """
+    if everyone:
+        told = _of(world, groups)
+        if n < len(told):
+            raise UserError(f"facts: {n} documents are too few to tell of everyone: ask for {len(told)} or more")
+        rng = random.Random(f"register {seed}")
+        texts = [tell(told[i % len(told)], rng) for i in range(n)]
+        rng.shuffle(texts)
+        return texts
+    if not isinstance(world, int):
+        raise UserError("facts: several worlds need `everyone`: set it")
+    this = _grouped(world, groups)
+    often, rest = len(this.told("often")), len(this.told("once")) + SOMETIMES * len(this.told("sometimes"))
+    if n < rest + often or not often:
+        raise UserError(
+            f"facts: {n} documents cannot tell of {rest + often} people: ask for {rest + often} or more "
+            f"({rest + 24 * often} tell of each {often} well-known ones 24 times)"
+        )
+    texts = this.documents(seed, tellings=-(-(n - rest) // often))[:n]
+    random.Random(f"facts {seed}").shuffle(texts)
+    return texts

@@ -1,0 +1,120 @@
+"""A needle in a haystack: a sentence with a key and a number in a long text, and the question for it at the end.
+
+The split is by place and by number: a test row asks for an unseen number of an unseen place.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import random
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import Row, blends, draw, in_split
+from zero2chat_practice.synthetic.world import TOWNS
+
+STYLES = ("worked",)
+_PLACES, _NUMBERS = 2000, 5  # invented places, and the numbers of each
+_NEEDLE, _ASKED = "The secret number of {place} is {number}.", "The secret number of {place} is"
+_LONGEST = 100  # characters of an answer
+# Hay without `texts`
+_PLAIN = (
+    "The river runs past the mill. A cart stands in the yard. It rained until noon, then the sun came out. The road "
+    "leads over the hill. Nobody was at the market. "
+)
+
+
+def rows(split: str, seed: int, n: int, texts: str | None = None, characters: int = 400) -> list[Row]:
+    """Return questions after `characters` of hay, from `texts` (a file's name or a glob pattern) or of plain sentences.
+
+    Raises `UserError` for a missing file, a folder, and for less hay than that.
+    """
+    return draw(_pool(split, texts, characters), f"needle, {split}", seed, n)
+
+
+def _pool(split: str, texts: str | None, characters: int) -> Iterator[Row]:
+    rng = random.Random(f"needle {split}")
+    numbers = [str(number) for number in range(1000, 10_000) if in_split(f"number {number}", split)]
+    for place in _places(split):
+        for number in rng.sample(numbers, _NUMBERS):
+            needle = _NEEDLE.format(place=place, number=number)
+            asked = _ASKED.format(place=place)
+            text = _hide([needle], _hay(texts, characters, rng), rng)
+            question = f"{text}\n\nWhat is the secret number of {place}?"
+            more = {"kind": "number", "needle": needle, "asked": asked}
+            yield {"key": place, "question": question, "answer": number, **more}
+
+
+@functools.cache
+def _places(split: str) -> list[str]:
+    return [name.title() for name in blends(map(str.lower, TOWNS), _PLACES, "needle") if in_split(name.title(), split)]
+
+
+@functools.cache
+def _text_of(texts: str | None) -> str:
+    if texts is None:
+        return _PLAIN
+    files = sorted(glob.glob(texts))  # noqa: PTH207
+    if not files:
+        raise UserError(f"needle: texts: {texts}: no such file")
+    try:
+        return "\n".join(Path(file).read_text(encoding="utf-8", errors="replace").strip() for file in files)
+    except OSError as error:
+        raise UserError(
+            f"needle: texts: {error.filename}: cannot be read ({error.strerror}): give a pattern of files only"
+        ) from error
+
+
+def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
+    """Return whole words of about this length, from anywhere in the texts."""
+    text = _text_of(texts)
+    if texts is None:
+        text *= -(-characters // len(text)) + 1
+    if not 0 < characters < len(text):
+        raise UserError(f"needle: characters {characters}: expected 1 to {len(text) - 1}, the length of texts")
+    start = rng.randrange(len(text) - characters)
+    return re.sub(r"^\S*\s+|\s+\S*$", "", text[start : start + characters])
+
+
+def _hide(needles: list[str], hay: str, rng: random.Random) -> str:
+    """Put each needle at a random place between two words of the hay."""
+    gaps = [0, *(match.start() for match in re.finditer(" ", hay)), len(hay)]
+    places = sorted(rng.choices(gaps, k=len(needles)))
+    parts = [hay[start:end] for start, end in pairwise([0, *places, len(hay)])]
+    return "".join(f"{part} {needle}" for part, needle in zip(parts, [*needles, ""], strict=True)).strip()
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    return rng.choice(("{asked} {answer}.", "It is {answer}.", "{answer}.")).format(**row)
+
+
+def score(row: Row, completion: str) -> float:
+    """Return 1.0 if the only number in the completion is the answer, and the completion does not repeat the hay."""
+    return float(set(re.findall(r"[0-9]+", completion)) == {row["answer"]} and len(completion.strip()) <= _LONGEST)
+
+
+def documents(
+    seed: int, n: int, texts: str | None = None, shortest: int = 200, longest: int = 400, needles: int = 1
+) -> list[str]:
+    """Return n texts of `shortest` to `longest` characters of hay with `needles`, all of which are asked for, and told,
+    in another order at the end."""
+    if needles < 1 or not 1 <= shortest <= longest:
+        raise UserError(
+            f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, in order"
+        )
+    rng = random.Random(f"needle documents {seed}")
+    places = _places("train")
+    numbers = [str(number) for number in range(1000, 10_000) if in_split(f"number {number}", "train")]
+    made = []
+    for _ in range(n):
+        hidden = [
+            _NEEDLE.format(place=place, number=number)
+            for place, number in zip(rng.sample(places, needles), rng.sample(numbers, needles), strict=True)
+        ]
+        text = _hide(hidden, _hay(texts, rng.randint(shortest, longest), rng), rng)
+        made.append("\n\n".join([text, *rng.sample(hidden, needles)]))
+    return made

@@ -1,0 +1,475 @@
+"""Small talk: openings that people type to an assistant. This file is long: its rows come from three kinds of sources.
+
+The openings are greetings, thanks, moods, likes and more. The phrasings are our own, made from patterns and lists of
+words, or, with `people`, also real people's: short utterances of the chitchat-dataset package (MIT), sorted into the
+same kinds by what the whole utterance says. Some kinds have a content, such as a name or a food, that the answer has to
+repeat as the user typed it.
+
+Training also uses wordings drawn from the patterns that classify people's utterances, if their key is in training.
+
+A row's key is its wording without case, punctuation, greetings and repeats, so that two spellings of one wording fall
+into one split. Of our own phrasings with a content, form and content are split too: test asks in unseen forms about
+unseen words. Wordings whose key has at most eight letters are all in training, except random keys: no other wording
+tells what "cheers" or "gtg" means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import json
+import math
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rstr import Rstr
+from rstr.xeger import sre_parse
+
+from zero2chat.errors import UserError
+from zero2chat.runs import write_atomically
+from zero2chat.tasks import SPLITS, Row, as_typed, blends, draw, exercises, in_split, known_all, make_pages
+from zero2chat_practice.synthetic import FOLDER, forms
+from zero2chat_practice.synthetic.utterances import (
+    KINDS,
+    LAUGH,
+    LISTS,
+    SERVED_BY,
+    WITH_CONTENT,
+    doings,
+    is_mash,
+    key_of,
+    kind_and_content,
+    mash,
+    plain_line,
+    words_of,
+)
+
+SHARES = (0.6, 0.1, 0.3)
+STYLES = ("worked",)
+_MOST_WORDS = 30  # of an answer
+_SHORTEST = 8  # letters of a wording that is always in training
+_SURFACES = 4  # most spellings of one wording that become rows
+_LONGEST_PAGE = 1000  # characters of a conversation that becomes a page
+_FEWEST_LINES = 4  # shorter conversations are left out
+
+
+def _in_split(key: str, split: str) -> bool:
+    """Return whether a wording belongs to a split: the shortest to training, any other by its key."""
+    if len(key) <= _SHORTEST and key.isalpha() and not is_mash(key):
+        return split == "train"
+    return in_split(key, split, SHARES)
+
+
+# ---- our own phrasings
+
+
+_OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "Well, ", "Okay, ")
+
+
+# Kinds with all words in every split; only their forms are split. There are only four times of day, and a model cannot
+# know whether "bummed" is good or bad without having seen the word.
+_CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
+# Forms of these kinds fit any content: training also fills them with blended words, so that the model learns to copy.
+_BLENDED = {
+    **{"introduction": 400, "likes": 150, "dislikes": 150, "tastes": 150, "activity": 150},
+    **{"favorite": 250, "origin": 200, "job": 150},
+}
+# For these kinds, training also has as many contents of two words: people like "cop shows".
+_OF_TWO_WORDS = ("likes", "dislikes", "tastes", "activity", "job")
+
+
+@functools.cache
+def _blended(name: str) -> list[str]:
+    every = {word for kind in KINDS.values() for word in kind.words}
+    before = {"favorite": "favorite ", "job": "a "}.get(name, "")
+    words = KINDS[name].words or LISTS["things"]
+    seen = [word.removeprefix(before) for word in words if in_split(word, "train", SHARES)]
+    made = [word for word in blends(seen, _BLENDED[name], f"small_talk, {name}") if " " not in word]
+    if name in _OF_TWO_WORDS:
+        rng = random.Random(f"small_talk, two words {name}")
+        bare = [word for word in seen if " " not in word]
+        made += [f"{rng.choice((*bare, *made))} {rng.choice((*bare, *made))}" for _ in made]
+    return [text for word in made if (text := before + word) not in every]
+
+
+@functools.cache
+def _ours(split: str) -> tuple[Row, ...]:
+    return tuple(row for name in KINDS for row in _our_rows(name, split))
+
+
+def _our_rows(name: str, split: str) -> Iterator[Row]:
+    kind, seen = KINDS[name], set()
+    for form, before, content in _filled(name, split):
+        wording = form.replace("*", before + content)
+        key = key_of(wording)
+        if not _in_split(key, split):
+            continue
+        rng = random.Random(f"small_talk {wording}")
+        for i in range(1 if content else _SURFACES):
+            led = rng.choice(_OPENINGS) if kind.led and rng.random() < 0.5 else ""
+            question = as_typed(wording if not led or i % 2 else led + wording, rng) if name != "nonsense" else wording
+            at = question.lower().rfind((before + content).lower())
+            typed = question[at + len(before) : at + len(before + content)] if content else ""
+            if typed.lower() != content.lower() or question in seen or key_of(question) != key:
+                continue
+            seen.add(question)
+            yield _row(name, key, question, typed, "ours")
+
+
+def _filled(name: str, split: str) -> Iterator[tuple[str, str, str]]:
+    """Return the split's forms with the words before the content, and the content."""
+    if name == "nonsense":
+        yield from ((text, "", "") for text in dict.fromkeys(mash()))
+        return
+    wordings = dict.fromkeys(form for pattern in KINDS[name].ours.strip().splitlines() for form in forms(pattern))
+    if name not in WITH_CONTENT:
+        yield from ((form, "", "") for form in wordings)
+        return
+    words = doings() if name == "activity" else [("", word) for word in KINDS[name].words]
+    words = [(before, word) for before, word in words if name in _CLOSED or in_split(word, split, SHARES)]
+    if split == "train" and name in _BLENDED:
+        rng = random.Random(f"small_talk, before {name}")
+        befores = sorted({before for before, _ in words})
+        words += [(rng.choice(befores), word) for word in _blended(name)]
+    for form in wordings:
+        if in_split(form, split, SHARES) or name == "day_greeting":
+            yield from ((form, before, word) for before, word in words)
+
+
+def _row(name: str, key: str, question: str, content: str, source: str) -> Row:
+    answer = content.lower() or KINDS[name].demonstrations[0]
+    return {"key": key, "question": question, "answer": answer, "kind": name, "source": source, "content": content}
+
+
+# ---- people's own phrasings
+
+
+@functools.cache
+def _people(path: str) -> dict[str, tuple[Row, ...]]:
+    """Return rows of people's phrasings by split, and more for training: `respelled` ones, and those `drawn` from the
+    patterns. Raises `UserError` if the file is missing or malformed.
+
+    Classifying 220,000 utterances takes fifteen seconds in each process of a recipe. So the result is cached in a file
+    beside the dataset, keyed by a hash of the dataset and of this code.
+    """
+    where = f"small_talk: people: {path}"
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        raise UserError(f"{where}: no such file: `make data` fetches the recipes'") from None
+    texts = [FOLDER / name for name in ("small_talk/kinds.yaml", "small_talk/words.yaml", "utterances.py")]
+    code = [text.read_bytes() for text in [*texts, Path(__file__)]]
+    digest = hashlib.sha256(b"".join([data, *code])).hexdigest()
+    kept = Path(f"{path}.small_talk.json")
+    try:
+        before = json.loads(kept.read_text(encoding="utf-8"))
+        if before["digest"] == digest:
+            return {split: tuple(rows) for split, rows in before["rows"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not cached yet, or incomplete
+    found = _sort_people(data, where)
+    with contextlib.suppress(OSError):  # without a cache it only takes longer
+        write_atomically(kept, json.dumps({"digest": digest, "rows": found}))
+    return found
+
+
+def _conversations(data: bytes, where: str) -> list[list[str]]:
+    """Return each conversation's utterances in order."""
+    try:
+        conversations = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{where}: expected JSON: {error}") from None
+    try:
+        return [
+            [message["text"] for turn in conversation["messages"] for message in turn]
+            for conversation in conversations.values()
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{where}: expected chitchat_dataset's conversations, each with `messages`") from None
+
+
+def _chats(seed: int, n: int, people: str | None) -> list[str]:
+    if people is None:
+        raise UserError("small_talk: chats need people's messages: set `people` to chitchat_dataset's dataset.json")
+    rows = _people(people)
+    held_out = {row["key"] for split in ("validation", "test") for row in (*rows[split], *_ours(split))}
+    told = _conversations(Path(people).read_bytes(), f"small_talk: people: {people}")
+    random.Random(f"small_talk, chats {seed}").shuffle(told)
+    pages = []
+    for texts in told:
+        lines = [line for text in texts if (line := plain_line(text)) and key_of(line) not in held_out]
+        page = "\n".join([*lines, ""])[:_LONGEST_PAGE].rpartition("\n")[0]
+        if page.count("\n") >= _FEWEST_LINES:
+            pages.append(page)
+        if len(pages) == n:
+            return pages
+    raise UserError(f"small_talk, chats: {n} pages asked for, {len(pages)} exist: ask for fewer")
+
+
+# Other ways to type the question and, in the same way, the content.
+_RESPELLED: tuple[Callable[[str], str], ...] = (
+    str.lower,
+    str.upper,
+    lambda text: text.rstrip(" .!?").lower(),
+    lambda text: text[:1].upper() + text[1:].rstrip(" .!?") + "!",
+    lambda text: "Haha, " + text,
+    lambda text: "Well, " + text[:1].lower() + text[1:],
+    lambda text: "oh " + text.lower(),
+    lambda text: "so " + text.rstrip(".!"),
+    lambda text: text.rstrip(" .!") + " haha",
+    lambda text: text.rstrip(" .!") + " lol",
+    lambda text: text.rstrip(" .!?") + " :)",
+)
+_SPELLINGS = 2  # additional spellings of each of people's train rows, if they are classified like it
+
+
+def _theirs(people: str, split: str) -> tuple[Row, ...]:
+    """Return people's rows of a split; in training also in other spellings, because people use many."""
+    rows = _people(people)
+    return rows[split] + rows["respelled"] if split == "train" else rows[split]
+
+
+def _respelled(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return other spellings of the rows."""
+    found = {row["question"]: row for row in rows}
+    for row in rows:
+        for way in random.Random(f"respelled {row['question']}").sample(_RESPELLED, _SPELLINGS):
+            question = way(row["question"])
+            if question not in found and key_of(question) == row["key"]:
+                kind = kind_and_content(question)
+                if kind and kind[0] == row["kind"] and kind[1].lower() == row["content"].lower():
+                    found[question] = _row(kind[0], row["key"], question, kind[1], "people")
+    return tuple(found.values())[len(rows) :]
+
+
+def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
+    texts = dict.fromkeys(text for told in _conversations(data, where) for text in told)
+    found: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    surfaces: dict[str, int] = defaultdict(int)
+    seen = set()
+    for raw in texts:
+        if len(raw) > 72 or raw.count(" ") > 11:
+            continue
+        text = plain_line(raw)
+        if not text or text in seen:
+            continue
+        seen.add(text)
+        kind = kind_and_content(text)
+        if not kind:
+            continue
+        key = key_of(text)
+        surfaces[key] += 1
+        if surfaces[key] > _SURFACES:
+            continue
+        split = next(split for split in found if _in_split(key, split))
+        found[split].append(_row(kind[0], key, text, kind[1], "people"))
+    sorted_ = {split: tuple(rows) for split, rows in found.items()}
+    return sorted_ | {"respelled": _respelled(found["train"]), "drawn": tuple(_drawn())}
+
+
+# ---- more wordings for training, drawn from the patterns that classify people's
+
+_ANY = "\u00a7"  # stands for any word
+_DRAWS = 1800  # per kind's pattern
+_OF_A_WORD = 24  # maximum of wordings with the same word, unless another of their words is rarer
+_MOST_DRAWN = 4000  # maximum of words in a kind's wordings
+_SHORT = (
+    *(("i am", "i'm im"), ("you are", "you're youre ur"), ("what is", "what's whats"), ("do not", "don't dont")),
+    *(("it is", "it's its"), ("that is", "that's thats"), ("can not", "can't cant"), ("did not", "didn't didnt")),
+    *(
+        ("how is", "how's hows"),
+        ("let us", "let's lets"),
+        ("have not", "haven't havent"),
+        ("does not", "doesn't doesnt"),
+    ),
+)
+_ASKS = re.compile(
+    r"(?:and |but |so )?(?:what|who|where|how|which|when|are|do|does|can|could|is|have|did|will|would)\b"
+)
+
+
+def _free(name: str) -> list[str]:
+    """Return training words for the free places of a kind's pattern."""
+    words = [*KINDS[name].words, *(_blended(name) if name in _BLENDED else ())] or LISTS["things"]
+    bare = {word.split()[-1].lower() for word in words if in_split(word, "train", SHARES)}
+    return sorted(word for word in bare if word.isalpha() and in_split(word, "train", SHARES))
+
+
+def _finite(pattern: str) -> str:
+    """Return the pattern with a mark for each free word, and at most two repeats of anything."""
+    pattern = re.sub(r"\\w\+|\.(?:\{\d+,\d+\}|\+)", _ANY, pattern).replace(".*", f"{_ANY}?")
+    return re.sub(r"(?<=[\w)])\+", "{1,2}", re.sub(r"(?<=[\w)])\*", "?", pattern))
+
+
+def _retyped(plain: str, rng: random.Random) -> str:
+    """Return plain words as people may type them: with or without contractions, capitals and punctuation."""
+    for long, short in _SHORT:
+        if rng.random() < 0.6:
+            plain = re.sub(rf"\b{long}\b", rng.choice(short.split()), plain)
+    chance = rng.random()
+    if chance < 0.1:
+        plain = plain.upper()
+    elif chance < 0.7:
+        plain = re.sub(r"\bi\b", "I", plain)
+        plain = plain[:1].upper() + plain[1:]
+    return plain + (rng.choice(("?", "?", "")) if _ASKS.match(plain.lower()) else rng.choice((".", "!", "")))
+
+
+def _drawn() -> list[Row]:
+    """Return train rows in wordings that the kinds' patterns match.
+
+    A pattern has both common and rare words. Wordings with a word that few earlier ones have are kept, so that "ciao"
+    is learned as well as "bye".
+    """
+    found: dict[str, Row] = {}
+    for name in KINDS:
+        rng = random.Random(f"small_talk, drawn {name}")
+        pattern, words, draws = _finite(KINDS[name].people), _free(name), Rstr(rng)
+        parsed = sre_parse.parse(pattern)
+        having: Counter[str] = Counter()
+        for _ in range(_DRAWS if pattern else 0):
+            drawn = draws._build_string(parsed)  # as `xeger`, which would parse the pattern again: a minute in all
+            filled = re.sub(_ANY, lambda _: rng.choice(words), drawn)  # noqa: B023 - called at once
+            question = _retyped(" ".join(filled.split()), rng)
+            its_words = {word.plain for word in words_of(question)}
+            if len(question) > 72 or question in found or all(having[word] >= _OF_A_WORD for word in its_words):
+                continue
+            if not _in_split(key := key_of(question), "train"):
+                continue
+            kind, content = kind_and_content(question) or ("", "")
+            if kind == name and content.lower() not in _held_out():
+                having.update(its_words)
+                found[question] = _row(name, key, question, content, "pattern")
+            if having.total() > _MOST_DRAWN:
+                break
+    return list(found.values())
+
+
+@functools.cache
+def _held_out() -> frozenset[str]:
+    """Return contents of our own rows in the other splits, which training rows must not contain."""
+    rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] not in _CLOSED]
+    return frozenset(row["content"].lower() for row in rows if row["content"])
+
+
+# ---- the task
+
+
+def rows(
+    split: str, seed: int, n: int, people: str | None = None, intents: Sequence[str] | None = None, share: float = 0.5
+) -> list[Row]:
+    """Return openings of small talk, alternating between intents.
+
+    With `people`, the path of chitchat_dataset's dataset.json, at least `share` of the first rows, for any number of
+    them, are people's own utterances. Half of the other training rows are drawn from the patterns that classify these
+    utterances. `intents` selects kinds. Raises `UserError` for an invalid file, intent or share, and if there are too
+    few rows.
+    """
+    if intents is not None:
+        known_all(intents, list(KINDS), "small_talk: intent")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
+    wanted = set(intents or KINDS)
+    theirs = [row for row in _theirs(people, split) if row["kind"] in wanted] if people else []
+    asked = {row["question"] for row in theirs}
+    ours = [row for row in _ours(split) if row["kind"] in wanted and row["question"] not in asked]
+    where = f"small_talk, {split}"
+    if not people:
+        return draw(ours, where, seed, n)
+    # Interleave so that the first rows are the same for every n.
+    enough = min(n, math.floor(len(theirs) / share) if share else n, len(ours) + len(theirs))
+    if n > enough:
+        raise UserError(
+            f"{where}: {n} rows asked for, {enough} distinct ones exist with a share of {share} of people's: "
+            "ask for fewer, or for a smaller share"
+        )
+    first, second = draw(theirs, where, seed, len(theirs)), draw(ours, where, seed, len(ours))
+    if split == "train":
+        drawn = [row for row in _people(people)["drawn"] if row["kind"] in wanted]
+        pairs = itertools.zip_longest(second, draw(drawn, where, seed, len(drawn)))
+        second = list({row["question"]: row for pair in pairs for row in pair if row}.values())
+    taken = [math.ceil(i * share) for i in range(n + 1)]
+    merged = []
+    for i in range(n):
+        mine = i - taken[i]
+        merged.append(first[taken[i]] if taken[i + 1] > taken[i] or mine >= len(second) else second[mine])
+    return merged
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """Return one of the kind's answers, with the content as the user typed it."""
+    return rng.choice(KINDS[row["kind"]].demonstrations).format(c=row["content"])
+
+
+@functools.cache
+def _cores() -> dict[str, re.Pattern[str]]:
+    return {name: re.compile(kind.core, re.IGNORECASE) for name, kind in KINDS.items()}
+
+
+_PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|woman)\b", re.IGNORECASE)
+
+
+def score(row: Row, completion: str) -> float:
+    """Return 1.0 if a completion has what its kind of opening needs, with the content, and nothing of another kind.
+
+    A few kinds also accept answers of other kinds, and laughter may be answered by laughter. At most 30 words. A
+    content comes once, right after the kind's core and before a punctuation mark, with at most two more of the user's
+    words on either side of it; case does not count.
+    """
+    text = " ".join(completion.split())
+    if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
+        return 0.0
+    # Repeating the opening is not an answer, except where it is usual: goodbye to "Goodbye, Zero".
+    if key_of(text) == key_of(row["question"]) and text not in KINDS[row["kind"]].demonstrations:
+        return 0.0
+    cores = _cores()
+    told = {name for name, core in cores.items() if core.search(text)}
+    serving = {row["kind"], *SERVED_BY.get(row["kind"], ())}
+    if any(LAUGH.fullmatch(word.plain) for word in words_of(row["question"])):
+        serving.add("laughter")
+    if told - serving:
+        return 0.0
+    if row["kind"] not in told:
+        return float(bool(told))
+    found = list(cores[row["kind"]].finditer(text))
+    if not found or not row["content"]:
+        return float(bool(found))
+    said = re.split(r"[.,!?]| to you\b| too\b", text[found[0].end() :], maxsplit=1)[0]
+    return float(len(found) == 1 and said.lower() in _takings(row))
+
+
+def _takings(row: Row) -> set[str]:
+    """Return ways to repeat the content: alone, and with up to two of the user's words before and after it."""
+    words, content = row["question"].lower().split(), row["content"].lower().split()
+    bare = [word.strip(".,!?") for word in words]
+    ways = {" ".join(content)}
+    for at in range(len(bare) - len(content) + 1):
+        if bare[at : at + len(content)] == content:
+            end = at + len(content)
+            ways |= {" ".join(bare[max(0, at - i) : end + j]) for i in range(3) for j in range(3)}
+    return ways
+
+
+def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
+    """Return pages of a phrase book: three to six exchanges of train rows, with question and answer on separate lines.
+
+    With `chats` the pages are people's conversations instead, one utterance per line, without utterances of validation
+    and test rows. Raises `UserError` if there are fewer than n pages, or if `people` is missing.
+    """
+    if chats:
+        return _chats(seed, n, people)
+    pool = [*_ours("train"), *(_people(people)["train"] + _people(people)["drawn"] if people else ())]
+    by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in pool:
+        by_kind[row["kind"], row["source"]].append(row)
+    kinds = list(by_kind.values())
+
+    def page(rng: random.Random) -> str:
+        return exercises([rng.choice(rows) for rows in rng.sample(kinds, rng.randint(3, 6))], demonstration, rng)
+
+    return make_pages(seed, n, "small_talk, documents", page)

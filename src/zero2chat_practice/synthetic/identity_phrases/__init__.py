@@ -1,0 +1,49 @@
+"""How people ask for somebody's name and maker, in three languages, and names and makers for system messages.
+
+Each language has a YAML file. A line of its `name` and `maker` is a pattern: `{a|b}` means either, and an alternative
+may be empty, so a line makes several forms. The split is by line, not by form, so that test questions differ from
+training questions by more than one word.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from zero2chat_practice.synthetic import phrases, read_texts
+
+LANGUAGES = ("en", "de", "fr")
+
+
+@dataclass(frozen=True)
+class IdentityPhrases:
+    """How a language asks for a `name` or a `maker`."""
+
+    patterns: dict[str, list[str]]
+    answers: dict[str, tuple[str, ...]]  # with the placeholder `{answer}`
+    system: tuple[str, ...]  # with the placeholders `{name}` and `{maker}`
+    greetings: tuple[str, ...]  # before a question
+    endings: tuple[str, ...]  # after it
+
+
+@functools.cache
+def phrases_in(language: str) -> IdentityPhrases:
+    """Return the phrases of one of the `LANGUAGES`."""
+    texts = read_texts(f"identity_phrases/{language}")
+    return IdentityPhrases(
+        patterns={kind: texts[kind].splitlines() for kind in ("name", "maker")},
+        answers={kind: phrases(texts[f"{kind}_answers"]) for kind in ("name", "maker")},
+        system=phrases(texts["system"]),
+        greetings=tuple(texts["greetings"]),
+        endings=tuple(texts["endings"]),
+    )
+
+
+_PARTS = {name: text.split() for name, text in read_texts("identity_phrases/names").items()}
+# Too many to memorize: the model has to copy the name from the system message.
+NAMES = [
+    name
+    for name in dict.fromkeys(start + end for start in _PARTS["starts"] for end in _PARTS["ends"])
+    if name not in _PARTS["no_names"]
+]
+MAKERS = [f"{colour} {place}" for colour in _PARTS["colours"] for place in _PARTS["places"]]

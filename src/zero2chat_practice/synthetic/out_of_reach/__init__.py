@@ -1,0 +1,1 @@
+"""What a small model is taught: generated tasks."""

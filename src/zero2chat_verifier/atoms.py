@@ -1,0 +1,359 @@
+"""The atoms of the grammar: numbers, letters, words, bracketed expressions, and LaTeX commands."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Protocol
+
+from zero2chat_verifier import units
+from zero2chat_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable
+from zero2chat_verifier.tree import ONE, Node
+
+_TWO: Node = ("number", Fraction(2))
+_LONGEST = 4000  # digits of a number, including its exponent: Python prints at most 4,300
+_GREEK = frozenset({
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
+    "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
+    "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "angle", "triangle", "aleph",
+})  # fmt: skip
+_CONSTANTS = ("pi", "infty", "emptyset")
+_FENCES = {
+    "(": (")", "]", "["),
+    "[": ("]", ")", "["),
+    "lfloor": ("rfloor",),
+    "lceil": ("rceil",),
+    "langle": ("rangle",),
+}
+_MATRICES = ("pmatrix", "bmatrix", "matrix", "smallmatrix", "Bmatrix")
+_DECORATED = ("overline", "vec", "hat", "bar", "tilde", "widehat", "overrightarrow", "overleftrightarrow", "dot")
+# Commands that may start a factor.
+STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN", "setQ", "setC"} | {
+    "frac", "sqrt", "binom", "ldots", "sum", "prod", "int", "lim", "begin", "lfloor", "lceil", "langle",
+}  # fmt: skip
+
+
+class Reader(Protocol):
+    """The part of the parser that atoms use: its position in the tokens, and the rules for what an atom contains."""
+
+    tokens: list[Token]
+    at: int
+    depth: int
+    bars: int
+    outward: bool
+
+    def peek(self, ahead: int = 0) -> Token: ...
+    def sees(self, *values: str) -> bool: ...
+    def take(self, *values: str) -> bool: ...
+    def next(self) -> Token: ...
+    def need(self, *values: str) -> str: ...
+    def deeper(self, by: int = 1) -> None: ...
+    def starts_factor(self) -> bool: ...
+    def listing(self) -> Node: ...
+    def item(self) -> Node: ...
+    def sum(self) -> Node: ...
+    def product(self) -> Node: ...
+    def unary(self) -> Node: ...
+    def power(self) -> Node: ...
+    def raised(self, base: Node) -> Node: ...
+    def argument(self) -> Node: ...
+
+
+def unexpected(what: str) -> Node:
+    raise Unreadable(f"unexpected {what}")
+
+
+def atom(parser: Reader) -> Node:
+    parser.deeper()
+    found = _inner_atom(parser)
+    parser.depth -= 1
+    return found
+
+
+def _inner_atom(parser: Reader) -> Node:
+    token = parser.next()
+    if token.kind == "number":
+        return _number(parser, token.value)
+    if token.kind == "letter":
+        if token.value in ("e", "i") and not parser.sees("_"):
+            return ("constant", token.value)
+        return variable(parser, token.value)
+    if token.kind == "text":
+        scale, _, rest = token.value.strip().partition(" ")
+        size = units.scale(scale)
+        if size:
+            if rest:  # 5 million dollars
+                parser.at -= 1
+                parser.tokens[parser.at] = Token("text", rest, True)
+            return ("number", size)
+        if parser.sees("_"):
+            return variable(parser, token.value)
+        return ("unit", token.value.strip())
+    value = token.value
+    if token.kind == "end":
+        raise Unreadable("it ends too early")
+    if value == "{":
+        parser.at -= 1
+        return parser.argument()
+    if value == "\\{":
+        return _braces(parser)
+    if value in ("|", "\\|"):
+        parser.bars += 1
+        inner = parser.sum()
+        parser.bars -= 1
+        parser.need(value)
+        return ("call", "abs", inner)
+    if value in _FENCES:
+        return _fenced(parser, value)
+    if value == "]":  # ]1,2[
+        parser.outward = True
+        inner = parser.listing()
+        parser.outward = False
+        end = parser.need("[", "]")
+        if inner[0] != "list" or len(inner[2]) != 2:
+            raise Unreadable("an interval of other than two ends")
+        return ("tuple", "(", inner[2], ")" if end == "[" else "]")
+    if value.startswith("."):
+        return ("dots",)
+    if token.kind == "command":
+        return _command(parser, value)
+    return unexpected(value)
+
+
+def _number(parser: Reader, digits: str) -> Node:
+    if parser.sees("_"):
+        parser.next()
+        return ("based", digits, parser.argument())
+    if "." in digits and parser.sees("overline", "bar", "dot"):
+        parser.next()
+        repeated = _digits_under_line(parser)
+        places = len(digits.partition(".")[2])
+        tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
+        return ("number", Fraction(digits.rstrip(".")) + tail)
+    mantissa, _, exponent = digits.lower().partition("e")
+    if len(exponent) > 6 or len(mantissa) + abs(int(exponent or 0)) > _LONGEST:
+        raise TooLarge("a number of too many digits")
+    return ("number", Fraction(mantissa) * Fraction(10) ** int(exponent or 0))
+
+
+def _digits_under_line(parser: Reader) -> str:
+    """`{16}`, or one digit."""
+    braces = parser.take("{")
+    token = parser.next()
+    if braces:
+        parser.need("}")
+    if token.kind != "number" or not token.value.isdigit() or not (braces or len(token.value) == 1):
+        raise Unreadable("no digits under a line")
+    return token.value
+
+
+def variable(parser: Reader, name: str) -> Node:
+    if parser.take("_"):
+        name += f"_{_written(parser.argument())}"
+    return ("variable", name)
+
+
+def _written(node: Node) -> str:
+    return str(node[1]) if len(node) == 2 else repr(node)
+
+
+def _braces(parser: Reader) -> Node:
+    if parser.take("\\}"):
+        return ("constant", "emptyset")
+    parser.bars += 1  # inside braces a bar means "such that"
+    inner = parser.listing()
+    parser.bars -= 1
+    if parser.take("mid", "|", ":"):
+        condition = parser.listing()
+        parser.need("\\}")
+        return ("builder", inner, condition)
+    parser.need("\\}")
+    return ("set", inner[2] if inner[0] == "list" else (inner,))
+
+
+def _fenced(parser: Reader, start: str) -> Node:
+    bars, parser.bars = parser.bars, 0
+    inner = parser.listing()
+    parser.bars = bars
+    end = parser.need(*_FENCES[start])
+    if start in ("lfloor", "lceil"):
+        return ("call", start[1:], inner)
+    if end == "[":
+        end = ")"
+    if inner[0] == "matrix":  # \left[ \begin{array} …
+        return inner
+    if inner[0] == "list" and inner[1] == ",":
+        return ("tuple", {"langle": "("}.get(start, start), inner[2], {"rangle": ")"}.get(end, end))
+    if start == "(" and end == ")" and inner[0] not in ("list", "relation"):
+        return inner
+    if start == "[" and end == "]" and inner[0] not in ("list", "relation", "tuple"):
+        return inner
+    return ("tuple", start, (inner,), end)
+
+
+def _command(parser: Reader, name: str) -> Node:
+    if name == "frac":
+        return ("div", parser.argument(), parser.argument())
+    if name == "sqrt":
+        if parser.take("["):
+            index = parser.sum()
+            parser.need("]")
+            return ("call", "root", parser.argument(), index)
+        return ("call", "root", parser.argument(), _TWO)
+    if name == "binom":
+        return ("call", "binom", parser.argument(), parser.argument())
+    if name in _CONSTANTS:
+        return ("constant", name)
+    if name.startswith("set"):
+        if parser.sees("+") and parser.peek(1).kind == "end":  # \\mathbb{R}+
+            parser.at += 1
+            return ("domain", f"{name[3:]}^+")
+        return ("domain", name[3:]) if not parser.sees("^", "_") else ("domain", name[3:] + _power_of_domain(parser))
+    if name in _GREEK:
+        if name == "Gamma" and parser.sees("("):
+            return ("call", "gamma", atom(parser))
+        corners = [parser.peek(i) for i in range(3)] if name == "angle" else []
+        if corners and all(corner.kind == "letter" and corner.value.isupper() for corner in corners):
+            parser.at += 3  # \angle ABC is not a product, and equals \angle CBA
+            first, at, last = (corner.value for corner in corners)
+            return ("variable", f"angle {min(first, last)}{at}{max(first, last)}")
+        return variable(parser, name)
+    if name in FUNCTIONS:
+        return _call(parser, name)
+    if name == "ldots":
+        return ("dots",)
+    if name in ("sum", "prod", "int", "lim", "iint", "oint"):
+        return _big(parser, name)
+    if name in _DECORATED:
+        return variable(parser, f"{name} {_written(parser.argument())}")
+    if name == "begin":
+        return _environment(parser)
+    if name in ("circ", "cdot", "star", "ast", "square", "perp", "parallel"):
+        return ("variable", name)
+    return unexpected(f"\\{name}")
+
+
+def _power_of_domain(parser: Reader) -> str:
+    parts = []
+    while parser.sees("^", "_"):
+        parts.append(parser.next().value)
+        if parser.take("{"):
+            while not parser.sees("}"):
+                token = parser.next()
+                if token.kind == "end":
+                    raise Unreadable("a brace is not closed")
+                parts.append(token.value)
+            parser.at += 1
+        else:
+            parts.append(parser.next().value)
+    return "".join(parts)
+
+
+def _call(parser: Reader, name: str) -> Node:
+    base: Node | None = None
+    raised: Node | None = None
+    while parser.sees("_", "^"):
+        if parser.next().value == "_":
+            base = parser.argument()
+        else:
+            raised = parser.raised(("nothing",))[2]
+    if parser.sees("(", "[", "|", "\\{"):
+        argument = atom(parser)
+    elif parser.sees("{"):
+        argument = parser.argument()
+    else:
+        argument = _applied(parser)
+    if argument[0] in ("tuple", "list", "set"):
+        arguments = argument[1] if argument[0] == "set" else argument[2]
+    else:
+        arguments = (argument,)
+    name = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}.get(name, name)
+    if raised == ("neg", ONE) and name in ("sin", "cos", "tan"):
+        name, raised = f"arc{name}", None
+    found: Node = ("call", name, *arguments) if base is None else ("call", name, *arguments, base)
+    return found if raised is None else ("pow", found, raised)
+
+
+def _applied(parser: Reader) -> Node:
+    """Read a function's argument without brackets, such as 2x in `\\sin 2x`: factors up to a sign or a function."""
+    parser.deeper()
+    factors = [parser.unary()]
+    while parser.starts_factor() and not (parser.peek().kind == "command" and parser.peek().value in FUNCTIONS):
+        if parser.peek().kind == "number" or parser.sees("(", "["):
+            break
+        factors.append(parser.power())
+    if parser.sees("/") and len(factors) == 1 and factors[0][0] in ("constant", "number"):
+        parser.next()
+        factors = [("div", factors[0], parser.power())]
+    parser.depth -= 1
+    return factors[0] if len(factors) == 1 else ("mul", *factors)
+
+
+def _big(parser: Reader, name: str) -> Node:
+    parser.deeper()
+    low: Node = ("nothing",)
+    high: Node = ("nothing",)
+    while parser.sees("_", "^"):
+        if parser.next().value == "_":
+            low = parser.argument()
+        else:
+            high = parser.argument()
+    body = parser.product()
+    parser.depth -= 1
+    return ("big", name, low, high, body)
+
+
+def _environment(parser: Reader) -> Node:
+    name = _name_in_braces(parser)
+    if name in ("array", "aligned", "align", "gathered"):
+        if parser.sees("{"):
+            _name_in_braces(parser)
+    elif name not in (*_MATRICES, "cases", "vmatrix"):
+        raise Unreadable(f"environment {name}")
+    cells = name in (*_MATRICES, "array", "vmatrix")  # in other environments & only aligns lines
+    empty = cells
+    rows: list[tuple[Node, ...]] = [()]
+    while not parser.take("end"):
+        if parser.take("\\\\"):
+            rows.append(())
+            empty = cells
+            continue
+        if parser.take("&"):
+            if empty:  # & and nothing before it
+                rows[-1] = (*rows[-1], ("nothing",))
+            empty = cells
+            continue
+        if not empty and cells:
+            raise Unreadable("two cells in one")
+        rows[-1], empty = (*rows[-1], _cell(parser)), False
+        if cells and parser.sees("&") and parser.peek(1).value in ("\\\\", "end"):
+            parser.next()  # the & before an empty last cell
+            rows[-1] = (*rows[-1], ("nothing",))
+            empty = False
+    if _name_in_braces(parser) != name:
+        raise Unreadable("an environment ends that did not begin")
+    if not rows[-1]:
+        rows.pop()
+    found = tuple(rows) if cells else tuple(row for row in rows if row)
+    if not found or not all(found):
+        raise Unreadable("an empty row")
+    if name == "cases" and all(len(row) == 1 and row[0][0] == "relation" for row in found):
+        return ("list", "and", tuple(row[0] for row in found))  # a system of equations
+    return ("matrix" if name in (*_MATRICES, "array") else name, found)
+
+
+def _cell(parser: Reader) -> Node:
+    items = [parser.item()]
+    while parser.take(",") and not parser.sees("&", "\\\\", "end"):
+        items.append(parser.item())
+    return items[0] if len(items) == 1 else ("list", ",", tuple(items))
+
+
+def _name_in_braces(parser: Reader) -> str:
+    parser.need("{")
+    name = ""
+    while not parser.take("}"):
+        token = parser.next()
+        if token.kind == "end" or len(name) > 20:
+            raise Unreadable("a brace is not closed")
+        name += token.value
+    return name

@@ -1,0 +1,305 @@
+"""Split an answer into tokens. LaTeX, plain text and Unicode give the same tokens; spacing and styling are removed."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from zero2chat_verifier import units
+
+
+class Unreadable(ValueError):
+    """The text is not mathematics that this grammar covers."""
+
+
+class TooLarge(ValueError):
+    """Computing the value would take too much time or memory."""
+
+
+class Token(NamedTuple):
+    kind: str  # number, command, text, letter, sign
+    value: str
+    spaced: bool = False  # after a space
+
+
+_UNICODE = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": "\\times ", "÷": "\\div ", "·": "\\cdot ", "⋅": "\\cdot ",
+    "∙": "\\cdot ", "½": "\\frac{1}{2}", "⅓": "\\frac{1}{3}", "⅔": "\\frac{2}{3}", "¼": "\\frac{1}{4}",
+    "¾": "\\frac{3}{4}", "√": "\\sqrt ", "π": "\\pi ", "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ",
+    "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset ", "°": "^\\circ ", "…": "\\ldots ", "⋯": "\\ldots ",
+    "±": "\\pm ", "∓": "\\mp ", "≈": "\\approx ", "≡": "\\equiv ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}",
+    "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}", "€": "\\text{euro}", "£": "\\text{gbp}",
+    "¥": "\\text{yen}", "₹": "\\text{rupee}", "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "θ": "\\theta ",
+    "λ": "\\lambda ", "φ": "\\phi ", "ω": "\\omega ", "μ": "\\mu ", "σ": "\\sigma ", "Γ": "\\Gamma ", "→": "\\to ",
+    "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "∣": "|", "’": "'", "′": "'",
+    "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "\xa0": " ", "\u2009": " ", "\u202f": " ",
+    "⟨": "\\langle ", "⟩": "\\rangle ", "∀": "\\forall ", "∖": "\\setminus ", "⁻": "⁻", "％": "%",
+} | {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # fmt: skip
+_TRANSLATE = str.maketrans(_UNICODE)
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+
+_INK = re.compile(
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
+    r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|\\[ ,;:>()\[\]/]|~"
+)
+_LINE_SPACING = re.compile(r"\\\\ ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\]")
+_WRAPPED = re.compile(
+    r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
+    r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
+)
+_TOKEN = re.compile(
+    r"(?P<time>(?<![\d:])\d{1,2}:[0-5]\d(?:[ap]m\b|(?![\d:.])))|"
+    r"(?P<number>(?:\d+(?:\.\d+|\.(?=\s*\\(?:overline|dot|bar)))?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
+    r"|(?P<text>\x02[^\x03]*\x03)"
+    r"|(?P<command>\\[A-Za-z]+)"
+    r"|(?P<word>[A-Za-z]+)"
+    r"|(?P<sign>\\[\\{}|%&#_!]|<=|>=|\*\*|\.{2,}|[-+*/^_=<>(){}\[\]|,;:!%&'])",
+    re.ASCII,
+)
+_CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
+# "for all x", "for every real number x": one side may omit it. If both sides have it, they must agree.
+_FOR_ALL = re.compile(
+    r"[\s,]*\b(?:for|where) (?:all|any|every|each)(?: (real|rational))?(?: numbers?)? ?([a-z])"
+    r" ?(?:\\in ?\\mathbb ?\{? ?([RQZNC]) ?\}?(?:\^\{?[+*]\}?)?)? ?$|[\s,]*\bfor some(?: real)? constants? ?[a-zA-Z] ?$"
+)
+# "where k is an integer", "for any integer k"
+_INTEGER = re.compile(
+    r"[\s,;(]*(?:\b(?:where|for|with) )?(?:\b(?:some|any|all|every|each|an?) )?"
+    r"\b(?:integers? ([a-z])|([a-z]) (?:(?:is|are|being|denotes) )?(?:an?y? )?integers?)[ .)]*$"
+)
+_PLAIN_TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*)\}")
+# 7:30 PM, 7:30\text{ p.m.}, 7 p.m.
+_CLOCK = re.compile(
+    r"(?<![\d.:])(\d{1,2})(:[0-5]\d)\s*(?:\\(?:text|mathrm)\s*\{\s*([AaPp])\.?\s?[Mm]\.?\s*\}|([AaPp])\.?\s?[Mm]\b\.?)"
+)
+_TAIL = 100  # characters at the end of an answer that are searched for such a clause
+_SPACE = re.compile(r"\s*")
+_SAME = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge",
+    "neq": "ne", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "vdots": "ldots",
+    "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
+    "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lg": "log", "lbrace": "\\{", "rbrace": "\\}",
+    "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":",
+    "varphi": "phi", "varepsilon": "epsilon", "degree": "circ", "land": "and", "lor": "or", "vee": "or", "wedge": "and",
+    "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to", "dagger": "ast",
+    "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty", "inf": "infty",
+}  # fmt: skip
+FUNCTIONS = frozenset({
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
+    "exp", "gcd", "lcm", "max", "min", "asin", "acos", "atan",
+})  # fmt: skip
+_WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
+_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+# 12{,}345, 12\,345, 12~345, 12'345, and, as a whole answer, 12 345
+_SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^\d{1,3}(?: \d{3})+$")
+_COLOURED = re.compile(r"\\textcolor\s*\{[^{}]*\}")
+_FULL_STOP = re.compile(r"\\text\s*\{\s*[.,;]\s*\}\s*$")
+_TRAILING_UNIT = re.compile(
+    r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
+)
+# "7 men", "7 red apples": short counted nouns, which would otherwise be read as products of letters.
+_COUNTED = re.compile(r"(?<=\d) +((?:[A-Za-z]{3,} (?:of )?){1,2}[A-Za-z]{4,}|[A-Za-z]{3})$")
+_SHORT_NOUNS = frozenset({
+    "men", "pie", "box", "dog", "cat", "pen", "cup", "way", "day", "egg", "car", "bus", "bag", "toy", "ant", "bee",
+    "pig", "cow", "hen", "key", "hat", "fan", "kid", "boy", "jar", "nut", "bed",
+})  # fmt: skip
+_MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
+
+
+def clean_latex(text: str) -> str:
+    """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
+    time.
+    """
+    text = text.translate(_TRANSLATE)
+    if text.lstrip().startswith("~"):  # ~5 means about 5; elsewhere ~ is LaTeX's space
+        text = f"\\approx {text.lstrip(' ~')}"
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
+    text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda m: "_{" + m[0].translate(_LOWERED) + "}", text)
+    text = re.sub(r"^\*\*(.*)\*\*(\.?)$", r"\1\2", text.strip(), flags=re.DOTALL)
+    if text.count("$") % 2 or "\\$" in text:  # "$5" is money, "$5$" is not
+        text = _MONEY.sub(lambda m: f"{m[1] or ''}\\text{{dollar}} ", text)
+    text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
+    text = _FULL_STOP.sub("", _COLOURED.sub("", text)).strip()
+    text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
+    text = _CLOCK.sub(lambda m: f"{m[1]}{m[2]}{(m[3] or m[4]).lower()}m", text)
+    text = _LINE_SPACING.sub(r"\\\\", text)
+    text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()
+    while text.endswith((".", ",", ";")) and not text.endswith(".."):
+        text = text[:-1].rstrip()
+    return _without_clause(text)
+
+
+def _without_clause(text: str) -> str:
+    """Remove "for all x", and turn "where k is an integer" into a formula."""
+    tail = _tail(text)
+    if _FOR_ALL.search(tail):
+        return text[:-_TAIL] + _FOR_ALL.sub("", tail)
+    integer = _INTEGER.search(tail)
+    if integer:
+        return f"{text[:-_TAIL]}{tail[: integer.start()]}, {integer[1] or integer[2]} \\in \\mathbb{{Z}}"
+    return text
+
+
+def _tail(text: str) -> str:
+    tail = text[-_TAIL:].replace("\\forall", " for all ")
+    return re.sub(r"\s+", " ", _PLAIN_TEXT.sub(r" \1 ", tail))
+
+
+def stated_domain(text: str) -> str | None:
+    """Return "R" if an answer ends with "for all real x" or with "for all x \\in \\mathbb{R}"."""
+    if "for" not in text[-_TAIL:] and "∀" not in text[-_TAIL:] and "where" not in text[-_TAIL:]:
+        return None
+    found = _FOR_ALL.search(_tail(text.translate(_TRANSLATE).replace("$", "").strip(" .")))
+    if found is None or not found[2]:
+        return None
+    return found[3] or {"real": "R", "rational": "Q"}.get(found[1])
+
+
+def tokenize(cleaned: str) -> list[Token]:
+    """Return the tokens of a cleaned answer. Raises `Unreadable` for a character that occurs in no formula."""
+    text = _unwrapped(_without_grouping(cleaned))
+    tokens: list[Token] = []
+    at = 0
+    while True:
+        start = at
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        if at == len(text):
+            return _one_quantity(_words_joined(tokens))
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise Unreadable(f"unknown character {text[at]!r}")
+        kind, value, spaced = str(match.lastgroup), match[0], at > start
+        at = match.end()
+        if kind == "command":
+            value = _SAME.get(value[1:], value[1:])
+            kind = "sign" if not value.isalpha() else kind
+        elif kind == "text":
+            value = value[1:-1]
+        elif kind == "time":  # 7:30 is neither a ratio nor a number
+            kind = "text"
+        elif value in ("<=", ">="):
+            kind, value = "command", _SAME[value]
+        elif kind == "word" and len(value) > 2 and value[1:].islower() and text[at : at + 2].strip()[:1] == ":":
+            kind = "text"  # Bob: 5
+        elif kind == "word":
+            tokens += _of_word(value, spaced)
+            continue
+        tokens.append(Token(kind, value, spaced))
+
+
+def _without_grouping(text: str) -> str:
+    """Read `1,234` as 1234, except in brackets, where a comma separates items."""
+    if "," not in text:
+        return text
+    depth, at, parts = 0, 0, []
+    for match in _GROUPED.finditer(text):
+        between = text[at : match.start()]
+        depth += sum(between.count(c) for c in ("(", "[", "\\{")) - sum(between.count(c) for c in (")", "]", "\\}"))
+        parts += [between, match[0].replace(",", "") if depth <= 0 else match[0]]
+        at = match.end()
+    return "".join(parts) + text[at:]
+
+
+def _unwrapped(text: str) -> str:
+    """Replace \\text{cm} by \\x02cm\\x03, \\mathrm{e} by e, and \\mathbb{R} by the name of a set."""
+    text = text.replace("\x02", " ").replace("\x03", " ")
+    trailing = _TRAILING_UNIT.search(text[-40:])
+    if trailing and all(name is None or units.known(name) for name in (trailing[1], trailing[3])):
+        # "5 m", "60 km/h": units, because they are at the end and after a number; otherwise letters.
+        spaced = trailing[0][0].isspace() or len(trailing[1]) > 1
+        if spaced and "\\" not in trailing[0]:
+            start = len(text) - len(trailing[0])
+            found = re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", trailing[0])
+            text = text[:start] + found
+
+    counted = _COUNTED.search(text[-60:])
+    if counted:
+        words = counted[1].split()
+        if counted[1] in _SHORT_NOUNS or (len(words) > 1 and not {"and", "not", *_WORDS_OF_MATHS} & set(words)):
+            text = f"{text[: len(text) - len(counted[1])]}\x02{counted[1]}\x03"
+
+    def one(match: re.Match[str]) -> str:
+        name, inner = match[1], (match[2] if match[2] is not None else match[3])
+        inner = inner.replace("\x02", "").replace("\x03", "").strip()
+        if name == "mathbb" or (name == "mathbf" and inner in "RZNQC" and inner):
+            return f"\\set{inner} "
+        if name in ("color",):
+            return " "
+        if name in ("boxed", "fbox", "underline", "mathcal", "boldsymbol", "bm", "mathbf", "mathit"):
+            return f" {{{inner}}} "
+        if re.fullmatch(r"[-+]?[\d.,]+(?:/\d+)?", inner) or inner in ("e", "i", "", "d", "%", "\\%"):
+            return f" {inner} "
+        if name.startswith(("operatorname", "mathrm", "mathop")) and (
+            inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)
+        ):
+            return f" \\{inner} " if inner.isalpha() else f" {{{inner}}} "
+        if _CHOICES.fullmatch(inner):
+            return f" {inner} "
+        if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
+            return f" {inner} "
+        before, core, after = re.fullmatch(r"([,;]?)\s*(.*?)\s*([:,;]?)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
+        joined = re.fullmatch(r"(?:(and|or) )?(.*?)(?: (and|or))?", core, re.DOTALL)
+        if joined and (joined[1] or joined[3]) and joined[2]:  # "boys and", "and width"
+            core = f"\x02{joined[2]}\x03"
+            return f"{before} {joined[1] or ''} {core} {joined[3] or ''} {after}"
+        return f"{before} \x02{core}\x03 {after}" if core else f" {before} {after} "
+
+    for _ in range(3):  # \textbf{\text{A}}
+        text, changed = _WRAPPED.subn(one, text)
+        if not changed:
+            break
+    return text
+
+
+def _of_word(word: str, spaced: bool) -> list[Token]:
+    """Return the tokens of a run of letters: a function, a unit or word, or a product of letters."""
+    if word in _WORDS_OF_MATHS:
+        return [Token("command", _SAME.get(word, word), spaced)]
+    if word.lower() in ("or", "and", "infinity"):
+        return [Token("command", _SAME.get(word.lower(), word.lower()), spaced)]
+    if len(word) > 1 and (len(word) > 3 or units.known(word) or word.lower() in _SHORT_WORDS):
+        return [Token("text", word, spaced)]
+    return [Token("letter", letter, spaced and i == 0) for i, letter in enumerate(word)]
+
+
+_SHORT_WORDS = frozenset({
+    "if", "is", "in", "no", "not", "yes", "all", "for", "the", "are", "any", "of", "to", "on", "odd", "but",
+    "per", "sq", "cu",
+})  # fmt: skip
+
+
+def _words_joined(tokens: list[Token]) -> list[Token]:
+    """Join adjacent words into one text token. A lone "or" or "and" becomes a sign."""
+    joined: list[Token] = []
+    for token in tokens:
+        word = token.value.strip().lower().strip(",")
+        if token.kind == "text" and word in ("or", "and"):
+            token = Token("command", word, True)
+        if token.kind == "text" and joined and joined[-1].kind == "text":
+            joined[-1] = Token("text", f"{joined[-1].value.strip()} {token.value.strip()}", joined[-1].spaced)
+        else:
+            joined.append(token)
+    return joined
+
+
+def _one_quantity(tokens: list[Token]) -> list[Token]:
+    """Convert `2 hours 15 minutes` to 2.25 hours: numbers with ever smaller units of one measure."""
+    parts = [token for token in tokens if token.value != "and"]
+    numbers, words = parts[::2], parts[1::2]
+    if not 2 <= len(words) == len(numbers) <= 4 or any(token.kind != "text" for token in words):
+        return tokens
+    if any(token.kind != "number" or not token.value.replace(".", "", 1).isdigit() for token in numbers):
+        return tokens
+    measured = [units.in_parts(token.value.strip()) for token in words]
+    sizes = [unit[1] for unit in measured if unit]
+    if len({unit and unit[0] for unit in measured}) > 1 or len(sizes) < len(words) or sizes != sorted(set(sizes))[::-1]:
+        return tokens
+    total = sum(Fraction(token.value) * size for token, size in zip(numbers, sizes, strict=True)) / sizes[0]
+    whole = [Token("number", str(total.numerator)), words[0]]
+    return (
+        whole
+        if total.denominator == 1
+        else [whole[0], Token("sign", "/"), Token("number", str(total.denominator)), words[0]]
+    )

@@ -1,0 +1,310 @@
+"""Normalize parsed answers: split names from values and numbers from units, write sets as intervals, expand ±."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from zero2chat_verifier.numeric import variables
+from zero2chat_verifier.tree import Node, replaced
+from zero2chat_verifier.units import CURRENCIES, Unit, denies, read_unit
+
+INFINITY: Node = ("constant", "infty")
+REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
+_ZERO: Node = ("number", Fraction(0))
+_HALVES: dict[Node, Node] = {
+    ("domain", f"R{sign}"): ("tuple", "(", ends, ")")
+    for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
+    for sign in signs
+}
+FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
+
+
+def plain(node: Node) -> Node:
+    """Return the reals as an interval, a single item in brackets without them, and the condition of a set."""
+    if node == ("domain", "R"):
+        return REALS
+    if node in _HALVES:
+        return _HALVES[node]
+    if node[0] == "add" and len(node) == 3 and node[1] == ("domain", "R") and node[2][0] == "neg":
+        return ("minus", node[1], node[2][1]) if node[2][1][0] == "set" else node  # \mathbb{R} - \{2\}
+    if node[0] == "builder":
+        item, condition = node[1], node[2]
+        if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
+            item = item[2][0]
+        parts = condition[2] if condition[0] == "list" and condition[1] in ("or", "and") else (condition,)
+        if item[0] == "variable" and all(part[0] == "relation" and item[1] in variables(part) for part in parts):
+            return condition
+    if node[0] == "set" and not node[1]:
+        return ("constant", "emptyset")
+    if node[0] == "unit" and node[1].lower() in ("no solution", "no solutions", "empty set", "the empty set"):
+        return ("constant", "emptyset")
+    if node[0] == "unit" and node[1].lower() in ("all real numbers", "all reals", "the real numbers", "reals"):
+        return REALS
+    return node
+
+
+def same_letter(gold: Node, answer: Node) -> Node:
+    """Return the set `{y : y > 3}` as `{x : x > 3}`: the letter makes no difference."""
+    if gold[0] == answer[0] == "builder":
+        ours, others = _bound(gold), _bound(answer)
+        if ours and others and ours not in variables(answer):
+            return replaced(answer, others, ("variable", ours))
+    return answer
+
+
+def _bound(builder: Node) -> str | None:
+    """Return the x of `{x : x > 3}`, or the k of `{2k : k \\in \\mathbb{Z}}`."""
+    item, condition = builder[1:]
+    if item[0] == "relation" and item[1] == ("in",):
+        item = item[2][0]
+    elif item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
+        item = condition[2][0]
+    return item[1] if item[0] == "variable" else None
+
+
+def chain_spread(node: Node) -> Node:
+    """Convert `x = y = 1` to the list `x = 1, y = 1`, and `(x, y) = (1, 2)` to the list `x = 1, y = 2`."""
+    if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == node[2][1][0] == "tuple":
+        names, values = node[2]
+        if (
+            len(names[2]) == len(values[2])
+            and names[1::2] == values[1::2] == ("(", ")")
+            and all(map(is_name, names[2]))
+        ):
+            pairs = zip(names[2], values[2], strict=True)
+            return ("list", ",", tuple(("relation", ("=",), pair) for pair in pairs))
+    if node[0] == "relation" and len(node[1]) > 1 and set(node[1]) == {"="} and not variables(node[2][-1]):
+        *names, value = node[2]
+        if all(name[0] == "variable" for name in names):
+            return ("list", ",", tuple(("relation", ("=",), (name, value)) for name in names))
+    return node
+
+
+def last_of_chain(node: Node) -> Node:
+    """Convert `AB = CD = 5` to `AB = 5`; return any other relation unchanged."""
+    signs, terms = node[1], node[2]
+    chain = len(signs) > 1 and set(signs) == {"="} and not variables(terms[-1])
+    return ("relation", ("=",), (terms[0], terms[-1])) if chain and all(map(is_result, terms[:-1])) else node
+
+
+def is_name(node: Node) -> bool:
+    """Whether a node left of "=" can be the name of the requested value: letters, `f(x)`, `(x, y)`, words."""
+    kind = node[0]
+    if kind in ("variable", "defined", "nothing", "unit") or node[:2] == ("big", "lim"):
+        return True
+    if kind == "constant":
+        return node[1] in ("e", "i")
+    if kind == "tuple":
+        return all(is_name(item) for item in node[2])
+    if kind == "mul" and len(node) == 3 and node[1][0] == "variable" and node[2][0] == "tuple":
+        return True  # P(X = 1)
+    if kind in ("add", "mul", "div", "neg"):
+        return bool(variables(node)) and all(is_name(part) for part in node[1:])
+    return kind == "call" and bool(variables(node)) and all(is_name(part) for part in node[2:])
+
+
+def asks_for(node: Node) -> bool:
+    """Whether the left side of "=" names one quantity, so that its value alone is an answer too. That of `x + y = 5`
+    does not: it is an equation."""
+    kind = node[0]
+    if kind == "unit":
+        return not denies(node[1])
+    if kind in ("variable", "defined", "nothing", "constant") or node[:2] == ("big", "lim"):
+        return True
+    if kind == "tuple":
+        return all(asks_for(item) for item in node[2])
+    if kind == "mul" and len(node) == 3 and node[1][0] == "variable" and node[2][0] == "tuple":
+        return True  # P(X = 1)
+    if kind == "mul":  # AB, m\\angle A, the area of ABC
+        return all(part[0] == "unit" or _capital(part) or part[-1] in ("angle", "triangle", "m") for part in node[1:])
+    if kind == "call":
+        return node[1] in ("gcd", "lcm", "max", "min") or all(map(_capital, (n for n in node[2:] if n[0] != "number")))
+    return False
+
+
+def _capital(node: Node) -> bool:
+    """Whether a node is a name such as A, AB, \\theta or \\vec{v}, not an unknown."""
+    if node[0] == "mul":
+        return all(_capital(part) for part in node[1:])
+    return node[0] == "variable" and (len(node[1].split("_")[0]) > 1 or node[1][0].isupper() or node[1] == "z")
+
+
+def is_result(node: Node) -> bool:
+    """Whether an answer may give its value this name if the reference has none: `a + b = 5` for 5."""
+    if node[0] in ("add", "mul", "div"):
+        return all(part[0] == "neg" or is_result(part) for part in node[1:])
+    return asks_for(node)
+
+
+def in_order(names: list[str]) -> bool:
+    """Whether values may be listed without these names. Letters with a natural order, such as x and y, must be in that
+    order; others, such as w and d, and words have none."""
+    groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
+    for i, name in enumerate(names):
+        for later in names[i + 1 :]:
+            together = any(name[:1] in group and later[:1] in group for group in groups)
+            if later < name and together and max(len(name.split("_")[0]), len(later.split("_")[0])) == 1:
+                return False
+    return True
+
+
+def alike(ours: list[str], others: list[str]) -> bool:
+    """Whether words name the same things in the same order, perhaps abbreviated: `min` and `max` for `minimum` and
+    `maximum`."""
+    return all(
+        min(len(a), len(b)) > 1 and (a.startswith(b) or b.startswith(a)) for a, b in zip(ours, others, strict=True)
+    )
+
+
+def same_name(gold: Node, answer: Node) -> bool:
+    if "unit" in (gold[0], answer[0]):
+        return not any(name[0] == "unit" and denies(name[1]) for name in (gold, answer))
+    if "nothing" in (gold[0], answer[0]):
+        return True
+    if gold[0] == answer[0] == "defined":
+        return gold[1] == answer[1] and len(gold[2]) == len(answer[2])
+    return gold == answer
+
+
+def renamed(node: Node, name: Node, gold_name: Node) -> Node:
+    """Rename parameters: f(t) = t^2 becomes f(x) = x^2."""
+    if name[0] != "defined" or gold_name[0] != "defined" or name[2] == gold_name[2]:
+        return node
+    # x is free in f(y) = x^2, but a parameter in f(x) = x^2: they differ.
+    for letter in variables(node) & set(gold_name[2]) - set(name[2]):
+        node = replaced(node, letter, ("variable", f"{letter} of f"))
+    for letter in name[2]:
+        node = replaced(node, letter, ("variable", f"{letter} of g"))
+    for old, new in zip(name[2], gold_name[2], strict=True):
+        node = replaced(node, f"{old} of g", ("variable", new))
+    return node
+
+
+def items_of(node: Node) -> list[Node]:
+    """Return the items of a set or list, with both values of each ±; in a set, each item once."""
+    items = node[2] if node[0] == "list" else node[1]
+    found = []
+    for item in items:
+        spread = signs_spread(item)
+        found += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
+    return list(dict.fromkeys(found)) if node[0] == "set" else found
+
+
+def signs_spread(node: Node) -> Node:
+    """Convert `2 \\pm 1` to the list 3, 1: all ± of one expression have the same sign."""
+
+    def chosen(part: Any, plus: bool) -> Any:
+        if not isinstance(part, tuple):
+            return part
+        if part and part[0] in ("pm", "mp"):
+            inner = chosen(part[1], plus)
+            return inner if (part[0] == "pm") == plus else ("neg", inner)
+        return tuple(chosen(inner, plus) for inner in part)
+
+    if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees", "tuple"):
+        plus = chosen(node, True)
+        if plus != node:
+            joined = "and" if node[0] == "relation" and node[1] == ("ne",) else "or"  # x is neither 2 nor -2
+            return ("list", joined, (plus, chosen(node, False)))
+    return node
+
+
+def difference(node: Node) -> Node:
+    return ("add", node[2][0], ("neg", node[2][1]))
+
+
+def as_quotient(node: Node) -> Node:
+    return ("div", node[1], node[2]) if node[0] == "ratio" and len(node) == 3 else node
+
+
+def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
+    """Return a quantity's number, its unit, and the unit's size in base units; None if a word is not a unit."""
+    kind = node[0]
+    if kind == "unit":
+        found = read_unit(node[1])
+        return None if found is None else (("number", Fraction(1)), *found)
+    if kind in ("neg", "percent", "degrees"):
+        inner = split(node[1])
+        return None if inner is None else ((kind, inner[0]), inner[1], inner[2])
+    if kind in ("mul", "div"):
+        parts = [split(part) for part in node[1:]]
+        if any(part is None for part in parts):
+            return None
+        leads = kind == "mul" and _pure_unit(node[1]) and not all(_pure_unit(part) for part in node[1:])
+        if leads and not (node[1][0] == "unit" and set(parts[0][1] if parts[0] else ()) & (CURRENCIES | {"dollar"})):
+            return None  # "$7" is a quantity, "eval(7)" is not
+        unit, size = Unit(), Fraction(1)
+        for i, part in enumerate(parts):
+            assert part is not None
+            over = -1 if kind == "div" and i else 1
+            for measure, power in part[1].items():
+                unit[measure] = unit.get(measure, 0) + over * power
+            size *= part[2] ** over
+        bare = tuple(part[0] for part in parts if part is not None)
+        return (kind, *bare), {measure: power for measure, power in unit.items() if power}, size
+    if kind == "pow" and node[1][0] == "unit" and node[2][0] == "number" and node[2][1] in (1, 2, 3, -1, -2):
+        inner = split(node[1])
+        power = int(node[2][1])
+        if inner is None:
+            return None
+        return ("number", Fraction(1)), {m: p * power for m, p in inner[1].items()}, inner[2] ** power
+    return node, Unit(), Fraction(1)
+
+
+def _pure_unit(node: Node) -> bool:
+    return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and _pure_unit(node[1]))
+
+
+def degrees(node: Node) -> Node | None:
+    """Return the number of degrees of an angle in degrees; None for any other number."""
+    if node[0] == "degrees":
+        return node[1]
+    if node[0] == "neg" and node[1][0] == "degrees":
+        return ("neg", node[1][1])
+    if node[0] == "mul" and node[-1][0] == "degrees":
+        return ("mul", *node[1:-1], node[-1][1])
+    return None
+
+
+def times(node: Node, size: Fraction) -> Node:
+    return node if size == 1 else ("mul", ("number", size), node)
+
+
+def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
+    """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and the
+    parameter's set. The set is None if it is only implied, as in `k\\pi`; both are None without such a parameter."""
+    if node[0] == "list" and node[1] in (",", "and"):
+        last = node[2][-1]
+        if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
+            domain = last[2][1][1]
+            rest = node[2][:-1]
+            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest) and not _asked(rest, last[2][0][1]):
+                return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), last[2][0][1], domain
+    free = variables(node) - {term[2][0][1] for term in _equations(node) if term[2][0][0] == "variable"}
+    if len(free) == 1 and free <= set("kmnl") and _by_half_turns(node, min(free)):
+        return node, free.pop(), None
+    return node, None, None
+
+
+def _asked(node: Any, name: str) -> bool:
+    """Whether a letter is the requested unknown, as in `n \\ge 3`, not a parameter that may be any integer."""
+    if not isinstance(node, tuple) or not node:
+        return False
+    if node[0] == "relation" and name in variables(node):
+        return name in variables(node[2][0]) or node[1] not in (("=",), ("ne",))
+    return any(_asked(part, name) for part in node)
+
+
+def _equations(node: Node) -> list[Node]:
+    parts = node[2] if node[0] == "list" else (node,)
+    return [part for part in parts if part[0] == "relation" and part[1] == ("=",)]
+
+
+def _by_half_turns(node: Any, name: str) -> bool:
+    """Whether a variable is multiplied by pi or by degrees."""
+    if not isinstance(node, tuple) or not node:
+        return False
+    if node[0] in ("mul", "div") and name in variables(node) and ("'pi'" in repr(node) or "'degrees'" in repr(node)):
+        return True
+    return any(_by_half_turns(part, name) for part in node)

@@ -1,0 +1,351 @@
+"""Answers read by recursive descent into trees (`tree.py`). Nothing is worked out here, and nothing is ever evaluated.
+
+Lists and relations first, then sums, products and powers, down to what `atoms.py` reads.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from zero2chat_verifier.atoms import STARTS, atom, unexpected
+from zero2chat_verifier.lexer import Token, TooLarge, Unreadable, clean_latex, tokenize
+from zero2chat_verifier.tree import Node
+
+_DEEPEST = 40  # nested brackets, fractions and powers
+_TALLEST = 150  # nested tuples
+_MOST = 2500  # tokens
+_RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "to", "notin", "subset", "subseteq"}
+
+
+def read(text: str) -> Node:
+    """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
+    found = Parser(tokenize(clean_latex(text))).whole()
+    level: list[Any] = [found]
+    for _ in range(_TALLEST):
+        level = [part for node in level for part in node if isinstance(part, tuple)]
+        if not level:
+            return found
+    raise TooLarge("nested too deeply")  # even without brackets, as in 1/2/3/…
+
+
+class Parser:
+    def __init__(self, tokens: list[Token]):
+        if len(tokens) > _MOST:
+            raise TooLarge("too many tokens")
+        self.tokens, self.at, self.depth = tokens, 0, 0
+        self.bars = 0  # number of open pairs of bars, or of braces, which a bar may end
+        self.outward = False  # inside ]a, b[
+
+    def whole(self) -> Node:
+        found = self.listing()
+        if (
+            self.tokens[0].value == "["
+            and self.tokens[-1].value == "]"
+            and found[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
+        ):
+            raise Unreadable("square brackets around all of it, which may be a floor")
+        if self.at < len(self.tokens):
+            raise Unreadable(f"cannot read on from {self.tokens[self.at].value!r}")
+        return found
+
+    def peek(self, ahead: int = 0) -> Token:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else Token("end", "")
+
+    def sees(self, *values: str) -> bool:
+        token = self.peek()
+        return token.kind in ("sign", "command") and token.value in values
+
+    def take(self, *values: str) -> bool:
+        found = self.sees(*values)
+        self.at += found
+        return found
+
+    def next(self) -> Token:
+        self.at += 1
+        return self.tokens[self.at - 1] if self.at <= len(self.tokens) else Token("end", "")
+
+    def need(self, *values: str) -> str:
+        token = self.next()
+        if token.kind == "end" or token.value not in values:
+            raise Unreadable(f"expected {values[0]!r}")
+        return token.value
+
+    def deeper(self, by: int = 1) -> None:
+        self.depth += by
+        if self.depth > _DEEPEST:
+            raise TooLarge("nested too deeply")
+
+    def listing(self) -> Node:
+        """Read items separated by commas, "or" and "and"."""
+        self.deeper()
+        items, joined = [self.item()], set()
+        while self.sees(",", ";", "or", "and", "\\\\"):
+            while self.sees(",", ";", "or", "and", "\\\\"):
+                joined.add(self.next().value)
+                if len(joined & {"or", "and"}) == 2 or (self.sees(",") and "or" not in joined and "and" not in joined):
+                    raise Unreadable("a list joined twice")
+            items.append(self.item())
+        self.depth -= 1
+        if len(items) == 1:
+            return items[0]
+        return ("list", "or" if "or" in joined else "and" if "and" in joined else ",", tuple(items))
+
+    def item(self) -> Node:
+        terms: list[Node] = []
+        signs: list[str] = []
+        defined = self._definition()
+        if defined:
+            terms.append(defined)
+        elif self.peek().kind == "text" and self.peek(1).value == ":" and self.peek().value.strip() != "lambda":
+            # Minimum: 1
+            terms, signs = [("unit", self.next().value.strip())], ["="]
+            self.next()
+            terms.append(self._sets())
+        elif self.sees(*_RELATIONS):  # "= 5", "> 3"
+            terms.append(("nothing",))
+        else:
+            terms.append(self._sets())
+        terms[-1] = self._remainder(terms[-1])
+        while self.sees(*_RELATIONS) or (self.sees("!") and self.peek(1).value == "="):
+            sign = self.next().value
+            if sign == "!":
+                self.next()
+                sign = "ne"
+            if sign in "<>" and self.take("="):
+                sign = {"<": "le", ">": "ge"}[sign]
+            signs.append({"sim": "approx"}.get(sign, sign))
+            terms.append(self._remainder(self._sets()))
+        found = ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
+        if self.sees("pmod", "bmod", "mod"):
+            self.next()
+            found = ("modulo", found, self.argument() if self.sees("{") else self.power())
+        elif self.sees("(") and self.peek(1).value in ("mod", "bmod"):
+            self.at += 2
+            found = ("modulo", found, self.sum())
+            self.need(")")
+        return found
+
+    def _remainder(self, found: Node) -> Node:
+        """Read the left side of `17 \\bmod 5 = 2`, a number. (In `x = 2 \\bmod 5`, a residue class is read later.)"""
+        start = self.at
+        if not self.take("bmod", "mod"):
+            return found
+        by = self.argument() if self.sees("{") else self.power()
+        if self.sees("="):
+            return ("call", "mod", found, by)
+        self.at = start
+        return found
+
+    def _definition(self) -> Node | None:
+        """Read `f(x) =` or `P(x, y) =`: the names of a function and of its parameters."""
+        if self.peek().kind != "letter":
+            return None
+        name, at, parameters = self.peek().value, 1, []
+        marks = "".join(self.peek(i).value for i in range(1, 6))
+        if marks == "^{-1}":
+            name, at = f"{name}{marks}", 6
+        while self.peek(at).value == "'":
+            name, at = f"{name}'", at + 1
+        if self.peek(at).value != "(":
+            return None
+        at += 1
+        while self.peek(at).kind in ("letter", "number") and self.peek(at + 1).value in (",", ")"):
+            parameters.append(self.peek(at).value)
+            at += 2
+        if not parameters or self.peek(at - 1).value != ")" or self.peek(at).value != "=":
+            return None
+        self.at += at
+        return ("defined", name, tuple(parameters))
+
+    def _sets(self) -> Node:
+        found = self.sum()
+        while self.sees("cup", "cap", "setminus", *(() if self.bars else (":",))):
+            sign = self.next().value
+            kind = {"cup": "union", "cap": "inter", "setminus": "minus", ":": "ratio"}[sign]
+            right = self.sum()
+            found = (*found, right) if found[0] == kind and kind != "minus" else (kind, found, right)
+        return found
+
+    def sum(self) -> Node:
+        terms: list[Node] = []
+        while True:
+            signs = []
+            while self.sees("+", "-", "pm", "mp"):
+                signs.append(self.next().value)
+                if len(signs) > 3:
+                    raise Unreadable("a row of signs")
+            if terms and not signs:
+                break
+            term = self.product()
+            for sign in reversed(signs):
+                term = {"+": term, "-": ("neg", term), "pm": ("pm", term), "mp": ("mp", term)}[sign]
+            terms.append(term)
+            if not self.sees("+", "-", "pm", "mp"):
+                break
+        return terms[0] if len(terms) == 1 else ("add", *terms)
+
+    def product(self) -> Node:
+        factors = [self.unary()]
+        whole = factors[0][0] == "number" and self._plain_integer(self.at - 1)
+        while True:
+            if self.sees("*", "cdot", "times"):
+                crossed = self.next().value == "times" and _no_number(factors[-1])
+                factors.append(self.unary())
+                if crossed and _no_number(factors[-1]):
+                    raise Unreadable("a product of vectors or sets, which is not just any product")
+            elif self.take("/", "div"):
+                below = self.unary()
+                factors = [("div", factors[0] if len(factors) == 1 else ("mul", *factors), below)]
+            elif self.starts_factor():
+                start = self.at
+                factor = self.power()
+                if (
+                    self.tokens[start].value == "{"
+                    and factor[0] == "number"
+                    and self.tokens[start - 1].kind == "number"
+                ):
+                    raise Unreadable("two numbers side by side")  # 1{9}, which prints as 19
+                if self.tokens[start].kind == "number":
+                    # "3 1/2" is a mixed number, "$5" a quantity; any other number after a factor is an error.
+                    if (factors[0][0] == "unit" and len(factors) == 1) or self._may_lead(start):
+                        factors.append(factor)
+                        continue
+                    if not (len(factors) == 1 and whole and self.sees("/") and self._plain_integer(start)):
+                        raise Unreadable("two numbers side by side")
+                    self.at += 1
+                    below = self.power()
+                    if below[0] != "number" or not factor[1] < below[1]:
+                        raise Unreadable("two numbers side by side")
+                    factors = [("number", factors[0][1] + factor[1] / below[1])]
+                elif whole and len(factors) == 1 and _proper(factor):
+                    # 3\frac{1}{2}
+                    percent = factor[0] == "percent"
+                    _, top, bottom = factor[1] if percent else factor
+                    mixed = ("number", factors[0][1] + top[1] / bottom[1])
+                    factors = [("percent", mixed) if percent else mixed]
+                else:
+                    factors.append(factor)
+            else:
+                break
+            whole = False
+        return factors[0] if len(factors) == 1 else ("mul", *factors)
+
+    def _may_lead(self, at: int) -> bool:
+        """Whether a number may be a factor that is not the first one: `n 2^n`, `(n+1)2^n`, `2!3!`."""
+        before, number = self.tokens[at - 1], self.tokens[at]
+        return before.value in (")", "!", "}") or (number.spaced and before.kind not in ("number", "text"))
+
+    def _plain_integer(self, at: int) -> bool:
+        return 0 <= at < len(self.tokens) and self.tokens[at].kind == "number" and self.tokens[at].value.isdigit()
+
+    def starts_factor(self) -> bool:
+        token = self.peek()
+        if token.kind in ("number", "letter", "text"):
+            return True
+        if token.kind == "sign":
+            if token.value == "(" and self.peek(1).value in ("mod", "bmod"):
+                return False
+            return (
+                token.value in ("(", "{", "\\{")
+                or (token.value == "[" and not self.outward)
+                or (token.value in ("|", "\\|") and not self.bars)
+            )
+        return token.kind == "command" and (token.value in STARTS)
+
+    def unary(self) -> Node:
+        signs = 0
+        while self.sees("+", "-"):
+            signs += self.next().value == "-"
+        found = self.power()
+        return ("neg", found) if signs % 2 else found
+
+    def power(self) -> Node:
+        found = atom(self)
+        raised = 0
+        while True:
+            if self.take("^", "**"):
+                raised += 1
+                if raised > 1 and found[0] == "pow":
+                    raise Unreadable("two exponents")
+                found = self.raised(found)
+            elif self.sees("!") and self.peek(1).value != "=":
+                count = 0
+                while self.take("!"):
+                    count += 1
+                if count > 2:
+                    raise TooLarge("factorials of factorials")
+                found = ("call", "factorial" if count == 1 else "factorial2", found)
+            elif self.take("%", "\\%", "percent"):
+                found = ("percent", found)
+            elif self.peek().kind == "text" and self.peek().value.strip() in ("percent", "%", "per cent"):
+                self.next()
+                found = ("percent", found)
+            elif self.peek().kind == "text" and self.peek().value.strip() in ("degrees", "degree", "deg"):
+                self.next()
+                found = ("degrees", found)
+            elif self.take("circ"):
+                found = ("degrees", found)
+            elif self.sees("'") and found[0] == "variable":
+                self.next()
+                found = ("variable", f"{found[1]}'")
+            else:
+                return found
+
+    def raised(self, base: Node) -> Node:
+        if self.take("circ"):
+            return ("degrees", base)
+        if self.take("'"):
+            return ("variable", f"{base[1]}'") if base[0] == "variable" else unexpected("a prime")
+        if self.take("{"):
+            if self.take("circ"):
+                self.need("}")
+                return ("degrees", base)
+            if self.sees("'") and base[0] == "variable":
+                primes = ""
+                while self.take("'"):
+                    primes += "'"
+                self.need("}")
+                return ("variable", base[1] + primes)
+            self.at -= 1
+            return ("pow", base, self.argument())
+        self.deeper()
+        sign = self.take("-")
+        exponent = self.power()  # 2^3^4 is 2^(3^4)
+        self.depth -= 1
+        return ("pow", base, ("neg", exponent) if sign else exponent)
+
+    def argument(self) -> Node:
+        """Read a LaTeX argument: `{…}`, or one token, such as the 1 of \\frac12."""
+        token = self.next()
+        if token.kind == "sign" and token.value == "{":
+            found = self.listing()
+            if self.take("choose"):
+                found = ("call", "binom", found, self.listing())
+            self.need("}")
+            return found
+        if token.kind == "number" and token.value.isdigit():
+            if len(token.value) > 1:
+                self.at -= 1
+                self.tokens[self.at] = Token("number", token.value[1:])
+            return ("number", Fraction(token.value[0]))
+        self.at -= 1
+        if token.kind not in ("letter", "command", "sign", "text") or token.value in ("}", ")", ",", "^", "_"):
+            raise Unreadable("an argument is missing")
+        return atom(self)
+
+
+def _no_number(node: Node) -> bool:
+    """Whether a node has a name that is usual for vectors and sets."""
+    return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or node[1].isupper())
+
+
+def _proper(node: Node) -> bool:
+    """Whether it is a fraction of integers between 0 and 1, perhaps in percent."""
+    if node[0] == "percent":
+        node = node[1]
+    if node[0] != "div" or not node[1][0] == node[2][0] == "number":
+        return False
+    top, bottom = node[1][1], node[2][1]
+    return 0 < top < bottom and top.denominator == bottom.denominator == 1

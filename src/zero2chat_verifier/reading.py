@@ -1,0 +1,198 @@
+"""Read an answer as a tree if the grammar covers it, else as an option, as words, or as its tokens."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+from zero2chat_verifier import units
+from zero2chat_verifier.extract import LONGEST
+from zero2chat_verifier.lexer import TooLarge, Unreadable, clean_latex, stated_domain, tokenize
+from zero2chat_verifier.parser import read
+from zero2chat_verifier.tree import Node
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
+_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
+_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-J])[).:]*")
+_CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,|and|,\s*and|\\?&)\s*\(?[A-H]\)?)+")
+_ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
+_ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
+# (B) 12, B. blue; lower case only if it cannot be a product: b) blue, (b) blue.
+_LABELLED = re.compile(
+    r"(?:\((?P<fenced>[A-J])\)\s*|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
+)
+_ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
+# "xy", "rR", "x y" and "ab - c", but not an English word of two letters.
+_NO_WORD = r"(?!(?i:no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)\b)"
+_PRODUCT = re.compile(
+    rf"[A-Za-z](?: [A-Za-z])*|{_NO_WORD}(?:[a-z][A-Za-z]|[A-Z][a-z])"
+    rf"|{_NO_WORD}[A-Za-z]{{1,2}}(?: ?- ?{_NO_WORD}[A-Za-z]{{1,2}})+"
+)
+_LETTERS = re.compile(rf"\\text\s*\{{({_NO_WORD}(?:[a-z][A-Z]|[A-Z][a-z]))\}}")  # \text{Mm}
+# Words that the grammar knows.
+_MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
+    f"{the}{what}" for the in ("", "the ") for what in ("empty set", "no solution", "no solutions")
+}
+_SAME_WORDS = {"dne": "does not exist", "doesn't exist": "does not exist", "do not exist": "does not exist"}
+YES_OR_NO = ("yes", "no", "true", "false")
+# Words after an option, or after yes, that retract it, hedge it, or add another option.
+_HEDGING = """
+    or nor not no never none neither either both all any but yet except unless if when while although though however
+    instead rather than maybe perhaps possibly probably likely unlikely presumably doubtful unsure uncertain sure guess
+    think believe suppose could might may can cannot should would must wrong incorrect false invalid impossible excluded
+    exclude excludes rejected reject eliminated eliminate ruled out off dismissed discarded contradiction contradicts
+    fails failed fail nope nah bad mistake error
+    almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
+    isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
+    tie between close closest best hopefully apparently supposedly seemingly allegedly arguably guessing tentatively
+    is are was were be been seems seem appears looks gives does
+"""
+_HEDGES = frozenset(_HEDGING.split())
+# Words in which case has no meaning. Other words may differ by case alone: rR, ABC and abc.
+_SHORT = """
+    yes no odd tie all any one two six ten red man win or and of the an is it to in on by at not even none true zero
+    four five nine real both left east west none pair
+"""
+_SHORT_WORDS = frozenset(_SHORT.split())
+
+
+class Reading(NamedTuple):
+    """An answer that was read. Exactly one of the first three fields is set, or `problem`."""
+
+    tree: Node | None = None
+    words: str | None = None
+    tokens: tuple[tuple[str, str], ...] | None = None  # kinds and texts, if the grammar does not cover the answer
+    number: Fraction | None = None  # of a tree that is a plain number
+    choice: str | None = None  # A to J; "?" if the text after the letter names another option, or retracts it
+    ordinal: int | None = None  # of "25th"
+    domain: str | None = None  # from a clause such as "for all x in R"
+    problem: str = ""  # no_answer, too_large
+
+
+@functools.lru_cache(maxsize=1024)
+def read_gold(text: str) -> Reading:
+    """Return `read_answer` of a reference. References are read once and cached."""
+    return read_answer(text)
+
+
+def read_answer(text: str) -> Reading:
+    """Read an answer. Raises nothing."""
+    if len(text) > LONGEST:
+        return Reading(problem="too_large")
+    number = plain_number(text)
+    if number is not None:
+        return Reading(("number", number), number=number)
+    try:
+        cleaned = clean_latex(_ANSWER_IS.sub("", text))
+        plain = unwrapped(cleaned)
+        choice = _CHOICE.fullmatch(plain)
+        if choice:
+            return Reading(words=choice[1], choice=choice[1])
+        labelled = _LABELLED.match(plain)
+        if labelled:
+            # (A) 5: an option with its content.
+            rest = plain[labelled.end() :]
+            found = read_answer(rest)
+            if found.problem:
+                return found
+            letter = str(labelled[str(labelled.lastgroup)]).upper()
+            return found._replace(choice="?" if found.choice or _hedged(rest) else letter)
+        if _CHOICES.fullmatch(plain):
+            return Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))))
+        ordinal = _ORDINAL.fullmatch(plain)
+        if ordinal and units.ordinal_suffix(int(ordinal[1])) == ordinal[2].lower():
+            return Reading(words=f"{ordinal[1]}th", ordinal=int(ordinal[1]))
+        if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
+            spoken = _ARTICLE.sub("", plain)
+            return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken), ordinal=units.ordinal(spoken))
+        letters = _LETTERS.fullmatch(cleaned)
+        return _of_mathematics(letters[1] if letters else cleaned)._replace(domain=stated_domain(text))
+    except (TooLarge, RecursionError):
+        return Reading(problem="too_large")
+
+
+def unwrapped(text: str) -> str:
+    """Remove commands such as \\text around words, and punctuation at both ends."""
+    return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" .,;:!")
+
+
+def _of_mathematics(cleaned: str) -> Reading:
+    try:
+        tokens = tokenize(cleaned)
+    except Unreadable:
+        return Reading(problem="no_answer")
+    if not any(
+        token.kind in ("number", "letter", "text") or token.value.isalpha() or token.value == "\\{" for token in tokens
+    ):
+        return Reading(problem="no_answer")
+    try:
+        return Reading(read(cleaned))
+    except Unreadable:
+        return Reading(tokens=tuple((token.kind, token.value.strip()) for token in tokens))
+
+
+def without_label(text: str) -> str:
+    """Return an option's content: `blue` of `(B) blue`."""
+    return _LABELLED.sub("", unwrapped(clean_latex(text)), count=1)
+
+
+def _hedged(rest: str) -> bool:
+    """Whether the text after an option's letter names another option, or retracts the choice."""
+    if re.fullmatch(
+        r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
+    ):
+        return False
+    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\([a-j]\)", rest):
+        return True
+    if rest.count(")") > rest.count("(") and re.search(r"(?:^|[ ,;])[a-j]\)", rest):
+        return True
+    return bool(_HEDGES & set(re.findall(r"[a-z']+", re.sub(r"\\[A-Za-z]+", " ", rest).lower())))
+
+
+def says(text: str, word: str) -> bool:
+    """Whether a text's first word is this yes or no, and the rest does not retract it: "Yes, it is." """
+    text = _WRAPPER.sub(r"\1", text[:200]).casefold()
+    spoken = re.findall(r"[a-z']+", text)
+    if word == "no" and re.match(r"\W*no\s+(?!because|since|as\b|it\b|th)[a-z]", text):
+        return False  # "no one knows" is not a no
+    return spoken[:1] == [word] and not (
+        (_HEDGES - {"is", "are", "was", "were", "does", "can", "all"}) | {*YES_OR_NO, "only", "assuming", "provided"}
+    ) & set(spoken[1:])
+
+
+def same_words(found: str, expected: str) -> bool:
+    """Whether two phrases are equal. Case matters, except in ordinary words."""
+    if found == expected:
+        return True
+    ours, others = expected.split(), found.split()
+    return len(ours) == len(others) and all(_same_word(a, b) for a, b in zip(ours, others, strict=True))
+
+
+def _same_word(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    word = one.lower()
+    if word != other.lower() or not all(w in (word, word.capitalize(), word.upper()) for w in (one, other)):
+        return False
+    if word in _SHORT_WORDS:
+        return True
+    ordered = all(ord(a) + 1 == ord(b) for a, b in itertools.pairwise(word))  # the corners abcde
+    shouted = {one, other} == {word, word.upper()} or {one, other} == {word.capitalize(), word.upper()}
+    return len(word) > (4 if shouted else 3) and re.search("[aeiouy]", word) is not None and not ordered
+
+
+def same_tokens(found: Reading, expected: Reading) -> bool:
+    """Whether two answers that the grammar does not cover have the same tokens."""
+    ours, others = expected.tokens or (), found.tokens or ()
+    return len(ours) == len(others) and all(
+        a == b or (a[0] == b[0] == "text" and same_words(b[1], a[1])) for a, b in zip(ours, others, strict=True)
+    )
+
+
+def plain_number(text: str) -> Fraction | None:
+    """Return the number if the text is a plain number."""
+    return Fraction(text.replace(",", "")) if _NUMBER.fullmatch(text) else None

@@ -1,0 +1,159 @@
+"""Decide whether an answer equals a reference: exactly, strictly, and with bounded time and memory for any text.
+
+`verify_answer(text, gold)` finds the final answer of a text (`extract.py`), parses it into a tree (`reading.py`,
+`lexer.py`, `parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`,
+`regions.py`): fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with
+variables at many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are
+computed in worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they exceed their
+limits. Expressions that would clearly cost too much are refused before that. Safe to call from any thread and process.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from zero2chat_verifier import worker_pool
+from zero2chat_verifier.compare import Comparison
+from zero2chat_verifier.extract import LONGEST, final_answer, reference, unmarked_answer
+from zero2chat_verifier.lexer import TooLarge
+from zero2chat_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
+from zero2chat_verifier.reading import (
+    YES_OR_NO,
+    plain_number,
+    read_answer,
+    read_gold,
+    same_tokens,
+    same_words,
+    says,
+    without_label,
+)
+from zero2chat_verifier.tree import Node, without_percent
+
+__all__ = ["Verdict", "compare", "final_answer", "reference", "unusable", "verify_answer", "with_digits"]
+
+_log = logging.getLogger(__name__)
+
+
+class Verdict(NamedTuple):
+    """`reason`: equal, equal_sampled (at all sampled values of the variables), different, no_answer, too_large,
+    timeout, bad_reference, or error for an exception in the verifier."""
+
+    correct: bool
+    reason: str
+
+
+def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
+    """Decide whether the final answer of a text equals a gold answer, and why, in at most 2 seconds of processor time.
+
+    The last box or `####` marks the answer. In a text with neither, the answer follows the last "the answer is", or is
+    the whole text if that is not prose. `tolerance` and `percent` are those of `compare`.
+    """
+    try:
+        marked = final_answer(text)
+        found = unmarked_answer(text) if marked is None else marked
+    except Exception:
+        return _failed(text, gold)
+    return compare(found, reference(gold), tolerance, percent)
+
+
+def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
+    """Decide whether an answer equals a gold answer; both without the text around them, as from `final_answer`.
+
+    By default 0.333 is not 1/3, and 50 is not 50%. `tolerance` is the allowed relative difference between numbers; with
+    `percent`, a missing or surplus percent sign is ignored.
+    """
+    try:
+        reason = _compare((answer or "").strip(), gold, tolerance, percent)
+    except Exception:  # a model's text must not end training
+        return _failed(answer, gold)
+    return Verdict(reason in ("equal", "equal_sampled"), reason)
+
+
+def _failed(answer: str | None, gold: str) -> Verdict:
+    _log.exception("the verifier failed on %.200r against %.200r", answer, gold)
+    return Verdict(False, "error")
+
+
+def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
+    expected = read_gold(gold)
+    if expected.problem:
+        return "bad_reference"
+    if not answer:
+        return "no_answer"
+    if len(answer) > LONGEST:
+        return "too_large"
+    if expected.number is not None and not tolerance:
+        plain = plain_number(answer)
+        if plain is not None:
+            return "equal" if plain == expected.number else "different"
+    found = read_answer(answer)
+    if found.problem:
+        return found.problem
+    if expected.ordinal is not None and expected.ordinal in (found.ordinal, found.number):
+        return "equal"
+    if expected.choice and found.choice:
+        # The letter alone is enough. If both also have a content, it must agree.
+        bare = expected.words == expected.choice or found.words == found.choice
+        if expected.choice != found.choice or bare:
+            return "equal" if expected.choice == found.choice else "different"
+    if (expected.words or "").lower() in YES_OR_NO:
+        said = without_label(answer) if expected.choice and found.choice else answer
+        return "equal" if says(said, str(expected.words).lower()) else "different"
+    if expected.words is not None:
+        # A letter among words does not choose the option: "the B" is not (B).
+        spoken = found.choice or expected.words != expected.choice
+        same = spoken and found.words is not None and same_words(found.words, expected.words)
+        return "equal" if same else "different"
+    if found.words is not None:
+        return "different"
+    if found.domain and expected.domain and found.domain != expected.domain:
+        return "different"
+    if found.tree is None or expected.tree is None:
+        return "equal" if found.tree is expected.tree and same_tokens(found, expected) else "different"
+    try:
+        return _outcome(expected.tree, found.tree, False, tolerance, percent)
+    except NeedsDigits:
+        return worker_pool.ask(answer, gold, tolerance, percent)
+    except (TooLarge, RecursionError):
+        return "too_large"
+
+
+def _outcome(gold: Node, answer: Node, digits: bool, tolerance: float, percent: bool) -> str:
+    comparison = Comparison(gold, answer, digits, tolerance)
+    if comparison.equal():
+        return "equal_sampled" if comparison.sampled else "equal"
+    if percent:
+        return _outcome(without_percent(gold), without_percent(answer), digits, tolerance, False)
+    return "different"
+
+
+def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
+    """Finish a `compare` in a worker process, with digits of irrational numbers, and return the reason."""
+    found, expected = read_answer(answer).tree, read_gold(gold).tree
+    try:
+        return _outcome(expected, found, True, tolerance, percent) if found and expected else "different"
+    except (TooLarge, RecursionError, MemoryError, OverflowError):
+        return "too_large"
+    except Exception:
+        return "error"
+
+
+def unusable(gold: str) -> bool:
+    """Whether a gold answer cannot be compared with any answer."""
+    found = read_gold(reference(gold))
+    if found.problem or (found.tokens is not None and any(value == "\\" for _, value in found.tokens)):
+        return True
+    if found.tree is not None and has_value(found.tree) and not variables(found.tree):
+        try:
+            Exact().value(found.tree)
+        except NeedsDigits:
+            return False
+        except (TooLarge, NoValue, Undecided):
+            return True
+    return False
+
+
+def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:
+    """Whether a text's marked final answer equals the reference. An unmarked answer does not count."""
+    return compare(final_answer(text), reference(gold), tolerance, percent).correct

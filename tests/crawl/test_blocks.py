@@ -1,0 +1,113 @@
+"""A crawl's settings: defaults are those of datatrove and FineWeb, and mistakes are reported."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat_crawl.settings import SECTIONS, Minhash, read_crawl, theory
+
+pytest.importorskip("datatrove")
+from datatrove.pipeline import filters
+from datatrove.pipeline.dedup.minhash import MinhashConfig
+from datatrove.pipeline.extractors import Trafilatura
+
+from zero2chat_crawl.reader import decode
+from zero2chat_crawl.run import find_warcs
+
+OTHERWISE = {"filter_no_terminal_punct": False, "timeout": 10.0}  # FineWeb's own, and ours
+
+
+@pytest.mark.parametrize(
+    ("section", "block"),
+    [
+        ("gopher_repetition", filters.GopherRepetitionFilter),
+        ("gopher_quality", filters.GopherQualityFilter),
+        ("c4", filters.C4QualityFilter),
+        ("fineweb", filters.FineWebQualityFilter),
+        ("extraction", Trafilatura),
+    ],
+)
+def test_what_is_left_unsaid_is_datatroves_default(section: str, block: type) -> None:
+    theirs = {name: p.default for name, p in inspect.signature(block).parameters.items()}  # type: ignore[arg-type]
+    for name, value in asdict(SECTIONS[section]()).items():
+        if name in OTHERWISE:
+            assert value == OTHERWISE[name] != theirs[name]
+        elif name == "stop_words":
+            assert value == {"en": ["the", "be", "to", "of", "and", "that", "have", "with"]}
+        else:
+            assert (tuple(value.items()) if isinstance(value, dict) else value) == theirs[name], name
+
+
+def test_minhash_is_fineweb_s_and_the_theory_gives_its_figures() -> None:
+    ours, theirs = Minhash(), MinhashConfig()
+    assert (ours.ngram, ours.buckets, ours.rows, ours.seed) == (
+        *(theirs.n_grams, theirs.num_buckets, theirs.hashes_per_bucket),
+        theirs.seed,
+    )
+    # Penedo et al. 2024, section 3.4: pairs of 0.7, 0.75, 0.8 and 0.85 are found with 56, 77, 92 and 98.8%.
+    found = [round(100 * theory(ours, s), 1) for s in (0.7, 0.75, 0.8, 0.85)]
+    assert found == pytest.approx([56, 77, 92, 98.8], abs=0.6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "warcs: the list is empty"),
+        ({"warcs": ["a"], "wokers": 2}, "crawl: unknown key 'wokers'; did you mean 'workers'"),
+        ({"warcs": ["a"], "c4": {"min_sentences": 2}}, r"crawl\.c4: unknown key 'min_sentences'"),
+        ({"warcs": ["a"], "minhash": {"rows": "many"}}, r"crawl\.minhash: rows: expected an int, got 'many'"),
+        ({"warcs": ["a"], "minhash": {"rows": 0}}, r"crawl\.minhash: rows 0 is not above 0"),
+        ({"warcs": ["a"], "executor": "kubernetes"}, "'kubernetes' is not one of local, slurm, ray"),
+        ({"warcs": ["a"], "executor": "slurm"}, "set at least its `partition`"),
+        ({"warcs": ["a"], "slurm": {"partition": "x", "parts": {"page": {}}}}, "unknown part 'page'"),
+        ({"warcs": ["a"], "slurm": {"partition": "x", "parts": {"pages": {"memory": 2}}}}, "unknown key 'memory'"),
+        ({"warcs": ["a"], "extraction": None}, "extraction: cannot be disabled"),
+        ({"warcs": ["a"], "crawled_before": "May 2025"}, "May 2025"),
+        ({"warcs": ["a"], "languages": {"keep": []}}, "add at least one language"),
+        ({"warcs": ["a"], "languages": {"threshold": 0.3}}, "0.3 is not from 0.5 to below 1"),
+        ({"warcs": ["a"], "workers": 0}, "workers 0 is not above 0"),
+        ({"warcs": ["a"], "tasks": 20_000}, "tasks 20000 is not from 1 to 10000"),
+    ],
+)
+def test_mistakes_are_named(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        read_crawl(settings)
+
+
+def test_a_section_that_is_null_leaves_its_step_out_and_one_that_is_missing_does_not() -> None:
+    _, sections = read_crawl({"warcs": ["a"], "c4": None})
+    assert sections["c4"] is None
+    assert sections["fineweb"].line_punct_thr == 0.12
+    assert sections["classifier"] is None
+
+
+def test_files_are_found_in_a_fixed_order_and_lists_of_paths_are_read(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        (tmp_path / f"{name}.warc").write_text("WARC/1.0\r\n")
+    crawl, _ = read_crawl({"warcs": [str(tmp_path / "[bc].warc"), str(tmp_path / "*.warc")]})
+    assert [Path(path).stem for path in find_warcs(crawl)] == ["b", "c", "a"]
+    (tmp_path / "warc.paths").write_text("crawl-data/X/1.warc.gz\nhttps://elsewhere.example/2.warc.gz\n")
+    crawl, _ = read_crawl({"warcs": [str(tmp_path / "warc.paths")], "most_warcs": 1})
+    assert find_warcs(crawl) == ["crawl-data/X/1.warc.gz"]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "windows-1251", "shift_jis", "gb18030"]
+)
+def test_pages_are_decoded_by_what_their_bytes_look_like(encoding: str) -> None:
+    words = {
+        "windows-1251": "Влакът за Пловдив днес тръгва от друг коловоз, защото линията е затворена.",
+        "shift_jis": "今日は天気がいいので、公園まで歩いて行きました。子供たちは外で遊んでいます。",
+        "gb18030": "今天天气很好，我们步行去公园。孩子们在外面玩耍，老人们在下棋。",
+    }.get(encoding, "Der Zug fährt heute über die Brücke, und die Straße ist gesperrt.")
+    assert decode((words * 5).encode(encoding)) == words * 5
+
+
+def test_bytes_that_are_no_text_are_none() -> None:
+    assert decode(bytes(range(256)) * 10) is None

@@ -1,0 +1,145 @@
+"""The crawl's part of the corpus's section, and the pictures of its card: of `crawl.json` alone, whatever pages say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from zero2chat.report.corpus import section
+from zero2chat.report.page import render
+from zero2chat.report.steps import read_step
+from zero2chat_crawl.section import add_plots, figures
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\x9b\u202eevil\u2066\U000e0041 & \"'"
+METRICS = {
+    "documents_train": 70,
+    "bytes_train": 9000,
+    "bytes_en": 8000,
+    "bytes_de": 1000,
+    "documents_en": 60,
+    "documents_de": 10,
+}
+
+
+def _step(name: str, documents: int, tokens: int | None = None, **removed: int) -> dict[str, Any]:
+    return {"step": name, "documents": documents, "tokens": tokens, "bytes": 10 * documents, "removed": removed}
+
+
+@pytest.fixture
+def told() -> dict[str, Any]:
+    """Return a small crawl's summary, as `data/crawl/summary.py` writes it."""
+    return {
+        "tokenizer": "whitespace-separated words",
+        "crawled_before": "2026-12-01",
+        "dates": ["2026-01-02T00:00:00Z", "2026-03-04T05:06:07Z"],
+        "funnel": [
+            _step("read", 1000, not_html=30, **{f"status_{n}": n - 400 for n in range(401, 415)}),
+            _step("extraction", 900, 90_000, no_text=70, extraction_timeout=30),
+            _step("languages", 500, 60_000, language_ja=300, language_unsure=100),
+            _step("minhash", 400, 50_000, near_duplicate=100),
+            _step("new_step", 100, 20_000, **{HOSTILE: 300}),
+        ],
+        "losses": {"not_html": 30},
+        "splits": {},
+        "languages": {"en": 60, "de": 10} | {f"l{n}": 1 for n in range(30)},
+        "lengths": {"64": 5, "128": 40, "256": 55},
+        "duplicates": {
+            "clusters": 41,
+            "removed": 100,
+            "sizes": {"2": 20, "3": 15, "5": 4, "6": 1, "23": 1},
+            "largest": [{"cluster": 7, "kept": "id-1", "url": HOSTILE, "size": 23, "removed": [HOSTILE, None]}],
+        },
+        "lines_removed": 1234,
+        "masked": {"email": 17, HOSTILE: 1},
+        "documents_masked": 11,
+        "examples": [
+            {"step": "new_step", "url": HOSTILE, "reason": HOSTILE, "language": "en", "text": HOSTILE},
+            *(
+                {"step": "languages", "url": None, "reason": "language_ja", "language": "ja", "text": f"文{n}"}
+                for n in range(9)
+            ),
+        ],
+        "packages": {},
+    }
+
+
+def _inert(text: str) -> None:
+    assert "<script" not in text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]", text)
+
+
+def test_the_crawl_is_told_in_the_corpus_section(
+    tmp_path: Path, write_run: Callable[..., Path], told: dict[str, Any]
+) -> None:
+    folder = write_run(tmp_path / "corpus", "corpus", METRICS | {"decontaminated": {"value": 12, "n": 412}})
+    without = section(read_step(folder, 1))
+    assert "web pages" not in without
+    (folder / "crawl.json").write_text(json.dumps(told))
+    text = section(read_step(folder, 1))
+    for shown in (
+        *("2026-01-02", "2026-03-04", "1,000", "near_duplicate", "near-duplicates", "language_ja", "300"),
+        *(
+            "41 clusters",
+            "that were kept: 1,234.",
+            "17 email",
+            "in 11 documents",
+            "文0",
+            "12 of 412 documents",
+        ),
+    ):
+        assert shown in text
+    assert "文2" in text
+    assert "文3" not in text
+    assert "more reasons" in text
+    # Five of the crawl, and one of the sources.
+    assert text.count('role="img"') == text.count("<figcaption>") == 6
+    assert len(set(re.findall(r'id="([^"]*)"', text))) == len(re.findall(r'id="([^"]*)"', text))
+    _inert(text)
+    ElementTree.fromstring(f"<div>{text.replace('&#x27;', '')}</div>")
+    _inert(render([read_step(folder, 1)], "crawled", "A title"))
+
+
+def test_what_a_crawl_has_none_of_is_not_drawn(
+    tmp_path: Path, write_run: Callable[..., Path], told: dict[str, Any]
+) -> None:
+    told |= {"duplicates": {"clusters": 0, "removed": 0, "sizes": {}, "largest": []}, "masked": {}, "examples": []}
+    told |= {"funnel": [_step("read", 10), _step("extraction", 10, 99)], "dates": ["", ""]}
+    folder = write_run(tmp_path / "corpus", "corpus", METRICS)
+    (folder / "crawl.json").write_text(json.dumps(told))
+    text = section(read_step(folder, 1))
+    assert "Nothing was removed" in text
+    for word in ("clusters", "Masked", "fetched from"):
+        assert word not in text
+    assert list(figures(told, "k")) == ["funnel", "tokens", "languages", "lengths"]
+
+
+def test_numbers_share_a_bar_up_to_the_next_power_of_two(told: dict[str, Any]) -> None:
+    figure = figures(told, "k")["clusters"]
+    texts = [node.text for node in ElementTree.fromstring(re.search("<svg.*</svg>", figure, re.S)[0]).iter()]  # type: ignore[index]
+    said = [text.strip() for text in texts if text and text.strip()]
+    assert {"2–3", "4–7", "16–31", "35", "5", "1"} <= set(said)
+    assert "8–15" not in said
+
+
+def test_the_card_gets_its_pictures_as_files_that_stand_alone(tmp_path: Path, told: dict[str, Any]) -> None:
+    (tmp_path / "crawl.json").write_text(json.dumps(told))
+    (tmp_path / "README.md").write_text("# Mine\n")
+    add_plots(tmp_path, "README.md")
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("# Mine\n\n## In pictures\n")
+    pictures = re.findall(r"!\[(.+)\]\((.+)\)", card)
+    assert len(pictures) == 5
+    for alt, name in pictures:
+        svg = (tmp_path / name).read_text()
+        root = ElementTree.fromstring(svg)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert root.get("aria-label") == alt
+        for variable in set(re.findall(r"var\((--\w+)\)", svg)):
+            assert f"{variable}: #" in svg
+        assert "http" not in svg.replace("http://www.w3.org/", "")

@@ -1,0 +1,189 @@
+"""A threshold is fitted on one half of the rows and measured on the other."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zero2chat import stats
+from zero2chat.errors import UserError
+from zero2chat.inference.confidence import check_threshold
+from zero2chat.tasks import place
+from zero2chat_lab.measurements.calibration import Judged, as_table, calibrate, questions_of, scaled, threshold_for
+from zero2chat_lab.measurements.knowledge_probe import DECLINED, RIGHT, WRONG, Question
+
+
+def row(key: str, verdict: str, sure: float, agreement: float | None = None) -> Judged:
+    question = Question("mine", [{"role": "user", "content": key}], "yes")
+    return Judged(key, place(key) < 0.5, question, "yes", verdict, sure, agreement)
+
+
+def some_rows(n: int = 400, seed: int = 0) -> list[Judged]:
+    """Right answers are surer than wrong ones; by agreement they cannot be told apart."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(n):
+        right = rng.random() < 0.5
+        sure = rng.uniform(0.5, 1) if right else rng.uniform(0.2, 0.7)
+        rows.append(row(f"q{i}", RIGHT if right else WRONG, sure, rng.random()))
+    return rows
+
+
+def test_half_of_the_rows_fit_and_the_others_are_measured() -> None:
+    rows = some_rows()
+    metrics = calibrate(rows, keep=0.9)
+    fit, held = ([one for one in rows if one.fits == fits] for fits in (True, False))
+    assert (metrics["questions_fitted"]["value"], metrics["questions"]["value"]) == (len(fit), len(held))
+    assert 0.4 < len(fit) / len(rows) < 0.6
+    assert metrics["threshold"]["n"] == sum(one.verdict == RIGHT for one in fit)
+    assert metrics["threshold"]["value"] == pytest.approx(0.55, abs=0.03)
+    threshold = metrics["threshold"]["value"]
+    kept = [one.confidence >= threshold for one in held if one.verdict == RIGHT]
+    assert metrics["right_kept_rate"] == stats.rate(sum(kept), len(kept), 0)
+    declined = [one.confidence < threshold for one in held if one.verdict == WRONG]
+    assert metrics["wrong_declined_rate"] == stats.rate(sum(declined), len(declined), 0)
+    assert metrics["wrong_declined_rate"]["low"] > 0.5 > metrics["wrong_declined_rate_agreement"]["value"]
+    assert metrics["selective_accuracy"]["value"] > metrics["accuracy"]["value"] + 0.1
+    assert metrics["auroc"]["value"] > 0.85
+    assert metrics["auroc_agreement"]["low"] < 0.5 < metrics["auroc_agreement"]["high"]
+
+    other = [one if one.fits else one._replace(confidence=0.1) for one in rows]
+    assert calibrate(other, keep=0.9)["threshold"] == metrics["threshold"]
+
+
+def test_two_bins_whose_confidence_is_almost_equal_are_both_there() -> None:
+    rows = [row(f"q{i}", RIGHT, sure) for i in range(40) for sure in (0.8998, 0.9001)]
+    names = [name for name in calibrate(rows, keep=0.9) if re.fullmatch(r"right_rate_at_confidence_[\d.]+", name)]
+    assert names == ["right_rate_at_confidence_0.899", "right_rate_at_confidence_0.900"]
+
+
+def test_the_curve_is_of_the_measured_rows_and_keeps_the_share_of_right_answers() -> None:
+    rows = some_rows()
+    metrics = calibrate(rows, keep=0.9)
+    held = [one for one in rows if not one.fits]
+    right, wrong = ([one.confidence for one in held if one.verdict == verdict] for verdict in (RIGHT, WRONG))
+    declined = sum(sure < min(right) for sure in wrong) / len(wrong)
+    assert metrics["wrong_declined_rate_at_kept_1.00"] == {"value": round(declined, 4), "n": len(wrong)}
+    curve = [metrics[f"wrong_declined_rate_at_kept_{share:.2f}"]["value"] for share in (1, 0.95, 0.9, 0.8, 0.5)]
+    assert curve == sorted(curve)
+    assert curve[0] < curve[-1]
+    for share in (0.9, 0.5):
+        declined = metrics[f"wrong_declined_rate_at_kept_{share:.2f}"]["value"]
+        at = sorted(wrong)[round(declined * len(wrong)) - 1]  # the surest of the declined
+        assert sum(sure > at for sure in right) >= share * len(right)
+
+
+def test_what_declines_already_is_neither_right_nor_wrong_nor_given() -> None:
+    rows = some_rows()
+    more = [row(f"d{i}", DECLINED, 0.99, 1.0) for i in range(200)]
+    before, after = calibrate(rows, 0.9), calibrate(rows + more, 0.9)
+    for name in ("threshold", "right_kept_rate", "wrong_declined_rate", "selective_accuracy", "auroc"):
+        assert after[name] == before[name]
+    assert after["coverage"]["value"] < before["coverage"]["value"]
+
+
+def test_a_model_that_declines_whatever_is_measured_has_a_threshold_and_no_calibration() -> None:
+    rows = [one if one.fits else one._replace(verdict=DECLINED) for one in some_rows()]
+    metrics = calibrate(rows, keep=0.9)
+    assert metrics["coverage"]["value"] == metrics["accuracy"]["value"] == 0
+    assert "calibration_error" not in metrics
+    assert as_table(metrics).renderables
+
+
+def test_rows_of_one_key_are_in_one_half_and_resampled_together() -> None:
+    rows = some_rows(200)
+    twins = calibrate([one for one in rows for _ in range(4)], 0.9)
+    alone = calibrate(rows, 0.9)
+    assert twins["right_kept_rate"]["n"] == 4 * alone["right_kept_rate"]["n"]
+    width = [found["wrong_declined_rate"]["high"] - found["wrong_declined_rate"]["low"] for found in (twins, alone)]
+    assert width[0] == pytest.approx(width[1], rel=0.3)  # four times the rows, but not four times the evidence
+
+
+def test_new_right_answers_are_kept_as_often_as_wanted() -> None:
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(3000):
+        *fit, new = rng.random(16).tolist()
+        kept.append(new >= threshold_for(fit, keep=0.8))
+    # Exactly, 3 of 16 equally likely ranks are below the third lowest of fifteen: 0.8125.
+    assert 0.79 < np.mean(kept) < 0.835
+    assert threshold_for([0.1234567, 0.5], keep=0.5) == 0.123456
+    check_threshold(threshold_for([1.0, 1.0], keep=0.5))  # `--abstain-below` takes it
+
+
+@pytest.mark.parametrize(("n", "keep"), [(0, 0.9), (8, 0.9), (3, 0.8)])
+def test_too_few_right_answers_are_an_error(n: int, keep: float) -> None:
+    fewest = round(1 / (1 - keep)) - 1
+    with pytest.raises(
+        UserError, match=f"only {n} right answers fit the threshold; keep {keep} needs at least {fewest}"
+    ):
+        threshold_for([0.5] * n, keep)
+    threshold_for([0.5] * fewest, keep)
+
+
+def test_scaling_corrects_overconfidence() -> None:
+    rng = random.Random(0)
+    sure = [rng.uniform(0.6, 1) for _ in range(4000)]
+    right = [rng.random() < value**4 for value in sure]
+    fitted = scaled(sure[:2000], right[:2000])
+
+    def error(values: Sequence[float]) -> float:
+        return stats.calibration_error(stats.reliability(values, right[2000:]))
+
+    assert error(sure[2000:]) > 0.2
+    assert error([fitted(value) for value in sure[2000:]]) < 0.04
+    assert fitted(0.0) < 1e-3
+    assert math.isfinite(scaled([0.5, 0.5], [True, True])(1.0))
+
+
+def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
+    def written(*rows: dict[str, Any]) -> list[dict[str, str]]:
+        path = tmp_path / "held_out.jsonl"
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        return [{"path": str(path)}]
+
+    ((key, question),) = questions_of(written({"question": "Capital of France?", "answer": "Paris"}))
+    assert (key, question.answer, question.task) == ("Capital of France?", "Paris", None)
+    with pytest.raises(UserError, match="held_out: no reference answers: add a column `answer`"):
+        questions_of(written({"prompt": "Hello!"}))
+    asked = {"prompt": "Capital of France?", "answer": "Paris"}
+    with pytest.raises(UserError, match="held_out: tools: the questions are asked without tools: remove the column"):
+        questions_of(written(asked | {"tools": [{"name": "search"}]}))
+    with pytest.raises(UserError, match="held_out: tools: the questions are asked without tools: remove it"):
+        questions_of([written(asked)[0] | {"tools": True}])
+    keyed = questions_of([{"task": "facts", "n": 30, "split": "validation"}])
+    assert {key for key, _ in keyed} == {f"facts {question.row['key']}" for _, question in keyed}
+
+
+def test_rows_are_asked_once_and_conversations_that_end_alike_are_other_questions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "held_out.jsonl"
+
+    def written(towns: Sequence[str], answer: str = "yes") -> list[dict[str, str]]:
+        turns = ({"role": "user", "content": "Is it there?"}, {"role": "assistant", "content": answer})
+        rows = [{"messages": [{"role": "system", "content": town}, *turns]} for town in towns]
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        return [{"path": str(path)}]
+
+    keys = [key for key, _ in questions_of(written(["Genoa", "Rome", "Genoa"]))]
+    assert keys == ["Genoa\nIs it there?", "Rome\nIs it there?"]
+    assert "held_out: 1 repeated rows are asked once\n" in capsys.readouterr().out
+    with pytest.raises(
+        UserError,
+        match=r"held_out, row 0 .*: the reference answer '\?!' has no word to compare: remove such rows \(1 of 1\)",
+    ):
+        questions_of(written(["Genoa"], "?!"))
+
+
+def test_train_rows_of_a_task_are_refused() -> None:
+    with pytest.raises(UserError, match="facts: split: train rows may be what the model learned"):
+        questions_of([{"task": "facts", "n": 30}])

@@ -1,0 +1,168 @@
+"""The page of claims: marks in the table of contents, plots over an axis, pending claims; (slow) in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.report.page import render
+from zero2chat.report.steps import read_step, read_steps
+from zero2chat_lab.sections.claims import section
+
+HOSTILE = "</style></svg><script>alert(1)</script><img src=//evil.example onerror=x>\x00$\\frac{"
+
+
+def _line(name: str, figure: str, metric: str, value: float | None, **more: Any) -> dict[str, Any]:
+    ends = {} if value is None else {"n": 500, "low": round(value - 0.04, 4), "high": round(value + 0.04, 4)}
+    about = {"name": name, "claim": f"Claim of {name}", "figure": figure, "step": f"runs/x/{name}", "metric": metric}
+    measured = {"value": value, "seeds": 0 if value is None else 3, "target": "", "met": None, "experiment": "Asked."}
+    return about | ends | measured | more
+
+
+@pytest.fixture
+def claims(tmp_path: Path, write_run: Callable[..., Path]) -> list[Path]:
+    """Claims of each kind, and a step that they read."""
+    lines = [
+        *(
+            _line("recall", f"told {at} times", f"accuracy_{at}", value, at=at, axis="documents")
+            for at, value in ((0, 0.06), (1, 0.1), (10, 0.3), (100, 0.8))
+        ),
+        _line("known", "right", "accuracy_known", 0.72, target="at least 70%", met=True),
+        _line("known", "a figure whose name is so long that it does not fit a phone", "accuracy_b", 0.5),
+        _line("unknown", "declined", "abstention_rate", 0.5, target="at least 90%", met=False),
+        _line("unknown", "known", "accuracy_known", 0.9, target="85% of “right”", met=True),
+        _line("later", "right", "accuracy", None, target="at least 90%"),
+        _line(HOSTILE, HOSTILE, "accuracy", 0.5, seeds=1),
+        *(_line("ranking", name, f"rating_{name}", value, low=value - 30, high=value + 30) for name, value in RATINGS),
+    ]
+    curve = {"claim": "Claim of known", "x": "seconds of training", "y": "right", "percent": True}
+    return [
+        write_run(
+            tmp_path / "claims",
+            "claims",
+            {"met": 2, "judged": 3, "claims": 5} | {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines)},
+            history=[
+                {"step": 0, **curve, "line": line, "points": [[0, 0.1], [60, 0.3 * k]]}
+                for k, line in enumerate(("imitation", "practice"), start=1)
+            ],
+            samples=[
+                {"step": 0, "prompt": "Where was Ada born?", "completion": "In Genoa.", "task": "Claim of known"},
+                {"step": 0, "prompt": HOSTILE, "completion": HOSTILE * 3, "task": f"Claim of {HOSTILE}"},
+            ],
+        ),
+        write_run(tmp_path / "thinks", "sft", {"accuracy": 0.5, "seconds": 60.0}, history=[{"step": 1, "loss": 2.0}]),
+    ]
+
+
+RATINGS = (("base", 700.0), ("practised", 1120.0))
+
+
+@pytest.fixture
+def page(claims: list[Path]) -> str:
+    return render(read_steps(claims), "claims", "The story, measured")
+
+
+def test_the_contents_say_of_each_claim_what_became_of_it(page: str) -> None:
+    contents = page[page.index("<nav") : page.index("</nav>")]
+    for i, (name, mark, said) in enumerate(
+        (
+            ("recall", "·", "no target"),
+            ("known", "✓", "met"),
+            ("unknown", "✗", "not met"),  # one of two targets
+            ("later", "…", "not measured yet"),
+        )
+    ):
+        entry = contents[contents.index(f'href="#s1-claims-claim-{i}"') :].partition("</li>")[0]
+        assert f">{mark}</span>" in entry
+        assert f"<span>Claim of {name}</span><small>{said}</small>" in entry
+        assert f'id="s1-claims-claim-{i}"' in page
+
+
+def test_a_claim_stands_with_its_number_pictures_and_words(page: str) -> None:
+    known = page[page.index('id="s1-claims-claim-1"') : page.index('id="s1-claims-claim-2"')]
+    assert '<p class="result right"><b>72.0%</b>' in known
+    assert "at least 70%: <b>✓ met</b>" in known
+    assert known.count("<svg") == 2  # how it came to it, and its figures
+    assert "In Genoa." in known
+    assert "95%: 68.0–76.0% · n = 500 · 3 seeds" in known
+    recall = page[page.index('id="s1-claims-claim-0"') : page.index('id="s1-claims-claim-1"')]
+    assert recall.count("<svg") == 1
+    assert "told 0 times 6.0%, told 1 times 10.0%, told 10 times 30.0%, told 100 times 80.0%" in recall
+    later = page[page.index('id="s1-claims-claim-3"') : page.index('id="s1-claims-claim-4"')]
+    assert "<code>--only later</code>" in later
+    assert "null" not in later
+
+
+def test_the_page_begins_with_the_claims_and_says_of_how_many_seeds_they_are(page: str) -> None:
+    top = page[: page.index("<nav")]
+    assert "targets met" in top
+    assert "A language model goes to school" not in top
+    assert "accuracy" not in top[top.index("<h1>") :]  # of the steps below nothing is said here
+    assert "Figures from 3 seeds are means over that many trained models. All other figures are from one seed." in page
+
+
+def test_figures_with_rows_and_columns_are_one_table(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    cells = (("GRPO", "accuracy", 0.9), ("RLOO", "accuracy", 0.8), ("GRPO", "entropy", 1.5))
+    lines = [
+        _line("variants", f"{column}, {row}", f"{column}_x", value, row=row, column=column)
+        for row, column, value in cells
+    ]
+    lines.append(_line("variants", "problems", "problems", 500.0))
+    step = write_run(tmp_path / "claims", "claims", {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines)})
+    text = section(read_step(step, 1))
+    top, *rows = text[text.index("<thead>") :].split("<tr>")[1:4]
+    assert "<th></th><th>accuracy</th><th>entropy</th>" in top
+    assert [row.count("<td>") for row in rows] == [2, 2]
+    assert "<th>GRPO</th><td>90.0%" in rows[0]
+    assert "<td>1.5<" in rows[0]
+    assert "<th>RLOO</th><td>80.0%" in rows[1]
+    assert "<td>–</td>" in rows[1]
+    assert text.count("<table>") == 2
+    assert "<th>problems</th>" in text.split("<table>")[2]
+    assert "accuracy, GRPO 90.0%, accuracy, RLOO 80.0%." in text
+
+
+def test_text_of_models_does_nothing(page: str) -> None:
+    assert "<script" not in page
+    assert "<img" not in page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser_it_fits_asks_nothing_and_can_be_heard(
+    browser: Any, tmp_path: Path, page: str, width: int, scheme: str
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page, encoding="utf-8", errors="replace")
+    with browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:
+        tab = context.new_page()
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(path.as_uri())
+        assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+        wide = "[...document.querySelectorAll('.claim .wide')].filter(box => box.scrollWidth > box.clientWidth).length"
+        assert tab.evaluate(wide) == 0
+        assert tab.evaluate("[...document.querySelectorAll('svg')].every(svg => svg.getAttribute('aria-label'))")
+        assert tab.evaluate("document.querySelectorAll('svg').length") >= 5
+        paper = "rgb(253, 253, 251)" if scheme == "light" else "rgb(20, 24, 28)"
+        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+        tab.emulate_media(media="print")
+        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert asked == [path.as_uri()]

@@ -1,0 +1,306 @@
+"""Three models whose skill is known: rated in its order by gold, by a reward model, an endpoint and people's votes."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat import cli, tasks
+from zero2chat.data.preference_files import append_ranking
+from zero2chat.errors import UserError
+from zero2chat.inference.generate import Answer
+from zero2chat.runs import read_jsonl
+from zero2chat_lab import arena
+from zero2chat_lab.measurements import arena as contest
+from zero2chat_lab.measurements.arena import names_of
+
+SKILL = {"base": 0.1, "sft": 0.5, "grpo": 0.9}
+TASK = {"task": "word_problems", "n": 40, "options": {"largest": 20}}
+
+Run = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def folders(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {name: shutil.copytree(model_folder, root / name) for name in SKILL}
+
+
+@pytest.fixture
+def skilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models, which are of random weights, answer as often right as `SKILL` says."""
+    rows = {row["question"]: row for row in tasks.load("word_problems").rows("test", 0, 40, largest=20)}
+
+    def answer(model: Any, tokenizer: Any, prompts: Any, *_: Any, **__: Any) -> list[Answer]:
+        name = Path(model.name_or_path).name
+        rng, texts = random.Random(name), []
+        for prompt in prompts:
+            right = rows[prompt[-1]["content"]]["answer"] if prompt[-1]["content"] in rows else "0"
+            texts.append(f"{name} says\n#### {right if rng.random() < SKILL[name] else 12345}")
+        return [Answer(text, True, 3) for text in texts]
+
+    monkeypatch.setattr(contest, "answer", answer)
+
+
+@pytest.fixture
+def run(tmp_path: Path, write_yaml: Callable[..., Path]) -> Run:
+    def make(**settings: Any) -> Path:
+        path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), resamples=100, **settings)
+        arena.main(["--config", str(path)])
+        return tmp_path / "out"
+
+    return make
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return found
+
+
+def in_order(found: dict[str, Any]) -> bool:
+    low, middle, high = (found[f"rating_{name}"]["value"] for name in SKILL)
+    return bool(low < middle < high)
+
+
+@pytest.mark.usefixtures("skilled")
+def test_by_gold_the_better_model_is_rated_higher_and_each_pair_is_kept(
+    run: Run, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(models=[str(path) for path in folders.values()], tasks=[TASK], anchor="base")
+    found = metrics(folder)
+    assert in_order(found)
+    assert found["rating_base"] == {"value": 1000.0, "low": 1000.0, "high": 1000.0, "n": 80, "seed": 0}
+    assert found["rating_grpo"]["low"] > found["rating_base"]["high"]
+    assert (found["prompts"]["value"], found["comparisons"]["value"], found["draws_added"]["value"]) == (40, 120, 0)
+    pairs = read_jsonl(folder / "pairs.jsonl")
+    assert len(pairs) == 120
+    won = 0.0
+    for pair in pairs:
+        sides = {pair["model_a"]: pair["worth_a"], pair["model_b"]: pair["worth_b"]}
+        assert all(pair[f"answer_{side}"].startswith(pair[f"model_{side}"]) for side in "ab")
+        assert pair["score_a"] == (1 + pair["worth_a"] - pair["worth_b"]) / 2
+        won += {0: 0.5, 1: 1.0, -1: 0.0}[sides["grpo"] - sides["sft"]] if set(sides) == {"grpo", "sft"} else 0
+    against = found["win_rate_grpo_against_sft"]
+    assert (against["value"], against["n"]) == (round(won / 40, 4), 40)
+    assert list(found)[:3] == ["rating_grpo", "rating_sft", "rating_base"]
+    samples = read_jsonl(folder / "samples.jsonl")
+    assert len(samples) == 6
+    assert all(sample["completion"].startswith(sample["winner"]) for sample in samples)
+    assert all("12345" not in sample["completion"] and "12345" in sample["other"] for sample in samples)
+    out = capsys.readouterr().out
+    assert re.search(r"grpo +against|grpo +sft +\d", out)
+    arena.main(["--config", str(folder.parent / "x.yaml")])
+    assert "done already" in capsys.readouterr().out
+
+
+def test_models_as_they_are_answer_greedily_or_so_many_times(folders: dict[str, Path], run: Run) -> None:
+    """Equal weights say the same: all is a draw."""
+    task = {"task": "facts", "n": 4, "max_new_tokens": 4, "samples": 2}
+    folder = run(
+        models=[str(folders["base"]), str(folders["sft"])], tasks=[task, task | {"label": "more", "samples": 0}]
+    )
+    found = metrics(folder)
+    assert found["comparisons"]["value"] == 12
+    assert found["draw_rate"]["value"] == 1.0
+    assert found["rating_base"]["value"] == found["rating_sft"]["value"] == 1000
+    assert found["win_rate_base_against_sft"] == found["draw_rate"] | {"value": 0.5, "n": 8} | {
+        key: found["win_rate_base_against_sft"][key] for key in ("low", "high", "seed")
+    }
+    assert {pair["task"] for pair in read_jsonl(folder / "pairs.jsonl")} == {"facts", "more"}
+
+
+@pytest.mark.usefixtures("skilled")
+def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
+    folders: dict[str, Path], reward_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "asked.txt").write_text("What now?\nAnd then?\n")
+    command = ["arena", *(str(folders[name]) for name in ("base", "sft")), "--prompts", str(tmp_path / "asked.txt")]
+    command += ["--reward-model", str(reward_folder), "--resamples", "100", "--style-control"]
+    cli.main([*command, "--out", str(tmp_path / "pairs.jsonl"), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    pairs = read_jsonl(tmp_path / "pairs.jsonl")
+    assert len(pairs) == 2 == found["comparisons"]["value"]
+    for pair in pairs:
+        assert pair["worth_a"] != pair["worth_b"]
+        assert pair["score_a"] == float(pair["worth_a"] > pair["worth_b"])
+    cli.main(command)
+    out = capsys.readouterr().out
+    assert re.search(r"^ *(base|sft) +\d+ ", out, re.MULTILINE)
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*command, "--out", str(tmp_path / "pairs.jsonl")])
+    assert caught.value.code == 2
+    assert "the file exists" in capsys.readouterr().err
+
+
+# ---- an endpoint
+
+
+class Judge(ThreadingHTTPServer):
+    daemon_threads = True
+    says: Callable[[str, str], str]
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.shown: list[tuple[str, str]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Judge
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = body["messages"][-1]["content"]
+        verdict = text
+        if text != "Hello":  # the request that checks the endpoint
+            fence = re.escape(text.split()[0])
+            found = re.search(rf"{fence} answer A\n(.*)\n{fence} answer B\n(.*)\n{fence} end", text, re.DOTALL)
+            assert found is not None
+            self.server.shown.append((found[1], found[2]))
+            verdict = self.server.says(found[1], found[2])
+        said = {"choices": [{"message": {"content": verdict}}]}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def judge(serve: Any) -> Judge:
+    return serve(Judge())
+
+
+@pytest.mark.usefixtures("skilled")
+def test_an_endpoint_sees_both_orders_so_that_a_taste_for_a_place_is_a_draw(
+    judge: Judge, run: Run, folders: dict[str, Path]
+) -> None:
+    def says(a: str, b: str) -> str:
+        if "sft" in a + b:
+            return "The first, as ever.\nVERDICT: A"
+        return "I cannot say." if "12345" in a and "12345" in b else f"VERDICT: {'AB'['grpo' in b]}"
+
+    judge.says = says
+    endpoint = {"url": f"http://127.0.0.1:{judge.server_address[1]}/v1", "model": "m", "at_once": 2, "retries": 0}
+    folder = run(models=[str(path) for path in folders.values()], tasks=[TASK], endpoint=endpoint, rubric="Right?")
+    assert len(judge.shown) == 240
+    assert {(b, a) for a, b in judge.shown} == set(judge.shown)
+    found, pairs = metrics(folder), read_jsonl(folder / "pairs.jsonl")
+    left_out = [pair for pair in pairs if pair["score_a"] is None]
+    assert len(left_out) == found["left_out"]["value"] > 0
+    assert all(pair["verdicts"] == [None, None] for pair in left_out)
+    for pair in pairs:
+        if "sft" in (pair["model_a"], pair["model_b"]):
+            assert (pair["verdicts"], pair["score_a"]) == ([1.0, 1.0], 0.5)
+    assert found["win_rate_sft_against_base"]["value"] == 0.5 if "win_rate_sft_against_base" in found else True
+    assert found["first_rate"]["value"] > 0.5
+    assert found["same_in_both_orders_rate"]["value"] < 0.5
+    assert found["rating_grpo"]["value"] > found["rating_base"]["value"]
+
+
+# ---- people's votes
+
+
+def voted(path: Path, votes: list[tuple[str, str, str]]) -> Path:
+    for better, worse, asked in votes:
+        prompt = [{"role": "user", "content": asked}]
+        append_ranking(path, f"{better} > {worse}", prompt, [(f"long {better}", worse)])
+    return path
+
+
+def test_votes_are_rated_and_whoever_won_all_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sure = [("runs/a/grpo", "runs/a/sft", str(i)) for i in range(6)]
+    votes = [*sure, ("runs/a/sft", "runs/a/base", "1"), ("runs/a/base", "runs/a/sft", "2")]
+    path = voted(tmp_path / "votes.jsonl", votes)
+    with path.open("a") as file:
+        file.write('{"pairs": 1, "mod')  # as a kill leaves it
+    cli.main(["arena", "--votes", str(path), "--json", "--resamples", "100"])
+    said, last = capsys.readouterr().out.splitlines()
+    assert said.startswith("grpo won every comparison with base, sft, so no finite rating fits: a draw is")
+    found = json.loads(last)
+    assert found["draws_added"]["value"] == 2
+    assert found["rating_sft"]["value"] == found["rating_base"]["value"] < found["rating_grpo"]["value"]
+    assert (found["prompts"]["value"], found["comparisons"]["value"]) == (6, 8)
+    assert found["win_rate_grpo_against_sft"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("votes", "says"),
+    [
+        ([("a", "b", "1"), ("c", "d", "1")], "c, d: not connected to a by comparisons"),
+        ([("a", "a", "1")], "line 1: not a vote between two models"),
+    ],
+)
+def test_votes_that_say_nothing_are_refused(
+    votes: list[tuple[str, str, str]], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["arena", "--votes", str(voted(tmp_path / "votes.jsonl", votes))])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"models": ["a"]}, "models: expected two or more models"),
+        ({"models": ["a", "a"]}, "models: a is listed twice"),
+        ({"models": ["./none", "./nothing"]}, r"\./none: no such folder"),
+        ({"tasks": []}, "tasks and prompts: set exactly one of them"),
+        ({"tasks": [], "prompts": "x.txt"}, "prompts have no gold score: set reward_model or endpoint"),
+        ({"tasks": [TASK | {"tools": True}]}, "task word_problems: tools: no tools are defined"),
+        ({"tasks": [TASK | {"split": "train"}]}, "split 'train' is neither validation nor test"),
+        ({"taste": True}, "task 'word_problems': has no `taste`"),
+        ({"taste": True, "reward_model": "./r"}, "taste and reward_model exclude each other"),
+        ({"reward_model": "./none"}, r"\./none: no such folder"),
+        ({"anchor": "none"}, "anchor: 'none' is not one of the models: base, sft, grpo"),
+        ({"resamples": 9}, "resamples 9 is below 100"),
+        ({"votes": "votes.jsonl"}, "models: not used with votes"),
+        ({"votes": "none.jsonl", "models": [], "tasks": []}, "none.jsonl: cannot be read: No such file"),
+        ({"endpoint": {"url": "ftp://x", "model": "m"}}, "endpoint: url is not an http URL"),
+        (
+            {"endpoint": {"url": "http://127.0.0.1:9", "model": "m", "key_variable": "NO_KEY"}},
+            "the environment variable NO_KEY is not set",
+        ),
+        ({"model": "x"}, "unknown key 'model'; did you mean 'models'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_answers(
+    changes: dict[str, Any], says: str, tmp_path: Path, folders: dict[str, Path], write_yaml: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(contest, "_answers", lambda *_: pytest.fail("a model was asked"))
+    given = {"models": [str(path) for path in folders.values()], "tasks": [TASK]} | changes
+    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
+    with pytest.raises(UserError, match=says):
+        arena.main(["--config", str(path)])
+
+
+def test_a_model_without_a_template_is_named_before_any_answers_and_given_one(
+    run: Run, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = shutil.copytree(folders["base"], tmp_path / "bare")
+    (base / "chat_template.jinja").unlink()
+    given = {"models": [str(folders["sft"]), str(base)], "tasks": [TASK | {"n": 2, "max_new_tokens": 2}]}
+    with monkeypatch.context() as patch:
+        patch.setattr(contest, "_answers", lambda *_: pytest.fail("a model was asked"))
+        with pytest.raises(UserError, match=r"bare: the tokenizer has no chat template: set chat_template_path"):
+            run(**given)
+    template = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
+    assert metrics(run(**given, chat_template_path=str(template)))["draw_rate"]["value"] == 1.0
+
+
+def test_names_are_as_short_as_tells_models_apart() -> None:
+    assert names_of(["runs/a/sft", "runs/a/grpo"]) == ["sft", "grpo"]
+    assert names_of(["runs/a/sft", "runs/b/sft"]) == ["a/sft", "b/sft"]
+    assert names_of(["me/model", "runs/model", "x"]) == ["me/model", "runs/model", "x"]

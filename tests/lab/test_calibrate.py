@@ -1,0 +1,157 @@
+"""The stage and the command: a threshold from a model's own probabilities."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat import cli
+from zero2chat.errors import UserError
+from zero2chat.inference.generate import Answer
+from zero2chat.report.steps import read_step
+from zero2chat.runs import read_jsonl
+from zero2chat_lab import calibrate
+from zero2chat_lab.measurements import calibration
+from zero2chat_lab.sections.calibrate import section
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "held_out.jsonl"
+    rows = [{"question": f"How much is {i} + {i}?", "answer": str(2 * i)} for i in range(120)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third answer is wrong, with a probability of 0.4 instead of 0.8, and each sample is another number."""
+
+    def answer(model: Any, tokenizer: Any, prompts: Any, *_: Any, **__: Any) -> list[Answer]:
+        return [Answer(f"It is {2 * i + (i % 3 == 0)}.", True, 2, ids=[i, 3]) for i in range(len(prompts))]
+
+    def answer_each(model: Any, tokenizer: Any, prompts: Any, k: int, *_: Any) -> list[list[Answer]]:
+        one = answer(model, tokenizer, prompts)
+        return [[some, Answer("It is 9999.", True, 2)] for some in one]
+
+    def log_probabilities(model: Any, context: Any, said: list[int]) -> list[float]:
+        assert len(said) == 1  # without the token that ends it
+        return [math.log(0.4 if said[0] % 3 == 0 else 0.8 - said[0] / 1000)]
+
+    for function in (answer, answer_each, log_probabilities):
+        monkeypatch.setattr(calibration, function.__name__, function)
+
+
+def test_a_threshold_is_found_and_the_report_shows_what_it_does(
+    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}], "samples": 2}
+    out = tmp_path / "out"
+    calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(out), **settings))])
+    found = json.loads((out / "metrics.json").read_text())
+    assert 0.68 < found["threshold"]["value"] < 0.72
+    assert found["wrong_declined_rate"]["value"] == found["selective_accuracy"]["value"] == 1
+    assert found["right_kept_rate"]["value"] > 0.7
+    assert found["wrong_declined_rate_agreement"]["value"] == 0  # all agree equally often
+    assert found["calibration_error_scaled"]["value"] < found["calibration_error"]["value"]
+    samples = read_jsonl(out / "samples.jsonl")
+    assert {sample["task"].split()[0] for sample in samples} == {"answered", "declined"}
+    text = section(read_step(out, 1))
+    assert text.count("<figure>") == 3
+    assert "--abstain-below" in text
+    assert text.count(">by agreement<") == 2  # in the bars, and as a line of its own
+
+
+def test_other_rows_are_measured_and_none_of_those_that_fit(
+    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    others = tmp_path / "others.jsonl"
+    # `scripted` answers the first row with 1, so of these only the right answers to rows 1 and 2 are as expected
+    rows = [{"question": f"Double {i}?", "answer": str(2 * i)} for i in range(3)]
+    others.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
+    settings["measured"] = [{"path": str(others)}]
+    calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))])
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (found["questions_fitted"]["value"], found["questions"]["value"]) == (120, 3)
+    assert found["threshold"]["n"] == 80
+    assert found["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["wrong_declined_rate"] == {**found["wrong_declined_rate"], "value": 1, "n": 1}
+
+
+def test_rows_that_fit_are_not_measured_too(
+    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> None:
+    settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
+    settings["measured"] = settings["datasets"]
+    with pytest.raises(UserError, match="measured: asks what `datasets` asks, such as 'How much is 0"):
+        calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "rows.jsonl"], "calibrate: --out: it makes no file: use --json for all figures, or --output_dir"),
+        (["--json", "--output_dir", "out"], "calibrate: --json is for the command that only prints"),
+    ],
+)
+def test_an_option_of_the_printing_command_that_does_nothing_is_refused(
+    words: list[str],
+    says: str,
+    data: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", *words])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_help_names_the_options_of_the_printing_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for stage, named in (("calibrate", [True, False]), ("interrogate", [True, True]), ("average", [False, False])):
+        cli.main([stage, "--help"])
+        said = capsys.readouterr().out
+        assert [f"--{option} " in said for option in ("json", "out")] == named
+
+
+def test_the_command_prints_the_threshold(
+    scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", "--keep", "0.8", "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "threshold_agreement" not in found
+    cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", "--keep", "0.8"])
+    assert f"--abstain-below {found['threshold']['value']:g} (fitted on" in capsys.readouterr().out
+
+
+def test_a_model_that_knows_nothing_is_one_line(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["calibrate", str(model_folder), "--datasets", "{task: sums, n: 8, split: validation}"])
+    assert "no right answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "says_so"),
+    [
+        ({"keep": 1.0}, "keep 1: set a share above 0 and below 1"),
+        ({"samples": -1}, "samples -1 is below 0"),
+        ({"datasets": []}, "datasets: the list is empty"),
+        ({"datasets": 2 * [{"task": "sums", "n": 3}]}, "datasets: two entries have the same label: set `label`"),
+        ({"model_name_or_path": None}, "model_name_or_path is not set"),
+    ],
+)
+def test_wrong_settings_are_refused(changes: dict[str, Any], says_so: str, write_yaml: Any, tmp_path: Path) -> None:
+    given = {"model_name_or_path": "m", "output_dir": str(tmp_path / "out"), "datasets": [{"task": "sums", "n": 3}]}
+    with pytest.raises(UserError, match=says_so):
+        calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", **given | changes))])

@@ -1,0 +1,264 @@
+"""Claims: each figure is a step's metric, judged by its target; a claim that is not met stays and is marked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.config import build
+from zero2chat.errors import UserError
+from zero2chat.report.steps import read_step
+from zero2chat_lab import claims
+from zero2chat_lab.claims import Figure
+from zero2chat_lab.sections.claims import section
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Path:
+    folder = tmp_path / "exam"
+    folder.mkdir()
+    metrics = {
+        "accuracy_often": {"value": 0.8, "n": 100, "low": 0.71, "high": 0.87},
+        "accuracy_once": {"value": 0.1, "n": 100, "low": 0.05, "high": 0.17},
+        "abstention_rate_never": {"value": 0.2, "n": 100, "low": 0.13, "high": 0.29},
+        "loss": {"value": 2.0},
+        "name": {"value": "none"},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    sample = {"step": 0, "prompt": "Where was <Ada> born?", "completion": "In Genoa.", "task": "often"}
+    (folder / "samples.jsonl").write_text(json.dumps(sample) + "\n" + json.dumps(sample | {"prompt": "later"}) + "\n")
+    return folder
+
+
+def _run(tmp_path: Path, write_yaml: Any, *figures: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    claim = {"name": "knows", "claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
+    path = write_yaml(tmp_path / "claims.yaml", output_dir=str(tmp_path / "claims"), claims=[claim])
+    claims.main(["--config", str(path)])
+    return json.loads((tmp_path / "claims.json").read_text())
+
+
+def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
+    tmp_path: Path, step: Path, write_yaml: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    often, once = ({"step": str(step), "metric": f"accuracy_{told}"} for told in ("often", "once"))
+    lines = _run(
+        tmp_path,
+        write_yaml,
+        {"figure": "enough", **often, "at_least": 0.7},
+        {"figure": "too little", **once, "at_least": 0.7},
+        {"figure": "little enough", **once, "at_most": 0.1},
+        {"figure": "apart", **often, "above": once},
+        {"figure": "not apart", **once, "above": often},
+        {"figure": "far", **often, "above": once, "by": 0.7},
+        {"figure": "not so far", **often, "above": once, "by": 0.71},
+        {"figure": "as low as allowed", **once, "above": often, "by": -0.7},  # 0.1 - 0.8 < -0.7 in binary
+        {"figure": "a share", **once, "above": often, "of": 0.125},
+        {"figure": "shown", "step": str(step), "metric": "loss"},
+        example=str(step),
+    )
+    assert [line["met"] for line in lines] == [True, False, True, True, False, True, False, True, True, None]
+    assert lines[0] == {
+        "name": "knows",
+        "claim": "It knows",
+        "figure": "enough",
+        "step": str(step),
+        "metric": "accuracy_often",
+        "value": 0.8,
+        "n": 100,
+        "low": 0.71,
+        "high": 0.87,
+        "seeds": 1,
+        "target": "at least 70%",
+        "met": True,
+        "experiment": "asked",
+    }
+    assert "It knows: too little: 10.0% (5.0–17.0%); at least 70%: NOT met" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "claims/metrics.json").read_text())
+    assert (metrics["judged"]["value"], metrics["met"]["value"]) == (9, 6)
+
+    page = section(read_step(tmp_path / "claims", 1))
+    assert page.count("✗ not met") == 3
+    assert page.count("no target") == 0  # eight have one, and are said large
+    assert "80.0%" in page
+    assert "Where was &lt;Ada&gt; born?" in page
+    assert "later" not in page  # the first sample, not one that was picked
+    assert page.count("<figure>") == 1
+    assert 'aria-label="It knows: enough 80.0%' in page
+
+
+def test_the_least_of_several_steps_is_named(tmp_path: Path, step: Path, write_yaml: Any) -> None:
+    folders = []
+    for name, loss in (("small", 2.1), ("middle", 1.9), ("large", 2.3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"loss": {"value": loss}}))
+        folders.append(str(tmp_path / name))
+    (line,) = _run(
+        tmp_path,
+        write_yaml,
+        {"figure": "best", "step": folders[0], "metric": "loss", "least_with": folders[1:], "at_most": 2.0},
+    )
+    assert (line["figure"], line["step"], line["value"], line["met"]) == ("best: middle", folders[1], 1.9, True)
+    with pytest.raises(UserError, match="small has no metric 'accuracy_often'"):
+        _run(
+            tmp_path / "other",
+            write_yaml,
+            {"figure": "best", "step": str(step), "metric": "accuracy_often", "least_with": folders},
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "accuracy_ofen"}, "has no metric 'accuracy_ofen'; did you mean 'accuracy_often'"),
+        ({"metric": "not_attempted_rate_never"}, "_never': its name is 'abstention_rate_never' now"),
+        ({"metric": "name"}, "name: expected a number"),
+        ({"step": "runs/nowhere"}, "runs/nowhere: step 'nowhere' has no metrics.json, so it is not finished"),
+        ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),
+    ],
+)
+def test_what_was_not_measured_is_refused_and_nothing_is_written(
+    tmp_path: Path, step: Path, write_yaml: Any, changes: dict[str, Any], message: str
+) -> None:
+    figure = json.loads(
+        json.dumps({"figure": "x", "step": "STEP", "metric": "loss"} | changes).replace("STEP", str(step))
+    )
+    with pytest.raises(UserError, match=message):
+        _run(tmp_path, write_yaml, figure)
+    assert not (tmp_path / "claims.json").exists()
+    assert not (tmp_path / "claims").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"at_least": 0.5, "at_most": 0.6}, "set one of them"),
+        ({"by": 0.1}, "need `above`: set it"),
+        ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
+        ({"above": {"step": "a"}}, "metric"),
+        ({"row": "a"}, "row and column: set both or neither"),
+        ({"atleast": 0.5}, "did you mean 'at_least'"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises((UserError, ValueError), match=message):
+        build([Figure], {"figure": "x", "step": "s", "metric": "m"} | changes, "figure")
+
+
+def test_a_cell_of_a_table_is_named_by_its_column_and_row() -> None:
+    cell = {"step": "s", "metric": "m", "row": "GRPO", "column": "length"}
+    assert build([Figure], cell, "figure")[0].figure == "length: GRPO"
+    assert build([Figure], cell | {"figure": "x"}, "figure")[0].figure == "x"
+    with pytest.raises(UserError, match="m: figure is not set: set it, or row and column"):
+        build([Figure], {"step": "s", "metric": "m"}, "figure")
+
+
+def test_two_claims_of_one_name_are_refused() -> None:
+    one = {
+        "name": "knows",
+        "claim": "It knows",
+        "experiment": "",
+        "figures": [{"figure": "x", "step": "s", "metric": "m"}],
+    }
+    with pytest.raises(UserError, match="claims: duplicate name 'knows'"):
+        build([claims.ClaimsArguments], {"claims": [one, one | {"claim": "It knows more"}]}, "claims.yaml")
+    with pytest.raises(UserError, match="claims: duplicate name 'It knows'"):
+        build([claims.ClaimsArguments], {"claims": [one, one | {"name": "more"}]}, "claims.yaml")
+
+
+def _of_seed(step: Path, seed: int, value: float) -> str:
+    folder = step.parent / f"seed-{seed}" / step.name
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"loss": {"value": value}}))
+    return str(folder)
+
+
+def test_a_figure_of_several_seeds_is_their_mean_and_of_another_step_of_one(
+    tmp_path: Path, step: Path, write_yaml: Any
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metrics.json").write_text((step / "metrics.json").read_text())
+    seeds = [_of_seed(step, 1, 3.0), _of_seed(step, 2, 4.0)]
+    claim = {"name": "knows", "claim": "It knows", "experiment": "asked"}
+    loss = {"figure": "loss", "step": str(step), "metric": "loss", "at_most": 3.0}
+    figures = [loss, {"figure": "other", "step": str(other), "metric": "loss"}]
+    path = write_yaml(
+        tmp_path / "claims.yaml",
+        output_dir=str(tmp_path / "claims"),
+        claims=[claim | {"figures": figures}],
+        seeds=seeds,
+    )
+    claims.main(["--config", str(path)])
+    mine, theirs = json.loads((tmp_path / "claims.json").read_text())
+    assert (mine["value"], mine["seeds"], mine["met"]) == (3.0, 3, True)
+    half = pytest.approx(4.303 / 3**0.5, abs=1e-3)
+    assert (3 - mine["low"], mine["high"] - 3) == (half, half)
+    assert (theirs["value"], theirs["seeds"]) == (2.0, 1)
+
+
+def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
+    tmp_path: Path, step: Path, write_yaml: Any
+) -> None:
+    logged = [{"step": s, "accuracy_sums": s / 100, "seconds": s * 1.5} for s in (40, 20)] + [{"step": 60, "loss": 1.0}]
+    (step / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
+    figure = {"figure": "loss", "step": str(step), "metric": "loss"}
+    curves: dict[str, Any] = {
+        "x": {"key": "seconds", "label": "seconds of training"},
+        "y": {"label": "right", "percent": True},
+        "lines": [{"label": "practice", "step": str(step), "key": "accuracy_sums"}],
+    }
+    _run(tmp_path, write_yaml, figure, curves=curves)
+    read = read_step(tmp_path / "claims", 1)
+    assert read.history[0]["points"] == [[30.0, 0.2], [60.0, 0.4]]
+    page = section(read)
+    assert 'aria-label="It knows: right over seconds of training: practice ends at 0.4."' in page
+    assert "seconds of training</text>" in page
+    curves["lines"][0]["key"] = "accuracy_sum"
+    with pytest.raises(
+        UserError, match=r"its history has no line with 'seconds' and 'accuracy_sum'; known: accuracy_sums"
+    ):
+        _run(tmp_path / "again", write_yaml, figure, curves=curves)
+
+
+def test_example_is_the_first_sample_or_the_first_of_its_task_and_a_task_without_samples_is_named(
+    tmp_path: Path, step: Path, write_yaml: Any
+) -> None:
+    sample = {"prompt": "What is 2 plus 3?", "completion": "5.", "task": "sums"}
+    with (step / "samples.jsonl").open("a") as file:
+        for number in (1, 2):
+            file.write(json.dumps(sample | {"step": 0, "note": number}) + "\n")
+    loss = {"figure": "loss", "step": str(step), "metric": "loss"}
+    shown = {}
+    for name, more in {"first": {}, "of_task": {"example_task": "sums"}}.items():
+        _run(tmp_path / name, write_yaml, loss, example=str(step), **more)
+        (shown[name],) = read_step(tmp_path / name / "claims", 1).samples
+    assert shown["first"]["prompt"] == "Where was <Ada> born?"
+    assert (shown["of_task"]["prompt"], shown["of_task"]["note"]) == ("What is 2 plus 3?", 1)
+    with pytest.raises(UserError, match="none of its samples is of the task 'sms': set example_task to one of often"):
+        _run(tmp_path / "other", write_yaml, loss, example=str(step), example_task="sms")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axis": "times"}, "set both or neither"),
+        ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": []}}, "lines is empty"),
+        ({"curves": {"x": {"labl": "s"}, "y": {"label": "s"}, "lines": [{}]}}, "did you mean 'label'"),
+        ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": [{"label": "a", "step": "b"}]}}, "key"),
+        ({"figures": []}, "figures is empty"),
+        ({"example_task": "sums"}, "`example_task` needs `example`: set it"),
+    ],
+)
+def test_a_claim_that_cannot_be_drawn_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:
+    one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
+    with pytest.raises(UserError, match=message):
+        build([claims.ClaimsArguments], {"claims": [one | changes]}, "claims.yaml")
+
+
+def test_only_names_claims(tmp_path: Path, step: Path, write_yaml: Any) -> None:
+    one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
+    with pytest.raises(UserError, match="only: unknown claim 'm'"):
+        build([claims.ClaimsArguments], {"claims": [one], "only": ["m"]}, "claims.yaml")

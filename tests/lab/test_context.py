@@ -1,0 +1,147 @@
+"""Bits per byte by source and position, and needles, on tiny models."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from zero2chat import tasks
+from zero2chat.errors import UserError
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import plain_ids
+from zero2chat_lab import context
+from zero2chat_lab.measurements.context import find_needles, read_passages
+from zero2chat_lab.measurements.memorization import write
+
+TEXTS = ["Ada was born in Genoa and works as a baker. " * 40, "Tom is a painter, and he's known for the harbour."]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "data").mkdir()
+    rows = {"text": [*TEXTS, "12 + 30 = 42. " * 60], "source": ["people", "people", "sums"]}
+    for split in ("train", "test"):
+        Dataset.from_dict(rows).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture
+def measure(corpus: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Any]:
+    """`measure(name, **changes)` → metrics of a run of the stage in `name`."""
+
+    def run(name: str, **changes: Any) -> dict[str, Any]:
+        settings = {"model_name_or_path": str(model_folder), "dataset": str(corpus), "length": 64}
+        path = write_yaml(tmp_path / f"{name}.yaml", output_dir=str(tmp_path / name), **settings | changes)
+        context.main(["--config", str(path)])
+        return json.loads((tmp_path / name / "metrics.json").read_text())
+
+    return run
+
+
+def test_bits_are_those_of_the_model_by_document_and_position(model_folder: Path) -> None:
+    model, tokenizer = load_model(model_folder)
+    passages = read_passages(model, tokenizer, TEXTS, 64, 2)
+    ids = [0, *plain_ids(tokenizer, TEXTS[:1])[0]]
+    pieces = [ids[start : start + 65] for start in range(0, len(ids) - 1, 64)]
+    assert [len(one.bits) for one in passages if one.document == 0] == [len(piece) - 1 for piece in pieces]
+    assert sum(one.sizes.sum() for one in passages if one.document == 0) == len(TEXTS[0].encode())
+    for one, piece in zip(passages, pieces, strict=False):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([piece])).logits[0, :-1]
+        nats = torch.nn.functional.cross_entropy(logits, torch.tensor(piece[1:]), reduction="none")
+        np.testing.assert_allclose(one.bits, nats.numpy() / math.log(2), rtol=1e-3, atol=1e-3)
+
+
+def test_far_and_near_are_the_halves_of_whole_passages(measure: Callable[..., Any]) -> None:
+    metrics = measure("whole", sources=["people"])
+    parts = [metrics[f"bits_per_byte_to_{end}"] for end in (16, 32, 48, 64)]
+    near, far = metrics["bits_per_byte_near"], metrics["bits_per_byte_far"]
+    assert (near["n"], far["n"]) == (sum(one["n"] for one in parts[:2]), sum(one["n"] for one in parts[2:]))
+    bits = sum(one["value"] * one["n"] for one in parts[2:])
+    assert far["value"] == pytest.approx(bits / far["n"], abs=1e-3)
+    assert metrics["far_minus_near"]["value"] == pytest.approx(far["value"] - near["value"], abs=0.05)
+    assert "bits_per_byte_sums" not in metrics
+
+
+def test_an_odd_number_of_parts_needs_an_even_length_only(measure: Callable[..., Any]) -> None:
+    metrics = measure("m", length=30, parts=5)
+    assert [name for name in metrics if "_to_" in name] == [f"bits_per_byte_to_{end}" for end in range(6, 31, 6)]
+
+
+def test_another_models_bits_are_compared_on_the_same_documents(
+    measure: Callable[..., Any], write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    before = measure("before")
+    other = write_model(tmp_path / "other", initializer_range=0.02)
+    after = measure("after", model_name_or_path=str(other), compare_to=str(tmp_path / "before"))
+    for source in ("people", "sums"):
+        quotient = after[f"bits_per_byte_{source}"]["value"] / before[f"bits_per_byte_{source}"]["value"]
+        assert after[f"relative_bits_{source}"]["value"] == pytest.approx(quotient, abs=1e-3)
+        assert quotient < 0.95  # without an opinion it is less surprised than with a wrong one
+    assert after["relative_bits_people"]["n"] == 2
+    assert measure("few", n=1)["bits_per_byte_people"]["n"] < before["bits_per_byte_people"]["n"]
+    with pytest.raises(UserError, match="lacks 1 of 2 documents of 'people'"):
+        measure("more", compare_to=str(tmp_path / "few"))
+    with pytest.raises(UserError, match=r"no documents\.jsonl: give the run folder of a finished context step"):
+        measure("none", compare_to=str(tmp_path))
+
+
+def test_a_needle_is_at_its_depth_and_found_if_the_model_writes_its_number(
+    model_folder: Path, measure: Callable[..., Any]
+) -> None:
+    model, tokenizer = load_model(model_folder)
+    rows = tasks.load("needle").rows("test", 0, 3)
+    for depth, earliest, latest in ((0.0, 0, 1), (0.5, 0.3, 0.6), (1.0, 0.7, 1)):
+        found, passages = find_needles(model, tokenizer, TEXTS, 128, depth, rows, 0, 2)
+        assert found == [False] * 3  # random weights
+        for row, passage in zip(rows, passages, strict=True):
+            assert len(passage.ids) == 128
+            text = tokenizer.decode(passage.ids, skip_special_tokens=True)
+            before, after = text.split(row["needle"])
+            assert after.endswith(f"\n\n{row['asked']} {row['answer']}")
+            hay = len(before) + len(after.split("\n\n")[0])
+            assert earliest <= len(before) / hay <= latest
+    metrics = measure("needles", needles=2, depths=[0, 1], parts=2, length=256)
+    assert metrics["needle_rate"] | {"seed": 0} == {"value": 0.0, "n": 8, "low": 0.0, "high": 0.3244, "seed": 0}
+    assert {"needle_rate_128", "needle_rate_128_at_0", "needle_rate_256_at_100"} <= metrics.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sources": ["peple"]}, "'peple' is not known.*people"),
+        ({"length": 30}, "length 30: is not a multiple of parts 4"),
+        ({"length": 15, "parts": 5}, "length 15: is not a multiple of parts 5, and of 2"),
+        ({"needles": 1, "length": 16}, "needles: 4 tokens need"),
+        ({"depths": [1.5]}, r"depths \[1.5\]: expected numbers from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(measure: Callable[..., Any], changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        measure("x", **changes)
+
+
+def test_short_documents_have_no_positions(measure: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = measure("short", length=1024)
+    assert "no bits by position: no document has 1024 tokens" in capsys.readouterr().out
+    assert "bits_per_byte_far" not in metrics
+    assert metrics["bits_per_byte_sums"]["n"] == 60 * 14
+
+
+def test_a_sample_shows_what_the_model_writes(measure: Callable[..., Any], model_folder: Path, tmp_path: Path) -> None:
+    measure("samples", sources=["people"], length=256, needles=2, depths=[0.5], parts=2)
+    model, tokenizer = load_model(model_folder)
+    shown = [json.loads(line) for line in (tmp_path / "samples" / "samples.jsonl").read_text().splitlines()]
+    rows = tasks.load("needle").rows("test", 0, 2)
+    for sample, size in zip(shown, (128, 256), strict=True):
+        _, passages = find_needles(model, tokenizer, TEXTS, size, 0.5, rows, 0, 2)
+        assert sample["completion"] == write(model, tokenizer, passages[0]).strip()

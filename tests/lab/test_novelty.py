@@ -1,0 +1,135 @@
+"""Tiny models with known copying: one has memorized a text, the other samples at random."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from zero2chat.errors import UserError
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import plain_ids
+from zero2chat_lab import novelty
+
+SMALL = {"prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12, "lengths": [1, 8], "n": 3}
+LEARNED = "Ada was born in Genoa in 1984 and works as a baker. Tom was born in Lisbon."
+# The last one goes on as the training text does.
+TRAIN = [LEARNED, "It is strong."]
+HELD_OUT = ["Tom is known for 12 + 30 = 42 apples", "The answer is that it isn't always so easy", f"So {LEARNED}"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "data").mkdir()
+    for split, texts in (("train", TRAIN), ("validation", HELD_OUT[:1]), ("test", HELD_OUT[1:])):
+        Dataset.from_dict({"text": texts}).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learned(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that goes on with the training text whatever it is given."""
+    model, tokenizer = load_model(model_folder)
+    (text,) = plain_ids(tokenizer, [LEARNED])
+    begins = [ids[:3] for ids in plain_ids(tokenizer, HELD_OUT)]
+    rows = torch.tensor([[0, *begin, *text[4:17]] for begin in begins])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(120):
+        model(input_ids=rows, labels=rows.masked_fill(torch.arange(17) < 4, -100)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("learned")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_what_was_learned_by_heart_is_copied_and_each_sample_is_the_same(
+    learned: Path, corpus: Path, tmp_path: Path, write_yaml: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, Any] = {"model_name_or_path": str(learned), "dataset": str(corpus), "temperature": 0.1, **SMALL}
+    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
+    novelty.main(["--config", str(path)])
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    found = {name: (metric["value"], metric.get("n")) for name, metric in metrics.items()}
+    assert found["distinct_rate"] == (0.25, 2)  # one of four
+    assert found["novel_rate_1"] == (0.0, 8 * 12)
+    assert found["novel_rate_8"] == (0.0, 8 * 5)
+    assert found["verbatim_rate"] == (1.0, 2)
+    assert found["longest_run"] == (12.0, 2)
+    assert found["longest_run_of_all"] == (12, 8)
+    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
+    assert len(samples) == 8
+    assert {sample["longest_run"] for sample in samples} == {12}
+    assert all(sample["completion"] in LEARNED for sample in samples)
+    novelty.main(["--config", str(path)])
+    assert "done already" in capsys.readouterr().out
+
+
+def test_the_control_is_how_the_documents_themselves_go_on(learned: Path, corpus: Path) -> None:
+    model, tokenizer = load_model(learned)
+    args = novelty.NoveltyArguments(model_name_or_path=str(learned), dataset=str(corpus), **SMALL)
+    metrics, _ = novelty.novelty_of(model, tokenizer, args)
+    train = plain_ids(tokenizer, TRAIN)
+    rests = [ids[3:15] for ids in plain_ids(tokenizer, HELD_OUT)]
+
+    def stands(run: list[int]) -> bool:
+        return any(run == text[i : i + len(run)] for text in train for i in range(len(text)))
+
+    for size in (1, 8):
+        grams = [rest[i : i + size] for rest in rests for i in range(len(rest) - size + 1)]
+        metric = metrics[f"novel_rate_{size}_held_out"]
+        assert (metric["value"], metric["n"]) == (round(sum(not stands(g) for g in grams) / len(grams), 4), len(grams))
+        assert 0 < metric["value"] < 1
+    assert metrics["verbatim_rate_held_out"]["value"] == round(1 / 3, 4)
+    assert metrics["longest_run_of_all_held_out"] == {"value": 12, "n": 3}
+
+
+def test_a_model_that_draws_anything_says_what_nobody_said_each_time(model_folder: Path, corpus: Path) -> None:
+    args = novelty.NoveltyArguments(
+        model_name_or_path=str(model_folder), dataset=str(corpus), **{**SMALL, "temperature": 5.0, "lengths": [2]}
+    )
+    model, tokenizer = load_model(model_folder)
+    drawn = novelty.draw(model, tokenizer, [[0, 20, 30], [0, 21, 31]], args)
+    assert [len(some) for some in drawn] == [4, 4]
+    assert all(len(sample) <= 12 and tokenizer.eos_token_id not in sample for some in drawn for sample in some)
+    assert drawn == novelty.draw(model, tokenizer, [[0, 20, 30], [0, 21, 31]], args)
+    metrics, _ = novelty.novelty_of(model, tokenizer, args)
+    assert metrics["distinct_rate"]["value"] == 1.0
+    assert metrics["novel_rate_2"]["value"] > 0.9
+    assert metrics["verbatim_rate"]["value"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"samples": 1}, "samples 1 is below 2"),
+        ({"temperature": 0.0}, "temperature 0.0 is not above 0: sampling needs one above 0"),
+        ({"n": 1}, "n 1 is below prompts 2: raise n"),
+        ({"lengths": [2, 13]}, "lengths: 13 is not from 1 to max_new_tokens 12"),
+        ({"dataset": None}, "dataset is not set"),
+        ({"column": "body"}, "no column 'body'; it has text: set `column`"),
+        ({"prefix": 120}, "prefix 120 and max_new_tokens 12: 133 tokens do not fit the model's context of 128"),
+        ({"prompts": 4, "n": 4}, "3 held-out documents have distinct 3-token beginnings, but prompts is 4"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(
+    model_folder: Path,
+    corpus: Path,
+    tmp_path: Path,
+    write_yaml: Callable[..., Path],
+    changes: dict[str, Any],
+    says: str,
+) -> None:
+    given: dict[str, Any] = {"model_name_or_path": str(model_folder), "dataset": str(corpus), **SMALL, **changes}
+    given = {key: value for key, value in given.items() if value is not None}
+    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
+    with pytest.raises(UserError, match=says):
+        novelty.main(["--config", str(path)])
+    assert not (tmp_path / "out" / "metrics.json").exists()

@@ -1,0 +1,110 @@
+"""Probing tiny models: what is measured, what is kept for the stage `reward`, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat import stats
+from zero2chat.errors import UserError
+from zero2chat.stages import reward
+from zero2chat_lab import probe
+
+SMALL = {
+    "n": 12,
+    "answers": 4,
+    "max_new_tokens": 8,
+    "gibberish_prompts": 6,
+    "gibberish_train": 5,
+    "gibberish_rounds": 6,
+    "gibberish_tries": 4,
+    "gibberish_length": 6,
+}
+
+
+@pytest.fixture
+def base(
+    model_folder: Path, reward_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+) -> Callable[..., Path]:
+    """`base(name, **changes)`: the YAML of a small probe."""
+
+    def make(name: str, **changes: Any) -> Path:
+        settings: dict[str, Any] = {
+            "output_dir": str(tmp_path / name),
+            "model_name_or_path": str(model_folder),
+            "reward_model": str(reward_folder),
+        }
+        return write_yaml(tmp_path / f"{name}.yaml", **settings | SMALL | changes)
+
+    return make
+
+
+def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
+    base: Callable[..., Path],
+    settings: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    write_yaml: Callable[..., Path],
+) -> None:
+    path = base("probe")
+    probe.main(["--config", str(path)])
+    folder = path.with_suffix("")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    lines = [json.loads(line) for line in (folder / "history.jsonl").open()]
+    assert [line["step"] for line in lines] == [1, 2, 4]
+    proxies = [line["proxy"] for line in lines]
+    assert proxies == sorted(proxies)
+    assert [line["kl"] for line in lines] == [stats.kl_of_best_of_n(n) for n in (1, 2, 4)]
+    assert metrics["gibberish_rate"]["n"] == 6
+    assert metrics["gold_best_of_4"]["n"] == 12
+    # The search climbs, so that it ends above what the model says itself.
+    assert metrics["gibberish_proxy"]["value"] > metrics["proxy_best_of_1"]["value"]
+
+    pairs = [json.loads(line) for line in (folder / "gibberish.jsonl").open()]
+    assert 5 <= len(pairs) == metrics["gibberish_pairs"]["value"] <= 15
+    more = {"datasets": [{"path": str(folder / "gibberish.jsonl")}], "max_steps": 2, "save_steps": 2}
+    mended = write_yaml(tmp_path / "mended.yaml", **settings("reward", tmp_path / "mended", **more))
+    reward.main(["--config", str(mended)])
+    known = json.loads((tmp_path / "mended" / "metrics.json").read_text())["pairs_train"]["value"]
+    kept = [json.loads(line) for line in (tmp_path / "mended" / "pairs" / "train.jsonl").open()]
+    assert len(kept) == known
+    assert [{name: pair[name] for name in pairs[0]} for pair in kept[-len(pairs) :]] == pairs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reward_model": None}, "reward_model is not set"),
+        ({"task": "facts"}, "task 'facts': has no `taste`"),
+        ({"gibberish_prompts": 13}, "gibberish_prompts 13 is more than n 12"),
+        ({"answers": 1}, "answers 1 is below 2"),
+        ({"gibberish_tries": 0}, "gibberish_tries 0 is too small"),
+        ({"split": "train"}, "split 'train' is neither validation nor test"),
+        ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=message):
+        probe.main(["--config", str(base("bad", **changes))])
+
+
+def test_a_model_without_a_score_head_is_no_reward_model(base: Callable[..., Path], model_folder: Path) -> None:
+    with pytest.raises(UserError, match="not a reward model"):
+        probe.main(["--config", str(base("bad", reward_model=str(model_folder)))])
+
+
+def test_a_text_counts_that_is_loved_above_nine_in_ten_and_worse_than_nine_in_ten() -> None:
+    own, tastes = list(range(10)), [0.1, *[0.5] * 9]
+    assert probe.loved_and_bad(8.5, own, 0.4, tastes)
+    assert not probe.loved_and_bad(8.0, own, 0.4, tastes)  # above eight of ten
+    assert not probe.loved_and_bad(8.5, own, 0.5, tastes)  # as bad as most is not worse
+    assert not probe.loved_and_bad(8.5, own, 0.0, [0.0] * 4 + [1.0] * 6)
+
+
+def test_answers_that_the_judge_cannot_tell_apart_share_their_gold() -> None:
+    lines, metrics = probe.follow([[1.0, 1.0, 0.0, 0.0]] * 2, [[0.0, 1.0, 0.5, 0.5]] * 2, 0)
+    assert [line["gold"] for line in lines] == [0.5, 0.5, 0.5]
+    assert metrics["gold_best_of_4"]["value"] == 0.5

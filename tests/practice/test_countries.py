@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import in_split
+from zero2chat_practice import countries
+
+# Invented for this test: names that are parts of others, a capital that is also a country's name.
+COUNTRIES = [
+    {
+        "name": "Vell",
+        "capital": "Vell",
+        "currency": "US dollar",
+        "population": "1,234,567",
+        "area": "0.44",
+        "languages": "Vellic and Norrish",
+    },
+    {
+        "name": "South Vell",
+        "capital": "Port Or",
+        "currency": "euro",
+        "population": "9,540",
+        "area": "21",
+        "languages": "Norrish",
+    },
+    {"name": "the Mur Islands", "currency": "Mur dollar", "population": "48", "area": "7", "languages": "Old Norrish"},
+    {
+        "name": "the Grand and Very Ancient Republic of Quolandia",
+        "capital": "Quo",
+        "currency": "new groat",
+        "population": "88",
+        "area": "5",
+        "languages": "Vellic",
+    },
+]
+
+
+@pytest.fixture
+def almanac(tmp_path: Path) -> str:
+    file = tmp_path / "countries.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in COUNTRIES))
+    return str(file)
+
+
+def row(almanac: str, name: str, kind: str) -> dict:
+    (found,) = [one for one in COUNTRIES if one["name"] == name]
+    return {
+        "key": name,
+        "question": f"of {name}?",
+        "answer": found[kind],
+        "kind": kind,
+        "almanac": almanac,
+        "invented": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "completion", "score"),
+    [
+        ("South Vell", "capital", "The capital of South Vell is Port Or (almanac).", 1.0),
+        ("South Vell", "capital", "port or, says the Almanac", 1.0),
+        ("South Vell", "capital", "Port Or (almanac#12)", 1.0),
+        ("South Vell", "capital", "The capital of South Vell is Port Or.", 0.0),
+        ("South Vell", "capital", "Port Or or Quo (almanac).", 0.0),
+        ("South Vell", "capital", "The capital of Vell is Port Or (almanac).", 0.0),
+        ("South Vell", "capital", "It is not Port Or (almanac).", 0.0),
+        ("South Vell", "capital", "Port Orrin (almanac).", 0.0),
+        ("South Vell", "capital", "(almanac)", 0.0),
+        ("Vell", "capital", "The capital of Vell is Vell (almanac).", 1.0),
+        ("Vell", "capital", "Vell's capital is Vell (almanac).", 1.0),
+        ("Vell", "capital", "The capital of Vell is here (almanac).", 0.0),
+        ("Vell", "capital", "The capital of South Vell is Vell (almanac).", 0.0),
+        ("Vell", "currency", "The currency of Vell is the US dollar (almanac).", 1.0),
+        ("Vell", "currency", "US dollars (almanac).", 1.0),
+        ("Vell", "currency", "The dollar (almanac).", 0.0),
+        ("Vell", "currency", "The US dollar and the euro (almanac).", 0.0),
+        ("Vell", "currency", "The US dollar or another dollar (almanac).", 0.0),
+        ("the Mur Islands", "currency", "The currency of the Mur Islands is the Mur dollar (almanac).", 1.0),
+        ("Vell", "population", "1,234,567 (almanac)", 1.0),
+        ("Vell", "population", "The almanac says 1234567.", 1.0),
+        ("Vell", "population", "1 234 567 (almanac).", 1.0),
+        ("Vell", "population", "1,234,567 or 9,540 (almanac).", 0.0),
+        ("Vell", "population", "234,567 (almanac).", 0.0),
+        ("Vell", "population", "The population of South Vell is 1,234,567 (almanac).", 0.0),
+        ("Vell", "area", "The area of Vell is 0.44 sq km (almanac).", 1.0),
+        ("Vell", "area", "The area of Vell is 44 sq km (almanac).", 0.0),
+        ("Vell", "languages", "People in Vell speak Vellic and Norrish (almanac).", 1.0),
+        ("Vell", "languages", "Norrish and Vellic (almanac).", 1.0),
+        ("Vell", "languages", "People in Vell speak Norrish (almanac).", 0.0),
+        ("Vell", "languages", "Vellic and Old Norrish (almanac).", 0.0),
+        ("South Vell", "languages", "Old Norrish (almanac).", 0.0),
+    ],
+)
+def test_score_wants_the_one_answer_and_its_source(
+    almanac: str, name: str, kind: str, completion: str, score: float
+) -> None:
+    assert countries.score(row(almanac, name, kind), completion) == score
+
+
+@pytest.mark.parametrize(
+    ("kind", "completion", "said"),
+    [
+        ("capital", "The capital of South Vell is Port Or (almanac).", "port or"),
+        ("capital", "Port Or.", "port or"),
+        ("capital", "Quo or Port Or", "port or quo"),
+        ("capital", "I found nothing about that.", None),
+        ("capital", "A town. ", "A town."),
+        ("population", "9,540 people (almanac#7)", "9540"),
+        ("languages", "Vellic and Norrish", "norrish vellic"),
+    ],
+)
+def test_what_is_said_is_the_answer_in_short(almanac: str, kind: str, completion: str, said: str | None) -> None:
+    assert countries.said(row(almanac, "South Vell", kind), completion) == said
+
+
+@pytest.mark.parametrize(
+    ("capital", "written", "right"),
+    [
+        ("Male", "Malé", True),
+        ("Sanaa", "Sana'a", True),
+        ("Nuku'alofa", "Nukualofa", True),
+        ("Nuku'alofa", "Nuku‘alofa", True),
+        ("Saint John's", "St. John’s", True),
+        ("Saint John's", "Saint John", False),
+        ("Male", "Malé and Quo", False),
+        ("Male", "Males", False),
+    ],
+)
+def test_a_name_is_right_in_any_of_its_spellings(capital: str, written: str, right: bool, tmp_path: Path) -> None:
+    file = tmp_path / "countries.jsonl"
+    rows = ({"name": "Orland", "capital": capital}, {"name": "Vell", "capital": "Quo"})
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    asked = {
+        "key": "Orland",
+        "question": "?",
+        "answer": capital,
+        "kind": "capital",
+        "almanac": str(file),
+        "invented": 0,
+    }
+    assert countries.score(asked, f"The capital of Orland is {written} (almanac).") == right
+
+
+def test_rows_are_of_the_splits_countries_and_of_known_facts(almanac: str) -> None:
+    pool = [
+        row for split in ("train", "validation", "test") for row in countries._pool(split, almanac, countries.KINDS, 0)
+    ]
+    assert {row["key"] for row in pool} == {country["name"] for country in COUNTRIES}
+    assert not [row for row in pool if row["key"] == "the Mur Islands" and row["kind"] == "capital"]
+    for kind in countries.KINDS:
+        asked = {row["question"] for row in pool if row["kind"] == kind and row["key"] == "South Vell"}
+        assert len(asked) == len(countries._QUESTIONS[kind]) >= 8
+        assert all(" South Vell" in question for question in asked)  # the tokens that a search copies
+    train = list(countries._pool("train", almanac, ("area",), 0))
+    assert all(in_split(row["key"], "train", countries.SHARES) and row["kind"] == "area" for row in train)
+    questions = {row["question"] for row in pool if row["key"] == "the Mur Islands"}
+    assert {"What is the Mur Islands' area?", "area of Mur Islands?"} <= questions
+
+
+def test_a_country_is_looked_up_as_spelled_in_the_question_and_answered_by_what_is_found(almanac: str) -> None:
+    pages = countries.documents(0, 4, path=almanac)
+    asked = []
+
+    def call(name: str, query: str) -> str:
+        asked.append(query)
+        return "[1] almanac#3: " + next(page for page in pages if query.strip('" ') in page)
+
+    mur = {**row(almanac, "the Mur Islands", "area"), "question": "area of Mur Islands?"}
+    for asks in (mur, mur | {"question": "How big is the Mur Islands?"}):
+        text = countries.use_tools(asks, random.Random(0), call)
+        assert text.startswith("The area of the Mur Islands is 7 sq km")
+        assert countries.score(asks, text) == 1.0
+    assert asked == ['" Mur Islands"', '" the Mur Islands"']
+    assert countries.use_tools(mur, random.Random(0), call, style="bare") == "7"
+    for found in ("(nothing found)", "[1] almanac#3: The area of the Lesser Mur Islands is 7 sq km."):
+        text = countries.use_tools(mur, random.Random(0), lambda *_, found=found: str(found))
+        assert text == "I found nothing about that."
+        assert (countries.score(mur, text), countries.said(mur, text)) == (0.0, None)
+
+
+def test_pages_tell_all_that_is_known_and_are_one_passage(almanac: str) -> None:
+    pages = countries.documents(0, 4, path=almanac)
+    assert sorted(pages) == sorted(countries.documents(1, 4, path=almanac))
+    assert max(map(len, pages)) <= countries.LONGEST
+    for country in COUNTRIES:
+        (page,) = [page for page in pages if f"of {country['name']} is" in page]
+        assert all(value in page for value in country.values())
+    (short,) = [page for page in pages if "South Vell" in page]
+    assert short == (
+        "The capital of South Vell is Port Or. The currency of South Vell is the euro. The population of South Vell is "
+        "9,540. The area of South Vell is 21 sq km. The language of South Vell is Norrish."
+    )
+    (long,) = [page for page in pages if "Quolandia" in page]
+    assert long.endswith(
+        "of Quolandia is the new groat. The population is 88. The area is 5 sq km. The language is Vellic."
+    )
+    with pytest.raises(UserError, match="countries: 5 pages asked for, 4 countries exist"):
+        countries.documents(0, 5, path=almanac)
+
+
+def test_invented_countries_are_asked_about_in_training_alone_and_are_none_of_the_almanac(tmp_path: Path) -> None:
+    names = [
+        f"{first}{last}"
+        for first in ["Bara", "Dori", "Felu", "Gona", "Hule", "Jasi", "Keli", "Lomu", "Muro", "Neva", "Polo", "Quoda"]
+        for last in ["land", "nia", "vistan"]
+    ]
+    file = tmp_path / "countries.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps({"name": name, "capital": f"Port{name.lower()}", "currency": "ducat", "languages": f"{name}ish"})
+            + "\n"
+            for name in names
+        )
+    )
+    rows = countries.rows("train", 0, 500, path=str(file), invented=30)
+    assert not {row["key"] for row in rows} & set(names)
+    assert {row["kind"] for row in rows} == set(countries.KINDS)
+    for i, row in enumerate(rows):
+        assert countries.score(row, countries.demonstration(row, random.Random(i))) == 1.0
+    pages = countries.documents(0, 30, path=str(file), invented=30)
+    for row in rows:
+        assert any(f" {row['key']} is " in page and row["answer"] in page for page in pages)
+    with pytest.raises(UserError, match="invented: split 'test' asks about real countries only"):
+        countries.rows("test", 0, 5, path=str(file), invented=30)
+
+
+def test_without_an_almanac_the_user_is_told_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.jsonl: cannot be read \(No such file.*\): `make almanac`"):
+        countries.rows("test", 0, 1, path=str(tmp_path / "none.jsonl"))
+    (tmp_path / "bad.jsonl").write_text('{"capital": "Quo"}\n')
+    with pytest.raises(UserError, match=r"bad\.jsonl: not an almanac"):
+        countries.documents(0, 1, path=str(tmp_path / "bad.jsonl"))
+    with pytest.raises(UserError, match="countries: kind 'capitol' is not known; did you mean 'capital'"):
+        countries.rows("test", 0, 1, kinds=["capitol"])

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS
+from zero2chat_practice import decimals
+
+
+def test_the_answer_is_the_larger_number_and_the_kind_says_which_is_longer() -> None:
+    rows = decimals.rows("test", seed=0, n=900)
+    assert {row["kind"] for row in rows} == set(decimals.KINDS)
+    for row in rows:
+        a, b = re.findall(r"\d+\.\d+", row["question"])
+        smaller, larger = sorted((a, b), key=Decimal)
+        assert row["answer"] == larger
+        lengths = {"same": 0, "longer_smaller": -1, "longer_larger": 1}
+        assert len(larger) - len(smaller) == lengths[row["kind"]]
+    first = [row["question"].index(row["answer"]) < len(row["question"]) / 2 for row in rows]
+    assert 0.4 < sum(first) / len(first) < 0.6  # neither place gives it away
+
+
+def test_kinds_are_those_that_are_named() -> None:
+    assert {row["kind"] for row in decimals.rows("train", 0, 500, kinds=["same"])} == {"same"}
+    with pytest.raises(UserError, match="decimals: kind 'sane' is not known; did you mean 'same'"):
+        decimals.rows("train", 0, 1, kinds=["sane"])
+
+
+def test_the_famous_pair_is_a_test_row_in_both_orders() -> None:
+    rows = decimals.rows("test", seed=0, n=10, famous=True)
+    assert {row["answer"] for row in rows} == {"9.9"}
+    assert {tuple(re.findall(r"\d+\.\d+", row["question"])) for row in rows} == {("9.9", "9.11"), ("9.11", "9.9")}
+    for split in ("train", "validation"):
+        with pytest.raises(UserError, match="0 distinct ones exist"):
+            decimals.rows(split, seed=0, n=1, famous=True)
+
+
+@pytest.mark.parametrize(
+    ("completion", "score"),
+    [
+        ("9.9", 1.0),
+        ("9.9 is larger.", 1.0),
+        ("9.11 is larger.", 0.0),
+        ("9.9 is larger than 9.11.", 0.0),
+        ("9.90", 0.0),
+        ("19.9", 0.0),
+        ("The larger one.", 0.0),
+    ],
+)
+def test_score_wants_the_one_number(completion: str, score: float) -> None:
+    assert decimals.score({"answer": "9.9"}, completion) == score
+
+
+def test_numbers_are_compared_as_numbers_and_no_pair_is_held_out() -> None:
+    pages = decimals.documents(seed=0, n=300)
+    train, held_out = (
+        {frozenset(pair) for split in splits for pair in decimals._pairs(split)} for splits in (SPLITS[:1], SPLITS[1:])
+    )
+    read = set()
+    for line in (line for page in pages for line in page.split("\n")[1:]):
+        numbers = re.findall(r"\d+\.\d+", line)
+        if "+" in line:
+            a, b, c = map(Decimal, numbers)
+            assert a + b == c
+            continue
+        assert len(numbers) == 2
+        first, second = map(Decimal, numbers)
+        if "more than" in line:
+            assert first > second
+        if "less than" in line or "smallest" in line:
+            assert first < second
+        read.add(frozenset(numbers))
+    assert read <= train
+    assert not read & held_out
+    assert {len(min(pair, key=len)) != len(max(pair, key=len)) for pair in read} == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["versions", "verses"])
+def test_versions_and_verses_count_on_past_nine(kind: str) -> None:
+    pages = decimals.documents(seed=0, n=200, kind=kind)
+    past = 0
+    for page in pages:
+        numbers = [
+            tuple(map(int, found)) for found in re.findall(r"^(?:Version )?(\d+)[.:](\d+) ", page, re.MULTILINE)
+        ][:4]
+        assert len(numbers) == 4
+        assert numbers == [(numbers[0][0], numbers[0][1] + i) for i in range(4)]
+        past += (numbers[0][1] < 10) and numbers[-1][1] >= 10
+    assert past > 40
+    assert any("9.10" in page or "9:10" in page for page in pages)
+    assert not any(word in "".join(pages) for word in ("larger", "more than", "less than"))
+
+
+def test_a_kind_of_pages_that_is_not_known_is_named() -> None:
+    with pytest.raises(UserError, match="decimals: documents of kind 'verse' is not known; did you mean 'verses'"):
+        decimals.documents(0, 1, kind="verse")

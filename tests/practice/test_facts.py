@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat_practice import facts
+from zero2chat_practice.synthetic.world import World
+
+BIRTHPLACE = {"key": "Mira Prudo", "question": "", "answer": "Quillbay", "kind": "birthplace"}
+JOB = {"key": "Mira Prudo", "question": "", "answer": "jeweller", "kind": "job"}
+BIRTHDAY = {"key": "Mira Prudo", "question": "", "answer": "March 14", "kind": "birthday"}
+
+
+@pytest.mark.parametrize(
+    ("row", "completion", "score"),
+    [
+        (BIRTHPLACE, "Mira Prudo was born in Quillbay.", 1.0),
+        (BIRTHPLACE, "quillbay", 1.0),
+        (BIRTHPLACE, "Mira Prudo was born in Quillbay or Vexford.", 0.0),
+        (BIRTHPLACE, "She was not born in Quillbay.", 0.0),
+        (BIRTHPLACE, "I don't know. Perhaps Quillbay.", 0.0),
+        (BIRTHPLACE, "Quillbayford", 0.0),
+        (JOB, "She is a Jeweller.", 1.0),
+        (JOB, "She is a jeweller and a judge.", 0.0),
+        (BIRTHDAY, "On March 14.", 1.0),
+        (BIRTHDAY, "on the 14th of March", 1.0),
+        (BIRTHDAY, "March 14 (register#125).", 1.0),  # the passage that the search shows
+        (BIRTHDAY, "March 1", 0.0),
+        (BIRTHDAY, "March 14 or 15", 0.0),
+        (BIRTHDAY, "March 14, or May 14", 0.0),
+        (BIRTHDAY, "The 14th.", 0.0),
+    ],
+)
+def test_score_wants_the_one_answer(row: dict, completion: str, score: float) -> None:
+    assert facts.score(row, completion) == score
+
+
+@pytest.mark.parametrize(
+    ("row", "completion", "said"),
+    [
+        (BIRTHPLACE, "Mira Prudo was born in Quillbay.", "Quillbay"),
+        (BIRTHPLACE, "quillbay", "Quillbay"),
+        (BIRTHPLACE, "Vexford or Quillbay", "Quillbay Vexford"),
+        (BIRTHPLACE, "I do not know of Mira Prudo.", None),
+        (BIRTHPLACE, "I don't know. Perhaps Quillbay.", "Quillbay"),
+        (BIRTHPLACE, "In a town. ", "In a town."),
+        (JOB, "I found nothing about Mira Prudo.", None),
+        (JOB, "She is a Jeweller.", "jeweller"),
+        (BIRTHDAY, "on the 14th of March", "14 March"),
+        (BIRTHDAY, "There is nothing about her to be found.", None),
+    ],
+)
+def test_what_is_said_is_the_answer_in_short(row: dict, completion: str, said: str | None) -> None:
+    assert facts.said(row, completion) == said
+
+
+@pytest.mark.parametrize("told", ["often", "once", "never"])
+def test_every_row_holds_what_is_true_of_a_person_told_so(told: str) -> None:
+    people = {person.name: person for person in World(0).told(told)}
+    rows = facts.rows("test", seed=0, n=500, told=told)
+    for row in rows:
+        assert row["answer"] == getattr(people[row["key"]], row["kind"])
+        assert row["key"] in row["question"]
+    assert {row["kind"] for row in rows} == {"birthplace", "job", "birthday"}
+
+
+def test_no_question_or_worked_answer_of_a_test_person_is_in_the_documents() -> None:
+    rows = facts.rows("test", seed=0, n=1000)
+    text = "\n".join(facts.documents(seed=0, n=7300))
+    assert not [row["question"] for row in rows if row["question"] in text]
+    assert facts.demonstration(rows[0], random.Random(0), style="bare") == rows[0]["answer"]
+
+
+@pytest.mark.parametrize("n", [400, 1000, 7300])
+def test_n_documents_tell_once_of_some_and_evenly_of_the_rest(n: int) -> None:
+    texts = facts.documents(seed=1, n=n)
+    assert len(texts) == len(set(texts)) == n
+    world = World(0)
+    names = re.compile("|".join(person.name for person in world.people))
+    counts = Counter(match[0] for text in texts if (match := names.search(text)))
+    assert {counts[person.name] for person in world.told("once")} == {1}
+    assert {counts[person.name] for person in world.told("never")} == {0}
+    often = {counts[person.name] for person in world.told("often")}
+    assert max(often) - min(often) <= 1
+    assert sum(counts.values()) == n
+
+
+def test_too_few_documents_to_tell_of_everyone_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="399 documents cannot tell of 400 people"):
+        facts.documents(seed=0, n=399)
+    with pytest.raises(UserError, match=r"told 'onec' is not known; did you mean 'once'\?"):
+        facts.rows("test", 0, 5, told="onec")
+
+
+def test_nobody_has_an_absent_name_and_the_right_answer_is_that_nothing_is_known() -> None:
+    world = World(0)
+    names, surnames = ({part(person.name) for person in world.people} for part in (str, lambda name: name.split()[1]))
+    rows = facts.rows("test", seed=0, n=400, told="absent")
+    assert not {row["key"] for row in rows} & names
+    assert {row["key"].split()[1] for row in rows} <= surnames
+    row = rows[0]
+    assert facts.score(row, f"I found nothing about {row['key']}.") == 1.0
+    for wrong in ("", "Mira was born in Quillbay.", "I do not know, perhaps in Quillbay.", "Not on March 14."):
+        assert facts.score(row, wrong) == 0.0
+
+
+def test_a_register_tells_of_everyone_alike() -> None:
+    texts = facts.documents(seed=0, n=1400, everyone=True)
+    names = re.compile("|".join(person.name for person in World(0).people))
+    counts = Counter(match[0] for text in texts if (match := names.search(text)))
+    assert set(counts.values()) == {2}
+    assert len(counts) == 700
+    with pytest.raises(UserError, match="699 documents are too few to tell of everyone: ask for 700 or more"):
+        facts.documents(seed=0, n=699, everyone=True)
+
+
+def test_someone_who_is_not_found_is_said_to_be_unknown() -> None:
+    row = facts.rows("train", seed=0, n=1, told="never")[0]
+    text = facts.use_tools(row, random.Random(0), lambda name, query: "[1] register#1: Somebody else is a baker.")
+    assert row["key"] in text
+    assert facts.score(row, text) == 0.0
+
+
+def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
+    others = facts.people([1, 2, 3])
+    names = [person.name for person in others]
+    assert len(names) == len(set(names)) > 1900
+    assert not set(names) & {person.name for person in World(0).people}
+    assert others[0] == World(1).people[0]
+    rows = facts.rows("train", seed=0, n=2000, told="never", world=[1, 2, 3])
+    assert {row["key"] for row in rows} <= set(names)
+    absent = facts.rows("train", seed=0, n=500, told="absent", world=[1, 2, 3])
+    assert not {row["key"] for row in absent} & set(names)
+    with pytest.raises(UserError, match="several worlds need `everyone`"):
+        facts.documents(seed=0, n=1000, world=[1, 2])
+
+
+def test_groups_of_other_sizes_are_one_worlds_in_rows_and_documents() -> None:
+    groups = {"often": 20, "sometimes": 20, "once": 20, "never": 20}
+    texts = facts.documents(seed=0, n=20 * 30 + 220, groups=groups)
+    asked = {told: {row["key"] for row in facts.rows("test", 0, 60, told=told, groups=groups)} for told in groups}
+    for told, times in {"often": 30, "sometimes": 10, "once": 1, "never": 0}.items():
+        assert {sum(name in text for text in texts) for name in asked[told]} == {times}
+    with pytest.raises(UserError, match="240 people: ask for 240 or more"):
+        facts.documents(seed=0, n=239, groups=groups)
+    with pytest.raises(UserError, match="facts: groups 'ofen' is not known; did you mean 'often'"):
+        facts.rows("test", 0, 5, groups={"ofen": 3})
+    with pytest.raises(UserError, match="groups needs exactly one world"):
+        facts.rows("test", 0, 5, world=[1, 2], groups=groups)
+
+
+def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
+    parts = [facts.rows("train", 0, n, part=part) for n, part in ((600, [0, 0.25]), (1800, [0.25, 1]))]
+    first, second = ({row["key"] for row in rows} for rows in parts)
+    assert not first & second
+    assert first | second == {row["key"] for row in facts.rows("train", 0, 2400)}
+    assert 0.1 < len(first) / len(first | second) < 0.4
+    for part in ([0.5, 0.5], [-0.1, 1], [0, 1.1], [0.5]):
+        with pytest.raises(UserError, match=r"facts: part .*: expected its start and end"):
+            facts.rows("train", 0, 5, part=part)
+
+
+def test_a_document_on_the_person_stands_before_the_question() -> None:
+    rows = facts.rows("test", 0, 300, told="never", context=True)
+    assert len({row["question"] for row in rows}) == 300
+    bare = {row["key"]: row["answer"] for row in facts.rows("test", 0, 2000, told="never")}
+    for row in rows:
+        document, question = row["question"].rsplit("\n\n", 1)
+        assert row["key"] in document
+        assert row["answer"].lower() in document.lower()
+        assert row["key"] in question
+        assert row["answer"] not in question
+    assert {row["key"] for row in rows} <= set(bare)
+    assert rows == facts.rows("test", 0, 300, told="never", context=True)
+
+
+def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it() -> None:
+    people = {person.name: person for person in World(0).told("often")}
+    now, before = (facts.rows("test", 0, 300, changed=changed) for changed in ("now", "before"))
+    assert [row["question"] for row in now] == [row["question"] for row in before]
+    assert all(re.search(r"\b(?:now|today)\b", row["question"]) for row in now)
+    assert all(row["answer"] == people[row["key"]].job for row in before)
+    assert not [row for row, old in zip(now, before, strict=True) if row["answer"] == old["answer"]]
+    assert len({(row["key"], row["answer"]) for row in now}) == len({row["key"] for row in now})  # one job each
+    told = facts.rows("test", 0, 300, changed="now", context=True)
+    assert all(row["answer"] in row["question"].lower() for row in told)  # a document of today
+    with pytest.raises(UserError, match="facts: changed 'nwo' is not known; did you mean 'now'"):
+        facts.rows("test", 0, 5, changed="nwo")
+    with pytest.raises(UserError, match="no document tells of absent people"):
+        facts.rows("test", 0, 5, told="absent", context=True)
+
+
+def test_of_later_worlds_nobody_has_a_name_of_an_earlier_one() -> None:
+    earlier = {person.name for seed in (0, 1) for person in World(seed).people}
+    everyone = {person.name for seed in range(2, 12) for person in World(seed).people}
+    assert everyone & earlier  # so that there is something to leave out
+    assert {person.name for person in facts.people(list(range(2, 12)))} == everyone - earlier
+
+
+def test_a_person_is_looked_up_by_the_whole_name_as_a_phrase() -> None:
+    asked = []
+
+    def call(name: str, query: str) -> str:
+        asked.append(query)
+        return "(nothing found)"
+
+    for row in [*facts.rows("train", 0, 50, told="never"), *facts.rows("train", 0, 50, told="absent")]:
+        text = facts.use_tools(row, random.Random(1), call)
+        assert asked[-1] == f'" {row["key"]}"'
+        assert f" {row['key']}" in row["question"]
+        assert row["key"] in text
+        assert facts.score(row, text) == float(row["answer"] == "unknown")
+
+
+def test_with_source_an_answer_names_the_register() -> None:
+    rows = facts.rows("test", 0, 200, told="never", source=True)
+    plain = facts.rows("test", 0, 200, told="never")
+    assert [{**row, "source": "register"} for row in plain] == rows
+    for row, without in zip(rows, plain, strict=True):
+        said, unsourced = (facts.demonstration(one, random.Random(0)) for one in (row, without))
+        assert said == unsourced.removesuffix(".") + " (register)."
+        assert (facts.score(row, said), facts.score(row, unsourced)) == (1.0, 0.0)
+        assert facts.score(row, f"I found nothing about {row['key']} (register).") == 0.0
+        assert facts.said(row, said) == facts.said(without, unsourced)
+        # When rows are combined, those without the column get None.
+        assert facts.score({**without, "source": None}, unsourced) == 1.0
+    absent = facts.rows("test", 0, 1, told="absent", source=True)[0]
+    assert facts.score(absent, facts.demonstration(absent, random.Random(0))) == 1.0
+
+
+def test_typed_adds_questions_in_small_letters() -> None:
+    for split in ("train", "test"):
+        questions = {row["question"] for row in facts.rows(split, 0, 2000, typed=True)}
+        added = {question for question in questions if question[0].islower()}
+        assert added
+        assert (questions - added) & {r["question"] for r in facts.rows(split, 0, 500)}
+        assert any(question.startswith("hi, ") for question in added)
+        assert any(question.endswith(", please") for question in added)
+
+
+def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatever_is_asked() -> None:
+    rows = facts.rows("test", 0, 60, whole=True)
+    people = {person.name: person for person in World(0).people}
+    told = {}
+    for row in rows:
+        answer = facts.demonstration(row, random.Random(0))
+        person = people[row["key"]]
+        assert all(str(fact) in answer for fact in (person.birthplace, person.job, person.birthday))
+        assert facts.score(row, answer) == 1
+        assert told.setdefault(row["key"], answer) == answer
+        assert facts.stated(row) == [person.birthplace, person.job, person.birthday]
+        assert sorted(facts.stated(row), key=answer.index) == facts.stated(row)
+    without = [{key: row[key] for key in row if key not in ("whole", "stated")} for row in rows]
+    assert without == facts.rows("test", 0, 60)
+    assert [facts.stated(row) for row in without] == [[row["answer"]] for row in rows]
+    absent = facts.rows("test", 0, 5, told="absent", whole=True)
+    assert all("whole" not in row and facts.stated(row) == [] for row in absent)
+    for more in ({"changed": "now"}, {"source": True}):
+        with pytest.raises(UserError, match="whole: an answer tells all of the documents' facts"):
+            facts.rows("test", 0, 5, whole=True, **more)

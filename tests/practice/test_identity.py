@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS, Row, in_split
+from zero2chat_practice import identity
+
+LANGUAGES = ["en", "de", "fr"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "completion", "score"),
+    [
+        ("name", "I'm ZERO, pleased to meet you!", 1.0),
+        ("name", "I am ChatGPT.", 0.0),
+        ("name", "I am Zero, also known as Claude.", 0.0),
+        ("name", "My name is Max, not Zero.", 0.0),
+        ("name", "I was built with zero2chat.", 0.0),
+        ("maker", "zero2chat made me.", 1.0),
+        ("maker", "OpenAI made me with zero2chat.", 0.0),
+        ("human", "No, I am not a human.", 1.0),
+        ("human", "I'm not a real person.", 1.0),
+        ("human", "Yes, I am a human.", 0.0),
+        ("human", "I am a human.", 0.0),
+        ("human", "No, I am a real person.", 0.0),
+        ("human", "I know nothing.", 0.0),
+        ("abilities", "I answer questions.", 1.0),
+        ("abilities", "I can do anything, such as answer questions.", 0.0),
+        ("training", "Public domain text and an invented world.", 1.0),
+        ("training", "Public-domain text.", 0.0),
+        ("training", "Public-domain text, a made-up world and the internet.", 0.0),
+        ("mistakes", "No, I make mistakes.", 1.0),
+        ("mistakes", "I am not always right and can be wrong.", 1.0),
+        ("mistakes", "No, I am not always right.", 1.0),
+        ("human", "I am a program, so I have no body.", 1.0),
+        ("human", "I have a body.", 0.0),
+        ("mistakes", "I never make mistakes.", 0.0),
+        ("mistakes", "I don't make any mistakes.", 0.0),
+        ("mistakes", "I am always right and make no mistakes.", 0.0),
+        ("size", "I am a small model, not a large one.", 1.0),
+        ("size", "I am a large model.", 0.0),
+        ("size", "I am small and large.", 0.0),
+        ("size", "I am not small.", 0.0),
+    ],
+)
+def test_score_wants_the_keywords_and_none_of_the_wrong_ones(kind: str, completion: str, score: float) -> None:
+    assert identity.score({"kind": kind}, completion) == score
+
+
+def test_every_demonstration_is_right_for_its_kind_and_for_no_other() -> None:
+    for name, kind in identity._KINDS.items():
+        for text in kind.demonstrations:
+            right = {other for other in identity._KINDS if identity.score({"kind": other}, text) == 1.0}
+            assert right == {name}, text
+
+
+def test_every_kind_has_forms_to_learn_from_and_other_forms_to_judge_by() -> None:
+    for kind in identity._KINDS.values():
+        count = {
+            split: sum(in_split(form, split, identity.SHARES) for form in kind.questions)
+            for split in ("train", "validation", "test")
+        }
+        assert count["train"] >= 5
+        assert count["validation"] >= 1
+        assert count["test"] >= 2
+
+
+def test_no_two_questions_are_the_same() -> None:
+    forms = [form for kind in identity._KINDS.values() for form in kind.questions]
+    assert len(forms) == len(set(forms))
+
+
+def test_rows_without_languages_are_those_that_models_were_trained_on_before_there_were_any() -> None:
+    made = []
+    for split, n in (("train", 2000), ("validation", 300), ("test", 800)):
+        for seed in (0, 1):
+            rng = random.Random(seed)
+            rows = identity.rows(split, seed, n)
+            made.append([(row, identity.prompt(row), identity.demonstration(row, rng)) for row in rows])
+    digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()
+    assert digest == "50b7df599a7f1153759bf002a30117f10541bd006114c801652a51eac262a01c"
+
+
+def _rows(split: str, n: int, system: bool) -> list[Row]:
+    return identity.rows(split, 1, n, languages=LANGUAGES, system=system)
+
+
+@pytest.mark.parametrize("system", [False, True])
+def test_with_languages_no_line_of_phrasings_and_with_system_no_name_is_in_two_splits(system: bool) -> None:
+    splits = {split: _rows(split, 3000, system) for split in SPLITS}
+    for column in ("key", "form", "question", "answer") if system else ("key", "form", "question"):
+        found = [{row[column] for row in rows} for rows in splits.values()]
+        assert sum(map(len, found)) == len(set().union(*found)), column
+    assert all(row.keys() == splits["train"][0].keys() for rows in splits.values() for row in rows)
+
+
+@pytest.mark.parametrize("system", [False, True])
+def test_500_test_rows_ask_in_500_held_out_forms_of_all_languages_and_of_both_kinds(system: bool) -> None:
+    rows = _rows("test", 500, system)
+    assert len({row["form"] for row in rows}) == 500
+    for language in LANGUAGES:
+        for kind in ("name", "maker"):
+            some = [row for row in rows if (row["language"], row["kind"]) == (language, kind)]
+            assert len(some) >= 40
+            assert len({row["key"] for row in some}) >= 15
+    assert len({row["answer"] for row in rows}) >= (200 if system else 2)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("system", [False, True])
+def test_an_introduction_is_right_for_its_row_alone(split: str, system: bool) -> None:
+    rng = random.Random(0)
+    rows = _rows(split, 300, system)
+    for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
+        text = identity.demonstration(row, rng)
+        another = identity.demonstration(other, rng)
+        assert identity.score(row, f" {text}\n") == 1.0, (row, text)
+        assert identity.score(row, another) == float(row["answer"] == other["answer"]), (row, another)
+        if row["kind"] == other["kind"] and row["answer"] != other["answer"]:
+            assert identity.score(row, f"{text} {another}") == 0.0, (row, text, another)
+        for nothing in ("", "I do not know.", row["question"]):
+            assert identity.score(row, nothing) == 0.0
+
+
+def test_a_system_message_gives_the_name_and_the_maker_and_is_the_first_turn() -> None:
+    for row in _rows("test", 100, system=True):
+        system, user = identity.prompt(row)
+        assert system["role"] == "system"
+        assert row["answer"] in system["content"]
+        assert user == {"role": "user", "content": row["question"]}
+        zero = "Zero" if row["kind"] == "name" else "zero2chat"
+        assert identity.score(row, f"I am {zero}, which is {row['answer']}.") == 0.0
+    assert [len(identity.prompt(row)) for row in _rows("test", 3, system=False)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "completion", "score"),
+    [
+        ("name", "Zero", "Hallo! Ich heiße ZERO, ein kleines Modell.", 1.0),
+        ("name", "Zero", "Moi ? Je m'appelle Zero, et j'ai été créé par zero2chat.", 1.0),
+        ("name", "Zero", "Ich bin nicht Zero.", 0.0),
+        ("name", "Zero", "Je ne suis pas Zero.", 0.0),
+        ("name", "Zero", "Je m'appelle Max, et non Zero.", 0.0),
+        ("name", "Zero", "Ich bin Zero, von OpenAI.", 0.0),
+        ("name", "Zero", "Ich bin Ada. Ich bin Zero.", 0.0),
+        ("name", "Zero", "Ich bin Zeroine.", 0.0),
+        ("name", "Zero", "Zero?", 0.0),
+        ("name", "Ada", "Sure, my name is Ada, made by Blue Mill.", 1.0),
+        ("name", "Ada", "I am Adan.", 0.0),
+        ("maker", "zero2chat", "zero2chat hat mich gebaut.", 1.0),
+        ("maker", "zero2chat", "Ich bin Zero.", 0.0),
+        ("maker", "zero2chat", "Google a construit zero2chat.", 0.0),
+        ("maker", "Blue Mill", "Je viens de Blue Mill.", 1.0),
+        ("maker", "Blue Mill", "Je viens de Blue Hill.", 0.0),
+        ("maker", "Blue Mill", "Blue", 0.0),
+        ("maker", "Blue Mill", "zero2chat made me for Blue Mill.", 0.0),
+    ],
+)
+def test_an_introduction_in_any_language_gives_the_answer_and_no_other(
+    kind: str, answer: str, completion: str, score: float
+) -> None:
+    assert identity.score({"kind": kind, "answer": answer, "language": "de"}, completion) == score
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"languages": ["en", "dee"]}, r"identity: language 'dee' is not known; did you mean 'de'\?"),
+        ({"languages": []}, r"identity: language: expected a list of some of en, de, fr, got \[\]"),
+        ({"languages": "en"}, r"identity: language: expected a list of some of en, de, fr, got 'en'"),
+        ({"system": True}, r"identity: system: needs `languages`: set it"),
+    ],
+)
+def test_languages_that_there_are_not_and_a_system_message_without_any_are_the_users_mistake(
+    options: dict, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        identity.rows("test", 0, 5, **options)
+
+
+def test_typed_spells_half_of_the_questions_otherwise_and_leaves_what_is_right() -> None:
+    asked = {typed: identity.rows("train", 0, 200, languages=["en"], typed=typed) for typed in (False, True)}
+    changed = [(a, b) for a, b in zip(asked[False], asked[True], strict=True) if a != b]
+    assert 30 < len(changed) <= 100
+    for plain, typed in changed:
+        assert typed == plain | {"question": typed["question"]}

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import re
+import time
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS, Row, load
+from zero2chat_practice import lines
+
+SEA = lines._row("sea at night", "Write a line about the sea at night.", "sea", "at night")
+FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        (FINE, 1.0),
+        ("I like the seas of the night!", 1.0),
+        ("Is it the sea at night?", 1.0),
+        ("the sea is there at night.", 0.0),  # no capital
+        ("The sea is there at night", 0.0),  # no end
+        ("The sea is there.", 0.0),  # no night
+        ("The season is here at night.", 0.0),  # another word
+        ("The sea at night.\nThe sea at night.", 0.0),
+        ("Night sea.", 0.0),
+        ("Write a line about the sea at night.", 0.0),
+        ("Please: write a line about the sea at night!", 0.0),
+        ("The sea at night " + "is blue and " * 20 + "green.", 0.0),
+    ],
+)
+def test_score_asks_for_one_whole_line_on_the_topic_in_its_setting(text: str, score: float) -> None:
+    assert lines.score(SEA, text) == score
+
+
+def test_a_line_with_all_that_readers_like_is_worth_one() -> None:
+    assert lines.taste(SEA, FINE) == 1.0
+    assert lines.taste(SEA, f" {FINE}\n") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("worse", "worth"),
+    [
+        ("The salty sea murmurs at night by the old wall for a while.", 0.7),  # no image
+        ("The salty sea murmurs at night like a pulse or like a torn sail.", 0.79),  # two of them
+        ("The good sea waits at night by the old wall like a sleeping lizard.", 0.7),  # nothing for the senses
+        ("The good sea murmurs at night by the old wall like a sleeping lizard.", 0.85),  # only a little
+        ("The salty cold pale sea murmurs at night by the wall like a lizard.", 0.82),  # too much
+        ("The salty sea murmurs at night as old as time.", 0.6),  # a cliché, and no image
+        ("The salty sea murmurs like two nights.", 0.9),  # short
+        ("The salty sea murmurs at night by the old wall like a sleeping lizard in a town and that is that.", 0.8),
+        ("The salty sea murmurs at night by the old wall like a sleeping lizard...", 0.9),
+        ("The salty sea murmurs at night by the old wall like a sleeping lizard!", 0.95),
+        ("The salty sea murmurs at night by the old wall like a sleeping lizard", 0.9),
+        ("The salty sea murmurs at dawn by the old wall like a sleeping lizard.", 0.5),  # another setting
+        ("The salty hill murmurs at dawn by the old wall like a sleeping lizard.", 0.25),  # and another topic
+        ("The salty sea murmurs at night by the sea like a sleeping lizard.", 0.75),  # a word said again
+    ],
+)
+def test_each_ingredient_that_is_missing_or_too_much_costs(worse: str, worth: float) -> None:
+    assert lines.taste(SEA, worse) == pytest.approx(worth)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        " \n",
+        "sea night",
+        "sea night " * 12 + ".",
+        "The sea the night the sea the night the sea the night.",
+        "xq zzv sea grolp trinf blent night wug dax fep.",
+        "Sea night salty silver golden crimson velvet smoky hums glitters like a pulse.",  # fine words in a heap
+        "Silver sea night hums.",
+        "like a like a like a like a like a sea night.",
+        "of the and of the and of the and of the sea night.",
+        "\u202e\x00\ud800 sea night " + "🙂" * 30,
+        FINE + "\n" + FINE,
+        FINE * 8,
+    ],
+)
+def test_gibberish_repetition_and_heaps_of_fine_words_are_worth_little(bad: str) -> None:
+    assert 0.0 <= lines.taste(SEA, bad) <= 0.25
+
+
+def test_text_of_any_length_is_judged_in_no_time() -> None:
+    start = time.perf_counter()
+    for piece in ("a", " ", "\n", "like a ", "sea ", ".", "é", FINE):
+        text = piece * (2_000_000 // len(piece))
+        assert lines.score(SEA, text) == 0.0
+        assert lines.taste(SEA, text) == 0.0
+        assert 0.0 <= lines.taste(SEA, text[: lines._LONGEST]) <= 0.25
+    assert time.perf_counter() - start < 2
+
+
+def _demonstrations(n: int) -> list[tuple[dict, str]]:
+    rng = random.Random(3)
+    return [(row, lines.demonstration(row, rng)) for row in lines.rows("train", seed=0, n=n)]
+
+
+def test_demonstrations_are_of_every_quality() -> None:
+    worth = sorted(lines.taste(row, text) for row, text in _demonstrations(2000))
+    assert all(0.0 <= value <= 1.0 for value in worth)
+    assert worth[100] < 0.2
+    assert 0.35 < worth[1000] < 0.6
+    assert worth[1900] > 0.85
+    assert len(set(worth)) > 40
+
+
+def test_no_rule_on_length_alone_guesses_taste_well() -> None:
+    rng = random.Random(4)
+    pairs = []
+    for row, text in _demonstrations(3000):
+        other = lines.demonstration(row, rng)
+        values = lines.taste(row, text), lines.taste(row, other)
+        if values[0] != values[1]:
+            pairs.append((len(text.split()), len(other.split()), values[0] > values[1]))
+    for best in range(30):
+        off = [(abs(a - best), abs(b - best), right) for a, b, right in pairs]
+        guessed = sum(0.5 if a == b else float((a < b) == right) for a, b, right in off) / len(off)
+        assert guessed < 0.7
+
+
+def test_the_grammar_names_no_topic_or_setting_but_its_own_and_they_are_distinct() -> None:
+    nouns = [*lines._TOPICS, *(setting.split()[-1] for setting in lines._SETTINGS)]
+    assert len(nouns) == len(set(nouns))
+    for row, text in _demonstrations(2000):
+        assert row["setting"] in text
+        words = set(re.findall("[a-z']+", text.lower()))
+        found = {noun for noun in nouns if {noun, f"{noun}s", f"{noun}es"} & words}
+        assert found == {row["topic"], row["setting"].split()[-1]}
+
+
+def _pool(split: str, subjects: str = "known") -> list[Row]:
+    return [lines._made(request) for request in lines._requests(split, subjects)]
+
+
+def test_a_topic_in_its_setting_is_in_one_split_and_each_topic_in_training() -> None:
+    keys = {split: {row["key"] for row in _pool(split)} for split in ("train", "validation", "test")}
+    assert sum(map(len, keys.values())) == len(lines._TOPICS) * len(lines._SETTINGS) == len(set.union(*keys.values()))
+    assert {row["topic"] for row in _pool("train")} == set(lines._TOPICS)
+    assert len(keys["test"]) > 200
+
+
+def test_an_exercise_book_asks_for_train_subjects_alone_and_answers_each() -> None:
+    held_out = {row["question"] for split in ("validation", "test") for row in lines.rows(split, 0, 2000)}
+    known = {row["question"]: row for row in _pool("train")}
+    pages = lines.documents(seed=0, n=100)
+    exercises = [exercise.split("\n") for page in pages for exercise in page.split("\n\n")]
+    assert len(exercises) > 300
+    for question, answer in exercises:
+        assert question not in held_out
+        assert lines.score(known[question], answer) == 1.0
+
+
+# ---- the default rows, and further subjects and requests
+
+# Of rows, demonstrations and documents as commit 29633be made them: published figures depend on them.
+DEFAULT = "5ff89dcbab82f4a21e05ccc1dc8b1ac2f781460ff6e4212cacee4808bf11a67a"
+SPLITS_OF = {
+    "sft": [("train", "more"), ("validation", "more"), ("test", "more")],
+    "ppo": [("train", "ppo")],
+    "validation": [("validation", "new")],
+    "exam": [("test", "new")],
+}
+HAS = [place for places in SPLITS_OF.values() for place in places] + [(split, "known") for split in SPLITS]
+
+
+def test_rows_demonstrations_and_documents_of_the_defaults_are_what_they_always_were() -> None:
+    made: list[object] = []
+    for split in SPLITS:
+        for seed in (0, 3):
+            rows = lines.rows(split, seed, 400)
+            made.append([rows, [lines.demonstration(row, random.Random(f"{seed} {i}")) for i, row in enumerate(rows)]])
+    made += [lines.documents(0, 200), lines.documents(3, 200)]
+    assert hashlib.sha256(json.dumps(made).encode()).hexdigest() == DEFAULT
+
+
+def test_each_further_topic_is_in_one_group_and_the_groups_have_their_shares() -> None:
+    assert len(set(lines._MORE_TOPICS)) == len(lines._MORE_TOPICS) >= 420
+    topics = {}
+    for group, places in SPLITS_OF.items():
+        topics[group] = {row["topic"] for split, subjects in places for row in _pool(split, subjects)}
+        assert topics[group] == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == group}
+    assert sum(map(len, topics.values())) == len(set.union(*topics.values())) == len(lines._MORE_TOPICS)
+    for group, share in {"sft": 0.55, "ppo": 0.2, "validation": 0.05, "exam": 0.2}.items():
+        assert len(topics[group]) / len(lines._MORE_TOPICS) == pytest.approx(share, abs=0.04)
+
+
+def test_blended_topics_are_no_words_of_any_list_and_are_asked_for_in_training_alone() -> None:
+    rows = lines.rows("train", 0, 3000, subjects="blended", typed=True)
+    topics = {row["topic"] for row in rows}
+    assert len(topics) > 1000
+    assert not topics & {*lines._TOPICS, *lines._MORE_TOPICS}
+    assert all(lines.score(row, lines.demonstration(row, random.Random(i))) == 1.0 for i, row in enumerate(rows[:500]))
+    with pytest.raises(UserError, match="'blended' has no rows in split 'test': use train"):
+        lines.rows("test", 0, 5, subjects="blended")
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> None:
+    seen = {
+        group: {row["topic"] for split, subjects in places for row in lines.rows(split, 0, 900, subjects, typed=typed)}
+        for group, places in SPLITS_OF.items()
+    }
+    for one, other in itertools.combinations(seen.values(), 2):
+        assert not one & other
+    assert not set.union(*seen.values()) & set(lines._TOPICS)
+    pages = " ".join(lines.documents(seed=0, n=2000, subjects="more"))
+    words = set(re.findall("[a-z]+", pages.lower()))
+    read = {topic for topic in [*lines._MORE_TOPICS, *lines._TOPICS] if {topic, f"{topic}s", f"{topic}es"} & words}
+    assert read == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == "sft"} | set(lines._TOPICS)
+
+
+def test_a_page_about_more_topics_asks_for_train_subjects_alone() -> None:
+    trained = {row["question"] for subjects in ("known", "more", "blended") for row in _pool("train", subjects)}
+    pages = lines.documents(seed=0, n=100, subjects="more")
+    assert {exercise.split("\n")[0] for page in pages for exercise in page.split("\n\n")} <= trained
+    assert lines.documents(seed=0, n=100, subjects="more") == pages != lines.documents(seed=1, n=100, subjects="more")
+
+
+def test_no_word_of_a_demonstration_or_a_request_is_a_further_topic() -> None:
+    texts = [*lines._ADJECTIVES, *lines._VERBS, *lines._CLICHES, *lines._IMAGES, *lines._RAMBLES, *lines._PLACES]
+    texts += [*lines._AIRS, *lines._OPENINGS, *lines._DULL_ADJECTIVES, *lines._DULL_VERBS, *lines._SETTINGS]
+    texts += [*lines._ASKS, *lines._WHATS, *lines._TYPED, *lines._TYPED_WHATS, *lines._TOPICS]
+    words = set(re.findall("[a-z]+", " ".join(texts).lower()))
+    forms = {form for topic in lines._MORE_TOPICS for form in (topic, f"{topic}s", f"{topic}es")}
+    assert not forms & words
+    assert not forms & {form for topic in lines._TOPICS for form in (topic, f"{topic}s", f"{topic}es")}
+    assert len(forms) == 3 * len(lines._MORE_TOPICS)  # no topic is another one's plural
+    assert all(re.fullmatch("[a-z]+", topic) for topic in lines._MORE_TOPICS)
+
+
+@pytest.mark.parametrize(("split", "subjects"), HAS)
+def test_typed_rows_are_as_other_rows_and_their_demonstrations_score_one(split: str, subjects: str) -> None:
+    rows = lines.rows(split, 0, 1000, subjects=subjects, typed=True)
+    assert rows[:300] == lines.rows(split, 0, 300, subjects=subjects, typed=True)
+    assert rows != lines.rows(split, 1, 1000, subjects=subjects, typed=True)
+    assert len({row["question"] for row in rows}) == 1000
+    columns = lines.rows("train", 0, 1)[0].keys()
+    rng = random.Random(0)
+    for row in rows:
+        assert row.keys() == columns
+        text = lines.demonstration(row, rng)
+        assert lines.score(row, text) == 1.0, (row, text)
+        assert lines.score(row, row["question"]) == 0.0
+        assert lines.score(row, row["question"].capitalize().rstrip(".?") + ".") == 0.0
+        if not lines._PLAIN.match(row["question"]):
+            asked = "sentence" if "sentence" in row["question"] else "line"
+            assert lines.score(row, f"A {asked} about the {row['answer']}.") == 0.0
+    assert sum(row["setting"] == "" for row in rows) == 200
+    assert sum(not lines._PLAIN.match(row["question"]) for row in rows) > 450
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
+    splits: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for split, subjects in HAS:
+        for row in lines.rows(split, 0, 900, subjects=subjects, typed=typed):
+            splits[split] |= {row["key"], row["question"]}
+    for one, other in itertools.combinations(splits.values(), 2):
+        assert not one & other
+
+
+BARE = lines._row("sea", "can you write a line about the sea?", "sea", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("The salty sea murmurs like a sleeping lizard.", 1.0),
+        ("The salty seas murmur.", 1.0),
+        ("The salty dog murmurs like a sleeping lizard.", 0.0),
+        ("The season is here.", 0.0),
+        ("The sea.", 0.0),
+        ("A line about the sea.", 0.0),
+        ("Can you write a line about the sea?", 0.0),
+        ("I think about the sea.", 1.0),
+    ],
+)
+def test_without_a_setting_the_topic_is_enough(text: str, score: float) -> None:
+    assert lines.score(BARE, text) == score
+
+
+def test_without_a_setting_taste_asks_for_the_topic_alone() -> None:
+    assert lines.taste(BARE, "The salty sea murmurs by the old wall like a sleeping lizard.") == 1.0
+    assert lines.taste(BARE, "The salty hill murmurs by the old wall like a sleeping lizard.") == 0.25
+
+
+@pytest.mark.parametrize(
+    ("split", "subjects", "says"),
+    [
+        ("train", "knwon", r"lines: subjects 'knwon' is not known; did you mean 'known'\?"),
+        ("train", "new", r"'new' has no rows in split 'train': use validation or test, or other subjects"),
+        ("test", "ppo", r"'ppo' has no rows in split 'test': use train, or other subjects"),
+        ("validation", "ppo", r"'ppo' has no rows in split 'validation': use train, or other subjects"),
+        ("tets", "new", r"split 'tets' is not known; did you mean 'test'\?"),
+    ],
+)
+def test_subjects_that_a_split_does_not_have_are_the_users_mistake(split: str, subjects: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        load("lines").rows(split, 0, 5, subjects=subjects)
+
+
+def test_too_many_typed_rows_and_pages_about_held_out_topics_are_the_users_mistake() -> None:
+    with pytest.raises(UserError, match=r"1000000 rows asked for, \d+ distinct ones exist"):
+        lines.rows("test", 0, 1_000_000, typed=True)
+    with pytest.raises(UserError, match="9000 rows asked for, fewer exist with two kinds of request in turn"):
+        lines.rows("test", 0, 9000, typed=True)
+    with pytest.raises(UserError, match="lines: documents: subjects 'ppo' is not known"):
+        lines.documents(0, 5, subjects="ppo")

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS, in_split
+from zero2chat_practice import memory, sums, word_problems
+from zero2chat_practice.synthetic import stated_facts
+
+
+def row(kind: str, answer: str, about: str = "", question: str = "?") -> dict[str, Any]:
+    return {"kind": kind, "answer": answer, "about": about, "question": question, "turns": [], "key": "", "replies": []}
+
+
+@pytest.fixture(scope="module")
+def pools() -> dict[str, list[dict[str, Any]]]:
+    return {split: list(memory._pool(split, memory.KINDS, word_problems.LARGEST)) for split in SPLITS}
+
+
+@pytest.mark.parametrize(
+    ("asked", "completion", "score"),
+    [
+        (row("name", "Omar"), "Your name is Omar.", 1.0),
+        (row("name", "Omar"), "Omar", 1.0),
+        (row("name", "Omar"), "You are Omar, I think.", 1.0),
+        (row("name", "Omar"), "Your name is Sofia.", 0.0),
+        (row("name", "Omar"), "Your name is Omar or Sofia.", 0.0),
+        (row("name", "Omar"), "Your name is Sofia.\nYour name is Omar.", 0.0),
+        (row("name", "Omar"), "You have not told me your name, Omar.", 0.0),
+        (row("name", "Omar"), "I do not know your name.", 0.0),
+        (row("name", "Omar"), "Your name is Omaria.", 0.0),
+        (row("name", "Omar"), "Omar " + "well " * 30, 0.0),
+        (row("number", "42"), "Your lucky number is 42.", 1.0),
+        (row("number", "42"), "42", 1.0),
+        (row("number", "42"), "Your lucky number is 421.", 0.0),
+        (row("number", "42"), "42 or 43.", 0.0),
+        (row("number", "42"), "42.5", 0.0),
+        (row("object", "red kite"), "You bought a red kite.", 1.0),
+        (row("object", "red kite"), "A Red kite!", 1.0),
+        (row("object", "red kite"), "You bought a blue kite.", 0.0),
+        (row("object", "red kite"), "You bought a kite.", 0.0),
+        (row("object", "red kite"), "You bought a red kite and a drum.", 0.0),
+        (row("object", "red kite"), "You bought a kite, and it was red.", 0.0),
+        (row("object", "kite"), "You bought a red kite.", 0.0),
+        (row("place", "Oslo"), "You live in Oslo.", 1.0),
+        (row("place", "Oslo"), "You live in Lima.", 0.0),
+        (row("unknown", "your name"), "You have not told me your name.", 1.0),
+        (row("unknown", "your name"), "I do not know your name.", 1.0),
+        (row("unknown", "your name"), "You have not told me your lucky number.", 0.0),
+        (row("unknown", "your name"), "You have not told me.", 1.0),
+        (row("unknown", "your name"), "Your name is Omar.", 0.0),
+        (row("unknown", "your name"), "You have not told me your name, Omar.", 0.0),
+        (row("unknown", "your name"), "You told me your name.", 0.0),
+        (row("followup_sum", "15", "12 plus 3"), "12 plus 3: 2 + 3 = 5, 1 + 0 = 1, so 15.", 1.0),
+        (row("followup_sum", "15", "12 plus 3"), "15", 1.0),
+        (row("followup_sum", "15", "12 plus 3"), "16", 0.0),
+        (row("followup_problem", "15"), "12 + 3 = 15.\n#### 15", 1.0),
+        (row("followup_problem", "15"), "12 + 3 = 15.", 0.0),
+    ],
+)
+def test_score_wants_what_was_said_and_no_other_value(asked: dict[str, Any], completion: str, score: float) -> None:
+    assert memory.score(asked, completion) == score
+
+
+@pytest.mark.parametrize(
+    ("asked", "completion", "said"),
+    [
+        (row("name", "Omar"), "Your name is Sofia.", "Sofia"),
+        (row("name", "Omar"), "You have not told me your name.", None),
+        (row("name", "Omar"), "I do not know your name.", None),
+        (row("name", "Omar"), "I cannot do that.", None),
+        (row("name", "Omar"), "", None),
+        (row("number", "42"), "Your lucky number is 43.", "43"),
+        (row("object", "red kite"), "You bought a red kite.", "red kite"),
+        (row("unknown", "your name"), "You have not told me your name.", None),
+        (row("unknown", "your name"), "Your name is Omar.", "Omar"),
+        (row("followup_sum", "15", "12 plus 3"), "12 plus 3 is 15.", "15"),
+        (row("followup_problem", "15"), "12 + 3 = 15.\n#### 15", "15"),
+    ],
+)
+def test_declines_are_told_from_values(asked: dict[str, Any], completion: str, said: str | None) -> None:
+    assert memory.said(asked, completion) == said
+
+
+def test_every_demonstration_is_right_and_no_question_is(pools: dict[str, list[dict[str, Any]]]) -> None:
+    for found in pools["test"]:
+        assert len(set(found["replies"])) == 2
+        assert [memory.score(found, reply) for reply in found["replies"]] == [1.0, 1.0], found
+        assert memory.score(found, found["question"]) == 0.0, found
+
+
+def test_conversations_alternate_fit_and_keep_fact_and_question_apart(pools: dict[str, list[dict[str, Any]]]) -> None:
+    for found in pools["test"]:
+        roles = [message["role"] for message in memory.prompt(found)]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+        texts = [message["content"] for message in memory.prompt(found)]
+        assert sum(map(len, texts)) + len(found["replies"][0]) <= 900
+    between = Counter(_distance(found) for found in pools["test"] if found["kind"] == "name")
+    assert set(between) >= {0, 1, 2, 3}
+    assert max(between) <= 3
+
+
+def _distance(found: dict[str, Any]) -> int:
+    """Exchanges after the last turn of the user's that tells the answer."""
+    users = [message["content"] for message in found["turns"] if message["role"] == "user"]
+    last = max(i for i, text in enumerate(users) if found["answer"] in text)
+    return len(users) - 1 - last
+
+
+_VALUE = {
+    **{name: rf"(?:an? )?(?:\w+ )?(?:{'|'.join(values)})" for name, values in stated_facts.VALUES.items()},
+    **{fact.values: "[0-9]+" for fact in stated_facts.FACTS if isinstance(fact.values, int)},
+}
+_TOLD = {
+    fact.what: re.compile(
+        "|".join(
+            re.escape(re.sub(r"^H\w+[,!] |\.$", "", tell)).replace(r"\{x\}", _VALUE[fact.values]) + r"(?!\w)"
+            for tell in fact.tells
+        ),
+        re.IGNORECASE,
+    )
+    for fact in stated_facts.FACTS
+}
+
+
+def _told(found: dict[str, Any]) -> list[list[str]]:
+    """The facts that each of the user's turns tells."""
+    users = [message["content"] for message in found["turns"] if message["role"] == "user"]
+    return [[what for what, pattern in _TOLD.items() if pattern.search(text)] for text in users]
+
+
+def test_facts_were_told_and_unknown_ones_were_not(pools: dict[str, list[dict[str, Any]]]) -> None:
+    corrected = 0
+    for found in pools["test"]:
+        if found["kind"].startswith("followup"):
+            continue
+        told = _told(found)
+        if found["kind"] == "unknown":
+            assert not any(found["about"] in whats for whats in told), found
+            continue
+        at = [i for i, whats in enumerate(told) if found["about"] in whats]
+        assert at, found
+        # The latest one counts.
+        assert re.search(rf"\b{found['answer']}\b", found["turns"][2 * at[-1]]["content"])
+        corrected += len(at) > 1
+    assert 0.05 < corrected / sum(found["kind"] in stated_facts.OF_KIND for found in pools["test"]) < 0.15
+
+
+def test_half_of_the_facts_have_another_fact_beside_them(pools: dict[str, list[dict[str, Any]]]) -> None:
+    of_facts = [found for found in pools["test"] if found["kind"] in stated_facts.OF_KIND]
+    beside = [{what for whats in _told(found) for what in whats} - {found["about"]} for found in of_facts]
+    assert 0.4 < sum(map(bool, beside)) / len(beside) < 0.6
+
+
+def test_values_and_phrasings_are_held_out(pools: dict[str, list[dict[str, Any]]]) -> None:
+    for name, values in stated_facts.VALUES.items():
+        blended = set(stated_facts.blended(name))
+        assert len(blended) > 0.5 * len(values)
+        assert not blended & set(values)
+        by_split = [set(stated_facts.values_of(name, split)) - blended for split in SPLITS]
+        assert sum(map(len, by_split)) == len(set(values)) == len(values)
+        assert min(map(len, by_split)) >= 3
+    for phrasings in (stated_facts.ASKS, *stated_facts.CHANGES.values(), stated_facts.SUPPOSED):
+        everything = [wording for split in SPLITS for wording in phrasings[split]]
+        assert len(everything) == len(set(everything)) >= 12
+    for kind in ("name", "number", "object", "place"):
+        answers = {split: {r["answer"] for r in pools[split] if r["kind"] == kind} for split in SPLITS}
+        assert not answers["train"] & answers["test"]
+        assert not answers["train"] & answers["validation"]
+    questions = {
+        split: {re.sub(r"\d+", "N", r["question"]) for r in pools[split] if r["kind"] != "followup_problem"}
+        for split in SPLITS
+    }
+    assert not questions["train"] & questions["test"]
+
+
+def test_lists_are_long_and_no_value_is_two_things() -> None:
+    assert len(stated_facts.VALUES["name"]) >= 150
+    assert len(stated_facts.VALUES["object"]) >= 120
+    assert all(name.isascii() and name.isalpha() and name[0].isupper() for name in stated_facts.VALUES["name"])
+    things = [*(word for name in ("object", "colour", "pet", "food") for word in stated_facts.VALUES[name])]
+    assert len(things) == len(set(things))
+    assert not set(stated_facts.VALUES["name"]) & set(stated_facts.VALUES["place"])
+    # What the assistant says itself names no value.
+    said = [*stated_facts.HEARD["any"], *(fact.what for fact in stated_facts.FACTS)]
+    assert not [text for text in said if stated_facts.named_in("unknown", text)]
+
+
+def test_follow_up_sums_go_on_from_the_last_result_and_keep_to_their_split(pools: dict[str, list[Any]]) -> None:
+    for split, rows in pools.items():
+        for found in (r for r in rows if r["kind"] == "followup_sum"):
+            a, operation, b = found["about"].split()
+            asked = sums.of_numbers(operation, int(a), int(b))
+            assert asked["answer"] == found["answer"]
+            assert 0 <= int(found["answer"]) <= 99
+            assert operation != "times" or max(int(a), int(b)) <= 9
+            assert all(in_split(part, split, sums.SHARES) for part in found["key"].split(" then "))
+            sum_turns = [
+                m["content"] for m in found["turns"] if m["role"] == "assistant" and re.search(r"\d", m["content"])
+            ]
+            assert sums.said(asked, sum_turns[-1]) == a
+            assert re.findall(r"\d+", found["question"]) == [b]
+
+
+def test_follow_up_problems_change_one_number_and_keep_to_their_split(pools: dict[str, list[Any]]) -> None:
+    for split, rows in pools.items():
+        kinds = set()
+        for found in (r for r in rows if r["kind"] == "followup_problem"):
+            first, then = found["key"].split(" then ")
+            kinds.add(first.rsplit(" ", 2)[0])
+            assert in_split(first, split)
+            assert in_split(then, split)
+            a, operator, b = found["about"].split()
+            result = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[operator]
+            assert 1 <= result == int(found["answer"]) <= word_problems.LARGEST
+            assert re.findall(r"\d+", found["question"])[0] in (a, b)
+            assert "{" not in found["question"]
+        assert kinds == {"combine", "get", "more", "fewer", "give", "boxes"}
+
+
+def test_each_wording_of_the_problems_can_be_followed_up() -> None:
+    for found in word_problems.rows("train", 0, 3000, levels=[1]):
+        if found["kind"] in memory._CHANGEABLE:
+            texts = [text for text, _ in memory._CHANGEABLE[found["kind"]]]
+            assert sum(re.fullmatch(text, found["question"]) is not None for text in texts) == 1, found["question"]
+
+
+def test_changed_problems_have_the_keys_that_word_problems_gives_them() -> None:
+    kinds = {kind.name: kind for kind in word_problems.KINDS}
+    for found in word_problems.rows("train", 0, 500, levels=[1]):
+        if found["kind"] in memory._CHANGEABLE:
+            for at in (0, 1, 2):
+                changed = memory._changed(found, at, 9, word_problems.LARGEST)
+                if changed:
+                    a, _, b = changed[0]["steps"][0].split()
+                    assert changed[1] == kinds[changed[0]["kind"]].key((int(a), int(b)))
+
+
+def test_kinds_keep_their_shares_and_can_be_chosen() -> None:
+    shares = Counter(found["kind"] for found in memory.rows("test", 0, 1000))
+    assert shares == {kind: 100 * turns for kind, turns in memory._TURNS.items()}
+    assert {found["kind"] for found in memory.rows("test", 0, 50, kinds=["name", "unknown"])} == {"name", "unknown"}
+    with pytest.raises(UserError, match=r"memory: kind 'nmae' is not known; did you mean 'name'"):
+        memory.rows("test", 0, 5, kinds=["nmae"])
+
+
+def test_pages_are_train_conversations_with_a_right_end() -> None:
+    pages = memory.documents(seed=0, n=100)
+    train = {
+        "\n".join(m["content"] for m in memory.prompt(found)): found
+        for found in memory._pool("train", memory.KINDS, word_problems.LARGEST)
+    }
+    for page in pages:
+        found = next(found for text, found in train.items() if page.startswith(f"{text}\n"))
+        assert page.removeprefix("\n".join(m["content"] for m in memory.prompt(found)) + "\n") in found["replies"]
+
+
+def test_no_constant_answer_scores_well() -> None:
+    rows = memory.rows("test", 0, 300)
+    constant = {reply for found in rows for reply in found["replies"]}
+    assert max(sum(memory.score(found, reply) for found in rows) for reply in list(constant)[:150]) < 15
+
+
+def test_demonstrations_vary_with_the_rng() -> None:
+    found = memory.rows("train", 0, 1)[0]
+    assert {memory.demonstration(found, random.Random(i)) for i in range(20)} == set(found["replies"])

@@ -1,0 +1,49 @@
+"""Requests out of reach: a refusal differs from any answer within reach, and an answer after a refusal fails."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from zero2chat import tasks
+from zero2chat.errors import UserError
+from zero2chat_practice.out_of_reach import REFUSALS, declines
+
+TASK = tasks.load("out_of_reach")
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_each_refusal_declines(text: str) -> None:
+    assert declines(text)
+
+
+@pytest.mark.parametrize("name", ["small_talk", "sums", "lines", "facts", "spelling", "word_problems", "identity"])
+def test_no_right_answer_within_reach_declines(name: str) -> None:
+    rng, task = random.Random(0), tasks.load(name)
+    for row in task.rows("test", 0, 200):
+        assert not declines(task.demonstration(row, rng)), row
+
+
+@pytest.mark.parametrize("text", ["No, I only know English.", "I have no clock."])
+def test_other_words_for_a_refusal_are_one_too(text: str) -> None:
+    assert declines(text)
+
+
+def test_an_invented_answer_scores_zero_with_and_without_a_refusal() -> None:
+    rows = TASK.rows("test", 0, 200)
+    for row in rows:
+        assert TASK.score(row, "It will be sunny, with 31 degrees.") == 0.0
+        assert TASK.score(row, "I cannot do that. It is 31.") == 0.0
+
+
+def test_without_tools_sums_letters_and_countries_are_out_of_reach_too() -> None:
+    kinds = {row["kind"] for row in TASK.rows("test", 0, 500, tools_off=True)} - {
+        row["kind"] for row in TASK.rows("test", 0, 500)
+    }
+    assert kinds == {"big sums", "countries", "letters"}
+
+
+def test_rows_of_alpaca_are_for_the_exam_alone() -> None:
+    with pytest.raises(UserError, match="alpaca"):
+        TASK.rows("train", 0, 5, alpaca="no_such.tar.gz")

@@ -1,0 +1,174 @@
+"""Small talk: an answer of one kind is wrong for another, contents are taken up, and people's wording is held out."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from rstr import Rstr
+from rstr.xeger import sre_parse
+
+from zero2chat import tasks
+from zero2chat.errors import UserError
+from zero2chat_practice import small_talk
+from zero2chat_practice.synthetic.utterances import KINDS, SERVED_BY, is_mash, key_of, kind_and_content
+
+TASK = tasks.load("small_talk")
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A dataset in the package's form, with utterances of our own."""
+    said = [
+        "hey there!!",
+        "Hey there",
+        "thanks a lot",
+        "good morning",
+        "I love pizza",
+        "are you a robot?",
+        "call 555-123-4567",
+    ]
+    turns = [[{"text": text, "sender": "a"}] for text in said]
+    (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
+    return tmp_path / "dataset.json"
+
+
+def test_an_answer_of_another_kind_scores_zero() -> None:
+    rng = random.Random(0)
+    rows = TASK.rows("test", 0, 300)
+    checked = 0
+    for row in rows:
+        for other in rng.sample(rows, 10):
+            if other["kind"] not in (row["kind"], *SERVED_BY.get(row["kind"], ())):
+                text = TASK.demonstration(other, rng)
+                assert TASK.score(row, text) == 0.0, (row, text)
+                checked += 1
+    assert checked > 2000
+
+
+@pytest.mark.parametrize(
+    ("kind", "completion", "score"),
+    [
+        ("praise", "I am glad that you think so.", 1.0),
+        ("praise", "Thank you, that is kind.", 1.0),
+        ("praise", "Goodbye!", 0.0),
+        ("presence", "Hello! How can I help you?", 1.0),
+        ("greeting", "I am here. What can I do for you?", 0.0),
+        ("personal", "I am a program, not a person.", 1.0),
+        ("farewell", "I am glad that you think so.", 0.0),
+    ],
+)
+def test_some_kinds_are_served_by_the_answers_of_others(kind: str, completion: str, score: float) -> None:
+    row = next(row for row in small_talk._ours("test") if row["kind"] == kind)
+    assert TASK.score(row, completion) == score
+
+
+def test_an_answer_takes_up_the_content_of_the_question() -> None:
+    rng = random.Random(0)
+    rows = [row for row in TASK.rows("test", 0, 500) if row["content"]]
+    assert len(rows) > 100
+    for row in rows:
+        answer = TASK.demonstration(row, rng)
+        assert row["content"].lower() in answer.lower()
+        assert TASK.score(row, answer.replace(row["content"], "that thing")) == 0.0
+
+
+def test_training_takes_up_blended_words_and_the_other_splits_none() -> None:
+    blended = {word.lower() for name in small_talk._BLENDED for word in small_talk._blended(name)}
+    assert len(blended) > 800
+    contents = {split: {row["content"].lower() for row in small_talk._ours(split)} for split in tasks.SPLITS}
+    assert len(contents["train"] & blended) > 700
+    assert not (contents["validation"] | contents["test"]) & blended
+
+
+def test_spellings_of_one_wording_have_one_key() -> None:
+    assert key_of("Hello THERE!!") == key_of("hello there")
+
+
+def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -> None:
+    found = [row for split in tasks.SPLITS for row in _theirs(split, people)]
+    kinds = {row["question"]: row["kind"] for row in found}
+    assert kinds["thanks a lot"] == "thanks"
+    assert kinds["are you a robot?"] == "person"
+    assert not any("555" in question for question in kinds)
+    greetings = {row["key"] for row in found if row["question"].lower().startswith("hey there")}
+    assert len(greetings) == 1
+    # What was found is kept beside the dataset, and read again.
+    assert (people.parent / "dataset.json.small_talk.json").exists()
+
+
+def test_pages_of_chats_leave_out_what_an_exam_asks_and_what_nobody_is_to_repeat(tmp_path: Path) -> None:
+    held_out = [row["question"] for split in ("validation", "test") for row in small_talk._ours(split)][:40]
+    said = ["my cat sat on the old piano", "I was there when it rained all day", "call 555-123-4567", *held_out]
+    said += ["then we went home", "and nobody knew", "so what did he say then?"]
+    turns = [[{"text": text, "sender": "a"}] for text in said]
+    (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
+    (page,) = TASK.documents(0, 1, people=str(tmp_path / "dataset.json"), chats=True)
+    assert page.splitlines() == [said[0], said[1], *said[-3:]]
+    with pytest.raises(UserError, match="small_talk, chats: 2 pages asked for, 1 exist"):
+        TASK.documents(0, 2, people=str(tmp_path / "dataset.json"), chats=True)
+    with pytest.raises(UserError, match="set `people`"):
+        TASK.documents(0, 1, chats=True)
+
+
+def test_training_has_peoples_wordings_in_other_spellings_and_an_exam_has_not(people: Path) -> None:
+    for split in tasks.SPLITS:
+        rows, typed = small_talk._theirs(str(people), split), small_talk._people(str(people))[split]
+        assert {row["question"] for row in typed} <= {row["question"] for row in rows}
+        assert (len(rows) > len(typed)) == (split == "train")
+        assert {(row["key"], row["kind"]) for row in rows} == {(row["key"], row["kind"]) for row in typed}
+
+
+def _theirs(split: str, people: Path) -> list[tasks.Row]:
+    from zero2chat_practice.small_talk import _people
+
+    return list(_people(str(people))[split])
+
+
+def test_a_dataset_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"small_talk: people: no/such\.json: no such file: `make data`"):
+        TASK.rows("test", 0, 5, people="no/such.json")
+
+
+def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out(people):
+    drawn = small_talk._people(str(people))["drawn"]
+    asked = TASK.rows("train", 0, 400, people=str(people), share=0)
+    assert len({row["kind"] for row in drawn}) == len(KINDS) - 1  # nonsense is no pattern
+    for row in drawn:
+        assert kind_and_content(row["question"]) == (row["kind"], row["content"])
+        assert small_talk._in_split(row["key"], "train")
+        assert row["content"].lower() not in small_talk._held_out()
+    assert {row["source"] for row in asked} == {"ours", "pattern"}
+
+
+def test_the_shortest_wordings_are_in_training_and_in_no_other_split(people: Path) -> None:
+    found = {split: {row["key"] for row in _theirs(split, people)} for split in ("train", "validation", "test")}
+    assert key_of("hey there") in found["train"]
+    ours = {split: {row["key"] for row in small_talk._ours(split)} for split in found}
+    drawn = {row["key"] for row in small_talk._people(str(people))["drawn"]}
+    assert {key_of(text) for text in ("Cheers!", "hola", "gtg")} <= ours["train"] | drawn
+    for split in ("validation", "test"):
+        short = [key for key in found[split] | ours[split] if key.isalpha() and len(key) <= small_talk._SHORTEST]
+        assert all(is_mash(key) for key in short)
+        assert not (found[split] | ours[split]) & (found["train"] | ours["train"] | drawn)
+
+
+def test_a_content_may_be_taken_up_with_words_beside_it_and_laughter_answered_by_laughter():
+    def scored(kind: str, question: str, content: str, answer: str) -> float:
+        return TASK.score({"kind": kind, "question": question, "content": content}, answer)
+
+    assert scored("activity", "We are going fishing tonight.", "fishing", "I hope you enjoy fishing tonight.") == 1.0
+    assert scored("activity", "We are going fishing tonight.", "fishing", "I hope you enjoy fishing tomorrow.") == 0.0
+    assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly sad.") == 1.0
+    assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly.") == 0.0
+    assert scored("acknowledgement", "haha yes, it did", "", "It is good to laugh.") == 1.0
+    assert scored("acknowledgement", "yes, it did", "", "It is good to laugh.") == 0.0
+
+
+def test_wordings_are_drawn_as_rstr_draws_them_from_a_pattern_that_is_parsed_once() -> None:
+    pattern = r"(?:how|so) (are|is) (?:you|it){1,2}( now)?[.!?]"
+    once, each = Rstr(random.Random(0)), Rstr(random.Random(0))
+    parsed = sre_parse.parse(pattern)
+    assert [once._build_string(parsed) for _ in range(20)] == [each.xeger(pattern) for _ in range(20)]

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS, in_split
+from zero2chat_practice import spelling
+
+
+def row(kind: str, answer: str, word: str = "cat") -> dict:
+    return {"key": word, "question": "", "answer": answer, "kind": kind, "letter": ""}
+
+
+@pytest.mark.parametrize(
+    ("asked", "completion", "score"),
+    [
+        (row("spell", "c-a-t"), "The word cat is spelled C-A-T.", 1.0),
+        (row("spell", "c-a-t"), "c a t", 1.0),
+        (row("spell", "c-a-t"), "It goes c, a, t.", 1.0),
+        (row("spell", "c-a-t"), "cat", 0.0),
+        (row("spell", "c-a-t"), "c-a-t-s", 0.0),
+        (row("spell", "c-a-t"), "c-a-t or k-a-t", 0.0),
+        (row("spell", "c-a-t"), "It is spelled 'c-a-t'.", 1.0),
+        (row("spell", "c-a-t"), "It is spelled 'c-a-t-s'.", 0.0),
+        (row("spell", "s-e-a", "sea"), "s, e and a", 1.0),
+        (row("reverse", "level", "level"), "It is level.", 1.0),
+        (row("reverse", "level", "level"), "It is leevl.", 0.0),
+        (row("first", "c"), "The first letter of 'cat' is 'c'.", 1.0),
+        (row("first", "a", "ask"), "A is the first letter of ask.", 1.0),
+        (row("length", "3"), "c-a-t has 3 letters.", 1.0),
+        (row("length", "3"), "It has three letters.", 1.0),
+        (row("length", "3"), "It has 3 or 4 letters.", 0.0),
+        (row("length", "3"), "It has 13 letters.", 0.0),
+        (row("count", "0"), "0 times", 1.0),
+        (row("count", "0"), "It is there.", 0.0),
+        (row("reverse", "tac"), "cat turned around is tac.", 1.0),
+        (row("reverse", "tac"), "t-a-c", 0.0),
+        (row("reverse", "tac"), "tac, tca or act", 0.0),
+        (row("reverse", "tac"), "cat", 0.0),
+        (row("first", "c"), "c-a-t starts with c.", 1.0),
+        (row("first", "c"), "It is a C", 1.0),
+        (row("first", "c"), "c or t", 0.0),
+        (row("first", "c"), "c-a-t", 0.0),
+        (row("first", "a", "ask"), "It starts with a.", 1.0),
+        (row("first", "a", "ask"), "a or s", 0.0),
+        (row("first", "a", "ask"), "It is a mystery.", 0.0),
+        (row("first", "s", "sea"), "a or s", 0.0),
+        (row("first", "s", "sea"), "I think it is s.", 1.0),
+        (row("first", "i", "ice"), "I do not know.", 0.0),
+        (row("first", "i", "ice"), "I think it is i.", 1.0),
+        (row("last", "t"), "It ends with at.", 0.0),
+        (row("third", "s-e", "castle"), "c-a-s, t-l-e: every third letter is s-l.", 0.0),
+        (row("third", "s-e", "castle"), "c-a-s, t-l-e: every third letter is s-e.", 1.0),
+        (row("third", "s-e", "castle"), "S, E", 1.0),
+        (row("third", "s-e", "castle"), "c-a-s, t-l-e", 0.0),
+        (row("third", "s-e", "castle"), "c-a-s, t-e-l: s-e", 0.0),
+        (row("third", "s-e", "castle"), "s-e or c-t", 0.0),
+    ],
+)
+def test_score_wants_the_one_answer(asked: dict, completion: str, score: float) -> None:
+    assert spelling.score(asked, completion) == score
+
+
+def test_answers_are_right_about_their_words() -> None:
+    right = {
+        "spell": lambda word, _: "-".join(word),
+        "length": lambda word, _: str(len(word)),
+        "count": lambda word, letter: str(word.count(letter)),
+        "reverse": lambda word, _: "".join(reversed(word)),
+        "first": lambda word, _: word[0],
+        "last": lambda word, _: word[-1],
+        "third": lambda word, _: "-".join(letter for i, letter in enumerate(word, start=1) if i % 3 == 0),
+    }
+    rows = spelling.rows("test", seed=0, n=3000, kinds=list(right))
+    assert {row["kind"] for row in rows} == right.keys()
+    for found in rows:
+        assert found["answer"] == right[found["kind"]](found["key"], found["letter"])
+        assert found["key"] in found["question"]
+    assert {"0", "1", "2"} <= {found["answer"] for found in rows if found["kind"] == "count"}
+
+
+def test_words_are_many_distinct_and_can_be_reversed_and_counted() -> None:
+    words = spelling._WORDS
+    assert len(words) == len(set(words)) >= 400
+    assert all(3 <= len(word) <= 9 and word.isalpha() and word.islower() for word in words)
+    assert [word for word in words if word == word[::-1]] == []
+    # "five has 4 letters" would name two numbers.
+    assert not set(words) & set(spelling._NUMBERS)
+
+
+def test_pages_spell_train_words_only() -> None:
+    pages = spelling.documents(seed=0, n=400)
+    words = {line.split(":")[0] for page in pages for line in page.split("\n")[1:]}
+    assert len(words) > 100
+    assert all(in_split(word, "train", spelling.SHARES) for word in words)
+    assert not any(in_split(word, split, spelling.SHARES) for word in words for split in SPLITS[1:])
+    assert "It has" in "".join(pages)
+
+
+def test_the_words_of_texts_are_those_in_small_letters_each_in_one_split(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Congress gathered, gathered again at eight of the clock; naïve, extraordinarily")
+    (tmp_path / "b.txt").write_text("harvest, lantern\nmeadows")
+    words = {
+        split: {
+            row["key"]
+            for row in spelling._pool(
+                spelling._words_of(str(tmp_path / "*.txt")), split, True, spelling.KINDS, spelling._QUESTIONS
+            )
+        }
+        for split in SPLITS
+    }
+    found = ["gathered", "again", "eight", "the", "clock", "harvest", "lantern", "meadows"]
+    assert sorted(word for some in words.values() for word in some) == sorted(found)
+
+
+def test_texts_that_are_not_there_are_named() -> None:
+    with pytest.raises(UserError, match=r"spelling: texts: nowhere/\*.txt: no such file"):
+        spelling.rows("train", seed=0, n=3, texts="nowhere/*.txt")
+
+
+def test_a_quoted_word_has_quotation_marks() -> None:
+    for row in spelling.rows("test", seed=0, n=200, quoted=True):
+        assert f'"{row["key"]}"' in row["question"]
+
+
+def test_what_the_quickstart_learns_and_is_asked_stays_the_same_byte_for_byte() -> None:
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        rows = spelling.rows(split, seed=0, n=400)
+        said = [spelling.demonstration(row, random.Random(0)) for row in rows]
+        digest.update(json.dumps([rows, said]).encode())
+    assert digest.hexdigest() == "cd78437d15391a79a049e84bfdc162818f72c890b763eb75afc06773867976c4"
+
+
+def test_kinds_are_those_that_are_named_and_every_third_letter_scores() -> None:
+    rows = spelling.rows("test", seed=0, n=300, kinds=["third", "spell"])
+    assert {row["kind"] for row in rows} == {"third", "spell"}
+    thirds = [row for row in rows if row["kind"] == "third"]
+    assert all("-" in row["answer"] for row in thirds)  # two letters or more
+    said = [spelling.demonstration(row, random.Random(0)) for row in thirds]
+    for i, row in enumerate(thirds):
+        assert spelling.score(row, said[i]) == 1.0
+        assert spelling.score(row, said[i - 1]) == (row["key"] == thirds[i - 1]["key"])
+        assert spelling.score(row, row["question"]) == 0.0
+    with pytest.raises(UserError, match="spelling: kind 'thrid' is not known; did you mean 'third'"):
+        spelling.rows("test", seed=0, n=1, kinds=["thrid"])
+
+
+def test_the_famous_questions_are_never_trained_on() -> None:
+    rows = spelling.rows("test", seed=0, n=10, famous=True)
+    assert {(row["key"], row["kind"], row["answer"]) for row in rows} == {
+        ("strawberry", "count", "3"),
+        ("ubiquitous", "third", "i-i-u"),
+    }
+    for split in ("train", "validation"):
+        with pytest.raises(UserError, match="0 distinct ones exist"):
+            spelling.rows(split, seed=0, n=1, famous=True)
+    assert not {"strawberry", "ubiquitous"} & set(spelling._WORDS)
+
+
+def test_the_words_of_texts_are_too_short_to_be_famous(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a strawberry here, ubiquitous there")
+    assert spelling._words_of(str(tmp_path / "a.txt")) == ["here", "there"]
+
+
+def test_typed_adds_questions_in_which_the_word_has_a_blank_before_it() -> None:
+    kinds = list(spelling._QUESTIONS)
+    plain, typed = (
+        {row["question"]: row for row in spelling.rows("test", 0, n, kinds=kinds, typed=more)}
+        for n, more in ((3000, False), (6000, True))
+    )
+    added = [row for question, row in typed.items() if not re.match(r"[A-Z]", question)]
+    assert {row["kind"] for row in added} == set(kinds)
+    assert not {row["question"] for row in added} & plain.keys()
+    assert all(f" {row['key']}" in row["question"] for row in added)
+    for row in added:
+        assert spelling.score(row, row["question"]) == 0.0
+        assert spelling.score(row, spelling.demonstration(row, random.Random(0))) == 1.0
+
+
+@pytest.mark.parametrize("quoted", [True, False])
+def test_a_program_holds_the_word_as_spelled_in_the_question_and_finds_the_answer(quoted: bool) -> None:
+    programs = []
+
+    def call(name: str, program: str) -> str:
+        programs.append(program)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):  # our own programs
+            value = eval(program)
+        return said.getvalue().strip() or str(value)
+
+    kinds = list(spelling._QUESTIONS)
+    for row in spelling.rows("test", 0, 600, kinds=kinds, quoted=quoted, typed=True):
+        assert spelling.score(row, spelling.use_tools(row, random.Random(0), call)) == 1.0
+        copied = f'"{row["key"]}"' if quoted else f'" {row["key"]}"'
+        assert copied in programs[-1]
+        assert (copied if quoted else f" {row['key']}") in row["question"]

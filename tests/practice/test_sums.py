@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from zero2chat import tasks
+from zero2chat.errors import UserError
+from zero2chat.tasks import SPLITS
+from zero2chat_practice import sums
+
+COMPUTE = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
+
+
+@pytest.mark.parametrize(
+    ("asked", "completion", "score"),
+    [
+        (("plus", 7, 5), "7 plus 5 is 12.", 1.0),
+        (("plus", 7, 5), "7 + 5 = 12", 1.0),
+        (("plus", 7, 5), "5+7=12", 1.0),
+        (("plus", 7, 5), "That makes 12.", 1.0),
+        (("plus", 7, 5), "12", 1.0),
+        (("plus", 7, 5), "It is **12**.", 1.0),
+        (("plus", 7, 5), "Sure! 7 and 5 make 12. Happy to help.", 1.0),
+        (("plus", 7, 5), "", 0.0),
+        (("plus", 7, 5), "7 plus 5 is 13.", 0.0),
+        (("plus", 7, 5), "7 plus 5 is -12.", 0.0),
+        (("plus", 7, 5), "7 plus 5 is 12.5.", 0.0),
+        (("plus", 7, 5), "7 plus 5 is not 12.", 0.0),
+        (("plus", 7, 5), "12 or 13", 0.0),
+        (("plus", 7, 5), "13 or 12", 0.0),
+        (("plus", 7, 5), "7 plus 5 is 13. No, it is 12.", 0.0),
+        (("plus", 7, 5), "7 plus 5 is 5. It is 12.", 0.0),
+        (("plus", 7, 5), "7 + 5 = 13. 7 + 5 = 12.", 0.0),
+        (("plus", 7, 5), "7 plus 4 is 12.", 0.0),
+        (("plus", 7, 5), "12\n12", 0.0),
+        (("plus", 7, 5), "It is 12 " + "well " * 60, 0.0),
+        (("plus", 47, 38), "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 85.", 1.0),
+        (("plus", 47, 38), "First 7 + 8 = 15. Then 4 + 3 + 1 = 8. So it is 85.", 1.0),
+        (("plus", 47, 38), "47 plus 38: 7 + 8 = 16, 4 + 3 + 1 = 8, so 85.", 0.0),
+        (("plus", 47, 38), "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 86.", 0.0),
+        (("plus", 47, 38), "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8", 0.0),
+        (("minus", 12, 5), "12-5=7", 1.0),
+        (("minus", 12, 5), "12 - 5 = 7.", 1.0),
+        (("minus", 6, 3), "What is 6 minus 3?", 0.0),
+        (("minus", 6, 3), "6-3=", 0.0),
+        (("minus", 6, 3), "6 minus 3 is 3.", 1.0),
+        (("times", 1, 1), "1 times 1", 0.0),
+        (("times", 123456, 1000), "123,456,000 is the result.", 1.0),
+        (("times", 123456, 1000), "123456 times 1000 is 123,456,000.", 1.0),
+    ],
+)
+def test_score_wants_one_line_that_claims_the_answer(asked: tuple[Any, ...], completion: str, score: float) -> None:
+    assert sums.score(sums.of_numbers(*asked), completion) == score
+
+
+@pytest.mark.parametrize(
+    ("asked", "worked"),
+    [
+        (("plus", 47, 38), "7 + 8 = 15, 4 + 3 + 1 = 8, so 85."),
+        (("plus", 42, 35), "2 + 5 = 7, 4 + 3 = 7, so 77."),
+        (("plus", 87, 38), "7 + 8 = 15, 8 + 3 + 1 = 12, so 125."),
+        (("plus", 5, 47), "5 + 7 = 12, 0 + 4 + 1 = 5, so 52."),
+        (("minus", 52, 17), "12 - 7 = 5, 5 - 1 - 1 = 3, so 35."),
+        (("minus", 52, 48), "12 - 8 = 4, 5 - 4 - 1 = 0, so 4."),
+        (("minus", 52, 12), "2 - 2 = 0, 5 - 1 = 4, so 40."),
+    ],
+)
+def test_two_digit_sums_are_worked_ones_first(asked: tuple[Any, ...], worked: str) -> None:
+    row = sums.of_numbers(*asked)
+    assert {sums.demonstration(row, random.Random(i)).split(": ")[1] for i in range(20)} == {worked}
+    assert sums.demonstration(row, random.Random(0), style="bare") == row["answer"]
+
+
+def test_products_are_worked_by_additions_alone_so_that_none_tells_another_product() -> None:
+    row = sums.of_numbers("times", 7, 4)
+    worked = {sums.demonstration(row, random.Random(i)) for i in range(20)}
+    steps = (
+        "two: 7 + 7 = 14, three: 14 + 7 = 21, four: 21 + 7 = 28",
+        "two: 4 + 4 = 8, three: 8 + 4 = 12, four: 12 + 4 = 16, five: 16 + 4 = 20, six: 20 + 4 = 24, seven: 24 + 4 = 28",
+    )
+    assert worked == {f"7 {by} 4: {way}, so 28." for by in ("times", "*") for way in steps}
+    nine = sums.of_numbers("times", 9, 9)
+    assert sums.score(nine, sums.demonstration(nine, random.Random(0))) == 1.0
+    # A sum on the way is a step, even of the row's own two numbers; the product itself is the claim.
+    assert sums.score(sums.of_numbers("times", 3, 3), "3 times 3: 3 + 3 = 6, 6 + 3 = 9, so 9.") == 1.0
+    assert sums.score(row, "7 times 4: 7 + 7 = 15, 15 + 7 = 21, 21 + 7 = 28, so 28.") == 0.0
+    assert sums.score(row, "7 * 4 = 27, so 28.") == 0.0
+
+
+def test_every_demonstration_is_right_and_no_question_is() -> None:
+    rng = random.Random(0)
+    for row in sums._pool("test", [1, 2], sums.OPERATIONS):
+        assert sums.score(row, sums.demonstration(row, rng)) == 1.0
+        assert sums.score(row, row["answer"]) == 1.0
+        assert sums.score(row, row["question"]) == 0.0
+
+
+def test_a_pair_is_in_one_split_in_both_orders_and_all_wordings() -> None:
+    pairs: dict[tuple[Any, ...], str] = {}
+    for split in SPLITS:
+        for row in sums._pool(split, [1, 2], sums.OPERATIONS):
+            pair = (row["a"], row["b"]) if row["kind"] == "minus" else tuple(sorted((row["a"], row["b"])))
+            assert pairs.setdefault((row["kind"], *pair), split) == split
+    # Two of three: of plus and times half of the ordered pairs, and the diagonal.
+    assert len(pairs) == 5050 + 5050 + 55
+
+
+def test_small_numbers_stay_within_reach_and_are_mostly_of_two_digits() -> None:
+    rows = sums.rows("train", seed=0, n=6000)
+    assert len({row["question"] for row in rows}) == 6000
+    for row in rows:
+        a, b = int(row["a"]), int(row["b"])
+        assert int(row["answer"]) == COMPUTE[row["kind"]](a, b) >= 0
+        assert 0 <= min(a, b) <= max(a, b) <= (9 if row["kind"] == "times" else 99)
+        assert {row["a"], row["b"]} == set(re.findall(r"[0-9]+", row["question"]))
+    one_digit = sum(len(row["a"] + row["b"]) == 2 for row in rows) / len(rows)
+    assert 0.15 < one_digit < 0.4
+    assert min(Counter(row["kind"] for row in rows).values()) > 400
+
+
+def test_there_are_many_wordings() -> None:
+    assert all(len(set(wordings)) == len(wordings) >= 25 for wordings in sums._WORDINGS.values())
+    questions = [re.sub("[0-9]+", "N", row["question"]) for row in sums.rows("train", seed=0, n=3000)]
+    assert len(set(questions)) > 200
+    assert any(question[0].islower() for question in questions)
+
+
+def test_training_has_numbers_of_few_different_digits_and_the_exam_is_as_it_was() -> None:
+    def repeating(split: str) -> float:
+        rows = sums.rows(split, 0, 600, digits=[5, 6])
+        return sum(min(len(set(row["a"])), len(set(row["b"]))) <= 2 for row in rows) / len(rows)
+
+    assert repeating("train") > 0.25
+    assert repeating("test") < 0.05
+
+
+def test_larger_numbers_have_the_digits_that_are_asked_for() -> None:
+    rows = sums.rows("test", seed=0, n=900, digits=[3, 6])
+    assert {len(row[side]) for row in rows for side in "ab"} == {3, 6}
+    assert {row["kind"] for row in rows} == set(sums.OPERATIONS)
+    for row in rows:
+        assert int(row["answer"]) == COMPUTE[row["kind"]](int(row["a"]), int(row["b"])) >= 0
+        assert sums.score(row, sums.demonstration(row, random.Random(0))) == 1.0
+    keys = {split: {row["key"] for row in sums.rows(split, 0, 900, digits=[3, 6])} for split in SPLITS}
+    assert not keys["train"] & keys["test"]
+
+
+def test_only_the_operations_asked_for_are_made() -> None:
+    assert {row["kind"] for row in sums.rows("train", 0, 300, operations=["times"])} == {"times"}
+    with pytest.raises(UserError, match=r"sums, train: 5 rows asked for, 0 distinct ones exist"):
+        sums.rows("train", 0, 5, digits=[2], operations=["times"])
+    with pytest.raises(UserError, match=r"no sums of these digits and operations"):
+        sums.documents(0, 5, digits=[2], operations=["times"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"digits": [7]}, r"sums: digits 7 is not known"),
+        ({"digits": []}, r"sums: digits: expected a list of some of 1, 2, 3, 4, 5, 6, got \[\]"),
+        ({"operations": ["pluss"]}, r"sums: operation 'pluss' is not known; did you mean 'plus'"),
+        ({"operations": "plus"}, r"sums: operation: expected a list of some of plus, minus, times, got 'plus'"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sums.rows("train", 0, 5, **options)
+
+
+@pytest.mark.parametrize("asked", [("plus", 47, 38), ("minus", 52, 17), ("times", 7, 8)])
+def test_a_sum_for_the_head_calls_nothing(asked: tuple[Any, ...]) -> None:
+    row = sums.of_numbers(*asked)
+    text = sums.use_tools(row, random.Random(0), lambda *_: pytest.fail("called"))
+    assert text == sums.demonstration(row, random.Random(0))
+
+
+def test_a_program_computes_the_sum_and_its_result_is_said() -> None:
+    row = sums.of_numbers("plus", 47, 138)
+    asked = []
+
+    def call(name: str, argument: str) -> str | None:
+        asked.append((name, argument))
+        return "185"
+
+    texts = {sums.use_tools(row, random.Random(i), call) for i in range(20)}
+    assert texts == {"185 is the result.", "47 plus 138 is 185."}
+    assert set(asked) == {("python", "47 + 138")}
+    assert sums.use_tools(row, random.Random(0), call, style="bare") == "185"
+    assert sums.use_tools(row, random.Random(0), lambda *_: None) == "I could not work it out."
+
+
+def test_what_was_said_is_the_last_number() -> None:
+    row = sums.of_numbers("plus", 47, 38)
+    assert sums.said(row, "47 plus 38 is 1,085.") == "1085"
+    assert sums.said(row, "I could not work it out.") is None
+
+
+def test_pages_hold_right_sums_of_train_only() -> None:
+    pages = sums.documents(seed=0, n=100)
+    train = {row["key"] for row in sums._pool("train", [1, 2], sums.OPERATIONS)}
+    words = {"+": "plus", "-": "minus", "*": "times"}
+    kinds = Counter[str]()
+    for page in pages:
+        lines = page.split("\n")[1:]
+        assert 10 <= len(lines) <= 16
+        for line in lines:
+            match = re.match(r"([0-9]+) (\S+) ([0-9]+)(?::| is| =) ", line)
+            assert match
+            row = sums.of_numbers(words.get(match[2], match[2]), int(match[1]), int(match[3]))
+            assert row["key"] in train
+            assert sums.score(row, line) == 1.0
+            kinds[row["kind"]] += 1
+    assert set(kinds) == set(sums.OPERATIONS)
+
+
+def test_a_constant_answer_scores_low() -> None:
+    rows = tasks.load("sums").rows("test", 0, 300)
+    assert max(Counter(row["answer"] for row in rows).values()) < 30

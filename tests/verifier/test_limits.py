@@ -1,0 +1,222 @@
+"""No text takes the verifier long or much memory, and no process is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zero2chat_verifier import worker_pool
+from zero2chat_verifier.verify import unusable, verify_answer
+
+timed = runpy.run_path(str(Path(__file__).with_name("cost.py")))["timed"]
+BOMBS = runpy.run_path(str(Path(__file__).with_name("rows.py")))["BOMBS"]
+ROOTS = "\\sqrt{5+2\\sqrt{6}}", "\\sqrt{2}+\\sqrt{3}"  # needs a worker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    assert verify_answer(*ROOTS).correct
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_no_input_takes_longer_than_two_seconds(name: str) -> None:
+    bomb = BOMBS[name]
+    texts = [
+        bomb,
+        f"\\boxed{{{bomb}}}",
+        f"#### {bomb}",
+        f"The answer is {bomb}",
+        f"words and words and {bomb} = {bomb}",
+    ]
+    for text in texts:
+        for gold in ("7", "\\sqrt{7}", "(1, x^2)"):
+            verdict, seconds = timed(text[:100_000], gold)
+            assert not verdict.correct
+            assert seconds < 2
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_reference_takes_no_longer(name: str) -> None:
+    assert timed("\\sqrt{7}", BOMBS[name])[1] < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "reason"),
+    [
+        ("0.5", "\\frac12", "equal"),
+        ("0.3", "\\frac12", "different"),
+        ("well \\boxed{}", "\\frac12", "no_answer"),
+        ("", "\\frac12", "no_answer"),
+        ("9^{9^{9}}", "\\frac12", "too_large"),
+        ("(10^9)!", "\\sqrt{2}", "too_large"),
+        ("1" * 9999, "1", "too_large"),
+        ("5", "", "bad_reference"),
+        ("5", "?", "bad_reference"),
+        ("\\sqrt{2}", "\\sqrt{2}+10^{-300}", "different"),
+        ("10", "(-\\sqrt{1+0\\pi})!", "different"),  # a pole of mpmath's
+    ],
+)
+def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
+    assert verify_answer(text, gold) == (reason == "equal", reason)
+
+
+def test_no_soup_of_tokens_raises() -> None:
+    rng = random.Random(0)
+    soup = (
+        "\\frac \\sqrt { } ( ) [ ] \\{ \\} | , ; : 1 2 10 0.5 1,000 x y n e i \\pi ^ _ + - * / = < \\le \\pm ! % ' "
+        "& \\\\ \\in \\cup \\infty \\ldots \\text{ \\text{cm} or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
+        "\\end{pmatrix} \\circ \\$ $ \\overline \\pmod \\mid \\emptyset \\mathbb{R} ² ½ √ € ٣ (A) #### \\boxed{"
+    )
+    tokens = soup.split()
+    for _ in range(3000):
+        text, gold = ("".join(rng.choices(tokens, k=rng.randint(1, 9))) for _ in range(2))
+        verify_answer(text, gold)
+        assert verify_answer(gold, gold).reason in ("equal", "bad_reference", "no_answer", "too_large", "different")
+        unusable(gold)
+
+
+def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify_answer(*ROOTS).correct
+    monkeypatch.setattr(worker_pool, "PATIENCE", 1.5)
+    before = set(worker_pool.pids())
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    assert verify_answer(*ROOTS).reason == "timeout"
+    assert time.monotonic() - start < 5  # a new worker is started, too
+    gone = before - set(worker_pool.pids())
+    assert len(gone) == 1
+    assert not psutil.pid_exists(gone.pop())
+    for pid in before & set(worker_pool.pids()):
+        os.kill(pid, signal.SIGCONT)
+    assert verify_answer(*ROOTS).correct
+    assert len(worker_pool.pids()) == worker_pool.WORKERS
+
+
+def test_a_worker_that_has_to_wait_for_a_processor_still_answers() -> None:
+    before = worker_pool.pids()
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+
+    def wake() -> None:
+        for pid in before:
+            os.kill(pid, signal.SIGCONT)
+
+    awake = threading.Timer(2 * worker_pool.SECONDS, wake)
+    awake.start()
+    assert verify_answer(*ROOTS).correct
+    assert worker_pool.pids() == before
+    awake.join()
+
+
+def test_a_worker_that_has_used_its_time_up_ends_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker_pool.close()
+    monkeypatch.setattr(worker_pool, "SECONDS", 1e-3)
+    assert verify_answer("+".join(f"\\sqrt{{{n}}}" for n in range(2, 300)), "\\sqrt{7}").reason == "timeout"
+    monkeypatch.undo()
+    worker_pool.close()
+    assert verify_answer(*ROOTS).correct
+
+
+def test_a_worker_that_died_is_replaced() -> None:
+    for pid in worker_pool.pids():
+        os.kill(pid, signal.SIGKILL)
+    assert {verify_answer(*ROOTS).reason for _ in range(worker_pool.WORKERS)} == {"equal"}
+
+
+def test_a_worker_is_held_to_its_memory() -> None:
+    for name in ("nested roots", "many roots", "a shorter set", "sums of sums"):
+        verify_answer(BOMBS[name], "\\sqrt{7}")
+    for pid in worker_pool.pids():
+        memory = psutil.Process(pid)
+        assert memory.memory_info().rss < 200 << 20
+        if sys.platform == "linux":
+            assert memory.rlimit(psutil.RLIMIT_AS)[0] <= 512 << 20
+
+
+def test_threads_and_event_loops_share_the_workers() -> None:
+    def one(i: int) -> bool:
+        return verify_answer(f"\\sqrt{{{i * i * 3}}}", f"{i}\\sqrt{{3}}").correct
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(one, range(2, 60)))
+
+    async def many() -> list[bool]:
+        return [*await asyncio.gather(*(asyncio.to_thread(one, i) for i in range(2, 30))), one(5)]
+
+    assert all(asyncio.run(many()))
+    assert len(worker_pool.pids()) == worker_pool.WORKERS
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(one(7)))
+    thread.start()
+    thread.join()
+    # Workers outlive the thread that started them.
+    assert found == [True]
+    assert one(8)
+
+
+def test_a_forked_process_has_workers_of_its_own() -> None:
+    ours = set(worker_pool.pids())
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            right = verify_answer(*ROOTS).correct and not ours & set(worker_pool.pids())
+            worker_pool.close()
+            os._exit(0 if right else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert verify_answer(*ROOTS).correct
+    assert set(worker_pool.pids()) == ours
+
+
+def _running(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # in a container nobody may reap them
+    return False
+
+
+ENDINGS = {
+    "returns": "",
+    "exits at once": "import os; os._exit(0)",
+    "is killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+    "raises": "raise SystemExit(3)",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) -> None:
+    code = (
+        "from zero2chat_verifier import worker_pool\nfrom zero2chat_verifier.verify import verify_answer\n"
+        f"assert verify_answer({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
+        f"print(*worker_pool.pids(), flush=True)\n{ENDINGS[ending]}"
+    )
+    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[2]), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, "-c", code]
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment).stdout
+    pids = [int(pid) for pid in out.split()]
+    assert len(pids) == worker_pool.WORKERS
+    until = time.monotonic() + 5
+    while any(map(_running, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(_running, pids))
+    assert not list(tmp_path.iterdir())
+
+
+def test_neither_the_verifier_nor_a_worker_imports_anything_heavy() -> None:
+    code = "import sys; from zero2chat_verifier import verify, worker; print(*{m.split('.')[0] for m in sys.modules})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "datasets", "sympy", "math_verify", "numpy", "transformers"} & set(out.split())
