@@ -98,7 +98,7 @@ def _environment(cwd: Path) -> dict[str, str]:
 
 
 def _stage(stage: str, path: Path) -> list[str]:
-    return [sys.executable, "-m", modules("stages")[stage], "--config", str(path)]
+    return [sys.executable, "-m", f"zero2chat.stages.{stage}", "--config", str(path)]
 
 
 def _held(stage: str, path: Path) -> list[str]:
@@ -115,7 +115,7 @@ Run.finish = lambda *_: time.sleep(600)
 
 
 def _main(stage: str, path: Path) -> None:
-    importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
+    importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
 
 
 def _seconds(run: Path) -> float:
