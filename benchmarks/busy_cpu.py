@@ -26,10 +26,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zero2chat.core.runs import read_jsonl
 from zero2chat.models.openmp import OWN
 from zero2chat.recipes.recipe import load_recipe
 from zero2chat.recipes.runner import environment
-from zero2chat.runs import read_jsonl
 
 RECIPE = "recipes/quickstart"
 # 300,000 rounds is what OpenMP takes without a setting; given as a setting, it is a choice that is not touched.

@@ -38,8 +38,8 @@ import pyarrow.parquet as pq
 import yaml
 from lxml import html
 
+from zero2chat.core.stats import mean, rate
 from zero2chat.data.decontamination import in_a_row
-from zero2chat.stats import mean, rate
 from zero2chat_crawl.debian_docs import Package, Page, fetch, unpack, write_warc
 from zero2chat_crawl.pii import PLACEHOLDERS
 from zero2chat_crawl.settings import Minhash, theory

@@ -215,8 +215,9 @@ def main() -> None:
 
     import torch
 
-    from zero2chat import stats, tasks
-    from zero2chat.export.export import export
+    from zero2chat import tasks
+    from zero2chat.core import stats
+    from zero2chat.hub.export import export
     from zero2chat.inference.generate import answer
     from zero2chat.models.loading import context_length, end_ids, load_model
     from zero2chat.models.tokenization import neutral, plain_ids
@@ -280,7 +281,7 @@ def same_answers(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
     """Print each question with both answers, or one if they are the same, and how many are."""
     import yaml
 
-    from zero2chat.export.export import export
+    from zero2chat.hub.export import export
     from zero2chat.inference.session import Sampling, Session
     from zero2chat.inference.tool_format import Call, ToolResult, make_tools
     from zero2chat.models.loading import context_length

@@ -121,7 +121,7 @@ class Bench:
         """A folder with the config and a tokenizer of the model `name`, without weights."""
         from transformers import AutoConfig
 
-        from zero2chat.planning.model_sizes import DIMENSIONS
+        from zero2chat.recipes.model_sizes import DIMENSIONS
 
         folder = self.folder / name.rpartition("/")[2]
         if not folder.exists():
@@ -211,7 +211,7 @@ class Bench:
         return clock, planned
 
     def plan(self, stage: str, settings: dict[str, Any], path: Path) -> dict[str, Any]:
-        from zero2chat.planning.plan import plan_step
+        from zero2chat.recipes.plan import plan_step
         from zero2chat.recipes.recipe import Step
 
         step = Step(path.stem, stage, path, (), "single_gpu", {}, settings)
@@ -310,7 +310,7 @@ def write_tokenizer(folder: Path, size: int) -> None:
 
 def recipe(path: str, *without: str, **changes: Any) -> dict[str, Any]:
     """The settings of a recipe's step, without some keys and with some changes."""
-    from zero2chat.config import load_yaml
+    from zero2chat.core.config import load_yaml
 
     kept = {key: value for key, value in load_yaml(ROOT / "recipes" / path).items() if key not in without}
     return kept | changes
@@ -617,7 +617,7 @@ def run(sections: Sequence[str], tiny: bool, minutes: float) -> dict[str, Any]:
         started = time.time()
         import torch
 
-        from zero2chat.runs import versions
+        from zero2chat.core.runs import versions
 
         bench = open_bench(Path(scratch), tiny)
         report: dict[str, Any] = {

@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 from trl import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.models.hardware import bf16_is_fast, is_on_cpu, prepare_cpu
 from zero2chat.stages.sft import _Trainer
 from zero2chat.stages.tokenizer import train_tokenizer

@@ -168,9 +168,9 @@ def measured(folder: Path, case: str, launch: str) -> int:
 
 def predicted(folder: Path, case: str, launch: str) -> dict[str, float]:
     """Bytes by part."""
-    from zero2chat.planning.memory import per_rank
-    from zero2chat.planning.training_cost import read_job
+    from zero2chat.recipes.memory import per_rank
     from zero2chat.recipes.recipe import Step
+    from zero2chat.recipes.training_cost import read_job
 
     stage, _, batch, *_ = CASES[case]
     step = Step(case, stage, folder / f"{case}.yaml", (), launch, {}, settings(folder, case))

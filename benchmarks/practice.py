@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.recipes.recipe import load_recipe
 from zero2chat.recipes.runner import environment
 

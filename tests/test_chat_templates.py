@@ -388,7 +388,7 @@ def test_a_template_whose_end_of_turn_is_plain_text_to_the_tokenizer_is_refused(
     from transformers import AutoModelForCausalLM
     from trl import ModelConfig
 
-    from zero2chat.errors import UserError
+    from zero2chat.core.errors import UserError
     from zero2chat.models.chat_template import settle_chat
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), family(eos_token="<|end_of_text|>")
@@ -402,7 +402,7 @@ def test_lora_is_refused_where_the_model_has_never_seen_the_templates_tokens(tok
     from transformers import AutoModelForCausalLM
     from trl import ModelConfig
 
-    from zero2chat.errors import UserError
+    from zero2chat.core.errors import UserError
     from zero2chat.models.chat_template import settle_chat
 
     model = AutoModelForCausalLM.from_pretrained(model_folder)

@@ -18,7 +18,7 @@ import yaml
 
 from zero2chat import stages
 from zero2chat.cli import main, parser
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from zero2chat import cli, tasks
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core.runs import Run
 from zero2chat.models.loading import load_model
-from zero2chat.runs import Run
 from zero2chat_sandbox import monty
 from zero2chat_sandbox.python import ENGINES
 
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
 def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
 ) -> None:
-    from zero2chat import runs
+    from zero2chat.core import runs
     from zero2chat_lab import interrogate
 
     def write(path: Path, text: str) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.data.decontamination import read_exams
-from zero2chat.errors import UserError
 from zero2chat.hub.model_card import CARD
-from zero2chat.runs import Run
 from zero2chat.stages import Stage
 from zero2chat_crawl.settings import WORK, read_crawl
 

@@ -22,8 +22,8 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
+from zero2chat.core.errors import UserError, exit_on_mistake
 from zero2chat.data.fetch.pinned import fetch_pinned
-from zero2chat.errors import UserError, exit_on_mistake
 
 FILES = 8  # files of about equal size, for 8 shards
 _DOC = Path("usr/share/doc")

@@ -26,8 +26,8 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.utils.word_tokenizers import load_tokenizer_assignments
 from loguru import logger
 
-from zero2chat.errors import UserError
-from zero2chat.runs import write_atomically
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import write_atomically
 from zero2chat_crawl.blocks import die_with
 from zero2chat_crawl.pipelines import Part, parts
 from zero2chat_crawl.settings import DUPLICATES, REMOVED, WORK, Crawl, Ray, read_crawl

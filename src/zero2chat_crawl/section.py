@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zero2chat.core.runs import CRAWL, write_atomically
 from zero2chat.report.corpus import KEY, STORY, TITLE, amounts, beginnings
 from zero2chat.report.figures import as_file, bars, gallery
 from zero2chat.report.parts import decontaminated, esc, exact, examples, folded, opening, paragraph, quote, table
 from zero2chat.report.steps import Metric, StepResult
-from zero2chat.runs import CRAWL, write_atomically
 
 __all__ = ["KEY", "STEPS", "TITLE", "add_plots", "crawl_part", "figures", "section"]
 

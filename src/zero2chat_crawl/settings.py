@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Annotated, Any, Literal, get_type_hints
 
-from zero2chat.config import Refuse, build
+from zero2chat.core.config import Refuse, build
 
 WORK = "_work"  # in the run's folder until the corpus is done: shards, logs, completion markers
 REMOVED, DUPLICATES = "removed", "duplicates"

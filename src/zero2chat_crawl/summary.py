@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import CRAWL, write_atomically
+from zero2chat.core.text import public
 from zero2chat.hub.model_card import CARD
-from zero2chat.runs import CRAWL, write_atomically
 from zero2chat.tasks import SPLITS
-from zero2chat.text import public
 from zero2chat_crawl.blocks import LARGEST
 from zero2chat_crawl.settings import DUPLICATES, REMOVED, WORK, Crawl
 

@@ -15,13 +15,13 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from zero2chat.core.runs import is_main_process
 from zero2chat.hub.model_card import CARD, make_card
-from zero2chat.runs import is_main_process
 from zero2chat.stages import Stage
 from zero2chat_lab.measurements import averaging
 
 if TYPE_CHECKING:
-    from zero2chat.runs import Run
+    from zero2chat.core.runs import Run
 
 
 @dataclass

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zero2chat import stats
-from zero2chat.errors import UserError, nearest
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.runs import Run, write_atomically
 from zero2chat.report.parts import interval, is_rate, short
 from zero2chat.report.steps import Metric, StepResult, current_name, finite, read_step
-from zero2chat.runs import Run, write_atomically
 from zero2chat.stages import Stage
 
 FILE = "claims.json"

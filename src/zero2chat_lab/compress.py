@@ -20,13 +20,13 @@ from typing import Annotated, Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.config import MeasuringArguments, Refuse
-from zero2chat.errors import UserError
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.stats import Metrics
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.stages import Load, Result, Stage
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.memorization import (
     Excerpt,
     Prediction,

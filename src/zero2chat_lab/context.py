@@ -19,14 +19,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats, tasks
-from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import digest, is_main_process, read_jsonl
+from zero2chat.core.stats import Metrics
 from zero2chat.data.sources import first_rows
-from zero2chat.errors import UserError
 from zero2chat.models.loading import context_length
-from zero2chat.runs import digest, is_main_process, read_jsonl
 from zero2chat.stages import Load, Result, Stage
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.context import Passage, find_needles, read_passages
 from zero2chat_lab.measurements.memorization import rows_of, write
 

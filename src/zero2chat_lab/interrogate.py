@@ -14,7 +14,7 @@ kept for evaluation. `zero2chat interrogate` does the same from the shell.
 
 from __future__ import annotations
 
-from zero2chat.runs import REVIEWED
+from zero2chat.core.runs import REVIEWED
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.knowledge_probe import InterrogateArguments, as_rows, as_table, interrogate, samples_of
 

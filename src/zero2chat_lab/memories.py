@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from zero2chat import stats
-from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.stats import Metrics
 from zero2chat.data.sources import first_rows
 from zero2chat.stages import Load, Result, Stage
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.memories import KINDS, Memories, documents
 from zero2chat_lab.measurements.memorization import rows_of
 from zero2chat_practice.synthetic.world import World

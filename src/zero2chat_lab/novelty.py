@@ -21,15 +21,15 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.config import MeasuringArguments, Refuse
-from zero2chat.errors import UserError
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.stats import Metrics
 from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.stages import Load, Result, Stage
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 
 _SHOWN = 4  # prompts shown, with as many samples each

@@ -16,17 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from zero2chat import stats, tasks
-from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.data.preference_files import write_pairs
 from zero2chat.data.preferences import Pair
-from zero2chat.errors import UserError
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts
-from zero2chat.runs import Run
 from zero2chat.stages import Stage
 from zero2chat_lab.measurements.adversarial_search import pieces_of, search
 

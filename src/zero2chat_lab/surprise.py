@@ -20,16 +20,17 @@ from typing import Annotated, Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats, tasks
-from zero2chat.config import MeasuringArguments, Refuse
-from zero2chat.errors import UserError
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
+from zero2chat.core.stats import Metrics
 from zero2chat.inference.generate import answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
-from zero2chat.runs import Run
 from zero2chat.stages import Stage
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.memorization import Excerpt, predict
 
 CHANCES = (1_000, 1_000_000)  # an answer is improbable below a probability of 1 in N

@@ -19,14 +19,14 @@ from typing import Annotated, Any
 
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.config import MeasuringArguments, Refuse
-from zero2chat.errors import UserError
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.core.stats import Metrics
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
-from zero2chat.runs import is_main_process
 from zero2chat.stages import Load, Result, Stage
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.memorization import rows_of, start_of_document
 from zero2chat_lab.measurements.test_time_training import WAYS, adapted, bits_of, halves, read_second_half
 

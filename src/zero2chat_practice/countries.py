@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, blends, draw, in_split, known_all, twice
 from zero2chat_practice.facts import NEGATION
 from zero2chat_practice.synthetic import phrases, read_texts

@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, twice
 
 SHARES = (0.5, 0.2, 0.3)

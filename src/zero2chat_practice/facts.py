@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, place, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.world import (

@@ -17,7 +17,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, blends, exercises, in_split, known, make_pages, place, shuffled
 from zero2chat_practice.synthetic import phrases, read_texts
 

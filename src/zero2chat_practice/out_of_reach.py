@@ -19,7 +19,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, draw
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.impossible_requests import impossible_requests

@@ -30,8 +30,8 @@ from pathlib import Path
 from rstr import Rstr
 from rstr.xeger import sre_parse
 
-from zero2chat.errors import UserError
-from zero2chat.runs import write_atomically
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import write_atomically
 from zero2chat.tasks import SPLITS, Row, as_typed, blends, draw, exercises, in_split, known_all, make_pages
 from zero2chat_practice.synthetic import FOLDER, forms
 from zero2chat_practice.synthetic.utterances import (

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known_all, make_pages, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 

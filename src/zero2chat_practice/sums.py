@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from operator import add, mul, sub
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, make_pages, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, in_split, known_all, score_final
 from zero2chat_practice.synthetic import phrases, read_texts
 

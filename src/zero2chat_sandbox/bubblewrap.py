@@ -30,7 +30,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_sandbox.python import ExecutionResult, Limits, shortened
 from zero2chat_sandbox.seccomp import filter_program
 

@@ -19,7 +19,7 @@ import re
 import threading
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_sandbox.python import LONGEST, ExecutionResult, Limits, shortened
 
 _RECYCLE = 5_000  # programs per worker before it is replaced

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 
-from zero2chat.errors import UserError, nearest
+from zero2chat.core.errors import UserError, nearest
 
 ENGINES = ("monty", "bubblewrap")
 LONGEST = 100_000  # characters per program

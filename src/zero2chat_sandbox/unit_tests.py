@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_sandbox import python
 from zero2chat_sandbox.askable import is_askable
 

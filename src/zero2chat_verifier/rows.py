@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 
 def read_rows(path: str) -> list[tuple[str, str]]:

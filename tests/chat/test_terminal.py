@@ -11,7 +11,7 @@ import pytest
 from zero2chat import cli
 from zero2chat.chat.defaults import tools_for
 from zero2chat.chat.terminal import HELP, chat
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_model

@@ -23,9 +23,9 @@ from zero2chat import cli
 from zero2chat.chat import web as page_module
 from zero2chat.chat.web import LONGEST, WAITING, ChatPage, SharedModel, application, ui
 from zero2chat.chat.web_html import Alphabet, AnswerMarkup
+from zero2chat.core.errors import UserError
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
-from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_model

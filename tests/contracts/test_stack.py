@@ -29,7 +29,7 @@ from trl.kernels import chunked_logprob
 from trl.models import unwrap_model_for_generation
 from trl.trainer import utils as trl_utils
 
-from zero2chat import config
+from zero2chat.core import config
 from zero2chat.trainers.arguments import score_what_is_learned
 from zero2chat.trainers.grpo_resample import COUNT, LEFT, RIGHT
 

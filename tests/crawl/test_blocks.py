@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_crawl.settings import SECTIONS, Minhash, read_crawl, theory
 
 pytest.importorskip("datatrove")

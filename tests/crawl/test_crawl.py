@@ -23,7 +23,7 @@ import pytest
 import yaml
 from datasets import load_dataset
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.report.corpus import section
 from zero2chat.report.steps import read_step
 from zero2chat.stages.corpus import main

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.canaries import (
     FILE,
     Planting,
@@ -17,7 +18,6 @@ from zero2chat.data.canaries import (
     read_planting,
     write_canaries,
 )
-from zero2chat.errors import UserError
 
 
 def test_each_number_of_copies_has_n_secrets_of_one_form_and_none_has_as_many() -> None:

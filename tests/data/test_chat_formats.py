@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.chat_formats import read_tools
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
-from zero2chat.errors import UserError
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 ASKED, ANSWERED = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}

@@ -11,10 +11,10 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zero2chat import tasks
+from zero2chat.core.errors import UserError
 from zero2chat.data.conversations import join_conversations, load_conversations, tokenize_conversations
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.sources import Source, read_sources
-from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools
 
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"

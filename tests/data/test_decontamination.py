@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset
 
 from zero2chat import tasks
+from zero2chat.core.errors import UserError
 from zero2chat.data.decontamination import (
     Questions,
     find_seen,
@@ -18,7 +19,6 @@ from zero2chat.data.decontamination import (
     read_training_sources,
     training_texts,
 )
-from zero2chat.errors import UserError
 
 LETTERS = list("abcdefghijklmnopqrst")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.documents import read_documents
-from zero2chat.errors import UserError
 
 ROWS = Dataset.from_dict({"text": ["one", "", None, "four"], "name": ["a", "b", "c", None], "n": [1, 2, 3, 4]})
 NUMBERED = [("one", "{0}#0"), ("", "{0}#1"), ("", "{0}#2"), ("four", "{0}#3")]

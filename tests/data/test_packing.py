@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, load_from_disk
 
+from zero2chat.core.errors import UserError
 from zero2chat.data import packing
 from zero2chat.data.packing import count_target_bytes, pack_documents
-from zero2chat.errors import UserError
 from zero2chat.models.tokenization import SPECIAL_TOKENS
 
 TEXTS = ["Ada was born in Genoa in 1984.", "She is a baker, naïve 한국어 🙂", "x", "The answer is 42."] * 5

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs, tokenize_reward_pairs, tokenize_votes
 from zero2chat.data.preferences import load_preferences, load_votes
 from zero2chat.data.sources import Source
-from zero2chat.errors import UserError
 
 PLAIN = {"prompt": "Who is Ada?", "chosen": "A baker.", "rejected": "No."}
 NAMED = {"type": "function", "function": {"name": "tide", "parameters": {"properties": {"port": {"type": "string"}}}}}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preferences import (
     draw_ranking,
@@ -21,7 +22,6 @@ from zero2chat.data.preferences import (
     without_ties,
 )
 from zero2chat.data.sources import Source
-from zero2chat.errors import UserError
 
 ROW = {"key": "k", "question": "q", "answer": "a", "kind": "x"}
 PROMPT = [{"role": "user", "content": "q"}]

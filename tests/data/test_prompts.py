@@ -9,6 +9,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
+from zero2chat.core.errors import UserError
 from zero2chat.data.prompts import (
     encode_problems,
     load_parts,
@@ -18,7 +19,6 @@ from zero2chat.data.prompts import (
     task_problems,
 )
 from zero2chat.data.sources import read_sources
-from zero2chat.errors import UserError
 from zero2chat.rewards import read_rewards
 
 

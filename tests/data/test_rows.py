@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, load_documents, read_sources
-from zero2chat.errors import UserError
 from zero2chat.evaluation.own_data import OwnData, load_rows
 
 ASKED, SAID = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}

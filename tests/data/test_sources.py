@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import input_digest
 from zero2chat.data.sources import Source, load_documents, load_source, mix, read_sources, split_of
-from zero2chat.errors import UserError
-from zero2chat.runs import input_digest
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
 

@@ -12,10 +12,10 @@ import pytest
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from zero2chat.core.errors import UserError
 from zero2chat.data import streaming
 from zero2chat.data.sources import Source, split_of
 from zero2chat.data.streaming import WindowStream, open_stream
-from zero2chat.errors import UserError
 
 LENGTH, FRACTION = 24, 0.2
 TEXTS = [f"Document {i} tells of the number {i * i}." for i in range(60)]

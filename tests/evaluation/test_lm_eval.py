@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.evaluation.lm_eval import HarnessSpec, _check, _metrics, _no_scripts, _question, find_tasks, read_harness
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.errors import UserError
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
 from zero2chat.evaluation.own_data import OwnData, evaluate_own_data, load_rows, read_own_data
 from zero2chat.inference.generate import answer, encode_prompts
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.stats import pass_at_k
 from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
 from zero2chat.inference.generate import Answer, answer
-from zero2chat.stats import pass_at_k
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
 TASK = """
@@ -219,7 +219,7 @@ def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pyt
         ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
         ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
         ({"task": "no.such.module"}, "cannot import it"),
-        ({"task": "zero2chat.stats"}, "zero2chat.stats lacks rows"),
+        ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"),
         ({"n": 3}, "--task"),
         ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
         ({"task": "facts", "needless": True}, "it counts tool calls: set tools: true"),

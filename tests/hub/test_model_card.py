@@ -9,11 +9,11 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from zero2chat.core.runs import Run
+from zero2chat.core.stats import rate
+from zero2chat.core.text import public
 from zero2chat.hub import model_card
 from zero2chat.hub.model_card import add_scores, add_usage, make_card
-from zero2chat.runs import Run
-from zero2chat.stats import rate
-from zero2chat.text import public
 
 METRICS = {"accuracy_facts": rate(30, 40, seed=0), "accuracy": {"value": 0.7, "n": 40}, "tokens": {"value": 5000}}
 

@@ -26,12 +26,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from zero2chat import cli
-from zero2chat.errors import UserError
-from zero2chat.export.export import export
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
+from zero2chat.core.stats import rate
+from zero2chat.hub.export import export
 from zero2chat.hub.model_card import add_scores, make_card
 from zero2chat.hub.push import finish_model_folder, pack
-from zero2chat.runs import Run
-from zero2chat.stats import rate
 
 METRICS = {"accuracy_facts": rate(30, 40, seed=0)}
 TOKEN, OTHER = "hf_mineminemine", "hf_yoursyoursyours"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import check_threshold, confidence, log_probabilities
 from zero2chat.models.loading import load_model
 

@@ -26,7 +26,7 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference import fast_generate
 from zero2chat.inference.fast_generate import draw_tokens, fast_sample, use_fast_rollouts
 from zero2chat.models.loading import load_model

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import answer, complete, generating
 from zero2chat.inference.tool_format import Tools
 

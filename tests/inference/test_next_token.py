@@ -4,7 +4,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.next_token import NextToken, next_tokens, show_next
 from zero2chat.models.loading import load_model
 

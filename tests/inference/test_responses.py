@@ -5,7 +5,7 @@ import torch
 from transformers import AddedToken, AutoTokenizer
 from trl.chat_template_utils import parse_response, qwen3_chat_template, qwen3_training_chat_template
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.responses import (
     CONTENT_ONLY,
     AnswerReader,

@@ -7,7 +7,7 @@ from functools import wraps
 import pytest
 import torch
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import REFUSAL, confidence, log_probabilities
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
 from trl.chat_template_utils import qwen2_5_chat_template, qwen3_chat_template, qwen3_training_chat_template
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_calls import Unfolding, read_all

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from zero2chat import cli, tasks
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.data.preference_files import append_ranking
-from zero2chat.errors import UserError
 from zero2chat.inference.generate import Answer
-from zero2chat.runs import read_jsonl
 from zero2chat_lab import arena
 from zero2chat_lab.measurements import arena as contest
 from zero2chat_lab.measurements.arena import names_of

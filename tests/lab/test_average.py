@@ -10,9 +10,9 @@ import pytest
 
 from zero2chat import cli
 from zero2chat.chat.defaults import tools_for
+from zero2chat.core.runs import Run
 from zero2chat.inference.generate import answer
 from zero2chat.models.loading import load_for_use
-from zero2chat.runs import Run
 
 
 def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made_from(

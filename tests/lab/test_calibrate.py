@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from zero2chat import cli
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
 from zero2chat.report.steps import read_step
-from zero2chat.runs import read_jsonl
 from zero2chat_lab import calibrate
 from zero2chat_lab.measurements import calibration
 from zero2chat_lab.sections.calibrate import section

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from zero2chat.config import build
-from zero2chat.errors import UserError
+from zero2chat.core.config import build
+from zero2chat.core.errors import UserError
 from zero2chat.report.steps import read_step
 from zero2chat_lab import claims
 from zero2chat_lab.claims import Figure

@@ -13,7 +13,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import compress

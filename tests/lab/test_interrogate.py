@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from zero2chat import cli, tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
-from zero2chat.runs import read_jsonl
 from zero2chat.stages import sft
 from zero2chat_lab import interrogate
 from zero2chat_lab.measurements import knowledge_probe

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from zero2chat import stats
-from zero2chat.errors import UserError
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
 from zero2chat.stages import reward
 from zero2chat_lab import probe
 

@@ -13,8 +13,8 @@ import torch
 from datasets import Dataset
 
 from zero2chat import cli
+from zero2chat.core.errors import UserError
 from zero2chat.data.canaries import Planting, make_canaries, write_canaries
-from zero2chat.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import regurgitate

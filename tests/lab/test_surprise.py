@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model

@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.report.steps import read_step
 from zero2chat_lab import test_time_training as stage

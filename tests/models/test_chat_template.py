@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.chat_template import TurnEncoder, choose_chat_template, end_turn, prepare_chat_template
 
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"

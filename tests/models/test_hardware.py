@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models import hardware
 from zero2chat.models.hardware import GPUS, flops_per_token, peak_flops
 

@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 import torch
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.adapters import merged
 from zero2chat.models.loading import context_length, load_for_use, load_model, load_tokenizer, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model
-from zero2chat.planning.training_cost import base_config
+from zero2chat.recipes.training_cost import base_config
 
 
 def test_a_model_folder_opens_in_fp32_with_its_tokenizer(model_folder):

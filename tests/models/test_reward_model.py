@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models import hardware, reward_model
 from zero2chat.models.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.scaling import laws, shape_of
 
 

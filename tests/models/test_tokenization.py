@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import (
     PRETOKENIZER_PATTERN,
     SPECIAL_TOKENS,

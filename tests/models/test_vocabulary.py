@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.models.vocabulary import add_new_tokens, mean_row, start_new_tokens

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_practice.fetch.almanac import COUNTRIES, countries, fetch, make, read_pin, read_profiles
 
 

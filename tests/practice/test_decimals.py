@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import decimals
 

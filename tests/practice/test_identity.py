@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, Row, in_split
 from zero2chat_practice import identity
 

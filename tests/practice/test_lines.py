@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, Row, load
 from zero2chat_practice import lines
 

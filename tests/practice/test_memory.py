@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice import memory, sums, word_problems
 from zero2chat_practice.synthetic import stated_facts

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 NEEDLE = re.compile(r"The secret number of (\w+) is (\d{4})\.")
 

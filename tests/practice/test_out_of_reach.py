@@ -7,7 +7,7 @@ import random
 import pytest
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_practice.out_of_reach import REFUSALS, declines
 
 TASK = tasks.load("out_of_reach")

@@ -11,7 +11,7 @@ from rstr import Rstr
 from rstr.xeger import sre_parse
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_practice import small_talk
 from zero2chat_practice.synthetic.utterances import KINDS, SERVED_BY, is_mash, key_of, kind_and_content
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice import spelling
 

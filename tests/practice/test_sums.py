@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import sums
 

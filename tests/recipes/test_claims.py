@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat.models.hardware import GPUS
-from zero2chat.planning.plan import plan_step
+from zero2chat.recipes.plan import plan_step
 from zero2chat.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from zero2chat import stages
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
 from zero2chat.recipes.declared import _dataclass, check_settings
-from zero2chat.registry import modules
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from zero2chat.models.hardware import GPUS
-from zero2chat.planning.plan import RESERVE, plan_step
 from zero2chat.recipes.declared import check_settings
+from zero2chat.recipes.plan import RESERVE, plan_step
 from zero2chat.recipes.recipe import FILE, Step, load_recipe
 
 ROOT = Path(__file__).parents[2]

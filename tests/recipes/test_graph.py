@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat import runs
-from zero2chat.config import read_arguments
-from zero2chat.errors import UserError
+from zero2chat.core import runs
+from zero2chat.core.config import read_arguments
+from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
+from zero2chat.core.stats import rate
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import Step
-from zero2chat.registry import modules
-from zero2chat.stats import rate
 
 ROOT = Path(__file__).parents[2]
 EXAM = [{"task": "word_problems", "n": 8, "seed": 1}]

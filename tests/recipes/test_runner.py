@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat import runs
-from zero2chat.config import read_arguments
-from zero2chat.errors import UserError
+from zero2chat.core import runs
+from zero2chat.core.config import read_arguments
+from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
 from zero2chat.models import training_job
 from zero2chat.recipes import graph, runner
 from zero2chat.recipes.recipe import Step, load_recipe
-from zero2chat.registry import modules
 
 ROOT = Path(__file__).parents[2]
 

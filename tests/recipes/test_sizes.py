@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import ModelConfig, get_peft_config
 
 from zero2chat.models import hardware
-from zero2chat.planning.model_sizes import DIMENSIONS, config_of
-from zero2chat.planning.plan import RESERVE, plan
+from zero2chat.recipes.model_sizes import DIMENSIONS, config_of
+from zero2chat.recipes.plan import RESERVE, plan
 
 ROOT = Path(__file__).parents[2]
 GPUS, GPU = 8, 80.0  # of the recipe at 8B: how many, and GB of each

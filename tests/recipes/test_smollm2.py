@@ -15,9 +15,9 @@ import pytest
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
+from zero2chat.core.runs import read_jsonl
 from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, score_texts
-from zero2chat.runs import read_jsonl
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data" / "smollm2-135m"

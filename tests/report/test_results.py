@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.report.results import markdown
 
 

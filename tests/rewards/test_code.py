@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards import read_rewards
 from zero2chat.rewards.code import check_references, code_tests
 from zero2chat_sandbox import python

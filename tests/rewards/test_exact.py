@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards.exact import check_references, exact_match
 
 

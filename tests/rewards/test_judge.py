@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.rewards import judge as module
 from zero2chat.rewards.judge import choice, judge, neutral_to_judge, prefer, request, verdict

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards.numeric import check_references, number, numeric_match
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards.repetition import repetition
 
 

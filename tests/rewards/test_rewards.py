@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards import Reward, last_message, read_rewards, written
 
 TURNS = [

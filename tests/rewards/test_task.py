@@ -5,7 +5,7 @@ import json
 import pytest
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards.task import task_abstention, task_score, task_taste
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import Tools
 from zero2chat.rewards.tool_use import calls_succeeded, tool_called
 from zero2chat.tools import tool_functions

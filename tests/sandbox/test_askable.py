@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards.code import check_references, code_tests
 from zero2chat_sandbox.python import ENGINES
 from zero2chat_sandbox.unit_tests import read_tests

@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat import cli
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_sandbox import bubblewrap, monty, seccomp
 from zero2chat_sandbox.python import ENGINES, LONGEST, ExecutionResult, Limits, run
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from zero2chat import runs
-from zero2chat.errors import exit_on_mistake
-from zero2chat.registry import modules
+from zero2chat.core import runs
+from zero2chat.core.errors import exit_on_mistake
+from zero2chat.core.registry import modules
 
 Settings = Callable[..., dict[str, Any]]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.stages.pretrain import PretrainArguments, build_model, main, open_continued
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from datasets import load_dataset
 
-from zero2chat import runs, tasks
+from zero2chat import tasks
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.data.canaries import read_canaries
 from zero2chat.data.sources import split_of
-from zero2chat.errors import UserError
 from zero2chat.stages.corpus import main
 
 

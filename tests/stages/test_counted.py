@@ -25,7 +25,7 @@ ACCELERATE = str(Path(sys.executable).with_name("accelerate"))
 # n-th pass, or the first one right after a checkpoint.
 STAGE = """
 import hashlib, json, os, signal, sys
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.stages import pretrain
 
 seen, place, step, nth = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5])

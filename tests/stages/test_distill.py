@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from zero2chat import runs, tasks
-from zero2chat.errors import UserError
+from zero2chat import tasks
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.inference import samplers
 from zero2chat.stages import distill, sft
 from zero2chat.stages.distill import REASONS, choose

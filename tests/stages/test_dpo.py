@@ -15,8 +15,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.preferences import Pair
-from zero2chat.errors import UserError
 from zero2chat.models import hardware
 from zero2chat.models.loading import load_model
 from zero2chat.stages import dpo

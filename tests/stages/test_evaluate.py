@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat import runs, stats, tasks
-from zero2chat.errors import UserError
+from zero2chat import tasks
+from zero2chat.core import runs, stats
+from zero2chat.core.errors import UserError
 from zero2chat.evaluation import lm_eval
 from zero2chat.evaluation.tasks import Scored, evaluate_tasks, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
-from zero2chat.registry import modules
+from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
 from zero2chat.trainers import eval_callback
 
 STAGES = ("sft", "grpo")

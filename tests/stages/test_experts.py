@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
 
-from zero2chat import cli, runs
+from zero2chat import cli
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.data.packing import pack_documents
-from zero2chat.errors import UserError
 from zero2chat.models.hardware import active_count
 from zero2chat.models.loading import load_model
 from zero2chat.stages import pretrain, sft

@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.models.tokenization import set_chat_template
-from zero2chat.runs import read_jsonl
 from zero2chat.stages import gkd
 
 REPOSITORY = Path(__file__).parents[2]

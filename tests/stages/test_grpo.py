@@ -18,7 +18,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.stages import evaluate, grpo
 from zero2chat.trainers import pass_rate_filter

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from zero2chat.errors import UserError
-from zero2chat.runs import Run
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.stages import grpo
 from zero2chat.trainers import rloo
 from zero2chat.trainers.callbacks import RunCallback

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.stages import index
 from zero2chat.tools.search import open_search
 

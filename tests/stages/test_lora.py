@@ -13,12 +13,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
+from zero2chat.core.runs import Run, read_jsonl
 from zero2chat.models.adapters import merged
 from zero2chat.models.loading import load_model, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model, score_texts
-from zero2chat.registry import modules
-from zero2chat.runs import Run, read_jsonl
 from zero2chat.stages import evaluate, sft
 
 LORA = {"target_modules": "all-linear", "init_lora_weights": False}

@@ -14,8 +14,8 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.packing import PackedRows
-from zero2chat.errors import UserError
 from zero2chat.stages import sft
 
 LENGTHS = (9, 4, 12, 7, 5, 3)  # tokens, in rows of at most 20

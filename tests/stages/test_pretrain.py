@@ -13,9 +13,9 @@ import torch
 from datasets import Dataset, concatenate_datasets, load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat import runs
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.data.packing import pack_documents
-from zero2chat.errors import UserError
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
 from zero2chat.stages import pretrain

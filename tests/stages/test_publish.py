@@ -10,8 +10,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from zero2chat import runs
-from zero2chat.errors import UserError
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.hub.push import NotPushed
 from zero2chat.models.loading import load_model
 from zero2chat.stages import publish

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from zero2chat import stages
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.hub.model_card import make_card
-from zero2chat.runs import Run
 
 
 def test_stages_are_the_files_of_the_folder() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.errors import UserError
-from zero2chat.runs import Run
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
+from zero2chat.core.stats import rate
 from zero2chat.stages.report import main
-from zero2chat.stats import rate
 
 
 def _step(folder: Path | str, stage: str) -> Run:

@@ -105,8 +105,8 @@ def _held(stage: str, path: Path) -> list[str]:
     """The stage, but at the end it waits to be killed: on a busy machine a moment of milliseconds would be missed."""
     held = f"""
 import time
-from zero2chat.registry import modules
-from zero2chat.runs import Run
+from zero2chat.core.registry import modules
+from zero2chat.core.runs import Run
 from zero2chat.stages import {stage}
 Run.finish = lambda *_: time.sleep(600)
 {stage}.main()

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from zero2chat import stats
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
 from zero2chat.data.preference_files import read_pairs
-from zero2chat.errors import UserError
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.stages import reward
 from zero2chat_practice import lines

@@ -14,8 +14,9 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat import runs, tasks
-from zero2chat.errors import UserError
+from zero2chat import tasks
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import answer
 from zero2chat.stages import sft
 from zero2chat.stages.sft import main

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.stages import dpo, gkd, reward, sft
 
 LORA = {"use_peft": True, "lora_r": 2, "lora_target_modules": "all-linear"}

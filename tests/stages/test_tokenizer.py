@@ -11,8 +11,8 @@ import pytest
 from datasets import Dataset, load_dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from zero2chat import runs
-from zero2chat.errors import UserError
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import SPECIAL_TOKENS
 from zero2chat.stages.tokenizer import gpt4_token_count, main, train_tokenizer
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.tools.bm25 import write_index
 
@@ -105,7 +105,7 @@ _PRINT_DIGEST = """
 import hashlib, json, random, sys
 from zero2chat import tasks
 from zero2chat.inference.tool_format import Tools, make_tools
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tools.bm25 import write_index
 task = tasks.load(sys.argv[1])
 made = [task.rows(split, 3, 200, **json.loads(sys.argv[2])) for split in tasks.SPLITS]

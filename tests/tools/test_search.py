@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 
-from zero2chat.errors import UserError
-from zero2chat.text import printable
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import printable
 from zero2chat.tools.bm25 import MANIFEST, Index, write_index
 from zero2chat.tools.search import LONGEST, as_text, open_search
 from zero2chat.tools.search_types import Passage, SearchFailed

@@ -13,7 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from zero2chat import stages
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models import hardware, training_job
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from zero2chat.core.runs import Run, read_jsonl
 from zero2chat.models import openmp
-from zero2chat.runs import Run, read_jsonl
 from zero2chat.trainers import callbacks
 from zero2chat.trainers.callbacks import RunCallback
 

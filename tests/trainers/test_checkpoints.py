@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.trainers.checkpoints import require_fit
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from zero2chat.core.runs import Run
 from zero2chat.inference.generate import Answer
 from zero2chat.rewards import read_rewards
-from zero2chat.runs import Run
 from zero2chat.trainers import pass_rate_filter
 from zero2chat.trainers.pass_rate_filter import FILE, PassRate, keep_by_pass_rate
 

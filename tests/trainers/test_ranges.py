@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zero2chat import stages
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 BAD = [
     ("max_steps", -5),

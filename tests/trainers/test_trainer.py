@@ -13,7 +13,7 @@ from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, s
 from torch.utils.data import DataLoader
 from transformers import Qwen3Config, Qwen3ForCausalLM, TrainingArguments
 
-from zero2chat.runs import Run, read_jsonl
+from zero2chat.core.runs import Run, read_jsonl
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import LengthGroupedSampler, ResumableTrainer, set_epoch, train
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 from trl import ModelConfig
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.trainers.ppo.model import PolicyWithValue, Value, new_score
 from zero2chat.trainers.weights import adapter_config, check_precision, train_in_fp32
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import METRICS, RUN
 from zero2chat.inference.tool_format import Tools, make_tools, open_tools
 from zero2chat.models.loading import bases
 from zero2chat.models.tokenization import visible
-from zero2chat.runs import METRICS, RUN
 from zero2chat.tools.tool_functions import NAMES
 
 AUTO, NONE = "auto", "none"

@@ -16,7 +16,7 @@ from jinja2 import TemplateError
 from transformers.utils.import_utils import is_serve_available
 
 from zero2chat.chat.request_filter import listen, take_own_names
-from zero2chat.errors import UserError, nearest
+from zero2chat.core.errors import UserError, nearest
 from zero2chat.inference.confidence import REFUSAL, check_threshold, confidence, log_probabilities
 from zero2chat.inference.responses import CONTENT_ONLY, AnswerReader, StreamedAnswer, without_calls
 from zero2chat.inference.session import Sampling

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 _BODY = 64 * 1024  # bytes of a request
 

@@ -8,11 +8,11 @@ import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import on_terminal
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_for_use
-from zero2chat.text import on_terminal
 
 HELP = """/reset             forget the conversation (the system prompt stays)
 /set NAME VALUE    temperature, top_k, top_p, seed, max_new_tokens or abstain_below

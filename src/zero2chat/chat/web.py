@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.chat.request_filter import Guard, listen, take_own_names
 from zero2chat.chat.web_html import SHADES, Alphabet, AnswerMarkup, text
+from zero2chat.core.errors import UserError
 from zero2chat.data.preference_files import append_ranking, mend, read_rankings
-from zero2chat.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_for_use

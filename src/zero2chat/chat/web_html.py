@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from zero2chat.core.text import SPACES
 from zero2chat.inference.tool_format import Call, ToolResult
 from zero2chat.models.tokenization import control_ids, token_bytes, visible
-from zero2chat.text import SPACES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,7 +11,7 @@ from zero2chat import __version__
 from zero2chat.cli import model_commands, recipe_commands, tool_commands
 from zero2chat.cli.command import COMMANDS, print_json
 from zero2chat.cli.stage_command import run_stage
-from zero2chat.errors import exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 
 
 def _answers_joined(argv: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from zero2chat.text import in_json
+from zero2chat.core.text import in_json
 
 
 class Argument(NamedTuple):

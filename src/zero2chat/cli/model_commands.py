@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from zero2chat.cli.command import JSON, Argument, arg, command, console, text, without_progress_bars
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 _MODEL = arg(
@@ -193,11 +193,11 @@ def rank(args: argparse.Namespace) -> None:
     if (args.review is None) != bool(args.model and args.out) or (args.review and (args.model or args.out)):
         raise UserError("rank: expected MODEL with --out, or --review FILE.jsonl alone")
     if args.review:
-        from zero2chat.annotation.review import review
+        from zero2chat.chat.review import review
 
         review(args.review)
         return
-    from zero2chat.annotation.ranking import rank_answers
+    from zero2chat.chat.ranking import rank_answers
     from zero2chat.data.prompts import read_prompts
     from zero2chat.inference.session import Sampling
 
@@ -222,7 +222,7 @@ def rank(args: argparse.Namespace) -> None:
 )
 def export(args: argparse.Namespace) -> dict[str, Any]:
     without_progress_bars()
-    from zero2chat.export.export import export
+    from zero2chat.hub.export import export
 
     made = export(args.run, args.gguf, args.merge, args.out, args.packages)
     if not args.json and not args.gguf:

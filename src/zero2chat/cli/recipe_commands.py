@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 )
 def preview(args: argparse.Namespace) -> dict[str, Any] | None:
     without_progress_bars()
-    from zero2chat.planning import preview
+    from zero2chat.recipes import preview
 
     stage, rows = preview.open_rows(args.config, args.stage, args.set)
     numbers = preview.chosen(rows, args.n, args.row)
@@ -70,7 +70,7 @@ def preview(args: argparse.Namespace) -> dict[str, Any] | None:
 )
 def plan(args: argparse.Namespace) -> dict[str, Any]:
     without_progress_bars()
-    from zero2chat.planning.plan import plan, show
+    from zero2chat.recipes.plan import plan, show
 
     made = plan(args.recipe, args.gpu, args.gpus, args.nodes, args.mfu, args.price)
     if not args.json:
@@ -106,7 +106,7 @@ def plan(args: argparse.Namespace) -> dict[str, Any]:
 )
 def new(args: argparse.Namespace) -> dict[str, Any]:
     without_progress_bars()
-    from zero2chat.planning.new_recipe import new, show
+    from zero2chat.recipes.new_recipe import new, show
 
     steps = [step.strip() for step in args.steps.split(",") if step.strip()]
     made = new(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zero2chat.cli.command import console, print_json, without_progress_bars
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 if TYPE_CHECKING:
     from zero2chat.stages import Stage
@@ -59,9 +59,9 @@ def run_stage(args: argparse.Namespace) -> None:
 
 
 def _print_measured(stage: Stage, words: Sequence[str]) -> None:
-    from zero2chat import config
+    from zero2chat.core import config
+    from zero2chat.core.runs import write_atomically
     from zero2chat.models.loading import load_for_use
-    from zero2chat.runs import write_atomically
 
     settings, _ = config.read_arguments(words)
     renamed = _RENAMED.get(stage.name, {})

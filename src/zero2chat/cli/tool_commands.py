@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from zero2chat.cli.command import JSON, arg, command, print_json, text
-from zero2chat.errors import UserError
-from zero2chat.text import on_terminal
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import on_terminal
 
 
 @command(

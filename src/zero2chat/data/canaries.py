@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from zero2chat.config import Refuse, build
-from zero2chat.errors import UserError
-from zero2chat.runs import read_jsonl, write_jsonl
+from zero2chat.core.config import Refuse, build
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl, write_jsonl
 
 CANARIES = "canaries"  # the source of their documents
 FILE = "canaries.jsonl"  # in a corpus's folder

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from zero2chat.errors import UserError
-from zero2chat.runs import is_main_process
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 
 if TYPE_CHECKING:
     from datasets import Dataset

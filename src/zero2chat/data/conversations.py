@@ -12,16 +12,16 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import cores
 from zero2chat.data.chat_formats import CONVERSATIONS, all_columns, of_column, read_tools, recognise, refuse_empty
 from zero2chat.data.packing import which_fit
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows, require_column
-from zero2chat.errors import UserError
 from zero2chat.inference.tool_format import Tools, call_message, failed
 from zero2chat.models.chat_template import TurnEncoder
 from zero2chat.models.tokenization import neutral
-from zero2chat.runs import cores
 
 _A_PROCESS = 4000  # conversations that are worth a process of their own
 _OUT_OF_ORDER = "It is out of order just now."

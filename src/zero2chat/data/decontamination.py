@@ -30,10 +30,10 @@ from typing import Any, NamedTuple, TypeVar
 from datasets import Dataset, Value
 
 from zero2chat import tasks
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, is_main_process, strings, write_jsonl
+from zero2chat.core.text import words
 from zero2chat.data.sources import Source, first_rows, is_file, load_source, read_sources, require_column, require_text
-from zero2chat.errors import UserError
-from zero2chat.runs import Run, is_main_process, strings, write_jsonl
-from zero2chat.text import words
 
 WORDS = 13
 LEAST = 5  # words that are not numbers

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.row_files import unread
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import Source, require_column, require_text
-from zero2chat.errors import UserError
 
 _TEXT = (".txt", ".md")
 _ROWS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")

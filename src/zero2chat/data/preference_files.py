@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl, write_jsonl
 from zero2chat.data.chat_formats import read_turns, text_turns
 from zero2chat.data.preferences import Messages, Pair
 from zero2chat.data.prompts import prompt_key
-from zero2chat.errors import UserError
-from zero2chat.runs import read_jsonl, write_jsonl
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:

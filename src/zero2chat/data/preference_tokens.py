@@ -10,9 +10,9 @@ from datasets import Dataset
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.packing import which_fit
 from zero2chat.data.preferences import Pair, Thumb
-from zero2chat.errors import UserError
 from zero2chat.models.chat_template import TurnEncoder
 from zero2chat.models.reward_model import encode
 from zero2chat.models.tokenization import neutral

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
-from zero2chat.config import Refuse, build
+from zero2chat.core.config import Refuse, build
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import (
     PREFERENCES,
     VOTES,
@@ -27,8 +29,6 @@ from zero2chat.data.chat_formats import (
 )
 from zero2chat.data.rows import Table, load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows, is_csv, mix, read_sources, split_of
-from zero2chat.errors import UserError
-from zero2chat.runs import is_main_process
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`,

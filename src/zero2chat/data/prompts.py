@@ -13,16 +13,16 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.config import build
+from zero2chat.core.config import build
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import asked_in, read_tools, refuse_empty, text_turns
 from zero2chat.data.preferences import MESSAGES, Messages
 from zero2chat.data.rows import load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows, require_column
-from zero2chat.errors import UserError
 from zero2chat.inference.generate import render_prompts
 from zero2chat.models.tokenization import neutral
 from zero2chat.rewards import GIVEN
-from zero2chat.runs import is_main_process
 
 if TYPE_CHECKING:
     from zero2chat.inference.tool_format import Tools

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 CSV = (".csv", ".tsv")
 ROWS = (".json", ".jsonl", *CSV)

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo
 
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.row_files import NOT_UTF8, ROWS, read_row_files, unread
 from zero2chat.data.sources import NUMBER, Source, is_csv, load_source, local_files, sliced
-from zero2chat.errors import UserError, nearest
-from zero2chat.runs import is_main_process
 
 T = TypeVar("T")
 

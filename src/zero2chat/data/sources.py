@@ -28,10 +28,10 @@ from datasets import (
 from datasets.exceptions import DataFilesNotFoundError, DatasetGenerationError, DatasetNotFoundError
 
 from zero2chat import tasks
-from zero2chat.config import Refuse, build
+from zero2chat.core.config import Refuse, build
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.row_files import CSV, NOT_UTF8, ROWS, csv_delimiter, read_row_files, unread
-from zero2chat.errors import UserError
-from zero2chat.runs import is_main_process
 
 _BUILDERS = {
     ".jsonl": "json",

@@ -14,9 +14,9 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import IterableDataset as TorchIterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.packing import token_windows
 from zero2chat.data.sources import Source, is_csv, load_source, require_text, split_of
-from zero2chat.errors import UserError
 
 BLOCK = 1000  # documents that are tokenized and packed together
 

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zero2chat import stats, tasks
+from zero2chat import tasks
+from zero2chat.core import stats
 
 _ANSWERS, _DEMONSTRATIONS = 50, 50  # candidates of each kind, at most
 _MANY, _FIRST, _FINALISTS = 300, 100, 10  # above 300 rows, candidates are scored on 100, and the best ten on all

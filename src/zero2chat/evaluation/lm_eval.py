@@ -20,10 +20,10 @@ import numpy as np
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.config import build
-from zero2chat.errors import UserError, nearest
-from zero2chat.runs import strings
+from zero2chat.core import stats
+from zero2chat.core.config import build
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.runs import strings
 
 
 @dataclass

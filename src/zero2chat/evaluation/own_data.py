@@ -19,8 +19,10 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.config import Refuse, build
+from zero2chat.core import stats
+from zero2chat.core.config import Refuse, build
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import digest, is_main_process
 from zero2chat.data.chat_formats import (
     CONVERSATIONS,
     Message,
@@ -36,13 +38,11 @@ from zero2chat.data.prompts import number_as_text
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import load_table, refuse_unread
 from zero2chat.data.sources import Source, first_rows
-from zero2chat.errors import UserError
 from zero2chat.evaluation.metrics import load_metric
 from zero2chat.evaluation.tasks import Scored
 from zero2chat.inference.generate import Answer, answer
 from zero2chat.inference.tool_format import Tools
 from zero2chat.rewards import Reward, read_rewards, with_names
-from zero2chat.runs import digest, is_main_process
 
 
 @dataclass

@@ -11,13 +11,14 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats, tasks
-from zero2chat.config import build
-from zero2chat.errors import UserError
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import build
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import digest, is_main_process
 from zero2chat.evaluation.baselines import best_constant
 from zero2chat.inference.generate import Answer, answer, answer_each
 from zero2chat.inference.tool_format import Tools
-from zero2chat.runs import digest, is_main_process
 
 
 @dataclass

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from zero2chat.core.registry import modules
+from zero2chat.core.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
+from zero2chat.core.text import public
 from zero2chat.models.loading import bases, is_hub_name
-from zero2chat.registry import modules
-from zero2chat.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
-from zero2chat.text import public
 
 CARD = "README.md"
 _USE = ("<!-- how to run it -->", "<!-- end of how to run it -->")

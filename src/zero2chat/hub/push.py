@@ -16,11 +16,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineMod
 from huggingface_hub.utils import validate_repo_id
 from yaml import YAMLError
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import METRICS, RUN, Run, checkpoints, read_run
 from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
 from zero2chat.models.adapters import merged
 from zero2chat.models.loading import is_hub_name
-from zero2chat.runs import METRICS, RUN, Run, checkpoints, read_run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -42,7 +42,7 @@ from transformers.integrations.fsdp import is_fsdp_managed_module
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 _MODELS = (Qwen3ForCausalLM, LlamaForCausalLM)
 # These processors use each row's scores independently, so rows may leave the batch and move. (A repetition penalty

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.fast_generate import fast_sample, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools

@@ -14,9 +14,9 @@ from urllib.parse import SplitResult
 
 import httpx2
 
-from zero2chat.config import Refuse
-from zero2chat.errors import UserError
-from zero2chat.text import http_address
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import http_address
 from zero2chat.tools.bounded_http import fetch, reason
 
 _LARGEST_REPLY = 1_000_000  # bytes; a longer one is not a chat completion

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.utils import get_json_schema
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_calls import Attempt, Calls
 from zero2chat.inference.tool_format import CallFormat, Tools
 

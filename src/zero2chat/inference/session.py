@@ -16,7 +16,7 @@ import torch
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from zero2chat.errors import UserError, nearest
+from zero2chat.core.errors import UserError, nearest
 from zero2chat.inference.confidence import REFUSAL, check_threshold, confidence
 from zero2chat.inference.next_token import Drawn, as_drawn
 from zero2chat.inference.tool_calls import Calls

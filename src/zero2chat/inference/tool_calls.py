@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zero2chat.core.runs import cores
 from zero2chat.inference.tool_format import Call, CallFormat, Mark, ToolResult, call_message, failed, parsed
-from zero2chat.runs import cores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,11 +13,11 @@ from jinja2 import TemplateError
 from transformers.utils import get_json_schema
 from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
-from zero2chat.config import build
-from zero2chat.errors import UserError, nearest
+from zero2chat.core.config import build
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.own_code import own_function
+from zero2chat.core.text import on_terminal
 from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
-from zero2chat.own_code import own_function
-from zero2chat.text import on_terminal
 from zero2chat.tools.tool_functions import NAMES, python, search_in
 from zero2chat_sandbox.python import run, shortened
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.models.tokenization import pad_apart, set_chat_template, visible
-from zero2chat.runs import is_main_process
 
 if TYPE_CHECKING:
     from trl import ModelConfig

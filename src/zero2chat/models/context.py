@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.errors import nearest
+from zero2chat.core.errors import nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

@@ -16,8 +16,8 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from zero2chat import host_watchdog
-from zero2chat.errors import UserError
+from zero2chat.core import host_watchdog
+from zero2chat.core.errors import UserError
 from zero2chat.models import openmp
 from zero2chat.models.experts import idle_count
 from zero2chat.models.loading import head_width

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from zero2chat.runs import cores
+from zero2chat.core.runs import cores
 
 OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # who sets one of these has chosen how threads wait
 BUSY = 0.2  # cores that the threads of this process lack when others use the CPU

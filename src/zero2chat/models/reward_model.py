@@ -17,12 +17,12 @@ from safetensors.torch import save_model
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.models.adapters import merged
 from zero2chat.models.hardware import share_of
 from zero2chat.models.loading import find_model, is_reward_model, load_tokenizer, refuse_adapter
 from zero2chat.models.tokenization import neutral, pad_apart
-from zero2chat.runs import is_main_process
 
 Conversation = Sequence[Mapping[str, str]]
 

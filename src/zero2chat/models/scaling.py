@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from transformers import CONFIG_MAPPING
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 WIDTH = 64  # hidden size per layer of depth, as in nanochat
 WIDE = 1024  # from this width on, heads are 128 wide, else 64

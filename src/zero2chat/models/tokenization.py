@@ -10,8 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.errors import UserError
-from zero2chat.package_files import find
+from zero2chat.core.errors import UserError
+from zero2chat.core.package_files import find
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -15,8 +15,9 @@ from dataclasses import Field, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 
-from zero2chat import config, stages
-from zero2chat.registry import modules
+from zero2chat import stages
+from zero2chat.core import config
+from zero2chat.core.registry import modules
 from zero2chat.trainers.ranges import check_trainer_ranges
 
 _TYPES = {"Any": Any, "Annotated": Annotated, "ClassVar": ClassVar, "Literal": Literal}

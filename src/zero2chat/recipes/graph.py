@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zero2chat import runs
-from zero2chat.errors import UserError
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
 from zero2chat.recipes.recipe import Step, changed
 from zero2chat.recipes.seeds import base_name
 

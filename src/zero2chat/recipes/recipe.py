@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zero2chat import config, package_files, runs, stages
-from zero2chat.errors import UserError, nearest
-from zero2chat.registry import modules
+from zero2chat import stages
+from zero2chat.core import config, package_files, runs
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.registry import modules
 
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 FILE = "recipe.yaml"

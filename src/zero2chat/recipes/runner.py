@@ -20,8 +20,9 @@ from typing import Any
 
 import yaml
 
-from zero2chat import config, package_files, runs, stages
-from zero2chat.errors import MISTAKE_FILE, UserError
+from zero2chat import stages
+from zero2chat.core import config, package_files, runs
+from zero2chat.core.errors import MISTAKE_FILE, UserError
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
 from zero2chat.recipes import graph, processes
 from zero2chat.recipes.declared import check_settings

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.recipes.recipe import Step, changed, owners
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
-from zero2chat.registry import modules
+from zero2chat.core.registry import modules
 from zero2chat.report.evaluate import constants, scores
 from zero2chat.report.figures import bars, gallery
 from zero2chat.report.parts import (

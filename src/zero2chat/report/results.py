@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from zero2chat.errors import UserError, exit_on_mistake
+from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core.runs import METRICS
 from zero2chat.report.parts import exact
 from zero2chat.report.steps import Metric, StepResult, read_steps
-from zero2chat.runs import METRICS
 
 _SAID = {True: "yes", False: "**no**", None: ""}
 

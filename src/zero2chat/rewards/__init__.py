@@ -21,10 +21,10 @@ from typing import Any
 
 from datasets import Dataset
 
-from zero2chat.config import build
-from zero2chat.errors import UserError, nearest
+from zero2chat.core.config import build
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.own_code import own_function
 from zero2chat.models.tokenization import split_thought
-from zero2chat.own_code import own_function
 
 _log = logging.getLogger(__name__)
 _FIRST_FAILURES = 64  # a function that fails for this many completions from the start is broken

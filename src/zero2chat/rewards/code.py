@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import cores
 from zero2chat.rewards import last_message
-from zero2chat.runs import cores
 from zero2chat_sandbox import python
 from zero2chat_sandbox.unit_tests import read_tests, share_passed
 

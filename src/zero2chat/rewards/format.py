@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards import last_message, written
 
 _MARKED = re.compile(r"[^#]*####[ ]*[^\s#][^#\n]*")

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import printable
 from zero2chat.inference.openai_client import Endpoint, NoReply
 from zero2chat.rewards import last_message
-from zero2chat.text import printable
 
 RUBRIC = "Is the answer right, complete and clear? Does it answer what was asked and nothing else?"
 _INSTRUCTIONS = """\

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards import written
 
 # Words, signs, empty lines, and spaces longer than in an aligned table. All but signs are split into pieces, so that

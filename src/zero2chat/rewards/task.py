@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.rewards import last_message
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 _FAILED = ("{'error':", '{"error":')  # TRL's format of a tool's exception, and JSON's
 

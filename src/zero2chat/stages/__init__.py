@@ -17,13 +17,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.registry import modules
+from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core.registry import modules
 
 if TYPE_CHECKING:
+    from zero2chat.core.runs import Run
     from zero2chat.data.preview_rows import Rows
     from zero2chat.models.training_job import Job
-    from zero2chat.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Stage(Description):
             from zero2chat.trainers.arguments import build_training
 
             return build_training(self.arguments, settings, where)
-        from zero2chat import config
+        from zero2chat.core import config
 
         return config.build(self.arguments, settings, where)
 
@@ -92,13 +92,13 @@ class Stage(Description):
             from zero2chat.trainers.arguments import parse_training
 
             return parse_training(self.arguments, argv)
-        from zero2chat import config
+        from zero2chat.core import config
 
         return config.parse(self.arguments, argv)
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run the stage, or resume it, unless its run is done."""
-        from zero2chat.runs import METRICS, Run
+        from zero2chat.core.runs import METRICS, Run
 
         settings, arguments = self.parse(argv)
         common = next(one for one in arguments if hasattr(one, "output_dir"))
@@ -141,9 +141,9 @@ class Stage(Description):
         """`run` of a stage that declares `measure`."""
         from rich.console import Console
 
+        from zero2chat.core.runs import write_atomically
         from zero2chat.models.hardware import start_processes
         from zero2chat.models.loading import load_model
-        from zero2chat.runs import write_atomically
 
         assert self.measure is not None
         state = start_processes()

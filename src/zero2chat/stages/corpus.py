@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset, concatenate_datasets
 
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.sources import load_documents, mix, read_sources, split_of
-from zero2chat.errors import UserError
-from zero2chat.runs import Run
 from zero2chat.stages import Stage
 from zero2chat.tasks import SPLITS
 

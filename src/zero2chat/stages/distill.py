@@ -35,20 +35,20 @@ from typing import Annotated, Any, Literal
 
 from datasets import Dataset
 
-from zero2chat import stats
-from zero2chat.config import Refuse
+from zero2chat.core import stats
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, mix, read_sources
-from zero2chat.errors import UserError
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.rewards import Reward, read_rewards
-from zero2chat.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.stages import Stage
 
 FILE = "answers.jsonl"  # in the run's folder: one line per prompt, with all of the teacher's answers

@@ -30,18 +30,18 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import DPOConfig, DPOTrainer, ModelConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from zero2chat import stats
-from zero2chat.config import Refuse
+from zero2chat.core import stats
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, load_preferences, split_pairs
 from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed_preferences, open_empty
 from zero2chat.data.sources import read_sources
-from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
-from zero2chat.runs import ROWS, Run, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, open_model, refused_settings, set_global_batch, set_max_length

@@ -24,11 +24,15 @@ from typing import Annotated, Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats, tasks
-from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, digest, is_main_process, read_jsonl, write_atomically
+from zero2chat.core.stats import Metrics
+from zero2chat.core.text import on_terminal
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.data.sources import local_files
-from zero2chat.errors import UserError
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
 from zero2chat.evaluation.own_data import evaluate_own_data, load_rows, read_own_data
 from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_tasks, read_specs, rows_and_prompts
@@ -39,10 +43,7 @@ from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import is_on_cpu, start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import split_thought
-from zero2chat.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.stages import Stage
-from zero2chat.stats import Metrics
-from zero2chat.text import on_terminal
 
 HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
 SCORES = "scores.jsonl"  # one line per evaluated row

@@ -26,17 +26,17 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import DistillationConfig, DistillationTrainer, ModelConfig
 
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
-from zero2chat.errors import UserError
-from zero2chat.export.merge import check_merge
+from zero2chat.hub.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import token_bytes
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
-from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at

@@ -32,13 +32,14 @@ from datasets import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig
 
-from zero2chat.config import Refuse
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, read_schemas, safe_problems, schemas_of
 from zero2chat.data.sources import mix, read_sources
-from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks
-from zero2chat.export.merge import check_merge
+from zero2chat.hub.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import render_prompts
 from zero2chat.inference.responses import ensure_response_template
@@ -48,7 +49,6 @@ from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.loading import context_length
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.rewards import read_rewards, written
-from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at

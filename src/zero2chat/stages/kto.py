@@ -23,12 +23,12 @@ from typing import Any
 from datasets import Dataset
 from trl import KTOConfig, KTOTrainer, ModelConfig
 
-from zero2chat import stats
+from zero2chat.core import stats
+from zero2chat.core.runs import Run
 from zero2chat.data.preference_tokens import tokenize_votes
 from zero2chat.data.preferences import Thumb, load_thumbs, load_votes, pairs_of_thumbs
 from zero2chat.data.preview_rows import Rows
 from zero2chat.models.training_job import EmptyModel, Job
-from zero2chat.runs import Run
 from zero2chat.stages import Stage
 from zero2chat.stages.dpo import Kind, PreferenceArguments, check, cost, margin_metrics, preview, train_on
 from zero2chat.trainers.trainer import ResumableTrainer

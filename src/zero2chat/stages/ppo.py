@@ -29,14 +29,16 @@ from typing import Annotated, Any
 from accelerate.utils import set_seed as set_seeds
 from trl import ModelConfig
 
-from zero2chat import stats, tasks
-from zero2chat.config import Refuse, build
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import Refuse, build
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.preview_rows import Rows, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems, task_problems
 from zero2chat.data.sources import mix, read_sources
-from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks
-from zero2chat.export.merge import check_merge, merge_trained
+from zero2chat.hub.merge import check_merge, merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import Answer, answer
@@ -45,7 +47,6 @@ from zero2chat.models.loading import context_length
 from zero2chat.models.reward_model import load_reward_model, scale_of
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Group, Job, vllm_share
 from zero2chat.rewards import Reward, RewardSpec
-from zero2chat.runs import Run, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch

@@ -39,12 +39,13 @@ from transformers import (
 )
 from transformers.utils.generic import is_flash_attention_requested
 
-from zero2chat.config import Refuse
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.packing import count_target_bytes, pack_documents
 from zero2chat.data.preview_rows import LOSS, Rows, Side
 from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
-from zero2chat.errors import UserError, nearest
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.context import CONTEXT_FIELDS, check_rope, no_rope_warnings, with_context
 from zero2chat.models.document_masks import masks_documents
@@ -53,7 +54,6 @@ from zero2chat.models.hardware import active_count, flops_per_token, parameter_c
 from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
-from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import refused_settings, set_global_batch, share_batch
 from zero2chat.trainers.callbacks import RunCallback

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from zero2chat.export.export import export, require_packages
+from zero2chat.core.runs import Run
+from zero2chat.hub.export import export, require_packages
 from zero2chat.hub.push import NotPushed, check_names, pack, require_token, send
-from zero2chat.runs import Run
 from zero2chat.stages import Stage, card_texts
 
 _EXPORTED = "exported"

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from zero2chat.core.runs import Run, write_atomically
 from zero2chat.report.parts import interval, short, to_text
 from zero2chat.report.steps import StepResult, check_controls, join_metrics, read_steps
-from zero2chat.runs import Run, write_atomically
 from zero2chat.stages import Stage
 
 PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder

@@ -27,7 +27,10 @@ from transformers import set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import ModelConfig, RewardConfig, RewardTrainer
 
-from zero2chat import stats, tasks
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.preference_files import read_pairs, write_pairs
 from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs, tools_of
 from zero2chat.data.preferences import (
@@ -41,14 +44,12 @@ from zero2chat.data.preferences import (
     without_ties,
 )
 from zero2chat.data.preview_rows import Rows, Side, fate_of, mixed_preferences, open_empty
-from zero2chat.errors import UserError
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template, settle_chat
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.reward_model import load_reward_model, merged_to_score, score_texts, set_scale, unit_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
-from zero2chat.runs import Run, is_main_process, write_atomically
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import MuonArguments, open_model, refused_settings, set_global_batch, set_max_length

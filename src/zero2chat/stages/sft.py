@@ -29,7 +29,9 @@ from transformers.utils import is_flash_attn_2_available
 from transformers.utils.generic import is_flash_attention_requested
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from zero2chat.config import Refuse
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import ROWS, Run, cores, is_main_process
 from zero2chat.data.conversations import (
     encode_conversations,
     join_conversations,
@@ -40,13 +42,11 @@ from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.packing import PackedRows
 from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed, open_empty
 from zero2chat.data.sources import Source, mix, read_sources
-from zero2chat.errors import UserError
-from zero2chat.export.merge import check_merge
+from zero2chat.hub.merge import check_merge
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.hardware import first_goes_first, is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
-from zero2chat.runs import ROWS, Run, cores, is_main_process
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, set_max_length

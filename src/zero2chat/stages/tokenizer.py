@@ -16,11 +16,11 @@ from typing import Annotated, Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
-from zero2chat.config import Refuse
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.data.sources import Source, load_source, require_filled
-from zero2chat.errors import UserError
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
-from zero2chat.runs import Run
 from zero2chat.stages import Stage
 
 # cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.

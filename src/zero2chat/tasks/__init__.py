@@ -44,9 +44,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from zero2chat.errors import UserError, nearest
-from zero2chat.own_code import own_module
-from zero2chat.registry import modules
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.own_code import own_module
+from zero2chat.core.registry import modules
 
 Row = dict[str, Any]
 Message = dict[str, str]

@@ -11,7 +11,7 @@ import re
 
 from datasets import load_dataset
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, draw, in_split, score_final
 
 FETCHES = True  # its rows are downloaded when needed

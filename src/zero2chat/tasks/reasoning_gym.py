@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from zero2chat.errors import UserError, nearest
+from zero2chat.core.errors import UserError, nearest
 from zero2chat.tasks import Row, exercises, in_split, make_pages
 
 STYLES = ("worked", "bare")

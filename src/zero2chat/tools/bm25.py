@@ -26,8 +26,8 @@ import bm25s
 import numpy as np
 from filelock import FileLock, Timeout
 
-from zero2chat.errors import UserError
-from zero2chat.text import cut, printable, words
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import cut, printable, words
 from zero2chat.tools.search_types import Passage
 
 FORMAT = 1  # increase if `words` or the files change

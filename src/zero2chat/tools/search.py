@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zero2chat.errors import UserError
-from zero2chat.text import printable
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import printable
 from zero2chat.tools.search_types import Engine, Passage, Search, SearchFailed
 
 LONGEST = 1000  # characters per query

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, urlencode
 
 import httpx2
 
-from zero2chat.errors import UserError
-from zero2chat.text import http_address
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import http_address
 from zero2chat.tools.bounded_http import fetch, reason
 from zero2chat.tools.search_types import Passage, SearchFailed
 

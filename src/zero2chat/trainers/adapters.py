@@ -10,10 +10,10 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 from trl import ModelConfig
 
+from zero2chat.core.runs import Run, is_main_process
 from zero2chat.models.adapters import merged
 from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.loading import find_model, load_tokenizer
-from zero2chat.runs import Run, is_main_process
 
 _BASE = "_base"
 

@@ -18,9 +18,10 @@ from trl import GRPOConfig, ModelConfig, get_quantization_config
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
-from zero2chat import config, host_watchdog
-from zero2chat.config import Refuse
-from zero2chat.errors import UserError
+from zero2chat.core import config, host_watchdog
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.hub.push import check_branch, require_token
 from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.hardware import (
@@ -33,7 +34,6 @@ from zero2chat.models.hardware import (
 )
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
 from zero2chat.models.training_job import wrong_vllm
-from zero2chat.runs import is_main_process
 from zero2chat.trainers.ranges import check_trainer_ranges
 
 

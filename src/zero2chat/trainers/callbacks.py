@@ -16,9 +16,9 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from zero2chat import host_watchdog
+from zero2chat.core import host_watchdog
+from zero2chat.core.runs import Run, cores
 from zero2chat.models import openmp
-from zero2chat.runs import Run, cores
 
 # Token counters of the Trainer and TRL. TRL's restarts in a resumed run; `tokens` has the same count.
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")

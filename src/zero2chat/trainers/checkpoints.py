@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import Trainer
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 UNIVERSAL = "latest_universal"  # the last file that DeepSpeed's converter writes
 

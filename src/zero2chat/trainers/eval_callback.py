@@ -18,13 +18,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from zero2chat.config import Refuse
+from zero2chat.core.config import Refuse
+from zero2chat.core.runs import Run
 from zero2chat.data.sources import read_sources
 from zero2chat.evaluation.tasks import TaskSpec, evaluate_tasks, read_specs
-from zero2chat.export.merge import merge_trained
+from zero2chat.hub.merge import merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.tool_format import Tools
-from zero2chat.runs import Run
 from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, opened_for_generation, train

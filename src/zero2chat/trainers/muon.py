@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim._muon import _adjust_lr
 from transformers import TrainingArguments
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.experts import expert_stacks, stacked, whole_shape
 from zero2chat.models.hardware import bf16_is_fast, is_fsdp
 

@@ -19,13 +19,13 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.config import Refuse
+from zero2chat.core import stats
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_atomically
 from zero2chat.data.prompts import schemas_of
-from zero2chat.errors import UserError, nearest
 from zero2chat.inference.generate import answer
 from zero2chat.rewards import Reward
-from zero2chat.runs import Run, is_main_process, read_jsonl, write_atomically
 
 FILE = "pass_rates.jsonl"  # in the run's folder: one line per problem with its hash, answers passed and answers judged
 _QUIET_SECONDS = 10  # between two progress lines

@@ -19,11 +19,11 @@ from transformers import (
 )
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.data.streaming import WindowStream
-from zero2chat.errors import UserError
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.experts import ExpertLoads
-from zero2chat.runs import Run
 from zero2chat.trainers.trainer import ResumableTrainer, opened_for_generation
 
 _AHEAD = 64  # batches that a stream's worker keeps ready: a block of documents is tokenized at once, for seconds

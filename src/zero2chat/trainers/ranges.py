@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 # (the range in words, whether a number is in it, the settings)
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from trl import GRPOConfig, GRPOTrainer, RLOOTrainer
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 LOSS_TYPE = "rloo"
 # Settings of GRPO's loss on tokens.

@@ -16,12 +16,12 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import DistillationConfig, GRPOConfig
 from trl.models import unwrap_model_for_generation
 
-from zero2chat import host_watchdog
-from zero2chat.errors import UserError
+from zero2chat.core import host_watchdog
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp
-from zero2chat.runs import Run
 from zero2chat.trainers.arguments import refused_settings
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.checkpoints import require_fit

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from transformers import IntervalStrategy, Trainer, TrainingArguments
 
-from zero2chat.config import Refuse
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
 from zero2chat.data.sources import read_sources, split_of
-from zero2chat.errors import UserError
 
 
 @dataclass

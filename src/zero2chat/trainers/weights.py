@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer
 from trl import ModelConfig, get_peft_config
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.hardware import is_deepspeed, is_fsdp
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS
 

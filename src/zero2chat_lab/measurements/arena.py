@@ -14,11 +14,14 @@ from rich.console import Group
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats, tasks
-from zero2chat.config import Refuse
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.core.stats import Metrics
 from zero2chat.data.preference_files import read_votes
 from zero2chat.data.prompts import read_prompts
-from zero2chat.errors import UserError
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
 from zero2chat.inference.openai_client import Endpoint
@@ -28,8 +31,6 @@ from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import StepResult
 from zero2chat.rewards.judge import RUBRIC, prefer
-from zero2chat.runs import is_main_process
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.elo import STYLE, NotConnected, ScoredPair, fit_ratings, style_of, unbeaten
 from zero2chat_lab.sections.arena import against, rated, rating_cells
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.loading import find_model, load_model, refuse_reward_model
 
 if TYPE_CHECKING:

@@ -18,17 +18,18 @@ from rich.console import Group
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats, tasks
-from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.core.stats import Metrics
 from zero2chat.data.sources import Source, read_sources
-from zero2chat.errors import UserError
 from zero2chat.evaluation.own_data import OwnData, load_rows
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.report.parts import exact, interval, short
-from zero2chat.runs import is_main_process
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.abstention import alike, normal
 from zero2chat_lab.measurements.knowledge_probe import (
     DECLINED,

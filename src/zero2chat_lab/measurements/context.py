@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import plain_ids, token_bytes
 from zero2chat_lab.measurements.memorization import Excerpt, predict, start_of_document
 

@@ -12,16 +12,16 @@ from typing import Annotated, Any
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats
-from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.stats import Metrics
 from zero2chat.data.canaries import never_planted, read_canaries
 from zero2chat.data.decontamination import in_a_row
-from zero2chat.errors import UserError
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import StepResult
-from zero2chat.stats import Metrics
 from zero2chat_lab.measurements.memorization import (
     Excerpt,
     Prediction,

@@ -15,11 +15,15 @@ from rich.console import Group
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat import stats, tasks
-from zero2chat.config import MeasuringArguments, Refuse
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.core.stats import Metrics
+from zero2chat.core.text import cut
 from zero2chat.data.review_states import UNREVIEWED
 from zero2chat.data.sources import Source, load_documents, read_sources
-from zero2chat.errors import UserError
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
@@ -27,9 +31,6 @@ from zero2chat.models.loading import load_model
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import StepResult
 from zero2chat.rewards.judge import fenced, grade, harmless
-from zero2chat.runs import is_main_process
-from zero2chat.stats import Metrics
-from zero2chat.text import cut
 from zero2chat_lab.measurements.abstention import REFUSALS, abstains, agreement, contains, gist, normal, words
 from zero2chat_lab.sections.interrogate import by_source
 

@@ -18,11 +18,11 @@ from datasets import Dataset
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.sources import Source, load_source, require_filled
-from zero2chat.errors import UserError
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
-from zero2chat.runs import is_main_process
 
 
 @dataclass

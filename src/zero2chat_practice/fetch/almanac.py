@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core.runs import write_jsonl
 from zero2chat.data.fetch.pinned import fetch_pinned
-from zero2chat.errors import UserError, exit_on_mistake
-from zero2chat.runs import write_jsonl
 
 COUNTRIES = "countries.jsonl"
 KINDS = ("capital", "currency", "population", "area", "languages")

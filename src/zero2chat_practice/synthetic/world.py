@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_practice.synthetic import phrases, read_texts
 
 TOLD = ("often", "sometimes", "once", "never")

@@ -16,6 +16,7 @@ import transformers
 from packaging.version import Version
 from tokenizers import pre_tokenizers
 
+from zero2chat.core.errors import UserError
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.fetch.smollm2 import (
     HELD_OUT,
@@ -29,7 +30,6 @@ from zero2chat.data.fetch.smollm2 import (
 )
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
-from zero2chat.errors import UserError
 from zero2chat.models.loading import load_model
 
 ROWS = [

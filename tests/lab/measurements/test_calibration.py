@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zero2chat import stats
-from zero2chat.errors import UserError
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import check_threshold
 from zero2chat.tasks import place
 from zero2chat_lab.measurements.calibration import Judged, as_table, calibrate, questions_of, scaled, threshold_for

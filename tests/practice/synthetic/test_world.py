@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat_practice.synthetic.world import (
     _ENDINGS,
     _MORE_ENDINGS,

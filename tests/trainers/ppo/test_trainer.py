@@ -27,7 +27,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference import fast_generate as fast
 from zero2chat.models.reward_model import encode
 from zero2chat.trainers.ppo import rollout

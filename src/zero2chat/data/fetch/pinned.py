@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 
 
 def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = "") -> Path:

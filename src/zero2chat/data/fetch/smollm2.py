@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
+from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core.runs import write_jsonl
 from zero2chat.data.chat_formats import read_messages, read_tools, read_turns
-from zero2chat.errors import UserError, exit_on_mistake
 from zero2chat.models.vocabulary import mean_row
-from zero2chat.runs import write_jsonl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.errors import UserError, nearest
+from zero2chat.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import evaluate

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.evaluation.metrics import text_info
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.inference.tool_format import Tools

@@ -12,8 +12,8 @@ from typing import Any
 
 import evaluate
 
+from zero2chat.core.text import words
 from zero2chat.evaluation.metrics import over_rows, text_info
-from zero2chat.text import words
 
 
 class Rouge(evaluate.Metric):

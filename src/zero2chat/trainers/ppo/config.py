@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from zero2chat.config import Refuse, check_ranges
+from zero2chat.core.config import Refuse, check_ranges
 from zero2chat.trainers.ppo.trl_internals import BaseConfig
 
 

@@ -9,7 +9,7 @@ from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import load_reward_model
 
 

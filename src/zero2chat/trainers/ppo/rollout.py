@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import complete
 from zero2chat.trainers.ppo.trl_internals import (
     DistributedBackend,

@@ -44,7 +44,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from zero2chat.errors import UserError
+from zero2chat.core.errors import UserError
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trimmed

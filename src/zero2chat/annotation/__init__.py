@@ -1,1 +1,0 @@
-"""People rank answers and review conversations, in the terminal or through a pipe."""

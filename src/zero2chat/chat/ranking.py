@@ -1,0 +1,194 @@
+"""Rank a model's answers in the terminal, or through a pipe, as training data for the reward stage."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from jinja2 import TemplateError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from zero2chat.chat.terminal import typed, until_interrupted
+from zero2chat.core.errors import UserError
+from zero2chat.core.text import SPACES
+from zero2chat.data.preference_files import append_ranking, mend, read_rankings
+from zero2chat.data.preferences import Messages, pairs_of_ranking
+from zero2chat.data.prompts import prompt_key
+from zero2chat.inference.generate import answer
+from zero2chat.inference.session import Sampling
+from zero2chat.models.loading import context_length, load_for_use
+from zero2chat.models.tokenization import neutral, split_thought, visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HELP = "Type the answers' numbers, the best first: 2 1 4 3, or with a tie 2=1 4 3. s skips, g: guidelines, q stops."
+# The short form of docs/labelling.md, which is not installed with the package.
+GUIDELINES = """Which answer would you rather have been given? In this order:
+  harmless   it helps nobody hurt anyone; most prompts involve no harm, and then this decides nothing
+  truthful   what it says is true, and it says what it does not know; check what you can
+  helpful    it does what was asked, all of it, in the requested form
+A needless refusal is no help. A needed refusal is the best answer, better still with a reason and an alternative.
+Length and style count only if they help the reader. An answer is not better because it is longer or sounds sure.
+Tie (=) answers without a difference that matters. Skip (s) what you cannot judge: no label is better than a guess.
+Judge what is written, not what may have been meant, and each answer on its own."""
+
+# Answers' indices, the best first; those in one group are tied.
+Order = list[list[int]]
+
+
+def rank_answers(
+    model_path: str,
+    prompts: Sequence[Messages],
+    out: str | Path,
+    answers: int = 4,
+    sampling: Sampling | None = None,
+    lines: TextIO | None = None,
+) -> None:
+    """Ask for rankings of a model's `answers` to each prompt, and append the pairs to `out`, ranking by ranking.
+
+    Prompts that are already ranked there are skipped; prompts that were skipped, or fully tied, are asked again. Orders
+    are read from `lines`, by default stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine its
+    answers and their order on screen. Raises `UserError`, before anything is written, if the model cannot be used or
+    `out` is not writable. A mistake in an order is printed, and the prompt is asked again.
+    """
+    sampling = sampling or Sampling(temperature=1.0)
+    if answers < 2:
+        raise UserError(f"answers: {answers} is too few to compare: give 2 or more")
+    if sampling.temperature == 0:
+        raise UserError("temperature: 0 makes all answers equal: give a value above 0, such as 1")
+    file = Path(out)
+    done, _ = read_rankings(file)
+    left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]
+    if not left:
+        print(f"{out}: all prompts are already ranked: give other prompts, or another file")
+        return
+    model, tokenizer = load_for_use(model_path)
+    _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
+    mend(file, read_rankings(file)[1])  # again: others may have added some while the model was loading
+    console = Console(highlight=False)
+    lines = lines or sys.stdin
+    orders = typed(lines)
+    print(HELP, flush=True)
+    rankings = pairs = 0
+    with until_interrupted(lines):
+        for place, prompt in left:
+            print(f"\nPrompt {place} of {len(prompts)}")
+            show(console, [(message["role"], message["content"]) for message in prompt])
+            print()
+            texts = _distinct_answers(model, tokenizer, prompt, answers, sampling)
+            if len(texts) == 1:
+                print("(all answers are the same: nothing to rank)", flush=True)
+                continue
+            show(console, [(str(number), text) for number, text in enumerate(texts, 1)])
+            order = _read_order(orders, len(texts))
+            if order is None:
+                break
+            made = pairs_of_order(order)
+            if not made:
+                print("(skipped)" if not order else "(all tied: no preference, so it is not saved)", flush=True)
+                continue
+            said = [split_thought(text)[1] for text in texts]  # in a row, the tags of a thought would be plain text
+            append_ranking(file, model_path, prompt, [(said[a], said[b]) for a, b in made])
+            rankings, pairs = rankings + 1, pairs + len(made)
+    print(f"{rankings} rankings, {pairs} pairs added to {out}")
+
+
+# ---- answers
+
+
+def _require_answerable(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], path: str
+) -> None:
+    """Raises `UserError` if the model has no chat template, or if a prompt is too long or rejected by the template."""
+    if not tokenizer.chat_template:
+        raise UserError(f"{path}: has no chat template: use a model that was trained to chat, such as an sft step's")
+    safe = [neutral(prompt, tokenizer) for prompt in prompts]
+    try:
+        encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
+    except TemplateError as error:  # for example an unknown role
+        raise UserError(f"{path}: its chat template refuses a prompt: {error}") from error
+    longest = max(range(len(encoded)), key=lambda i: len(encoded[i]))
+    if len(encoded[longest]) >= context_length(model):
+        begins = visible(prompts[longest][-1]["content"][:40])
+        raise UserError(
+            f"prompts: '{begins}…' has {len(encoded[longest])} tokens, more than the model's context of "
+            f"{context_length(model)}: shorten it, or remove it"
+        )
+
+
+def _distinct_answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Messages, answers: int, sampling: Sampling
+) -> list[str]:
+    """Return the prompt's distinct answers in the order shown."""
+    # One seed per prompt: with the same seed, the answers to all prompts would start in the same way.
+    rng = random.Random(f"rank {sampling.seed} {prompt_key(prompt)}")
+    drawn = answer(
+        model,
+        tokenizer,
+        [prompt] * answers,
+        sampling.max_new_tokens,
+        sampling.temperature,
+        seed=rng.getrandbits(32),
+    )
+    # Equal in the sense of the reward stage, which rejects equal pairs.
+    texts = list({a.text.strip(): a.text for a in drawn}.values())
+    rng.shuffle(texts)
+    return texts
+
+
+# ---- the dialogue
+
+
+def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and texts in two columns, so that a text cannot look like another row."""
+    table = Table.grid(padding=(0, 2))
+    for name, text in rows:
+        shown = Text(visible(text, keep=SPACES)) if text.strip() else Text("(empty)", style="dim")
+        table.add_row(Text(visible(name), style="bold"), shown)
+    console.print(table)
+
+
+def _read_order(orders: Iterator[str], n: int) -> Order | None:
+    """Read the order that the person types; [] if the prompt is skipped, None to stop."""
+    for line in orders:
+        if line.lower() == "q":
+            return None
+        if line.lower() == "s":
+            return []
+        if line.lower() == "g":
+            print(GUIDELINES, flush=True)
+            continue
+        try:
+            return parse_order(line, n)
+        except UserError as error:
+            print(f"error: {error}", flush=True)
+    return None
+
+
+def parse_order(line: str, n: int) -> Order:
+    """`2=1 4 3` → [[1, 0], [3], [2]]. Raises `UserError` unless it lists each of `n` answers once."""
+    groups = [group.split("=") for group in re.sub(r"\s*=\s*", "=", line).split()]
+    names = [name for group in groups for name in group]
+    known = [str(number) for number in range(1, n + 1)]
+    syntax = f"type all numbers from 1 to {n}, the best first, or s, g or q"
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no answer '{visible(name[:20])}': {syntax}")
+        if names.count(name) > 1:
+            raise UserError(f"answer {name} is listed twice: {syntax}")
+    if missing := [name for name in known if name not in names]:
+        raise UserError(f"answer {missing[0]} is missing: {syntax}")
+    return [[int(name) - 1 for name in group] for group in groups]
+
+
+def pairs_of_order(order: Order) -> list[tuple[int, int]]:
+    """Return (better, worse) for all pairs that are not tied."""
+    place = {i: rank for rank, group in enumerate(order) for i in group}
+    return [(a, b) for a, b in pairs_of_ranking(list(place)) if place[a] != place[b]]

@@ -1,0 +1,1 @@
+"""What everything rests on: run folders, settings, errors, statistics, text."""

@@ -1,0 +1,131 @@
+"""Report a user's mistake: one clear line on stderr, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from zero2chat.core import host_watchdog
+from zero2chat.core.text import on_terminal
+
+# `accelerate launch` returns 1 whatever its child's exit code is. `zero2chat run` names a file here; the stage
+# writes the message into it if the failure was the user's mistake.
+MISTAKE_FILE = "ZERO2CHAT_MISTAKE_FILE"
+
+_RANK_0_SPEAKS_FIRST = 3.0  # seconds
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_TEXT = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    # From torch.save, which does not pass on the system's message.
+    "failed writing file",
+    "unexpected pos",
+)
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do about it, in one line. It may quote untrusted text, such as a template's."""
+
+    def __str__(self) -> str:
+        return on_terminal(super().__str__())
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Return `"; did you mean 'learning_rate'?"`, or the known words if none is close and they are few."""
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(sorted(known))}" if len(known) <= 12 else ""
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return True
+    # safetensors, torch.save (a bare RuntimeError) and Arrow give no errno: only the text identifies the error.
+    nameless = (isinstance(error, OSError) and error.errno is None) or type(error) is RuntimeError
+    nameless = nameless or type(error).__name__ == "SafetensorError"
+    if nameless and any(text in str(error) for text in _DISK_FULL_TEXT):
+        return True
+    # datasets only reports that generating a dataset failed; the reason is in `__cause__`.
+    return error.__cause__ is not None and _disk_is_full(error.__cause__)
+
+
+def _refused_by_the_disk(error: BaseException) -> str | None:
+    """Return the message for a disk that is full or read-only, or None for other errors."""
+    if _disk_is_full(error):
+        what = " ".join(str(error).split())
+        return f"no space left on the disk ({what}): free some space and run again; the last checkpoint is kept"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename or 'the disk'}: not writable, the disk is read-only: use a path on another disk"
+    return None
+
+
+def _refused_by_the_gpu(error: BaseException) -> str | None:
+    """Return the message for a GPU that has run out of memory, or None for other errors."""
+    if not isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
+        return None
+    what = ". ".join(" ".join(str(error).split()).split(". ")[:2])
+    return (
+        f"out of GPU memory ({what}): lower per_device_train_batch_size, or what is generated at once: "
+        "eval_batch_size, per_device_generation_batch_size, max_completion_length; `zero2chat plan` shows what fits"
+    )
+
+
+def _leave_gloo() -> None:
+    """End a rank that trained on CPUs immediately, with exit code 0.
+
+    At a normal exit, gloo's threads sometimes abort the process ("terminate called without an active exception").
+    The launcher then kills the other ranks and reports a failure, although the run is complete.
+    """
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _speak(line: str) -> None:
+    """Print the line on stderr and write it to the mistake file. Of several ranks, only the first reports."""
+    rank, file = os.environ.get("RANK", "0"), Path(os.environ.get(MISTAKE_FILE) or os.devnull)
+    if rank != "0":
+        # Rank 0 usually fails in the same way. It reports the error, and the launcher ends this rank meanwhile.
+        time.sleep(_RANK_0_SPEAKS_FIRST)
+        if file.is_file() and file.stat().st_size:
+            return
+        line = f"rank {rank}: {line}"
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the file may be on the full disk
+        file.write_text(line)
+
+
+@contextlib.contextmanager
+def exit_on_mistake() -> Iterator[None]:
+    """Turn a `UserError`, or an error from a disk or a GPU that is full, into one line and exit code 2.
+
+    If several ranks fail, rank 0 reports. Another rank reports only if rank 0 did not fail.
+    """
+    try:
+        yield
+        host_watchdog.part()
+        _leave_gloo()
+    except Exception as error:
+        if isinstance(error, UserError):
+            line = " ".join(str(error).split())
+        elif (refused := _refused_by_the_disk(error) or _refused_by_the_gpu(error)) is not None:
+            line = refused
+        else:
+            host_watchdog.hold()
+            raise
+        _speak(line)
+        host_watchdog.part(f"{host_watchdog.name()} failed: {line}")
+        # Exit immediately: at a normal exit, ranks that wait in a collective would print tracebacks.
+        sys.stdout.flush()
+        os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

@@ -1,0 +1,450 @@
+"""A run folder: its fingerprint, history, samples, checkpoints, and the `metrics.json` that marks it as done."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.package_files import find, own_file
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+STACK = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "peft", "deepspeed", "zero2chat")
+RUN, METRICS, HISTORY, SAMPLES = "run.json", "metrics.json", "history.jsonl", "samples.jsonl"
+MANIFEST = "checkpoint.json"
+CRAWL = "crawl.json"  # counts of a crawl, per filter step of `corpus`
+REVIEWED = Path("data", "train.jsonl")  # written by `distill`, then edited by `zero2chat rank --review`
+LOCK = "_lock"  # names that begin with an underscore are never pushed
+ROWS = "_rows"  # tokenized by rank 0 for all ranks, at each start
+# Files in a folder before a run has produced anything: `run.json` (perhaps half-written), the lock, tokenized rows.
+_BEGINNING = (RUN, RUN + ".tmp", LOCK, ROWS)
+# Settings whose value is a path even if it is a single word, such as `mydata`.
+_PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "models", "teacher")
+BUILDERS = ("json", "parquet", "csv", "text")  # of `datasets.load_dataset`, as a source's `path`
+
+
+def is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def cores(alone: bool = False) -> int:
+    """Return the cores this process may use: its allowed cores, divided by the ranks on this machine unless they wait
+    (`alone`)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed if alone else allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves either the old content or the new, never a part."""
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSONL file atomically: a killed run leaves all rows or none."""
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read a JSONL file. A last line that a kill cut short is dropped."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")  # bytes: the cut may be inside a character
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+# ---- fingerprints
+
+
+def strings(value: Any, key: str = "") -> Iterable[tuple[str, str]]:
+    """Yield every string in a setting, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from strings(item, str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from strings(item, key)
+
+
+def _may_be_path(key: str, text: str) -> bool:
+    if "\n" in text or len(text) > 1024 or not text:
+        return False
+    bare = key in _PATH_KEYS and text not in BUILDERS
+    return bare or "/" in text or bool(Path(text).suffix)
+
+
+def input_paths(settings: Mapping[str, Any]) -> list[str]:
+    """Return the local files, folders, globs and own modules named in the settings, and every path under `runs/`,
+    normalised. `data_files` inside a `data_dir` or a folder are covered by that folder."""
+    named = [*(text for _, text in strings(settings)), *map(str, settings.get("tools") or ())]
+    paths = set(filter(None, map(own_file, named)))
+    for key, text in strings({key: value for key, value in settings.items() if key != "output_dir"}):
+        if not _may_be_path(key, text):
+            continue
+        path = os.path.normpath(text)
+        if path.startswith("runs/") or glob.has_magic(path) or _exists(path):
+            paths.add(path)
+        beside = Path(path).with_suffix(".response.json")
+        if path.endswith(".jinja") and _exists(str(beside)):  # a chat template's other half
+            paths.add(str(beside))
+    return sorted(paths)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return find(text).exists()
+    except (OSError, ValueError):  # not a path but a prompt, longer than a file name may be
+        return False
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def input_digest(path: str) -> str:
+    """Return an input's digest: the run's fingerprint for a run or a file in one, else a digest of the content.
+
+    For a run of `distill` the rows count too, because people edit them in review.
+
+    Raises `UserError` if a path under `runs/` is not a finished run.
+    """
+    folder = Path(path)
+    run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)
+    if run or path.startswith("runs/"):
+        if not run or not (run / METRICS).exists():
+            raise UserError(f"{path}: not a finished run: run the step that makes it first")
+        made = json.loads((run / RUN).read_text())["fingerprint"]
+        # Rows rejected in review are not trained on, so the rows are part of the run's identity.
+        return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
+    is_pattern = glob.has_magic(path) and not _exists(path)
+    matches = sorted(glob.glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207
+    places = [(Path(match), find(match)) for match in matches]
+    leaves = [
+        (name / leaf.relative_to(place), leaf)
+        for name, place in places
+        for leaf in (sorted(place.rglob("*")) if place.is_dir() else [place])
+    ]
+    return digest([(str(name), _digest_file(leaf)) for name, leaf in leaves if leaf.is_file()])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that a result depends on."""
+    found = {}
+    for name in STACK:
+        try:
+            # "2.13.0+cpu" and "2.13.0+cu130" count as equal: a run may move to another machine.
+            found[name] = version(name).split("+")[0]
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step's result depends on: stage, settings, content of the inputs, and library versions."""
+    return {
+        "stage": stage,
+        "settings": {key: value for key, value in settings.items() if key != "output_dir"},
+        "inputs": {path: input_digest(path) for path in input_paths(settings)},
+        "versions": versions(),
+    }
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List the differences between two fingerprints: `["data/a.txt changed", "learning_rate 1e-4 → 2e-4"]`."""
+    before, after = _flat(old), _flat(new)
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        was, now = before.get(key), after.get(key)
+        kind, _, name = key.partition(".")
+        if str(was) == str(now) or (kind == "settings" and _equal_numbers(was, now)):
+            continue
+        said = "changed" if kind in ("inputs", "after") else f"{_shown(was)} → {_shown(now)}"
+        found.append(f"{name or kind} {said}")
+    return found
+
+
+def _equal_numbers(was: Any, now: Any) -> bool:
+    """Whether 0.006 equals "6e-3", which YAML reads as a string. Two strings ("1.1", "1.10") are not compared."""
+    if not any(isinstance(value, int | float) for value in (was, now)):
+        return False
+    try:
+        return Decimal(str(was)) == Decimal(str(now))
+    except InvalidOperation:
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """Return the identity of a run folder, or None if the folder is missing or empty.
+
+    Raises `UserError` if it holds files that no run wrote.
+    """
+    if (folder / RUN).exists():
+        identity: dict[str, Any] = json.loads((folder / RUN).read_text())
+        return identity
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file, not a folder: set another output_dir")
+    # Only a half-written run.json: the run was killed at its start, or another rank is writing it now.
+    if folder.exists() and any(path.name not in _BEGINNING for path in folder.iterdir()):
+        raise UserError(f"{folder}: holds files that are not from a run: set another output_dir, or move them away")
+    return None
+
+
+def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Create the folder if needed, and write its `run.json`. Raises `UserError` if it is not writable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / RUN, json.dumps(identity, indent=2, default=str))
+    except OSError as error:
+        raise UserError(f"{folder}: not writable ({error.strerror}): set another output_dir") from error
+
+
+def is_untouched(folder: Path) -> bool:
+    """Whether a run has produced nothing yet, so that its settings may still change."""
+    return all(path.name in _BEGINNING for path in folder.iterdir())
+
+
+# ---- one writer at a time
+
+_locks: dict[Path, tuple[FileLock, int]] = {}  # folder → its lock, and the lock file's inode
+_UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+def _holds(folder: Path) -> bool:
+    held, path = _locks.get(folder.resolve()), folder / LOCK
+    # The file is missing, or a different one, if the folder was removed since.
+    return held is not None and path.exists() and path.stat().st_ino == held[1]
+
+
+def _acquire(folder: Path) -> FileLock:
+    """Raises `UserError` if another process holds the lock."""
+    from filelock import FileLock, Timeout
+
+    # The system releases it when the process ends, even if killed. Forked workers do not inherit it.
+    made = FileLock(folder / LOCK, blocking=False, thread_local=False, fallback_to_soft=False)
+    try:
+        made.acquire()
+    except Timeout:
+        pid = (folder / LOCK).read_text() or "unknown"
+        raise UserError(
+            f"{folder}: another process (pid {pid}) is writing this folder: wait for it, or kill it"
+        ) from None
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    return made
+
+
+def lock(folder: Path) -> None:
+    """Lock the folder while this process lives. Raises `UserError` if another process holds the lock."""
+    if _holds(folder):
+        return
+    stale = _locks.pop(folder.resolve(), None)
+    if stale is not None:
+        stale[0].release()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = _acquire(folder)
+        (folder / LOCK).write_text(str(os.getpid()))
+    except OSError as error:
+        raise UserError(f"{folder}: not writable ({error.strerror}): set another output_dir") from error
+    _locks[folder.resolve()] = made, (folder / LOCK).stat().st_ino
+
+
+def unlock(folder: Path) -> None:
+    """Release the lock and remove its file."""
+    if _holds(folder):
+        (folder / LOCK).unlink()
+        _locks.pop(folder.resolve())[0].release()
+
+
+def require_free(folder: Path) -> None:
+    """Raises `UserError` if another process is writing the folder."""
+    if (folder / LOCK).exists() and not _holds(folder):
+        _acquire(folder).release()
+
+
+class Run:
+    """One step's folder, opened for writing by the stage that makes it."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]):
+        self.folder = folder
+        self.identity = identity
+        self.story = self.limits = ""  # of the stage, for the model card
+        self._seconds_before = identity.get("seconds", 0.0)
+        self._started = psutil.Process().create_time()
+
+    @classmethod
+    def open(cls, output_dir: str | Path | None, stage: str, settings: Mapping[str, Any]) -> Run:
+        """Create the folder, or reopen the one that the same step left unfinished.
+
+        Rank 0 locks the folder until the run is finished. Raises `UserError` if the folder holds other files or a run
+        with other settings, or if another process is writing it.
+        """
+        if not output_dir or not settings.get("output_dir"):  # if it is null, transformers substitutes a default
+            raise UserError(f"{stage}: output_dir is not set: set it to the run's folder, such as runs/mine/{stage}")
+        folder = Path(output_dir)
+        new = fingerprint(stage, settings)
+        identity, differences = read_run(folder), list[str]()
+        if identity is not None:
+            old = {key: value for key, value in identity["fingerprint"].items() if key != "after"}
+            differences = changes(old, json.loads(json.dumps(new, default=str)))
+        if differences and not is_untouched(folder):
+            raise UserError(
+                f"{folder}: made with other settings ({'; '.join(differences)}): run it again with "
+                f"`zero2chat run … --restart {folder.name}`, or set another output_dir"
+            )
+        begins = identity is None or bool(differences)
+        if identity is None or begins:  # a launch that was recorded had other settings
+            identity = {"fingerprint": new, "seconds": identity["seconds"] if identity else 0.0}
+        if is_main_process() and not (folder / METRICS).exists():
+            lock(folder)
+            if begins:
+                write_identity(folder, identity)
+        return cls(folder, identity)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings given, without defaults."""
+        settings: dict[str, Any] = self.identity["fingerprint"]["settings"]
+        return settings
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / METRICS).exists()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the step over all attempts. Of killed attempts, only the logged part counts."""
+        return self._seconds_before + time.time() - self._started
+
+    def clear(self) -> None:
+        """Remove what an interrupted attempt left, in a stage that starts over instead of resuming."""
+        for path in self.folder.iterdir():
+            if path.name not in (RUN, LOCK):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Append to `history.jsonl`, and save the seconds so far in `run.json`."""
+        self._append(HISTORY, line)
+        self.identity["seconds"] = round(self.seconds, 2)
+        write_atomically(self.folder / RUN, json.dumps(self.identity, indent=2, default=str))
+
+    def sample(self, step: int, prompt: str, completion: str, **more: Any) -> None:
+        self._append(SAMPLES, {"step": step, "prompt": prompt, "completion": completion, **more})
+
+    def replace_samples(self, step: int, samples: Iterable[Mapping[str, Any]]) -> None:
+        """Write the samples of an evaluation, replacing those of the same step from a killed attempt."""
+        lines = [line for line in read_jsonl(self.folder / SAMPLES) if line["step"] != step]
+        lines += [{"step": step, **sample} for sample in samples]
+        write_jsonl(self.folder / SAMPLES, lines)
+
+    def _append(self, name: str, line: Mapping[str, Any]) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop the history and samples of steps after `step`, which the resumed run writes again.
+
+        With `step` 0 the run starts over and drops the whole history, including what was measured before step 1.
+        """
+        for name in (HISTORY, SAMPLES):
+            path = self.folder / name
+            kept = [line for line in read_jsonl(path) if line["step"] <= step and (step or name == SAMPLES)]
+            if path.exists():
+                write_jsonl(path, kept)
+
+    def seal(self, step: int) -> None:
+        """Write a checkpoint's manifest (file → bytes) last. A checkpoint without it counts as incomplete."""
+        checkpoint = self.folder / f"checkpoint-{step}"
+        files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST]
+        sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files}
+        write_atomically(checkpoint / MANIFEST, json.dumps(sizes, indent=2))
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the newest complete checkpoint. Rank 0 reports and removes newer, incomplete checkpoints."""
+        newest_first = list(reversed(_checkpoint_folders(self.folder).values()))
+        broken = list(itertools.takewhile(lambda path: not _is_whole(path), newest_first))
+        whole = next(iter(newest_first[len(broken) :]), None)
+        if is_main_process():
+            for path in broken:
+                instead = f"resuming from {whole.name}" if whole else "starting over"
+                print(f"{path}: incomplete checkpoint, removed: {instead}", flush=True)
+                shutil.rmtree(path)
+        return whole
+
+    def withdraw(self) -> None:
+        """Remove the folder of a run that was refused before it had written anything."""
+        if is_main_process() and is_untouched(self.folder):
+            unlock(self.folder)
+            shutil.rmtree(self.folder)
+
+    def finish(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write `metrics.json`, last and atomically. A run with this file is done."""
+        if not is_main_process():
+            return
+        whole = dict(metrics) | {"seconds": {"value": round(self.seconds, 2)}}
+        for name, metric in whole.items():
+            if "value" not in metric:
+                raise ValueError(f"metric {name} has no value: {metric}")
+        write_atomically(self.folder / METRICS, json.dumps(whole, indent=2) + "\n")
+        unlock(self.folder)
+        print(f"{self.folder}: done in {whole['seconds']['value']:.0f} s", flush=True)
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Return a run's complete checkpoints by step, the newest last."""
+    return {step: path for step, path in _checkpoint_folders(folder).items() if _is_whole(path)}
+
+
+def _checkpoint_folders(folder: Path) -> dict[int, Path]:
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return dict(sorted((int(path.name.split("-")[1]), path) for path in found))
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        sizes = json.loads((checkpoint / MANIFEST).read_text())
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False

@@ -1,1 +1,0 @@
-"""Export a trained model for other programs: GGUF for llama.cpp, and merged adapters."""

@@ -1,0 +1,109 @@
+"""llama.cpp's converter and quantizer, run in a process with the packages of `packages.txt`.
+
+    PYTHONPATH=.gguf python -P -m zero2chat.hub.converter convert FOLDER FILE f32|f16 NAME
+    PYTHONPATH=.gguf python -P -m zero2chat.hub.converter quantize FILE FILE q8_0|q4_k_m
+
+It prints one JSON object: the number of tensors per type, `{"types": {"F16": 29, "F32": 17}}`, or `{"error": "…"}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from zero2chat.core.errors import UserError
+from zero2chat.models.tokenization import PRETOKENIZER_PATTERN
+
+
+def split_name(tokenizer: dict[str, Any]) -> str | None:
+    """Return llama.cpp's name for a tokenizer.json's pre-tokenizer: "qwen2" (ours), "gpt-2", or None."""
+    model, steps = tokenizer["model"], tokenizer["pre_tokenizer"] or {"type": None}
+    plain = model["type"] == "BPE" and not (model.get("dropout") or model.get("byte_fallback"))
+    if not plain or model.get("ignore_merges") or tokenizer["normalizer"]:
+        return None
+    *before, last = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
+    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
+        return None
+    if not before and last["use_regex"]:
+        return "gpt-2"
+    ours = {"type": "Split", "pattern": {"Regex": PRETOKENIZER_PATTERN}, "behavior": "Isolated", "invert": False}
+    return "qwen2" if before == [ours] and not last["use_regex"] else None
+
+
+def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
+    """Write a model folder as GGUF. Raises `UserError` for a model that the converter does not support."""
+    import gguf
+    import torch
+    from conversion import ModelType, get_model_architecture, get_model_class
+    from conversion.base import ModelBase, TextModel
+    from transformers import AutoTokenizer
+
+    # The converter would run some models' own code.
+    read = AutoTokenizer.from_pretrained
+    AutoTokenizer.from_pretrained = lambda *given, **options: read(*given, **options | {"trust_remote_code": False})
+
+    # It identifies the pre-tokenizer by a hash of one text's ids. So it only knows registered vocabularies, and may
+    # confuse two pre-tokenizers that agree on that text.
+    known = TextModel.get_vocab_base_pre
+
+    def pretokenizer(self: Any, tokenizer: Any) -> str:
+        name = split_name(json.loads(tokenizer.backend_tokenizer.to_str()))
+        try:
+            return name or str(known(self, tokenizer))
+        except NotImplementedError:
+            raise UserError("llama.cpp's converter does not support the tokenizer's pre-tokenizer") from None
+
+    TextModel.get_vocab_base_pre = pretokenizer
+
+    architecture = get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT)
+    try:
+        model_class = get_model_class(architecture)
+    except NotImplementedError:
+        raise UserError(f"llama.cpp's converter does not support the architecture {architecture}") from None
+    ftype = {"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[outtype]
+    with torch.inference_mode():
+        model_class(folder, ftype, file, model_name=name).write()
+
+
+def quantize(source: Path, file: Path, outtype: str) -> None:
+    """Quantize a GGUF file of f32 or f16. Raises `UserError` if llama.cpp fails."""
+    import llama_cpp
+
+    said: list[str] = []
+    listen = llama_cpp.llama_log_callback(lambda level, text, data: said.append(text.decode(errors="replace")))
+    llama_cpp.llama_log_set(listen, None)
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_k_m": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M}[outtype]
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(file).encode(), settings):
+        raise UserError(f"llama.cpp could not quantize the model: {''.join(said).strip().splitlines()[-1]}")
+
+
+def types(file: Path) -> dict[str, int]:
+    """Count the tensors of a GGUF file by type."""
+    from gguf import GGUFReader
+
+    return dict(Counter(tensor.tensor_type.name for tensor in GGUFReader(file).tensors).most_common())
+
+
+def main(argv: list[str]) -> None:
+    logging.disable(logging.WARNING)
+    try:
+        what, source, file, *rest = argv
+        if what == "convert":
+            convert(Path(source), Path(file), *rest)
+        else:
+            quantize(Path(source), Path(file), *rest)
+        answer: dict[str, Any] = {"types": types(Path(file))}
+    except UserError as error:
+        answer = {"error": str(error)}
+    except Exception as error:  # third-party code may raise anything: report it in one line
+        answer = {"error": f"llama.cpp's converter failed: {type(error).__name__}: {error}"}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

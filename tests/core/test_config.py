@@ -1,0 +1,242 @@
+"""A YAML and its overrides become dataclasses, and every mistake in them one clear line."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+
+from zero2chat.core.config import Refuse, build, load_yaml, parse, read_arguments
+from zero2chat.core.errors import UserError
+
+
+@dataclass
+class Sizes:
+    layers: int = 2
+    rate: float = 0.1
+    tie: bool = False
+    shuffle: bool = True
+    depths: list[int] = field(default_factory=list)
+    when: Literal["no", "steps"] = "steps"
+    name: str | None = None
+    trackers: None | str | list[str] = "none"  # noqa: RUF036 - in transformers' order, on which the parser depends
+    extra: dict | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f"layers must be at least 1,\ngot {self.layers}")
+
+
+@pytest.fixture
+def read(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """`read("layers: 3", "--rate", "2")` → the `Sizes` that this YAML and these overrides make."""
+
+    def read_text(text: str, *overrides: str) -> Sizes:
+        (tmp_path / "x.yaml").write_text(text)
+        _, (sizes,) = parse([Sizes], ["--config", str(tmp_path / "x.yaml"), *overrides])
+        return sizes
+
+    return read_text
+
+
+def test_values_of_every_type_arrive_as_the_fields_types(read) -> None:  # type: ignore[no-untyped-def]
+    text = (
+        "layers: 3\nrate: 1e-4\ntie: true\nshuffle: false\ndepths: [1, 2]\nwhen: no\nname: ada\n"
+        "trackers: [a, b]\nextra: {a: {b: 1}}"
+    )
+    want = Sizes(3, 1e-4, True, False, [1, 2], "no", "ada", ["a", "b"], {"a": {"b": 1}})
+    assert read(text) == want
+    assert isinstance(read(text).rate, float)
+    assert read("rate: 1e-4").rate == 1e-4  # YAML 1.1 reads it as text, for want of a dot
+    assert read("layers: 3\nname: null").name is None
+    assert read("trackers: null\nextra: null").trackers is None
+
+
+def test_values_from_the_command_line_arrive_as_the_fields_types() -> None:
+    words = "--layers 3 --rate=1e-4 --tie --shuffle false --depths 1 2 --when no --name ada --extra {}"
+    settings, (sizes,) = parse([Sizes], words.split())
+    assert sizes == Sizes(3, 1e-4, True, False, [1, 2], "no", "ada", "none", {})
+    assert settings["depths"] == ["1", "2"]
+
+
+def test_overrides_win_over_the_file(read, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert read("layers: 3\nrate: 0.5", "--layers", "4") == Sizes(layers=4, rate=0.5)
+    settings, where = read_arguments(["--config", str(tmp_path / "x.yaml"), "--layers", "4"])
+    assert settings == {"layers": "4", "rate": 0.5}
+    assert where == str(tmp_path / "x.yaml")
+
+
+def test_a_printed_list_is_read_as_it_was() -> None:
+    rewards = [{"model": "runs/m", "weight": 1.0e-5}]
+    settings, _ = read_arguments(["--rewards", json.dumps(rewards), "--more", "{n: 2}"])
+    assert settings == {"rewards": rewards, "more": {"n": 2}}
+
+
+def test_hyphens_in_an_override_are_underscores() -> None:
+    assert read_arguments(["--max-steps", "5"])[0] == {"max_steps": "5"}
+
+
+def test_one_item_is_a_list_of_one(read) -> None:  # type: ignore[no-untyped-def]
+    assert read("depths: 4").depths == [4]
+    assert read("layers: 2", "--depths", "4").depths == [4]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("layer: 3", [], "x.yaml: unknown key 'layer'; did you mean 'layers'?"),
+        ("layers: 3", ["--rat", "1"], "x.yaml: unknown key 'rat'; did you mean 'rate'?"),
+        ("zzzzzzz: 3", [], "unknown key 'zzzzzzz'; known: depths, extra, layers, name, rate, shuffle"),
+        ("layers: many", [], "x.yaml: layers: expected an int, got 'many'"),
+        ("layers: 2.5", [], "layers: expected an int, got 2.5"),
+        ("layers: true", [], "layers: expected an int, got True"),
+        ("layers: [1]", [], "layers: expected an int, got [1]"),
+        ("layers: {a: 1}", [], "layers: expected an int, got {'a': 1}"),
+        ("rate: fast", [], "rate: expected a float, got 'fast'"),
+        ("tie: maybe", [], "tie: expected true or false, got 'maybe'"),
+        ("shuffle: maybe", [], "shuffle: expected true or false, got 'maybe'"),
+        ("depths: [1, two]", [], "depths: expected an int, got 'two'"),
+        ("when: never", [], "when: 'never' is not one of no, steps"),
+        ("name: [a, b]", [], "name: expected a str, got ['a', 'b']"),
+        ("name: {a: b}", [], "name: expected a str, got {'a': 'b'}"),
+        ("layers: 3", ["--layers", "many"], "layers: expected an int, got 'many'"),
+        ("layers: 3", ["--layers", "1", "2"], "layers: expected an int, got ['1', '2']"),
+        ("layers: 3", ["--rate", "fast"], "rate: expected a float, got 'fast'"),
+        ("layers: 3", ["--tie", "maybe"], "tie: expected true or false, got 'maybe'"),
+        ("layers: 3", ["--depths", "1", "two"], "depths: expected an int, got 'two'"),
+        ("layers: null", [], "x.yaml: layers: null is not allowed: set a value, or remove the key"),
+        ("layers: 3", ["--tie", "null"], "tie: null is not allowed"),
+        ("when:", [], "when: null is not allowed"),
+        ("depths:", [], "depths: null is not allowed"),
+        ("layers: 0", [], "x.yaml: layers must be at least 1"),
+        ("layers: [1", [], "x.yaml: invalid YAML"),
+        ("layers: 1\nrate: 2\nlayers: 3", [], "x.yaml: invalid YAML: 'layers' is set twice"),
+        ("extra: {[1, 2]: x}", [], "x.yaml: invalid YAML: while constructing a mapping"),
+        ("extra: &a {b: 1, b: 2}\nname: {<<: *a}", [], "x.yaml: invalid YAML: 'b' is set twice"),
+        ("- layers", [], "x.yaml: expected `key: value` lines, found list"),
+        ("", [], "x.yaml: expected `key: value` lines, found NoneType"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(  # type: ignore[no-untyped-def]
+    read, text: str, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read(text, *overrides)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("b: &b {rate: 1}\no: {a: &a {<<: *b, rate: 2}}\nc: {<<: *a}", {"o": {"a": {"rate": 2}}, "c": {"rate": 2}}),
+        ("b: &b {x: 1}\no: {a: &a {<<: *b, x: 2}}\nc: {<<: *a, y: 3}", {"o": {"a": {"x": 2}}, "c": {"x": 2, "y": 3}}),
+        ('a: {1: x, "1": y}', {"a": {1: "x", "1": "y"}}),
+    ],
+)
+def test_keys_that_override_merged_ones_or_differ_in_type_are_not_set_twice(
+    tmp_path: Path, text: str, found: dict[str, object]
+) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    assert load_yaml(tmp_path / "x.yaml").items() >= found.items()
+
+
+def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: No such file"):
+        load_yaml(tmp_path / "nowhere.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(UserError, match=r"b\.yaml: invalid YAML"):
+        load_yaml(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("recipe.yaml", r"unexpected argument 'recipe\.yaml'"),
+        ("--config x.yaml layers 2", "^'layers 2': settings are given as --layers 2, and --config takes one file$"),
+        ("--config", "^--config: no file is given: write --config and the YAML's path$"),
+        ("--config --layers 2", "^--config: no file is given"),
+    ],
+)
+def test_a_stray_word_and_a_missing_file_are_named(words: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        read_arguments(words.split())
+
+
+def test_without_a_file_the_command_line_is_named() -> None:
+    with pytest.raises(UserError, match=r"^command line: unknown key 'layer'; did you mean 'layers'"):
+        parse([Sizes], ["--layer", "3"])
+
+
+@dataclass
+class Needs:
+    corpus: str
+
+
+def test_a_required_field_that_is_missing_is_named() -> None:
+    with pytest.raises(UserError, match=r"command line: .*required: --corpus"):
+        parse([Needs], [])
+    assert parse([Needs], ["--corpus", "a.txt"])[1][0].corpus == "a.txt"
+
+
+# ---- the classes that the stages really use
+
+
+def test_training_arguments_take_a_recipe(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    (tmp_path / "x.yaml").write_text(
+        f"output_dir: {tmp_path}\nlearning_rate: 1e-4\nmax_steps: 5\nsave_strategy: no\nreport_to: [none]\n"
+        "remove_unused_columns: false\nlr_scheduler_kwargs: {num_cycles: 2}\nlabel_names: [labels]\n"
+    )
+    _, (args,) = parse([TrainingArguments], ["--config", str(tmp_path / "x.yaml"), "--max_steps", "7"])
+    assert (args.learning_rate, args.max_steps, args.remove_unused_columns) == (1e-4, 7, False)
+    assert (args.save_strategy, args.report_to) == ("no", [])
+    assert (args.lr_scheduler_kwargs, args.label_names) == ({"num_cycles": 2}, ["labels"])
+
+
+def test_sft_and_model_config_refuse_each_others_typos_together(tmp_path: Path) -> None:
+    from trl import ModelConfig, SFTConfig
+
+    words = f"--output_dir {tmp_path} --bf16 false --model_name_or_path a/b --max_length 64".split()
+    _, (sft, model) = parse([SFTConfig, ModelConfig], words)
+    assert (sft.max_length, sft.bf16, model.model_name_or_path) == (64, False, "a/b")
+    for typo, meant in {"max_seq_length": "max_length", "model_name": "model_name_or_path"}.items():
+        with pytest.raises(UserError, match=f"unknown key '{typo}'"):
+            parse([SFTConfig, ModelConfig], [*words, f"--{typo}", "1"])
+        assert meant in {**vars(sft), **vars(model)}
+
+
+def test_transformers_own_check_of_its_values_is_a_mistake_of_the_users(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    with pytest.raises(UserError, match=r"command line: .*warmup"):
+        parse([TrainingArguments], f"--output_dir {tmp_path} --warmup_steps -1".split())
+
+
+@pytest.mark.parametrize(
+    ("words", "refused", "taken"),
+    [
+        ("below 1", 0, 1),
+        ("less than 2", 1, 2),
+        ("too small, below 1", 0, 1),
+        ("not above 0: set 3 or so", 0, 0.1),
+        ("not from 0 to 1", 1.5, 1.0),
+        ("not from 0 to below 1", 1.0, 0.0),
+        ("not between 0 and 1", 0.0, 0.5),
+    ],
+)
+def test_a_field_refuses_numbers_out_of_its_range_in_its_words(words: str, refused: float, taken: float) -> None:
+    ranged = make_dataclass("Ranged", [("x", Annotated[float | None, Refuse(words)], None)])
+    with pytest.raises(UserError, match=rf"^here: x {float(refused)} is {re.escape(words)}$"):
+        build([ranged], {"x": refused}, "here")
+    assert build([ranged], {"x": taken}, "here")[0].x == taken
+    assert build([ranged], {"x": None}, "here")[0].x is None
+
+
+def test_a_range_in_unknown_words_is_no_range() -> None:
+    with pytest.raises(TypeError, match="unknown wording"):
+        Refuse("too odd")

@@ -1,0 +1,170 @@
+"""A user's mistake is one line and exit code 2; a fault of ours keeps its traceback and exit code 1."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zero2chat.core.errors import UserError, exit_on_mistake, nearest
+
+HEAD = "import sys\nfrom pathlib import Path\nfrom zero2chat.core.errors import UserError, exit_on_mistake\n"
+
+
+def run(body: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`body` as it fares within `exit_on_mistake`, in a process of its own."""
+    script = HEAD + "with exit_on_mistake():\n" + "".join(f"    {line}\n" for line in body.splitlines())
+    ours = ("RANK", "LOCAL_RANK", "ZERO2CHAT_MISTAKE_FILE")
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    command = [sys.executable, "-c", script, *words]
+    return subprocess.run(command, env=inherited | environment, capture_output=True, text=True, timeout=120)
+
+
+def test_a_mistake_is_one_line_and_exit_code_2() -> None:
+    done = run("print('before')\nraise UserError('data.jsonl: no column\\n  `prompt`: add it')")
+    assert done.returncode == 2
+    assert done.stderr == "error: data.jsonl: no column `prompt`: add it\n"
+    assert done.stdout == "before\n"
+
+
+def test_a_mistake_that_quotes_an_escape_sequence_does_not_send_it_to_the_terminal() -> None:
+    done = run("raise UserError('refused: \\x1b]0;owned\\x07')")
+    assert done.stderr == "error: refused: \\x1b]0;owned\\x07\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_exit_code_1() -> None:
+    done = run("raise ValueError('oops')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ValueError: oops" in done.stderr
+
+
+def test_a_gpu_without_memory_is_one_line() -> None:
+    """The text is torch's."""
+    text = "CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.05 GiB "
+    text += "is free. Of the allocated memory 70.00 GiB is allocated by PyTorch.\\nSee documentation."
+    done = run(f"import torch\nraise torch.OutOfMemoryError('{text}')")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: out of GPU memory (CUDA out of memory. Tried to allocate 9.00 GiB): lower per_device_train_batch_size, "
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_mistake_goes_on() -> None:
+    with exit_on_mistake():
+        value = 1
+    assert value == 1
+
+
+def test_the_mistake_file_holds_the_line(tmp_path: Path) -> None:
+    done = run("raise UserError('no\\nway')", ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
+    assert done.returncode == 2
+    assert (tmp_path / "mistake").read_text() == "no way"
+
+
+def test_a_fault_of_ours_leaves_no_mistake_file(tmp_path: Path) -> None:
+    run("raise ValueError('oops')", ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
+    assert not (tmp_path / "mistake").exists()
+
+
+def test_the_first_rank_speaks_for_all_and_all_exit_with_2(tmp_path: Path) -> None:
+    file = str(tmp_path / "mistake")
+    body = "print('before')\nraise UserError('no')"
+    first = run(body, RANK="0", LOCAL_RANK="0", ZERO2CHAT_MISTAKE_FILE=file)
+    assert (first.returncode, first.stdout, first.stderr) == (2, "before\n", "error: no\n")
+    assert Path(file).read_text() == "no"
+    second = run("raise UserError('no')", RANK="1", LOCAL_RANK="1", ZERO2CHAT_MISTAKE_FILE=file)
+    assert (second.returncode, second.stderr) == (2, "")
+
+
+def test_a_mistake_of_another_rank_alone_is_said_by_that_rank(tmp_path: Path) -> None:
+    file = tmp_path / "mistake"
+    alone = run("raise UserError('no')", RANK="1", LOCAL_RANK="1", ZERO2CHAT_MISTAKE_FILE=str(file))
+    assert (alone.returncode, alone.stderr) == (2, "error: rank 1: no\n")
+    assert file.read_text() == "rank 1: no"
+
+
+def test_a_rank_on_cpus_leaves_before_its_threads_can_abort_it(tmp_path: Path) -> None:
+    body = (
+        "import atexit, os, torch.distributed as dist\n"
+        "dist.init_process_group('gloo', init_method='file://' + sys.argv[1], rank=0, world_size=1)\n"
+        "atexit.register(os._exit, 134)\nprint('done')"
+    )
+    done = run(body, str(tmp_path / "meet"))
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+# ---- a disk that fills up
+
+FILL = {
+    "python": "with open(sys.argv[1], 'wb', buffering=0) as file:\n    while True: file.write(bytes(4096))",
+    "safetensors": (
+        "import torch\nfrom safetensors.torch import save_file\nsave_file({'w': torch.zeros(100_000)}, sys.argv[1])"
+    ),
+    "torch": "import torch\ntorch.save(torch.zeros(100_000), sys.argv[1])",
+    "a cause behind": (
+        "try:\n    Path(sys.argv[1]).write_bytes(bytes(200_000))\n"
+        "except OSError as error: raise RuntimeError('generating the dataset failed') from error"
+    ),
+}
+LIMITED = (
+    "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+)
+
+
+def full(done: subprocess.CompletedProcess[str]) -> bool:
+    lines = done.stderr.splitlines()
+    return done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: no space left on the disk")
+
+
+@pytest.mark.parametrize("writer", FILL)
+def test_a_file_that_may_not_grow_is_one_line(tmp_path: Path, writer: str) -> None:
+    done = run(LIMITED + FILL[writer], str(tmp_path / "file"))
+    assert full(done), done.stderr
+    assert "the last checkpoint is kept" in done.stderr
+
+
+@pytest.mark.parametrize("writer", FILL)
+def test_a_full_disk_is_one_line(tmp_path: Path, writer: str) -> None:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small disk here; the test with a limited file size covers this")
+    try:
+        # The mistake file lies on the full disk too.
+        done = run(FILL[writer], str(tmp_path / "file"), ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
+        assert full(done), done.stderr
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_an_error_that_only_has_to_do_with_files_is_none_of_the_disk(tmp_path: Path) -> None:
+    done = run("open(sys.argv[1] + '/nowhere/file')", str(tmp_path))
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["ValueError", "KeyError", "FileNotFoundError"])
+def test_an_error_that_only_speaks_like_a_full_disk_keeps_its_traceback(kind: str) -> None:
+    number = "2, " if kind == "FileNotFoundError" else ""
+    done = run(f"raise {kind}({number}'unexpected pos in the batch, failed writing file')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+# ---- the nearest word
+
+
+def test_nearest_names_the_near_word_or_the_few_known_ones() -> None:
+    assert nearest("learning_rat", ["learning_rate", "seed"]) == "; did you mean 'learning_rate'?"
+    assert nearest("xyz", ["seed", "beta"]) == "; known: beta, seed"
+    assert nearest("xyz", [f"key_{i}" for i in range(13)]) == ""
+
+
+def test_a_user_error_is_an_exception_of_its_own() -> None:
+    assert issubclass(UserError, Exception)
+    assert not issubclass(UserError, ValueError | OSError)

@@ -1,0 +1,211 @@
+"""What travels with the package: found in any folder, from a clone and from a wheel."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from zero2chat import cli
+from zero2chat.core import runs
+from zero2chat.core.config import load_yaml
+from zero2chat.core.errors import UserError
+from zero2chat.core.package_files import FOLDERS, find, own_file
+from zero2chat.recipes import runner
+from zero2chat.recipes.preview import open_rows
+from zero2chat.recipes.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: an empty one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_path_is_looked_up_in_the_package_if_the_working_folder_lacks_it(elsewhere: Path) -> None:
+    assert find("chat_templates/chatml.jinja") == ROOT / "chat_templates/chatml.jinja"
+    assert find("recipes/quickstart") == ROOT / "recipes/quickstart"
+    own = Path("chat_templates/chatml.jinja")
+    own.parent.mkdir()
+    own.write_text("mine")
+    assert find(own) == own
+    for other in ("pyproject.toml", "recipes/none", "recipes/../pyproject.toml", str(elsewhere / "recipes"), ""):
+        assert find(other) == Path(other)
+
+
+def test_a_recipe_of_the_package_has_the_same_commands_and_inputs_in_any_folder(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = load_recipe("recipes/chat-qwen3-0.6b")
+    runner.run("recipes/chat-qwen3-0.6b", dry_run=True)
+    printed = capsys.readouterr().out
+    assert f"--config_file {ROOT / 'accelerate_configs/single_gpu.yaml'} " in printed
+    template = "chat_templates/chatml.jinja"
+    (sft,) = (step for step in steps if step.name == "sft")
+    here = runs.input_digest(template)
+    assert template in runs.input_paths(sft.settings)
+    assert "chat_templates/chatml.response.json" in runs.input_paths(sft.settings)
+    assert load_yaml(sft.config)["learning_rate"] == sft.settings["learning_rate"]
+    monkeypatch.chdir(ROOT)
+    assert [(step.name, step.settings) for step in load_recipe("recipes/chat-qwen3-0.6b")] == [
+        (step.name, step.settings) for step in steps
+    ]
+    assert runs.input_digest(template) == here
+    assert "--config_file accelerate_configs/single_gpu.yaml " in shlex.join(sft.command())
+
+
+def test_the_command_kept_for_the_model_card_names_no_folder_of_the_machine(elsewhere: Path) -> None:
+    step = load_recipe("recipes/chat-qwen3-0.6b")[0]
+    command = runner._begin(step, [step], "recipes/chat-qwen3-0.6b")
+    assert command is not None
+    assert str(ROOT) in shlex.join(command)
+    kept = json.loads((step.folder / "run.json").read_text())["launch"]["command"]
+    assert f"--config_file accelerate_configs/{step.accelerate_config}.yaml " in kept
+    assert "--config recipes/chat-qwen3-0.6b/" in kept
+
+
+def test_an_own_accelerate_config_is_known_beside_those_of_the_package(elsewhere: Path) -> None:
+    Path("accelerate_configs").mkdir()
+    Path("accelerate_configs/mine.yaml").write_text((ROOT / "accelerate_configs/cpu.yaml").read_text())
+    for name in ("mine", "cpu_ddp"):
+        step = load_recipe("recipes/quickstart", accelerate_config=name)[-2]
+        assert Path(step.command()[4]).is_file()
+        assert runner.environment(step)["OMP_NUM_THREADS"]
+    with pytest.raises(UserError, match=r"unknown accelerate config 'cpu_dpp'; did you mean 'cpu_ddp'\?"):
+        load_recipe("recipes/quickstart", accelerate_config="cpu_dpp")
+
+
+def test_preview_finds_a_yaml_of_the_package(elsewhere: Path) -> None:
+    with pytest.raises(UserError, match=r"Qwen/Qwen3-0\.6B-Base: no such folder, and no tokenizer"):
+        open_rows("recipes/chat-qwen3-0.6b/sft.yaml")
+
+
+def test_the_working_folder_is_on_the_import_path_of_every_command(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(elsewhere))])
+    Path("module_of_this_folder.py").write_text("VALUE = 3\n")
+    with pytest.raises(ImportError):
+        importlib.import_module("module_of_this_folder")
+    cli.main(["verify", "--gold", "1", "--answer", "1"])
+    assert importlib.import_module("module_of_this_folder").VALUE == 3
+
+
+# ---- from a wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package, installed from a wheel."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run([*pip, *build], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_wheel_has_every_file_of_the_package(installed: Path) -> None:
+    (wheel,) = installed.glob("*.whl")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "src/zero2chat", *FOLDERS],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    wanted = listed.stdout.decode().split()
+    names = [name.removeprefix("src/") if name.startswith("src/") else f"zero2chat/bundled/{name}" for name in wanted]
+    inside = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert sorted(inside) == sorted(names)
+
+
+CHATS = [
+    {"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"{i}"}]}
+    for i in range(40)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # six minutes on a busy machine
+def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wheel(
+    installed: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "my-recipe"
+    recipe.mkdir()
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CHATS))
+    (tmp_path / "prompts.csv").write_text("prompt;answer\n" + "".join(f"Say {i}.;{i}\n" for i in range(16)))
+    (tmp_path / "my_rewards.py").write_text(
+        "def short(completions, **columns):\n    return [float(len(c[-1]['content']) < 5) for c in completions]\n"
+    )
+    sizes = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    training = {"max_steps": 2, "global_batch_size": 4, "per_device_train_batch_size": 4, "max_length": 64}
+    training |= {"bf16": False, "gradient_checkpointing": False, "learning_rate": 1e-3}
+    chat = {"chat_template_path": "chat_templates/chatml.jinja"}
+    settings: dict[str, dict[str, Any]] = {
+        "corpus": {"datasets": [{"task": "word_problems", "n": 200}]},
+        "tokenizer": {"dataset": "runs/my-recipe/corpus", "vocab_size": 300},
+        "pretrain": {
+            "dataset": "runs/my-recipe/corpus",
+            "tokenizer": "runs/my-recipe/tokenizer",
+            "model": sizes | {"num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True},
+        }
+        | training,
+        "sft": {"model_name_or_path": "runs/my-recipe/pretrain", "datasets": [{"path": "chats.jsonl"}]}
+        | training
+        | chat,
+        "grpo": {
+            "model_name_or_path": "runs/my-recipe/sft",
+            "datasets": [{"path": "prompts.csv"}],
+            "rewards": [{"function": "my_rewards.short"}],
+            "num_generations": 2,
+            "max_completion_length": 4,
+        }
+        | {key: value for key, value in training.items() if key != "max_length"},
+        "evaluate": {
+            "model_name_or_path": "runs/my-recipe/grpo",
+            "datasets": [
+                {"path": "chats.jsonl", "n": 4, "metrics": ["f1"], "rewards": [{"function": "my_rewards.short"}]}
+            ],
+        },
+    }
+    for stage, own in settings.items():
+        (recipe / f"{stage}.yaml").write_text(yaml.safe_dump({"output_dir": f"runs/my-recipe/{stage}"} | own))
+    steps = [{"name": stage, "stage": stage, "config": f"{stage}.yaml"} for stage in settings]
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+
+    site = installed / "site"
+    others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(path) != ROOT / "src"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), *others]), "OMP_NUM_THREADS": "1"}
+    program = [str(site / "bin/zero2chat"), "run"]
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [*program, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    printed = run("my-recipe", "--json")
+    assert json.loads(printed.splitlines()[-1])["steps"] == dict.fromkeys(settings, "made")
+    assert str(site / "zero2chat/bundled/accelerate_configs/cpu.yaml") in printed
+    assert str(site) not in (tmp_path / "runs/my-recipe/sft/README.md").read_text()
+    assert "recipes/chat-qwen3-0.6b/sft.yaml" in run("recipes/chat-qwen3-0.6b", "--dry-run")
+
+
+def test_a_text_longer_than_a_file_name_is_no_module_of_ones_own() -> None:
+    assert own_file(f"a.{'b' * 300}") is None

@@ -1,0 +1,452 @@
+"""A run folder knows what made it, survives a kill at any moment, and says what changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from zero2chat.core import runs
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, changes, fingerprint, input_paths, read_jsonl, write_atomically
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, as paths in a recipe are relative to one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    return tmp_path
+
+
+def settings(name: str = "sft", **more: Any) -> dict[str, Any]:
+    return {"output_dir": f"runs/r/{name}", "learning_rate": "1e-4", **more}
+
+
+def finished(name: str, **more: Any) -> Run:
+    run = Run.open(f"runs/r/{name}", name, settings(name, **more))
+    run.finish({"accuracy": {"value": 0.5}})
+    return run
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ---- fingerprints
+
+
+def test_fingerprint_holds_settings_and_versions_but_not_the_place(here: Path) -> None:
+    print_ = fingerprint("sft", settings())
+    assert print_["settings"] == {"learning_rate": "1e-4"}
+    assert print_["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert fingerprint("sft", settings(output_dir="elsewhere")) == print_
+    assert fingerprint("dpo", settings()) != print_
+
+
+def test_fingerprint_follows_the_users_own_modules(here: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/tools.py").write_text("old")
+    Path("mine_rewards.py").write_text("old")
+    using = settings(rewards=[{"function": "mine_rewards.polite"}], tools={"mine.tools.weather": {}, "python": {}})
+    before = fingerprint("grpo", using)
+    assert set(before["inputs"]) == {"mine/tools.py", "mine_rewards.py"}
+    for name in before["inputs"]:
+        Path(name).write_text("new")
+        after = fingerprint("grpo", using)
+        assert changes(before, after) == [f"{name} changed"]
+        before = after
+
+
+def test_fingerprint_follows_the_content_of_files_folders_and_globs(here: Path) -> None:
+    Path("data/sub").mkdir(parents=True)
+    for name in ("data/a.txt", "data/sub/b.txt"):
+        Path(name).write_text("old")
+    using = settings(file="data/a.txt", nested={"folders": ["data/sub/"]}, pattern="data/**/*.txt")
+    before = fingerprint("sft", using)
+    assert list(before["inputs"]) == ["data/**/*.txt", "data/a.txt", "data/sub"]
+    Path("data/a.txt").touch()
+    assert fingerprint("sft", using) == before
+    Path("data/a.txt").write_text("new")
+    assert changes(before, fingerprint("sft", using)) == ["data/**/*.txt changed", "data/a.txt changed"]
+    Path("data/a.txt").write_text("old")
+    Path("data/sub/c.txt").write_text("more")
+    assert changes(before, fingerprint("sft", using)) == ["data/**/*.txt changed", "data/sub changed"]
+
+
+def test_words_that_are_no_local_paths_are_no_inputs(here: Path) -> None:
+    Path("train").mkdir()
+    long_prompt = "either/or " * 60
+    texts = {"hub": "org/model", "split": "train", "prompt": long_prompt, "template": "a/b\nc"}
+    assert input_paths(texts) == []
+
+
+def test_bare_words_are_inputs_where_a_setting_is_a_path(here: Path) -> None:
+    Path("mydata").mkdir()
+    Path("text").mkdir()
+    Path("a.jinja").write_text("a")
+    datasets = [{"path": "mydata"}, {"path": "text", "data_dir": "mydata", "data_files": ["a.txt"], "split": "text"}]
+    assert input_paths({"datasets": datasets, "chat_template_path": "a.jinja"}) == ["a.jinja", "mydata"]
+    Path("a.response.json").write_text("{}")
+    assert input_paths({"chat_template_path": "./a.jinja"}) == ["a.jinja", "a.response.json"]
+    assert input_paths({"dataset": "./runs/r/corpus/", "other": "runs/x/../r/sft"}) == ["runs/r/corpus", "runs/r/sft"]
+
+
+def test_fingerprint_follows_the_run_it_reads(here: Path) -> None:
+    finished("pretrain")
+    using = settings(model_name_or_path="runs/r/pretrain")
+    before = fingerprint("sft", using)
+    shutil.rmtree("runs/r/pretrain")
+    finished("pretrain")
+    assert fingerprint("sft", using) == before
+    shutil.rmtree("runs/r/pretrain")
+    finished("pretrain", seed=1)
+    assert changes(before, fingerprint("sft", using)) == ["runs/r/pretrain changed"]
+
+
+def test_a_file_in_a_run_stands_for_that_run(here: Path) -> None:
+    run = finished("corpus")
+    (run.folder / "train.txt").write_text("text")
+    using = settings(text="runs/r/corpus/train.txt", parts="runs/r/corpus/*.txt")
+    inputs = fingerprint("sft", using)["inputs"]
+    assert set(inputs.values()) == set(fingerprint("sft", settings(text="runs/r/corpus"))["inputs"].values())
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_unfinished_upstream_run_is_a_mistake(here: Path, started: bool) -> None:
+    if started:
+        Run.open("runs/r/pretrain", "pretrain", settings("pretrain"))
+    with pytest.raises(UserError, match=r"runs/r/pretrain: not a finished run"):
+        fingerprint("sft", settings(model_name_or_path="runs/r/pretrain"))
+
+
+def test_changes_are_worded_for_people() -> None:
+    old = {
+        "stage": "sft",
+        "settings": {"learning_rate": "1e-4", "seed": 0, "lora": {"r": 8}, "prompt": "x" * 99},
+        "versions": {"torch": "2.13.0"},
+        "after": {"pretrain": "aa"},
+    }
+    new = {
+        "stage": "dpo",
+        "settings": {"learning_rate": "2e-4", "beta": 0.1, "lora": {"r": 16}, "prompt": "y"},
+        "versions": {"torch": "2.13.1"},
+        "after": {"pretrain": "bb"},
+    }
+    assert changes(old, new) == [
+        "pretrain changed",
+        "beta unset → 0.1",
+        "learning_rate 1e-4 → 2e-4",
+        "lora.r 8 → 16",
+        f"prompt {'x' * 57}… → y",
+        "seed 0 → unset",
+        "stage sft → dpo",
+        "torch 2.13.0 → 2.13.1",
+    ]
+    assert changes(old, old) == []
+    # "5" from the command line is the 5 of a YAML.
+    assert changes({"settings": {"steps": 5}}, {"settings": {"steps": "5"}}) == []
+
+
+def test_a_number_spelt_another_way_is_no_change() -> None:
+    for was, now in ((0.006, "6e-3"), ("1.0", 1), (6.0e-3, "0.0060")):
+        assert changes({"settings": {"a": {"b": was}}}, {"settings": {"a": {"b": now}}}) == []
+    assert changes({"settings": {"a": 0.006}}, {"settings": {"a": "6e-4"}}) == ["a 0.006 → 6e-4"]
+    # Names that look like numbers: releases and digests.
+    assert changes({"settings": {"revision": "1.1"}}, {"settings": {"revision": "1.10"}}) == ["revision 1.1 → 1.10"]
+    assert changes({"versions": {"torch": "2.1"}}, {"versions": {"torch": "2.10"}}) == ["torch 2.1 → 2.10"]
+
+
+# ---- opening
+
+
+def test_open_takes_up_the_same_step(here: Path) -> None:
+    Run.open("runs/r/sft", "sft", settings()).log({"step": 1})
+    again = Run.open("runs/r/sft", "sft", settings())
+    assert read_jsonl(again.folder / "history.jsonl") == [{"step": 1}]
+    assert not again.done
+
+
+def test_open_with_other_settings_says_what_changed_and_writes_nothing(here: Path) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    run.log({"step": 1})
+    before = everything_in(here)
+    with pytest.raises(UserError, match=r"\(learning_rate 1e-4 → 2e-4\).*--restart sft"):
+        Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+    with pytest.raises(UserError, match=r"stage sft → dpo"):
+        Run.open("runs/r/sft", "dpo", settings())
+    assert everything_in(here) == before
+
+
+def test_open_on_foreign_files_writes_nothing(here: Path) -> None:
+    Path("runs/r/sft").mkdir(parents=True)
+    Path("runs/r/sft/thesis.txt").write_text("mine")
+    Path("runs/r/file").write_text("mine")
+    before = everything_in(here)
+    with pytest.raises(UserError, match=r"runs/r/sft: holds files that are not from a run"):
+        Run.open("runs/r/sft", "sft", settings())
+    with pytest.raises(UserError, match=r"runs/r/file: is a file, not a folder"):
+        Run.open("runs/r/file", "sft", settings("file"))
+    assert everything_in(here) == before
+
+
+def test_open_after_a_kill_in_the_first_moment_starts(here: Path) -> None:
+    Path("runs/r/sft").mkdir(parents=True)
+    Path("runs/r/sft/run.json.tmp").write_text('{"finger')
+    Run.open("runs/r/sft", "sft", settings())
+    assert json.loads(Path("runs/r/sft/run.json").read_text())["seconds"] == 0.0
+
+
+# TrainingArguments fill in "trainer_output" by themselves.
+@pytest.mark.parametrize(("output_dir", "given"), [("trainer_output", {}), ("", {"output_dir": ""})])
+def test_open_without_output_dir_is_a_mistake(here: Path, output_dir: str, given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="sft: output_dir is not set"):
+        Run.open(output_dir, "sft", {"seed": 0, **given})
+    assert list(here.iterdir()) == []
+
+
+def test_other_ranks_write_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run = Run.open("runs/r/sft", "sft", settings())
+    run.finish({"loss": {"value": 1.0}})
+    assert list(here.iterdir()) == []
+
+
+def test_clear_keeps_only_who_made_it_and_who_writes_it(here: Path) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    run.log({"step": 1})
+    (run.folder / "checkpoint-1").mkdir()
+    run.clear()
+    assert {path.name for path in run.folder.iterdir()} == {"run.json", runs.LOCK}
+
+
+# ---- one writer at a time
+
+HOLD = """
+import os, sys
+from zero2chat.core.runs import Run
+run = Run.open("runs/r/sft", "sft", {"output_dir": "runs/r/sft", "learning_rate": "1e-4"})
+if os.fork() == 0:  # a worker that outlives its process
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+    os._exit(0)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_dead(here: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    worker = int(holder.stdout.readline())
+    says = rf"runs/r/sft: another process \(pid {holder.pid}\) is writing this folder: wait for it, or kill it"
+    for given in (settings(), settings(learning_rate="2e-4")):  # nothing is made yet, so others would be taken
+        with pytest.raises(UserError, match=says):
+            Run.open("runs/r/sft", "sft", given)
+    with pytest.raises(UserError, match=says):
+        runs.require_free(Path("runs/r/sft"))
+    holder.kill()
+    holder.wait()
+    os.kill(worker, 0)  # it is still there
+    runs.require_free(Path("runs/r/sft"))
+    run = Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+    run.finish({})
+    assert not (run.folder / runs.LOCK).exists()
+    holder.stdin.close()
+
+
+def test_a_removed_folder_is_locked_again(here: Path) -> None:
+    Run.open("runs/r/sft", "sft", settings())
+    shutil.rmtree("runs/r/sft")
+    Run.open("runs/r/sft", "sft", settings())
+    assert Path("runs/r/sft", runs.LOCK).read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize("name", ["run.json.tmp", runs.LOCK])
+def test_a_run_that_was_killed_in_its_first_moment_takes_other_settings(here: Path, name: str) -> None:
+    folder = Run.open("runs/r/sft", "sft", settings()).folder
+    (folder / name).write_text("")
+    Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+    assert json.loads((folder / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "2e-4"
+
+
+# ---- history and samples
+
+
+def test_jsonl_leaves_out_a_line_that_a_kill_cut_short(here: Path) -> None:
+    path = Path("h.jsonl")
+    assert read_jsonl(path) == []
+    whole = '{"text": "Straße"}\n'.encode()
+    for cut in range(len(whole)):  # also in the middle of ß
+        path.write_bytes(whole + whole[:cut])
+        assert read_jsonl(path) == [{"text": "Straße"}]
+
+
+def test_rewind_drops_what_a_resumed_run_writes_again(here: Path) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    for step in (1, 2, 3):
+        run.log({"step": step, "loss": 1.0})
+        run.sample(step, "Wer?", "Zoë", reward=0.5)
+    with (run.folder / "history.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    run.rewind(2)
+    run.log({"step": 3, "loss": 0.5})
+    history = read_jsonl(run.folder / "history.jsonl")
+    assert history == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 0.5}]
+    samples = read_jsonl(run.folder / "samples.jsonl")
+    assert samples == [{"step": s, "prompt": "Wer?", "completion": "Zoë", "reward": 0.5} for s in (1, 2)]
+
+    run.rewind(0)  # it starts over, and measures again what it measured before the first step
+    run.log({"step": 0, "accuracy": 0.5})
+    run.sample(0, "Wer?", "Zoë")
+    run.rewind(0)
+    assert read_jsonl(run.folder / "history.jsonl") == []
+    assert read_jsonl(run.folder / "samples.jsonl") == [{"step": 0, "prompt": "Wer?", "completion": "Zoë"}]
+
+
+# ---- checkpoints
+
+
+def checkpoint(run: Run, step: int, seal: bool = True) -> Path:
+    folder = run.folder / f"checkpoint-{step}"
+    folder.mkdir()
+    save_file({"w": torch.full((64,), float(step))}, folder / "model.safetensors")
+    (folder / "rng").mkdir()
+    (folder / "rng" / "0.txt").write_text("state")
+    if seal:
+        run.seal(step)
+    return folder
+
+
+def truncate_weights(folder: Path) -> None:
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(100)
+
+
+def remove_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def remove_manifest(folder: Path) -> None:
+    (folder / "checkpoint.json").unlink()
+
+
+def truncate_manifest(folder: Path) -> None:
+    manifest = folder / "checkpoint.json"
+    manifest.write_text(manifest.read_text()[:20])
+
+
+@pytest.mark.parametrize("damage", [truncate_weights, remove_weights, remove_manifest, truncate_manifest])
+def test_a_half_written_checkpoint_is_named_and_the_one_before_used(
+    here: Path, capsys: pytest.CaptureFixture[str], damage: Any
+) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    for step in (5, 10, 9):
+        checkpoint(run, step)
+    damage(run.folder / "checkpoint-10")
+    last = run.last_checkpoint()
+    assert last is not None
+    assert float(load_file(last / "model.safetensors")["w"][0]) == 9.0
+    said = capsys.readouterr().out
+    assert said == "runs/r/sft/checkpoint-10: incomplete checkpoint, removed: resuming from checkpoint-9\n"
+    assert sorted(path.name for path in run.folder.glob("check*")) == ["checkpoint-5", "checkpoint-9"]
+
+
+def test_without_a_whole_checkpoint_it_starts_over(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    assert run.last_checkpoint() is None
+    checkpoint(run, 5, seal=False)
+    assert run.last_checkpoint() is None
+    assert "checkpoint-5: incomplete checkpoint, removed: starting over" in capsys.readouterr().out
+
+
+def test_other_ranks_pass_a_broken_checkpoint_over_but_leave_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    checkpoint(run, 5)
+    broken = checkpoint(run, 10, seal=False)
+    monkeypatch.setenv("RANK", "1")
+    assert run.last_checkpoint() == run.folder / "checkpoint-5"
+    assert broken.exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_checkpoint_sealed_twice_is_whole(here: Path) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    folder = checkpoint(run, 5)
+    (folder / "more.txt").write_text("more")
+    run.seal(5)
+    assert run.last_checkpoint() == folder
+
+
+# ---- the end
+
+
+def test_seconds_add_up_over_two_tries(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Run.open("runs/r/sft", "sft", settings())
+    monkeypatch.setattr(first, "_started", time.time() - 100)
+    first.log({"step": 1})  # killed after this
+    second = Run.open("runs/r/sft", "sft", settings())
+    monkeypatch.setattr(second, "_started", time.time() - 10)
+    assert second.seconds == pytest.approx(110, abs=2)
+    second.finish({})
+    metrics = json.loads((second.folder / "metrics.json").read_text())
+    assert metrics["seconds"]["value"] == pytest.approx(110, abs=2)
+
+
+def test_seconds_start_with_the_process(here: Path) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    assert 0.1 < run.seconds < 3600  # importing torch alone took longer
+
+
+def test_finish_means_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished("sft")
+    assert run.done
+    assert Run.open("runs/r/sft", "sft", settings()).done
+    assert json.loads((run.folder / "metrics.json").read_text())["accuracy"] == {"value": 0.5}
+    assert capsys.readouterr().out.startswith("runs/r/sft: done in ")
+
+
+def test_finish_refuses_a_metric_without_a_value_and_writes_nothing(here: Path) -> None:
+    run = Run.open("runs/r/sft", "sft", settings())
+    with pytest.raises(ValueError, match="metric accuracy has no value"):
+        run.finish({"accuracy": {"n": 3}})
+    assert not run.done
+
+
+def test_a_kill_while_writing_leaves_the_old_content(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path("metrics.json")
+    write_atomically(path, "old")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(descriptor: int) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.os, "fsync", killed)
+        with pytest.raises(Killed):
+            write_atomically(path, "new")
+    assert path.read_text() == "old"
+    write_atomically(path, "new")
+    assert everything_in(here) == {str(here / "metrics.json"): b"new"}
+
+
+def test_ranks_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert runs.cores() == 6
+    for ranks, share in (("2", 3), ("4", 1), ("8", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert runs.cores() == share

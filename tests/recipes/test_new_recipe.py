@@ -1,0 +1,740 @@
+"""`zero2chat new`: what it sees in one's own model and data, what it chooses, writes and refuses."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub.utils import validate_repo_id
+
+from zero2chat import cli
+from zero2chat.core.errors import UserError
+from zero2chat.data.sources import Source
+from zero2chat.recipes import new_inputs
+from zero2chat.recipes.new_exam import choose_scores
+from zero2chat.recipes.new_inputs import choose_rewards, find_machine
+from zero2chat.recipes.new_recipe import choose_batch, choose_length, new
+from zero2chat.recipes.recipe import load_recipe
+
+TOWNS = ("Genoa", "Lisbon", "Ålesund", "Tōkyō", "Kraków")
+NAMES = ("Ada", "Tom", "Mia", "Ben", "Eva", "Ole", "Ida", "Max")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own, without the folders that recipes name: those travel with the package."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def model(model_folder: Path, here: Path) -> str:
+    shutil.copytree(model_folder, here / "model")
+    return "model"
+
+
+def jsonl(path: str, rows: Iterable[Any]) -> str:
+    Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def said(n: int) -> list[tuple[str, str]]:
+    """Questions and answers of several lengths, in several scripts, with quotes and line breaks."""
+    rng = random.Random(0)
+    names = [f"{rng.choice(NAMES)} {i}" for i in range(n)]
+    return [
+        (f'Where was "{name}" born?', f"In {rng.choice(TOWNS)}.\n" + "So I was told; " * rng.randint(0, 3))
+        for name in names
+    ]
+
+
+def chats(n: int = 60) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for i, (question, answer) in enumerate(said(n)):
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        if i % 5 == 0:
+            turns = [{"role": "system", "content": "Be brief. 🙂"}, *turns]
+        rows.append({"messages": turns, "id": i} | ({"origin": "export"} if i % 7 == 0 else {}))
+    return rows
+
+
+def sharegpt(n: int = 60) -> list[dict[str, Any]]:
+    pairs = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in said(n)]
+    return [{"conversations": turns} | ({"system": "Be kind."} if i % 4 == 0 else {}) for i, turns in enumerate(pairs)]
+
+
+def alpaca(n: int = 60) -> list[dict[str, Any]]:
+    return [
+        {"instruction": question, "input": "" if i % 3 else "He is a baker.", "output": answer, "history": []}
+        for i, (question, answer) in enumerate(said(n))
+    ]
+
+
+def pairs(n: int = 60) -> list[dict[str, Any]]:
+    """Preference pairs, two of which have equal sides."""
+    return [
+        {"prompt": question, "chosen": answer, "rejected": answer if i < 2 else "No idea."}
+        for i, (question, answer) in enumerate(said(n))
+    ]
+
+
+def sums(n: int = 60) -> list[dict[str, Any]]:
+    return [{"prompt": f"What is {i} + {i % 7}?", "answer": i + i % 7} for i in range(n)]
+
+
+def write_csv(path: str) -> str:
+    with Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "completion", "rated"])
+        writer.writerows([question, answer, ""] for question, answer in said(60))
+    return path
+
+
+DATA: dict[str, Callable[[], str]] = {
+    "chat": lambda: jsonl("chats.jsonl", chats()),
+    "ShareGPT": lambda: str(Path("sharegpt.json").write_text(json.dumps(sharegpt())) and "sharegpt.json"),
+    "Alpaca": lambda: jsonl("alpaca.jsonl", alpaca()),
+    "prompt and completion": lambda: write_csv("rows.csv"),
+}
+
+
+# ---- what it sees
+
+
+@pytest.mark.parametrize("format", DATA)
+def test_it_knows_the_format_and_a_dry_run_writes_nothing(
+    format: str, model: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = DATA[format]()
+    before = sorted(here.rglob("*"))
+    cli.main(["new", "mine", "--model", model, "--data", path, "--dry-run", "--json"])
+    assert sorted(here.rglob("*")) == before
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (made["written"], made["steps"]["sft"]["format"]) == (False, format)
+    settings = yaml.safe_load(made["files"]["sft.yaml"])
+    assert settings["datasets"] == [{"path": path, "split": "train[:-6]"}]
+    assert settings["max_length"] <= 128  # the model's context
+    assert ("overlong" in settings) == ("none is longer" not in made["steps"]["sft"]["lengths"])
+
+
+def test_of_files_of_several_formats_each_is_named_in_their_order(model: str) -> None:
+    made = new("mine", model, [DATA[name]() for name in ("ShareGPT", "Alpaca", "chat")], dry_run=True)
+    assert made["steps"]["sft"]["data"] == ["sharegpt.json", "alpaca.jsonl", "chats.jsonl"]
+    assert made["steps"]["sft"]["format"] == "ShareGPT, Alpaca, chat"
+    assert made["steps"]["sft"]["rows"] == 180
+
+
+def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
+    made = new("mine", model, [jsonl("pairs.jsonl", pairs()), jsonl("sums.jsonl", sums())], dry_run=True)
+    assert list(made["steps"]) == ["dpo", "grpo"]
+    assert made["steps"]["dpo"]["rows"] == 58  # without the two with equal sides
+    assert "; 2 more dropped as equal; " in made["steps"]["dpo"]["lengths"]
+    grpo = yaml.safe_load(made["files"]["grpo.yaml"])
+    assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
+    assert grpo["model_name_or_path"] == "runs/mine/dpo"
+    assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
+
+
+@pytest.mark.parametrize("columns", [("question", "answer"), ("instruction", "output"), ("prompt", "completion")])
+def test_answers_that_are_numbers_are_for_grpo(model: str, columns: tuple[str, str]) -> None:
+    rows = [dict(zip(columns, (f"{i} + 1?", i + 1), strict=True)) for i in range(60)]
+    assert list(new("mine", model, [jsonl("sums.jsonl", rows)], dry_run=True)["steps"]) == ["grpo"]
+    as_text = [row | {columns[1]: str(row[columns[1]])} for row in rows]
+    assert list(new("mine", model, [jsonl("sums.jsonl", as_text)], dry_run=True)["steps"]) == ["sft"]
+
+
+def test_steps_follow_each_other_in_the_order_that_is_asked_for(model: str) -> None:
+    data = [jsonl("sums.jsonl", sums()), jsonl("chats.jsonl", chats()), jsonl("pairs.jsonl", pairs())]
+    made = new("mine", model, data, steps=["sft", "dpo", "grpo"], dry_run=True)
+    settings = {name: yaml.safe_load(made["files"][f"{name}.yaml"]) for name in ("sft", "dpo", "grpo")}
+    models = [settings[name]["model_name_or_path"] for name in settings]
+    assert models == ["model", "runs/mine/sft", "runs/mine/dpo"]
+    assert [settings[name]["datasets"][0]["path"] for name in settings] == ["chats.jsonl", "pairs.jsonl", "sums.jsonl"]
+
+
+def test_a_reward_is_chosen_by_what_the_prompts_ask_for() -> None:
+    def names(prompts: list[str], answers: list[str]) -> list[str]:
+        return [reward["function"].rpartition(".")[2] for reward in choose_rewards(prompts, answers)[0]]
+
+    assert names(["2 + 2? End with #### and the answer."], ["4"]) == ["math_answer"]
+    assert names(["Put the answer into \\boxed{}: x + x"], ["2x"]) == ["math_answer"]
+    assert names(["2 + 2?"], ["4"]) == ["numeric_match"]
+    assert names(["Where is it?"], ["Genoa"]) == ["exact_match"]
+    several = ["Where is it?"] * 9
+    assert names([*several, "#### Context: where is it?"], ["Genoa"] * 10) == ["exact_match"]  # a heading of one
+    assert names(["Where is it? End with ####."] * 9 + ["And now?"], ["Genoa"] * 10) == ["math_answer"]
+
+
+def test_a_reward_is_chosen_by_all_rows_also_where_only_the_first_ones_are_measured(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_inputs, "_READ", 50)
+    rows = [*sums(70), {"prompt": "And who is it?", "answer": "Ada"}]
+    made = new("mine", model, [jsonl("sums.jsonl", rows)], dry_run=True)
+    (reward,) = yaml.safe_load(made["files"]["grpo.yaml"])["rewards"]
+    assert reward["function"] == "zero2chat.rewards.exact.exact_match"
+
+
+def test_scores_are_chosen_by_the_reference_answers() -> None:
+    def scores(references: list[str], verified: bool = False) -> dict[str, Any]:
+        return choose_scores([[{"role": "user", "content": "What?"}]] * len(references), references, verified)[0]
+
+    assert scores(["Genoa", "Lisbon"]) == {"metrics": ["exact_match", "f1"]}
+    assert scores(["It is a town by the sea, I was told."]) == {"metrics": ["f1"]}
+    assert [one["function"] for one in scores(["2 + 2 = 4\n#### 4"])["rewards"]] == [
+        "zero2chat.rewards.math.math_answer"
+    ]
+    assert scores(["4", "5"], verified=True).keys() == {"rewards"}
+
+
+def test_rows_are_held_out_or_given(model: str) -> None:
+    def datasets(name: str) -> dict[str, Any]:
+        return yaml.safe_load(made["files"][name])["datasets"][0]
+
+    path = jsonl("chats.jsonl", chats())
+    made = new("mine", model, [path], dry_run=True)
+    assert datasets("sft.yaml") == {"path": path, "split": "train[:-6]"}
+    for name in ("before.yaml", "after.yaml"):
+        assert datasets(name).items() >= {"path": path, "split": "train[-6:]", "metrics": ["f1", "perplexity"]}.items()
+    made = new("mine", model, [jsonl("few.jsonl", chats(4)), path], dry_run=True)  # 4 would be all of the first file
+    assert yaml.safe_load(made["files"]["sft.yaml"])["datasets"] == [
+        {"path": "few.jsonl"},
+        {"path": path, "split": "train[:-6]"},
+    ]
+    made = new("mine", model, [path], held_out=jsonl("exam.jsonl", sums(9)), dry_run=True)
+    assert datasets("sft.yaml") == {"path": path}
+    assert datasets("after.yaml")["path"] == "exam.jsonl"
+    made = new("mine", model, [jsonl("pairs.jsonl", pairs())], dry_run=True)
+    assert sorted(made["files"]) == ["README.md", "dpo.yaml", "recipe.yaml"]  # dpo measures held-out pairs itself
+
+
+def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
+    """Also if several steps read the file."""
+    path = jsonl("both.jsonl", [row | {"completion": str(row["answer"])} for row in sums()])
+    made = new("mine", model, [path], steps=["sft", "grpo"], dry_run=True)
+    sources = {name: yaml.safe_load(text)["datasets"][0] for name, text in made["files"].items() if "datasets:" in text}
+    assert {name: source["split"] for name, source in sources.items()} == {
+        **dict.fromkeys(("sft.yaml", "grpo.yaml"), "train[:-6]"),
+        **dict.fromkeys(("before.yaml", "after.yaml"), "train[-6:]"),
+    }
+
+
+def test_of_large_files_the_first_rows_are_measured(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that was not measured may be too long. A file may be smaller than the others."""
+    monkeypatch.setattr(new_inputs, "_READ", 40)
+    rows = chats()
+    rows[17]["messages"][1]["role"] = "bot"
+    made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
+    assert made["steps"]["sft"]["lengths"].startswith("first 69 of 89 conversations, which were all read; of these")
+    assert yaml.safe_load(made["files"]["sft.yaml"])["overlong"] == "drop"
+
+
+def test_an_invalid_row_behind_those_that_are_measured_is_dropped_too(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the run would stop at it."""
+    monkeypatch.setattr(new_inputs, "_READ", 30)
+    rows = chats()
+    rows[46]["messages"][1]["content"] = ""
+    made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
+    assert made["steps"]["sft"]["dropped"].startswith("chats: 1 of 60 rows is invalid: dropped, such as chats, row 46:")
+    sources = yaml.safe_load(made["files"]["sft.yaml"])["datasets"]
+    assert [source.get("invalid") for source in sources] == ["drop", None]
+
+
+def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(model: str) -> None:
+    rows = chats()
+    rows[57]["messages"].append({"role": "user", "content": "Thanks!"})
+    made = new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)
+    sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
+    assert [source.get("invalid") for source in sources] == [None, "drop"]
+
+
+@pytest.mark.parametrize("at", [[0], [57], [54, 56, 57, 59]])
+def test_a_row_longer_than_the_context_is_left_out_wherever_it_is(model: str, at: list[int]) -> None:
+    """Rows that were rejected in review have no number among the held-out ones."""
+    rows = [row | {"review": "rejected" if i in (2, 55) else "accepted"} for i, row in enumerate(chats())]
+    for i in at:
+        rows[i]["messages"][-2]["content"] += " And then?" * 1000
+    made = new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)
+    train, exam = (yaml.safe_load(made["files"][name])["datasets"][0]["split"] for name in ("sft.yaml", "after.yaml"))
+    assert train == "train[:-6]"
+    assert exam == {0: "train[-6:]", 57: "train[-6:-3]+train[-2:]", 54: "train[-5:-4]+train[-2:-1]"}[at[0]]
+    said = f", without {len(at)} whose prompt does not fit the model's context of 128 tokens"
+    assert (said in made["evaluation"]) == (said in made["files"]["README.md"]) == (at != [0])
+    assert "trained on" in made["evaluation"]
+
+
+def test_rows_whose_prompt_training_repeats_are_left_out_of_the_evaluation_or_told_of(model: str) -> None:
+    rows = chats()
+    file = jsonl("chats.jsonl", [*rows[:55], rows[3], *rows[55:]])
+    made = new("mine", model, [file], dry_run=True)
+    assert made["evaluation"] == (
+        "the last 6 rows of chats.jsonl, which are not trained on, without 1 whose prompt other rows repeat"
+    )
+    assert yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]["split"] == "train[-5:]"
+
+    file = jsonl("chats.jsonl", rows)
+    systems = [next((m["content"] for m in row["messages"] if m["role"] == "system"), None) for row in rows]
+    pairs = [
+        {"system": system, "prompt": q, "chosen": a, "rejected": "No."}
+        for system, (q, a) in zip(systems, said(60), strict=True)
+    ]
+    made = new("mine", model, [file, jsonl("pairs.jsonl", pairs)], dry_run=True)
+    told = "6 with a prompt of the training data: their scores are too high"
+    assert made["evaluation"] == f"the last 6 rows of chats.jsonl, {told}"
+    assert told in made["files"]["README.md"]
+    made = new("mine", model, [file], held_out=jsonl("copy.jsonl", rows[:7]), dry_run=True)
+    assert (
+        made["evaluation"] == "the rows of copy.jsonl, 7 with a prompt of the training data: their scores are too high"
+    )
+
+
+def test_rows_that_end_alike_or_are_not_trained_on_are_no_repetition(model: str) -> None:
+    asked = [{"system": f"Review {i}.", "prompt": "Is it good?", "completion": "Yes."} for i in range(60)]
+    rejected = [row | {"review": "rejected"} for row in asked[-3:]]
+    file = jsonl("reviews.jsonl", [*rejected, *({"review": None} | row for row in asked)])
+    made = new("mine", model, [file], dry_run=True)
+    assert made["evaluation"].endswith("rows of reviews.jsonl, which are not trained on")
+
+
+@pytest.mark.parametrize("votes", [(True, False), ("true", " False"), (1, 0), (1.0, 0.0), (None, False)])
+def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, Any]) -> None:
+    rows = [{"prompt": q, "completion": a, "label": votes[i % 2]} for i, (q, a) in enumerate(said(30))]
+    with pytest.raises(
+        UserError, match=r"votes.jsonl: its column label has votes, .* `zero2chat kto` trains on such rows"
+    ):
+        new("mine", model, [jsonl("votes.jsonl", rows)], dry_run=True)
+    for labels in (("question", "chat"), (1, 2), (True, True)):
+        kinds = [row | {"label": labels[i % 2]} for i, row in enumerate(rows)]
+        assert new("mine", model, [jsonl("kinds.jsonl", kinds)], dry_run=True)["steps"]["sft"]
+
+
+def test_columns_of_other_names_are_named_where_it_is_clear_which_they_are(model: str) -> None:
+    with Path("faq.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["Question", "Answer", "Source"])
+        writer.writerows([question, answer, ""] for question, answer in said(60))
+    named = {"prompt": "Question", "completion": "Answer"}
+    made = new("mine", model, ["faq.csv"], dry_run=True)
+    assert made["steps"]["sft"]["format"] == (
+        "prompt and completion, `columns: {prompt: Question, completion: Answer}`"
+    )
+    for name in ("sft.yaml", "before.yaml", "after.yaml"):
+        (source,) = yaml.safe_load(made["files"][name])["datasets"]
+        assert source["columns"] == named
+        assert Source(**{key: value for key, value in source.items() if key in ("path", "columns")})
+    rows = [{"input": f"{i} + 1?", "output": str(i + 1)} for i in range(60)]
+    made = new("mine", model, [jsonl("sums.jsonl", rows)], held_out="faq.csv", steps=["grpo"], dry_run=True)
+    assert yaml.safe_load(made["files"]["grpo.yaml"])["datasets"][0]["columns"] == {
+        "prompt": "input",
+        "answer": "output",
+    }
+    assert yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]["columns"] == named
+    for needed in ("context", "choices", "passage"):
+        both = [{"instruction": q, needed: "Here.", "response": a} for q, a in said(30)]
+        assert "name them in a YAML by `columns`" in refusal("mine", model, [jsonl("rows.jsonl", both)])
+    orca = [{"system_prompt": "Be brief.", "question": q, "response": a} for q, a in said(60)]
+    (source,) = yaml.safe_load(new("mine", model, [jsonl("o.jsonl", orca)], dry_run=True)["files"]["sft.yaml"])[
+        "datasets"
+    ]
+    assert source["columns"] == {"prompt": "question", "completion": "response", "system": "system_prompt"}
+
+
+def test_the_exam_asks_for_what_is_rewarded_or_trained_on(model: str) -> None:
+    rows = [row | {"completion": f"It is {row['answer']}.\n#### {row['answer']}"} for row in sums()]
+    path = jsonl("both.jsonl", rows)
+    for stage, reference in (("grpo", None), ("sft", "completion")):
+        made = new("mine", model, [path], steps=[stage], dry_run=True)
+        entry = yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]
+        assert entry.get("reference") == reference
+        assert [one["function"].rpartition(".")[2] for one in entry["rewards"]] == [
+            "numeric_match" if stage == "grpo" else "math_answer"
+        ]
+
+
+def test_the_length_holds_95_percent_of_the_rows_or_all_if_the_rest_is_not_much_longer() -> None:
+    assert choose_length([*range(1, 100), 110], context=4096, gpu=True) == 128
+    assert choose_length([100] * 95 + [3000] * 5, context=4096, gpu=True) == 128
+    assert choose_length([100] * 50 + [3000] * 50, context=2048, gpu=True) == 2048
+    assert choose_length([100] * 50 + [3000] * 50, context=4096, gpu=False) == 1024
+    assert choose_length([1200] * 60 + [3000] * 40, context=4096, gpu=False) == 1216  # half of the rows fit
+
+
+def test_small_data_makes_small_batches() -> None:
+    assert [choose_batch(rows) for rows in (20, 999, 1000, 50_000, 10**6)] == [8, 8, 16, 64, 128]
+
+
+# ---- what fits
+
+
+@pytest.fixture
+def sized(here: Path, model_folder: Path) -> Callable[..., str]:
+    """`sized(layers, width)`: a model folder of such a size, without weights, which `new` does not need."""
+
+    def make(layers: int, width: int) -> str:
+        folder = here / f"model-{layers}-{width}"
+        shutil.copytree(model_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+        settings = json.loads((folder / "config.json").read_text())
+        settings |= {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 3 * width}
+        settings |= {"num_attention_heads": width // 64, "num_key_value_heads": width // 64, "head_dim": 64}
+        settings |= {"max_position_embeddings": 4096, "layer_types": ["full_attention"] * layers}
+        (folder / "config.json").write_text(json.dumps(settings))
+        return folder.name
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "method", "dtype"),
+    [(12, 1024, "full", None), (6, 6144, "LoRA", "bfloat16"), (10, 10240, "QLoRA", "bfloat16")],
+)
+def test_a_gpu_gets_the_first_method_that_fits(
+    sized: Callable[..., str], layers: int, width: int, method: str, dtype: str | None
+) -> None:
+    made = new("mine", sized(layers, width), [jsonl("chats.jsonl", chats())], gpu="4090", dry_run=True)
+    step = made["steps"]["sft"]
+    assert (step["method"], step["accelerate_config"]) == (method, "single_gpu")
+    assert step["gigabytes"] < 0.9 * 24
+    settings = yaml.safe_load(made["files"]["sft.yaml"])
+    assert settings.get("dtype") == dtype
+    assert settings.get("load_in_4bit", False) == (method == "QLoRA")
+    for exam in ("before", "after"):  # they must fit, too
+        loads = yaml.safe_load(made["files"][f"{exam}.yaml"])
+        assert (loads.get("dtype"), loads.get("load_in_4bit", False)) == (dtype, method == "QLoRA")
+    assert "accelerate_config: single_gpu" in made["files"]["recipe.yaml"]
+
+
+def test_several_gpus_shard_what_one_cannot_hold(sized: Callable[..., str]) -> None:
+    made = new("mine", sized(6, 6144), [jsonl("chats.jsonl", chats())], gpu="4090", gpus=8, dry_run=True)
+    assert made["steps"]["sft"]["method"] == "full"
+    assert made["steps"]["sft"]["accelerate_config"] in ("zero1", "zero2", "zero3", "fsdp2")
+
+
+# ---- what it writes
+
+
+def test_each_yaml_begins_with_its_command_and_the_page_has_it_too(model: str) -> None:
+    made = new("mine", model, [jsonl("chats.jsonl", chats())])
+    steps = load_recipe("mine")
+    assert sorted(path.name for path in Path("mine").iterdir()) == sorted(made["files"])
+    page = Path("mine/README.md").read_text(encoding="utf-8")
+    for step in steps:
+        assert step.arguments()
+        if step.stage != "report":
+            command = f"zero2chat run mine --only {step.name}"  # which works in any folder
+            assert step.config.read_text(encoding="utf-8").splitlines()[0] == f"# {command}"
+            assert f"`{command}`" in page
+    assert Path("mine/recipe.yaml").read_text().splitlines()[0] == "# zero2chat run mine"
+    heads = [line for line in page.splitlines() if line.startswith("## ")]
+    assert heads[:4] == ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page
+    assert "Not measured yet." in page
+
+
+def test_preview_finds_the_stage_of_a_yaml_in_its_recipe(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    new("mine", model, [jsonl("chats.jsonl", chats())])
+    cli.main(["preview", "--config", "mine/sft.yaml", "--n", "1", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["stage"] == "sft"
+
+
+def test_a_recipe_may_end_with_export_and_push(model: str) -> None:
+    made = new("mine", model, [jsonl("chats.jsonl", chats())], push="me/mine")
+    (step,) = [step for step in load_recipe("mine") if step.stage == "publish"]
+    assert step.after == ("sft", "after")  # the card that is pushed has the scores
+    assert step.settings == {
+        **{"output_dir": "runs/mine/publish", "model_name_or_path": "runs/mine/sft", "repo": "me/mine"},
+        "private": True,
+    }
+    assert step.arguments()
+    assert "pushes the model to the Hub as `me/mine`" in made["files"]["README.md"]
+    assert "zero2chat push" not in made["files"]["README.md"]
+
+
+def test_an_export_or_push_that_cannot_be(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("mine", model, data, push="a/b/c").startswith("--repo a/b/c: Repo id must be")
+    assert refusal("mine", model, data, export="q8_0").startswith(".gguf: llama.cpp's converter is not there")
+    assert "is whole already" in refusal("mine", model, data, export="merged")  # a small model is trained whole
+
+
+# ---- what it refuses
+
+
+def refusal(*arguments: Any, **options: Any) -> str:
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UserError) as refused:
+        new(*arguments, **options)
+    assert sorted(Path().rglob("*")) == before
+    line = str(refused.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("name", "repo"),
+    [
+        ("résumé", "r-sum"),
+        ("my rec!", "my-rec"),
+        ("a--b", "a-b"),
+        ("a ..b", "a-b"),
+        ("日本", "model"),
+        ("v" * 99, "v" * 96),
+    ],
+)
+def test_the_page_pushes_to_a_name_that_the_hub_takes(model: str, name: str, repo: str) -> None:
+    page = new(name, model, [jsonl("chats.jsonl", chats())], dry_run=True)["files"]["README.md"]
+    assert f" --repo {repo} --dry-run" in page
+    validate_repo_id(repo)
+
+
+def test_files_are_read_in_their_order_and_once(model: str) -> None:
+    first, second = jsonl("a.jsonl", chats()), jsonl("b.jsonl", chats())
+    made = new("mine", model, [first, second, first, f"./{second}"], dry_run=True)
+    assert made["steps"]["sft"]["data"] == ["a.jsonl", "b.jsonl"]
+
+
+def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = jsonl("my chats.jsonl", chats())
+    cli.main(["new", "my rec", "--model", model, "--data", path, "--data", f"./{path}"])
+    assert "Run it: zero2chat run 'my rec'" in capsys.readouterr().out
+    page = (Path("my rec") / "README.md").read_text()
+    assert "zero2chat chat 'runs/my rec/sft'" in page
+    assert "zero2chat push 'runs/my rec/sft' --repo my-rec --dry-run" in page
+    (source,) = yaml.safe_load((Path("my rec") / "sft.yaml").read_text())["datasets"]  # named twice, read once
+    assert source == {"path": path, "split": "train[:-6]"}
+
+
+def test_a_path_that_is_empty(model: str) -> None:
+    data = jsonl("chats.jsonl", chats())
+    assert refusal("mine", model, [data, ""]) == '--data "": the path is empty: give a file, a folder or a Hub dataset'
+    assert refusal("mine", model, [data], "") == '--eval "": the path is empty: give a file, a folder or a Hub dataset'
+
+
+def test_a_folder_that_exists_or_has_no_parent(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("model", model, data) == "model: exists already: give a new folder, or remove it"
+    assert refusal("no/mine", model, data) == "no/mine: no folder no: create it first"
+
+
+def test_runs_of_another_recipe_are_not_taken_for_this_ones(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    Path("runs/mine/sft").mkdir(parents=True)
+    assert refusal("mine", model, data).startswith("runs/mine: exists already, and the steps of mine would write there")
+
+
+def test_rows_that_are_trained_on_are_not_held_out_too(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("mine", model, data, "./chats.jsonl").startswith("--eval ./chats.jsonl: it is trained on")
+
+
+def test_data_that_fits_no_format(model: str) -> None:
+    path = jsonl("rows.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
+    line = refusal("mine", model, [path])
+    assert line.startswith("rows.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo. The nearest is")
+    assert "prompt and completion (prompt, completion) of sft: row 0 has no prompt, completion" in line
+    assert "its columns () fit no format" in refusal("mine", model, [jsonl("rows.jsonl", [{}] * 30)])
+    path = jsonl("rows.jsonl", [{"instructions": q, "output": a} for q, a in said(30)])
+    assert "The nearest is Alpaca (instruction, output) of sft: row 0 has no instruction:" in refusal(
+        "mine", model, [path]
+    )
+
+
+def test_rows_that_fail(model: str) -> None:
+    """A few are dropped, and counted with the first; many are refused with it."""
+    rows = chats()
+    rows[17]["messages"][1]["role"] = "bot"
+    rows[21]["messages"][1]["content"] = " "
+    path = jsonl("chats.jsonl", rows)
+    Path(path).write_text(Path(path).read_text(encoding="utf-8") + '{"messages": [{"role', encoding="utf-8")
+    made = new("mine", model, [path], dry_run=True)
+    assert made["steps"]["sft"]["rows"] == 58
+    assert (
+        "3 of 61 rows are invalid: dropped, such as chats, row 17: unknown role 'bot'"
+        in made["steps"]["sft"]["dropped"]
+    )
+    sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
+    assert [source["invalid"] for source in sources] == ["drop", "drop"]
+    for row in rows[30:40]:
+        row["messages"][0]["role"] = "bot"
+    line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
+    assert line.startswith("chats.jsonl, read as chat: ")
+    assert "row 17: unknown role 'bot'" in line
+    assert line.endswith(": correct or remove them; `new` drops a tenth of a file's rows at most")
+    line = refusal("mine", model, [jsonl("all.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])])
+    assert line.startswith("all.jsonl, read as chat: all: 3 of 3 rows are invalid: all, row 0: no assistant message")
+    assert "invalid: drop" not in line
+
+
+def test_a_step_without_data_and_data_without_a_step(model: str) -> None:
+    path = jsonl("chats.jsonl", chats())
+    line = refusal("mine", model, [path], steps=["sft", "dpo"])
+    assert line.startswith(
+        "--steps dpo: no --data file is for it. It reads: prompt and answers (prompt, chosen, rejected)"
+    )
+    assert refusal("mine", model, [path], steps=["ppo"]) == "--steps ppo: the steps are sft, dpo, grpo"
+    line = refusal("mine", model, [path], steps=["grpo"])
+    assert "fit no format of grpo. The nearest is prompt and answer (prompt, answer) of grpo: row 0 has no" in line
+
+
+def test_few_rows(model: str) -> None:
+    assert "are too few" in refusal("mine", model, [jsonl("chats.jsonl", chats(9))])
+
+
+def rename_token(model: str, old: str, new: str) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        path = Path(model) / name
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+def test_a_model_without_a_template_gets_one_of_ours_that_its_tokenizer_has_the_tokens_of(model: str) -> None:
+    (Path(model) / "chat_template.jinja").unlink()
+    made = new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)
+    assert made["chat_template"] == "chat_templates/chatml.jinja; the model has none of its own"
+    assert "\nchat_template_path: chat_templates/chatml.jinja\n" in made["files"]["sft.yaml"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": "Genoa.", "reasoning_content": "He lives there."},
+        {
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "find", "arguments": {"who": "Ada"}}}],
+        },
+    ],
+)
+def test_a_template_of_its_own_that_would_leave_out_calls_or_thoughts_is_replaced_by_one_of_ours(
+    model: str, answer: dict[str, Any]
+) -> None:
+    plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    header = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    (Path(model) / "chat_template.jinja").write_text(plain + header)
+    assert new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)["chat_template"] == "the model's own"
+    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", **answer}]} for q, _ in said(60)]
+    made = new("mine", model, [jsonl("rows.jsonl", rows)], dry_run=True)
+    assert made["chat_template"].startswith("chat_templates/chatml.jinja; the model's own cannot be trained by: ")
+    assert f"leaves out {list(answer)[-1]}" in made["chat_template"]
+
+
+def test_a_model_without_a_template_and_without_the_tokens_of_ours(model: str) -> None:
+    (Path(model) / "chat_template.jinja").unlink()
+    rename_token(model, "<|im_end|>", "<|done|>")
+    line = refusal("mine", model, [jsonl("chats.jsonl", chats())])
+    assert line.startswith(
+        "model: has no chat template, and its tokenizer has the control tokens of none of ours (chatml"
+    )
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, own: bool) -> None:
+    """As for a model with Llama 3's control tokens."""
+    path = Path(model) / "chat_template.jinja"
+    path.unlink()
+    rename_token(model, "<|im_end|>", "<|eot_id|>")
+    rename_token(model, "<|im_start|>", "<|start_header_id|>")
+    if own:
+        path.write_text("{% for m in messages %}<|start_header_id|>{{ m.role }}\n{{ m.content }}<|eot_id|>{% endfor %}")
+    rows = chats()
+    assert ("llama3.jinja" in new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)["chat_template"]) != own
+    rows[3]["messages"][-1]["reasoning_content"] = "Hm."
+    lost = "leaves out reasoning_content of chats, row 3 (chats.jsonl, line 4)"
+    assert refusal("mine", model, [jsonl("chats.jsonl", rows)]) == (
+        f"model: no chat template for it renders all rows: {f'its own {lost}; ' if own else ''}"
+        f"chat_templates/llama3.jinja {lost}: remove this from the rows"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (None, "with a special token (<|im_end|> is plain text for this tokenizer): the model would never stop"),
+        ("{% for m in messages %}{{ m.content[0].text }}<|done|>{% endfor %}", "expect lists of parts)"),
+    ],
+)
+def test_a_template_that_cannot_be_trained_by(model: str, template: str | None, says: str) -> None:
+    rename_token(model, "<|im_end|>", "<|done|>")  # its own template ends turns with <|im_end|>
+    if template:
+        (Path(model) / "chat_template.jinja").write_text(template)
+    assert refusal("mine", model, [jsonl("chats.jsonl", chats())]).endswith(
+        f"{says}, and its tokenizer has the control tokens of none of ours (chatml, llama3, gemma): give the chat "
+        "model of its family"
+    )
+
+
+def test_a_tokenizer_without_a_pad_token(model: str) -> None:
+    rename_token(model, "<|pad|>", "<|filler|>")
+    path = Path(model) / "tokenizer_config.json"
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"})
+    )
+    assert "pad token is missing or is the end-of-turn token" in refusal("mine", model, [jsonl("chats.jsonl", chats())])
+
+
+def test_a_containers_limit_counts_where_it_is_below_the_machines_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zero2chat.recipes.new_inputs._CGROUP", tmp_path)
+    whole = find_machine(None, None).device.memory
+    (tmp_path / "memory.max").write_text("max\n")
+    assert find_machine(None, None).device.memory == pytest.approx(whole, rel=0.3)
+    (tmp_path / "memory.max").write_text("1700000000\n")
+    assert find_machine(None, None).device.memory == pytest.approx(1e9)
+
+
+def test_a_model_that_is_too_large_for_the_memory(sized: Callable[..., str]) -> None:
+    line = refusal("mine", sized(8, 24576), [jsonl("chats.jsonl", chats())], gpu="4090")
+    assert "billion parameters do not fit 1 × 4090 of 24 GB: sft with QLoRA and rows of" in line
+
+
+def test_gpus_that_are_not_known(model: str) -> None:
+    data = [jsonl("chats.jsonl", chats())]
+    assert refusal("mine", model, data, gpus=1).startswith("--gpus 1: which GPU is not known: add --gpu")
+    assert refusal("mine", model, data, gpu="5090").startswith("--gpu 5090: no such GPU in the table")
+    assert refusal("mine", model, data, gpu="4090", gpus=3).startswith("--gpus 3: the accelerate configs launch 1 or 8")
+
+
+def test_no_model(here: Path) -> None:
+    assert refusal("mine", "./nothing", [jsonl("chats.jsonl", chats())]).startswith("./nothing: no such folder")
+
+
+# ---- what it wrote runs
+
+
+@pytest.mark.slow  # five processes
+@pytest.mark.timeout(900)
+def test_the_recipe_runs_as_it_was_written(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a Hub on localhost."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "hub")
+    server = importlib.import_module("hub_server").Hub({"hf_secret": "me"})
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for name, value in {
+        **{"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_secret", "HF_HOME": str(here / "home")},
+        "HF_HUB_DISABLE_XET": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    program = [sys.executable, "-m", "zero2chat.cli"]
+    data = DATA["ShareGPT"]()
+    make = ["new", "mine", "--model", model, "--data", data, "--push", "me/mine"]
+    for arguments in (make, ["run", "mine", "--json"]):
+        done = subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert set(json.loads(done.stdout.splitlines()[-1])["steps"].values()) == {"made"}
+    scores = json.loads(Path("runs/mine/after/metrics.json").read_text())
+    assert scores.keys() >= {"f1_held_out", "perplexity_held_out", "change_f1_held_out"}
+    assert Path("runs/mine/report.html").exists()
+    assert server.repositories["me/mine"]["private"]
+    assert server.files("me/mine")["model.safetensors"] == Path("runs/mine/sft/model.safetensors").read_bytes()
+    assert "f1" in server.files("me/mine")["README.md"].decode()
+    server.shutdown()
+    server.server_close()

@@ -1,0 +1,451 @@
+"""The plan of a recipe: figures computed by hand, and mistakes. `recipes/test_every_recipe.py` plans every recipe."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from transformers import AutoConfig, Qwen3Config
+
+from zero2chat import cli, stages
+from zero2chat.core.errors import UserError
+from zero2chat.models.hardware import GPUS
+from zero2chat.models.training_job import Group, Model, Work
+from zero2chat.recipes.memory import layer_bytes, per_rank
+from zero2chat.recipes.model_sizes import config_of
+from zero2chat.recipes.plan import RESERVE, plan, plan_step, show
+from zero2chat.recipes.recipe import load_recipe
+from zero2chat.recipes.training_cost import base_config, read_job
+
+ROOT = Path(__file__).parents[2]
+WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
+SHAPE = {
+    "hidden_size": WIDTH,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": HEADS,
+    "head_dim": WIDTH // HEADS,
+    "tie_word_embeddings": True,
+}
+# Four matrices of attention, three of the MLP, two norms, and the norms of queries and keys; the table; the last norm.
+PARAMETERS = LAYERS * (4 * WIDTH**2 + 3 * WIDTH * INNER + 2 * WIDTH + 2 * WIDTH // HEADS) + VOCABULARY * WIDTH + WIDTH
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # paths in a YAML are relative to the repository
+
+
+# ---- memory
+
+
+def test_weights_gradients_and_optimizer_are_cut_as_each_zero_stage_cuts_them() -> None:
+    n = 800_000_000
+    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(n),))
+
+    def gb(launch: str, ranks: int = 8) -> list[float]:
+        parts = per_rank(model, Work(CONTEXT, head="none"), 1, launch, ranks)
+        return [round(parts[part] / 1e9, 3) for part in ("weights", "gradients", "optimizer", "copies", "buffers")]
+
+    # fp32, and autocast's copies in bf16; DDP's buckets hold the gradients once more.
+    assert gb("single_gpu", 1) == [3.2, 3.2, 6.4, 1.6, 0.0]
+    assert gb("ddp") == [3.2, 3.2, 6.4, 1.6, 3.2]
+    # bf16, and fp32 in the optimizer; the bucket of 500 million gradients, and once more while it is reduced.
+    assert gb("zero1")[:4] == [1.6, 1.6, 1.2, 0.0]
+    assert gb("zero2") == [1.6, 0.2, 1.2, 0.0, 2.0]
+    assert gb("zero3") == [0.2, 0.2, 1.2, 1.6, 2.0]
+    assert gb("multi_node", 16)[:3] == [0.1, 0.1, 0.6]
+    assert gb("fsdp2")[:3] == [0.4, 0.4, 0.8]
+
+
+def test_a_layer_keeps_what_its_backward_pass_needs() -> None:
+    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),))
+    layer, rest = layer_bytes(model, torch.float32, autocast=False)
+    # What goes in, normed, and scaled, twice; queries and keys as they came and normed; queries, keys and values that
+    # attend; what they find. Gate, its activation, the other side, and their product. A number a norm, and a head. The
+    # mask of the 64 tokens that are traced.
+    assert layer == 4 * (6 * WIDTH + 4 * WIDTH + 3 * WIDTH + WIDTH + 4 * INNER + 2 + 3 * HEADS + 64)
+    assert rest == 8 + 4 * (2 * WIDTH + 1)  # the id, and the last norm
+
+
+def test_checkpointing_keeps_what_goes_into_each_layer_and_logits_are_whole_or_tiles() -> None:
+    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),))
+    tokens = 2 * CONTEXT
+    whole = per_rank(model, Work(CONTEXT, checkpointing=True), 2, "single_gpu", 1)
+    assert whole["logits"] == tokens * VOCABULARY * 4 * 3
+    assert whole["activations"] == tokens * (LAYERS * WIDTH * 4 + 8 + 4 * (2 * WIDTH + 1))
+    tiles = per_rank(model, Work(CONTEXT, checkpointing=True, head="tiles"), 2, "single_gpu", 1)
+    assert tiles["logits"] == tokens * (8 * WIDTH + 4 * VOCABULARY) + 4 * VOCABULARY * WIDTH
+    kept = per_rank(model, Work(CONTEXT), 2, "single_gpu", 1)
+    assert kept["activations"] > whole["activations"]
+
+
+# ---- a recipe
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe with one pretrain step, whose tokenizer another step makes."""
+    for name in ("accelerate_configs", "chat_templates"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    folder = Path("recipes/own")
+    folder.mkdir(parents=True)
+    steps = [
+        {"name": "tokenizer", "stage": "tokenizer", "config": "tokenizer.yaml"},
+        {"name": "pretrain", "stage": "pretrain", "config": "pretrain.yaml", "after": ["tokenizer"]},
+    ]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    made = {"output_dir": "runs/own/tokenizer", "dataset": "corpus", "vocab_size": VOCABULARY}
+    (folder / "tokenizer.yaml").write_text(yaml.safe_dump(made))
+    change(folder, output_dir="runs/own/pretrain")
+    return folder
+
+
+def change(recipe: Path, **settings: Any) -> None:
+    path = recipe / "pretrain.yaml"
+    known: dict[str, Any] = (
+        yaml.safe_load(path.read_text())
+        if path.exists()
+        else {
+            "dataset": "corpus",
+            "tokenizer": "runs/own/tokenizer",
+            "model": SHAPE,
+            "max_length": CONTEXT,
+            "muon": False,
+            "global_batch_size": 16,
+            "per_device_train_batch_size": 4,
+            "max_steps": 100,
+        }
+    )
+    path.write_text(yaml.safe_dump(known | settings))
+
+
+def test_flops_tokens_hours_and_price_follow_from_the_settings(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["plan", str(recipe), "--gpu", "H100", "--gpus", "2", "--mfu", "0.5", "--price", "3", "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    step = found["steps"]["pretrain"]
+    assert step["parameters"] == step["trained"] == PARAMETERS
+    assert step["flops_per_token"] == 6 * PARAMETERS + 12 * LAYERS * WIDTH * CONTEXT
+    assert step["flops_per_token_recomputed"] == 0
+    assert (step["micro_batch"], step["accumulation"]) == (4, 2)
+    assert (step["tokens_per_step"], step["steps"]) == (16 * CONTEXT, 100)
+    assert step["tokens_per_second"] == pytest.approx(2 * 0.5 * 989e12 / step["flops_per_token"])
+    assert step["hours"] == pytest.approx(100 * 16 * CONTEXT / step["tokens_per_second"] / 3600)
+    assert step["price"] == found["price"] == pytest.approx(step["hours"] * 2 * 3)
+    assert step["config"] == "ddp"
+    assert list(step["memory"]) == ["ddp", "zero1", "zero2", "zero3", "fsdp2"]
+    for parts in step["memory"].values():
+        names = ("weights", "gradients", "optimizer", "copies", "buffers", "activations", "logits")
+        assert sum(parts[name] for name in names) == pytest.approx(parts["peak"])
+
+
+def test_the_largest_micro_batch_fits_and_one_more_does_not(recipe: Path) -> None:
+    largest = plan(str(recipe), "4090")["steps"]["pretrain"]["memory"]["single_gpu"]["largest_micro_batch"]
+    for batch, fits in ((largest, True), (largest + 1, False)):
+        change(recipe, global_batch_size=batch, per_device_train_batch_size=batch)
+        step = plan(str(recipe), "4090")["steps"]["pretrain"]
+        assert (step["memory"]["single_gpu"]["fits"], step["config"]) == (fits, "single_gpu" if fits else None)
+
+
+def test_a_batch_fits_at_once_where_half_of_it_would_accumulate_gradients(recipe: Path) -> None:
+    peaks = {}
+    for batch in (1, 2):
+        change(recipe, model=SHAPE | {"hidden_size": 256}, global_batch_size=2, per_device_train_batch_size=batch)
+        steps = load_recipe(str(recipe))
+        peaks[batch] = plan_step(steps[-1], steps, GPUS["4090"], 1, 1, 0.4, None)["memory"]["single_gpu"]["peak"]
+    assert peaks[2] < peaks[1]
+    small = GPUS["4090"]._replace(memory=1.001e9 * peaks[2] / (1 - RESERVE))
+    found = plan_step(steps[-1], steps, small, 1, 1, 0.4, None)["memory"]["single_gpu"]
+    assert (found["fits"], found["largest_micro_batch"]) == (True, 2)
+
+
+def test_checkpointing_costs_a_forward_pass_which_an_mfu_does_not_count(recipe: Path) -> None:
+    before = plan(str(recipe), "h100")["steps"]["pretrain"]
+    change(recipe, gradient_checkpointing=True)
+    after = plan(str(recipe), "h100")["steps"]["pretrain"]
+    assert after["flops_per_token"] == before["flops_per_token"] == 3 * after["flops_per_token_recomputed"]
+    assert (before["hfu"], after["hfu"]) == (0.4, pytest.approx(0.4 * 4 / 3))
+
+
+def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(recipe, max_steps=-1)
+    cli.main(["plan", str(recipe), "--gpu", "h100", "--price", "1"])
+    text = capsys.readouterr().out
+    assert "steps not known: set max_steps" in text
+    assert "hours not known, price not known" in text
+
+
+def test_where_a_time_ends_training_the_plan_says_so_instead_of_the_minutes_of_max_steps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = plan("recipes/grpo-variants", "h100", price=6.0)
+    steps = {name: step for name, step in made["steps"].items() if step["max_minutes"] is not None}
+    assert {step["hours"] for step in steps.values()} == {1 / 60}
+    show(made, Console())
+    said = ": max_minutes ends it after at most 1 minute, 0.10 dollars\n  the tokens/s exclude the time to generate"
+    assert capsys.readouterr().out.count(said) == len(steps) == 7
+
+
+@pytest.mark.parametrize("minutes", [1000, 1e-9])
+def test_a_time_that_max_steps_does_not_need_changes_nothing(minutes: float, recipe: Path) -> None:
+    changes = {"max_steps": 100, "global_batch_size": 8, "per_device_train_batch_size": 8}
+    alone = _sft(recipe, "runs/own/pretrain", **changes)[1]
+    timed = _sft(recipe, "runs/own/pretrain", **changes, max_minutes=minutes)[1]
+    assert timed["hours"] == pytest.approx(min(alone["hours"], minutes / 60))
+
+
+# ---- shipped stages and recipes
+
+
+def test_every_stage_that_trains_can_be_planned() -> None:
+    assert stages.names("cost") == [name for name in stages.names() if stages.described(name).kind == "trains"]
+
+
+def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:
+    step = plan("recipes/rlhf-llama-3.1-8b", "h100", gpus=8)["steps"]["ppo"]
+    assert step["config"] == "zero3"
+    assert step["memory"]["zero3"]["sampling"] == pytest.approx(67.0, abs=0.1)
+    assert step["memory"]["zero3"]["learning"] == pytest.approx(57.8, rel=0.05)
+
+
+def test_ppo_samples_no_more_at_once_than_its_settings_say_and_trains_its_value_model_in_fp32() -> None:
+    steps = load_recipe("recipes/rlhf-smollm2-135m")
+    step = next(step for step in steps if step.stage == "ppo")
+
+    def sampling(**changes: Any) -> float:
+        changed = replace(step, settings=step.settings | changes)
+        found = plan_step(changed, steps, GPUS["H100"], 1, 1, 0.4, None)["memory"]["single_gpu"]
+        return float(found["sampling"])
+
+    whole = sampling()  # of 128 completions
+    assert sampling(per_device_generation_batch_size=128) == whole
+    row = (whole - sampling(per_device_generation_batch_size=64)) / 64
+    assert row > 0
+    assert sampling(per_device_generation_batch_size=32) == pytest.approx(whole - 96 * row)
+
+    adapter = replace(step, settings=step.settings | {"use_peft": True, "dtype": "bfloat16"})
+    model = read_job(adapter, steps)[0].model
+    assert {(group.size, group.moment) for group in model.groups} == {(4, 4)}
+    # Autocast copies the value model's weights too, as those of the adapter.
+    assert model.trained > 1e8
+    assert per_rank(model, Work(CONTEXT), 1, "single_gpu", 1)["copies"] == 2 * model.trained
+
+
+def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:
+    steps = load_recipe("recipes/gsm8k-qwen3-0.6b")
+    step = next(step for step in steps if step.stage == "grpo")
+    assumed, known = (plan_step(step, steps, GPUS["H100"], 1, 1, 0.4, None, prompt) for prompt in (None, 3000))
+    assert (assumed["sequence"], assumed["sequence_is"]) == (640, "a prompt of 320 (assumed) and max_completion_length")
+    assert (known["sequence"], known["sequence_is"]) == (3320, "a prompt of 3,000 and max_completion_length")
+    assert known["memory"]["single_gpu"]["activations"] > 5 * assumed["memory"]["single_gpu"]["activations"]
+
+
+@pytest.mark.parametrize(
+    ("model", "copied", "bytes_per_token"),
+    [
+        # Our own loop: bf16 copies of the weights, and keys and values in bf16.
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008, 2 * 30 * 3 * 64 * 2),
+        ("google/gemma-3-1b-pt", 0, 2 * 26 * 1 * 256 * 4),  # transformers' `generate` on fp32 weights
+    ],
+)
+def test_completions_are_sampled_in_bf16_where_our_own_loop_samples(
+    model: str, copied: int, bytes_per_token: int
+) -> None:
+    steps = load_recipe("recipes/rlhf-smollm2-135m")
+    step = next(step for step in steps if step.stage == "ppo")
+    changed = replace(step, settings=step.settings | {"model_name_or_path": model})
+    found = plan_step(changed, steps, GPUS["H100"], 1, 1, 0.4, None)
+    memory, rows = found["memory"]["single_gpu"], 128
+    always = memory["weights"] + memory["gradients"] + memory["optimizer"]
+    sampled = 2 * copied + rows * found["sequence"] * bytes_per_token
+    assert memory["sampling"] == pytest.approx(always + sampled / 1e9)
+
+
+# ---- precision
+
+
+def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]:
+    """The plan of an SFT step for one GPU and for two."""
+    first, second = yaml.safe_load((recipe / "recipe.yaml").read_text())["steps"][:2]
+    step = {"name": "sft", "stage": "sft", "config": "sft.yaml"}
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": [first, second, step]}))
+    sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}], "model_name_or_path": model}
+    (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | {"max_length": CONTEXT} | settings))
+    return {gpus: plan(str(recipe), "h100", gpus=gpus)["steps"]["sft"] for gpus in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("saved", "settings", "loaded"),
+    [
+        ("bfloat16", {"dtype": "auto"}, "bfloat16"),
+        ("float16", {"dtype": "auto"}, "float16"),
+        ("float32", {"dtype": "auto"}, "float32"),
+        ("bfloat16", {}, "float32"),
+        ("float32", {"dtype": "bfloat16"}, "bfloat16"),
+        ("bfloat16", {"dtype": "auto", "use_peft": True}, "bfloat16"),
+    ],
+)
+def test_it_says_what_dtype_loads_and_which_launch_refuses_to_train_it(
+    saved: str, settings: dict[str, Any], loaded: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Qwen3Config(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, dtype=saved).save_pretrained("model")
+    one, two = _sft(recipe, "model", **settings).values()
+    refused = loaded != "float32" and "use_peft" not in settings
+    assert (one["dtype"], one["trains_16_bits"]) == (loaded, refused)
+    assert list(one["memory"]) == ([] if refused else ["single_gpu"])
+    assert ("ddp" in two["memory"]) is not refused
+    assert {"zero2", "fsdp2"} <= two["memory"].keys()
+    if "use_peft" in settings:
+        frozen, trained = PARAMETERS, one["trained"]
+        assert one["memory"]["single_gpu"]["weights"] == pytest.approx((2 * frozen + 4 * trained) / 1e9)
+    cli.main(["plan", str(recipe), "--gpu", "h100"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert (f"dtype: the weights are loaded in {loaded}" in text) is (loaded != "float32")
+    assert ("which one GPU and DDP refuse to train: set `dtype: float32`" in text) is refused
+
+
+def test_what_an_earlier_step_saves_is_fp32_unless_deepspeed_trains_it(recipe: Path) -> None:
+    assert _sft(recipe, "runs/own/pretrain", dtype="auto")[1]["dtype"] == "float32"
+    text = (recipe / "recipe.yaml").read_text()
+    (recipe / "recipe.yaml").write_text(text.replace("name: pretrain", "name: pretrain\n  accelerate_config: zero2"))
+    assert _sft(recipe, "runs/own/pretrain", dtype="auto")[1]["dtype"] == "bfloat16"
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"recipe": "recipes/none"}, "recipes/none: not a recipe"),
+        ({"recipe": "recipes/benchmarks-smollm2-135m"}, "no training steps"),
+        ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
+        ({"gpus": 0}, "--gpus 0: expected 1 or more"),
+        ({"nodes": 0}, "--nodes 0: expected 1 or more"),
+        ({"mfu": 1.5}, "--mfu 1.5: expected a number above 0, at most 1"),
+        ({"price": -1.0}, "--price -1.0: expected 0 or more"),
+        ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 64 cannot be divided among 3 processes"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        plan(**({"recipe": "recipes/chat-gemma-3-1b", "gpu": "h100"} | arguments))
+
+
+def test_a_mixture_works_with_its_active_parameters_and_keeps_all(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense = plan(str(recipe), "h100")["steps"]["pretrain"]
+    shape = SHAPE | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
+    change(recipe, model_type="qwen3_moe", model=shape)
+    cli.main(["plan", str(recipe), "--gpu", "h100"])
+    said, step = capsys.readouterr().out, plan(str(recipe), "h100")["steps"]["pretrain"]
+    routers = LAYERS * 8 * WIDTH
+    assert dense["parameters"] == dense["active"] == PARAMETERS
+    assert step["active"] == PARAMETERS + routers
+    assert step["parameters"] == step["active"] + LAYERS * 6 * 3 * WIDTH * INNER // 2
+    assert step["flops_per_token"] == dense["flops_per_token"] + 6 * routers
+    assert step["memory"]["single_gpu"]["weights"] * 1e9 == pytest.approx(4 * step["parameters"])
+    assert f"{step['parameters']:,} parameters, {step['active']:,} active per token; " in said
+
+
+def test_a_layer_of_experts_keeps_a_tokens_experts_for_the_backward_pass() -> None:
+    def layer(experts: int) -> float:
+        shape = SHAPE | {"num_experts": experts, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
+        config = AutoConfig.for_model("qwen3_moe", **shape, vocab_size=VOCABULARY)
+        return layer_bytes(Model(config, (Group(PARAMETERS),)), torch.float32, autocast=False)[0]
+
+    # What goes in, by token and expert, and what the experts give; gate and up together, the activation of the one and
+    # their product.
+    dense = layer_bytes(Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),)), torch.float32, False)
+    assert dense[0] < layer(4) < dense[0] + 4 * 2 * (4 * WIDTH + INNER)
+    assert layer(32) - layer(4) < 4 * 4 * 32  # the router's probabilities
+
+
+def test_adapters_of_experts_are_planned_as_they_are_trained(recipe: Path) -> None:
+    shape = SHAPE | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
+    change(recipe, model_type="qwen3_moe", model=shape)
+    more = {"max_steps": 1, "global_batch_size": 8, "per_device_train_batch_size": 8, "use_peft": True}
+
+    def planned(**changes: Any) -> dict[str, Any]:
+        return _sft(recipe, "runs/own/pretrain", **more, **changes)[1]
+
+    with pytest.raises(UserError, match="lora_dropout: adapters of experts have none: set `lora_dropout: 0`"):
+        planned(lora_target_modules="all-linear")
+    some = planned(lora_target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+    attention = LAYERS * 4 * 2 * 16 * WIDTH
+    assert some["trained"] == attention
+    every = planned(lora_target_modules="all-linear", lora_dropout=0.0)
+    # Gate and up are one matrix, with twice the rank.
+    expert = 2 * 16 * (WIDTH + INNER) + 16 * (INNER // 2 + WIDTH)
+    router = 16 * (WIDTH + 8)
+    assert every["trained"] == attention + LAYERS * (8 * expert + router)
+    assert every["flops_per_token"] == some["flops_per_token"] + 6 * LAYERS * (2 * expert + router)
+    # More copies than of `some`, whose weights have bf16 copies too: the adapters', and a layer's gradients.
+    layer = 8 * 3 * WIDTH * INNER // 2 + 8 * WIDTH
+    adapters = every["trained"] - some["trained"]
+    before, after = (one["memory"]["single_gpu"]["copies"] * 1e9 for one in (some, every))
+    assert after - before == pytest.approx(2 * adapters + (2 + 4) * layer)
+    for checkpointing, layers in ((True, 1), (False, LAYERS)):  # of these, PEFT's copies of the experts are kept
+        changes = {"dtype": "bfloat16", "gradient_checkpointing": checkpointing, "lora_target_modules": "all-linear"}
+        copies = planned(lora_dropout=0.0, **changes)["memory"]["single_gpu"]["copies"] * 1e9
+        assert copies == pytest.approx(2 * every["trained"] + 2 * (layers + 1) * layer)
+
+
+def test_a_model_without_attention_is_refused(recipe: Path) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_heads": 4, "head_dim": 16, "n_groups": 1}
+    change(recipe, model_type="mamba2", model=shape)
+    with pytest.raises(UserError, match="cannot plan a mamba2: only models with attention are supported"):
+        plan(str(recipe), "h100")
+
+
+def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
+    steps = [{"name": "sft", "stage": "sft", "config": "sft.yaml"}]
+    (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    sft = {"output_dir": "runs/own/sft", "datasets": [{"path": "x.jsonl"}]}
+    for model, message in (
+        (
+            "Qwen/Qwen3-0.6B-Bass",
+            "not in planning/model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add",
+        ),
+        (None, "the model is not set: set"),
+    ):
+        (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))
+        with pytest.raises(UserError, match=re.escape(message)):
+            plan(str(recipe), "h100")
+
+
+def test_a_mean_of_models_has_the_shape_of_the_first(tmp_path: Path, model_folder: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("steps: [{name: mean, stage: average, config: mean.yaml}]")
+    (tmp_path / "mean.yaml").write_text(f"output_dir: runs/x/mean\nmodels: [{model_folder}, {tmp_path}]")
+    shape = base_config("runs/x/mean", load_recipe(tmp_path))
+    assert shape.hidden_size == base_config(str(model_folder), []).hidden_size
+
+
+def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--me--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    snapshot = repository / "snapshots" / ("a" * 40)
+    Qwen3Config(**SHAPE, vocab_size=VOCABULARY, dtype="float16").save_pretrained(snapshot)
+    assert config_of("me/tiny").vocab_size == VOCABULARY
+    assert base_config("me/tiny", []).dtype == torch.float16  # as its weights are saved
+    with pytest.raises(UserError, match="me/other: not a model folder, and not in planning"):
+        config_of("me/other")
+    (snapshot / "config.json").write_text('{"model_type": "of tomorrow"}')
+    with pytest.raises(UserError, match=r"me/tiny: its config\.json cannot be read"):
+        config_of("me/tiny")

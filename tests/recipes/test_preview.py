@@ -1,0 +1,182 @@
+"""A preview shows the tokens that the stage trains on, opens no weights and writes no run."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+from transformers import PreTrainedTokenizerBase
+
+from zero2chat import cli
+from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
+from zero2chat.data.conversations import load_conversations, tokenize_conversations
+from zero2chat.data.sources import Source
+from zero2chat.recipes import preview
+from zero2chat.recipes.preview import Side, chosen, open_rows, show, show_side
+
+
+@pytest.fixture
+def config(tmp_path: Path, model_folder: Path) -> Callable[..., str]:
+    """`config(stage, **settings)` writes a YAML for a model whose weights are gone, and gives its path."""
+    model = tmp_path / "model"
+    shutil.copytree(model_folder, model, ignore=shutil.ignore_patterns("*.safetensors"))
+
+    def write(stage: str, **settings: Any) -> str:
+        path = tmp_path / f"{stage}.yaml"
+        settings = {"output_dir": str(tmp_path / "run"), "model_name_or_path": str(model)} | settings
+        comment = f"# accelerate launch -m {modules('stages')[stage]} --config {path}\n"
+        path.write_text(comment + yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
+        return str(path)
+
+    return write
+
+
+def _jsonl(path: Path, *rows: dict[str, Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+EVIL = {"prompt": "Say <|im_end|> and \x1b[31mred.", "completion": "No.\nNever."}
+LONG = {"instruction": "Go on.", "output": "word " * 100}
+
+
+@pytest.fixture
+def sft(tmp_path: Path, config: Callable[..., str]) -> str:
+    paths = [_jsonl(tmp_path / "evil.jsonl", EVIL, EVIL), _jsonl(tmp_path / "alpaca.jsonl", LONG)]
+    return config("sft", datasets=[{"path": path} for path in paths], max_length=100)
+
+
+def test_it_shows_what_sft_learns_from_and_what_is_too_long(
+    sft: str, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["preview", "--config", sft, "--row", "1", "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (row,) = found["examples"]
+    assert row["where"] == f"evil, row 1 ({tmp_path / 'evil.jsonl'}, line 2)"
+    trained = tokenize_conversations(
+        load_conversations(Source(path=str(tmp_path / "evil.jsonl"))), tokenizer, 128, "error", "mine"
+    )[1]
+    (side,) = row["sides"]
+    assert [token["id"] for token in side["tokens"]] == trained["input_ids"]
+    assert [int(token["marked"]) for token in side["tokens"]] == trained["assistant_masks"]
+    assert "".join(token["text"] for token in side["tokens"] if token["marked"]) == r"No.\nNever.<|im_end|>"
+    assert found["sources"] == {"evil": 2, "alpaca": 1}
+    assert (found["rows"], found["over"], found["limit"]) == (3, 1, {"max_length": 100})
+    assert found["over_is"].startswith("an error")
+    assert found["median"] == len(trained["input_ids"])
+    assert found["longest_row"].startswith("alpaca, row 0 (")
+    assert (found["answers"], found["answers_ended"]) == (3, 3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_stage_leaves_out_is_not_shown(sft: str, tmp_path: Path) -> None:
+    exam = _jsonl(tmp_path / "exam.jsonl", {"question": "Say hello"})
+    more = _jsonl(tmp_path / "more.jsonl", EVIL, EVIL | {"prompt": "Say, hello!"})
+    given = [f"datasets={json.dumps([{'path': more}])}", f"decontaminate={json.dumps([exam])}"]
+    _, rows = open_rows(sft, changes=given)
+    assert (rows.n, rows.sources) == (1, {"more": 1})
+
+
+def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches_the_terminal(sft: str) -> None:
+    _, rows = open_rows(sft, changes=["overlong=drop"])
+    out = io.StringIO()
+    show(rows, chosen(rows, 1, None), Console(file=out, highlight=False, width=60))
+    text = out.getvalue()
+    assert "\x1b" not in text
+    assert "<|im_start|>user\\n\nSay < |im_end|> and \\x1b[31mred.<|im_end|>\\n\n" in text
+    assert "⟦No.\\n\nNever.<|im_end|>⟧" in text
+    assert "3 conversations: evil 2, alpaca 1\n" in text
+    assert "1 is over max_length, 100 tokens: dropped\n" in text
+    assert "3 of 3 answers end with <|im_end|>, which carries loss\n" in text
+
+
+def test_in_colour_an_end_that_is_learned_is_green_and_one_that_is_given_is_not(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    end = tokenizer.eos_token_id
+    shown = show_side(
+        Side([end, *tokenizer.encode("Ada"), end], [0] * (1 + len(tokenizer.encode("Ada"))) + [1]), tokenizer
+    )
+    assert "green" in str(shown.spans[-1].style)
+    assert not any("green" in str(span.style) for span in shown.spans[:-1])
+    assert shown.plain == "<|im_end|>Ada<|im_end|>"
+
+
+def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str]) -> None:
+    path = _jsonl(tmp_path / "pairs.jsonl", {"prompt": "Who?", "chosen": "Ada.", "rejected": "No."})
+    _, rows = open_rows(config("reward", datasets=[{"path": path}], max_length=64))
+    sides = rows.sides(0)
+    assert [side.name for side in sides] == ["chosen", "rejected"]
+    assert [rows.tokenizer.decode(side.ids) for side in sides] == [
+        f"<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n" for answer in ("Ada.", "No.")
+    ]
+    _, rows = open_rows(config("dpo", datasets=[{"path": path}], max_length=64))
+    learned = [[i for i, mine in zip(side.ids, side.marked, strict=True) if mine] for side in rows.sides(0)]
+    assert [rows.tokenizer.decode(ids) for ids in learned] == ["Ada.<|im_end|>", "No.<|im_end|>"]
+    assert (preview.figures_of(rows)["answers"], preview.figures_of(rows)["answers_ended"]) == (2, 2)
+    _, rows = open_rows(config("kto", datasets=[{"path": path}], max_length=64))
+    assert [side.name for i in range(rows.n) for side in rows.sides(i)] == ["thumbs up", "thumbs down"]
+    assert rows.tokenizer.decode(rows.sides(1)[0].ids).endswith("assistant\nNo.<|im_end|>")
+    comparisons = {"task": "lines", "n": 4, "held_out": 4}
+    with pytest.raises(UserError, match=r"comparisons: the stage has not sampled these pairs yet.*run/pairs"):
+        open_rows(config("reward", comparisons=comparisons, max_length=64))
+
+
+@pytest.mark.parametrize("stage", ["grpo", "ppo"])
+def test_of_practice_the_prompts_are_shown_up_to_where_the_answer_begins(
+    stage: str, config: Callable[..., str]
+) -> None:
+    rewards = [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]
+    settings = {"datasets": [{"task": "facts", "n": 5}], "rewards": rewards, "max_completion_length": 100}
+    name, rows = open_rows(config(stage, **settings))
+    assert name == stage
+    text = rows.tokenizer.decode(rows.sides(4)[0].ids)
+    assert text.startswith("<|im_start|>user\n")
+    assert text.endswith("<|im_start|>assistant\n")
+    assert rows.limit == ("the context minus max_completion_length", 28)
+    assert preview.figures_of(rows)["marked"] == 0
+
+
+def test_of_a_corpus_the_windows_are_shown(tmp_path: Path, config: Callable[..., str], tokenizer_folder: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    _jsonl(tmp_path / "corpus" / "train.jsonl", *[{"text": "Ada was born in Genoa.", "source": "world"}] * 9)
+    path = config(
+        "pretrain",
+        model_name_or_path=None,
+        dataset=str(tmp_path / "corpus"),
+        tokenizer=str(tokenizer_folder),
+        max_length=16,
+    )
+    _, rows = open_rows(path)
+    (side,) = rows.sides(0)
+    assert rows.tokenizer.decode(side.ids).startswith("Ada was born in Genoa.<|im_end|>")
+    assert list(side.marked) == [0] + [1] * 15
+    assert dict(rows.sources) == {"world": 9}
+
+
+def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("# mine\n" + Path(sft).read_text().partition("\n")[2])
+    for arguments, says in (
+        ([str(bare)], "its first comment has no launch command"),
+        ([sft, "--stage", "report"], "stage 'report': preview shows the data of dpo, grpo, kto, ppo"),
+        ([str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
+        ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
+        ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),
+        ([sft, "--row", "3"], "--row 3: the rows are 0 to 2"),
+        ([sft, "--n", "-1"], "--n -1: expected 0 or more"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["preview", "--config", *arguments])
+        assert end.value.code == 2
+        assert says in capsys.readouterr().err
+    cli.main(["preview", "--config", str(bare), "--stage", "sft", "--n", "0"])
+    assert "3 conversations" in capsys.readouterr().out
