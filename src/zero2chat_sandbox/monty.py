@@ -19,7 +19,7 @@ import re
 import threading
 from typing import Any
 
-from zero2chat.core.errors import UserError
+from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import LONGEST, ExecutionResult, Limits, shortened
 
 _RECYCLE = 5_000  # programs per worker before it is replaced
@@ -57,12 +57,12 @@ def _workers() -> Any:
     with _opening:
         if _pool is not None and _pid != os.getpid():
             # The pool's threads do not exist in a forked child, and a new pool would wait for them forever.
-            raise UserError("python: monty cannot run in a fork of a process that has used it: start it by spawn")
+            raise SandboxError("python: monty cannot run in a fork of a process that has used it: start it by spawn")
         if _pool is None:
             try:
                 from pydantic_monty import Monty
             except ImportError as error:
-                raise UserError("python: the engine monty is not installed: pip install pydantic-monty") from error
+                raise SandboxError("python: the engine monty is not installed: pip install pydantic-monty") from error
             try:
                 pool = Monty(max_checkouts_per_worker=_RECYCLE, feed_duration_limit_grace=_GRACE)
                 pool.__enter__()
@@ -73,7 +73,7 @@ def _workers() -> Any:
                     pool.__exit__(None, None, None)
                     raise
             except Exception as error:  # the binary is missing, does not start, or is another program
-                raise UserError(
+                raise SandboxError(
                     f"python: the engine monty does not start ({error}): pip install --force-reinstall pydantic-monty "
                     "pydantic-monty-runtime, or use the engine bubblewrap"
                 ) from error
@@ -124,7 +124,7 @@ def run(code: str, limits: Limits) -> ExecutionResult:
     except monty.MontyError as mistake:
         error = _told(mistake, code)
     except RuntimeError as failure:  # no worker could be started
-        raise UserError(f"python: monty: {failure}") from failure
+        raise SandboxError(f"python: monty: {failure}") from failure
     stdout = printed.output
     if len(stdout) > limits.output or (error and f"> {most} bytes" in error):
         error = f"Stopped: it printed more than {limits.output:,} characters."

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 
-from zero2chat.core.errors import UserError, nearest
+from zero2chat_sandbox import SandboxError
 
 ENGINES = ("monty", "bubblewrap")
 LONGEST = 100_000  # characters per program
@@ -24,7 +24,7 @@ LONGEST = 100_000  # characters per program
 class Limits:
     """Resource limits of a program. `output` limits stdout, the value and the error separately.
 
-    Raises `UserError` for a limit that is too low or too high.
+    Raises `SandboxError` for a limit that is too low or too high.
     """
 
     seconds: float = 5.0
@@ -34,11 +34,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not isinstance(self.seconds, int | float) or not 0 < self.seconds <= 3600:
-            raise UserError(f"python: {self.seconds} seconds: give a number above 0, at most 3600")
+            raise SandboxError(f"python: {self.seconds} seconds: give a number above 0, at most 3600")
         for name, least, most in (("memory", 2**25, 2**40), ("output", 1, 10**8), ("scratch", 4096, 2**40)):
             given = getattr(self, name)
             if not isinstance(given, int) or not least <= given <= most:
-                raise UserError(f"python: {name} {given}: give a whole number from {least} to {most}")
+                raise SandboxError(f"python: {name} {given}: give a whole number from {least} to {most}")
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class ExecutionResult:
 def run(code: str, engine: str = "monty", limits: Limits | None = None) -> ExecutionResult:
     """Run a program without any state from earlier ones. Thread-safe.
 
-    Raises `UserError` if the engine is unknown or not installed, or cannot set up its sandbox.
+    Raises `SandboxError` if the engine is unknown or not installed, or cannot set up its sandbox.
     """
     if engine not in ENGINES:
-        raise UserError(f"python: no engine '{engine}'{nearest(str(engine), list(ENGINES))}")
-    module = importlib.import_module(f"zero2chat.tools.{engine}")
+        raise SandboxError(f"python: no engine '{engine}'; known: {', '.join(ENGINES)}")
+    module = importlib.import_module(f"zero2chat_sandbox.{engine}")
     if len(code) > LONGEST:
         return ExecutionResult("", error=f"The program is too long: {len(code):,} characters, at most {LONGEST:,}.")
     code = code.removeprefix("\ufeff")  # a byte-order mark, which CPython ignores in a file

@@ -20,8 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zero2chat.core.errors import UserError
-from zero2chat_sandbox import python
+from zero2chat_sandbox import SandboxError, python
 from zero2chat_sandbox.askable import is_askable
 
 _FORMS = (
@@ -90,10 +89,10 @@ class Case:
 
 
 def read_tests(tests: str | Sequence[str]) -> tuple[str, tuple[Case, ...]]:
-    """Return the imports of a row's tests, and the tests. Raises `UserError` for other statements."""
+    """Return the imports of a row's tests, and the tests. Raises `SandboxError` for other statements."""
     texts = [tests] if isinstance(tests, str) else tests
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise UserError("tests: expected text, or a list of texts")
+        raise SandboxError("tests: expected text, or a list of texts")
     return _read_tests("\n".join(texts))
 
 
@@ -174,7 +173,7 @@ def _read_tests(text: str) -> tuple[str, tuple[Case, ...]]:
     try:
         return _taken_apart(ast.parse(text).body)
     except _UNREADABLE as error:
-        raise UserError(f"tests: cannot be read: {type(error).__name__}: {error}") from error
+        raise SandboxError(f"tests: cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]:
@@ -186,27 +185,29 @@ def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]
             continue
         test = _read_test(statement.test, known) if isinstance(statement, ast.Assert) else None
         if test is None:
-            raise UserError(
+            raise SandboxError(
                 f"tests: cannot judge {ast.unparse(statement)[:60]!r} from outside the sandbox; use {_FORMS}"
             )
         if len(repr(test.expected)) > _LONGEST:
-            raise UserError(f"tests: an expected value is longer than {_LONGEST:,} characters")
+            raise SandboxError(f"tests: an expected value is longer than {_LONGEST:,} characters")
         if not test.passed(_literal(repr(test.expected), test.expected)):
-            raise UserError(f"tests: no answer passes {ast.unparse(statement)[:60]!r}")
+            raise SandboxError(f"tests: no answer passes {ast.unparse(statement)[:60]!r}")
         found.append(test)
     if not 1 <= len(found) <= _MOST:
-        raise UserError(f"tests: {len(found)} tests: give 1 to {_MOST}")
+        raise SandboxError(f"tests: {len(found)} tests: give 1 to {_MOST}")
     if sum(map(len, imports)) + sum(len(test.expression) for test in found) > _LONGEST_TESTS:
-        raise UserError(f"tests: longer than {_LONGEST_TESTS:,} characters, even without expected values: shorten them")
+        raise SandboxError(
+            f"tests: longer than {_LONGEST_TESTS:,} characters, even without expected values: shorten them"
+        )
     return "\n".join(imports), tuple(found)
 
 
 def _import(node: ast.Import | ast.ImportFrom) -> str:
     modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     if any(name.partition(".")[0] not in sys.stdlib_module_names or name == "__future__" for name in modules):
-        raise UserError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has only the standard library")
+        raise SandboxError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has only the standard library")
     if any(alias.name == "*" for alias in node.names):
-        raise UserError(f"tests: {ast.unparse(node)[:60]!r} hides which names it imports: import each name")
+        raise SandboxError(f"tests: {ast.unparse(node)[:60]!r} hides which names it imports: import each name")
     return ast.unparse(node)
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from zero2chat.core.errors import UserError
+from zero2chat_verifier import VerifierError
 
 
 def read_rows(path: str) -> list[tuple[str, str]]:
     """Return `gold` and `answer` of each line of a JSONL file. Blank lines are skipped.
 
-    Raises `UserError` if the file cannot be read, or for a line without both, with its number.
+    Raises `VerifierError` if the file cannot be read, or for a line without both, with its number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
+        raise VerifierError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+        ) from error
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -24,10 +26,10 @@ def read_rows(path: str) -> list[tuple[str, str]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: no JSON") from error
+            raise VerifierError(f"{path}, line {number}: no JSON") from error
         found = [row.get(field) for field in ("gold", "answer")] if isinstance(row, dict) else [None, None]
         for field, value in zip(("gold", "answer"), found, strict=True):
             if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise UserError(f"{path}, line {number}: no text in the field '{field}'")
+                raise VerifierError(f"{path}, line {number}: no text in the field '{field}'")
         rows.append((str(found[0]), str(found[1])))
     return rows

@@ -6,6 +6,7 @@ import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat.rewards.code import check_references, code_tests
+from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import ENGINES
 from zero2chat_sandbox.unit_tests import read_tests
 
@@ -147,7 +148,7 @@ def test_what_adds_nothing_to_the_programs_own_call_is_asked(test: str) -> None:
 
 
 def test_names_that_are_not_told_from_the_programs_are_refused() -> None:
-    with pytest.raises(UserError, match="'from operator import \\*' hides which names"):
+    with pytest.raises(SandboxError, match="'from operator import \\*' hides which names"):
         read_tests("from operator import *\nassert eq(f(2), 4)")
 
 

@@ -28,8 +28,7 @@ from pathlib import Path
 import pytest
 
 from zero2chat import cli
-from zero2chat.core.errors import UserError
-from zero2chat_sandbox import bubblewrap, monty, seccomp
+from zero2chat_sandbox import SandboxError, bubblewrap, monty, seccomp
 from zero2chat_sandbox.python import ENGINES, LONGEST, ExecutionResult, Limits, run
 
 REPO = Path(__file__).parents[2]
@@ -334,7 +333,7 @@ def test_a_fork_of_a_process_that_used_monty_is_told_so() -> None:
     if pid == 0:
         try:
             run("1", "monty")
-        except UserError:
+        except SandboxError:
             os._exit(7)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
@@ -430,7 +429,7 @@ def test_a_machine_without_descriptors_or_processes_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(monty, "_pool", types.SimpleNamespace(checkout=checkout))
         patch.setattr(subprocess, "Popen", popen)
-        with pytest.raises(UserError, match=f"python: {engine}: .*Too many open files"):
+        with pytest.raises(SandboxError, match=f"python: {engine}: .*Too many open files"):
             run("0", engine)
     if sys.platform == "linux":
         assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
@@ -445,7 +444,7 @@ def test_a_sandbox_that_is_too_late_stays_stopped(
     )
     monkeypatch.setattr(bubblewrap, "_START", 0.2)
     monkeypatch.setattr(bubblewrap, "_sandbox", lambda: (shutil.which("bwrap"),))
-    with pytest.raises(UserError, match="bubblewrap did not set up its sandbox"):
+    with pytest.raises(SandboxError, match="bubblewrap did not set up its sandbox"):
         run("0", "bubblewrap", Limits(seconds=0.2))
 
 
@@ -491,7 +490,7 @@ def test_a_sandbox_that_cannot_be_set_up_is_an_error_and_runs_nothing(
 ) -> None:
     """A bwrap that refuses, one that fails without a word, and one that runs the program as it is."""
     bwrap_says(script)
-    with pytest.raises(UserError, match="bubblewrap cannot set up its sandbox on this machine") as error:
+    with pytest.raises(SandboxError, match="bubblewrap cannot set up its sandbox on this machine") as error:
         run(f"open({str(tmp_path / 'trace')!r}, 'w')", "bubblewrap")
     assert said in str(error.value)
     assert not (tmp_path / "trace").exists()
@@ -643,11 +642,11 @@ def test_a_stdin_that_is_none_or_has_no_end() -> None:
     ],
 )
 def test_limits_have_bounds(limits: dict[str, object]) -> None:
-    with pytest.raises(UserError, match="python: "):
+    with pytest.raises(SandboxError, match="python: "):
         Limits(**limits)
 
 
 def test_the_tool_needs_no_torch() -> None:
-    code = "import sys\nfrom zero2chat.tools import python, bubblewrap, monty\n"
+    code = "import sys\nfrom zero2chat_sandbox import python, bubblewrap, monty\n"
     code += "python.run('1')\nprint('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

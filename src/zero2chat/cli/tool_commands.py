@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from zero2chat.cli.command import JSON, arg, command, print_json, text
-from zero2chat.core.errors import UserError
+from zero2chat.core.errors import UserError, as_mistakes_of
 from zero2chat.core.text import on_terminal
 
 
@@ -23,6 +23,7 @@ from zero2chat.core.text import on_terminal
     JSON,
 )
 def python(args: argparse.Namespace) -> None:
+    from zero2chat_sandbox import SandboxError
     from zero2chat_sandbox.python import LONGEST, Limits, run
 
     if sys.stdin is None or sys.stdin.isatty():
@@ -31,7 +32,8 @@ def python(args: argparse.Namespace) -> None:
         code = sys.stdin.read(LONGEST + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"python: cannot read stdin: {error}") from error
-    result = run(code, args.engine, Limits(seconds=args.timeout))
+    with as_mistakes_of(SandboxError):
+        result = run(code, args.engine, Limits(seconds=args.timeout))
     if args.json:
         print_json({"stdout": result.stdout, "value": result.value, "error": result.error, "text": result.text})
     else:
@@ -110,11 +112,13 @@ def search(args: argparse.Namespace) -> dict[str, Any]:
     arg("--json", action="store_true", help="has no effect: the output is always JSON"),
 )
 def verify(args: argparse.Namespace) -> None:
+    from zero2chat_verifier import VerifierError
     from zero2chat_verifier.rows import read_rows
     from zero2chat_verifier.verify import verify_answer
 
     if (args.file is None) == (args.gold is None) or (args.gold is None) != (args.answer is None):
         raise UserError("verify: expected --gold with --answer, or --file")
-    rows = [(args.gold, args.answer)] if args.file is None else read_rows(args.file)
+    with as_mistakes_of(VerifierError):
+        rows = [(args.gold, args.answer)] if args.file is None else read_rows(args.file)
     for gold, answer in rows:
         print_json(verify_answer(answer, gold)._asdict())

@@ -38,6 +38,15 @@ class UserError(Exception):
         return on_terminal(super().__str__())
 
 
+@contextlib.contextmanager
+def as_mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn exceptions of these kinds, whose text is one line for the user, into a `UserError`."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(str(error)) from error
+
+
 def nearest(word: str, known: list[str]) -> str:
     """Return `"; did you mean 'learning_rate'?"`, or the known words if none is close and they are few."""
     close = get_close_matches(word, known, n=1, cutoff=0.6)

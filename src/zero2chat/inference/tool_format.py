@@ -14,11 +14,12 @@ from transformers.utils import get_json_schema
 from transformers.utils.chat_template_utils import DocstringParsingException, TypeHintParsingException
 
 from zero2chat.core.config import build
-from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.errors import UserError, as_mistakes_of, nearest
 from zero2chat.core.own_code import own_function
 from zero2chat.core.text import on_terminal
 from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
 from zero2chat.tools.tool_functions import NAMES, python, search_in
+from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import run, shortened
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
                 raise UserError(f"{where}: search: where is not set: set it to an index, a URL or a table")
             functions.append(search_in(open_search(found.where, found.passages, found.characters)))
         elif name == "python":
-            run("1")  # fail now if the sandbox is not available
+            with as_mistakes_of(SandboxError):
+                run("1")  # fail now if the sandbox is not available
             functions.append(python)
         elif "." in name:
             functions.append(own_function(name, where, "my_tools.weather")[1])

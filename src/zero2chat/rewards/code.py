@@ -1,4 +1,4 @@
-"""Reward for code: the share of its unit tests that pass. `tools/unit_tests.py` runs them in a sandbox."""
+"""Reward for code: the share of its unit tests that pass. `zero2chat_sandbox` runs them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any
 
-from zero2chat.core.errors import UserError
+from zero2chat.core.errors import UserError, as_mistakes_of
 from zero2chat.core.runs import cores
 from zero2chat.rewards import last_message
-from zero2chat_sandbox import python
+from zero2chat_sandbox import SandboxError, python
 from zero2chat_sandbox.unit_tests import read_tests, share_passed
 
 REFERENCES = "tests"  # the column for `check_references`
 
 
+@as_mistakes_of(SandboxError)
 def code_tests(
     completions: Sequence[Any],
     tests: Sequence[Any],
@@ -36,6 +37,7 @@ def code_tests(
     return [float(share == 1.0) if all_or_nothing else share for share in shares]
 
 
+@as_mistakes_of(SandboxError)
 def check_references(tests: Sequence[Any], engine: str = "bubblewrap", seconds: float = 5.0) -> None:
     """Raises `UserError` if the sandbox is not available, and, with its row, for tests that cannot be judged from
     outside, or whose imports fail inside."""
@@ -47,7 +49,7 @@ def check_references(tests: Sequence[Any], engine: str = "bubblewrap", seconds: 
             imports, _ = read_tests(text)
             failed = None if imports in imported else python.run(imports, engine).error
             if failed is not None:
-                raise UserError(f"tests: {failed.splitlines()[-1]}")
+                raise SandboxError(f"tests: {failed.splitlines()[-1]}")
             imported.add(imports)
-        except UserError as error:
+        except SandboxError as error:
             raise UserError(f"row {row}: {error}") from error

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from zero2chat.core.errors import as_mistakes_of
 from zero2chat.tasks import Row, draw, exercises, in_split, make_pages
 
 STYLES = ("worked", "bare")
@@ -150,10 +151,12 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the last ```python block passes all of the row's tests in the sandbox."""
     # Imported here, because rows and pages are also made without a sandbox.
+    from zero2chat_sandbox import SandboxError
     from zero2chat_sandbox.python import Limits
     from zero2chat_sandbox.unit_tests import share_passed
 
-    return float(share_passed(completion, row["tests"], "monty", Limits(seconds=1.0)) == 1.0)
+    with as_mistakes_of(SandboxError):
+        return float(share_passed(completion, row["tests"], "monty", Limits(seconds=1.0)) == 1.0)
 
 
 def documents(seed: int, n: int) -> list[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from zero2chat.core.errors import as_mistakes_of
+from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import Limits, run
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def python(code: str) -> str:
     if not code.strip():
         raise ValueError("The program is empty.")
     limits = Limits(output=1000)
-    result = run(code, limits=limits)
+    with as_mistakes_of(SandboxError):
+        result = run(code, limits=limits)
     if result.error is None or len(result.stdout) > limits.output:  # cut output, which says so, is a result too
         return result.text
     # Raised, as any tool's error: rewards and the log count it as a failure. A long error is cut at its end.
