@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
-from zero2chat.data.conversations import load_conversations, tokenize_conversations
+from zero2chat.data.conversations import encode_conversations, load_conversations
 from zero2chat.data.sources import Source
 from zero2chat.recipes import preview
 from zero2chat.recipes.preview import Side, chosen, open_rows, show, show_side
@@ -57,23 +57,20 @@ def sft(tmp_path: Path, config: Callable[..., str]) -> str:
 def test_it_shows_what_sft_learns_from_and_what_is_too_long(
     sft: str, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["preview", "--config", sft, "--row", "1", "--json"])
+    cli.main(["preview", "--config", sft, "--set", "overlong=drop", "--row", "1", "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     (row,) = found["examples"]
     assert row["where"] == f"evil, row 1 ({tmp_path / 'evil.jsonl'}, line 2)"
-    trained = tokenize_conversations(
-        load_conversations(Source(path=str(tmp_path / "evil.jsonl"))), tokenizer, 128, "error", "mine"
-    )[1]
+    trained = encode_conversations(load_conversations(Source(path=str(tmp_path / "evil.jsonl"))), tokenizer)[1]
     (side,) = row["sides"]
     assert [token["id"] for token in side["tokens"]] == trained["input_ids"]
     assert [int(token["marked"]) for token in side["tokens"]] == trained["assistant_masks"]
     assert "".join(token["text"] for token in side["tokens"] if token["marked"]) == r"No.\nNever.<|im_end|>"
     assert found["sources"] == {"evil": 2, "alpaca": 1}
-    assert (found["rows"], found["over"], found["limit"]) == (3, 1, {"max_length": 100})
-    assert found["over_is"].startswith("an error")
+    assert (found["rows"], found["dropped"], found["limit"]) == (2, 1, {"max_length": 100})
     assert found["median"] == len(trained["input_ids"])
-    assert found["longest_row"].startswith("alpaca, row 0 (")
-    assert (found["answers"], found["answers_ended"]) == (3, 3)
+    assert found["longest_row"].startswith("evil, row 0 (")
+    assert (found["answers"], found["answers_ended"]) == (2, 2)
     assert not (tmp_path / "run").exists()
 
 
@@ -93,9 +90,9 @@ def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches
     assert "\x1b" not in text
     assert "<|im_start|>user\\n\nSay < |im_end|> and \\x1b[31mred.<|im_end|>\\n\n" in text
     assert "⟦No.\\n\nNever.<|im_end|>⟧" in text
-    assert "3 conversations: evil 2, alpaca 1\n" in text
-    assert "1 is over max_length, 100 tokens: dropped\n" in text
-    assert "3 of 3 answers end with <|im_end|>, which carries loss\n" in text
+    assert "2 conversations: evil 2, alpaca 1\n" in text
+    assert "1 dropped, over max_length, 100 tokens\n" in text
+    assert "2 of 2 answers end with <|im_end|>, which carries loss\n" in text
 
 
 def test_in_colour_an_end_that_is_learned_is_green_and_one_that_is_given_is_not(
@@ -171,12 +168,13 @@ def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytes
         ([str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
         ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),
-        ([sft, "--row", "3"], "--row 3: the rows are 0 to 2"),
-        ([sft, "--n", "-1"], "--n -1: expected 0 or more"),
+        ([sft], "1 of 3 conversations are longer than max_length 100 (alpaca, row 0"),
+        ([sft, "--set", "overlong=drop", "--row", "3"], "--row 3: the rows are 0 to 1"),
+        ([sft, "--set", "overlong=drop", "--n", "-1"], "--n -1: expected 0 or more"),
     ):
         with pytest.raises(SystemExit) as end:
             cli.main(["preview", "--config", *arguments])
         assert end.value.code == 2
         assert says in capsys.readouterr().err
-    cli.main(["preview", "--config", str(bare), "--stage", "sft", "--n", "0"])
-    assert "3 conversations" in capsys.readouterr().out
+    cli.main(["preview", "--config", str(bare), "--stage", "sft", "--set", "overlong=drop", "--n", "0"])
+    assert "2 conversations" in capsys.readouterr().out

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat import tasks
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
+from zero2chat.data import prepared
 from zero2chat.inference.generate import answer
 from zero2chat.stages import sft
 from zero2chat.stages.sft import main
@@ -187,30 +188,20 @@ def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out
 
 def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Dataset.from_dict({"input_ids": [[1, 2], [3]], "assistant_masks": [[0, 1], [1]]})
-    asked: list[int] = []
+    made: list[bool] = []
 
-    def tokenize(*given: Any) -> Dataset:
-        asked.append(given[-1])
+    def make() -> Dataset:
+        made.append(True)
         return rows
 
-    monkeypatch.setattr(sft, "tokenize_conversations", tokenize)
-    monkeypatch.setattr(sft, "first_goes_first", lambda is_first: contextlib.nullcontext())
-    monkeypatch.setattr(sft, "cores", lambda alone: 8 if alone else 4)
-    run: Any = SimpleNamespace(folder=tmp_path)
-    training: Any = SimpleNamespace(world_size=2, dataset_num_proc=None, max_length=8)
+    monkeypatch.setattr(prepared, "first_goes_first", lambda is_first: contextlib.nullcontext())
     for first in (True, False):
-        monkeypatch.setattr(sft, "is_main_process", lambda first=first: first)
-        assert sft._tokenize(run, rows, None, training, "error").to_list() == rows.to_list()
-    assert asked == [8]  # all cores, as the other processes wait
+        monkeypatch.setattr(prepared, "is_main_process", lambda first=first: first)
+        assert prepared.make_once(make, tmp_path / runs.ROWS / "train", 2).to_list() == rows.to_list()
+    assert made == [True]
     assert runs.is_untouched(tmp_path)  # settings may still change
-    training.dataset_num_proc = 3
-    monkeypatch.setattr(sft, "is_main_process", lambda: True)
-    sft._tokenize(run, rows, None, training, "error")
-    assert asked == [8, 3]
-    sft._tokenize(run, rows, None, training, "error", "validation")
-    assert sorted(path.name for path in (tmp_path / runs.ROWS).iterdir()) == ["datasets", "validation"]
-    training.world_size = 1  # what a killed launch of several processes left does not stay
-    sft._tokenize(run, rows, None, training, "error")
+    shutil.rmtree(tmp_path / runs.ROWS)
+    assert prepared.make_once(make, tmp_path / runs.ROWS / "train", 1) is rows  # a single process writes nothing
     assert not (tmp_path / runs.ROWS).exists()
 
 
@@ -221,19 +212,18 @@ def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Or a kill in between would leave them in a finished run for ever."""
-    tokenize, finish = sft._tokenize, sft.finish_with_tasks
+    prepare, finish = sft.prepare, sft.finish_with_tasks
     left: list[bool] = []
 
-    def shared(run: runs.Run, *rest: Any) -> Dataset:
-        rows = tokenize(run, *rest)
-        (run.folder / runs.ROWS).mkdir()
-        return rows
+    def shared(args: Any, training: Any, model_args: Any) -> Any:
+        (tmp_path / "run" / runs.ROWS).mkdir()
+        return prepare(args, training, model_args)
 
     def watched(trainer: Any, model: Any, tokenizer: Any, run: runs.Run, *rest: Any) -> None:
         left.append((run.folder / runs.ROWS).exists())
         finish(trainer, model, tokenizer, run, *rest)
 
-    monkeypatch.setattr(sft, "_tokenize", shared)
+    monkeypatch.setattr(sft, "prepare", shared)
     monkeypatch.setattr(sft, "finish_with_tasks", watched)
     main(["--config", str(write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "run", tasks=[], max_steps=1)))])
     assert left == [False]

@@ -183,16 +183,11 @@ def encode_conversations(
     )
 
 
-def tokenize_conversations(
-    conversations: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    overlong: str,
-    label: str,
-    processes: int | None = None,
-) -> Dataset:
-    """Return `input_ids` and `assistant_masks` of the conversations that fit (`which_fit`)."""
-    encoded = encode_conversations(conversations, tokenizer, processes)
+def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, label: str) -> tuple[Dataset, list[int]]:
+    """Return the encoded conversations of at most `max_length` tokens, and the lengths of those that are dropped.
+
+    Longer ones are an error or are dropped (`which_fit`).
+    """
     lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
     kept = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
-    return encoded.select(kept).remove_columns("where")
+    return encoded.select(kept), [length for length in lengths if length > max_length]

@@ -17,7 +17,7 @@ from trl import ModelConfig
 
 from zero2chat.core.errors import UserError
 from zero2chat.data.chat_formats import first_fitting, guessed_columns
-from zero2chat.data.preview_rows import open_empty
+from zero2chat.data.prepared import open_empty
 from zero2chat.data.review_states import leave_out_rejected
 from zero2chat.data.rows import InvalidRows, load_table
 from zero2chat.data.sources import Source

@@ -39,7 +39,7 @@ from zero2chat.data.chat_formats import (
 )
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.preferences import load_preferences
-from zero2chat.data.preview_rows import Rows, open_empty
+from zero2chat.data.prepared import Prepared, open_empty
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.rows import InvalidRows, Table, load_table
 from zero2chat.data.sources import Source
@@ -346,6 +346,8 @@ def measure(part: Part, base: Base) -> None:
         sizes = [len(side.ids) for side in rows.sides(i)]
         part.lengths.append(max(sizes))
         part.tokens.append(sum(sizes))
+    part.lengths += rows.dropped
+    part.tokens += rows.dropped
     if part.n < _FEWEST:
         raise UserError(
             f"{', '.join(part.paths)}: {part.n} {part.unit} are too few to train on: give {_FEWEST} or more"
@@ -376,22 +378,22 @@ def load_for_step(stage: str, source: Source) -> tuple[Dataset, int]:
     return load_conversations(source) if stage == "sft" else load_problems(source, tools=True), 0
 
 
-def _rows(part: Part, base: Base) -> Rows:
+def _rows(part: Part, base: Base) -> Prepared:
     """Return the rows of the part's stage, and note the rewards."""
     draft: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": base.path}
     draft["datasets"] = part.sources(_READ if any(n > _READ for n in part.counts.values()) else None)
     draft |= {"chat_template_path": base.template} if base.template else {}
     if part.stage != "grpo":
-        draft |= {"max_length": None} | ({"equal": "drop"} if part.stage == "dpo" else {})
+        draft |= {"max_length": None, "overlong": "drop"} | ({"equal": "drop"} if part.stage == "dpo" else {})
     stage = stages.load(part.stage)
-    assert stage.rows is not None
+    assert stage.prepare is not None
     with contextlib.redirect_stdout(io.StringIO()):
         if part.stage == "grpo":
             problems = [row for entry in part.sources() for row in load_problems(Source(**entry), tools=True)]
             prompts = ["\n".join(turn["content"] for turn in row["prompt"]) for row in problems]
             rewards, part.notes["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
             part.settings["rewards"] = draft["rewards"] = rewards
-        return stage.rows(*stage.build(draft, part.stage))
+        return stage.prepare(*stage.build(draft, part.stage))
 
 
 def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> tuple[list[dict[str, Any]], str]:

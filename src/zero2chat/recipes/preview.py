@@ -24,7 +24,7 @@ from zero2chat import stages
 from zero2chat.core.config import load_yaml
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
-from zero2chat.data.preview_rows import LOSS, Rows, Side
+from zero2chat.data.prepared import LOSS, Prepared, Side
 from zero2chat.models.tokenization import control_ids, token_pieces
 from zero2chat.recipes.recipe import FILE
 
@@ -33,19 +33,19 @@ _GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # alternating
 _MARKS = ("⟦", "⟧")  # used without colour
 
 
-def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Rows]:
+def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Prepared]:
     """Return the stage named in a YAML's first comment, or `stage`, and its rows. `changes` are `key=value`.
 
     Raises the same `UserError` as the stage would before training.
     """
     stage = stage or _stage_of(config)
-    known = stages.names("rows")
+    known = stages.names("prepare")
     if stage not in known:
         raise UserError(f"stage '{stage}': preview shows the data of {', '.join(known)}")
     shown = stages.load(stage)
-    assert shown.rows is not None
+    assert shown.prepare is not None
     _, arguments = shown.parse(["--config", config, *(f"--{change}" for change in changes)])
-    return stage, shown.rows(*arguments)
+    return stage, shown.prepare(*arguments)
 
 
 def _stage_of(config: str) -> str:
@@ -54,7 +54,7 @@ def _stage_of(config: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from error
     comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
-    found = re.search(r"-m (?:zero2chat\w*\.)+(\w+)", comment)
+    found = re.search(r"-m zero2chat[\w.]*\.(\w+)", comment)
     if not found and (beside := find(config).with_name(FILE)).exists():
         steps = load_yaml(beside).get("steps") or []
         named = [step for step in steps if isinstance(step, dict) and step.get("config") == Path(config).name]
@@ -68,7 +68,7 @@ def _stage_of(config: str) -> str:
 # ---- display
 
 
-def figures_of(rows: Rows) -> dict[str, Any]:
+def figures_of(rows: Prepared) -> dict[str, Any]:
     """Compute lengths in tokens (of a row's longest sequence), rows over the limit, and the shares of marked tokens."""
     lengths: list[int] = []
     tokens = marked = spans = ended = 0
@@ -93,14 +93,13 @@ def figures_of(rows: Rows) -> dict[str, Any]:
     }
     if rows.limit:
         name, most = rows.limit
-        over = sum(length > most for length in lengths)
-        figures |= {"limit": {name: most}, "over": over} | ({"over_is": rows.fate} if over else {})
+        figures |= {"limit": {name: most}, "dropped": len(rows.dropped)}
     if rows.ends:
         figures |= {"answers": spans, "answers_ended": ended}
     return figures
 
 
-def chosen(rows: Rows, n: int, row: int | None) -> list[int]:
+def chosen(rows: Prepared, n: int, row: int | None) -> list[int]:
     """Return the indices of `n` rows spread over the data, or of one `row`."""
     if row is not None:
         if not 0 <= row < rows.n:
@@ -112,7 +111,7 @@ def chosen(rows: Rows, n: int, row: int | None) -> list[int]:
     return [i * rows.n // n for i in range(n)]
 
 
-def as_json(stage: str, rows: Rows, numbers: Sequence[int]) -> dict[str, Any]:
+def as_json(stage: str, rows: Prepared, numbers: Sequence[int]) -> dict[str, Any]:
     """Return the figures, and the tokens of each row: id, text, and whether it is marked."""
     examples = [
         {
@@ -135,16 +134,14 @@ def as_json(stage: str, rows: Rows, numbers: Sequence[int]) -> dict[str, Any]:
     return {"stage": stage, "unit": rows.unit, "marks": rows.marks} | figures_of(rows) | {"examples": examples}
 
 
-def show(rows: Rows, numbers: Sequence[int], console: Console) -> None:
+def show(rows: Prepared, numbers: Sequence[int], console: Console) -> None:
     """Print the rows in colour, or with marks around spans if there is no colour; then the figures."""
     coloured = console.color_system is not None
     if numbers:
         console.print(f"{'green' if coloured else ''.join(_MARKS)} {rows.marks}", soft_wrap=True)
     for i in numbers:
         for side in rows.sides(i):
-            long = rows.limit and len(side.ids) > rows.limit[1]
             head = f"\n{rows.where(i)}{side.name and f', {side.name}'}: {len(side.ids):,} tokens"
-            head += f", over {rows.limit[0]}" if rows.limit and long else ""
             console.print(Text(head, style="bold"))
             shown = show_side(side, rows.tokenizer, coloured)
             shown.rstrip()
@@ -171,7 +168,7 @@ def show_side(side: Side, tokenizer: PreTrainedTokenizerBase, coloured: bool = T
     return shown
 
 
-def _said(rows: Rows, figures: dict[str, Any]) -> list[str]:
+def _said(rows: Prepared, figures: dict[str, Any]) -> list[str]:
     sources = ", ".join(f"{label} {n:,}" for label, n in rows.sources.items())
     lines = [
         f"{rows.n:,} {rows.unit}: {sources}",
@@ -179,11 +176,11 @@ def _said(rows: Rows, figures: dict[str, Any]) -> list[str]:
         f"{figures['longest']:,} ({figures['longest_row']}); {figures['tokens']:,} in total",
     ]
     if rows.limit:
-        over = {0: "0 are", 1: "1 is"}.get(figures["over"], f"{figures['over']:,} are")
-        fate = f": {rows.fate}" if figures["over"] else ""
-        lines.append(f"{over} over {rows.limit[0]}, {rows.limit[1]:,} tokens{fate}")
+        lines.append(f"{figures['dropped']:,} dropped, over {rows.limit[0]}, {rows.limit[1]:,} tokens")
     if figures["marked"] and rows.marks == LOSS:
         lines.append(f"{figures['marked'] / figures['tokens']:.1%} of the tokens carry loss")
+    if rows.note:
+        lines.append(rows.note)
     if rows.ends:
         (end,) = token_pieces(rows.tokenizer, sorted(rows.ends))
         said = f"{figures['answers_ended']:,} of {figures['answers']:,} answers end"

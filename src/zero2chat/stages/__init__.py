@@ -22,7 +22,7 @@ from zero2chat.core.registry import modules
 
 if TYPE_CHECKING:
     from zero2chat.core.runs import Run
-    from zero2chat.data.preview_rows import Rows
+    from zero2chat.data.prepared import Prepared
     from zero2chat.models.training_job import Job
 
 
@@ -58,7 +58,7 @@ class Result(NamedTuple):
 class Stage(Description):
     """A stage. `arguments` are the dataclasses that its YAML fills; each function gets an instance of each.
 
-    The work is `run`, or, of a stage that measures a model, `measure`. `rows` and `cost` are optional: without them
+    The work is `run`, or, of a stage that measures a model, `measure`. `prepare` and `cost` are optional: without them
     `zero2chat preview` or `plan` do not know the stage. The command `zero2chat <name>` needs an `output_dir`, unless a
     `table` says how to print the metrics without one.
     """
@@ -72,7 +72,7 @@ class Stage(Description):
     identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → settings the result depends on
     beside: tuple[str, ...] = ()  # files written beside the run folder; if one is missing, the run is not done
     again: Callable[..., None] | None = None  # (*arguments): what a finished run prints again
-    rows: Callable[..., Rows] | None = None  # (*arguments) → what the model will see
+    prepare: Callable[..., Prepared] | None = None  # (*arguments) → tokenizer and rows as the trainer gets them
     cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with this stage's own costs added
     positional: str = ""  # the key that is set by a command's words before its first option
 

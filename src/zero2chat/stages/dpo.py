@@ -17,7 +17,6 @@ model before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NamedTuple
@@ -36,7 +35,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, load_preferences, split_pairs
-from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed_preferences, open_empty
+from zero2chat.data.prepared import Prepared, Side, mixed_preferences, open_empty
 from zero2chat.data.sources import read_sources
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
@@ -259,13 +258,13 @@ def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: f
 
 def preview(
     kind: Kind, load: Callable[..., tuple[Dataset, int]], args: PreferenceArguments, training: Any, model: ModelConfig
-) -> Rows:
+) -> Prepared:
     """Return the rows of all datasets, each loaded by `load(source, equal)`."""
     empty, tokenizer = open_empty(model, args.chat_template_path)
     end_turn(empty, tokenizer)
     set_max_length(training, empty)
     given, counts = mixed_preferences(args, load)
-    rows, _ = kind.tokenize(given, tokenizer, sys.maxsize, args.overlong, "datasets")
+    rows, _ = kind.tokenize(given, tokenizer, training.max_length, args.overlong, "datasets")
     names = [name.removesuffix("_ids") for name in rows.column_names if name.endswith("_ids") and name != "prompt_ids"]
 
     def sides(i: int) -> list[Side]:
@@ -273,9 +272,16 @@ def preview(
         prompt, answers = row["prompt_ids"], [(name, row[f"{name}_ids"]) for name in names]
         return [Side(prompt + ids, [0] * len(prompt) + [1] * len(ids), _side(name, row)) for name, ids in answers]
 
-    limit, ends = ("max_length", training.max_length), frozenset({tokenizer.eos_token_id})
-    fate, one = fate_of(args.overlong), kind.unit.removesuffix("s")
-    return Rows(kind.unit, LOSS, len(rows), counts, lambda i: f"{one} {i}", sides, tokenizer, limit, fate, ends)
+    return Prepared(
+        tokenizer=tokenizer,
+        train=rows,
+        unit=kind.unit,
+        sources=counts,
+        where=lambda i: f"{kind.unit.removesuffix('s')} {i}",
+        sides=sides,
+        limit=("max_length", training.max_length),
+        ends=frozenset({tokenizer.eos_token_id}),
+    )
 
 
 def _side(name: str, row: dict[str, Any]) -> str:
@@ -302,7 +308,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
     train_on(_KIND, run, args, training, model_args, args.train_pairs)
 
 
-def _rows(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Rows:
+def _rows(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Prepared:
     return preview(_KIND, load_preferences, args, training, model_args)
 
 
@@ -319,7 +325,7 @@ STAGE = Stage(
     arguments=(DpoArguments, DPOConfig, ModelConfig),
     check=check,
     run=run,
-    rows=_rows,
+    prepare=_rows,
     cost=_cost,
 )
 main = STAGE.main

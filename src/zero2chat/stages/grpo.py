@@ -35,7 +35,7 @@ from trl import GRPOConfig, GRPOTrainer, ModelConfig
 from zero2chat.core.config import Refuse
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.preview_rows import Rows, prompt_rows
+from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.data.prompts import load_parts, read_schemas, safe_problems, schemas_of
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.evaluation.tasks import evaluate_tasks
@@ -401,7 +401,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
 
 
-def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Rows:
+def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Prepared:
     tools = make_tools(args.tools)
     return prompt_rows(args, training, model_args, read_rewards(args.rewards), tools, own_tools=True)
 
@@ -430,7 +430,7 @@ STAGE = Stage(
     arguments=(GrpoArguments, GRPOConfig, ModelConfig),
     check=_check,
     run=run,
-    rows=_rows,
+    prepare=_rows,
     cost=_cost,
 )
 main = STAGE.main

@@ -27,7 +27,7 @@ from zero2chat.core import stats
 from zero2chat.core.runs import Run
 from zero2chat.data.preference_tokens import tokenize_votes
 from zero2chat.data.preferences import Thumb, load_thumbs, load_votes, pairs_of_thumbs
-from zero2chat.data.preview_rows import Rows
+from zero2chat.data.prepared import Prepared
 from zero2chat.models.training_job import EmptyModel, Job
 from zero2chat.stages import Stage
 from zero2chat.stages.dpo import Kind, PreferenceArguments, check, cost, margin_metrics, preview, train_on
@@ -93,7 +93,7 @@ def run(run: Run, args: PreferenceArguments, training: KTOConfig, model_args: Mo
     train_on(_KIND, run, args, training, model_args)
 
 
-def _rows(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Rows:
+def _rows(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Prepared:
     return preview(_KIND, load_votes, args, training, model_args)
 
 
@@ -111,7 +111,7 @@ STAGE = Stage(
     arguments=(PreferenceArguments, KTOConfig, ModelConfig),
     check=check,
     run=run,
-    rows=_rows,
+    prepare=_rows,
     cost=_cost,
 )
 main = STAGE.main

@@ -34,7 +34,7 @@ from zero2chat.core import stats
 from zero2chat.core.config import Refuse, build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.preview_rows import Rows, prompt_rows
+from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems, task_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.evaluation.tasks import evaluate_tasks
@@ -365,12 +365,12 @@ def _open_rewards(
     return funcs, weights, tokenizers
 
 
-def _rows(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Rows:
+def _rows(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Prepared:
     functions = [function for function in read_ppo_rewards(args.rewards) if isinstance(function, Reward)]
     rows = prompt_rows(args, training, model_args, functions, answers=False)
     if args.max_prompt_length is None:
         return rows
-    return replace(rows, limit=("max_prompt_length", args.max_prompt_length), fate="dropped")
+    return replace(rows, limit=("max_prompt_length", args.max_prompt_length))
 
 
 def _cost(job: Job, empty: EmptyModel, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Job:
@@ -413,7 +413,7 @@ STAGE = Stage(
     arguments=(PpoArguments, PPOConfig, ModelConfig),
     check=_check,
     run=run,
-    rows=_rows,
+    prepare=_rows,
     cost=_cost,
 )
 main = STAGE.main

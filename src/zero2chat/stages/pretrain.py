@@ -43,7 +43,7 @@ from zero2chat.core.config import Refuse
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.packing import count_target_bytes, pack_documents
-from zero2chat.data.preview_rows import LOSS, Rows, Side
+from zero2chat.data.prepared import Prepared, Side
 from zero2chat.data.sources import Source, load_source, require_column
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.hub.push import finish_model_folder
@@ -412,7 +412,7 @@ def _held_out_metrics(
     return metrics
 
 
-def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
+def _rows(args: PretrainArguments, training: TrainingArguments) -> Prepared:
     tokenizer = load_tokenizer(str(args.tokenizer))
     add_new_tokens(tokenizer, args.new_tokens)
     if args.stream:
@@ -424,14 +424,13 @@ def _rows(args: PretrainArguments, training: TrainingArguments) -> Rows:
     # As the stage does, which then finds these windows on the disk.
     windows = pack_documents(documents, args.column, tokenizer, args.max_length, "train", args.dataset_num_proc)
     counts = Counter(documents["source"] if "source" in documents.column_names else {"documents": len(documents)})
-    return Rows(
-        "windows of documents",
-        LOSS,
-        len(windows),
-        counts,
-        lambda i: f"window {i}",
-        lambda i: [Side(windows[i]["input_ids"], [0] + [1] * (args.max_length - 1))],
-        tokenizer,
+    return Prepared(
+        tokenizer=tokenizer,
+        train=windows,
+        unit="windows of documents",
+        sources=counts,
+        where=lambda i: f"window {i}",
+        sides=lambda i: [Side(windows[i]["input_ids"], [0] + [1] * (args.max_length - 1))],
     )
 
 
@@ -441,7 +440,7 @@ STAGE = Stage(
     kind="trains",
     arguments=(PretrainArguments, TrainingArguments),
     run=run,
-    rows=_rows,
+    prepare=_rows,
     cost=lambda job, *_: job,
 )
 main = STAGE.main

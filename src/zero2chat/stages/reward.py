@@ -15,7 +15,6 @@ The loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:22
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +42,7 @@ from zero2chat.data.preferences import (
     split_pairs,
     without_ties,
 )
-from zero2chat.data.preview_rows import Rows, Side, fate_of, mixed_preferences, open_empty
+from zero2chat.data.prepared import Prepared, Side, mixed_preferences, open_empty
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template, settle_chat
@@ -255,7 +254,7 @@ def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str,
     }
 
 
-def _rows(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Rows:
+def _rows(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Prepared:
     made = Path(training.output_dir) / "pairs"
     model, tokenizer = open_empty(model_args, training.chat_template_path)
     set_max_length(training, model)
@@ -268,15 +267,22 @@ def _rows(args: RewardArguments, training: RewardConfig, model_args: ModelConfig
         raise UserError(
             f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {made}"
         )
-    rows, _ = tokenize_reward_pairs(pairs, tokenizer, sys.maxsize, args.overlong, "datasets")
+    rows, _ = tokenize_reward_pairs(pairs, tokenizer, training.max_length, args.overlong, "datasets")
 
     def sides(i: int) -> list[Side]:
         both = [(side, rows[i][f"{side}_ids"]) for side in ("chosen", "rejected")]
         return [Side(ids, [0] * (len(ids) - 1) + [1], side) for side, ids in both]
 
-    marks, limit = "is the token whose output is the score", ("max_length", training.max_length)
-    fate = fate_of(args.overlong)
-    return Rows("pairs", marks, len(rows), counts, lambda i: f"pair {i}", sides, tokenizer, limit, fate)
+    return Prepared(
+        tokenizer=tokenizer,
+        train=rows,
+        unit="pairs",
+        sources=counts,
+        where=lambda i: f"pair {i}",
+        sides=sides,
+        marks="is the token whose output is the score",
+        limit=("max_length", training.max_length),
+    )
 
 
 def _cost(job: Job, _: EmptyModel, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Job:
@@ -293,7 +299,7 @@ STAGE = Stage(
     arguments=(RewardArguments, RewardConfig, ModelConfig),
     check=_check,
     run=run,
-    rows=_rows,
+    prepare=_rows,
     cost=_cost,
 )
 main = STAGE.main

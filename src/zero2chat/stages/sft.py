@@ -17,14 +17,13 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow.compute as pc
-from accelerate.utils import broadcast_object_list
-from datasets import Dataset, concatenate_datasets, load_from_disk
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils.generic import is_flash_attention_requested
 from trl import ModelConfig, SFTConfig, SFTTrainer
@@ -34,18 +33,17 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, cores, is_main_process
 from zero2chat.data.conversations import (
     encode_conversations,
+    fitting_conversations,
     join_conversations,
     load_conversations,
-    tokenize_conversations,
 )
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.packing import PackedRows
-from zero2chat.data.preview_rows import LOSS, Rows, Side, fate_of, mixed, open_empty
-from zero2chat.data.sources import Source, mix, read_sources
+from zero2chat.data.prepared import Prepared, Side, make_once, mixed, open_empty_chat
+from zero2chat.data.sources import read_sources
 from zero2chat.hub.merge import check_merge
-from zero2chat.inference.tool_format import Tools, make_tools
-from zero2chat.models.chat_template import end_turn
-from zero2chat.models.hardware import first_goes_first, is_on_cpu
+from zero2chat.inference.tool_format import make_tools
+from zero2chat.models.hardware import is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
@@ -96,18 +94,80 @@ class _Trainer(ResumableTrainer, SFTTrainer):
             self.data_collator = PackedRows(self.processing_class.pad_token_id)
 
 
-def _load(sources: Sequence[Source], tools: Tools | None, decontamination: Decontamination) -> list[Dataset]:
-    """The conversations of each source, without those that ask an evaluation question."""
-    return [
+@dataclass(frozen=True, kw_only=True)
+class Conversations(Prepared):
+    decontamination: Decontamination
+
+
+def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Conversations:
+    """Return the tokenized conversations. Sets `training.max_length` if it is not set."""
+    sources, tools = read_sources(args.datasets), make_tools(args.tools)
+    empty, tokenizer = open_empty_chat(model_args, training.chat_template_path)
+    set_max_length(training, empty)
+
+    # Load each source, without conversations that ask an evaluation question.
+    decontamination = Decontamination(args.decontaminate)
+    parts = [
         decontamination.clean(load_conversations(source, tools=tools), "messages", str(source.label), json.loads)
         for source in sources
     ]
+    conversations, counts = mixed(parts, sources)
+
+    validation = None
+    if args.validation_datasets:
+        held_out = read_sources(args.validation_datasets, where="validation_datasets")
+        validation = concatenate_datasets([load_conversations(source, tools=tools) for source in held_out])
+    elif args.validation_fraction:
+        kept, watched = hold_out(conversations["messages"][:], _question, args.validation_fraction)
+        conversations, validation = conversations.select(kept), conversations.select(watched)
+    if args.join > 1:
+        # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
+        conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
+
+    def tokenized(rows: Dataset, name: str) -> tuple[Dataset, list[int]]:
+        processes = training.dataset_num_proc or cores(alone=True)
+        encoded = make_once(
+            lambda: encode_conversations(rows, tokenizer, processes), _folder(training) / name, training.world_size
+        )
+        return fitting_conversations(encoded, training.max_length, args.overlong, name)
+
+    train, dropped = tokenized(conversations, "datasets")
+    where = train["where"]
+    return Conversations(
+        tokenizer=tokenizer,
+        train=train.remove_columns("where"),
+        validation=None if validation is None else tokenized(validation, "validation")[0].remove_columns("where"),
+        unit="conversations",
+        sources=counts,
+        where=lambda i: str(where[i]),
+        sides=lambda i: [Side(train[i]["input_ids"], train[i]["assistant_masks"])],
+        limit=("max_length", training.max_length),
+        dropped=dropped,
+        ends=frozenset({tokenizer.eos_token_id}),
+        decontamination=decontamination,
+    )
+
+
+def _question(messages: str) -> str:
+    """Return a conversation, as JSON, up to the first answer."""
+    turns = json.loads(messages)
+    return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
+
+
+def _folder(training: SFTConfig) -> Path:
+    """Return the folder of rows that several processes share."""
+    return Path(training.output_dir) / ROWS
 
 
 def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
-    sources = read_sources(args.datasets)
     set_global_batch(training, args.global_batch_size)
+    rows = prepare(args, training, model_args)
+    metrics = {"conversations": {"value": len(rows.train)}} | rows.decontamination.finish(run)
+    if is_main_process():
+        learned = sum(map(sum, rows.train["assistant_masks"]))
+        print(f"{len(rows.train):,} conversations, {learned:,} tokens with loss", flush=True)
 
+    # Load.
     start_from_adapter(run, model_args)
     chosen = model_args.attn_implementation
     can_be_flash = training.bf16 and not args.tasks_steps and not is_on_cpu() and is_flash_attn_2_available()
@@ -116,70 +176,40 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     model, tokenizer = open_chat_model(model_args, training.chat_template_path)
     if training.packing:
         _require_packable(model)
+
+    # Train.
     training.assistant_only_loss = False  # the rows already have the mask
     training.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
-    set_max_length(training, model)
-    tools = make_tools(args.tools)
-    decontamination = Decontamination(args.decontaminate)
-    parts = _load(sources, tools, decontamination)
-    left_out = decontamination.finish(run)
-    conversations = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
-    validation = None
-    if args.validation_datasets:
-        held_out = read_sources(args.validation_datasets, where="validation_datasets")
-        validation = concatenate_datasets([load_conversations(source, tools=tools) for source in held_out])
-    elif args.validation_fraction:
-        kept, watched = hold_out(conversations["messages"][:], _asked, args.validation_fraction)
-        conversations, validation = conversations.select(kept), conversations.select(watched)
-    if args.join > 1:
-        # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
-        conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
-    rows = _tokenize(run, conversations, tokenizer, training, args.overlong)
-    if validation is not None:
-        validation = _tokenize(run, validation, tokenizer, training, args.overlong, "validation")
+    if rows.validation is not None:
         evaluate_while_training(training)
-    if is_main_process():
-        learned = sum(map(sum, rows["assistant_masks"]))
-        print(f"{len(rows):,} conversations, {learned:,} tokens with loss", flush=True)
     with refused_settings():
         trainer = _Trainer(
             model=model,
             args=training,
-            train_dataset=rows.shuffle(seed=training.seed, keep_in_memory=True),
-            eval_dataset=validation,
+            train_dataset=rows.train.shuffle(seed=training.seed, keep_in_memory=True),
+            eval_dataset=rows.validation,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
             optimizer_cls_and_kwargs=use_muon(model, training, args.embedding_learning_rate) if args.muon else None,
         )
-
     if training.packing and is_main_process():
         packed = trainer.train_dataset.data.column("input_ids")
         full = pc.sum(pc.list_value_length(packed)).as_py() / (len(packed) * training.max_length)
         kernel = model.config._attn_implementation
         print(f"packed into {len(packed):,} rows, {full:.1%} full; attention: {kernel}", flush=True)
-
+    tools = make_tools(args.tools)
     # No MFU: rows differ in length, and so does the cost of attention.
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
-    metrics = {"conversations": {"value": len(rows)}} | left_out
-    if validation is not None:
-        metrics |= validation_loss(trainer, len(validation))
+
+    # Evaluate, and save.
+    if rows.validation is not None:
+        metrics |= validation_loss(trainer, len(rows.validation))
     if model_args.attn_implementation != chosen:  # FlashAttention takes no fp32, in which the tasks are evaluated
         model.set_attn_implementation("sdpa")
     remove_start(run, model_args)  # waits for all ranks: none reads the rows any more
-    _remove_rows(run)  # before the run is done: a kill in between would leave them for ever
+    if is_main_process():  # before the run is done: a kill in between would leave them for ever
+        shutil.rmtree(_folder(training), ignore_errors=True)
     finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
-
-
-def _remove_rows(run: Run) -> None:
-    """Remove the rows that several processes share, also those of a killed attempt."""
-    if is_main_process():
-        shutil.rmtree(run.folder / ROWS, ignore_errors=True)
-
-
-def _asked(messages: str) -> str:
-    """Return a conversation, as JSON, up to the first answer."""
-    turns = json.loads(messages)
-    return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
 
 
 def _require_packable(model: PreTrainedModel) -> None:
@@ -192,66 +222,8 @@ def _require_packable(model: PreTrainedModel) -> None:
         )
 
 
-def _tokenize(
-    run: Run,
-    conversations: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    training: SFTConfig,
-    overlong: str,
-    name: str = "datasets",
-) -> Dataset:
-    """Return the tokens of the conversations. Of several processes, the first makes them, and all open its file."""
-    folder = run.folder / ROWS / name
-
-    def tokenize() -> Dataset:
-        processes = training.dataset_num_proc or cores(alone=True)
-        return tokenize_conversations(conversations, tokenizer, training.max_length, overlong, name, processes)
-
-    if training.world_size == 1:
-        _remove_rows(run)
-        return tokenize()
-    failed: list[UserError | None] = [None]
-    with first_goes_first(is_main_process()):
-        if is_main_process():
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed attempt; others may still be read
-            try:
-                tokenize().save_to_disk(folder)
-            except UserError as error:
-                failed = [error]
-    broadcast_object_list(failed)
-    if failed[0] is not None:  # all ranks stop alike, and the first one says why
-        raise failed[0]
-    return load_from_disk(folder)
-
-
 def _check(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
     check_merge(args.merge_adapter, model_args, training)
-
-
-def _rows(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Rows:
-    sources, tools = read_sources(args.datasets), make_tools(args.tools)
-    model, tokenizer = open_empty(model_args, training.chat_template_path)
-    end_turn(model, tokenizer)
-    set_max_length(training, model)
-    rows, counts = mixed(_load(sources, tools, Decontamination(args.decontaminate)), sources)
-    encoded = encode_conversations(rows, tokenizer)
-
-    def sides(i: int) -> list[Side]:
-        row = encoded[i]
-        return [Side(row["input_ids"], row["assistant_masks"])]
-
-    return Rows(
-        "conversations",
-        LOSS,
-        len(encoded),
-        counts,
-        lambda i: str(encoded[i]["where"]),
-        sides,
-        tokenizer,
-        ("max_length", training.max_length),
-        fate_of(args.overlong),
-        frozenset({tokenizer.eos_token_id}),
-    )
 
 
 def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:
@@ -272,7 +244,7 @@ STAGE = Stage(
     arguments=(SftArguments, SFTConfig, ModelConfig),
     check=_check,
     run=run,
-    rows=_rows,
+    prepare=prepare,
     cost=_cost,
 )
 main = STAGE.main

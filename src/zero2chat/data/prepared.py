@@ -1,0 +1,144 @@
+"""The rows of a training stage: what its `prepare` returns, and what those functions share.
+
+`prepare(*arguments)` goes from settings to a tokenizer and to the datasets that the trainer gets. It loads no weights,
+and a single process writes nothing. `run` calls it first, then loads the model and trains. `zero2chat preview` shows
+its rows, and `zero2chat new` reads their lengths. Rows that a model chooses, such as by pass rate, are chosen in `run`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, load_from_disk
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import ModelConfig
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.data.preferences import load_preferences
+from zero2chat.data.prompts import encode_problems, load_parts
+from zero2chat.data.sources import Source, mix, read_sources, rows_kept
+from zero2chat.inference.tool_format import Tools
+from zero2chat.models.chat_template import choose_chat_template, end_turn, prepare_chat_template
+from zero2chat.models.hardware import first_goes_first
+from zero2chat.models.loading import context_length, load_model
+from zero2chat.rewards import Reward
+
+LOSS = "carries loss"
+
+
+@dataclass(frozen=True)
+class Side:
+    """A sequence of a row: its ids, and a mask of the marked ones, such as those with loss. `name`: of several."""
+
+    ids: Sequence[int]
+    marked: Sequence[int]
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A stage's tokenizer and rows, as its trainer gets them, and how to show a row. A stage that needs more in `run`,
+    such as held-out pairs, adds fields in a subclass."""
+
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset  # in the order of the data: `run`, or the trainer, shuffles them
+    validation: Dataset | None = None
+    unit: str  # of `train`, such as "conversations"
+    sources: Mapping[str, int]  # label → rows in the mixture
+    where: Callable[[int], str]  # names a row of `train`
+    sides: Callable[[int], Sequence[Side]]  # returns its sequences: one, or chosen and rejected
+    marks: str = LOSS  # what a marked token is
+    limit: tuple[str, int] | None = None  # the setting, and the most tokens of a sequence
+    dropped: Sequence[int] = ()  # tokens of each row that was dropped because it is longer
+    ends: frozenset[int] = frozenset()  # ids with which a marked span should end
+    note: str = ""  # what `run` changes, such as rows that a model chooses
+
+    @property
+    def n(self) -> int:
+        return len(self.train)
+
+
+def open_empty(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the model without weights, and its tokenizer with the chat template."""
+    model, tokenizer = load_model(model_args.model_name_or_path, None, model_args.model_revision, weights=False)
+    prepare_chat_template(tokenizer, choose_chat_template(tokenizer, template))
+    return model, tokenizer
+
+
+def open_empty_chat(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """`open_chat_model` of the trainers, without weights: the template's end-of-turn token is the tokenizer's EOS."""
+    model, tokenizer = open_empty(model_args, template)
+    end_turn(model, tokenizer)
+    return model, tokenizer
+
+
+def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset, Counter[str]]:
+    """Return the stage's mixture, and the number of its rows from each source."""
+    fractions = [source.fraction for source in sources]
+    counts: Counter[str] = Counter()
+    for source, n in zip(sources, rows_kept(parts, fractions, lambda _: 1), strict=True):
+        counts[str(source.label)] += n
+    return mix(parts, fractions, size=lambda _: 1), counts
+
+
+def make_once(make: Callable[[], Dataset], folder: Path, processes: int) -> Dataset:
+    """Return what `make` returns. Of several processes, the first makes it, and all open its file in `folder`.
+
+    A `UserError` of `make` is raised by all of them.
+    """
+    if processes == 1:
+        return make()
+    failed: list[UserError | None] = [None]
+    with first_goes_first(is_main_process()):
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed attempt
+            try:
+                make().save_to_disk(folder)
+            except UserError as error:
+                failed = [error]
+    broadcast_object_list(failed)
+    if failed[0] is not None:
+        raise failed[0]
+    return load_from_disk(folder)
+
+
+def mixed_preferences(
+    args: Any, load: Callable[[Source, str], tuple[Dataset, int]] = load_preferences
+) -> tuple[list[Any], Counter[str]]:
+    """Return the preference pairs of `args.datasets`, or what `load` reads, and the number from each source."""
+    sources = read_sources(args.datasets)
+    rows, counts = mixed([load(source, args.equal)[0] for source in sources], sources)
+    return list(rows), counts
+
+
+def prompt_rows(
+    args: Any,
+    training: Any,
+    model_args: ModelConfig,
+    rewards: Sequence[Reward],
+    tools: Tools | None = None,
+    answers: bool = True,
+    own_tools: bool = False,
+) -> Prepared:
+    """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions."""
+    sources = read_sources(args.datasets)
+    model, tokenizer = open_empty_chat(model_args, args.chat_template_path)
+    problems, counts = mixed(load_parts(sources, rewards, answers, own_tools), sources)
+    problems, ids = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
+    return Prepared(
+        tokenizer=tokenizer,
+        train=problems,
+        unit="prompts",
+        sources=counts,
+        where=lambda i: f"prompt {i}",
+        sides=lambda i: [Side(ids[i], [0] * len(ids[i]))],
+        marks="carries loss: nothing in the prompt; the completion will",
+        limit=("the context minus max_completion_length", context_length(model) - training.max_completion_length),
+    )
