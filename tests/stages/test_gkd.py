@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,28 +69,6 @@ def test_a_student_comes_nearer_to_its_teacher_and_killed_in_its_second_epoch_en
     assert sum(losses[-2:]) < 0.9 * sum(losses[:2])
 
 
-def test_a_student_comes_nearer_to_a_teacher_with_another_tokenizer_and_resumes(
-    given: dict[str, Any],
-    model_folder: Path,
-    write_yaml: Callable[..., Path],
-    kill_after: Callable[..., None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    given |= {"teacher_model_name_or_path": str(model_folder), "max_steps": 10, "save_steps": 6}
-    whole = given | {"output_dir": str(tmp_path / "whole")}
-    gkd.main(["--config", str(write_yaml(tmp_path / "whole.yaml", **whole))])
-    assert "a teacher with another tokenizer: GOLD's loss" in capsys.readouterr().out
-    config = write_yaml(tmp_path / "run.yaml", **given)
-    kill_after(gkd, config, 8)
-    gkd.main(["--config", str(config)])
-    files = [tmp_path / name / "model.safetensors" for name in ("whole", "run")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    losses = [line["loss"] for line in read_jsonl(tmp_path / "run" / "history.jsonl") if "loss" in line]
-    assert len(losses) == 10
-    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
-
-
 def test_vllm_is_told_what_ends_a_turn(
     given: dict[str, Any], write_yaml: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +115,7 @@ def test_trls_loss_is_the_papers_divergence_at_the_answers_tokens_alone(beta: fl
     [
         ({"teacher_model_name_or_path": None}, "teacher_model_name_or_path is not set"),
         ({"teacher_model_name_or_path": "PRETRAIN"}, "pretrain: has no chat template"),
-        ({"teacher_model_name_or_path": "SENTENCEPIECE"}, "the tokens of one of the two are not bytes"),
+        ({"teacher_model_name_or_path": "OTHER"}, "has another tokenizer than the student"),
         (
             {"chat_template_path": str(TEMPLATE.with_name("r1_zero.jinja"))},
             "the chat template|its chat template is not the",
@@ -163,31 +139,8 @@ def test_a_mistake_is_one_line(
     model_folder: Path,
     tmp_path: Path,
 ) -> None:
-    shutil.copytree(model_folder, pieces := tmp_path / "pieces")
-    state = json.loads((pieces / "tokenizer.json").read_text())
-    vocabulary, merged = state["model"]["vocab"], "".join(state["model"]["merges"].pop())
-    vocabulary["\u2581it"] = vocabulary.pop(merged)
-    (pieces / "tokenizer.json").write_text(json.dumps(state))
-    places = {"PRETRAIN": str(tiny / "pretrain"), "SENTENCEPIECE": str(pieces)}
+    places = {"PRETRAIN": str(tiny / "pretrain"), "OTHER": str(model_folder)}
     named = {key: places.get(str(value), value) for key, value in (given | changes).items()}
     path = write_yaml(tmp_path / "x.yaml", **{key: value for key, value in named.items() if value is not None})
     with pytest.raises(UserError, match=says):
         gkd.main(["--config", str(path)])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("config", ["cpu_ddp.yaml", "cpu_zero2.yaml"])
-def test_two_ranks_learn_from_a_teacher_with_another_tokenizer(
-    given: dict[str, Any],
-    model_folder: Path,
-    write_yaml: Callable[..., Path],
-    two_ranks: Callable[..., str],
-    tmp_path: Path,
-    config: str,
-) -> None:
-    given |= {"teacher_model_name_or_path": str(model_folder), "max_steps": 10, "per_device_train_batch_size": 2}
-    launched = REPOSITORY / "accelerate_configs" / config
-    assert "GOLD's loss" in two_ranks("gkd", write_yaml(tmp_path / "x.yaml", **given), config=launched)
-    losses = [line["loss"] for line in read_jsonl(tmp_path / "run" / "history.jsonl") if "loss" in line]
-    assert len(losses) == 10
-    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])

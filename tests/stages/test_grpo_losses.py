@@ -14,7 +14,6 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.stages import grpo
-from zero2chat.trainers import rloo
 from zero2chat.trainers.callbacks import RunCallback
 
 LONGEST = 12
@@ -54,21 +53,12 @@ def sapo(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
     return per_answer(-torch.sigmoid(heat * ((new - old).exp() - 1)) * 4 / heat * a[:, None], m)
 
 
-def whole(new: Tensor, old: Tensor, a: Tensor, m: Tensor) -> Tensor:
-    return clipped(((new - old) * m).sum(1).exp(), a).mean()
-
-
 def scaled(rewards: Tensor) -> Tensor:
     return (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
 
 
 def centred(rewards: Tensor) -> Tensor:
     return rewards - rewards.mean(1, keepdim=True)
-
-
-def left_out(rewards: Tensor) -> Tensor:
-    n = rewards.shape[1]
-    return rewards - (rewards.sum(1, keepdim=True) - rewards) / (n - 1)
 
 
 VARIANTS: dict[str, tuple[dict[str, Any], Callable[..., Tensor], Callable[[Tensor], Tensor]]] = {
@@ -78,7 +68,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[..., Tensor], Callable[[Tenso
     "Dr. GRPO": ({"loss_type": "dr_grpo", "scale_rewards": "none"}, dr_grpo, centred),
     "CISPO": ({"loss_type": "cispo", "epsilon_high": 1.1}, cispo, scaled),
     "SAPO": ({"loss_type": "sapo"}, sapo, scaled),
-    "RLOO": ({"loss_type": "rloo", "scale_rewards": "none"}, whole, left_out),
 }
 
 
@@ -153,53 +142,9 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
     assert metrics["completion_length"]["value"] == pytest.approx(first["completions/mean_length"], abs=1e-4)
 
 
-@pytest.mark.parametrize("iterations", [1, 2])
-def test_rloos_kl_is_part_of_the_reward(
-    iterations: int, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches: list[tuple[Any, dict[str, Any], Tensor]] = []
-    rewards: list[Tensor] = []
-    score = grpo._Trainer._calculate_rewards
-
-    def watched(trainer: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        done = rloo.as_rloo(trainer, batch)
-        batches.append((trainer, done, logs_of(trainer.model, done).detach()))
-        return done
-
-    monkeypatch.setattr(grpo, "as_rloo", watched)
-    monkeypatch.setattr(grpo._Trainer, "_calculate_rewards", lambda *more: rewards.append(score(*more)) or rewards[-1])
-    path = base("kl", loss_type="rloo", scale_rewards="none", beta=0.5, max_steps=4, num_iterations=iterations)
-    grpo.main(["--config", str(path)])
-    assert len(batches) == 4 // iterations
-    trainer, batch, logs = batches[-1]
-    mask = batch["completion_mask"]
-    torch.testing.assert_close(batch["old_per_token_logps"] * mask, logs * mask, atol=1e-3, rtol=1e-3)
-    kl = ((logs - logs_of(trainer.ref_model, batch).detach()) * mask).sum(1)
-    assert kl.abs().max() > 0.05
-    expected = left_out((rewards[-1][:, 0] - 0.5 * kl).view(-1, 4)).view(-1)
-    torch.testing.assert_close(batch["advantages"], expected, atol=2e-3, rtol=2e-3)
-    lines = [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
-    logged = [line["kl"] for line in lines if "kl" in line]
-    assert logged[-1] == pytest.approx((kl.sum() / mask.sum()).item(), abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({}, "loss_type rloo: rewards are not scaled: set `scale_rewards: none`"),
-        ({"scale_rewards": "none", "delta": 1.5}, "loss_type rloo: delta has no effect on it: remove it"),
-        (
-            {"scale_rewards": "none", "importance_sampling_level": "sequence"},
-            "importance_sampling_level has no effect on it",
-        ),
-        ({"scale_rewards": "none", "resample": 1}, "resample: rewards must be normalised per group"),
-        ({"scale_rewards": "none", "tools": {"python": {}}}, "loss_type rloo: remove tools"),
-        ({"max_minutes": 0}, "max_minutes 0.* is not above 0"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=message):
-        grpo.main(["--config", str(base("bad", loss_type="rloo", **changes))])
+def test_minutes_must_be_above_0(base: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=r"max_minutes 0.* is not above 0"):
+        grpo.main(["--config", str(base("bad", max_minutes=0))])
 
 
 def test_training_stops_after_its_minutes(base: Callable[..., Path]) -> None:

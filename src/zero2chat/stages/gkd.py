@@ -13,14 +13,11 @@ loss is the generalised Jensen-Shannon divergence (their eq. 1) between the full
 at the tokens that the student has just sampled (λ = 1); sampling carries no gradient. `beta: 1`, the default, is the
 reverse KL, which penalizes what the teacher would never say; 0 is the forward KL. `distill` trains on the teacher's
 answers; GKD corrects the student's own mistakes. It uses no reward, so the teacher's mistakes are learned, too.
-
-A teacher with another tokenizer reads the answers as text; the loss is then GOLD's (`zero2chat.trainers.gold`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -32,17 +29,14 @@ from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.hub.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
-from zero2chat.models.chat_template import end_turn
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
-from zero2chat.models.tokenization import token_bytes
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
-from zero2chat.trainers.gold import GoldTrainer
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
 from zero2chat.trainers.weights import adapter_config
@@ -57,32 +51,18 @@ class GkdArguments(TaskStepsArguments):
     chat_template_path: str | None = None
 
 
-def _same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> bool:
-    """Return whether the teacher has the student's tokenizer. Raises `UserError` if it has no chat template, if only
-    its chat template differs, or if it has another tokenizer and one of the two is not a byte-level BPE."""
+def _require_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
+    """Raises `UserError` if the teacher has no chat template, another tokenizer, or another chat template."""
     if not teacher.chat_template:
         raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
     if teacher.get_vocab() != student.get_vocab():
-        try:
-            for tokenizer in (student, teacher):
-                token_bytes(tokenizer)
-        except UserError as error:
-            raise UserError(
-                f"{path}: has another tokenizer, and the tokens of one of the two are not bytes: use a teacher with "
-                "the student's tokenizer, or `zero2chat distill`"
-            ) from error
-        return False
+        raise UserError(f"{path}: has another tokenizer than the student: use a teacher with the same, or `distill`")
     ids = [each.apply_chat_template(_ASKED, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
     if ids[0] != ids[1]:
         raise UserError(f"{path}: its chat template is not the student's: set chat_template_path to the teacher's")
-    return True
 
 
 class _Trainer(ResumableTrainer, DistillationTrainer):
-    pass
-
-
-class _GoldTrainer(ResumableTrainer, GoldTrainer):
     pass
 
 
@@ -102,9 +82,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     model, tokenizer = open_chat_model(model_args, args.chat_template_path)
     revision = training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
-    same = _same_tokens(of_teacher, tokenizer, training.teacher_model_name_or_path)
-    if not same:
-        end_turn(teacher, of_teacher)
+    _require_same_tokens(of_teacher, tokenizer, training.teacher_model_name_or_path)
     parts: list[Dataset] = [load_problems(source, answers=False).select_columns("prompt") for source in sources]
     prompts = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
     at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
@@ -112,23 +90,21 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
         raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")
     room = min(map(context_length, (model, teacher))) - training.max_completion_length
     prompts = safe_problems(prompts, tokenizer, room, template_kwargs=training.chat_template_kwargs)
-    if not same:  # the teacher's template and tokens may be longer, and its control tokens are others
-        prompts = safe_problems(prompts, of_teacher, room, template_kwargs=training.chat_template_kwargs)
     use_fast_rollouts(model)
     stop_vllm_at(model, training)
     optimizer = use_muon(model, training) if args.muon else None
-    given: dict[str, Any] = {"model": model, "args": training, "train_dataset": prompts, "processing_class": tokenizer}
-    given["peft_config"] = adapter_config(model_args)
     with refused_settings():
-        trainer: DistillationTrainer = (
-            _Trainer(teacher_model=teacher, **given)
-            if same
-            else _GoldTrainer(other_teacher=teacher, teacher_tokenizer=of_teacher, **given)
+        trainer = _Trainer(
+            model=model,
+            teacher_model=teacher,
+            args=training,
+            train_dataset=prompts,
+            processing_class=tokenizer,
+            peft_config=adapter_config(model_args),
         )
     trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer has no such argument
     if is_main_process():
-        tokens = "" if same else ", and a teacher with another tokenizer: GOLD's loss"
-        print(f"{len(prompts):,} prompts{tokens}", flush=True)
+        print(f"{len(prompts):,} prompts", flush=True)
 
     train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "no")  # TRL counts the tokens
     remove_start(run, model_args)
@@ -138,13 +114,11 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
 def _cost(
     job: Job, empty: EmptyModel, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig
 ) -> Job:
-    teacher, student = (empty(p, False) for p in (training.teacher_model_name_or_path, model_args.model_name_or_path))
-    vocabularies = {model.config.get_text_config().vocab_size for model in (teacher, student)}
+    teacher = empty(training.teacher_model_name_or_path, False)
     return replace(
         job,
         model=replace(job.model, readers=parameter_count(teacher)),
-        # GOLD's loss computes all logits of both models
-        work=replace(job.work, head="tiles" if len(vocabularies) == 1 else "whole"),
+        work=replace(job.work, head="tiles"),
         flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
         rollout=1.0,
         vllm=vllm_share(training),

@@ -9,10 +9,10 @@ One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`,
 Reads a chat model and problems with final answers. Writes a model folder, its accuracy on each task's test rows, and
 curves of reward, length, entropy and reflection phrases. Rewards are functions given by dotted path and weight.
 
-The loss weights every token equally (`loss_type: dapo`, TRL's default). TRL's other losses are set by its keys; `rloo`
-is RLOO, with `scale_rewards: none`. The other parts of DAPO (arXiv:2503.14476) are
-enabled with `epsilon_high` (clip-higher), `mask_truncated_completions`, `resample` (dynamic sampling), and the reward
-`zero2chat.rewards.length.soft_overlong`. `pass_rate` removes problems that are too easy or too hard before training.
+The loss weights every token equally (`loss_type: dapo`, TRL's default). TRL's other losses are set by its keys. The
+other parts of DAPO (arXiv:2503.14476) are enabled with `epsilon_high` (clip-higher), `mask_truncated_completions`,
+`resample` (dynamic sampling), and the reward `zero2chat.rewards.length.soft_overlong`. `pass_rate` removes problems
+that are too easy or too hard before training.
 
 With `tools` a completion may contain tool calls. The tools' results are part of it and carry no loss.
 """
@@ -58,7 +58,6 @@ from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.trainers.reflection_phrases import habits
-from zero2chat.trainers.rloo import LOSS_TYPE, as_rloo, check_rloo, rloo_loss
 from zero2chat.trainers.trainer import ResumableTrainer
 from zero2chat.trainers.weights import adapter_config
 
@@ -243,19 +242,11 @@ class _Trainer(ResumableTrainer, GRPOTrainer):
             self._log_metric(f"habits/{name}", rate)
         return _filled(rewards, self.num_generations)
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        loss: torch.Tensor = (
-            rloo_loss(self, model, inputs) if self.loss_type == LOSS_TYPE else super()._compute_loss(model, inputs)
-        )
-        return loss
-
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
         def sample(inputs: list[Any]) -> dict[str, Any]:
             self.own_schemas = read_schemas([row.get("tools") for row in inputs])
             return GRPOTrainer._generate_and_score_completions(self, inputs)
 
-        if self.loss_type == LOSS_TYPE:
-            return as_rloo(self, sample(inputs))
         if not self.resample_rounds:
             return sample(inputs)
         where = f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index} {inputs[0]['prompt']}"
@@ -304,8 +295,6 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
     if args.pass_rate is not None:
         _check_sampling(training)
-    if training.loss_type == LOSS_TYPE:
-        check_rloo(training, bool(args.tools))
 
 
 def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:

@@ -205,7 +205,6 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
         ("rewards/accuracies", "accuracy {:.0%}"),
         ("frac_reward_zero_std", "zero-variance groups {:.0%}"),
         ("completions/clipped_ratio", "truncated {:.0%}"),
-        ("unread", "unread by the teacher {:.0%}"),
         ("completions/mean_length", "length {:.1f}"),
         ("entropy", "entropy {:.2f}"),
         ("kl", "KL {:.4f}"),
