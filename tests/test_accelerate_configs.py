@@ -256,10 +256,12 @@ import sys
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
 from zero2chat.core.errors import exit_on_mistake
-from zero2chat.trainers.arguments import parse_training
+from zero2chat.core.config import read_arguments
+from zero2chat.trainers.arguments import build_training, prepare_machine
 
 with exit_on_mistake():
-    _, (args,) = parse_training([TrainingArguments], sys.argv[1:])
+    (args,) = build_training([TrainingArguments], *read_arguments(sys.argv[1:]))
+    prepare_machine([args])
     set_seed(0)
     sizes = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, intermediate_size=64)
     heads = dict(num_attention_heads=2, num_key_value_heads=2, head_dim=16)

@@ -127,7 +127,7 @@ def test_files_stages_and_rewards_that_a_page_names_are_there(page: Path) -> Non
 def test_the_table_of_stages_is_what_the_stages_say_of_themselves() -> None:
     rows = [row for row in _rows(ROOT / "docs" / "concepts.md") if len(row) == 2]
     listed = {name.strip("`"): text for name, text in rows[rows.index(["stage", "what it makes"]) + 2 :]}
-    told = {name: stages.described(name).summary for name in stages.names()}
+    told = {name: stages.load(name).summary for name in stages.names()}
     assert {name: listed[name] for name in told} == told
 
 
@@ -246,7 +246,7 @@ def test_the_example_of_a_stage_runs(here: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(here)])
     for run in _tests(test):
         run(here)
-    assert stages.described("words").summary == "The number of words in a corpus."
+    assert stages.load("words").summary == "The number of words in a corpus."
     with pytest.raises(UserError, match="words: longest 0 is below 1"):
         stages.load("words").build({"dataset": "x", "longest": 0}, "words")
     sys.modules.pop("zero2chat.stages.words")

@@ -339,6 +339,7 @@ STAGE = Stage(
     story="The claims of a recipe, each with its figures, their targets, and whether they were met.",
     kind="plain",
     joins=True,
+    judges="claims",
     beside=(FILE,),
     arguments=(ClaimsArguments,),
     check=judge_claims,

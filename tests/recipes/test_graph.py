@@ -101,7 +101,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def launch(step: Step, command: list[str], _: int) -> None:
         words = step.words()
         names.append(step.name)
-        if step.joins:
+        if step.declared.joins:
             importlib.import_module(modules("stages")[step.stage]).main(words)
             return
         settings, _ = read_arguments(words)
@@ -222,7 +222,7 @@ def test_seeds_that_nothing_would_join_or_that_no_yaml_says_are_refused(launched
     recipe = Path("recipes/r/recipe.yaml")
     steps = [step for step in yaml.safe_load(recipe.read_text())["steps"] if step["name"] in ("corpus", "read")]
     recipe.write_text(yaml.safe_dump({"steps": steps}))
-    with pytest.raises(UserError, match="this recipe has no step of the stage claims"):
+    with pytest.raises(UserError, match="no step of this recipe judges claims"):
         _run(seeds=2)
     assert launched == []
 

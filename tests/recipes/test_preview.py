@@ -164,7 +164,7 @@ def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytes
     bare.write_text("# mine\n" + Path(sft).read_text().partition("\n")[2])
     for arguments, says in (
         ([str(bare)], "its first comment has no launch command"),
-        ([sft, "--stage", "report"], "stage 'report': preview shows the data of dpo, grpo, kto, ppo"),
+        ([sft, "--stage", "report"], "stage 'report': preview shows the rows of training stages"),
         ([str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
         ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),

@@ -258,18 +258,18 @@ def test_a_training_step_is_launched_with_its_accelerate_config(recipe: Path) ->
     assert len(step.arguments()) == 1
 
 
-def test_a_run_builds_every_steps_settings_and_a_dry_run_reads_their_declarations(
+def test_a_run_and_a_dry_run_build_every_steps_settings_first(
     monkeypatch: pytest.MonkeyPatch, launched: list[str]
 ) -> None:
     built: list[str] = []
     build = Step.arguments
     monkeypatch.setattr(Step, "arguments", lambda step: (built.append(step.name), build(step))[1])
-    _run(dry_run=True)
     with pytest.raises(UserError, match="unknown key 'vocabulary'"):
         _run("tokenizer.vocabulary=301", dry_run=True)
-    assert built == []
-    _run()
-    assert sorted(built) == ["corpus", "other", "report", "tokenizer"]
+    for dry_run in (True, False):
+        built.clear()
+        _run(dry_run=dry_run)
+        assert sorted(built) == ["corpus", "other", "report", "tokenizer"]
     assert launched == ["corpus", "other", "tokenizer", "report"]
 
 
@@ -470,7 +470,7 @@ def test_a_missing_file_is_named_before_anything_runs(launched: list[str]) -> No
 def test_a_folder_that_another_process_writes_is_left_to_it(launched: list[str]) -> None:
     _run()
     code = (
-        "import sys, pathlib; from zero2chat import runs; runs.lock(pathlib.Path('runs/r/other'));"
+        "import sys, pathlib; from zero2chat.core import runs; runs.lock(pathlib.Path('runs/r/other'));"
         "print(1, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:

@@ -209,7 +209,7 @@ def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run:
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
     assert ("The run has no <code>samples.jsonl</code>, so" in text) == (stage not in ("average", "publish"))
-    draws = stages.described(stage).kind == "trains" or stage == "surprise"
+    draws = stages.load(stage).kind == "trains" or stage == "surprise"
     assert ("The run has no <code>history.jsonl</code>" in text) == draws
 
 

@@ -230,7 +230,7 @@ def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("refuses", ["weights.check_precision", "arguments.refuse_on_this_machine"])
+@pytest.mark.parametrize("refuses", ["weights.check_precision", "arguments.prepare_machine"])
 def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
     refuses: str,
     tuned: Path,

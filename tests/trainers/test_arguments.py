@@ -20,8 +20,7 @@ from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
 from zero2chat.trainers.arguments import (
     for_this_machine,
-    parse_training,
-    refuse_on_this_machine,
+    prepare_machine,
     refused_settings,
     set_global_batch,
 )
@@ -148,7 +147,8 @@ def test_a_tracker_is_local_and_there_where_it_is_installed(installed: bool, mon
 
 def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path: Path) -> None:
     """Or a run begun on one machine could not be taken up on another."""
-    settings, (args,) = parse_training((TrainingArguments,), ["--output_dir", str(tmp_path), "--max_steps", "3"])
+    stage = stages.Stage(name="x", story="", kind="trains", arguments=(TrainingArguments,))
+    settings, (args,) = stage.parse(["--output_dir", str(tmp_path), "--max_steps", "3"])
     assert settings == {"output_dir": str(tmp_path), "max_steps": "3"}
     assert args.max_steps == 3
     assert args.bf16 is bf16_is_fast()
@@ -226,15 +226,15 @@ def test_completions_without_a_maximum_length_are_refused(tmp_path: Path, name: 
 )
 def test_what_the_gpu_lacks_is_named(setting: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = SimpleNamespace(**({"bf16": False, "torch_compile": False} | {setting: True}))
-    refuse_on_this_machine([given])  # on a CPU it is another matter
+    prepare_machine([given])  # on a CPU it is another matter
     for name, value in (("is_on_cpu", False), ("bf16_is_fast", False), ("find_spec", None)):
         monkeypatch.setattr(arguments, name, lambda *_, value=value: value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(UserError, match=re.escape(says)):
-        refuse_on_this_machine([given])
+        prepare_machine([given])
     monkeypatch.setattr(arguments, "bf16_is_fast", lambda: True)
     monkeypatch.setattr(arguments, "find_spec", lambda _: "there")
-    refuse_on_this_machine([given])
+    prepare_machine([given])
 
 
 def test_a_driver_too_old_for_torch_is_named_before_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_a_driver_too_old_for_torch_is_named_before_the_cpu_is_used(monkeypatch:
     monkeypatch.setattr(hardware, "driver_cuda", lambda: (12, 4))
     line = "is built for CUDA 13.0, but the GPU's driver supports CUDA 12.4 at most"
     with pytest.raises(UserError, match=line):
-        refuse_on_this_machine([SimpleNamespace(bf16=False, torch_compile=False)])
+        prepare_machine([SimpleNamespace(bf16=False, torch_compile=False)])
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match=line):  # not that there was no GPU
         for_this_machine({})
@@ -273,15 +273,15 @@ def test_a_vllm_of_an_untested_release_is_named(
     monkeypatch.setattr(training_job, "version", version)
     given = SimpleNamespace(use_vllm=True, bf16=False, torch_compile=False)
     if says is None:
-        refuse_on_this_machine([given])
+        prepare_machine([given])
         return
     with pytest.raises(UserError, match=re.escape(f"use_vllm: {says}")):
-        refuse_on_this_machine([given])
+        prepare_machine([given])
     monkeypatch.setattr(training_job, "requires", lambda _: None)  # installed before it declared vLLM
-    refuse_on_this_machine([given])
+    prepare_machine([given])
     monkeypatch.undo()
     given.use_vllm = False
-    refuse_on_this_machine([given])
+    prepare_machine([given])
 
 
 @pytest.mark.parametrize(

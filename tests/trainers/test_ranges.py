@@ -28,7 +28,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("stage", [name for name in stages.names() if stages.described(name).kind == "trains"])
+@pytest.mark.parametrize("stage", [name for name in stages.names() if stages.load(name).kind == "trains"])
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_a_number_that_cannot_be_meant_is_named(stage: str, key: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"^x\.yaml: {key}: (expected a finite number, got|.*: give (one|a number))"):

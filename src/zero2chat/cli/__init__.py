@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from zero2chat import __version__
@@ -12,6 +13,7 @@ from zero2chat.cli import model_commands, recipe_commands, tool_commands
 from zero2chat.cli.command import COMMANDS, print_json
 from zero2chat.cli.stage_command import run_stage
 from zero2chat.core.errors import exit_on_mistake
+from zero2chat.core.registry import modules
 
 
 def _answers_joined(argv: Sequence[str]) -> list[str]:
@@ -26,12 +28,15 @@ def _answers_joined(argv: Sequence[str]) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    from zero2chat import stages
-
+    packages: dict[str, list[str]] = {}
+    for name, module in modules("stages").items():
+        packages.setdefault(module.rpartition(".")[0], []).append(name)
+    listed = [textwrap.fill(f"{package}: {', '.join(found)}", 80) for package, found in packages.items()]
     root = argparse.ArgumentParser(
         prog="zero2chat",
         description="Train an assistant from scratch, and talk to it.",
-        epilog="The last commands, from arena on, are stages: zero2chat STAGE --config X.yaml [--key value …]",
+        epilog="\n".join(["Stages are commands too: zero2chat STAGE --config X.yaml [--key value …]", *listed]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
@@ -41,12 +46,10 @@ def parser() -> argparse.ArgumentParser:
         own.set_defaults(command=command.run)
         for argument in command.arguments:
             argument.add_to(own)
-    for name in stages.names():
+    for name in modules("stages"):
         if name not in COMMANDS:  # the command `index` needs no YAML
             # No character begins an option: the stage reads all words itself.
-            own = commands.add_parser(
-                name, help=stages.described(name).summary.replace("%", "%%"), prefix_chars="\0", add_help=False
-            )
+            own = commands.add_parser(name, prefix_chars="\0", add_help=False)
             own.set_defaults(command=run_stage, stage=name)
             own.add_argument("words", nargs="*")
     return root

@@ -37,10 +37,11 @@ def run_stage(args: argparse.Namespace) -> None:
 
     words = list(args.words)
     named = {word.partition("=")[0].replace("-", "_") for word in words}
-    prints = args.stage in stages.names("table") and not named & {"__config", "__output_dir"}
+    prints = not named & {"__config", "__output_dir"}
     if prints:
         without_progress_bars()
     stage = stages.load(args.stage)
+    prints &= stage.table is not None
     if named & {"_h", "__help"}:
         print(stage.help())
         return

@@ -1,6 +1,8 @@
 """The graph of a recipe's steps: predecessors and successors, and the subgraph of a claim.
 
-The stages `claims` and `report` only combine other steps' results. Such a step reruns when those results change.
+A stage that `joins`, such as `report`, only combines other steps' results. Its step reruns when those results change.
+A stage with `judges` judges claims: `judges` names the setting that holds the claims. The stage's setting `only` lists
+the claims to judge, and its setting `seeds` the run folders of further seeds.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def claims(steps: Sequence[Step]) -> dict[str, Step]:
     """Map each claim's name to the step that judges it. Raises `UserError` if a step has the same name."""
     found: dict[str, Step] = {}
     for step in steps:
-        for entry in step.settings.get("claims") or () if step.stage == "claims" else ():
+        for entry in step.settings.get(step.declared.judges) or ():
             if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
                 found[entry["name"]] = step
     for name in found.keys() & {step.name for step in steps}:
@@ -53,10 +55,10 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
     Other claims are skipped: the judging step gets the list of claims to judge (`only`), and the report omits theirs.
     """
     judge = claims(steps)[name]
-    entries = {entry["name"]: entry for entry in judge.settings["claims"]}
+    entries = {entry["name"]: entry for entry in judge.settings[judge.declared.judges]}
     there = {step.name for step in _needed(steps, entries[name])}
     for step in steps:
-        if not step.joins and (step.folder / runs.METRICS).exists() and there.issuperset(step.after):
+        if not step.declared.joins and (step.folder / runs.METRICS).exists() and there.issuperset(step.after):
             there.add(step.name)
     ours = {os.path.normpath(step.folder) for step in steps}
 
@@ -68,19 +70,19 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
     chosen = {key: entry for key, entry in entries.items() if key == name or is_there(entry)}
     needed = [step for entry in chosen.values() for step in _needed(steps, entry)]
     kept = [step for step in steps if step in needed and step.name in there]
-    names = [step.name for step in (*kept, *(step for step in steps if step.joins))]
+    names = [step.name for step in (*kept, *(step for step in steps if step.declared.joins))]
     left_out = [str(step.folder) for step in steps if step.name not in names]
     found = list(kept)
     for step in steps:
-        if step.joins:
+        if step.declared.joins:
             after = tuple(before for before in step.after if before in names)
             step = replace(step, after=after)
             for key in {"steps", "seeds"} & step.settings.keys():
                 kept_paths = [path for path in step.settings[key] if path not in left_out]
                 step = changed(step, {key: kept_paths}) if kept_paths != step.settings[key] else step
-            if step.stage == "claims" and len(chosen) < len(entries):
+            if step.declared.judges and len(chosen) < len(entries):
                 step = changed(step, {"only": list(chosen)})
-                step.settings["claims"] = list(chosen.values())  # as the stage itself receives them
+                step.settings[step.declared.judges] = list(chosen.values())  # as the stage itself receives them
             found.append(step)
     return found
 

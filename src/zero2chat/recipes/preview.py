@@ -39,11 +39,9 @@ def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()
     Raises the same `UserError` as the stage would before training.
     """
     stage = stage or _stage_of(config)
-    known = stages.names("prepare")
-    if stage not in known:
-        raise UserError(f"stage '{stage}': preview shows the data of {', '.join(known)}")
     shown = stages.load(stage)
-    assert shown.prepare is not None
+    if shown.prepare is None:
+        raise UserError(f"stage '{stage}': preview shows the rows of training stages, such as sft")
     _, arguments = shown.parse(["--config", config, *(f"--{change}" for change in changes)])
     return stage, shown.prepare(*arguments)
 

@@ -38,17 +38,18 @@ class Step:
         return Path(self.settings["output_dir"])
 
     @property
+    def declared(self) -> stages.Stage:
+        """The stage, imported."""
+        return stages.load(self.stage)
+
+    @property
     def trains(self) -> bool:
-        return stages.described(self.stage).kind == "trains"
+        return self.declared.kind == "trains"
 
     @property
     def is_plain(self) -> bool:
         """Whether it runs as one Python process, without `accelerate launch`."""
-        return stages.described(self.stage).kind == "plain"
-
-    @property
-    def joins(self) -> bool:
-        return stages.described(self.stage).joins
+        return self.declared.kind == "plain"
 
     def command(self) -> list[str]:
         """Return the command that runs this step, ready to paste into a shell."""
@@ -68,7 +69,7 @@ class Step:
 
     def arguments(self) -> tuple[Any, ...]:
         """Build the stage's dataclasses from the settings. Raises the same `UserError` as the stage."""
-        return stages.load(self.stage).build(self.settings, str(self.config))
+        return self.declared.build(self.settings, str(self.config))
 
 
 def load_recipe(

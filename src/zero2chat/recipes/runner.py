@@ -20,12 +20,10 @@ from typing import Any
 
 import yaml
 
-from zero2chat import stages
 from zero2chat.core import config, package_files, runs
 from zero2chat.core.errors import MISTAKE_FILE, UserError
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
 from zero2chat.recipes import graph, processes
-from zero2chat.recipes.declared import check_settings
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owners, require_known
 from zero2chat.recipes.seeds import in_seeds, with_seeds
 
@@ -72,10 +70,8 @@ def _check_files(step: Step) -> None:
     whole = step.settings.get("dtype") == "bfloat16" and not step.settings.get("use_peft")
     if step.trains and whole and kind not in ("DEEPSPEED", "FSDP") and not step.settings.get("fsdp"):
         raise UserError(f"{step.config}: dtype: bfloat16 {NO_MASTER_WEIGHTS}")
-    if stages.described(step.stage).checked_first:
-        check = stages.load(step.stage).check
-        assert check is not None
-        check(*step.arguments())
+    if step.declared.checked_first and step.declared.check is not None:
+        step.declared.check(*step.arguments())
     entries = step.settings.get("datasets")
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))
@@ -99,7 +95,7 @@ def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
     """Return the step's fingerprint as it is saved, with those of the steps in its `after`. Those must be done."""
     folders = {other.name: str(other.folder) for other in steps}
     after = {before: runs.input_digest(folders[before]) for before in step.after}
-    if step.joins:  # not only how its inputs were made, but also what was measured there
+    if step.declared.joins:  # not only how its inputs were made, but also what was measured there
         measured = [Path(path) / runs.METRICS for path in runs.input_paths(step.settings)]
         after |= {str(file): runs.digest(file.read_text()) for file in measured if file.is_file()}
     current = runs.fingerprint(step.stage, step.settings) | {"after": after}
@@ -182,10 +178,7 @@ def run(
     if not dry_run:
         print(f"{recipe}: checking the settings and rows of all steps", flush=True)  # takes up to a minute
     for step in written:  # report a mistake in the last step now, not after an hour
-        if dry_run:
-            check_settings(step.stage, step.settings, str(step.config))
-        else:
-            step.arguments()
+        step.arguments()
 
     if only in named:
         steps = wanted = graph.for_claim(steps, only)
@@ -270,7 +263,7 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
     command = step.command()
     new = step_fingerprint(step, steps)
     identity = runs.read_run(step.folder)
-    if identity is not None and step.joins and _changes(step, identity, new):
+    if identity is not None and step.declared.joins and _changes(step, identity, new):
         print(f"{step.name}: its inputs have changed: running it again", flush=True)
         shutil.rmtree(step.folder)
         identity = None
@@ -287,8 +280,8 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
 
 
 def _skip(step: Step) -> None:
-    if step.stage in stages.names("again"):  # and writes again what is missing beside its folder
-        stages.load(step.stage).main(step.words())
+    if step.declared.again is not None:  # and writes again what is missing beside its folder
+        step.declared.main(step.words())
     else:
         print(f"{step.name}: done already, skipped", flush=True)
 

@@ -22,25 +22,25 @@ def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
     """
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: expected 1 or more")
-    if not any(step.stage == "claims" for step in steps):
-        raise UserError("--seeds: this recipe has no step of the stage claims, which combines the seeds: add one")
+    if not any(step.declared.judges for step in steps):
+        raise UserError("--seeds: no step of this recipe judges claims, and so combines the seeds: add one")
     again: dict[str, Step] = {}
     for step in steps:
-        if not step.joins and (step.trains or again.keys() & set(step.after)):
+        if not step.declared.joins and (step.trains or again.keys() & set(step.after)):
             if step.trains and not isinstance(step.settings.get("seed"), int):
                 raise UserError(f"{step.config}: --seeds: seed is not set: set it, such as seed: 0")
             again[step.name] = step
     further = {seed: [_of_seed(step, seed, again) for step in again.values()] for seed in range(1, seeds)}
-    found = [step for step in steps if not step.joins]
+    found = [step for step in steps if not step.declared.joins]
     found += [step for of_seed in further.values() for step in of_seed]
     for step in steps:
-        if step.stage == "claims" and further:
+        if step.declared.judges and further:
             read = [
                 other for seed, of_seed in further.items() for other in of_seed if base_name(other.name) in step.after
             ]
             step = replace(step, after=(*step.after, *(other.name for other in read)))
             step = changed(step, {"seeds": [str(other.folder) for other in read]})
-        if step.joins:
+        if step.declared.joins:
             found.append(step)
     return found
 

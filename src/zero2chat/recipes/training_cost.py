@@ -22,7 +22,6 @@ from transformers import (
 )
 from trl import ModelConfig, RewardConfig, get_peft_config
 
-from zero2chat import stages
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
 from zero2chat.inference.fast_generate import is_supported
@@ -175,7 +174,7 @@ def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tu
     arguments = step.arguments()
     args, training, *more = arguments
     options: ModelConfig | None = more[0] if more else None
-    cost = stages.load(step.stage).cost
+    cost = step.declared.cost
     if cost is None:
         raise UserError(f"{step.config}: the stage {step.stage} declares no cost: it cannot be planned")
 

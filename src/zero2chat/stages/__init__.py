@@ -1,47 +1,27 @@
-"""What a stage is. Each file here ends in `STAGE = Stage(...)`, and everything that lists stages follows from that.
+"""What a stage is. Each stage's file ends in `STAGE = Stage(...)`, and everything that lists stages follows from that.
 
-`names` and `described` read the declarations without importing the files, because trl, which most files import, takes
-seconds. The fields of `Description` are therefore literals, and `arguments` is a tuple of names.
+`names` finds the files without importing them, because trl, which most of them import, takes seconds; `load` imports.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import importlib
-import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core import config
+from zero2chat.core.errors import UserError, exit_on_mistake, nearest
 from zero2chat.core.registry import modules
+from zero2chat.core.runs import METRICS, Run, write_atomically
 
 if TYPE_CHECKING:
-    from zero2chat.core.runs import Run
     from zero2chat.data.prepared import Prepared
     from zero2chat.models.training_job import Job
-
-
-@dataclass(frozen=True, kw_only=True)
-class Description:
-    """The part of a stage's declaration that can be read without importing its file."""
-
-    name: str  # of its file
-    story: str  # what it makes: for the model card, the documentation and `zero2chat --help`
-    kind: Literal["plain", "trains", "answers"]  # plain: one Python process; the others run under `accelerate launch`
-    joins: bool = False  # only combines other steps' results, and runs again when those change
-    checked_first: bool = False  # its `check` reads no other step's result: a recipe calls it before its first step
-    limits: str = ""  # of the model, for its card
-
-    @property
-    def summary(self) -> str:
-        """The story's first sentence."""
-        return self.story.partition(". ")[0].rstrip(".") + "."
-
 
 Load = Callable[[Any], tuple[Any, Any]]  # a model's path → the model, on its device, and its tokenizer
 
@@ -55,26 +35,38 @@ class Result(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage(Description):
+class Stage:
     """A stage. `arguments` are the dataclasses that its YAML fills; each function gets an instance of each.
 
-    The work is `run`, or, of a stage that measures a model, `measure`. `prepare` and `cost` are optional: without them
-    `zero2chat preview` or `plan` do not know the stage. The command `zero2chat <name>` needs an `output_dir`, unless a
-    `table` says how to print the metrics without one.
+    The work is `run`, or, of a stage that measures a model, `measure`. `zero2chat preview` needs `prepare`, and `plan`
+    needs `cost`. The command `zero2chat <name>` needs an `output_dir`, unless `table` prints the metrics without one.
     """
 
+    name: str  # of its file
+    story: str  # what it makes: for the model card, the documentation and `zero2chat STAGE --help`
+    kind: Literal["plain", "trains", "answers"]  # plain: one Python process; the others run under `accelerate launch`
     arguments: tuple[type, ...]
+    limits: str = ""  # of the model, for its card
+    prepare: Callable[..., Prepared] | None = None  # (*arguments) → tokenizer and rows as the trainer gets them
     run: Callable[..., None] | None = None  # (run, *arguments): ends in `run.finish` or `finish_model_folder`
     measure: Callable[..., Result] | None = None  # (arguments, load): `load(path)` → (model, tokenizer)
     table: Callable[[dict[str, dict[str, Any]]], Any] | None = None  # (metrics of `measure`) → what is printed
     keeps: str | Path = ""  # the file in the run folder for the lines of `measure`
     check: Callable[..., Any] | None = None  # (*arguments) → raises `UserError` before the run folder is created
+    checked_first: bool = False  # `check` reads no other step's result: a recipe calls it before its first step
     identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → settings the result depends on
     beside: tuple[str, ...] = ()  # files written beside the run folder; if one is missing, the run is not done
     again: Callable[..., None] | None = None  # (*arguments): what a finished run prints again
-    prepare: Callable[..., Prepared] | None = None  # (*arguments) → tokenizer and rows as the trainer gets them
+    joins: bool = False  # only combines other steps' results, and runs again when those change
+    judges: str = ""  # the setting that holds claims, each of which `zero2chat run --only` can name
     cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with this stage's own costs added
+    section: Any = None  # a `Section`: what the report shows of a run
     positional: str = ""  # the key that is set by a command's words before its first option
+
+    @property
+    def summary(self) -> str:
+        """The story's first sentence."""
+        return self.story.partition(". ")[0].rstrip(".") + "."
 
     def build(self, settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
         """Build the arguments from settings. Raises `UserError` for a setting that is unknown or refused."""
@@ -82,24 +74,15 @@ class Stage(Description):
             from zero2chat.trainers.arguments import build_training
 
             return build_training(self.arguments, settings, where)
-        from zero2chat.core import config
-
         return config.build(self.arguments, settings, where)
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[dict[str, Any], tuple[Any, ...]]:
         """`--config X.yaml [--key value …]` → the settings given, and the arguments."""
-        if self.kind == "trains":
-            from zero2chat.trainers.arguments import parse_training
-
-            return parse_training(self.arguments, argv)
-        from zero2chat.core import config
-
-        return config.parse(self.arguments, argv)
+        settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
+        return settings, self.build(settings, where)
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run the stage, or resume it, unless its run is done."""
-        from zero2chat.core.runs import METRICS, Run
-
         settings, arguments = self.parse(argv)
         common = next(one for one in arguments if hasattr(one, "output_dir"))
         folder = Path(common.output_dir or "")
@@ -129,10 +112,10 @@ class Stage(Description):
     def _refuse(self, arguments: tuple[Any, ...]) -> None:
         """Raises `UserError` for what this launch, or the stage, refuses."""
         if self.kind == "trains":
-            from zero2chat.trainers.arguments import refuse_on_this_machine
+            from zero2chat.trainers.arguments import prepare_machine
             from zero2chat.trainers.weights import check_precision
 
-            refuse_on_this_machine(arguments)
+            prepare_machine(arguments)
             check_precision(*arguments)
         if self.check is not None:
             self.check(*arguments)
@@ -141,7 +124,6 @@ class Stage(Description):
         """`run` of a stage that declares `measure`."""
         from rich.console import Console
 
-        from zero2chat.core.runs import write_atomically
         from zero2chat.models.hardware import start_processes
         from zero2chat.models.loading import load_model
 
@@ -184,16 +166,18 @@ class Stage(Description):
         return "\n".join(lines + [f"\nand the settings of {' and '.join(others)}"] * bool(others))
 
 
-# ---- the registry
-
-
-def names(giving: str | None = None) -> list[str]:
-    """Return the names of all stages, or of those that declare this field."""
-    return [name for name in modules("stages") if giving is None or giving in declaration(name)]
+def names() -> list[str]:
+    """Return the names of all stages."""
+    return list(modules("stages"))
 
 
 def load(name: str) -> Stage:
-    """Import a stage. Raises `UserError` if a package, such as vLLM, was built for another release of CUDA or torch."""
+    """Import a stage.
+
+    Raises `UserError` if there is none, or if a package, such as vLLM, was built for another release of CUDA or torch.
+    """
+    if name not in names():
+        raise UserError(f"unknown stage '{name}'{nearest(name, names())}")
     try:
         stage: Stage = importlib.import_module(modules("stages")[name]).STAGE
     except (ImportError, RuntimeError) as error:  # the latter from lazy imports
@@ -215,26 +199,6 @@ def _refused_by_the_linker(error: BaseException | None) -> str | None:
     return None
 
 
-@functools.cache
-def described(name: str) -> Description:
-    """Read a stage's description from its file, without importing it."""
-    known, given = {field.name for field in fields(Description)}, declaration(name)
-    return Description(**{key: ast.literal_eval(value) for key, value in given.items() if key in known})
-
-
 def card_texts(name: str) -> tuple[str, str]:
     """Return story and limits for the card of a stage's model; empty for a stage that no longer exists."""
-    return (described(name).story, described(name).limits) if name in names() else ("", "")
-
-
-@functools.cache
-def declaration(name: str) -> dict[str, ast.expr]:
-    """Return the fields of `STAGE = Stage(...)` in a stage's file, as syntax trees."""
-    spec = importlib.util.find_spec(modules("stages")[name])
-    assert spec is not None
-    assert spec.origin is not None
-    _, start, declared = Path(spec.origin).read_text(encoding="utf-8").partition("\nSTAGE = Stage(")
-    match ast.parse(start + declared).body[:1]:
-        case [ast.Assign(value=ast.Call(keywords=keywords))]:
-            return {word.arg: word.value for word in keywords if word.arg is not None}
-    raise TypeError(f"{spec.origin}: has no `STAGE = Stage(...)`")
+    return (load(name).story, load(name).limits) if name in names() else ("", "")

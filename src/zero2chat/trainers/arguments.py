@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -162,20 +161,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
 )
 
 
-def parse_training(
-    classes: Sequence[type], argv: Sequence[str] | None = None
-) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """`config.parse` for a training stage, with machine-dependent settings filled in."""
-    settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
+def prepare_machine(arguments: Sequence[Any]) -> None:
+    """Set this process up for training. Raises `UserError` for settings that need what this machine lacks."""
     prepare_cpu()
     score_what_is_learned()
-    built = build_training(classes, settings, where)
     host_watchdog.watch()
-    return settings, built
-
-
-def refuse_on_this_machine(arguments: Sequence[Any]) -> None:
-    """Raise `UserError` for settings that need what this GPU, or its environment, lacks."""
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
     if values.get("use_vllm") and (wrong := wrong_vllm()):
         raise UserError(f"use_vllm: {wrong}")
