@@ -124,7 +124,9 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
     from zero2chat.inference.fast_generate import use_fast_rollouts
     from zero2chat.models.chat_template import end_turn
     from zero2chat.models.reward_model import load_reward_model
-    from zero2chat.trainers.ppo.trainer import PPOConfig, PPOTrainer
+    from zero2chat.trainers.ppo.config import PPOConfig
+    from zero2chat.trainers.ppo.rewards import Scorer
+    from zero2chat.trainers.ppo.trainer import PPOTrainer
 
     end_turn(model, tokenizer)
     use_fast_rollouts(model)
@@ -139,12 +141,10 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
         logging_steps=epochs,  # one line per rollout, as in TRL
     )
     reward, reward_tokenizer = load_reward_model(REWARD)
-    config.reward_weights = [1 / reward.config.score_std]
     PPOTrainer(
         model=model,
         args=config,
-        reward_funcs=[reward],
-        reward_processing_classes=[reward_tokenizer],
+        rewards=[Scorer("reward", reward, 1 / reward.config.score_std, reward_tokenizer)],
         train_dataset=prompts,
         processing_class=tokenizer,
         callbacks=[turns],

@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from zero2chat import tasks
 from zero2chat.core.errors import UserError
+from zero2chat.evaluation import comparison
 from zero2chat.inference.generate import Answer
 from zero2chat.models.loading import load_model
 from zero2chat.stages import ppo
-from zero2chat.trainers.ppo import model, trainer
+from zero2chat.trainers.ppo import model
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -211,8 +213,8 @@ def test_what_is_lost_of_the_gold_reward_is_what_the_evaluations_show_between_it
     base: Callable[..., Path], watched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[dict[str, float]] = []
-    evaluate = ppo._Trainer.evaluate
-    monkeypatch.setattr(ppo._Trainer, "evaluate", lambda *a, **k: shown.append(evaluate(*a, **k)) or shown[-1])
+    evaluate = ppo.PPOTrainer.evaluate
+    monkeypatch.setattr(ppo.PPOTrainer, "evaluate", lambda *a, **k: shown.append(evaluate(*a, **k)) or shown[-1])
     chosen = dict.fromkeys(("metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"))
     metrics = run(base("followed", **watched | chosen | {"max_steps": 12}))
     assert len(shown) == 5  # at the start, at steps 4, 8 and 12, and at the end
@@ -225,10 +227,18 @@ def test_what_is_lost_of_the_gold_reward_is_what_the_evaluations_show_between_it
 
 
 def test_too_few_evaluations_or_an_unscored_one_have_no_peak() -> None:
-    log: list[dict[str, Any]] = [{"eval_kl_sequence": kl, ppo._GOLD: gold} for kl, gold in ((0.0, 0.5), (1.0, 0.7))]
-    assert ppo.overoptimization_metrics(log, 20) == ppo.overoptimization_metrics([{"loss": 1.0}], 20) == {}
-    log += [{"loss": 1.0}, {"eval_kl_sequence": 2.0, ppo._GOLD: None}, {"eval_kl_sequence": 3.0, ppo._GOLD: 0.4}]
-    found = ppo.overoptimization_metrics(log, 20)
+    log: list[dict[str, Any]] = [
+        {"eval_kl_sequence": kl, comparison.GOLD: gold} for kl, gold in ((0.0, 0.5), (1.0, 0.7))
+    ]
+    assert (
+        comparison.overoptimization_metrics(log, 20) == comparison.overoptimization_metrics([{"loss": 1.0}], 20) == {}
+    )
+    log += [
+        {"loss": 1.0},
+        {"eval_kl_sequence": 2.0, comparison.GOLD: None},
+        {"eval_kl_sequence": 3.0, comparison.GOLD: 0.4},
+    ]
+    found = comparison.overoptimization_metrics(log, 20)
     assert {name: metric["value"] for name, metric in found.items()} == {
         "gold_peak": 0.7,
         "kl_peak": 1.0,
@@ -240,15 +250,15 @@ def test_a_model_is_chosen_by_validation_rows_and_judged_by_others(
     base: Callable[..., Path], watched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[Any]] = []
-    evaluate = ppo._Trainer.evaluate
+    evaluate = ppo.PPOTrainer.evaluate
 
     def watch(self: Any, eval_dataset: Any = None, **more: Any) -> Any:
         asked.append((self.eval_dataset if eval_dataset is None else eval_dataset)["prompt"][:])
         return evaluate(self, eval_dataset, **more)
 
-    monkeypatch.setattr(ppo._Trainer, "evaluate", watch)
+    monkeypatch.setattr(ppo.PPOTrainer, "evaluate", watch)
     run(base("watched", **watched | {"max_steps": 8}))
-    task = ppo.tasks.load("lines")
+    task = tasks.load("lines")
     validation, test = ([task.prompt(row) for row in task.rows(split, 1, 20)] for split in ("validation", "test"))
     assert asked == [validation, validation, validation, test]
 
@@ -260,7 +270,7 @@ def test_stopped_and_killed_at_any_step_it_stops_at_the_same_one(
     expected = run(whole)
     kill_after(ppo, cut, 6)
     with monkeypatch.context() as patch:  # when training is over, and its answers are yet to be compared
-        patch.setattr(ppo, "compare_answers", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(comparison, "compare_answers", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(cut)
     found = run(cut)
@@ -298,24 +308,24 @@ def test_one_reward_model_has_no_worst(base: Callable[..., Path], watched: dict[
 
 
 def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere() -> None:
-    rows = ppo.tasks.load("lines").rows("test", 0, 3)
+    rows = tasks.load("lines").rows("test", 0, 3)
     dull, fine = "", "The golden {topic} hums {setting} in the soft air like an old coin."
     texts = [fine.format(**row) for row in rows]
     before = [Answer(text, True, 9) for text in (dull, dull, texts[2])]
     after = [Answer(text, True, 9) for text in (texts[0], dull, texts[2])]
-    metrics, golds = ppo.compare_answers(ppo.HeldOut("lines", n=3), rows, before, after)
+    metrics, golds = comparison.compare_answers(comparison.HeldOut("lines", n=3), rows, before, after)
     assert metrics["win_rate"]["value"] == pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4)
     assert golds[0][:2] == [0.0, 0.0]
     spread = math.sqrt(sum((g - sum(golds[0]) / 3) ** 2 for g in golds[0]) / 2)
     gain = (sum(golds[1]) - sum(golds[0])) / 3 / spread
     assert metrics["gold_gain"]["value"] == pytest.approx(gain, abs=1e-4)
-    alike, _ = ppo.compare_answers(ppo.HeldOut("lines", n=3), rows, [before[0]] * 3, after)
+    alike, _ = comparison.compare_answers(comparison.HeldOut("lines", n=3), rows, [before[0]] * 3, after)
     assert "gold_gain" not in alike
 
-    rows = ppo.tasks.load("spelling").rows("test", 0, 2)
+    rows = tasks.load("spelling").rows("test", 0, 2)
     right = [Answer(str(row["answer"]), True, 9) for row in rows]
     wrong = [Answer("?", True, 9)] * 2
-    metrics, _ = ppo.compare_answers(ppo.HeldOut("spelling", n=2), rows, wrong, right)
+    metrics, _ = comparison.compare_answers(comparison.HeldOut("spelling", n=2), rows, wrong, right)
     assert metrics["win_rate"]["value"] == 1.0
 
 
@@ -469,18 +479,18 @@ def test_what_the_trainer_loads_again_is_the_same_revision(
 ) -> None:
     """The reference, where ZeRO-3 has sharded the model, and a value model that begins as the policy."""
     seen: list[str] = []
-    create, load = trainer.create_model_from_path, model.load_reward_model
+    load_again, load = model.load_again, model.load_reward_model
 
-    def reference(*given: Any, **more: Any) -> Any:
-        seen.append(more.get("revision"))
-        return create(*given, **more)
+    def reference(policy: Any, revision: str) -> Any:
+        seen.append(revision)
+        return load_again(policy, revision)
 
     def value(path: str, dtype: str, revision: str = "main", **more: Any) -> Any:
         seen.append(revision)
         return load(path, dtype, revision, **more)
 
-    monkeypatch.setattr(trainer, "is_deepspeed_zero3_enabled", lambda: True)
-    monkeypatch.setattr(trainer, "create_model_from_path", reference)
+    monkeypatch.setattr(model, "is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr(model, "load_again", reference)
     monkeypatch.setattr(model, "load_reward_model", value)
     run(base("revised", model_revision="step-9", value_model="own", max_steps=2, save_strategy="no", held_out=None))
     assert seen == ["step-9", "step-9"]
@@ -515,7 +525,7 @@ def test_what_the_trainer_loads_again_is_the_same_revision(
         ({"max_prompt_length": 3}, "48 of 48 prompts are over max_prompt_length 3"),
         ({"kl_target": -1.0}, "kl_target -1.0 is not above 0"),
         ({"value_model": "heads"}, "value_model: 'heads' is not one of head, own"),
-        ({"reward_weights": [1.0]}, "reward_weights: each entry of `rewards` has its own weight"),
+        ({"reward_weights": [1.0]}, "unknown key 'reward_weights'"),
         ({"train_sampling_strategy": "group_by_length"}, "the prompts of a rollout are reused in each of its steps"),
         ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
         ({"mask_truncated_completions": True, "max_completion_length": 1}, "step 0: max_completion_length 1 cut all"),

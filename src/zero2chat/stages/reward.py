@@ -54,7 +54,7 @@ from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import MuonArguments, open_model, refused_settings, set_global_batch, set_max_length
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.trainer import ResumableTrainer, opened_for_generation, train
+from zero2chat.trainers.trainer import ResumableTrainer, train
 from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 12  # pairs saved as samples
@@ -211,7 +211,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
         )
     train(trainer, run, RunCallback(run), count="non_padding")
 
-    with opened_for_generation(trainer) as unwrapped:
+    with trainer.trained_model() as unwrapped:
         if model_args.use_peft:
             # A complete model folder, with the score scale in its config.
             trainer.model = unwrapped = unwrapped.merge_and_unload()

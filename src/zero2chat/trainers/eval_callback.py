@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -27,7 +26,7 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.tool_format import Tools
 from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.trainer import ResumableTrainer, opened_for_generation, train
+from zero2chat.trainers.trainer import ResumableTrainer, train
 
 
 @dataclass
@@ -88,30 +87,34 @@ def train_with_tasks(
 
 
 def finish_with_tasks(
-    trainer: Trainer,
+    trainer: ResumableTrainer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     run: Run,
     args: TaskArguments,
     metrics: Mapping[str, Any],
     tools: Tools | None = None,
+    samples: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Evaluate the tasks on the trained model, and finish the run. `model` is the model given to the trainer.
 
-    The answers become the run's samples. Every rank must call this: sharded weights are gathered.
+    The answers become the run's samples, after the given ones. Every rank must call this: sharded weights are gathered.
     """
     scores: dict[str, Any] = {}
     if specs := args.specs:
         seed = trainer.args.seed
-        with opened_for_generation(trainer) as trained:
+        with trainer.trained_model() as trained:
             template = getattr(trainer.args, "chat_template_kwargs", None)
-            scores, samples, _ = evaluate_tasks(
+            scores, answers, _ = evaluate_tasks(
                 trained, tokenizer, specs, args.eval_batch_size, seed=seed, tools=tools, template=template
             )
-        if trainer.is_world_process_zero():
-            run.replace_samples(trainer.state.global_step, samples)
-    if args.merge_adapter and trainer.is_world_process_zero():
-        trainer.model = merge_trained(trainer.accelerator.unwrap_model(trainer.model), model, tokenizer, run)
+        samples = [*samples, *answers]
+    if samples and trainer.is_world_process_zero():
+        run.replace_samples(trainer.state.global_step, samples)
+    if args.merge_adapter:
+        with trainer.trained_model() as trained:
+            if trainer.is_world_process_zero():
+                trainer.save_instead(merge_trained(trained, model, tokenizer, run))
     finish_model_folder(run, trainer, tokenizer, {**metrics, **scores})
 
 
@@ -150,7 +153,7 @@ class TaskEvalCallback(TrainerCallback):
         self.trainer.count_tokens()
         with (
             self.compute.paused(),
-            opened_for_generation(self.trainer) as model,
+            self.trainer.trained_model() as model,
         ):
             # The best constant answer is the same at each step: it is computed once, at the end.
             metrics, *_ = evaluate_tasks(

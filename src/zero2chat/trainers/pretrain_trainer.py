@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from transformers import (
     GenerationConfig,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerState,
     TrainingArguments,
@@ -24,7 +23,7 @@ from zero2chat.core.runs import Run
 from zero2chat.data.streaming import WindowStream
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.experts import ExpertLoads
-from zero2chat.trainers.trainer import ResumableTrainer, opened_for_generation
+from zero2chat.trainers.trainer import ResumableTrainer
 
 _AHEAD = 64  # batches that a stream's worker keeps ready: a block of documents is tokenized at once, for seconds
 
@@ -77,7 +76,7 @@ class SampleCallback(TrainerCallback):
                 self.run.sample(state.global_step, prompt, completion)
                 print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
 
-    def _complete(self, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    def _complete(self, trainer: ResumableTrainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         eos = tokenizer.eos_token_id
         generation = GenerationConfig(
             max_new_tokens=self.tokens,
@@ -88,7 +87,7 @@ class SampleCallback(TrainerCallback):
             pad_token_id=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
         with (
-            opened_for_generation(trainer) as model,
+            trainer.trained_model() as model,
             generating(model, trainer.args.seed),
         ):
             # One by one: GPT-2's tokenizer has no padding.

@@ -63,15 +63,6 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
         sampler.set_epoch(epoch)
 
 
-def opened_for_generation(trainer: Trainer) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the trained model generates. TRL turns gradient checkpointing off in it, and then on
-    again with these settings."""
-    checkpointing = trainer.args.gradient_checkpointing_kwargs
-    return unwrap_model_for_generation(
-        trainer.model_wrapped, trainer.accelerator, gradient_checkpointing_kwargs=checkpointing
-    )
-
-
 class ResumableTrainer(Trainer):
     """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint.
 
@@ -88,6 +79,20 @@ class ResumableTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         if self.is_fsdp_enabled:
             shard_precisely(self.accelerator.state.fsdp_plugin)
+
+    def trained_model(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which the trained model generates. Every rank must enter it.
+
+        TRL turns gradient checkpointing off in it, and then on again with these settings.
+        """
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        return unwrap_model_for_generation(
+            self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=checkpointing
+        )
+
+    def save_instead(self, model: PreTrainedModel) -> None:
+        """Make this the model that is saved at the end, such as one with its adapter merged in."""
+        self.model = model
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.paused():

@@ -1,8 +1,7 @@
-"""PPO on tiny models: its gradient equals the formula's, it learns, and it accepts GRPOTrainer's inputs."""
+"""PPO on tiny models: its gradient equals the formula's, and it learns."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import math
@@ -25,15 +24,18 @@ from transformers import (
     PreTrainedTokenizerBase,
     Qwen3Config,
     Qwen3ForCausalLM,
+    TrainerCallback,
 )
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference import fast_generate as fast
 from zero2chat.models.reward_model import encode
 from zero2chat.trainers.ppo import rollout
-from zero2chat.trainers.ppo import trainer as ppo
+from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.model import token_scores
-from zero2chat.trainers.ppo.trainer import KLBudget, PPOConfig, PPOTrainer
+from zero2chat.trainers.ppo.rewards import Scorer
+from zero2chat.trainers.ppo.rollout import Completions
+from zero2chat.trainers.ppo.trainer import PPOTrainer
 
 QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
 SMALL = {
@@ -75,13 +77,31 @@ def reward_folder(model_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_pa
 
 @pytest.fixture
 def make(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Callable[..., PPOTrainer]:
-    """`make(funcs=…, prompts=…, **settings)`; what begins with `to_` goes to the trainer."""
+    """`make(funcs=…, prompts=…, sample=…, **settings)`; what begins with `to_` goes to the trainer.
 
-    def build(funcs: Any = by_length, prompts: Dataset = PROMPTS, **settings: Any) -> PPOTrainer:
+    `sample(trainer, n)` returns the ids of `n` prompts and of their completions, instead of a rollout.
+    """
+
+    def build(
+        funcs: Any = by_length, prompts: Dataset = PROMPTS, sample: Any = None, weights: Any = None, **settings: Any
+    ) -> PPOTrainer:
         more = {key.removeprefix("to_"): settings.pop(key) for key in list(settings) if key.startswith("to_")}
         args = PPOConfig(str(settings.pop("output_dir", tmp_path / "run")), **{**QUIET, **SMALL, **settings})
         given = {"model": model, "processing_class": tokenizer} | more
-        return PPOTrainer(reward_funcs=funcs, args=args, train_dataset=prompts, **given)
+        funcs = funcs if isinstance(funcs, list) else [funcs]
+        rewards = [
+            func if isinstance(func, Scorer) else Scorer(func.__name__, func, weight)
+            for func, weight in zip(funcs, weights or [1.0] * len(funcs), strict=True)
+        ]
+        trainer = PPOTrainer(rewards=rewards, args=args, train_dataset=prompts, **given)
+        if sample is not None:
+
+            def rollout(trainer: PPOTrainer, prompts: list[Any]) -> Completions:
+                prompt_ids, ids = sample(trainer, len(prompts))
+                return Completions(prompt_ids, ids, tokenizer.batch_decode(ids))
+
+            trainer.rollout = rollout
+        return trainer
 
     return build
 
@@ -143,16 +163,14 @@ def test_without_clipping_the_gradient_of_one_epoch_is_reinforce_with_a_baseline
 
 
 def test_only_what_the_model_itself_chose_has_a_gradient(make: Callable[..., PPOTrainer]) -> None:
-    """Prompts, padding, what comes after an end, and what a tool said: exactly 0."""
+    """Prompts, padding, and what comes after an end: exactly 0."""
     end = 3
-    spoken = [([50, 51, end], [1, 1, 1]), ([60, 61, 62, 63, 64], [1, 0, 0, 1, 1]), ([70], [1])]
+    spoken = [[50, 51, end], [60, 61, 62, 63, 64], [70]]
 
-    def sample(prompts: list[str], trainer: PPOTrainer) -> dict[str, Any]:
-        rows = [spoken[i % 3] for i in range(len(prompts))]
-        ids = [[80 + j for j in range(1 + i % 4)] for i in range(len(prompts))]
-        return {"prompt_ids": ids, "completion_ids": [r[0] for r in rows], "env_mask": [r[1] for r in rows]}
+    def sample(trainer: PPOTrainer, n: int) -> Any:
+        return [[80 + j for j in range(1 + i % 4)] for i in range(n)], [spoken[i % 3] for i in range(n)]
 
-    trainer = make(to_rollout_func=sample)
+    trainer = make(sample=sample)
     nudge(trainer.model)
     batch = next_batch(trainer)
     seen: list[torch.Tensor] = []
@@ -166,23 +184,22 @@ def test_only_what_the_model_itself_chose_has_a_gradient(make: Callable[..., PPO
     for hook in hooks:
         hook.remove()
     logits, values = seen  # (rows, 1 + 5 tokens, vocabulary): each drew the token after it
-    chosen = torch.tensor([[*mask, *[0] * (5 - len(mask))] for _, mask in spoken]).bool()
     for row in range(8):
         ids = batch["completion_ids"][row, :3].tolist()
-        (kind,) = (i for i, (own, _) in enumerate(spoken) if ids[: len(own)] == own[:3])
-        expected = [*chosen[kind].tolist(), False]
+        (n,) = (len(own) for own in spoken if ids[: len(own)] == own[:3])
+        expected = [i < n for i in range(6)]
         assert (logits.grad[row].abs().sum(-1) > 0).tolist() == expected
         assert (values.grad[row].abs().sum(-1) > 0).tolist() == expected[:5]
 
 
 def test_the_reward_comes_with_the_last_token_that_the_model_chose(make: Callable[..., PPOTrainer]) -> None:
-    def sample(prompts: list[str], trainer: PPOTrainer) -> dict[str, Any]:
-        n = len(prompts)
-        return {"prompt_ids": [[80]] * n, "completion_ids": [[60, 61, 62]] * n, "env_mask": [[1, 1, 0]] * n}
+    def sample(trainer: PPOTrainer, n: int) -> Any:
+        return [[80]] * n, [[60, 61, 62] if i % 2 else [60, 61] for i in range(n)]
 
-    trainer = make(lambda completions, **_: [2.0] * len(completions), to_rollout_func=sample, lam=1.0, kl_coef=0.0)
+    # Discounted, so that its place shows.
+    trainer = make(lambda completions, **_: [2.0] * len(completions), sample=sample, lam=1.0, gamma=0.5, kl_coef=0.0)
     batch = next_batch(trainer)
-    assert batch["returns"].tolist() == [[2.0, 2.0, 0.0]] * 8
+    assert sorted(batch["returns"].tolist()) == [[0.5, 1.0, 2.0]] * 4 + [[1.0, 2.0, 0.0]] * 4
 
 
 def steps(trainer: PPOTrainer) -> list[dict[str, float]]:
@@ -292,25 +309,24 @@ def test_the_value_learns_what_to_expect(make: Callable[..., PPOTrainer]) -> Non
 # ---- what GRPOTrainer's users bring along
 
 
-def test_columns_and_conversations_reach_functions_sync_and_async(make: Callable[..., PPOTrainer]) -> None:
+def test_columns_and_conversations_reach_functions(make: Callable[..., PPOTrainer]) -> None:
     seen: list[dict[str, Any]] = []
 
-    def sync(
+    def first(
         prompts: list[Any], completions: list[Any], completion_ids: list[Any], number: list[int], **more: Any
     ) -> Any:
         seen.append({"prompts": prompts, "completions": completions, "number": number, **more})
         more["log_metric"]("mine", 5.0)
         return torch.tensor([float(len(ids)) for ids in completion_ids])
 
-    async def slow(completions: list[Any], **_: Any) -> list[float]:
-        await asyncio.sleep(0.01)
+    def second(completions: list[Any], **_: Any) -> list[float]:
         return [1.0] * len(completions)
 
-    trainer = make([sync, slow], TALKS, reward_weights=[1.0, 10.0], num_ppo_epochs=1, max_steps=1)
+    trainer = make([first, second], TALKS, weights=[1.0, 10.0], num_ppo_epochs=1, max_steps=1)
     (line,) = steps(trainer)
-    assert line["reward"] == pytest.approx(line["rewards/sync/mean"] + 10)
-    assert line["rewards/slow/mean"] == 1
-    assert line["rewards/sync/mean"] == pytest.approx(line["completions/mean_length"])
+    assert line["reward"] == pytest.approx(line["rewards/first/mean"] + 10)
+    assert line["rewards/second/mean"] == 1
+    assert line["rewards/first/mean"] == pytest.approx(line["completions/mean_length"])
     assert line["mine"] == 5
     (given,) = seen
     assert given["trainer_state"] is trainer.state
@@ -321,7 +337,7 @@ def test_columns_and_conversations_reach_functions_sync_and_async(make: Callable
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS, TALKS], ids=["plain", "conversations"])
-def test_reward_models_by_path_and_as_objects_read_answers_as_in_their_training(
+def test_reward_models_read_answers_as_in_their_training(
     make: Callable[..., PPOTrainer], reward_folder: Path, tokenizer: PreTrainedTokenizerBase, prompts: Dataset
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(reward_folder)
@@ -331,13 +347,9 @@ def test_reward_models_by_path_and_as_objects_read_answers_as_in_their_training(
         said.extend(zip(prompts, completions, strict=True))
         return [None] * len(prompts)
 
-    funcs = [str(reward_folder), model, listen]
-    trainer = make(
-        funcs, prompts, reward_weights=[1.0, -1.0, 1.0], num_ppo_epochs=1, max_steps=1,
-        to_reward_processing_classes=[None, tokenizer, None],
-    )  # fmt: skip
+    trainer = make([Scorer("liked", model, 1.0, tokenizer), listen], prompts, num_ppo_epochs=1, max_steps=1)
     (line,) = steps(trainer)
-    assert line["reward"] == pytest.approx(0, abs=1e-5)
+    assert line["reward"] == pytest.approx(line["rewards/liked/mean"])
     expected = []
     for prompt, completion in said:
         if isinstance(prompt, str):
@@ -362,16 +374,10 @@ def test_a_reward_model_may_have_another_tokenizer(
     judge = GPT2ForSequenceClassification(
         GPT2Config(vocab_size=97, n_embd=16, n_layer=1, n_head=1, n_positions=256, num_labels=1, eos_token_id=96)
     )
-    trainer = make(judge, to_reward_processing_classes=theirs, max_steps=1, num_ppo_epochs=1)
-    (line,) = steps(trainer)
+    theirs.pad_token = "<end>"
+    judge.config.pad_token_id = 96
+    (line,) = steps(make(Scorer("judge", judge, 1.0, theirs), max_steps=1, num_ppo_epochs=1))
     assert math.isfinite(line["reward"])
-    assert judge.config.pad_token_id == 96  # it had none
-
-    theirs.pad_token = theirs.eos_token = None
-    with pytest.raises(UserError, match="its tokenizer has no pad token"):
-        make(judge, to_reward_processing_classes=theirs)
-    with pytest.raises(UserError, match=r"the tokenizer has \d+ tokens, but the model has \d+ embeddings"):
-        make(judge, to_reward_processing_classes=tokenizer)
 
 
 def test_answers_that_no_function_judges_are_left_out_and_counted(make: Callable[..., PPOTrainer]) -> None:
@@ -393,16 +399,15 @@ def test_answers_that_no_function_judges_are_left_out_and_counted(make: Callable
 
 
 def test_an_answer_that_did_not_end_pays_and_one_that_did_does_not(make: Callable[..., PPOTrainer]) -> None:
-    def sample(prompts: list[str], trainer: PPOTrainer) -> dict[str, Any]:
+    def sample(trainer: PPOTrainer, n: int) -> Any:
         end = trainer.eos_token_ids[0]
-        ids = [[60, end] if i % 2 else [60, 61] for i in range(len(prompts))]
         # An EOS token in the prompt does not end the completion.
-        return {"prompt_ids": [[end, 80]] * len(prompts), "completion_ids": ids}
+        return [[end, 80]] * n, [[60, end] if i % 2 else [60, 61] for i in range(n)]
 
     def fair(completions: list[Any], **_: Any) -> list[float]:
         return [1.0] * len(completions)
 
-    more = {"to_rollout_func": sample, "kl_coef": 0.0, "lam": 1.0}
+    more = {"sample": sample, "kl_coef": 0.0, "lam": 1.0}
     batch = next_batch(make(fair, missing_eos_penalty=0.75, **more))
     returns = {
         tuple(ids): value
@@ -457,17 +462,23 @@ def test_its_folder_is_an_ordinary_models_and_a_checkpoint_holds_the_value(
 def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(
     make: Callable[..., PPOTrainer], model_folder: Path, tmp_path: Path, more: dict[str, Any]
 ) -> None:
-    def fresh(name: str, until: int) -> PPOTrainer:
+    def fresh(name: str, callbacks: Any = None) -> PPOTrainer:
         return make(
             to_model=AutoModelForCausalLM.from_pretrained(model_folder), output_dir=tmp_path / name, kl_target=0.5,
-            max_steps=until, num_ppo_epochs=2, num_mini_batches=2, per_device_train_batch_size=4, save_strategy="steps",
+            to_callbacks=callbacks, max_steps=8, num_ppo_epochs=2, num_mini_batches=2, per_device_train_batch_size=4, save_strategy="steps",
             save_steps=4, **more,
         )  # fmt: skip
 
-    whole = fresh("whole", 8)
+    class Kill(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 6:
+                raise KeyboardInterrupt
+
+    whole = fresh("whole")
     whole.train()
-    fresh("cut", 4).train()
-    again = fresh("cut", 8)
+    with pytest.raises(KeyboardInterrupt):
+        fresh("cut", [Kill()]).train()
+    again = fresh("cut")
     again.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
     assert again.kl_controller.coef == whole.kl_controller.coef != whole.args.kl_coef
     for name, weight in whole.model.state_dict().items():
@@ -583,7 +594,7 @@ def test_weights_that_are_not_finite_end_training_also_where_they_are_sharded(ma
     head = trainer.model.policy.lm_head.weight
     head.ds_tensor, head.data = torch.full((3,), math.nan), torch.empty(0)  # as ZeRO-3 leaves it
     with pytest.raises(UserError, match="the weights are no longer finite"):
-        trainer._require_finite()
+        next_batch(trainer)
 
 
 def test_a_step_waits_for_the_accelerator_a_bounded_number_of_times(
@@ -685,19 +696,11 @@ def test_rewards_that_cannot_be_are_refused(make: Callable[..., PPOTrainer], rew
     ("settings", "message"),
     [
         ({"per_device_train_batch_size": 17}, "16 prompts, but one rollout needs 17: give more"),
-        ({"max_completion_length": 125}, "max_completion_length 125 do not fit the model's context of 128"),
-        ({"funcs": []}, "reward_funcs: the list is empty"),
-        ({"funcs": [5]}, r"reward_funcs\[0\]: 5 is neither"),
-        ({"reward_weights": [1.0, 2.0]}, "2 reward_weights for 1 reward functions"),
-        ({"to_reward_processing_classes": [None, None]}, "2 reward_processing_classes for 1"),
-        ({"prompts": Dataset.from_dict({"text": ["a"] * 16})}, "no column 'prompt'; it has text"),
         (
             {"mask_truncated_completions": True, "max_completion_length": 1, "top_k": 1},
             "step 0: max_completion_length 1 cut",
         ),
         ({"value_model": "own", "value_model_path": "./none"}, "./none: no such folder"),
-        ({"funcs": "./none"}, "./none: no such folder"),
-        ({"max_completion_length": None}, "max_completion_length is not set"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[..., PPOTrainer], settings: dict[str, Any], message: str) -> None:
@@ -741,9 +744,8 @@ def test_kl_that_explodes_names_the_step_the_figure_and_the_last_good_checkpoint
 def test_a_kl_budget_ends_training_after_the_step_that_showed_it(
     make: Callable[..., PPOTrainer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = make(learning_rate=5e-3, max_steps=40, num_ppo_epochs=2, kl_coef=0.0)
-    budget = KLBudget(trainer, 0.5)
-    trainer.add_callback(budget)
+    trainer = make(learning_rate=5e-3, max_steps=40, num_ppo_epochs=2, kl_coef=0.0, kl_budget=0.5)
+    budget = trainer.kl_budget
     lines = steps(trainer)
     assert budget.stopped_at == trainer.state.global_step == len(lines) < 40
     measured = [line["kl_sequence"] for line in lines if "kl_sequence" in line]
@@ -753,4 +755,3 @@ def test_a_kl_budget_ends_training_after_the_step_that_showed_it(
         f"step {budget.stopped_at}: KL {measured[-1]:.2f} nats per completion, over kl_budget 0.5: stopped"
         in capsys.readouterr().out
     )
-    assert ppo.VALUE == "value.safetensors"

@@ -19,18 +19,16 @@ def padded(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype, dev
 
 
 def as_tensors(answers: Completions, pad_id: int, device: torch.device) -> Batch:
-    """Return ids and masks of prompts and completions; `acted` is true for tokens that the model itself generated."""
-    long, flag = torch.long, torch.bool
+    """Return ids and masks of prompts and completions, (rows, tokens) each."""
+    long = torch.long
     prompts = padded([ids[::-1] for ids in answers.prompt_ids], pad_id, long, device).flip(1)
     prompt_mask = padded([[1] * len(ids) for ids in answers.prompt_ids], 0, long, device).flip(1)
     ids, mask = answers.completion_ids, [[1] * len(ids) for ids in answers.completion_ids]
-    acted = mask if answers.tool_mask is None else answers.tool_mask
     return {
         "prompt_ids": prompts,
         "prompt_mask": prompt_mask,
         "completion_ids": padded(ids, pad_id, long, device),
         "completion_mask": padded(mask, 0, long, device),
-        "acted": padded(acted, 0, flag, device),
     }
 
 

@@ -20,7 +20,6 @@ class PPOConfig(BaseConfig):
     """
 
     _VALID_DICT_FIELDS = BaseConfig._VALID_DICT_FIELDS + [  # noqa: RUF005 - as in TRL's configs
-        "model_init_kwargs",
         "generation_kwargs",
         "chat_template_kwargs",
     ]
@@ -31,14 +30,7 @@ class PPOConfig(BaseConfig):
         default=False, metadata={"help": "Drop all columns but `prompt`; reward functions may need them."}
     )
 
-    # The models
-    model_init_kwargs: dict | str | None = field(
-        default=None, metadata={"help": "Arguments for from_pretrained if the model is given by path."}
-    )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run code from a Hub repository."})
-    disable_dropout: bool = field(
-        default=True, metadata={"help": "Disable dropout in policy and value model, so that the ratio starts at 1."}
-    )
+    # The value
     value_model: str = field(
         default="head",
         metadata={
@@ -69,7 +61,6 @@ class PPOConfig(BaseConfig):
     min_p: float | None = field(default=None, metadata={"help": "Minimum probability, relative to the top token's."})
     repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1, repeated tokens become less likely."})
     generation_kwargs: dict | str | None = field(default=None, metadata={"help": "For GenerationConfig, or vLLM."})
-    cache_implementation: str | None = field(default=None, metadata={"help": "Cache implementation of `generate`."})
     per_device_generation_batch_size: Annotated[int, Refuse("below 1")] = field(
         default=256, metadata={"help": "Completions that `generate` samples at once: fewer need less memory."}
     )
@@ -82,9 +73,7 @@ class PPOConfig(BaseConfig):
     vllm_mode: str = field(
         default="colocate", metadata={"help": "server: a running vLLM server; colocate: in this process."}
     )
-    vllm_model_impl: str = field(default="vllm", metadata={"help": "transformers or vllm."})
     vllm_enable_sleep_mode: bool = field(default=False, metadata={"help": "Free vLLM's memory during optimization."})
-    vllm_structured_outputs_regex: str | None = field(default=None, metadata={"help": "Regex for completions."})
     vllm_server_base_url: str | None = field(default=None, metadata={"help": "Base URL, instead of host and port."})
     vllm_server_host: str = field(default="0.0.0.0", metadata={"help": "Host of the vLLM server."})
     vllm_server_port: int = field(default=8000, metadata={"help": "Port of the vLLM server."})
@@ -99,9 +88,6 @@ class PPOConfig(BaseConfig):
     vllm_importance_sampling_clip_max: float = field(default=3.0, metadata={"help": "Maximum importance weight."})
 
     # The reward
-    reward_weights: list[float] | None = field(
-        default=None, metadata={"help": "Weight of each reward function; default 1."}
-    )
     missing_eos_penalty: Annotated[float | None, Refuse("below 0: give the amount to subtract")] = field(
         default=None, metadata={"help": "Subtracted from the reward of a completion without an EOS token."}
     )
@@ -120,6 +106,9 @@ class PPOConfig(BaseConfig):
     )
     kl_limit: Annotated[float, Refuse("not above 0")] = field(
         default=5.0, metadata={"help": "KL in nats per token above which training stops with an error."}
+    )
+    kl_budget: Annotated[float | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "Stop at this KL from the starting model, in nats per completion."}
     )
     gamma: Annotated[float, Refuse("not from 0 to 1")] = field(
         default=1.0, metadata={"help": "Discount factor of rewards."}

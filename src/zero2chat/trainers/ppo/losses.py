@@ -1,7 +1,6 @@
 """The formulas of PPO as pure functions of tensors.
 
-Shapes are (completions, tokens). A mask is true for tokens that the model itself generated and that count: not padding,
-not after the EOS token, not from a tool or the environment.
+Shapes are (completions, tokens). A mask is true for tokens that count: not padding, and not after the EOS token.
 """
 
 from __future__ import annotations
@@ -28,13 +27,20 @@ def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> 
     return torch.expm1(-difference) + difference
 
 
+def token_rewards(scores: torch.Tensor, kl: torch.Tensor, coef: float, mask: torch.Tensor) -> torch.Tensor:
+    """Return each token's reward: its KL penalty, and at a completion's last token the score (completions,)."""
+    rewards = -coef * kl
+    rewards[torch.arange(len(scores), device=kl.device), mask.sum(1) - 1] += scores
+    return rewards
+
+
 def gae(
     rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute advantages and returns (Schulman et al. 2016, arXiv:1506.02438, eq. 16); 0 where the mask is 0.
 
     delta_t = r_t + gamma V_t+1 - V_t, A_t = delta_t + gamma lam A_t+1; after the last token of a completion V and A are
-    0. t + 1 is the next token in the mask: tokens of a tool in between are not steps of the model.
+    0.
     """
     mask = mask.bool()
     advantages = torch.zeros_like(values)
@@ -86,6 +92,18 @@ def policy_loss(
     bounded = ratio.clamp(1 - cliprange, 1 + cliprange)
     loss = torch.max(-advantages * ratio, -advantages * bounded)
     return loss, ((ratio < 1 - cliprange) & (advantages < 0)) | ((ratio > 1 + cliprange) & (advantages > 0))
+
+
+def importance_weights(
+    logps: torch.Tensor, sampler_logps: torch.Tensor, mask: torch.Tensor, most: float
+) -> torch.Tensor:
+    """Return the probability here over that of the sampler, such as vLLM, clipped at `most`; 1 where the latter is NaN.
+
+    Truncated importance sampling (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL
+    Training").
+    """
+    known = torch.where(sampler_logps.isnan(), logps, sampler_logps)
+    return torch.exp((logps - known) * mask).clamp(max=most)
 
 
 def value_loss(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import load_reward_model
+from zero2chat.trainers.ppo.config import PPOConfig
+from zero2chat.trainers.ppo.trl_internals import disable_dropout_in_model
 
 
 def token_scores(
@@ -70,19 +74,12 @@ def new_score(width: int, like: torch.Tensor) -> nn.Linear:
     return score
 
 
-def open_value(
-    path: str,
-    dtype: torch.dtype,
-    tokenizer: PreTrainedTokenizerBase,
-    trust_remote_code: bool,
-    revision: str = "main",
-) -> Value:
+def open_value(path: str, revision: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase) -> Value:
     """Load a separate value model from a reward model, or from a language model with a new head.
 
     Raises `UserError` if its tokenizer differs from the policy's, or if it has no head of the usual kind.
     """
-    more: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
-    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), revision, fresh=True, **more)
+    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), revision, fresh=True)
     if own_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise UserError(f"value_model_path {path}: its tokenizer differs from the policy's: use another model")
     if not isinstance(getattr(model, "score", None), nn.Linear):
@@ -159,3 +156,54 @@ class PolicyWithValue(nn.Module):
         self.policy.gradient_checkpointing_disable()
         if self.value.backbone is not None:
             self.value.backbone.gradient_checkpointing_disable()
+
+
+def open_models(
+    model: PreTrainedModel, args: PPOConfig, tokenizer: PreTrainedTokenizerBase, peft_config: Any, revision: str
+) -> tuple[PolicyWithValue, PreTrainedModel | None]:
+    """Return the trained module, without dropout, so that the ratio starts at 1, and the frozen reference.
+
+    There is no reference with a `peft_config`: it is the policy without its adapter. `revision` is that of `model`.
+    """
+    policy: Any = model
+    reference: Any = None
+    path = model.config._name_or_path
+    if peft_config is not None:
+        from peft import get_peft_model
+
+        # As in TRL's trainers: with ZeRO-3, adapters must have the model's precision.
+        policy = get_peft_model(model, peft_config, autocast_adapter_dtype=not is_deepspeed_zero3_enabled())
+    elif is_deepspeed_zero3_enabled():  # a copy of a shard is not a model
+        reference = load_again(model, revision)
+    else:
+        reference = copy.deepcopy(model)
+    if args.value_model == "head":
+        value = Value(new_score(model.config.get_text_config().hidden_size, next(model.parameters())))
+    elif args.value_model_path:
+        value = open_value(args.value_model_path, "main", model.dtype, tokenizer)
+    else:
+        value = open_value(path, revision, model.dtype, tokenizer)
+    trained = PolicyWithValue(policy, value)
+    disable_dropout_in_model(trained)
+    if reference is not None:
+        reference.requires_grad_(False).eval()
+    return trained, reference
+
+
+def load_again(model: PreTrainedModel, revision: str) -> PreTrainedModel:
+    """Load a model a second time, as it was loaded before."""
+    attention, path = model.config._attn_implementation, model.config._name_or_path
+    return type(model).from_pretrained(
+        path, dtype=model.dtype, attn_implementation=attention, revision=revision, use_safetensors=True
+    )
+
+
+def settle_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Give model and tokenizer one pad token, and return all EOS tokens, the model's and the tokenizer's."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    return [end for end in dict.fromkeys([*ends, tokenizer.eos_token_id]) if end is not None]

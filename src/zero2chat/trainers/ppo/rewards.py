@@ -1,82 +1,107 @@
-"""Rewards in TRL's interface: sync or async functions, and reward models by path or as objects."""
+"""The rewards of PPO: a YAML's `rewards:` list, reward functions and reward models, called together."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import encode, load_reward_model, scale_of, score_ids
-from zero2chat.rewards import checked_rewards
+from zero2chat.rewards import Reward, RewardSpec, checked_rewards
 from zero2chat.trainers.ppo.rollout import Completions
-from zero2chat.trainers.ppo.trl_internals import (
-    get_callable_name,
-    get_config_model_id,
-    is_async_callable,
-    is_conversational,
-    prepare_deepspeed,
-)
+from zero2chat.trainers.ppo.trl_internals import is_conversational, prepare_deepspeed
 
-RewardFunc: TypeAlias = str | PreTrainedModel | Callable[..., Any]
+
+@dataclass
+class RewardModelSpec:
+    """A model in a YAML's `rewards:` list: one trained by the stage `reward`, or any sequence classifier."""
+
+    model: str
+    weight: float = 1.0
+    scaled: bool = True  # in standard deviations of its training answers' scores, if its config has them
+    label: str | None = None  # name in the log; default: the folder's name
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"weight {self.weight} is not a finite number")
+        self.label = self.label or self.model.rstrip("/").rpartition("/")[2]
+
+
+def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
+    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid entry or an empty list."""
+    if not isinstance(entries, list) or not entries:
+        raise UserError("rewards: the list is empty: add a model, such as runs/quickstart/reward, or a function")
+    specs: list[Reward | RewardModelSpec] = []
+    for i, entry in enumerate(entries):
+        if isinstance(entry, Mapping) and "model" in entry:
+            specs.append(build([RewardModelSpec], entry, f"rewards[{i}]")[0])
+        else:
+            specs.append(Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]))
+    if len(set(map(label_of, specs))) < len(specs):
+        raise UserError("rewards: two entries have the same name: set `label`")
+    return specs
+
+
+def label_of(reward: Reward | RewardModelSpec) -> str:
+    """Return the reward's name in the log."""
+    return str(reward.label if isinstance(reward, RewardModelSpec) else reward.__name__)
+
+
+@dataclass
+class Scorer:
+    """A reward function in TRL's signature, or a reward model with its tokenizer."""
+
+    name: str  # in the log
+    score: Any
+    weight: float = 1.0
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+
+def open_rewards(rewards: Sequence[Reward | RewardModelSpec], dtype: str | None) -> list[Scorer]:
+    """Load the reward models. Raises `UserError` for one that is not a reward model."""
+    scorers = []
+    for reward in rewards:
+        if isinstance(reward, Reward):
+            scorers.append(Scorer(label_of(reward), reward, reward.weight))
+        else:
+            model, tokenizer = load_reward_model(reward.model, dtype)
+            scale = (scale_of(model) or (0.0, 1.0))[1] if reward.scaled else 1.0
+            scorers.append(Scorer(label_of(reward), model, reward.weight / scale, tokenizer))
+    return scorers
 
 
 class Rewards:
-    """All reward functions of a run, called together."""
+    """All reward functions and models of a run, called together."""
 
-    def __init__(
-        self,
-        funcs: RewardFunc | Sequence[RewardFunc],
-        weights: Sequence[float] | None,
-        tokenizers: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase | None] | None,
-        dtype: str,
-        batch_size: int,
-    ):
-        """Raises `UserError` if counts differ, or if a model is not a reward model or has no tokenizer."""
-        self.funcs: list[Any] = list(funcs) if isinstance(funcs, list | tuple) else [funcs]
-        if not self.funcs:
-            raise UserError("reward_funcs: the list is empty: add at least one function or reward model")
-        given: list[Any] = list(tokenizers) if isinstance(tokenizers, list | tuple) else [tokenizers] * len(self.funcs)
-        if len(given) != len(self.funcs):
-            raise UserError(f"{len(given)} reward_processing_classes for {len(self.funcs)} reward functions")
-        if weights is not None and len(weights) != len(self.funcs):
-            raise UserError(f"{len(weights)} reward_weights for {len(self.funcs)} reward functions")
-        self.weights = torch.tensor(weights or [1.0] * len(self.funcs))
-        self.tokenizers, self.batch_size = given, batch_size
-        self.names: list[str] = []  # names in the log
+    def __init__(self, scorers: Sequence[Scorer], batch_size: int):
+        self.scorers, self.batch_size = scorers, batch_size
+        self.names = [scorer.name for scorer in scorers]
+        self.weights = torch.tensor([scorer.weight for scorer in scorers])
         # Mean and standard deviation of a reward model's scores on its training answers, if its config has them.
-        self.scales: list[tuple[float, float] | None] = []
+        models = [scorer.score if isinstance(scorer.score, nn.Module) else None for scorer in scorers]
+        self.scales = [None if model is None else scale_of(model) for model in models]
+        self.known_scales = [scale for scale in self.scales if scale is not None]
         self._engines: list[Any] = []
-        for i, func in enumerate(self.funcs):
-            if isinstance(func, str):
-                self.funcs[i], found = load_reward_model(func, dtype)
-                self.tokenizers[i] = given[i] or found
-            self.scales.append(scale_of(self.funcs[i]) if isinstance(self.funcs[i], nn.Module) else None)
-            if isinstance(self.funcs[i], nn.Module):
-                self.names.append(get_config_model_id(self.funcs[i].config).rstrip("/").split("/")[-1])
-                self.tokenizers[i] = _ready(self.funcs[i], self.tokenizers[i])
-            elif callable(func):
-                self.names.append(get_callable_name(func))
-            else:
-                raise UserError(f"reward_funcs[{i}]: {func!r} is neither a function nor a reward model")
 
     def prepare(self, accelerator: Accelerator, deepspeed: bool) -> None:
-        for i, func in enumerate(self.funcs):
-            if isinstance(func, nn.Module):
-                func.requires_grad_(False).eval()
+        """Freeze the reward models and place them on the device."""
+        for scorer in self.scorers:
+            if isinstance(scorer.score, nn.Module):
+                scorer.score.requires_grad_(False).eval()
                 if deepspeed:
-                    prepared = prepare_deepspeed(func, accelerator)
+                    prepared = prepare_deepspeed(scorer.score, accelerator)
                     self._engines.append(prepared)  # it gathers the shards, so it must stay alive
                 else:
-                    prepared = accelerator.prepare_model(func, evaluation_mode=True, device_placement=True)
-                self.funcs[i] = accelerator.unwrap_model(prepared)
+                    prepared = accelerator.prepare_model(scorer.score, evaluation_mode=True, device_placement=True)
+                scorer.score = accelerator.unwrap_model(prepared)
 
     def __call__(self, prompts: Sequence[Any], answers: Completions, columns: Mapping[str, Any]) -> torch.Tensor:
         """Return rewards (completions, functions) on the CPU; NaN if a function returned None.
@@ -85,26 +110,15 @@ class Rewards:
         number of rewards, or a reward that is not finite.
         """
         given = {"prompts": prompts, "completions": answers.completions, "completion_ids": answers.completion_ids}
-        found: list[Any] = [None] * len(self.funcs)
-        waiting: list[int] = []
-        for i, func in enumerate(self.funcs):
-            if isinstance(func, nn.Module):
-                found[i] = self._score(i, prompts, answers.completions)
-            elif is_async_callable(func):
-                waiting.append(i)
+        rows = []
+        for scorer in self.scorers:
+            if isinstance(scorer.score, nn.Module):
+                scores: Any = self._score(scorer, prompts, answers.completions)
             else:
-                found[i] = func(**given, **columns)
-        if waiting:
-
-            async def ask() -> list[Any]:
-                return await asyncio.gather(*(self.funcs[i](**given, **columns) for i in waiting))
-
-            # In a separate thread: this one may already have an event loop, as in a notebook.
-            with ThreadPoolExecutor(1) as thread:
-                for i, result in zip(waiting, thread.submit(asyncio.run, ask()).result(), strict=True):
-                    found[i] = result
-        rewards = [checked_rewards(name, result, len(prompts)) for name, result in zip(self.names, found, strict=True)]
-        return torch.tensor([[math.nan if value is None else value for value in row] for row in rewards]).T
+                scores = scorer.score(**given, **columns)
+            checked = checked_rewards(scorer.name, scores, len(prompts))
+            rows.append([math.nan if value is None else value for value in checked])
+        return torch.tensor(rows).T
 
     def worst(self, means: Sequence[float | None]) -> float | None:
         """Return the lowest mean among the reward models, given each function's mean (raw scores for models).
@@ -120,38 +134,17 @@ class Rewards:
         ]
         return min(known) if len(known) > 1 else None
 
-    def _score(self, i: int, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
+    def _score(self, scorer: Scorer, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
         """Return a reward model's raw scores.
 
         As in its training, a conversation ends as the template says, and plain text with the EOS token.
         """
-        model, tokenizer = self.funcs[i], self.tokenizers[i]
+        tokenizer = scorer.tokenizer
+        assert tokenizer is not None
         if is_conversational({"prompt": prompts[0]}):
             talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
             ids = encode(tokenizer, [[{**m, "content": m.get("content") or ""} for m in talk] for talk in talks])
         else:
             texts = [p + c for p, c in zip(prompts, completions, strict=True)]
             ids = [[*row, tokenizer.eos_token_id] for row in tokenizer(text=texts)["input_ids"]]
-        return score_ids(model, tokenizer, ids, self.batch_size)
-
-
-def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
-    """Return the model's tokenizer with a pad token, which the model needs to find the last token and its score."""
-    name = get_config_model_id(model.config)
-    if tokenizer is None:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise UserError(f"reward model {name}: has no tokenizer: give reward_processing_classes") from error
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise UserError(f"reward model {name}: its tokenizer has no pad token: set one")
-        tokenizer.pad_token = tokenizer.eos_token
-    known = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > known:
-        raise UserError(
-            f"reward model {name}: the tokenizer has {len(tokenizer)} tokens, but the model has {known} embeddings: "
-            "give the model's own tokenizer"
-        )
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    return tokenizer
+        return score_ids(scorer.score, tokenizer, ids, self.batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import complete
 from zero2chat.trainers.ppo.trl_internals import (
     DistributedBackend,
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
 
 # Settings of vLLM, in `PPOConfig` with the prefix `vllm_`.
 _VLLM = (
-    *("mode", "model_impl", "enable_sleep_mode", "structured_outputs_regex", "server_base_url", "server_host"),
-    *("server_port", "server_timeout", "group_port", "gpu_memory_utilization", "max_model_length"),
-    "tensor_parallel_size",
+    *("mode", "enable_sleep_mode", "server_base_url", "server_host", "server_port", "server_timeout", "group_port"),
+    *("gpu_memory_utilization", "max_model_length", "tensor_parallel_size"),
 )
 
 
@@ -43,8 +41,6 @@ class Completions(NamedTuple):
     completion_ids: list[list[int]]  # a completion that is not truncated includes its EOS token
     completions: list[Any]  # texts, or lists of messages if the prompts are messages
     logprobs: list[list[float | None]] | None = None  # the sampler's, if it returns them; None where it does not know
-    tool_mask: list[list[int]] | None = None  # 1 for the model's tokens, 0 for those of a tool or the environment
-    columns: dict[str, list[Any]] | None = None  # extra columns from a rollout function for the reward functions
 
 
 class PromptSampler(RepeatSampler):
@@ -77,7 +73,7 @@ def unwrapped_policy(model: nn.Module, accelerator: Accelerator, args: PPOConfig
 
 
 class Rollout:
-    """Samples completions with `generate`, with vLLM, or with a user's function."""
+    """Samples completions with `generate` or with vLLM."""
 
     def __init__(
         self,
@@ -86,10 +82,8 @@ class Rollout:
         tokenizer: PreTrainedTokenizerBase,
         accelerator: Accelerator,
         eos_token_ids: list[int],
-        rollout_func: Callable[..., dict[str, Any]] | None = None,
     ):
         self.args, self.tokenizer, self.accelerator = args, tokenizer, accelerator
-        self.eos_token_ids, self.rollout_func = eos_token_ids, rollout_func
         self.template_kwargs = args.mapping("chat_template_kwargs")
         self._loaded_step = -1  # step of the weights loaded in vLLM
         chosen = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -102,7 +96,6 @@ class Rollout:
                 processing_class=tokenizer,
                 **{key: getattr(args, f"vllm_{key}") for key in _VLLM},
                 max_num_seqs=args.rollout_batch_size * args.vllm_tensor_parallel_size,
-                trust_remote_code=args.trust_remote_code,
                 **sampling,
                 max_completion_length=args.max_completion_length,
                 logprobs=0,  # only those of the sampled tokens
@@ -115,12 +108,10 @@ class Rollout:
             "pad_token_id": tokenizer.pad_token_id,
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": eos_token_ids,
-            "cache_implementation": args.cache_implementation,
             **sampling,
             **args.mapping("generation_kwargs"),
         }
-        if not args.use_vllm:
-            self.generation_config = GenerationConfig(**settings, disable_compile=True)
+        self.generation_config = None if args.use_vllm else GenerationConfig(**settings, disable_compile=True)
 
     def forget_weights(self) -> None:
         """Mark vLLM's weights as outdated after the trainer has loaded others."""
@@ -131,31 +122,18 @@ class Rollout:
         if self.vllm is not None and trainer.state.global_step != self._loaded_step:
             self.vllm.sync_weights()
             self._loaded_step = trainer.state.global_step
-        logprobs = tool_mask = None
-        columns: dict[str, list[Any]] | None = None
-        if self.rollout_func is not None:
-            found = dict(self.rollout_func(prompts, trainer))
-            missing = {"prompt_ids", "completion_ids"} - found.keys()
-            if missing:
-                raise UserError(f"rollout_func: its result lacks {', '.join(sorted(missing))}")
-            prompt_ids, completion_ids = found.pop("prompt_ids"), found.pop("completion_ids")
-            logprobs, tool_mask = found.pop("logprobs", None), found.pop("env_mask", None)
-            columns = found
+        prompt_ids = self.encode(prompts)
+        logprobs: list[list[float | None]] | None = None
+        if self.vllm is not None:
+            _, completion_ids, sampled, _ = self.vllm.generate(prompts=prompt_ids, images=None, num_generations=1)
+            logprobs = [[of_token[0] for of_token in row] for row in sampled]
         else:
-            prompt_ids = self.encode(prompts)
-            self.require_room(prompt_ids, trainer)
-            if self.vllm is not None:
-                _, completion_ids, found_logprobs, _ = self.vllm.generate(
-                    prompts=prompt_ids, images=None, num_generations=1
-                )
-                logprobs = [[drawn[0] for drawn in row] for row in found_logprobs]
-            else:
-                completion_ids = self._generate(trainer, prompt_ids)
+            completion_ids = self._generate(trainer, prompt_ids)
         if is_conversational({"prompt": prompts[0]}):
             completions: list[Any] = self._messages(prompt_ids, completion_ids)
         else:
             completions = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
-        return Completions(prompt_ids, completion_ids, completions, logprobs, tool_mask, columns)
+        return Completions(prompt_ids, completion_ids, completions, logprobs)
 
     def encode(self, prompts: Sequence[Any]) -> list[list[int]]:
         """Encode each prompt (text or messages) up to where the completion begins."""
@@ -164,16 +142,6 @@ class Rollout:
                 prompts, add_generation_prompt=True, return_dict=True, **self.template_kwargs
             )["input_ids"]
         return self.tokenizer(text=list(prompts))["input_ids"]
-
-    def require_room(self, prompt_ids: Sequence[Sequence[int]], trainer: Any) -> None:
-        """Raises `UserError` if a prompt and its completion would not fit the model's context."""
-        context = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
-        longest, answer = max(map(len, prompt_ids)), self.args.max_completion_length or 0
-        if context is not None and longest + answer > context:
-            raise UserError(
-                f"a prompt of {longest} tokens and max_completion_length {answer} do not fit the model's "
-                f"context of {context}"
-            )
 
     def _generate(self, trainer: Any, prompt_ids: list[list[int]]) -> list[list[int]]:
         with unwrapped_policy(trainer.model_wrapped, self.accelerator, self.args) as policy, torch.no_grad():

@@ -13,15 +13,7 @@ from trl.models import prepare_deepspeed, unwrap_model_for_generation
 from trl.models.utils import add_hooks, remove_hooks
 from trl.trainer.base_config import _BaseConfig as BaseConfig
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
-from trl.trainer.utils import (
-    RepeatSampler,
-    create_model_from_path,
-    disable_dropout_in_model,
-    get_callable_name,
-    get_config_model_id,
-    identity,
-    is_async_callable,
-)
+from trl.trainer.utils import RepeatSampler, disable_dropout_in_model, identity
 
 __all__ = [
     "BaseConfig",
@@ -30,12 +22,8 @@ __all__ = [
     "RepeatSampler",
     "VLLMGeneration",
     "add_hooks",
-    "create_model_from_path",
     "disable_dropout_in_model",
-    "get_callable_name",
-    "get_config_model_id",
     "identity",
-    "is_async_callable",
     "is_conversational",
     "parse_response",
     "prepare_deepspeed",

@@ -1,0 +1,117 @@
+"""Compare a trained model with the model before training: both answer held-out rows, judged by the task's taste."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
+from zero2chat.core.stats import Metrics
+from zero2chat.inference.generate import Answer, answer
+
+GOLD = "eval_rewards/gold/mean"  # log key of the reward labelled `gold`
+_SHOWN = 6  # answers of each model saved as samples
+
+
+@dataclass
+class HeldOut:
+    """A YAML's `held_out:`: rows of a task that the starting model and the trained model answer, for comparison."""
+
+    task: str
+    n: int = 500
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    max_new_tokens: int | None = None  # default: as in training
+    temperature: float = 1.0
+    split: str = "test"  # or validation, for choosing settings
+
+    def __post_init__(self) -> None:
+        if self.split not in ("validation", "test"):
+            raise ValueError(f"split '{self.split}' is neither validation nor test")
+        if self.n < 2 or (self.max_new_tokens is not None and self.max_new_tokens < 1) or self.temperature < 0:
+            raise ValueError("n must be above 1, max_new_tokens above 0, temperature 0 or more")
+        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
+
+    def rows(self, split: str | None = None) -> list[tasks.Row]:
+        """Return rows of its split, or of another one. Raises `UserError` for an option or n that the task lacks."""
+        return tasks.load(self.task).rows(split or self.split, self.seed, self.n, **self.options)
+
+
+def compare_models(
+    spec: HeldOut,
+    prompts: Sequence[Any],
+    models: Sequence[AbstractContextManager[Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    batch_size: int,
+    template: Mapping[str, Any] | None,
+) -> tuple[Metrics, list[list[dict[str, Any]]]]:
+    """Return the metrics of `compare_answers`, and the first answers of each model as samples.
+
+    `models` are contexts that provide the starting model and the trained one; `prompts` are those of `spec.rows()`.
+    Every rank must call this.
+    """
+    rows, longest = spec.rows(), spec.max_new_tokens or max_new_tokens
+    answers = []
+    for context in models:
+        with context as model:
+            answers.append(
+                answer(model, tokenizer, prompts, longest, spec.temperature, batch_size, spec.seed, template=template)
+            )
+    metrics, golds = compare_answers(spec, rows, *answers)
+    samples: list[list[dict[str, Any]]] = []
+    for texts, gold in zip(answers, golds, strict=True):
+        samples.append([])
+        for row, text, value in list(zip(rows, texts, gold, strict=True))[:_SHOWN]:
+            shown = {"task": spec.task.rpartition(".")[2], "score": value, "answer": row["answer"]}
+            samples[-1].append({"prompt": row["question"], "completion": text.text} | shown)
+    return metrics, samples
+
+
+def compare_answers(
+    spec: HeldOut, rows: Sequence[tasks.Row], before: Sequence[Answer], after: Sequence[Answer]
+) -> tuple[Metrics, list[list[float]]]:
+    """Return metrics that compare answers to the same rows before and after training, and each side's gold rewards.
+
+    `win_rate` is the share of prompts where the later answer is better, a tie counting half. `gold_gain` is in standard
+    deviations of the starting model's answers, and omitted if these are all equal.
+    """
+    try:
+        gold = tasks.load_taste(spec.task)
+    except UserError:
+        gold = tasks.load(spec.task).score
+    sides = [[gold(row, a.content) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
+    metrics = {
+        "win_rate": stats.win_rate(sides[0], sides[1], spec.seed),
+        "gold_before": stats.mean(sides[0], spec.seed),
+        "gold_after": stats.mean(sides[1], spec.seed),
+    }
+    means = [sum(side) / len(side) for side in sides]
+    spread = math.sqrt(sum((g - means[0]) ** 2 for g in sides[0]) / (len(rows) - 1))
+    if spread:
+        metrics["gold_gain"] = {"value": round((means[1] - means[0]) / spread, 4), "n": len(rows)}
+    metrics["stop_rate"] = stats.rate(sum(a.stopped for a in after), len(after))
+    return metrics, sides
+
+
+def overoptimization_metrics(log: Sequence[Mapping[str, Any]], n: int) -> Metrics:
+    """Return what a policy lost by optimizing beyond the peak of its gold reward (Gao et al. 2022, arXiv:2210.10760).
+
+    `log` is the trainer's. Its evaluations have the mean of the reward labelled `gold` over `n` held-out completions;
+    the last one was made after training. Returns `gold_peak`, the highest mean during training, `kl_peak`, the KL then,
+    in nats per completion, and `gold_lost`, the peak minus the last mean; nothing with fewer than three evaluations.
+    The highest of several noisy means is too high, so the loss is above 0 even if the policy stays the same.
+    """
+    *during, end = [line for line in log if line.get(GOLD) is not None] or [{}]
+    if len(during) < 2:
+        return {}
+    best = max(during, key=lambda line: line[GOLD])
+    values = {"gold_peak": best[GOLD], "kl_peak": best["eval_kl_sequence"], "gold_lost": best[GOLD] - end[GOLD]}
+    return {name: {"value": round(value, 4), "n": n} for name, value in values.items()}
