@@ -465,8 +465,8 @@ def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(
     def fresh(name: str, callbacks: Any = None) -> PPOTrainer:
         return make(
             to_model=AutoModelForCausalLM.from_pretrained(model_folder), output_dir=tmp_path / name, kl_target=0.5,
-            to_callbacks=callbacks, max_steps=8, num_ppo_epochs=2, num_mini_batches=2, per_device_train_batch_size=4, save_strategy="steps",
-            save_steps=4, **more,
+            to_callbacks=callbacks, max_steps=8, num_ppo_epochs=2, num_mini_batches=2, per_device_train_batch_size=4,
+            save_strategy="steps", save_steps=4, **more,
         )  # fmt: skip
 
     class Kill(TrainerCallback):
