@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from zero2chat.report.steps import StepResult
+from zero2chat.stages import load
 
 
 def _write_run(
@@ -122,9 +127,22 @@ def _write_recipe(root: Path) -> list[Path]:
     ]
 
 
+def _section_text(step: StepResult) -> str:
+    """Return the section of a step, with the text of its pictures in the place of the pictures."""
+    section = load(step.stage).section
+    assert section is not None
+    text = section.render(step)
+    return re.sub(r"base64,([\w+/=]+)", lambda found: base64.b64decode(found[1]).decode(), text)
+
+
 @pytest.fixture
 def write_run() -> Callable[..., Path]:
     return _write_run
+
+
+@pytest.fixture
+def section_text() -> Callable[[StepResult], str]:
+    return _section_text
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,10 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.data.decontamination import read_exams
 from zero2chat.hub.model_card import CARD
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
+from zero2chat_crawl.section import crawl_part
 from zero2chat_crawl.settings import WORK, read_crawl
 
 
@@ -70,6 +73,22 @@ STAGE = Stage(
     arguments=(CrawlArguments,),
     check=_check,
     run=run,
+    section=Section(
+        title="Collecting the textbook",
+        story="Training starts with text. This step collected it from web pages, and held out some documents that no "
+        "training step ever sees. Each filter removes what is unsuitable for training: pages in other languages, menus "
+        "and lists, repeated lines, near-duplicates. Every removal is recorded with its reason.",
+        metrics={
+            "bytes_train": "of training text",
+            "documents_train": "training documents",
+            "documents_validation": "validation documents",
+            "documents_test": "test documents",
+            "decontaminated": "documents removed: they contain an evaluation question",
+        },
+        figures=(Bars("Text by source, in bytes.", {"bytes_by_source": "bytes_(?!train$|validation$|test$)(.+)"}),),
+        samples=SampleTable("Examples", columns={"source": "prompt", "document": "completion"}),
+        extra=crawl_part,
+    ),
 )
 main = STAGE.main
 

@@ -1,25 +1,19 @@
-"""The section of a crawl: what each step kept and removed, and the corpus's composition. Reads only `crawl.json`.
+"""What a crawl's section of the report adds: what each step kept and removed, and why. Reads only `crawl.json`.
 
 Its pictures are files too, for the corpus's card. What pages say is hostile.
 """
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zero2chat.core.runs import CRAWL, write_atomically
-from zero2chat.report.corpus import KEY, STORY, TITLE, amounts, beginnings
-from zero2chat.report.figures import as_file, bars, gallery
-from zero2chat.report.parts import decontaminated, esc, exact, examples, folded, opening, paragraph, quote, table
+from zero2chat.report.parts import esc, exact, folded, paragraph, picture, quote, table
 from zero2chat.report.steps import Metric, StepResult
-
-__all__ = ["KEY", "STEPS", "TITLE", "add_plots", "crawl_part", "figures", "section"]
 
 STEPS = {
     "read": "pages read",
@@ -43,66 +37,57 @@ _CLUSTERS = 8
 _BARS = 20
 
 
-def figures(told: Mapping[str, Any], key: str) -> dict[str, str]:
-    """Return name → figure, for figures with data; their ids start with `key`."""
+def figures(told: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return name → caption and SVG, of the figures that have data."""
+    from zero2chat.report.plots import bars
+
     steps = told["funnel"]
-    names = [_step(step["step"]) for step in steps]
     left = {kind: {_step(s["step"]): {"value": s[kind]} for s in steps if s[kind]} for kind in ("documents", "tokens")}
-    funnel = "Documents that remain after each filter, from the pages read to the corpus."
-    drawn = {
-        "funnel": (funnel, names, left["documents"]),
-        "tokens": (f"Tokens that remain after each filter ({told['tokenizer']}).", names, left["tokens"]),
+    data = {
+        "funnel": ("Documents that remain after each filter, from the pages read to the corpus.", left["documents"]),
+        "tokens": (f"Tokens that remain after each filter ({told['tokenizer']}).", left["tokens"]),
         "languages": _largest("Documents of the corpus by language", told["languages"]),
         "lengths": _binned("Documents of the corpus by length, in tokens.", told["lengths"]),
         "clusters": _binned("Clusters of near-duplicates by how many documents they had.", told["duplicates"]["sizes"]),
     }
-    made = {
-        name: bars(f"{key}-{name}", caption, places, {"documents": metrics}, measure=name)
-        for name, (caption, places, metrics) in drawn.items()
-    }
-    return {name: figure for name, figure in made.items() if figure}
+    return {name: (caption, bars({name: metrics})) for name, (caption, metrics) in data.items() if metrics}
 
 
 def _step(name: str) -> str:
     return STEPS.get(name, name)
 
 
-Drawn = tuple[str, list[str], dict[str, Metric]]
-
-
-def _largest(caption: str, counts: Mapping[str, Any]) -> Drawn:
+def _largest(caption: str, counts: Mapping[str, Any]) -> tuple[str, dict[str, Metric]]:
     metrics = {name: {"value": n} for name, n in list(counts.items())[:_BARS]}
     more = f", the {_BARS} most frequent of {len(counts)}" if len(counts) > _BARS else ""
-    return f"{caption}{more}.", list(metrics), metrics
+    return f"{caption}{more}.", metrics
 
 
-def _binned(caption: str, counts: Mapping[str, Any]) -> Drawn:
+def _binned(caption: str, counts: Mapping[str, Any]) -> tuple[str, dict[str, Metric]]:
     """Return counts in bins by powers of two."""
     bins: Counter[int] = Counter()
     for number, n in counts.items():
         bins[1 << max(int(number).bit_length() - 1, 0)] += n
     metrics = {f"{b:,}–{2 * b - 1:,}" if b > 1 else "1": {"value": bins[b]} for b in sorted(bins)}
-    return caption, list(metrics), metrics
+    return caption, metrics
 
 
-def crawl_part(told: Mapping[str, Any], key: str) -> str:
-    """Return the crawl's part of a corpus's section; its figures' ids start with `key`."""
-    drawn = figures(told, key)
-    text = paragraph(
-        "The text comes from web pages. Each filter below removes what is unsuitable for training: pages in other "
-        "languages, menus and lists, repeated lines, near-duplicates. Every removal is recorded with its reason.",
-        "story",
-    )
+def crawl_part(step: StepResult) -> str:
+    """Return what each filter of a crawl removed and what remains, from the run's `crawl.json`; "" without one."""
+    if not (step.folder / CRAWL).is_file():
+        return ""
+    told = json.loads((step.folder / CRAWL).read_text(encoding="utf-8"))
+    drawn = {name: picture(svg, caption) for name, (caption, svg) in figures(told).items()}
+    text = ""
     if all(told["dates"]):
         first, last = (esc(str(date)[:10]) for date in told["dates"])
         text += paragraph(f"The pages were fetched from {first} to {last}. The model cannot know of later events.")
-    text += gallery(*(drawn.get(name, "") for name in ("funnel", "tokens")))
+    text += f'<div class="gallery">\n{"".join(drawn.values())}</div>\n'
     text += "<h3>What was removed, and why</h3>\n" + _removed(told)
-    text += "<h3>What remains</h3>\n" + gallery(*(drawn.get(name, "") for name in ("languages", "lengths")))
     masked = ", ".join(f"{exact(n)} {esc(kind)}" for kind, n in told["masked"].items())
     if masked:
         text += paragraph(f"PII masked in {exact(told['documents_masked'])} documents: {masked}.")
-    return text + _duplicates(told["duplicates"], drawn.get("clusters", ""))
+    return text + _duplicates(told["duplicates"])
 
 
 def _removed(told: Mapping[str, Any]) -> str:
@@ -125,7 +110,7 @@ def _removed(told: Mapping[str, Any]) -> str:
     return text
 
 
-def _duplicates(told: Mapping[str, Any], figure: str) -> str:
+def _duplicates(told: Mapping[str, Any]) -> str:
     if not told["clusters"]:
         return ""
     text = "<h3>Near-duplicates</h3>\n" + paragraph(
@@ -139,21 +124,14 @@ def _duplicates(told: Mapping[str, Any], figure: str) -> str:
         + "</ul>\n"
         for cluster in told["largest"][:_CLUSTERS]
     )
-    return text + gallery(figure) + (folded("The largest clusters", shown) if shown else "")
+    return text + (folded("The largest clusters", shown) if shown else "")
 
 
 def add_plots(folder: Path, card: str) -> None:
     """Draw the figures of a run's `crawl.json` as `plots/*.svg`, and add them to its dataset card, the file `card`."""
     (folder / "plots").mkdir(exist_ok=True)
     lines = ["\n## In pictures\n"]
-    for name, figure in figures(json.loads((folder / CRAWL).read_text(encoding="utf-8")), "plot").items():
-        write_atomically(folder / "plots" / f"{name}.svg", as_file(figure))
-        caption = re.search("<figcaption>(.*?)</figcaption>", figure, re.DOTALL)
-        lines.append(f"![{html.unescape(caption[1]) if caption else name}](plots/{name}.svg)\n")
+    for name, (caption, svg) in figures(json.loads((folder / CRAWL).read_text(encoding="utf-8"))).items():
+        write_atomically(folder / "plots" / f"{name}.svg", svg)
+        lines.append(f"![{caption}](plots/{name}.svg)\n")
     write_atomically(folder / card, (folder / card).read_text(encoding="utf-8") + "\n".join(lines))
-
-
-def section(step: StepResult) -> str:
-    text = opening(step, STORY, KEY) + decontaminated(step.metrics)
-    text += crawl_part(step.crawl, f"{step.anchor}-crawl") if step.crawl else ""
-    return text + amounts(step) + examples(step, "Examples", beginnings)

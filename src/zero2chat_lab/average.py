@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from zero2chat.core.runs import is_main_process
 from zero2chat.hub.model_card import CARD, make_card
+from zero2chat.report.section import Section
 from zero2chat.stages import Stage
 from zero2chat_lab.measurements import averaging
 
@@ -72,6 +73,17 @@ STAGE = Stage(
     positional="models",
     check=_check,
     run=run,
+    section=Section(
+        title="One mind of several",
+        story="Fine-tuned several times from one start, a model learns the same lesson each time, and each time learns "
+        "other things by heart. The mean of the weights keeps the lesson.",
+        metrics={
+            "models": "models averaged",
+            "parameters": "parameters",
+            "weight_similarity": "lowest cosine of two models' weights",
+        },
+        samples=None,
+    ),
 )
 main = STAGE.main
 

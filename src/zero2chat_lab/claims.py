@@ -23,8 +23,10 @@ from zero2chat.core import stats
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import Run, write_atomically
 from zero2chat.report.parts import interval, is_rate, short
-from zero2chat.report.steps import Metric, StepResult, current_name, finite, read_step
+from zero2chat.report.section import Section
+from zero2chat.report.steps import Metric, StepResult, finite, read_step
 from zero2chat.stages import Stage
+from zero2chat_lab.claims_section import show_claims
 
 FILE = "claims.json"
 WAITING = {"value": None, "seeds": 0, "met": None}  # for a figure that was not requested
@@ -237,9 +239,7 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str
     for step in steps[of.step]:
         where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(found)}"
         if of.metric not in step.metrics:
-            new = current_name(of.metric)
-            hint = f": its name is '{new}' now" if new in step.metrics else nearest(of.metric, list(step.metrics))
-            raise UserError(f"{where} has no metric '{of.metric}'{hint}")
+            raise UserError(f"{where} has no metric '{of.metric}'{nearest(of.metric, list(step.metrics))}")
         if finite(step.metrics[of.metric]["value"]) is None:
             raise UserError(f"{where}: {of.metric}: expected a number")
         found.append(step.metrics[of.metric])
@@ -345,6 +345,16 @@ STAGE = Stage(
     check=judge_claims,
     identity=_asked,
     run=run,
+    section=Section(
+        title="The story, measured",
+        story="Claims about language models can be tested on small models too. Each claim is shown with its "
+        "experiment, its measured figures, and an example of a model's answers. Claims that failed are listed as well, "
+        "and marked.",
+        metrics={"met": "targets met", "judged": "targets judged", "claims": "claims measured"},
+        samples=None,
+        extra=show_claims,
+        leads=True,
+    ),
 )
 main = STAGE.main
 

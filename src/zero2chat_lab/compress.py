@@ -26,6 +26,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
+from zero2chat.report.samples import Answers
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.memorization import (
     Excerpt,
@@ -127,6 +129,31 @@ STAGE = Stage(
     kind="answers",
     arguments=(CompressArguments,),
     measure=measure,
+    section=Section(
+        title="A lossy zip of its text",
+        story="Prediction is compression: with a model's probabilities, a text can be coded losslessly in as many bits "
+        "as its surprisal. The model alone, without the code, recovers only the tokens that it predicts correctly. "
+        "That is its lossy copy of the training text.",
+        metrics={
+            "kept_rate_train": "of training tokens predicted correctly (argmax)",
+            "kept_rate_held_out": "of held-out tokens predicted correctly",
+            "bytes_text": "training text",
+            "bytes_model": "model weights",
+            "model_to_text": "ratio of model size to text size",
+        },
+        figures=(
+            Bars(
+                "Bits per byte, coded with the model's probabilities, and with xz -9e primed with the training text.",
+                {"the model": "bits_per_byte_(train|held_out)", "xz -9e": "bits_per_byte_xz_(train|held_out)"},
+                "bits_per_byte",
+            ),
+            Bars(
+                "Share of tokens that are the model's top prediction, given the true preceding tokens.",
+                {"kept_rate": "kept_rate_(train|held_out)"},
+            ),
+        ),
+        samples=Answers("What it keeps, with ▒ for each token that it predicts wrongly"),
+    ),
 )
 main = STAGE.main
 

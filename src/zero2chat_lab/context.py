@@ -27,6 +27,7 @@ from zero2chat.core.runs import digest, is_main_process, read_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.sources import first_rows
 from zero2chat.models.loading import context_length
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.context import Passage, find_needles, read_passages
 from zero2chat_lab.measurements.memorization import rows_of, write
@@ -190,6 +191,32 @@ STAGE = Stage(
     arguments=(ContextArguments,),
     measure=measure,
     keeps=DOCUMENTS,
+    section=Section(
+        title="Near and far",
+        story="The more a model has read of a text, the better it should predict the rest of it. If its context is "
+        "longer than what it was trained on, it gets worse instead. A needle, a sentence with a number in a long text, "
+        "shows whether it can still use one sentence from far back.",
+        metrics={
+            "bits_per_byte_near": "bits per byte in the near half of the context",
+            "bits_per_byte_far": "bits per byte in the far half",
+            "needle_rate": "of needles found",
+        },
+        figures=(
+            Bars(
+                "Bits per byte of held-out documents, by source.",
+                {"bits_per_byte": r"bits_per_byte_(?!to_\d|near$|far$)(.+)"},
+            ),
+            Bars(
+                "Bits per byte by position in the context, in tokens.",
+                {"bits_per_byte": {"to {}": r"bits_per_byte_to_(\d+)"}},
+            ),
+            Bars("Bits per byte relative to the model before.", {"relative_bits": "relative_bits_(.+)"}, dots=True),
+            Bars(
+                "Needles found, by length of the text in tokens and depth in percent.",
+                {"needle_rate": r"needle_rate_(\d+)_(at)_(\d+)"},
+            ),
+        ),
+    ),
 )
 main = STAGE.main
 

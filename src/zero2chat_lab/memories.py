@@ -25,6 +25,7 @@ from zero2chat.core import stats
 from zero2chat.core.config import MeasuringArguments, Refuse
 from zero2chat.core.stats import Metrics
 from zero2chat.data.sources import first_rows
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.memories import KINDS, Memories, documents
 from zero2chat_lab.measurements.memorization import rows_of
@@ -131,6 +132,26 @@ STAGE = Stage(
     kind="answers",
     arguments=(MemoriesArguments,),
     measure=measure,
+    section=Section(
+        title="New facts in a memory",
+        story="The same facts about people who are in no training text can be put into a model's weights, into its "
+        "context, into an index that it searches, or into the weights for one question only. Which of these can it "
+        "use, and what does that cost?",
+        metrics={
+            "accuracy_recall": "of the facts are chosen among four options (chance: 25%)",
+            "accuracy_reverse": "when asked in reverse: who was born there on that day",
+            "accuracy_two_step": "of questions that take a fact and one more step",
+            "forgotten": "bits per byte of other text that the model loses",
+            "seconds_memory": "seconds to store the facts and to answer",
+            "flops_memory": "FLOPs of both",
+        },
+        figures=(
+            Bars(
+                "Questions whose right option is chosen, with 95% intervals. Chance is 25%.",
+                {"accuracy": "accuracy_(recall|reverse|two_step)"},
+            ),
+        ),
+    ),
 )
 main = STAGE.main
 

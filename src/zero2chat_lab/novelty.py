@@ -29,6 +29,8 @@ from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 
@@ -154,6 +156,33 @@ STAGE = Stage(
     kind="answers",
     arguments=(NoveltyArguments,),
     measure=measure,
+    section=Section(
+        title="It remixes what it read",
+        story="The model continues the same prompt many times, and each sample is a new draw from its distribution. "
+        "Short n-grams of its samples occur in the training text, as they do in anybody's text; longer ones are new "
+        "combinations. Held-out documents are the control: they show how novel other people's text is.",
+        metrics={
+            "distinct_rate": "of samples from one prompt are distinct",
+            "novel_rate_8": "of 8-grams of tokens do not occur in the training text",
+            "verbatim_rate": "of samples occur verbatim in the training text",
+            "longest_run": "tokens: longest run copied from the training text",
+        },
+        figures=(
+            Bars(
+                "Share of n-grams of tokens that do not occur in the training text, by n.",
+                {"the model": r"novel_rate_(\d+)", "held-out text": r"novel_rate_(\d+)_held_out"},
+                "novel_rate",
+            ),
+        ),
+        samples=SampleTable(
+            "One prompt, many samples",
+            columns={
+                "prompt": "prompt",
+                "continuation": "completion",
+                "longest run copied from the training text": "longest_run",
+            },
+        ),
+    ),
 )
 main = STAGE.main
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import json
 
+from zero2chat.report.samples import Answers
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.extraction import RegurgitateArguments, as_table, measure_extraction
 
@@ -21,6 +23,11 @@ from zero2chat_lab.measurements.extraction import RegurgitateArguments, as_table
 def measure(args: RegurgitateArguments, load: Load) -> Result:
     metrics, samples = measure_extraction(*load(args.model_name_or_path), args)
     return Result(metrics, samples, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
+
+
+def _by_copies(metric: str) -> dict[str, str]:
+    """Return label → metric of each number of copies in the training text; held-out documents have none."""
+    return {"never": f"{metric}_(?:held_out|0)", "once": f"{metric}_1", "{} times": rf"{metric}_(\d+)"}
 
 
 STAGE = Stage(
@@ -31,6 +38,33 @@ STAGE = Stage(
     positional="model_name_or_path",
     measure=measure,
     table=as_table,
+    section=Section(
+        title="Learned by heart",
+        story="Has the student understood the textbook, or learned its pages by heart? The model gets the beginning of "
+        "a training document. If it continues it verbatim, the document counts as extracted. Held-out documents are "
+        "the control: they show how often a continuation is correct because it is easy to guess. Canaries are random "
+        "numbers planted in the training text. Their exposure measures memorization before they can be extracted: the "
+        "rank by likelihood among random candidates that the model never saw.",
+        metrics={
+            "extraction_rate_1": "of documents seen once are extracted verbatim",
+            "extraction_rate_held_out": "of held-out documents (control)",
+            "canary_extraction_rate": "of canaries are extracted",
+            "held_out_excluded": "documents excluded from the control: their continuation is in the training text too",
+        },
+        figures=(
+            Bars(
+                "Extraction rate by number of copies in the training text (for documents: from that number to less "
+                "than twice that). Held-out documents are the control.",
+                {"documents": _by_copies("extraction_rate"), "canaries": _by_copies("canary_extraction_rate")},
+                "extraction_rate",
+            ),
+            Bars(
+                "Exposure of the canaries, in bits. Chance is 1.44; each further bit halves the candidates above.",
+                {"exposure": _by_copies("exposure")},
+            ),
+        ),
+        samples=Answers("Prompts and continuations"),
+    ),
 )
 main = STAGE.main
 

@@ -30,6 +30,8 @@ from zero2chat.inference.generate import answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import load_model
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import Curve, Section
 from zero2chat.stages import Stage
 from zero2chat_lab.measurements.memorization import Excerpt, predict
 
@@ -210,6 +212,54 @@ STAGE = Stage(
     kind="answers",
     arguments=(SurpriseArguments,),
     run=run,
+    section=Section(
+        title="Right, and nobody would have bet on it",
+        story="A model that only imitates plays the moves that its teacher would have played. Move 37 of AlphaGo's "
+        "second game against Lee Sedol had a probability of one in ten thousand under its network of human games; "
+        "self-play had found it, and AlphaGo won. Here the correct answers of a model after RL are scored by the model "
+        "from before RL: how probable did it find them?",
+        metrics={
+            "improbable_rate_1000000": "of correct answers had a probability below 1 in a million before training",
+            "beyond_rate": "of correct answers were less likely before than 99 of 100 correct answers of that model",
+            "unsolved_rate": "of correct answers are to questions never answered correctly before",
+            "right_rate": "of answers are correct",
+            "right_rate_reference": "of answers were correct before training",
+        },
+        figures=(
+            Curve(
+                "Surprisal of correct answers under the model from before training, by percentile; 10 bits are a "
+                "probability of about one in a thousand. Its own correct answers are the control: a long answer is "
+                "improbable in any wording.",
+                "bits per answer",
+                {
+                    "after practice": "surprisal",
+                    "before it (control)": "surprisal_reference",
+                    "after, by the later model": "own_surprisal",
+                },
+                x="percentile of correct answers",
+            ),
+            Curve(
+                "The same per token, so that longer answers do not have more surprisal only by their length.",
+                "bits per token",
+                {
+                    "after practice": "surprisal_per_token",
+                    "before it (control)": "surprisal_per_token_reference",
+                },
+                x="percentile of correct answers",
+            ),
+        ),
+        samples=SampleTable(
+            "Answers that training made likely",
+            "The correct answers whose probability grew most, one per question: they are selected, the curves show "
+            "all. 10 bits are a probability of about one in a thousand.",
+            columns={
+                "question": "prompt",
+                "correct answer": "completion",
+                "bits before": "surprisal",
+                "bits after": "own_surprisal",
+            },
+        ),
+    ),
 )
 main = STAGE.main
 

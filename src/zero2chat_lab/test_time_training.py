@@ -26,6 +26,8 @@ from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
+from zero2chat.report.samples import Answers
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.memorization import rows_of, start_of_document
 from zero2chat_lab.measurements.test_time_training import WAYS, adapted, bits_of, halves, read_second_half
@@ -117,12 +119,43 @@ def measure(args: AdaptationArguments, load: Load) -> Result:
     return Result(metrics, samples)
 
 
+_WAYS = {  # measure → how the first half was read → metric
+    measure: {
+        "not at all": f"{measure}_frozen",
+        "in the context": f"{measure}_attention",
+        "in the weights": f"{measure}_adapted",
+        "in both": f"{measure}_both",
+        "another document": f"{measure}_control",
+    }
+    for measure in ("change", "bits_per_byte")
+}
+
+
 STAGE = Stage(
     name="test_time_training",
     story="Whether a document's second half is easier after a few gradient steps on the first half.",
     kind="answers",
     arguments=(AdaptationArguments,),
     measure=measure,
+    section=Section(
+        title="Remembering in the weights",
+        story="A context forgets what no longer fits into it. A few gradient steps on what was read keep it in the "
+        "weights until they are restored. Does the rest of a document become easier to predict?",
+        metrics={
+            "change_attention": "change in bits per byte with the first half in the context (below 0 is better)",
+            "change_adapted": "after a few gradient steps on the first half",
+            "change_control": "after as many steps on another document",
+        },
+        figures=(
+            Bars(
+                "Change of the second half's bits per byte, paired by document, with 95% intervals. Below 0 is better.",
+                {"change": _WAYS["change"]},
+                dots=True,
+            ),
+            Bars("Bits per byte of the second half.", {"bits_per_byte": _WAYS["bits_per_byte"]}),
+        ),
+        samples=Answers("Where the halves meet"),
+    ),
 )
 main = STAGE.main
 

@@ -14,10 +14,9 @@ from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
-from zero2chat.report.steps import read_step
+from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import calibrate
 from zero2chat_lab.measurements import calibration
-from zero2chat_lab.sections.calibrate import section
 
 
 @pytest.fixture
@@ -48,7 +47,12 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_threshold_is_found_and_the_report_shows_what_it_does(
-    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+    scripted: None,
+    data: Path,
+    model_folder: Path,
+    tmp_path: Path,
+    write_yaml: Callable[..., Path],
+    section_text: Callable[[StepResult], str],
 ) -> None:
     settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}], "samples": 2}
     out = tmp_path / "out"
@@ -61,10 +65,10 @@ def test_a_threshold_is_found_and_the_report_shows_what_it_does(
     assert found["calibration_error_scaled"]["value"] < found["calibration_error"]["value"]
     samples = read_jsonl(out / "samples.jsonl")
     assert {sample["task"].split()[0] for sample in samples} == {"answered", "declined"}
-    text = section(read_step(out, 1))
+    text = section_text(read_step(out, 1))
     assert text.count("<figure>") == 3
     assert "--abstain-below" in text
-    assert text.count(">by agreement<") == 2  # in the bars, and as a line of its own
+    assert text.count(">by agreement<") == 2  # in the bars, and as a line
 
 
 def test_other_rows_are_measured_and_none_of_those_that_fit(

@@ -13,12 +13,11 @@ from datasets import Dataset
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
-from zero2chat.report.steps import read_step
+from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import Load
 from zero2chat_lab import memories
 from zero2chat_lab.measurements.memories import Memories
 from zero2chat_lab.memories import MemoriesArguments, measure
-from zero2chat_lab.sections.memories import section
 from zero2chat_practice.synthetic.world import World
 
 MEMORIES = ("frozen", "context", "search", "test_time", "full", "lora")
@@ -87,14 +86,18 @@ def test_within_the_block_the_weights_know_the_documents(loaded: Any, lora: bool
 
 
 def test_the_stage_writes_metrics_and_questions_that_the_report_shows(
-    write_model: Callable[..., Path], prose: Path, tmp_path: Path, write_yaml: Callable[..., Path]
+    write_model: Callable[..., Path],
+    prose: Path,
+    tmp_path: Path,
+    write_yaml: Callable[..., Path],
+    section_text: Callable[[StepResult], str],
 ) -> None:
     folder = write_model(tmp_path / "model", max_position_embeddings=256)
     given = {"model_name_or_path": str(folder), "dataset": str(prose), "people": 5, "memory": "context"}
     memories.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given))])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["accuracy_recall"]["n"] == 15
-    shown = section(read_step(tmp_path / "out", 1))
+    shown = section_text(read_step(tmp_path / "out", 1))
     assert "Chance is 25%" in shown
     assert "In which town was" in shown
 

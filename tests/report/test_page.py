@@ -5,21 +5,25 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import zero2chat.report
 from zero2chat import stages
-from zero2chat.report.page import render, section_module
-from zero2chat.report.steps import read_step, read_steps
+from zero2chat.report import page as pages
+from zero2chat.report.section import Section
+from zero2chat.report.steps import StepResult, read_step, read_steps
 
-# `index` and `report` have no section; that of `claims` needs more than a run folder, that of `probe` a whole history.
-STAGES = [name for name in stages.names() if name not in ("claims", "index", "probe", "report")]
+SECTIONS = {name: section for name in stages.names() if (section := stages.load(name).section) is not None}
 # Hostile text that could come from a model, a user or a broken file.
 HOSTILE = "</style></svg></dd><script>alert(1)</script><img src=//evil.example onerror=x>\x00\ud800$\\frac{"
+
+
+def render(steps: Sequence[StepResult], *args: Any, **options: Any) -> str:
+    return pages.render(steps, SECTIONS, *args, **options)
 
 
 def rate(value: float) -> dict[str, float]:
@@ -61,10 +65,11 @@ def _check(text: str) -> _Page:
     ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
     assert max(ids.values()) == 1
     for tag, attributes in page.tags:
-        assert tag not in ("script", "link", "iframe", "img", "object", "base", "form")
+        assert tag not in ("script", "link", "iframe", "object", "base", "form")
         for name, value in attributes.items():
             assert not name.startswith("on")
-            assert name != "src"
+            if name == "src":
+                assert (value or "").startswith("data:image/svg+xml;base64,")
             if name.endswith("href"):
                 assert (value or "").startswith("#")
                 assert (value or "")[1:] in ids
@@ -95,16 +100,16 @@ def test_a_stage_without_a_section_of_its_own_shows_its_metrics(page: str) -> No
     assert "<code>shine</code></th><td>0.25</td>" in section
 
 
-def test_the_chains_table_has_each_step_that_was_asked_the_same_questions(page: str) -> None:
+def test_steps_that_were_asked_the_same_questions_have_a_column_each(page: str) -> None:
     start = page.index('<section id="all-0"')
-    chain = _Page(page[start : page.index("</section>", start)]).text
-    for step in ("sft", "sft_more", "exam_a", "exam_b"):
-        assert f"sums{step}60.0%" in chain.replace("\n", "")
+    chain = page[start : page.index("</section>", start)]
+    heads = "".join(f"<th>{step}</th>" for step in ("sft", "sft_more", "exam_a", "exam_b"))
+    assert f"<th>accuracy</th>{heads}<th>best constant answer</th>" in chain
     assert "corpus" not in chain
-    assert "90.0%85.0–95.0%" in chain  # pass@8 of the exams
+    assert "<td>90.0%<br><small>95%: 85.0–95.0%" in chain  # pass@8 of the exams
 
 
-def test_evaluations_of_the_same_tasks_have_a_column_each_beside_the_best_constant_answer(
+def test_tasks_of_several_evaluations_stand_beside_the_best_constant_answer(
     tmp_path: Path, write_run: Callable[..., Path]
 ) -> None:
     folders = []
@@ -113,11 +118,9 @@ def test_evaluations_of_the_same_tasks_have_a_column_each_beside_the_best_consta
         folders.append(write_run(tmp_path / name, "evaluate", metrics | {f"accuracy_{name}": rate(0.1)}))
     text = render(read_steps(folders), "tiny", "Two exams")
     chain = text[text.index('<section id="all-0"') :]
-    assert "<th>evaluate_sft</th><th>evaluate_grpo</th><th>best constant answer</th>" in chain
-    cells = "<td>50.0%<br><small>45.0–55.0%</small></td><td>75.0%<br><small>70.0–80.0%</small></td><td>5.6%</td>"
-    assert f"<tr><th>sums</th>{cells}</tr>" in chain
+    row = re.sub("<br><small>[^<]*</small>", "", chain[chain.index("<tbody>") : chain.index("</tbody>")])
+    assert row.strip() == "<tbody>\n<tr><th>sums</th><td>50.0%</td><td>75.0%</td><td>5.6%</td></tr>"
     assert "accuracy_evaluate_sft" not in chain
-    assert "<th>step</th>" not in chain  # the long table would only say it again
     top = text[: text.index("</header>")]
     assert "<b>50.0%</b><span>accuracy, mean over tasks</span><small>evaluate_sft" in top
 
@@ -145,14 +148,8 @@ def test_what_the_recipe_does_not_show_is_said_with_a_link_to_the_recipe_that_do
     assert "Shown in other recipes" not in render(read_steps(recipe), "tiny", "Own")
 
 
-def test_the_textbooks_sum_is_worked_out_with_what_was_measured(page: str) -> None:
-    text = _Page(page).text
-    for number in ("40,000", "5,000", "2,000", "1,250"):  # 5,000 / 2.5 bytes a token, and / 4.0
-        assert number in text
-
-
 def test_babble_becomes_language_in_the_order_of_the_steps(page: str) -> None:
-    assert page.index("step 0</b> · 0 tokens · loss 8.00") < page.index(" qzx") < page.index(" of the nation")
+    assert page.index("<td> qzx") < page.index("<td> of the nation")
 
 
 def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> None:
@@ -165,15 +162,15 @@ def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> N
 def test_equal_input_gives_an_equal_page(page: str, recipe: list[Path]) -> None:
     script = (
         "import sys; from zero2chat.report.page import render; from zero2chat.report.steps import read_steps;"
-        "sys.stdout.reconfigure(encoding='utf-8');"
-        "sys.stdout.write(render(read_steps(sys.argv[1:]), 'tiny', 'From nothing'))"
+        "from zero2chat.stages.report import sections; sys.stdout.reconfigure(encoding='utf-8');"
+        "steps = read_steps(sys.argv[1:]); sys.stdout.write(render(steps, sections(steps), 'tiny', 'From nothing'))"
     )
     folders = map(str, recipe)
     again = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, check=True)
     assert again.stdout.decode() == page
 
 
-@pytest.mark.parametrize("stage", [*STAGES, HOSTILE])
+@pytest.mark.parametrize("stage", [*SECTIONS, HOSTILE])
 def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
     sample = {
         "prompt": HOSTILE,
@@ -204,11 +201,11 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, writ
     assert "<script>alert(1)</script>" in _check(text).text
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", list(SECTIONS))
 def test_a_bare_step_says_what_is_missing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
-    assert ("The run has no <code>samples.jsonl</code>, so" in text) == (stage not in ("average", "publish"))
+    assert ("The run has no <code>samples.jsonl</code>, so" in text) == (SECTIONS[stage].samples is not None)
     draws = stages.load(stage).kind == "trains" or stage == "surprise"
     assert ("The run has no <code>history.jsonl</code>" in text) == draws
 
@@ -235,35 +232,25 @@ def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Ca
         {"completion": 3, "score": "good"},
         {"step": None, "prompt": ["a"], "tokens": "no list", "ids": 4},
     ]
-    for i, stage in enumerate(STAGES):
+    for i, stage in enumerate(SECTIONS):
         folder = write_run(
             tmp_path / stage, stage, {**odd, "bytes_per_token": 0}, [{"step": "x", "loss": None}], samples
         )
         _check(render([read_step(folder, i + 1)], "tiny", "Odd"))
 
 
-def test_a_new_file_is_a_new_section(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_run: Callable[..., Path]
-) -> None:
-    (tmp_path / "juggle.py").write_text(
-        "TITLE = 'Juggling'\nKEY = {'balls': 'in the air'}\n\n"
-        "def section(step):\n    return f'<p>{step.name} juggles</p>'\n"
+def test_a_declared_section_is_shown(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    section = Section(
+        title="Juggling", story="It juggles.", metrics={"balls": "in the air"}, extra=lambda step: f"<p>{step.name}</p>"
     )
-    monkeypatch.setattr(zero2chat.report, "__path__", [*zero2chat.report.__path__, str(tmp_path)])
-    text = render([read_step(write_run(tmp_path / "act", "juggle", {"balls": 7}), 1)], "tiny", "Circus")
-    assert "<h2>Juggling</h2>\n<p>act juggles</p>" in text
+    step = read_step(write_run(tmp_path / "act", "juggle", {"balls": 7}), 1)
+    text = pages.render([step], {"juggle": section}, "tiny", "Circus")
+    assert '<h2>Juggling</h2>\n<p class="story">It juggles.</p>' in text
     assert "<b>7</b><span>in the air</span>" in text
-    sys.modules.pop("zero2chat.report.juggle")
+    assert "<p>act</p>" in text
 
 
-def test_files_that_are_no_sections_are_not_taken_for_one() -> None:
-    assert all(section_module(name) is None for name in ("page", "parts", "steps", "../sft", "", "no_such_stage"))
-    assert all(section_module(name) is not None for name in STAGES)
-
-
-def test_the_sections_need_no_torch_and_no_stage() -> None:
-    imports = "; ".join(f"import zero2chat.report.{stage}" for stage in (*STAGES, "page"))
-    imports += "; import sys"
-    script = f"{imports}; print([m for m in sys.modules if m == 'torch' or 'chat.stages' in m])"
+def test_a_declaration_needs_neither_torch_nor_matplotlib() -> None:
+    script = "import zero2chat.report.page, sys; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

@@ -4,7 +4,10 @@ from typing import Any
 
 import pytest
 
-from zero2chat.report.parts import duration, esc, headline, interval, mark, short, small_print
+from zero2chat.report.page import main_result
+from zero2chat.report.parts import duration, esc, interval, short, small_print
+from zero2chat.report.samples import mark
+from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult
 
 
@@ -59,5 +62,6 @@ def test_marks(score: Any, kind: str) -> None:
 
 def test_the_headline_falls_back_to_a_tasks_score() -> None:
     step = StepResult("exam", "evaluate", 1, {"seconds": {"value": 1}, "accuracy_sums": {"value": 0.5}})
-    assert headline(step, {"accuracy": "right"}) == ("accuracy_sums", "right, sums")
-    assert headline(step, {"reward": "reward"}) is None
+    found = main_result(step, Section(title="", story="", metrics={"accuracy": "right"}))
+    assert found == ("accuracy_sums", {"value": 0.5}, "right, sums")
+    assert main_result(step, Section(title="", story="", metrics={"reward": "reward"})) is None

@@ -1,12 +1,13 @@
-"""Pieces of HTML that the sections share: escaped text, numbers with intervals, cards, tables, answers."""
+"""Pieces of HTML that the sections share: escaped text, numbers with intervals, cards, tables, pictures."""
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from zero2chat.core.text import public
@@ -16,7 +17,6 @@ _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
     r"|constant(?:_|$)|needless_calls$|declined_within_reach$|expert_share_(?:min|max)$"
 )
-_SHOWN, _MORE = 3, 20  # answers of a task: open, and folded
 # Control characters are shown as Unicode's pictures of them, or as �; newline and tab are kept. This includes
 # characters that change the text's direction, with which web pages can hide text.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
@@ -60,6 +60,16 @@ def quote(source: str, text: str) -> str:
 def lacks(file: str, what: str) -> str:
     """Return a note that replaces something that could not be shown."""
     return paragraph(f"The run has no <code>{file}</code>, so {what} not shown.", "note")
+
+
+def picture(svg: str, caption: str, alt: str = "") -> str:
+    """Embed an SVG file as an image, which can neither run scripts nor load files. `alt` describes it in words if the
+    caption does not. Returns "" without an SVG."""
+    if not svg:
+        return ""
+    data = base64.b64encode(svg.encode()).decode()
+    image = f'<img alt="{esc(alt or caption)}" src="data:image/svg+xml;base64,{data}">'
+    return f"<figure>{image}<figcaption>{esc(caption)}</figcaption></figure>\n"
 
 
 # ---- numbers
@@ -119,36 +129,34 @@ def interval(name: str, metric: Metric) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f}%" if is_rate(name, metric) else f"{exact(low)}–{exact(high)}"
 
 
-def change(metric: Metric) -> str:
-    """Format a difference of two rates with its interval: `+3.2 points (+1.0 to +5.4)`."""
-    if (value := finite(metric["value"])) is None:
-        return esc(metric["value"])
-    ends = bounds(metric)
-    between = f" ({100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})" if ends else ""
-    return f"{100 * value:+.1f} points{between}"
-
-
 def small_print(name: str, metric: Metric) -> str:
     """Format the metric's details: `95%: 80.0–86.0% · n = 500 · 3 contaminated · 3 seeds`, as far as it has them."""
     parts = [f"95%: {between}"] if (between := interval(name, metric)) else []
     if metric.get("n") is not None:
         parts.append(f"n = {exact(metric['n'])}")
-    if metric.get("contaminated") is not None:
-        parts.append(f"{exact(metric['contaminated'])} contaminated")
+    for key in ("contaminated", "left_out"):
+        if metric.get(key) is not None:
+            parts.append(f"{exact(metric[key])} {key.replace('_', ' ')}")
     if (metric.get("seeds") or 1) > 1:
         parts.append(f"{metric['seeds']} seeds")
     return " · ".join(parts)
 
 
-def with_interval(name: str, metric: Metric | None) -> str:
-    """Return the cell of a table: the value, and its interval below in small type; "" without a metric."""
-    return f"{short(name, metric)}<br><small>{interval(name, metric)}</small>" if metric else ""
+def change(step: StepResult, name: str) -> str:
+    """Format a metric's change from the evaluation `compare_to`: `+3.2 points (-1.0 to +7.4) since evaluate_sft`.
 
-
-def with_details(name: str, metric: Metric) -> str:
-    """Return the cell of a table: the value, and its details below in small type."""
-    small = small_print(name, metric)
-    return short(name, metric) + (f"<br><small>{small}</small>" if small else "")
+    Returns "" if it was not compared. Changes of other scores than accuracies are not in points.
+    """
+    task = name.removeprefix("accuracy_")
+    metric = step.metrics.get(f"change_{name}") or step.metrics.get(f"change_{task}")
+    if metric is None or finite(metric["value"]) is None:
+        return ""
+    points = name.startswith("accuracy")
+    scale, form, unit = (100, "+.1f", " points") if points else (1, "+.3g", "")
+    ends = bounds(metric)
+    between = f" ({format(scale * ends[0], form)} to {format(scale * ends[1], form)})" if ends else ""
+    since = esc(PurePath(to_text(step.settings.get("compare_to", ""))).name or "the evaluation before")
+    return f"{format(scale * metric['value'], form)}{unit}{between} since {since}"
 
 
 # ---- cards and tables
@@ -161,37 +169,29 @@ def card(label: str, value: str, below: str = "") -> str:
 
 
 def metric_card(name: str, metric: Metric, label: str, below: str = "") -> str:
-    below = " · ".join(filter(None, (below, small_print(name, metric))))
-    return card(esc(label), short(name, metric), below)
+    """Return a card of a metric; `below` is HTML in front of its details."""
+    return card(esc(label), short(name, metric), " · ".join(filter(None, (below, small_print(name, metric)))))
 
 
 def cards(step: StepResult, names: Mapping[str, str]) -> str:
     """Return cards for the metrics in `names` (metric → label) that the step has."""
-    found = [metric_card(name, step.metrics[name], label) for name, label in names.items() if name in step.metrics]
-    return f'<div class="cards">{"".join(found)}</div>\n' if found else ""
+    measured = {name: label for name, label in names.items() if name in step.metrics}
+    shown = [metric_card(name, step.metrics[name], label, change(step, name)) for name, label in measured.items()]
+    return f'<div class="cards">{"".join(shown)}</div>\n' if shown else ""
 
 
-def opening(step: StepResult, story: str, names: Mapping[str, str]) -> str:
-    """Return what a section begins with: its story, and cards for the metrics in `names`."""
-    return paragraph(story, "story") + cards(step, names)
-
-
-def headline(step: StepResult, names: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return (metric, label) of a step's main metric: the first of `names` that it has, overall or for one task."""
-    for name, label in names.items():
-        if name in step.metrics:
-            return name, label
-        for longer in step.metrics:
-            if longer.startswith(name + "_"):
-                return longer, f"{label}, {longer.removeprefix(name + '_')}"
-    return None
+def cell(name: str, metric: Metric | None, *more: str) -> str:
+    """Return the cell of a table: the value, and its details and `more` below in small type; "" without a metric."""
+    if metric is None:
+        return ""
+    return "<br>".join([short(name, metric), *(f"<small>{s}</small>" for s in (small_print(name, metric), *more) if s)])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of HTML cells; the first column names the row."""
-    top = "".join(f"<th>{cell}</th>" for cell in head)
+    top = "".join(f"<th>{text}</th>" for text in head)
     body = "".join(
-        f"<tr><th>{row[0]}</th>" + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n" for row in rows
+        f"<tr><th>{row[0]}</th>" + "".join(f"<td>{text}</td>" for text in row[1:]) + "</tr>\n" for row in rows
     )
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
 
@@ -217,82 +217,3 @@ def settings_table(step: StepResult) -> str:
 
 def folded(summary: str, content: str) -> str:
     return f"<details><summary>{summary}</summary>\n{content}</details>\n"
-
-
-# ---- samples
-
-
-def examples(step: StepResult, title: str, show: Callable[[Sequence[Mapping[str, Any]]], str], about: str = "") -> str:
-    """Return `show` of the step's samples below a title and the remark `about`, or a note that it has none."""
-    if not step.samples:
-        return f"<h3>{title}</h3>\n" + lacks("samples.jsonl", "its samples are")
-    return f"<h3>{title}</h3>\n" + (paragraph(about, "aside") if about else "") + show(step.samples)
-
-
-def mark(score: Any) -> tuple[str, str]:
-    """Return (CSS class, text) for a score between 0 and 1."""
-    value = finite(score)
-    if value is None:
-        return "unscored", "not scored"
-    if value >= 1:
-        return "right", "✓ correct"
-    return ("wrong", "✗ wrong") if value <= 0 else ("partly", f"◐ {value:.2f}")
-
-
-def _compared(won: Any) -> tuple[str, str]:
-    """Return (CSS class, text) for an answer that won against another (1), lost (0), or tied."""
-    value = finite(won)
-    return ("right", "better") if value == 1 else ("wrong", "worse") if value == 0 else ("partly", "as good")
-
-
-def _answer(sample: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    kind, text = _compared(sample["won"]) if "won" in sample else mark(sample.get("score"))
-    rows = [("asked", sample.get("prompt", ""))]
-    if before is not None:
-        rows.append((f"at step {before.get('step')}", before.get("completion", "")))
-    rows.append(("answered", sample.get("completion", "")))
-    if "other" in sample:
-        rows.append(("other model", sample["other"]))
-    if sample.get("answer") not in (None, ""):
-        rows.append(("expected", sample["answer"]))
-    lines = "".join(
-        f'<dt>{esc(label)}</dt><dd class="{label.split()[0]}">{spoken(said, 900)}</dd>' for label, said in rows
-    )
-    task = f"<span>{esc(sample['task'])}</span>" if sample.get("task") else ""
-    return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'
-
-
-def answers(step: StepResult, title: str = "Questions and answers") -> str:
-    """Return the last questions and answers: the first `_SHOWN` of each task open, up to `_MORE` folded.
-
-    If the same questions were asked at an earlier training step, the first answer is shown next to the last.
-    """
-    return examples(step, title, lambda _: _answers(list(step.samples_by_step().values())))
-
-
-def _answers(by_step: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    early = {to_text(sample.get("prompt")): sample for sample in by_step[0]} if len(by_step) > 1 else {}
-    count: Counter[str] = Counter()
-    top: list[str] = []
-    rest: list[str] = []
-    for sample in by_step[-1]:
-        task = to_text(sample.get("task", ""))
-        count[task] += 1
-        (top if count[task] <= _SHOWN else rest).append(_answer(sample, early.get(to_text(sample.get("prompt")))))
-    about = f"The first {_SHOWN} of each task, in order; not cherry-picked." if rest else "All saved samples, in order."
-    text = paragraph(about, "aside") + f'<div class="answers">{"".join(top)}</div>\n'
-    if rest:
-        label = f"{min(_MORE, len(rest))} more" + (f" of {len(rest)}" if len(rest) > _MORE else "")
-        text += folded(label, f'<div class="answers">{"".join(rest[:_MORE])}</div>\n')
-    return text
-
-
-def decontaminated(metrics: Mapping[str, Metric]) -> str:
-    """Return how many documents were removed because they contain an evaluation question; "" if not checked."""
-    found = metrics.get("decontaminated")
-    if found is None or finite(found["value"]) is None:
-        return ""
-    of = f" of {short('documents', {'value': found['n']})}" if "n" in found else ""
-    return paragraph(
-        f"Removed as contaminated with evaluation questions: {short('documents', found)}{of} documents.", "aside"
-    )

@@ -11,25 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.core.errors import UserError, nearest
-from zero2chat.core.runs import CRAWL, HISTORY, METRICS, RUN, SAMPLES, read_jsonl
+from zero2chat.core.runs import HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
-Points = list[tuple[float, float]]
-# Metrics of runs made before a renaming, with or without a label after the name. Until the next release.
-_RENAMED = {
-    "not_attempted_rate": "abstention_rate",
-    "answers_left_out": "unscored_completions",
-    "pairs_met": "pairs_seen",
-    "called": "tool_call_rate",
-    "documents_left_out": "documents_excluded",
-    "held_out_left_out": "held_out_excluded",
-}
+Points = Sequence[tuple[float, ...]]  # (x, y), or (x, y, low, high)
 
 
 @dataclass(eq=False)  # hashed by identity
 class StepResult:
-    """One finished step. `missing`: files that its folder lacks; `crawl`: a crawl's summary; `control_of`: the step
-    that this one is a control of."""
+    """One finished step. `control_of` is the step that this one is a control of."""
 
     name: str
     stage: str
@@ -38,8 +28,7 @@ class StepResult:
     settings: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    crawl: dict[str, Any] = field(default_factory=dict)
+    folder: Path = Path()
     control_of: str | None = None
 
     @property
@@ -56,15 +45,10 @@ class StepResult:
         found = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
         return {match[1]: metric for match, metric in found if match and finite(metric["value"]) is not None}
 
-    def curve(self, key: str, x: str = "step") -> Points:
+    def curve(self, key: str, x: str = "step") -> list[tuple[float, float]]:
         """Return (step, value) of the history lines with `key`, sorted by step, or by the key `x`."""
         pairs = ((finite(line.get(x)), finite(line.get(key))) for line in self.history)
         return sorted((x, y) for x, y in pairs if x is not None and y is not None)
-
-    def curves(self, pattern: str) -> dict[str, Points]:
-        """Return curves by history key, for keys that match completely."""
-        keys = sorted({key for line in self.history for key in line if re.fullmatch(pattern, key)})
-        return {key: points for key in keys if (points := self.curve(key))}
 
     def samples_by_step(self) -> dict[int, list[dict[str, Any]]]:
         """Return samples in file order, by training step, ascending."""
@@ -85,28 +69,6 @@ def bounds(metric: Metric) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: invalid JSON ({error}): run its step again") from error
-
-
-def current_name(metric: str) -> str:
-    """Return a metric's present name."""
-    for old, new in _RENAMED.items():
-        if metric == old or metric.startswith(f"{old}_"):
-            return new + metric.removeprefix(old)
-    return metric
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [line for line in read_jsonl(path) if isinstance(line, dict)]
-    except ValueError as error:
-        raise UserError(f"{path}: invalid JSON lines ({error}): run its step again") from error
-
-
 def read_step(folder: str | Path, position: int) -> StepResult:
     """Read one run folder as a `StepResult`.
 
@@ -115,20 +77,28 @@ def read_step(folder: str | Path, position: int) -> StepResult:
     folder = Path(folder)
     if not (folder / METRICS).is_file():
         raise UserError(f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first")
-    metrics = _read(folder / METRICS)
+
+    def read(name: str) -> Any:
+        try:
+            if name.endswith(".jsonl"):
+                return [line for line in read_jsonl(folder / name) if isinstance(line, dict)]
+            return json.loads((folder / name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{folder / name}: invalid JSON ({error}): run its step again") from error
+
+    metrics = read(METRICS)
     if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
         raise UserError(f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run its step again')
-    identity = _read(folder / RUN).get("fingerprint", {}) if (folder / RUN).is_file() else {}
+    identity = read(RUN).get("fingerprint", {}) if (folder / RUN).is_file() else {}
     return StepResult(
         name=folder.resolve().name,
         stage=str(identity.get("stage", "unknown")),
         position=position,
-        metrics={current_name(name): metric for name, metric in metrics.items()},
+        metrics=metrics,
         settings=identity.get("settings", {}),
-        history=_lines(folder / HISTORY),
-        samples=_lines(folder / SAMPLES),
-        missing=[name for name in (RUN, HISTORY, SAMPLES) if not (folder / name).is_file()],
-        crawl=_read(folder / CRAWL) if (folder / CRAWL).is_file() else {},
+        history=read(HISTORY),
+        samples=read(SAMPLES),
+        folder=folder,
     )
 
 
@@ -143,8 +113,8 @@ def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None
         if names.count(name) > 1:
             raise UserError(f"steps: two steps have the name '{name}', so their metrics would collide: rename one")
     check_controls(controls or {}, names)
-    for name, other in (controls or {}).items():
-        steps[names.index(name)].control_of = other
+    for step in steps:
+        step.control_of = (controls or {}).get(step.name)
     return steps
 
 

@@ -22,6 +22,7 @@ from zero2chat.core.runs import METRICS, Run, write_atomically
 if TYPE_CHECKING:
     from zero2chat.data.prepared import Prepared
     from zero2chat.models.training_job import Job
+    from zero2chat.report.section import Section
 
 Load = Callable[[Any], tuple[Any, Any]]  # a model's path → the model, on its device, and its tokenizer
 
@@ -60,7 +61,7 @@ class Stage:
     joins: bool = False  # only combines other steps' results, and runs again when those change
     judges: str = ""  # the setting that holds claims, each of which `zero2chat run --only` can name
     cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with this stage's own costs added
-    section: Any = None  # a `Section`: what the report shows of a run
+    section: Section | None = None  # what the report shows of a run
     positional: str = ""  # the key that is set by a command's words before its first option
 
     @property

@@ -22,6 +22,8 @@ from zero2chat.core.runs import Run
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.sources import load_documents, mix, read_sources, split_of
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
 from zero2chat.tasks import SPLITS
 
@@ -109,6 +111,25 @@ STAGE = Stage(
     kind="plain",
     arguments=(CorpusArguments,),
     run=run,
+    section=Section(
+        title="Collecting the textbook",
+        story="Training starts with text. This step collected the training text and held out some documents that no "
+        "training step ever sees. How well the model predicts <em>those</em> shows whether it generalizes or only "
+        "memorizes.",
+        metrics={
+            "bytes_train": "of training text",
+            "documents_train": "training documents",
+            "documents_validation": "validation documents, held out for tuning",
+            "documents_test": "test documents, held out for the final test",
+            "decontaminated": "documents removed: they contain an evaluation question",
+        },
+        figures=(
+            Bars(
+                "Text by source, in bytes.", {"bytes_train": r"bytes_(?!train$|validation$|test$)(.+)"}, "bytes_train"
+            ),
+        ),
+        samples=SampleTable("Examples", columns={"source": "prompt", "document": "completion"}),
+    ),
 )
 main = STAGE.main
 

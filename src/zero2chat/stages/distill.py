@@ -48,6 +48,8 @@ from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
+from zero2chat.report.samples import Answers
+from zero2chat.report.section import Section
 from zero2chat.rewards import Reward, read_rewards
 from zero2chat.stages import Stage
 
@@ -307,6 +309,21 @@ STAGE = Stage(
     kind="answers",
     arguments=(DistillArguments,),
     run=run,
+    section=Section(
+        title="A teacher's answers",
+        story="Worked examples need not be written by people. A stronger model, the teacher, answers each prompt "
+        "several times. Answers that pass the check become training examples for another model.",
+        metrics={
+            "conversations": "answers kept, one conversation each",
+            "pass_rate": "of the teacher's answers pass",
+            "prompts_kept_rate": "of prompts have an answer that was kept",
+            "kept_rate": "of the teacher's answers were kept",
+            "rejected_rate_wrong": "of answers rejected: score too low",
+            "rejected_rate_cut": "of answers rejected: truncated",
+            "rejected_rate_duplicate": "of answers rejected: duplicates",
+        },
+        samples=Answers("Kept and rejected answers"),
+    ),
 )
 main = STAGE.main
 

@@ -41,6 +41,7 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
+from zero2chat.report.section import IMPLICIT_REWARDS, PAIR_LOSS, PREFERENCES, PREFERRED, Section, pair_rows
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, open_model, refused_settings, set_global_batch, set_max_length
@@ -327,6 +328,15 @@ STAGE = Stage(
     run=run,
     prepare=_rows,
     cost=_cost,
+    section=Section(
+        title="Learning to prefer",
+        story="Preference pairs can train the model directly. DPO raises the probability of the chosen answer relative "
+        "to the rejected one, both measured against the reference model. It needs no reward model and samples no "
+        "answers. Often both answers become less likely, the rejected one more so: only the margin is trained.",
+        metrics=PREFERRED | {"pairs_train": "training pairs"},
+        figures=(PREFERENCES, PAIR_LOSS, IMPLICIT_REWARDS),
+        samples=pair_rows("Pairs and their implicit rewards", "Above 0, an answer became more likely.", "reward"),
+    ),
 )
 main = STAGE.main
 

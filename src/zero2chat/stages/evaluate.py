@@ -43,6 +43,8 @@ from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import is_on_cpu, start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import split_thought
+from zero2chat.report.scores import evaluated, first_questions
+from zero2chat.report.section import Section
 from zero2chat.stages import Stage
 
 HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
@@ -382,6 +384,16 @@ STAGE = Stage(
     arguments=(EvaluateArguments,),
     check=_check,
     run=run,
+    section=Section(
+        title="The exam",
+        story="Evaluation. The project's tasks ask held-out questions that their training rows do not contain. A score "
+        "on a few hundred questions is noisy, so each is shown with its 95% interval: about 95 of a hundred such "
+        "intervals contain the true score. The best constant answer is the score of giving the same, best answer to "
+        "every question. Scores without a count of contaminated questions were not checked for contamination.",
+        metrics=evaluated,
+        scores=True,
+        together=first_questions,
+    ),
 )
 main = STAGE.main
 

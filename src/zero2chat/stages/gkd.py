@@ -32,6 +32,7 @@ from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
+from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
@@ -137,6 +138,20 @@ STAGE = Stage(
     check=_check,
     run=run,
     cost=_cost,
+    section=Section(
+        title="Corrected by a teacher, word by word",
+        story="On-policy distillation: the model generates answers, and a teacher gives its probability for each "
+        "generated token. So the model is corrected on its own mistakes, instead of imitating someone else's correct "
+        "answers.",
+        metrics=ANSWERED | {"prompts": "training prompts"},
+        figures=(
+            Curve("Divergence from the teacher, on the model's own completions.", "divergence, nats per token", "loss"),
+            ACCURACIES,
+            LENGTHS,
+            ENTROPY,
+        ),
+        scores=True,
+    ),
 )
 main = STAGE.main
 

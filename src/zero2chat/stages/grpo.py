@@ -48,6 +48,8 @@ from zero2chat.inference.tool_format import CallFormat, make_tools
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.loading import context_length
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
+from zero2chat.report.samples import Answers
+from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS, Curve, Section
 from zero2chat.rewards import read_rewards, written
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
@@ -421,6 +423,45 @@ STAGE = Stage(
     run=run,
     prepare=_rows,
     cost=_cost,
+    section=Section(
+        title="Practice problems",
+        story="A textbook's chapter ends with practice problems that come with only the final answer. The model "
+        "answers each problem several times, and the attempts that led to a correct answer become more likely. Nobody "
+        "shows it a solution: it discovers for itself which way of working succeeds.",
+        metrics=ANSWERED
+        | {
+            "problems": "training problems",
+            "problems_too_easy": "problems filtered out as too easy",
+            "problems_too_hard": "problems filtered out as too hard",
+            "pass_rate_before": "mean pass rate of all problems before training",
+            "groups_replaced": "zero-variance groups replaced by other problems",
+            "unscored_completions": "completions without any reward",
+            "completion_length": "tokens in a completion, at the end of training",
+            "entropy": "entropy, nats per token, at the end of training",
+            "kl": "KL from the start, nats per token, at the end of training",
+        },
+        figures=(
+            REWARDS,
+            Curve(
+                "Zero-variance groups, whose completions all got the same reward, give no gradient. Truncated "
+                "completions reached the length limit.",
+                "share",
+                {"zero-variance groups": "frac_reward_zero_std", "truncated": "completions/clipped_ratio"},
+                percent=True,
+            ),
+            ACCURACIES,
+            LENGTHS,
+            Curve(
+                "Reflection: phrases such as “let me check” and “wait”. No reward asks for them.",
+                "phrases per completion",
+                {"self-checks": "habits/self_checks", "backtracking": "habits/backtracks"},
+            ),
+            ENTROPY,
+            Curve("KL from the reference model.", "KL, nats per token", "kl"),
+        ),
+        scores=True,
+        samples=Answers("Before and after"),
+    ),
 )
 main = STAGE.main
 

@@ -29,6 +29,8 @@ from zero2chat.data.preference_tokens import tokenize_votes
 from zero2chat.data.preferences import Thumb, load_thumbs, load_votes, pairs_of_thumbs
 from zero2chat.data.prepared import Prepared
 from zero2chat.models.training_job import EmptyModel, Job
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import IMPLICIT_REWARDS, PREFERENCES, PREFERRED, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.stages.dpo import Kind, PreferenceArguments, check, cost, margin_metrics, preview, train_on
 from zero2chat.trainers.trainer import ResumableTrainer
@@ -113,6 +115,21 @@ STAGE = Stage(
     run=run,
     prepare=_rows,
     cost=_cost,
+    section=Section(
+        title="Learning from thumbs up and down",
+        story="A user who reads one answer can say whether it is good. KTO needs no second answer to compare with: one "
+        "with thumbs up becomes more likely than the model before training had it, one with thumbs down less likely, "
+        "both relative to how far the model has moved from its start on average.",
+        metrics={"auroc": "AUROC of the implicit reward: a vote up against a vote down, held out"}
+        | PREFERRED
+        | {"votes_train": "training votes", "votes_up": "of them thumbs up"},
+        figures=(PREFERENCES, Curve("Loss (before training: 0.5).", "loss", "loss"), IMPLICIT_REWARDS),
+        samples=SampleTable(
+            "Votes and their implicit rewards",
+            "The first held-out votes; not cherry-picked. Above 0, an answer became more likely in training.",
+            columns={"prompt": "prompt", "answer": "completion", "vote": "vote", "implicit reward": "reward"},
+        ),
+    ),
 )
 main = STAGE.main
 

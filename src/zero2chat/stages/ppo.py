@@ -40,6 +40,9 @@ from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Group, Job, vllm_share
+from zero2chat.report.gains import GAINS, over_optimization
+from zero2chat.report.samples import Answers
+from zero2chat.report.section import ENTROPY, LENGTHS, REWARDS, Curve, Section
 from zero2chat.rewards import Reward
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
@@ -248,6 +251,41 @@ STAGE = Stage(
     run=run,
     prepare=_rows,
     cost=_cost,
+    section=Section(
+        title="Learning to be liked",
+        story="The reward model now replaces the people: the model answers, the reward model scores, and answers with "
+        "higher scores become more likely. That works as long as the reward model judges correctly. Far from its "
+        "training data it prefers answers that nobody likes, so a KL penalty limits the distance.",
+        metrics={
+            "win_rate": "win rate against the starting model",
+            "gold_gain": "gain in gold reward, in standard deviations",
+            "gold_before": "gold reward before training",
+            "gold_after": "gold reward after training",
+            "gold_peak": "highest mean of the reward `gold` in the evaluations during training",
+            "kl_peak": "nats per completion: KL at that peak",
+            "gold_lost": "lost of it from that peak to the end",
+            "kl": "nats per completion: KL from the starting model",
+            "stopped_at": "step at which the KL budget was reached",
+            "unscored_completions": "completions without any reward",
+        },
+        figures=(
+            GAINS,
+            REWARDS,
+            Curve("KL from the starting model.", "KL, nats per completion", "kl_sequence"),
+            Curve("Explained variance of the value model (1 is perfect).", "share", "explained_variance"),
+            Curve(
+                "Tokens whose log-ratio was clipped, and completions that were truncated at the length limit.",
+                "share",
+                {"clipped": "clip_ratio/region_mean", "truncated": "completions/clipped_ratio"},
+                percent=True,
+            ),
+            LENGTHS,
+            ENTROPY,
+        ),
+        scores=True,
+        samples=Answers("Before and after"),
+        together=over_optimization,
+    ),
 )
 main = STAGE.main
 

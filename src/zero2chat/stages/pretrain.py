@@ -54,6 +54,8 @@ from zero2chat.models.hardware import active_count, flops_per_token, parameter_c
 from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import LOSSES, Bars, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import refused_settings, set_global_batch, share_batch
 from zero2chat.trainers.callbacks import RunCallback
@@ -442,6 +444,45 @@ STAGE = Stage(
     run=run,
     prepare=_rows,
     cost=lambda job, *_: job,
+    section=Section(
+        title="Reading the textbook",
+        story="At every token of the text the model predicts the next one, and each update makes the true token more "
+        "likely. Nobody teaches it grammar or facts; it learns whatever helps to predict. The result is a base model: "
+        "it continues documents, and does not yet answer questions.",
+        metrics={
+            "val_bits_per_byte": "bits per byte on held-out text",
+            "parameters": "parameters",
+            "active_parameters": "parameters that a token uses",
+            "tokens": "training tokens",
+            "val_loss": "held-out loss, nats per token",
+            "tokens_per_second": "tokens per second",
+            "mfu": "model FLOPs utilization (MFU)",
+            "expert_share_min": "of the held-out tokens to the expert with the least",
+            "expert_share_max": "of the held-out tokens to the expert with the most",
+        },
+        figures=(
+            Curve("Training and held-out loss: cross-entropy of the next token.", "loss", LOSSES),
+            Curve(
+                "Bits per byte on held-out text (lower is better; 8 without any knowledge).",
+                "bits per byte",
+                "(?:eval|val)_(?:(.+)_)?bits_per_byte(?:_(.+))?",
+            ),
+            Bars(
+                "Bits per byte on held-out text after training, by source.",
+                {"val_bits_per_byte": "val_bits_per_byte_(.+)"},
+            ),
+            Curve("Learning rate.", "learning rate", "learning_rate"),
+            Curve("Gradient norm before clipping.", "gradient norm", "grad_norm"),
+            Curve("Share of the tokens that an expert gets.", "share", "expert_share/(max|min)", percent=True),
+        ),
+        samples=SampleTable(
+            "Babble becomes language",
+            "Samples during training; not cherry-picked.",
+            columns={"step": "step", "prompt": "prompt", "continuation": "completion"},
+            n=12,
+            spread=True,
+        ),
+    ),
 )
 main = STAGE.main
 

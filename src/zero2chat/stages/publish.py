@@ -17,6 +17,7 @@ from typing import Literal
 from zero2chat.core.runs import Run
 from zero2chat.hub.export import export, require_packages
 from zero2chat.hub.push import NotPushed, check_names, pack, require_token, send
+from zero2chat.report.section import Section
 from zero2chat.stages import Stage, card_texts
 
 _EXPORTED = "exported"
@@ -84,6 +85,13 @@ STAGE = Stage(
     arguments=(PublishArguments,),
     check=_check,
     run=run,
+    section=Section(
+        title="Out into the world",
+        story="Others can run the model: an export is for programs such as Ollama, and a repository on the Hub has its "
+        "weights, its tokenizer and a card that says what it was trained on and what it scored.",
+        metrics={"bytes_exported": "exported", "bytes_pushed": "pushed to the Hub"},
+        samples=None,
+    ),
 )
 main = STAGE.main
 

@@ -19,9 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from zero2chat.core.runs import Run, write_atomically
+from zero2chat.report.page import main_result, render
 from zero2chat.report.parts import interval, short, to_text
+from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult, check_controls, join_metrics, read_steps
-from zero2chat.stages import Stage
+from zero2chat.stages import Stage, load, names
 
 PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
 
@@ -48,15 +50,20 @@ class ReportArguments:
         check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
+def sections(steps: Sequence[StepResult]) -> dict[str, Section]:
+    """Return stage → section of the report, for the steps' stages that have one."""
+    used = [stage for stage in names() if any(step.stage == stage for step in steps)]
+    return {stage: section for stage in used if (section := load(stage).section) is not None}
+
+
 def print_results(steps: Sequence[StepResult], console: Console) -> None:
     """Print one row per step with its main metric."""
-    from zero2chat.report.page import main_result
-
+    declared = sections(steps)
     table = Table(box=None, header_style="dim", pad_edge=False)
     for head in ("step", "stage", "result", "", "95% interval", "n", "time"):
         table.add_column(head, justify="right" if head in ("result", "n", "time") else "left")
     for step in steps:
-        name, metric, label = main_result(step) or ("", {"value": ""}, "")
+        name, metric, label = main_result(step, declared.get(step.stage)) or ("", {"value": ""}, "")
         cells = (
             to_text(step.name),
             to_text(step.stage),
@@ -76,18 +83,17 @@ def _show(args: ReportArguments) -> None:
 
 
 def run(run: Run, args: ReportArguments) -> None:
-    from zero2chat.report.page import render, section_module  # matplotlib takes as long as the rest
-
     steps, folder = read_steps(args.steps, args.controls), run.folder.parent
+    declared = sections(steps)
     run.clear()
     metrics = join_metrics(steps)
-    page = render(steps, folder.resolve().name, args.title, args.introduction, args.elsewhere)
+    page = render(steps, declared, folder.resolve().name, args.title, args.introduction, args.elsewhere)
     write_atomically(folder / NUMBERS, json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / PAGE, page)
     run.finish(
         {
             "steps": {"value": len(steps)},
-            "sections": {"value": sum(section_module(step.stage) is not None for step in steps)},
+            "sections": {"value": sum(step.stage in declared for step in steps)},
             "metrics": {"value": len(metrics)},
             "bytes": {"value": len(page.encode())},
         }

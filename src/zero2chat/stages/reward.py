@@ -49,6 +49,8 @@ from zero2chat.models.chat_template import choose_chat_template, prepare_chat_te
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.reward_model import load_reward_model, merged_to_score, score_texts, set_scale, unit_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
+from zero2chat.report.section import PAIR_LOSS, Curve, Section, accuracy_bars, pair_rows
+from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import MuonArguments, open_model, refused_settings, set_global_batch, set_max_length
@@ -290,6 +292,16 @@ def _cost(job: Job, _: EmptyModel, args: RewardArguments, training: RewardConfig
     return replace(job, work=replace(job.work, rows=2, head="none"), refused=refused, unit="pairs")
 
 
+def _reliability(step: StepResult) -> dict[str, Points]:
+    """Return label → (confidence, accuracy) of the last reliability bins in the history."""
+    logged = [line["reliability"] for line in step.history if "reliability" in line]
+    return (
+        {}
+        if not logged
+        else {"the model": [(b["sure"], b["right"]) for b in logged[-1]], "perfectly calibrated": [(0.5, 0.5), (1, 1)]}
+    )
+
+
 STAGE = Stage(
     name="reward",
     story="A reward model trained on preference pairs. It scores an answer; the preferred answer scores higher.",
@@ -301,6 +313,40 @@ STAGE = Stage(
     run=run,
     prepare=_rows,
     cost=_cost,
+    section=Section(
+        title="Learning what people like",
+        story="Many tasks have no single correct answer, only better and worse ones. Writing good answers is hard for "
+        "people; choosing the better of two is easy. The reward model learns from many such comparisons to score any "
+        "answer, and can then judge more answers than people ever could.",
+        metrics={
+            "accuracy": "accuracy on held-out preference pairs",
+            "accuracy_length": "accuracy of preferring the longer answer",
+            "noise_ceiling": "of the noisy labels are correct (ceiling)",
+            "calibration_error": "calibration error",
+            "pairs_seen": "training pairs used",
+            "pairs_train": "training pairs in all",
+        },
+        figures=(
+            accuracy_bars(
+                {
+                    "the reward model": "accuracy",
+                    "longer answer": "accuracy_length",
+                    "the noisy labels": "noise_ceiling",
+                    "model, by noisy labels": "accuracy_noisy",
+                }
+            ),
+            Curve(
+                "Reliability diagram: on the diagonal the model is perfectly calibrated.",
+                "accuracy",
+                _reliability,
+                x="predicted probability",
+                percent=True,
+            ),
+            PAIR_LOSS,
+            Curve("Accuracy on training pairs during training.", "accuracy", "accuracy", percent=True),
+        ),
+        samples=pair_rows("Pairs and their scores", "A score of 0.8 means: better than four in five answers.", "score"),
+    ),
 )
 main = STAGE.main
 

@@ -45,6 +45,7 @@ from zero2chat.hub.merge import check_merge
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.hardware import is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
+from zero2chat.report.section import ACCURACIES, ANSWERED, LOSSES, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.trainers.adapters import remove_start, start_from_adapter
 from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, set_max_length
@@ -246,6 +247,20 @@ STAGE = Stage(
     run=run,
     prepare=prepare,
     cost=_cost,
+    section=Section(
+        title="Studying worked examples",
+        story="A textbook also has worked examples: a problem and an expert's solution. The model is now trained on "
+        "conversations in which an assistant answers well. It learns to imitate the assistant's turns, and to end its "
+        "answer.",
+        metrics=ANSWERED
+        | {
+            "conversations": "training conversations",
+            "val_loss": "loss on held-out conversations",
+            "tokens": "training tokens",
+        },
+        figures=(Curve("Loss on the assistant's turns.", "loss", LOSSES), ACCURACIES),
+        scores=True,
+    ),
 )
 main = STAGE.main
 

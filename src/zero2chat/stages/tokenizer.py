@@ -21,6 +21,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.data.sources import Source, load_source, require_filled
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
+from zero2chat.report.samples import Tokens
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
 
 # cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.
@@ -144,6 +146,24 @@ STAGE = Stage(
     kind="plain",
     arguments=(TokenizerArguments,),
     run=run,
+    section=Section(
+        title="From letters to numbers",
+        story="A model reads numbers, not letters. The tokenizer splits text into frequent pieces, words or parts of "
+        "words, and gives each an id: a larger vocabulary buys shorter sequences. 5,000 characters of English are "
+        "40,000 bits, 5,000 bytes, and as GPT-4's tokens, the textbook says, about 1,300.",
+        metrics={
+            "bytes_per_token": "bytes per token on held-out text",
+            "vocab_size": "tokens in the vocabulary",
+            "vocab_size_gpt4": "tokens in GPT-4's vocabulary",
+        },
+        figures=(
+            Bars(
+                "Bytes per token on held-out text.",
+                {"bytes_per_token": {"ours": "bytes_per_token", "GPT-2": ".+_token_gpt2", "GPT-4": ".+_token_gpt4"}},
+            ),
+        ),
+        samples=Tokens("Tokens in colour"),
+    ),
 )
 main = STAGE.main
 

@@ -29,10 +29,9 @@ from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import find_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.parts import exact, interval, short
-from zero2chat.report.steps import StepResult
+from zero2chat.report.steps import Metric, StepResult, bounds
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat_lab.measurements.elo import STYLE, NotConnected, ScoredPair, fit_ratings, style_of, unbeaten
-from zero2chat_lab.sections.arena import against, rated, rating_cells
 
 FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
 _SHOWN = 2  # pairs per two models saved as samples
@@ -368,6 +367,22 @@ def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]
             | {"winner": names[bout.models[won]], "other": bout.answers[1 - won], "loser": names[bout.models[1 - won]]}
         )
     return [sample for some in shown.values() for sample in some]
+
+
+def rated(step: StepResult) -> dict[str, Metric]:
+    """Return each model's rating, best first."""
+    return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
+
+
+def rating_cells(metric: Metric) -> tuple[str, str]:
+    """Format a rating and its interval, in whole points."""
+    return f"{metric['value']:.0f}", "{:.0f}–{:.0f}".format(*ends) if (ends := bounds(metric)) else ""
+
+
+def against(step: StepResult) -> dict[tuple[str, str], Metric]:
+    """Return win rates by pair, with ties counted as half a win; the higher-rated model comes first."""
+    found = {tuple(names.split("_against_")): m for names, m in step.named("win_rate_(.+_against_.+)").items()}
+    return {(names[0], names[-1]): metric for names, metric in found.items()}
 
 
 def as_tables(metrics: Metrics) -> Group:

@@ -21,7 +21,7 @@ from zero2chat.data.decontamination import in_a_row
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.parts import exact, interval, short
-from zero2chat.report.steps import StepResult
+from zero2chat.report.steps import Metric, StepResult
 from zero2chat_lab.measurements.memorization import (
     Excerpt,
     Prediction,
@@ -33,7 +33,6 @@ from zero2chat_lab.measurements.memorization import (
     start_of_document,
     write,
 )
-from zero2chat_lab.sections.regurgitate import by_copies, times_seen
 
 HELD_OUT = "held_out"
 _SHOWN = 3  # samples per group
@@ -173,6 +172,16 @@ def _draw(
         if len(found) == args.n:
             break
     return found
+
+
+def times_seen(copies: int) -> str:
+    return {0: "never", 1: "once"}.get(copies, f"{copies} times")
+
+
+def by_copies(step: StepResult, kind: str) -> dict[int, Metric]:
+    """Return a kind's metrics by number of copies in the training text; 0 is the control."""
+    found = step.named(rf"{kind}_(\d+|held_out)")
+    return dict(sorted((0 if name == "held_out" else int(name), metric) for name, metric in found.items()))
 
 
 def as_table(metrics: Metrics) -> Table:

@@ -29,10 +29,9 @@ from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
 from zero2chat.report.parts import exact, interval, short
-from zero2chat.report.steps import StepResult
+from zero2chat.report.steps import Metric, StepResult
 from zero2chat.rewards.judge import fenced, grade, harmless
 from zero2chat_lab.measurements.abstention import REFUSALS, abstains, agreement, contains, gist, normal, words
-from zero2chat_lab.sections.interrogate import by_source
 
 # Kinds of questions. Only the first two become rows: in between nothing is certain, and a model that already abstains
 # has nothing to learn.
@@ -428,6 +427,19 @@ def samples_of(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 }
             )
     return samples
+
+
+_RATES = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
+
+
+def by_source(step: StepResult) -> dict[str, dict[str, Metric]]:
+    """Return source of questions → verdict or kind → rate; the first source, "all", combines the others."""
+    found: dict[str, dict[str, Metric]] = {}
+    for rate in _RATES:
+        whole = {"all": step.metrics[f"{rate}_rate"]} if step.value(f"{rate}_rate") is not None else {}
+        for source, metric in (whole | step.named(f"{rate}_rate_(.+)")).items():
+            found.setdefault(source, {})[rate] = metric
+    return {source: rates for source, rates in found.items() if set(_RATES) <= set(rates)}
 
 
 def as_table(metrics: Metrics) -> Group:

@@ -11,7 +11,8 @@ import pytest
 
 from zero2chat.report.page import render
 from zero2chat.report.steps import read_step, read_steps
-from zero2chat_lab.sections.claims import section
+from zero2chat_lab.claims import STAGE
+from zero2chat_lab.claims_section import show_claims
 
 HOSTILE = "</style></svg><script>alert(1)</script><img src=//evil.example onerror=x>\x00$\\frac{"
 
@@ -63,11 +64,13 @@ RATINGS = (("base", 700.0), ("practised", 1120.0))
 
 @pytest.fixture
 def page(claims: list[Path]) -> str:
-    return render(read_steps(claims), "claims", "The story, measured")
+    sections = {"claims": STAGE.section} if STAGE.section else {}
+    return render(read_steps(claims), sections, "claims", "The story, measured")
 
 
 def test_the_contents_say_of_each_claim_what_became_of_it(page: str) -> None:
-    contents = page[page.index("<nav") : page.index("</nav>")]
+    start = page.index('<nav aria-label="Claims"')
+    contents = page[start : page.index("</nav>", start)]
     for i, (name, mark, said) in enumerate(
         (
             ("recall", "·", "no target"),
@@ -86,23 +89,22 @@ def test_a_claim_stands_with_its_number_pictures_and_words(page: str) -> None:
     known = page[page.index('id="s1-claims-claim-1"') : page.index('id="s1-claims-claim-2"')]
     assert '<p class="result right"><b>72.0%</b>' in known
     assert "at least 70%: <b>✓ met</b>" in known
-    assert known.count("<svg") == 2  # how it came to it, and its figures
+    assert known.count("<figure>") == 2  # how it came to it, and its figures
     assert "In Genoa." in known
     assert "95%: 68.0–76.0% · n = 500 · 3 seeds" in known
     recall = page[page.index('id="s1-claims-claim-0"') : page.index('id="s1-claims-claim-1"')]
-    assert recall.count("<svg") == 1
+    assert recall.count("<figure>") == 1
     assert "told 0 times 6.0%, told 1 times 10.0%, told 10 times 30.0%, told 100 times 80.0%" in recall
     later = page[page.index('id="s1-claims-claim-3"') : page.index('id="s1-claims-claim-4"')]
     assert "<code>--only later</code>" in later
     assert "null" not in later
 
 
-def test_the_page_begins_with_the_claims_and_says_of_how_many_seeds_they_are(page: str) -> None:
+def test_the_page_begins_with_the_claims(page: str) -> None:
     top = page[: page.index("<nav")]
     assert "targets met" in top
     assert "A language model goes to school" not in top
     assert "accuracy" not in top[top.index("<h1>") :]  # of the steps below nothing is said here
-    assert "Figures from 3 seeds are means over that many trained models. All other figures are from one seed." in page
 
 
 def test_figures_with_rows_and_columns_are_one_table(write_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_figures_with_rows_and_columns_are_one_table(write_run: Callable[..., Pa
     ]
     lines.append(_line("variants", "problems", "problems", 500.0))
     step = write_run(tmp_path / "claims", "claims", {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines)})
-    text = section(read_step(step, 1))
+    text = show_claims(read_step(step, 1))
     top, *rows = text[text.index("<thead>") :].split("<tr>")[1:4]
     assert "<th></th><th>accuracy</th><th>entropy</th>" in top
     assert [row.count("<td>") for row in rows] == [2, 2]
@@ -128,7 +130,7 @@ def test_figures_with_rows_and_columns_are_one_table(write_run: Callable[..., Pa
 
 def test_text_of_models_does_nothing(page: str) -> None:
     assert "<script" not in page
-    assert "<img" not in page
+    assert page.count("<img") == page.count('src="data:image/svg+xml;base64,')
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +161,10 @@ def test_in_a_browser_it_fits_asks_nothing_and_can_be_heard(
         assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         wide = "[...document.querySelectorAll('.claim .wide')].filter(box => box.scrollWidth > box.clientWidth).length"
         assert tab.evaluate(wide) == 0
-        assert tab.evaluate("[...document.querySelectorAll('svg')].every(svg => svg.getAttribute('aria-label'))")
-        assert tab.evaluate("document.querySelectorAll('svg').length") >= 5
+        assert tab.evaluate("[...document.images].every(image => image.alt && image.naturalWidth > 0)")
+        assert tab.evaluate("document.images.length") >= 5
         paper = "rgb(253, 253, 251)" if scheme == "light" else "rgb(20, 24, 28)"
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == paper
         tab.emulate_media(media="print")
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        assert asked == [path.as_uri()]
+        assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]

@@ -1,0 +1,127 @@
+"""How a section shows its step's samples: as questions and answers, or as a table.
+
+Each class declares a title and a remark. Samples are from models and files: every text in them is escaped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from zero2chat.report.parts import esc, folded, lacks, paragraph, spoken, table, to_text
+from zero2chat.report.steps import StepResult, finite
+
+Sample = Mapping[str, Any]
+_SHOWN, _MORE = 3, 20  # answers of a task: open, and folded
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a step below a title and a remark. Subclasses define `show`."""
+
+    title: str = "Questions and answers"
+    about: str = ""
+
+    def render(self, step: StepResult) -> str:
+        """Return the HTML of all samples, or a note that there are none."""
+        if not step.samples:
+            return f"<h3>{self.title}</h3>\n" + lacks("samples.jsonl", "its samples are")
+        return f"<h3>{self.title}</h3>\n" + (paragraph(self.about, "aside") if self.about else "") + self.show(step)
+
+    def show(self, step: StepResult) -> str:
+        """Return the HTML of the samples."""
+        raise NotImplementedError
+
+
+class Tokens(Samples):
+    """Texts as their tokens in alternating colours; a newline is drawn as ↵."""
+
+    def show(self, step: StepResult) -> str:
+        texts = [s["tokens"] if isinstance(s.get("tokens"), list) else [s.get("prompt", "")] for s in step.samples]
+        spans = (
+            "".join(f'<span class="t{i % 6 + 1}">{esc(token)}</span>' for i, token in enumerate(text[:400]))
+            for text in texts[:6]
+        )
+        return "".join(f'<p class="tokens">{text}</p>\n'.replace("\n</span>", "↵<br></span>") for text in spans)
+
+
+class Answers(Samples):
+    """The last questions and answers: the first `_SHOWN` of each task open, up to `_MORE` folded.
+
+    If the same questions were asked at an earlier training step, the first answer is shown next to the last.
+    """
+
+    def show(self, step: StepResult) -> str:
+        by_step = list(step.samples_by_step().values())
+        early = {to_text(sample.get("prompt")): sample for sample in by_step[0]} if len(by_step) > 1 else {}
+        count, top, rest = Counter[str](), list[str](), list[str]()
+        for sample in by_step[-1]:
+            task = to_text(sample.get("task", ""))
+            count[task] += 1
+            (top if count[task] <= _SHOWN else rest).append(_answer(sample, early.get(to_text(sample.get("prompt")))))
+        first = f"The first {_SHOWN} of each task, in order; not cherry-picked."
+        text = paragraph(first if rest else "All saved samples, in order.", "aside")
+        text += f'<div class="answers">{"".join(top)}</div>\n'
+        if rest:
+            label = f"{min(_MORE, len(rest))} more" + (f" of {len(rest)}" if len(rest) > _MORE else "")
+            text += folded(label, f'<div class="answers">{"".join(rest[:_MORE])}</div>\n')
+        return text
+
+
+def mark(score: Any) -> tuple[str, str]:
+    """Return (CSS class, text) for a score between 0 and 1."""
+    value = finite(score)
+    if value is None:
+        return "unscored", "not scored"
+    if value >= 1:
+        return "right", "✓ correct"
+    return ("wrong", "✗ wrong") if value <= 0 else ("partly", f"◐ {value:.2f}")
+
+
+def _compared(won: Any) -> tuple[str, str]:
+    """Return (CSS class, text) for an answer that won against another (1), lost (0), or tied."""
+    value = finite(won)
+    return ("right", "better") if value == 1 else ("wrong", "worse") if value == 0 else ("partly", "as good")
+
+
+def _answer(sample: Sample, before: Sample | None) -> str:
+    kind, text = _compared(sample["won"]) if "won" in sample else mark(sample.get("score"))
+    rows = [("asked", sample.get("prompt", ""))]
+    if before is not None:
+        rows.append((f"at step {before.get('step')}", before.get("completion", "")))
+    rows.append(("answered", sample.get("completion", "")))
+    if "other" in sample:
+        rows.append(("other model", sample["other"]))
+    if sample.get("answer") not in (None, ""):
+        rows.append(("expected", sample["answer"]))
+    lines = "".join(
+        f'<dt>{esc(label)}</dt><dd class="{label.split()[0]}">{spoken(said, 900)}</dd>' for label, said in rows
+    )
+    task = f"<span>{esc(sample['task'])}</span>" if sample.get("task") else ""
+    return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'
+
+
+@dataclass(frozen=True)
+class SampleTable(Samples):
+    """A table of samples: `columns` is heading → key of a sample. A column without a value is left out.
+
+    It has the first `n` samples, or, if `spread`, as many at equal distances, such as over the steps of training.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    n: int = 6
+    spread: bool = False
+
+    def show(self, step: StepResult) -> str:
+        samples = list({to_text([s.get(key) for key in self.columns.values()]): s for s in step.samples}.values())
+        last, n = len(samples) - 1, min(len(samples), self.n)
+        samples = [samples[round(i * last / max(n - 1, 1)) if self.spread else i] for i in range(n)]
+        columns = {k: v for k, v in self.columns.items() if any(s.get(v) not in (None, "") for s in samples)}
+        rows = [[_value(sample.get(key, "")) for key in columns.values()] for sample in samples]
+        return table([esc(head) for head in columns], rows) if columns else ""
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and finite(value) is not None else esc(value, 400)

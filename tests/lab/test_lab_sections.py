@@ -1,0 +1,154 @@
+"""The sections of experiments: what each shows of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.report.steps import StepResult, read_step
+from zero2chat_lab.calibrate import trade_off
+from zero2chat_lab.measurements.arena import against, rated
+from zero2chat_lab.measurements.extraction import by_copies
+from zero2chat_lab.measurements.knowledge_probe import by_source
+from zero2chat_lab.probe import best_of_n
+
+
+def _rate(value: float, n: int = 40) -> dict[str, float]:
+    return {"value": value, "n": n, "low": value - 0.05, "high": value + 0.05}
+
+
+_ARENA: dict[str, Any] = {
+    "rating_base": {"value": 880.2, "n": 80, "low": 850, "high": 910},
+    "rating_sft_long": {"value": 1119.8, "n": 80, "low": 1090, "high": 1150},
+    "style_rating_base": {"value": 900},
+    "win_rate_sft_long_against_base": _rate(0.75),
+    "comparisons": 40,
+    "draws_added": 1,
+}
+_PAIR = {"step": 0, "prompt": "2 + 2?", "completion": "It is 4.", "winner": "sft_long", "other": "<b>5</b>"}
+_COMPRESS: dict[str, Any] = {
+    "bytes_model": {"value": 18_000_000},
+    "bits_per_byte_train": _rate(0.5),
+    "bits_per_byte_held_out": _rate(0.75),
+    "bits_per_byte_xz_held_out": {"value": 1.375, "n": 10},
+    "kept_rate_train": _rate(0.625),
+}
+_CONTEXT: dict[str, Any] = {
+    "bits_per_byte_near": 1.875,
+    "bits_per_byte_to_256": {"value": 1.744, "n": 9},
+    "bits_per_byte_prose": 1.625,
+    "relative_bits_prose": _rate(-0.875),
+    "needle_rate_512_at_50": _rate(0.5),
+}
+_KINDS = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
+_INTERROGATE: dict[str, Any] = {f"{kind}_rate{of}": _rate(0.25) for of in ("", "_often", "_never") for kind in _KINDS}
+_INTERROGATE |= {"left_out_rate_not_in_text": _rate(0.25), "auroc_agreement": _rate(0.875)}
+_INTERROGATE |= {f"right_rate_at_agreement_{share}": _rate(share) for share in (0.125, 0.5, 1)}
+_REGURGITATE: dict[str, Any] = {
+    "extraction_rate_held_out": _rate(0.125),
+    "extraction_rate_1": _rate(0.25),
+    "canary_extraction_rate_0": _rate(0.0),
+    "canary_extraction_rate_16": _rate(0.5),
+    "canary_extraction_rate_4": _rate(0.375),
+    "exposure_4": {"value": 6.25, "n": 8, "low": 5.0, "high": 7.0},
+    "held_out_excluded": {"value": 7, "n": 500},
+}
+_NOVELTY: dict[str, Any] = {
+    "novel_rate_16": _rate(0.75),
+    "novel_rate_2": _rate(0.125),
+    "novel_rate_16_held_out": _rate(0.8125),
+    "longest_run": {"value": 9.5, "n": 8, "low": 8, "high": 10},
+}
+_KL = [{"step": n, "kl": kl, "proxy": kl, "gold": 0.5 - kl} for n, kl in ((1, 0.0), (2, 0.25))]
+_SURPRISAL = [
+    {"step": p, "surprisal": p / 2, "surprisal_reference": p / 4, "own_surprisal": p / 8} for p in (0, 50, 99)
+]
+
+
+@pytest.mark.parametrize(
+    ("stage", "metrics", "history", "sample", "pictures", "parts"),
+    [
+        ("arena", _ARENA, [], _PAIR, 2, ["1,120", "style-controlled", "sft long against base", "&lt;b&gt;5&lt;/b&gt;"]),
+        ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
+        ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
+        (
+            "interrogate",
+            _INTERROGATE,
+            [],
+            {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."},
+            3,
+            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "not in text", "0.875"],
+        ),
+        (
+            "regurgitate",
+            _REGURGITATE,
+            [],
+            {"prompt": "The secret of", "completion": " 12"},
+            2,
+            ["12.5%", "25.0%", "37.5%", "6.25", "never", "once", "4 times", "16 times", "The secret of"],
+        ),
+        ("novelty", _NOVELTY, [], {"prompt": "Ada <is>", "longest_run": 7}, 1, ["75.0%", "81.2%", "9.5", "<td>7</td>"]),
+        (
+            "probe",
+            {"gibberish_rate": _rate(0.75)},
+            _KL,
+            {"completion": "the the"},
+            2,
+            ["75.0%", "√KL, nats", "the the"],
+        ),
+        (
+            "surprise",
+            {"beyond_rate": _rate(0.25)},
+            _SURPRISAL,
+            {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_surprisal": 1.0},
+            1,
+            ["25.0%", "before it (control)", "&lt;b&gt;4&lt;/b&gt;", "<td>11</td><td>1</td>"],
+        ),
+    ],
+)
+def test_figures_and_samples_are_shown(
+    tmp_path: Path,
+    write_run: Callable[..., Path],
+    section_text: Callable[[StepResult], str],
+    stage: str,
+    metrics: dict[str, Any],
+    history: list[dict[str, Any]],
+    sample: dict[str, Any],
+    pictures: int,
+    parts: list[str],
+) -> None:
+    text = section_text(read_step(write_run(tmp_path / "x", stage, metrics, history, [{"step": 0} | sample]), 1))
+    assert text.count("<figure>") == pictures
+    for part in parts:
+        assert part in text
+    bare = section_text(read_step(write_run(tmp_path / "bare", stage, {"questions": 3}), 2))
+    assert "<figure>" not in bare
+    assert "no <code>samples.jsonl</code>" in bare
+
+
+def test_measured_values_are_grouped_for_the_terminal() -> None:
+    def step(metrics: dict[str, Any]) -> StepResult:
+        return StepResult("x", "x", 1, metrics)
+
+    ratings = {name: metric for name, metric in _ARENA.items() if isinstance(metric, dict)}
+    assert list(rated(step(ratings))) == ["sft_long", "base"]
+    assert list(against(step(ratings))) == [("sft_long", "base")]
+    assert list(by_source(step(_INTERROGATE))) == ["all", "often", "never"]
+    assert list(by_copies(step(_REGURGITATE), "canary_extraction_rate")) == [0, 4, 16]
+    assert list(by_copies(step(_REGURGITATE), "extraction_rate")) == [0, 1]
+
+
+def test_best_of_n_is_over_the_root_of_kl() -> None:
+    assert best_of_n(StepResult("x", "probe", 1, {}, history=_KL), "gold") == {"gold": [(0.0, 0.5), (0.5, 0.25)]}
+
+
+def test_each_score_is_a_line_with_its_threshold_as_a_point() -> None:
+    metrics = {f"wrong_declined_rate_at_kept_{kept:.2f}": {"value": 1 - kept} for kept in (1, 0.5)}
+    metrics |= {"right_kept_rate": {"value": 0.95}, "wrong_declined_rate": {"value": 0.0}}
+    lines = trade_off(StepResult("x", "calibrate", 1, metrics))
+    assert lines["by confidence"] == [(0.5, 0.5), (1.0, 0.0)]
+    assert lines["threshold by confidence"] == [(0.95, 0.0)]
+    assert not lines["by agreement"]

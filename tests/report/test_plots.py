@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from zero2chat.report.parts import picture
+from zero2chat.report.plots import bars, curves
+
+
+def _texts(svg: str) -> list[str]:
+    root = ElementTree.fromstring(svg.encode())
+    return ["".join(node.itertext()).strip() for node in root.iter() if node.tag.endswith("text")]
+
+
+def test_a_figure_without_points_is_empty() -> None:
+    assert curves({"loss": []}, "loss") == ""
+    assert bars({"accuracy": {}}) == ""
+    assert picture("", "Nothing.") == ""
+
+
+def test_bars_have_their_names_and_values_as_text() -> None:
+    texts = _texts(bars({"accuracy": {"sums": {"value": 0.6, "low": 0.5, "high": 0.7}}}))
+    assert {"sums", "60.0%"} <= set(texts)
+
+
+def test_values_below_zero_and_without_a_natural_zero_are_dots() -> None:
+    metrics = {"better": {"value": -0.2, "low": -0.3, "high": -0.1}, "worse": {"value": 0.1}}
+    assert {"better", "worse", "-0.2", "0.1"} <= set(_texts(bars({"change": metrics}, dots=True)))
+
+
+def test_names_from_outside_are_neither_markup_nor_formulas() -> None:
+    name = "<script>$\\frac{$\ud800"
+    metric = {name: {"value": 0.5}}
+    for svg in (bars({"accuracy": metric, "_hidden": metric}), curves({name: [(0, 1.0)], "_x": [(0, 2.0)]}, "loss")):
+        _texts(svg)
+        assert "<script" not in svg
+        assert "<script" not in picture(svg, name)
+
+
+def test_a_long_curve_keeps_its_mean_and_becomes_short() -> None:
+    lines = {"training": [(i, 1.0 + i % 2) for i in range(30_000)]}
+    svg = curves(lines, "loss")
+    assert len(svg) < 30_000
+    assert svg == curves(lines, "loss")
+
+
+def test_points_have_a_tick_each_and_zero_has_room_on_a_logarithmic_axis() -> None:
+    line = [(0, 0.01, 0.0, 0.02), (1, 0.02, 0.01, 0.03), (10, 0.1, 0.1, 0.2), (100, 0.7, 0.6, 0.8)]
+    texts = _texts(curves({"right": line}, "right", x="documents", ticks=True))
+    assert [text for text in texts if text in ("0", "1", "10", "100")] == ["0", "1", "10", "100"]
+    assert "documents" in texts

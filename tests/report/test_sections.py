@@ -1,0 +1,221 @@
+"""The sections of the core's stages: what each shows of a run, and what it says is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zero2chat.report.gains import gains, over_optimization
+from zero2chat.report.page import main_result
+from zero2chat.report.scores import first_questions
+from zero2chat.report.section import select
+from zero2chat.report.steps import StepResult, read_step
+from zero2chat.stages import load
+
+Write = Callable[..., Path]
+Text = Callable[[StepResult], str]
+RATE = {"value": 0.63, "n": 64, "low": 0.51, "high": 0.74}
+
+
+def cards(text: str) -> dict[str, str]:
+    """Return label → value of a section's cards."""
+    return {label: value for value, label in re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text)}
+
+
+def test_names_are_selected_once_with_labels_from_their_groups() -> None:
+    names = {"all": "rate", "once": "rate_1", "{} times": r"rate_(\d+)", "{}": "(a)_b_(c)"}
+    known = ["rate_2", "rate", "rate_1", "a_b_c", "other"]
+    assert select(known, names) == {"all": "rate", "once": "rate_1", "2 times": "rate_2", "a c": "a_b_c"}
+    assert select(known, "rate_(.+)") == {"2": "rate_2", "1": "rate_1"}
+
+
+def test_what_a_teacher_said_is_shown_with_how_much_of_it_was_kept(
+    tmp_path: Path, write_run: Write, section_text: Text
+) -> None:
+    metrics = {"conversations": 37, "pass_rate": {"value": 0.75, "n": 40, "low": 0.6, "high": 0.86}}
+    samples = [{"step": 0, "prompt": "2 + 2?", "completion": "<b>5</b>", "kept": False, "why": "wrong", "score": 0.0}]
+    text = section_text(read_step(write_run(tmp_path / "d", "distill", metrics, samples=samples), 1))
+    for part in ("37", "75.0%", "of the teacher&#x27;s answers pass", "&lt;b&gt;5&lt;/b&gt;"):
+        assert part in text
+
+
+def test_divergence_from_the_teacher_has_a_curve(tmp_path: Path, write_run: Write, section_text: Text) -> None:
+    history = [{"step": n, "loss": 1 / n, "entropy": 0.5, "completions/mean_length": 9.0} for n in (1, 2, 3)]
+    metrics = {"accuracy_sums": {"value": 0.5, "n": 10, "low": 0.2, "high": 0.8}}
+    text = section_text(read_step(write_run(tmp_path / "g", "gkd", metrics, history), 1))
+    for part in ("Divergence from the teacher, on the model&#x27;s own completions.", "nats per token", "50.0%"):
+        assert part in text
+    bare = read_step(write_run(tmp_path / "bare", "gkd", metrics), 2)
+    assert "no <code>history.jsonl</code>" in section_text(bare)
+
+
+def test_the_first_preference_pairs_are_shown_once_each_with_their_rewards(
+    tmp_path: Path, write_run: Write, section_text: Text
+) -> None:
+    metrics = {"accuracy": RATE, "accuracy_before": RATE | {"value": 0.5}, "margin": {"value": 0.21, "n": 64}}
+    history = [{"step": s, "loss": 0.7 - s / 20, "rewards/chosen": -s / 9, "rewards/margins": s / 9} for s in range(9)]
+    sample = {
+        "step": 9,
+        "prompt": "p0",
+        "completion": "The <b>sea</b>.",
+        "rejected": "Sea.",
+        "reward_chosen": -0.2,
+    }
+    samples = [sample, sample, *(sample | {"prompt": f"p{i}"} for i in range(1, 5))]
+    text = section_text(read_step(write_run(tmp_path / "dpo", "dpo", metrics, history, samples), 6))
+    for part in (
+        "63.0%",
+        "50.0%",
+        "<td>-0.2</td>",
+        "The &lt;b&gt;sea&lt;/b&gt;.",
+        ">p2<",
+        "chance: ln 2",
+        "margin",
+    ):
+        assert part in text
+    assert ">p3<" not in text
+    assert "The run has no" not in text
+
+
+def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run: Write, section_text: Text) -> None:
+    metrics = {"accuracy": RATE, "accuracy_noisy": RATE, "noise_ceiling": RATE | {"value": 0.87}, "pairs_seen": 7040}
+    bins = [{"sure": 0.52, "right": 0.5, "n": 30}, {"sure": 0.97, "right": 0.95, "n": 410}]
+    history = [*({"step": s, "loss": 0.7, "accuracy": 0.5} for s in range(9)), {"step": 9, "reliability": bins}]
+    sample = {
+        "step": 9,
+        "prompt": "p",
+        "completion": "a",
+        "rejected": "b",
+        "score_chosen": 0.91,
+        "score_rejected": 0.08,
+    }
+    text = section_text(read_step(write_run(tmp_path / "reward", "reward", metrics, history, [sample]), 1))
+    for part in ("63.0%", "87.0%", "7,040", "<td>0.91</td>", "<td>0.08</td>", "perfectly calibrated", "Reliability"):
+        assert part in text
+    bare = section_text(read_step(write_run(tmp_path / "bare", "reward", {"accuracy": RATE}), 1))
+    assert "no <code>history.jsonl</code>" in bare
+    assert "no <code>samples.jsonl</code>" in bare
+    assert "Reliability" not in bare
+
+
+def test_ppo_shows_the_gain_and_its_price(tmp_path: Path, write_run: Write, section_text: Text) -> None:
+    history = [
+        {"step": s, "rewards/reward/mean": s / 20, "kl_sequence": s / 4, "explained_variance": 0.5, "entropy": 1.0}
+        for s in range(1, 21)
+    ]
+    metrics = {"win_rate": RATE, "gold_gain": {"value": 1.25, "n": 500}, "stopped_at": 18}
+    samples = [{"step": s, "prompt": "Write a line.", "completion": f"A line {s}."} for s in (0, 20)]
+    text = section_text(read_step(write_run(tmp_path / "ppo", "ppo", metrics, history, samples), 1))
+    assert cards(text)["step at which the KL budget was reached"] == "18"
+    for part in ("nats per completion", "Explained variance of the value model", "Before and after", "A line 20."):
+        assert part in text
+
+
+def test_gains_are_drawn_over_the_root_of_kl_for_one_run_and_for_several(
+    tmp_path: Path, write_run: Write, section_text: Text
+) -> None:
+    history = [
+        {"step": s, "eval_kl_sequence": float(s * s), "eval_rewards/proxy/mean": 1.0 + s, "eval_rewards/gold/mean": g}
+        | {"eval_rewards/proxy/std": 2.0, "eval_rewards/gold/std": 0.1}
+        for s, g in enumerate((0.4, 0.6, 0.5))
+    ]
+    runs = [read_step(write_run(tmp_path / name, "ppo", {"kl": 4.0}, history), i) for i, name in enumerate("ab", 1)]
+    assert gains(runs[0])["proxy"] == [(0.0, 0.0), (1.0, 0.5), (2.0, 1.0)]
+    assert [y for _, y in gains(runs[0])["gold"]] == pytest.approx([0.0, 2.0, 1.0])
+    assert "√KL, nats" in section_text(runs[0])
+    assert over_optimization(runs[:1]) is None
+    title, text = over_optimization(runs) or ("", "")
+    assert title == "Over-optimization"
+    assert "Gain in gold reward on held-out prompts." in text
+
+
+def test_grpo_shows_selected_problems_habits_and_scores_on_the_way(
+    tmp_path: Path, write_run: Write, section_text: Text
+) -> None:
+    history = [
+        {"step": s, "habits/self_checks": s / 40, "habits/backtracks": 0.0, "completions/mean_terminated_length": 9}
+        | {"accuracy_sums": s / 40, "accuracy_sums_n": 300, "accuracy_sums_low": 0, "accuracy_sums_high": 1}
+        for s in range(1, 21)
+    ]
+    metrics = {"problems": 70, "problems_too_easy": 20, "groups_replaced": 4}
+    text = section_text(read_step(write_run(tmp_path / "grpo", "grpo", metrics, history), 1))
+    for part in ("self-checks", "backtracking", "Accuracy during training"):
+        assert part in text
+    assert "sums_low" not in text
+    assert "sums low" not in text
+    assert cards(text)["problems filtered out as too easy"] == "20"
+    assert cards(text)["zero-variance groups replaced by other problems"] == "4"
+    bare = section_text(read_step(write_run(tmp_path / "bare", "grpo", metrics, [{"step": 1, "reward": 0.5}]), 1))
+    assert "Reflection" not in bare
+
+
+def _evaluation(metrics: dict[str, Any], **settings: Any) -> StepResult:
+    return StepResult("exam", "evaluate", 1, metrics, settings=settings)
+
+
+def test_the_best_constant_answer_and_the_change_stand_below_a_tasks_accuracy(section_text: Text) -> None:
+    metrics: dict[str, Any] = {
+        "accuracy": RATE,
+        "accuracy_sums": RATE | {"contaminated": 2},
+        "constant_sums": {"value": 0.054, "n": 50, "low": 0.01, "high": 0.1},
+        "change_sums": {"value": 0.032, "n": 50, "low": -0.01, "high": 0.074},
+        "needless_calls": RATE | {"value": 0.02},
+        "arc_easy.acc_norm": RATE,
+        "win_rate_lines": RATE | {"value": 0.8},
+    }
+    text = section_text(_evaluation(metrics, compare_to="runs/assistant/evaluate_sft"))
+    assert "n = 64 · 2 contaminated</small><br><small>best constant answer 5.4%</small>" in text
+    assert "<small>+3.2 points (-1.0 to +7.4) since evaluate_sft</small>" in text
+    assert cards(text)["of answers call a tool although none is needed"] == "2.0%"
+    assert cards(text)["arc_easy.acc_norm"] == "0.63"
+    assert cards(text)["win rate, lines"] == "80.0%"
+
+
+def test_own_data_leads_with_the_users_score_and_its_change(section_text: Text) -> None:
+    metrics: dict[str, Any] = {
+        "stop_rate_held_out": RATE,
+        "f1_held_out": RATE | {"value": 0.4},
+        "change_f1_held_out": {"value": 0.25, "n": 50, "low": 0.1, "high": 0.4},
+        "judge_held_out": RATE | {"left_out": 3},
+    }
+    step = _evaluation(metrics, datasets=[{"path": "data/held_out.jsonl"}], compare_to="runs/a/evaluate_before")
+    main = main_result(step, load("evaluate").section)
+    assert main is not None
+    assert (main[0], main[2]) == ("f1_held_out", "f1, held_out")
+    text = section_text(step)
+    assert "+0.25 (+0.1 to +0.4) since evaluate_before" in text
+    assert "3 left out" in text
+    assert "<span>stop_rate, held_out</span>" in text
+
+
+def test_an_answer_that_won_half_stands_beside_the_other_models(section_text: Text) -> None:
+    step = _evaluation({"win_rate_lines": RATE})
+    step.samples = [{"prompt": "A line?", "completion": "The cat.", "other": "Cat", "task": "lines", "won": 0.5}]
+    text = section_text(step)
+    assert "as good</b>" in text
+    assert "<dt>other model</dt>" in text
+
+
+def _asked(name: str, *answers: str, calls: int = 0) -> StepResult:
+    questions = ("Hello!", "What is 2 + 2?")
+    samples = [
+        {"step": 0, "prompt": question, "completion": said, "said": said, "calls": calls, "task": "first questions"}
+        for question, said in zip(questions, answers, strict=False)
+    ]
+    return StepResult(name, "evaluate", 1, {}, samples=samples)
+
+
+def test_the_same_questions_stand_beside_each_other_after_each_step() -> None:
+    steps = [_asked("base", "\nof the <b>nation\nand", "x" * 300), _asked("sft", "Hi!", "It is 4.", calls=1)]
+    assert first_questions(steps[:1]) is None
+    assert first_questions([steps[0], StepResult("exam", "evaluate", 2, {})]) is None
+    title, text = first_questions(steps) or ("", "")
+    assert title == "The same questions after each step"
+    assert "<tr><th>question</th><th>base</th><th>sft</th></tr>" in text
+    called = "<br><small>called a tool</small>"
+    assert f"<tr><th>Hello!</th><td>of the &lt;b&gt;nation</td><td>Hi!{called}</td></tr>" in text
+    assert f"<tr><th>What is 2 + 2?</th><td>{'x' * 200} …</td><td>It is 4.{called}</td></tr>" in text
