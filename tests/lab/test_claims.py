@@ -117,7 +117,6 @@ def test_the_least_of_several_steps_is_named(tmp_path: Path, step: Path, write_y
     ("changes", "message"),
     [
         ({"metric": "accuracy_ofen"}, "has no metric 'accuracy_ofen'; did you mean 'accuracy_often'"),
-        ({"metric": "not_attempted_rate_never"}, "_never': its name is 'abstention_rate_never' now"),
         ({"metric": "name"}, "name: expected a number"),
         ({"step": "runs/nowhere"}, "runs/nowhere: step 'nowhere' has no metrics.json, so it is not finished"),
         ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),

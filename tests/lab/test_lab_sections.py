@@ -71,7 +71,7 @@ _SURPRISAL = [
 @pytest.mark.parametrize(
     ("stage", "metrics", "history", "sample", "pictures", "parts"),
     [
-        ("arena", _ARENA, [], _PAIR, 2, ["1,120", "style-controlled", "sft long against base", "&lt;b&gt;5&lt;/b&gt;"]),
+        ("arena", _ARENA, [], _PAIR, 2, ["1,120", "style-controlled", "sft_long against base", "&lt;b&gt;5&lt;/b&gt;"]),
         ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
         ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
         (
@@ -80,7 +80,7 @@ _SURPRISAL = [
             [],
             {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."},
             3,
-            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "not in text", "0.875"],
+            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "not_in_text", "0.875"],
         ),
         (
             "regurgitate",
