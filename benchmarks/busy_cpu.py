@@ -5,8 +5,8 @@
 
 Needs Linux. Each case is a step of the quickstart, launched as the recipe launches it but on little data, with smaller
 batches in `grpo`, and without saving. While it trains, it is measured three times: alone, beside a busy process, and
-alone again when that has ended. The settings are environment variables; `ours` is none of them, and `none` is what
-OpenMP does by itself. Exit code 1 if `ours` keeps less than 0.45 of its speed beside the other program, or has less
+alone again when that has ended. The settings are environment variables; `ours` is none of them, which gives
+`GOMP_SPINCOUNT=1000` (`zero2chat/__init__.py`), and `none` is what OpenMP does by itself. Exit code 1 if `ours` keeps less than 0.45 of its speed beside the other program, or has less
 than 0.95 of the speed of `none` alone. About a minute for each stage and setting.
 """
 
@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.core.runs import read_jsonl
-from zero2chat.models.openmp import OWN
 from zero2chat.recipes.recipe import load_recipe
 from zero2chat.recipes.runner import environment
 
@@ -69,7 +68,7 @@ def training(stage: str, setting: str, folder: Path) -> Iterator[Path]:
     step = replace(step, overrides={**step.overrides, **COMMON, **STAGES[stage], "output_dir": str(folder)})
     command = step.command()
     program = Path(sys.executable).with_name(command[0])
-    env = {name: value for name, value in environment(step).items() if name not in OWN} | SETTINGS[setting]
+    env = {name: value for name, value in environment(step).items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | SETTINGS[setting]
     with (folder.parent / "log").open("w+") as log:
         process = subprocess.Popen([str(program), *command[1:]], env=env, stdout=log, stderr=log, process_group=0)
         try:

@@ -14,6 +14,11 @@ if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109 - p
 # Before any Hugging Face library is imported: nothing is sent out unless the user asks for it.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# OpenMP's threads meet thousands of times a second, and by default an early one spins for milliseconds. Beside another
+# program that takes the core which the late one needs, so a thread spins for microseconds and then sleeps
+# (benchmarks/busy_cpu.py). OpenMP reads this once, when torch is imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # `make canary` reports deprecations of the libraries; every run's log should not.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch|accelerate)\.")
 if not sys.stderr.isatty():  # in a log, progress bars are noise

@@ -11,7 +11,6 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from zero2chat.core.runs import Run, read_jsonl
-from zero2chat.models import openmp
 from zero2chat.trainers import callbacks
 from zero2chat.trainers.callbacks import RunCallback
 
@@ -128,40 +127,6 @@ def test_a_device_is_waited_for_where_time_is_reported_and_not_in_each_step(
     assert waits == [3.0]
     (line,) = read_jsonl(run.folder / "history.jsonl")
     assert line["tokens_per_second"] == 600 / 60
-
-
-def _log(folder: Path, speeds: list[tuple[float, float]], device: str = "cpu") -> None:
-    """Log steps at these speeds, while so many cores were lacking."""
-    run = Run.open(folder, "pretrain", {"output_dir": str(folder)})
-    args: Any = SimpleNamespace(device=torch.device(device), world_size=1)
-    callback, control = RunCallback(run), TrainerControl()
-    lacks = iter([lack for _, lack in speeds])
-    vars(callback).update(lack=lambda: next(lacks))
-    state = TrainerState(stateful_callbacks=[callback], max_steps=99)
-    callback.on_train_begin(args, state, control)
-    for speed, _ in speeds:
-        callback.steps, callback.seconds = 1, 1.0
-        state.num_input_tokens_seen += int(speed)
-        callback.on_log(args, state, control, {"loss": 1.0})
-
-
-def test_a_speed_that_collapses_beside_other_programs_is_told_once_each_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in openmp.OWN:
-        monkeypatch.delenv(name, raising=False)
-    collapse = [(500, 0.9), (400, 0.9), (900, 0.0)]
-    _log(tmp_path / "one", [(900, 0.0), (800, 0.9), *collapse, (100, 0.0), *collapse])
-    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert warnings == 2 * [
-        "warning: 500 tokens/s instead of 900: other programs use the CPU: stop them. Until then the run takes longer; "
-        "its result stays the same"
-    ]
-    monkeypatch.setenv("GOMP_SPINCOUNT", "1000000")
-    _log(tmp_path / "two", [(900, 0.0), *collapse])
-    assert "stop them, or unset GOMP_SPINCOUNT. Until" in capsys.readouterr().out
-    _log(tmp_path / "three", [(900, 0.0), *collapse], "cuda")  # its speed depends on other things
-    assert "warning" not in capsys.readouterr().out
 
 
 def test_a_resumed_run_computes_with_as_many_threads_as_before(

@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 
 from zero2chat.core import host_watchdog
 from zero2chat.core.errors import UserError
-from zero2chat.models import openmp
 from zero2chat.models.experts import idle_count
 from zero2chat.models.loading import head_width
 
@@ -115,7 +114,7 @@ def start_processes() -> PartialState:
     """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` and `require_driver`
     do."""
     require_driver()
-    prepare_cpu()
+    keep_memory()
     return PartialState(cpu=is_on_cpu(), backend=cpu_backend(), timeout=PATIENCE)
 
 
@@ -125,13 +124,6 @@ def share_of(batches: list[T]) -> list[T]:
     state = PartialState()
     filled = batches + batches[-1:] * (-len(batches) % state.num_processes)
     return filled[state.process_index :: state.num_processes]
-
-
-def prepare_cpu() -> None:
-    """Settle, where a stage computes on the CPU, what its environment leaves open: memory and how threads wait."""
-    keep_memory()
-    if is_on_cpu():
-        openmp.share_cores()
 
 
 def keep_memory() -> None:

@@ -28,7 +28,7 @@ from zero2chat.models.hardware import (
     cpu_backend,
     is_deepspeed,
     is_on_cpu,
-    prepare_cpu,
+    keep_memory,
     require_driver,
 )
 from zero2chat.models.loading import context_length, load_model, refuse_adapter
@@ -163,7 +163,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
 
 def prepare_machine(arguments: Sequence[Any]) -> None:
     """Set this process up for training. Raises `UserError` for settings that need what this machine lacks."""
-    prepare_cpu()
+    keep_memory()
     score_what_is_learned()
     host_watchdog.watch()
     values = {key: value for instance in arguments for key, value in vars(instance).items()}

@@ -18,11 +18,9 @@ from transformers.trainer_callback import ExportableState
 
 from zero2chat.core import host_watchdog
 from zero2chat.core.runs import Run, cores
-from zero2chat.models import openmp
 
 # Token counters of the Trainer and TRL. TRL's restarts in a resumed run; `tokens` has the same count.
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
-_SLOW = 2 / 3  # of the best speed so far
 
 
 class RunCallback(TrainerCallback, ExportableState):
@@ -59,9 +57,6 @@ class RunCallback(TrainerCallback, ExportableState):
         self.counts: Counter[str] = Counter()
         self.limit = math.inf
         self.ended = False
-        self.lack = openmp.Lack()
-        self.best = 0.0  # tokens per second of a log step
-        self.slow = False
 
     def state(self) -> dict[str, Any]:
         attributes = {"all_seconds": self.all_seconds, "counts": dict(self.counts), "threads": torch.get_num_threads()}
@@ -155,7 +150,6 @@ class RunCallback(TrainerCallback, ExportableState):
             if tokens := state.num_input_tokens_seen - self.tokens_before:  # another epoch of a rollout has no new ones
                 tokens_per_second = tokens / self.seconds
                 line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
-                self._watch_speed(tokens_per_second)
                 if self.flops:
                     line["mfu"] = self._mfu(tokens_per_second)
                 self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
@@ -164,18 +158,6 @@ class RunCallback(TrainerCallback, ExportableState):
         self.run.log({key: round(value, 6) for key, value in line.items()} | {"seconds": round(self.run.seconds, 1)})
         if "loss" in line or "eval_loss" in line:
             print(_shown(line, state.max_steps, eta), flush=True)
-
-    def _watch_speed(self, tokens_per_second: float) -> None:
-        lack, before = self.lack(), self.slow
-        self.slow = not self.on_device and tokens_per_second < _SLOW * self.best and lack > openmp.BUSY
-        self.best = max(self.best, tokens_per_second)
-        if self.slow and not before:
-            own = next((f", or unset {name}" for name in openmp.OWN if name in os.environ), "")
-            print(
-                f"warning: {tokens_per_second:,.0f} tokens/s instead of {self.best:,.0f}: other programs use the CPU: "
-                f"stop them{own}. Until then the run takes longer; its result stays the same",
-                flush=True,
-            )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         with self.paused():
