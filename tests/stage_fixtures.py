@@ -22,6 +22,7 @@ import yaml
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from zero2chat.core.registry import modules
+from zero2chat.trainers.callbacks import RunCallback
 
 REPOSITORY = Path(__file__).parents[1]
 CPU_ZERO2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
@@ -252,7 +253,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Path, int], No
     """`kill_after(stage, yaml, step)`: run a stage's module here; it dies at that step's end."""
 
     def run(stage: Any, path: Path, last: int) -> None:
-        old = stage.RunCallback.on_step_end
+        old = RunCallback.on_step_end
 
         def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
             old(self, args, state, control, **more)
@@ -260,7 +261,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Path, int], No
                 raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(stage.RunCallback, "on_step_end", on_step_end)
+            patch.setattr(RunCallback, "on_step_end", on_step_end)
             with pytest.raises(Killed):
                 stage.main(["--config", str(path)])
 

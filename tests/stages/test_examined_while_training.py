@@ -15,7 +15,7 @@ import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
-from zero2chat.trainers import eval_callback
+from zero2chat.trainers import evaluate
 
 STAGES = ("sft", "grpo")
 
@@ -78,13 +78,13 @@ def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(
 def test_the_seconds_of_training_have_no_examination_in_them(
     written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = eval_callback.evaluate_tasks
+    ask = evaluate.evaluate_tasks
 
     def slowly(*args: Any, **more: Any) -> Any:
         time.sleep(0.5)
         return ask(*args, **more)
 
-    monkeypatch.setattr(eval_callback, "evaluate_tasks", slowly)
+    monkeypatch.setattr(evaluate, "evaluate_tasks", slowly)
     lines = _examined(_main("sft", written("sft", "slow", tasks_steps=2)))
     assert lines[0]["training_seconds"] == lines[0]["tokens"] == 0
     for before, after in itertools.pairwise(lines):

@@ -21,7 +21,7 @@ from zero2chat.data.preference_tokens import tokenize_votes
 from zero2chat.data.preferences import load_thumbs, load_votes, pairs_of_thumbs
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import read_sources
-from zero2chat.stages import dpo, kto
+from zero2chat.stages import kto
 
 QUIET: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "gradient_checkpointing": False}
 
@@ -170,7 +170,7 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
 ) -> None:
     whole, cut = preference_yaml("whole", **more), preference_yaml("cut", **more)
     run(whole)
-    kill_after(SimpleNamespace(RunCallback=dpo.RunCallback, main=kto.main), cut, 5)
+    kill_after(kto, cut, 5)
     run(cut)
     folders = whole.with_suffix(""), cut.with_suffix("")
     for name in ("model.safetensors", "samples.jsonl"):

@@ -219,9 +219,9 @@ def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
         (tmp_path / "run" / runs.ROWS).mkdir()
         return prepare(args, training, model_args)
 
-    def watched(trainer: Any, model: Any, tokenizer: Any, run: runs.Run, *rest: Any) -> None:
+    def watched(trainer: Any, model: Any, run: runs.Run, *rest: Any) -> None:
         left.append((run.folder / runs.ROWS).exists())
-        finish(trainer, model, tokenizer, run, *rest)
+        finish(trainer, model, run, *rest)
 
     monkeypatch.setattr(sft, "prepare", shared)
     monkeypatch.setattr(sft, "finish_with_tasks", watched)
@@ -230,7 +230,7 @@ def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("refuses", ["weights.check_precision", "arguments.prepare_machine"])
+@pytest.mark.parametrize("refuses", ["arguments.check_precision", "arguments.refuse_on_this_machine"])
 def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
     refuses: str,
     tuned: Path,

@@ -18,12 +18,8 @@ from zero2chat.models import hardware, training_job
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
-from zero2chat.trainers.arguments import (
-    for_this_machine,
-    prepare_machine,
-    refused_settings,
-    set_global_batch,
-)
+from zero2chat.trainers.arguments import for_this_machine, refuse_on_this_machine
+from zero2chat.trainers.start import refused_settings, set_global_batch
 
 
 def _args(world_size: int, per_device: int) -> Any:
@@ -226,15 +222,15 @@ def test_completions_without_a_maximum_length_are_refused(tmp_path: Path, name: 
 )
 def test_what_the_gpu_lacks_is_named(setting: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = SimpleNamespace(**({"bf16": False, "torch_compile": False} | {setting: True}))
-    prepare_machine([given])  # on a CPU it is another matter
+    refuse_on_this_machine(vars(given))  # on a CPU it is another matter
     for name, value in (("is_on_cpu", False), ("bf16_is_fast", False), ("find_spec", None)):
         monkeypatch.setattr(arguments, name, lambda *_, value=value: value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(UserError, match=re.escape(says)):
-        prepare_machine([given])
+        refuse_on_this_machine(vars(given))
     monkeypatch.setattr(arguments, "bf16_is_fast", lambda: True)
     monkeypatch.setattr(arguments, "find_spec", lambda _: "there")
-    prepare_machine([given])
+    refuse_on_this_machine(vars(given))
 
 
 def test_a_driver_too_old_for_torch_is_named_before_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +240,7 @@ def test_a_driver_too_old_for_torch_is_named_before_the_cpu_is_used(monkeypatch:
     monkeypatch.setattr(hardware, "driver_cuda", lambda: (12, 4))
     line = "is built for CUDA 13.0, but the GPU's driver supports CUDA 12.4 at most"
     with pytest.raises(UserError, match=line):
-        prepare_machine([SimpleNamespace(bf16=False, torch_compile=False)])
+        refuse_on_this_machine({"bf16": False, "torch_compile": False})
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match=line):  # not that there was no GPU
         for_this_machine({})
@@ -273,15 +269,15 @@ def test_a_vllm_of_an_untested_release_is_named(
     monkeypatch.setattr(training_job, "version", version)
     given = SimpleNamespace(use_vllm=True, bf16=False, torch_compile=False)
     if says is None:
-        prepare_machine([given])
+        refuse_on_this_machine(vars(given))
         return
     with pytest.raises(UserError, match=re.escape(f"use_vllm: {says}")):
-        prepare_machine([given])
+        refuse_on_this_machine(vars(given))
     monkeypatch.setattr(training_job, "requires", lambda _: None)  # installed before it declared vLLM
-    prepare_machine([given])
+    refuse_on_this_machine(vars(given))
     monkeypatch.undo()
     given.use_vllm = False
-    prepare_machine([given])
+    refuse_on_this_machine(vars(given))
 
 
 @pytest.mark.parametrize(

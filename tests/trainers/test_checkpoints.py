@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zero2chat.core.errors import UserError
-from zero2chat.trainers.checkpoints import require_fit
+from zero2chat.trainers.trainer import require_fit
 
 
 def _checkpoint(folder: Path, *files: str) -> Path:

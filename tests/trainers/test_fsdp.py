@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from transformers import TrainingArguments
 
-from zero2chat.trainers.fsdp import reduce_each_batch, shard_precisely
+from zero2chat.trainers.trainer import reduce_each_batch, shard_precisely
 
 RANKS = """
 import json
@@ -25,7 +25,7 @@ from peft import LoraConfig, get_peft_model
 from torch.distributed.fsdp import FSDPModule
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from zero2chat.trainers.fsdp import shard_precisely
+from zero2chat.trainers.trainer import shard_precisely
 
 assert callable(transformers.trainer.update_fsdp_plugin_peft)  # what `shard_precisely` replaces
 os.environ["ACCELERATE_USE_FSDP"] = "true"

@@ -13,8 +13,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassifi
 from trl import ModelConfig
 
 from zero2chat.core.errors import UserError
+from zero2chat.trainers.arguments import check_precision
 from zero2chat.trainers.ppo.model import PolicyWithValue, Value, new_score
-from zero2chat.trainers.weights import adapter_config, check_precision, train_in_fp32
+from zero2chat.trainers.start import adapter_config, train_in_fp32
 
 SMALL = {
     "vocab_size": 48,
@@ -34,7 +35,7 @@ def _check(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], **setti
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     given = {"dtype": "bfloat16", "use_peft": False, "bf16": True, "fp16": False, "fsdp": None} | settings
-    check_precision(SimpleNamespace(**given))
+    check_precision(given)
 
 
 DEEPSPEED, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": "true"}

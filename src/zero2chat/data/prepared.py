@@ -23,7 +23,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import encode_problems, load_parts
-from zero2chat.data.sources import Source, mix, read_sources, rows_kept
+from zero2chat.data.sources import Source, mix, read_sources, rows_kept, split_of
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import choose_chat_template, end_turn, prepare_chat_template
 from zero2chat.models.hardware import first_goes_first
@@ -86,6 +86,26 @@ def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset,
     for source, n in zip(sources, rows_kept(parts, fractions, lambda _: 1), strict=True):
         counts[str(source.label)] += n
     return mix(parts, fractions, size=lambda _: 1), counts
+
+
+def hold_out(
+    rows: Sequence[Any], prompt: Callable[[Any], str], fraction: float, test_fraction: float = 0.0
+) -> tuple[list[int], list[int]]:
+    """Return the indices of training rows and of validation rows. Rows with equal prompts are on the same side.
+
+    `fraction` is of the data before `test_fraction` of it was held out, in the same way. Raises `UserError` if one of
+    the two would be empty.
+    """
+    sides: dict[str, list[int]] = {"train": [], "validation": []}
+    for i, row in enumerate(rows):
+        sides[split_of(prompt(row), fraction, test_fraction)].append(i)
+    for name, found in sides.items():
+        if not found:
+            raise UserError(
+                f"validation_fraction {fraction}: none of {len(rows)} rows is in the {name} split: change it, or set "
+                "validation_datasets"
+            )
+    return sides["train"], sides["validation"]
 
 
 def make_once(make: Callable[[], Dataset], folder: Path, processes: int) -> Dataset:

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.core.errors import UserError
 from zero2chat.models.adapters import merged
 from zero2chat.models.chat_template import end_turn
-from zero2chat.models.hardware import is_fsdp
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, TrainingArguments
-    from trl import ModelConfig
+    from transformers import PreTrainedModel
 
     from zero2chat.core.runs import Run
-
-
-def check_merge(merge: bool, model_args: ModelConfig, training: TrainingArguments) -> None:
-    """Raise `UserError` if a training run asks for a merge that is not possible."""
-    if merge and not model_args.use_peft:
-        raise UserError("merge_adapter: there is no adapter without use_peft: remove it, or set use_peft")
-    if merge and (training.deepspeed_plugin is not None or is_fsdp(training.fsdp)):
-        raise UserError("merge_adapter: sharded weights are not merged: use ddp.yaml, or `zero2chat export --merge`")
 
 
 def merge_trained(trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> PreTrainedModel:

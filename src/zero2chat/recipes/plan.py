@@ -24,7 +24,7 @@ from zero2chat.models.training_job import FSDP, SHARDED, Job
 from zero2chat.recipes.memory import STAGES, per_rank
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.recipes.training_cost import read_job
-from zero2chat.trainers.arguments import share_batch
+from zero2chat.trainers.start import share_batch
 
 RESERVE = 0.1  # share of a GPU's memory for the CUDA context, library workspaces and fragmentation
 GB = 1e9

@@ -114,10 +114,8 @@ class Stage:
         """Raises `UserError` for what this launch, or the stage, refuses."""
         if self.kind == "trains":
             from zero2chat.trainers.arguments import prepare_machine
-            from zero2chat.trainers.weights import check_precision
 
             prepare_machine(arguments)
-            check_precision(*arguments)
         if self.check is not None:
             self.check(*arguments)
 

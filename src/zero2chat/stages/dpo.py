@@ -35,7 +35,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, load_preferences, split_pairs
-from zero2chat.data.prepared import Prepared, Side, mixed_preferences, open_empty
+from zero2chat.data.prepared import Prepared, Side, hold_out, mixed_preferences, open_empty
 from zero2chat.data.sources import read_sources
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
@@ -43,12 +43,20 @@ from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.report.section import IMPLICIT_REWARDS, PAIR_LOSS, PREFERENCES, PREFERRED, Section, pair_rows
 from zero2chat.stages import Stage
-from zero2chat.trainers.adapters import remove_start, start_from_adapter
-from zero2chat.trainers.arguments import open_chat_model, open_model, refused_settings, set_global_batch, set_max_length
+from zero2chat.trainers.arguments import ValidationArguments
 from zero2chat.trainers.callbacks import RunCallback
+from zero2chat.trainers.evaluate import evaluate_while_training, validation_loss
+from zero2chat.trainers.start import (
+    adapter_config,
+    open_chat_model,
+    open_model,
+    refused_settings,
+    remove_start,
+    set_global_batch,
+    set_max_length,
+    start_from_adapter,
+)
 from zero2chat.trainers.trainer import ResumableTrainer, train
-from zero2chat.trainers.validation import ValidationArguments, evaluate_while_training, hold_out, validation_loss
-from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 12  # pairs kept as samples
 
@@ -233,7 +241,7 @@ def train_on(
         shown = list(zip(held_out, before, after, strict=True))[:_SHOWN]
         run.replace_samples(trainer.state.global_step, [kind.sample(*these, training.beta) for these in shown])
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    remove_start(run, model_args)
+    remove_start(run, trainer)
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 

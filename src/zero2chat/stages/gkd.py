@@ -27,20 +27,24 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.sources import mix, read_sources
-from zero2chat.hub.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, Curve, Section
 from zero2chat.stages import Stage
-from zero2chat.trainers.adapters import remove_start, start_from_adapter
-from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
-from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
+from zero2chat.trainers.arguments import TaskStepsArguments
+from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.start import (
+    adapter_config,
+    open_chat_model,
+    refused_settings,
+    set_global_batch,
+    start_from_adapter,
+    stop_vllm_at,
+)
 from zero2chat.trainers.trainer import ResumableTrainer
-from zero2chat.trainers.weights import adapter_config
 
 _ASKED = [{"role": "user", "content": "a"}]
 
@@ -72,7 +76,6 @@ def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelCo
         raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
     if is_fsdp(training.fsdp):
         raise UserError("gkd: FSDP is not supported (it would leave the teacher on the CPU): use ddp.yaml or ZeRO")
-    check_merge(args.merge_adapter, model_args, training)
 
 
 def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
@@ -107,9 +110,8 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     if is_main_process():
         print(f"{len(prompts):,} prompts", flush=True)
 
-    train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "no")  # TRL counts the tokens
-    remove_start(run, model_args)
-    finish_with_tasks(trainer, model, tokenizer, run, args, {"prompts": {"value": len(prompts)}})
+    train_with_tasks(trainer, run, args, "no")  # TRL counts the tokens
+    finish_with_tasks(trainer, model, run, args, {"prompts": {"value": len(prompts)}})
 
 
 def _cost(

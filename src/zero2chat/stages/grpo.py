@@ -39,7 +39,6 @@ from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.data.prompts import load_parts, read_schemas, safe_problems, schemas_of
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.evaluation.tasks import evaluate_tasks
-from zero2chat.hub.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import render_prompts
 from zero2chat.inference.responses import ensure_response_template
@@ -52,16 +51,21 @@ from zero2chat.report.samples import Answers
 from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS, Curve, Section
 from zero2chat.rewards import read_rewards, written
 from zero2chat.stages import Stage
-from zero2chat.trainers.adapters import remove_start, start_from_adapter
-from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, stop_vllm_at
-from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
+from zero2chat.trainers.arguments import TaskStepsArguments
+from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
 from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pass_rate_filter import PassRate, keep_by_pass_rate, passing_function
 from zero2chat.trainers.reflection_phrases import habits
+from zero2chat.trainers.start import (
+    adapter_config,
+    open_chat_model,
+    refused_settings,
+    set_global_batch,
+    start_from_adapter,
+    stop_vllm_at,
+)
 from zero2chat.trainers.trainer import ResumableTrainer
-from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 6  # completions per task saved before the first step
 _HOW_TO_READ = """\
@@ -290,7 +294,6 @@ def _others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rn
 def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
-    check_merge(args.merge_adapter, model_args, training)
     if args.tools and (args.pass_rate is not None or args.resample):
         raise UserError("tools: these sample completions without calls: remove pass_rate and resample")
     if args.pass_rate is not None and (is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp)):
@@ -377,9 +380,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
         if trainer.is_world_process_zero():
             run.replace_samples(0, samples)
 
-    callback = RunCallback(run)
-    trainer.counts = callback.counts
-    train_with_tasks(trainer, tokenizer, run, args, callback, "no", tools)  # TRL counts the tokens
+    train_with_tasks(trainer, run, args, "no", tools)  # TRL counts the tokens
     metrics: dict[str, dict[str, Any]] = {
         "problems": {"value": len(problems)},
         **_at_the_end(trainer.state.log_history, trainer.state.global_step),
@@ -388,8 +389,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     }
     if args.resample:
         metrics["groups_replaced"] = {"value": trainer.counts["groups_replaced"]}
-    remove_start(run, model_args)
-    finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
+    finish_with_tasks(trainer, model, run, args, metrics, tools)
 
 
 def _rows(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Prepared:

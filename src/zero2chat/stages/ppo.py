@@ -35,7 +35,6 @@ from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.data.prompts import load_parts, safe_problems, task_problems
 from zero2chat.data.sources import mix, read_sources
 from zero2chat.evaluation.comparison import HeldOut, compare_models, overoptimization_metrics
-from zero2chat.hub.merge import check_merge
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length
@@ -45,16 +44,21 @@ from zero2chat.report.samples import Answers
 from zero2chat.report.section import ENTROPY, LENGTHS, REWARDS, Curve, Section
 from zero2chat.rewards import Reward
 from zero2chat.stages import Stage
-from zero2chat.trainers.adapters import remove_start, start_from_adapter
-from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch
+from zero2chat.trainers.arguments import TaskArguments
 from zero2chat.trainers.callbacks import EarlyStopping, RunCallback
-from zero2chat.trainers.eval_callback import TaskArguments, finish_with_tasks
+from zero2chat.trainers.evaluate import finish_with_tasks
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.rewards import RewardModelSpec, label_of, open_rewards, read_ppo_rewards
 from zero2chat.trainers.ppo.trainer import PPOTrainer
+from zero2chat.trainers.start import (
+    adapter_config,
+    open_chat_model,
+    refused_settings,
+    set_global_batch,
+    start_from_adapter,
+)
 from zero2chat.trainers.trainer import train
-from zero2chat.trainers.weights import adapter_config
 
 _HOW_TO_READ = """\
 How to read the log. reward: mean of the reward functions, before the KL penalty; it rises with learning and with reward
@@ -107,10 +111,6 @@ def _check_evaluation(args: PpoArguments, training: PPOConfig, rewards: Sequence
         )
 
 
-def _check(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
-    check_merge(args.merge_adapter, model_args, training)
-
-
 def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
     sources, rewards, held_out = read_sources(args.datasets), read_ppo_rewards(args.rewards), args.held_out
     set_global_batch(training, args.global_batch_size)
@@ -158,7 +158,6 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     if is_main_process():
         print(f"{len(problems):,} prompts\n{_HOW_TO_READ}", flush=True)
     callback = RunCallback(run)
-    trainer.counts = callback.counts
     if args.early_stopping_patience is not None:
         trainer.add_callback(EarlyStopping(args.early_stopping_patience))
     train(trainer, run, callback, count="no")  # the trainer counts the tokens
@@ -197,8 +196,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
 
     # Save.
-    remove_start(run, model_args)
-    finish_with_tasks(trainer, model, tokenizer, run, args, metrics, samples=samples[1])
+    finish_with_tasks(trainer, model, run, args, metrics, samples=samples[1])
 
 
 def _rows(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Prepared:
@@ -247,7 +245,6 @@ STAGE = Stage(
     "that they are correct.",
     kind="trains",
     arguments=(PpoArguments, PPOConfig, ModelConfig),
-    check=_check,
     run=run,
     prepare=_rows,
     cost=_cost,

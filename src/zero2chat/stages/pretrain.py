@@ -57,10 +57,10 @@ from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import LOSSES, Bars, Curve, Section
 from zero2chat.stages import Stage
-from zero2chat.trainers.arguments import refused_settings, set_global_batch, share_batch
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleCallback, collate
+from zero2chat.trainers.start import refused_settings, set_global_batch, share_batch
 from zero2chat.trainers.trainer import train
 
 EXPERTS = "experts.json"  # the share of the held-out tokens that each expert got, by layer

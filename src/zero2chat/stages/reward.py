@@ -52,12 +52,19 @@ from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.report.section import PAIR_LOSS, Curve, Section, accuracy_bars, pair_rows
 from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Stage
-from zero2chat.trainers.adapters import remove_start, start_from_adapter
-from zero2chat.trainers.arguments import MuonArguments, open_model, refused_settings, set_global_batch, set_max_length
+from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.start import (
+    adapter_config,
+    open_model,
+    refused_settings,
+    remove_start,
+    set_global_batch,
+    set_max_length,
+    start_from_adapter,
+)
 from zero2chat.trainers.trainer import ResumableTrainer, train
-from zero2chat.trainers.weights import adapter_config
 
 _SHOWN = 12  # pairs saved as samples
 _SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
@@ -240,7 +247,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
         run.replace_samples(step, [_sample(model, pair, a, b) for pair, a, b in shown])
     if is_main_process():
         print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    remove_start(run, model_args)
+    remove_start(run, trainer)
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow.compute as pc
+from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
@@ -39,22 +40,30 @@ from zero2chat.data.conversations import (
 )
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.packing import PackedRows
-from zero2chat.data.prepared import Prepared, Side, make_once, mixed, open_empty_chat
+from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, mixed, open_empty_chat
 from zero2chat.data.sources import read_sources
-from zero2chat.hub.merge import check_merge
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.hardware import is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.report.section import ACCURACIES, ANSWERED, LOSSES, Curve, Section
 from zero2chat.stages import Stage
-from zero2chat.trainers.adapters import remove_start, start_from_adapter
-from zero2chat.trainers.arguments import open_chat_model, refused_settings, set_global_batch, set_max_length
-from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.eval_callback import TaskStepsArguments, finish_with_tasks, train_with_tasks
+from zero2chat.trainers.arguments import TaskStepsArguments, ValidationArguments
+from zero2chat.trainers.evaluate import (
+    evaluate_while_training,
+    finish_with_tasks,
+    train_with_tasks,
+    validation_loss,
+)
 from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.start import (
+    adapter_config,
+    open_chat_model,
+    refused_settings,
+    set_global_batch,
+    set_max_length,
+    start_from_adapter,
+)
 from zero2chat.trainers.trainer import ResumableTrainer
-from zero2chat.trainers.validation import ValidationArguments, evaluate_while_training, hold_out, validation_loss
-from zero2chat.trainers.weights import adapter_config
 
 _MASKED = ("full_attention", "sliding_attention", "chunked_attention")  # layer types of transformers
 
@@ -200,17 +209,17 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
         print(f"packed into {len(packed):,} rows, {full:.1%} full; attention: {kernel}", flush=True)
     tools = make_tools(args.tools)
     # No MFU: rows differ in length, and so does the cost of attention.
-    train_with_tasks(trainer, tokenizer, run, args, RunCallback(run), "non_padding", tools)
+    train_with_tasks(trainer, run, args, "non_padding", tools)
 
     # Evaluate, and save.
     if rows.validation is not None:
         metrics |= validation_loss(trainer, len(rows.validation))
     if model_args.attn_implementation != chosen:  # FlashAttention takes no fp32, in which the tasks are evaluated
         model.set_attn_implementation("sdpa")
-    remove_start(run, model_args)  # waits for all ranks: none reads the rows any more
+    PartialState().wait_for_everyone()
     if is_main_process():  # before the run is done: a kill in between would leave them for ever
         shutil.rmtree(_folder(training), ignore_errors=True)
-    finish_with_tasks(trainer, model, tokenizer, run, args, metrics, tools)
+    finish_with_tasks(trainer, model, run, args, metrics, tools)
 
 
 def _require_packable(model: PreTrainedModel) -> None:
@@ -221,10 +230,6 @@ def _require_packable(model: PreTrainedModel) -> None:
             f"packing: the model's layers of type {', '.join(sorted(others))} would read across conversations: "
             "set `packing: false`"
         )
-
-
-def _check(args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
-    check_merge(args.merge_adapter, model_args, training)
 
 
 def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:
@@ -243,7 +248,6 @@ STAGE = Stage(
     story="A language model fine-tuned on conversations. It answers like the assistant in them.",
     kind="trains",
     arguments=(SftArguments, SFTConfig, ModelConfig),
-    check=_check,
     run=run,
     prepare=prepare,
     cost=_cost,

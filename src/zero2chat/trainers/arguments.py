@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
-from trl import GRPOConfig, ModelConfig, get_quantization_config
+from trl import GRPOConfig
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
@@ -21,18 +19,19 @@ from zero2chat.core import config, host_watchdog
 from zero2chat.core.config import Refuse
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
+from zero2chat.data.sources import read_sources
+from zero2chat.evaluation.tasks import TaskSpec, read_specs
 from zero2chat.hub.push import check_branch, require_token
-from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.hardware import (
     bf16_is_fast,
     cpu_backend,
     is_deepspeed,
+    is_fsdp,
     is_on_cpu,
     keep_memory,
     require_driver,
 )
-from zero2chat.models.loading import context_length, load_model, refuse_adapter
-from zero2chat.models.training_job import wrong_vllm
+from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
 from zero2chat.trainers.ranges import check_trainer_ranges
 
 
@@ -45,6 +44,67 @@ class MuonArguments:
         default=None, metadata={"help": "Sequences, pairs or completions per step, over all processes."}
     )
     eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
+
+
+@dataclass
+class TaskArguments(MuonArguments):
+    """Settings of the stages that train an assistant, and evaluate it on tasks at the end."""
+
+    datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations or prompts."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
+    merge_adapter: bool = field(
+        default=False, metadata={"help": "With use_peft: save the whole model with the adapter merged in."}
+    )
+
+    def __post_init__(self) -> None:
+        # Checked here too, so that a recipe fails before its first step runs.
+        read_sources(self.datasets)
+        self.specs  # noqa: B018
+
+    @functools.cached_property
+    def specs(self) -> list[TaskSpec]:
+        """Return the tasks. Raises `UserError` for an entry that is invalid, or needs tools that are not defined."""
+        return read_specs(self.tasks, getattr(self, "tools", ()))
+
+
+@dataclass
+class TaskStepsArguments(TaskArguments):
+    """Settings of the stages that also evaluate the tasks during training, and may stop after a time."""
+
+    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
+        default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
+    )
+    max_minutes: Annotated[float | None, Refuse("not above 0")] = field(
+        default=None,
+        metadata={"help": "Stop after this many minutes in training steps, or at max_steps."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tasks_steps is not None and not self.tasks:
+            raise ValueError("tasks_steps: there are no tasks to evaluate: set tasks")
+
+
+@dataclass
+class ValidationArguments:
+    """Validation rows of their own, or a share of the training data's prompts."""
+
+    validation_datasets: list[dict] = field(
+        default_factory=list, metadata={"help": "Sources of validation rows, whose loss is logged during training."}
+    )
+    validation_fraction: Annotated[float, Refuse("not from 0 to below 1")] = field(
+        default=0.0, metadata={"help": "Share of the datasets' prompts to hold out for validation instead."}
+    )
+
+    @property
+    def validates(self) -> bool:
+        return bool(self.validation_datasets or self.validation_fraction)
+
+    def check_validation(self) -> None:
+        if self.validation_datasets and self.validation_fraction:
+            raise ValueError("validation_datasets and validation_fraction: set one of them")
+        if self.validation_datasets:
+            read_sources(self.validation_datasets, where="validation_datasets")
 
 
 def _given(value: Any, _: Mapping[str, Any]) -> bool:
@@ -162,11 +222,18 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] 
 
 
 def prepare_machine(arguments: Sequence[Any]) -> None:
-    """Set this process up for training. Raises `UserError` for settings that need what this machine lacks."""
+    """Set this process up for training. Raises `UserError` for settings that this machine, or this launch, refuses."""
     keep_memory()
     score_what_is_learned()
     host_watchdog.watch()
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
+    refuse_on_this_machine(values)
+    check_precision(values)
+    _check_merge(values)
+
+
+def refuse_on_this_machine(values: Mapping[str, Any]) -> None:
+    """Raise `UserError` for settings that need what this GPU, or its environment, lacks."""
     if values.get("use_vllm") and (wrong := wrong_vllm()):
         raise UserError(f"use_vllm: {wrong}")
     require_driver()
@@ -209,22 +276,6 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     return built
 
 
-@contextlib.contextmanager
-def refused_settings() -> Iterator[None]:
-    """Context around a trainer's constructor: turn the settings that it refuses into a `UserError`.
-
-    vLLM, which a trainer may start, refuses too little memory for its weights, keys and values.
-    """
-    try:
-        yield
-    except (ValueError, ImportError, OSError) as error:
-        said = re.sub(r"\bgpu_memory_utilization\b", "vllm_gpu_memory_utilization", str(error))
-        said = re.sub(r"\bmax_model_len\b", "vllm_max_model_length", said)
-        if "ParamWrapper does not work with lora_dropout" in said:
-            said = "lora_dropout: adapters of experts have none: set `lora_dropout: 0`, or adapt other matrices only"
-        raise UserError(f"the trainer refuses its settings: {said}") from error
-
-
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings on top of machine defaults: the CPU without an accelerator, `bf16` where native.
 
@@ -255,71 +306,25 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     return machine | dict(settings)
 
 
-def open_model(
-    model_args: ModelConfig, load: Callable[..., tuple[Any, PreTrainedTokenizerBase]] = load_model, **options: Any
-) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load the model and tokenizer named in a stage's settings."""
-    return load(
-        model_args.model_name_or_path,
-        model_args.dtype,
-        model_args.model_revision,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
-        **options,
-    )
+def _check_merge(values: Mapping[str, Any]) -> None:
+    """Raise `UserError` if the adapter cannot be merged at the end of the training."""
+    if not values.get("merge_adapter"):
+        return
+    if not values["use_peft"]:
+        raise UserError("merge_adapter: there is no adapter without use_peft: remove it, or set use_peft")
+    if values["deepspeed_plugin"] is not None or is_fsdp(values["fsdp"]):
+        raise UserError("merge_adapter: sharded weights are not merged: use ddp.yaml, or `zero2chat export --merge`")
 
 
-def open_chat_model(model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load a model to train for chat, with its chat template settled. Raises `UserError` if it is an adapter."""
-    model, tokenizer = open_model(model_args)
-    refuse_adapter(model, model_args.model_name_or_path)
-    settle_chat(model, tokenizer, template, model_args)
-    return model, tokenizer
+def check_precision(values: Mapping[str, Any]) -> None:
+    """Raise `UserError` if this launch would train whole 16-bit weights without fp32 copies of them.
 
-
-def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
-    """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds.
-
-    `per_device_train_batch_size` is then an upper limit per device. Raises `UserError` if `global_batch_size` cannot be
-    divided.
+    DeepSpeed keeps fp32 copies. With mixed precision, accelerate casts to fp32 what FSDP trains.
     """
-    args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
-        args, global_batch_size, args.world_size
-    )
-
-
-def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
-    """Return (per_device_train_batch_size, gradient_accumulation_steps) for this number of processes."""
-    if args.per_device_train_batch_size < 1:
-        raise UserError(f"per_device_train_batch_size {args.per_device_train_batch_size} is not above 0")
-    if global_batch_size is None:
-        return args.per_device_train_batch_size, args.gradient_accumulation_steps
-    share, left = divmod(global_batch_size, processes)
-    if left or share < 1:
-        raise UserError(f"global_batch_size {global_batch_size} cannot be divided among {processes} processes")
-    per_device = min(args.per_device_train_batch_size, share)
-    if share % per_device:
-        raise UserError(
-            f"global_batch_size {global_batch_size} over {processes} processes is {share} per process, not a "
-            f"multiple of per_device_train_batch_size {per_device}: change one of them"
-        )
-    return per_device, share // per_device
-
-
-def set_max_length(args: Any, model: PreTrainedModel) -> None:
-    """Set `max_length` to the model's context if it is not set. Raises `UserError` if it is longer."""
-    context = context_length(model)
-    if args.max_length is None:
-        args.max_length = context
-    if args.max_length > context:
-        raise UserError(f"max_length {args.max_length} exceeds the model's context of {context}: lower it")
-
-
-def stop_vllm_at(model: PreTrainedModel, args: Any) -> None:
-    """With `use_vllm`, add the model's stop ids to `generation_kwargs`, which may override them.
-
-    vLLM reads the generation config of the model's folder, which may lack the end-of-turn token of the chat template.
-    """
-    if args.use_vllm:
-        ends = {"stop_token_ids": model.generation_config.eos_token_id}
-        args.generation_kwargs = ends | (args.generation_kwargs or {})
+    fsdp = is_fsdp(values["fsdp"])
+    casts = is_deepspeed() or (fsdp and (values["bf16"] or values["fp16"]))
+    if fsdp and (values.get("load_in_4bit") or values.get("load_in_8bit")):
+        bits = "load_in_4bit" if values.get("load_in_4bit") else "load_in_8bit"
+        raise UserError(f"{bits}: FSDP would train the adapters in 16 bits: use ddp.yaml, zero2.yaml or one GPU")
+    if values.get("dtype") in ("bfloat16", "float16") and not values["use_peft"] and not casts:
+        raise UserError(f"dtype: {values['dtype']} {NO_MASTER_WEIGHTS}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers.trainer
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import PreTrainedModel, PrinterCallback, Trainer
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import DistillationConfig, GRPOConfig
 from trl.models import unwrap_model_for_generation
@@ -22,13 +26,11 @@ from zero2chat.core.runs import Run
 from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp
-from zero2chat.trainers.arguments import refused_settings
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.checkpoints import require_fit
-from zero2chat.trainers.fsdp import reduce_each_batch, shard_precisely
 from zero2chat.trainers.ppo.config import PPOConfig
-from zero2chat.trainers.weights import train_in_fp32
+from zero2chat.trainers.start import refused_settings, train_in_fp32
 
+UNIVERSAL = "latest_universal"  # the last file that DeepSpeed's converter writes
 # Configs of trainers whose ranks each generate completions.
 _SAMPLING = (GRPOConfig, PPOConfig, DistillationConfig)
 
@@ -71,6 +73,7 @@ class ResumableTrainer(Trainer):
     """
 
     paused: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `RunCallback.paused`
+    counts: Counter[str]  # `RunCallback.counts`
     uncounted: torch.Tensor | int = 0  # tokens of this process since `count_tokens`
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -193,7 +196,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     trainer.args.include_num_input_tokens_seen = count
     trainer.remove_callback(PrinterCallback)
     trainer.callback_handler.callbacks.insert(0, callback)  # first, so that a step ends before other callbacks work
-    trainer.paused = callback.paused
+    trainer.paused, trainer.counts = callback.paused, callback.counts
     checkpoint = run.last_checkpoint()
     if checkpoint:
         require_fit(checkpoint, trainer)
@@ -213,3 +216,60 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         if not str(error).startswith(("Unknown loss", "Unknown f_divergence")):
             raise
         raise UserError(f"the trainer refuses its settings: {error}") from error
+
+
+def require_fit(checkpoint: Path, trainer: Trainer) -> None:
+    """Raises `UserError` if this launch cannot resume from the checkpoint with its optimizer.
+
+    The Trainer would silently start a new optimizer, or end in a traceback. One process and DDP accept each other's
+    checkpoints, FSDP those of any number of ranks, and ZeRO those of the same number of ranks, or universal ones.
+    """
+    plugin, whole = trainer.args.deepspeed_plugin, "one process or DDP"
+    now = "ZeRO" if plugin is not None else "FSDP" if trainer.is_fsdp_enabled else whole
+    shards = sorted(checkpoint.glob("global_step*/*optim_states.pt"))
+    then = "ZeRO" if shards else whole if (checkpoint / "optimizer.pt").exists() else "FSDP"
+    if now != then:
+        raise UserError(f"{checkpoint}: saved under {then}, but this launch is {now}: launch as before")
+    ranks = trainer.args.world_size
+    if plugin is None or len(shards) == ranks:
+        return
+    launched = f"{checkpoint}: saved under ZeRO by {len(shards)} processes, but here are {ranks}: launch {len(shards)}"
+    chosen = getattr(trainer, "optimizer_cls_and_kwargs", None)
+    if chosen and "Muon" in chosen[0].__name__:
+        raise UserError(f"{launched}, as DeepSpeed cannot convert Muon's momentum")
+    if not (checkpoint / UNIVERSAL).exists():
+        folder = shards[0].parent
+        raise UserError(
+            f"{launched}, or convert it and launch again: python -m deepspeed.checkpoint.ds_to_universal "
+            f"--inject_missing_state --input_folder {folder} --output_folder {folder}_universal"
+        )
+    plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
+
+
+# ---- FSDP2, where the defaults of accelerate and transformers would cost memory or precision
+
+
+def reduce_each_batch(args: TrainingArguments) -> None:
+    """Reduce gradients after each micro-batch. Call before the accelerator exists.
+
+    Between micro-batches each rank would otherwise keep the gradients of the whole model.
+    """
+    given = args.accelerator_config.gradient_accumulation_kwargs or {}
+    args.accelerator_config.gradient_accumulation_kwargs = {"sync_each_batch": True} | given
+
+
+def shard_precisely(plugin: Any) -> None:
+    """Set up accelerate's FSDP2 plugin. Call before a model is prepared.
+
+    - In mixed precision the model's outputs keep their precision: accelerate would round losses and log-probabilities
+      to bf16. Gradients are summed over ranks in fp32.
+    - Layers are sharded one by one, also with adapters: transformers would replace the plugin's policy by PEFT's, by
+      which accelerate wraps none, so that each rank would hold the whole model at once.
+    """
+    if plugin.fsdp_version != 2:
+        return
+    if plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = replace(
+            plugin.mixed_precision_policy, reduce_dtype=torch.float32, output_dtype=None
+        )
+    transformers.trainer.update_fsdp_plugin_peft = lambda *_: None

@@ -1,0 +1,211 @@
+"""What a training stage does before it trains: batch size, model, start adapter, precision.
+
+In 16 bits a weight cannot take a small update: at a learning rate of 1e-6, 98% of bf16 weights were unchanged after 20
+steps. So trained weights are fp32, and `bf16: true` (autocast) makes matrix products fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run, is_main_process
+from zero2chat.models.adapters import merged
+from zero2chat.models.chat_template import settle_chat
+from zero2chat.models.hardware import first_goes_first
+from zero2chat.models.loading import context_length, find_model, load_model, load_tokenizer, refuse_adapter
+from zero2chat.models.training_job import NO_MASTER_WEIGHTS
+
+_BASE = "_base"  # in the run's folder: the start model with its adapter merged in
+
+
+# ---- settings
+
+
+def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
+    """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds.
+
+    `per_device_train_batch_size` is then an upper limit per device. Raises `UserError` if `global_batch_size` cannot be
+    divided.
+    """
+    args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
+        args, global_batch_size, args.world_size
+    )
+
+
+def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
+    """Return (per_device_train_batch_size, gradient_accumulation_steps) for this number of processes."""
+    if args.per_device_train_batch_size < 1:
+        raise UserError(f"per_device_train_batch_size {args.per_device_train_batch_size} is not above 0")
+    if global_batch_size is None:
+        return args.per_device_train_batch_size, args.gradient_accumulation_steps
+    share, left = divmod(global_batch_size, processes)
+    if left or share < 1:
+        raise UserError(f"global_batch_size {global_batch_size} cannot be divided among {processes} processes")
+    per_device = min(args.per_device_train_batch_size, share)
+    if share % per_device:
+        raise UserError(
+            f"global_batch_size {global_batch_size} over {processes} processes is {share} per process, not a "
+            f"multiple of per_device_train_batch_size {per_device}: change one of them"
+        )
+    return per_device, share // per_device
+
+
+def set_max_length(args: Any, model: PreTrainedModel) -> None:
+    """Set `max_length` to the model's context if it is not set. Raises `UserError` if it is longer."""
+    context = context_length(model)
+    if args.max_length is None:
+        args.max_length = context
+    if args.max_length > context:
+        raise UserError(f"max_length {args.max_length} exceeds the model's context of {context}: lower it")
+
+
+@contextlib.contextmanager
+def refused_settings() -> Iterator[None]:
+    """Context around a trainer's constructor: turn the settings that it refuses into a `UserError`.
+
+    vLLM, which a trainer may start, refuses too little memory for its weights, keys and values.
+    """
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        said = re.sub(r"\bgpu_memory_utilization\b", "vllm_gpu_memory_utilization", str(error))
+        said = re.sub(r"\bmax_model_len\b", "vllm_max_model_length", said)
+        if "ParamWrapper does not work with lora_dropout" in said:
+            said = "lora_dropout: adapters of experts have none: set `lora_dropout: 0`, or adapt other matrices only"
+        raise UserError(f"the trainer refuses its settings: {said}") from error
+
+
+# ---- the model
+
+
+def open_model(
+    model_args: ModelConfig, load: Callable[..., tuple[Any, PreTrainedTokenizerBase]] = load_model, **options: Any
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load the model and tokenizer named in a stage's settings."""
+    return load(
+        model_args.model_name_or_path,
+        model_args.dtype,
+        model_args.model_revision,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=get_quantization_config(model_args),
+        **options,
+    )
+
+
+def open_chat_model(model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a model to train for chat, with its chat template settled. Raises `UserError` if it is an adapter."""
+    model, tokenizer = open_model(model_args)
+    refuse_adapter(model, model_args.model_name_or_path)
+    settle_chat(model, tokenizer, template, model_args)
+    return model, tokenizer
+
+
+def stop_vllm_at(model: PreTrainedModel, args: Any) -> None:
+    """With `use_vllm`, add the model's stop ids to `generation_kwargs`, which may override them.
+
+    vLLM reads the generation config of the model's folder, which may lack the end-of-turn token of the chat template.
+    """
+    if args.use_vllm:
+        ends = {"stop_token_ids": model.generation_config.eos_token_id}
+        args.generation_kwargs = ends | (args.generation_kwargs or {})
+
+
+def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path], PreTrainedModel] = merged) -> None:
+    """If the start model is an adapter, write it merged into its base model to the run folder, and start from that.
+
+    Every rank must call this; the first one merges. Raises `UserError` as `merged` does.
+    """
+    path = model_args.model_name_or_path
+    folder, is_adapter = find_model(path) if path else (None, False)
+    if folder is None or not is_adapter:
+        return
+    target = run.folder / _BASE
+    with first_goes_first(is_main_process()):
+        if is_main_process() and not target.exists():  # it exists if the run is resumed
+            print(f"{path}: a LoRA adapter: merged into its base model, in {target}", flush=True)
+            partial = target.with_name(f"{_BASE}.tmp")
+            shutil.rmtree(partial, ignore_errors=True)
+            merge(folder).save_pretrained(partial)
+            load_tokenizer(folder).save_pretrained(partial)
+            partial.rename(target)
+    model_args.model_name_or_path, model_args.model_revision = str(target), "main"
+
+
+def remove_start(run: Run, trainer: Trainer) -> None:
+    """Remove the merged start model of a trained run, unless it is the base of the run's own adapter.
+
+    Every rank must call this, before the run is done: a kill in between would leave it for ever.
+    """
+    PartialState().wait_for_everyone()  # no rank reads it any more
+    is_adapter = any(isinstance(module, PeftModel) for module in trainer.model.modules())
+    if is_main_process() and not is_adapter:
+        shutil.rmtree(run.folder / _BASE, ignore_errors=True)
+
+
+# ---- what is trained
+
+
+def adapter_config(model_args: ModelConfig) -> Any:
+    """Return the config of the adapter, if there is one, with the base model's revision, which opening it needs."""
+    config = get_peft_config(model_args)
+    if config is not None:
+        config.revision = model_args.model_revision
+    return config
+
+
+def train_in_fp32(trainer: Trainer) -> None:
+    """Cast what a trainer trains beside frozen weights to fp32. Call before its optimizer exists.
+
+    A module that is trained as a whole (`lora_modules_to_save`, a value model) still takes and returns what its
+    neighbours compute in. Only a head returns fp32: no module computes with its logits, values or scores.
+
+    Raises `UserError` as `check_precision` does, also for `dtype: auto`.
+    """
+    if trainer.is_deepspeed_enabled or (trainer.is_fsdp_enabled and trainer.accelerator.mixed_precision != "no"):
+        return
+    trained = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+    low = {name: p for name, p in trained.items() if p.dtype in (torch.bfloat16, torch.float16)}
+    if low and not any("lora_" in name for name in trained):
+        dtype = str(next(iter(low.values())).dtype).removeprefix("torch.")
+        raise UserError(f"dtype: {dtype} {NO_MASTER_WEIGHTS}")
+    around = next((p.dtype for p in trainer.model.parameters() if not p.requires_grad and p.is_floating_point()), None)
+    whole = {id(p) for name, p in low.items() if "lora_" not in name}  # PEFT casts what goes into its own matrices
+    if around in (torch.bfloat16, torch.float16):
+        models = [module for module in trainer.model.modules() if isinstance(module, PreTrainedModel)]
+        bodies = {id(module) for model in models for module in model.base_model.modules()}
+        for module in trainer.model.modules():
+            if any(id(p) in whole for p in module.parameters(recurse=False)):
+                _look_like(module, around, is_head=id(module) not in bodies)
+    for parameter in low.values():
+        parameter.data = parameter.data.float()
+
+
+def _look_like(module: nn.Module, dtype: torch.dtype, is_head: bool) -> None:
+    """Let a module with fp32 weights take values of this precision and, unless it is a head, return them."""
+
+    def take(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.float() if _is(x, dtype) and not torch.is_autocast_enabled(x.device.type) else x for x in inputs)
+
+    def give(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return output.to(dtype) if _is(output, torch.float32) else output
+
+    module.register_forward_pre_hook(take)
+    if not is_head:
+        module.register_forward_hook(give)
+
+
+def _is(value: Any, dtype: torch.dtype) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == dtype
