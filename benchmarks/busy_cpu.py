@@ -6,7 +6,8 @@
 Needs Linux. Each case is a step of the quickstart, launched as the recipe launches it but on little data, with smaller
 batches in `grpo`, and without saving. While it trains, it is measured three times: alone, beside a busy process, and
 alone again when that has ended. The settings are environment variables; `ours` is none of them, which gives
-`GOMP_SPINCOUNT=1000` (`zero2chat/__init__.py`), and `none` is what OpenMP does by itself. Exit code 1 if `ours` keeps less than 0.45 of its speed beside the other program, or has less
+`GOMP_SPINCOUNT=1000` (`zero2chat/__init__.py`), and `none` is what OpenMP does by itself. Exit code 1 if `ours` keeps
+less than 0.45 of its speed beside the other program, or has less
 than 0.95 of the speed of `none` alone. About a minute for each stage and setting.
 """
 
@@ -31,6 +32,7 @@ from zero2chat.recipes.recipe import load_recipe
 from zero2chat.recipes.runner import environment
 
 RECIPE = "recipes/quickstart"
+OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 # 300,000 rounds is what OpenMP takes without a setting; given as a setting, it is a choice that is not touched.
 SETTINGS = {
     "ours": {},
@@ -68,7 +70,9 @@ def training(stage: str, setting: str, folder: Path) -> Iterator[Path]:
     step = replace(step, overrides={**step.overrides, **COMMON, **STAGES[stage], "output_dir": str(folder)})
     command = step.command()
     program = Path(sys.executable).with_name(command[0])
-    env = {name: value for name, value in environment(step).items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | SETTINGS[setting]
+    env = {
+        name: value for name, value in environment(step).items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    } | SETTINGS[setting]
     with (folder.parent / "log").open("w+") as log:
         process = subprocess.Popen([str(program), *command[1:]], env=env, stdout=log, stderr=log, process_group=0)
         try:
