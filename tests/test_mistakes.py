@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     arguments = [argument.format(model_folder) for argument in command]
     line = mistake(*arguments, json.dumps({"task": "word_problems", "n": 200}), "--out", str(tmp_path / "x.jsonl"))
-    assert line == "HERE/x.jsonl: the folder is not writable: give a file in another folder\n"
+    assert line == "HERE/x.jsonl: exists, or its folder is not writable: give a new file in another folder\n"
 
 
 def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(

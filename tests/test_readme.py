@@ -96,7 +96,7 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
             given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
             assert given <= fields | {"config", "help", "json", "out"}
         if words[1] == "run":
-            steps = _checked(arguments.recipe, tuple(arguments.set), arguments.accelerate_config)
+            steps = _checked(arguments.recipe, tuple(arguments.overrides), arguments.accelerate_config)
             named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps
             names = {step.name for step in named} | claims(named).keys()
             assert {arguments.only, arguments.from_, arguments.restart} - {None} <= names

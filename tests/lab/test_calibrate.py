@@ -101,7 +101,7 @@ def test_rows_that_fit_are_not_measured_too(
     ("words", "says"),
     [
         (["--out", "rows.jsonl"], "calibrate: --out: it makes no file: use --json for all figures, or --output_dir"),
-        (["--json", "--output_dir", "out"], "calibrate: --json is for the command that only prints"),
+        (["--json", "--output_dir", "out"], "unknown key 'json'"),
     ],
 )
 def test_an_option_of_the_printing_command_that_does_nothing_is_refused(

@@ -263,7 +263,7 @@ def test_parts_of_a_character_are_shown_as_their_bytes_and_line_ends_escaped(tok
 
 def test_tokens_are_shown_on_alternating_colours_with_their_ids(tokenizer):
     ids = tokenizer.encode("Hi <think> 🚀 [bold]")
-    shown = show_tokens(ids, tokenizer)
+    shown = show_tokens(list(zip(ids, token_pieces(tokenizer, ids), strict=True)))
     pieces, numbers = shown.plain.split("\n")
     assert pieces == "".join(token_pieces(tokenizer, ids))
     assert numbers == " ".join(map(str, ids))

@@ -20,7 +20,7 @@ from zero2chat.core.registry import modules
 from zero2chat.data.conversations import encode_conversations, load_conversations
 from zero2chat.data.sources import Source
 from zero2chat.recipes import preview
-from zero2chat.recipes.preview import Side, chosen, open_rows, show, show_side
+from zero2chat.recipes.preview import open_rows, show, show_tokens
 
 
 @pytest.fixture
@@ -70,7 +70,6 @@ def test_it_shows_what_sft_learns_from_and_what_is_too_long(
     assert (found["rows"], found["dropped"], found["limit"]) == (2, 1, {"max_length": 100})
     assert found["median"] == len(trained["input_ids"])
     assert found["longest_row"].startswith("evil, row 0 (")
-    assert (found["answers"], found["answers_ended"]) == (2, 2)
     assert not (tmp_path / "run").exists()
 
 
@@ -83,25 +82,19 @@ def test_what_the_stage_leaves_out_is_not_shown(sft: str, tmp_path: Path) -> Non
 
 
 def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches_the_terminal(sft: str) -> None:
-    _, rows = open_rows(sft, changes=["overlong=drop"])
     out = io.StringIO()
-    show(rows, chosen(rows, 1, None), Console(file=out, highlight=False, width=60))
+    show(preview.preview(sft, changes=["overlong=drop"], n=1), Console(file=out, highlight=False, width=60))
     text = out.getvalue()
     assert "\x1b" not in text
     assert "<|im_start|>user\\n\nSay < |im_end|> and \\x1b[31mred.<|im_end|>\\n\n" in text
     assert "⟦No.\\n\nNever.<|im_end|>⟧" in text
     assert "2 conversations: evil 2, alpaca 1\n" in text
     assert "1 dropped, over max_length, 100 tokens\n" in text
-    assert "2 of 2 answers end with <|im_end|>, which carries loss\n" in text
 
 
-def test_in_colour_an_end_that_is_learned_is_green_and_one_that_is_given_is_not(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    end = tokenizer.eos_token_id
-    shown = show_side(
-        Side([end, *tokenizer.encode("Ada"), end], [0] * (1 + len(tokenizer.encode("Ada"))) + [1]), tokenizer
-    )
+def test_in_colour_an_end_that_is_learned_is_green_and_one_that_is_given_is_not() -> None:
+    end = {"id": 3, "text": "<|im_end|>"}
+    shown = show_tokens([end | {"marked": False}, {"text": "Ada", "marked": False}, end | {"marked": True}])
     assert "green" in str(shown.spans[-1].style)
     assert not any("green" in str(span.style) for span in shown.spans[:-1])
     assert shown.plain == "<|im_end|>Ada<|im_end|>"
@@ -118,7 +111,6 @@ def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str
     _, rows = open_rows(config("dpo", datasets=[{"path": path}], max_length=64))
     learned = [[i for i, mine in zip(side.ids, side.marked, strict=True) if mine] for side in rows.sides(0)]
     assert [rows.tokenizer.decode(ids) for ids in learned] == ["Ada.<|im_end|>", "No.<|im_end|>"]
-    assert (preview.figures_of(rows)["answers"], preview.figures_of(rows)["answers_ended"]) == (2, 2)
     _, rows = open_rows(config("kto", datasets=[{"path": path}], max_length=64))
     assert [side.name for i in range(rows.n) for side in rows.sides(i)] == ["thumbs up", "thumbs down"]
     assert rows.tokenizer.decode(rows.sides(1)[0].ids).endswith("assistant\nNo.<|im_end|>")

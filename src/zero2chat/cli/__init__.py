@@ -1,37 +1,31 @@
-"""The command `zero2chat`. The commands are in the files here, each with its arguments; stages are commands too."""
+"""The command `zero2chat`: tables of commands, by what they take, and a command for each stage."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from zero2chat import __version__
 from zero2chat.cli import model_commands, recipe_commands, tool_commands
-from zero2chat.cli.command import COMMANDS, print_json
+from zero2chat.cli.command import console, print_json, without_progress_bars
 from zero2chat.cli.stage_command import run_stage
 from zero2chat.core.errors import exit_on_mistake
 from zero2chat.core.registry import modules
 
-
-def _answers_joined(argv: Sequence[str]) -> list[str]:
-    """Join `--gold -x` to `--gold=-x`: argparse would read `-x` as an option."""
-    joined: list[str] = []
-    for word in argv:
-        if joined and joined[0] == "verify" and joined[-1] in ("--gold", "--answer"):
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-    return joined
+_WITH_PROGRESS_BARS = ("run", "push")
 
 
 def parser() -> argparse.ArgumentParser:
+    stages = modules("stages")
     packages: dict[str, list[str]] = {}
-    for name, module in modules("stages").items():
+    for name, module in stages.items():
         packages.setdefault(module.rpartition(".")[0], []).append(name)
-    listed = [textwrap.fill(f"{package}: {', '.join(found)}", 80) for package, found in packages.items()]
+    listed = [textwrap.fill(f"{package}: {', '.join(names)}", 80) for package, names in packages.items()]
     root = argparse.ArgumentParser(
         prog="zero2chat",
         description="Train an assistant from scratch, and talk to it.",
@@ -39,20 +33,36 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action="version", version=f"zero2chat {__version__}")
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
-    order = [module.__name__ for module in (recipe_commands, model_commands, tool_commands)]
-    for name, command in sorted(COMMANDS.items(), key=lambda item: order.index(item[1].run.__module__)):
-        own = commands.add_parser(name, help=command.help)
-        own.set_defaults(command=command.run)
-        for argument in command.arguments:
-            argument.add_to(own)
-    for name in modules("stages"):
-        if name not in COMMANDS:  # the command `index` needs no YAML
-            # No character begins an option: the stage reads all words itself.
-            own = commands.add_parser(name, prefix_chars="\0", add_help=False)
-            own.set_defaults(command=run_stage, stage=name)
-            own.add_argument("words", nargs="*")
+    commands = root.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for table in (recipe_commands, model_commands, tool_commands):
+        table.add_to(commands)
+    for name in sorted(stages.keys() - commands.choices.keys()):  # the command `index` needs no YAML
+        # No character begins an option: the stage reads all words itself.
+        commands.add_parser(name, prefix_chars="\0", add_help=False).add_argument("words", nargs="*")
     return root
+
+
+def _run(words: list[str]) -> None:
+    """Run the command of these words, and print what it returns."""
+    builds_by_yaml = words[:1] == ["index"] and any(word.startswith("--config") for word in words)
+    options: dict[str, Any] = {"words": words[1:]}
+    if not builds_by_yaml:
+        options = vars(parser().parse_args(tool_commands.join_answers(words)))
+    if "words" in options:
+        run_stage(words[0], options["words"])
+        return
+    if options.pop("command") not in _WITH_PROGRESS_BARS:
+        without_progress_bars()
+    as_json, show = options.pop("json", False), options.pop("show")
+    module = importlib.import_module(options.pop("module"))
+    result = getattr(module, options.pop("function"))(**options)
+    if as_json and result is not None:
+        print_json(result)
+    elif show:
+        getattr(module, show)(result, console())
+    if isinstance(result, dict) and result.get("error") is not None:  # of a program
+        sys.stdout.flush()
+        sys.exit(1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -61,17 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        words = list(sys.argv[1:] if argv is None else argv)
-        if words[:1] == ["index"] and any(word.startswith("--config") for word in words):
-            args = argparse.Namespace(command=run_stage, stage="index", words=words[1:])
-        else:
-            args = parser().parse_args(_answers_joined(words))
         if "" not in sys.path:
             sys.path.append("")  # the working folder, as in a step's process: tasks and rewards may be modules there
         with exit_on_mistake():
-            result = args.command(args)
-            if result is not None and args.json:
-                print_json(result)
+            _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(file=sys.stderr)

@@ -1,7 +1,7 @@
-"""Commands: functions of the parsed arguments, each registered with its help text and arguments.
+"""What the tables of commands share: how a command is declared, found and printed.
 
-If a command returns a value, `--json` prints it as JSON. A command imports its dependencies only when it runs, because
-`zero2chat --help` must answer at once.
+A command is a function of its arguments, and is imported only when it runs, because `zero2chat --help` must answer at
+once. What it returns is printed as JSON by `--json`, or else by its function `show`.
 """
 
 from __future__ import annotations
@@ -9,57 +9,39 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from zero2chat.core.text import in_json
 
 
-class Argument(NamedTuple):
-    """Parameters of `add_argument`, or (`one_of`) mutually exclusive arguments, one of them required."""
+def add(commands: Any, module: str, name: str, help: str, show: str = "", json: bool = True) -> Any:
+    """Add the command of a module's function and return its parser, whose arguments are the function's.
 
-    names: Sequence[str] = ()
-    options: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    one_of: Sequence[Argument] = ()
-
-    def add_to(self, parser: Any) -> None:
-        if self.one_of:
-            parser = parser.add_mutually_exclusive_group(required=True)
-            for argument in self.one_of:
-                argument.add_to(parser)
-        else:
-            parser.add_argument(*self.names, **self.options)
+    `show` is another function of the module: it gets the result and a console.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(name.rstrip("_"), help=help)
+    parser.set_defaults(module=f"zero2chat.{module}", function=name, show=show)
+    if json:
+        parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    return parser
 
 
-class Command(NamedTuple):
-    run: Callable[[argparse.Namespace], Any]
-    help: str
-    arguments: Sequence[Argument]
-
-
-COMMANDS: dict[str, Command] = {}
-
-
-def arg(*names: str, **options: Any) -> Argument:
-    return Argument(names, options)
-
-
-def command(help: str, *arguments: Argument) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as the command of its name, without a final underscore."""
-
-    def register(run: Callable[..., Any]) -> Callable[..., Any]:
-        COMMANDS[run.__name__.rstrip("_")] = Command(run, help, arguments)
-        return run
-
-    return register
+def option(parser: Any, name: str, value: str | float, help: str, **more: Any) -> None:
+    """Add an argument. `value` is its metavar, or the default of a number, or False for a switch."""
+    if value is False:
+        more["action"] = "store_true"
+    elif isinstance(value, str):
+        more["metavar"] = value or None
+    else:
+        more = {"type": type(value), "default": value, "metavar": "N"} | more
+    if more.get("default"):
+        help += " (default %(default)s)"
+    parser.add_argument(name, help=help, **more)
 
 
 def text(argument: str) -> str:
     """Decode an argument as text. Bytes that are not valid UTF-8 become U+FFFD."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-JSON = arg("--json", action="store_true", help="print one JSON object as the last line")
 
 
 def without_progress_bars() -> None:

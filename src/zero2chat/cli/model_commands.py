@@ -2,273 +2,187 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
-from zero2chat.cli.command import JSON, Argument, arg, command, console, text, without_progress_bars
+from zero2chat.cli.command import add, option, text
 from zero2chat.core.errors import UserError
 
+_HERE = "cli.model_commands"
 _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
-_MODEL = arg(
-    "model",
-    nargs="?",
-    metavar="MODEL",
-    help=f"{_FOLDER} (default: the last model in runs/assistant, or else in runs/quickstart)",
-)
-_CONVERSATION = (
-    arg("--system", type=text, metavar="TEXT", help="the system prompt"),
-    arg(
-        "--temperature",
-        type=float,
-        default=0.3,
-        help="sampling temperature; 0 is greedy (default %(default)s: small models become incoherent at higher values)",
-    ),
-    arg("--top-k", type=int, default=0, help="sample from the k most likely tokens (0: all)"),
-    arg("--top-p", type=float, default=1.0, help="nucleus sampling: keep tokens up to this total probability (1: all)"),
-    arg("--seed", type=int, default=0),
-    arg("--max-new-tokens", type=int, default=256, help="per answer (default %(default)s)"),
-    arg(
-        "--tools",
-        metavar="NAMES",
-        help="tools the model may call: search, python or search,python; none; or auto, the tools it was trained with "
-        "(default: auto)",
-    ),
-    arg(
-        "--search",
-        metavar="WHERE",
-        help="search backend: an index folder, a SearXNG URL or a .json table (with auto: library/index, beside the "
-        "model)",
-    ),
-)
-
-_ABSTAIN = arg(
-    "--abstain-below",
-    type=float,
-    default=0.0,
-    metavar="P",
-    help="say that it does not know if the mean probability of an answer's tokens is below this; `zero2chat calibrate` "
-    "prints a threshold (default: answer always)",
-)
 
 
-def _opened(args: argparse.Namespace) -> tuple[str, Any, Any]:
+def add_to(commands: Any) -> None:
+    chat = add(commands, _HERE, "chat", "talk to a model in the terminal", json=False)
+    _add_conversation(chat)
+    _add_abstain(chat)
+    option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=text)
+
+    ui = add(commands, _HERE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", json=False)
+    _add_conversation(ui)
+    option(ui, "--against", "MODEL2", "ask this model too, and vote blind on the answers")
+    option(ui, "--out", "FILE.jsonl", "append votes here, in the reward stage's format (default: not saved)")
+    option(ui, "--host", "H", "address to bind; 0.0.0.0: everybody who can reach this machine", default="127.0.0.1")
+    option(ui, "--port", 7860, "0 picks a free port")
+
+    serve = add(commands, "chat.openai_server", "serve", "serve a model over an OpenAI-compatible API", json=False)
+    option(serve, "path", "MODEL", _FOLDER)
+    option(serve, "--host", "H", "address to bind", default="127.0.0.1")
+    option(serve, "--port", 8000, "0 picks a free port")
+    option(serve, "--engine", "E", "inference engine", default="transformers")
+    _add_abstain(serve)
+
+    next_ = add(commands, _HERE, "next_", "show the most likely next tokens after a text", "show_next")
+    option(next_, "text", "TEXT", "", type=text)
+    option(next_, "--model", "M", "a folder or a Hub name", required=True)
+    option(next_, "--top", 10, "number of tokens")
+
+    tokens = add(commands, _HERE, "tokens", "show the tokens of a text, in colour, with their ids", "show_tokens")
+    option(tokens, "text", "TEXT", "", type=text)
+    option(tokens, "--tokenizer", "FOLDER", "a folder or a Hub name", default="runs/quickstart/tokenizer")
+    option(tokens, "--special", False, "encode <|im_end|> and other special tokens as such, not as text")
+
+    rank = add(commands, _HERE, "rank", "rank a model's answers as preference data (see docs/labelling.md)", json=False)
+    option(rank, "model", "MODEL", _FOLDER, nargs="?")
+    source = rank.add_mutually_exclusive_group(required=True)
+    option(source, "--task", "NAME", "ask training rows of a task, such as lines")
+    option(source, "--prompts", "FILE", "ask prompts of a file: .txt, one per line, or .jsonl with `prompt`")
+    option(source, "--review", "FILE.jsonl", "accept or reject rows that the distill stage wrote; needs no model")
+    option(rank, "--n", "N", "number of prompts (default: 50 of a task, all of a file)", type=int)
+    option(rank, "--seed", 0, "seed of the task's rows, the answers and their order on screen")
+    option(rank, "--answers", 4, "answers per prompt")
+    option(rank, "--temperature", 1.0, "sampling temperature")
+    option(rank, "--max-new-tokens", 256, "per answer")
+    option(rank, "--out", "FILE.jsonl", "append rankings here; prompts ranked in it are skipped")
+
+    export = add(
+        commands, "hub.export", "export", "export for llama.cpp, Ollama and LM Studio, or merge an adapter", "show"
+    )
+    option(export, "run", "RUN", "a model folder, such as runs/quickstart/sft")
+    option(export, "--gguf", "", "write GGUF of this type; needs `make gguf`", choices=("f32", "f16", "q8_0", "q4_k_m"))
+    option(export, "--merge", False, "write a LoRA adapter merged into its base model")
+    option(export, "--out", "FOLDER", "a new folder for the output (default: in exports/)")
+    option(export, "--packages", "FOLDER", "where `make gguf` installed the converter", default=".gguf")
+
+    push = add(commands, _HERE, "push", "push a trained step's model, or one of its checkpoints, to the Hub")
+    option(push, "run", "RUN", "a trained step's folder, such as runs/quickstart/grpo, or an exported one")
+    option(push, "--repo", "NAME", "repository, such as me/my-model; created if missing", required=True)
+    option(push, "--private", False, "create the repository as private")
+    option(push, "--revision", "step-N", "push step N's checkpoint to a branch of that name; other names: a branch")
+    option(push, "--license", "L", "license id for the model card, such as apache-2.0")
+    option(push, "--base", "NAME", "the base model's repository, if it was trained here too")
+    option(push, "--dry-run", False, "print files and model card; needs no token or network")
+
+
+def _add_conversation(parser: Any) -> None:
+    option(parser, "model", "MODEL", f"{_FOLDER} (default: the last in runs/assistant or runs/quickstart)", nargs="?")
+    option(parser, "--system", "TEXT", "the system prompt", type=text)
+    option(parser, "--temperature", 0.3, "0 is greedy; small models become incoherent at high temperatures")
+    option(parser, "--top-k", 0, "sample from the k most likely tokens (0: all)")
+    option(parser, "--top-p", 1.0, "nucleus sampling: keep tokens up to this total probability (1: all)")
+    option(parser, "--seed", 0, "")
+    option(parser, "--max-new-tokens", 256, "per answer")
+    option(parser, "--tools", "NAMES", "search, python, search,python or none (default: those it was trained with)")
+    option(parser, "--search", "WHERE", "an index folder, a SearXNG URL or a .json table (default: the model's index)")
+
+
+def _add_abstain(parser: Any) -> None:
+    option(parser, "--abstain-below", 0.0, "decline if an answer's mean token probability is below it", metavar="P")
+
+
+def _open(model: str | None, tools: str | None, search: str | None, **sampling: Any) -> tuple[str, Any, Any]:
     """Return the model to talk to, how to sample, and its tools. A default model is printed on stderr."""
     from zero2chat.chat.defaults import default_model, tools_for
     from zero2chat.inference.session import Sampling
     from zero2chat.models.loading import refuse_reward_model
 
-    below = getattr(args, "abstain_below", 0.0)  # the page shows each token as it comes, so it has no such option
-    sampling = Sampling(args.temperature, args.top_k, args.top_p, args.seed, args.max_new_tokens, below)
-    model = args.model
+    chosen = Sampling(**sampling)
     if not model:
         model = default_model()
         print(f"opening {model}", file=sys.stderr, flush=True)
     refuse_reward_model(model)
-    return model, sampling, tools_for(model, args.tools, args.search)
+    return model, chosen, tools_for(model, tools, search)
 
 
-@command(
-    "talk to a model in the terminal",
-    _MODEL,
-    *_CONVERSATION,
-    _ABSTAIN,
-    arg("--prompt", type=text, metavar="TEXT", help="answer this prompt and exit"),
-)
-def chat(args: argparse.Namespace) -> None:
-    without_progress_bars()
+def chat(system: str | None, prompt: str | None, **options: Any) -> None:
     from zero2chat.chat import terminal
 
-    model, sampling, tools = _opened(args)
-    terminal.chat(model, sampling, args.system, args.prompt, tools=tools)
+    model, sampling, tools = _open(**options)
+    terminal.chat(model, sampling, system, prompt, tools=tools)
 
 
-@command(
-    "talk to a model in the browser: tokens, their alternatives, tool calls",
-    _MODEL,
-    arg("--against", metavar="MODEL2", help="ask this model too, and vote blind on the answers"),
-    arg("--out", metavar="FILE.jsonl", help="append votes here, in the reward stage's format (default: not saved)"),
-    *_CONVERSATION,
-    arg(
-        "--host",
-        default="127.0.0.1",
-        help="address to bind; 0.0.0.0 admits everybody who can reach this machine (default %(default)s: only you)",
-    ),
-    arg("--port", type=int, default=7860, help="0 picks a free port (default %(default)s)"),
-)
-def ui(args: argparse.Namespace) -> None:
-    without_progress_bars()
+def ui(system: str | None, against: str | None, out: str | None, host: str, port: int, **options: Any) -> None:
     from zero2chat.chat import web
     from zero2chat.chat.defaults import tools_for
 
-    model, sampling, tools = _opened(args)
-    against_tools = tools_for(args.against, args.tools, args.search) if args.against else None
-    web.ui(model, args.against, sampling, args.system, tools, args.host, args.port, args.out, against_tools)
+    model, sampling, tools = _open(**options)
+    against_tools = tools_for(against, options["tools"], options["search"]) if against else None
+    web.ui(model, against, sampling, system, tools, host, port, out, against_tools)
 
 
-@command(
-    "serve a model over an OpenAI-compatible API",
-    arg("model", metavar="MODEL", help=_FOLDER),
-    arg("--host", default="127.0.0.1", metavar="H", help="address to bind (default %(default)s: this machine only)"),
-    arg("--port", type=int, default=8000, metavar="P", help="0 picks a free port (default %(default)s)"),
-    arg("--engine", default="transformers", metavar="E", help="inference engine (default %(default)s)"),
-    _ABSTAIN,
-)
-def serve(args: argparse.Namespace) -> None:
-    without_progress_bars()
-    from zero2chat.chat import openai_server
-
-    openai_server.serve(args.model, args.host, args.port, args.engine, args.abstain_below)
-
-
-@command(
-    "show the most likely next tokens after a text",
-    arg("text", type=text, metavar="TEXT"),
-    arg("--model", required=True, metavar="M", help="a folder or a Hub name"),
-    arg("--top", type=int, default=10, metavar="N", help="number of tokens (default %(default)s)"),
-    JSON,
-)
-def next_(args: argparse.Namespace) -> dict[str, Any]:
-    without_progress_bars()
-    from zero2chat.inference.next_token import next_tokens, show_next
+def next_(text: str, model: str, top: int) -> dict[str, Any]:
+    from zero2chat.inference.next_token import next_tokens
     from zero2chat.models.loading import load_for_use
 
-    tokens = next_tokens(*load_for_use(args.model), args.text, args.top)
-    if not args.json:
-        console().print(show_next(tokens))
-    return {"text": args.text, "next": [token._asdict() for token in tokens]}
+    return {"text": text, "next": [token._asdict() for token in next_tokens(*load_for_use(model), text, top)]}
 
 
-@command(
-    "show the tokens of a text, in colour, with their ids",
-    arg("text", type=text, metavar="TEXT"),
-    arg(
-        "--tokenizer",
-        default="runs/quickstart/tokenizer",
-        metavar="FOLDER",
-        help="a folder or a Hub name (default %(default)s)",
-    ),
-    arg("--special", action="store_true", help="encode <|im_end|> and other special tokens as such, not as text"),
-    JSON,
-)
-def tokens(args: argparse.Namespace) -> dict[str, Any]:
+def show_next(result: dict[str, Any], console: Any) -> None:
+    from zero2chat.inference.next_token import NextToken, show_next
+
+    console.print(show_next([NextToken(**token) for token in result["next"]]))
+
+
+def tokens(text: str, tokenizer: str, special: bool) -> dict[str, Any]:
     from zero2chat.models.loading import load_tokenizer
-    from zero2chat.models.tokenization import plain_ids, show_tokens, token_pieces
+    from zero2chat.models.tokenization import plain_ids, token_pieces
 
-    tokenizer, size = load_tokenizer(args.tokenizer), len(args.text.encode())
-    if args.special:
-        ids = tokenizer.encode(args.text, add_special_tokens=False)
-    else:
-        ids = plain_ids(tokenizer, [args.text])[0]
-    if not args.json:
-        console().print(show_tokens(ids, tokenizer))
-        print(f"{len(ids)} tokens, {size} bytes")
-    pieces = zip(ids, token_pieces(tokenizer, ids), strict=True)
-    return {"text": args.text, "bytes": size, "tokens": [{"id": token, "text": piece} for token, piece in pieces]}
+    loaded = load_tokenizer(tokenizer)
+    ids = loaded.encode(text, add_special_tokens=False) if special else plain_ids(loaded, [text])[0]
+    pieces = zip(ids, token_pieces(loaded, ids), strict=True)
+    found = [{"id": token, "text": piece} for token, piece in pieces]
+    return {"text": text, "bytes": len(text.encode()), "tokens": found}
 
 
-@command(
-    "rank a model's answers as preference data (see docs/labelling.md)",
-    arg("model", nargs="?", metavar="MODEL", help=_FOLDER),
-    Argument(
-        one_of=(
-            arg("--task", metavar="NAME", help="ask training rows of a task, such as lines"),
-            arg("--prompts", metavar="FILE", help="ask prompts of a file: .txt, one per line, or .jsonl with `prompt`"),
-            arg(
-                "--review",
-                metavar="FILE.jsonl",
-                help="accept or reject rows that the distill stage wrote; needs no model",
-            ),
-        )
-    ),
-    arg("--n", type=int, metavar="N", help="number of prompts (default: 50 of a task, all of a file)"),
-    arg("--seed", type=int, default=0, help="seed of the task's rows, the answers and their order on screen"),
-    arg("--answers", type=int, default=4, metavar="K", help="answers per prompt (default %(default)s)"),
-    arg("--temperature", type=float, default=1.0, help="sampling temperature (default %(default)s)"),
-    arg("--max-new-tokens", type=int, default=256, help="per answer (default %(default)s)"),
-    arg("--out", metavar="FILE.jsonl", help="append rankings here; prompts ranked in it are skipped"),
-)
-def rank(args: argparse.Namespace) -> None:
-    without_progress_bars()
-    if (args.review is None) != bool(args.model and args.out) or (args.review and (args.model or args.out)):
+def show_tokens(result: dict[str, Any], console: Any) -> None:
+    from zero2chat.models.tokenization import show_tokens
+
+    console.print(show_tokens([(token["id"], token["text"]) for token in result["tokens"]]))
+    print(f"{len(result['tokens'])} tokens, {result['bytes']} bytes")
+
+
+def rank(model: Any, task: str, prompts: str, review: Any, n: int, answers: int, out: Any, **sampling: Any) -> None:
+    if (review is None) != bool(model and out) or (review and (model or out)):
         raise UserError("rank: expected MODEL with --out, or --review FILE.jsonl alone")
-    if args.review:
-        from zero2chat.chat.review import review
+    if review:
+        from zero2chat.chat.review import review as review_rows
 
-        review(args.review)
+        review_rows(review)
         return
     from zero2chat.chat.ranking import rank_answers
     from zero2chat.data.prompts import read_prompts
     from zero2chat.inference.session import Sampling
 
-    sampling = Sampling(args.temperature, seed=args.seed, max_new_tokens=args.max_new_tokens)
-    prompts = read_prompts(args.task, args.prompts, args.n, args.seed)
-    rank_answers(args.model, prompts, args.out, args.answers, sampling)
+    rank_answers(model, read_prompts(task, prompts, n, sampling["seed"]), out, answers, Sampling(**sampling))
 
 
-@command(
-    "export a model for llama.cpp, Ollama and LM Studio, or merge an adapter",
-    arg("run", metavar="RUN", help="a model folder, such as runs/quickstart/sft"),
-    arg("--gguf", choices=("f32", "f16", "q8_0", "q4_k_m"), help="write GGUF of this type; needs `make gguf`"),
-    arg("--merge", action="store_true", help="write a LoRA adapter merged into its base model"),
-    arg("--out", metavar="FOLDER", help="a new folder for the output (default: in exports/)"),
-    arg(
-        "--packages",
-        default=".gguf",
-        metavar="FOLDER",
-        help="where `make gguf` installed the converter (default %(default)s)",
-    ),
-    JSON,
-)
-def export(args: argparse.Namespace) -> dict[str, Any]:
-    without_progress_bars()
-    from zero2chat.hub.export import export
-
-    made = export(args.run, args.gguf, args.merge, args.out, args.packages)
-    if not args.json and not args.gguf:
-        print(f"{made['out']}: the merged model")
-    elif not args.json:
-        types = ", ".join(f"{n} {kind}" for kind, n in made["types"].items())
-        print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB, tensors: {types}")
-        if not made["template"]:
-            print(f"{made['out']}/Modelfile: has no template, because the model has no ChatML chat template")
-    return made
-
-
-@command(
-    "push a trained step's model, or one of its checkpoints, to the Hub",
-    arg("run", metavar="RUN", help="a trained step's folder, such as runs/quickstart/grpo, or an exported one"),
-    arg("--repo", required=True, metavar="NAME", help="repository, such as me/my-model; created if missing"),
-    arg("--private", action="store_true", help="create the repository as private"),
-    arg(
-        "--revision",
-        metavar="step-N",
-        help="push the checkpoint of step N to a branch of that name; other names: a branch",
-    ),
-    arg("--license", metavar="L", help="license id for the model card, such as apache-2.0"),
-    arg("--base", metavar="NAME", help="the base model's repository, if it was trained here too"),
-    arg("--dry-run", action="store_true", help="print files and model card; needs no token or network"),
-    JSON,
-)
-def push(args: argparse.Namespace) -> dict[str, Any]:
-    if not sys.stderr.isatty():
-        without_progress_bars()
+def push(run: str, repo: str, private: bool, dry_run: bool, **named: Any) -> dict[str, Any]:
     from zero2chat.hub import push as hub
     from zero2chat.stages import card_texts
 
-    parcel = hub.pack(args.run, args.repo, args.revision, args.license, args.base, card_texts)
+    parcel = hub.pack(run, repo, **named, describe=card_texts)
     about = {key: parcel.card.data.get(key) for key in ("base_model", "license")}
     result = {"repo": parcel.repo, "revision": parcel.branch or "main", "files": parcel.sizes, **about}
     for name, size in parcel.sizes.items():
         print(f"{size:>15,} bytes  {name}")
     if about["license"] is None:
         print("The model card names no license. Set one with --license, such as apache-2.0.")
-    if args.dry_run:
+    if dry_run:
         print(f"\n{parcel.card}", end="")
         return result | {"card": str(parcel.card)}
     sys.stdout.flush()
     try:
-        result |= hub.send(parcel, args.private)
+        result |= hub.send(parcel, private)
     except hub.NotPushed as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

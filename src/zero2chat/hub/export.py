@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from zero2chat.models.adapters import merged
 from zero2chat.models.loading import find_model, is_hub_name, load_tokenizer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
 # Maximum bytes per weight by type: in the file, and in the f32 file that it is quantized from. (Q4_K_M needs less,
@@ -84,6 +85,17 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             if merge:
                 shutil.rmtree(source)
     return made
+
+
+def show(made: Mapping[str, Any], console: Console) -> None:
+    """Print what `export` wrote."""
+    if "file" not in made:
+        print(f"{made['out']}: the merged model")
+        return
+    types = ", ".join(f"{n} {kind}" for kind, n in made["types"].items())
+    print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB, tensors: {types}")
+    if not made["template"]:
+        print(f"{made['out']}/Modelfile: has no template, because the model has no ChatML chat template")
 
 
 def _describe(folder: Path, target: Path) -> None:

@@ -296,15 +296,15 @@ def visible(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
-def show_tokens(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Text:
-    """Show tokens on alternating colours, with their ids in the same colours below."""
+def show_tokens(tokens: Sequence[tuple[int, str]]) -> Text:
+    """Show tokens (id and piece) on alternating colours, with their ids in the same colours below."""
     from rich.text import Text
 
     shown = Text()
-    for n, piece in enumerate(token_pieces(tokenizer, ids)):
+    for n, (_, piece) in enumerate(tokens):
         shown.append(piece, style=_COLOURS[n % 2])
     shown.append("\n")
-    for n, token_id in enumerate(ids):
+    for n, (token_id, _) in enumerate(tokens):
         shown.append(" " if n else "")
         shown.append(str(token_id), style=_COLOURS[n % 2])
     return shown

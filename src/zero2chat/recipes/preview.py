@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ from zero2chat.core.config import load_yaml
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
 from zero2chat.data.prepared import LOSS, Prepared, Side
-from zero2chat.models.tokenization import control_ids, token_pieces
+from zero2chat.models.tokenization import token_pieces
 from zero2chat.recipes.recipe import FILE
 
-_LEARNED, _LEARNED_CONTROL = ("black on green", "black on bright_green"), "bold white on dark_green"
-_GIVEN, _GIVEN_CONTROL = ("dim", "dim on grey15"), "bold magenta"  # alternating, to show where a token ends
-_MARKS = ("⟦", "⟧")  # used without colour
+_STYLES = (("dim", "dim on grey15"), ("black on green", "black on bright_green"))  # unmarked and marked, alternating
+_MARKS = "⟦⟧"  # around marked tokens, without colour
 
 
 def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Prepared]:
@@ -39,148 +38,101 @@ def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()
     Raises the same `UserError` as the stage would before training.
     """
     stage = stage or _stage_of(config)
-    shown = stages.load(stage)
-    if shown.prepare is None:
+    loaded = stages.load(stage)
+    if loaded.prepare is None:
         raise UserError(f"stage '{stage}': preview shows the rows of training stages, such as sft")
-    _, arguments = shown.parse(["--config", config, *(f"--{change}" for change in changes)])
-    return stage, shown.prepare(*arguments)
+    _, arguments = loaded.parse(["--config", config, *(f"--{change}" for change in changes)])
+    return stage, loaded.prepare(*arguments)
+
+
+def preview(
+    config: str, stage: str | None = None, changes: Sequence[str] = (), n: int = 3, row: int | None = None
+) -> dict[str, Any]:
+    """Return figures of all rows, and the tokens of `n` rows spread over them, or of one `row`."""
+    stage, rows = open_rows(config, stage, changes)
+    if row is not None and not 0 <= row < rows.n:
+        raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
+    if n < 0:
+        raise UserError(f"--n {n}: expected 0 or more")
+    shown = min(n, rows.n)
+    numbers = [i * rows.n // shown for i in range(shown)] if row is None else [row]
+    sides = {i: [_tokens(side, rows.tokenizer) for side in rows.sides(i)] for i in numbers}
+    facts = {"stage": stage, "unit": rows.unit, "marks": rows.marks, "note": rows.note} | figures_of(rows)
+    return facts | {"examples": [{"where": rows.where(i), "sides": sides[i]} for i in numbers]}
 
 
 def _stage_of(config: str) -> str:
+    """Return the stage that a YAML's first comment launches, or that the recipe beside it gives this YAML."""
     try:
         lines = find(config).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{config}: cannot be read: {error}") from error
     comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
-    found = re.search(r"-m zero2chat[\w.]*\.(\w+)", comment)
-    if not found and (beside := find(config).with_name(FILE)).exists():
-        steps = load_yaml(beside).get("steps") or []
-        named = [step for step in steps if isinstance(step, dict) and step.get("config") == Path(config).name]
-        if named:
-            return str(named[0].get("stage"))
-    if not found:
-        raise UserError(f"{config}: its first comment has no launch command (-m zero2chat.stages.sft): give --stage")
-    return found[1]
+    if launched := re.search(r"-m zero2chat[\w.]*\.(\w+)", comment):
+        return launched[1]
+    beside = find(config).with_name(FILE)
+    for step in (load_yaml(beside).get("steps") or []) if beside.exists() else []:
+        if isinstance(step, dict) and step.get("config") == Path(config).name:
+            return str(step.get("stage"))
+    raise UserError(f"{config}: its first comment has no launch command (-m zero2chat.stages.sft): give --stage")
 
 
-# ---- display
+def _tokens(side: Side, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    tokens = zip(side.ids, token_pieces(tokenizer, side.ids), side.marked, strict=True)
+    return {"name": side.name, "tokens": [{"id": i, "text": text, "marked": bool(mark)} for i, text, mark in tokens]}
 
 
 def figures_of(rows: Prepared) -> dict[str, Any]:
-    """Compute lengths in tokens (of a row's longest sequence), rows over the limit, and the shares of marked tokens."""
-    lengths: list[int] = []
-    tokens = marked = spans = ended = 0
-    for i in range(rows.n):
-        found = rows.sides(i)
-        lengths.append(max(len(side.ids) for side in found))
-        for side in found:
-            tokens, marked = tokens + len(side.ids), marked + sum(side.marked)
-            for mine, span in itertools.groupby(zip(side.ids, side.marked, strict=True), key=lambda pair: pair[1]):
-                if mine and rows.ends:
-                    spans, ended = spans + 1, ended + any(token in rows.ends for token, _ in span)
+    """Compute lengths in tokens (of a row's longest sequence), and how many tokens are marked."""
+    sides = [rows.sides(i) for i in range(rows.n)]
+    lengths = [max(len(side.ids) for side in row) for row in sides]
     ordered = sorted(lengths)
     figures = {
         "rows": rows.n,
         "sources": dict(rows.sources),
-        "tokens": tokens,
+        "tokens": sum(len(side.ids) for row in sides for side in row),
         "median": statistics.median(ordered),
         "percentile_95": ordered[math.ceil(0.95 * rows.n) - 1],
         "longest": ordered[-1],
         "longest_row": rows.where(lengths.index(ordered[-1])),
-        "marked": marked,
+        "marked": sum(sum(side.marked) for row in sides for side in row),
     }
-    if rows.limit:
-        name, most = rows.limit
-        figures |= {"limit": {name: most}, "dropped": len(rows.dropped)}
-    if rows.ends:
-        figures |= {"answers": spans, "answers_ended": ended}
-    return figures
+    return figures | ({"limit": dict([rows.limit]), "dropped": len(rows.dropped)} if rows.limit else {})
 
 
-def chosen(rows: Prepared, n: int, row: int | None) -> list[int]:
-    """Return the indices of `n` rows spread over the data, or of one `row`."""
-    if row is not None:
-        if not 0 <= row < rows.n:
-            raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
-        return [row]
-    if n < 0:
-        raise UserError(f"--n {n}: expected 0 or more")
-    n = min(n, rows.n)
-    return [i * rows.n // n for i in range(n)]
-
-
-def as_json(stage: str, rows: Prepared, numbers: Sequence[int]) -> dict[str, Any]:
-    """Return the figures, and the tokens of each row: id, text, and whether it is marked."""
-    examples = [
-        {
-            "where": rows.where(i),
-            "sides": [
-                {
-                    "name": side.name,
-                    "tokens": [
-                        {"id": token, "text": text, "marked": bool(mark)}
-                        for token, text, mark in zip(
-                            side.ids, token_pieces(rows.tokenizer, side.ids), side.marked, strict=True
-                        )
-                    ],
-                }
-                for side in rows.sides(i)
-            ],
-        }
-        for i in numbers
-    ]
-    return {"stage": stage, "unit": rows.unit, "marks": rows.marks} | figures_of(rows) | {"examples": examples}
-
-
-def show(rows: Prepared, numbers: Sequence[int], console: Console) -> None:
+def show(made: Mapping[str, Any], console: Console) -> None:
     """Print the rows in colour, or with marks around spans if there is no colour; then the figures."""
     coloured = console.color_system is not None
-    if numbers:
-        console.print(f"{'green' if coloured else ''.join(_MARKS)} {rows.marks}", soft_wrap=True)
-    for i in numbers:
-        for side in rows.sides(i):
-            head = f"\n{rows.where(i)}{side.name and f', {side.name}'}: {len(side.ids):,} tokens"
-            console.print(Text(head, style="bold"))
-            shown = show_side(side, rows.tokenizer, coloured)
-            shown.rstrip()
-            console.print(shown, soft_wrap=True)
-    console.print(Text("\n" + "\n".join(_said(rows, figures_of(rows)))), soft_wrap=True)
-
-
-def show_side(side: Side, tokenizer: PreTrainedTokenizerBase, coloured: bool = True) -> Text:
-    """Show the tokens, with the text's line breaks. Marked spans are coloured, or enclosed in marks without colour."""
-    shown, control = Text(), control_ids(tokenizer)
-    pieces = zip(side.ids, token_pieces(tokenizer, side.ids), [0, *side.marked], side.marked, strict=False)
-    for n, (token, piece, before, mine) in enumerate(pieces):
-        if not coloured and before != mine:
-            shown.append(_MARKS[0] if mine else _MARKS[1])
-        if token in control:
-            style = _LEARNED_CONTROL if mine else _GIVEN_CONTROL
-        else:
-            style = (_LEARNED if mine else _GIVEN)[n % 2]
-        shown.append(piece, style=style)
-        if piece.endswith("\\n"):
-            shown.append("\n")
-    if not coloured and side.marked[-1]:
-        shown.append(_MARKS[1])
-    return shown
-
-
-def _said(rows: Prepared, figures: dict[str, Any]) -> list[str]:
-    sources = ", ".join(f"{label} {n:,}" for label, n in rows.sources.items())
+    if made["examples"]:
+        console.print(f"{'green' if coloured else _MARKS} {made['marks']}", soft_wrap=True)
+    for row in made["examples"]:
+        for side in row["sides"]:
+            name = f", {side['name']}" if side["name"] else ""
+            console.print(Text(f"\n{row['where']}{name}: {len(side['tokens']):,} tokens", style="bold"))
+            console.print(show_tokens(side["tokens"], coloured), soft_wrap=True)
+    sources = ", ".join(f"{label} {n:,}" for label, n in made["sources"].items())
     lines = [
-        f"{rows.n:,} {rows.unit}: {sources}",
-        f"tokens: median {figures['median']:g}, 95th percentile {figures['percentile_95']:,}, longest "
-        f"{figures['longest']:,} ({figures['longest_row']}); {figures['tokens']:,} in total",
+        f"\n{made['rows']:,} {made['unit']}: {sources}",
+        f"tokens: median {made['median']:g}, 95th percentile {made['percentile_95']:,}, longest {made['longest']:,} "
+        f"({made['longest_row']}); {made['tokens']:,} in total",
     ]
-    if rows.limit:
-        lines.append(f"{figures['dropped']:,} dropped, over {rows.limit[0]}, {rows.limit[1]:,} tokens")
-    if figures["marked"] and rows.marks == LOSS:
-        lines.append(f"{figures['marked'] / figures['tokens']:.1%} of the tokens carry loss")
-    if rows.note:
-        lines.append(rows.note)
-    if rows.ends:
-        (end,) = token_pieces(rows.tokenizer, sorted(rows.ends))
-        said = f"{figures['answers_ended']:,} of {figures['answers']:,} answers end"
-        lines.append(f"{said} with {end}, which carries loss")
-    return lines
+    lines += [f"{made['dropped']:,} dropped, over {name}, {n:,} tokens" for name, n in made.get("limit", {}).items()]
+    if made["marked"] and made["marks"] == LOSS:
+        lines.append(f"{made['marked'] / made['tokens']:.1%} of the tokens carry loss")
+    console.print(Text("\n".join(lines + [made["note"]] * bool(made["note"]))), soft_wrap=True)
+
+
+def show_tokens(tokens: Sequence[Mapping[str, Any]], coloured: bool = True) -> Text:
+    """Show the tokens, with the text's line breaks. Marked spans are coloured, or enclosed in marks without colour."""
+    shown, before = Text(), False
+    for n, token in enumerate(tokens):
+        if not coloured and before != token["marked"]:
+            shown.append(_MARKS[before])
+        before = token["marked"]
+        shown.append(token["text"], style=_STYLES[before][n % 2])
+        if token["text"].endswith("\\n"):
+            shown.append("\n")
+    if not coloured and before:
+        shown.append(_MARKS[1])
+    shown.rstrip()
+    return shown
