@@ -232,7 +232,7 @@ def test_a_model_as_it_is_answers_and_the_command_writes_the_rows(
     assert "conversations" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.main([*command, "--out", str(tmp_path / "rows.jsonl")])
-    assert "the file exists" in capsys.readouterr().err
+    assert "rows.jsonl: exists" in capsys.readouterr().err
 
 
 # ---- documents
