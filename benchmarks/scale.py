@@ -76,7 +76,8 @@ def corpus(folder: Path, _: int) -> dict[str, float]:
 def open_windows(folder: Path) -> Any:
     from zero2chat.core.runs import cores
     from zero2chat.data.packing import pack_documents
-    from zero2chat.data.sources import Source, load_source
+    from zero2chat.data.rows import load_source
+    from zero2chat.data.sources import Source
 
     tokenizer = gpt2_tokenizer()
     documents = load_source(Source(path=str(folder / "corpus"), split="train", label="train"))

@@ -25,7 +25,7 @@ from zero2chat.core.config import MeasuringArguments, Refuse
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import digest, is_main_process, read_jsonl
 from zero2chat.core.stats import Metrics
-from zero2chat.data.sources import first_rows
+from zero2chat.data.rows import first_rows
 from zero2chat.models.loading import context_length
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage

@@ -144,7 +144,7 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
         ([{"instruction": "Who?"}], "mine: its columns (instruction) match no known format"),
         (
             [{"prompt": "Who?", "chosen": "Ada.", "rejected": "No."}],
-            "mine: its columns (prompt, chosen, rejected) are those of preference pairs, which the stages dpo, kto and",
+            "mine: its columns (prompt, chosen, rejected) match no known format: chat",
         ),
         (
             [{"messages": [ASKED, ANSWERED]}, ALPACA],

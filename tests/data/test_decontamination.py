@@ -142,13 +142,13 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
     turns = (("system", "Be brief and kind to all."), ("user", "Why is it so far to town?"))
     chat = {"prompt": [{"role": role, "content": content} for role, content in turns]}
     (tmp_path / "chat.jsonl").write_text(json.dumps(chat) + "\n")
-    Dataset.from_list([{"q": "Who lives in the last house of the town?"}]).save_to_disk(tmp_path / "saved")
+    Dataset.from_list([{"q": "Who lives in the last house of the town?"}]).to_parquet(tmp_path / "saved.parquet")
     entries: list[Any] = [
         {"task": "facts", "n": 20},
         {"task": "facts", "n": 10, "split": "validation", "label": "tuning"},
         {"path": str(tmp_path / "rows.jsonl"), "n": 3},
         str(tmp_path / "chat.jsonl"),
-        {"path": str(tmp_path / "saved"), "column": "q"},
+        {"path": str(tmp_path / "saved.parquet"), "split": "train", "column": "q"},
     ]
     questions = load_questions(read_exams(entries))
     assert len(questions) == 20 + 10 + 3 + 1 + 1
@@ -180,7 +180,7 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
         ("HERE/rows.jsonl", "rows: no column 'text'; it has label, set: set `column`"),
         ({"path": "HERE/rows.jsonl", "column": "set"}, "rows: no questions found: set `column`"),
         ({"path": "HERE/rows.csv", "column": "id"}, "rows: column 'id' holds numbers, not text: set `column`"),
-        ({"path": "HERE/rows.jsonl", "split": "test"}, 'cannot load HERE/rows.jsonl: Unknown split "test"'),
+        ({"path": "HERE/rows.jsonl", "split": "test"}, 'rows: split .test.: Unknown split "test"'),
         (7, r"decontaminate\[0\]: expected `key: value` pairs, found 7"),
     ],
 )

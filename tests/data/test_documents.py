@@ -73,13 +73,12 @@ def test_a_split_of_a_folder_of_parquet_files_beside_other_files() -> None:
     assert read(str(folder), "text", None, "test") == [("test", "corpus#0")]
 
 
-def test_a_dataset_that_was_saved_to_disk() -> None:
+def test_a_dataset_that_was_saved_to_disk_is_refused_by_datasets_unless_it_has_splits() -> None:
     ROWS.save_to_disk("one")
     DatasetDict(train=ROWS, test=ROWS.select([3])).save_to_disk("splits")
-    assert read("one") == [(text, source.format("one")) for text, source in NUMBERED]
     assert read("splits", "text", None, "test") == [("four", "splits#0")]
-    with pytest.raises(UserError, match="no split 'dev'; it has train, test"):
-        read("splits", "text", None, "dev")
+    with pytest.raises(UserError, match=r"^one: cannot load one: .*`save_to_disk`\. Please use `load_from_disk`"):
+        read("one")
 
 
 @pytest.mark.parametrize(

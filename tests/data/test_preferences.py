@@ -176,7 +176,10 @@ def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], mes
         ({"chosen": PROMPT + said("a"), "rejected": PROMPT + said("a")}, "row 0: chosen and rejected are equal"),
         ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, "row 0: rejected: does not end with the assistant's"),
         ({"chosen": said("a"), "rejected": said("b")}, "row 0: no prompt"),
-        ({"prompt": "q", "better": "a", "worse": "b"}, "no column 'chosen'; it has prompt, better, worse"),
+        (
+            {"prompt": "q", "better": "a", "worse": "b"},
+            r"its columns \(prompt, better, worse\) match no known format: prompt and answers",
+        ),
         (
             {"prompt": "q", "chosen": [{"text": "a"}], "rejected": said("b")},
             "row 0: chosen: expected a list of {role, content}",

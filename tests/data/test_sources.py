@@ -12,7 +12,8 @@ from datasets import Dataset
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import input_digest
-from zero2chat.data.sources import Source, load_documents, load_source, mix, read_sources, split_of
+from zero2chat.data.rows import load_documents, load_source, stream_source
+from zero2chat.data.sources import Source, mix, read_sources, split_of
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
 
@@ -79,7 +80,7 @@ def test_the_documents_of_a_csv_are_text_also_where_they_look_like_a_missing_val
 def test_the_cells_of_a_csv_are_text_however_it_is_read(keys: dict[str, Any], streaming: bool) -> None:
     Path("ids.csv").write_text('text;id\nN/A;00123\n"None";1e5\n')
     Path("ids.csv.gz").write_bytes(gzip.compress(b"text,id\nN/A,00123\nNone,1e5\n"))
-    rows = load_source(Source(**keys), streaming=streaming)
+    rows = (stream_source if streaming else load_source)(Source(**keys))
     assert list(rows) == [{"text": "N/A", "id": "00123"}, {"text": "None", "id": "1e5"}]
 
 
@@ -219,10 +220,10 @@ def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
         (b'{"text": "a"}\nno json\n', "invalid JSON: Expecting value: line 1 column 1 (char 0) (c.jsonl, line 2)"),
         (b'{"text": "a"}\n{"text": "b\n', "c: cannot read 1 of 2 rows: invalid JSON"),
         (b'{"text": "a"}\n{"text": "a", "text": "b"}\n', "the key 'text' is set twice (c.jsonl, line 2)"),
-        ('{"text": "café"}\n'.encode("latin-1"), "not UTF-8: save it as UTF-8 (c.jsonl, line 1)"),
-        ('{"text": "café"}\n'.encode("utf-16"), "c.jsonl: UTF-16, not UTF-8: save it as UTF-8"),
+        ('{"text": "café"}\n'.encode("latin-1"), "c: c.jsonl, line 1: not UTF-8: save it as UTF-8"),
+        ('{"text": "café"}\n'.encode("utf-16"), "c.jsonl, line 1: not UTF-8: save it as UTF-8"),
         (b'{"text": 1}\n', "column 'text' holds int64, not text"),
-        (b'{"text": "a"}\n{"text": 2}\n', "column 'text' holds values of several types, not text"),
+        (b'{"text": "a"}\n{"text": 2}\n', "column 'text' has values of several types"),
         (b'{"text": ["a"]}\n', "not text"),
         (b'{"txt": "a"}\n', "no column 'text'; it has txt: set `column`"),
         (b'{"text": " "}\n', "every document is empty"),

@@ -65,7 +65,7 @@ def test_it_learns_from_votes_which_answers_are_liked(preference_yaml: Callable[
 def test_a_file_of_pairs_is_read_once(preferences: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Any] = []
     monkeypatch.setattr(
-        "zero2chat.data.preferences.load_table", lambda source: read.append(source) or load_table(source)
+        "zero2chat.data.chat_formats.load_table", lambda source: read.append(source) or load_table(source)
     )
     load_votes(*read_sources([{"path": str(preferences)}]))
     assert len(read) == 1
@@ -204,7 +204,7 @@ def test_settings_that_cannot_be_are_refused(
             "row 1: label: expected true .thumbs up. or false .*, got 'no'",
         ),
         ([{"label": True, "completion": ""}], "row 0: completion is empty"),
-        ([{}], r"columns \(prompt, completion\) match no known format: prompt, completion and label"),
+        ([{}], r"columns \(prompt, completion\) match no known format: .*; prompt, completion and label"),
     ],
 )
 def test_votes_that_cannot_be_learned_from_are_refused(

@@ -16,17 +16,17 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
-
-if TYPE_CHECKING:
-    from datasets import Dataset
+from zero2chat.data.review_states import leave_out_rejected
+from zero2chat.data.rows import Table, first_rows, load_table, refuse_unread, require_column
+from zero2chat.data.sources import Source
 
 Message = dict[str, Any]
 Row = Mapping[str, Any]
@@ -180,29 +180,33 @@ def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | No
     return next((shape for shape in shapes if set(shape.columns) <= set(columns)), None)
 
 
-def recognise(rows: Dataset, shapes: Sequence[Shape], label: str | None, unit: str) -> Shape:
-    """Return the first format whose columns all exist, and print it with the number of rows, which are `unit`.
+def open_rows(
+    source: Source, shapes: Sequence[Shape], unit: str, more: Collection[str] = (), others: bool = False
+) -> tuple[Table, Shape]:
+    """Return the first `n` rows of a source, which are `unit`, and the first of the formats whose columns all exist.
 
-    Raises `UserError` if there is none.
+    `more`: columns that are read besides those of the formats; rows that a column `review` among them rejects are left
+    out. Prints the format. Raises `UserError` if none fits, and as `refuse_unread`.
     """
-    columns = rows.column_names
+    refuse_unread(source, {*all_columns(shapes), *more}, others)
+    rows = load_table(source)
+    rows = first_rows(leave_out_rejected(rows, source.label) if "review" in more else rows, source.n)
+    columns, label = rows.column_names, source.label
+    if source.column != "text" and len(shapes) == 1:
+        require_column(rows, source.column, label)
     shape = first_fitting(shapes, columns)
     if shape is None:
         known = "; ".join(shape.described(shape.columns) for shape in shapes)
         fits = any(shape.columns == ("prompt", "completion") for shape in shapes)
         guessed = guessed_columns(columns) if fits else {}
-        if {"chosen", "rejected"} <= set(columns) and all(shape in CONVERSATIONS for shape in shapes):
-            raise UserError(
-                f"{label}: its columns ({', '.join(columns)}) are those of preference pairs, which the stages dpo, kto "
-                f"and reward read. Conversations have one of these formats: {known}"
-            )
         raise UserError(
             f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`"
-            f"{f', such as {as_yaml(guessed)}' if guessed else ''}, or set `column` to the one that holds messages"
+            f"{f', such as {as_yaml(guessed)}' if guessed else ''}"
+            f"{', or set `column` to the one that holds messages' if fits else ''}"
         )
     if is_main_process():
         print(f"{label}: {len(rows):,} {unit}, read as {shape.described(columns)}", flush=True)
-    return shape
+    return rows, shape
 
 
 # ---- turns

@@ -14,11 +14,9 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import cores
-from zero2chat.data.chat_formats import CONVERSATIONS, all_columns, of_column, read_tools, recognise, refuse_empty
+from zero2chat.data.chat_formats import CONVERSATIONS, Message, of_column, open_rows, read_tools, refuse_empty
 from zero2chat.data.packing import which_fit
-from zero2chat.data.review_states import leave_out_rejected
-from zero2chat.data.rows import load_table, refuse_unread
-from zero2chat.data.sources import Source, first_rows, require_column
+from zero2chat.data.sources import Source
 from zero2chat.inference.tool_format import Tools, call_message, failed
 from zero2chat.models.chat_template import TurnEncoder
 from zero2chat.models.tokenization import neutral
@@ -40,49 +38,46 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     tools = tools if source.tools else None
     schemas = tools.schemas if tools else None
     if source.task is not None:
-        task = tasks.load(source.task)
-        if source.retell is not None:
-            asked = {"role": "user", "content": source.retell}
-            texts = task.documents(seed=source.seed, n=source.n, **source.options)
-            return _as_dataset([([asked, {"role": "assistant", "content": t}], None) for t in texts], str(source.label))
-        options = dict(source.options)
-        styles = options.pop("styles", None)
-        if styles is not None and not _are_weights(styles):
-            raise UserError(
-                f"{source.label}: styles: expected a weight per style, such as {{worked: 1}}, got {styles!r}"
-            )
-        rng = random.Random(f"{source.seed} {split}")
-        rows = task.rows(split, source.seed, source.n, **options)
-        shown = [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
-        return _as_dataset([(messages, schemas) for messages in shown], str(source.label))
+        shown = _retold(source) if source.retell is not None else _demonstrations(source, split, tools)
+        names = [f"{source.label}, row {i}" for i in range(len(shown))]
+        return _as_dataset(shown, [schemas] * len(shown), names)
     shapes = CONVERSATIONS if source.column == "text" else [of_column(source.column)]
-    refuse_unread(source, {*all_columns(shapes), "tools", "review"})
-    rows = first_rows(leave_out_rejected(load_table(source), source.label), source.n)
-    if source.column != "text":
-        require_column(rows, source.column, source.label)
-    shape = recognise(rows, shapes, source.label, "conversations")
+    rows, shape = open_rows(source, shapes, "conversations", more=("tools", "review"))
 
-    def read(row: dict[str, Any], where: str) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[Any] | None]:
         messages = shape.conversation(row, where)
         if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
             raise UserError(f"{where}: no assistant message to learn from")
         refuse_empty(messages, where)
         return messages, read_tools(row.get("tools"), where) or schemas
 
-    numbers, found = zip(*rows.read(read, source), strict=True)
-    return _as_dataset(found, str(source.label), [rows.where(i, source) for i in numbers])
+    numbers, found = zip(*rows.read(read), strict=True)
+    messages, shown_tools = zip(*found, strict=True)
+    return _as_dataset(messages, shown_tools, list(map(rows.where, numbers)))
 
 
-def _as_dataset(
-    conversations: Sequence[tuple[list[dict[str, Any]], list[Any] | None]],
-    label: str,
-    where: Sequence[str] | None = None,
-) -> Dataset:
-    """Return the conversations as a table; `where` names their rows, by default by the numbers 0, 1, 2, …"""
-    messages, tools = zip(*conversations, strict=True)
-    columns = {"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools))}
-    names = [f"{label}, row {i}" for i in range(len(messages))] if where is None else where
-    return Dataset.from_dict(columns | {"where": names})
+def _as_dataset(messages: Sequence[list[Message]], tools: Sequence[list[Any] | None], where: Sequence[str]) -> Dataset:
+    return Dataset.from_dict(
+        {"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools)), "where": where}
+    )
+
+
+def _retold(source: Source) -> list[list[Message]]:
+    """Return the task's documents, each as the answer to `retell`."""
+    texts = tasks.load(str(source.task)).documents(seed=source.seed, n=source.n, **source.options)
+    asked = {"role": "user", "content": source.retell}
+    return [[asked, {"role": "assistant", "content": text}] for text in texts]
+
+
+def _demonstrations(source: Source, split: str, tools: Tools | None) -> list[list[Message]]:
+    """Return the task's rows with worked answers. The option `styles` has the weight of each style of answers."""
+    options = dict(source.options)
+    styles = options.pop("styles", None)
+    if styles is not None and not _are_weights(styles):
+        raise UserError(f"{source.label}: styles: expected a weight per style, such as {{worked: 1}}, got {styles!r}")
+    task, rng = tasks.load(str(source.task)), random.Random(f"{source.seed} {split}")
+    rows = task.rows(split, source.seed, source.n, **options)
+    return [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
 
 
 def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:

@@ -27,13 +27,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from datasets import Dataset, Value
+from datasets import Dataset
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process, strings, write_jsonl
 from zero2chat.core.text import words
-from zero2chat.data.sources import Source, first_rows, is_file, load_source, read_sources, require_column, require_text
+from zero2chat.data.rows import first_rows, load_table, require_column
+from zero2chat.data.sources import Source, is_file, read_sources
 
 WORDS = 13
 LEAST = 5  # words that are not numbers
@@ -95,7 +96,7 @@ def training_texts(sources: Iterable[Source]) -> Iterator[str]:
             # Tool results are excluded: they come from running the tools.
             rows: Iterable[Any] = map(json.loads, load_conversations(replace(source, tools=False))["messages"])
         else:
-            rows = first_rows(load_source(source), source.n)
+            rows = first_rows(load_table(source).complete(), source.n).rows
         for row in rows:
             yield from (text for _, text in strings(row))
 
@@ -181,13 +182,14 @@ def load_questions(sources: Iterable[Source]) -> Questions:
             asked = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
             some = [row["question"] for row in asked]
         else:
-            rows = first_rows(load_source(source), source.n)
+            rows = first_rows(load_table(source).complete(), source.n)
             own = [name for name in _ASKED if name in rows.column_names] if source.column == "text" else []
             column = own[0] if own else source.column
             require_column(rows, column, source.label)
-            if rows.features[column] == Value("string"):  # otherwise messages
-                require_text(rows, column, source.label)
-            some = [_last(value) for value in rows[column]]
+            values = rows[column]
+            if not any(isinstance(value, list | dict) for value in values):  # otherwise messages
+                values = rows.texts(column)[column]
+            some = [_last(value) for value in values]
         if not any(words(question) for question in some):
             raise UserError(f"{source.label}: no questions found: set `column`")
         for question in some:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zero2chat.core.errors import UserError
-from zero2chat.data.row_files import unread
-from zero2chat.data.rows import load_table
-from zero2chat.data.sources import Source, require_column, require_text
+from zero2chat.data.rows import load_table, require_column
+from zero2chat.data.sources import Source
 
 _TEXT = (".txt", ".md")
 _ROWS = (".jsonl", ".json", ".parquet", ".csv", ".arrow")
@@ -22,7 +21,7 @@ def read_documents(
     """Return the number of documents, and an iterator over (text, source) that reads one at a time.
 
     In a folder of text and Markdown files each file is a document, with its relative path as source. In a dataset (a
-    Hub name, a folder for `load_dataset`, one written by `save_to_disk`, a JSONL, CSV or Parquet file) each row is a
+    Hub name, a folder for `load_dataset`, a JSONL, CSV or Parquet file) each row is a
     document, with `source_column` or the row number as source. Raises `UserError` if they cannot be loaded.
     """
     place = Path(source)
@@ -32,12 +31,10 @@ def read_documents(
         return len(files), ((_read(file), str(file.relative_to(home))) for file in files)
     if place.is_dir() and not any(place.iterdir()):
         raise UserError(f"{source}: the folder is empty")
-    loaded = Source(path=source, split=split, column=column)
-    rows = load_table(loaded)  # of JSON Lines too, where Arrow would convert text that looks like a date
-    if rows.errors:
-        raise unread(rows.places, rows.errors, source)
-    require_column(rows, column, source, "--column")
-    require_text(rows.texts(column, loaded), column, source, "--column")
+    rows = load_table(
+        Source(path=source, split=split, label=source)
+    )  # of JSON Lines too, where Arrow would convert text that looks like a date
+    rows.texts(column, "--column")
     if source_column is not None:
         require_column(rows, source_column, source, "--source-column")
     columns = list(dict.fromkeys((column, source_column or column)))

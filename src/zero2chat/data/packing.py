@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
-from zero2chat.data.sources import require_filled
+from zero2chat.data.rows import require_filled
 from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.tokenization import plain_ids, token_bytes
 

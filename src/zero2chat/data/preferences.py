@@ -20,15 +20,14 @@ from zero2chat.data.chat_formats import (
     PREFERENCES,
     VOTES,
     Shape,
-    all_columns,
+    open_rows,
     read_tools,
     read_turns,
-    recognise,
     refuse_empty,
     text_turns,
 )
-from zero2chat.data.rows import Table, load_table, refuse_unread
-from zero2chat.data.sources import Source, first_rows, is_csv, mix, read_sources, split_of
+from zero2chat.data.rows import Table
+from zero2chat.data.sources import Source, mix, read_sources, split_of
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`,
@@ -210,29 +209,25 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     both conversations. Raises `UserError` with all invalid pairs and those with equal sides; with `equal="drop"` the
     latter are dropped, and their number is returned too.
     """
-    return _pairs(_table(source), source, equal)
+    return _pairs(*_open(source, PREFERENCES, "pairs"), equal)
 
 
-def _table(source: Source) -> Table:
+def _open(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Shape]:
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
-    refuse_unread(source, {*all_columns((*PREFERENCES, *VOTES)), "tools"})
-    return first_rows(load_table(source), source.n)
+    return open_rows(source, shapes, unit, more=("tools",))
 
 
-def _pairs(rows: Table, source: Source, equal: str) -> tuple[Dataset, int]:
-    for column in ("chosen", "rejected"):
-        if column not in rows.column_names:
-            raise UserError(f"{source.label}: no column '{column}'; it has {', '.join(rows.column_names)}")
-    shape = recognise(rows, PREFERENCES, source.label, "pairs")
-    pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal, is_csv(source)), source)
-    kept = [pair | {"where": rows.where(i, source)} for i, pair in pairs if pair is not None]
+def _pairs(rows: Table, shape: Shape, equal: str) -> tuple[Dataset, int]:
+    label, filled = rows.source.label, rows.source.kind == "csv"
+    pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal, filled))
+    kept = [pair | {"where": rows.where(i)} for i, pair in pairs if pair is not None]
     if not kept:
-        raise UserError(f"{source.label}: chosen and rejected are equal in every row")
+        raise UserError(f"{label}: chosen and rejected are equal in every row")
     # A model may have written nothing, and nothing may be the better.
     empty = sum(not pair["chosen"][-1]["content"].strip() for pair in kept)
     if empty and is_main_process():
-        print(f"{source.label}: {empty:,} of {len(kept):,} chosen answers are empty, and are learned", flush=True)
+        print(f"{label}: {empty:,} of {len(kept):,} chosen answers are empty, and are learned", flush=True)
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
@@ -240,22 +235,21 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Columns `prompt`, `completion` and `label` (true is thumbs up), as TRL's unpaired preferences.
 
     Each preference pair, such as a vote on the chat page, gives two rows: its chosen answer is up, its rejected answer
-    down. Raises `UserError` as `load_preferences`, and for a label that is not true or false.
+    down, next to each other (TRL's `unpair_preference_dataset` puts 1,000 chosen ones before their rejected ones).
+    Raises `UserError` as `load_preferences`, and for a label that is not true or false.
     """
-    table = _table(source)
-    if {"chosen", "rejected"} <= {*table.column_names}:
-        pairs, dropped = _pairs(table, source, equal)
-        sides = [(pair, side) for pair in pairs for side in ("chosen", "rejected")]
-        rows = [
+    rows, shape = _open(source, (*PREFERENCES, *VOTES), "rows")
+    if shape not in VOTES:
+        pairs, dropped = _pairs(rows, shape, equal)
+        thumbs = [
             {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen"}
-            | {name: pair.get(name) for name in _NAMES}
-            for pair, side in sides
+            | {name: pair[name] for name in _NAMES}
+            for pair in pairs
+            for side in ("chosen", "rejected")
         ]
-        return Dataset.from_list(rows, features=_THUMBS), dropped
-    shape = recognise(table, (*VOTES, *PREFERENCES), source.label, "votes")
-    read = table.read(lambda row, where: _read_thumb(row, shape, where), source)
-    thumbs = [thumb | {"where": table.where(i, source)} for i, thumb in read]
-    return Dataset.from_list(thumbs, features=_THUMBS), 0
+        return Dataset.from_list(thumbs, features=_THUMBS), dropped
+    read = rows.read(lambda row, where: _read_thumb(row, shape, where))
+    return Dataset.from_list([thumb | {"where": rows.where(i)} for i, thumb in read], features=_THUMBS), 0
 
 
 def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:

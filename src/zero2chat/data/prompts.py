@@ -18,8 +18,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import asked_in, read_tools, refuse_empty, text_turns
 from zero2chat.data.preferences import MESSAGES, Messages
-from zero2chat.data.rows import load_table, refuse_unread
-from zero2chat.data.sources import Source, first_rows, require_column
+from zero2chat.data.rows import first_rows, load_table, refuse_unread, require_column
+from zero2chat.data.sources import Source
 from zero2chat.inference.generate import render_prompts
 from zero2chat.models.tokenization import neutral
 from zero2chat.rewards import GIVEN
@@ -71,14 +71,15 @@ def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: b
             kept["answer"] = _answer(row["answer"], where, answers, answers or "answer" in wanted)
         return kept
 
-    numbered = found.read(read, source)
+    numbered = found.read(read)
     texts = [column for column, there in (("answer", has_answers), ("tools", has_tools)) if there]
     features = {"prompt": MESSAGES} | dict.fromkeys(texts, Value("string"))
     problems = Dataset.from_list([row for _, row in numbered], features=Features(features))
     numbers = [number for number, _ in numbered]
-    others = found.others(numbers, [*features, *_TAKEN], source)
+    names = [name for name in found.column_names if name not in (*features, *_TAKEN)]
+    others = found.typed(names, numbers, numeric=True)
     whole = concatenate_datasets([problems, others], axis=1) if others.column_names else problems
-    return whole, [found.where(i, source) for i in numbers]
+    return whole, list(map(found.where, numbers))
 
 
 def _answer(value: Any, where: str, required: bool, used: bool) -> str | None:

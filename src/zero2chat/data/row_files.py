@@ -11,50 +11,46 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
+
+import fsspec
 
 from zero2chat.core.errors import UserError
 
-CSV = (".csv", ".tsv")
-ROWS = (".json", ".jsonl", *CSV)
 NOT_UTF8 = "not UTF-8: save it as UTF-8"
 _DELIMITERS = ",;\t|"
-_NO_OBJECT = "expected an object, {{…}}, found {}"
 csv.field_size_limit(sys.maxsize)
 
 
 def read_row_files(
-    files: Sequence[Path], label: str | None, delimiter: str | None
+    files: Sequence[str], kind: str, label: str | None, delimiter: str | None
 ) -> tuple[list[dict[str, Any]], list[str], dict[int, str]]:
     """Return the rows, the file and line of each, and why a row's text is no row: such a row is empty.
 
-    Raises `UserError` if a file cannot be read, and if there is no row.
+    `kind` is json or csv. Raises `UserError` if a file cannot be read, and if there is no row.
     """
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     places: list[str] = []
     errors: dict[int, str] = {}
     for file in files:
-        try:
-            text = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"{label}: cannot read {file}: {error.strerror}") from error
-        if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise UserError(f"{label}: {file}: UTF-16, {NOT_UTF8}")
-        text = text.removeprefix(b"\xef\xbb\xbf")
         where = f"{label}: {file}"
-        if file.suffix.lower() in CSV:
-            read = _csv_rows(text, where, delimiter or csv_delimiter(file))
-        else:
-            read = _json_rows(text, where)
-        for item, (line, row) in enumerate(read, 1):
+        try:
+            with fsspec.open(file, "rb", compression="infer") as opened:
+                content = opened.read()
+            text = content.decode("utf-8-sig")
+        except OSError as error:
+            raise UserError(f"{label}: cannot read {file}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise UserError(f"{where}, line {line}: {NOT_UTF8}") from error
+        for place, row in _csv_rows(text, where, delimiter) if kind == "csv" else _json_rows(text, where):
             if isinstance(row, str):
-                errors[len(found)] = row
-            found.append({} if isinstance(row, str) else row)
-            places.append(f"{file}, line {line}" if line else f"{file}, item {item}")
-    if not found:
-        raise UserError(f"{label}: {', '.join(map(str, files))}: the file has no rows")
-    return found, places, errors
+                errors[len(rows)] = row
+            rows.append({} if isinstance(row, str) else row)
+            places.append(f"{file}, {place}")
+    if not rows:
+        raise UserError(f"{label}: {', '.join(files)}: the file has no rows")
+    return rows, places, errors
 
 
 def unread(places: Sequence[str], errors: dict[int, str], label: str | None) -> UserError:
@@ -64,48 +60,38 @@ def unread(places: Sequence[str], errors: dict[int, str], label: str | None) -> 
     return UserError(f"{label}: cannot read {rows}: {'; '.join(first)}")
 
 
-def csv_delimiter(file: Path) -> str:
-    """Return the delimiter that gives the header of a CSV the most columns."""
-    try:
-        with file.open(encoding="utf-8-sig") as opened:
-            header = opened.readline()
-    except (OSError, UnicodeDecodeError):
-        return ","  # reading the file reports that
-    return max(_DELIMITERS, key=lambda one: len(next(csv.reader([header], delimiter=one), [])))
-
-
-def _json_rows(text: bytes, where: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Yield line and row of JSON Lines; of a JSON list, its items, with line 0. A text instead of a row is an error."""
-    if text.lstrip().startswith(b"["):
+def _json_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Yield place and row of JSON Lines, or of a JSON list. A text instead of a row is an error."""
+    if text.lstrip().startswith("["):
         try:
-            items = _whole(json.loads(text, object_pairs_hook=_object))
-        except UnicodeDecodeError as error:
-            raise UserError(f"{where}, line {_line(text, error)}: {NOT_UTF8}") from error
+            items = _from_json(text)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: invalid JSON: {error}") from error
-        for item in items:
-            yield 0, item if isinstance(item, dict) else _NO_OBJECT.format(type(item).__name__)
+        yield from ((f"item {number}", _row(item)) for number, item in enumerate(items, 1))
         return
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = _whole(json.loads(line, object_pairs_hook=_object))
-        except UnicodeDecodeError:
-            yield number, NOT_UTF8
-        except (ValueError, RecursionError) as error:
-            yield number, f"invalid JSON: {error}"
-        else:
-            yield number, row if isinstance(row, dict) else _NO_OBJECT.format(type(row).__name__)
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield f"line {number}", _row(_from_json(line))
+            except (ValueError, RecursionError) as error:
+                yield f"line {number}", f"invalid JSON: {error}"
+
+
+def _row(value: Any) -> dict[str, Any] | str:
+    return value if isinstance(value, dict) else f"expected an object, {{…}}, found {type(value).__name__}"
+
+
+def _from_json(text: str) -> Any:
+    return _whole(json.loads(text, object_pairs_hook=_object))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object. Raises `ValueError` for a key that it has twice, of which Python silently takes the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    row = dict(pairs)
+    if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' is set twice")
-    return found
+    return row
 
 
 def _whole(value: Any) -> Any:
@@ -117,16 +103,15 @@ def _whole(value: Any) -> Any:
     return [_whole(item) for item in value] if isinstance(value, list) else value
 
 
-def _line(text: bytes, error: UnicodeDecodeError) -> int:
-    return text.count(b"\n", 0, error.start) + 1
+def _csv_rows(text: str, where: str, delimiter: str | None) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Yield place and row of a CSV file with a header. A text instead of a row is an error.
 
-
-def _csv_rows(text: bytes, where: str, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Yield line and row of a CSV file with a header. A text instead of a row is an error."""
-    try:
-        opened = io.StringIO(text.decode(), newline="")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}, line {_line(text, error)}: {NOT_UTF8}") from error
+    By default the delimiter is the one that gives the header the most columns.
+    """
+    opened = io.StringIO(text, newline="")
+    first = opened.readline()
+    opened.seek(0)
+    delimiter = delimiter or max(_DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
     # Not strict, a reader would join rows after a quotation mark that is not doubled.
     reader = csv.reader(opened, delimiter=delimiter, strict=True)
     line = 1
@@ -137,13 +122,13 @@ def _csv_rows(text: bytes, where: str, delimiter: str) -> Iterator[tuple[int, di
         line = reader.line_num + 1
         for cells in reader:
             if any(cells[len(header) :]):
-                yield line, f"{len(cells)} cells, but {len(header)} columns"
+                yield f"line {line}", f"{len(cells)} cells, but {len(header)} columns"
             elif cells:
-                yield line, dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
+                yield f"line {line}", dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
             line = reader.line_num + 1
     except csv.Error as error:
         if "unexpected end of data" in str(error):
-            yield line, "the quotation mark is not closed before the end of the file"
+            yield f"line {line}", "the quotation mark is not closed before the end of the file"
             return
         raise UserError(
             f"{where}, line {reader.line_num}: {error}: write a quotation mark inside a quoted cell twice"

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
 from zero2chat.data.packing import token_windows
-from zero2chat.data.sources import Source, is_csv, load_source, require_text, split_of
+from zero2chat.data.rows import require_text, stream_source
+from zero2chat.data.sources import Source, split_of
 
 BLOCK = 1000  # documents that are tokenized and packed together
 
@@ -73,10 +74,10 @@ def open_stream(
     The split depends only on a document's content, as in a corpus, so that every rank and attempt agrees. Raises
     `UserError` if the source cannot be loaded, lacks the column, or has too few documents.
     """
-    rows = load_source(source, streaming=True)
+    rows = stream_source(source)
     # The first text of a CSV may look like a number, as all its cells are text.
-    first = Dataset.from_list(list(rows.take(BLOCK if is_csv(source) else 1)))
-    first.info.builder_name = "csv" if is_csv(source) else None
+    first = Dataset.from_list(list(rows.take(BLOCK if source.kind == "csv" else 1)))
+    first.info.builder_name = source.kind
     require_text(first, column, source.label)
     rows = rows.select_columns([column])
 

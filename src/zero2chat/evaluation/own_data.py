@@ -27,17 +27,14 @@ from zero2chat.data.chat_formats import (
     CONVERSATIONS,
     Message,
     Shape,
-    all_columns,
     asked_in,
     of_column,
+    open_rows,
     read_tools,
-    recognise,
     refuse_empty,
 )
 from zero2chat.data.prompts import number_as_text
-from zero2chat.data.review_states import leave_out_rejected
-from zero2chat.data.rows import load_table, refuse_unread
-from zero2chat.data.sources import Source, first_rows
+from zero2chat.data.sources import Source
 from zero2chat.evaluation.metrics import load_metric
 from zero2chat.evaluation.tasks import Scored
 from zero2chat.inference.generate import Answer, answer
@@ -152,9 +149,7 @@ def load_rows(spec: OwnData) -> Rows:
     """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
     rewards = read_rewards(spec.rewards) if spec.rewards else []
     needed = {name for reward in rewards for name in reward.needs}
-    refuse_unread(spec, {*all_columns(_shapes(spec)), "tools", "review", *needed}, others=True)
-    rows = first_rows(leave_out_rejected(load_table(spec), spec.label), spec.n)
-    shape = recognise(rows, _shapes(spec), spec.label, "rows to evaluate")
+    rows, shape = open_rows(spec, _shapes(spec), "rows to evaluate", ("tools", "review", *needed), others=True)
     has_reference: list[bool] = []  # of the rows so far
 
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:
@@ -175,15 +170,15 @@ def load_rows(spec: OwnData) -> Rows:
             raise UserError(f"{where}: has {has} reference answer, unlike the first row: put it into another file")
         return messages[: asked[-1]], given, schemas
 
-    numbers, found = zip(*rows.read(read, spec), strict=True)
+    numbers, found = zip(*rows.read(read), strict=True)
     prompts = [prompt for prompt, _, _ in found]
     references = [text for _, given, _ in found for text in given]
     own = [schemas for _, _, schemas in found]
-    names = [rows.where(i, spec) for i in numbers]
+    names = list(map(rows.where, numbers))
     if spec.metrics and not references:
         raise UserError(f"{spec.label}: metrics: they need reference answers: add a column `answer`, or use `rewards`")
     taken = (*shape.columns, "answer", "tools", "prompts", "completions")  # the latter two are a reward's own arguments
-    others = rows.others(numbers, taken, spec)
+    others = rows.typed([name for name in rows.column_names if name not in taken], numbers, numeric=True)
     given: dict[str, list[str]] = {"answer": references} if references else {}
     given |= {"tools": list(map(json.dumps, own))} if any(own) else {}
     if given:

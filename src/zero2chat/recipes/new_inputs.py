@@ -366,7 +366,7 @@ def _count_invalid(part: Part, path: str) -> int:
             raise UserError(
                 f"{said}: correct or remove them; `new` drops a tenth of a file's rows at most"
             ) from refused
-        part.dropped[path] = refused.dropped()
+        part.dropped[path] = refused.dropped
         return len(refused.rows)
     return 0
 

@@ -32,7 +32,7 @@ from zero2chat.core.runs import Run, digest, is_main_process, read_jsonl, write_
 from zero2chat.core.stats import Metrics
 from zero2chat.core.text import on_terminal
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
-from zero2chat.data.sources import local_files
+from zero2chat.data.rows import local_files
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
 from zero2chat.evaluation.own_data import evaluate_own_data, load_rows, read_own_data
 from zero2chat.evaluation.tasks import Scored, TaskSpec, evaluate_tasks, read_specs, rows_and_prompts

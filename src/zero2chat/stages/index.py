@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from zero2chat.core.runs import Run
-from zero2chat.data.sources import load_documents, read_sources
+from zero2chat.data.rows import load_documents
+from zero2chat.data.sources import read_sources
 from zero2chat.stages import Stage
 from zero2chat.tools.bm25 import write_index
 

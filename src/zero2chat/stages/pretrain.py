@@ -44,7 +44,8 @@ from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.packing import count_target_bytes, pack_documents
 from zero2chat.data.prepared import Prepared, Side
-from zero2chat.data.sources import Source, load_source, require_column
+from zero2chat.data.rows import load_source, require_column
+from zero2chat.data.sources import Source
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.context import CONTEXT_FIELDS, check_rope, no_rope_warnings, with_context

@@ -19,7 +19,8 @@ from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 from zero2chat.core.config import Refuse
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
-from zero2chat.data.sources import Source, load_source, require_filled
+from zero2chat.data.rows import load_source, require_filled
+from zero2chat.data.sources import Source
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 from zero2chat.report.samples import Tokens
 from zero2chat.report.section import Bars, Section

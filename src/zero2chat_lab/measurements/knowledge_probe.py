@@ -23,7 +23,8 @@ from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
 from zero2chat.core.text import cut
 from zero2chat.data.review_states import UNREVIEWED
-from zero2chat.data.sources import Source, load_documents, read_sources
+from zero2chat.data.rows import load_documents
+from zero2chat.data.sources import Source, read_sources
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template

@@ -20,7 +20,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
-from zero2chat.data.sources import Source, load_source, require_filled
+from zero2chat.data.rows import load_source, require_filled
+from zero2chat.data.sources import Source
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 
