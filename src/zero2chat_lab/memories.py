@@ -24,8 +24,8 @@ from typing import Annotated, Any, Literal
 from zero2chat.core import stats
 from zero2chat.core.config import MeasuringArguments, Refuse
 from zero2chat.core.stats import Metrics
-from zero2chat.report.section import Bars, Section
 from zero2chat.data.rows import first_rows
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.measurements.memories import KINDS, Memories, documents
 from zero2chat_lab.measurements.memorization import rows_of

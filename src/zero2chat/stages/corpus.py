@@ -21,10 +21,10 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
 from zero2chat.data.decontamination import Decontamination, read_exams
-from zero2chat.report.samples import SampleTable
-from zero2chat.report.section import Bars, Section
 from zero2chat.data.rows import load_documents
 from zero2chat.data.sources import mix, read_sources, split_of
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
 from zero2chat.tasks import SPLITS
 
