@@ -247,7 +247,7 @@ def test_the_example_of_a_stage_runs(here: Path, monkeypatch: pytest.MonkeyPatch
     for run in _tests(test):
         run(here)
     assert stages.load("words").summary == "The number of words in a corpus."
-    with pytest.raises(UserError, match="words: longest 0 is below 1"):
+    with pytest.raises(UserError, match="words: longest: expected at least 1, got 0"):
         stages.load("words").build({"dataset": "x", "longest": 0}, "words")
     sys.modules.pop("zero2chat.stages.words")
 

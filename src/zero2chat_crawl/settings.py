@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Annotated, Any, Literal, get_type_hints
 
-from zero2chat.core.config import Refuse, build
+from zero2chat.core.config import Range, build
 
 WORK = "_work"  # in the run's folder until the corpus is done: shards, logs, completion markers
 REMOVED, DUPLICATES = "removed", "duplicates"
@@ -28,7 +28,7 @@ PARTS = ("pages", "signatures", "buckets", "clusters", "lines", "repeats", "corp
 _MOST_TASKS = 10_000
 
 
-Positive = Annotated[int, Refuse("not above 0")]
+Positive = Annotated[int, Range(min=1)]
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Extraction:
 
     favour_precision: bool = True  # FineWeb
     deduplicate: bool = True  # FineWeb: drop paragraphs that occurred twice in the shard's pages
-    timeout: Annotated[float, Refuse("not above 0")] = 10.0
+    timeout: Annotated[float, Range(above=0)] = 10.0
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Languages:
     """Languages to keep, and the minimum confidence. `model`: a local fastText file."""
 
     keep: list[str] = field(default_factory=lambda: ["en"])
-    threshold: Annotated[float, Refuse("not from 0.5 to below 1")] = 0.65  # FineWeb
+    threshold: Annotated[float, Range(min=0.5, below=1)] = 0.65  # FineWeb
     model: str | None = None
 
     def __post_init__(self) -> None:
@@ -211,7 +211,7 @@ class Crawl:
     most_warcs: int | None = field(default=None, metadata={"help": "Use only the first N WARC files."})
     executor: Literal["local", "slurm", "ray"] = "local"
     workers: Positive = 1
-    tasks: Annotated[int | None, Refuse(f"not from 1 to {_MOST_TASKS}")] = field(
+    tasks: Annotated[int | None, Range(min=1, max=_MOST_TASKS)] = field(
         default=None, metadata={"help": "Number of shards; default: one per WARC file."}
     )
     crawled_before: str | None = field(default=None, metadata={"help": "Drop pages fetched on or after this day."})

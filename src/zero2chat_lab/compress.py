@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.models.loading import context_length
@@ -48,10 +48,10 @@ class CompressArguments(MeasuringArguments):
 
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    n: Annotated[int | None, Refuse("below 1")] = field(
+    n: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Documents per split; default: all."}
     )
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 32
+    eval_batch_size: Annotated[int, Range(min=1)] = 32
 
 
 def compression(

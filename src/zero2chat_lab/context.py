@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import digest, is_main_process, read_jsonl
 from zero2chat.core.stats import Metrics
@@ -44,19 +44,19 @@ class ContextArguments(MeasuringArguments):
     column: str = "text"
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "validation, to choose settings."})
     sources: list[str] = field(default_factory=list, metadata={"help": "Sources of the corpus; default: all."})
-    n: Annotated[int | None, Refuse("below 1")] = field(
+    n: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Documents per source; default: all."}
     )
-    length: Annotated[int | None, Refuse("below 2")] = field(
+    length: Annotated[int | None, Range(min=2)] = field(
         default=None, metadata={"help": "Longest context in tokens; default: the model's."}
     )
-    parts: Annotated[int, Refuse("below 2")] = field(default=4, metadata={"help": "Parts of the context, by position."})
-    needles: Annotated[int, Refuse("below 0")] = field(
+    parts: Annotated[int, Range(min=2)] = field(default=4, metadata={"help": "Parts of the context, by position."})
+    needles: Annotated[int, Range(min=0)] = field(
         default=0, metadata={"help": "Needles for each depth and length; 0: none."}
     )
     depths: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0])
     compare_to: str | None = field(default=None, metadata={"help": "Run folder of this stage for another model."})
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 8
+    eval_batch_size: Annotated[int, Range(min=1)] = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()

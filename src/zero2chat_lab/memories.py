@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.stats import Metrics
 from zero2chat.data.rows import first_rows
 from zero2chat.report.section import Bars, Section
@@ -40,21 +40,21 @@ class MemoriesArguments(MeasuringArguments):
     needs = ("model_name_or_path", "dataset")
 
     memory: Literal["frozen", "context", "search", "test_time", "full", "lora"] = "frozen"
-    people: Annotated[int, Refuse("below 5")] = field(default=100, metadata={"help": "With three facts each."})
+    people: Annotated[int, Range(min=5)] = field(default=100, metadata={"help": "With three facts each."})
     world: int = field(default=102, metadata={"help": "Seed of the people; another one, to choose settings."})
-    wordings: Annotated[int, Refuse("below 1")] = field(
+    wordings: Annotated[int, Range(min=1)] = field(
         default=16, metadata={"help": "Wordings of each person's document, for full and lora."}
     )
-    visits: Annotated[int, Refuse("below 1")] = field(
+    visits: Annotated[int, Range(min=1)] = field(
         default=16, metadata={"help": "Documents about each person, equally many however many wordings."}
     )
-    learning_rate: Annotated[float, Refuse("not above 0")] = 1e-4
-    steps: Annotated[int, Refuse("below 1")] = field(default=4, metadata={"help": "On a document at test time."})
+    learning_rate: Annotated[float, Range(above=0)] = 1e-4
+    steps: Annotated[int, Range(min=1)] = field(default=4, metadata={"help": "On a document at test time."})
     dataset: str | None = field(default=None, metadata={"help": "Held-out documents of other text, such as a corpus."})
     column: str = "text"
     split: Literal["validation", "test"] = "test"
-    n: Annotated[int | None, Refuse("below 1")] = field(default=None, metadata={"help": "Documents; default: all."})
-    characters: Annotated[int, Refuse("below 1")] = field(default=2000, metadata={"help": "Of each document."})
+    n: Annotated[int | None, Range(min=1)] = field(default=None, metadata={"help": "Documents; default: all."})
+    characters: Annotated[int, Range(min=1)] = field(default=2000, metadata={"help": "Of each document."})
 
     def __post_init__(self) -> None:
         super().__post_init__()

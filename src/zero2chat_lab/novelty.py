@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.inference.fast_generate import fast_sample
@@ -43,13 +43,13 @@ class NoveltyArguments(MeasuringArguments):
 
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    prompts: Annotated[int, Refuse("below 1")] = field(
+    prompts: Annotated[int, Range(min=1)] = field(
         default=32, metadata={"help": "Held-out documents whose beginnings are the prompts."}
     )
-    prefix: Annotated[int, Refuse("below 1")] = field(default=8, metadata={"help": "Prompt length in tokens."})
-    samples: Annotated[int, Refuse("below 2")] = field(default=32, metadata={"help": "Samples per prompt."})
-    max_new_tokens: Annotated[int, Refuse("below 1")] = 64
-    temperature: Annotated[float, Refuse("not above 0: sampling needs one above 0")] = 1.0
+    prefix: Annotated[int, Range(min=1)] = field(default=8, metadata={"help": "Prompt length in tokens."})
+    samples: Annotated[int, Range(min=2)] = field(default=32, metadata={"help": "Samples per prompt."})
+    max_new_tokens: Annotated[int, Range(min=1)] = 64
+    temperature: Annotated[float, Range(above=0, why="sampling needs one above 0")] = 1.0
     lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "N-gram lengths in tokens."})
     n: int = field(default=500, metadata={"help": "Held-out documents for the control."})
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.data.preference_files import write_pairs
@@ -49,26 +49,24 @@ class ProbeArguments(MeasuringArguments):
     reward_model: str | None = None
     task: str = "lines"
     options: dict = field(default_factory=dict)
-    n: Annotated[int, Refuse("below 2")] = field(default=200, metadata={"help": "Held-out prompts."})
+    n: Annotated[int, Range(min=2)] = field(default=200, metadata={"help": "Held-out prompts."})
     split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
-    answers: Annotated[int, Refuse("below 2")] = field(
-        default=64, metadata={"help": "Answers per prompt, for best of n."}
-    )
-    max_new_tokens: Annotated[int, Refuse("below 1")] = 48
-    gibberish_prompts: Annotated[int, Refuse("too small, below 1")] = field(
+    answers: Annotated[int, Range(min=2)] = field(default=64, metadata={"help": "Answers per prompt, for best of n."})
+    max_new_tokens: Annotated[int, Range(min=1)] = 48
+    gibberish_prompts: Annotated[int, Range(min=1)] = field(
         default=64, metadata={"help": "Held-out prompts for the adversarial search."}
     )
-    gibberish_train: Annotated[int, Refuse("too small, below 0")] = field(
+    gibberish_train: Annotated[int, Range(min=0)] = field(
         default=0, metadata={"help": "Training prompts for writing rejected answers."}
     )
-    gibberish_rounds: Annotated[int, Refuse("too small, below 1")] = 30
-    gibberish_tries: Annotated[int, Refuse("too small, below 1")] = field(
+    gibberish_rounds: Annotated[int, Range(min=1)] = 30
+    gibberish_tries: Annotated[int, Range(min=1)] = field(
         default=8, metadata={"help": "Candidates per prompt and round."}
     )
-    gibberish_length: Annotated[int, Refuse("too small, below 1")] = field(
+    gibberish_length: Annotated[int, Range(min=1)] = field(
         default=12, metadata={"help": "Maximum tokens per text found."}
     )
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()

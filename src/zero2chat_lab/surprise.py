@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.core.stats import Metrics
@@ -48,13 +48,13 @@ class SurpriseArguments(MeasuringArguments):
     reference_model: str | None = field(default=None, metadata={"help": "The model from before training."})
     task: str = "word_problems"
     options: dict = field(default_factory=dict)
-    n: Annotated[int, Refuse("below 1")] = field(default=300, metadata={"help": "Held-out questions."})
+    n: Annotated[int, Range(min=1)] = field(default=300, metadata={"help": "Held-out questions."})
     split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
-    answers: Annotated[int, Refuse("below 1")] = field(
+    answers: Annotated[int, Range(min=1)] = field(
         default=8, metadata={"help": "Samples per question and model, at temperature 1."}
     )
-    max_new_tokens: Annotated[int, Refuse("below 1")] = 96
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
+    max_new_tokens: Annotated[int, Range(min=1)] = 96
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
@@ -41,13 +41,11 @@ class AdaptationArguments(MeasuringArguments):
 
     dataset: str | None = field(default=None, metadata={"help": "Held-out documents, such as a corpus."})
     column: str = "text"
-    tokens: Annotated[int, Refuse("below 4")] = field(
+    tokens: Annotated[int, Range(min=4)] = field(
         default=1024, metadata={"help": "Of each document; shorter documents are left out."}
     )
-    n: Annotated[int, Refuse("below 2")] = field(
-        default=12, metadata={"help": "Documents measured, of the test split."}
-    )
-    tuned_on: Annotated[int, Refuse("below 1")] = field(
+    n: Annotated[int, Range(min=2)] = field(default=12, metadata={"help": "Documents measured, of the test split."})
+    tuned_on: Annotated[int, Range(min=1)] = field(
         default=3, metadata={"help": "Documents of the validation split, to choose learning rate and passes."}
     )
     learning_rates: list[float] = field(default_factory=lambda: [3e-5, 1e-4, 3e-4])

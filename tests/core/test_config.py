@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
-from zero2chat.core.config import Refuse, build, load_yaml, parse, read_arguments
+from zero2chat.core.config import Range, build, load_yaml, read_arguments
 from zero2chat.core.errors import UserError
 
 
@@ -29,6 +30,11 @@ class Sizes:
     def __post_init__(self) -> None:
         if self.layers < 1:
             raise ValueError(f"layers must be at least 1,\ngot {self.layers}")
+
+
+def parse(classes: list[type], words: list[str]) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    settings, where = read_arguments(words)
+    return settings, build(classes, settings, where)
 
 
 @pytest.fixture
@@ -218,25 +224,30 @@ def test_transformers_own_check_of_its_values_is_a_mistake_of_the_users(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "refused", "taken"),
+    ("range_", "refused", "taken", "said"),
     [
-        ("below 1", 0, 1),
-        ("less than 2", 1, 2),
-        ("too small, below 1", 0, 1),
-        ("not above 0: set 3 or so", 0, 0.1),
-        ("not from 0 to 1", 1.5, 1.0),
-        ("not from 0 to below 1", 1.0, 0.0),
-        ("not between 0 and 1", 0.0, 0.5),
+        (Range(min=1), 0, 1, "at least 1, got 0.0"),
+        (Range(above=0, why="set 3 or so"), 0, 0.1, "more than 0, got 0.0: set 3 or so"),
+        (Range(min=0, max=1), 1.5, 1.0, "at least 0 and at most 1, got 1.5"),
+        (Range(min=0, below=1), 1.0, 0.0, "at least 0 and less than 1, got 1.0"),
+        (Range(above=0, below=1), 0.0, 0.5, "more than 0 and less than 1, got 0.0"),
+        (Range(min=1, also=-1), 0, -1, "at least 1, or -1, got 0.0"),
+        (Range(min=1), math.nan, math.inf, "at least 1, got nan"),
     ],
 )
-def test_a_field_refuses_numbers_out_of_its_range_in_its_words(words: str, refused: float, taken: float) -> None:
-    ranged = make_dataclass("Ranged", [("x", Annotated[float | None, Refuse(words)], None)])
-    with pytest.raises(UserError, match=rf"^here: x {float(refused)} is {re.escape(words)}$"):
+def test_a_field_refuses_numbers_out_of_its_range(range_: Range, refused: float, taken: float, said: str) -> None:
+    ranged = make_dataclass("Ranged", [("x", Annotated[float | None, range_], None)])
+    with pytest.raises(UserError, match=rf"^here: x: expected {re.escape(said)}$"):
         build([ranged], {"x": refused}, "here")
-    assert build([ranged], {"x": taken}, "here")[0].x == taken
+    if math.isfinite(taken):
+        assert build([ranged], {"x": taken}, "here")[0].x == taken
     assert build([ranged], {"x": None}, "here")[0].x is None
 
 
-def test_a_range_in_unknown_words_is_no_range() -> None:
-    with pytest.raises(TypeError, match="unknown wording"):
-        Refuse("too odd")
+def test_a_number_without_a_dot_is_a_number_in_a_mapping_too(read) -> None:  # type: ignore[no-untyped-def]
+    assert read("extra: {min_lr: 1e-5, name: '1e-5', commit: 1e5}").extra == {
+        "min_lr": 1e-5,
+        "name": "1e-5",
+        "commit": "1e5",
+    }
+    assert read("layers: 3", "--extra", "{min_lr: -2E+3}").extra == {"min_lr": -2000.0}

@@ -62,7 +62,7 @@ def test_minhash_is_fineweb_s_and_the_theory_gives_its_figures() -> None:
         ({"warcs": ["a"], "wokers": 2}, "crawl: unknown key 'wokers'; did you mean 'workers'"),
         ({"warcs": ["a"], "c4": {"min_sentences": 2}}, r"crawl\.c4: unknown key 'min_sentences'"),
         ({"warcs": ["a"], "minhash": {"rows": "many"}}, r"crawl\.minhash: rows: expected an int, got 'many'"),
-        ({"warcs": ["a"], "minhash": {"rows": 0}}, r"crawl\.minhash: rows 0 is not above 0"),
+        ({"warcs": ["a"], "minhash": {"rows": 0}}, r"crawl\.minhash: rows: expected at least 1, got 0"),
         ({"warcs": ["a"], "executor": "kubernetes"}, "'kubernetes' is not one of local, slurm, ray"),
         ({"warcs": ["a"], "executor": "slurm"}, "set at least its `partition`"),
         ({"warcs": ["a"], "slurm": {"partition": "x", "parts": {"page": {}}}}, "unknown part 'page'"),
@@ -70,9 +70,12 @@ def test_minhash_is_fineweb_s_and_the_theory_gives_its_figures() -> None:
         ({"warcs": ["a"], "extraction": None}, "extraction: cannot be disabled"),
         ({"warcs": ["a"], "crawled_before": "May 2025"}, "May 2025"),
         ({"warcs": ["a"], "languages": {"keep": []}}, "add at least one language"),
-        ({"warcs": ["a"], "languages": {"threshold": 0.3}}, "0.3 is not from 0.5 to below 1"),
-        ({"warcs": ["a"], "workers": 0}, "workers 0 is not above 0"),
-        ({"warcs": ["a"], "tasks": 20_000}, "tasks 20000 is not from 1 to 10000"),
+        (
+            {"warcs": ["a"], "languages": {"threshold": 0.3}},
+            "expected at least 0.5 and less than 1, got 0.3",
+        ),
+        ({"warcs": ["a"], "workers": 0}, "workers: expected at least 1, got 0"),
+        ({"warcs": ["a"], "tasks": 20_000}, "tasks: expected at least 1 and at most 10000, got 20000"),
     ],
 )
 def test_mistakes_are_named(settings: dict[str, Any], words: str) -> None:

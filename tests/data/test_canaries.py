@@ -55,7 +55,7 @@ def test_they_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"copies": [1, 4], "n": 0}, "canaries: n 0 is not above 0"),
+        ({"copies": [1, 4], "n": 0}, "canaries: n: expected at least 1, got 0"),
         ({"copies": [0, 4]}, r"canaries: copies \[0, 4\]: expected distinct integers above 0"),
         ({"copies": [4, 4]}, r"canaries: copies \[4, 4\]: expected distinct"),
         ({"copies": ["many"]}, "canaries: copies: expected an int, got 'many'"),

@@ -164,8 +164,8 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path: Pa
         ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt'; it has question"),
         ("asked.jsonl", b'{"prompt": null, "id": 1}\n', None, "prompts, row 0: prompt: expected text or a list"),
         ("asked.csv", b"Who?\n", None, "asked.csv: give a .txt file"),
-        ("asked.txt", b"Who?\n", 0, "n 0 is not above 0"),
-        ("asked.txt", b"Who?\n", -1, "n -1 is not above 0"),
+        ("asked.txt", b"Who?\n", 0, "n: expected at least 1, got 0"),
+        ("asked.txt", b"Who?\n", -1, "n: expected at least 1, got -1"),
     ],
 )
 def test_prompts_that_are_none_are_refused(

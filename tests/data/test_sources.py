@@ -174,7 +174,7 @@ def test_a_file_whose_name_is_a_pattern_too_is_that_file(tmp_path: Path) -> None
         ([{"path": " "}], "path is empty: set it to a file, a folder or a Hub name"),
         ([{"path": "a.csv", "columns": {"prompt": "q", "completion": "q"}}], "columns: the column 'q' is named twice"),
         ([{"task": "facts"}], "task facts: `n` is not set: set it to the number of rows"),
-        ([{"path": "a.csv", "n": -1}], "n -1 is not above 0"),
+        ([{"path": "a.csv", "n": -1}], "n: expected at least 1, got -1"),
         ([{"path": "a.csv", "n": "many"}], "n: expected an int, got 'many'"),
         ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
     ],

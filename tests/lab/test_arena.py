@@ -265,7 +265,7 @@ def test_votes_that_say_nothing_are_refused(
         ({"taste": True, "reward_model": "./r"}, "taste and reward_model exclude each other"),
         ({"reward_model": "./none"}, r"\./none: no such folder"),
         ({"anchor": "none"}, "anchor: 'none' is not one of the models: base, sft, grpo"),
-        ({"resamples": 9}, "resamples 9 is below 100"),
+        ({"resamples": 9}, "resamples: expected at least 100, got 9"),
         ({"votes": "votes.jsonl"}, "models: not used with votes"),
         ({"votes": "none.jsonl", "models": [], "tasks": []}, "none.jsonl: cannot be read: No such file"),
         ({"endpoint": {"url": "ftp://x", "model": "m"}}, "endpoint: url is not an http URL"),

@@ -149,7 +149,7 @@ def test_a_model_that_knows_nothing_is_one_line(model_folder: Path, capsys: pyte
     ("changes", "says_so"),
     [
         ({"keep": 1.0}, "keep 1: set a share above 0 and below 1"),
-        ({"samples": -1}, "samples -1 is below 0"),
+        ({"samples": -1}, "samples: expected at least 0, got -1"),
         ({"datasets": []}, "datasets: the list is empty"),
         ({"datasets": 2 * [{"task": "sums", "n": 3}]}, "datasets: two entries have the same label: set `label`"),
         ({"model_name_or_path": None}, "model_name_or_path is not set"),

@@ -114,7 +114,7 @@ def test_xz_is_the_commands_and_has_the_training_text_before_held_out_text(learn
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"n": 0}, "n 0 is below 1"),
+        ({"n": 0}, "n: expected at least 1, got 0"),
         ({"dataset": None}, "dataset is not set"),
         ({"model_name_or_path": None}, "model_name_or_path is not set"),
         ({"dataset": "./none"}, r"\./none: no such file or folder"),

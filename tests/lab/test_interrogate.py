@@ -415,7 +415,7 @@ def test_a_passage_cannot_close_its_fence() -> None:
         ({"datasets": [{"path": "x.jsonl", "split": "train+dev"}]}, r"split 'train\+dev' is held out"),
         ({"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),
         ({"datasets": [FACTS, FACTS | {"seed": 5}]}, "datasets: two entries have the same label: set `label`"),
-        ({"answers": 1}, "answers 1 is below 2"),
+        ({"answers": 1}, "answers: expected at least 2, got 1"),
         ({"temperature": 0}, "temperature 0: 8 answers would be equal"),
         ({"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
         (

@@ -109,8 +109,8 @@ def test_a_model_that_draws_anything_says_what_nobody_said_each_time(model_folde
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"samples": 1}, "samples 1 is below 2"),
-        ({"temperature": 0.0}, "temperature 0.0 is not above 0: sampling needs one above 0"),
+        ({"samples": 1}, "samples: expected at least 2, got 1"),
+        ({"temperature": 0.0}, "temperature: expected more than 0, got 0.0: sampling needs one above 0"),
         ({"n": 1}, "n 1 is below prompts 2: raise n"),
         ({"lengths": [2, 13]}, "lengths: 13 is not from 1 to max_new_tokens 12"),
         ({"dataset": None}, "dataset is not set"),

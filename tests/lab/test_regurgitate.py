@@ -136,8 +136,8 @@ def test_the_command_measures_the_same_and_any_dataset_will_do(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"prefix": 0}, "prefix 0 is below 1"),
-        ({"candidates": 1}, "candidates 1 is below 2"),
+        ({"prefix": 0}, "prefix: expected at least 1, got 0"),
+        ({"candidates": 1}, "candidates: expected at least 2, got 1"),
         ({"dataset": None}, "dataset is not set"),
         ({"model_name_or_path": None}, "model_name_or_path is not set"),
         ({"model_name_or_path": "./none"}, r"\./none: no such folder"),

@@ -187,7 +187,7 @@ def test_an_answer_is_shown_for_what_practice_added_and_once_a_question() -> Non
     ("changes", "says"),
     [
         ({"reference_model": None}, "reference_model is not set"),
-        ({"answers": 0}, "answers 0 is below 1"),
+        ({"answers": 0}, "answers: expected at least 1, got 0"),
         ({"split": "train"}, "split 'train' is neither validation nor test"),
         ({"task": "fcts"}, "task 'fcts': no such task; did you mean 'facts'"),
         ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),

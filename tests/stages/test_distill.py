@@ -330,7 +330,7 @@ def test_where_nothing_passes_that_is_said_and_no_run_is_finished(server: Server
         ),
         ({"teacher": "runs/none/grpo"}, "runs/none/grpo: not a finished run"),
         ({"temperature": 0}, "temperature 0: 4 answers would be equal"),
-        ({"keep": 0}, "keep 0 is not above 0"),
+        ({"keep": 0}, "keep: expected at least 1, got 0"),
         ({"datasets": []}, "datasets: the list is empty"),
         ({"rewards": []}, "rewards: the list is empty"),
         ({"rewards": [{"function": "zero2chat.rewards.math.math"}]}, "rewards: cannot import"),

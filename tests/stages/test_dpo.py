@@ -184,8 +184,8 @@ def _raise(error: Exception) -> Callable[..., Any]:
     ("changes", "message"),
     [
         ({"datasets": []}, "datasets: the list is empty"),
-        ({"train_pairs": 0}, "train_pairs 0 is not above 0"),
-        ({"test_fraction": 1.0}, "test_fraction 1.0 is not between"),
+        ({"train_pairs": 0}, "train_pairs: expected at least 1, got 0"),
+        ({"test_fraction": 1.0}, "test_fraction: expected more than 0 and less than 1, got 1.0"),
         ({"test_fraction": 1e-6}, "none of 200 pairs is in the test split"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
         ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have an answer longer than max_length 20"),

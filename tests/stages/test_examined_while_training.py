@@ -97,7 +97,7 @@ def test_the_seconds_of_training_have_no_examination_in_them(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"tasks_steps": 0}, "tasks_steps 0 is not above 0"),
+        ({"tasks_steps": 0}, "tasks_steps: expected at least 1, got 0"),
         ({"tasks_steps": 5, "tasks": []}, "tasks_steps: there are no tasks to evaluate: set tasks"),
     ],
 )

@@ -143,7 +143,7 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
 
 
 def test_minutes_must_be_above_0(base: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=r"max_minutes 0.* is not above 0"):
+    with pytest.raises(UserError, match=r"max_minutes: expected more than 0, got 0"):
         grpo.main(["--config", str(base("bad", max_minutes=0))])
 
 

@@ -292,7 +292,7 @@ def test_stopped_and_killed_at_any_step_it_stops_at_the_same_one(
         ),
         ({"save_steps": 8}, "save_steps 8 and eval_steps 4 differ: the best model might not be saved"),
         ({"save_strategy": "best", "eval_steps": 3}, "eval_steps 3 is not a multiple of 2"),
-        ({"early_stopping_patience": 0}, "early_stopping_patience 0 is not above 0"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience: expected at least 1, got 0"),
     ],
 )
 def test_a_best_model_that_cannot_be_found_or_kept_is_refused(
@@ -520,10 +520,10 @@ def test_what_the_trainer_loads_again_is_the_same_revision(
         ({"save_steps": 3}, "save_steps 3 is not a multiple of 2, the optimizer steps per rollout"),
         ({"save_steps": 0.3}, r"save_steps 0.3 is not a multiple of 2"),
         ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
-        ({"kl_budget": 0}, "kl_budget 0.0 is not above 0"),
-        ({"max_prompt_length": 0}, "max_prompt_length 0 is not above 0"),
+        ({"kl_budget": 0}, "kl_budget: expected more than 0, got 0.0"),
+        ({"max_prompt_length": 0}, "max_prompt_length: expected at least 1, got 0"),
         ({"max_prompt_length": 3}, "48 of 48 prompts are over max_prompt_length 3"),
-        ({"kl_target": -1.0}, "kl_target -1.0 is not above 0"),
+        ({"kl_target": -1.0}, "kl_target: expected more than 0, got -1.0"),
         ({"value_model": "heads"}, "value_model: 'heads' is not one of head, own"),
         ({"reward_weights": [1.0]}, "unknown key 'reward_weights'"),
         ({"train_sampling_strategy": "group_by_length"}, "the prompts of a rollout are reused in each of its steps"),

@@ -206,7 +206,10 @@ def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> Non
         ({"comparisons": {"task": "facts"}}, "has no `taste`"),
         ({"overlong": "cut"}, "overlong: 'cut' is not one of error, drop"),
         ({"equal": "keep"}, "equal: 'keep' is not one of error, drop"),
-        ({"test_fraction": 1.0, "comparisons": None, "datasets": [{"path": "x"}]}, "test_fraction 1.0 is not between"),
+        (
+            {"test_fraction": 1.0, "comparisons": None, "datasets": [{"path": "x"}]},
+            "test_fraction: expected more than 0",
+        ),
         ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
         ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have an answer longer than max_length 20"),

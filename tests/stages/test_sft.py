@@ -301,7 +301,7 @@ def test_a_resumed_run_is_not_evaluated_at_its_beginning_again(
     ("changes", "says"),
     [
         ({"validation_fraction": 0.1, "validation_datasets": [{"path": "a.jsonl"}]}, "set one of them"),
-        ({"validation_fraction": 1.0}, "validation_fraction 1.0 is not from 0 to below 1"),
+        ({"validation_fraction": 1.0}, "validation_fraction: expected at least 0 and less than 1, got 1.0"),
         ({"validation_datasets": [{"paht": "a.jsonl"}]}, r"validation_datasets\[0\]: unknown key 'paht'"),
     ],
 )

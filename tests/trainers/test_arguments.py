@@ -61,7 +61,6 @@ def test_without_a_global_batch_the_trainers_own_arguments_stand() -> None:
         (1, 8, 0, "global_batch_size 0 cannot be divided among 1 processes"),
         (1, 8, -8, "global_batch_size -8 cannot be divided among 1 processes"),
         (2, 3, 16, "is 8 per process, not a multiple of per_device_train_batch_size 3"),
-        (1, 0, 8, "per_device_train_batch_size 0 is not above 0"),
     ],
 )
 def test_a_batch_that_cannot_be_divided_is_refused(

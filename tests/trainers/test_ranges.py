@@ -31,7 +31,7 @@ BAD = [
 @pytest.mark.parametrize("stage", [name for name in stages.names() if stages.load(name).kind == "trains"])
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_a_number_that_cannot_be_meant_is_named(stage: str, key: str, value: Any) -> None:
-    with pytest.raises(UserError, match=rf"^x\.yaml: {key}: (expected a finite number, got|.*: give (one|a number))"):
+    with pytest.raises(UserError, match=rf"^x\.yaml: {key}: expected (a finite number|at least|more than)"):
         stages.load(stage).build({"output_dir": "out", key: value}, "x.yaml")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import operator
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,38 +19,36 @@ import yaml
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.package_files import find
 
-# The wordings of `Refuse`, and when each holds. NaN is refused by all of them.
-_RANGES: tuple[tuple[str, Callable[..., bool]], ...] = (
-    (r"not from (\S+) to below (\S+)", lambda value, low, high: not low <= value < high),
-    (r"not from (\S+) to (\S+)", lambda value, low, high: not low <= value <= high),
-    (r"not between (\S+) and (\S+)", lambda value, low, high: not low < value < high),
-    (r"not above (\S+)", lambda value, bound: not value > bound),
-    (r"(?:below|less than) (\S+)", lambda value, least: not value >= least),
-)
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "min": ("at least", operator.ge),
+    "above": ("more than", operator.gt),
+    "max": ("at most", operator.le),
+    "below": ("less than", operator.lt),
+}
 _BOOLEANS = dict.fromkeys(("yes", "true", "t", "y", "1"), True) | dict.fromkeys(("no", "false", "f", "n", "0"), False)
 
 
-@dataclass(frozen=True)
-class Refuse:
-    """The numbers that a field refuses, in words: `n: Annotated[int, Refuse("below 1")]` → "n 0 is below 1".
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The numbers that a field accepts: `n: Annotated[int, Range(min=1)]` → "n: expected at least 1, got 0".
 
-    The words are "below 1", "not above 0", "not from 0 to 1", "not from 0 to below 1" or "not between 0 and 1", and
-    may be followed by a colon and a reason.
+    `also` is one more accepted number. `why` is added to the message. NaN is in no range.
     """
 
-    words: str
+    min: float | None = None
+    above: float | None = None
+    max: float | None = None
+    below: float | None = None
+    also: float | None = None
+    why: str = ""
 
-    def __post_init__(self) -> None:
-        self.holds(0)
-
-    def holds(self, value: Any) -> bool:
-        """Whether the value is a number that is refused."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        for pattern, refuses in _RANGES:
-            if found := re.search(pattern, self.words.partition(":")[0]):
-                return refuses(value, *map(float, found.groups()))
-        raise TypeError(f"Refuse({self.words!r}): unknown wording")
+    def check(self, value: Any) -> None:
+        """Raises `ValueError` for a number out of the range."""
+        bounds = [(*how, getattr(self, name)) for name, how in _BOUNDS.items() if getattr(self, name) is not None]
+        if isinstance(value, int | float) and value != self.also and not all(ok(value, end) for _, ok, end in bounds):
+            said = " and ".join(f"{words} {end}" for words, _, end in bounds)
+            said += "" if self.also is None else f", or {self.also}"
+            raise ValueError(f"expected {said}, got {value}" + (f": {self.why}" if self.why else ""))
 
 
 @dataclass
@@ -70,16 +68,8 @@ class MeasuringArguments:
                 raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
 
 
-def check_ranges(kind: type, values: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for the first value that the field of that name refuses."""
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        for rule in getattr(hint, "__metadata__", ()):
-            if isinstance(rule, Refuse) and rule.holds(values.get(name)):
-                raise ValueError(f"{name} {values[name]} is {rule.words}")
-
-
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that is set twice: YAML's own reader silently takes the last."""
+    """Reads 1e-5 as a number, and refuses a key that is set twice: YAML's own reader silently takes the last."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         own = [_key(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -89,6 +79,9 @@ class _Loader(yaml.CSafeLoader):
         super().flatten_mapping(node)
         # Merged keys (`<<`) that the mapping itself sets are left out, or a mapping that merges it would find two.
         node.value = list({_key(key): (key, value) for key, value in node.value}.values())
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]\d+$"), list("-+0123456789"))
 
 
 def _key(node: yaml.Node) -> Any:
@@ -102,7 +95,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises `UserError` if the file is missing, malformed or not a mapping.
     """
     try:
-        settings = yaml.load(find(path).read_text(encoding="utf-8-sig"), _Loader)
+        settings = read_yaml(find(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -112,13 +105,9 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def parse(classes: Sequence[type], argv: Sequence[str] | None = None) -> tuple[dict[str, Any], Any]:
-    """`--config X.yaml [--key value …]` → (the settings given, one instance of each class).
-
-    Raises `UserError` for an unknown key, a value of the wrong type, or a value that a class rejects.
-    """
-    settings, where = read_arguments(sys.argv[1:] if argv is None else argv)
-    return settings, build(classes, settings, where)
+def read_yaml(text: str | bytes) -> Any:
+    """Return the value of a YAML text. Raises `yaml.YAMLError`."""
+    return yaml.load(text, _Loader)
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
@@ -159,97 +148,88 @@ def _word(word: str) -> Any:
     if word != "null" and word[:1] not in ("{", "["):
         return word
     with contextlib.suppress(ValueError):
-        return json.loads(word)  # recipes print JSON; YAML would read 1e-05 as a string
+        return json.loads(word)  # recipes print JSON, some of which is no YAML
     try:
-        return yaml.safe_load(word)
+        return read_yaml(word)
     except yaml.YAMLError:  # text that only starts like YAML
         return word
 
 
-def build(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+def build(
+    classes: Sequence[type], settings: Mapping[str, Any], where: str, ranges: Mapping[str, Range] | None = None
+) -> tuple[Any, ...]:
     """Build one instance of each dataclass from a mapping. `where` names the mapping in messages.
 
-    Fields that are dataclasses, or lists of them, are built from their mappings in the same way.
+    Fields that are dataclasses, or lists of them, are built from their mappings in the same way. `ranges` are those of
+    fields that declare none.
+
+    Raises `UserError` for an unknown key, a value of the wrong type or out of its range, a missing one, or one that a
+    class rejects.
     """
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
-    hints = {name: hint for cls in classes for name, hint in get_type_hints(cls).items()}
+    hints = {name: hint for cls in classes for name, hint in get_type_hints(cls, include_extras=True).items()}
     known = {one.name: one for cls in classes for one in fields(cls) if one.init}
     values = {}
     for key, value in settings.items():
         if key not in known:
             raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), list(known))}")
+        hint, rules = hints[key], [*getattr(hints[key], "__metadata__", ()), (ranges or {}).get(key)]
         try:
-            values[key] = _converted(value, hints[key], known[key])
+            if value is None and known[key].default is not None and NoneType not in get_args(_bare(hint)):
+                raise ValueError("null is not allowed: set a value, or remove the key")
+            # Some fields of transformers default to None although their type does not allow it.
+            made = None if value is None else _converted(value, hint, key, known[key].metadata.get("choices", ()))
+            for rule in rules:
+                if isinstance(rule, Range):
+                    rule.check(made)
+            if isinstance(made, float) and not math.isfinite(made):
+                raise ValueError(f"expected a finite number, got {made}")
         except ValueError as error:
             raise UserError(f"{where}: {key}: {error}") from error
         except UserError as error:  # of a dataclass in this one
             raise UserError(f"{where}: {error}") from error
+        values[key] = made
     missing = [key for key, one in known.items() if key not in values and one.default is one.default_factory is MISSING]
     if missing:
         raise UserError(f"{where}: these settings are required: {', '.join(f'--{key}' for key in missing)}")
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UserError(f"{where}: seed: expected an integer from 0 to {2**32 - 1}, got {seed}")
-    infinite = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-    built: list[Any] = []
     try:
-        for cls in classes:
-            check_ranges(cls, values)
-        for cls in classes:
-            built.append(cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values}))
+        return tuple(
+            cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values}) for cls in classes
+        )
     except (UserError, ValueError, TypeError, ImportError) as error:  # also a dataclass's own field checks
-        said = str(error)
-        # An error that quotes the number needs no second message about it.
-        infinite = [key for key in infinite if not re.search(rf"\b{key}\b.*\b{values[key]}\b", said)]
-        if not infinite:
-            raise UserError(f"{where}: {said}") from error
-    if infinite:
-        raise UserError(f"{where}: {infinite[0]}: expected a finite number, got {values[infinite[0]]}")
-    return tuple(built)
+        raise UserError(f"{where}: {error}") from error
 
 
-def _converted(value: Any, hint: Any, field: Field[Any]) -> Any:
-    """Convert a YAML or command-line value to the field's type. Mappings of a `dict` field are left as they are.
+def _bare(hint: Any) -> Any:
+    return hint.__origin__ if hasattr(hint, "__metadata__") else hint
 
-    Raises `ValueError` if it cannot be converted.
+
+def _converted(value: Any, hint: Any, name: str, choices: Sequence[Any] = ()) -> Any:
+    """Convert a YAML or command-line value to a type. Mappings of a `dict` are left as they are.
+
+    Raises `ValueError` if it cannot be converted, and `UserError` for a setting of a dataclass.
     """
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    origins = {get_origin(kind) or kind: kind for kind in kinds}
-    if value is None:
-        # Some fields of transformers default to None although their type does not allow it.
-        if NoneType not in origins and field.default is not None:
-            raise ValueError("null is not allowed: set a value, or remove the key")
-        return None
-    if isinstance(kinds[0], type) and is_dataclass(kinds[0]):
-        return value if isinstance(value, kinds[0]) else build([kinds[0]], value, field.name)[0]
-    if (isinstance(value, Mapping) and dict in origins) or (isinstance(value, bool) and bool in origins):
+    hint = _bare(hint)
+    kinds = {
+        get_origin(one) or one: one for one in (get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
+    }
+    first = next(iter(kinds))
+    if isinstance(first, type) and is_dataclass(first):
+        return value if isinstance(value, first) else build([first], value, name)[0]
+    if Any in kinds or (isinstance(value, Mapping) and dict in kinds) or (isinstance(value, bool) and bool in kinds):
         return value
-    scalars = [kind for kind in kinds if (get_origin(kind) or kind) not in (list, dict, NoneType)]
-    if list in origins and (isinstance(value, list) or not scalars):
-        (kind,) = get_args(origins[list]) or (Any,)
+    scalars = [one for one in kinds if one not in (list, dict, NoneType)]
+    if list in kinds and (isinstance(value, list) or not scalars):
+        (kind,) = get_args(kinds[list]) or (Any,)
         items = value if isinstance(value, list) else [value]
-        if isinstance(kind, type) and is_dataclass(kind):
-            return [build([kind], item, f"{field.name}[{i}]")[0] for i, item in enumerate(items)]
-        return [item if isinstance(item, Mapping) or kind is dict else _scalar(item, kind, ()) for item in items]
-    choices = field.metadata.get("choices", ())
-    special = next((kind for kind in scalars if kind is not str), None)
-    if special is None:
-        return _scalar(value, str if scalars else dict, choices)
-    try:
-        return _scalar(value, special, choices)
-    except ValueError:
-        # A field of type `int | str` takes any text, one of type `IntervalStrategy | str` only the enum's values.
-        if str not in scalars or (isinstance(special, type) and issubclass(special, Enum)):
-            raise
-        return _scalar(value, str, choices)
-
-
-def _scalar(value: Any, kind: Any, choices: Sequence[Any]) -> Any:
-    if kind is Any:
-        return value
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
+        return [_converted(item, kind, f"{name}[{i}]") for i, item in enumerate(items)]
+    kind = next((one for one in scalars if one is not str), str if scalars else dict)
+    if kind is Literal:
+        choices = get_args(kinds[kind])
     elif isinstance(kind, type) and issubclass(kind, Enum):
         choices = [one.value for one in kind]
     if value in (False, "False") and "no" in choices:
@@ -264,5 +244,7 @@ def _scalar(value: Any, kind: Any, choices: Sequence[Any]) -> Any:
             raise ValueError
         return _BOOLEANS[text.lower()] if kind is bool else kind(text)
     except (ValueError, TypeError, KeyError) as error:
-        name = "true or false" if kind is bool else "an int" if kind is int else f"a {kind.__name__}"
-        raise ValueError(f"expected {name}, got {value!r}") from error
+        if str in kinds and kind is not str and not isinstance(value, list | Mapping):
+            return text
+        said = "true or false" if kind is bool else "an int" if kind is int else f"a {kind.__name__}"
+        raise ValueError(f"expected {said}, got {value!r}") from error

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from zero2chat.core.config import Refuse, build
+from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl, write_jsonl
 
@@ -26,7 +26,7 @@ class Planting:
     """Settings: `n` canaries for each number of `copies`, and as many with 0 copies."""
 
     copies: list[int]
-    n: Annotated[int, Refuse("not above 0")] = 8
+    n: Annotated[int, Range(min=1)] = 8
 
     def __post_init__(self) -> None:
         if not self.copies or min(self.copies) < 1 or len(set(self.copies)) < len(self.copies):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset, Features, List, Value
 
 from zero2chat import tasks
-from zero2chat.core.config import Refuse, build
+from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import (
@@ -47,7 +47,7 @@ class PairArguments:
     """Settings of preference datasets, shared by the stages that train on them."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
-    test_fraction: Annotated[float, Refuse("not between 0 and 1")] = field(
+    test_fraction: Annotated[float, Range(above=0, below=1)] = field(
         default=0.1, metadata={"help": "Share of the datasets' prompts to hold out."}
     )
     overlong: Literal["error", "drop"] = field(
@@ -75,15 +75,15 @@ class Comparisons:
     """
 
     task: str
-    n: Annotated[int, Refuse("not above 0")] = 1000
-    answers: Annotated[int, Refuse("below 2: too few to compare")] = 4
+    n: Annotated[int, Range(min=1)] = 1000
+    answers: Annotated[int, Range(min=2, why="too few to compare")] = 4
     pairs: Literal["all", "adjacent"] = "all"
-    noise: Annotated[float, Refuse("below 0")] = 0.1
-    held_out: Annotated[int, Refuse("not above 0")] = 700
+    noise: Annotated[float, Range(min=0)] = 0.1
+    held_out: Annotated[int, Range(min=1)] = 700
     split: Literal["validation", "test"] = "test"
     seed: int | None = None
-    max_new_tokens: Annotated[int, Refuse("not above 0")] = 48
-    temperature: Annotated[float, Refuse("not above 0: all answers would be equal")] = 1.0
+    max_new_tokens: Annotated[int, Range(min=1)] = 48
+    temperature: Annotated[float, Range(above=0, why="all answers would be equal")] = 1.0
     options: dict[str, Any] = field(default_factory=dict)
 
 

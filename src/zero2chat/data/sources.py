@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset, concatenate_datasets
 
 from zero2chat import tasks
-from zero2chat.core.config import Refuse, build
+from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
 
 BUILDERS = {
@@ -51,13 +51,13 @@ class Source:
     revision: str | None = None
     column: str = "text"
     task: str | None = None
-    n: Annotated[int | None, Refuse("not above 0")] = None
+    n: Annotated[int | None, Range(min=1)] = None
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     fraction: float | None = None
     label: str | None = None
     tools: bool = False
-    failing: Annotated[float, Refuse("not from 0 to below 1")] = 0.0
+    failing: Annotated[float, Range(min=0, below=1)] = 0.0
     retell: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     delimiter: str | None = None

@@ -20,7 +20,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import Refuse, build
+from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import digest, is_main_process
 from zero2chat.data.chat_formats import (
@@ -53,7 +53,7 @@ class OwnData(Source):
     reference: str | None = None
     rewards: list[dict] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
-    max_new_tokens: Annotated[int, Refuse("not above 0")] = 256
+    max_new_tokens: Annotated[int, Range(min=1)] = 256
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult
 
 import httpx2
 
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import http_address
 from zero2chat.tools.bounded_http import fetch, reason
@@ -42,7 +42,7 @@ class Endpoint:
     key_variable: str | None = field(default=None, metadata={"help": "Environment variable with the API key."})
     timeout: float = 600.0  # seconds per attempt
     retries: int = 3  # further attempts per request
-    at_once: Annotated[int, Refuse("not above 0")] = 8  # requests
+    at_once: Annotated[int, Range(min=1)] = 8  # requests
 
     def __post_init__(self) -> None:
         """Raises `ValueError` for invalid settings. No part of a bad URL is shown: it may hold a secret."""

@@ -160,7 +160,7 @@ def run(
         if not (equals and dot and key):
             raise UserError(f"--set {text}: expected STEP.KEY=VALUE")
         try:
-            chosen.setdefault(name, {})[key] = yaml.safe_load(value)
+            chosen.setdefault(name, {})[key] = config.read_yaml(value)
         except yaml.YAMLError as error:
             raise UserError(f"--set {text}: invalid YAML: {error}") from error
     if not package_files.find(Path(recipe) / "recipe.yaml").exists():

@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal
 from datasets import Dataset
 
 from zero2chat.core import stats
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.data.decontamination import Decontamination, read_exams
@@ -81,15 +81,13 @@ class DistillArguments:
     )
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     keep_above: float = field(default=0.5, metadata={"help": "Keep answers with a weighted reward above this."})
-    keep: Annotated[int, Refuse("not above 0")] = field(
-        default=1, metadata={"help": "Maximum answers kept per prompt."}
-    )
-    samples: Annotated[int, Refuse("not above 0")] = field(default=4, metadata={"help": "Answers sampled per prompt."})
+    keep: Annotated[int, Range(min=1)] = field(default=1, metadata={"help": "Maximum answers kept per prompt."})
+    samples: Annotated[int, Range(min=1)] = field(default=4, metadata={"help": "Answers sampled per prompt."})
     temperature: float = 1.0
-    max_completion_length: Annotated[int, Refuse("not above 0")] = field(
+    max_completion_length: Annotated[int, Range(min=1)] = field(
         default=256, metadata={"help": "Maximum tokens per answer."}
     )
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
     seed: int = 0
 
     def __post_init__(self) -> None:

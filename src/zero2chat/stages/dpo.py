@@ -30,7 +30,7 @@ from trl import DPOConfig, DPOTrainer, ModelConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from zero2chat.core import stats
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.data.preference_tokens import tokenize_dpo_pairs
@@ -67,7 +67,7 @@ class PreferenceArguments(ValidationArguments, PairArguments):
 
     chat_template_path: str | None = None
     global_batch_size: int | None = field(default=None, metadata={"help": "Pairs or votes per step, all processes."})
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 8
+    eval_batch_size: Annotated[int, Range(min=1)] = 8
 
     def __post_init__(self) -> None:
         read_sources(self.datasets)
@@ -77,7 +77,7 @@ class PreferenceArguments(ValidationArguments, PairArguments):
 
 @dataclass
 class DpoArguments(PreferenceArguments):
-    train_pairs: Annotated[int | None, Refuse("not above 0")] = field(
+    train_pairs: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Maximum training pairs; the held-out pairs stay the same."}
     )
 

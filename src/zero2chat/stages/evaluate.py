@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, digest, is_main_process, read_jsonl, write_atomically
 from zero2chat.core.stats import Metrics
@@ -83,7 +83,7 @@ class EvaluateArguments(MeasuringArguments):
         default_factory=list, metadata={"help": "Questions to answer greedily; the answers are saved, not scored."}
     )
     question_tools: bool = field(default=False, metadata={"help": "Give the tools for `questions` too."})
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()

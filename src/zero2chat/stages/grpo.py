@@ -32,7 +32,7 @@ from datasets import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer, ModelConfig
 
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
@@ -85,7 +85,7 @@ class GrpoArguments(TaskStepsArguments):
     pass_rate: PassRate | None = field(
         default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high, by."}
     )
-    resample: Annotated[int, Refuse("below 0")] = field(
+    resample: Annotated[int, Range(min=0)] = field(
         default=0,
         metadata={
             "help": "Maximum extra generations that replace zero-variance groups by other prompts; each takes as long "

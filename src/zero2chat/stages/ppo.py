@@ -28,7 +28,7 @@ from typing import Annotated, Any
 from accelerate.utils import set_seed as set_seeds
 from trl import ModelConfig
 
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
@@ -78,10 +78,10 @@ class PpoArguments(TaskArguments):
     held_out: HeldOut | None = field(
         default=None, metadata={"help": "Held-out rows for the comparison: task, n, seed, …"}
     )
-    early_stopping_patience: Annotated[int | None, Refuse("not above 0")] = field(
+    early_stopping_patience: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Stop if metric_for_best_model has not improved for N evaluations."}
     )
-    max_prompt_length: Annotated[int | None, Refuse("not above 0")] = field(
+    max_prompt_length: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Drop longer prompts; if not set, a prompt that does not fit is an error."}
     )
     chat_template_path: str | None = None

@@ -39,7 +39,7 @@ from transformers import (
 )
 from transformers.utils.generic import is_flash_attention_requested
 
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.packing import count_target_bytes, pack_documents
@@ -76,10 +76,10 @@ class PretrainArguments:
     stream: Source | None = field(
         default=None, metadata={"help": "Text to stream instead of `dataset`: load_dataset's keys."}
     )
-    validation_fraction: Annotated[float, Refuse("not between 0 and 1")] = field(
+    validation_fraction: Annotated[float, Range(above=0, below=1)] = field(
         default=0.01, metadata={"help": "Share of a stream's documents to hold out."}
     )
-    validation_documents: Annotated[int, Refuse("less than 1")] = field(
+    validation_documents: Annotated[int, Range(min=1)] = field(
         default=500, metadata={"help": "Held-out documents of a stream to evaluate on."}
     )
     model_name_or_path: str | None = field(
@@ -90,10 +90,10 @@ class PretrainArguments:
         default_factory=list, metadata={"help": "Tokens to add to a continued model, such as ' PostgreSQL'."}
     )
     column: str = "text"
-    depth: Annotated[int | None, Refuse("less than 1")] = field(
+    depth: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Layers; sets shape, tokens, batch size, steps and learning rate."}
     )
-    tokens: Annotated[int | None, Refuse("less than 1")] = field(
+    tokens: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Training tokens in total, instead of `max_steps`."}
     )
     model_type: str | None = field(default=None, metadata={"help": "Of a model with random weights; default: qwen3."})
@@ -101,25 +101,23 @@ class PretrainArguments:
         default_factory=dict, metadata={"help": "Fields of the model's config; of a continued model, its context's."}
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, …"})
-    max_length: Annotated[int, Refuse("less than 2")] = field(
+    max_length: Annotated[int, Range(min=2)] = field(
         default=1024, metadata={"help": "Training window, and the model's context, in tokens."}
     )
     mask_documents: bool = field(default=False, metadata={"help": "Mask attention across document boundaries."})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Number of tokenization processes."})
     muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    embedding_learning_rate: Annotated[float | None, Refuse("not above 0")] = field(
+    embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
         default=None, metadata={"help": "With muon; else `learning_rate`."}
     )
-    head_learning_rate: Annotated[float | None, Refuse("not above 0")] = field(
+    head_learning_rate: Annotated[float | None, Range(above=0)] = field(
         default=None, metadata={"help": "With muon, if weights are not tied."}
     )
-    muon_momentum: Annotated[float, Refuse("not from 0 to below 1")] = 0.95
+    muon_momentum: Annotated[float, Range(min=0, below=1)] = 0.95
     global_batch_size: int | None = field(default=None, metadata={"help": "Windows per step, all processes."})
     sample_prompts: list[str] = field(default_factory=list)
-    sample_steps: Annotated[int, Refuse("less than 1")] = field(
-        default=100, metadata={"help": "Sample a text every N steps."}
-    )
-    sample_tokens: Annotated[int, Refuse("less than 1")] = 64
+    sample_steps: Annotated[int, Range(min=1)] = field(default=100, metadata={"help": "Sample a text every N steps."})
+    sample_tokens: Annotated[int, Range(min=1)] = 64
 
     def __post_init__(self) -> None:
         if self.model_name_or_path is not None:

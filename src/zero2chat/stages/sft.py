@@ -29,7 +29,7 @@ from transformers.utils import is_flash_attn_2_available
 from transformers.utils.generic import is_flash_attention_requested
 from trl import ModelConfig, SFTConfig, SFTTrainer
 
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, cores, is_main_process
 from zero2chat.data.conversations import (
@@ -79,10 +79,10 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
     )
-    join: Annotated[int, Refuse("not above 0")] = field(
+    join: Annotated[int, Range(min=1)] = field(
         default=1, metadata={"help": "Join up to N conversations into one, in random combinations."}
     )
-    embedding_learning_rate: Annotated[float | None, Refuse("not above 0")] = field(
+    embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
         default=None, metadata={"help": "With muon; else `learning_rate`. Higher for unseen words."}
     )
     overlong: str = field(default="error", metadata={"help": "Conversations over max_length: error or drop."})

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.data.rows import load_source, require_filled
@@ -39,7 +39,7 @@ class TokenizerArguments:
     dataset: str | None = None
     column: str = "text"
     vocab_size: int = 4096
-    documents: Annotated[int | None, Refuse("not above 0")] = field(
+    documents: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Train on the first N documents only."}
     )
     gpt2_vocab: str | None = None

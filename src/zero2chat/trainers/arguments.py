@@ -16,7 +16,7 @@ from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
 from zero2chat.core import config, host_watchdog
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.sources import read_sources
@@ -32,7 +32,7 @@ from zero2chat.models.hardware import (
     require_driver,
 )
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
-from zero2chat.trainers.ranges import check_trainer_ranges
+from zero2chat.trainers.ranges import RANGES
 
 
 @dataclass
@@ -43,7 +43,7 @@ class MuonArguments:
     global_batch_size: int | None = field(
         default=None, metadata={"help": "Sequences, pairs or completions per step, over all processes."}
     )
-    eval_batch_size: Annotated[int, Refuse("not above 0")] = 128
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
 
 
 @dataclass
@@ -71,10 +71,10 @@ class TaskArguments(MuonArguments):
 class TaskStepsArguments(TaskArguments):
     """Settings of the stages that also evaluate the tasks during training, and may stop after a time."""
 
-    tasks_steps: Annotated[int | None, Refuse("not above 0")] = field(
+    tasks_steps: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
-    max_minutes: Annotated[float | None, Refuse("not above 0")] = field(
+    max_minutes: Annotated[float | None, Range(above=0)] = field(
         default=None,
         metadata={"help": "Stop after this many minutes in training steps, or at max_steps."},
     )
@@ -92,7 +92,7 @@ class ValidationArguments:
     validation_datasets: list[dict] = field(
         default_factory=list, metadata={"help": "Sources of validation rows, whose loss is logged during training."}
     )
-    validation_fraction: Annotated[float, Refuse("not from 0 to below 1")] = field(
+    validation_fraction: Annotated[float, Range(min=0, below=1)] = field(
         default=0.0, metadata={"help": "Share of the datasets' prompts to hold out for validation instead."}
     )
 
@@ -256,14 +256,13 @@ def score_what_is_learned() -> None:
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """`config.build` with machine-dependent settings. Also raises `UserError` for the settings in `_REFUSED`."""
-    check_trainer_ranges(settings, where)
     filled = for_this_machine(settings)
     if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("global_batch_size"):
         # GRPOConfig checks that groups fit its batch before `set_global_batch` sets the accumulation steps.
         steps = int(settings["global_batch_size"]) // max(1, int(settings.get("per_device_train_batch_size", 8)))
         if settings.get("generation_batch_size") is None:
             filled.setdefault("steps_per_generation", max(1, steps))
-    built = config.build(classes, filled, where)
+    built = config.build(classes, filled, where, RANGES)
     values = {key: value for instance in built for key, value in vars(instance).items()}
     for key, refused, why in _REFUSED:
         if settings.get(key) is not None and refused(values.get(key), values):

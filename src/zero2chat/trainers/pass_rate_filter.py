@@ -20,7 +20,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_atomically
 from zero2chat.data.prompts import schemas_of
@@ -39,7 +39,7 @@ class PassRate:
     truncated answer does not pass if `mask_truncated_completions` masks such answers in training.
     """
 
-    samples: Annotated[int, Refuse("below 2: of one answer there is no rate")] = 8
+    samples: Annotated[int, Range(min=2, why="of one answer there is no rate")] = 8
     low: float = 0.1
     high: float = 0.9
     by: str | None = None

@@ -47,8 +47,6 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
 
 def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
     """Return (per_device_train_batch_size, gradient_accumulation_steps) for this number of processes."""
-    if args.per_device_train_batch_size < 1:
-        raise UserError(f"per_device_train_batch_size {args.per_device_train_batch_size} is not above 0")
     if global_batch_size is None:
         return args.per_device_train_batch_size, args.gradient_accumulation_steps
     share, left = divmod(global_batch_size, processes)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import Refuse
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
@@ -55,15 +55,15 @@ class ArenaArguments:
     votes: str | None = field(default=None, metadata={"help": "File of people's votes; names models and prompts."})
     anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
     style_control: bool = field(default=False, metadata={"help": "Add ratings that control for length and markup."})
-    resamples: Annotated[int, Refuse("below 100")] = field(
+    resamples: Annotated[int, Range(min=100)] = field(
         default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."}
     )
-    max_new_tokens: Annotated[int, Refuse("below 1")] = field(
+    max_new_tokens: Annotated[int, Range(min=1)] = field(
         default=256, metadata={"help": "Maximum tokens per answer to a file's prompt."}
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     chat_template_path: str | None = field(default=None, metadata={"help": "Chat template for models without one."})
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
     seed: int = field(default=0, metadata={"help": "Seed for resamples and sampling."})
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
@@ -65,12 +65,12 @@ class CalibrateArguments(MeasuringArguments):
         metadata={"help": "Rows to measure. Without them, one half of `datasets` fits and the other is measured."},
     )
     keep: float = field(default=0.9, metadata={"help": "Share of right answers that must still be given."})
-    samples: Annotated[int, Refuse("below 0")] = field(
+    samples: Annotated[int, Range(min=0)] = field(
         default=0, metadata={"help": "Answers sampled per question, to compare with declining by agreement (0: none)."}
     )
-    max_new_tokens: Annotated[int, Refuse("below 1")] = 64
+    max_new_tokens: Annotated[int, Range(min=1)] = 64
     chat_template_path: str | None = None
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.data.canaries import never_planted, read_canaries
@@ -46,19 +46,19 @@ class RegurgitateArguments(MeasuringArguments):
 
     dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
     column: str = "text"
-    prefix: Annotated[int, Refuse("below 1")] = field(
+    prefix: Annotated[int, Range(min=1)] = field(
         default=32, metadata={"help": "Prompt length: tokens of a document given to the model."}
     )
-    continuation: Annotated[int, Refuse("below 1")] = field(
+    continuation: Annotated[int, Range(min=1)] = field(
         default=32, metadata={"help": "Tokens that the model must then reproduce exactly."}
     )
-    n: Annotated[int, Refuse("below 1")] = field(
+    n: Annotated[int, Range(min=1)] = field(
         default=500, metadata={"help": "Documents per number of copies, and held-out documents."}
     )
-    candidates: Annotated[int, Refuse("below 2")] = field(
+    candidates: Annotated[int, Range(min=2)] = field(
         default=1024, metadata={"help": "Candidates that each canary is ranked among."}
     )
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 64
+    eval_batch_size: Annotated[int, Range(min=1)] = 64
 
 
 def measure_extraction(

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Refuse
+from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
@@ -76,12 +76,12 @@ class InterrogateArguments(MeasuringArguments):
     judge: Endpoint | None = field(
         default=None, metadata={"help": "API that judges answers on documents: url, model, …"}
     )
-    characters: Annotated[int, Refuse("below 100")] = field(
+    characters: Annotated[int, Range(min=100)] = field(
         default=1000, metadata={"help": "Maximum characters per passage."}
     )
-    answers: Annotated[int, Refuse("below 2")] = field(default=8, metadata={"help": "Answers sampled per question."})
+    answers: Annotated[int, Range(min=2)] = field(default=8, metadata={"help": "Answers sampled per question."})
     temperature: float = 1.0
-    max_new_tokens: Annotated[int, Refuse("below 1")] = 48
+    max_new_tokens: Annotated[int, Range(min=1)] = 48
     refuse_below: float = field(default=0.25, metadata={"help": "Refuse below this share of correct answers."})
     keep_above: float = field(default=0.75, metadata={"help": "Known above this share of correct answers."})
     refuse: Literal["at_once", "at_the_gap"] = field(
@@ -89,7 +89,7 @@ class InterrogateArguments(MeasuringArguments):
         metadata={"help": "Refuse at_once, or at_the_gap: before the first fact that it does not know."},
     )
     chat_template_path: str | None = None
-    eval_batch_size: Annotated[int, Refuse("below 1")] = 128
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()

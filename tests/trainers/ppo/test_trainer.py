@@ -27,6 +27,7 @@ from transformers import (
     TrainerCallback,
 )
 
+from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.inference import fast_generate as fast
 from zero2chat.models.reward_model import encode
@@ -711,20 +712,20 @@ def test_what_cannot_be_is_refused(make: Callable[..., PPOTrainer], settings: di
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_ppo_epochs": 0}, "num_ppo_epochs 0 is below 1"),
-        ({"lam": 1.5}, "lam 1.5 is not from 0 to 1"),
-        ({"cliprange": 0.0}, "cliprange 0.0 is not above 0"),
-        ({"missing_eos_penalty": -1.0}, "missing_eos_penalty -1.0 is below 0"),
+        ({"num_ppo_epochs": 0}, "num_ppo_epochs: expected at least 1, got 0"),
+        ({"lam": 1.5}, "lam: expected at least 0 and at most 1, got 1.5"),
+        ({"cliprange": 0.0}, "cliprange: expected more than 0, got 0.0"),
+        ({"missing_eos_penalty": -1.0}, "missing_eos_penalty: expected at least 0, got -1.0"),
         ({"kl_target": 5.0, "kl_coef": 0.0}, "kl_target: kl_coef 0 would stay 0"),
         ({"value_model": "none"}, "value_model 'none' is neither head nor own"),
         ({"value_model_path": "x"}, "value_model_path: only used with `value_model: own`"),
         ({"kl_estimator": "k2"}, "kl_estimator 'k2' is neither k1 nor k3"),
-        ({"temperature": math.nan}, "temperature nan is not above 0"),
+        ({"temperature": math.nan}, "temperature: expected more than 0, got nan"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PPOConfig(str(tmp_path), **QUIET, **settings)
+    with pytest.raises(UserError, match=message):
+        build([PPOConfig], {"output_dir": str(tmp_path), **QUIET, **settings}, "here")
 
 
 def test_kl_that_explodes_names_the_step_the_figure_and_the_last_good_checkpoint(

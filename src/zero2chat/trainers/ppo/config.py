@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from zero2chat.core.config import Refuse, check_ranges
+from zero2chat.core.config import Range
 from zero2chat.trainers.ppo.trl_internals import BaseConfig
 
 
@@ -50,10 +50,10 @@ class PPOConfig(BaseConfig):
     )
 
     # The rollout
-    max_completion_length: Annotated[int | None, Refuse("not above 0")] = field(
+    max_completion_length: Annotated[int | None, Range(min=1)] = field(
         default=512, metadata={"help": "Maximum tokens per completion."}
     )
-    temperature: Annotated[float, Refuse("not above 0")] = field(
+    temperature: Annotated[float, Range(above=0)] = field(
         default=1.0, metadata={"help": "Sampling temperature; log-probabilities use it too."}
     )
     top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; values below 1 bias the ratios."})
@@ -61,7 +61,7 @@ class PPOConfig(BaseConfig):
     min_p: float | None = field(default=None, metadata={"help": "Minimum probability, relative to the top token's."})
     repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1, repeated tokens become less likely."})
     generation_kwargs: dict | str | None = field(default=None, metadata={"help": "For GenerationConfig, or vLLM."})
-    per_device_generation_batch_size: Annotated[int, Refuse("below 1")] = field(
+    per_device_generation_batch_size: Annotated[int, Range(min=1)] = field(
         default=256, metadata={"help": "Completions that `generate` samples at once: fewer need less memory."}
     )
     ds3_gather_for_generation: bool = field(
@@ -88,52 +88,49 @@ class PPOConfig(BaseConfig):
     vllm_importance_sampling_clip_max: float = field(default=3.0, metadata={"help": "Maximum importance weight."})
 
     # The reward
-    missing_eos_penalty: Annotated[float | None, Refuse("below 0: give the amount to subtract")] = field(
+    missing_eos_penalty: Annotated[float | None, Range(min=0, why="give the amount to subtract")] = field(
         default=None, metadata={"help": "Subtracted from the reward of a completion without an EOS token."}
     )
     mask_truncated_completions: bool = field(
         default=False, metadata={"help": "No loss on completions truncated by max_completion_length."}
     )
-    kl_coef: Annotated[float, Refuse("below 0")] = field(
+    kl_coef: Annotated[float, Range(min=0)] = field(
         default=0.05, metadata={"help": "Weight of the KL penalty to the starting model."}
     )
     kl_estimator: str = field(
         default="k1",
         metadata={"help": "KL estimator per token: k1, unbiased; k3, never below 0.", "choices": ["k1", "k3"]},
     )
-    kl_target: Annotated[float | None, Refuse("not above 0")] = field(
+    kl_target: Annotated[float | None, Range(above=0)] = field(
         default=None, metadata={"help": "Adapt kl_coef to this KL, in nats per completion (Ziegler et al. 2019)."}
     )
-    kl_limit: Annotated[float, Refuse("not above 0")] = field(
+    kl_limit: Annotated[float, Range(above=0)] = field(
         default=5.0, metadata={"help": "KL in nats per token above which training stops with an error."}
     )
-    kl_budget: Annotated[float | None, Refuse("not above 0")] = field(
+    kl_budget: Annotated[float | None, Range(above=0)] = field(
         default=None, metadata={"help": "Stop at this KL from the starting model, in nats per completion."}
     )
-    gamma: Annotated[float, Refuse("not from 0 to 1")] = field(
-        default=1.0, metadata={"help": "Discount factor of rewards."}
-    )
-    lam: Annotated[float, Refuse("not from 0 to 1")] = field(
+    gamma: Annotated[float, Range(min=0, max=1)] = field(default=1.0, metadata={"help": "Discount factor of rewards."})
+    lam: Annotated[float, Range(min=0, max=1)] = field(
         default=0.95, metadata={"help": "Lambda of GAE: 1 uses only rewards, 0 relies on the values."}
     )
     whiten_advantages: bool = field(default=True, metadata={"help": "Normalize a rollout's advantages."})
 
     # The loss
-    num_ppo_epochs: Annotated[int, Refuse("below 1")] = field(default=4, metadata={"help": "Epochs over each rollout."})
-    num_mini_batches: Annotated[int, Refuse("below 1")] = field(
+    num_ppo_epochs: Annotated[int, Range(min=1)] = field(default=4, metadata={"help": "Epochs over each rollout."})
+    num_mini_batches: Annotated[int, Range(min=1)] = field(
         default=1, metadata={"help": "Optimizer steps per epoch over a rollout."}
     )
-    cliprange: Annotated[float | None, Refuse("not above 0")] = field(
+    cliprange: Annotated[float | None, Range(above=0)] = field(
         default=0.2, metadata={"help": "Clip range of the ratio; null: none."}
     )
-    cliprange_value: Annotated[float | None, Refuse("not above 0")] = field(
+    cliprange_value: Annotated[float | None, Range(above=0)] = field(
         default=0.2, metadata={"help": "Clip range of values; null: none."}
     )
-    vf_coef: Annotated[float, Refuse("below 0")] = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    vf_coef: Annotated[float, Range(min=0)] = field(default=0.1, metadata={"help": "Weight of the value loss."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(type(self), vars(self))
         if self.kl_target is not None and not self.kl_coef:
             raise ValueError("kl_target: kl_coef 0 would stay 0, because it is adapted by factors: set kl_coef above 0")
         if self.value_model not in ("head", "own"):
