@@ -226,7 +226,8 @@ def _converted(value: Any, hint: Any, name: str, choices: Sequence[Any] = ()) ->
     if list in kinds and (isinstance(value, list) or not scalars):
         (kind,) = get_args(kinds[list]) or (Any,)
         items = value if isinstance(value, list) else [value]
-        return [_converted(item, kind, f"{name}[{i}]") for i, item in enumerate(items)]
+        # The stage itself reads the entries of a bare `list[dict]`.
+        return items if kind is dict else [_converted(item, kind, f"{name}[{i}]") for i, item in enumerate(items)]
     kind = next((one for one in scalars if one is not str), str if scalars else dict)
     if kind is Literal:
         choices = get_args(kinds[kind])
