@@ -353,7 +353,6 @@ STAGE = Stage(
         metrics={"met": "targets met", "judged": "targets judged", "claims": "claims measured"},
         samples=None,
         extra=show_claims,
-        leads=True,
     ),
 )
 main = STAGE.main

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from zero2chat.report.parts import cell, esc, paragraph, picture, quote, short, spoken, table
-from zero2chat.report.steps import Metric, Points, StepResult
+from zero2chat.report.steps import Metric, StepResult
 
 # Mark, text and colour of a figure or claim that is met, is not met, has no target, or is not measured yet
 _MET, _MISSED, _SHOWN, _WAITS = (
@@ -71,21 +71,17 @@ def _pictures(step: StepResult, claim: str, figures: Sequence[Metric]) -> list[s
     shown = list[str]()
     if logged := [line for line in step.history if line.get("claim") == claim]:
         x, y, percent = (logged[0][key] for key in ("x", "y", "percent"))
-        drawn = curves({str(line["line"]): line["points"] for line in logged}, y, x=x, percent=percent)
+        drawn = curves({str(line["line"]): line["points"] for line in logged}, y, x, percent=percent)
         shown.append(picture(drawn, f"{y[:1].upper()}{y[1:]}, over {x} (first seed).", f"{claim}: {y} over {x}"))
     over_axis = [figure for figure in figures if "at" in figure]
     for kind in dict.fromkeys(map(_kind, over_axis)):
         alike = [figure for figure in over_axis if _kind(figure) == kind]
-        lines: dict[str, Points] = defaultdict(list)
+        groups: dict[str, dict[str, Metric]] = defaultdict(dict)
         for figure in alike:
-            ends = (figure["low"], figure["high"]) if all("low" in one for one in alike) else ()
-            lines[figure.get("line") or kind] = [
-                *lines[figure.get("line") or kind],
-                (figure["at"], figure["value"], *ends),
-            ]
+            groups[figure.get("line") or kind][f"{figure['at']:,g}"] = figure
         x, y = str(alike[0].get("axis", "")), _KINDS.get(kind, str(alike[0]["metric"]).replace("_", " "))
-        drawn = curves({label: sorted(points) for label, points in lines.items()}, y, x=x, ticks=True)
-        shown.append(picture(drawn, f"{y[:1].upper()}{y[1:]}, over {x}.", _in_words(claim, alike)))
+        caption = f"{y[:1].upper()}{y[1:]}, by {x}."
+        shown.append(picture(bars(groups, alike[0]["metric"]), caption, _in_words(claim, alike)))
     # Bars only of figures that are measured as the first of them and, in a table, are in its column:
     rest = [figure for figure in figures if "at" not in figure]
     alike = [one for one in rest if _kind(one) == _kind(rest[0]) and one.get("column") == rest[0].get("column")]

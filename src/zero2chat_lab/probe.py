@@ -11,8 +11,6 @@ found for training prompts are written to `gibberish.jsonl` as rejected answers,
 
 from __future__ import annotations
 
-import functools
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +30,6 @@ from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Curve, Section
-from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Stage
 from zero2chat_lab.measurements.adversarial_search import pieces_of, search
 
@@ -226,12 +223,6 @@ def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) ->
     return pairs
 
 
-def best_of_n(step: StepResult, key: str) -> dict[str, Points]:
-    """Return (√KL, mean `proxy` or `gold` reward of the best of n), by increasing n."""
-    kls = dict(step.curve("kl"))
-    return {key: [(math.sqrt(kls[n]), y) for n, y in step.curve(key) if n in kls]}
-
-
 STAGE = Stage(
     name="probe",
     story="How far a reward model can be followed, and texts that only it likes.",
@@ -250,12 +241,23 @@ STAGE = Stage(
             "best_n": "n of best-of-n with the highest gold reward",
             "gibberish_pairs": "texts found, kept as rejected answers",
         },
-        figures=tuple(
-            Curve(caption, unit, functools.partial(best_of_n, key=key), x="√KL, nats", peaks=True)
-            for key, caption, unit in (
-                ("gold", "Gold reward of the best of n answers (n = 1, 2, 4, …), by KL from the model.", "gold reward"),
-                ("proxy", "Reward model score of the same answers.", "standard deviations"),
-            )
+        figures=(
+            Curve(
+                "Gold reward of the best of n answers (n = 1, 2, 4, …), by KL from the model.",
+                "gold reward",
+                "gold",
+                x="√KL, nats",
+                over="kl",
+                root=True,
+            ),
+            Curve(
+                "Reward model score of the same answers.",
+                "standard deviations",
+                "proxy",
+                x="√KL, nats",
+                over="kl",
+                root=True,
+            ),
         ),
         samples=Answers("Texts with the highest scores"),
     ),

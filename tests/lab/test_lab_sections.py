@@ -13,7 +13,6 @@ from zero2chat_lab.calibrate import trade_off
 from zero2chat_lab.measurements.arena import against, rated
 from zero2chat_lab.measurements.extraction import by_copies
 from zero2chat_lab.measurements.knowledge_probe import by_source
-from zero2chat_lab.probe import best_of_n
 
 
 def _rate(value: float, n: int = 40) -> dict[str, float]:
@@ -126,7 +125,6 @@ def test_figures_and_samples_are_shown(
         assert part in text
     bare = section_text(read_step(write_run(tmp_path / "bare", stage, {"questions": 3}), 2))
     assert "<figure>" not in bare
-    assert "no <code>samples.jsonl</code>" in bare
 
 
 def test_measured_values_are_grouped_for_the_terminal() -> None:
@@ -139,10 +137,6 @@ def test_measured_values_are_grouped_for_the_terminal() -> None:
     assert list(by_source(step(_INTERROGATE))) == ["all", "often", "never"]
     assert list(by_copies(step(_REGURGITATE), "canary_extraction_rate")) == [0, 4, 16]
     assert list(by_copies(step(_REGURGITATE), "extraction_rate")) == [0, 1]
-
-
-def test_best_of_n_is_over_the_root_of_kl() -> None:
-    assert best_of_n(StepResult("x", "probe", 1, {}, history=_KL), "gold") == {"gold": [(0.0, 0.5), (0.5, 0.25)]}
 
 
 def test_each_score_is_a_line_with_its_threshold_as_a_point() -> None:

@@ -19,7 +19,7 @@ def test_every_metric_of_every_finished_step_is_a_row_with_its_command(tmp_path:
         (folder / name / "run.json").write_text(json.dumps({"fingerprint": {"stage": stage, "settings": {}}}))
         (folder / name / "metrics.json").write_text(json.dumps(metrics))
     text = markdown([folder])
-    assert "| `stop_rate` | 0.995 | 2,000 | 0.991 to 0.997 |" in text
+    assert "| `stop_rate` | 0.995 | 0.991 to 0.997 | 2,000 |  |" in text
     assert "`zero2chat run recipes/tiny --only sft`" in text
     assert [line for line in text.splitlines() if line.startswith("##")] == ["## tiny", "### sft"]
 
@@ -46,8 +46,8 @@ def test_of_claims_each_figure_is_a_row_with_its_target_and_seeds(tmp_path: Path
     other.mkdir(parents=True)
     (other / "metrics.json").write_text(json.dumps({"loss": {"value": 2.5}}))
     text = markdown([tmp_path / "tiny", tmp_path / "claims"])
-    assert "| `loss` | 2.5 |  |  |" in text
-    assert "| It knows | often | 0.72 | 0.68 to 0.76 | 500 | 3 | at least 70% | yes |" in text
-    assert "| It knows | seldom | 0.1 | 0.68 to 0.76 | 500 | 3 | at least 70% | **no** |" in text
-    assert "| It knows | loss | not measured yet |  |  | 0 |  |  |" in text
+    assert "| `loss` | 2.5 |  |  |  |" in text
+    assert "| It knows: often | 0.72 | 0.68 to 0.76 | 500 | at least 70%: met |" in text
+    assert "| It knows: seldom | 0.1 | 0.68 to 0.76 | 500 | at least 70%: **not met** |" in text
+    assert "| It knows: loss | not measured yet |  |  |  |" in text
     assert "`zero2chat run recipes/claims --seeds 3`" in text

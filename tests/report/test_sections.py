@@ -7,12 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from zero2chat.report.gains import gains, over_optimization
-from zero2chat.report.page import main_result
-from zero2chat.report.scores import first_questions
-from zero2chat.report.section import select
+from zero2chat.report.page import main_result, render
+from zero2chat.report.section import Curve, select
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import load
 
@@ -49,8 +45,6 @@ def test_divergence_from_the_teacher_has_a_curve(tmp_path: Path, write_run: Writ
     text = section_text(read_step(write_run(tmp_path / "g", "gkd", metrics, history), 1))
     for part in ("Divergence from the teacher, on the model&#x27;s own completions.", "nats per token", "50.0%"):
         assert part in text
-    bare = read_step(write_run(tmp_path / "bare", "gkd", metrics), 2)
-    assert "no <code>history.jsonl</code>" in section_text(bare)
 
 
 def test_the_first_preference_pairs_are_shown_once_each_with_their_rewards(
@@ -78,7 +72,6 @@ def test_the_first_preference_pairs_are_shown_once_each_with_their_rewards(
     ):
         assert part in text
     assert ">p3<" not in text
-    assert "The run has no" not in text
 
 
 def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run: Write, section_text: Text) -> None:
@@ -97,8 +90,6 @@ def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run
     for part in ("63.0%", "87.0%", "7,040", "<td>0.91</td>", "<td>0.08</td>", "perfectly calibrated", "Reliability"):
         assert part in text
     bare = section_text(read_step(write_run(tmp_path / "bare", "reward", {"accuracy": RATE}), 1))
-    assert "no <code>history.jsonl</code>" in bare
-    assert "no <code>samples.jsonl</code>" in bare
     assert "Reliability" not in bare
 
 
@@ -115,22 +106,22 @@ def test_ppo_shows_the_gain_and_its_price(tmp_path: Path, write_run: Write, sect
         assert part in text
 
 
-def test_gains_are_drawn_over_the_root_of_kl_for_one_run_and_for_several(
+def test_rewards_are_drawn_over_the_root_of_kl_for_one_run_and_for_several(
     tmp_path: Path, write_run: Write, section_text: Text
 ) -> None:
     history = [
         {"step": s, "eval_kl_sequence": float(s * s), "eval_rewards/proxy/mean": 1.0 + s, "eval_rewards/gold/mean": g}
-        | {"eval_rewards/proxy/std": 2.0, "eval_rewards/gold/std": 0.1}
         for s, g in enumerate((0.4, 0.6, 0.5))
     ]
     runs = [read_step(write_run(tmp_path / name, "ppo", {"kl": 4.0}, history), i) for i, name in enumerate("ab", 1)]
-    assert gains(runs[0])["proxy"] == [(0.0, 0.0), (1.0, 0.5), (2.0, 1.0)]
-    assert [y for _, y in gains(runs[0])["gold"]] == pytest.approx([0.0, 2.0, 1.0])
     assert "√KL, nats" in section_text(runs[0])
-    assert over_optimization(runs[:1]) is None
-    title, text = over_optimization(runs) or ("", "")
-    assert title == "Over-optimization"
-    assert "Gain in gold reward on held-out prompts." in text
+    section = load("ppo").section
+    assert section is not None
+    assert isinstance(section.together, Curve)
+    assert section.together.points(runs[0]) == {"gold": [(0.0, 0.4), (1.0, 0.6), (2.0, 0.5)]}
+    assert "gold, b" in section.together.draw(*runs)
+    assert "Over-optimization" not in render(runs[:1], {"ppo": section}, "tiny", "One")
+    assert "<h2>Over-optimization</h2>" in render(runs, {"ppo": section}, "tiny", "Two")
 
 
 def test_grpo_shows_selected_problems_habits_and_scores_on_the_way(
@@ -157,7 +148,7 @@ def _evaluation(metrics: dict[str, Any], **settings: Any) -> StepResult:
     return StepResult("exam", "evaluate", 1, metrics, settings=settings)
 
 
-def test_the_best_constant_answer_and_the_change_stand_below_a_tasks_accuracy(section_text: Text) -> None:
+def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: Text) -> None:
     metrics: dict[str, Any] = {
         "accuracy": RATE,
         "accuracy_sums": RATE | {"contaminated": 2},
@@ -167,9 +158,12 @@ def test_the_best_constant_answer_and_the_change_stand_below_a_tasks_accuracy(se
         "arc_easy.acc_norm": RATE,
         "win_rate_lines": RATE | {"value": 0.8},
     }
-    text = section_text(_evaluation(metrics, compare_to="runs/assistant/evaluate_sft"))
-    assert "n = 64 · 2 contaminated</small><br><small>best constant answer 5.4%</small>" in text
-    assert "<small>+3.2 points (-1.0 to +7.4) since evaluate_sft</small>" in text
+    section = load("evaluate").section
+    assert section is not None
+    step = _evaluation(metrics, compare_to="runs/assistant/evaluate_sft")
+    text = section_text(step)
+    assert {"sums", "5.4%"} <= set(re.findall(r">\s*([^<>]+?)\s*<", text))
+    assert "n = 64 · 2 contaminated" in render([step], {"evaluate": section}, "tiny", "Exam")
     assert cards(text)["of answers call a tool although none is needed"] == "2.0%"
     assert cards(text)["arc_easy.acc_norm"] == "0.63"
     assert cards(text)["win rate, lines"] == "80.0%"
@@ -187,9 +181,7 @@ def test_own_data_leads_with_the_users_score_and_its_change(section_text: Text) 
     assert main is not None
     assert (main[0], main[2]) == ("f1_held_out", "f1, held_out")
     text = section_text(step)
-    assert "+0.25 (+0.1 to +0.4) since evaluate_before" in text
     assert "3 left out" in text
-    assert "<span>stop_rate, held_out</span>" in text
 
 
 def test_an_answer_that_won_half_stands_beside_the_other_models(section_text: Text) -> None:
@@ -200,22 +192,23 @@ def test_an_answer_that_won_half_stands_beside_the_other_models(section_text: Te
     assert "<dt>other model</dt>" in text
 
 
-def _asked(name: str, *answers: str, calls: int = 0) -> StepResult:
+def _asked(name: str, *answers: str) -> StepResult:
     questions = ("Hello!", "What is 2 + 2?")
     samples = [
-        {"step": 0, "prompt": question, "completion": said, "said": said, "calls": calls, "task": "first questions"}
+        {"step": 0, "prompt": question, "completion": said, "said": said, "task": "first questions"}
         for question, said in zip(questions, answers, strict=False)
     ]
     return StepResult(name, "evaluate", 1, {}, samples=samples)
 
 
 def test_the_same_questions_stand_beside_each_other_after_each_step() -> None:
-    steps = [_asked("base", "\nof the <b>nation\nand", "x" * 300), _asked("sft", "Hi!", "It is 4.", calls=1)]
-    assert first_questions(steps[:1]) is None
-    assert first_questions([steps[0], StepResult("exam", "evaluate", 2, {})]) is None
-    title, text = first_questions(steps) or ("", "")
-    assert title == "The same questions after each step"
+    section = load("evaluate").section
+    assert section is not None
+    assert callable(section.together)
+    steps = [_asked("base", "of the <b>nation", "x" * 300), _asked("sft", "Hi!", "It is 4.")]
+    assert section.together(steps[:1]) == ""
+    assert section.together([steps[0], StepResult("exam", "evaluate", 2, {})]) == ""
+    text = section.together(steps)
     assert "<tr><th>question</th><th>base</th><th>sft</th></tr>" in text
-    called = "<br><small>called a tool</small>"
-    assert f"<tr><th>Hello!</th><td>of the &lt;b&gt;nation</td><td>Hi!{called}</td></tr>" in text
-    assert f"<tr><th>What is 2 + 2?</th><td>{'x' * 200} …</td><td>It is 4.{called}</td></tr>" in text
+    assert "<tr><th>Hello!</th><td>of the &lt;b&gt;nation</td><td>Hi!</td></tr>" in text
+    assert f"<tr><th>What is 2 + 2?</th><td>{'x' * 200} …</td><td>It is 4.</td></tr>" in text

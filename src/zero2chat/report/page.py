@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 from zero2chat.report.parts import (
-    card,
+    cell,
     duration,
     esc,
     folded,
-    lacks,
-    metric_card,
     metrics_table,
     paragraph,
+    picture,
     settings_table,
     short,
+    table,
 )
-from zero2chat.report.scores import side_by_side
-from zero2chat.report.section import Section
+from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.report.steps import Metric, StepResult
 
 Sections = Mapping[str, Section]  # by stage; a step of another stage shows its metrics only
@@ -40,71 +40,70 @@ def main_result(step: StepResult, section: Section | None) -> tuple[str, Metric,
 
 
 def _title(step: StepResult, sections: Sections) -> str:
-    return sections[step.stage].title if step.stage in sections else step.name
-
-
-def _control(step: StepResult) -> str:
-    """Return ` · control of grpo` for a control, else ""."""
-    return f" · control of {esc(step.control_of)}" if step.control_of else ""
+    title = esc(sections[step.stage].title if step.stage in sections else step.name)
+    return title + (f" <small>control of {esc(step.control_of)}</small>" if step.control_of else "")
 
 
 def _section(step: StepResult, sections: Sections) -> str:
     took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
-    control = f" <small>control of {esc(step.control_of)}</small>" if step.control_of else ""
     text = (
         f'<section id="{step.anchor}">\n'
         f'<p class="eyebrow">{step.position} · {esc(step.name)} · stage {esc(step.stage)}{took}</p>\n'
-        f"<h2>{esc(_title(step, sections))}{control}</h2>\n"
+        f"<h2>{_title(step, sections)}</h2>\n"
     )
     if step.stage in sections:
         text += sections[step.stage].render(step) + folded("All numbers of this step", metrics_table(step))
     else:
-        text += (lacks("run.json", "its stage is") if step.stage == "unknown" else "") + metrics_table(step)
+        text += metrics_table(step)
     return text + (folded("Settings", settings_table(step)) if step.settings else "") + "</section>\n"
 
 
-def _elsewhere(elsewhere: Mapping[str, str]) -> str:
-    """Return a list of other recipes for subjects that this page does not show, with links; "" if none are named."""
-    # The page is in runs/<recipe>/, two folders below the repository's root.
-    links = (
-        f'{esc(subject)} (<a href="../../{esc(recipe)}/README.md">{esc(PurePath(recipe).name)}</a>)'
-        for subject, recipe in elsewhere.items()
-    )
-    return paragraph(f"Shown in other recipes: {', '.join(links)}.") if elsewhere else ""
+def _joint(steps: Sequence[StepResult], sections: Sections) -> list[tuple[str, str]]:
+    """Return title and HTML of the parts that combine several steps."""
+    parts = list[tuple[str, str]]()
+    for stage, section in sections.items():
+        alike = [step for step in steps if step.stage == stage]
+        if isinstance(section.together, Curve) and len(alike) > 1:
+            parts.append((section.together_title, picture(section.together.draw(*alike), section.together.caption)))
+        elif callable(section.together):
+            parts.append((section.together_title, section.together(alike)))
+    scored = [step for step in steps if step.stage in sections and sections[step.stage].scores]
+    return [(title, text) for title, text in [*parts, ("Scores, step by step", _side_by_side(scored))] if text]
 
 
-def _header_cards(steps: Sequence[StepResult], sections: Sections) -> str:
-    """Return each step's main metric, or, with a step that leads, all of that step's, and the time of all steps."""
-    shown = list[str]()
-    leading = [step for step in steps if step.stage in sections and sections[step.stage].leads]
-    for step in leading:
-        metrics = sections[step.stage].main_metrics(step).items()
-        shown += (metric_card(name, step.metrics[name], label) for name, label in metrics if name in step.metrics)
-    for step in steps if not leading else ():
-        if (main := main_result(step, sections.get(step.stage))) is not None:
-            shown.append(metric_card(*main, esc(step.name) + _control(step)))
-    if seconds := [value for step in steps if (value := step.value("seconds")) is not None]:
-        shown.append(card("in all", duration(sum(seconds)), "wall time of all steps"))
-    return f'<div class="cards">{"".join(shown)}</div>\n'
+def _side_by_side(steps: Sequence[StepResult]) -> str:
+    """Return a table per kind of score, of the tasks that several steps were scored on; "" if there are none.
 
-
-def _entry(anchor: str, number: str, title: str, below: str = "", fact: str = "") -> str:
-    """Return a line of the table of contents."""
-    return f'<li><a href="#{anchor}"><i>{number}</i><span><b>{title}</b> {below}</span><small>{fact}</small></a></li>\n'
+    A table has a row per task and a column per step, and, for accuracies, one for the best constant answer.
+    """
+    text = ""
+    for kind, pattern in TASK_SCORES.groups.items():
+        measured = {step: found for step in steps if (found := step.named(str(pattern)))}
+        asked = Counter(task for found in measured.values() for task in found)
+        shared = [task for task, n in asked.items() if n > 1]
+        columns = {esc(step.name): found for step, found in measured.items() if any(task in found for task in shared)}
+        if kind == "accuracy":
+            floors = {task: metric for step in measured for task, metric in step.named("constant_(.+)").items()}
+            columns |= {"best constant answer": floors} if floors else {}
+        rows = ((esc(task), *(cell(kind, found.get(task)) for found in columns.values())) for task in shared)
+        text += table((kind.replace("_", " "), *columns), rows) if shared and kind != "constant" else ""
+    return paragraph("Scores on the same questions after each step of training.", "story") + text if text else ""
 
 
 def _contents(steps: Sequence[StepResult], sections: Sections, joint: Sequence[tuple[str, str]]) -> str:
+    """Return the table of contents, with each step's main metric and time."""
+    entries = list[tuple[str, str, str, str]]()
+    for step in steps:
+        main = main_result(step, sections.get(step.stage))
+        facts = [f"<b>{short(*main[:2])}</b> {esc(main[2])}"] if main else []
+        facts += [short("seconds", step.metrics["seconds"])] if "seconds" in step.metrics else []
+        title = f"<b>{_title(step, sections)}</b> <small><code>{esc(step.name)}</code></small>"
+        entries.append((step.anchor, str(step.position), title, " · ".join(facts)))
+    entries += [(f"all-{i}", "⇄", f"<b>{title}</b>", "") for i, (title, _) in enumerate(joint)]
     text = "".join(
-        _entry(
-            step.anchor,
-            str(step.position),
-            esc(_title(step, sections)),
-            f"<small><code>{esc(step.name)}</code>{_control(step)}</small>",
-            short("seconds", step.metrics["seconds"]) if "seconds" in step.metrics else "",
-        )
-        for step in steps
+        f'<li><a href="#{anchor}"><i>{number}</i><span>{title}</span><small>{fact}</small></a></li>\n'
+        for anchor, number, title, fact in entries
     )
-    text += "".join(_entry(f"all-{i}", "⇄", title) for i, (title, _) in enumerate(joint))
     return f'<nav aria-label="Contents"><ol>\n{text}</ol></nav>\n'
 
 
@@ -118,22 +117,24 @@ def render(
 ) -> str:
     """Return the page. `introduction` is its first paragraph; `elsewhere` maps subjects that this recipe does not
     show to recipes that do. Equal input gives equal text."""
-    used = {step.stage: sections[step.stage] for step in steps if step.stage in sections}
-    joint = [part for section in used.values() if section.together and (part := section.together(steps))]
-    if side := side_by_side([step for step in steps if step.stage in used and used[step.stage].scores]):
-        joint.append(("Scores, step by step", side))
-    whole = "".join(
-        f'<section id="all-{i}">\n<h2>{name}</h2>\n{text}</section>\n' for i, (name, text) in enumerate(joint)
+    sections = {step.stage: sections[step.stage] for step in steps if step.stage in sections}
+    joint = _joint(steps, sections)
+    took = duration(sum(value for step in steps if (value := step.value("seconds")) is not None))
+    # The page is in runs/<recipe>/, two folders below the repository's root.
+    others = ", ".join(
+        f'{esc(subject)} (<a href="../../{esc(other)}/README.md">{esc(PurePath(other).name)}</a>)'
+        for subject, other in (elsewhere or {}).items()
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
-        f'<header class="top">\n<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps</p>\n'
+        f'<header class="top">\n<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps, {took}</p>\n'
         f"<h1>{esc(title)}</h1>\n{paragraph(esc(introduction) if introduction else _LEAD, 'lead')}"
-        f"{_elsewhere(elsewhere or {})}{_header_cards(steps, used)}</header>\n{_contents(steps, used, joint)}"
-        f"<main>\n{''.join(_section(step, used) for step in steps)}{whole}</main>\n"
-        "<footer>Intervals are 95%. All metrics of all steps are in <code>report.json</code> beside this page, as "
+        f"{paragraph(f'Shown in other recipes: {others}.') if others else ''}</header>\n"
+        f"{_contents(steps, sections, joint)}<main>\n{''.join(_section(step, sections) for step in steps)}"
+        + "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
+        + "</main>\n<footer>Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "
         "<code>step.metric</code>.</footer>\n</body>\n</html>\n"
     )

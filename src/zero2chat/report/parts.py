@@ -7,21 +7,14 @@ import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
-from zero2chat.core.text import public
+from zero2chat.core.text import printable, public
 from zero2chat.report.steps import Metric, StepResult, bounds, finite
 
 _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
-    r"|constant(?:_|$)|needless_calls$|declined_within_reach$|expert_share_(?:min|max)$"
-)
-# Control characters are shown as Unicode's pictures of them, or as �; newline and tab are kept. This includes
-# characters that change the text's direction, with which web pages can hide text.
-_CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-_CONTROLS |= dict.fromkeys(
-    [*range(0x80, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xE0000, 0xE0080)], 0xFFFD
+    r"|constant(?:_|$)|noise_ceiling$|needless_calls$|declined_within_reach$|expert_share_(?:min|max)$"
 )
 
 
@@ -29,9 +22,8 @@ _CONTROLS |= dict.fromkeys(
 
 
 def to_text(value: Any) -> str:
-    """Convert any value to text that can be written to any file."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text.translate(_CONTROLS).encode("utf-8", "replace").decode()
+    """Convert any value to text without control and invisible characters, with which web pages can hide text."""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def esc(value: Any, limit: int | None = None) -> str:
@@ -55,11 +47,6 @@ def paragraph(text: str, kind: str = "") -> str:
 def quote(source: str, text: str) -> str:
     """Return quoted text with its source above it. Both are HTML."""
     return f'<blockquote class="said"><cite>{source}</cite>{text}</blockquote>\n'
-
-
-def lacks(file: str, what: str) -> str:
-    """Return a note that replaces something that could not be shown."""
-    return paragraph(f"The run has no <code>{file}</code>, so {what} not shown.", "note")
 
 
 def picture(svg: str, caption: str, alt: str = "") -> str:
@@ -142,49 +129,24 @@ def small_print(name: str, metric: Metric) -> str:
     return " · ".join(parts)
 
 
-def change(step: StepResult, name: str) -> str:
-    """Format a metric's change from the evaluation `compare_to`: `+3.2 points (-1.0 to +7.4) since evaluate_sft`.
-
-    Returns "" if it was not compared. Changes of other scores than accuracies are not in points.
-    """
-    task = name.removeprefix("accuracy_")
-    metric = step.metrics.get(f"change_{name}") or step.metrics.get(f"change_{task}")
-    if metric is None or finite(metric["value"]) is None:
-        return ""
-    points = name.startswith("accuracy")
-    scale, form, unit = (100, "+.1f", " points") if points else (1, "+.3g", "")
-    ends = bounds(metric)
-    between = f" ({format(scale * ends[0], form)} to {format(scale * ends[1], form)})" if ends else ""
-    since = esc(PurePath(to_text(step.settings.get("compare_to", ""))).name or "the evaluation before")
-    return f"{format(scale * metric['value'], form)}{unit}{between} since {since}"
-
-
 # ---- cards and tables
 
 
-def card(label: str, value: str, below: str = "") -> str:
-    """Return one number in large type. All three arguments are HTML."""
-    small = f"<small>{below}</small>" if below else ""
-    return f'<div class="card"><b>{value}</b><span>{label}</span>{small}</div>'
-
-
-def metric_card(name: str, metric: Metric, label: str, below: str = "") -> str:
-    """Return a card of a metric; `below` is HTML in front of its details."""
-    return card(esc(label), short(name, metric), " · ".join(filter(None, (below, small_print(name, metric)))))
-
-
 def cards(step: StepResult, names: Mapping[str, str]) -> str:
-    """Return cards for the metrics in `names` (metric → label) that the step has."""
-    measured = {name: label for name, label in names.items() if name in step.metrics}
-    shown = [metric_card(name, step.metrics[name], label, change(step, name)) for name, label in measured.items()]
-    return f'<div class="cards">{"".join(shown)}</div>\n' if shown else ""
+    """Return the step's metrics in `names` (metric → label) in large type, with their details."""
+    text = ""
+    for name, metric in ((name, step.metrics[name]) for name in names if name in step.metrics):
+        details = f"<small>{below}</small>" if (below := small_print(name, metric)) else ""
+        text += f'<div class="card"><b>{short(name, metric)}</b><span>{esc(names[name])}</span>{details}</div>'
+    return f'<div class="cards">{text}</div>\n' if text else ""
 
 
-def cell(name: str, metric: Metric | None, *more: str) -> str:
-    """Return the cell of a table: the value, and its details and `more` below in small type; "" without a metric."""
+def cell(name: str, metric: Metric | None) -> str:
+    """Return the cell of a table: the value, and its details below in small type; "" without a metric."""
     if metric is None:
         return ""
-    return "<br>".join([short(name, metric), *(f"<small>{s}</small>" for s in (small_print(name, metric), *more) if s)])
+    details = small_print(name, metric)
+    return short(name, metric) + (f"<br><small>{details}</small>" if details else "")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -197,17 +159,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def metrics_table(step: StepResult) -> str:
-    """Return a table of all metrics of the step with interval, rows and seed."""
-    rows = (
-        (
-            f"<code>{esc(name)}</code>",
-            short(name, metric) if is_rate(name, metric) or name == "seconds" else exact(metric["value"]),
-            interval(name, metric),
-            *("" if metric.get(key) is None else exact(metric[key]) for key in ("n", "seed")),
-        )
-        for name, metric in step.metrics.items()
-    )
-    return table(("metric", "value", "95% interval", "n", "seed"), rows)
+    """Return a table of all metrics of the step with their details."""
+    rows = ((f"<code>{esc(n)}</code>", short(n, metric), small_print(n, metric)) for n, metric in step.metrics.items())
+    return table(("metric", "value", ""), rows)
 
 
 def settings_table(step: StepResult) -> str:

@@ -12,13 +12,13 @@ from pathlib import Path
 from zero2chat.core.errors import UserError, exit_on_mistake
 from zero2chat.core.runs import METRICS
 from zero2chat.report.parts import exact
-from zero2chat.report.steps import Metric, StepResult, read_steps
+from zero2chat.report.steps import StepResult, read_steps
 
-_SAID = {True: "yes", False: "**no**", None: ""}
+_OUTCOMES = {True: ": met", False: ": **not met**", None: ""}
 
 
 def markdown(folders: Sequence[Path]) -> str:
-    """Return one table per step, under a heading per recipe; a step `claims` has one row per figure.
+    """Return one table per step, under a heading per recipe; the figures of claims have targets.
 
     Raises `UserError` if a folder has no finished step.
     """
@@ -38,38 +38,23 @@ def markdown(folders: Sequence[Path]) -> str:
         steps = [step for step in read_steps([path.parent for path in found]) if step.stage != "report"]
         # Claims first: they are computed from the other steps.
         for step in sorted(steps, key=lambda step: step.stage != "claims"):
-            table = _claims(step) if step.stage == "claims" else _metrics(step)
             seeds = max((metric.get("seeds", 1) for metric in step.metrics.values()), default=1)
             flag = f"--seeds {seeds}" if seeds > 1 else f"--only {step.name}"
             command = f"`zero2chat run recipes/{folder.name} {flag}`"
-            lines += ["", f"### {step.name}", "", command, "", *table]
+            lines += ["", f"### {step.name}", "", command, "", *_rows(step)]
     return "\n".join(lines) + "\n"
 
 
-def _metrics(step: StepResult) -> list[str]:
-    rows = [
-        f"| `{name}` | {exact(metric['value'])} | {_n(metric)} | {_interval(metric)} |"
-        for name, metric in step.metrics.items()
-    ]
-    return ["| metric | value | n | interval |", "|---|---|---|---|", *rows]
-
-
-def _claims(step: StepResult) -> list[str]:
-    rows = ["| claim | figure | value | interval | n | seeds | target | met |", "|---|---|---|---|---|---|---|---|"]
-    for metric in step.metrics.values():
-        if "claim" in metric:
-            value = "not measured yet" if metric["value"] is None else exact(metric["value"])
-            cells = [metric["claim"], metric["figure"], value, _interval(metric), _n(metric), str(metric["seeds"])]
-            rows.append("| " + " | ".join([*cells, metric["target"], _SAID[metric["met"]]]) + " |")
+def _rows(step: StepResult) -> list[str]:
+    """Return a table of the step's metrics; a figure of a claim has the claim's name, its target and its outcome."""
+    rows = ["| metric | value | interval | n | target |", "|---|---|---|---|---|"]
+    for name, metric in step.metrics.items():
+        label = f"{metric['claim']}: {metric['figure']}" if "claim" in metric else f"`{name}`"
+        value = "not measured yet" if metric["value"] is None else exact(metric["value"])
+        ends = f"{exact(metric['low'])} to {exact(metric['high'])}" if "low" in metric else ""
+        aim = f"{metric.get('target', '')}{_OUTCOMES[metric.get('met')]}"
+        rows.append(f"| {label} | {value} | {ends} | {exact(metric['n']) if 'n' in metric else ''} | {aim} |")
     return rows
-
-
-def _interval(metric: Metric) -> str:
-    return f"{exact(metric['low'])} to {exact(metric['high'])}" if "low" in metric else ""
-
-
-def _n(metric: Metric) -> str:
-    return exact(metric["n"]) if "n" in metric else ""
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zero2chat.report.parts import esc, folded, lacks, paragraph, spoken, table, to_text
+from zero2chat.report.parts import esc, folded, paragraph, spoken, table, to_text
 from zero2chat.report.steps import StepResult, finite
 
 Sample = Mapping[str, Any]
@@ -25,9 +25,9 @@ class Samples:
     about: str = ""
 
     def render(self, step: StepResult) -> str:
-        """Return the HTML of all samples, or a note that there are none."""
+        """Return the HTML of all samples; "" if there are none."""
         if not step.samples:
-            return f"<h3>{self.title}</h3>\n" + lacks("samples.jsonl", "its samples are")
+            return ""
         return f"<h3>{self.title}</h3>\n" + (paragraph(self.about, "aside") if self.about else "") + self.show(step)
 
     def show(self, step: StepResult) -> str:
@@ -70,24 +70,19 @@ class Answers(Samples):
         return text
 
 
-def mark(score: Any) -> tuple[str, str]:
-    """Return (CSS class, text) for a score between 0 and 1."""
+def mark(score: Any, words: tuple[str, str, str] = ("✓ correct", "✗ wrong", "◐ {:.2f}")) -> tuple[str, str]:
+    """Return (CSS class, text) for a score between 0 and 1; `words` are for 1, 0 and between."""
     value = finite(score)
     if value is None:
         return "unscored", "not scored"
     if value >= 1:
-        return "right", "✓ correct"
-    return ("wrong", "✗ wrong") if value <= 0 else ("partly", f"◐ {value:.2f}")
-
-
-def _compared(won: Any) -> tuple[str, str]:
-    """Return (CSS class, text) for an answer that won against another (1), lost (0), or tied."""
-    value = finite(won)
-    return ("right", "better") if value == 1 else ("wrong", "worse") if value == 0 else ("partly", "as good")
+        return "right", words[0]
+    return ("wrong", words[1]) if value <= 0 else ("partly", words[2].format(value))
 
 
 def _answer(sample: Sample, before: Sample | None) -> str:
-    kind, text = _compared(sample["won"]) if "won" in sample else mark(sample.get("score"))
+    won = ("better", "worse", "as good") if "won" in sample else None
+    kind, text = mark(sample["won"], won) if won else mark(sample.get("score"))
     rows = [("asked", sample.get("prompt", ""))]
     if before is not None:
         rows.append((f"at step {before.get('step')}", before.get("completion", "")))

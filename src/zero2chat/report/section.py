@@ -5,8 +5,7 @@
         story="A textbook also has worked examples: a problem and an expert's solution. …",
         metrics={"accuracy": "accuracy, mean over tasks", "tokens": "training tokens"},
         figures=(Curve("Loss on the assistant's turns.", "loss", {"training": "loss", "held-out": "eval_loss"}),),
-        scores=True,
-    )
+        )
 
 A declaration stands at the end of its stage's file. matplotlib is imported when a figure is drawn, and nothing here
 imports torch. What cannot be declared is a function: `extra`, `together`, or the points of a `Curve`.
@@ -14,13 +13,13 @@ imports torch. What cannot be declared is a function: `extra`, `together`, or th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from zero2chat.report.parts import cards, lacks, paragraph, picture
-from zero2chat.report.samples import Answers, Samples, SampleTable
-from zero2chat.report.scores import score_tables
+from zero2chat.report.parts import cards, paragraph, picture
+from zero2chat.report.samples import Answers, Samples
 from zero2chat.report.steps import Points, StepResult
 
 # Label → regular expression of whole names (history keys, or metrics). A `{}` in a label stands for the text of the
@@ -44,36 +43,44 @@ def select(known: Iterable[str], names: Names) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines over training steps. `lines` selects history keys, or computes label → points, with `x` their axis.
+    """Lines of the history over training steps, or over another history key, `over`, with `x` as the axis' label.
 
-    `peaks` marks each line's highest point, unless it is the last, with a star.
+    `lines` selects history keys, or computes label → points. `root` takes the square root of the key `over`: rewards
+    are plotted over the root of the KL (Gao et al. 2022, arXiv:2210.10760).
     """
 
     caption: str
     unit: str  # label of the y-axis
     lines: Names | Callable[[StepResult], Mapping[str, Points]]
     x: str = "training step"
+    over: str = "step"
+    root: bool = False
     percent: bool = False
-    peaks: bool = False
 
-    def draw(self, step: StepResult) -> str:
-        """Return the figure as SVG, or "" if the step has no points for it."""
+    def points(self, step: StepResult) -> Mapping[str, Points]:
+        """Return label → points of a step."""
+        if callable(self.lines):
+            return self.lines(step)
+        keys = dict.fromkeys(key for line in step.history for key in line)
+        lines = {label: step.curve(key, self.over) for label, key in select(keys, self.lines).items()}
+        root = (lambda x: math.sqrt(max(x, 0.0))) if self.root else float
+        return {label: [(root(x), y) for x, y in points] for label, points in lines.items()}
+
+    def draw(self, *steps: StepResult) -> str:
+        """Return the figure as SVG; of several steps, one line each. Returns "" without points."""
         from zero2chat.report.plots import curves
 
-        if callable(self.lines):
-            lines = self.lines(step)
-        else:
-            keys = dict.fromkeys(key for line in step.history for key in line)
-            lines = {label: step.curve(key) for label, key in select(keys, self.lines).items()}
-        return curves(lines, self.unit, x=self.x, percent=self.percent, peaks=self.peaks)
+        named = {f"{label}, {step.name}": points for step in steps for label, points in self.points(step).items()}
+        lines = named if len(steps) > 1 else self.points(steps[0])
+        return curves(lines, self.unit, self.x, percent=self.percent)
 
 
 @dataclass(frozen=True)
 class Bars:
     """Metrics with their intervals: one row per label, and in each row one bar per group. `groups` is group → names.
 
-    `measure` is a metric name that determines the format of values, such as percent for rates; by default it is each
-    group's name. `dots` suits values without a natural zero.
+    `measure` is a metric name that determines the format of values, such as percent for rates; by default it is the
+    first group's name. `dots` suits values without a natural zero.
     """
 
     caption: str
@@ -97,20 +104,17 @@ class Bars:
 class Section:
     """A stage's section. `metrics` is metric → label: the first one that a step has is its main result.
 
-    `extra` returns HTML below the figures and must escape what it quotes. `together` returns title and HTML of a
-    section over all steps of a recipe, or None. With `leads`, the page's header shows the metrics of this stage's
-    steps only.
-    """
+    `extra` returns HTML below the figures and must escape what it quotes. `together` is a figure of all steps of this
+    stage in a recipe with several, or a function that returns its HTML, and `together_title` its heading."""
 
     title: str
     story: str
     metrics: Mapping[str, str] | Callable[[StepResult], Mapping[str, str]] = field(default_factory=dict)
     figures: Sequence[Curve | Bars] = ()
-    scores: bool = False  # the step's metrics have scores by task, in tables of their own
     samples: Samples | None = field(default_factory=Answers)
     extra: Callable[[StepResult], str] | None = None
-    together: Callable[[Sequence[StepResult]], tuple[str, str] | None] | None = None
-    leads: bool = False
+    together: Curve | Callable[[Sequence[StepResult]], str] | None = None
+    together_title: str = ""
 
     def main_metrics(self, step: StepResult) -> Mapping[str, str]:
         """Return metric → label for this step."""
@@ -118,19 +122,28 @@ class Section:
 
     def render(self, step: StepResult) -> str:
         """Return the section's HTML, below its heading."""
-        text = paragraph(self.story, "story") + cards(step, self.main_metrics(step)) + self._figures(step)
+        drawn = "".join(picture(figure.draw(step), figure.caption) for figure in self.figures)
+        text = paragraph(self.story, "story") + cards(step, self.main_metrics(step))
+        text += f'<div class="gallery">\n{drawn}</div>\n' if drawn else ""
         text += self.extra(step) if self.extra else ""
-        text += score_tables(step) if self.scores else ""
         return text + (self.samples.render(step) if self.samples else "")
 
-    def _figures(self, step: StepResult) -> str:
-        drawn = [picture(figure.draw(step), figure.caption) for figure in self.figures]
-        text = f'<div class="gallery">\n{"".join(drawn)}</div>\n' if any(drawn) else ""
-        logged = any(isinstance(figure, Curve) and not callable(figure.lines) for figure in self.figures)
-        return text + (lacks("history.jsonl", "the curves are") if logged and not step.history else "")
+    @property
+    def scores(self) -> bool:
+        """Whether the stage's steps have scores by task, to compare with those of other steps."""
+        return TASK_SCORES in self.figures
 
 
 # ---- figures of several stages
+
+# `accuracy_sampled_sums` is the sampled accuracy on `sums`; `accuracy_sampled` alone is the mean over tasks.
+TASK_SCORES = Bars(
+    "Scores by task, with 95% intervals.",
+    {
+        kind: rf"{kind}_(?!sampled$|sampled_)(.+)"
+        for kind in ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "tool_call_rate", "constant")
+    },
+)
 
 REWARDS = Curve("Training reward, by reward function.", "mean reward", r"rewards/(.+)/mean")
 LENGTHS = Curve(
@@ -159,27 +172,8 @@ PREFERRED = {
     "chosen_change": "nats: change of log-probability, chosen",
     "rejected_change": "nats: change of log-probability, rejected",
 }
-PAIR_LOSS = Curve("Loss (chance: ln 2 ≈ 0.69).", "loss", "loss")
 IMPLICIT_REWARDS = Curve(
     "Implicit rewards in training: chosen, rejected, and their margin.",
     "implicit reward",
     {"chosen": "rewards/chosen", "rejected": "rewards/rejected", "margin": "rewards/margins"},
 )
-
-
-def accuracy_bars(rows: Mapping[str, str]) -> Bars:
-    """Return the figure of accuracies on held-out pairs; `rows` is label → metric."""
-    return Bars("Accuracy on held-out pairs, with 95% intervals.", {"accuracy": rows}, "accuracy")
-
-
-PREFERENCES = accuracy_bars(
-    {"implicit reward": "accuracy", "before training": "accuracy_before", "longer answer": "accuracy_length"}
-)
-
-
-def pair_rows(title: str, about: str, *values: str) -> SampleTable:
-    """Return the first held-out pairs as a table; `values` are keys such as `score`, of `score_chosen`."""
-    columns = {"prompt": "prompt"}
-    for side, text in (("chosen", "completion"), ("rejected", "rejected")):
-        columns |= {side: text} | {f"{value}, {side}": f"{value}_{side}" for value in values}
-    return SampleTable(title, f"The first held-out pairs; not cherry-picked. {about}", columns=columns, n=3)

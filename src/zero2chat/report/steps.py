@@ -14,7 +14,7 @@ from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
-Points = Sequence[tuple[float, ...]]  # (x, y), or (x, y, low, high)
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(eq=False)  # hashed by identity

@@ -41,7 +41,8 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
-from zero2chat.report.section import IMPLICIT_REWARDS, PAIR_LOSS, PREFERENCES, PREFERRED, Section, pair_rows
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import IMPLICIT_REWARDS, PREFERRED, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import ValidationArguments
 from zero2chat.trainers.callbacks import RunCallback
@@ -342,8 +343,19 @@ STAGE = Stage(
         "to the rejected one, both measured against the reference model. It needs no reward model and samples no "
         "answers. Often both answers become less likely, the rejected one more so: only the margin is trained.",
         metrics=PREFERRED | {"pairs_train": "training pairs"},
-        figures=(PREFERENCES, PAIR_LOSS, IMPLICIT_REWARDS),
-        samples=pair_rows("Pairs and their implicit rewards", "Above 0, an answer became more likely.", "reward"),
+        figures=(Curve("Loss (chance: ln 2 ≈ 0.69).", "loss", "loss"), IMPLICIT_REWARDS),
+        samples=SampleTable(
+            "Pairs and their implicit rewards",
+            "The first held-out pairs; not cherry-picked. Above 0, an answer became more likely.",
+            columns={
+                "prompt": "prompt",
+                "chosen": "completion",
+                "reward of chosen": "reward_chosen",
+                "rejected": "rejected",
+                "reward of rejected": "reward_rejected",
+            },
+            n=3,
+        ),
     ),
 )
 main = STAGE.main

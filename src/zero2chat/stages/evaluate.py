@@ -17,6 +17,7 @@ verifier, and metrics of the `evaluate` library.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,8 +44,9 @@ from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import is_on_cpu, start_processes
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import split_thought
-from zero2chat.report.scores import evaluated, first_questions
-from zero2chat.report.section import Section
+from zero2chat.report.parts import esc, paragraph, spoken, table, to_text
+from zero2chat.report.section import TASK_SCORES, Section
+from zero2chat.report.steps import StepResult
 from zero2chat.stages import Stage
 
 HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
@@ -377,6 +379,45 @@ def _check(args: EvaluateArguments) -> None:
     find_tasks(read_harness(args.harness))
 
 
+def _main_metrics(step: StepResult) -> dict[str, str]:
+    """Return metric → label: of tasks, the user's own data and harness tasks, then what every evaluation has."""
+    own = {
+        f"{score}_{label}": f"{score}, {label}"
+        for label in step.named("stop_rate_(.+)")
+        for score in step.named(rf"(?!(?:change|constant|accuracy|stop_rate)_)(.+)_{re.escape(label)}")
+    }
+    win_rates = {f"win_rate_{task}": f"win rate, {task}" for task in step.named("win_rate_(.+)")}
+    return {
+        "accuracy": "accuracy, mean over tasks",
+        "accuracy_sampled": "accuracy when sampled",
+        "pass_at_1": "pass@1",
+        "pass_at_8": "pass@8",
+        **own,
+        **win_rates,
+        **{name: name for name in step.named(r"(.+\..+)")},
+        "needless_calls": "of answers call a tool although none is needed",
+        "declined_within_reach": "abstention rate on answerable questions",
+        "stop_rate": "of answers end with the EOS token",
+        "bytes_model": "model weights",
+    }
+
+
+def _typed_questions(steps: Sequence[StepResult]) -> str:
+    """Return a table of several evaluations' answers to the same typed questions; "" for fewer than two."""
+    typed = {step.name: [s for s in step.samples if s.get("task") == FIRST_QUESTIONS] for step in steps}
+    answers = {name: {to_text(s["prompt"]): s for s in found} for name, found in typed.items() if found}
+    questions = dict.fromkeys(question for found in answers.values() for question in found)
+    rows = (
+        (
+            esc(question),
+            *(spoken(found[question].get("said"), 200) if question in found else "" for found in answers.values()),
+        )
+        for question in questions
+    )
+    text = "Questions as a newcomer types them, each in a new conversation, answered greedily after each step."
+    return paragraph(text, "story") + table(("question", *map(esc, answers)), rows) if len(answers) > 1 else ""
+
+
 STAGE = Stage(
     name="evaluate",
     story="Scores of a model on tasks and standard benchmarks, with counts and 95% intervals.",
@@ -390,9 +431,10 @@ STAGE = Stage(
         "on a few hundred questions is noisy, so each is shown with its 95% interval: about 95 of a hundred such "
         "intervals contain the true score. The best constant answer is the score of giving the same, best answer to "
         "every question. Scores without a count of contaminated questions were not checked for contamination.",
-        metrics=evaluated,
-        scores=True,
-        together=first_questions,
+        metrics=_main_metrics,
+        figures=(TASK_SCORES,),
+        together=_typed_questions,
+        together_title="The same questions after each step",
     ),
 )
 main = STAGE.main

@@ -31,7 +31,7 @@ from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
-from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, Curve, Section
+from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
@@ -151,8 +151,8 @@ STAGE = Stage(
             ACCURACIES,
             LENGTHS,
             ENTROPY,
+            TASK_SCORES,
         ),
-        scores=True,
     ),
 )
 main = STAGE.main

@@ -48,7 +48,7 @@ from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.loading import context_length
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.report.samples import Answers
-from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS, Curve, Section
+from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS, TASK_SCORES, Curve, Section
 from zero2chat.rewards import read_rewards, written
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskStepsArguments
@@ -458,8 +458,8 @@ STAGE = Stage(
             ),
             ENTROPY,
             Curve("KL from the reference model.", "KL, nats per token", "kl"),
+            TASK_SCORES,
         ),
-        scores=True,
         samples=Answers("Before and after"),
     ),
 )

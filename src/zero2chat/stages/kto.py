@@ -30,7 +30,7 @@ from zero2chat.data.preferences import Thumb, load_thumbs, load_votes, pairs_of_
 from zero2chat.data.prepared import Prepared
 from zero2chat.models.training_job import EmptyModel, Job
 from zero2chat.report.samples import SampleTable
-from zero2chat.report.section import IMPLICIT_REWARDS, PREFERENCES, PREFERRED, Curve, Section
+from zero2chat.report.section import IMPLICIT_REWARDS, PREFERRED, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.stages.dpo import Kind, PreferenceArguments, check, cost, margin_metrics, preview, train_on
 from zero2chat.trainers.trainer import ResumableTrainer
@@ -123,7 +123,7 @@ STAGE = Stage(
         metrics={"auroc": "AUROC of the implicit reward: a vote up against a vote down, held out"}
         | PREFERRED
         | {"votes_train": "training votes", "votes_up": "of them thumbs up"},
-        figures=(PREFERENCES, Curve("Loss (before training: 0.5).", "loss", "loss"), IMPLICIT_REWARDS),
+        figures=(Curve("Loss (before training: 0.5).", "loss", "loss"), IMPLICIT_REWARDS),
         samples=SampleTable(
             "Votes and their implicit rewards",
             "The first held-out votes; not cherry-picked. Above 0, an answer became more likely in training.",

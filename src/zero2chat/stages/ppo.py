@@ -39,9 +39,8 @@ from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, parameter_count
 from zero2chat.models.loading import context_length
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Group, Job, vllm_share
-from zero2chat.report.gains import GAINS, over_optimization
 from zero2chat.report.samples import Answers
-from zero2chat.report.section import ENTROPY, LENGTHS, REWARDS, Curve, Section
+from zero2chat.report.section import ENTROPY, LENGTHS, REWARDS, TASK_SCORES, Curve, Section
 from zero2chat.rewards import Reward
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskArguments
@@ -266,7 +265,14 @@ STAGE = Stage(
             "unscored_completions": "completions without any reward",
         },
         figures=(
-            GAINS,
+            Curve(
+                "Rewards on held-out prompts, over the root of the KL from the starting model.",
+                "mean reward",
+                "eval_rewards/(.+)/mean",
+                x="√KL, nats",
+                over="eval_kl_sequence",
+                root=True,
+            ),
             REWARDS,
             Curve("KL from the starting model.", "KL, nats per completion", "kl_sequence"),
             Curve("Explained variance of the value model (1 is perfect).", "share", "explained_variance"),
@@ -278,10 +284,19 @@ STAGE = Stage(
             ),
             LENGTHS,
             ENTROPY,
+            TASK_SCORES,
         ),
-        scores=True,
         samples=Answers("Before and after"),
-        together=over_optimization,
+        together=Curve(
+            "Gold reward, which training never used, on held-out prompts over the root of the KL from the starting "
+            "model. Over-optimization begins at the peak.",
+            "gold reward",
+            {"gold": "eval_rewards/gold/mean"},
+            x="√KL, nats",
+            over="eval_kl_sequence",
+            root=True,
+        ),
+        together_title="Over-optimization",
     ),
 )
 main = STAGE.main

@@ -49,7 +49,8 @@ from zero2chat.models.chat_template import choose_chat_template, prepare_chat_te
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.reward_model import load_reward_model, merged_to_score, score_texts, set_scale, unit_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
-from zero2chat.report.section import PAIR_LOSS, Curve, Section, accuracy_bars, pair_rows
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import Curve, Section
 from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import MuonArguments
@@ -328,20 +329,13 @@ STAGE = Stage(
         metrics={
             "accuracy": "accuracy on held-out preference pairs",
             "accuracy_length": "accuracy of preferring the longer answer",
+            "accuracy_noisy": "accuracy by the noisy labels",
             "noise_ceiling": "of the noisy labels are correct (ceiling)",
             "calibration_error": "calibration error",
             "pairs_seen": "training pairs used",
             "pairs_train": "training pairs in all",
         },
         figures=(
-            accuracy_bars(
-                {
-                    "the reward model": "accuracy",
-                    "longer answer": "accuracy_length",
-                    "the noisy labels": "noise_ceiling",
-                    "model, by noisy labels": "accuracy_noisy",
-                }
-            ),
             Curve(
                 "Reliability diagram: on the diagonal the model is perfectly calibrated.",
                 "accuracy",
@@ -349,10 +343,21 @@ STAGE = Stage(
                 x="predicted probability",
                 percent=True,
             ),
-            PAIR_LOSS,
+            Curve("Loss (chance: ln 2 ≈ 0.69).", "loss", "loss"),
             Curve("Accuracy on training pairs during training.", "accuracy", "accuracy", percent=True),
         ),
-        samples=pair_rows("Pairs and their scores", "A score of 0.8 means: better than four in five answers.", "score"),
+        samples=SampleTable(
+            "Pairs and their scores",
+            "The first held-out pairs; not cherry-picked. A score of 0.8 means: better than four in five answers.",
+            columns={
+                "prompt": "prompt",
+                "chosen": "completion",
+                "score of chosen": "score_chosen",
+                "rejected": "rejected",
+                "score of rejected": "score_rejected",
+            },
+            n=3,
+        ),
     ),
 )
 main = STAGE.main

@@ -45,7 +45,7 @@ from zero2chat.data.sources import read_sources
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.hardware import is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
-from zero2chat.report.section import ACCURACIES, ANSWERED, LOSSES, Curve, Section
+from zero2chat.report.section import ACCURACIES, ANSWERED, LOSSES, TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskStepsArguments, ValidationArguments
 from zero2chat.trainers.evaluate import (
@@ -262,8 +262,7 @@ STAGE = Stage(
             "val_loss": "loss on held-out conversations",
             "tokens": "training tokens",
         },
-        figures=(Curve("Loss on the assistant's turns.", "loss", LOSSES), ACCURACIES),
-        scores=True,
+        figures=(Curve("Loss on the assistant's turns.", "loss", LOSSES), ACCURACIES, TASK_SCORES),
     ),
 )
 main = STAGE.main
