@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
-from zero2chat.data.preference_tokens import tokenize_dpo_pairs
+from zero2chat.data.encoding import tokenize_dpo_pairs
 from zero2chat.data.preferences import Messages, Pair
 from zero2chat.stages.dpo import _Trainer
 

@@ -12,12 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.data.conversations import (
-    encode_conversations,
-    fitting_conversations,
-    join_conversations,
-    load_conversations,
-)
+from zero2chat.data.conversations import join_conversations, load_conversations
+from zero2chat.data.encoding import encode_conversations, fitting_conversations
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.sources import Source, read_sources
 from zero2chat.inference.tool_format import Tools

@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
-from zero2chat.data.conversations import encode_conversations, load_conversations
+from zero2chat.data.conversations import load_conversations
+from zero2chat.data.encoding import encode_conversations
 from zero2chat.data.sources import Source
 from zero2chat.recipes import preview
 from zero2chat.recipes.preview import open_rows, show, show_tokens

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from zero2chat.core.errors import UserError
+from zero2chat.data.encoding import tokenize_votes
 from zero2chat.data.preference_files import append_ranking
-from zero2chat.data.preference_tokens import tokenize_votes
 from zero2chat.data.preferences import load_thumbs, load_votes, pairs_of_thumbs
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import read_sources

@@ -1,4 +1,4 @@
-"""Conversations: from tasks and chat datasets to token ids with the mask of the assistant's tokens."""
+"""Conversations of tasks and chat datasets, as messages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import cores
 from zero2chat.data.chat_formats import CONVERSATIONS, Message, of_column, open_rows, read_tools, refuse_empty
-from zero2chat.data.packing import which_fit
 from zero2chat.data.sources import Source
 from zero2chat.inference.tool_format import Tools, call_message, failed
-from zero2chat.models.chat_template import TurnEncoder
-from zero2chat.models.tokenization import neutral
 
-_A_PROCESS = 4000  # conversations that are worth a process of their own
 _OUT_OF_ORDER = "It is out of order just now."
 
 
@@ -143,46 +136,3 @@ def _are_weights(styles: Any) -> bool:
         and all(isinstance(weight, int | float) and weight >= 0 for weight in styles.values())
         and sum(styles.values()) > 0
     )
-
-
-def encode_conversations(
-    conversations: Dataset, tokenizer: PreTrainedTokenizerBase, processes: int | None = None
-) -> Dataset:
-    """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, including the end of turn), and `where`.
-
-    `processes` is the most to use, by default one for each core of this rank.
-    Raises `UserError` if the template rejects a conversation, or marks no assistant tokens in it.
-    """
-    encoder = TurnEncoder(tokenizer)
-
-    def encode(row: dict[str, Any]) -> dict[str, list[int]]:
-        messages, tools = (neutral(json.loads(row[key]), tokenizer) for key in ("messages", "tools"))
-        try:
-            ids, mask = encoder(messages, tools)
-        except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects
-            raise UserError(f"{row['where']}: the chat template rejects it: {error}") from error
-        except UserError as error:
-            raise UserError(f"{row['where']}: {error}") from error
-        if 1 not in mask:
-            raise UserError(f"{row['where']}: the chat template marks no assistant tokens in it")
-        return {"input_ids": ids, "assistant_masks": mask}
-
-    # Python renders about 300 templates per second: large data is distributed over the cores.
-    processes = min(processes or cores(), len(conversations) // _A_PROCESS)
-    return conversations.map(
-        encode,
-        remove_columns=["messages", "tools"],
-        desc="Tokenizing conversations",
-        load_from_cache_file=False,
-        num_proc=processes if processes > 1 else None,
-    )
-
-
-def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, label: str) -> tuple[Dataset, list[int]]:
-    """Return the encoded conversations of at most `max_length` tokens, and the lengths of those that are dropped.
-
-    Longer ones are an error or are dropped (`which_fit`).
-    """
-    lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
-    kept = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
-    return encoded.select(kept), [length for length in lengths if length > max_length]

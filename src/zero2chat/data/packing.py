@@ -3,7 +3,7 @@ conversations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process
 from zero2chat.data.rows import require_filled
 from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.tokenization import plain_ids, token_bytes
@@ -34,34 +33,6 @@ def token_windows(
         row.extend([*ids, tokenizer.eos_token_id])
     whole = len(row) // length * length
     return np.asarray(row[:whole], dtype=np.int32).reshape(-1, length), row[whole:]
-
-
-def which_fit(
-    lengths: Sequence[int],
-    max_length: int,
-    overlong: str,
-    label: str,
-    what: str,
-    name: Callable[[int], str] = "row {}".format,
-) -> list[int]:
-    """Return the indices of the rows of at most `max_length` tokens, given their lengths. Rows are never truncated.
-
-    With `overlong="error"`, or if no row fits, longer rows raise `UserError`; else they are dropped and counted. `what`
-    describes them in the message, such as "conversations are longer than"; `name` names a row.
-    """
-    kept = [i for i, length in enumerate(lengths) if length <= max_length]
-    if len(kept) < len(lengths):
-        longest = max(range(len(lengths)), key=lengths.__getitem__)
-        said = (
-            f"{label}: {len(lengths) - len(kept)} of {len(lengths)} {what} max_length {max_length} "
-            f"({name(longest)} is the longest, {lengths[longest]} tokens)"
-        )
-        if overlong == "error" or not kept:
-            drop = ", or set `overlong: drop` to drop them" if kept else ""
-            raise UserError(f"{said}: raise max_length{drop}")
-        if is_main_process():
-            print(f"{said}: dropped", flush=True)
-    return kept
 
 
 def pack_documents(

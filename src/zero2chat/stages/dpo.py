@@ -33,7 +33,7 @@ from zero2chat.core import stats
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
-from zero2chat.data.preference_tokens import tokenize_dpo_pairs
+from zero2chat.data.encoding import tokenize_dpo_pairs
 from zero2chat.data.preferences import Pair, PairArguments, length_only, load_pairs, load_preferences, split_pairs
 from zero2chat.data.prepared import Prepared, Side, hold_out, mixed_preferences, open_empty
 from zero2chat.data.sources import read_sources

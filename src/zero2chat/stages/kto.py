@@ -25,7 +25,7 @@ from trl import KTOConfig, KTOTrainer, ModelConfig
 
 from zero2chat.core import stats
 from zero2chat.core.runs import Run
-from zero2chat.data.preference_tokens import tokenize_votes
+from zero2chat.data.encoding import tokenize_votes
 from zero2chat.data.preferences import Thumb, load_thumbs, load_votes, pairs_of_thumbs
 from zero2chat.data.prepared import Prepared
 from zero2chat.models.training_job import EmptyModel, Job

@@ -30,8 +30,8 @@ from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process, write_atomically
+from zero2chat.data.encoding import both_sides, tokenize_reward_pairs, tools_of
 from zero2chat.data.preference_files import read_pairs, write_pairs
-from zero2chat.data.preference_tokens import both_sides, tokenize_reward_pairs, tools_of
 from zero2chat.data.preferences import (
     Pair,
     PairArguments,

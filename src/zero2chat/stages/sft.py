@@ -32,13 +32,9 @@ from trl import ModelConfig, SFTConfig, SFTTrainer
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, cores, is_main_process
-from zero2chat.data.conversations import (
-    encode_conversations,
-    fitting_conversations,
-    join_conversations,
-    load_conversations,
-)
+from zero2chat.data.conversations import join_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.encoding import encode_conversations, fitting_conversations
 from zero2chat.data.packing import PackedRows
 from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, mixed, open_empty_chat
 from zero2chat.data.sources import read_sources

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
-from zero2chat.data.preference_tokens import tokenize_dpo_pairs, tokenize_reward_pairs, tokenize_votes
+from zero2chat.data.encoding import tokenize_dpo_pairs, tokenize_reward_pairs, tokenize_votes
 from zero2chat.data.preferences import load_preferences, load_votes
 from zero2chat.data.sources import Source
 

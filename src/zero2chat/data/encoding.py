@@ -1,0 +1,198 @@
+"""From messages to token ids: conversations with the mask of the assistant's tokens, preference pairs and votes.
+
+Rows that are longer than a model may read are an error, or are dropped and counted: none is truncated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from datasets import Dataset
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import cores, is_main_process
+from zero2chat.data.preferences import Pair, Thumb
+from zero2chat.models.chat_template import TurnEncoder
+from zero2chat.models.reward_model import encode
+from zero2chat.models.tokenization import neutral
+
+_A_PROCESS = 4000  # conversations that are worth a process of their own
+_TOO_LONG = "pairs have an answer longer than"
+
+
+def which_fit(
+    lengths: Sequence[int],
+    max_length: int,
+    overlong: str,
+    label: str,
+    what: str,
+    name: Callable[[int], str],
+) -> list[int]:
+    """Return the indices of the rows of at most `max_length` tokens, given their lengths. Rows are never truncated.
+
+    With `overlong="error"`, or if no row fits, longer rows raise `UserError`; else they are dropped and counted. `what`
+    describes them in the message, such as "conversations are longer than"; `name` names a row.
+    """
+    kept = [i for i, length in enumerate(lengths) if length <= max_length]
+    if len(kept) < len(lengths):
+        longest = max(range(len(lengths)), key=lengths.__getitem__)
+        said = (
+            f"{label}: {len(lengths) - len(kept)} of {len(lengths)} {what} max_length {max_length} "
+            f"({name(longest)} is the longest, {lengths[longest]} tokens)"
+        )
+        if overlong == "error" or not kept:
+            drop = ", or set `overlong: drop` to drop them" if kept else ""
+            raise UserError(f"{said}: raise max_length{drop}")
+        if is_main_process():
+            print(f"{said}: dropped", flush=True)
+    return kept
+
+
+class _Encoder:
+    """Encodes messages, with control tokens in their text neutralised. Raises `UserError`, starting with the row's
+    name, if the chat template rejects them, or marks none of the assistant's tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._encode = TurnEncoder(tokenizer)
+
+    def __call__(self, messages: Any, tools: Any, where: str) -> tuple[list[int], list[int]]:
+        """Return ids and mask: 1 for the assistant's tokens, including the end of turn."""
+        try:
+            ids, mask = self._encode(neutral(messages, self._tokenizer), neutral(tools, self._tokenizer))
+        except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects
+            raise UserError(f"{where}: the chat template rejects it: {error}") from error
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        if 1 not in mask:
+            raise UserError(f"{where}: the chat template marks no assistant tokens in it")
+        return ids, mask
+
+
+# ---- conversations
+
+
+def encode_conversations(
+    conversations: Dataset, tokenizer: PreTrainedTokenizerBase, processes: int | None = None
+) -> Dataset:
+    """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, including the end of turn), and `where`.
+
+    `processes` is the most to use, by default one for each core of this rank.
+    """
+    encoder = _Encoder(tokenizer)
+
+    def encode_row(row: dict[str, Any]) -> dict[str, list[int]]:
+        ids, mask = encoder(json.loads(row["messages"]), json.loads(row["tools"]), row["where"])
+        return {"input_ids": ids, "assistant_masks": mask}
+
+    # Python renders about 300 templates per second: large data is distributed over the cores.
+    processes = min(processes or cores(), len(conversations) // _A_PROCESS)
+    return conversations.map(
+        encode_row,
+        remove_columns=["messages", "tools"],
+        desc="Tokenizing conversations",
+        load_from_cache_file=False,
+        num_proc=processes if processes > 1 else None,
+    )
+
+
+def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, label: str) -> tuple[Dataset, list[int]]:
+    """Return the encoded conversations of at most `max_length` tokens, and the lengths of those that are dropped.
+
+    Longer ones are an error or are dropped (`which_fit`).
+    """
+    lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
+    kept = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
+    return encoded.select(kept), [length for length in lengths if length > max_length]
+
+
+# ---- preferences
+
+
+def tokenize_dpo_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Pair]]:
+    """Return columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept."""
+    return _tokenize_answers(pairs, ("chosen", "rejected"), tokenizer, max_length, overlong, label, _TOO_LONG)
+
+
+def tokenize_votes(
+    thumbs: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Thumb]]:
+    """Return columns `prompt_ids`, `completion_ids` and `label`, and the votes kept."""
+    unit = "votes are on an answer longer than"
+    rows, kept = _tokenize_answers(thumbs, ("completion",), tokenizer, max_length, overlong, label, unit)
+    return rows.add_column("label", [thumb["label"] for thumb in kept]), kept
+
+
+def _tokenize_answers(
+    rows: Sequence[dict[str, Any]],
+    sides: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    overlong: str,
+    label: str,
+    unit: str,
+) -> tuple[Dataset, list[dict[str, Any]]]:
+    """Return columns `prompt_ids` and `<side>_ids`, and the rows kept.
+
+    The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Raises
+    `UserError` if a side has more than one answer; a row that is too long is an error or is dropped (`which_fit`).
+    """
+    encoder, names = _Encoder(tokenizer), _names(rows, label)
+    found, lengths = [], []
+    for row, where in zip(rows, names, strict=True):
+        encoded = []
+        for side in sides:
+            if len(row[side]) > 1:
+                raise UserError(f"{where}: {side} has {len(row[side])} turns: move all but the last into the prompt")
+            ids, mask = encoder(row["prompt"] + row[side], _schemas(row), where)
+            end = len(mask) - mask[::-1].index(1)
+            encoded.append((ids[:end], end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0))
+        # A text that begins with a newline may share its first token with the header: both sides begin there.
+        start = min(start for _, start in encoded)
+        prompt, *others = (ids[:start] for ids, _ in encoded)
+        if any(other != prompt for other in others):
+            raise UserError(f"{where}: the chat template renders the prompt differently before the two answers")
+        answers = {f"{side}_ids": ids[start:] for side, (ids, _) in zip(sides, encoded, strict=True)}
+        found.append({"prompt_ids": prompt} | answers)
+        lengths.append(max(len(ids) for ids, _ in encoded))
+    kept = which_fit(lengths, max_length, overlong, label, unit, names.__getitem__)
+    return Dataset.from_list([found[i] for i in kept]), [rows[i] for i in kept]
+
+
+def _names(rows: Sequence[dict[str, Any]], label: str) -> list[str]:
+    return [str(row.get("where") or f"{label}, row {i}") for i, row in enumerate(rows)]
+
+
+def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
+    """Return the conversations of all chosen answers, then of all rejected ones."""
+    return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
+
+
+def tools_of(pairs: Sequence[Pair]) -> list[Any]:
+    """Return the schemas that each of `both_sides` shows, or None."""
+    return 2 * [_schemas(pair) for pair in pairs]
+
+
+def _schemas(pair: Pair) -> Any:
+    return json.loads(pair.get("tools") or "null")
+
+
+def tokenize_reward_pairs(
+    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
+) -> tuple[Dataset, list[Pair]]:
+    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring, and the pairs kept.
+
+    A pair that is too long is an error or is dropped (`which_fit`).
+    """
+    ids = encode(tokenizer, both_sides(pairs), tools_of(pairs))
+    both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
+    lengths = [max(len(a), len(b)) for a, b in both]
+    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, _names(pairs, label).__getitem__)
+    rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
+    return rows, [pairs[i] for i in kept]
