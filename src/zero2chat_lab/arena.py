@@ -39,7 +39,7 @@ STAGE = Stage(
         figures=(
             Bars(
                 "Ratings, with 95% intervals over prompts.",
-                {"rating": "rating_(.+)", "style-controlled": "style_rating_(.+)"},
+                {"rating": "rating_(.+)"},
                 "rating",
                 dots=True,
             ),

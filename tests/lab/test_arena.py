@@ -123,7 +123,7 @@ def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
 ) -> None:
     (tmp_path / "asked.txt").write_text("What now?\nAnd then?\n")
     command = ["arena", *(str(folders[name]) for name in ("base", "sft")), "--prompts", str(tmp_path / "asked.txt")]
-    command += ["--reward-model", str(reward_folder), "--resamples", "100", "--style-control"]
+    command += ["--reward-model", str(reward_folder), "--resamples", "100"]
     cli.main([*command, "--out", str(tmp_path / "pairs.jsonl"), "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     pairs = read_jsonl(tmp_path / "pairs.jsonl")
@@ -137,7 +137,7 @@ def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
     with pytest.raises(SystemExit) as caught:
         cli.main([*command, "--out", str(tmp_path / "pairs.jsonl")])
     assert caught.value.code == 2
-    assert "the file exists" in capsys.readouterr().err
+    assert "give a new file in another folder" in capsys.readouterr().err
 
 
 # ---- an endpoint

@@ -31,7 +31,7 @@ from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.steps import Metric, StepResult, bounds
 from zero2chat.rewards.judge import RUBRIC, prefer
-from zero2chat_lab.measurements.elo import STYLE, NotConnected, ScoredPair, fit_ratings, style_of, unbeaten
+from zero2chat_lab.measurements.elo import NotConnected, ScoredPair, fit_ratings, unbeaten
 
 FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
 _SHOWN = 2  # pairs per two models saved as samples
@@ -54,7 +54,6 @@ class ArenaArguments:
     rubric: str = field(default=RUBRIC, metadata={"help": "Criteria given to the judge model."})
     votes: str | None = field(default=None, metadata={"help": "File of people's votes; names models and prompts."})
     anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
-    style_control: bool = field(default=False, metadata={"help": "Add ratings that control for length and markup."})
     resamples: Annotated[int, Range(min=100)] = field(
         default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."}
     )
@@ -276,7 +275,6 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
         raise UserError(
             f"{apart}: not connected to {names[0]} by comparisons: compare them, or rate them separately"
         ) from None
-    assert found is not None  # without style a maximum exists
     if found.draws:
         best = unbeaten(comparisons, len(names))
         rest = ", ".join(name for i, name in enumerate(names) if i not in best)
@@ -292,8 +290,6 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
         return {key: round(value, 1) for key, value in estimate._asdict().items()} | {"n": n, "seed": args.seed}
 
     metrics = {f"rating_{names[i]}": metric(found.models[i], fought[i]) for i in order}
-    if args.style_control:
-        metrics |= _with_style(args, names, decided, comparisons, anchor, metric)
     for a, b in itertools.combinations(order, 2):
         of_prompt: dict[int, list[float]] = {}
         for c in comparisons:
@@ -311,27 +307,6 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
     if args.endpoint is not None:
         metrics |= _of_the_judge(bouts)
     return metrics
-
-
-def _with_style(
-    args: ArenaArguments,
-    names: Sequence[str],
-    decided: Sequence[Bout],
-    comparisons: Sequence[ScoredPair],
-    anchor: int | None,
-    metric: Callable[[Any, int], dict[str, Any]],
-) -> Metrics:
-    styles = [style_of(*bout.answers) for bout in decided]
-    found = fit_ratings(comparisons, len(names), anchor, styles, args.resamples, args.seed)
-    if found is None:
-        print("style: its effect cannot be separated from the models: no style-controlled ratings", flush=True)
-        return {}
-    there = [name for name, column in zip(STYLE, zip(*styles, strict=True), strict=True) if any(column)]
-    if own := [name for name in there if name not in found.style]:
-        print(f"style: {', '.join(own)}: cannot be separated from the models, so it is dropped", flush=True)
-    n = len(comparisons)
-    ratings = {f"style_rating_{name}": metric(one, n) for name, one in zip(names, found.models, strict=True)}
-    return ratings | {f"style_points_{name}": metric(one, n) for name, one in found.style.items()}
 
 
 def _of_the_judge(bouts: Sequence[Bout]) -> Metrics:
@@ -388,19 +363,10 @@ def against(step: StepResult) -> dict[tuple[str, str], Metric]:
 def as_tables(metrics: Metrics) -> Group:
     """Format the ratings and the pairwise win rates."""
     step = StepResult("arena", "arena", 1, metrics)
-    styled = {name.removeprefix("style_rating_") for name in metrics if name.startswith("style_rating_")}
-    head = ["model", "rating", "95%", "comparisons", *(["style-controlled", "95%"] if styled else [])]
-    table = Table(*head, box=None)
+    table = Table("model", "rating", "95%", "comparisons", box=None)
     for name, metric in rated(step).items():
-        other = rating_cells(metrics[f"style_rating_{name}"]) if styled else ()
-        table.add_row(name, *rating_cells(metric), exact(metric["n"]), *other)
+        table.add_row(name, *rating_cells(metric), exact(metric["n"]))
     pairs = Table("model", "against", "wins, draws ½", "95%", "prompts", box=None)
     for (a, b), metric in against(step).items():
         pairs.add_row(a, b, short("win_rate", metric), interval("win_rate", metric), exact(metric["n"]))
-    tables: list[Table | str] = [table, "", pairs]
-    if worths := step.named("style_points_(.+)"):
-        worth = Table("style", "points per standard deviation", "95%", box=None)
-        for name in filter(worths.__contains__, STYLE):
-            worth.add_row(name, *rating_cells(worths[name]))
-        tables += ["", worth]
-    return Group(*tables)
+    return Group(table, "", pairs)

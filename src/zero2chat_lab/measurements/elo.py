@@ -1,15 +1,12 @@
 """Ratings from pairwise comparisons: the Bradley-Terry model (1952) by maximum likelihood, on the Elo scale.
 
 The probability that i beats j is sigmoid(r_i - r_j), and a draw is half a win for each. Comparisons on one prompt are
-correlated, so intervals are by bootstrap over prompts. With style, the model has an additional weight per style
-difference, so that length or headings do not count in the ratings. This is the style control of Chatbot Arena (Li,
-Angelopoulos and Chiang 2024, "Does style matter?", lmsys.org), with the same features.
+correlated, so intervals are by bootstrap over prompts.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,15 +19,7 @@ Array = NDArray[np.float64]
 ELO = 400 / math.log(10)  # points per unit of log-odds: 400 points are odds of ten to one
 CENTRE = 1000.0
 _ROUNDS = 100  # of Newton's method, which needs fewer than ten if a maximum exists
-_OWN = 0.05  # minimum share of a style's variation that the models do not explain
 _FLATTEST = 1e10  # maximum condition number: above it the maximum is at infinity, or not unique
-
-STYLE = {
-    "length": re.compile(r"\S"),  # characters that show
-    "headings": re.compile(r"^#{1,6} ", re.MULTILINE),
-    "list items": re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE),
-    "bold": re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
-}
 
 
 class ScoredPair(NamedTuple):
@@ -48,12 +37,10 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Ratings:
-    """`models`: their ratings. `draws`: number of draws added to make them finite. `style`: points per standard
-    deviation (about 0) of each style difference."""
+    """`models`: their ratings. `draws`: number of draws added to make them finite."""
 
     models: list[Estimate]
     draws: int
-    style: dict[str, Estimate]
 
 
 class NotConnected(Exception):
@@ -64,35 +51,26 @@ class NotConnected(Exception):
         self.apart = apart
 
 
-def style_of(a: str, b: str) -> list[float]:
-    """Return the difference of two texts in each of `STYLE`, from -1 to 1: (a - b) / (a + b), 0 if neither has any."""
-    counts = [[sum(1 for _ in pattern.finditer(text)) for text in (a, b)] for pattern in STYLE.values()]
-    return [(of_a - of_b) / max(of_a + of_b, 1) for of_a, of_b in counts]
-
-
 def fit_ratings(
     comparisons: Sequence[ScoredPair],
     n: int,
     anchor: int | None = None,
-    styles: Sequence[Sequence[float]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> Ratings | None:
+) -> Ratings:
     """Rate n models, with 95% intervals from `resamples` bootstrap resamples of the prompts.
 
     The mean rating, or that of the model `anchor`, is `CENTRE`. If some models won every comparison with all others,
     the maximum is at infinity, so a draw is added to each pair that was compared. In resamples its weight is random,
     with mean 1 (Rubin's Bayesian bootstrap, 1981), so the interval is wide if that draw is decisive. A resample without
-    a maximum also gets such draws. `styles` has `style_of` each comparison; only styles that the models do not explain
-    are used. Raises `NotConnected`. Returns None if no style is usable, or if style decides every comparison.
+    a maximum also gets such draws. Raises `NotConnected`.
     """
-    model = _Model(comparisons, n, styles)
+    model = _Model(comparisons, n)
     weights = np.ones(len(comparisons))
     draws = not model.has_maximum(weights)
     one_each = np.ones(len(model.pairs))
-    best = None if styles is not None and not model.used else model.fit(weights, one_each if draws else None)
-    if best is None:
-        return None
+    best = model.fit(weights, one_each if draws else None)
+    assert best is not None  # each model won or drew, so a maximum exists (Ford 1957)
     rng = np.random.default_rng(seed)
     prompts, of_prompt = np.unique([c.prompt for c in comparisons], return_inverse=True)
     found = []
@@ -102,23 +80,21 @@ def fit_ratings(
         resampled = model.fit(times, added, best)
         if resampled is not None:
             found.append(resampled)
-    if len(found) < 0.9 * resamples:
-        return None
 
     def points(solution: Array) -> Array:
-        ratings = ELO * solution[:n]
+        ratings = ELO * solution
         middle = ratings.mean() if anchor is None else ratings[anchor]
-        return np.concatenate([ratings - middle + CENTRE, ELO * solution[n:]])
+        return ratings - middle + CENTRE
 
     low, high = np.percentile([points(one) for one in found], [2.5, 97.5], axis=0)
     estimates = [Estimate(*map(float, each)) for each in zip(points(best), low, high, strict=True)]
-    return Ratings(estimates[:n], len(model.pairs) if draws else 0, dict(zip(model.used, estimates[n:], strict=True)))
+    return Ratings(estimates, len(model.pairs) if draws else 0)
 
 
 class _Model:
     """The comparisons as a logistic regression without intercept: rows of differences, with a score each."""
 
-    def __init__(self, comparisons: Sequence[ScoredPair], n: int, styles: Sequence[Sequence[float]] | None):
+    def __init__(self, comparisons: Sequence[ScoredPair], n: int):
         self.n = n
         sides = np.array([(c.a, c.b) for c in comparisons])
         self.scores = np.array([c.score for c in comparisons])
@@ -134,18 +110,6 @@ class _Model:
         differences[np.arange(len(self.pairs)), self.pairs[:, 1]] -= 1
         # Only differences are determined, so the first model's rating is 0 until all are shifted.
         self.differences = differences[:, 1:]
-        self.used: list[str] = []
-        self.styles: Array | None = None
-        if styles is not None:
-            # Keep only variation that models and earlier styles do not explain: one model's constant style is its own.
-            told = self.differences[self.of_pair]
-            for name, column in zip(STYLE, np.array(styles, dtype=float).T, strict=True):
-                rest = column - told @ np.linalg.lstsq(told, column)[0]
-                if (rest**2).sum() > _OWN * max((column**2).sum(), 1e-9):
-                    # About 0, so that it does not depend on the order of the two.
-                    told = np.column_stack([told, column / np.sqrt((column**2).mean())])
-                    self.used.append(name)
-            self.styles = told[:, n - 1 :]
 
     def has_maximum(self, weights: Array) -> bool:
         """Whether a chain of wins or draws leads from each model to every other (Ford 1957). If not, some won all."""
@@ -159,24 +123,14 @@ class _Model:
         return beaten
 
     def fit(self, weights: Array, draws: Array | None, near: Array | None = None) -> Array | None:
-        """Return ratings in log-odds (the first is 0), then style weights, starting at `near`; None if there is no
-        maximum. `draws` has the weight of the draw added to each pair."""
+        """Return ratings in log-odds (the first is 0), starting at `near`; None if there is no maximum. `draws` has the
+        weight of the draw added to each pair."""
         count = len(self.pairs)
-        if self.styles is None:  # one row per pair is enough
-            rows = self.differences
-            weight, won = (
-                np.bincount(self.of_pair, each, count).astype(float) for each in (weights, weights * self.scores)
-            )
-        else:
-            rows = np.hstack([self.differences[self.of_pair], self.styles])
-            weight, won = weights, weights * self.scores
+        weight = np.bincount(self.of_pair, weights, count).astype(float)
+        won = np.bincount(self.of_pair, weights * self.scores, count).astype(float)
         if draws is not None:
-            drawn = np.hstack([self.differences, np.zeros((count, rows.shape[1] - self.n + 1))])
-            rows, weight, won = (
-                np.vstack([rows, drawn]),
-                np.concatenate([weight, draws]),
-                np.concatenate([won, draws / 2]),
-            )
+            weight, won = weight + draws, won + draws / 2
+        rows = self.differences
         solution = _newton(rows, weight, won, np.zeros(rows.shape[1]) if near is None else near[1:])
         return None if solution is None else np.concatenate([[0.0], solution])
 
@@ -191,7 +145,7 @@ def _reach(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def unbeaten(comparisons: Sequence[ScoredPair], n: int) -> list[int]:
     """Return models that never lost to, or drew with, a model outside the set; empty if ratings are finite."""
-    model = _Model(comparisons, n, None)
+    model = _Model(comparisons, n)
     reach = _reach(model._beaten(np.ones(len(comparisons))))
     if reach.all():
         return []

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
 
 from zero2chat_lab.measurements.elo import (
     CENTRE,
     ELO,
-    STYLE,
     NotConnected,
     Ratings,
     ScoredPair,
     fit_ratings,
-    style_of,
     unbeaten,
 )
 
@@ -148,76 +145,3 @@ def test_models_that_never_met_are_named() -> None:
 
 
 # ---- style
-
-
-def with_length(truth: Sequence[float], taste: float, prompts: int) -> tuple[list[ScoredPair], list[list[float]]]:
-    """Judged by a judge who likes length; the last model writes longer answers."""
-    rng = random.Random(0)
-    comparisons, styles = [], []
-    for prompt in range(prompts):
-        texts = ["x" * (rng.randint(5, 20) + 8 * (i == len(truth) - 1)) for i in range(len(truth))]
-        for a in range(len(truth)):
-            for b in range(a):
-                style = style_of(texts[a], texts[b])
-                logit = truth[a] - truth[b] + taste * style[0]
-                comparisons.append(ScoredPair(prompt, a, b, float(rng.random() < 1 / (1 + math.exp(-logit)))))
-                styles.append(style)
-    return comparisons, styles
-
-
-def test_with_style_they_are_those_of_a_logistic_regression_and_length_is_not_paid_for() -> None:
-    comparisons, styles = with_length([0.0, 0.6, 0.6], 3.0, 400)
-    found = fit_ratings(comparisons, 3, styles=styles, resamples=100)
-    assert found is not None
-    assert list(found.style) == ["length"]  # no answer has a heading
-
-    # The same likelihood, climbed by L-BFGS.
-    score = torch.tensor([c.score for c in comparisons], dtype=torch.float64)
-    a, b = (torch.tensor([c[side] for c in comparisons]) for side in (1, 2))
-    length = torch.tensor([style[0] for style in styles], dtype=torch.float64)
-    length = length / length.square().mean().sqrt()
-    x = torch.zeros(4, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([x], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16)
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        logits = x[a] - x[b] + x[3] * length
-        value = torch.nn.functional.binary_cross_entropy_with_logits(logits, score)
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    ratings = ELO * x.detach()
-    reference = (ratings[:3] - ratings[:3].mean() + CENTRE).tolist()
-    assert values(found) == pytest.approx(reference, abs=1e-3)
-    assert found.style["length"].value == pytest.approx(float(ratings[3]), abs=1e-3)
-
-    plain = values(fit_ratings(comparisons, 3, resamples=100))
-    assert plain[2] - plain[1] > 80  # length alone
-    assert abs(values(found)[2] - values(found)[1]) < 40
-
-
-def test_style_that_cannot_be_told_from_the_models_gives_no_ratings() -> None:
-    comparisons = [ScoredPair(i, 0, 1, float(i % 3 > 0)) for i in range(30)]
-    always_longer = [style_of("xx", "x")] * 30
-    assert fit_ratings(comparisons, 2, styles=always_longer, resamples=100) is None
-    decides = [style_of("xx", "x") if c.score else style_of("x", "xx") for c in comparisons]
-    assert fit_ratings(comparisons, 2, styles=decides, resamples=100) is None
-    comparisons = some([0.0, 0.4, 0.8], 30)
-    alike = [[0.1 * (c.a - c.b), 0.0, 0.0, 0.0] for c in comparisons]
-    assert fit_ratings(comparisons, 3, styles=alike, resamples=100) is None
-    # A style that can be separated from the models is used, another one beside it is not.
-    rng = random.Random(0)
-    beside = [[rng.uniform(-1, 1), one[0], 0.0, 0.0] for one in alike]
-    found = fit_ratings(comparisons, 3, styles=beside, resamples=100)
-    assert found is not None
-    assert list(found.style) == ["length"]
-
-
-def test_style_is_counted_as_it_shows() -> None:
-    text = "# A\n\n- one\n* two\n3. three\n\n**bold** and __bold__, 2*3*4, a - b\n## B"
-    found = dict(zip(STYLE, style_of(text, ""), strict=True))
-    assert found == {"length": 1.0, "headings": 1.0, "list items": 1.0, "bold": 1.0}
-    counts = {name: sum(1 for _ in pattern.finditer(text)) for name, pattern in STYLE.items()}
-    assert (counts["headings"], counts["list items"], counts["bold"]) == (2, 3, 2)
-    assert style_of("aaa", "a") == [0.5, 0.0, 0.0, 0.0]
