@@ -158,7 +158,7 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path: Pa
         ("none.txt", None, None, "none.txt: cannot be read: No such file or directory"),
         ("none.jsonl", None, None, "none.jsonl: no such file or folder"),
         ("asked.txt", b" \n\n", None, "asked.txt: the file is empty: write one prompt per line"),
-        ("asked.txt", b"\xff\xfe", None, "asked.txt: cannot be read: it is not UTF-8"),
+        ("asked.txt", b"\xff\xfe", None, "asked.txt: not UTF-8"),
         ("asked.jsonl", b"", None, "asked.jsonl"),
         ("asked.jsonl", b"Who?\n", None, "prompts: cannot"),
         ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt'; it has question"),

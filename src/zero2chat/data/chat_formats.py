@@ -82,16 +82,14 @@ def of_column(column: str) -> Shape:
     """Return the shape of conversations in one column, with keys role and content, or from and value."""
 
     def read(row: Row, where: str) -> list[Message]:
-        known = isinstance(row.get("system"), str) or _are_turns(row.get("system"))
+        system = row.get("system")  # chat data may have a column of this name with another meaning
+        turns = [system] if isinstance(system, Mapping) else system
+        known = isinstance(turns, str) or (
+            isinstance(turns, list) and all(isinstance(t, Mapping) and ("role" in t or "from" in t) for t in turns)
+        )
         return _after_system(read_messages(row[column], where), row if known else {}, where)
 
     return Shape("chat", (column,), read, ("system",))
-
-
-def _are_turns(value: Any) -> bool:
-    """Whether a value is one message or several. Chat data may have a column `system` of another meaning."""
-    turns = [value] if isinstance(value, Mapping) else value
-    return isinstance(turns, list) and all(isinstance(t, Mapping) and ("role" in t or "from" in t) for t in turns)
 
 
 def asked_in(column: str, row: Row, where: str) -> list[Message]:
@@ -99,36 +97,32 @@ def asked_in(column: str, row: Row, where: str) -> list[Message]:
     return _after_system(read_turns(row[column], "user", f"{where}: {column}"), row, where)
 
 
-_prompt = functools.partial(asked_in, "prompt")
+def _after_system(messages: list[Message], row: Row, where: str) -> list[Message]:
+    """Return the messages after a column `system`, unless they begin with a system message of their own."""
+    system = row.get("system")
+    has_one = bool(messages) and messages[0]["role"] == "system"
+    if has_one or not system or (isinstance(system, str) and not system.strip()):
+        return messages
+    return [*read_turns(system, "system", f"{where}: system"), *messages]
 
 
 def _sharegpt(row: Row, where: str) -> list[Message]:
     return _after_system(read_messages(row["conversations"], where), row, where)
 
 
-def _after_system(messages: list[Message], row: Row, where: str) -> list[Message]:
-    return messages if messages and messages[0]["role"] == "system" else [*_system(row, where), *messages]
-
-
 def _alpaca(row: Row, where: str) -> list[Message]:
     asked = [part for part in (row["instruction"], row.get("input")) if part]
     if not asked or not all(isinstance(part, str) for part in asked):
         raise UserError(f"{where}: instruction: expected text")
-    messages = _system(row, where)
-    for turn in row.get("history") or []:
-        if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
-            raise UserError(f"{where}: history: expected pairs of texts, [question, answer]")
-        messages += [{"role": role, "content": text} for role, text in zip(("user", "assistant"), turn, strict=True)]
-    return [*messages, {"role": "user", "content": "\n".join(asked)}]
+    turns = row.get("history") or []
+    if not all(isinstance(turn, list | tuple) and [type(text) for text in turn] == [str, str] for turn in turns):
+        raise UserError(f"{where}: history: expected pairs of texts, [question, answer]")
+    messages = [(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
+    messages.append(("user", "\n".join(asked)))
+    return _after_system([{"role": role, "content": text} for role, text in messages], row, where)
 
 
-def _system(row: Row, where: str) -> list[Message]:
-    value = row.get("system")
-    if not value or (isinstance(value, str) and not value.strip()):
-        return []
-    return read_turns(value, "system", f"{where}: system")
-
-
+_prompt = functools.partial(asked_in, "prompt")
 # Tried in this order: UltraChat has `prompt` in addition to `messages`.
 CONVERSATIONS = (
     of_column("messages"),
@@ -257,7 +251,11 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
     if role not in ROLES:
         raise UserError(f"{where}: unknown role {role!r}; known: {', '.join(ROLES)}")
     calls = [_read_call(call, where) for call in (calls if isinstance(calls, list) else [calls])]
-    read: Message = {"role": role, "content": _text("" if content is None and calls else content, where)}
+    content = "" if content is None and calls else content
+    if not isinstance(content, str):
+        form = "expected a list of {role, content} or {from, value} with text contents"
+        raise UserError(f"{where}: {form}, got {type(content).__name__}")
+    read: Message = {"role": role, "content": content}
     if turn.get("function_call"):
         raise UserError(f"{where}: function_call is not read: write calls in `tool_calls`")
     if role == "assistant" and weight not in (None, 1):
@@ -283,25 +281,14 @@ def _of_sharegpt(speaker: str, value: Any, where: str) -> Message:
     return {"role": "assistant", "content": "", "tool_calls": called if isinstance(called, list) else [called]}
 
 
-def _text(content: Any, where: str) -> str:
-    if not isinstance(content, str):
-        raise UserError(
-            f"{where}: expected a list of {{role, content}} or {{from, value}} with text contents, "
-            f"got {type(content).__name__}"
-        )
-    return content
-
-
 def _read_call(call: Any, where: str) -> dict[str, Any]:
-    """Read a call in OpenAI's format, with arguments as an object or JSON. Drops null arguments: a table that is
-    written as JSON Lines has them where other rows have values."""
+    """Read a call in OpenAI's format, with arguments as an object or JSON."""
     function = call.get("function", call) if isinstance(call, dict) else None
     function = function if isinstance(function, dict) else {}
     arguments = _from_json(function.get("arguments"), "the arguments of a call are", where)
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
         raise UserError(f"{where}: expected a call {{type: function, function: {{name, arguments}}}}")
-    kept = {key: value for key, value in arguments.items() if value is not None}
-    return {"type": "function", "function": {"name": function["name"], "arguments": kept}}
+    return {"type": "function", "function": {"name": function["name"], "arguments": _filled(arguments)}}
 
 
 def read_tools(schemas: Any, where: str) -> list[Any]:
@@ -309,22 +296,20 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
     schemas = _from_json(schemas or [], "tools:", where)
     if not isinstance(schemas, list) or not all(isinstance(schema, dict) for schema in schemas):
         raise UserError(f"{where}: tools: expected a list of schemas")
-    functions = [schema.get("function") or schema for schema in schemas]
-    for i, function in enumerate(functions):
+    read = []
+    for i, schema in enumerate(schemas):
+        function = schema.get("function") or {k: v for k, v in schema.items() if k not in ("type", "function")}
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise UserError(f"{where}: tools[{i}]: expected {{type: function, function: {{name, …}}}}: no name")
-    return [
-        {key: value for key, value in schema.items() if value is not None} | {"function": _filled(schema["function"])}
-        if schema.get("function")
-        else {"type": "function", "function": _filled(schema, ("type", "function"))}
-        for schema in schemas
-    ]
+        around = _filled(schema) if schema.get("function") else {"type": "function"}
+        read.append(around | {"function": _filled(function)})
+    return read
 
 
-def _filled(function: dict[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a function's schema without null keys: a table that is written as JSON Lines has them where other rows
-    have values."""
-    return {key: value for key, value in function.items() if value is not None and key not in without}
+def _filled(values: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without null keys: a table that is written as JSON Lines has them where other rows have
+    values."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _from_json(value: Any, what: str, where: str) -> Any:

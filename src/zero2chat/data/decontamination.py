@@ -171,30 +171,30 @@ def read_exams(entries: Sequence[Any]) -> list[Source]:
 
 
 def load_questions(sources: Iterable[Source]) -> Questions:
-    """Load the questions. Raises `UserError` if an evaluation set cannot be loaded, or has no questions.
-
-    A dataset's questions are in `column`, or in the first of `question`, `problem`, `prompt` and `text` that it has. Of
-    messages, the last one is used.
-    """
+    """Load the questions. Raises `UserError` if an evaluation set cannot be loaded, or has no questions."""
     found: dict[str, str] = {}
     for source in sources:
-        if source.task is not None:
-            asked = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
-            some = [row["question"] for row in asked]
-        else:
-            rows = first_rows(load_table(source).complete(), source.n)
-            own = [name for name in _ASKED if name in rows.column_names] if source.column == "text" else []
-            column = own[0] if own else source.column
-            require_column(rows, column, source.label)
-            values = rows[column]
-            if not any(isinstance(value, list | dict) for value in values):  # otherwise messages
-                values = rows.texts(column)[column]
-            some = [_last(value) for value in values]
-        if not any(words(question) for question in some):
+        questions = _questions_of(source)
+        if not any(words(question) for question in questions):
             raise UserError(f"{source.label}: no questions found: set `column`")
-        for question in some:
-            found.setdefault(question, str(source.label))
+        found |= {question: str(source.label) for question in questions if question not in found}
     return Questions(found)
+
+
+def _questions_of(source: Source) -> list[str]:
+    """Return the questions of a task, or of a dataset's `column`: by default the first of `question`, `problem`,
+    `prompt` and `text` that it has. Of messages, the last one is the question."""
+    if source.task is not None:
+        rows = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
+        return [row["question"] for row in rows]
+    table = first_rows(load_table(source).complete(), source.n)
+    own = [name for name in _ASKED if name in table.column_names] if source.column == "text" else []
+    column = own[0] if own else source.column
+    require_column(table, column, source.label)
+    values = table[column]
+    if not any(isinstance(value, list | dict) for value in values):
+        values = table.texts(column)[column]
+    return [_last(value) for value in values]
 
 
 def _last(value: Any) -> str:

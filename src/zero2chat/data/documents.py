@@ -21,32 +21,23 @@ def read_documents(
     """Return the number of documents, and an iterator over (text, source) that reads one at a time.
 
     In a folder of text and Markdown files each file is a document, with its relative path as source. In a dataset (a
-    Hub name, a folder for `load_dataset`, a JSONL, CSV or Parquet file) each row is a
-    document, with `source_column` or the row number as source. Raises `UserError` if they cannot be loaded.
+    Hub name, a folder for `load_dataset`, a JSONL, CSV or Parquet file) each row is a document, with `source_column` or
+    the row number as source. Raises `UserError` if they cannot be loaded.
     """
     place = Path(source)
     files = [place] if place.suffix.lower() in _TEXT and place.is_file() else _text_files(place)
     if files:
         home = place if place.is_dir() else place.parent
-        return len(files), ((_read(file), str(file.relative_to(home))) for file in files)
+        return len(files), ((read_text(file), str(file.relative_to(home))) for file in files)
     if place.is_dir() and not any(place.iterdir()):
         raise UserError(f"{source}: the folder is empty")
-    rows = load_table(
-        Source(path=source, split=split, label=source)
-    )  # of JSON Lines too, where Arrow would convert text that looks like a date
-    rows.texts(column, "--column")
-    if source_column is not None:
-        require_column(rows, source_column, source, "--source-column")
-    columns = list(dict.fromkeys((column, source_column or column)))
-    chosen = rows.rows if rows.places else rows.rows.select_columns(columns)
-
-    def name(i: int, value: object) -> str:
-        return f"{place.name}#{i}" if value in (None, "") else str(value)
-
-    return len(rows), (
-        (row.get(column) or "", name(i, row.get(source_column) if source_column else None))
-        for i, row in enumerate(chosen)
-    )
+    rows = load_table(Source(path=source, split=split, label=source))
+    texts = rows.texts(column, "--column")[column]
+    if source_column is None:
+        return len(rows), ((text or "", f"{place.name}#{i}") for i, text in enumerate(texts))
+    require_column(rows, source_column, source, "--source-column")
+    names = (f"{place.name}#{i}" if name in (None, "") else str(name) for i, name in enumerate(rows[source_column]))
+    return len(rows), ((text or "", name) for text, name in zip(texts, names, strict=True))
 
 
 def _text_files(folder: Path) -> list[Path]:
@@ -54,25 +45,21 @@ def _text_files(folder: Path) -> list[Path]:
 
     Prints how many other files are left out, by type.
     """
-    if not folder.is_dir():
+    inside = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
+    inside = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in inside)
+    texts = [folder / path for path in inside if path.suffix.lower() in _TEXT]
+    if not kinds.keys().isdisjoint(_ROWS) and all(path.name == "README.md" for path in texts):
         return []
-    inside = sorted(file for file in folder.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(folder)))
-    texts = [file for file in inside if file.suffix.lower() in _TEXT]
-    holds_rows = any(file.suffix.lower() in _ROWS for file in inside)
-    if holds_rows and all(file.name == "README.md" for file in texts):
-        return []
-    others = Counter(file.suffix.lower() or "no suffix" for file in inside if file.suffix.lower() not in _TEXT)
+    others = [f"{n:,} {kind}" for kind, n in kinds.most_common() if kind not in _TEXT]
     if texts and others:
-        kinds = ", ".join(f"{n:,} {suffix}" for suffix, n in others.most_common())
-        print(f"{folder}: only {' and '.join(_TEXT)} files are read; left out: {kinds}", file=sys.stderr, flush=True)
+        said = f"only {' and '.join(_TEXT)} files are read; left out: {', '.join(others)}"
+        print(f"{folder}: {said}", file=sys.stderr, flush=True)
     return texts
 
 
-def _is_hidden(file: Path) -> bool:
-    return any(part.startswith(".") for part in file.parts)
-
-
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Return a file's text. Raises `UserError` if it cannot be read, or is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -17,6 +17,7 @@ from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import asked_in, read_tools, refuse_empty, text_turns
+from zero2chat.data.documents import read_text
 from zero2chat.data.preferences import MESSAGES, Messages
 from zero2chat.data.rows import first_rows, load_table, refuse_unread, require_column
 from zero2chat.data.sources import Source
@@ -211,22 +212,13 @@ def read_prompts(task: str | None, path: str | None, n: int | None = None, seed:
     if path is not None and kind not in (".txt", ".jsonl"):
         raise UserError(f"prompts: {path}: give a .txt file with one prompt per line, or a .jsonl file with `prompt`")
     if kind == ".txt":
-        found = [[{"role": "user", "content": line}] for line in _read_lines(Path(str(path)))[:n]]
+        lines = [line.strip() for line in read_text(Path(str(path))).split("\n") if line.strip()]
+        found = [[{"role": "user", "content": line}] for line in lines[:n]]
     else:
         found = list(load_problems(source, answers=False)["prompt"])
-    return list({prompt_key(prompt): prompt for prompt in found}.values())
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise UserError(f"prompts: {path}: cannot be read: {reason}") from error
-    found = [line.strip() for line in lines if line.strip()]
     if not found:
         raise UserError(f"prompts: {path}: the file is empty: write one prompt per line")
-    return found
+    return list({prompt_key(prompt): prompt for prompt in found}.values())
 
 
 def prompt_key(prompt: Messages) -> str:

@@ -49,8 +49,8 @@ class Table:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, column: str) -> list[Any]:
-        return [row.get(column) for row in self.rows] if self.places else self.rows[column][:]
+    def __getitem__(self, column: str) -> Sequence[Any]:
+        return [row.get(column) for row in self.rows] if self.places else self.rows[column]
 
     def complete(self) -> Table:
         """Return the table. Raises `UserError` if a line is no row."""
