@@ -15,14 +15,11 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub.utils import validate_repo_id
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.data.sources import Source
-from zero2chat.recipes import new_inputs
-from zero2chat.recipes.new_exam import choose_scores
-from zero2chat.recipes.new_inputs import choose_rewards, find_machine
+from zero2chat.recipes.new_inputs import choose_rewards, choose_scores, find_machine
 from zero2chat.recipes.new_recipe import choose_batch, choose_length, new
 from zero2chat.recipes.recipe import load_recipe
 
@@ -120,25 +117,17 @@ def test_it_knows_the_format_and_a_dry_run_writes_nothing(
     cli.main(["new", "mine", "--model", model, "--data", path, "--dry-run", "--json"])
     assert sorted(here.rglob("*")) == before
     made = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (made["written"], made["steps"]["sft"]["format"]) == (False, format)
+    assert not made["written"]
     settings = yaml.safe_load(made["files"]["sft.yaml"])
-    assert settings["datasets"] == [{"path": path, "split": "train[:-6]"}]
+    assert settings["datasets"] == [{"path": path, "split": "train[:54]"}]
     assert settings["max_length"] <= 128  # the model's context
-    assert ("overlong" in settings) == ("none is longer" not in made["steps"]["sft"]["lengths"])
-
-
-def test_of_files_of_several_formats_each_is_named_in_their_order(model: str) -> None:
-    made = new("mine", model, [DATA[name]() for name in ("ShareGPT", "Alpaca", "chat")], dry_run=True)
-    assert made["steps"]["sft"]["data"] == ["sharegpt.json", "alpaca.jsonl", "chats.jsonl"]
-    assert made["steps"]["sft"]["format"] == "ShareGPT, Alpaca, chat"
-    assert made["steps"]["sft"]["rows"] == 180
+    assert made["steps"]["sft"]["rows"].startswith("60 conversations: median ")
 
 
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     made = new("mine", model, [jsonl("pairs.jsonl", pairs()), jsonl("sums.jsonl", sums())], dry_run=True)
     assert list(made["steps"]) == ["dpo", "grpo"]
-    assert made["steps"]["dpo"]["rows"] == 58  # without the two with equal sides
-    assert "; 2 more dropped as equal; " in made["steps"]["dpo"]["lengths"]
+    assert made["steps"]["dpo"]["rows"].startswith("58 ")  # without the two with equal sides
     grpo = yaml.safe_load(made["files"]["grpo.yaml"])
     assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
@@ -155,7 +144,7 @@ def test_answers_that_are_numbers_are_for_grpo(model: str, columns: tuple[str, s
 
 def test_steps_follow_each_other_in_the_order_that_is_asked_for(model: str) -> None:
     data = [jsonl("sums.jsonl", sums()), jsonl("chats.jsonl", chats()), jsonl("pairs.jsonl", pairs())]
-    made = new("mine", model, data, steps=["sft", "dpo", "grpo"], dry_run=True)
+    made = new("mine", model, data, steps="sft,dpo,grpo", dry_run=True)
     settings = {name: yaml.safe_load(made["files"][f"{name}.yaml"]) for name in ("sft", "dpo", "grpo")}
     models = [settings[name]["model_name_or_path"] for name in settings]
     assert models == ["model", "runs/mine/sft", "runs/mine/dpo"]
@@ -175,22 +164,12 @@ def test_a_reward_is_chosen_by_what_the_prompts_ask_for() -> None:
     assert names(["Where is it? End with ####."] * 9 + ["And now?"], ["Genoa"] * 10) == ["math_answer"]
 
 
-def test_a_reward_is_chosen_by_all_rows_also_where_only_the_first_ones_are_measured(
-    model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(new_inputs, "_READ", 50)
-    rows = [*sums(70), {"prompt": "And who is it?", "answer": "Ada"}]
-    made = new("mine", model, [jsonl("sums.jsonl", rows)], dry_run=True)
-    (reward,) = yaml.safe_load(made["files"]["grpo.yaml"])["rewards"]
-    assert reward["function"] == "zero2chat.rewards.exact.exact_match"
-
-
 def test_scores_are_chosen_by_the_reference_answers() -> None:
     def scores(references: list[str], verified: bool = False) -> dict[str, Any]:
-        return choose_scores([[{"role": "user", "content": "What?"}]] * len(references), references, verified)[0]
+        return choose_scores(["What?"] * len(references), references, verified)
 
-    assert scores(["Genoa", "Lisbon"]) == {"metrics": ["exact_match", "f1"]}
-    assert scores(["It is a town by the sea, I was told."]) == {"metrics": ["f1"]}
+    assert scores(["Genoa", "Lisbon"]) == {"metrics": ["exact_match", "f1", "perplexity"]}
+    assert scores(["It is a town by the sea, I was told."]) == {"metrics": ["f1", "perplexity"]}
     assert [one["function"] for one in scores(["2 + 2 = 4\n#### 4"])["rewards"]] == [
         "zero2chat.rewards.math.math_answer"
     ]
@@ -203,13 +182,15 @@ def test_rows_are_held_out_or_given(model: str) -> None:
 
     path = jsonl("chats.jsonl", chats())
     made = new("mine", model, [path], dry_run=True)
-    assert datasets("sft.yaml") == {"path": path, "split": "train[:-6]"}
+    assert datasets("sft.yaml") == {"path": path, "split": "train[:54]"}
     for name in ("before.yaml", "after.yaml"):
-        assert datasets(name).items() >= {"path": path, "split": "train[-6:]", "metrics": ["f1", "perplexity"]}.items()
+        assert (
+            datasets(name).items() >= {"path": path, "split": "train[54:60]", "metrics": ["f1", "perplexity"]}.items()
+        )
     made = new("mine", model, [jsonl("few.jsonl", chats(4)), path], dry_run=True)  # 4 would be all of the first file
     assert yaml.safe_load(made["files"]["sft.yaml"])["datasets"] == [
         {"path": "few.jsonl"},
-        {"path": path, "split": "train[:-6]"},
+        {"path": path, "split": "train[:54]"},
     ]
     made = new("mine", model, [path], held_out=jsonl("exam.jsonl", sums(9)), dry_run=True)
     assert datasets("sft.yaml") == {"path": path}
@@ -221,35 +202,12 @@ def test_rows_are_held_out_or_given(model: str) -> None:
 def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
     """Also if several steps read the file."""
     path = jsonl("both.jsonl", [row | {"completion": str(row["answer"])} for row in sums()])
-    made = new("mine", model, [path], steps=["sft", "grpo"], dry_run=True)
+    made = new("mine", model, [path], steps="sft,grpo", dry_run=True)
     sources = {name: yaml.safe_load(text)["datasets"][0] for name, text in made["files"].items() if "datasets:" in text}
     assert {name: source["split"] for name, source in sources.items()} == {
-        **dict.fromkeys(("sft.yaml", "grpo.yaml"), "train[:-6]"),
-        **dict.fromkeys(("before.yaml", "after.yaml"), "train[-6:]"),
+        **dict.fromkeys(("sft.yaml", "grpo.yaml"), "train[:54]"),
+        **dict.fromkeys(("before.yaml", "after.yaml"), "train[54:60]"),
     }
-
-
-def test_of_large_files_the_first_rows_are_measured(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that was not measured may be too long. A file may be smaller than the others."""
-    monkeypatch.setattr(new_inputs, "_READ", 40)
-    rows = chats()
-    rows[17]["messages"][1]["role"] = "bot"
-    made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
-    assert made["steps"]["sft"]["lengths"].startswith("first 69 of 89 conversations, which were all read; of these")
-    assert yaml.safe_load(made["files"]["sft.yaml"])["overlong"] == "drop"
-
-
-def test_an_invalid_row_behind_those_that_are_measured_is_dropped_too(
-    model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or the run would stop at it."""
-    monkeypatch.setattr(new_inputs, "_READ", 30)
-    rows = chats()
-    rows[46]["messages"][1]["content"] = ""
-    made = new("mine", model, [jsonl("chats.jsonl", rows), jsonl("more.jsonl", chats(30))], dry_run=True)
-    assert made["steps"]["sft"]["dropped"].startswith("chats: 1 of 60 rows is invalid: dropped, such as chats, row 46:")
-    sources = yaml.safe_load(made["files"]["sft.yaml"])["datasets"]
-    assert [source.get("invalid") for source in sources] == ["drop", None]
 
 
 def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(model: str) -> None:
@@ -260,52 +218,14 @@ def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(mode
     assert [source.get("invalid") for source in sources] == [None, "drop"]
 
 
-@pytest.mark.parametrize("at", [[0], [57], [54, 56, 57, 59]])
-def test_a_row_longer_than_the_context_is_left_out_wherever_it_is(model: str, at: list[int]) -> None:
-    """Rows that were rejected in review have no number among the held-out ones."""
+@pytest.mark.parametrize(("at", "held_out", "rest"), [(0, "54:60", ":54"), (57, "48:54", ":48]+train[54:")])
+def test_rows_are_held_out_where_none_is_longer_than_the_context(model: str, at: int, held_out: str, rest: str) -> None:
     rows = [row | {"review": "rejected" if i in (2, 55) else "accepted"} for i, row in enumerate(chats())]
-    for i in at:
-        rows[i]["messages"][-2]["content"] += " And then?" * 1000
+    rows[at]["messages"][-2]["content"] += " And then?" * 1000
     made = new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)
     train, exam = (yaml.safe_load(made["files"][name])["datasets"][0]["split"] for name in ("sft.yaml", "after.yaml"))
-    assert train == "train[:-6]"
-    assert exam == {0: "train[-6:]", 57: "train[-6:-3]+train[-2:]", 54: "train[-5:-4]+train[-2:-1]"}[at[0]]
-    said = f", without {len(at)} whose prompt does not fit the model's context of 128 tokens"
-    assert (said in made["evaluation"]) == (said in made["files"]["README.md"]) == (at != [0])
-    assert "trained on" in made["evaluation"]
-
-
-def test_rows_whose_prompt_training_repeats_are_left_out_of_the_evaluation_or_told_of(model: str) -> None:
-    rows = chats()
-    file = jsonl("chats.jsonl", [*rows[:55], rows[3], *rows[55:]])
-    made = new("mine", model, [file], dry_run=True)
-    assert made["evaluation"] == (
-        "the last 6 rows of chats.jsonl, which are not trained on, without 1 whose prompt other rows repeat"
-    )
-    assert yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]["split"] == "train[-5:]"
-
-    file = jsonl("chats.jsonl", rows)
-    systems = [next((m["content"] for m in row["messages"] if m["role"] == "system"), None) for row in rows]
-    pairs = [
-        {"system": system, "prompt": q, "chosen": a, "rejected": "No."}
-        for system, (q, a) in zip(systems, said(60), strict=True)
-    ]
-    made = new("mine", model, [file, jsonl("pairs.jsonl", pairs)], dry_run=True)
-    told = "6 with a prompt of the training data: their scores are too high"
-    assert made["evaluation"] == f"the last 6 rows of chats.jsonl, {told}"
-    assert told in made["files"]["README.md"]
-    made = new("mine", model, [file], held_out=jsonl("copy.jsonl", rows[:7]), dry_run=True)
-    assert (
-        made["evaluation"] == "the rows of copy.jsonl, 7 with a prompt of the training data: their scores are too high"
-    )
-
-
-def test_rows_that_end_alike_or_are_not_trained_on_are_no_repetition(model: str) -> None:
-    asked = [{"system": f"Review {i}.", "prompt": "Is it good?", "completion": "Yes."} for i in range(60)]
-    rejected = [row | {"review": "rejected"} for row in asked[-3:]]
-    file = jsonl("reviews.jsonl", [*rejected, *({"review": None} | row for row in asked)])
-    made = new("mine", model, [file], dry_run=True)
-    assert made["evaluation"].endswith("rows of reviews.jsonl, which are not trained on")
+    assert (train, exam) == (f"train[{rest}]", f"train[{held_out}]")
+    assert f"evaluate on rows that no step trains on: chats.jsonl, {exam}" in made["files"]["README.md"]
 
 
 @pytest.mark.parametrize("votes", [(True, False), ("true", " False"), (1, 0), (1.0, 0.0), (None, False)])
@@ -327,15 +247,12 @@ def test_columns_of_other_names_are_named_where_it_is_clear_which_they_are(model
         writer.writerows([question, answer, ""] for question, answer in said(60))
     named = {"prompt": "Question", "completion": "Answer"}
     made = new("mine", model, ["faq.csv"], dry_run=True)
-    assert made["steps"]["sft"]["format"] == (
-        "prompt and completion, `columns: {prompt: Question, completion: Answer}`"
-    )
     for name in ("sft.yaml", "before.yaml", "after.yaml"):
         (source,) = yaml.safe_load(made["files"][name])["datasets"]
         assert source["columns"] == named
         assert Source(**{key: value for key, value in source.items() if key in ("path", "columns")})
     rows = [{"input": f"{i} + 1?", "output": str(i + 1)} for i in range(60)]
-    made = new("mine", model, [jsonl("sums.jsonl", rows)], held_out="faq.csv", steps=["grpo"], dry_run=True)
+    made = new("mine", model, [jsonl("sums.jsonl", rows)], held_out="faq.csv", steps="grpo", dry_run=True)
     assert yaml.safe_load(made["files"]["grpo.yaml"])["datasets"][0]["columns"] == {
         "prompt": "input",
         "answer": "output",
@@ -355,7 +272,7 @@ def test_the_exam_asks_for_what_is_rewarded_or_trained_on(model: str) -> None:
     rows = [row | {"completion": f"It is {row['answer']}.\n#### {row['answer']}"} for row in sums()]
     path = jsonl("both.jsonl", rows)
     for stage, reference in (("grpo", None), ("sft", "completion")):
-        made = new("mine", model, [path], steps=[stage], dry_run=True)
+        made = new("mine", model, [path], steps=stage, dry_run=True)
         entry = yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]
         assert entry.get("reference") == reference
         assert [one["function"].rpartition(".")[2] for one in entry["rewards"]] == [
@@ -434,37 +351,15 @@ def test_each_yaml_begins_with_its_command_and_the_page_has_it_too(model: str) -
         if step.stage != "report":
             command = f"zero2chat run mine --only {step.name}"  # which works in any folder
             assert step.config.read_text(encoding="utf-8").splitlines()[0] == f"# {command}"
-            assert f"`{command}`" in page
+            assert f"\n{command}\n" in page
     assert Path("mine/recipe.yaml").read_text().splitlines()[0] == "# zero2chat run mine"
-    heads = [line for line in page.splitlines() if line.startswith("## ")]
-    assert heads[:4] == ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page
-    assert "Not measured yet." in page
+    assert all(f"- {line}\n" in page for line in made["summary"])
 
 
 def test_preview_finds_the_stage_of_a_yaml_in_its_recipe(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     new("mine", model, [jsonl("chats.jsonl", chats())])
     cli.main(["preview", "--config", "mine/sft.yaml", "--n", "1", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["stage"] == "sft"
-
-
-def test_a_recipe_may_end_with_export_and_push(model: str) -> None:
-    made = new("mine", model, [jsonl("chats.jsonl", chats())], push="me/mine")
-    (step,) = [step for step in load_recipe("mine") if step.stage == "publish"]
-    assert step.after == ("sft", "after")  # the card that is pushed has the scores
-    assert step.settings == {
-        **{"output_dir": "runs/mine/publish", "model_name_or_path": "runs/mine/sft", "repo": "me/mine"},
-        "private": True,
-    }
-    assert step.arguments()
-    assert "pushes the model to the Hub as `me/mine`" in made["files"]["README.md"]
-    assert "zero2chat push" not in made["files"]["README.md"]
-
-
-def test_an_export_or_push_that_cannot_be(model: str) -> None:
-    data = [jsonl("chats.jsonl", chats())]
-    assert refusal("mine", model, data, push="a/b/c").startswith("--repo a/b/c: Repo id must be")
-    assert refusal("mine", model, data, export="q8_0").startswith(".gguf: llama.cpp's converter is not there")
-    assert "is whole already" in refusal("mine", model, data, export="merged")  # a small model is trained whole
 
 
 # ---- what it refuses
@@ -480,27 +375,10 @@ def refusal(*arguments: Any, **options: Any) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    ("name", "repo"),
-    [
-        ("résumé", "r-sum"),
-        ("my rec!", "my-rec"),
-        ("a--b", "a-b"),
-        ("a ..b", "a-b"),
-        ("日本", "model"),
-        ("v" * 99, "v" * 96),
-    ],
-)
-def test_the_page_pushes_to_a_name_that_the_hub_takes(model: str, name: str, repo: str) -> None:
-    page = new(name, model, [jsonl("chats.jsonl", chats())], dry_run=True)["files"]["README.md"]
-    assert f" --repo {repo} --dry-run" in page
-    validate_repo_id(repo)
-
-
 def test_files_are_read_in_their_order_and_once(model: str) -> None:
     first, second = jsonl("a.jsonl", chats()), jsonl("b.jsonl", chats())
     made = new("mine", model, [first, second, first, f"./{second}"], dry_run=True)
-    assert made["steps"]["sft"]["data"] == ["a.jsonl", "b.jsonl"]
+    assert made["steps"]["sft"]["data"] == "a.jsonl, b.jsonl"
 
 
 def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -509,27 +387,22 @@ def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys:
     assert "Run it: zero2chat run 'my rec'" in capsys.readouterr().out
     page = (Path("my rec") / "README.md").read_text()
     assert "zero2chat chat 'runs/my rec/sft'" in page
-    assert "zero2chat push 'runs/my rec/sft' --repo my-rec --dry-run" in page
     (source,) = yaml.safe_load((Path("my rec") / "sft.yaml").read_text())["datasets"]  # named twice, read once
-    assert source == {"path": path, "split": "train[:-6]"}
+    assert source == {"path": path, "split": "train[:54]"}
 
 
 def test_a_path_that_is_empty(model: str) -> None:
     data = jsonl("chats.jsonl", chats())
-    assert refusal("mine", model, [data, ""]) == '--data "": the path is empty: give a file, a folder or a Hub dataset'
-    assert refusal("mine", model, [data], "") == '--eval "": the path is empty: give a file, a folder or a Hub dataset'
+    assert refusal("mine", model, [data, ""]).startswith("--data or --eval: the path is empty: give a file")
+    assert refusal("mine", model, [data], "").startswith("--data or --eval: the path is empty: give a file")
 
 
 def test_a_folder_that_exists_or_has_no_parent(model: str) -> None:
     data = [jsonl("chats.jsonl", chats())]
-    assert refusal("model", model, data) == "model: exists already: give a new folder, or remove it"
+    assert refusal("model", model, data) == "model: exists already, here or in runs/: give another name"
     assert refusal("no/mine", model, data) == "no/mine: no folder no: create it first"
-
-
-def test_runs_of_another_recipe_are_not_taken_for_this_ones(model: str) -> None:
-    data = [jsonl("chats.jsonl", chats())]
-    Path("runs/mine/sft").mkdir(parents=True)
-    assert refusal("mine", model, data).startswith("runs/mine: exists already, and the steps of mine would write there")
+    Path("runs/mine/sft").mkdir(parents=True)  # of another recipe
+    assert refusal("mine", model, data) == "mine: exists already, here or in runs/: give another name"
 
 
 def test_rows_that_are_trained_on_are_not_held_out_too(model: str) -> None:
@@ -540,13 +413,8 @@ def test_rows_that_are_trained_on_are_not_held_out_too(model: str) -> None:
 def test_data_that_fits_no_format(model: str) -> None:
     path = jsonl("rows.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
     line = refusal("mine", model, [path])
-    assert line.startswith("rows.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo. The nearest is")
-    assert "prompt and completion (prompt, completion) of sft: row 0 has no prompt, completion" in line
+    assert line.startswith("rows.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them, or")
     assert "its columns () fit no format" in refusal("mine", model, [jsonl("rows.jsonl", [{}] * 30)])
-    path = jsonl("rows.jsonl", [{"instructions": q, "output": a} for q, a in said(30)])
-    assert "The nearest is Alpaca (instruction, output) of sft: row 0 has no instruction:" in refusal(
-        "mine", model, [path]
-    )
 
 
 def test_rows_that_fail(model: str) -> None:
@@ -557,33 +425,29 @@ def test_rows_that_fail(model: str) -> None:
     path = jsonl("chats.jsonl", rows)
     Path(path).write_text(Path(path).read_text(encoding="utf-8") + '{"messages": [{"role', encoding="utf-8")
     made = new("mine", model, [path], dry_run=True)
-    assert made["steps"]["sft"]["rows"] == 58
+    assert made["steps"]["sft"]["rows"].startswith("58 conversations")
     assert (
-        "3 of 61 rows are invalid: dropped, such as chats, row 17: unknown role 'bot'"
-        in made["steps"]["sft"]["dropped"]
+        "# chats: 3 of 61 rows are invalid: dropped, such as chats, row 17: unknown role" in made["files"]["sft.yaml"]
     )
     sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
     assert [source["invalid"] for source in sources] == ["drop", "drop"]
     for row in rows[30:40]:
         row["messages"][0]["role"] = "bot"
     line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
-    assert line.startswith("chats.jsonl, read as chat: ")
     assert "row 17: unknown role 'bot'" in line
-    assert line.endswith(": correct or remove them; `new` drops a tenth of a file's rows at most")
     line = refusal("mine", model, [jsonl("all.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])])
-    assert line.startswith("all.jsonl, read as chat: all: 3 of 3 rows are invalid: all, row 0: no assistant message")
-    assert "invalid: drop" not in line
+    assert line.startswith("all: 3 of 3 rows are invalid: all, row 0: no assistant message")
 
 
 def test_a_step_without_data_and_data_without_a_step(model: str) -> None:
     path = jsonl("chats.jsonl", chats())
-    line = refusal("mine", model, [path], steps=["sft", "dpo"])
+    line = refusal("mine", model, [path], steps="sft,dpo")
     assert line.startswith(
         "--steps dpo: no --data file is for it. It reads: prompt and answers (prompt, chosen, rejected)"
     )
-    assert refusal("mine", model, [path], steps=["ppo"]) == "--steps ppo: the steps are sft, dpo, grpo"
-    line = refusal("mine", model, [path], steps=["grpo"])
-    assert "fit no format of grpo. The nearest is prompt and answer (prompt, answer) of grpo: row 0 has no" in line
+    assert refusal("mine", model, [path], steps="ppo") == "--steps ppo: the steps are sft, dpo, grpo"
+    line = refusal("mine", model, [path], steps="grpo")
+    assert "fit no format of grpo: rename them" in line
 
 
 def test_few_rows(model: str) -> None:
@@ -599,7 +463,7 @@ def rename_token(model: str, old: str, new: str) -> None:
 def test_a_model_without_a_template_gets_one_of_ours_that_its_tokenizer_has_the_tokens_of(model: str) -> None:
     (Path(model) / "chat_template.jinja").unlink()
     made = new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)
-    assert made["chat_template"] == "chat_templates/chatml.jinja; the model has none of its own"
+    assert "chat template: chat_templates/chatml.jinja; the model has none of its own" in made["summary"][0]
     assert "\nchat_template_path: chat_templates/chatml.jinja\n" in made["files"]["sft.yaml"]
 
 
@@ -619,11 +483,11 @@ def test_a_template_of_its_own_that_would_leave_out_calls_or_thoughts_is_replace
     plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     header = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     (Path(model) / "chat_template.jinja").write_text(plain + header)
-    assert new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)["chat_template"] == "the model's own"
+    assert new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)["summary"][0].endswith("the model's own")
     rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", **answer}]} for q, _ in said(60)]
     made = new("mine", model, [jsonl("rows.jsonl", rows)], dry_run=True)
-    assert made["chat_template"].startswith("chat_templates/chatml.jinja; the model's own cannot be trained by: ")
-    assert f"leaves out {list(answer)[-1]}" in made["chat_template"]
+    assert "chat_templates/chatml.jinja; the model's own cannot be trained by: " in made["summary"][0]
+    assert list(answer)[-1] in made["summary"][0]
 
 
 def test_a_model_without_a_template_and_without_the_tokens_of_ours(model: str) -> None:
@@ -631,8 +495,9 @@ def test_a_model_without_a_template_and_without_the_tokens_of_ours(model: str) -
     rename_token(model, "<|im_end|>", "<|done|>")
     line = refusal("mine", model, [jsonl("chats.jsonl", chats())])
     assert line.startswith(
-        "model: has no chat template, and its tokenizer has the control tokens of none of ours (chatml"
+        "model: cannot be trained by any chat template: chat_templates/chatml.jinja: the chat template"
     )
+    assert "; chat_templates/llama3.jinja: the chat template does not end" in line
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -645,13 +510,11 @@ def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, ow
     if own:
         path.write_text("{% for m in messages %}<|start_header_id|>{{ m.role }}\n{{ m.content }}<|eot_id|>{% endfor %}")
     rows = chats()
-    assert ("llama3.jinja" in new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)["chat_template"]) != own
+    assert ("llama3.jinja" in new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)["summary"][0]) != own
     rows[3]["messages"][-1]["reasoning_content"] = "Hm."
-    lost = "leaves out reasoning_content of chats, row 3 (chats.jsonl, line 4)"
-    assert refusal("mine", model, [jsonl("chats.jsonl", rows)]) == (
-        f"model: no chat template for it renders all rows: {f'its own {lost}; ' if own else ''}"
-        f"chat_templates/llama3.jinja {lost}: remove this from the rows"
-    )
+    line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
+    assert "chats, row 3 (chats.jsonl, line 4): the chat template" in line
+    assert "reasoning_content" in line
 
 
 @pytest.mark.parametrize(
@@ -665,10 +528,9 @@ def test_a_template_that_cannot_be_trained_by(model: str, template: str | None, 
     rename_token(model, "<|im_end|>", "<|done|>")  # its own template ends turns with <|im_end|>
     if template:
         (Path(model) / "chat_template.jinja").write_text(template)
-    assert refusal("mine", model, [jsonl("chats.jsonl", chats())]).endswith(
-        f"{says}, and its tokenizer has the control tokens of none of ours (chatml, llama3, gemma): give the chat "
-        "model of its family"
-    )
+    line = refusal("mine", model, [jsonl("chats.jsonl", chats())])
+    assert says in line
+    assert "the chat template does not " in line
 
 
 def test_a_tokenizer_without_a_pad_token(model: str) -> None:
@@ -693,7 +555,7 @@ def test_a_containers_limit_counts_where_it_is_below_the_machines_memory(
 
 def test_a_model_that_is_too_large_for_the_memory(sized: Callable[..., str]) -> None:
     line = refusal("mine", sized(8, 24576), [jsonl("chats.jsonl", chats())], gpu="4090")
-    assert "billion parameters do not fit 1 × 4090 of 24 GB: sft with QLoRA and rows of" in line
+    assert "billion parameters do not fit 1 × 4090 of 24 GB: sft with QLoRA needs" in line
 
 
 def test_gpus_that_are_not_known(model: str) -> None:

@@ -46,7 +46,4 @@ def add_to(commands: Any) -> None:
     option(new, "--steps", "STEPS", "sft, dpo, grpo or several, such as sft,dpo (default: by the data)", default="")
     option(new, "--gpu", "NAME", "such as h100, a100, l40s or 4090 (default: this machine's CPU)")
     option(new, "--gpus", "N", "number of GPUs (default: 1)", type=int)
-    kinds = ("merged", "f32", "f16", "q8_0", "q4_k_m")
-    option(new, "--export", "", "end with a merged model, or with GGUF of this type (needs `make gguf`)", choices=kinds)
-    option(new, "--push", "NAME", "end the recipe with a push to this private repository, such as me/my-model")
     option(new, "--dry-run", False, "print the files without writing them")
