@@ -27,7 +27,7 @@ class InvalidRows(UserError):
     """`rows` has a line for each invalid one of a source's `n` rows, with its place. `dropped` says it in one line."""
 
     def __init__(self, rows: Sequence[str], n: int, label: str | None):
-        self.rows, self.n = rows, n
+        self.rows, self.n, self.label = rows, n, label
         count = f"{label}: {len(rows):,} of {n:,} rows {'is' if len(rows) == 1 else 'are'} invalid"
         self.dropped = f"{count}: dropped, such as {rows[0]}"
         more = f"; and {len(rows) - _MOST_LISTED} more" if len(rows) > _MOST_LISTED else ""
