@@ -44,7 +44,7 @@ CASES: dict[str, tuple[str, str, int, dict[str, Any], tuple[str, ...]]] = {
     "lora": ("sft", "120M", 2, LORA, ("zero2", "ddp")),
 }
 # By stage, the functions in its module that make the model and that train it
-WATCHED = {"pretrain": ("build_model", "train"), "sft": ("open_chat_model", "train_with_tasks")}
+WATCHED = {"pretrain": ("open_model", "train"), "sft": ("open_chat_model", "train_with_tasks")}
 
 
 def shape(name: str) -> dict[str, Any]:

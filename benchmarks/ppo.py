@@ -48,7 +48,6 @@ SETTINGS = {
     "num_mini_batches": 1,
     "per_device_train_batch_size": ANSWERS,
     "kl_coef": 0.05,
-    "kl_estimator": "k1",
     "cliprange": 0.2,
     "vf_coef": 0.1,
     "gamma": 1.0,

@@ -20,8 +20,7 @@ from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run
-from zero2chat.data.preference_files import write_pairs
+from zero2chat.core.runs import Run, write_jsonl
 from zero2chat.data.preferences import Pair
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template
@@ -193,7 +192,7 @@ def run(run: Run, args: ProbeArguments) -> None:
         pairs = gibberish_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)
         metrics["gibberish_pairs"] = {"value": len(pairs)}
         if state.is_main_process:
-            write_pairs(run.folder / "gibberish.jsonl", pairs)
+            write_jsonl(run.folder / "gibberish.jsonl", pairs)
     if state.is_main_process:
         for line in lines:
             run.log(line)

@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from zero2chat.data.encoding import tokenize_dpo_pairs
 from zero2chat.data.preferences import Messages, Pair
-from zero2chat.stages.dpo import _Trainer
+from zero2chat.trainers.preferences import PairTrainer
 
 QUIET = {
     "use_cpu": True,
@@ -54,11 +54,11 @@ def model(model_folder: Path) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(model_folder)
 
 
-def ours(pairs: Sequence[Pair], model: PreTrainedModel, tokenizer: Any, folder: Path, **more: Any) -> _Trainer:
-    rows, _ = tokenize_dpo_pairs(pairs, tokenizer, 128, "error", "pairs")
+def ours(pairs: Sequence[Pair], model: PreTrainedModel, tokenizer: Any, folder: Path, **more: Any) -> PairTrainer:
+    rows, _, _ = tokenize_dpo_pairs(pairs, tokenizer, 128, "error", "pairs")
     reference = AutoModelForCausalLM.from_pretrained(model.name_or_path)
     args = DPOConfig(str(folder), max_length=128, **QUIET, **more)
-    return _Trainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
+    return PairTrainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
 
 
 def test_it_learns_the_ids_that_the_template_marks_as_the_assistants_and_no_others(

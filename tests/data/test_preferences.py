@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zero2chat.core.errors import UserError
-from zero2chat.data.preference_files import read_pairs, write_pairs
+from zero2chat.data.preference_files import PairFiles
 from zero2chat.data.preferences import (
     draw_ranking,
     length_only,
@@ -141,8 +141,8 @@ def test_a_system_message_beside_the_prompt_or_in_both_conversations_is_part_of_
 
 def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:
     pairs, _ = ranked_pairs([ROW], [PROMPT], [["0.1", "0.7", "0.3"]], worth, noise=0.0, seed=0)
-    write_pairs(tmp_path / "pairs" / "train.jsonl", pairs)
-    assert read_pairs(tmp_path / "pairs" / "train.jsonl") == pairs
+    PairFiles(tmp_path).write(pairs, pairs[:1], 2)
+    assert PairFiles(tmp_path).read() == (pairs, pairs[:1], 2)
     read, _ = load_preferences(Source(path=str(tmp_path / "pairs" / "train.jsonl"), n=2))
     assert [row["chosen"] for row in read] == [said("0.7")] * 2
 

@@ -102,18 +102,21 @@ def test_in_colour_an_end_that_is_learned_is_green_and_one_that_is_given_is_not(
 
 
 def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str]) -> None:
-    path = _jsonl(tmp_path / "pairs.jsonl", {"prompt": "Who?", "chosen": "Ada.", "rejected": "No."})
+    pairs = [{"prompt": f"Who is {i}?", "chosen": "Ada.", "rejected": "No."} for i in range(40)]
+    path = _jsonl(tmp_path / "pairs.jsonl", *pairs)
     _, rows = open_rows(config("reward", datasets=[{"path": path}], max_length=64))
     sides = rows.sides(0)
     assert [side.name for side in sides] == ["chosen", "rejected"]
     assert [rows.tokenizer.decode(side.ids) for side in sides] == [
-        f"<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n" for answer in ("Ada.", "No.")
+        f"<|im_start|>user\nWho is 0?<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+        for answer in ("Ada.", "No.")
     ]
+    assert rows.n < 40  # the others are held out
     _, rows = open_rows(config("dpo", datasets=[{"path": path}], max_length=64))
     learned = [[i for i, mine in zip(side.ids, side.marked, strict=True) if mine] for side in rows.sides(0)]
     assert [rows.tokenizer.decode(ids) for ids in learned] == ["Ada.<|im_end|>", "No.<|im_end|>"]
     _, rows = open_rows(config("kto", datasets=[{"path": path}], max_length=64))
-    assert [side.name for i in range(rows.n) for side in rows.sides(i)] == ["thumbs up", "thumbs down"]
+    assert [side.name for i in range(2) for side in rows.sides(i)] == ["thumbs up", "thumbs down"]
     assert rows.tokenizer.decode(rows.sides(1)[0].ids).endswith("assistant\nNo.<|im_end|>")
     comparisons = {"task": "lines", "n": 4, "held_out": 4}
     with pytest.raises(UserError, match=r"comparisons: the stage has not sampled these pairs yet.*run/pairs"):
@@ -125,19 +128,20 @@ def test_of_practice_the_prompts_are_shown_up_to_where_the_answer_begins(
     stage: str, config: Callable[..., str]
 ) -> None:
     rewards = [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]
-    settings = {"datasets": [{"task": "facts", "n": 5}], "rewards": rewards, "max_completion_length": 100}
+    settings = {"datasets": [{"task": "facts", "n": 5}], "rewards": rewards, "max_completion_length": 60}
     name, rows = open_rows(config(stage, **settings))
     assert name == stage
     text = rows.tokenizer.decode(rows.sides(4)[0].ids)
     assert text.startswith("<|im_start|>user\n")
     assert text.endswith("<|im_start|>assistant\n")
-    assert rows.limit == ("the context minus max_completion_length", 28)
+    assert rows.limit == ("the context minus max_completion_length", 68)
     assert preview.figures_of(rows)["marked"] == 0
 
 
 def test_of_a_corpus_the_windows_are_shown(tmp_path: Path, config: Callable[..., str], tokenizer_folder: Path) -> None:
     (tmp_path / "corpus").mkdir()
-    _jsonl(tmp_path / "corpus" / "train.jsonl", *[{"text": "Ada was born in Genoa.", "source": "world"}] * 9)
+    for split in ("train", "validation"):
+        _jsonl(tmp_path / "corpus" / f"{split}.jsonl", *[{"text": "Ada was born in Genoa.", "source": "world"}] * 9)
     path = config(
         "pretrain",
         model_name_or_path=None,

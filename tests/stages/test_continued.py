@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
-from zero2chat.stages.pretrain import PretrainArguments, build_model, main, open_continued
+from zero2chat.stages.pretrain import PretrainArguments, main
+from zero2chat.trainers.pretrain_model import build_model, open_model, open_start
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_the_context_grows_and_new_tokens_are_trained(tiny: Path, go_on: Callabl
     args = PretrainArguments(
         dataset="d", model_name_or_path=str(tiny / "pretrain"), max_length=128, new_tokens=["There are"]
     )
-    start = open_continued(args)[0].get_input_embeddings().weight
+    start = open_model(args, open_start(args), 1024).get_input_embeddings().weight
     assert not torch.equal(model.get_input_embeddings().weight[400], start[400])
 
 
@@ -81,20 +82,20 @@ def test_settings_that_a_continued_model_cannot_have_are_refused(
 
 def test_a_longer_window_than_the_context_is_refused(tiny: Path) -> None:
     with pytest.raises(UserError, match="model: max_length 256 is more than the context of 128 tokens"):
-        open_continued(_args(tiny, max_length=256))
+        open_start(_args(tiny, max_length=256))
 
 
 def test_another_models_tokens_are_refused(tiny: Path, tokenizer_folder: Path) -> None:
     with pytest.raises(
         UserError, match=r"has \d+ tokens, not the 400 of .*: remove tokenizer, and add tokens with new_tok"
     ):
-        open_continued(_args(tiny, tokenizer=str(tokenizer_folder)))
+        open_start(_args(tiny, tokenizer=str(tokenizer_folder)))
 
 
 def test_an_adapter_is_refused(tmp_path: Path, tiny: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="is a LoRA adapter, whose weights are frozen"):
-        open_continued(_args(tiny, model_name_or_path=str(tmp_path)))
+        open_start(_args(tiny, model_name_or_path=str(tmp_path)))
 
 
 def test_a_corpus_smaller_than_one_batch_is_refused(go_on: Callable[..., Path]) -> None:

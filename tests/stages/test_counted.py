@@ -27,6 +27,7 @@ STAGE = """
 import hashlib, json, os, signal, sys
 from zero2chat.core.errors import exit_on_mistake
 from zero2chat.stages import pretrain
+from zero2chat.trainers.callbacks import RunCallback
 
 seen, place, step, nth = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:5])
 rank, ranks = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
@@ -52,7 +53,7 @@ def on_save(self, args, state, *more, **others):
     sealed(self, args, state, *more, **others)
     die_at("saved", state.global_step)
 
-sealed, pretrain.RunCallback.on_save = pretrain.RunCallback.on_save, on_save
+sealed, RunCallback.on_save = RunCallback.on_save, on_save
 pretrain.PretrainTrainer = Counting
 with exit_on_mistake():
     pretrain.main(sys.argv[5:])

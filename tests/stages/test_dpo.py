@@ -20,6 +20,7 @@ from zero2chat.data.preferences import Pair
 from zero2chat.models import hardware
 from zero2chat.models.loading import load_model
 from zero2chat.stages import dpo
+from zero2chat.trainers.preferences import log_probs
 
 LORA = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4, "learning_rate": 2.0e-2}
 
@@ -45,10 +46,10 @@ def test_each_rank_computes_its_share_of_log_probabilities(rank: int, monkeypatc
     state = SimpleNamespace(num_processes=2, process_index=rank)
     monkeypatch.setattr(hardware, "PartialState", lambda: state)
     gather = lambda found: found + [(i, expected[i]) for i in theirs]  # noqa: E731
-    monkeypatch.setattr(dpo, "gather_object", gather)
+    monkeypatch.setattr("zero2chat.trainers.preferences.gather_object", gather)
     accelerator = SimpleNamespace(autocast=contextlib.nullcontext)
     trainer: Any = SimpleNamespace(data_collator=collate, args=SimpleNamespace(device="cpu"), accelerator=accelerator)
-    assert dpo.log_probs(trainer, model, rows, batch_size=2) == expected
+    assert log_probs(trainer, model, rows, batch_size=2) == expected
     assert model.calls == 2  # of three batches; the second rank repeats the last, as weights may be sharded
 
 
@@ -164,7 +165,7 @@ def test_two_zero2_ranks_take_the_steps_of_one(
 def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
     preference_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(dpo, "_KIND", dpo._KIND._replace(trainer=_raise(UserError("enough seen"))))
+    monkeypatch.setattr(dpo, "PAIRS", dpo.PAIRS._replace(trainer=_raise(UserError("enough seen"))))
     for name, more in {"all": {}, "few": {"train_pairs": 9}}.items():
         with pytest.raises(UserError, match="enough seen"):
             run(preference_yaml(name, **more))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat import tasks
 from zero2chat.core import runs, stats
 from zero2chat.core.errors import UserError
-from zero2chat.evaluation import lm_eval
+from zero2chat.evaluation import lm_eval, models
+from zero2chat.evaluation.models import open_evaluated
+from zero2chat.evaluation.scores import metrics_over_tasks
 from zero2chat.evaluation.tasks import Scored, evaluate_tasks, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer
 from zero2chat.models.chat_template import end_turn
@@ -62,13 +63,13 @@ def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(
         seen.append(dtype)
         raise Enough
 
-    monkeypatch.setattr(evaluate, "load_model", load)
+    monkeypatch.setattr(models, "load_model", load)
     monkeypatch.setattr("trl.get_quantization_config", lambda _: None)
     args = evaluate.EvaluateArguments(model_name_or_path="a", output_dir="b", questions=["c"], **changes)
     for on_cpu in (True, False):
-        monkeypatch.setattr(evaluate, "is_on_cpu", lambda on_cpu=on_cpu: on_cpu)
+        monkeypatch.setattr(models, "is_on_cpu", lambda on_cpu=on_cpu: on_cpu)
         with pytest.raises(Enough):
-            evaluate._open("a", args)
+            open_evaluated("a", args)
     assert seen == [cpu, gpu]
 
 
@@ -232,8 +233,7 @@ def _one(label: str, text: str, called: bool = False, score: float = 0.0) -> Sco
 def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_concern(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    says = SimpleNamespace(declines=lambda text: "cannot" in text)
-    monkeypatch.setitem(sys.modules, "zero2chat_practice.out_of_reach", says)
+    monkeypatch.setattr("zero2chat_practice.out_of_reach.declines", lambda text: "cannot" in text)
     specs = [
         SimpleNamespace(label="talk", task="small_talk", needless=True, declines=False),
         SimpleNamespace(label="easy", task="sums", needless=True, declines=False),
@@ -246,10 +246,10 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
         *(_one("hard", "I cannot.", called=True), _one("unknown", "I cannot."), _one("beyond", "I cannot.")),
         _one("hard", "I cannot know your name.", score=1.0),  # for this row it is right
     ]
-    metrics = evaluate._over_tasks(scored, specs)  # type: ignore[arg-type]
+    metrics = metrics_over_tasks(scored, specs)  # type: ignore[arg-type]
     assert metrics == {"needless_calls": stats.rate(1, 4), "declined_within_reach": stats.rate(2, 6)}
-    assert set(evaluate._over_tasks(scored, specs[:4])) == {"needless_calls"}  # type: ignore[arg-type]
-    assert evaluate._over_tasks(scored, specs[2:4]) == {}  # type: ignore[arg-type]
+    assert set(metrics_over_tasks(scored, specs[:4])) == {"needless_calls"}  # type: ignore[arg-type]
+    assert metrics_over_tasks(scored, specs[2:4]) == {}  # type: ignore[arg-type]
 
 
 # ---- own data
@@ -339,12 +339,12 @@ def test_a_base_model_stops_at_the_end_of_a_turn(tiny: Path, settings: Callable[
     args = evaluate.EvaluateArguments(
         model_name_or_path=str(tiny / "pretrain"), questions=["Hi!"], chat_template_path=given["chat_template_path"]
     )
-    alone, tokenizer = evaluate._open(str(tiny / "pretrain"), args, chats=False)
+    alone, tokenizer = open_evaluated(str(tiny / "pretrain"), args, chats=False)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     own = alone.generation_config.eos_token_id
     own = own if isinstance(own, list) else [own]  # a list in transformers 5.17
     assert end not in own
-    model, tokenizer = evaluate._open(str(tiny / "pretrain"), args)
+    model, tokenizer = open_evaluated(str(tiny / "pretrain"), args)
     assert model.generation_config.eos_token_id == [end, *own]
     assert tokenizer.pad_token_id not in model.generation_config.eos_token_id
 
@@ -356,8 +356,8 @@ def test_a_template_whose_end_the_tokenizer_does_not_know_leaves_the_models_own_
     args = evaluate.EvaluateArguments(
         model_name_or_path="m", questions=["Hi!"], chat_template_path=str(chatml.with_name("llama3.jinja"))
     )
-    alone, _ = evaluate._open(str(tiny / "pretrain"), args, chats=False)
-    model, _ = evaluate._open(str(tiny / "pretrain"), args)
+    alone, _ = open_evaluated(str(tiny / "pretrain"), args, chats=False)
+    model, _ = open_evaluated(str(tiny / "pretrain"), args)
     assert model.generation_config.eos_token_id == alone.generation_config.eos_token_id
     assert "only the model's own EOS tokens end an answer" in capsys.readouterr().out
 

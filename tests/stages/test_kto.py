@@ -18,10 +18,12 @@ from trl import KTOConfig, KTOTrainer
 from zero2chat.core.errors import UserError
 from zero2chat.data.encoding import tokenize_votes
 from zero2chat.data.preference_files import append_ranking
-from zero2chat.data.preferences import load_thumbs, load_votes, pairs_of_thumbs
+from zero2chat.data.preferences import load_votes, pairs_of_thumbs
+from zero2chat.data.prepared import mixed_preferences
 from zero2chat.data.rows import load_table
 from zero2chat.data.sources import read_sources
 from zero2chat.stages import kto
+from zero2chat.trainers.preferences import VoteTrainer, vote_metrics
 
 QUIET: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "gradient_checkpointing": False}
 
@@ -89,7 +91,7 @@ def test_votes_of_the_chat_page_are_read(tmp_path: Path) -> None:
     file = tmp_path / "votes.jsonl"
     prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     append_ranking(file, "a > b", prompt, [("Hello.", "What?")])
-    found, _ = load_thumbs([{"path": str(file)}], "error")
+    found, _, _ = mixed_preferences([{"path": str(file)}], "error", load_votes)
     assert [(row["prompt"], row["completion"][0]["content"], row["label"]) for row in found] == [
         (prompt, "Hello.", True),
         (prompt, "What?", False),
@@ -100,9 +102,9 @@ def test_votes_without_a_vote_of_the_other_side_are_not_paired() -> None:
     given = [("a", True), ("a", False), ("b", False), ("b", False), ("a", True)]
     votes = [{"prompt": prompt, "completion": str(i), "label": up} for i, (prompt, up) in enumerate(given)]
     assert pairs_of_thumbs(votes) == [(0, 1)]
-    found = kto.vote_metrics(votes, votes[2:4], [(0.0,), (0.0,)], [(1.0,), (2.0,)], 0.1, 0)
+    found = vote_metrics(votes, votes[2:4], [(0.0,), (0.0,)], [(1.0,), (2.0,)], 0.1, 0)
     assert found == {"votes_up": {"value": 2}}
-    found = kto.vote_metrics(votes, [votes[0], votes[2]], [(0.0,), (0.0,)], [(2.0,), (1.0,)], 0.1, 0)
+    found = vote_metrics(votes, [votes[0], votes[2]], [(0.0,), (0.0,)], [(2.0,), (1.0,)], 0.1, 0)
     assert found["auroc"]["value"] == 1.0
     assert "accuracy" not in found
 
@@ -122,7 +124,7 @@ def test_its_loss_is_equation_8_of_ethayarajh_et_al_worked_out_by_hand(
     ]
     args = KTOConfig(str(tmp_path), beta=0.3, desirable_weight=1.5, per_device_train_batch_size=3, **QUIET)
     rows = kto.with_other_answers(tokenize_votes(turns, tokenizer, 128, "error", "rows")[0], args)
-    trainer = kto._Trainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
+    trainer = VoteTrainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
     (batch,) = list(trainer.get_train_dataloader())
 
     def reward(prompt: list[int], answer: list[int]) -> float:
@@ -213,14 +215,14 @@ def test_votes_that_cannot_be_learned_from_are_refused(
     file = tmp_path / "votes.jsonl"
     file.write_text("".join(json.dumps({"prompt": "Hi", "completion": "Hello.", **row}) + "\n" for row in rows))
     with pytest.raises(UserError, match=message):
-        load_thumbs([{"path": str(file)}], "error")
+        kto.require_both_sides(mixed_preferences([{"path": str(file)}], "error", load_votes)[0])
 
 
 def test_a_csv_has_votes_as_text_and_pairs_may_have_a_label_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "votes.csv").write_text("prompt,completion,label\nHi,Hello.,TRUE\nHi,Go.,false\n")
     (tmp_path / "pairs.csv").write_text("prompt,chosen,rejected,label\nHi,Hello.,Go.,web\n")
     for file in ("votes.csv", "pairs.csv"):
-        thumbs, _ = load_thumbs([{"path": str(tmp_path / file)}], "error")
+        thumbs, _, _ = mixed_preferences([{"path": str(tmp_path / file)}], "error", load_votes)
         assert [(vote["completion"][0]["content"], vote["label"]) for vote in thumbs] == [
             ("Hello.", True),
             ("Go.", False),

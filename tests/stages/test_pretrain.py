@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
-from zero2chat.data.packing import pack_documents
+from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
-from zero2chat.stages import pretrain
-from zero2chat.stages.pretrain import STAGE, PretrainArguments, _windows, build_model, collate, derive, main
+from zero2chat.stages.pretrain import STAGE, PretrainArguments, main
+from zero2chat.trainers import pretrain_trainer
+from zero2chat.trainers.pretrain_model import build_model, derive
+from zero2chat.trainers.pretrain_trainer import collate, some_windows
 
 
 def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
@@ -129,11 +132,11 @@ def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny:
 
 
 def test_bytes_per_token_are_counted_on_windows_from_all_over_a_large_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain, "_COUNTED", 10)
+    monkeypatch.setattr(pretrain_trainer, "COUNTED", 10)
     windows = Dataset.from_dict({"input_ids": [[i] for i in range(95)]})
-    assert pretrain._sample(windows)["input_ids"][:] == [[i] for i in range(0, 95, 10)]
-    assert len(pretrain._sample(windows.select(range(10)))) == 10
-    assert len(pretrain._sample(windows.select(range(11)))) == 6
+    assert some_windows(windows)["input_ids"][:] == [[i] for i in range(0, 95, 10)]
+    assert len(some_windows(windows.select(range(10)))) == 10
+    assert len(some_windows(windows.select(range(11)))) == 6
 
 
 # ---- the dial
@@ -209,10 +212,10 @@ def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny / "tokenizer")
     rows = load_dataset(str(tiny / "corpus"), split="validation")
-    args = PretrainArguments(dataset="x", tokenizer="x", max_length=128)
+    pack = partial(pack_documents, column="text", tokenizer=tokenizer, length=128)
     small = Dataset.from_dict({"text": ["A word."], "source": ["small"]}, features=rows.features)
-    windows = _windows(args, tokenizer, rows, concatenate_datasets([rows, small]))
-    assert set(windows) == {"train", "world", "textbook"}
+    windows = held_out_windows(pack, concatenate_datasets([rows, small]), 128)
+    assert set(windows) == {"world", "textbook"}
     assert "not evaluated separately: validation (small): the documents do not fill" in capsys.readouterr().out
     with pytest.raises(UserError, match="no source fills one window of 128 tokens"):
-        _windows(args, tokenizer, rows, small)
+        held_out_windows(pack, small, 128)

@@ -14,9 +14,11 @@ import pytest
 
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
-from zero2chat.data.preference_files import read_pairs
+from zero2chat.core.runs import read_jsonl
+from zero2chat.data import preference_files
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.stages import reward
+from zero2chat.trainers.reward_trainer import preference_metrics, reliability
 from zero2chat_practice import lines
 
 
@@ -78,7 +80,7 @@ def test_it_learns_a_users_own_preferences_and_length_alone_does_not(
         assert score_texts(model, tokenizer, talks)[1] == pytest.approx([s[score] for s in samples], abs=1e-4)
     assert not [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt")]
 
-    kept = {split: read_pairs(folder / "pairs" / f"{split}.jsonl") for split in ("train", "test")}
+    kept = {split: read_jsonl(folder / "pairs" / f"{split}.jsonl") for split in ("train", "test")}
     prompts = {split: {pair["prompt"][0]["content"] for pair in pairs} for split, pairs in kept.items()}
     assert not prompts["train"] & prompts["test"]
 
@@ -92,7 +94,7 @@ def test_comparisons_without_a_seed_are_drawn_by_that_of_the_run_and_held_out_pa
         path = base(name, comparisons=comparisons | given, seed=seed, max_steps=1)
         run(path)
         folder = path.with_suffix("") / "pairs"
-        pairs[name] = read_pairs(folder / "train.jsonl"), read_pairs(folder / "test.jsonl")
+        pairs[name] = read_jsonl(folder / "train.jsonl"), read_jsonl(folder / "test.jsonl")
     assert pairs["given"][0] == pairs["same"][0] != pairs["other"][0]
     assert pairs["given"][1] != pairs["same"][1] == pairs["other"][1]
 
@@ -101,7 +103,7 @@ def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(base: C
     path = base("lines")
     metrics = run(path)
     folder = path.with_suffix("")
-    train, test = (read_pairs(folder / "pairs" / f"{split}.jsonl") for split in ("train", "test"))
+    train, test = (read_jsonl(folder / "pairs" / f"{split}.jsonl") for split in ("train", "test"))
     assert len(train) == metrics["pairs_train"]["value"] <= 12 * 3
     assert len(test) == metrics["pairs_test"]["value"] <= 40
     rows = {row["question"]: row for split, n in (("train", 12), ("test", 40)) for row in lines.rows(split, 0, n)}
@@ -143,15 +145,16 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
     class Killed(BaseException):
         pass
 
-    written = reward.write_pairs
+    written = preference_files.write_jsonl
     with monkeypatch.context() as patch:  # one of its files is written, the other is not
-        patch.setattr(reward, "write_pairs", lambda path, pairs: "test" not in path.name and written(path, pairs))
-        patch.setattr(reward, "write_atomically", _raise(Killed))
+        first = lambda path, pairs: "test" not in path.name and written(path, pairs)  # noqa: E731
+        patch.setattr(preference_files, "write_jsonl", first)
+        patch.setattr(preference_files, "write_atomically", _raise(Killed))
         with pytest.raises(Killed):
             reward.main(["--config", str(cut)])
     assert not list(cut.with_suffix("").glob("checkpoint-*"))
     kill_after(reward, cut, 5)
-    monkeypatch.setattr(reward, "make_pairs", _raise(AssertionError("answers are sampled once")))
+    monkeypatch.setattr(reward, "sample_pairs", _raise(AssertionError("answers are sampled once")))
     run(cut)
     folders = whole.with_suffix(""), cut.with_suffix("")
     for name in ("model.safetensors", "config.json", "pairs/train.jsonl", "pairs/test.jsonl", "samples.jsonl"):
@@ -250,7 +253,7 @@ def test_a_pair_that_is_too_long_is_left_out_if_asked(
 
 def test_reliability_bins_hold_certainty_and_agreement() -> None:
     sure = math.log(0.97 / 0.03)
-    bins = reward.reliability([0.1, -0.1, sure, sure, sure, -sure, 1e9])
+    bins = reliability([0.1, -0.1, sure, sure, sure, -sure, 1e9])
     assert [b["n"] for b in bins] == [2, 5]
     assert (bins[0]["right"], bins[1]["right"]) == (0.5, 0.8)
     assert bins[1]["sure"] == pytest.approx((4 * 0.97 + 1) / 5)
@@ -264,8 +267,8 @@ def test_scores_that_say_the_chances_of_their_labels_are_calibrated() -> None:
     for _ in range(20_000):
         margin = abs(rng.gauss(0, 2))
         margins.append(margin if rng.random() < 1 / (1 + math.exp(-margin)) else -margin)
-    assert stats.calibration_error(reward.reliability(margins)) < 0.012
-    assert stats.calibration_error(reward.reliability([3 * margin for margin in margins])) > 0.05
+    assert stats.calibration_error(reliability(margins)) < 0.012
+    assert stats.calibration_error(reliability([3 * margin for margin in margins])) > 0.05
 
 
 def pair(chosen: int, rejected: int) -> dict[str, Any]:
@@ -274,7 +277,7 @@ def pair(chosen: int, rejected: int) -> dict[str, Any]:
 
 def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:
     test = [pair(1, 1) | {"taste_chosen": a, "taste_rejected": b} for a, b in ((0.9, 0.1), (0.2, 0.4), (0.3, 0.1))]
-    metrics, bins = reward.preference_metrics([pair(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
+    metrics, bins = preference_metrics([pair(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
     assert metrics["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert metrics["accuracy_noisy"]["value"] == pytest.approx(1 / 3, abs=1e-4)
     assert metrics["noise_ceiling"]["value"] == pytest.approx(2 / 3, abs=1e-4)

@@ -115,18 +115,18 @@ def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, labe
 
 def tokenize_dpo_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Pair]]:
-    """Return columns `prompt_ids`, `chosen_ids` and `rejected_ids`, and the pairs kept."""
+) -> tuple[Dataset, list[Pair], list[int]]:
+    """Return columns `prompt_ids`, `chosen_ids` and `rejected_ids`, the pairs kept, and the lengths of the others."""
     return _tokenize_answers(pairs, ("chosen", "rejected"), tokenizer, max_length, overlong, label, _TOO_LONG)
 
 
 def tokenize_votes(
     thumbs: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Thumb]]:
-    """Return columns `prompt_ids`, `completion_ids` and `label`, and the votes kept."""
+) -> tuple[Dataset, list[Thumb], list[int]]:
+    """Return columns `prompt_ids`, `completion_ids` and `label`, the votes kept, and the lengths of the others."""
     unit = "votes are on an answer longer than"
-    rows, kept = _tokenize_answers(thumbs, ("completion",), tokenizer, max_length, overlong, label, unit)
-    return rows.add_column("label", [thumb["label"] for thumb in kept]), kept
+    rows, kept, dropped = _tokenize_answers(thumbs, ("completion",), tokenizer, max_length, overlong, label, unit)
+    return rows.add_column("label", [thumb["label"] for thumb in kept]), kept, dropped
 
 
 def _tokenize_answers(
@@ -137,8 +137,8 @@ def _tokenize_answers(
     overlong: str,
     label: str,
     unit: str,
-) -> tuple[Dataset, list[dict[str, Any]]]:
-    """Return columns `prompt_ids` and `<side>_ids`, and the rows kept.
+) -> tuple[Dataset, list[dict[str, Any]], list[int]]:
+    """Return columns `prompt_ids` and `<side>_ids`, the rows kept, and the lengths of the others.
 
     The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Raises
     `UserError` if a side has more than one answer; a row that is too long is an error or is dropped (`which_fit`).
@@ -162,7 +162,8 @@ def _tokenize_answers(
         found.append({"prompt_ids": prompt} | answers)
         lengths.append(max(len(ids) for ids, _ in encoded))
     kept = which_fit(lengths, max_length, overlong, label, unit, names.__getitem__)
-    return Dataset.from_list([found[i] for i in kept]), [rows[i] for i in kept]
+    dropped = [length for length in lengths if length > max_length]
+    return Dataset.from_list([found[i] for i in kept]), [rows[i] for i in kept], dropped
 
 
 def _names(rows: Sequence[dict[str, Any]], label: str) -> list[str]:
@@ -185,14 +186,14 @@ def _schemas(pair: Pair) -> Any:
 
 def tokenize_reward_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Pair]]:
-    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring, and the pairs kept.
+) -> tuple[Dataset, list[Pair], list[int]]:
+    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring.
 
-    A pair that is too long is an error or is dropped (`which_fit`).
+    Also returns the pairs kept, and the lengths of the others. A pair that is too long is an error or is dropped (`which_fit`).
     """
     ids = encode(tokenizer, both_sides(pairs), tools_of(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
     lengths = [max(len(a), len(b)) for a, b in both]
     kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, _names(pairs, label).__getitem__)
     rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
-    return rows, [pairs[i] for i in kept]
+    return rows, [pairs[i] for i in kept], [length for length in lengths if length > max_length]

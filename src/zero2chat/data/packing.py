@@ -3,7 +3,7 @@ conversations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.rows import require_filled
 from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.tokenization import plain_ids, token_bytes
@@ -98,6 +99,23 @@ class PackedRows:
             positions[i, :length] = torch.cat([torch.arange(n) for n in row["seq_lengths"]])
         batch["labels"][positions == 0] = -100  # a first token has nothing before it
         return batch
+
+
+def held_out_windows(pack: Callable[..., Dataset], held_out: Dataset, length: int) -> dict[str, Dataset]:
+    """Return windows of each held-out source, from `pack(rows, label=…)`. A source too small for a window is dropped
+    with a message. Raises `UserError` if all are too small."""
+    windows = {}
+    names = held_out["source"][:] if "source" in held_out.column_names else ["validation"] * len(held_out)
+    for name in dict.fromkeys(sorted(names)):
+        rows = held_out.select([i for i, source in enumerate(names) if source == name])
+        try:
+            windows[name] = pack(rows, label=f"validation ({name})").with_format("torch")
+        except UserError as error:  # some sources of a corpus have little held-out text
+            if is_main_process():
+                print(f"not evaluated separately: {error}", flush=True)
+    if not windows:
+        raise UserError(f"validation: no source fills one window of {length} tokens: give more text")
+    return windows
 
 
 def count_target_bytes(windows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -27,7 +27,7 @@ from zero2chat.data.chat_formats import (
     text_turns,
 )
 from zero2chat.data.rows import Table
-from zero2chat.data.sources import Source, mix, read_sources, split_of
+from zero2chat.data.sources import Source, read_sources, split_of
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`,
@@ -158,33 +158,6 @@ def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 # ---- datasets
-
-
-def load_pairs(datasets: Sequence[Any], equal: str) -> tuple[list[Pair], int]:
-    """Load the pairs of a YAML's `datasets:`, and the number of pairs dropped as equal."""
-    return _load_all(datasets, equal, load_preferences)
-
-
-def load_thumbs(datasets: Sequence[Any], equal: str) -> tuple[list[Thumb], int]:
-    """Load the votes of a YAML's `datasets:`, and the number of pairs dropped as equal.
-
-    Raises `UserError` if all votes are of one side.
-    """
-    thumbs, dropped = _load_all(datasets, equal, load_votes)
-    labels = {thumb["label"] for thumb in thumbs}
-    if len(labels) == 1:
-        side, other = ("up", "down") if labels == {True} else ("down", "up")
-        raise UserError(f"datasets: all {len(thumbs)} votes are thumbs {side}: add votes that are thumbs {other}")
-    return thumbs, dropped
-
-
-def _load_all(
-    datasets: Sequence[Any], equal: str, load: Callable[[Source, str], tuple[Dataset, int]]
-) -> tuple[list[Any], int]:
-    sources = read_sources(datasets)
-    loaded = [load(source, equal) for source in sources]
-    rows = mix([part for part, _ in loaded], [source.fraction for source in sources], size=lambda _: 1)
-    return list(rows), sum(n for _, n in loaded)
 
 
 def split_pairs(pairs: Sequence[Any], test_fraction: float, unit: str = "pairs") -> tuple[list[Any], list[Any]]:

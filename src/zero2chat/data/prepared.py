@@ -22,7 +22,7 @@ from trl import ModelConfig
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.preferences import load_preferences
-from zero2chat.data.prompts import encode_problems, load_parts
+from zero2chat.data.prompts import encode_problems, load_parts, which_fit_the_context
 from zero2chat.data.sources import Source, mix, read_sources, rows_kept, split_of
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import choose_chat_template, end_turn, prepare_chat_template
@@ -88,26 +88,6 @@ def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset,
     return mix(parts, fractions, size=lambda _: 1), counts
 
 
-def hold_out(
-    rows: Sequence[Any], prompt: Callable[[Any], str], fraction: float, test_fraction: float = 0.0
-) -> tuple[list[int], list[int]]:
-    """Return the indices of training rows and of validation rows. Rows with equal prompts are on the same side.
-
-    `fraction` is of the data before `test_fraction` of it was held out, in the same way. Raises `UserError` if one of
-    the two would be empty.
-    """
-    sides: dict[str, list[int]] = {"train": [], "validation": []}
-    for i, row in enumerate(rows):
-        sides[split_of(prompt(row), fraction, test_fraction)].append(i)
-    for name, found in sides.items():
-        if not found:
-            raise UserError(
-                f"validation_fraction {fraction}: none of {len(rows)} rows is in the {name} split: change it, or set "
-                "validation_datasets"
-            )
-    return sides["train"], sides["validation"]
-
-
 def make_once(make: Callable[[], Dataset], folder: Path, processes: int) -> Dataset:
     """Return what `make` returns. Of several processes, the first makes it, and all open its file in `folder`.
 
@@ -129,13 +109,34 @@ def make_once(make: Callable[[], Dataset], folder: Path, processes: int) -> Data
     return load_from_disk(folder)
 
 
+def hold_out(
+    rows: Sequence[Any], prompt: Callable[[Any], str], fraction: float, test_fraction: float = 0.0
+) -> tuple[list[int], list[int]]:
+    """Return the indices of training rows and of validation rows. Rows with equal prompts are on the same side.
+
+    `fraction` is of the data before `test_fraction` of it was held out, in the same way. Raises `UserError` if one of
+    the two would be empty.
+    """
+    sides: dict[str, list[int]] = {"train": [], "validation": []}
+    for i, row in enumerate(rows):
+        sides[split_of(prompt(row), fraction, test_fraction)].append(i)
+    for name, found in sides.items():
+        if not found:
+            raise UserError(
+                f"validation_fraction {fraction}: none of {len(rows)} rows is in the {name} split: change it, or set "
+                "validation_datasets"
+            )
+    return sides["train"], sides["validation"]
+
+
 def mixed_preferences(
-    args: Any, load: Callable[[Source, str], tuple[Dataset, int]] = load_preferences
-) -> tuple[list[Any], Counter[str]]:
-    """Return the preference pairs of `args.datasets`, or what `load` reads, and the number from each source."""
-    sources = read_sources(args.datasets)
-    rows, counts = mixed([load(source, args.equal)[0] for source in sources], sources)
-    return list(rows), counts
+    datasets: Sequence[Any], equal: str, load: Callable[[Source, str], tuple[Dataset, int]] = load_preferences
+) -> tuple[list[Any], Counter[str], int]:
+    """Return the preferences of a YAML's `datasets:`, their number from each source, and that dropped as equal."""
+    sources = read_sources(datasets)
+    loaded = [load(source, equal) for source in sources]
+    rows, counts = mixed([part for part, _ in loaded], sources)
+    return list(rows), counts, sum(dropped for _, dropped in loaded)
 
 
 def prompt_rows(
@@ -146,19 +147,27 @@ def prompt_rows(
     tools: Tools | None = None,
     answers: bool = True,
     own_tools: bool = False,
+    longest: int | None = None,
 ) -> Prepared:
-    """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions."""
+    """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions.
+
+    Those of over `longest` tokens are dropped. Raises `UserError` if one leaves no room for a completion.
+    """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)
     problems, counts = mixed(load_parts(sources, rewards, answers, own_tools), sources)
-    problems, ids = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
+    problems, encoded = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
+    room, lengths = context_length(model) - training.max_completion_length, [len(ids) for ids in encoded]
+    kept = which_fit_the_context(lengths, room, longest)
+    ids = [encoded[i] for i in kept]
     return Prepared(
         tokenizer=tokenizer,
-        train=problems,
+        train=problems if len(kept) == len(problems) else problems.select(kept),
         unit="prompts",
         sources=counts,
         where=lambda i: f"prompt {i}",
         sides=lambda i: [Side(ids[i], [0] * len(ids[i]))],
         marks="carries loss: nothing in the prompt; the completion will",
-        limit=("the context minus max_completion_length", context_length(model) - training.max_completion_length),
+        limit=("the context minus max_completion_length", room),
+        dropped=[] if longest is None else [length for length in lengths if length > longest],
     )

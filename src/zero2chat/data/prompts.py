@@ -180,24 +180,29 @@ def safe_problems(
     Raises `UserError` if none remains, or if one has over `room` tokens.
     """
     problems, encoded = encode_problems(problems, tokenizer, tools, template_kwargs)
-    lengths = [len(ids) for ids in encoded]
+    kept = which_fit_the_context([len(ids) for ids in encoded], room, longest)
+    return problems if len(kept) == len(problems) else problems.select(kept)
+
+
+def which_fit_the_context(lengths: Sequence[int], room: int, longest: int | None = None) -> list[int]:
+    """Return the indices of the prompts of at most `longest` tokens. Raises `UserError` as `safe_problems`."""
+    kept = list(range(len(lengths)))
     if longest is not None:
         kept = [i for i, length in enumerate(lengths) if length <= longest]
         said = f"datasets: {len(lengths) - len(kept)} of {len(lengths)} prompts are over max_prompt_length {longest}"
         if not kept:
             raise UserError(f"{said}: raise it")
-        if len(kept) < len(lengths):
-            if is_main_process():
-                print(f"{said}: dropped", flush=True)
-            problems, lengths = problems.select(kept), [lengths[i] for i in kept]
-    if max(lengths) > room:
-        row = lengths.index(max(lengths))
+        if len(kept) < len(lengths) and is_main_process():
+            print(f"{said}: dropped", flush=True)
+    left = [lengths[i] for i in kept]
+    if max(left) > room:
+        row = left.index(max(left))
         raise UserError(
-            f"datasets: {sum(n > room for n in lengths)} of {len(lengths)} prompts leave no room for "
+            f"datasets: {sum(n > room for n in left)} of {len(left)} prompts leave no room for "
             f"max_completion_length in the model's context: the prompt limit is {room} tokens, but row {row} has "
-            f"{lengths[row]}"
+            f"{left[row]}"
         )
-    return problems
+    return kept
 
 
 def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:

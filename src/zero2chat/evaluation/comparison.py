@@ -1,4 +1,4 @@
-"""Compare a trained model with the model before training: both answer held-out rows, judged by the task's taste."""
+"""Compare two models, such as one before and after training: both answer held-out rows, judged by the task's taste."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
+from zero2chat.data.prepared import Prepared
+from zero2chat.data.prompts import safe_problems, task_problems
+from zero2chat.evaluation.tasks import TaskSpec, rows_and_prompts
 from zero2chat.inference.generate import Answer, answer
+from zero2chat.inference.tool_format import Tools
+from zero2chat.rewards import Reward
 
 GOLD = "eval_rewards/gold/mean"  # log key of the reward labelled `gold`
 _SHOWN = 6  # answers of each model saved as samples
@@ -43,22 +49,39 @@ class HeldOut:
         """Return rows of its split, or of another one. Raises `UserError` for an option or n that the task lacks."""
         return tasks.load(self.task).rows(split or self.split, self.seed, self.n, **self.options)
 
+    def problems(self, rewards: Sequence[Reward], others: Prepared, template: Any, split: str | None = None) -> Dataset:
+        """Return the rows as prompts for a trainer, with the columns that these rewards need, if they fit the context.
+
+        `others` are the training prompts, and `template` options of the chat template.
+        """
+        wanted = {column for reward in rewards for column in reward.needs}
+        assert others.limit is not None
+        problems = safe_problems(
+            task_problems(self.task, self.rows(split), wanted),
+            others.tokenizer,
+            others.limit[1],
+            template_kwargs=template,
+        )
+        for reward in rewards:
+            reward.check(problems, "held_out")
+        return problems
+
 
 def compare_models(
     spec: HeldOut,
     prompts: Sequence[Any],
     models: Sequence[AbstractContextManager[Any]],
     tokenizer: PreTrainedTokenizerBase,
-    max_new_tokens: int,
+    training: Any,
     batch_size: int,
-    template: Mapping[str, Any] | None,
 ) -> tuple[Metrics, list[list[dict[str, Any]]]]:
     """Return the metrics of `compare_answers`, and the first answers of each model as samples.
 
     `models` are contexts that provide the starting model and the trained one; `prompts` are those of `spec.rows()`.
     Every rank must call this.
     """
-    rows, longest = spec.rows(), spec.max_new_tokens or max_new_tokens
+    rows, longest = spec.rows(), spec.max_new_tokens or training.max_completion_length
+    template = training.chat_template_kwargs
     answers = []
     for context in models:
         with context as model:
@@ -115,3 +138,35 @@ def overoptimization_metrics(log: Sequence[Mapping[str, Any]], n: int) -> Metric
     best = max(during, key=lambda line: line[GOLD])
     values = {"gold_peak": best[GOLD], "kl_peak": best["eval_kl_sequence"], "gold_lost": best[GOLD] - end[GOLD]}
     return {name: {"value": round(value, 4), "n": n} for name, value in values.items()}
+
+
+def win_rate_name(spec: TaskSpec) -> str:
+    return "win_rate" if spec.label == "win_rate" else f"win_rate_{spec.label}"
+
+
+def compare_with(
+    spec: TaskSpec,
+    other: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    ours: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    batch_size: int,
+    tools: Tools | None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the win rate against the other model, and the first answers of both as samples."""
+    taste = tasks.load_taste(spec.task)
+    rows, prompts = rows_and_prompts(spec)
+    at_hand = tools if spec.tools else None
+    theirs, our = (
+        answer(*opened, prompts, spec.max_new_tokens, 1.0, batch_size, spec.seed, at_hand) for opened in (other, ours)
+    )
+    before, after = ([taste(row, a.content) for row, a in zip(rows, some, strict=True)] for some in (theirs, our))
+    samples = [
+        {
+            "prompt": row["question"],
+            "completion": one.whole or one.text,
+            "other": another.whole or another.text,
+            "task": spec.label,
+            "won": stats.win_rate([gold], [our_gold])["value"],
+        }
+        for row, another, one, gold, our_gold in zip(rows, theirs, our, before, after, strict=True)
+    ]
+    return stats.win_rate(before, after, spec.seed), samples[:_SHOWN]

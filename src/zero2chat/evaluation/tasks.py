@@ -16,9 +16,13 @@ from zero2chat.core import stats
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import digest, is_main_process
+from zero2chat.core.text import on_terminal
 from zero2chat.evaluation.baselines import best_constant
 from zero2chat.inference.generate import Answer, answer, answer_each
 from zero2chat.inference.tool_format import Tools
+from zero2chat.report.evaluations import FIRST_QUESTIONS
+
+_LONGEST_REPLY = 64  # maximum tokens of an answer to one of these
 
 
 @dataclass
@@ -202,3 +206,28 @@ def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scor
         called=given.calls > 0,
         stopped=given.stopped,
     )
+
+
+def answer_questions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    batch_size: int,
+    tools: Tools | None,
+) -> list[dict[str, Any]]:
+    """Answer typed questions, each in a new conversation; print the answers and return them as unscored samples."""
+    prompts = [[{"role": "user", "content": question}] for question in questions]
+    found = answer(model, tokenizer, prompts, _LONGEST_REPLY, batch_size=batch_size, tools=tools)
+    if is_main_process():
+        for question, said in zip(questions, found, strict=True):
+            print(on_terminal(f"{question}\n  {' '.join(said.text.split())[:200]}"), flush=True)
+    return [
+        {
+            "prompt": question,
+            "completion": said.whole or said.text,
+            "task": FIRST_QUESTIONS,
+            "said": said.text,
+            "calls": said.calls,
+        }
+        for question, said in zip(questions, found, strict=True)
+    ]

@@ -32,8 +32,8 @@ from zero2chat.models.training_job import Group, Job, Model, Work
 from zero2chat.recipes.memory import STAGES
 from zero2chat.recipes.model_sizes import DIMENSIONS, config_of
 from zero2chat.recipes.recipe import Step, load_recipe
-from zero2chat.stages.pretrain import build_model, continued_config, derive
 from zero2chat.trainers.muon import split_parameters
+from zero2chat.trainers.pretrain_model import build_model, continued_config, derive
 from zero2chat.trainers.start import refused_settings
 
 # ---- models without weights

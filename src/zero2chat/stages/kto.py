@@ -21,25 +21,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
-from trl import KTOConfig, KTOTrainer, ModelConfig
+from trl import KTOConfig, ModelConfig
 
-from zero2chat.core import stats
+from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.data.encoding import tokenize_votes
-from zero2chat.data.preferences import Thumb, load_thumbs, load_votes, pairs_of_thumbs
-from zero2chat.data.prepared import Prepared
+from zero2chat.data.preferences import Thumb, load_votes
 from zero2chat.models.training_job import EmptyModel, Job
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import IMPLICIT_REWARDS, PREFERRED, Curve, Section
 from zero2chat.stages import Stage
-from zero2chat.stages.dpo import Kind, PreferenceArguments, check, cost, margin_metrics, preview, train_on
-from zero2chat.trainers.trainer import ResumableTrainer
-
-
-class _Trainer(ResumableTrainer, KTOTrainer):
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        """Return the tokenized rows as they are. TRL would also train on the template's text after the turn."""
-        return dataset
+from zero2chat.stages.dpo import cost, train_on
+from zero2chat.trainers.preferences import (
+    Kind,
+    PreferenceArguments,
+    Preferences,
+    VoteTrainer,
+    check_reference,
+    prepare_preferences,
+    vote_metrics,
+)
+from zero2chat.trainers.start import set_global_batch
 
 
 def with_other_answers(rows: Dataset, training: KTOConfig) -> Dataset:
@@ -51,34 +53,6 @@ def with_other_answers(rows: Dataset, training: KTOConfig) -> Dataset:
     return rows.add_column("KL_completion_ids", [other for batch in batches for other in batch[-1:] + batch[:-1]])
 
 
-def vote_metrics(
-    train: Sequence[Thumb],
-    test: Sequence[Thumb],
-    before: Sequence[Sequence[float]],
-    after: Sequence[Sequence[float]],
-    beta: float,
-    seed: int,
-) -> dict[str, dict[str, Any]]:
-    """Return metrics of held-out votes, from `log_probs` of the reference and of the trained model.
-
-    `auroc` compares each vote up with each vote down. The metrics of `dpo` are added if prompts have votes of both
-    sides, which are then compared in pairs.
-    """
-    rewards = [beta * (a - b) for (a,), (b,) in zip(after, before, strict=True)]
-    area = stats.auroc(rewards, [thumb["label"] for thumb in test], seed)
-    found: dict[str, dict[str, Any]] = {} if area is None else {"auroc": area}
-    (known, _), (pairs, places) = _paired(train), _paired(test)
-    if known and pairs:
-        old, new = ([(logged[up][0], logged[down][0]) for up, down in places] for logged in (before, after))
-        found |= margin_metrics(known, pairs, old, new, beta, seed)
-    return found | {"votes_up": {"value": sum(thumb["label"] for thumb in train)}}
-
-
-def _paired(thumbs: Sequence[Thumb]) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
-    places = pairs_of_thumbs(thumbs)
-    return [{"chosen": thumbs[up]["completion"], "rejected": thumbs[down]["completion"]} for up, down in places], places
-
-
 def _sample(thumb: Thumb, before: Sequence[float], after: Sequence[float], beta: float) -> dict[str, Any]:
     return {
         "prompt": thumb["prompt"][-1]["content"],
@@ -88,15 +62,26 @@ def _sample(thumb: Thumb, before: Sequence[float], after: Sequence[float], beta:
     }
 
 
-_KIND = Kind("votes", load_thumbs, tokenize_votes, _Trainer, vote_metrics, _sample, with_other_answers)
+VOTES = Kind("votes", load_votes, tokenize_votes, VoteTrainer, vote_metrics, _sample, with_other_answers)
+
+
+def prepare(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Preferences:
+    """Raises `UserError` also if all votes are of one side."""
+    rows = prepare_preferences(VOTES, args, training, model_args)
+    require_both_sides(rows.known + rows.held_out)
+    return rows
+
+
+def require_both_sides(thumbs: Sequence[Thumb]) -> None:
+    votes = [thumb["label"] for thumb in thumbs]
+    if len(set(votes)) == 1:
+        side, other = ("up", "down") if votes[0] else ("down", "up")
+        raise UserError(f"datasets: all {len(votes)} votes are thumbs {side}: add votes that are thumbs {other}")
 
 
 def run(run: Run, args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> None:
-    train_on(_KIND, run, args, training, model_args)
-
-
-def _rows(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Prepared:
-    return preview(_KIND, load_votes, args, training, model_args)
+    set_global_batch(training, args.global_batch_size)
+    train_on(VOTES, prepare(args, training, model_args), run, args, training, model_args)
 
 
 def _cost(job: Job, _: EmptyModel, args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Job:
@@ -111,9 +96,9 @@ STAGE = Stage(
     limits="It has learned to tell answers like those voted up in its training data from those voted down.",
     kind="trains",
     arguments=(PreferenceArguments, KTOConfig, ModelConfig),
-    check=check,
+    check=check_reference,
     run=run,
-    prepare=_rows,
+    prepare=prepare,
     cost=_cost,
     section=Section(
         title="Learning from thumbs up and down",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.optim._muon import _adjust_lr
 from transformers import TrainingArguments
 
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.models.experts import expert_stacks, stacked, whole_shape
 from zero2chat.models.hardware import bf16_is_fast, is_fsdp
@@ -197,3 +199,28 @@ def use_muon(
         for p in group["params"]:
             p.use_muon = group["use_muon"]  # DeepSpeed's ZeRO reads it here
     return MuonWithAuxAdam, {"params": groups}
+
+
+@dataclass
+class MatrixOptimizer:
+    """Settings of the optimizer that pretraining uses."""
+
+    muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
+        default=None, metadata={"help": "With muon; else `learning_rate`."}
+    )
+    head_learning_rate: Annotated[float | None, Range(above=0)] = field(
+        default=None, metadata={"help": "With muon, if weights are not tied."}
+    )
+    muon_momentum: Annotated[float, Range(min=0, below=1)] = 0.95
+
+    def check_rates(self) -> None:
+        for name in ("embedding_learning_rate", "head_learning_rate"):
+            if getattr(self, name) is not None and not self.muon:
+                raise ValueError(f"{name}: only used with muon: remove it, or set `muon: true`")
+
+    def optimizer(self, model: nn.Module, training: TrainingArguments) -> Any:
+        """Return the value for a Trainer's `optimizer_cls_and_kwargs=`: None for the one of `optim`."""
+        if not self.muon:
+            return None
+        return use_muon(model, training, self.embedding_learning_rate, self.head_learning_rate, self.muon_momentum)

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import (
     GenerationConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
     TrainerState,
     TrainingArguments,
 )
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
+from transformers.utils.generic import is_flash_attention_requested
 
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run
+from zero2chat.core.runs import Run, write_atomically
+from zero2chat.core.stats import Metrics
+from zero2chat.data.packing import count_target_bytes
 from zero2chat.data.streaming import WindowStream
 from zero2chat.inference.generate import complete, generating
-from zero2chat.models.experts import ExpertLoads
+from zero2chat.models.experts import ExpertLoads, expert_stacks
+from zero2chat.models.hardware import active_count, flops_per_token, parameter_count, peak_flops
+from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer
 
+EXPERTS = "experts.json"  # the share of the held-out tokens that each expert got, by layer
+COUNTED = 10_000  # windows of the training text whose bytes are counted
 _AHEAD = 64  # batches that a stream's worker keeps ready: a block of documents is tokenized at once, for seconds
 
 
@@ -57,21 +70,34 @@ def document_bounds(position_ids: torch.Tensor) -> dict[str, Any]:
     return found | dict.fromkeys(("max_length_q", "max_length_k"), int(longest))
 
 
-class SampleCallback(TrainerCallback):
-    """Samples a continuation of each prompt every `every` steps, for the report."""
+@dataclass
+class SampleArguments:
+    """Settings of the texts that are sampled during training."""
 
-    def __init__(self, run: Run, prompts: Sequence[str], every: int, tokens: int):
-        self.run, self.prompts, self.every, self.tokens = run, prompts, every, tokens
+    sample_prompts: list[str] = field(default_factory=list)
+    sample_steps: Annotated[int, Range(min=1)] = field(default=100, metadata={"help": "Sample a text every N steps."})
+    sample_tokens: Annotated[int, Range(min=1)] = 64
+
+    def check_prompts(self) -> None:
+        if "" in self.sample_prompts:
+            raise ValueError("sample_prompts: a prompt is empty: write some text")
+
+
+class SampleCallback(TrainerCallback):
+    """Samples a continuation of each prompt every `sample_steps` steps, for the report."""
+
+    def __init__(self, run: Run, args: SampleArguments):
+        self.run, self.args = run, args
         self.trainer: ResumableTrainer | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
-        if state.global_step % self.every and state.global_step < state.max_steps:
+        if state.global_step % self.args.sample_steps and state.global_step < state.max_steps:
             return
         assert self.trainer is not None
         tokenizer = self.trainer.processing_class
         with self.trainer.paused():
             drawn = self._complete(self.trainer, tokenizer)
-        for prompt, completion in zip(self.prompts, drawn, strict=True):
+        for prompt, completion in zip(self.args.sample_prompts, drawn, strict=True):
             if state.is_world_process_zero:
                 self.run.sample(state.global_step, prompt, completion)
                 print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
@@ -79,7 +105,7 @@ class SampleCallback(TrainerCallback):
     def _complete(self, trainer: ResumableTrainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         eos = tokenizer.eos_token_id
         generation = GenerationConfig(
-            max_new_tokens=self.tokens,
+            max_new_tokens=self.args.sample_tokens,
             do_sample=True,
             temperature=0.8,
             top_k=0,
@@ -91,8 +117,38 @@ class SampleCallback(TrainerCallback):
             generating(model, trainer.args.seed),
         ):
             # One by one: GPT-2's tokenizer has no padding.
-            drawn = [complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.prompts]
+            drawn = [
+                complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.args.sample_prompts
+            ]
         return [tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn]
+
+
+def describe(
+    model: PreTrainedModel, training: TrainingArguments, tokens: int, documents: int | None, lost: float
+) -> str:
+    """Return what is printed before the first step: the model's size, the text, and how it is computed.
+
+    `documents` are the first ones of a stream, whose tokens are counted; `lost` is the share of tokens in no window.
+    """
+    what = "tokens" if documents is None else f"tokens in the first {documents:,} documents of a stream"
+    active = f", {active_count(model):,} of them active per token" if expert_stacks(model) else ""
+    precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
+    kernels = model.config._attn_implementation + (", Liger kernels" if training.use_liger_kernel else "")
+    compiled = "compiled" if training.torch_compile else "not compiled"
+    return (
+        f"{parameter_count(model):,} parameters{active}; {tokens:,} {what}, less than {lost:.2%} dropped, no padding\n"
+        f"matrix products in {precision}, {compiled}, attention: {kernels}"
+    )
+
+
+def some_windows(windows: Dataset) -> Dataset:
+    """Return windows from all over the dataset, enough for bytes per token. Counting billions would take minutes."""
+    return windows.select(range(0, len(windows), -(-len(windows) // COUNTED)))
+
+
+def bytes_per_token(parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase) -> float:
+    counts = [count_target_bytes(windows, tokenizer) for windows in parts]
+    return sum(size for _, size in counts) / sum(tokens for tokens, _ in counts)
 
 
 def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Tensor:
@@ -119,16 +175,65 @@ class PretrainTrainer(ResumableTrainer):
     """
 
     position: dict[str, Any] | None = None  # after the last batch that was taken
-    loads: ExpertLoads | None = None
     balance: float | None = None  # the coefficient of the load-balancing loss; None without
     balance_losses: torch.Tensor | float = 0.0  # sum over this process's micro-batches since the last log line
     micro_batches = 0  # since the last log line
 
-    def balance_experts(self) -> None:
-        """Take over the load-balancing loss from the model's config, which would add it to held-out losses too."""
-        c = self.model.config.get_text_config()
-        if getattr(c, "output_router_logits", False):
-            c.output_router_logits, self.balance = False, c.router_aux_loss_coef
+    def __init__(self, model: PreTrainedModel, processing_class: Any = None, mask_documents: bool = False, **more: Any):
+        """`mask_documents`: attention stays within a document; `processing_class` is then needed."""
+        end = processing_class.eos_token_id if mask_documents else None
+        collator = partial(collate, end=end, flash=is_flash_attention_requested(model.config))
+        more.setdefault("data_collator", collator)
+        super().__init__(model=model, processing_class=processing_class, **more)
+        self.loads = ExpertLoads(model) if expert_stacks(model) else None
+        # Take over the load-balancing loss from the model's config, which would add it to held-out losses too.
+        config = model.config.get_text_config()
+        if getattr(config, "output_router_logits", False):
+            config.output_router_logits, self.balance = False, config.router_aux_loss_coef
+
+    def speed(self, run: Run, windows: Dataset, held_out: Mapping[str, Dataset]) -> RunCallback:
+        """Return the callback that logs losses, speed, and bits per byte of the training and the held-out windows."""
+        dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
+        parts = [some_windows(windows)], list(held_out.values())
+        return RunCallback(
+            run,
+            flops_per_token(self.model, len(windows[0]["input_ids"])),
+            peak_flops(self.accelerator.device, dtype),
+            *(bytes_per_token(rows, self.processing_class) for rows in parts),
+        )
+
+    def held_out_metrics(self, held_out: Mapping[str, Dataset], run: Run, speed: RunCallback) -> Metrics:
+        """Return bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all,
+        with the model's size and the training's speed.
+
+        Also writes the share of these tokens that each expert got, by layer.
+        """
+        metrics: Metrics = {}
+        self.args.dataloader_drop_last = False  # evaluate every held-out window
+        if self.loads:
+            self.loads.training = False
+        nats = 0.0
+        all_tokens = all_bytes = 0
+        for name, rows in held_out.items():
+            tokens, size = count_target_bytes(rows, self.processing_class)
+            loss = self.evaluate(eval_dataset=rows, metric_key_prefix=f"eval_{name}")[f"eval_{name}_loss"]
+            metrics[f"val_bits_per_byte_{name}"] = {"value": round(loss * tokens / math.log(2) / size, 4), "n": size}
+            nats, all_tokens, all_bytes = nats + loss * tokens, all_tokens + tokens, all_bytes + size
+        metrics["val_loss"] = {"value": round(nats / all_tokens, 4), "n": all_tokens}
+        metrics["val_bits_per_byte"] = {"value": round(nats / math.log(2) / all_bytes, 4), "n": all_bytes}
+        metrics["parameters"] = {"value": parameter_count(self.model)}
+        metrics["tokens"] = {"value": int(self.state.num_input_tokens_seen)}
+        metrics["tokens_per_second"] = {"value": round(speed.tokens_per_second, 1)}
+        metrics["mfu"] = {"value": round(speed.mfu, 4)}
+        if self.loads:
+            shares = self.loads.take(self.accelerator)
+            if self.is_world_process_zero():
+                rounded = [[round(share, 4) for share in layer] for layer in shares]
+                write_atomically(run.folder / EXPERTS, json.dumps({"layers": rounded}))
+            metrics["active_parameters"] = {"value": active_count(self.model)}
+            metrics["expert_share_min"] = {"value": round(min(map(min, shares)), 4)}
+            metrics["expert_share_max"] = {"value": round(max(map(max, shares)), 4)}
+        return metrics
 
     def compute_loss(
         self,

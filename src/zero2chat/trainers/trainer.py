@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from trl import DistillationConfig, GRPOConfig
 from trl.models import unwrap_model_for_generation
 
 from zero2chat.core import host_watchdog
@@ -27,12 +26,9 @@ from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.start import refused_settings, train_in_fp32
 
 UNIVERSAL = "latest_universal"  # the last file that DeepSpeed's converter writes
-# Configs of trainers whose ranks each generate completions.
-_SAMPLING = (GRPOConfig, PPOConfig, DistillationConfig)
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -209,7 +205,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         print(f"{run.folder}: resuming from {checkpoint.name}", flush=True)
     # The order of rows is random too, and must be equal on all ranks. Sampling trainers seed their order separately,
     # and their ranks need different seeds, or all would generate the same completions.
-    set_seed(trainer.args.seed, device_specific=isinstance(trainer.args, _SAMPLING))
+    set_seed(trainer.args.seed, device_specific=hasattr(trainer.args, "max_completion_length"))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except ValueError as error:  # TRL checks some names only at the first step

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from trl.trainer.base_config import _BaseConfig as BaseConfig
+
 from zero2chat.core.config import Range
-from zero2chat.trainers.ppo.trl_internals import BaseConfig
 
 
 @dataclass
@@ -44,7 +45,6 @@ class PPOConfig(BaseConfig):
     )
 
     # The prompts
-    shuffle_dataset: bool = field(default=True, metadata={"help": "Whether to shuffle the training prompts."})
     chat_template_kwargs: dict | str | None = field(
         default=None, metadata={"help": "Arguments for apply_chat_template, for conversational prompts."}
     )
@@ -63,9 +63,6 @@ class PPOConfig(BaseConfig):
     generation_kwargs: dict | str | None = field(default=None, metadata={"help": "For GenerationConfig, or vLLM."})
     per_device_generation_batch_size: Annotated[int, Range(min=1)] = field(
         default=256, metadata={"help": "Completions that `generate` samples at once: fewer need less memory."}
-    )
-    ds3_gather_for_generation: bool = field(
-        default=True, metadata={"help": "Under ZeRO-3, gather the weights to generate: faster, more memory."}
     )
 
     # Rollouts by vLLM
@@ -97,18 +94,14 @@ class PPOConfig(BaseConfig):
     kl_coef: Annotated[float, Range(min=0)] = field(
         default=0.05, metadata={"help": "Weight of the KL penalty to the starting model."}
     )
-    kl_estimator: str = field(
-        default="k1",
-        metadata={"help": "KL estimator per token: k1, unbiased; k3, never below 0.", "choices": ["k1", "k3"]},
-    )
-    kl_target: Annotated[float | None, Range(above=0)] = field(
-        default=None, metadata={"help": "Adapt kl_coef to this KL, in nats per completion (Ziegler et al. 2019)."}
-    )
     kl_limit: Annotated[float, Range(above=0)] = field(
         default=5.0, metadata={"help": "KL in nats per token above which training stops with an error."}
     )
     kl_budget: Annotated[float | None, Range(above=0)] = field(
         default=None, metadata={"help": "Stop at this KL from the starting model, in nats per completion."}
+    )
+    early_stopping_patience: Annotated[int | None, Range(min=1)] = field(
+        default=None, metadata={"help": "Stop if metric_for_best_model has not improved for N evaluations."}
     )
     gamma: Annotated[float, Range(min=0, max=1)] = field(default=1.0, metadata={"help": "Discount factor of rewards."})
     lam: Annotated[float, Range(min=0, max=1)] = field(
@@ -131,16 +124,8 @@ class PPOConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kl_target is not None and not self.kl_coef:
-            raise ValueError("kl_target: kl_coef 0 would stay 0, because it is adapted by factors: set kl_coef above 0")
-        if self.value_model not in ("head", "own"):
-            raise ValueError(f"value_model '{self.value_model}' is neither head nor own")
         if self.value_model_path is not None and self.value_model == "head":
             raise ValueError("value_model_path: only used with `value_model: own`: set that, or remove it")
-        if self.kl_estimator not in ("k1", "k3"):
-            raise ValueError(f"kl_estimator '{self.kl_estimator}' is neither k1 nor k3")
-        if self.auto_find_batch_size:
-            raise ValueError("auto_find_batch_size: the rollout's size depends on the batch size: remove it")
         self._check_checkpoints()
 
     def _check_checkpoints(self) -> None:

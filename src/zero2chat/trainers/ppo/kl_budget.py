@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-if TYPE_CHECKING:
-    from zero2chat.trainers.ppo.trainer import PPOTrainer
+from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
 
 
 class KLBudget(TrainerCallback, ExportableState):
     """Ends training after the step at which KL to the starting model exceeds `budget`, in nats per completion."""
 
-    def __init__(self, trainer: PPOTrainer, budget: float | None):
+    def __init__(self, trainer: PolicyTrainer, budget: float | None):
         self.trainer, self.budget = trainer, budget
         self.stopped_at: int | None = None
 

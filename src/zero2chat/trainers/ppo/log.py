@@ -12,6 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
+HOW_TO_READ = """\
+How to read the log. reward: mean of the reward functions, before the KL penalty; it rises with learning and with reward
+hacking alike. KL: divergence from the starting model in nats per token; KL/sequence: in nats per completion, limited by
+kl_budget. loss: not informative; policy_loss is near 0 by construction, value_loss falls as the value model improves,
+and explained_variance rises to at most 1. truncated: completions that reached max_completion_length. entropy: nats per
+token; near 0 the model no longer explores."""
+
 
 class MetricLog:
     """Collects values, for training and for evaluation apart, as the model is in one mode or the other."""

@@ -17,18 +17,19 @@ def alone(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> torch.Tensor:
-    """Estimate the KL to the reference for each sampled token (Schulman 2020, "Approximating KL Divergence"). Both
-    estimators are unbiased; k1 may be below 0, k3 never is and has a lower variance.
+def kl_estimate(logps: torch.Tensor, ref_logps: torch.Tensor) -> torch.Tensor:
+    """Estimate the KL of two models for each token that the first one sampled: unbiased, and never below 0
+    (k3 of Schulman 2020, "Approximating KL Divergence").
     """
     difference = logps - ref_logps
-    if estimator == "k1":
-        return difference
     return torch.expm1(-difference) + difference
 
 
 def token_rewards(scores: torch.Tensor, kl: torch.Tensor, coef: float, mask: torch.Tensor) -> torch.Tensor:
-    """Return each token's reward: its KL penalty, and at a completion's last token the score (completions,)."""
+    """Return each token's reward: its KL penalty, and at a completion's last token the score (completions,).
+
+    `kl` is log π - log π_ref of the sampled token: unbiased, though it may be below 0.
+    """
     rewards = -coef * kl
     rewards[torch.arange(len(scores), device=kl.device), mask.sum(1) - 1] += scores
     return rewards
@@ -120,19 +121,3 @@ def value_loss(
     bounded = old_values + (values - old_values).clamp(-cliprange, cliprange)
     clipped = (bounded - returns).square()
     return 0.5 * torch.max(loss, clipped), clipped > loss
-
-
-class KLController:
-    """The weight of the KL penalty: fixed, or adapted to a target (Ziegler et al. 2019, arXiv:1909.08593, section 2.2).
-
-    After each rollout it is multiplied by 1 + 0.1 e, where e is the relative distance of KL from its target, clipped to
-    ±0.2.
-    """
-
-    def __init__(self, coef: float, target: float | None = None):
-        self.coef, self.target = coef, target
-
-    def update(self, kl: float) -> None:
-        """Adapt the weight. `kl` is in nats per completion."""
-        if self.target is not None:
-            self.coef *= 1 + 0.1 * min(max(kl / self.target - 1, -0.2), 0.2)

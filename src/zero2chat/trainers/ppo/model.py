@@ -10,11 +10,11 @@ from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl.trainer.utils import disable_dropout_in_model
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import load_reward_model
 from zero2chat.trainers.ppo.config import PPOConfig
-from zero2chat.trainers.ppo.trl_internals import disable_dropout_in_model
 
 
 def token_scores(

@@ -11,13 +11,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from trl.data_utils import is_conversational
+from trl.models import prepare_deepspeed
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import encode, load_reward_model, scale_of, score_ids
 from zero2chat.rewards import Reward, RewardSpec, checked_rewards
 from zero2chat.trainers.ppo.rollout import Completions
-from zero2chat.trainers.ppo.trl_internals import is_conversational, prepare_deepspeed
 
 
 @dataclass
@@ -48,6 +49,10 @@ def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
     if len(set(map(label_of, specs))) < len(specs):
         raise UserError("rewards: two entries have the same name: set `label`")
     return specs
+
+
+def functions_of(rewards: Sequence[Reward | RewardModelSpec]) -> list[Reward]:
+    return [reward for reward in rewards if isinstance(reward, Reward)]
 
 
 def label_of(reward: Reward | RewardModelSpec) -> str:

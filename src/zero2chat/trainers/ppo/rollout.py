@@ -10,18 +10,15 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from trl.chat_template_utils import parse_response
+from trl.data_utils import is_conversational
+from trl.distributed import DistributedBackend
+from trl.generation.vllm_generation import VLLMGeneration
+from trl.models import unwrap_model_for_generation
+from trl.models.utils import add_hooks, remove_hooks
+from trl.trainer.utils import RepeatSampler
 
 from zero2chat.inference.generate import complete
-from zero2chat.trainers.ppo.trl_internals import (
-    DistributedBackend,
-    RepeatSampler,
-    VLLMGeneration,
-    add_hooks,
-    is_conversational,
-    parse_response,
-    remove_hooks,
-    unwrap_model_for_generation,
-)
 
 if TYPE_CHECKING:
     from zero2chat.trainers.ppo.config import PPOConfig
@@ -55,14 +52,13 @@ class PromptSampler(RepeatSampler):
 @contextlib.contextmanager
 def unwrapped_policy(model: nn.Module, accelerator: Accelerator, args: PPOConfig | None = None) -> Iterator[Any]:
     """Provide the policy in a trained model (or a reference) with gathered weights, ready to `generate`."""
-    gather = True if args is None else args.ds3_gather_for_generation
     kwargs = None if args is None else args.gradient_checkpointing_kwargs
     backend = DistributedBackend(accelerator)
     with unwrap_model_for_generation(
         model, accelerator, gather_deepspeed3_params=False, gradient_checkpointing_kwargs=kwargs
     ) as unwrapped:
         policy = getattr(unwrapped, "policy", unwrapped)
-        if not (gather and backend.is_zero3):
+        if not backend.is_zero3:
             yield policy
             return
         # As TRL does it, but without the value model, which generates nothing.

@@ -5,7 +5,7 @@ From prompts to a gradient, in the order in which the functions run:
     rollout       `Rollout`          rollout.py   prompts → one completion each, as token ids
     rewards       `Rewards`          rewards.py   completions → (rows, functions); their weighted sum is the score
     reading       `_score`           here         policy, value and reference: one number per token, (rows, tokens)
-    KL penalty    `kl_penalty`       losses.py    (rows, tokens); `token_rewards` adds the score at the last token
+    KL penalty    `token_rewards`    losses.py    (rows, tokens): KL to the reference; the score at the last token
     advantages    `gae`              losses.py    rewards and values → advantages and returns
     whitening     `whiten`           losses.py    advantages → mean 0, variance 1 over the rollout
     minibatches   `_minibatches`     here         the rollout's rows in a new order for each of its epochs
@@ -18,11 +18,10 @@ module (`model.py`). Settings, reward functions, log and checkpoints follow TRL'
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,39 +31,42 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from trl.models import prepare_deepspeed
+from trl.trainer.utils import identity
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.stats import Metrics
 from zero2chat.models.hardware import is_fsdp
+from zero2chat.trainers.callbacks import EarlyStopping
+from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trimmed
-from zero2chat.trainers.ppo.checkpoints import PolicyCheckpoints
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.divergence import are_finite, diverged
 from zero2chat.trainers.ppo.kl_budget import KLBudget
 from zero2chat.trainers.ppo.log import MetricLog
 from zero2chat.trainers.ppo.losses import (
-    KLController,
     explained_variance,
     gae,
     importance_weights,
-    kl_penalty,
+    kl_estimate,
     policy_loss,
     token_rewards,
     value_loss,
     whiten,
 )
 from zero2chat.trainers.ppo.model import open_models, settle_special_tokens, token_scores
+from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
 from zero2chat.trainers.ppo.rewards import Rewards, Scorer
-from zero2chat.trainers.ppo.rollout import Completions, PromptSampler, Rollout, unwrapped_policy
-from zero2chat.trainers.ppo.trl_internals import identity, prepare_deepspeed
+from zero2chat.trainers.ppo.rollout import Completions, PromptSampler, Rollout
+from zero2chat.trainers.ppo.selection import check_worst
 
 
-class PPOTrainer(PolicyCheckpoints):
+class PPOTrainer(PolicyTrainer):
     """Trains a causal language model with PPO on its own completions.
 
     With a `peft_config` an adapter is trained, and the reference is the model without it. `train_dataset` has a column
-    `prompt` (text or messages); other columns are passed to the reward functions. `optimizer_cls_and_kwargs` may be a
-    function of module and arguments. `revision` is that of the model's repository: a reference that ZeRO-3 cannot copy,
-    and a value model that begins as the policy, are loaded again.
+    `prompt` (text or messages); other columns are passed to the reward functions. `revision` is that of the model's
+    repository: a reference that ZeRO-3 cannot copy, and a value model that begins as the policy, are loaded again.
 
     Raises `UserError` for invalid settings, rewards or prompts, and if KL explodes.
     """
@@ -80,20 +82,17 @@ class PPOTrainer(PolicyCheckpoints):
         processing_class: PreTrainedTokenizerBase,
         eval_dataset: Dataset | None = None,
         callbacks: list[TrainerCallback] | None = None,
-        optimizer_cls_and_kwargs: tuple[type, dict[str, Any]] | Callable[..., Any] | None = None,
         peft_config: Any = None,
         revision: str = "main",
+        muon: bool = False,
     ):
         _require_possible(args, train_dataset)
         set_seed(args.seed)  # PEFT initializes the adapter's weights randomly
         self.eos_token_ids = settle_special_tokens(model, processing_class)
         trained, self.ref_model = open_models(model, args, processing_class, peft_config, revision)
         self.rewards = Rewards(rewards, args.per_device_train_batch_size)
-        self._start_counting(KLController(args.kl_coef, args.kl_target))
-        if callable(optimizer_cls_and_kwargs):
-            optimizer_cls_and_kwargs = optimizer_cls_and_kwargs(trained, args)
-        if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = False  # all are used; Trainer would search in a non-PreTrainedModel
+        check_worst(args, self.rewards)
+        self._start_counting()
         super().__init__(
             model=trained,
             args=args,
@@ -102,7 +101,7 @@ class PPOTrainer(PolicyCheckpoints):
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
-            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+            optimizer_cls_and_kwargs=use_muon(trained, args) if muon else None,
         )
         if args.n_gpu > 1:
             raise UserError("PPO: one process for several GPUs is not supported: use `accelerate launch`")
@@ -112,13 +111,13 @@ class PPOTrainer(PolicyCheckpoints):
         set_seed(args.seed, device_specific=True)
         self.kl_budget = KLBudget(self, args.kl_budget)
         self.add_callback(self.kl_budget)
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStopping(args.early_stopping_patience))
         self.rollout = Rollout(args, trained.policy, processing_class, self.accelerator, self.eos_token_ids)
 
-    def _start_counting(self, controller: KLController) -> None:
+    def _start_counting(self) -> None:
         """Set what changes from step to step and from rollout to rollout."""
-        self.kl_controller = controller
         self.counts: Counter[str] = Counter()  # unscored_completions
-        self.kl: float | None = None  # KL to the starting model in the last rollout, in nats per completion
         self._step = 0  # number of forward and backward passes
         self._seconds = 0.0  # of the passes of this optimizer step
         self._rollout: Batch = {}
@@ -154,7 +153,7 @@ class PPOTrainer(PolicyCheckpoints):
             mini_repeat_count=1,
             batch_size=args.rollout_batch_size * args.world_size,
             repeat_count=args.steps_per_rollout * args.gradient_accumulation_steps,
-            shuffle=args.shuffle_dataset,
+            shuffle=True,
             seed=args.seed if args.data_seed is None else args.data_seed,
         )
 
@@ -208,9 +207,9 @@ class PPOTrainer(PolicyCheckpoints):
         scores = rewards - (args.missing_eos_penalty or 0.0) * ~ended
 
         logps, values, entropy, ref_logps = self._score(batch)
-        kl = kl_penalty(logps, ref_logps, args.kl_estimator) * sampled
+        kl = (logps - ref_logps) * sampled
         kl_sequence = self._watch_kl(kl, sampled)
-        per_token = token_rewards(scores, kl, self.kl_controller.coef, sampled)
+        per_token = token_rewards(scores, kl, args.kl_coef, sampled)
         mask = self._with_loss(sampled, ended, by_function)
         advantages, returns = gae(per_token, values, mask, args.gamma, args.lam)
         foreseen = explained_variance(values, returns, mask, total)
@@ -223,11 +222,9 @@ class PPOTrainer(PolicyCheckpoints):
         self.metrics.add("entropy", total((entropy * sampled).sum()) / count)
         self.metrics.add("kl", total(kl.sum()) / count)
         self.metrics.add("kl_sequence", kl_sequence)
-        self.metrics.add("kl_coef", self.kl_controller.coef)
         self.metrics.add("explained_variance", foreseen)
         if self.model.training:
             self.kl = kl_sequence
-            self.kl_controller.update(kl_sequence)
         batch |= {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
         if answers.logprobs is not None and args.vllm_importance_sampling_correction:
             known = [[math.nan if logp is None else logp for logp in row] for row in answers.logprobs]
@@ -270,29 +267,23 @@ class PPOTrainer(PolicyCheckpoints):
             found.append([nn.functional.pad(x.float(), (0, width - keep)) for x in (*own, ref_logps)])
         return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
-    @contextlib.contextmanager
-    def _as_reference(self) -> Iterator[Any]:
-        if self.ref_model is not None:
-            yield self.ref_model
-        else:
-            with self.model.policy.disable_adapter():
-                yield self.model.policy
+    # ---- what is measured after training
 
-    @contextlib.contextmanager
-    def start_model(self) -> Iterator[Any]:
-        """Provide the starting model, ready to `generate`. Every rank must enter this context."""
-        if self.ref_model is not None:
-            with unwrapped_policy(self.ref_model, self.accelerator) as model:
-                yield model
-        else:
-            with unwrapped_policy(self.model_wrapped, self.accelerator) as model, model.disable_adapter():
-                yield model
+    def train_metrics(self) -> Metrics:
+        metrics: Metrics = {"steps": {"value": self.state.global_step}}
+        metrics["unscored_completions"] = {"value": self.counts["unscored_completions"]}
+        if self.args.load_best_model_at_end and self.state.best_global_step is not None:
+            metrics["best_step"] = {"value": self.state.best_global_step}
+        if self.kl_budget.stopped_at is not None:
+            metrics["stopped_at"] = {"value": self.kl_budget.stopped_at}
+        return metrics
 
-    @contextlib.contextmanager
-    def trained_model(self) -> Iterator[Any]:
-        """Provide the current policy, ready to `generate`. Every rank must enter this context."""
-        with unwrapped_policy(self.model_wrapped, self.accelerator, self.args) as model:
-            yield model
+    def held_out_metrics(self, prompts: Dataset) -> Metrics:
+        """Return the KL, in nats per completion, and the reward of completions of these prompts."""
+        set_seed(self.args.seed, device_specific=True)
+        evaluation = self.evaluate(prompts)
+        keys = {"kl": "eval_kl_sequence", "reward": "eval_reward"}
+        return {name: {"value": round(evaluation[key], 4), "n": len(prompts)} for name, key in keys.items()}
 
     # ---- divergence
 
@@ -328,8 +319,7 @@ class PPOTrainer(PolicyCheckpoints):
         loss = ((actor + args.vf_coef * critic) * share).sum()
 
         with torch.no_grad():
-            # The k3 estimator, which is never below 0.
-            moved = kl_penalty(inputs["logps"], logps, "k3")
+            moved = kl_estimate(inputs["logps"], logps)
             low, high = is_clipped & (inputs["advantages"] < 0), is_clipped & (inputs["advantages"] > 0)
             parts = torch.stack([x.float() for x in (actor, critic, moved, is_clipped, low, high, is_value_clipped)])
             sums = self.metrics.total(torch.cat([(parts * mask).sum((1, 2)), mask.sum()[None].float()]))

@@ -1,9 +1,8 @@
-"""Model folders of a policy, and checkpoints that also hold its value and the weight of its KL penalty."""
+"""The base of PPO's trainer: the models that generate, model folders, and checkpoints of policy and value."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,47 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 
-from zero2chat.trainers.ppo.losses import KLController
-from zero2chat.trainers.ppo.rollout import Rollout
-from zero2chat.trainers.ppo.trl_internals import BaseTrainer
+from zero2chat.trainers.ppo.rollout import Rollout, unwrapped_policy
 from zero2chat.trainers.trainer import ResumableTrainer
 
-VALUE, CONTROLLER = "value.safetensors", "kl_controller.json"  # in a checkpoint, in addition to Trainer's files
+VALUE = "value.safetensors"  # in a checkpoint, in addition to Trainer's files
 
 
-class PolicyCheckpoints(ResumableTrainer, BaseTrainer):
-    """A trainer of a `PolicyWithValue` that saves the policy as an ordinary model folder."""
+class PolicyTrainer(ResumableTrainer, BaseTrainer):
+    """Trains a `PolicyWithValue`. A checkpoint also holds the value."""
 
     model: Any  # PolicyWithValue
-    kl_controller: KLController
+    ref_model: Any  # None if the reference is the policy without its adapter
     rollout: Rollout
+    kl: float | None = None  # KL to the starting model in the last rollout, in nats per completion
+
+    @contextlib.contextmanager
+    def _as_reference(self) -> Iterator[Any]:
+        if self.ref_model is not None:
+            yield self.ref_model
+        else:
+            with self.model.policy.disable_adapter():
+                yield self.model.policy
+
+    @contextlib.contextmanager
+    def start_model(self) -> Iterator[Any]:
+        """Provide the starting model, ready to `generate`. Every rank must enter this context."""
+        if self.ref_model is not None:
+            with unwrapped_policy(self.ref_model, self.accelerator) as model:
+                yield model
+        else:
+            with unwrapped_policy(self.model_wrapped, self.accelerator) as model, model.disable_adapter():
+                yield model
+
+    @contextlib.contextmanager
+    def trained_model(self) -> Iterator[Any]:
+        """Provide the current policy, ready to `generate`. Every rank must enter this context."""
+        with unwrapped_policy(self.model_wrapped, self.accelerator, self.args) as model:
+            yield model
+
+    # ---- model folders and checkpoints
 
     @contextlib.contextmanager
     def _policy_alone(self) -> Iterator[None]:
@@ -60,17 +85,6 @@ class PolicyCheckpoints(ResumableTrainer, BaseTrainer):
         else:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
         self.rollout.forget_weights()
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            (folder / CONTROLLER).write_text(json.dumps({"coef": self.kl_controller.coef}))
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self.kl_controller.coef = json.loads((Path(checkpoint) / CONTROLLER).read_text())["coef"]
 
     def save_instead(self, model: PreTrainedModel) -> None:
         self.model.policy = model

@@ -1,0 +1,136 @@
+"""What an evaluation writes and prints beside its metrics: each row's score, changes since another evaluation, and the
+number of questions that were seen in training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl, write_atomically
+from zero2chat.core.stats import Metrics
+from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
+from zero2chat.evaluation.comparison import win_rate_name
+from zero2chat.evaluation.tasks import Scored, TaskSpec
+from zero2chat.models.tokenization import split_thought
+
+SCORES = "scores.jsonl"  # one line per evaluated row
+
+
+def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
+    """Write one line of `scores.jsonl` per row, and of own data per score, without the answer's text."""
+    left_out = [("text",) if one.by else ("text", "by") for one in scored]
+    lines = (
+        {key: value for key, value in asdict(one).items() if key not in without}
+        for one, without in zip(scored, left_out, strict=True)
+    )
+    write_atomically(folder / SCORES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[float | None]]:
+    """Read another evaluation's scores, by label and scorer, for the labels in `rows`, with their rows' digests.
+
+    Raises `UserError` if the folder has no scores, none of these labels, or a label with other rows.
+    """
+    path = Path(folder) / SCORES
+    if not path.is_file():
+        raise UserError(f"compare_to: {folder}: no {SCORES}: give the run folder of a finished evaluate step")
+    kept: dict[tuple[str, str], list[tuple[str, float | None]]] = {}
+    try:
+        for line in read_jsonl(path):
+            score = None if line["score"] is None else float(line["score"])
+            kept.setdefault((line["label"], line.get("by", "")), []).append((line["row"], score))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"compare_to: {path} cannot be read ({error}): run its step again") from error
+    scores = {}
+    for (label, by), lines in kept.items():
+        if label not in rows:
+            continue
+        if [row for row, _ in lines] != list(rows[label]):
+            raise UserError(
+                f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, seed, split and "
+                "options in both, or another label in one of them"
+            )
+        scores[label, by] = [score for _, score in lines]
+    if not scores:
+        raise UserError(f"compare_to: {folder} evaluated none of these tasks: use the same labels in both")
+    return scores
+
+
+def changes_since(
+    scored: Sequence[Scored], earlier: Mapping[tuple[str, str], Sequence[float | None]], seeds: Mapping[str, int]
+) -> Metrics:
+    """Return `change_<label>`, of own data `change_<score>_<label>`: the mean paired difference to another evaluation's
+    scores."""
+    metrics = {}
+    for (label, by), before in earlier.items():
+        after = [one.score for one in scored if (one.label, one.by) == (label, by)]
+        pairs = [pair for pair in zip(before, after, strict=False) if None not in pair]
+        if pairs:  # none: this evaluation lacks the score
+            changes = [b - a for a, b in pairs if a is not None and b is not None]
+            metrics[f"change_{by}_{label}" if by else f"change_{label}"] = stats.mean(changes, seeds[label])
+    return metrics
+
+
+def metrics_over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
+    """Return `needless_calls` if some tasks need no tool, and `declined_within_reach` if some are out of reach."""
+    labels = {spec.label for spec in specs if spec.needless}
+    called = [one.called for one in scored if one.label in labels]
+    metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
+    declines = {spec.label: found for spec in specs if (found := tasks.load(spec.task).declines) is not None}
+    apart = declines.keys() | {spec.label for spec in specs if spec.declines}
+    within = [one for one in scored if one.label not in apart]
+    if declines and within:
+        declined = next(iter(declines.values()))
+        metrics["declined_within_reach"] = stats.rate(
+            # Declining may be right for some rows of a task, such as what was never said in the conversation.
+            sum(one.score != 1 and declined(split_thought(one.text)[1]) for one in within),
+            len(within),
+        )
+    return metrics
+
+
+# ---- contamination
+
+
+def scores_of(spec: TaskSpec, metrics: dict[str, dict[str, Any]]) -> list[str]:
+    kinds = ("accuracy", "accuracy_sampled", "pass_at_1", f"pass_at_{spec.samples}")
+    if spec.against is not None:
+        return [win_rate_name(spec)]
+    return [name for name in (f"{kind}_{spec.label}" for kind in kinds) if name in metrics]
+
+
+def questions_of(spec: TaskSpec) -> list[str]:
+    rows = tasks.load(spec.task).rows(spec.split, spec.seed, spec.n, **spec.options)
+    return [row["question"] for row in rows]
+
+
+def report_contamination(
+    metrics: Metrics, asked: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
+) -> None:
+    """Print each score with its number of contaminated questions, which also goes into `metrics`."""
+    seen = set()
+    if entries:
+        everything = (question for _, some in asked for question in some)
+        seen = find_seen(everything, training_texts(read_training_sources(entries)))
+    for names, questions in asked:
+        count = sum(question in seen for question in questions)
+        said = f"{count} of {len(questions)} questions seen in training" if entries else "not checked"
+        for name in names:
+            metrics[name] |= {"contaminated": count} if entries else {}
+            print(f"{name}: {metrics[name]['value']:.3f}; contamination: {said}", flush=True)
+
+
+def print_changes(metrics: Metrics, compare_to: str | None) -> None:
+    """Print changes and other rates. Scores and win rates are printed with their contamination."""
+    for name, metric in metrics.items():
+        if name.startswith("change_") or name in ("needless_calls", "declined_within_reach"):
+            since = f" since {Path(str(compare_to)).name}" if name.startswith("change_") else ""
+            sign = "+" if since else ""
+            between = f"{metric['low']:{sign}.3f} to {metric['high']:{sign}.3f}"
+            print(f"{name}: {metric['value']:{sign}.3f}{since} (95%: {between}; n = {metric['n']})", flush=True)

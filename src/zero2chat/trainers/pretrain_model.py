@@ -1,0 +1,222 @@
+"""The model that pretraining trains: of `depth` or of given fields, with random weights, or a model to continue."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+)
+
+from zero2chat.core.config import Range
+from zero2chat.core.errors import UserError, nearest
+from zero2chat.models.context import CONTEXT_FIELDS, check_rope, no_rope_warnings, with_context
+from zero2chat.models.document_masks import masks_documents
+from zero2chat.models.experts import expert_stacks, experts_per_token, require_work_for_experts
+from zero2chat.models.hardware import active_count, flops_per_token
+from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
+from zero2chat.models.scaling import TOKENS, laws, shape_of
+from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
+from zero2chat.trainers.start import share_batch
+
+
+@dataclass
+class ModelArguments:
+    """The model's shape, or the model to continue, and how long it trains."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Model to continue; default: random weights."}
+    )
+    tokenizer: str | None = field(default=None, metadata={"help": "Default: the tokenizer of model_name_or_path."})
+    new_tokens: list[str] = field(
+        default_factory=list, metadata={"help": "Tokens to add to a continued model, such as ' PostgreSQL'."}
+    )
+    depth: Annotated[int | None, Range(min=1)] = field(
+        default=None, metadata={"help": "Layers; sets shape, tokens, batch size, steps and learning rate."}
+    )
+    tokens: Annotated[int | None, Range(min=1)] = field(
+        default=None, metadata={"help": "Training tokens in total, instead of `max_steps`."}
+    )
+    model_type: str | None = field(default=None, metadata={"help": "Of a model with random weights; default: qwen3."})
+    model: dict = field(
+        default_factory=dict, metadata={"help": "Fields of the model's config; of a continued model, its context's."}
+    )
+    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, …"})
+    max_length: Annotated[int, Range(min=2)] = field(
+        default=1024, metadata={"help": "Training window, and the model's context, in tokens."}
+    )
+    mask_documents: bool = field(default=False, metadata={"help": "Mask attention across document boundaries."})
+    global_batch_size: int | None = field(default=None, metadata={"help": "Windows per step, all processes."})
+
+    def __post_init__(self) -> None:
+        if self.model_name_or_path is not None:
+            for name in ("depth", "model_type"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: model_name_or_path sets the model's shape: remove one of them")
+            if other := [name for name in self.model if name not in CONTEXT_FIELDS]:
+                raise ValueError(
+                    f"model: {other[0]} cannot be changed in the model of model_name_or_path: only "
+                    f"{', '.join(CONTEXT_FIELDS)} can"
+                )
+            self.tokenizer = self.tokenizer or self.model_name_or_path
+        elif self.new_tokens:
+            raise ValueError(
+                "new_tokens: only for a model that has a vocabulary: set model_name_or_path, or remove them"
+            )
+        if self.tokenizer is None:
+            raise ValueError("tokenizer is not set: set it to a tokenizer folder or a Hub name")
+        self.model_type = self.model_type or "qwen3"
+        if self.model_type not in CONFIG_MAPPING:
+            raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
+
+
+def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Return a model of the given shape with random weights. Raises `UserError` for a field its config lacks."""
+    assert args.model_type is not None
+    known = [*CONFIG_MAPPING[args.model_type]().to_dict(), *CONFIG_MAPPING[args.model_type].attribute_map]
+    for key in args.model:
+        if key not in known and not _reads(args.model_type, key):
+            raise UserError(f"model: {args.model_type} has no field '{key}'{nearest(key, known)}")
+    # GPT-2 and similar models use another name for it.
+    positions = CONFIG_MAPPING[args.model_type].attribute_map.get("max_position_embeddings", "max_position_embeddings")
+    if args.model.get("vocab_size", len(tokenizer)) < len(tokenizer):
+        raise UserError(f"model: vocab_size {args.model['vocab_size']} is less than the tokenizer's {len(tokenizer)}")
+    try:
+        check_rope(args.model)
+        with no_rope_warnings():
+            shape = AutoConfig.for_model(
+                args.model_type,
+                **{"vocab_size": len(tokenizer), positions: args.max_length} | args.model,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        if getattr(shape, positions, args.max_length) < args.max_length:
+            raise ValueError(f"{positions} {args.model[positions]} is less than max_length {args.max_length}")
+        heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
+        if heads and key_value_heads and heads % key_value_heads:
+            raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}")
+        model = AutoModelForCausalLM.from_config(
+            shape, dtype=torch.float32, attn_implementation=args.attn_implementation
+        )
+    # A width not divisible by the heads, an unknown activation, a size below 0, an attention that is not installed
+    except (ValueError, TypeError, KeyError, RuntimeError, ImportError, StrictDataclassError) as error:
+        raise UserError(f"model: {error}") from error
+    for stack in expert_stacks(model)[:1]:
+        per_token, experts = experts_per_token(shape), stack.num_experts
+        if per_token is not None and not 1 <= per_token <= experts:
+            raise UserError(f"model: num_experts_per_tok {per_token}: expected 1 to num_experts, {experts}")
+    if args.mask_documents and not masks_documents(model):
+        raise UserError(
+            f"mask_documents: has no effect on a {args.model_type}, which reads on where positions restart: remove it"
+        )
+    return model
+
+
+def _reads(model_type: str, key: str) -> bool:
+    """Whether the model reads a field that its config class does not declare, as Qwen3-MoE reads `head_dim`."""
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(CONFIG_MAPPING[model_type], None)
+    return model_class is not None and f'config, "{key}"' in inspect.getsource(sys.modules[model_class.__module__])
+
+
+def continued_config(args: ModelArguments, config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the config of a model to continue, with the context that the arguments ask for.
+
+    Raises `UserError` for RoPE keys that contradict each other, and if `max_length` does not fit.
+    """
+    try:
+        return with_context(config, args.model, args.max_length)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"model: {error.args[0]}") from error
+
+
+class Start(NamedTuple):
+    """What a model begins with, except for its weights."""
+
+    tokenizer: PreTrainedTokenizerBase
+    spelled: dict[int, list[int]]  # for each new token the ids that spelled it before
+    config: PreTrainedConfig | None  # of a model to continue, with the context that the arguments ask for
+
+
+def open_start(args: ModelArguments) -> Start:
+    """Open the tokenizer, and the config of a model to continue.
+
+    Raises `UserError` for an adapter, for a `tokenizer` with other tokens than the model's, and for a context that does
+    not fit.
+    """
+    if args.model_name_or_path is None:
+        return Start(load_tokenizer(str(args.tokenizer)), {}, None)
+    path = args.model_name_or_path
+    if find_model(path)[1]:
+        raise frozen(path)
+    empty, own = load_model(path, weights=False)
+    tokenizer = own if args.tokenizer == path else load_tokenizer(str(args.tokenizer))
+    if tokenizer.get_vocab() != own.get_vocab():
+        raise UserError(
+            f"tokenizer: {args.tokenizer} has {len(tokenizer)} tokens, not the {len(own)} of {path}: remove tokenizer, "
+            "and add tokens with new_tokens"
+        )
+    return Start(tokenizer, add_new_tokens(tokenizer, args.new_tokens), continued_config(args, empty.config))
+
+
+def open_model(args: ModelArguments, start: Start, tokens: int) -> PreTrainedModel:
+    """Load the model to continue, with its new tokens, or build one with random weights.
+
+    Raises `UserError` if the `tokens` of a step cannot reach every expert.
+    """
+    model = _continued(args, start) if start.config else build_model(args, start.tokenizer)
+    require_work_for_experts(model, tokens)
+    return model
+
+
+def _continued(args: ModelArguments, start: Start) -> PreTrainedModel:
+    path, attention = args.model_name_or_path, args.attn_implementation
+    model, _ = load_model(str(path), "float32", config=start.config, attn_implementation=attention)
+    start_new_tokens(model, start.spelled)
+    return model.train()
+
+
+def derive(
+    args: ModelArguments, training: TrainingArguments, given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """Set the settings that follow from `depth` and `tokens`, except those in `given`, the YAML's own keys.
+
+    Returns what was derived from `depth`.
+
+    Raises `UserError` as `shape_of` and `build_model` do.
+    """
+    derived: dict[str, Any] = {}
+    if args.depth is not None:
+        shape = shape_of(args.depth, str(args.model_type), len(tokenizer), args.model)
+        derived = {name: value for name, value in shape.items() if name not in args.model}
+        args.model = args.model | derived
+        with torch.device("meta"):
+            model = build_model(args, tokenizer)
+        if args.tokens is None:
+            args.tokens = derived["tokens"] = TOKENS * active_count(model)
+        law = laws(args.tokens * flops_per_token(model, args.max_length))
+        if args.global_batch_size is None:
+            windows = law.batch / args.max_length
+            args.global_batch_size = derived["global_batch_size"] = 2 ** max(0, round(math.log2(windows)))
+        if "learning_rate" not in given:
+            training.learning_rate = derived["learning_rate"] = law.learning_rate
+    if args.tokens is not None and not given.keys() & {"max_steps", "num_train_epochs"}:
+        micro, accumulation = share_batch(training, args.global_batch_size, training.world_size)
+        step = micro * accumulation * training.world_size * args.max_length
+        training.max_steps = max(1, round(args.tokens / step))
+        derived |= {"max_steps": training.max_steps} if derived else {}
+    return derived

@@ -1,0 +1,153 @@
+"""Reward models: the trainer, what is measured on held-out pairs, and pairs that the model samples for a task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl import ModelConfig, RewardConfig, RewardTrainer
+
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.core.stats import Metrics
+from zero2chat.data.encoding import both_sides, tools_of
+from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons, without_ties
+from zero2chat.inference.generate import answer_each
+from zero2chat.models.chat_template import settle_chat
+from zero2chat.models.hardware import is_fsdp
+from zero2chat.models.reward_model import score_texts, set_scale, unit_score
+from zero2chat.trainers.start import open_model
+from zero2chat.trainers.trainer import ResumableTrainer
+
+_SHOWN = 12  # pairs saved as samples
+_SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
+
+
+class RewardModelTrainer(ResumableTrainer, RewardTrainer):
+    """TRL's trainer of reward models. What it makes is a whole model folder, with the scale of the scores."""
+
+    def score_pairs(
+        self, known: Sequence[Pair], held_out: Sequence[Pair], batch_size: int, merge: bool
+    ) -> tuple[Metrics, list[dict[str, Any]], list[dict[str, float]]]:
+        """Score the pairs: metrics of the held-out ones, samples for the report, and reliability bins.
+
+        Sets the scale of scores from 0 to 1 by training answers. `merge`: first merge the adapter. Every rank must call
+        this.
+        """
+        tokenizer = self.processing_class
+        with self.trained_model() as model:
+            if merge:
+                self.model = model = model.merge_and_unload()
+            score = partial(score_texts, model, tokenizer, batch_size=batch_size, shared=True)
+            (raw, _), (scale, _) = (
+                score(both_sides(pairs), tools=tools_of(pairs)) for pairs in (held_out, known[: _SCALED_BY // 2])
+            )
+            set_scale(model, scale)
+        chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
+        margins = [a - b for a, b in zip(chosen, rejected, strict=True)]
+        metrics, bins = preference_metrics(known, held_out, margins, self.args.seed)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        metrics |= {
+            "pairs_train": {"value": len(known)},
+            "pairs_seen": {"value": min(len(known), self.state.global_step * batch)},
+            "pairs_test": {"value": len(held_out)},
+        }
+        shown = list(zip(held_out, chosen, rejected, strict=True))[:_SHOWN]
+        return metrics, [_sample(model, pair, a, b) for pair, a, b in shown], bins
+
+
+def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:
+    """Return a pair's texts and scores from 0 to 1, as shown in the report."""
+    return {
+        "prompt": pair["prompt"][-1]["content"],
+        "completion": pair["chosen"][-1]["content"],
+        "rejected": pair["rejected"][-1]["content"],
+        "score_chosen": unit_score(model, chosen),
+        "score_rejected": unit_score(model, rejected),
+        **{key: pair[key] for key in ("taste_chosen", "taste_rejected") if key in pair},
+    }
+
+
+def reliability(margins: Sequence[float]) -> list[dict[str, float]]:
+    """Compute mean confidence and accuracy in equal bins of confidence from 0.5 to 1.
+
+    `margins` are score(chosen) - score(rejected). The confidence is sigmoid(|margin|); a pair is correct if its margin
+    is above 0.
+    """
+    sure = [1 / (1 + math.exp(-min(abs(margin), 700.0))) for margin in margins]
+    return stats.reliability(sure, [margin > 0 for margin in margins], 0.5)
+
+
+def preference_metrics(
+    train: Sequence[Pair], test: Sequence[Pair], margins: Sequence[float], seed: int
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
+    """Compute metrics and reliability bins of held-out pairs. `margins` are score(chosen) - score(rejected).
+
+    `accuracy` is measured against the noise-free tastes if they are known, else against the labels.
+    """
+    n = len(test)
+    lengths = length_only(train, test)
+    right = [margin > 0 for margin in margins]
+    bins = reliability(margins)
+    metrics: dict[str, dict[str, Any]] = {}
+    if "taste_chosen" in test[0]:
+        agree = [pair["taste_chosen"] > pair["taste_rejected"] for pair in test]
+        metrics["accuracy"] = stats.rate(sum(a == b for a, b in zip(right, agree, strict=True)), n, seed)
+        metrics["accuracy_noisy"] = stats.rate(sum(right), n, seed)
+        metrics["noise_ceiling"] = stats.rate(sum(agree), n, seed)
+        lengths = [guess if a else 1 - guess for guess, a in zip(lengths, agree, strict=True)]
+    else:
+        metrics["accuracy"] = stats.rate(sum(right), n, seed)
+    metrics["accuracy_length"] = stats.rate(sum(lengths), n, seed)
+    metrics["calibration_error"] = {"value": round(stats.calibration_error(bins), 4), "n": n}
+    return metrics, bins
+
+
+def check_reward(args: Any, training: RewardConfig, model_args: ModelConfig) -> None:
+    """Raises `UserError` for a launch that cannot merge the adapter at the end, or sample pairs."""
+    sharded = training.deepspeed_plugin is not None or is_fsdp(training.fsdp)
+    if model_args.use_peft and sharded:
+        raise UserError("use_peft: the adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
+    if model_args.load_in_4bit or model_args.load_in_8bit:
+        bits = "load_in_4bit" if model_args.load_in_4bit else "load_in_8bit"
+        raise UserError(
+            f"{bits}: the adapter is merged at the end, and would be rounded away: remove it, and set dtype: bfloat16"
+        )
+    if args.comparisons and is_deepspeed_zero3_enabled():
+        raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
+
+
+def sample_pairs(
+    settings: dict[str, Any], training: RewardConfig, model_args: ModelConfig, batch_size: int
+) -> tuple[list[Pair], list[Pair], int]:
+    """Let the model answer the prompts of a YAML's `comparisons:`, and rank its answers. Every rank must call this.
+
+    Returns training pairs, held-out pairs, and the number dropped as equal.
+    """
+    spec = read_comparisons(settings)
+    model, tokenizer = open_model(model_args)
+    settle_chat(model, tokenizer, training.chat_template_path, model_args)
+    model.to(training.device)
+
+    def ask(split: str, n: int, k: int, seed: int) -> tuple[list[Pair], int]:
+        task = tasks.load(spec.task)
+        rows = task.rows(split, seed, n, **spec.options)
+        prompts = [task.prompt(row) for row in rows]
+        if is_main_process():
+            print(f"sampling {k} answers per prompt for {n:,} {split} prompts", flush=True)
+        answers = answer_each(model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, batch_size, seed)
+        grouped = [[a.text for a in some] for some in answers]
+        return ranked_pairs(rows, prompts, grouped, tasks.load_taste(spec.task), spec.noise, seed, spec.pairs)
+
+    known, equal = ask("train", spec.n, spec.answers, training.seed if spec.seed is None else spec.seed)
+    # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.
+    held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.seed or 0)
+    test = without_ties(held_out)
+    if not known or not test:
+        raise UserError(f"comparisons: all answers of the model are equal: {equal + equal_held_out} pairs dropped")
+    return known, test, equal + equal_held_out
