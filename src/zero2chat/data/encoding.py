@@ -189,7 +189,8 @@ def tokenize_reward_pairs(
 ) -> tuple[Dataset, list[Pair], list[int]]:
     """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring.
 
-    Also returns the pairs kept, and the lengths of the others. A pair that is too long is an error or is dropped (`which_fit`).
+    Also returns the pairs kept, and the lengths of the others. A pair that is too long is an error or is dropped
+    (`which_fit`).
     """
     ids = encode(tokenizer, both_sides(pairs), tools_of(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
