@@ -139,6 +139,17 @@ def test_a_drivers_release_is_read_from_its_library(monkeypatch: pytest.MonkeyPa
     assert hardware.driver_cuda() == (12, 4)
 
 
+@pytest.mark.parametrize(("given", "address"), [("eth7", "127.0.0.1"), ("", "127.0.0.1"), ("", "no such host")])
+def test_gloos_interface_is_the_users_or_none_that_nobody_else_is_on(
+    given: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "1"), ("MASTER_ADDR", address)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", given)
+    hardware._choose_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == given
+
+
 # Rank 0 works for eight seconds, and a collective waits for six: first in a stage that does not train, whose group is
 # `start_processes`' own, then in one whose group was started with `ddp_timeout`.
 RANKS = """

@@ -131,6 +131,15 @@ def test_cpu_ranks_of_deepspeed_are_told_their_backend_and_to_leave_bf16(monkeyp
     assert "ddp_backend" not in _launched(monkeypatch, **deepspeed)
 
 
+def test_on_several_hosts_a_collective_waits_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ddp_timeout" not in for_this_machine({"output_dir": "out"})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setattr(arguments, "cpu_backend", lambda: "gloo")
+    assert for_this_machine({"output_dir": "out"})["ddp_timeout"] == 600
+    assert for_this_machine({"output_dir": "out", "ddp_timeout": 60})["ddp_timeout"] == 60
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_tracker_is_local_and_there_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arguments, "find_spec", lambda name: object() if installed else None)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
-from zero2chat.core import host_watchdog
 from zero2chat.core.text import on_terminal
 
 # `accelerate launch` returns 1 whatever its child's exit code is. `zero2chat run` names a file here; the stage
@@ -123,7 +122,6 @@ def exit_on_mistake() -> Iterator[None]:
     """
     try:
         yield
-        host_watchdog.part()
         _leave_gloo()
     except Exception as error:
         if isinstance(error, UserError):
@@ -131,10 +129,8 @@ def exit_on_mistake() -> Iterator[None]:
         elif (refused := _refused_by_the_disk(error) or _refused_by_the_gpu(error)) is not None:
             line = refused
         else:
-            host_watchdog.hold()
             raise
         _speak(line)
-        host_watchdog.part(f"{host_watchdog.name()} failed: {line}")
         # Exit immediately: at a normal exit, ranks that wait in a collective would print tracebacks.
         sys.stdout.flush()
         os._exit(2) if "LOCAL_RANK" in os.environ else sys.exit(2)

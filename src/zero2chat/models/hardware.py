@@ -7,16 +7,17 @@ import ctypes
 import functools
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
+import psutil
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from zero2chat.core import host_watchdog
 from zero2chat.core.errors import UserError
 from zero2chat.models.experts import idle_count
 from zero2chat.models.loading import head_width
@@ -94,13 +95,35 @@ def is_fsdp(setting: Any = None) -> bool:
     return bool(setting) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
+def are_several_hosts() -> bool:
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    return int(ranks) > int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
+
+
+def _choose_interface() -> None:
+    """Make gloo use the network interface that leads to rank 0.
+
+    By default it uses the interface of the host's own name, which on many systems is the loopback.
+    """
+    if not are_several_hosts() or os.environ.get("GLOO_SOCKET_IFNAME"):
+        return
+    with contextlib.suppress(OSError):  # unknown host: connecting the ranks will report it
+        family, *_, address = socket.getaddrinfo(os.environ["MASTER_ADDR"], 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # sends nothing
+            own = probe.getsockname()[0]
+        for interface, addresses in psutil.net_if_addrs().items():
+            if own in [a.address for a in addresses] and not own.startswith("127."):
+                os.environ["GLOO_SOCKET_IFNAME"] = interface
+
+
 def cpu_backend() -> str | None:
     """Return the backend that connects CPU processes; None for one process or for GPUs.
 
     DeepSpeed's launcher does not tell that its ranks are on CPUs, and accelerate would treat each as the only one.
     Raises `UserError` for several processes without a GPU if neither DeepSpeed nor a CPU launch config connects them.
     """
-    host_watchdog.choose_wire()
+    _choose_interface()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
         return None

@@ -15,7 +15,7 @@ from trl import GRPOConfig
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
 
-from zero2chat.core import config, host_watchdog
+from zero2chat.core import config
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
@@ -23,6 +23,7 @@ from zero2chat.data.sources import read_sources
 from zero2chat.evaluation.tasks import TaskSpec, read_specs
 from zero2chat.hub.push import check_branch, require_token
 from zero2chat.models.hardware import (
+    are_several_hosts,
     bf16_is_fast,
     cpu_backend,
     is_deepspeed,
@@ -114,6 +115,9 @@ def _given(value: Any, _: Mapping[str, Any]) -> bool:
 def _true(value: Any, _: Mapping[str, Any]) -> bool:
     return bool(value)
 
+
+# Seconds that a collective waits for another host before the run fails; torch's default is 1,800.
+_PATIENCE = 600
 
 # Known keys whose values would be ignored, leak a secret, or break resuming:
 # (key, whether the value is refused, given all other settings, and the reason).
@@ -225,7 +229,6 @@ def prepare_machine(arguments: Sequence[Any]) -> None:
     """Set this process up for training. Raises `UserError` for settings that this machine, or this launch, refuses."""
     keep_memory()
     score_what_is_learned()
-    host_watchdog.watch()
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
     refuse_on_this_machine(values)
     check_precision(values)
@@ -288,6 +291,8 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     machine |= {"project": run.parent.name or run.name, "run_name": run.name}
     # Every parameter is used in every step, and DDP need not search for unused ones.
     machine["ddp_find_unused_parameters"] = False
+    if are_several_hosts():
+        machine["ddp_timeout"] = _PATIENCE
     if not torch.accelerator.is_available():
         machine["dataloader_pin_memory"] = False
         # Otherwise DeepSpeed, imported with the trainers, warns that it found no GPU.

@@ -15,7 +15,6 @@ from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from zero2chat.core import host_watchdog
 from zero2chat.core.runs import Run, cores
 
 # Token counters of the Trainer and TRL. TRL's restarts in a resumed run; `tokens` has the same count.
@@ -163,7 +162,6 @@ class RunCallback(TrainerCallback, ExportableState):
             PartialState().wait_for_everyone()  # every rank has written its part
             if state.is_world_process_zero:
                 self.run.seal(state.global_step)
-            host_watchdog.saved(state.global_step)
 
 
 def _compute_with(threads: int | None) -> None:

@@ -19,7 +19,6 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl.models import unwrap_model_for_generation
 
-from zero2chat.core import host_watchdog
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.inference.tool_format import printed
@@ -201,7 +200,6 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:
         trainer.args.eval_on_start = False  # already done before step 1
-        host_watchdog.saved(int(checkpoint.name.split("-")[1]))
         print(f"{run.folder}: resuming from {checkpoint.name}", flush=True)
     # The order of rows is random too, and must be equal on all ranks. Sampling trainers seed their order separately,
     # and their ranks need different seeds, or all would generate the same completions.
