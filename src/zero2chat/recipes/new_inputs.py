@@ -302,7 +302,7 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, base: Base, m
         columns = load_table(Source(path=held_out)).column_names
         named = {} if first_fitting(SHAPES, columns) else guessed_columns(columns)
         entry: dict[str, Any] = {"path": held_out} | ({"columns": named} if named else {})
-        windows = ["train"]
+        splits = ["train"]
     elif part is not None:
         path = max(part.counts, key=part.counts.__getitem__)  # others may have few rows
         total = part.counts[path]
@@ -311,12 +311,11 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, base: Base, m
         columns = load_table(Source(path=path, invalid="drop")).column_names
         if part.stage == "sft" and {"prompt", "completion", "answer"} <= set(columns):  # `answer` would come first
             entry["reference"] = "completion"
-        windows = [f"train[{start}:{start + n}]" for start in range(total - n, -1, -n)]
+        splits = [f"train[{start}:{start + n}]" for start in range(total - n, -1, -n)]
     else:
         return None
-    model = ModelConfig(model_name_or_path=base.path)
-    _, tokenizer = open_empty_chat(model, base.template)
-    for split in windows:  # the last one without a row that is longer than the context
+    _, tokenizer = open_empty_chat(ModelConfig(model_name_or_path=base.path), base.template)
+    for split in splits:  # the last one without a row that is longer than the context
         entry |= {"split": split, "label": "held_out"}
         rows = load_rows(read_own_data([entry | {"metrics": ["exact_match"]}])[0])
         answers = tokenizer(rows.references, add_special_tokens=False)["input_ids"]
@@ -325,22 +324,19 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, base: Base, m
             break
     else:
         raise UserError(f"{entry['path']}: rows to evaluate exceed the model's context of {base.context}: give --eval")
-    if held_out is None:
-        start, end = map(int, split[6:-1].split(":"))
-        rest = "+".join(cut for cut in (f"train[:{start}]", f"train[{end}:]" if end < total else "") if cut)
-        for source in (source for part in parts for source in part.sources if source["path"] == path):
-            source["split"] = rest
-        for other in parts:
-            other.held_out = n if path in other.counts else 0
+    for other in parts if held_out is None else ():
+        if path in other.counts:
+            other.held_out = n
+            start, end = map(int, split[6:-1].split(":"))
+            kept = f"train[:{start}]" + (f"+train[{end}:]" if end < total else "")
+            next(source for source in other.sources if source["path"] == path)["split"] = kept
     texts = [str(turn["content"]) for prompt in rows.prompts for turn in prompt]
     return entry | choose_scores(texts, rows.references, part is not None and part.stage == "grpo")
 
 
 def choose_scores(prompts: Sequence[str], references: Sequence[str], verified: bool) -> dict[str, Any]:
-    """Return `rewards` or `metrics` for these rows. `verified`: only grpo's rewards, if the references allow it."""
+    """Return grpo's `rewards` for these rows if their answers are `verified` or marked, and `metrics` for others."""
     marked = any(mark in text for text in references for mark in _MARKS)
-    short = statistics.median(len(text.split()) for text in references) <= _SHORT
-    rewards = {"rewards": choose_rewards(prompts, references)[0]} if marked or (verified and short) else {}
-    if verified and rewards:
-        return rewards
-    return {"metrics": (["exact_match"] if short and not marked else []) + ["f1", "perplexity"], **rewards}
+    short = statistics.median(len(text.split()) for text in references) <= _SHORT and not marked
+    scores: dict[str, Any] = {"rewards": choose_rewards(prompts, references)[0]} if verified or marked else {}
+    return scores | ({} if verified else {"metrics": ["exact_match"] * short + ["f1", "perplexity"]})

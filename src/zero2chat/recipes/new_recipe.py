@@ -8,6 +8,7 @@ is written. Memory and time are those of `plan.py`; a CPU is planned as one devi
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
 import shutil
@@ -21,10 +22,9 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from zero2chat import stages
 from zero2chat.core.errors import UserError
 from zero2chat.recipes.new_inputs import Base, Machine, Part, assign, choose_evaluation, find_machine, open_base
-from zero2chat.recipes.plan import GB, RESERVE, plan_step
+from zero2chat.recipes.plan import RESERVE, plan_step
 from zero2chat.recipes.recipe import FILE, Step
 
 _LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_target_modules": "all-linear"}
@@ -65,141 +65,107 @@ def choose_batch(rows: int) -> int:
     return next((size for size, most in ((8, 1000), (16, 5000), (32, 20_000), (64, 100_000)) if rows < most), 128)
 
 
-def _lengths(part: Part, base: Base, machine: Machine) -> list[int]:
-    """Return the lengths to try, longest first: of a completion, or of rows, where each holds half of them."""
-    if part.stage == "grpo":
-        room = base.context - max(part.lengths)
-        if room < 64:
-            raise UserError(
-                f"{part.paths}: a prompt of {max(part.lengths)} tokens, and the model's context is {base.context}: "
-                "remove such rows"
-            )
-        return [min(512 if machine.gpu else 128, room)]
-    half = statistics.median_low(part.lengths)
-    if half > base.context:
-        raise UserError(f"{part.paths}: half of the rows have over {base.context} tokens, the model's context")
-    longest = choose_length(part.lengths, base.context, machine.gpu)
-    return [length for length in dict.fromkeys((longest, longest // 2, longest // 4)) if length >= half]
-
-
 def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], machine: Machine, followed: bool) -> Step:
     """Choose length, method, batch and epochs so that the step fits the machine, and return the step.
 
-    Raises `UserError` if no method fits, even with a length that only half of the rows have.
+    Raises `UserError` if no method fits.
     """
+    longest, grpo = max(part.lengths), part.stage == "grpo"
+    length = choose_length(part.lengths, base.context, machine.gpu)  # of rows, or of completions
+    if grpo:
+        length = min(512 if machine.gpu else 128, base.context - longest)
+    if length < 64 or statistics.median_low(part.lengths) > base.context:
+        raise UserError(
+            f"{part.paths}: rows of up to {longest} tokens do not fit the model's context: remove long rows"
+        )
     settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/{part.stage}"}
     settings["model_name_or_path"] = str(before[-1].folder) if before else base.path
-    if base.template and not before:
-        settings["chat_template_path"] = base.template
-        part.notes["chat_template_path"] = f"{base.why}."
-    settings["datasets"] = part.sources
-    batch = choose_batch(part.trained) if part.stage != "grpo" else 64 if machine.gpu else 32
+    settings |= {"chat_template_path": base.template} if base.template and not before else {}
+    settings |= {"datasets": part.sources} | _of_stage(part, length, machine.gpu)
+    batch = choose_batch(part.trained) if not grpo else 64 if machine.gpu else 32
+    settings |= {"global_batch_size": batch, "per_device_train_batch_size": 1}
+
+    def planned(step: Step) -> dict[str, Any]:
+        prompt = longest if grpo else None
+        return plan_step(step, [*before, step], machine.device, machine.ranks, 1, machine.mfu, None, prompt)
+
     methods = list(_METHODS) if machine.gpu else ["LoRA"] if base.parameters >= _FULL_ON_CPU else ["full", "LoRA"]
-    ways = [(method, again) for method in methods for again in ((True,) if machine.gpu else (False, True))]
-    peaks: list[float] = []
-    for length in _lengths(part, base, machine):
-        for method, again in ways:
-            made = settings | _of_stage(part, length, machine) | _METHODS[method]
-            if method != "full":
-                made |= {"dtype": "bfloat16"} if machine.gpu else {}
-                made |= {"merge_adapter": True} if part.stage != "dpo" and followed else {}
-            elif part.stage == "dpo":
-                made["precompute_ref_log_probs"] = True
-            made |= {"global_batch_size": batch, "per_device_train_batch_size": 1, "gradient_checkpointing": again}
-            step = Step(part.stage, part.stage, folder / f"{part.stage}.yaml", (), "cpu", {}, made)
-            planned = _plan(part, step, before, machine)
-            if planned["config"]:
-                _finish(part, step, planned, before, machine, method, length)
-                return step
-            peaks += [found["peak"] for found in planned["memory"].values()]
-    free = machine.memory * (1 - RESERVE) * machine.device.memory / GB
-    raise UserError(
-        f"{base.path}: {base.parameters / 1e9:.2g} billion parameters do not fit {machine.label}: {part.stage} with "
-        f"{methods[-1]} needs {machine.memory * min(peaks):.1f} GB of {free:.1f}: give a smaller model or larger --gpu"
-    )
-
-
-def _plan(part: Part, step: Step, before: Sequence[Step], machine: Machine) -> dict[str, Any]:
-    prompt = max(part.lengths) if part.stage == "grpo" else None
-    return plan_step(step, [*before, step], machine.device, machine.ranks, 1, machine.mfu, None, prompt)
-
-
-def _of_stage(part: Part, length: int, machine: Machine) -> dict[str, Any]:
-    """Return the settings that only this stage has. `length` is max_length, or that of a completion."""
-    if part.stage == "grpo":
-        sampled = {"num_generations": 8, "max_completion_length": length, "temperature": 1.0}
-        part.notes["log_completions"] = "Each logged step prints two completions, and keeps all in `completions/`."
-        return part.settings | sampled | {"log_completions": True, "num_completions_to_print": 2}
-    own: dict[str, Any] = {"max_length": length, "train_sampling_strategy": "group_by_length"}
-    own |= {"overlong": "drop"} if max(part.lengths) > length else {}
-    if part.stage == "dpo":
-        # About 30 held-out pairs of small data, a twentieth of large data
-        own |= {"test_fraction": round(min(0.3, max(0.05, 30 / part.trained)), 2), "equal": "drop", "beta": 0.1}
-        own["eval_batch_size"] = 8 if machine.gpu else 2
-    return own
-
-
-def _finish(
-    part: Part,
-    step: Step,
-    planned: Mapping[str, Any],
-    before: Sequence[Step],
-    machine: Machine,
-    method: str,
-    length: int,
-) -> None:
-    """Add the step's micro-batch, number of steps and learning rate, and note why they were chosen."""
-    launch, settings, batch = planned["config"], step.settings, step.settings["global_batch_size"]
-    most = min(batch // machine.ranks, planned["memory"][launch]["largest_micro_batch"], 32)
-    if not machine.gpu:
-        row = length + (max(part.lengths) if part.stage == "grpo" else 0)
-        most = min(most, 8, max(1, _CPU_TOKENS // row))
-    settings["per_device_train_batch_size"] = 2 ** int(math.log2(most))
-    step.accelerate_config = launch if machine.gpu else "cpu"
-    again = _plan(part, step, before, machine)
-    memory, rate = machine.memory * again["memory"][launch]["peak"], again["tokens_per_second"] * 60
-    if part.stage == "grpo":
-        groups = batch // settings["num_generations"]
-        count = max(1, min(part.trained // groups, _GPU_GRPO_STEPS if machine.gpu else _CPU_GRPO_STEPS))
-        minutes = count * batch * (statistics.mean(part.tokens) + length) / rate
-        settings |= {"max_steps": count, "lr_scheduler_type": "constant_with_warmup"}
-        why = f"{count} steps of {groups} prompts with {settings['num_generations']} completions each"
+    for method, again in itertools.product(methods, (True,) if machine.gpu else (False, True)):
+        made = settings | {"gradient_checkpointing": again} | _METHODS[method]
+        if method == "full":
+            made |= {"precompute_ref_log_probs": True} if part.stage == "dpo" else {}
+        else:
+            made |= {"dtype": "bfloat16"} if machine.gpu else {}
+            made |= {"merge_adapter": True} if part.stage != "dpo" and followed else {}
+        step = Step(part.stage, part.stage, folder / f"{part.stage}.yaml", (), "cpu", {}, made)
+        plan = planned(step)
+        if launch := plan["config"]:
+            break
     else:
-        kept = [n for n, longest in zip(part.tokens, part.lengths, strict=True) if longest <= length]
-        over = len(part.lengths) - len(kept)
-        rows = max(1, round((len(kept) - part.held_out) * (1 - settings.get("test_fraction", 0.0))))
-        epoch = rows * statistics.mean(kept) / rate  # minutes
-        epochs = _MOST_EPOCHS if part.trained < 10_000 and part.stage == "sft" else 1
-        epochs = epochs if machine.gpu else max(1, min(epochs, int(_CPU_MINUTES / epoch)))
-        count, minutes = epochs * math.ceil(rows / batch), epochs * epoch
-        settings |= {"num_train_epochs": epochs, "lr_scheduler_type": "cosine"}
-        why = f"{epochs} epoch{'s' * (epochs > 1)} of {rows:,} {part.unit} in {count:,} steps"
-        part.notes["max_length"] = f"{part.described()}; {over:,} longer than max_length are dropped."
-    cost = f"about {_duration(minutes)}{', without generation' if part.stage == 'grpo' else ''}, {memory:.1f} GB"
-    part.notes["global_batch_size"] = f"{why}: {cost}, estimated at an MFU of {machine.mfu:.0%}."
-    rates = _RATES[part.stage][0 if method == "full" else 2 :]
-    settings |= {
-        "learning_rate": rates[planned["parameters"] < _SMALL],
-        "warmup_steps": max(1, count // 20),
-        "weight_decay": 0.0,
-        "logging_steps": max(1, count // 50),
+        needed = machine.memory * min(found["peak"] for found in plan["memory"].values())
+        raise UserError(
+            f"{base.path}: {base.parameters / 1e9:.2g} billion parameters do not fit {machine.label}: {part.stage} "
+            f"with {method} needs {needed:.1f} GB, and {RESERVE:.0%} stay free: give a smaller model, or a larger --gpu"
+        )
+    most = min(batch // machine.ranks, plan["memory"][launch]["largest_micro_batch"], 32)
+    if not machine.gpu:
+        most = min(most, 8, max(1, _CPU_TOKENS // (length + longest * grpo)))
+    made["per_device_train_batch_size"] = 2 ** int(math.log2(most))
+    step.accelerate_config = launch if machine.gpu else "cpu"
+    memory = machine.memory * planned(step)["memory"][launch]["peak"]
+    minutes, steps, why = _duration(part, made, length, plan["tokens_per_second"] * 60, machine.gpu)
+    made |= {
+        "learning_rate": _RATES[part.stage][0 if method == "full" else 2 :][base.parameters < _SMALL],
+        "lr_scheduler_type": "constant_with_warmup" if grpo else "cosine",
+        "warmup_steps": max(1, steps // 20),
+        "logging_steps": max(1, steps // 50),
         "save_strategy": "steps",
-        "save_steps": max(1, math.ceil(count / 4)),
+        "save_steps": max(1, math.ceil(steps / 4)),
         "save_total_limit": 2,
         "disable_tqdm": True,
         "seed": 0,
     }
-    if method != "full":
-        needs = "two thirds of the time" if not machine.gpu else f"memory that fits {machine.label}"
-        part.notes["use_peft"] = f"{method} needs {needs}; full fine-tuning needs more."
+    time = f"{minutes / 60:.1f} hours" if minutes > 100 else f"{math.ceil(minutes)} min"
+    cost = f"{method}, about {time}{' without generation' if grpo else ''}, {memory:.1f} GB"
+    part.notes["global_batch_size"] = f"{why}: {cost}, estimated at an MFU of {machine.mfu:.0%}."
     part.summary = {"data": part.paths, "rows": part.described(), "method": method, "gigabytes": round(memory, 2)}
     part.summary |= {"minutes": round(minutes, 1), "cost": cost, "accelerate_config": step.accelerate_config}
+    return step
 
 
-def _duration(minutes: float) -> str:
-    if minutes > 100:
-        return f"{minutes / 60:.1f} hours"
-    return "1 minute" if minutes <= 1 else f"{math.ceil(minutes)} minutes"
+def _of_stage(part: Part, length: int, gpu: bool) -> dict[str, Any]:
+    """Return the settings that only this stage has. `length` is max_length, or that of a completion."""
+    if part.stage == "grpo":
+        part.notes["log_completions"] = "Each logged step prints two completions, and keeps all in `completions/`."
+        shown = {"log_completions": True, "num_completions_to_print": 2}
+        return part.settings | {"num_generations": 8, "max_completion_length": length} | shown
+    over = sum(n > length for n in part.lengths)
+    part.notes["max_length"] = f"{part.described()}; {over:,} longer than max_length are dropped."
+    own = {"max_length": length, "train_sampling_strategy": "group_by_length"} | ({"overlong": "drop"} if over else {})
+    if part.stage == "sft":
+        return own
+    # About 30 held-out pairs of small data, a twentieth of large data
+    fraction = round(min(0.3, max(0.05, 30 / part.trained)), 2)
+    return own | {"test_fraction": fraction, "equal": "drop", "beta": 0.1, "eval_batch_size": 8 if gpu else 2}
+
+
+def _duration(part: Part, settings: dict[str, Any], length: int, rate: float, gpu: bool) -> tuple[float, int, str]:
+    """Set the number of steps or epochs, and return (minutes, steps, a sentence). `rate` is in tokens per minute."""
+    batch = settings["global_batch_size"]
+    if part.stage == "grpo":
+        groups = batch // settings["num_generations"]
+        steps = max(1, min(part.trained // groups, _GPU_GRPO_STEPS if gpu else _CPU_GRPO_STEPS))
+        settings["max_steps"] = steps
+        minutes = steps * batch * (statistics.mean(part.tokens) + length) / rate
+        return minutes, steps, f"{steps} steps of {groups} prompts with {settings['num_generations']} completions each"
+    kept = [n for n, longest in zip(part.tokens, part.lengths, strict=True) if longest <= length]
+    rows = max(1, round((len(kept) - part.held_out) * (1 - settings.get("test_fraction", 0.0))))
+    epoch = rows * statistics.mean(kept) / rate
+    epochs = _MOST_EPOCHS if part.trained < 10_000 and part.stage == "sft" else 1
+    epochs = epochs if gpu else max(1, min(epochs, int(_CPU_MINUTES / epoch)))
+    settings["num_train_epochs"] = epochs
+    steps = epochs * math.ceil(rows / batch)
+    return epochs * epoch, steps, f"{epochs} epoch{'s' * (epochs > 1)} of {rows:,} {part.unit} in {steps:,} steps"
 
 
 # ---- the folder
@@ -207,18 +173,19 @@ def _duration(minutes: float) -> str:
 
 def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, folder: Path, gpu: bool) -> list[Step]:
     """Return the steps with an evaluation of the model before them and one after them."""
-    last = training[-1].settings
-    steps = []
-    for name, model in (("before", base.path), ("after", last["output_dir"])):
-        settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/{name}", "model_name_or_path": model}
-        settings |= {"chat_template_path": base.template} if name == "before" and base.template else {}
-        settings |= {"compare_to": f"runs/{folder.name}/before"} if name == "after" else {}
-        settings |= {"datasets": [entry], "eval_batch_size": 32}
-        settings |= {key: last[key] for key in ("dtype", "load_in_4bit") if gpu and key in last}
-        stages.load("evaluate").build(settings, f"{folder / name}.yaml")
-        launch = "single_gpu" if gpu else "cpu"
-        steps.append(Step(name, "evaluate", folder / f"{name}.yaml", (), launch, {}, settings))
-    return [steps[0], *training, steps[1]]
+    last, runs = training[-1].settings, f"runs/{folder.name}"
+    common = {"datasets": [entry], "eval_batch_size": 32}
+    common |= {key: last[key] for key in ("dtype", "load_in_4bit") if gpu and key in last}
+    before = {"output_dir": f"{runs}/before", "model_name_or_path": base.path} | common
+    before |= {"chat_template_path": base.template} if base.template else {}
+    after = {"output_dir": f"{runs}/after", "model_name_or_path": last["output_dir"], "compare_to": f"{runs}/before"}
+    launch = "single_gpu" if gpu else "cpu"
+    first, final = (
+        Step(name, "evaluate", folder / f"{name}.yaml", (), launch, {}, settings)
+        for name, settings in (("before", before), ("after", after | common))
+    )
+    first.arguments()  # raises what the stage would refuse
+    return [first, *training, final]
 
 
 def _step_yaml(step: Step, notes: Mapping[str, str]) -> str:
@@ -233,35 +200,16 @@ def _step_yaml(step: Step, notes: Mapping[str, str]) -> str:
 
 
 def _recipe_yaml(folder: Path, steps: Sequence[Step], title: str) -> str:
-    listed: list[dict[str, Any]] = [
-        {
-            "name": step.name,
-            "stage": step.stage,
-            "config": step.config.name,
-            "accelerate_config": step.accelerate_config,
-        }
-        for step in steps
-    ]
-    listed.append({"name": "report", "stage": "report", "set": {"title": title}})
+    listed: list[dict[str, Any]] = [{"name": "report", "stage": "report", "set": {"title": title}}]
+    for step in reversed(steps):
+        entry = {"name": step.name, "stage": step.stage, "config": step.config.name}
+        listed.insert(0, entry | {"accelerate_config": step.accelerate_config})
     text = yaml.safe_dump({"steps": listed}, sort_keys=False, allow_unicode=True, width=1000)
     return f"# zero2chat run {shlex.quote(str(folder))}\n{text}"
 
 
-_PAGE = """# {name}
-
-`zero2chat new` wrote this recipe; edit it as you like. Each step writes to `runs/{name}/<step>`.
-
-{summary}
-
-## Command
-
-```bash
-{commands}
-```
-"""
-
-
 def _page(folder: Path, parts: Sequence[Part], steps: Sequence[Step], machine: Machine, summary: Sequence[str]) -> str:
+    """Return the README: what was seen and chosen, and the commands."""
     run, last = shlex.quote(str(folder)), next(step for step in reversed(steps) if step.trains)
     model = shlex.quote(str(last.folder))
     merge = " --merge" if last.settings.get("use_peft") and not last.settings.get("merge_adapter") else ""
@@ -274,8 +222,9 @@ def _page(folder: Path, parts: Sequence[Part], steps: Sequence[Step], machine: M
         f"zero2chat export {model}{merge} --gguf q8_0",
         f"zero2chat push {model} --repo me/my-model --dry-run",
     ]
-    listed = "\n".join(f"- {line}" for line in summary)
-    return _PAGE.format(name=folder.name, summary=listed, commands="\n".join(commands))
+    about = f"`zero2chat new` wrote this recipe; edit it as you like. Each step writes to `runs/{folder.name}/<step>`."
+    listed = [f"- {line}" for line in summary]
+    return "\n".join([f"# {folder.name}\n", about, "", *listed, "\n## Command\n\n```bash", *commands, "```", ""])
 
 
 def new(
@@ -309,11 +258,12 @@ def new(
     for i, part in enumerate(parts):
         made.append(choose_step(part, base, folder, made, machine, followed=i + 1 < len(parts)))
     summary = [f"Model: `{model}`, {base.parameters:,} parameters, chat template: {base.why}"]
+    summary += [f"`{part.stage}` on {part.paths}: {part.described()}; {part.summary['cost']}" for part in parts]
     summary += [f"Planned for {machine.label}"]
-    summary += [f"`{p.stage}` on {p.paths}: {p.described()}. {p.summary['method']}, {p.summary['cost']}" for p in parts]
     if entry is not None:
         made = _with_evaluation(made, entry, base, folder, machine.gpu)
-        summary += [f"`before` and `after` evaluate on rows that no step trains on: {entry['path']}, {entry['split']}"]
+        untrained = ", which no step trains on" if held_out is None else ""
+        summary += [f"`before` and `after` evaluate on {entry['path']}, {entry['split']}{untrained}"]
     files = {"README.md": _page(folder, parts, made, machine, summary)}
     files[FILE] = _recipe_yaml(folder, made, f"{model} on {', '.join(Path(path).name for path in data)}")
     notes = {part.stage: part.notes for part in parts}
@@ -328,10 +278,13 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
     """Write the folder: with all files, or not at all."""
     try:
         folder.mkdir()
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        try:
+            for name, text in files.items():
+                (folder / name).write_text(text, encoding="utf-8")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
