@@ -215,7 +215,7 @@ def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pyt
         ({"task": "facts", "sample": 2}, "tasks[0]: unknown key 'sample'; did you mean 'samples'?"),
         ({"task": "facts", "options": {"tolled": "once"}}, "unknown option 'tolled'; did you mean 'told'?"),
         ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
-        ({"task": "facts", "n": 0}, "n and max_new_tokens must be above 0"),
+        ({"task": "facts", "n": 0}, "n: expected at least 1, got 0"),
         ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
         ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
         ({"task": "no.such.module"}, "cannot import it"),

@@ -260,7 +260,7 @@ def test_votes_that_say_nothing_are_refused(
         ({"tasks": []}, "tasks and prompts: set exactly one of them"),
         ({"tasks": [], "prompts": "x.txt"}, "prompts have no gold score: set reward_model or endpoint"),
         ({"tasks": [TASK | {"tools": True}]}, "task word_problems: tools: no tools are defined"),
-        ({"tasks": [TASK | {"split": "train"}]}, "split 'train' is neither validation nor test"),
+        ({"tasks": [TASK | {"split": "train"}]}, "split: 'train' is not one of validation, test"),
         ({"taste": True}, "task 'word_problems': has no `taste`"),
         ({"taste": True, "reward_model": "./r"}, "taste and reward_model exclude each other"),
         ({"reward_model": "./none"}, r"\./none: no such folder"),

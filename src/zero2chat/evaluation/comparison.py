@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.data.prepared import Prepared
@@ -31,18 +32,14 @@ class HeldOut:
     """A YAML's `held_out:`: rows of a task that the starting model and the trained model answer, for comparison."""
 
     task: str
-    n: int = 500
+    n: Annotated[int, Range(min=2)] = 500
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
-    max_new_tokens: int | None = None  # default: as in training
-    temperature: float = 1.0
-    split: str = "test"  # or validation, for choosing settings
+    max_new_tokens: Annotated[int | None, Range(min=1)] = None  # default: as in training
+    temperature: Annotated[float, Range(min=0)] = 1.0
+    split: Literal["validation", "test"] = "test"  # or validation, for choosing settings
 
     def __post_init__(self) -> None:
-        if self.split not in ("validation", "test"):
-            raise ValueError(f"split '{self.split}' is neither validation nor test")
-        if self.n < 2 or (self.max_new_tokens is not None and self.max_new_tokens < 1) or self.temperature < 0:
-            raise ValueError("n must be above 1, max_new_tokens above 0, temperature 0 or more")
         tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
 
     def rows(self, split: str | None = None) -> list[tasks.Row]:

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import build
+from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import strings
 
@@ -31,17 +31,13 @@ class HarnessSpec:
     """One entry of a YAML's `harness:` list, with lm-evaluation-harness's own names."""
 
     task: str  # or a group of tasks, such as mmlu
-    num_fewshot: int | None = None  # default: the task's own number
-    limit: int | None = None  # only the first rows of each task
+    num_fewshot: Annotated[int | None, Range(min=0)] = None  # default: the task's own number
+    limit: Annotated[int | None, Range(min=1)] = None  # only the first rows of each task
     label: str | None = None
     include_path: str | None = None  # a folder with your own tasks
     apply_chat_template: bool = False
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"task {self.task}: limit {self.limit} is not above 0")
-        if self.num_fewshot is not None and self.num_fewshot < 0:
-            raise ValueError(f"task {self.task}: num_fewshot {self.num_fewshot} is below 0")
         if self.include_path is not None and not Path(self.include_path).is_dir():
             raise ValueError(f"task {self.task}: include_path {self.include_path}: no such folder")
         self.label = self.label or self.task

@@ -63,13 +63,8 @@ class OwnData(Source):
         if not self.rewards and not self.metrics:
             raise ValueError("no scores: set `rewards`, `metrics` or both")
 
-
-class _Opened(NamedTuple):
-    """An entry with its scorers."""
-
-    spec: OwnData
-    rewards: list[Reward]
-    metrics: list[Any]
+    def open_rewards(self) -> list[Reward]:
+        return read_rewards(self.rewards) if self.rewards else []
 
 
 class Rows(NamedTuple):
@@ -90,8 +85,9 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
     for spec in specs:
         if spec.tools and not tools:
             raise UserError(f"{spec.label}: tools: no tools are defined: list them under `tools:`")
-        opened = _open(spec)
-        for reward in opened.rewards:
+        for name in spec.metrics:
+            load_metric(name)
+        for reward in spec.open_rewards():
             if reward.needs_of_trainer:
                 needs = ", ".join(reward.needs_of_trainer)
                 raise UserError(f"{spec.label}: {reward.__name__} needs {needs}, which only a trainer has")
@@ -101,11 +97,6 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("datasets: two entries have the same label: set `label`")
     return specs
-
-
-def _open(spec: OwnData) -> _Opened:
-    rewards = read_rewards(spec.rewards) if spec.rewards else []
-    return _Opened(spec, rewards, [load_metric(name) for name in spec.metrics])
 
 
 # ---- rows
@@ -147,7 +138,7 @@ def _reference(given: Sequence[Message], shown: bool) -> list[str]:
 
 def load_rows(spec: OwnData) -> Rows:
     """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
-    rewards = read_rewards(spec.rewards) if spec.rewards else []
+    rewards = spec.open_rewards()
     needed = {name for reward in rewards for name in reward.needs}
     rows, shape = open_rows(spec, _shapes(spec), "rows to evaluate", ("tools", "review", *needed), others=True)
     has_reference: list[bool] = []  # of the rows so far
@@ -208,23 +199,16 @@ def evaluate_own_data(
     row a score.
     """
     at_hand = tools if spec.tools else None
-    given = answer(
-        model,
-        tokenizer,
-        rows.prompts,
-        spec.max_new_tokens,
-        batch_size=batch_size,
-        tools=at_hand,
-        schemas=rows.schemas,
-    )
+    length = spec.max_new_tokens
+    given = answer(model, tokenizer, rows.prompts, length, batch_size=batch_size, tools=at_hand, schemas=rows.schemas)
     scores: list[Any] = [None]
     if is_main_process():  # the others wait: up to a day, in the group of `start_processes`
-        opened = _open(spec)
-        for metric in opened.metrics:
+        opened = [load_metric(name) for name in spec.metrics]
+        for metric in opened:
             if hasattr(metric, "use"):
                 metric.use(model, tokenizer, rows.prompts, at_hand, *([rows.schemas] if rows.schemas else []))
-        by_rewards = _by_rewards(opened, rows, [one.text for one in given])  # they read the reasoning as in GRPO
-        scores = [by_rewards | _by_metrics(opened, rows, [one.content for one in given])]
+        by_rewards = _by_rewards(spec, rows, [one.text for one in given])  # they read the reasoning as in GRPO
+        scores = [by_rewards | _by_metrics(spec, opened, rows, [one.content for one in given])]
     broadcast_object_list(scores)
     found: dict[str, list[float | None] | float] = scores[0]
     metrics: stats.Metrics = {}
@@ -244,34 +228,34 @@ def evaluate_own_data(
     return metrics, _samples(spec, rows, given, found)[:show], scored
 
 
-def _by_rewards(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, list[float | None]]:
+def _by_rewards(spec: OwnData, rows: Rows, texts: Sequence[str]) -> dict[str, list[float | None]]:
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     columns = {name: rows.others[name][:] for name in rows.others.column_names}
     found = {}
-    for reward in opened.rewards:
+    for reward in spec.open_rewards():
         values = reward(completions, prompts=rows.prompts, **columns)
         if reward.failure is not None:
             raise UserError(with_names(reward.failure, rows.names))
         if values.count(None) == len(values):
-            raise UserError(f"{opened.spec.label}: {reward.__name__} gave no row a score")
+            raise UserError(f"{spec.label}: {reward.__name__} gave no row a score")
         found[reward.__name__] = values
     return found
 
 
-def _by_metrics(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, list[float | None] | float]:
+def _by_metrics(
+    spec: OwnData, opened: Sequence[Any], rows: Rows, texts: Sequence[str]
+) -> dict[str, list[float | None] | float]:
     import evaluate  # takes seconds
 
-    if not opened.metrics:
+    if not opened:
         return {}
     try:
-        result = evaluate.combine(opened.metrics).compute(predictions=list(texts), references=rows.references)
+        result = evaluate.combine(list(opened)).compute(predictions=list(texts), references=rows.references)
     except UserError as error:
-        said = str(error)
-        raise UserError(
-            with_names(said, rows.names) if said.startswith("row ") else f"{opened.spec.label}: {said}"
-        ) from error
+        named = with_names(str(error), rows.names)
+        raise UserError(named if str(error).startswith("row ") else f"{spec.label}: {error}") from error
     except Exception as error:  # a user's metric may raise anything
-        raise UserError(f"{opened.spec.label}: metrics: {error!r}") from error
+        raise UserError(f"{spec.label}: metrics: {error!r}") from error
     found: dict[str, list[float | None] | float] = {}
     for name, value in result.items():
         value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's and PyTorch's
@@ -279,10 +263,10 @@ def _by_metrics(opened: _Opened, rows: Rows, texts: Sequence[str]) -> dict[str, 
         if not all(isinstance(one, int | float) for one in values):
             continue
         if not all(map(math.isfinite, values)):
-            raise UserError(f"{opened.spec.label}: metrics: {name} is not a finite number: {value!r:.200}")
+            raise UserError(f"{spec.label}: metrics: {name} is not a finite number: {value!r:.200}")
         found[name] = list(map(float, values)) if isinstance(value, list) else float(value)
     if not found:
-        raise UserError(f"{opened.spec.label}: metrics: {', '.join(opened.spec.metrics)} gave no number: {result!r}")
+        raise UserError(f"{spec.label}: metrics: {', '.join(spec.metrics)} gave no number: {result!r}")
     return found
 
 

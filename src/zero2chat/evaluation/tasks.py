@@ -7,13 +7,13 @@ import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import build
+from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import digest, is_main_process
 from zero2chat.core.text import on_terminal
@@ -30,24 +30,23 @@ class TaskSpec:
     """One entry of a YAML's `tasks:` list."""
 
     task: str
-    n: int = 500
+    n: Annotated[int, Range(min=1)] = 500
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     label: str | None = None
-    samples: int = 0  # answers per question at temperature 1, for accuracy_sampled and pass@k
-    max_new_tokens: int = 96
+    samples: Annotated[int, Range(min=0)] = 0  # answers per question at temperature 1, for accuracy_sampled and pass@k
+    max_new_tokens: Annotated[int, Range(min=1)] = 96
     tools: bool = False  # the model may call the stage's tools
-    shots: int = 0  # few-shot examples from the train split, as earlier turns of the conversation
-    split: str = "test"  # or validation, for choosing settings; choosing by test rows would bias their score
+    shots: Annotated[int, Range(min=0)] = (
+        0  # few-shot examples from the train split, as earlier turns of the conversation
+    )
+    # validation, for choosing settings: choosing by test rows would bias their score
+    split: Literal["validation", "test"] = "test"
     against: str | None = None  # a model folder: both models answer, and the task's taste decides who wins
     needless: bool = False  # no question needs a tool, despite `tools: true`: each call counts as needless
     declines: bool = False  # the correct answer is to abstain, such as facts about people not in the training text
 
     def __post_init__(self) -> None:
-        if self.split not in ("validation", "test"):
-            raise ValueError(f"task {self.task}: split '{self.split}' is neither validation nor test")
-        if self.n < 1 or min(self.samples, self.shots) < 0 or self.max_new_tokens < 1:
-            raise ValueError(f"task {self.task}: n and max_new_tokens must be above 0, samples and shots 0 or more")
         if self.needless and not self.tools:
             raise ValueError(f"task {self.task}: needless: it counts tool calls: set tools: true")
         if self.against is not None and (self.samples or self.needless or self.declines):
