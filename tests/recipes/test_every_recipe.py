@@ -55,7 +55,7 @@ def _gpus(page: str) -> tuple[int, int, float] | None:
 
 
 def _check_plan(step: Step, steps: list[Step], page: str) -> None:
-    planned = plan_step(step, steps, GPUS["H100"], gpus=1, nodes=1, mfu=0.4, price=None)
+    planned = plan_step(step, steps, GPUS["H100"], gpus=1, nodes=1, mfu=0.4)
     # How many rows a file has no setting says.
     assert planned["steps"] or "num_train_epochs" in step.settings
     assert planned["flops_per_token"] > 0
@@ -64,7 +64,7 @@ def _check_plan(step: Step, steps: list[Step], page: str) -> None:
     if asked := _gpus(page):
         nodes, gpus, size = asked
         gpu = GPUS["H100"]._replace(memory=size * 1e9)
-        found = plan_step(step, steps, gpu, gpus, nodes, mfu=0.4, price=None)["memory"][step.accelerate_config]
+        found = plan_step(step, steps, gpu, gpus, nodes, mfu=0.4)["memory"][step.accelerate_config]
         assert found["peak"] <= (1 - RESERVE) * size, f"{step.config} needs more than the page's {size:.0f} GB"
 
 

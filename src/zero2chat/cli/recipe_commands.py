@@ -30,13 +30,12 @@ def add_to(commands: Any) -> None:
     option(preview, "--n", 3, "number of rows")
     option(preview, "--row", "I", "show only row I", type=int)
 
-    plan = add(commands, "recipes.plan", "plan", "estimate memory, time and cost of a recipe's training steps", "show")
+    plan = add(commands, "recipes.plan", "plan", "estimate memory and time of a recipe's training steps", "show")
     option(plan, "recipe", "RECIPE", "a folder, such as recipes/chat-qwen3-0.6b")
     option(plan, "--gpu", "NAME", "such as h100, a100, l40s or 4090", required=True)
     option(plan, "--gpus", 1, "GPUs per node")
     option(plan, "--nodes", 1, "number of nodes")
     option(plan, "--mfu", 0.4, "assumed MFU")
-    option(plan, "--price", "DOLLARS", "price of one GPU-hour", type=float)
 
     new = add(commands, "recipes.new_recipe", "new", "write a recipe for your own model and data", "show")
     option(new, "recipe", "RECIPE", "a new folder, such as my-recipe")

@@ -87,7 +87,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], ma
 
     def planned(step: Step) -> dict[str, Any]:
         prompt = longest if grpo else None
-        return plan_step(step, [*before, step], machine.device, machine.ranks, 1, machine.mfu, None, prompt)
+        return plan_step(step, [*before, step], machine.device, machine.ranks, 1, machine.mfu, prompt)
 
     methods = list(_METHODS) if machine.gpu else ["LoRA"] if base.parameters >= _FULL_ON_CPU else ["full", "LoRA"]
     for method, again in itertools.product(methods, (True,) if machine.gpu else (False, True)):

@@ -1,4 +1,4 @@
-"""Estimate parameters, FLOPs, memory, time and price of a recipe's training steps, without running them.
+"""Estimate parameters, FLOPs, memory and time of a recipe's training steps, without running them.
 
     zero2chat plan recipes/chat-qwen3-0.6b --gpu h100
 
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from zero2chat.core.errors import UserError, nearest
-from zero2chat.core.package_files import find
 from zero2chat.models.hardware import GPUS, Gpu
 from zero2chat.models.loading import head_width
 from zero2chat.models.training_job import FSDP, SHARDED, Job
@@ -28,19 +26,6 @@ from zero2chat.trainers.start import share_batch
 
 RESERVE = 0.1  # share of a GPU's memory for the CUDA context, library workspaces and fragmentation
 GB = 1e9
-# Parts of a rank's memory shown in the table, with their labels
-_COLUMNS = {
-    "weights": "weights",
-    "gradients": "grads",
-    "optimizer": "optim",
-    "copies": "copies",
-    "buffers": "buffers",
-    "activations": "acts",
-    "logits": "logits",
-    "vllm": "vLLM",
-    "sampling": "sampling",
-    "peak": "peak",
-}
 
 
 def _candidates(gpus: int, nodes: int) -> list[str]:
@@ -97,14 +82,7 @@ def _room(gpu: Gpu) -> float:
 
 
 def plan_step(
-    step: Step,
-    steps: Sequence[Step],
-    gpu: Gpu,
-    gpus: int,
-    nodes: int,
-    mfu: float,
-    price: float | None,
-    prompt: int | None = None,
+    step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, nodes: int, mfu: float, prompt: int | None = None
 ) -> dict[str, Any]:
     """Plan one step on `nodes` nodes of `gpus` GPUs; `prompt` is that of `read_job`. Raises `UserError` as `read_job`
     does, and for a batch size that cannot be divided among the ranks."""
@@ -114,50 +92,43 @@ def plan_step(
         batch, accumulation = share_batch(training, args.global_batch_size, ranks)
     except UserError as error:
         raise UserError(f"{step.config}: {error}: change --gpus or `global_batch_size`") from error
-    rows = batch * accumulation * ranks
-    tokens = rows * job.work.rows * job.work.length
+    share = batch * accumulation
+    tokens = share * ranks * job.work.rows * job.work.length
     count = training.max_steps if training.max_steps > 0 else None
     if count is None and job.rows is not None:
-        count = math.ceil(math.ceil(job.rows / rows) * training.num_train_epochs)
-    again = job.forward if job.work.checkpointing else 0.0
+        count = math.ceil(math.ceil(job.rows / (share * ranks)) * training.num_train_epochs)
     speed = ranks * mfu * gpu.peak / job.flops
     hours = None if count is None else count * tokens / speed / 3600
     minutes = getattr(args, "max_minutes", None)
     if minutes is not None and hours is not None and 60 * hours < minutes and not job.rollout:
         minutes = None  # max_steps ends it before
-    hours = hours if minutes is None else minutes / 60
-    memory = {}
-    sampled = batch * accumulation * job.rollout
+    sampled = share * job.rollout
     if job.sampled_at_once is not None:
         sampled = min(sampled, job.sampled_at_once)
+    memory = {}
     for launch in _candidates(gpus, nodes):
-        if launch in job.refused:
-            continue
-        found = _memory(job, batch, batch * accumulation, sampled, launch, ranks, gpu)
-        fits = found["peak"] <= _room(gpu)
-        largest = _largest(job, batch * accumulation, sampled, launch, ranks, gpu)
-        memory[launch] = {**found, "fits": fits, "largest_micro_batch": largest}
+        if launch not in job.refused:
+            found = _memory(job, batch, share, sampled, launch, ranks, gpu)
+            largest = _largest(job, share, sampled, launch, ranks, gpu)
+            memory[launch] = {**found, "fits": found["peak"] <= _room(gpu), "largest_micro_batch": largest}
     return {
         "stage": step.stage,
         "parameters": job.parameters,
         "active": job.active,
         "trained": job.model.trained,
         "flops_per_token": job.flops,
-        "flops_per_token_recomputed": again,
         "sequence": job.work.length,
         "sequence_is": job.length,
         "unit": job.unit,
         "sides": job.work.rows,
-        "global_batch_size": rows,
+        "global_batch_size": share * ranks,
         "micro_batch": batch,
         "accumulation": accumulation,
         "tokens_per_step": tokens,
         "steps": count,
         "tokens_per_second": speed,
-        "hfu": mfu * (job.flops + again) / job.flops,
         "max_minutes": minutes,
-        "hours": hours,
-        "price": None if hours is None or price is None else hours * ranks * price,
+        "hours": hours if minutes is None else minutes / 60,
         "dtype": job.dtype,
         "trains_16_bits": job.trains_16_bits,
         "memory": memory,
@@ -174,10 +145,8 @@ def find_gpu(name: str) -> tuple[str, Gpu]:
     return known[name.lower()], GPUS[known[name.lower()]]
 
 
-def plan(
-    recipe: str, gpu: str, gpus: int = 1, nodes: int = 1, mfu: float = 0.4, price: float | None = None
-) -> dict[str, Any]:
-    """Plan each training step; total hours and price are None if those of a step are unknown.
+def plan(recipe: str, gpu: str, gpus: int = 1, nodes: int = 1, mfu: float = 0.4) -> dict[str, Any]:
+    """Plan each training step; the total of hours is None if that of a step is unknown.
 
     Raises `UserError` for an invalid recipe, GPU or number, and if no step trains.
     """
@@ -187,21 +156,14 @@ def plan(
             raise UserError(f"{flag} {value}: expected 1 or more")
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu {mfu}: expected a number above 0, at most 1")
-    if price is not None and price < 0:
-        raise UserError(f"--price {price}: expected 0 or more")
-    if not find(Path(recipe) / "recipe.yaml").exists():
-        raise UserError(f"{recipe}: not a recipe (no recipe.yaml): give a folder such as recipes/quickstart")
     steps = load_recipe(recipe)
     training = [step for step in steps if step.trains]
     if not training:
         raise UserError(f"{recipe}: no training steps: there is nothing to plan")
-    found = {step.name: plan_step(step, steps, card, gpus, nodes, mfu, price) for step in training}
-    sums = {
-        key: None if any(one[key] is None for one in found.values()) else sum(one[key] for one in found.values())
-        for key in ("hours", "price")
-    }
+    found = {step.name: plan_step(step, steps, card, gpus, nodes, mfu) for step in training}
+    hours = [one["hours"] for one in found.values()]
     about = {"recipe": recipe, "gpu": name, "gpu_memory": card.memory / GB, "gpus": gpus, "nodes": nodes, "mfu": mfu}
-    return about | {"price_per_gpu_hour": price, "reserve": RESERVE, "steps": found, **sums}
+    return about | {"reserve": RESERVE, "steps": found, "hours": None if None in hours else sum(hours)}
 
 
 def show(made: dict[str, Any], console: Console) -> None:
@@ -214,43 +176,33 @@ def show(made: dict[str, Any], console: Console) -> None:
     ]
     console.print(*lines, sep="\n", soft_wrap=True)
     for name, step in made["steps"].items():
-        console.print(f"\n[bold]{name}[/bold]", *_said(step, made), sep="\n  ", soft_wrap=True)
+        console.print(f"\n[bold]{name}[/bold]", *_lines(step, made), sep="\n  ", soft_wrap=True)
         console.print(_table(step["memory"]))
     if len(made["steps"]) > 1 and made["hours"] is not None:
-        price = "" if made["price"] is None else f", {made['price']:,.2f} dollars"
-        console.print(f"\ntotal: {_short(made['hours'])} hours{price}")
+        console.print(f"\ntotal: {_short(made['hours'])} hours")
 
 
-def _said(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
+def _lines(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
     active = "" if step["active"] == step["parameters"] else f", {step['active']:,} active per token"
     trained = "" if step["trained"] >= step["parameters"] else f", {step['trained']:,} trained"
-    again = step["flops_per_token_recomputed"]
-    twice = f", {again / 1e9:,.2f} more for gradient checkpointing" if again else ""
     sides = f"{step['sides']} × " if step["sides"] > 1 else ""
     steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
     hours = "hours not known" if step["hours"] is None else f"{_short(step['hours'])} hours"
-    without, most = "excluding", step["max_minutes"]
-    if most is not None:  # it counts all of a step
+    if (most := step["max_minutes"]) is not None:
         hours = f"max_minutes ends it after at most {most:g} minute{'s' * (most != 1)}"
-        without = "the tokens/s exclude"
-    price = "price not known (--price)" if step["price"] is None else f"{step['price']:,.2f} dollars"
-    at_once = f"micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}"
+    elif step["samples"]:
+        hours += ", excluding the time to generate and score completions"
     fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
     lines = [
-        f"{step['parameters']:,} parameters{active}{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per "
-        f"token{twice}",
+        f"{step['parameters']:,} parameters{active}{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per token",
         f"{step['global_batch_size']:,} {step['unit']} of {sides}{step['sequence']:,} tokens, at most "
         f"({step['sequence_is']}): {step['tokens_per_step']:,} per step; {steps}",
-        f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {made['mfu']:.0%} (HFU {step['hfu']:.0%}): "
-        f"{hours}, {price}",
-        f"{fits}, {at_once}",
+        f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {made['mfu']:.0%}: {hours}",
+        f"{fits}, micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}",
     ]
-    if step["samples"]:
-        lines.insert(3, f"{without} the time to generate and score completions")
     if step["dtype"] != "float32":
-        lines.append(f"dtype: the weights are loaded in {step['dtype']}")
-    if step["trains_16_bits"]:
-        lines[-1] += ", which one GPU and DDP refuse to train: set `dtype: float32`, or launch with ZeRO or FSDP"
+        refused = ", which one GPU and DDP refuse to train: set `dtype: float32`, or launch with ZeRO or FSDP"
+        lines.append(f"dtype: the weights are loaded in {step['dtype']}{refused * step['trains_16_bits']}")
     return lines
 
 
@@ -259,13 +211,17 @@ def _short(number: float) -> str:
 
 
 def _table(memory: dict[str, dict[str, Any]]) -> Table:
+    """Return the parts of a rank's memory in GB: a row for each accelerate config."""
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("GB per rank", no_wrap=True)
-    shown = {part: title for part, title in _COLUMNS.items() if any(found.get(part) for found in memory.values())}
-    for title in (*shown.values(), "batch"):
-        table.add_column(title, justify="right", no_wrap=True)
+    parts = [
+        part for part in next(iter(memory.values()), {}) if part not in ("learning", "fits", "largest_micro_batch")
+    ]
+    parts = [part for part in parts if any(found.get(part) for found in memory.values())]
+    short = {"gradients": "grads", "optimizer": "optim", "activations": "acts"}
+    for part in (*parts, "batch"):
+        table.add_column(short.get(part, part), justify="right", no_wrap=True)
     for launch, found in memory.items():
-        sizes = [found.get(part, 0.0) for part in shown]
-        cells = [f"{size:.1f}" if size >= 10 else f"{size:.2f}" for size in sizes]
+        cells = [f"{size:.1f}" if (size := found.get(part, 0.0)) >= 10 else f"{size:.2f}" for part in parts]
         table.add_row(launch, *cells, f"{found['largest_micro_batch']:,}", style="" if found["fits"] else "dim")
     return table

@@ -82,6 +82,8 @@ def load_recipe(
     """
     folder = Path(recipe)
     where = folder / FILE
+    if not package_files.find(where).exists():
+        raise UserError(f"{recipe}: not a recipe (no {FILE}): give a folder such as recipes/quickstart")
     told = config.load_yaml(where)
     if set(told) != {"steps"} or not isinstance(told["steps"], list) or not told["steps"]:
         raise UserError(f"{where}: expected a single key `steps` with a list of steps")

@@ -163,8 +163,6 @@ def run(
             chosen.setdefault(name, {})[key] = config.read_yaml(value)
         except yaml.YAMLError as error:
             raise UserError(f"--set {text}: invalid YAML: {error}") from error
-    if not package_files.find(Path(recipe) / "recipe.yaml").exists():
-        raise UserError(f"{recipe}: not a recipe (no recipe.yaml): give a folder such as recipes/quickstart")
     steps = written = load_recipe(recipe, chosen, accelerate_config)
     if seeds != 1:
         steps = with_seeds(steps, seeds)
