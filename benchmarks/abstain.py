@@ -34,10 +34,11 @@ from zero2chat.core.runs import write_atomically
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, answer_each, encode_prompts
 from zero2chat.models.loading import load_for_use
-from zero2chat.report.figures import as_file
+from zero2chat.report.plots import curves
+from zero2chat.report.steps import StepResult
+from zero2chat_lab.calibrate import trade_off
 from zero2chat_lab.measurements.calibration import Judged, calibrate, threshold_for
 from zero2chat_lab.measurements.knowledge_probe import DECLINED, RIGHT, WRONG, Question
-from zero2chat_lab.sections.calibrate import trade_off
 from zero2chat_practice.countries import PATH, SHARES
 
 ASKED = {
@@ -190,7 +191,10 @@ def main() -> None:
     more = calibrate(plain, args.keep) | of_all(plain, given_of_all(plain, args.keep))
     metrics |= {f"{name}_plain": metric for name, metric in more.items()}
     if args.figure:
-        write_atomically(Path(args.figure), as_file(trade_off("abstain", metrics, SCORES)))
+        step = StepResult("abstain", "calibrate", 1, metrics)
+        lines = trade_off(step, {label: suffix for suffix, label in SCORES.items()})
+        drawn = curves(lines, "wrong answers declined", "right answers kept", percent=True)
+        write_atomically(Path(args.figure), drawn)
     table = by_population(judged, {one["row"]["key"]: one["people"] for one in rows}, given)
 
     for name, metric in metrics.items():

@@ -617,7 +617,7 @@ def run(sections: Sequence[str], tiny: bool, minutes: float) -> dict[str, Any]:
         started = time.time()
         import torch
 
-        from zero2chat.core.runs import versions
+        from zero2chat.core.fingerprints import versions
 
         bench = open_bench(Path(scratch), tiny)
         report: dict[str, Any] = {

@@ -13,6 +13,8 @@ the shell.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.report.steps import Points, StepResult
@@ -27,10 +29,10 @@ def measure(args: CalibrateArguments, load: Load) -> Result:
 _SCORES = {"by confidence": "", "by agreement": "_agreement"}  # the score that a threshold is on → suffix of metrics
 
 
-def trade_off(step: StepResult) -> dict[str, Points]:
+def trade_off(step: StepResult, scores: Mapping[str, str] = _SCORES) -> dict[str, Points]:
     """Return score → (right answers kept, wrong answers declined) of every threshold, and of the fitted one."""
     lines: dict[str, Points] = {}
-    for by, suffix in _SCORES.items():
+    for by, suffix in scores.items():
         declined = step.named(rf"wrong_declined_rate_at_kept_([\d.]+){suffix}")
         lines[by] = sorted((float(kept), metric["value"]) for kept, metric in declined.items())
         kept, lost = (step.value(f"{name}{suffix}") for name in ("right_kept_rate", "wrong_declined_rate"))

@@ -7,13 +7,14 @@ folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seed
 stays in the list with `met: false`. Nothing is measured here; the steps have measured it on held-out rows.
 
 If steps were run with several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over the seeds,
-`seeds` is their number, and the interval covers other rows and other seeds (`stats.over_seeds`). If only some claims
+`seeds` is their number, and the interval covers other rows and other seeds (`over_seeds`). If only some claims
 were requested (`--only`), the others are listed with `value` and `met` null.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -243,7 +244,31 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str
         if finite(step.metrics[of.metric]["value"]) is None:
             raise UserError(f"{where}: {of.metric}: expected a number")
         found.append(step.metrics[of.metric])
-    return stats.over_seeds(found, is_rate(of.metric, found[0])) | {"seeds": len(found)}
+    return over_seeds(found, is_rate(of.metric, found[0])) | {"seeds": len(found)}
+
+
+def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
+    """Combine one metric of models with several seeds, measured on the same rows: their mean, and `n` rows. For one
+    seed it is that seed's metric.
+
+    The 95% interval covers other rows and other seeds. Because the rows are the same, their sampling error does not
+    average out: it contributes the seeds' mean distance to their own bounds, if they have any. The seeds contribute
+    Student's interval (`mean`). Both errors are independent, so the distances add up like standard deviations (Zou &
+    Donner 2008, MOVER). Bounds of a `rate` are clipped to 0 and 1.
+    """
+    if len(measured) == 1:
+        return dict(measured[0])
+    metric = stats.mean([one["value"] for one in measured])
+    value, half = metric["value"], metric["high"] - metric["value"]
+    if all("low" in one and "high" in one for one in measured):
+        below = math.hypot(half, sum(one["value"] - one["low"] for one in measured) / len(measured))
+        above = math.hypot(half, sum(one["high"] - one["value"] for one in measured) / len(measured))
+        metric |= {"low": round(value - below, 4), "high": round(value + above, 4)}
+    if rate:
+        metric |= {"low": max(0.0, metric["low"]), "high": min(1.0, metric["high"])}
+    del metric["n"]
+    rows = [one["n"] for one in measured if "n" in one]
+    return metric | ({"n": min(rows)} if rows else {})
 
 
 def _line(claim: Claim, figure: Figure) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import digest, is_main_process, read_jsonl
+from zero2chat.core.fingerprints import digest
+from zero2chat.core.runs import is_main_process, read_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.rows import first_rows
 from zero2chat.models.loading import context_length

@@ -14,7 +14,7 @@ kept for evaluation. `zero2chat interrogate` does the same from the shell.
 
 from __future__ import annotations
 
-from zero2chat.core.runs import REVIEWED
+from zero2chat.core.fingerprints import REVIEWED
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.report.steps import Points, StepResult

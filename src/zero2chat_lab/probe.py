@@ -11,6 +11,7 @@ found for training prompts are written to `gibberish.jsonl` as rejected answers,
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -138,11 +139,10 @@ def follow(
     by_score = [_by_score(*pair) for pair in zip(scores, golds, strict=True)]
     for n in sizes:
         proxy, gold = (
-            stats.mean([stats.best_of_n([pair[side] for pair in pairs], n) for pairs in by_score], seed)
-            for side in (0, 1)
+            stats.mean([best_of_n([pair[side] for pair in pairs], n) for pairs in by_score], seed) for side in (0, 1)
         )
         lines.append(
-            {"step": n, "kl": stats.kl_of_best_of_n(n), "proxy": proxy["value"]}
+            {"step": n, "kl": kl_of_best_of_n(n), "proxy": proxy["value"]}
             | {"gold": gold["value"], "gold_low": gold["low"], "gold_high": gold["high"]}
         )
         metrics |= {f"gold_best_of_{n}": gold, f"proxy_best_of_{n}": proxy}
@@ -220,6 +220,24 @@ def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) ->
     if not pairs:
         raise UserError("gibberish_train: the search found only texts that the model writes itself")
     return pairs
+
+
+def best_of_n(values: Sequence[float], n: int) -> float:
+    """Expected value of the best of n answers drawn from `values`, which are in the judge's order, the worst first.
+
+    The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I), also used by Gao et al. 2022
+    (arXiv:2210.10760, section 2): the i-th of N is the best of n with probability C(i-1, n-1) / C(N, n).
+    """
+    total = len(values)
+    if not 1 <= n <= total:
+        raise ValueError(f"best of n needs 1 <= n <= {total}, got {n}")
+    chances = (math.comb(i, n - 1) / math.comb(total, n) for i in range(total))
+    return sum(chance * value for chance, value in zip(chances, values, strict=True))
+
+
+def kl_of_best_of_n(n: int) -> float:
+    """KL, in nats, of best of n from the model: log n - (n-1)/n (Stiennon et al. 2020, appendix G.3)."""
+    return math.log(n) - (n - 1) / n
 
 
 STAGE = Stage(

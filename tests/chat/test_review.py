@@ -13,7 +13,7 @@ import pytest
 from zero2chat import cli
 from zero2chat.chat.review import review
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import input_digest
+from zero2chat.core.fingerprints import input_digest
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.sources import Source
 

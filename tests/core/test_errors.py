@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.core.errors import UserError, exit_on_mistake, nearest
+from zero2chat.core.errors import UserError, exit_on_mistake, known, nearest
 
 HEAD = "import sys\nfrom pathlib import Path\nfrom zero2chat.core.errors import UserError, exit_on_mistake\n"
 
@@ -154,6 +154,16 @@ def test_an_error_that_only_speaks_like_a_full_disk_keeps_its_traceback(kind: st
     done = run(f"raise {kind}({number}'unexpected pos in the batch, failed writing file')")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_a_package_built_for_another_cuda_is_one_line() -> None:
+    """vLLM's library for CUDA 12 beside a torch for CUDA 13, as TRL's lazy import reports it."""
+    library = ImportError("libcudart.so.12: cannot open shared object file: No such file or directory")
+    for error in (RuntimeError("Failed to import trl.trainer.grpo_trainer"), ImportError("cannot import LLM")):
+        error.__cause__ = library
+        assert "another release of CUDA or torch (libcudart.so.12: cannot open" in (known(error) or "")
+        error.__cause__ = ValueError("of another kind")
+        assert known(error) is None
 
 
 # ---- the nearest word

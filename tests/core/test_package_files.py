@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from zero2chat import cli
-from zero2chat.core import runs
+from zero2chat.core import fingerprints
 from zero2chat.core.config import load_yaml
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import FOLDERS, find, own_file
@@ -54,15 +54,15 @@ def test_a_recipe_of_the_package_has_the_same_commands_and_inputs_in_any_folder(
     assert f"--config_file {ROOT / 'accelerate_configs/single_gpu.yaml'} " in printed
     template = "chat_templates/chatml.jinja"
     (sft,) = (step for step in steps if step.name == "sft")
-    here = runs.input_digest(template)
-    assert template in runs.input_paths(sft.settings)
-    assert "chat_templates/chatml.response.json" in runs.input_paths(sft.settings)
+    here = fingerprints.input_digest(template)
+    assert template in fingerprints.input_paths(sft.settings)
+    assert "chat_templates/chatml.response.json" in fingerprints.input_paths(sft.settings)
     assert load_yaml(sft.config)["learning_rate"] == sft.settings["learning_rate"]
     monkeypatch.chdir(ROOT)
     assert [(step.name, step.settings) for step in load_recipe("recipes/chat-qwen3-0.6b")] == [
         (step.name, step.settings) for step in steps
     ]
-    assert runs.input_digest(template) == here
+    assert fingerprints.input_digest(template) == here
     assert "--config_file accelerate_configs/single_gpu.yaml " in shlex.join(sft.command())
 
 

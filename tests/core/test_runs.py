@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run, changes, fingerprint, input_paths, read_jsonl, write_atomically
+from zero2chat.core.fingerprints import changes, fingerprint, input_paths
+from zero2chat.core.runs import Run, read_jsonl, write_atomically
 
 
 @pytest.fixture(autouse=True)

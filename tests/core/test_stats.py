@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 
 import pytest
 
 from zero2chat.core.stats import (
     auroc,
-    best_of_n,
-    kl_of_best_of_n,
     mean,
     mean_share,
-    over_seeds,
     pass_at_k,
     rate,
     ratio,
@@ -99,26 +95,6 @@ def test_a_mean_of_shares_stays_between_0_and_1_and_is_never_certain() -> None:
     assert mean_share([0.25, 0.5]) == mean([0.25, 0.5]) | {"low": 0.0, "high": 1.0}
 
 
-def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:
-    assert over_seeds([rate(70, 100)]) == rate(70, 100)
-    of_seeds = [{"value": value, "n": 100, "low": value - 0.06, "high": value + 0.08} for value in (0.4, 0.5, 0.54)]
-    metric = over_seeds(of_seeds, rate=True)
-    half = 4.3027 * statistics.stdev([0.4, 0.5, 0.54]) / 3**0.5
-    assert (metric["value"], metric["n"]) == (0.48, 100)
-    assert metric["value"] - metric["low"] == pytest.approx(math.hypot(0.06, half), rel=1e-3)
-    assert metric["high"] - metric["value"] == pytest.approx(math.hypot(0.08, half), rel=1e-3)
-    # Of equal seeds it is as wide as one's, as all were asked the same rows; and never wider than a rate can be.
-    same = over_seeds([rate(70, 100)] * 3)
-    assert same == rate(70, 100)
-    wide = over_seeds([rate(2, 100), rate(30, 100)], rate=True)
-    assert (wide["low"], wide["high"]) == (0.0, 1.0)
-
-
-def test_what_has_no_rows_has_the_seeds_interval_alone() -> None:
-    metric = over_seeds([{"value": value} for value in (1.0, 2.0, 6.0)])
-    assert metric == {key: value for key, value in mean([1.0, 2.0, 6.0]).items() if key != "n"}
-
-
 @pytest.mark.parametrize("empty", [lambda: rate(0, 0), lambda: mean([]), lambda: ratio([0], [0])])
 def test_no_rows_have_no_metric(empty) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="at least one row"):
@@ -140,24 +116,6 @@ def test_pass_at_k_does_not_overflow() -> None:
 def test_pass_at_k_refuses_impossible_counts(n: int, correct: int, k: int) -> None:
     with pytest.raises(ValueError, match="pass@k"):
         pass_at_k(n, correct, k)
-
-
-def test_best_of_n_equals_counting_every_draw() -> None:
-    values = [0.3, -1.0, 2.0, 0.5, 0.5, 7.0]  # in the judge's order, which need not be theirs
-    for n in range(1, len(values) + 1):
-        draws = list(itertools.combinations(range(len(values)), n))
-        assert best_of_n(values, n) == pytest.approx(sum(values[max(draw)] for draw in draws) / len(draws))
-    assert best_of_n([0.5] * 3000, 1500) == pytest.approx(0.5)  # whose binomials no float can hold
-    with pytest.raises(ValueError, match="best of n"):
-        best_of_n(values, 7)
-
-
-def test_kl_of_best_of_n_is_that_of_its_distribution() -> None:
-    # The best of n has the density n F^(n-1) in the rank F: its KL is the integral of that times its logarithm.
-    for n in (1, 2, 8):
-        ranks = [(i + 0.5) / 200_000 for i in range(200_000)]
-        density = [n * rank ** (n - 1) for rank in ranks]
-        assert kl_of_best_of_n(n) == pytest.approx(statistics.fmean(d * math.log(d) for d in density), abs=1e-4)
 
 
 def test_auroc_is_hanley_and_mcneils_example() -> None:

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import input_digest
+from zero2chat.core.fingerprints import input_digest
 from zero2chat.data.rows import load_documents, load_source, stream_source
 from zero2chat.data.sources import Source, mix, read_sources, split_of
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import pytest
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
+from zero2chat.core.stats import mean, rate
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import claims
-from zero2chat_lab.claims import Figure
+from zero2chat_lab.claims import Figure, over_seeds
 
 
 @pytest.fixture
@@ -265,3 +268,23 @@ def test_only_names_claims(tmp_path: Path, step: Path, write_yaml: Any) -> None:
     one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
     with pytest.raises(UserError, match="only: unknown claim 'm'"):
         build([claims.ClaimsArguments], {"claims": [one], "only": ["m"]}, "claims.yaml")
+
+
+def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:
+    assert over_seeds([rate(70, 100)]) == rate(70, 100)
+    of_seeds = [{"value": value, "n": 100, "low": value - 0.06, "high": value + 0.08} for value in (0.4, 0.5, 0.54)]
+    metric = over_seeds(of_seeds, rate=True)
+    half = 4.3027 * statistics.stdev([0.4, 0.5, 0.54]) / 3**0.5
+    assert (metric["value"], metric["n"]) == (0.48, 100)
+    assert metric["value"] - metric["low"] == pytest.approx(math.hypot(0.06, half), rel=1e-3)
+    assert metric["high"] - metric["value"] == pytest.approx(math.hypot(0.08, half), rel=1e-3)
+    # Of equal seeds it is as wide as one's, as all were asked the same rows; and never wider than a rate can be.
+    same = over_seeds([rate(70, 100)] * 3)
+    assert same == rate(70, 100)
+    wide = over_seeds([rate(2, 100), rate(30, 100)], rate=True)
+    assert (wide["low"], wide["high"]) == (0.0, 1.0)
+
+
+def test_what_has_no_rows_has_the_seeds_interval_alone() -> None:
+    metric = over_seeds([{"value": value} for value in (1.0, 2.0, 6.0)])
+    assert metric == {key: value for key, value in mean([1.0, 2.0, 6.0]).items() if key != "n"}

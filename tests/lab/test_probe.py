@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.stages import reward
 from zero2chat_lab import probe
+from zero2chat_lab.probe import best_of_n, kl_of_best_of_n
 
 SMALL = {
     "n": 12,
@@ -57,7 +60,7 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
     assert [line["step"] for line in lines] == [1, 2, 4]
     proxies = [line["proxy"] for line in lines]
     assert proxies == sorted(proxies)
-    assert [line["kl"] for line in lines] == [stats.kl_of_best_of_n(n) for n in (1, 2, 4)]
+    assert [line["kl"] for line in lines] == [kl_of_best_of_n(n) for n in (1, 2, 4)]
     assert metrics["gibberish_rate"]["n"] == 6
     assert metrics["gold_best_of_4"]["n"] == 12
     # The search climbs, so that it ends above what the model says itself.
@@ -108,3 +111,21 @@ def test_answers_that_the_judge_cannot_tell_apart_share_their_gold() -> None:
     lines, metrics = probe.follow([[1.0, 1.0, 0.0, 0.0]] * 2, [[0.0, 1.0, 0.5, 0.5]] * 2, 0)
     assert [line["gold"] for line in lines] == [0.5, 0.5, 0.5]
     assert metrics["gold_best_of_4"]["value"] == 0.5
+
+
+def test_best_of_n_equals_counting_every_draw() -> None:
+    values = [0.3, -1.0, 2.0, 0.5, 0.5, 7.0]  # in the judge's order, which need not be theirs
+    for n in range(1, len(values) + 1):
+        draws = list(itertools.combinations(range(len(values)), n))
+        assert best_of_n(values, n) == pytest.approx(sum(values[max(draw)] for draw in draws) / len(draws))
+    assert best_of_n([0.5] * 3000, 1500) == pytest.approx(0.5)  # whose binomials no float can hold
+    with pytest.raises(ValueError, match="best of n"):
+        best_of_n(values, 7)
+
+
+def test_kl_of_best_of_n_is_that_of_its_distribution() -> None:
+    # The best of n has the density n F^(n-1) in the rank F: its KL is the integral of that times its logarithm.
+    for n in (1, 2, 8):
+        ranks = [(i + 0.5) / 200_000 for i in range(200_000)]
+        density = [n * rank ** (n - 1) for rank in ranks]
+        assert kl_of_best_of_n(n) == pytest.approx(statistics.fmean(d * math.log(d) for d in density), abs=1e-4)

@@ -151,8 +151,7 @@ def test_what_trains_and_what_reads_it_is_made_once_a_seed_and_joined_last(launc
     assert lines["right"]["n"] == 8
     assert lines["theirs"]["value"] == 0.75
     page = Path("runs/r/report.html").read_text()
-    assert "Figures from 2 seeds are means over that many trained models" in page
-    assert "All figures are from one seed" not in page
+    assert "· 2 seeds" in page
 
 
 def test_further_seeds_are_added_to_what_is_done_and_joined_again(
@@ -160,7 +159,7 @@ def test_further_seeds_are_added_to_what_is_done_and_joined_again(
 ) -> None:
     _run()
     assert _claims()["right"]["seeds"] == 1
-    assert "All figures are from one seed" in Path("runs/r/report.html").read_text()
+    assert "· 2 seeds" not in Path("runs/r/report.html").read_text()
     del launched[:]
     _run(seeds=2)
     assert launched == ["seed-1/read", "seed-1/ask", "seed-1/other", "claims", "report"]

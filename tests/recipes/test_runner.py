@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat.core import runs
+from zero2chat.core import fingerprints, runs
 from zero2chat.core.config import read_arguments
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
@@ -241,7 +241,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
         settings, where = read_arguments(words[3:])
         assert where == f"recipes/r/{step.name}.yaml"
         # In a fingerprint `3` and "3" are equal.
-        assert runs.changes({"settings": step.settings}, {"settings": settings}) == []
+        assert fingerprints.changes({"settings": step.settings}, {"settings": settings}) == []
         assert set(settings) == set(step.settings)
 
 

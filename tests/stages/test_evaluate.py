@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import tasks
-from zero2chat.core import runs, stats
+from zero2chat.core import fingerprints, runs, stats
 from zero2chat.core.errors import UserError
 from zero2chat.evaluation import lm_eval, models
 from zero2chat.evaluation.models import open_evaluated
@@ -223,7 +223,7 @@ def test_a_folder_without_scores_cannot_be_compared_to(ask: Evaluate, tiny: Path
 
 def test_what_an_evaluation_is_compared_with_is_an_input_of_its_step() -> None:
     settings = {"compare_to": "runs/a/evaluate_sft", "tasks": [{"task": "lines", "against": "runs/a/sft"}]}
-    assert runs.input_paths(settings) == ["runs/a/evaluate_sft", "runs/a/sft"]
+    assert fingerprints.input_paths(settings) == ["runs/a/evaluate_sft", "runs/a/sft"]
 
 
 def _one(label: str, text: str, called: bool = False, score: float = 0.0) -> Scored:

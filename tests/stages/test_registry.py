@@ -60,25 +60,6 @@ def test_a_users_file_with_the_name_of_a_package_does_not_replace_it_and_a_rewar
         assert ("taste" in done.stderr) == (function == "taste.shrt")
 
 
-def test_a_package_built_for_another_cuda_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM's library for CUDA 12 beside a torch for CUDA 13, as TRL's lazy import reports it."""
-    raised: list[Exception] = []
-
-    def import_module(_: str) -> None:
-        raise raised[0] from raised[-1]
-
-    monkeypatch.setattr(stages.importlib, "import_module", import_module)  # type: ignore[attr-defined]
-    library = ImportError("libcudart.so.12: cannot open shared object file: No such file or directory")
-    line = r"another release of CUDA or torch \(libcudart.so.12: cannot open .* `make gpu`"
-    for error in (RuntimeError("Failed to import trl.trainer.grpo_trainer"), ImportError("cannot import LLM")):
-        raised[:] = [error, library]
-        with pytest.raises(UserError, match=line):
-            stages.load("grpo")
-        raised[:] = [error, ValueError("of another kind")]
-        with pytest.raises(type(error), match=str(error)):
-            stages.load("grpo")
-
-
 def test_the_stages_that_train() -> None:
     trained = {stage.name for stage in map(stages.load, stages.names()) if stage.kind == "trains"}
     assert trained == {"pretrain", "sft", "reward", "dpo", "kto", "ppo", "grpo", "gkd"}

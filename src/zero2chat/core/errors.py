@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -54,37 +55,32 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; known: {', '.join(sorted(known))}" if len(known) <= 12 else ""
 
 
-def _disk_is_full(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return True
+def known(error: BaseException) -> str | None:
+    """Return the line for an error that the user can mend, in our words or a library's; None for any other error."""
+    what = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return what
     # safetensors, torch.save (a bare RuntimeError) and Arrow give no errno: only the text identifies the error.
     nameless = (isinstance(error, OSError) and error.errno is None) or type(error) is RuntimeError
     nameless = nameless or type(error).__name__ == "SafetensorError"
-    if nameless and any(text in str(error) for text in _DISK_FULL_TEXT):
-        return True
-    # datasets only reports that generating a dataset failed; the reason is in `__cause__`.
-    return error.__cause__ is not None and _disk_is_full(error.__cause__)
-
-
-def _refused_by_the_disk(error: BaseException) -> str | None:
-    """Return the message for a disk that is full or read-only, or None for other errors."""
-    if _disk_is_full(error):
-        what = " ".join(str(error).split())
+    full = isinstance(error, OSError) and error.errno in _DISK_FULL
+    if full or (nameless and any(text in what for text in _DISK_FULL_TEXT)):
         return f"no space left on the disk ({what}): free some space and run again; the last checkpoint is kept"
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return f"{error.filename or 'the disk'}: not writable, the disk is read-only: use a path on another disk"
-    return None
-
-
-def _refused_by_the_gpu(error: BaseException) -> str | None:
-    """Return the message for a GPU that has run out of memory, or None for other errors."""
-    if not isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
-        return None
-    what = ". ".join(" ".join(str(error).split()).split(". ")[:2])
-    return (
-        f"out of GPU memory ({what}): lower per_device_train_batch_size, or what is generated at once: "
-        "eval_batch_size, per_device_generation_batch_size, max_completion_length; `zero2chat plan` shows what fits"
-    )
+    if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
+        return (
+            f"out of GPU memory ({'. '.join(what.split('. ')[:2])}): lower per_device_train_batch_size, or what is "
+            "generated at once: eval_batch_size, per_device_generation_batch_size, max_completion_length; "
+            "`zero2chat plan` shows what fits"
+        )
+    if isinstance(error, ImportError) and re.search("cannot open shared object|undefined symbol", what):
+        return (
+            f"an installed package was built for another release of CUDA or torch ({what}): install versions that go "
+            "together: `make gpu`, or `pip install -c constraints-gpu.txt …`"
+        )
+    # Lazy imports, and datasets while it generates a dataset, only say that something failed.
+    return None if error.__cause__ is None else known(error.__cause__)
 
 
 def _leave_gloo() -> None:
@@ -116,7 +112,7 @@ def _speak(line: str) -> None:
 
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """Turn a `UserError`, or an error from a disk or a GPU that is full, into one line and exit code 2.
+    """Turn an error that the user can mend (`known`) into one line and exit code 2.
 
     If several ranks fail, rank 0 reports. Another rank reports only if rank 0 did not fail.
     """
@@ -124,11 +120,7 @@ def exit_on_mistake() -> Iterator[None]:
         yield
         _leave_gloo()
     except Exception as error:
-        if isinstance(error, UserError):
-            line = " ".join(str(error).split())
-        elif (refused := _refused_by_the_disk(error) or _refused_by_the_gpu(error)) is not None:
-            line = refused
-        else:
+        if (line := known(error)) is None:
             raise
         _speak(line)
         # Exit immediately: at a normal exit, ranks that wait in a collective would print tracebacks.

@@ -1,4 +1,4 @@
-"""Rates with 95% intervals, pass@k, best of n, AUROC, and calibration."""
+"""Rates with 95% intervals, pass@k, AUROC, and calibration."""
 
 from __future__ import annotations
 
@@ -63,30 +63,6 @@ def win_rate(before: Sequence[float], after: Sequence[float], seed: int | None =
     return rate(wins, len(before), seed)
 
 
-def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
-    """Combine one metric of models with several seeds, measured on the same rows: their mean, and `n` rows. For one
-    seed it is that seed's metric.
-
-    The 95% interval covers other rows and other seeds. Because the rows are the same, their sampling error does not
-    average out: it contributes the seeds' mean distance to their own bounds, if they have any. The seeds contribute
-    Student's interval (`mean`). Both errors are independent, so the distances add up like standard deviations (Zou &
-    Donner 2008, MOVER). Bounds of a `rate` are clipped to 0 and 1.
-    """
-    if len(measured) == 1:
-        return dict(measured[0])
-    metric = mean([one["value"] for one in measured])
-    value, half = metric["value"], metric["high"] - metric["value"]
-    if all("low" in one and "high" in one for one in measured):
-        below = math.hypot(half, sum(one["value"] - one["low"] for one in measured) / len(measured))
-        above = math.hypot(half, sum(one["high"] - one["value"] for one in measured) / len(measured))
-        metric |= {"low": round(value - below, 4), "high": round(value + above, 4)}
-    if rate:
-        metric |= {"low": max(0.0, metric["low"]), "high": min(1.0, metric["high"])}
-    del metric["n"]
-    rows = [one["n"] for one in measured if "n" in one]
-    return metric | ({"n": min(rows)} if rows else {})
-
-
 def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
     """Return the sum of parts over the sum of wholes, with the latter as `n`: for example bits over bytes, by document.
 
@@ -116,24 +92,6 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     if not 0 <= correct <= n or not 1 <= k <= n:
         raise ValueError(f"pass@k needs 0 <= correct <= n and 1 <= k <= n, got n={n}, correct={correct}, k={k}")
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
-
-
-def best_of_n(values: Sequence[float], n: int) -> float:
-    """Expected value of the best of n answers drawn from `values`, which are in the judge's order, the worst first.
-
-    The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I), also used by Gao et al. 2022
-    (arXiv:2210.10760, section 2): the i-th of N is the best of n with probability C(i-1, n-1) / C(N, n).
-    """
-    total = len(values)
-    if not 1 <= n <= total:
-        raise ValueError(f"best of n needs 1 <= n <= {total}, got {n}")
-    chances = (math.comb(i, n - 1) / math.comb(total, n) for i in range(total))
-    return sum(chance * value for chance, value in zip(chances, values, strict=True))
-
-
-def kl_of_best_of_n(n: int) -> float:
-    """KL, in nats, of best of n from the model: log n - (n-1)/n (Stiennon et al. 2020, appendix G.3)."""
-    return math.log(n) - (n - 1) / n
 
 
 def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = None) -> dict[str, Any] | None:

@@ -31,7 +31,8 @@ from datasets import Dataset
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run, is_main_process, strings, write_jsonl
+from zero2chat.core.fingerprints import strings
+from zero2chat.core.runs import Run, is_main_process, write_jsonl
 from zero2chat.core.text import words
 from zero2chat.data.rows import first_rows, load_table, require_column
 from zero2chat.data.sources import Source, is_file, read_sources

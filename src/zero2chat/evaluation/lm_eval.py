@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat.core import stats
 from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError, nearest
-from zero2chat.core.runs import strings
+from zero2chat.core.fingerprints import strings
 
 
 @dataclass

@@ -22,7 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat.core import stats
 from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import digest, is_main_process
+from zero2chat.core.fingerprints import digest
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import (
     CONVERSATIONS,
     Message,

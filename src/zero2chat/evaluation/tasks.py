@@ -15,7 +15,8 @@ from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import digest, is_main_process
+from zero2chat.core.fingerprints import digest
+from zero2chat.core.runs import is_main_process
 from zero2chat.core.text import on_terminal
 from zero2chat.evaluation.baselines import best_constant
 from zero2chat.inference.generate import Answer, answer, answer_each

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from zero2chat.core.fingerprints import BUILDERS
 from zero2chat.core.registry import modules
-from zero2chat.core.runs import BUILDERS, METRICS, RUN, read_run, write_atomically
+from zero2chat.core.runs import METRICS, RUN, read_run, write_atomically
 from zero2chat.core.text import public
 from zero2chat.models.loading import bases, is_hub_name
 

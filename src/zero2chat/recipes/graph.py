@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zero2chat.core import runs
+from zero2chat.core import fingerprints, runs
 from zero2chat.core.errors import UserError
 from zero2chat.recipes.recipe import Step, changed
 from zero2chat.recipes.seeds import base_name
@@ -96,4 +96,4 @@ def _needed(steps: Sequence[Step], claim: Mapping[str, Any]) -> list[Step]:
 
 def _runs(claim: Mapping[str, Any]) -> set[str]:
     """Return the run folders that a claim names."""
-    return {os.path.normpath(text) for key, text in runs.strings(claim) if key in ("step", "example")}
+    return {os.path.normpath(text) for key, text in fingerprints.strings(claim) if key in ("step", "example")}

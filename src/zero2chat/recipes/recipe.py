@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat import stages
-from zero2chat.core import config, package_files, runs
+from zero2chat.core import config, fingerprints, package_files
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.registry import modules
 
@@ -161,7 +161,7 @@ def _with_inputs(steps: Sequence[Step], where: Path) -> list[Step]:
     found = []
     for step in steps:
         read: list[str] = []
-        for path in runs.input_paths(step.settings):
+        for path in fingerprints.input_paths(step.settings):
             maker = next((makers[owner] for owner in owners(path) if owner in makers), None)
             if maker == step.name:
                 raise UserError(f"{step.config}: reads {path}, which step {maker} itself writes: name another run")

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from zero2chat.core import config, package_files, runs
+from zero2chat.core import config, fingerprints, package_files, runs
 from zero2chat.core.errors import MISTAKE_FILE, UserError
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
 from zero2chat.recipes import graph, processes
@@ -40,7 +40,7 @@ _FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debi
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
     """Raises `UserError` for a path under `runs/` that no step makes and that no finished run contains."""
     makers = {os.path.normpath(other.folder) for other in steps}
-    for path in runs.input_paths(step.settings):
+    for path in fingerprints.input_paths(step.settings):
         folders = owners(path)
         if not path.startswith("runs/") or makers & set(folders):
             continue
@@ -49,7 +49,7 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
             other = recipe != step.config.parent and package_files.find(recipe / "recipe.yaml").exists()
             hint = f": run `zero2chat run {recipe}` first" if other else ""
             raise UserError(f"{step.config}: {path} is not a run, and no step of this recipe makes it{hint}")
-        runs.input_digest(path)  # another recipe's run must be finished
+        fingerprints.input_digest(path)  # another recipe's run must be finished
 
 
 def _check_files(step: Step) -> None:
@@ -74,11 +74,11 @@ def _check_files(step: Step) -> None:
         step.declared.check(*step.arguments())
     entries = step.settings.get("datasets")
     sources = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    named = list(runs.strings({key: value for key, value in step.settings.items() if key != "datasets"}))
+    named = list(fingerprints.strings({key: value for key, value in step.settings.items() if key != "datasets"}))
     for source in sources:
         # Other data_files are relative to the folder `data_dir`, or to the dataset in `path`.
-        here = source.get("path") in runs.BUILDERS and not source.get("data_dir")
-        named += runs.strings({key: value for key, value in source.items() if here or key != "data_files"})
+        here = source.get("path") in fingerprints.BUILDERS and not source.get("data_dir")
+        named += fingerprints.strings({key: value for key, value in source.items() if here or key != "data_files"})
     for key, text in named:
         maker = next((maker for place, maker in _FETCHED.items() if os.path.normpath(text).startswith(place)), None)
         named_so = maker or Path(text).suffix in _FILE_SUFFIXES  # fetched paths may be folders, such as a model's
@@ -94,11 +94,11 @@ def _check_files(step: Step) -> None:
 def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
     """Return the step's fingerprint as it is saved, with those of the steps in its `after`. Those must be done."""
     folders = {other.name: str(other.folder) for other in steps}
-    after = {before: runs.input_digest(folders[before]) for before in step.after}
+    after = {before: fingerprints.input_digest(folders[before]) for before in step.after}
     if step.declared.joins:  # not only how its inputs were made, but also what was measured there
-        measured = [Path(path) / runs.METRICS for path in runs.input_paths(step.settings)]
-        after |= {str(file): runs.digest(file.read_text()) for file in measured if file.is_file()}
-    current = runs.fingerprint(step.stage, step.settings) | {"after": after}
+        measured = [Path(path) / runs.METRICS for path in fingerprints.input_paths(step.settings)]
+        after |= {str(file): fingerprints.digest(file.read_text()) for file in measured if file.is_file()}
+    current = fingerprints.fingerprint(step.stage, step.settings) | {"after": after}
     saved: dict[str, Any] = json.loads(json.dumps(current, default=str))
     return saved
 
@@ -106,7 +106,7 @@ def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
 def _changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List the differences between the fingerprint saved in the step's folder and `new`."""
     old = identity["fingerprint"]
-    return runs.changes(old if "after" in old else old | {"after": new["after"]}, new)
+    return fingerprints.changes(old if "after" in old else old | {"after": new["after"]}, new)
 
 
 def _refuse_changes(step: Step, identity: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ def _check_upstream(wanted: Sequence[Step], upstream: Sequence[Step], steps: Seq
     folders = {step.name: step.folder for step in steps}
     for step in upstream:
         if any(step.name in later.after for later in wanted):
-            runs.input_digest(str(step.folder))
+            fingerprints.input_digest(str(step.folder))
         identity = runs.read_run(step.folder)
         if identity and all((folders[name] / runs.METRICS).exists() for name in (step.name, *step.after)):
             _refuse_changes(step, identity, step_fingerprint(step, steps))

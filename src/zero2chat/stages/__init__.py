@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -171,31 +170,11 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Stage:
-    """Import a stage.
-
-    Raises `UserError` if there is none, or if a package, such as vLLM, was built for another release of CUDA or torch.
-    """
+    """Import a stage. Raises `UserError` if there is none."""
     if name not in names():
         raise UserError(f"unknown stage '{name}'{nearest(name, names())}")
-    try:
-        stage: Stage = importlib.import_module(modules("stages")[name]).STAGE
-    except (ImportError, RuntimeError) as error:  # the latter from lazy imports
-        if (said := _refused_by_the_linker(error)) is None:
-            raise
-        raise UserError(
-            f"an installed package was built for another release of CUDA or torch ({said}): install versions that go "
-            "together: `make gpu`, or `pip install -c constraints-gpu.txt …`"
-        ) from error
+    stage: Stage = importlib.import_module(modules("stages")[name]).STAGE
     return stage
-
-
-def _refused_by_the_linker(error: BaseException | None) -> str | None:
-    """Return what an error, or its cause, says about a compiled library that cannot be loaded."""
-    while error is not None:
-        if isinstance(error, ImportError) and re.search(r"cannot open shared object|undefined symbol", str(error)):
-            return str(error)
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def card_texts(name: str) -> tuple[str, str]:

@@ -38,7 +38,8 @@ from datasets import Dataset
 from zero2chat.core import stats
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import REVIEWED, Run, digest, is_main_process, read_jsonl, write_atomically
+from zero2chat.core.fingerprints import REVIEWED, digest
+from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_atomically
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED

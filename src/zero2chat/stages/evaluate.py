@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from zero2chat.core.config import MeasuringArguments, Range
-from zero2chat.core.runs import Run, digest, write_atomically
+from zero2chat.core.fingerprints import digest
+from zero2chat.core.runs import Run, write_atomically
 from zero2chat.data.decontamination import read_training_sources
 from zero2chat.data.rows import local_files
 from zero2chat.evaluation.comparison import compare_with, win_rate_name

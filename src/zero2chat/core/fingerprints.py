@@ -1,0 +1,161 @@
+"""What a step's result depends on: its settings, the content of its inputs, and the versions of the stack."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.package_files import find, own_file
+
+RUN, METRICS = "run.json", "metrics.json"  # in a run folder: what made it, and what it measured, written last
+REVIEWED = Path("data", "train.jsonl")  # written by `distill`, then edited by `zero2chat rank --review`
+STACK = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "peft", "deepspeed", "zero2chat")
+# Settings whose value is a path even if it is a single word, such as `mydata`.
+_PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "models", "teacher")
+BUILDERS = ("json", "parquet", "csv", "text")  # of `datasets.load_dataset`, as a source's `path`
+
+
+def strings(value: Any, key: str = "") -> Iterable[tuple[str, str]]:
+    """Yield every string in a setting, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from strings(item, str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from strings(item, key)
+
+
+def _may_be_path(key: str, text: str) -> bool:
+    if "\n" in text or len(text) > 1024 or not text:
+        return False
+    bare = key in _PATH_KEYS and text not in BUILDERS
+    return bare or "/" in text or bool(Path(text).suffix)
+
+
+def input_paths(settings: Mapping[str, Any]) -> list[str]:
+    """Return the local files, folders, globs and own modules named in the settings, and every path under `runs/`,
+    normalised. `data_files` inside a `data_dir` or a folder are covered by that folder."""
+    named = [*(text for _, text in strings(settings)), *map(str, settings.get("tools") or ())]
+    paths = set(filter(None, map(own_file, named)))
+    for key, text in strings({key: value for key, value in settings.items() if key != "output_dir"}):
+        if not _may_be_path(key, text):
+            continue
+        path = os.path.normpath(text)
+        if path.startswith("runs/") or glob.has_magic(path) or _exists(path):
+            paths.add(path)
+        beside = Path(path).with_suffix(".response.json")
+        if path.endswith(".jinja") and _exists(str(beside)):  # a chat template's other half
+            paths.add(str(beside))
+    return sorted(paths)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return find(text).exists()
+    except (OSError, ValueError):  # not a path but a prompt, longer than a file name may be
+        return False
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def input_digest(path: str) -> str:
+    """Return an input's digest: the run's fingerprint for a run or a file in one, else a digest of the content.
+
+    For a run of `distill` the rows count too, because people edit them in review.
+
+    Raises `UserError` if a path under `runs/` is not a finished run.
+    """
+    folder = Path(path)
+    run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)
+    if run or path.startswith("runs/"):
+        if not run or not (run / METRICS).exists():
+            raise UserError(f"{path}: not a finished run: run the step that makes it first")
+        made = json.loads((run / RUN).read_text())["fingerprint"]
+        # Rows rejected in review are not trained on, so the rows are part of the run's identity.
+        return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
+    is_pattern = glob.has_magic(path) and not _exists(path)
+    matches = sorted(glob.glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207
+    places = [(Path(match), find(match)) for match in matches]
+    leaves = [
+        (name / leaf.relative_to(place), leaf)
+        for name, place in places
+        for leaf in (sorted(place.rglob("*")) if place.is_dir() else [place])
+    ]
+    return digest([(str(name), _digest_file(leaf)) for name, leaf in leaves if leaf.is_file()])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages that a result depends on."""
+    found = {}
+    for name in STACK:
+        try:
+            # "2.13.0+cpu" and "2.13.0+cu130" count as equal: a run may move to another machine.
+            found[name] = version(name).split("+")[0]
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step's result depends on: stage, settings, content of the inputs, and library versions."""
+    return {
+        "stage": stage,
+        "settings": {key: value for key, value in settings.items() if key != "output_dir"},
+        "inputs": {path: input_digest(path) for path in input_paths(settings)},
+        "versions": versions(),
+    }
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List the differences between two fingerprints: `["data/a.txt changed", "learning_rate 1e-4 → 2e-4"]`."""
+    before, after = _flat(old), _flat(new)
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        was, now = before.get(key), after.get(key)
+        kind, _, name = key.partition(".")
+        if str(was) == str(now) or (kind == "settings" and _equal_numbers(was, now)):
+            continue
+        said = "changed" if kind in ("inputs", "after") else f"{_shown(was)} → {_shown(now)}"
+        found.append(f"{name or kind} {said}")
+    return found
+
+
+def _equal_numbers(was: Any, now: Any) -> bool:
+    """Whether 0.006 equals "6e-3", which YAML reads as a string. Two strings ("1.1", "1.10") are not compared."""
+    if not any(isinstance(value, int | float) for value in (was, now)):
+        return False
+    try:
+        return Decimal(str(was)) == Decimal(str(now))
+    except InvalidOperation:
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
