@@ -22,7 +22,6 @@ def _rate(value: float, n: int = 40) -> dict[str, float]:
 _ARENA: dict[str, Any] = {
     "rating_base": {"value": 880.2, "n": 80, "low": 850, "high": 910},
     "rating_sft_long": {"value": 1119.8, "n": 80, "low": 1090, "high": 1150},
-    "style_rating_base": {"value": 900},
     "win_rate_sft_long_against_base": _rate(0.75),
     "comparisons": 40,
     "draws_added": 1,
@@ -70,7 +69,7 @@ _SURPRISAL = [
 @pytest.mark.parametrize(
     ("stage", "metrics", "history", "sample", "pictures", "parts"),
     [
-        ("arena", _ARENA, [], _PAIR, 2, ["1,120", "style-controlled", "sft_long against base", "&lt;b&gt;5&lt;/b&gt;"]),
+        ("arena", _ARENA, [], _PAIR, 2, ["1,120", "sft_long against base", "&lt;b&gt;5&lt;/b&gt;"]),
         ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
         ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
         (
