@@ -13,7 +13,7 @@ from datasets import Dataset
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import input_digest
 from zero2chat.data.rows import load_documents, load_source, stream_source
-from zero2chat.data.sources import Source, mix, read_sources, split_of
+from zero2chat.data.sources import Source, mixed, read_sources, split_of
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
 
@@ -127,6 +127,10 @@ def test_a_task_gives_documents_by_the_same_keys() -> None:
 # ---- mixtures
 
 
+def _sources(*fractions: float | None) -> list[Source]:
+    return [Source(path=f"{i}.csv", fraction=fraction) for i, fraction in enumerate(fractions)]
+
+
 def _part(label: str, size: int, n: int) -> Dataset:
     return Dataset.from_dict({"text": [f"{label}{i:03d}".ljust(size) for i in range(n)]})
 
@@ -134,7 +138,9 @@ def _part(label: str, size: int, n: int) -> Dataset:
 @pytest.mark.parametrize("fractions", [(0.75, 0.25), (3.0, 1.0)])
 def test_a_fraction_is_a_share_of_the_characters_of_the_largest_mixture(fractions: tuple[float, float]) -> None:
     a, b = _part("a", 10, 90), _part("b", 50, 100)
-    texts = mix([a, b], fractions, size=lambda row: len(row["text"]))["text"][:]
+    found, counts = mixed([a, b], _sources(*fractions), size=lambda row: len(row["text"]))
+    texts = found["text"][:]
+    assert counts == {"0": 90, "1": 6}
     # All 900 characters of a are three quarters; one quarter is 300 of b.
     assert [text[0] for text in texts] == ["a"] * 90 + ["b"] * 6
     assert texts == [*a["text"], *b["text"][:6]]
@@ -142,13 +148,13 @@ def test_a_fraction_is_a_share_of_the_characters_of_the_largest_mixture(fraction
 
 def test_without_fractions_nothing_is_lost() -> None:
     a, b = _part("a", 10, 3), _part("b", 50, 5)
-    assert mix([a, b], [None, None], size=lambda row: 1)["text"][:] == [*a["text"], *b["text"]]
+    assert mixed([a, b], _sources(None, None))[0]["text"][:] == [*a["text"], *b["text"]]
 
 
 def test_sources_with_different_types_in_a_column_are_named() -> None:
     parts = [Dataset.from_dict({"text": ["a"], "id": ids}) for ids in ([1], ["b1"])]
     with pytest.raises(UserError, match="datasets: the sources have values of different types in id: write them alike"):
-        mix(parts, [None, None], size=lambda row: 1)
+        mixed(parts, _sources(None, None))
 
 
 def test_a_file_whose_name_is_a_pattern_too_is_that_file(tmp_path: Path) -> None:
@@ -194,7 +200,7 @@ def test_a_splits_name_is_no_label_of_documents_whose_metrics_it_would_hide() ->
 
 def test_a_fraction_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="`fraction` must be above 0"):
-        mix([_part("a", 1, 2)], [0.0], size=lambda row: 1)
+        mixed([_part("a", 1, 2)], _sources(0.0))
 
 
 # ---- splits

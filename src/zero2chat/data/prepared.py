@@ -23,7 +23,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import encode_problems, load_parts, which_fit_the_context
-from zero2chat.data.sources import Source, mix, read_sources, rows_kept, split_of
+from zero2chat.data.sources import Source, mixed, read_sources, split_of
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import choose_chat_template, end_turn, prepare_chat_template
 from zero2chat.models.hardware import first_goes_first
@@ -77,15 +77,6 @@ def open_empty_chat(model_args: ModelConfig, template: str | None) -> tuple[PreT
     model, tokenizer = open_empty(model_args, template)
     end_turn(model, tokenizer)
     return model, tokenizer
-
-
-def mixed(parts: Sequence[Dataset], sources: Sequence[Source]) -> tuple[Dataset, Counter[str]]:
-    """Return the stage's mixture, and the number of its rows from each source."""
-    fractions = [source.fraction for source in sources]
-    counts: Counter[str] = Counter()
-    for source, n in zip(sources, rows_kept(parts, fractions, lambda _: 1), strict=True):
-        counts[str(source.label)] += n
-    return mix(parts, fractions, size=lambda _: 1), counts
 
 
 def make_once(make: Callable[[], Dataset], folder: Path, processes: int) -> Dataset:

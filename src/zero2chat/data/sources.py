@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,42 +154,31 @@ def split_of(text: str, validation: float, test: float) -> str:
     return "test" if share < test else "validation" if share < test + validation else "train"
 
 
-def mix(parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]) -> Dataset:
-    """Concatenate the parts; with fractions, use as many rows of each as its share allows.
+def mixed(
+    parts: Sequence[Dataset], sources: Sequence[Source], size: Callable[[dict[str, Any]], int] = lambda _: 1
+) -> tuple[Dataset, Counter[str]]:
+    """Concatenate the sources' rows, and count those of each source. With fractions, a source's first rows are used.
 
-    Raises `UserError` if a column has values of different types in two parts."""
-    kept = zip(parts, rows_kept(parts, fractions, size), strict=True)
+    Shares are of the summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures, shares are
+    normalised, and the mixture is the largest one without repeated rows. Raises `UserError` if a column has values of
+    different types in two parts.
+    """
+    kept = [len(part) for part in parts]
+    if shares := [source.fraction for source in sources if source.fraction is not None]:
+        if min(shares) <= 0:
+            raise UserError("datasets: a `fraction` must be above 0")
+        sizes = [list(itertools.accumulate(size(row) for row in part)) for part in parts]
+        whole = min(part[-1] / share for part, share in zip(sizes, shares, strict=True))
+        budgets = [whole * share * (1 + 1e-9) for share in shares]
+        kept = [max(bisect.bisect_right(part, budget), 1) for part, budget in zip(sizes, budgets, strict=True)]
+    counts: Counter[str] = Counter()
+    for source, n in zip(sources, kept, strict=True):
+        counts[str(source.label)] += n
     try:
-        return concatenate_datasets([part if n == len(part) else part.select(range(n)) for part, n in kept])
+        used = [part if n == len(part) else part.select(range(n)) for part, n in zip(parts, kept, strict=True)]
+        return concatenate_datasets(used), counts
     except ValueError as error:
         kinds = {(name, str(feature)) for part in parts for name, feature in part.features.items()}
         names = [name for name, _ in kinds]
         odd = ", ".join(sorted({name for name in names if names.count(name) > 1})) or str(error)
         raise UserError(f"datasets: the sources have values of different types in {odd}: write them alike") from error
-
-
-def rows_kept(
-    parts: Sequence[Dataset], fractions: Sequence[float | None], size: Callable[[dict[str, Any]], int]
-) -> list[int]:
-    """Return the number of rows that a mixture takes of each part: the first ones, or all without fractions.
-
-    Shares are of the summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures, shares are
-    normalised, and the mixture is the largest one without repeated rows.
-    """
-    shares = [fraction for fraction in fractions if fraction is not None]
-    if not shares:
-        return [len(part) for part in parts]
-    if min(shares) <= 0:
-        raise UserError("datasets: a `fraction` must be above 0")
-    sizes = [[size(row) for row in part] for part in parts]
-    whole = min(sum(column) * sum(shares) / share for column, share in zip(sizes, shares, strict=True))
-    kept = []
-    for column, share in zip(sizes, shares, strict=True):
-        budget, rows = whole * share / sum(shares) * (1 + 1e-9), 0
-        for length in column:
-            budget -= length
-            if budget < 0:
-                break
-            rows += 1
-        kept.append(max(rows, 1))
-    return kept

@@ -22,7 +22,7 @@ from zero2chat.core.runs import Run
 from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.rows import load_documents
-from zero2chat.data.sources import mix, read_sources, split_of
+from zero2chat.data.sources import mixed, read_sources, split_of
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
@@ -62,7 +62,7 @@ def run(run: Run, args: CorpusArguments) -> None:
 
     decontamination = Decontamination(args.decontaminate)
     parts = [decontamination.clean(load_documents(source), "text", str(source.label)) for source in sources]
-    documents = mix(parts, [source.fraction for source in sources], size=lambda row: len(row["text"]))
+    documents, _ = mixed(parts, sources, size=lambda row: len(row["text"]))
     splits = [split_of(text, args.validation_fraction, args.test_fraction) for text in documents["text"]]
     for split in SPLITS:
         if split not in splits:

@@ -43,7 +43,7 @@ from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_atomical
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import load_problems, safe_problems
 from zero2chat.data.review_states import UNREVIEWED
-from zero2chat.data.sources import Source, mix, read_sources
+from zero2chat.data.sources import Source, mixed, read_sources
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import Ask, Said, ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
@@ -122,7 +122,7 @@ def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontam
         keys = [json.loads(row)["key"] for row in part["row"]] if source.task else range(len(part))
         part = part.add_column("_source", [source.label] * len(part)).add_column("_key", [str(key) for key in keys])
         parts.append(decontamination.clean(part, "prompt", str(source.label)))
-    return mix(parts, [source.fraction for source in sources], size=lambda _: 1)
+    return mixed(parts, sources)[0]
 
 
 # ---- who answers

@@ -26,7 +26,7 @@ from trl import DistillationConfig, DistillationTrainer, ModelConfig
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prompts import load_problems, safe_problems
-from zero2chat.data.sources import mix, read_sources
+from zero2chat.data.sources import mixed, read_sources
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
@@ -88,7 +88,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
     _require_same_tokens(of_teacher, tokenizer, training.teacher_model_name_or_path)
     parts: list[Dataset] = [load_problems(source, answers=False).select_columns("prompt") for source in sources]
-    prompts = mix(parts, [source.fraction for source in sources], size=lambda _: 1)
+    prompts, _ = mixed(parts, sources)
     at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     if len(prompts) < at_once:
         raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")

@@ -37,7 +37,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.data.prompts import load_parts, read_schemas, safe_problems, schemas_of
-from zero2chat.data.sources import mix, read_sources
+from zero2chat.data.sources import mixed, read_sources
 from zero2chat.evaluation.tasks import evaluate_tasks
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.generate import render_prompts
@@ -317,7 +317,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     if call_format:
         ensure_response_template(tokenizer)
     parts = load_parts(sources, rewards, tools=True)
-    problems = mix(parts, [s.fraction for s in sources], size=lambda _: 1)
+    problems, _ = mixed(parts, sources)
     if tools and schemas_of(problems):
         raise UserError("tools: the rows have tools of their own, which cannot run: remove `tools`, or their column")
     at_once = training.generation_batch_size // training.num_generations

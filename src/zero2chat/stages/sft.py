@@ -36,8 +36,8 @@ from zero2chat.data.conversations import join_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.encoding import encode_conversations, fitting_conversations
 from zero2chat.data.packing import PackedRows
-from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, mixed, open_empty_chat
-from zero2chat.data.sources import read_sources
+from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, open_empty_chat
+from zero2chat.data.sources import mixed, read_sources
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.hardware import is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
