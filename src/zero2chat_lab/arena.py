@@ -11,10 +11,378 @@ reward model, or an OpenAI-compatible API, which sees each pair in both orders; 
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from rich.console import Group
+from rich.table import Table
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import Range
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.core.stats import Metrics
+from zero2chat.data.preference_files import read_votes
+from zero2chat.data.prompts import read_prompts
+from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
+from zero2chat.inference.generate import answer, answer_each
+from zero2chat.inference.openai_client import Endpoint
+from zero2chat.models.chat_template import prepare_chat_template
+from zero2chat.models.loading import find_model, load_tokenizer
+from zero2chat.models.reward_model import load_reward_model, score_texts
+from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
+from zero2chat.report.steps import Metric, StepResult, bounds
+from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.stages import Result, Stage
-from zero2chat_lab.measurements.arena import FILE, ArenaArguments, as_tables, compare_models
+from zero2chat_lab.elo import NotConnected, ScoredPair, fit_ratings, unbeaten
+
+FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
+_SHOWN = 2  # pairs per two models saved as samples
+Load = Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+
+
+@dataclass
+class ArenaArguments:
+    """The models, the prompts and the judge. Without reward_model, endpoint and votes the judge is gold."""
+
+    output_dir: str | None = None
+    models: list[str] = field(default_factory=list, metadata={"help": "Two or more model folders or Hub names."})
+    tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, split, options, samples."})
+    prompts: str | None = field(default=None, metadata={"help": "File of prompts instead of tasks: .txt or .jsonl."})
+    taste: bool = field(default=False, metadata={"help": "Judge by the tasks' taste instead of their score."})
+    reward_model: str | None = None
+    endpoint: Endpoint | None = field(
+        default=None, metadata={"help": "API of a judge model: url, model, key_variable, …"}
+    )
+    rubric: str = field(default=RUBRIC, metadata={"help": "Criteria given to the judge model."})
+    votes: str | None = field(default=None, metadata={"help": "File of people's votes; names models and prompts."})
+    anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
+    resamples: Annotated[int, Range(min=100)] = field(
+        default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."}
+    )
+    max_new_tokens: Annotated[int, Range(min=1)] = field(
+        default=256, metadata={"help": "Maximum tokens per answer to a file's prompt."}
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    chat_template_path: str | None = field(default=None, metadata={"help": "Chat template for models without one."})
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
+    seed: int = field(default=0, metadata={"help": "Seed for resamples and sampling."})
+
+    def __post_init__(self) -> None:
+        if self.votes is not None:
+            for key in ("models", "tasks", "prompts", "taste", "reward_model", "endpoint"):
+                if getattr(self, key):
+                    raise ValueError(f"{key}: not used with votes: remove it")
+        else:
+            if len(self.models) < 2:
+                raise ValueError("models: expected two or more models to compare: add them, or set votes")
+            if bool(self.tasks) == bool(self.prompts):
+                raise ValueError("tasks and prompts: set exactly one of them")
+        if (judges := [key for key in ("taste", "reward_model", "endpoint") if getattr(self, key)])[1:]:
+            raise ValueError(f"{' and '.join(judges)} exclude each other: set one of them")
+        if self.prompts and not judges:
+            raise ValueError("prompts have no gold score: set reward_model or endpoint, or use tasks")
+        # Checked here too, so that a recipe fails before its first step runs.
+        for spec in read_specs(self.tasks):
+            if self.taste:
+                tasks.load_taste(spec.task)
+        if self.models:
+            _anchor(self, self.models)
+
+
+class Bout(NamedTuple):
+    """Two answers to one prompt, and the score of a's against b's: 1, ½, 0 or in between; None without a verdict.
+
+    `why` is the reason: both answers' `worth`, or an endpoint's `verdicts` with a shown first and with a shown second.
+    """
+
+    prompt: int
+    task: str
+    messages: Sequence[dict[str, Any]]
+    models: tuple[int, int]
+    answers: tuple[str, str]
+    score: float | None = None
+    why: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+
+def compare_models(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, Any]], str]:
+    """Return the metrics, the first decided pairs as rows for `samples.jsonl`, and all pairs as JSON lines.
+
+    Every rank must call this; rank 0 judges, and the others get nothing. Raises `UserError` if a model or judge is not
+    available, or if models were never compared with the others.
+    """
+    if args.votes is not None:
+        paths, bouts = _voted(args.votes)
+    else:
+        paths = args.models
+        _look(args)
+        if args.endpoint is not None:
+            args.endpoint.check()
+        bouts = list(_bouts(args, load))
+        if not is_main_process():
+            return {}, [], ""
+        if args.endpoint is not None:
+            bouts = _asked(args.endpoint, args.rubric, bouts)
+        elif args.reward_model is not None:
+            bouts = _rewarded(args, bouts)
+    names = names_of(paths)
+    lines = "".join(json.dumps(_line(bout, names), ensure_ascii=False) + "\n" for bout in bouts)
+    return _measure(args, names, bouts, _anchor(args, paths)), _samples(names, bouts), lines
+
+
+def _look(args: ArenaArguments) -> None:
+    """Raises `UserError`, before any model answers, if one is missing or has no chat template."""
+    for path in filter(None, [args.reward_model, *args.models]):
+        find_model(path)
+        try:
+            template = None if path == args.reward_model else args.chat_template_path
+            prepare_chat_template(load_tokenizer(path), template, replace=False)
+        except UserError as error:
+            raise UserError(str(error) if path in str(error) else f"{path}: {error}") from error
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """Return the shortest distinct suffixes of the paths. Raises `UserError` for a duplicate path."""
+    if twice := [path for i, path in enumerate(paths) if path in paths[:i]]:
+        raise UserError(f"models: {twice[0]} is listed twice: list each model once")
+    parts = [Path(path).parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(some[-depth:]) for some in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
+    """Return the index of the model that `anchor` names, by its path or its short name."""
+    names = names_of(paths)
+    found = [i for i, both in enumerate(zip(names, paths, strict=True)) if args.anchor in both]
+    if args.anchor is not None and not found:
+        raise UserError(f"anchor: '{args.anchor}' is not one of the models: {', '.join(names)}")
+    return found[0] if found else None
+
+
+# ---- answers
+
+
+def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
+    """Yield all pairs of answers to all prompts. The models answer one after another; gold verdicts are included."""
+    specs = read_specs(args.tasks)
+    if args.prompts is None:
+        asked = [(spec, *rows_and_prompts(spec)) for spec in specs]
+    else:
+        spec = TaskSpec(task="prompts", max_new_tokens=args.max_new_tokens)
+        prompts = read_prompts(None, args.prompts)
+        asked = [(spec, [{}] * len(prompts), prompts)]
+    said: list[list[list[list[str]]]] = []  # by model, task, prompt: one answer, or `samples`
+    for path in args.models:
+        model, tokenizer = load(path)
+        prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
+        said.append([_answers(model, tokenizer, spec, prompts, args) for spec, _, prompts in asked])
+        if is_main_process():
+            print(f"{path}: {sum(len(prompts) for _, _, prompts in asked):,} prompts answered", flush=True)
+    number = itertools.count()
+    for k, (spec, rows, prompts) in enumerate(asked):
+        gold: tasks.Taste | None = None
+        if not (args.prompts or args.reward_model or args.endpoint):
+            gold = tasks.load_taste(spec.task) if args.taste else tasks.load(spec.task).score
+        for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+            n, found = next(number), [by_task[k][i] for by_task in said]
+            for a, b in itertools.combinations(range(len(found)), 2):
+                for pair in zip(found[a], found[b], strict=True):
+                    bout = Bout(n, str(spec.label), prompt, (a, b), pair)
+                    yield _by_worth(bout, *(gold(row, text) for text in pair)) if gold else bout
+
+
+def _answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    spec: TaskSpec,
+    prompts: Sequence[Any],
+    args: ArenaArguments,
+) -> list[list[str]]:
+    """Generate one greedy answer per prompt, or `samples` at temperature 1."""
+    limits = (spec.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
+    if spec.samples:
+        return [[a.content for a in some] for some in answer_each(model, tokenizer, prompts, spec.samples, *limits)]
+    greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=args.eval_batch_size)
+    return [[a.content] for a in greedy]
+
+
+def _voted(path: str) -> tuple[list[str], list[Bout]]:
+    """Return the models that people compared, and one bout per vote."""
+    votes = read_votes(path)
+    models = sorted({model for vote in votes for model in (vote.better, vote.worse)})
+    prompts: dict[str, int] = {}
+    bouts = []
+    for vote in votes:
+        n = prompts.setdefault(json.dumps(vote.prompt), len(prompts))
+        sides = [(models.index(vote.better), vote.chosen), (models.index(vote.worse), vote.rejected)]
+        score = float(sides[0] < sides[1])  # the model that comes first in the list is a
+        (a, of_a), (b, of_b) = sorted(sides)
+        bouts.append(Bout(n, "votes", vote.prompt, (a, b), (of_a, of_b), score))
+    return models, bouts
+
+
+# ---- verdicts
+
+
+def _by_worth(bout: Bout, a: float, b: float) -> Bout:
+    return bout._replace(score=1.0 if a > b else 0.0 if a < b else 0.5, why={"worth_a": a, "worth_b": b})
+
+
+def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
+    model, tokenizer = load_reward_model(args.reward_model, args.dtype)
+    device = torch.accelerator.current_accelerator(check_available=True)
+    asked = {
+        (bout.prompt, text): [*bout.messages, {"role": "assistant", "content": text}]
+        for bout in bouts
+        for text in bout.answers
+    }
+    raw, _ = score_texts(model.to(device or "cpu"), tokenizer, list(asked.values()), args.eval_batch_size)
+    worth = dict(zip(asked, raw, strict=True))
+    return [_by_worth(bout, *(worth[bout.prompt, text] for text in bout.answers)) for bout in bouts]
+
+
+def _asked(endpoint: Endpoint, rubric: str, bouts: Sequence[Bout]) -> list[Bout]:
+    """Judge each pair in both orders. A pair of equal answers is a draw and is not sent."""
+    differ = [bout for bout in bouts if bout.answers[0].strip() != bout.answers[1].strip()]
+    sides = [[bout.answers[side] for bout in differ] for side in (0, 1)]
+    prompts = [bout.messages for bout in differ] * 2
+    found = prefer(endpoint, prompts, sides[0] + sides[1], sides[1] + sides[0], rubric)
+    verdicts = iter(zip(found[: len(differ)], found[len(differ) :], strict=True))
+    judged = []
+    for bout in bouts:
+        if bout.answers[0].strip() == bout.answers[1].strip():
+            judged.append(bout._replace(score=0.5))
+            continue
+        first, second = next(verdicts)
+        score = None if first is None or second is None else (first + 1 - second) / 2
+        judged.append(bout._replace(score=score, why={"verdicts": [first, second]}))
+    return judged
+
+
+# ---- metrics
+
+
+def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], anchor: int | None) -> Metrics:
+    """Compute ratings, the best first, and pairwise win rates. Raises `UserError` if ratings cannot be computed."""
+    decided = [bout for bout in bouts if bout.score is not None]
+    comparisons = [ScoredPair(bout.prompt, *bout.models, float(bout.score or 0)) for bout in decided]
+    if not comparisons:
+        raise UserError(f"the judge gave no verdict on any of {len(bouts)} pairs: set another judge or rubric")
+    try:
+        found = fit_ratings(comparisons, len(names), anchor, resamples=args.resamples, seed=args.seed)
+    except NotConnected as error:
+        apart = ", ".join(names[i] for i in error.apart)
+        raise UserError(
+            f"{apart}: not connected to {names[0]} by comparisons: compare them, or rate them separately"
+        ) from None
+    if found.draws:
+        best = unbeaten(comparisons, len(names))
+        rest = ", ".join(name for i, name in enumerate(names) if i not in best)
+        print(
+            f"{', '.join(names[i] for i in best)} won every comparison with {rest}, so no finite rating fits: "
+            f"a draw is added to each pair of models that met ({found.draws})",
+            flush=True,
+        )
+    order = sorted(range(len(names)), key=lambda i: -found.models[i].value)
+    fought = [sum(i in c[1:3] for c in comparisons) for i in range(len(names))]
+
+    def metric(estimate: Any, n: int) -> dict[str, Any]:
+        return {key: round(value, 1) for key, value in estimate._asdict().items()} | {"n": n, "seed": args.seed}
+
+    metrics = {f"rating_{names[i]}": metric(found.models[i], fought[i]) for i in order}
+    for a, b in itertools.combinations(order, 2):
+        of_prompt: dict[int, list[float]] = {}
+        for c in comparisons:
+            if {c.a, c.b} == {a, b}:
+                of_prompt.setdefault(c.prompt, []).append(c.score if c.a == a else 1 - c.score)
+        if of_prompt:  # answers to one prompt are correlated: the interval is over prompts
+            won = sum(sum(some) / len(some) for some in of_prompt.values())
+            metrics[f"win_rate_{names[a]}_against_{names[b]}"] = stats.rate(won, len(of_prompt), args.seed)
+    metrics |= {
+        "prompts": {"value": len({c.prompt for c in comparisons})},
+        "comparisons": {"value": len(comparisons)},
+        "draw_rate": stats.rate(sum(c.score == 0.5 for c in comparisons), len(comparisons)),
+        "draws_added": {"value": found.draws},
+    }
+    if args.endpoint is not None:
+        metrics |= _of_the_judge(bouts)
+    return metrics
+
+
+def _of_the_judge(bouts: Sequence[Bout]) -> Metrics:
+    """Measure how often an endpoint prefers the first answer, and how often both orders agree."""
+    pairs = [bout.why["verdicts"] for bout in bouts if bout.why and None not in bout.why["verdicts"]]
+    choices = [verdict for both in pairs for verdict in both if verdict != 0.5]
+    metrics: Metrics = {"left_out": {"value": sum(bout.score is None for bout in bouts), "n": len(bouts)}}
+    if choices:
+        metrics["first_rate"] = stats.rate(sum(choices), len(choices))
+    if pairs:
+        metrics["same_in_both_orders_rate"] = stats.rate(
+            sum(first == 1 - second for first, second in pairs), len(pairs)
+        )
+    return metrics
+
+
+def _line(bout: Bout, names: Sequence[str]) -> dict[str, Any]:
+    sides = {f"model_{side}": names[i] for side, i in zip("ab", bout.models, strict=True)}
+    sides |= {f"answer_{side}": text for side, text in zip("ab", bout.answers, strict=True)}
+    return {"prompt": bout.messages, "task": bout.task} | sides | {"score_a": bout.score} | bout.why
+
+
+def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]]:
+    """Return the first decided pairs of each two models: the winner's answer, and the other's."""
+    shown: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for bout in bouts:
+        some = shown.setdefault(bout.models, [])
+        if bout.score in (None, 0.5) or len(some) == _SHOWN:
+            continue
+        won = 0 if bout.score > 0.5 else 1
+        some.append(
+            {"prompt": bout.messages[-1]["content"], "completion": bout.answers[won], "task": bout.task}
+            | {"winner": names[bout.models[won]], "other": bout.answers[1 - won], "loser": names[bout.models[1 - won]]}
+        )
+    return [sample for some in shown.values() for sample in some]
+
+
+def rated(step: StepResult) -> dict[str, Metric]:
+    """Return each model's rating, best first."""
+    return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
+
+
+def rating_cells(metric: Metric) -> tuple[str, str]:
+    """Format a rating and its interval, in whole points."""
+    return f"{metric['value']:.0f}", "{:.0f}–{:.0f}".format(*ends) if (ends := bounds(metric)) else ""
+
+
+def against(step: StepResult) -> dict[tuple[str, str], Metric]:
+    """Return win rates by pair, with ties counted as half a win; the higher-rated model comes first."""
+    found = {tuple(names.split("_against_")): m for names, m in step.named("win_rate_(.+_against_.+)").items()}
+    return {(names[0], names[-1]): metric for names, metric in found.items()}
+
+
+def as_tables(metrics: Metrics) -> Group:
+    """Format the ratings and the pairwise win rates."""
+    step = StepResult("arena", "arena", 1, metrics)
+    table = Table("model", "rating", "95%", "comparisons", box=None)
+    for name, metric in rated(step).items():
+        table.add_row(name, *rating_cells(metric), exact(metric["n"]))
+    pairs = Table("model", "against", "wins, draws ½", "95%", "prompts", box=None)
+    for (a, b), metric in against(step).items():
+        pairs.add_row(a, b, short("win_rate", metric), interval("win_rate", metric), exact(metric["n"]))
+    return Group(table, "", pairs)
+
 
 STAGE = Stage(
     name="arena",

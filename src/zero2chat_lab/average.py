@@ -19,10 +19,131 @@ from zero2chat.core.runs import is_main_process
 from zero2chat.hub.model_card import CARD, make_card
 from zero2chat.report.section import Section
 from zero2chat.stages import Stage
-from zero2chat_lab.measurements import averaging
 
 if TYPE_CHECKING:
     from zero2chat.core.runs import Run
+
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zero2chat.core.errors import UserError
+from zero2chat.models.loading import find_model, load_model, refuse_reward_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+# Least cosine of two models' matrices. Fine-tuned from one start they had 0.98 and more, trained from two 0.08.
+_ONE_START = 0.5
+# Keys of a config that do not change what the weights compute.
+_FREE = ("_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "use_cache")
+_READING = ("model", "normalizer", "pre_tokenizer", "post_processor")  # parts of tokenizer.json
+
+
+def check(models: Sequence[str]) -> None:
+    """Raise `UserError` for a path without a language model of whole weights, before any is loaded."""
+    for path in models:
+        if find_model(path)[1]:
+            raise _adapter(path)
+        refuse_reward_model(path)
+
+
+def averaged(
+    models: Sequence[str], shares: Sequence[float] = ()
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
+    """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine of the first model's
+    matrices and another's.
+
+    Each model counts as much as its share of the sum of `shares`; without them all count alike ("model soups",
+    arXiv:2203.05482, section 2: the uniform soup). Chat template and generation config are those of the first model
+    that has a template: a base model may have none.
+
+    Sums are computed in float32 and rounded once, to the first model's precision. Two models and the sum are in memory
+    at a time. Raises `UserError` for an adapter, for models of different configs, tokenizers or chat templates, for
+    weights that are not finite, and for models that were not fine-tuned from one start: their mean knows nothing.
+    """
+    import torch
+
+    check(models)
+    first, *others = models
+    shares = [share / sum(shares) for share in shares] or [1 / len(models)] * len(models)
+    model, tokenizer = _load(first)
+    weights, similarity = _weights(model), 1.0
+    with torch.no_grad():
+        total = {name: shares[0] * weight.float() for name, weight in weights.items()}
+        for path, share in zip(others, shares[1:], strict=True):
+            other, its_tokenizer = _load(path)
+            _refuse_other_config(first, path, model, other)
+            templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
+            ends = {one.eos_token for one in (tokenizer, its_tokenizer) if one.chat_template or not templates}
+            if _reading(its_tokenizer) != _reading(tokenizer) or len(ends) > 1:
+                raise UserError(
+                    f"models: {first} and {path} have different tokenizers: their mean would read neither's"
+                )
+            if len(templates) > 1:
+                raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
+            if tokenizer.chat_template is None:
+                tokenizer, model.generation_config = its_tokenizer, other.generation_config
+            added = _weights(other)
+            cosine = _cosine(weights, added)
+            if cosine < _ONE_START:
+                raise UserError(
+                    f"models: {first} and {path} were not fine-tuned from one start (the cosine of their weights is "
+                    f"{cosine:.2f}): their mean would know nothing of either: name fine-tuned models of one start"
+                )
+            similarity = min(similarity, cosine)
+            for name, weight in added.items():
+                total[name] += share * weight.float()
+            del other, added, weight  # free them before the next one is loaded
+        for name, weight in weights.items():
+            weight.copy_(total[name])
+    return model, tokenizer, similarity
+
+
+def _adapter(path: str) -> UserError:
+    return UserError(f"models: {path} is an adapter: `zero2chat export {path} --merge` writes a whole model")
+
+
+def _load(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    model, tokenizer = load_model(path, "auto")
+    if hasattr(model, "peft_config"):  # of the Hub: a mean of its matrices is not the mean of their products
+        raise _adapter(path)
+    if not all(bool(weight.isfinite().all()) for weight in _weights(model).values()):
+        raise UserError(f"models: {path} has weights that are not finite: train it again")
+    return model, tokenizer
+
+
+def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return the parameters, tied ones once, and the buffers that are saved, such as expert biases."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    saved = {name: buffer for name, buffer in model.state_dict().items() if name not in parameters}
+    return dict(model.named_parameters()) | {name: one for name, one in saved.items() if one.is_floating_point()}
+
+
+def _refuse_other_config(first: str, path: str, model: PreTrainedModel, other: PreTrainedModel) -> None:
+    ours, its = (one.config.to_dict() for one in (model, other))
+    for key in {**ours, **its}:
+        if key not in _FREE and ours.get(key) != its.get(key):
+            raise UserError(
+                f"models: {first} and {path} have different configs ({key}: {ours.get(key)} and {its.get(key)}): "
+                "name fine-tuned models of one start"
+            )
+
+
+def _reading(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """Return what decides how a tokenizer reads a text."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {}
+    return [tokenizer.get_vocab(), *(content.get(part) for part in _READING)]
+
+
+def _cosine(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """Of the matrices alone: norms begin as ones, and would make any two models alike."""
+
+    def product(x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> float:
+        return sum(float((x[name].float() * y[name].float()).sum()) for name in x if x[name].ndim > 1)
+
+    return product(a, b) / (product(a, a) * product(b, b)) ** 0.5
 
 
 @dataclass
@@ -47,13 +168,13 @@ class AverageArguments:
 
 
 def _check(args: AverageArguments) -> None:
-    averaging.check(args.models)
+    check(args.models)
 
 
 def run(run: Run, args: AverageArguments) -> None:
     if not is_main_process():  # a launcher may start several processes
         return
-    model, tokenizer, similarity = averaging.averaged(args.models, args.shares)
+    model, tokenizer, similarity = averaged(args.models, args.shares)
     model.save_pretrained(run.folder)
     tokenizer.save_pretrained(run.folder)
     metrics = {

@@ -9,17 +9,358 @@ metrics are those of the other half. With `measured`, all rows of `datasets` fit
 measured. `zero2chat chat` and `serve` take the threshold as `--abstain-below`. With
 `samples`, declining by agreement of several samples is measured beside it. `zero2chat calibrate` prints the same from
 the shell.
+
+Each question is answered greedily and judged. By a hash of its key, half of the rows fit the threshold, and only the
+other half is measured; or all of them fit it, and rows of other datasets are measured. The control is agreement with
+sampled answers, with a threshold of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat import tasks
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.core.stats import Metrics
+from zero2chat.data.sources import Source, read_sources
+from zero2chat.evaluation.own_data import OwnData, load_rows
+from zero2chat.inference.confidence import confidence, log_probabilities
+from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
+from zero2chat.models.chat_template import prepare_chat_template
+from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.measurements.calibration import CalibrateArguments, as_table, run
+from zero2chat_lab.abstention import alike, normal
+from zero2chat_lab.interrogate import (
+    DECLINED,
+    RIGHT,
+    WRONG,
+    Question,
+    refuse_cut,
+    statement,
+    verdict_of,
+)
+
+_LABELS = {
+    "right_kept_rate": "right answers kept",
+    "wrong_declined_rate": "wrong answers declined",
+    "accuracy": "answers right, before",
+    "selective_accuracy": "of the answers given, right",
+    "coverage": "questions answered",
+}
+_FEWEST = 5  # AUROC is omitted with fewer right or fewer wrong answers
+_KEPT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # shares of right answers, of the curve
+_SHOWN = 12
+
+
+@dataclass
+class CalibrateArguments(MeasuringArguments):
+    """The model, held-out questions with answers, and the share of right answers to keep."""
+
+    datasets: list[dict] = field(
+        default_factory=list, metadata={"help": "Held-out rows: a file with questions and answers (path), or a task."}
+    )
+    measured: list[dict] = field(
+        default_factory=list,
+        metadata={"help": "Rows to measure. Without them, one half of `datasets` fits and the other is measured."},
+    )
+    keep: float = field(default=0.9, metadata={"help": "Share of right answers that must still be given."})
+    samples: Annotated[int, Range(min=0)] = field(
+        default=0, metadata={"help": "Answers sampled per question, to compare with declining by agreement (0: none)."}
+    )
+    max_new_tokens: Annotated[int, Range(min=1)] = 64
+    chat_template_path: str | None = None
+    eval_batch_size: Annotated[int, Range(min=1)] = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.keep < 1:
+            raise ValueError(f"keep {self.keep:g}: set a share above 0 and below 1")
+        for name in ("datasets", "measured") if self.measured else ("datasets",):
+            sources = read_sources(getattr(self, name))  # checked here too: a recipe fails before its first step runs
+            if len({source.label for source in sources}) < len(sources):
+                raise ValueError(f"{name}: two entries have the same label: set `label`")
+
+
+@dataclass
+class _Rows(OwnData):
+    """Rows with reference answers, judged by their words."""
+
+    def __post_init__(self) -> None:
+        Source.__post_init__(self)
+
+
+class Judged(NamedTuple):
+    """A question's greedy answer. `agreement` is the share of samples that state the same; None without samples.
+
+    The row either `fits` the threshold or is measured.
+    """
+
+    key: str
+    fits: bool
+    question: Question
+    text: str
+    verdict: str
+    confidence: float
+    agreement: float | None
+
+
+Sure = Callable[[Judged], float]  # how sure the model is of an answer
+
+
+def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
+    """Return the questions, each with a key. Questions of one key are all in one half: a task's rows about one thing,
+    or one conversation of a file. Rows that a file repeats are asked once: they would count as further evidence.
+    Raises `UserError` for rows without reference answers."""
+    found: list[tuple[str, Question]] = []
+    for source in read_sources(datasets):
+        if source.tools:
+            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove it")
+        if source.task is not None:
+            if source.split == "train":
+                raise UserError(
+                    f"{source.label}: split: train rows may be what the model learned: set `split: validation`"
+                )
+            task = tasks.load(source.task)
+            for row in task.rows(source.split, source.seed, source.n, **source.options):
+                question = Question(str(source.label), task.prompt(row), row["answer"], source.task, row)
+                found.append((f"{source.task} {row['key']}", question))
+            continue
+        rows = load_rows(_Rows(**asdict(source)))
+        if not rows.references:
+            raise UserError(f"{source.label}: no reference answers: add a column `answer`")
+        if rows.schemas:
+            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove the column")
+        if empty := [i for i, reference in enumerate(rows.references) if not normal(reference)]:
+            raise UserError(
+                f"{rows.names[empty[0]]}: the reference answer {rows.references[empty[0]]!r} has no word to compare: "
+                f"remove such rows ({len(empty)} of {len(rows.prompts)})"
+            )
+        once = dict(zip(rows.digests(), zip(rows.prompts, rows.references, strict=True), strict=True))
+        for prompt, reference in once.values():
+            conversation = "\n".join(turn["content"] for turn in prompt)
+            found.append((conversation, Question(str(source.label), prompt, reference)))
+        if len(once) < len(rows.prompts) and is_main_process():
+            print(f"{source.label}: {len(rows.prompts) - len(once)} repeated rows are asked once", flush=True)
+    return found
+
+
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[tuple[str, Question]],
+    args: CalibrateArguments,
+    fits: Callable[[str], bool],
+) -> list[Judged]:
+    """Answer and judge all questions; `fits` says of a key whether its rows fit the threshold. Every rank must call
+    this; each answers its share, and rank 0 judges."""
+    prompts = [question.prompt for _, question in questions]
+    batch = args.eval_batch_size
+    greedy = answer(model, tokenizer, prompts, args.max_new_tokens, batch_size=batch)
+    sampled: list[list[Answer]] = (
+        answer_each(model, tokenizer, prompts, args.samples, args.max_new_tokens, 1.0, batch, args.seed)
+        if args.samples
+        else [[] for _ in prompts]
+    )
+    refuse_cut([not one.stopped and bool(one.ids) and not one.content for one in greedy], args.max_new_tokens)
+    if not is_main_process():
+        return []
+    found = []
+    for (key, question), context, one, others in zip(
+        questions, encode_prompts(tokenizer, prompts), greedy, sampled, strict=True
+    ):
+        said = one.ids[:-1] if one.stopped else one.ids
+        sure = confidence(log_probabilities(model, context, said))
+        same = _share_alike(question, one.content, [other.content for other in others]) if others else None
+        found.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.content), sure, same))
+    return found
+
+
+def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:
+    said = statement(question, text)
+
+    def same(other: Hashable | None) -> bool:
+        return said is not None and other is not None and alike(said, other)
+
+    return sum(same(statement(question, other)) for other in others) / len(others)
+
+
+# ---- the threshold
+
+
+def threshold_for(right: Sequence[float], keep: float) -> float:
+    """Return the highest threshold that keeps this share of right answers, from the confidence of some of them.
+
+    It is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511): a new right
+    answer, exchangeable with these, is at least that sure with a probability of at least `keep`. It is rounded down to
+    six digits, as it is printed, and is below 1, as `chat` and `serve` need it. Raises `UserError` if there are too few
+    for any threshold.
+    """
+    k = math.floor((len(right) + 1) * (1 - keep) + 1e-9)
+    if k < 1:
+        fewest = math.ceil(1 / (1 - keep) - 1e-9) - 1
+        raise UserError(
+            f"only {len(right)} right answers fit the threshold; keep {keep:g} needs at least {fewest}: give more rows "
+            "or lower keep"
+        )
+    return min(math.floor(sorted(right)[k - 1] * 1e6), 999_999) / 1e6
+
+
+def scaled(sure: Sequence[float], right: Sequence[bool]) -> Callable[[float], float]:
+    """Fit Platt scaling (Platt 1999): the probability that an answer is right, a logistic function of the logarithm of
+    its confidence."""
+    x = np.column_stack([np.log(np.clip(sure, 1e-9, 1)), np.ones(len(sure))])
+    y, weights, ridge = np.array(right, dtype=float), np.zeros(2), 1e-3 * np.eye(2)
+    for _ in range(100):  # Newton's method
+        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+        step = np.linalg.solve((x.T * (p * (1 - p))) @ x + ridge, x.T @ (y - p) - ridge @ weights)
+        weights += step
+        if np.abs(step).max() < 1e-6:
+            break
+    return lambda at: float(1 / (1 + math.exp(-np.clip(np.log(max(at, 1e-9)) * weights[0] + weights[1], -30, 30))))
+
+
+# ---- metrics
+
+
+def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
+    """Fit the threshold on some rows, and measure it on the others. Answers that decline already are left as they are.
+
+    `right_kept_rate` and `wrong_declined_rate` are shares of the right and of the wrong answers. `coverage` is the
+    share of questions that are still answered, and `selective_accuracy` how many of those answers are right. Intervals
+    of rates are bootstraps over keys, because questions about one thing are correlated; those of AUROC and of bins of
+    confidence take each question by itself. With `_agreement` the same by agreement.
+    `wrong_declined_rate_at_kept_0.90` is what the highest threshold that keeps 90% of the measured right answers would
+    decline: it compares scores, and is optimistic, because it is fitted on the measured rows.
+    Raises `UserError` if too few right answers fit it, or no row is left to measure it.
+    """
+    by: dict[str, Sure] = {"": lambda one: one.confidence}
+    if judged and judged[0].agreement is not None:
+        by["_agreement"] = lambda one: one.agreement or 0.0
+    fit, held = ([one for one in judged if one.fits == fits] for fits in (True, False))
+    if not held or not any(one.verdict == RIGHT for one in judged):
+        raise UserError(f"{'no right answer' if held else 'no row left to measure the threshold'}: give more rows")
+    metrics: Metrics = {"questions_fitted": {"value": len(fit)}, "questions": {"value": len(held)}}
+    metrics["accuracy"] = _rate(held, [one.verdict == RIGHT for one in held], seed)
+    for suffix, sure in by.items():
+        found = threshold_metrics(fit, held, sure, keep, seed)
+        metrics |= {f"{name}{suffix}": metric for name, metric in found.items()}
+    tried = [[one for one in half if one.verdict != DECLINED] for half in (fit, held)]
+    said_fit, said_held = ([one.confidence for one in half] for half in tried)
+    right_fit, right_held = ([one.verdict == RIGHT for one in half] for half in tried)
+    fitted = scaled(said_fit, right_fit)
+    if not said_held:  # the model declines by itself whatever it is asked
+        return metrics
+    for suffix, values in (("", said_held), ("_scaled", [fitted(value) for value in said_held])):
+        bins = stats.reliability(values, right_held)
+        metrics[f"calibration_error{suffix}"] = {"value": round(stats.calibration_error(bins), 4), "n": len(values)}
+        for one in bins:
+            at = math.floor(one["sure"] * 1000) / 1000  # rounded up, it could be the next bin's
+            name = f"right_rate_at_confidence_{at:.3f}{suffix}"
+            metrics[name] = stats.rate(round(one["right"] * one["n"]), int(one["n"]), seed)
+    return metrics
+
+
+def threshold_metrics(fit: Sequence[Judged], held: Sequence[Judged], sure: Sure, keep: float, seed: int = 0) -> Metrics:
+    """Fit a threshold for `sure` on the right answers of some rows, and measure it on others."""
+    right = [sure(one) for one in fit if one.verdict == RIGHT]
+    threshold = threshold_for(right, keep)
+    kept = [one.verdict != DECLINED and sure(one) >= threshold for one in held]
+    metrics: Metrics = {"threshold": {"value": threshold, "n": len(right)}}
+    for name, verdict, counts in (("right_kept_rate", RIGHT, True), ("wrong_declined_rate", WRONG, False)):
+        some = [(one, yes == counts) for one, yes in zip(held, kept, strict=True) if one.verdict == verdict]
+        if some:
+            metrics[name] = _rate([one for one, _ in some], [yes for _, yes in some], seed)
+    metrics["coverage"] = _rate(held, kept, seed)
+    known, wrong = (sorted(sure(one) for one in held if one.verdict == verdict) for verdict in (RIGHT, WRONG))
+    for share in _KEPT if known and wrong else ():
+        declined = bisect_left(wrong, known[math.floor(len(known) * (1 - share) + 1e-9)]) / len(wrong)
+        metrics[f"wrong_declined_rate_at_kept_{share:.2f}"] = {"value": round(declined, 4), "n": len(wrong)}
+    given = [one for one, yes in zip(held, kept, strict=True) if yes]
+    if given:
+        metrics["selective_accuracy"] = _rate(given, [one.verdict == RIGHT for one in given], seed)
+    tried = [one for one in held if one.verdict != DECLINED]
+    truth = [one.verdict == RIGHT for one in tried]
+    area = stats.auroc([sure(one) for one in tried], truth, seed)
+    if area is not None and min(sum(truth), len(truth) - sum(truth)) >= _FEWEST:
+        metrics["auroc"] = area
+    return metrics
+
+
+def _rate(rows: Sequence[Judged], counts: Sequence[bool], seed: int) -> dict[str, Any]:
+    """Return the share of rows that count, with an interval over keys."""
+    keys = list(dict.fromkeys(one.key for one in rows))
+    if len(keys) == len(rows):
+        return stats.rate(sum(counts), len(rows), seed)
+    places, parts, wholes = {key: i for i, key in enumerate(keys)}, [0] * len(keys), [0] * len(keys)
+    for one, yes in zip(rows, counts, strict=True):
+        parts[places[one.key]] += yes
+        wholes[places[one.key]] += 1
+    return stats.ratio(parts, wholes, seed)
+
+
+def run(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CalibrateArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Return the metrics, and the first measured questions as samples. Every rank must call this."""
+    prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
+    questions = questions_of(args.datasets)
+    if args.measured:
+        others = questions_of(args.measured)
+        if shared := {key for key, _ in questions} & {key for key, _ in others}:
+            raise UserError(f"measured: asks what `datasets` asks, such as '{sorted(shared)[0]}': give other rows")
+        judged = ask(model, tokenizer, questions, args, lambda _: True)
+        judged += ask(model, tokenizer, others, args, lambda _: False)
+    else:
+        judged = ask(model, tokenizer, questions, args, lambda key: tasks.place(f"calibrate {key}") < 0.5)
+    if not is_main_process():
+        return {}, []
+    metrics = calibrate(judged, args.keep, args.seed)
+    return metrics, [_sample(one, metrics["threshold"]["value"]) for one in judged if not one.fits][:_SHOWN]
+
+
+def _sample(one: Judged, threshold: float) -> dict[str, Any]:
+    declines = "declined" if one.confidence < threshold else "answered"
+    return {
+        "prompt": one.question.prompt[-1]["content"],
+        "completion": one.text,
+        "task": f"{declines} at {one.confidence:.2f}, {one.question.source}",
+        "score": float(one.verdict == RIGHT),
+        "answer": one.question.answer,
+    }
+
+
+def as_table(metrics: Metrics) -> Group:
+    """Format the threshold, and what it does on the rows that did not fit it."""
+    table = Table("decline by", "", "share", "95%", "n", box=None)
+    for suffix, by in (("", "confidence"), ("_agreement", "agreement")):
+        for name, label in _LABELS.items():
+            metric = metrics.get(name + suffix)
+            if metric is not None:
+                table.add_row(by, label, short("rate", metric), interval("rate", metric), exact(metric["n"]))
+                by = ""
+    threshold = metrics["threshold"]
+    said = [f"threshold: --abstain-below {threshold['value']:g} (fitted on {threshold['n']} right answers)"]
+    if area := metrics.get("auroc"):
+        said.append(f"AUROC of confidence: {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})")
+    if error := metrics.get("calibration_error"):
+        after = metrics["calibration_error_scaled"]
+        said.append(f"expected calibration error: {error['value']:.3f}; after Platt scaling: {after['value']:.3f}")
+    return Group(table, "", "\n".join(said))
 
 
 def measure(args: CalibrateArguments, load: Load) -> Result:

@@ -29,7 +29,7 @@ from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.measurements.memorization import (
+from zero2chat_lab.memorization import (
     Excerpt,
     Prediction,
     held_out_texts,

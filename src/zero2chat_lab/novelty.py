@@ -32,7 +32,7 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.measurements.memorization import copied_runs, held_out_texts, rows_of, start_of_document
+from zero2chat_lab.memorization import copied_runs, held_out_texts, rows_of, start_of_document
 
 _SHOWN = 4  # prompts shown, with as many samples each
 

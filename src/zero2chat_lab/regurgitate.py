@@ -13,11 +13,204 @@ same with any model and any dataset that has a text column.
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
+from rich.table import Table
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat.core import stats
+from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.errors import UserError
+from zero2chat.core.stats import Metrics
+from zero2chat.data.canaries import never_planted, read_canaries
+from zero2chat.data.decontamination import in_a_row
+from zero2chat.models.loading import context_length
+from zero2chat.models.tokenization import plain_ids
+from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
+from zero2chat.report.steps import Metric, StepResult
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.measurements.extraction import RegurgitateArguments, as_table, measure_extraction
+from zero2chat_lab.memorization import (
+    Excerpt,
+    Prediction,
+    exposure,
+    held_out_texts,
+    passages_of,
+    predict,
+    rows_of,
+    start_of_document,
+    write,
+)
+
+HELD_OUT = "held_out"
+_SHOWN = 3  # samples per group
+
+
+@dataclass
+class RegurgitateArguments(MeasuringArguments):
+    """The model, its training data, and the lengths of prompts and continuations."""
+
+    needs = ("model_name_or_path", "dataset")
+
+    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
+    column: str = "text"
+    prefix: Annotated[int, Range(min=1)] = field(
+        default=32, metadata={"help": "Prompt length: tokens of a document given to the model."}
+    )
+    continuation: Annotated[int, Range(min=1)] = field(
+        default=32, metadata={"help": "Tokens that the model must then reproduce exactly."}
+    )
+    n: Annotated[int, Range(min=1)] = field(
+        default=500, metadata={"help": "Documents per number of copies, and held-out documents."}
+    )
+    candidates: Annotated[int, Range(min=2)] = field(
+        default=1024, metadata={"help": "Candidates that each canary is ranked among."}
+    )
+    eval_batch_size: Annotated[int, Range(min=1)] = 64
+
+
+def measure_extraction(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Return the metrics, and the first texts of each kind as rows for `samples.jsonl`. Every rank must call this.
+
+    `extraction_rate_N` is the share of verbatim continuations of documents with N to 2N - 1 copies in the train split,
+    for N = 1, 2, 4, …; `extraction_rate_held_out` is the control's. `canary_extraction_rate_N` and `exposure_N` (in
+    bits) are for canaries planted N times. Raises `UserError` if the train split or the column is missing, if no
+    document is long enough, or if the context is too short.
+    """
+    length = len(start_of_document(tokenizer)) + args.prefix + args.continuation
+    if length > context_length(model):
+        raise UserError(
+            f"prefix {args.prefix} and continuation {args.continuation}: {length} tokens do not fit the model's "
+            f"context of {context_length(model)}"
+        )
+    samples: list[dict[str, Any]] = []
+
+    def keep(passage: Excerpt, reading: Prediction, task: str, **more: Any) -> None:
+        prompt = passage.ids[len(start_of_document(tokenizer)) : passage.given]
+        samples.append(
+            {"prompt": tokenizer.decode(prompt), "completion": write(model, tokenizer, passage), "task": task}
+            | {"score": float(reading.verbatim), "answer": tokenizer.decode(passage.rest), **more}
+        )
+
+    canaries = read_canaries(Path(str(args.dataset)))
+    groups, metrics = _documents(tokenizer, args, {canary.text for canary in canaries})
+    for name, passages in groups.items():
+        readings = predict(model, passages, args.eval_batch_size)
+        verbatim = sum(reading.verbatim for reading in readings)
+        metrics[f"extraction_rate_{name}"] = stats.rate(verbatim, len(passages), args.seed)
+        for passage, reading in zip(passages[:_SHOWN], readings, strict=False):
+            keep(passage, reading, f"documents seen {times_seen(0 if name == HELD_OUT else int(name))}")
+
+    found: dict[int, list[tuple[bool, float]]] = defaultdict(list)
+    for canary in canaries:
+        others = never_planted(canary, args.candidates - 1, args.seed)
+        passages = passages_of(tokenizer, [canary.text, *others])
+        own, *theirs = predict(model, passages, args.eval_batch_size)
+        bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in theirs])
+        if len(found[canary.copies]) < _SHOWN:
+            keep(passages[0], own, f"canaries seen {times_seen(canary.copies)}", exposure=round(bits, 2))
+        found[canary.copies].append((own.verbatim, bits))
+    for copies, some in found.items():
+        given_away = sum(verbatim for verbatim, _ in some)
+        metrics[f"canary_extraction_rate_{copies}"] = stats.rate(given_away, len(some), args.seed)
+        metrics[f"exposure_{copies}"] = stats.mean([bits for _, bits in some], args.seed)
+    return metrics, samples
+
+
+def _documents(
+    tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments, planted: set[str]
+) -> tuple[dict[str, list[Excerpt]], Metrics]:
+    """Return beginnings of held-out documents, and of train documents by their number of copies.
+
+    Excludes canaries, and documents whose continuation occurs more often in the training text than the document itself,
+    because it may have been learned elsewhere; the metrics count them. Raises `UserError` as `measure_extraction` does.
+    """
+    train = rows_of(str(args.dataset), args.column, "train")
+    copies: Counter[int] = Counter()  # keyed by the text's hash: the corpus may be larger than memory
+    first: dict[int, int] = {}
+    for i, text in enumerate(train[args.column]):
+        copies[hash(text)] += 1
+        first.setdefault(hash(text), i)
+    for text in planted:
+        first.pop(hash(text), None)
+    levels: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for key, i in first.items():
+        levels[1 << (copies[key].bit_length() - 1)].append((i, copies[key]))
+
+    rng = random.Random(f"regurgitate {args.seed}")
+    held_out = list(dict.fromkeys(held_out_texts(str(args.dataset), args.column)))
+    drawn = {HELD_OUT: _draw(tokenizer, args, held_out, [(i, 0) for i in range(len(held_out))], rng)}
+    drawn |= {str(n): _draw(tokenizer, args, train[args.column], levels[n], rng) for n in sorted(levels)}
+    if not any(passages for name, passages in drawn.items() if name != HELD_OUT):
+        raise UserError(
+            f"{args.dataset}: no document of the train split has {args.prefix + args.continuation} tokens (prefix "
+            f"{args.prefix}, continuation {args.continuation}): lower them"
+        )
+
+    wanted = {passage.rest for passages in drawn.values() for passage in passages}
+    stands: Counter[tuple[int, ...]] = Counter()
+    for batch in train.iter(batch_size=1000):
+        for ids in plain_ids(tokenizer, batch[args.column]):
+            stands.update(run for run in in_a_row(ids, args.continuation) if run in wanted)
+    kept = {name: [p for p in passages if stands[p.rest] <= p.copies] for name, passages in drawn.items()}
+    metrics: Metrics = {}
+    for kind, names in (("held_out", {HELD_OUT}), ("documents", kept.keys() - {HELD_OUT})):
+        before, after = (sum(len(groups[name]) for name in names) for groups in (drawn, kept))
+        metrics[f"{kind}_excluded"] = {"value": before - after, "n": before}
+    return {name: passages for name, passages in kept.items() if passages}, metrics
+
+
+def _draw(
+    tokenizer: PreTrainedTokenizerBase,
+    args: RegurgitateArguments,
+    texts: Sequence[str],
+    known: list[tuple[int, int]],
+    rng: random.Random,
+) -> list[Excerpt]:
+    """Return the beginnings of n texts (or of all that are long enough), with their index and number of copies."""
+    start, length = start_of_document(tokenizer), args.prefix + args.continuation
+    found: list[Excerpt] = []
+    rng.shuffle(known)
+    for i, copies in known:
+        ids = plain_ids(tokenizer, [texts[i]])[0][:length]
+        if len(ids) == length:
+            found.append(Excerpt(start + ids, len(start) + args.prefix, copies))
+        if len(found) == args.n:
+            break
+    return found
+
+
+def times_seen(copies: int) -> str:
+    return {0: "never", 1: "once"}.get(copies, f"{copies} times")
+
+
+def by_copies(step: StepResult, kind: str) -> dict[int, Metric]:
+    """Return a kind's metrics by number of copies in the training text; 0 is the control."""
+    found = step.named(rf"{kind}_(\d+|held_out)")
+    return dict(sorted((0 if name == "held_out" else int(name), metric) for name, metric in found.items()))
+
+
+def as_table(metrics: Metrics) -> Table:
+    """Format one row for the documents, and one for the canaries, per number of copies."""
+    step = StepResult("regurgitate", "regurgitate", 1, metrics)
+    table = Table("kind", "copies", "n", "extracted", "95%", "exposure, bits", box=None)
+    exposures = by_copies(step, "exposure")
+    for what, kind in (("documents", "extraction_rate"), ("secrets", "canary_extraction_rate")):
+        for copies, metric in by_copies(step, kind).items():
+            bits = exposures.get(copies) if what == "secrets" else None
+            exposed = f"{bits['value']:.2f} ({bits['low']:.2f} to {bits['high']:.2f})" if bits else ""
+            table.add_row(
+                what, times_seen(copies), exact(metric["n"]), short(kind, metric), interval(kind, metric), exposed
+            )
+    return table
 
 
 def measure(args: RegurgitateArguments, load: Load) -> Result:

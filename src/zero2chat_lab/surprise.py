@@ -33,7 +33,7 @@ from zero2chat.models.loading import load_model
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Curve, Section
 from zero2chat.stages import Stage
-from zero2chat_lab.measurements.memorization import Excerpt, predict
+from zero2chat_lab.memorization import Excerpt, predict
 
 CHANCES = (1_000, 1_000_000)  # an answer is improbable below a probability of 1 in N
 BEYOND = 99  # an answer is beyond the reference if 99 of 100 of its own correct answers are more likely

@@ -19,8 +19,8 @@ from zero2chat.core.runs import read_jsonl
 from zero2chat.data.preference_files import append_ranking
 from zero2chat.inference.generate import Answer
 from zero2chat_lab import arena
-from zero2chat_lab.measurements import arena as contest
-from zero2chat_lab.measurements.arena import names_of
+from zero2chat_lab import arena as contest
+from zero2chat_lab.arena import names_of
 
 SKILL = {"base": 0.1, "sft": 0.5, "grpo": 0.9}
 TASK = {"task": "word_problems", "n": 40, "options": {"largest": 20}}

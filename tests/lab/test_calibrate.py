@@ -16,7 +16,7 @@ from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import calibrate
-from zero2chat_lab.measurements import calibration
+from zero2chat_lab import calibrate as calibration
 
 
 @pytest.fixture

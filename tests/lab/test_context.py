@@ -18,8 +18,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import context
-from zero2chat_lab.measurements.context import find_needles, read_passages
-from zero2chat_lab.measurements.memorization import write
+from zero2chat_lab.context import find_needles, read_passages
+from zero2chat_lab.memorization import write
 
 TEXTS = ["Ada was born in Genoa and works as a baker. " * 40, "Tom is a painter, and he's known for the harbour."]
 

@@ -18,9 +18,9 @@ from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
 from zero2chat.stages import sft
 from zero2chat_lab import interrogate
-from zero2chat_lab.measurements import knowledge_probe
-from zero2chat_lab.measurements.abstention import REFUSALS, abstains
-from zero2chat_lab.measurements.knowledge_probe import kind_of
+from zero2chat_lab import interrogate as knowledge_probe
+from zero2chat_lab.abstention import REFUSALS, abstains
+from zero2chat_lab.interrogate import kind_of
 from zero2chat_practice.synthetic.world import TOWNS, World
 
 Run = Callable[..., Path]

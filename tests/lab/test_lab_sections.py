@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from zero2chat.report.steps import StepResult, read_step
+from zero2chat_lab.arena import against, rated
 from zero2chat_lab.calibrate import trade_off
-from zero2chat_lab.measurements.arena import against, rated
-from zero2chat_lab.measurements.extraction import by_copies
-from zero2chat_lab.measurements.knowledge_probe import by_source
+from zero2chat_lab.interrogate import by_source
+from zero2chat_lab.regurgitate import by_copies
 
 
 def _rate(value: float, n: int = 40) -> dict[str, float]:

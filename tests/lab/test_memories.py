@@ -16,8 +16,7 @@ from zero2chat.models.loading import load_model
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import Load
 from zero2chat_lab import memories
-from zero2chat_lab.measurements.memories import Memories
-from zero2chat_lab.memories import MemoriesArguments, measure
+from zero2chat_lab.memories import Memories, MemoriesArguments, measure
 from zero2chat_practice.synthetic.world import World
 
 MEMORIES = ("frozen", "context", "search", "test_time", "full", "lora")

@@ -16,7 +16,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import test_time_training as stage
-from zero2chat_lab.measurements.test_time_training import WAYS
+from zero2chat_lab.test_time_training import WAYS
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from zero2chat_lab.measurements.memories import KINDS, documents, questions, season
+from zero2chat_lab.memories import KINDS, documents, questions, season
 from zero2chat_practice.synthetic.world import Person, World
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
-from zero2chat_lab.measurements.averaging import averaged
+from zero2chat_lab.average import averaged
 
 
 @pytest.fixture
@@ -145,6 +145,6 @@ def test_no_more_than_two_models_are_in_memory(near: Callable[..., str], monkeyp
         most = max(most, sum(model() is not None for model in alive))
         return found
 
-    monkeypatch.setattr("zero2chat_lab.measurements.averaging.load_model", load)
+    monkeypatch.setattr("zero2chat_lab.average.load_model", load)
     averaged([near("a"), near("bb"), near("ccc"), near("dddd")])
     assert most == 2

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from zero2chat_lab.measurements.elo import (
+from zero2chat_lab.elo import (
     CENTRE,
     ELO,
     NotConnected,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from zero2chat.models.loading import load_model
-from zero2chat_lab.measurements.memorization import Excerpt, predict
-from zero2chat_lab.measurements.test_time_training import adapted, windows
+from zero2chat_lab.memorization import Excerpt, predict
+from zero2chat_lab.test_time_training import adapted, windows
 
 
 @pytest.fixture(scope="module")

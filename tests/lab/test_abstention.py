@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat_lab.measurements.abstention import REFUSALS, abstains, agreement, contains, gist
+from zero2chat_lab.abstention import REFUSALS, abstains, agreement, contains, gist
 from zero2chat_practice import facts
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat_lab.measurements.adversarial_search import pieces_of, search
+from zero2chat_lab.probe import pieces_of, search
 
 PIECES = ["a", "b", " the", " x", "1"]
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from zero2chat.models.loading import load_model
-from zero2chat_lab.measurements.memorization import (
+from zero2chat_lab.memorization import (
     Excerpt,
     copied_runs,
     exposure,
