@@ -22,7 +22,7 @@ import torch
 from zero2chat import cli
 from zero2chat.chat import web as page_module
 from zero2chat.chat.web import LONGEST, WAITING, ChatPage, SharedModel, application, ui
-from zero2chat.chat.web_html import Alphabet, AnswerMarkup
+from zero2chat.chat.web_html import AnswerMarkup
 from zero2chat.core.errors import UserError
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
@@ -166,9 +166,9 @@ def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
 
 
 def test_a_call_that_fails_is_shown_as_an_error(loaded):
-    answer = AnswerMarkup(Alphabet(loaded[1]))
-    answer.close(Call("serch", "<b>"))
-    answer.close(ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
+    answer = AnswerMarkup([], [])
+    answer.take([], Call("serch", "<b>"))
+    answer.take([], ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
     assert 'class="result error"' in answer.html
     assert "There is no tool" in words(answer.html)
 
@@ -458,7 +458,7 @@ def test_nothing_that_the_server_sends_before_the_vote_tells_the_models_apart(se
         ) * 2 == len(re.findall("runs/", told))
     for n in range(4):
         scripts[f"{n}?"] = ["Ada.", "Tom."]
-        told = wire.event("answer", None, f"{n}?", n)
+        told = wire.event("answer", None, f"{n}?")
         assert "Ada." in told
         assert "Tom." in told
         latest = re.findall(rf'<div class=."question.">{n}\?.*', told)
@@ -621,20 +621,6 @@ def test_visitors_do_not_see_each_others_conversation(browser, serve, loaded, sc
     assert "Hush" not in yours.talk
     assert "Hush, hush." in mine.talk
     assert seen == [["My secret?"], ["Hello?"], ["My secret?", "Hello?"]]
-
-
-@pytest.mark.slow
-def test_a_conversation_that_had_to_be_forgotten_is_said_to_be(browser, serve, loaded, scripts, monkeypatch):
-    monkeypatch.setattr(page_module, "CONVERSATIONS", 1)
-    scripts |= {"Who?": "Ada.", "When?": "In 1984."}
-    address = serve(one(loaded))
-    mine, yours = Tab(browser, address), Tab(browser, address)
-    mine.ask("Who?")
-    yours.ask("Who?")
-    mine.ask("When?")
-    assert "this conversation is forgotten" in mine.talk
-    assert "Ada" not in mine.talk
-    assert "In 1984." in mine.talk
 
 
 @pytest.mark.slow

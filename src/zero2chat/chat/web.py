@@ -2,49 +2,57 @@
 
 It uses Gradio. Each browser tab has its own conversation, in Gradio's session state; one answer is generated at a time.
 The server only accepts requests of its own page, and the page cannot load anything from other hosts.
+
+`gr.ChatInterface` does not carry this page: it sends the whole conversation at each update of an answer, renders a
+visitor's text as Markdown, and ends an answer that is stopped without a last update of it.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.chat.request_filter import Guard, listen, take_own_names
-from zero2chat.chat.web_html import SHADES, Alphabet, AnswerMarkup, text
+from zero2chat.chat.local_server import listen, run, take_own_names
+from zero2chat.chat.web_html import SHADES, AnswerMarkup, text
 from zero2chat.core.errors import UserError
 from zero2chat.data.preference_files import append_ranking, mend, read_rankings
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_for_use
-from zero2chat.models.tokenization import split_thought
+from zero2chat.models.tokenization import control_ids, split_thought, token_bytes
 
 if TYPE_CHECKING:
     import gradio as gr
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LONGEST = 4000  # characters of a message
-CONVERSATIONS = 32  # kept in memory; beyond that, the least recently used one is forgotten
+LARGEST_REQUEST = 64 * 1024  # bytes
+CONVERSATIONS = 32  # kept in memory; beyond that, the least recently used one begins again
 WAITING = 16  # maximum queued messages
 TURNS = 50  # shown per conversation
-_FORGOTTEN = '<p class="note">Too many other visitors came since: this conversation is forgotten.</p>'
-_TOKEN = re.compile(r'<span class="token s\d" data-drawn="[^"]*">(.*?)</span>', re.DOTALL)
-_DRAWN = re.compile(r' data-drawn="[^"]*"')  # of control tokens
 _TICK = 0.1  # seconds between two updates of a growing answer
 
-_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
-_MONO = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
+# The parts of Gradio's API that the page uses. Uploads, state links and others are blocked.
+_CALLS = ("queue/join", "queue/data", "heartbeat", "info", "startup-events", "app_id")
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @dataclass
 class SharedModel:
-    """A model shared by all visitors, with its sampling settings, system prompt and tools."""
+    """A model shared by all visitors, with its sampling settings, system prompt and tools.
+
+    Raises `UserError` if it cannot chat, or if its tokenizer is not a byte-level BPE.
+    """
 
     name: str
     model: PreTrainedModel
@@ -55,7 +63,7 @@ class SharedModel:
 
     def __post_init__(self) -> None:
         try:
-            self.alphabet = Alphabet(self.tokenizer)
+            self.token_bytes, self.control = token_bytes(self.tokenizer), control_ids(self.tokenizer)
             self.session()
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from error
@@ -71,8 +79,8 @@ class Exchange:
     """A question and its answer: by one model, or by two in an order hidden from the visitor."""
 
     question: str
-    models: list[SharedModel]
-    answers: list[AnswerMarkup]
+    models: list[SharedModel] = field(default_factory=list)
+    answers: list[AnswerMarkup] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)  # set when all are complete
     named: bool = True
     chosen: int | None = None
@@ -83,23 +91,12 @@ class Exchange:
     def html(self) -> str:
         sides = []
         for place, (model, answer) in enumerate(zip(self.models, self.answers, strict=True)):
-            name = text(model.name) if self.named else "AB"[place]
-            mark = "<b>your choice</b>" if self.chosen == place else ""
-            chosen = " chosen" if self.chosen == place else ""
-            shown = answer.html if self.named else _blind(answer.html)
+            name, shown = (text(model.name), answer.html) if self.named else ("AB"[place], answer.blind)
+            chosen, mark = (" chosen", "<b>your choice</b>") if self.chosen == place else ("", "")
             sides.append(f'<div class="answer{chosen}"><h2>{name}{mark}</h2>{shown}</div>')
         note = f'<p class="note{" mistake" * self.mistake}">{text(self.note)}</p>' if self.note else ""
         question = f'<div class="question">{text(self.question)}</div>'
         return f'<section class="turn">{question}<div class="answers">{"".join(sides)}</div>{note}</section>'
-
-
-def _blind(markup: str) -> str:
-    """Return an answer's markup without tokens and probabilities.
-
-    RL makes a model more confident, so the colours alone could identify it, and so could the ids of its tokenizer.
-    Texts in the markup are escaped: they contain no tags or quotation marks.
-    """
-    return _DRAWN.sub("", _TOKEN.sub(r"\1", markup))
 
 
 @dataclass
@@ -133,68 +130,51 @@ class ChatPage:
         question = question.strip()
         if not question:
             return
-        if len(question) > LONGEST:
-            question, length = question[:200] + "…", len(question)
-            yield self._refused(visitor, question, f"the message has {length} characters: the maximum is {LONGEST}")
-            return
         models = random.sample(self.models, len(self.models))
         visitor.asked += 1
         sessions = [visitor.session] if visitor.session else [model.session(visitor.asked) for model in models]
-        turn = Exchange(question, models, [AnswerMarkup(model.alphabet) for model in models], named=len(models) == 1)
         dropped = sum(session.dropped for session in sessions)
-        for session in sessions:
-            session.record = []
         try:
+            if len(question) > LONGEST:
+                raise UserError(f"the message has {len(question)} characters: the maximum is {LONGEST}")
             replies = [session.reply(question) for session in sessions]
         except UserError as error:
-            yield self._refused(visitor, question, str(error))
+            turn = Exchange(question[:200], note=str(error), mistake=True)
+            visitor.turns = [*visitor.turns, turn][-TURNS:]
+            yield turn
             return
         if visitor.ballot:
             visitor.ballot.named = True  # reveal the models of a turn without a vote
-        visitor.turns = [*visitor.turns, turn][-TURNS:]
-        visitor.stopped = False
+        answers = [AnswerMarkup(model.token_bytes, model.control) for model in models]
+        turn = Exchange(question, models, answers, named=len(models) == 1)
+        visitor.turns, visitor.stopped = [*visitor.turns, turn][-TURNS:], False
+        for session in sessions:
+            session.record = []
         yield turn
         shown, left = time.monotonic(), list(range(len(models)))
         try:
             while left and not visitor.stopped:
                 for place in list(left):
-                    if not self._step(sessions[place], replies[place], turn.answers[place]):
+                    piece = next(replies[place], None)
+                    answers[place].take(sessions[place].record, piece)
+                    if piece is None:
                         left.remove(place)
                 if time.monotonic() > shown + _TICK:
                     yield turn
                     shown = time.monotonic()
         finally:
-            for session, reply, answer in zip(sessions, replies, turn.answers, strict=True):
+            for session, reply, answer in zip(sessions, replies, answers, strict=True):
                 reply.close()  # type: ignore[attr-defined]
-                self._take(session, answer)
+                answer.take(session.record, None)
+        turn.texts = [session.turns[-1].assistant for session in sessions]
         forgotten = sum(session.dropped for session in sessions)
-        if forgotten > dropped:
-            turn.note = f"The context is full; oldest turns dropped: {forgotten}."
-        texts = [session.turns[-1].assistant for session in sessions]
         if left:
             turn.note, turn.named = "Stopped.", True
-        elif len(models) > 1 and len({told.strip() for told in texts}) == 1:
+        elif len(models) > 1 and len({said.strip() for said in turn.texts}) == 1:
             turn.note, turn.named = "Both answers are the same: nothing to vote on.", True
-        turn.texts = texts
+        elif forgotten > dropped:
+            turn.note = f"The context is full; oldest turns dropped: {forgotten}."
         yield turn
-
-    def _step(self, session: Session, reply: Iterator[Any], answer: AnswerMarkup) -> bool:
-        """Return the next piece of an answer, if any."""
-        piece = next(reply, None)
-        self._take(session, answer)
-        if piece is not None and not isinstance(piece, str):
-            answer.close(piece)
-        return piece is not None
-
-    def _take(self, session: Session, answer: AnswerMarkup) -> None:
-        for drawn in session.record or []:
-            answer.add(drawn)
-        session.record = []
-
-    def _refused(self, visitor: Visitor, question: str, why: str) -> Exchange:
-        turn = Exchange(question, [], [], note=why, mistake=True)
-        visitor.turns = [*visitor.turns, turn][-TURNS:]
-        return turn
 
     def vote(self, visitor: Visitor, chosen: int | None) -> None:
         """Vote for the left answer (0), the right one (1), or neither, which is not saved. Afterwards the models are
@@ -211,13 +191,10 @@ class ChatPage:
         system = turn.models[0].system
         prompt = [{"role": "system", "content": system}] if system else []
         prompt.append({"role": "user", "content": turn.question})
+        texts = [split_thought(said)[1] for said in turn.texts]
+        pair = (texts[chosen], texts[1 - chosen])
         try:
-            append_ranking(
-                self.out,
-                f"{names[chosen]} > {names[1 - chosen]}",
-                prompt,
-                [(split_thought(turn.texts[chosen])[1], split_thought(turn.texts[1 - chosen])[1])],
-            )
+            append_ranking(self.out, f"{names[chosen]} > {names[1 - chosen]}", prompt, [pair])
         except UserError as error:
             turn.note, turn.mistake = str(error), True
 
@@ -229,7 +206,6 @@ class ChatPage:
         two = len(self.models) > 1
         with gr.Blocks(title="zero2chat", analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
             visitor = gr.State(None)  # None until the first question: an idle tab costs nothing
-            told = gr.Number(0, visible=False)  # number of turns shown in the tab, even if forgotten here
             gr.HTML(self._top(), elem_id="top")
             with gr.Column(elem_id="talk", scale=1):
                 # Complete turns are sent once; only the growing turn is sent repeatedly.
@@ -238,44 +214,31 @@ class ChatPage:
             with gr.Row(visible=False, elem_id="ballot") as ballot:
                 votes = [gr.Button(name, size="sm") for name in ("◀ A is better", "No difference", "B is better ▶")]
             with gr.Row(equal_height=True):
-                question = gr.Textbox(
-                    placeholder="Ask both, and say which answer is better" if two else "Ask something",
-                    max_length=LONGEST,
-                    show_label=False,
-                    container=False,
-                    autofocus=True,
-                    scale=8,
-                )
+                hint = "Ask both, and say which answer is better" if two else "Ask something"
+                shown = {"show_label": False, "container": False, "autofocus": True}
+                question = gr.Textbox(placeholder=hint, max_length=LONGEST, scale=8, **shown)
                 ask = gr.Button("Ask", variant="primary", min_width=90, scale=1)
                 stop = gr.Button("Stop", min_width=90, scale=1, visible=False)
                 restart = gr.Button("Start over", min_width=110, scale=1)
 
-        def answer(state: Visitor | None, words: str, told: float) -> Iterator[tuple[Any, ...]]:
+        def answer(state: Visitor | None, words: str) -> Iterator[tuple[Any, ...]]:
             skip, begun = gr.skip(), False
-            before = _FORGOTTEN if state is None and told else ""
             state = state or self.arrive()
             for turn in self.ask(state, words):
                 if begun:
-                    yield skip, skip, turn.html, *[skip] * 6
+                    yield skip, skip, turn.html, *[skip] * 5
                     continue
                 begun = True
-                before += "".join(turn.html for turn in state.turns[:-1])
+                before = "".join(turn.html for turn in state.turns[:-1])
                 busy = gr.Button(visible=False), gr.Button(visible=True), gr.Button(interactive=False)
-                yield state, before, turn.html, gr.Row(visible=False), len(state.turns), "", *busy
+                yield state, before, turn.html, gr.Row(visible=False), "", *busy
             free = gr.Button(visible=True), gr.Button(visible=False), gr.Button(interactive=True)
-            yield state, skip, skip, gr.Row(visible=state.ballot is not None), skip, skip, *free
+            yield state, skip, skip, gr.Row(visible=state.ballot is not None), skip, *free
 
-        def start_over() -> tuple[Any, ...]:
-            return None, "", self._empty(), gr.Row(visible=False), 0
-
-        def vote(chosen: int | None) -> Any:
-            def cast(state: Visitor | None) -> tuple[Any, ...]:
-                if state is None:
-                    return _FORGOTTEN, gr.Row(visible=False)
+        def cast(state: Visitor | None, chosen: int | None) -> tuple[Any, ...]:
+            if state is not None:
                 self.vote(state, chosen)
-                return state.turns[-1].html, gr.Row(visible=False)
-
-            return cast
+            return state.turns[-1].html if state else gr.skip(), gr.Row(visible=False)
 
         def halt(state: Visitor | None) -> None:
             if state is not None:
@@ -283,19 +246,20 @@ class ChatPage:
 
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         with blocks:
-            shown = [visitor, earlier, latest, ballot, told]
-            restart.click(start_over, outputs=shown, **quiet)
+            talk = [visitor, earlier, latest, ballot]
+            restart.click(lambda: (None, "", self._empty(), gr.Row(visible=False)), outputs=talk, **quiet)
             gr.on(
                 [question.submit, ask.click],
                 answer,
-                inputs=[visitor, question, told],
-                outputs=[*shown, question, ask, stop, restart],
+                inputs=[visitor, question],
+                outputs=[*talk, question, ask, stop, restart],
                 concurrency_limit=1,
                 **quiet | {"show_progress": "minimal", "show_progress_on": question},
             )
             stop.click(halt, inputs=visitor, concurrency_limit=WAITING, **quiet)
             for button, chosen in zip(votes, (0, None, 1), strict=True):
-                button.click(vote(chosen), inputs=visitor, outputs=[latest, ballot], **quiet)
+                vote = partial(cast, chosen=chosen)
+                button.click(vote, inputs=visitor, outputs=[latest, ballot], api_name="cast", **quiet)
         return blocks.queue(max_size=WAITING, api_open=False)
 
     def _top(self) -> str:
@@ -343,11 +307,8 @@ def ui(
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
     try:
         import gradio  # noqa: F401
-        import uvicorn
     except ImportError as error:
-        raise UserError(
-            f"ui: {error.name} is not installed: `make ui` does that, or `pip install 'zero2chat[ui]'`"
-        ) from error
+        raise UserError("ui: gradio is not installed: `make ui` does that, or `pip install 'zero2chat[ui]'`") from error
     if out and not against:
         raise UserError("out: votes need two models: give the second with --against")
     file = Path(out) if out else None
@@ -359,11 +320,8 @@ def ui(
         page = ChatPage([SharedModel(name, *load_for_use(name), sampling, system, its) for name, its in compared], file)
         if file:
             mend(file, read_rankings(file)[1])  # again: others may have added some while the models were loading
-        address, port = listener.getsockname()[:2]
         # Each tab's heartbeat is an endless request; its end at shutdown is not an error to print.
-        config = uvicorn.Config(application(page, address), log_level="critical", timeout_graceful_shutdown=1)
-        print(f"http://{f'[{address}]' if ':' in address else address}:{port} (Ctrl-C ends it)", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        run(application(page, listener.getsockname()[0]), listener, "{} (Ctrl-C ends it)", log_level="critical")
 
 
 def application(page: ChatPage, address: str) -> Any:
@@ -376,19 +334,45 @@ def application(page: ChatPage, address: str) -> Any:
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard)
     take_own_names(app, address)
-    theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=_FONTS, font_mono=_MONO)
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "Consolas", "monospace"]}
+    own = Path(__file__)
     return gr.mount_gradio_app(
         app,
         blocks,
         path="/",
-        theme=theme,
-        css=Path(__file__).with_suffix(".css").read_text(encoding="utf-8"),
-        head=f"<script>\n{Path(__file__).with_suffix('.js').read_text(encoding='utf-8')}</script>",
+        theme=gr.themes.Default(primary_hue="blue", neutral_hue="slate", **fonts),
+        css_paths=own.with_suffix(".css"),
+        head=f"<script>\n{own.with_suffix('.js').read_text(encoding='utf-8')}</script>",
         footer_links=[],
         run_history=False,
         show_error=False,
         ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        pwa=False,
     )
+
+
+class Guard:
+    """ASGI middleware: requests must be small and to known paths, and the page loads nothing from other hosts."""
+
+    def __init__(self, app: Any):
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            headers, path = dict(scope["headers"]), scope["path"]
+            call = path.removeprefix("/gradio_api/")
+            known = call in _CALLS or call.startswith("heartbeat/")
+            known = known or (call == path and scope["method"] in ("GET", "HEAD"))
+            length = headers.get(b"content-length", b"0")
+            small = b"transfer-encoding" not in headers and length.isdigit() and int(length) <= LARGEST_REQUEST
+            if not (known and small):
+                await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+                await send({"type": "http.response.body"})
+                return
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                policy = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+                message = {**message, "headers": [*message.get("headers", []), *policy]}
+            await send(message)
+
+        await self._app(scope, receive, guarded)

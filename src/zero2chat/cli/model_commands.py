@@ -29,7 +29,6 @@ def add_to(commands: Any) -> None:
     option(serve, "path", "MODEL", _FOLDER)
     option(serve, "--host", "H", "address to bind", default="127.0.0.1")
     option(serve, "--port", 8000, "0 picks a free port")
-    option(serve, "--engine", "E", "inference engine", default="transformers")
     _add_abstain(serve)
 
     next_ = add(commands, _HERE, "next_", "show the most likely next tokens after a text", "show_next")

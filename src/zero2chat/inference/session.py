@@ -7,7 +7,7 @@ and generation continues.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, T
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.inference.confidence import REFUSAL, check_threshold, confidence
 from zero2chat.inference.next_token import Drawn, as_drawn
-from zero2chat.inference.tool_calls import Calls
+from zero2chat.inference.tool_calls import Attempt, Unfolding
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
 from zero2chat.models.chat_template import training_template
 from zero2chat.models.loading import context_length, end_ids
@@ -65,237 +65,107 @@ class Sampling:
         return warpers
 
 
-@dataclass
-class Turn:
-    """A question and its answer, without calls. `ids` are all tokens, with calls, results, headers and end tokens."""
+class Answering:
+    """Streams answers, token by token: the one loop of the terminal, the page and the server.
 
-    user: str
-    assistant: str
-    ids: list[int]
-
-
-class Session:
-    """A conversation with memory. `dropped` counts old turns removed to fit the context. If `record` is a list, each
-    generated token is added to it, and `reply` yields after each token, maybe an empty text. With `abstain_below`,
-    `reply` yields text only when it is final: before a call, and at the end.
-
-    Works with any chat template that renders earlier turns independently of later ones, or whose training version by
-    TRL does; with tools, calls must be as `CallFormat` reads them. Raises `UserError` if the tokenizer has no such
-    template.
+    A subclass says what comes before an answer, and what happens at calls. If `record` is a list, each generated token
+    is added to it, and an answer yields after each token, maybe an empty text. Of the last answer, `drawn` is the
+    number of tokens, and `truncated` whether it ended at a limit. With `abstain_below`, text is yielded only when it is
+    final: before a call, and at the end.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        sampling: Sampling | None = None,
-        system: str | None = None,
-        tools: Tools | None = None,
+        sampling: Sampling,
+        written: CallFormat | None,
+        ends: Collection[int],
     ):
-        self.model = model
-        self.tokenizer = tokenizer
-        self.sampling = sampling or Sampling()
-        self.tools = tools
+        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
         self.record: list[Drawn] | None = None
-        self.limit = context_length(model)
-        self._template: str | None = None  # the tokenizer's own
-        self._ends = end_ids(model, tokenizer)
+        self.limit, self.drawn, self.truncated = context_length(model), 0, False
+        self._format, self._ends = written, ends
+        self._head: list[int] = []  # the ids before all turns
         # The name that transformers gives the cache since 5.24, and the name before it
         self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
-        self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
-        self._read_template(system)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the conversation, keep the system prompt, and reset the random state."""
-        self.turns: list[Turn] = []
-        self.dropped = 0
         self._cache: DynamicCache | None = None
+        self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
         self._reseed()
-
-    def set(self, name: str, value: str | float) -> None:
-        """Change one field of the sampling. Raises `UserError` for an unknown name or value."""
-        kinds = {field.name: type(getattr(self.sampling, field.name)) for field in fields(Sampling)}
-        if name not in kinds:
-            raise UserError(f"no setting '{name}'{nearest(name, list(kinds))}")
-        try:
-            converted = kinds[name](value)
-        except (ValueError, OverflowError):
-            kind = "an integer" if kinds[name] is int else "a number"
-            raise UserError(f"{name}: expected {kind}, got '{value}'") from None
-        self.sampling = replace(self.sampling, **{name: converted})
-        if name == "seed":
-            self._reseed()
 
     def _reseed(self) -> None:
         # A separate generator on the CPU: the global state is unchanged, and all devices give the same samples.
         self._generator = torch.Generator().manual_seed(self.sampling.seed)
 
-    # ---- from messages to ids
+    def _make_room(self, turn: int) -> list[int]:
+        """Return the ids before a turn of so many ids."""
+        return []
 
-    def _render(self, messages: list[dict[str, Any]], header: bool = False) -> str:
-        return render_messages(self.tokenizer, messages, self.tools, header, self._template)
+    def _call(self, turn: Unfolding, left: int) -> Iterator[Any]:
+        """Yield the turn's calls, and, if they are executed, their results. At most `left` tokens are still drawn."""
+        raise NotImplementedError
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
+    def answer(self, prompt: list[int]) -> Iterator[Any]:
+        """Stream the answer to a turn that begins with these ids: text, and what `_call` yields.
 
-    def _read_template(self, system: str | None) -> None:
-        """Find the ids before the first turn and the stop ids by rendering a conversation."""
-        if not self.tokenizer.chat_template:
-            raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
-        self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
-        if system:
-            self._example.insert(0, {"role": "system", "content": neutral(system, self.tokenizer)})
-        try:
-            self._turn_text("")
-        except UserError:
-            # Qwen3's own template drops thoughts from earlier turns, and TRL's training version keeps them.
-            self._template = training_template(self.tokenizer)
-        rendered = self._render(self._example)
-        before_turns = rendered.find(self._turn_text("question", header=False))
-        if before_turns < 0:
-            raise UserError("the model's chat template renders a turn differently when another turn follows")
-        self._head = self._encode(rendered[:before_turns])
-        self._closing = self._encode(rendered[rendered.rindex("answer") + len("answer") :])
-        # If the model starts another role's turn, such as a tool's, its own turn has ended.
-        control = control_ids(self.tokenizer)
-        self._ends |= control.intersection(self._encode(self._turn_text("", header=False)))
-        self._format = CallFormat(self.tools, self.tokenizer, self._ends) if self.tools else None
-        if self._format:
-            self._ends = self._format.ends
-
-    def _turn_text(self, user: str, header: bool = True) -> str:
-        before = self._render(self._example)
-        after = self._render([*self._example, {"role": "user", "content": user}], header)
-        if not after.startswith(before):
-            raise UserError("the model's chat template rewrites earlier turns when another turn follows")
-        return after[len(before) :]
-
-    # ---- answering
-
-    def reply(self, text: str) -> Iterator[str | Call | ToolResult]:
-        """Ask, and stream the answer: pieces of text, each call before its tool runs, and the result that the model
-        sees. Without tools everything is text. If the caller stops early, the streamed part stays in the history.
-
-        Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
+        With `abstain_below`, it declines if the text after the last tool result is below the threshold.
         """
-        prompt = self._encode(self._turn_text(neutral(text, self.tokenizer)))
-        if len(self._head) + len(prompt) >= self.limit:
-            system = f" and the system prompt {len(self._head)}" if self._head else ""
-            raise UserError(
-                f"the message has {len(prompt)} tokens{system}, over the model's context of {self.limit}: shorten it"
-            )
-        return self._confident(text, prompt) if self.sampling.abstain_below else self._answer(text, prompt)
-
-    def _confident(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
-        """Answer as `_answer` does, but decline if the text after the last tool result is below the threshold."""
-        threshold, answering = self.sampling.abstain_below, self._answer(text, prompt)
-        told, held, complete, confident = "", "", False, False
+        if not self.sampling.abstain_below:
+            yield from self._stream(prompt)
+            return
+        held, piece, final = "", None, ""
         try:
-            for piece in answering:
+            for piece in self._stream(prompt):
                 if isinstance(piece, str):
                     held += piece
                     continue
                 if held:
                     yield held
-                told, held = told + held, ""
+                held = ""
                 yield piece
-            complete, confident = True, confidence(self._log_probabilities) >= threshold
+            sure = isinstance(piece, Attempt) or confidence(self._log_probabilities) >= self.sampling.abstain_below
+            final, self.truncated = (held, self.truncated) if sure else (REFUSAL, False)
         finally:
-            answering.close()  # its turn is in the history from now on
-            if not confident:  # what was not shown is not kept
-                turn, said = self.turns[-1], REFUSAL if complete else ""
-                turn.assistant = told + said
-                turn.ids = turn.ids[: self._settled] + self._encode(said) + self._closing
+            if final != held or not final:  # what was not shown is not kept
+                self._turn.ids[self._settled :] = self._encode(final)
                 self._cache = None
-        if said := held if confident else REFUSAL:
-            yield said
+        if final:
+            yield final
 
-    def _answer(self, text: str, prompt: list[int]) -> Generator[str | Call | ToolResult, None, None]:
-        self._make_room(len(prompt))
-        context, turn, drawn = self._context(), Turn(text, "", list(prompt)), 0
-        told, calls, kept = _Words(self.tokenizer), Calls(self._format), 0
-        self._settle(turn)
-        try:
-            while drawn < self.sampling.max_new_tokens and len(context) + len(turn.ids) < self.limit:
+    def _stream(self, prompt: list[int]) -> Iterator[Any]:
+        most, context = self.sampling.max_new_tokens, self._make_room(len(prompt))
+        self._turn = turn = Unfolding(prompt, self.tokenizer, self._format, self.limit - len(self._head))
+        calls, self.drawn = turn.calls, 0
+        while turn.goes_on:
+            words = _Words(self.tokenizer)
+            # The text whose confidence decides begins: the ids so far stay, even if the model declines.
+            self._settled = len(turn.ids)
+            self._log_probabilities = []
+            while not calls.over and self.drawn < most and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
-                drawn += 1
-                ends, opened = token in self._ends, bool(calls.inside)
-                waiting, made = len(calls.held), len(calls.pending)
-                if not ends:
-                    turn.ids.append(token)
-                piece = "".join(map(told.add, calls.read(token, ends)))
-                if len(calls.pending) > made:
-                    kept = len(turn.ids)  # what follows the last call is not part of the turn
-                if calls.over and not calls.pending:
-                    turn.assistant += piece
-                    if piece:
-                        yield piece
-                    break
+                self.drawn += 1
+                opened, waiting, made = bool(calls.inside), len(calls.held), len(calls.pending)
+                piece = words.add(turn.add(token, token in self._ends))
                 if calls.inside or calls.over:
-                    piece += told.rest()
+                    piece += words.rest()
                 if self.record is not None and (opened or calls.inside or len(calls.pending) > made):
                     for one in self.record[-1 - (0 if opened else waiting) :]:
                         one.called = True
                 if piece or (self.record is not None and not calls.held):
-                    turn.assistant += piece
                     yield piece
-                last = drawn == self.sampling.max_new_tokens or len(context) + len(turn.ids) >= self.limit
-                if calls.over or (calls.pending and last):
-                    self._end_turn(turn, kept, len(context))
-                    answered = []
-                    for attempt in calls.take():
-                        yield attempt.call
-                        answered.append((attempt.call.name, calls.answer(attempt)))
-                    results, ids = self._fit(answered, len(turn.ids), drawn)
-                    if not ids:
-                        yield from results
-                        break
-                    self._make_room(len(turn.ids) + len(ids))
-                    context = self._context()
-                    turn.ids += ids
-                    self._settle(turn)
-                    yield from results
-                    told = _Words(self.tokenizer)
-            if rest := "".join(map(told.add, calls.rest())) + told.rest():
-                turn.assistant += rest
+            self.truncated = not calls.over
+            if not calls.pending and (rest := words.add(calls.rest()) + words.rest()):
                 yield rest
-        finally:
-            turn.ids += self._closing
-            self.turns.append(turn)
+            turn.close()
+            if self._cache is not None and self._cache.get_seq_length() > len(context) + len(turn.ids):
+                self._cache = None  # it has some ids that followed the calls
+            if turn.attempts:
+                yield from self._call(turn, most - self.drawn)
+                context = self._make_room(len(turn.ids))
 
-    def _settle(self, turn: Turn) -> None:
-        """Begin the text whose confidence decides: the ids so far stay in the turn even if the model declines."""
-        self._settled = len(turn.ids)
-        self._log_probabilities = []
-
-    def _end_turn(self, turn: Turn, end: int, context: int) -> None:
-        """Remove the turn's ids from `end` on, which follow its calls. `context` is the number of ids before it."""
-        del turn.ids[end:]
-        if self._cache is not None and self._cache.get_seq_length() > context + end:
-            self._cache = None  # it has some of them
-
-    def _fit(self, answered: list[tuple[str, ToolResult]], used: int, drawn: int) -> tuple[list[ToolResult], list[int]]:
-        """Return the results, truncated so that a quarter of the context is left for the answer, and their ids."""
-        assert self._format
-        answer = min(self.sampling.max_new_tokens - drawn, self.limit // 4)
-        return self._format.results(answered, self.limit - len(self._head) - used - answer)
-
-    def _context(self) -> list[int]:
-        return [*self._head, *(token for turn in self.turns for token in turn.ids)]
-
-    def _make_room(self, turn: int) -> None:
-        """Drop the oldest turns until `n` tokens fit and a quarter of the context is left for the answer.
-
-        (Less than a quarter if `max_new_tokens` is lower, or if the message alone leaves less.)
-        """
-        answer = min(self.sampling.max_new_tokens, self.limit // 4)
-        while self.turns and len(self._context()) + turn + answer > self.limit:
-            self.turns.pop(0)
-            self.dropped += 1
-            # Every later token moves to another position.
-            self._cache = None
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
     @torch.inference_mode()
     def _next(self, ids: list[int], muted: list[int]) -> int:
@@ -323,6 +193,146 @@ class Session:
         return int(torch.multinomial(warped.softmax(-1), 1, generator=self._generator))
 
 
+@dataclass
+class Turn:
+    """A question and its answer, without calls. `ids` are all tokens, with calls, results, headers and end tokens."""
+
+    user: str
+    assistant: str
+    ids: list[int]
+
+
+class Session(Answering):
+    """A conversation with memory. `dropped` counts old turns removed to fit the context.
+
+    Works with any chat template that renders earlier turns independently of later ones, or whose training version by
+    TRL does; with tools, calls must be as `CallFormat` reads them. Raises `UserError` if the tokenizer has no such
+    template.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling | None = None,
+        system: str | None = None,
+        tools: Tools | None = None,
+    ):
+        super().__init__(model, tokenizer, sampling or Sampling(), None, end_ids(model, tokenizer))
+        self.tools = tools
+        self._template: str | None = None  # the tokenizer's own
+        self._read_template(system)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the conversation, keep the system prompt, and reset the random state."""
+        self.turns: list[Turn] = []
+        self.dropped = 0
+        self._cache = None
+        self._reseed()
+
+    def set(self, name: str, value: str | float) -> None:
+        """Change one field of the sampling. Raises `UserError` for an unknown name or value."""
+        kinds = {field.name: type(getattr(self.sampling, field.name)) for field in fields(Sampling)}
+        if name not in kinds:
+            raise UserError(f"no setting '{name}'{nearest(name, list(kinds))}")
+        try:
+            converted = kinds[name](value)
+        except (ValueError, OverflowError):
+            kind = "an integer" if kinds[name] is int else "a number"
+            raise UserError(f"{name}: expected {kind}, got '{value}'") from None
+        self.sampling = replace(self.sampling, **{name: converted})
+        if name == "seed":
+            self._reseed()
+
+    # ---- from messages to ids
+
+    def _render(self, messages: list[dict[str, Any]], header: bool = False) -> str:
+        return render_messages(self.tokenizer, messages, self.tools, header, self._template)
+
+    def _read_template(self, system: str | None) -> None:
+        """Find the ids before the first turn and the stop ids by rendering a conversation."""
+        if not self.tokenizer.chat_template:
+            raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
+        self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+        if system:
+            self._example.insert(0, {"role": "system", "content": neutral(system, self.tokenizer)})
+        try:
+            self._turn_text("")
+        except UserError:
+            # Qwen3's own template drops thoughts from earlier turns, and TRL's training version keeps them.
+            self._template = training_template(self.tokenizer)
+        rendered = self._render(self._example)
+        before_turns = rendered.find(self._turn_text("question", header=False))
+        if before_turns < 0:
+            raise UserError("the model's chat template renders a turn differently when another turn follows")
+        self._head = self._encode(rendered[:before_turns])
+        self._closing = self._encode(rendered[rendered.rindex("answer") + len("answer") :])
+        # If the model starts another role's turn, such as a tool's, its own turn has ended.
+        control = control_ids(self.tokenizer)
+        self._ends = {*self._ends, *control.intersection(self._encode(self._turn_text("", header=False)))}
+        self._format = CallFormat(self.tools, self.tokenizer, self._ends) if self.tools else None
+        if self._format:
+            self._ends = self._format.ends
+
+    def _turn_text(self, user: str, header: bool = True) -> str:
+        before = self._render(self._example)
+        after = self._render([*self._example, {"role": "user", "content": user}], header)
+        if not after.startswith(before):
+            raise UserError("the model's chat template rewrites earlier turns when another turn follows")
+        return after[len(before) :]
+
+    # ---- answering
+
+    def reply(self, text: str) -> Iterator[str | Call | ToolResult]:
+        """Ask, and stream the answer: pieces of text, each call before its tool runs, and the result that the model
+        sees. Without tools everything is text. If the caller stops early, the streamed part stays in the history.
+
+        Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
+        """
+        prompt = self._encode(self._turn_text(neutral(text, self.tokenizer)))
+        if len(self._head) + len(prompt) >= self.limit:
+            system = f" and the system prompt {len(self._head)}" if self._head else ""
+            raise UserError(
+                f"the message has {len(prompt)} tokens{system}, over the model's context of {self.limit}: shorten it"
+            )
+        return self._answer(text, prompt)
+
+    def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
+        said, answering = "", self.answer(prompt)
+        try:
+            for piece in answering:
+                said += piece if isinstance(piece, str) else ""
+                yield piece
+        finally:
+            answering.close()  # type: ignore[attr-defined]
+            self.turns.append(Turn(text, said, self._turn.ids + self._closing))
+
+    def _call(self, turn: Unfolding, left: int) -> Iterator[Call | ToolResult]:
+        """Execute the calls. Results are truncated so that a quarter of the context is left for the answer."""
+        yield from (attempt.call for attempt in turn.attempts)
+        turn.execute()
+        turn.go_on(min(left, self.limit // 4))
+        self._make_room(len(turn.ids))
+        yield from turn.results
+
+    def _context(self) -> list[int]:
+        return [*self._head, *(token for turn in self.turns for token in turn.ids)]
+
+    def _make_room(self, turn: int) -> list[int]:
+        """Drop the oldest turns until `turn` ids fit and a quarter of the context is left for the answer.
+
+        (Less than a quarter if `max_new_tokens` is lower, or if the message alone leaves less.)
+        """
+        answer = min(self.sampling.max_new_tokens, self.limit // 4)
+        while self.turns and len(self._context()) + turn + answer > self.limit:
+            self.turns.pop(0)
+            self.dropped += 1
+            # Every later token moves to another position.
+            self._cache = None
+        return self._context()
+
+
 class _Words:
     """Decodes a stream of tokens to text, holding back a character until all of its bytes have arrived."""
 
@@ -331,9 +341,9 @@ class _Words:
         self._ids: list[int] = []
         self._shown = 0
 
-    def add(self, token: int) -> str:
-        """Add a token, and return the text that became readable."""
-        self._ids.append(token)
+    def add(self, tokens: list[int]) -> str:
+        """Add tokens, and return the text that became readable."""
+        self._ids += tokens
         # While the last character's bytes are not all there, it decodes to U+FFFD.
         return self._new(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
 

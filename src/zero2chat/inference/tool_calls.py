@@ -188,21 +188,24 @@ class Calls:
 class Unfolding:
     """An answer during generation: token ids that grow by the model's tokens and by the results of its calls.
 
-    For batched generation, as `Session` is for one conversation. `prompt`: the ids before it; `room`: the maximum total
-    number of ids. `mask` is 1 for tokens of the answer that the model generated, else 0. `messages`: the answer so far.
+    For one conversation (`session.Answering` adds token by token) and for batches (`read_all`). `prompt`: the number of
+    ids before it; `room`: the maximum total number of ids. `mask` is 1 for tokens of the answer that the model
+    generated, else 0. `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the
+    last turn, and `results` what the model is shown of them.
     """
 
     def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):
         self._tokenizer, self._format, self._room = tokenizer, written, room
-        self._calls = Calls(written)
-        self._turn = len(prompt)  # start of the text after the last call
+        self.calls = Calls(written)
+        self._turn = self._kept = len(prompt)  # start of the text after the last call; end of the turn's last call
+        self._said: list[int] = []  # the turn's text
         self.prompt, self.ids, self.mask = len(prompt), list(prompt), list[int]()
         self.messages: list[dict[str, Any]] = []
         self.made = self.failures = 0
         self.end: int | None = None  # the token that ended the turn
         self.goes_on = True
-        self._attempts: list[Attempt] = []  # to be executed before it goes on
-        self._results: list[ToolResult] = []
+        self.attempts: list[Attempt] = []  # to be executed before it goes on
+        self.results: list[ToolResult] = []
 
     @property
     def room(self) -> int:
@@ -214,67 +217,68 @@ class Unfolding:
         text: str = self._tokenizer.decode(self.ids[self._turn :])
         return text
 
-    def read(self, drawn: Sequence[int], ends: Collection[int]) -> None:
-        """Take the generated tokens up to the end of the turn or of a call."""
-        self.goes_on = False
-        calls, kept, said = self._calls, len(self.ids), list[int]()
-        for token in drawn[: self._room - kept]:
-            ends_turn, made = token in ends, len(calls.pending)
-            if not ends_turn:
-                self.ids.append(token)
-                self.mask.append(1)
-            said += calls.read(token, ends_turn)
-            if len(calls.pending) > made:
-                kept = len(self.ids)
-            if calls.over:
-                if ends_turn and not calls.pending:
-                    self.end = token
-                break
-        if calls.pending:
-            self._call(kept, self._tokenizer.decode(said))
-        else:
-            self.messages.append({"role": "assistant", "content": self.text})
-
-    def _call(self, end: int, said: str) -> None:
-        """Append the message of the turn's calls, the last of which ends before `end`."""
-        del self.mask[len(self.mask) - (len(self.ids) - end) :], self.ids[end:]
-        attempts = self._calls.take()
-        made = ((a.call.name, a.arguments if isinstance(a.arguments, dict) else {}) for a in attempts)
-        self.messages.append(call_message(*made) | {"content": said})
-        self.made += len(attempts)
-        self._attempts = [] if self._calls.spent else attempts  # no calls are allowed any more
-
     @property
-    def calls_wait(self) -> bool:
-        """Whether the turn has calls to be executed."""
-        return bool(self._attempts)
+    def written_calls(self) -> str:
+        """The last turn's calls as the model wrote them."""
+        return self.text.removeprefix(self._tokenizer.decode(self._said))
+
+    def add(self, token: int, ends_turn: bool) -> list[int]:
+        """Take a generated token, and return the ids that are now known to be text."""
+        made = len(self.calls.pending)
+        if not ends_turn:
+            self.ids.append(token)
+            self.mask.append(1)
+        text = self.calls.read(token, ends_turn)
+        self._said += text
+        if len(self.calls.pending) > made:
+            self._kept = len(self.ids)
+        if self.calls.over and ends_turn and not self.calls.pending:
+            self.end = token
+        return text
+
+    def close(self) -> None:
+        """End the turn, and append its message. What follows its last call is removed."""
+        self.goes_on = False
+        if not self.calls.pending:
+            self.messages.append({"role": "assistant", "content": self.text})
+            return
+        del self.mask[len(self.mask) - (len(self.ids) - self._kept) :], self.ids[self._kept :]
+        attempts = self.calls.take()
+        made = ((a.call.name, a.arguments if isinstance(a.arguments, dict) else {}) for a in attempts)
+        self.messages.append(call_message(*made) | {"content": self._tokenizer.decode(self._said)})
+        self.made += len(attempts)
+        self.attempts = [] if self.calls.spent else attempts  # no calls are allowed any more
 
     def execute(self) -> None:
         """Execute the turn's calls."""
-        self._results = [self._calls.answer(attempt) for attempt in self._attempts]
+        self.results = [self.calls.answer(attempt) for attempt in self.attempts]
 
-    def go_on(self) -> None:
-        """Append the results of the turn's calls if there is room for them."""
-        attempts, self._attempts = self._attempts, []
+    def go_on(self, reserved: int = 1) -> None:
+        """Append the results of the turn's calls if there is room for them and `reserved` more ids."""
+        attempts, self.attempts = self.attempts, []
         assert self._format
-        answered = [(attempt.call.name, result) for attempt, result in zip(attempts, self._results, strict=True)]
-        results, ids = self._format.results(answered, self._room - len(self.ids) - 1)
-        self.failures += sum(result.failed for result in results)
+        answered = [(attempt.call.name, result) for attempt, result in zip(attempts, self.results, strict=True)]
+        self.results, ids = self._format.results(answered, self.room - reserved)
+        self.failures += sum(result.failed for result in self.results)
         if ids:
-            for (name, _), result in zip(answered, results, strict=True):
+            for (name, _), result in zip(answered, self.results, strict=True):
                 self.messages.append({"role": "tool", "name": name, "content": result.text})
             self.ids += ids
             self.mask += [0] * len(ids)
-            self._turn = len(self.ids)
+            self._turn, self._said = len(self.ids), []
             self.goes_on = True
 
 
 def read_all(turns: Sequence[Unfolding], drawn: Sequence[Sequence[int]], ends: Collection[int]) -> None:
-    """Let each answer take its generated tokens. Calls are executed at once, as many as there are cores: a program
-    that does not end would keep all others waiting until its time is up."""
+    """Let each answer take its generated tokens, up to the end of the turn or of its calls. Calls are executed at once,
+    as many as there are cores: a program that does not end would keep all others waiting until its time is up."""
     for turn, ids in zip(turns, drawn, strict=True):
-        turn.read(ids, ends)
-    calling = [turn for turn in turns if turn.calls_wait]
+        for token in ids[: turn.room]:
+            turn.add(token, token in ends)
+            if turn.calls.over:
+                break
+        turn.close()
+    calling = [turn for turn in turns if turn.attempts]
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(Unfolding.execute, calling))
     for turn in calling:
