@@ -90,6 +90,7 @@ class Answering:
         # The name that transformers gives the cache since 5.24, and the name before it
         self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._cache: DynamicCache | None = None
+        self._settled = 0  # the number of the turn's ids that stay even if the answer is declined
         self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
         self._reseed()
 
@@ -138,7 +139,6 @@ class Answering:
         calls, self.drawn = turn.calls, 0
         while turn.goes_on:
             words = _Words(self.tokenizer)
-            # The text whose confidence decides begins: the ids so far stay, even if the model declines.
             self._settled = len(turn.ids)
             self._log_probabilities = []
             while not calls.over and self.drawn < most and len(context) + len(turn.ids) < self.limit:
