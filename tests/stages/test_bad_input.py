@@ -134,7 +134,7 @@ SETTINGS = [
     (
         "pretrain",
         {"resume_from_checkpoint": "x"},
-        "a run always resumes from its own last checkpoint: remove this setting",
+        "a run resumes from its own last checkpoint: remove it",
     ),
     ("sft", {"packng": True}, "HERE/x.yaml: unknown key 'packng'; did you mean 'packing'?"),
     ("sft", {"model_name_or_path": None}, "model_name_or_path is not set"),
@@ -152,7 +152,6 @@ SETTINGS = [
     ("sft", {"fp16": True, "bf16": False}, "HERE/x.yaml: fp16: CPUs cannot train in fp16: remove this setting"),
     ("sft", {"dtype": "float16"}, "HERE/x.yaml: dtype: float16 weights lose small updates"),
     ("sft", {"dtype": "bfloat16"}, "dtype: bfloat16 weights lose small updates: set `dtype: float32`, with `bf16: tr"),
-    ("sft", {"load_in_4bit": True}, "HERE/x.yaml: load_in_4bit: quantized weights cannot be trained: set use_peft"),
     *(
         (stage, {"use_peft": True, "lora_target_modules": ["q_prj"]}, "the trainer refuses its settings: ")
         for stage in ("sft", "dpo", "grpo", "ppo")

@@ -124,10 +124,6 @@ def test_trls_loss_is_the_papers_divergence_at_the_answers_tokens_alone(beta: fl
         ({"max_completion_length": 127}, "leave no room for max_completion_length"),
         ({"beta": 1.5}, "beta must be in"),
         ({"merge_adapter": True}, "merge_adapter: there is no adapter without use_peft"),
-        (
-            {"train_sampling_strategy": "group_by_length"},
-            "completions are generated during training, so lengths are unknown",
-        ),
     ],
 )
 def test_a_mistake_is_one_line(

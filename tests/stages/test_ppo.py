@@ -525,7 +525,6 @@ def test_what_the_trainer_loads_again_is_the_same_revision(
         ({"max_prompt_length": 3}, "48 of 48 prompts are over max_prompt_length 3"),
         ({"value_model": "heads"}, "value_model: 'heads' is not one of head, own"),
         ({"reward_weights": [1.0]}, "unknown key 'reward_weights'"),
-        ({"train_sampling_strategy": "group_by_length"}, "the prompts of a rollout are reused in each of its steps"),
         ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
         ({"mask_truncated_completions": True, "max_completion_length": 1}, "step 0: max_completion_length 1 cut all"),
     ],

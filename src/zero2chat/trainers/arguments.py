@@ -108,120 +108,64 @@ class ValidationArguments:
             read_sources(self.validation_datasets, where="validation_datasets")
 
 
-def _given(value: Any, _: Mapping[str, Any]) -> bool:
-    return value is not None
-
-
-def _true(value: Any, _: Mapping[str, Any]) -> bool:
-    return bool(value)
-
-
 # Seconds that a collective waits for another host before the run fails; torch's default is 1,800.
 _PATIENCE = 600
 
-# Known keys whose values would be ignored, leak a secret, or break resuming:
+# Settings that the stages decide themselves: another value would silently have no effect.
+_IGNORED: tuple[str, ...] = (
+    "model_init_kwargs",
+    "teacher_model_init_kwargs",
+    "dataset_text_field",
+    "completion_only_loss",
+)
+_IGNORED += ("eval_packing", "eos_token", "pad_token", "reward_weights")
+
+# Settings with which the libraries would go on, and lose a secret, data or hours:
 # (key, whether the value is refused, given all other settings, and the reason).
-_REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], bool], str], ...] = (
-    ("resume_from_checkpoint", _true, "a run always resumes from its own last checkpoint: remove this setting"),
-    ("hub_token", _given, "it would be written to run.json and the model card: set HF_TOKEN or run `hf auth login`"),
+_REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] = (
+    *((key, lambda *_: True, "the stage decides it: remove this setting") for key in _IGNORED),
+    ("hub_token", lambda *_: True, "it would be written to run.json and the model card: set HF_TOKEN"),
     ("hub_strategy", lambda value, _: value != "end", "only the finished folder is pushed: remove this setting"),
-    ("trust_remote_code", _true, "remote code is never run: remove this setting"),
+    ("trust_remote_code", lambda value, _: value, "remote code is never run: remove this setting"),
+    ("resume_from_checkpoint", lambda value, _: value, "a run resumes from its own last checkpoint: remove it"),
     ("save_total_limit", lambda value, _: value == 1, "a kill during a save would lose everything: set 2 or more"),
+    ("save_only_model", lambda value, _: value, "a run could not resume from such checkpoints: remove this setting"),
+    ("ignore_data_skip", lambda value, _: value, "a resumed run would train on the same rows again: remove it"),
+    ("sync_ref_model", lambda value, _: value, "a resumed run would have another reference model: remove it"),
     (
-        "auto_find_batch_size",
-        _true,
-        "global_batch_size would not hold: remove this setting, and lower per_device_train_batch_size",
+        "dataloader_num_workers",
+        lambda value, others: value > 1 and others.get("stream"),
+        "only one worker can save its position in a stream: set 1, or remove this setting",
     ),
-    ("save_only_model", _true, "a run could not resume from such checkpoints: remove this setting"),
-    ("ignore_data_skip", _true, "a resumed run would train on the same rows again: remove this setting"),
-    ("restore_callback_states_from_checkpoint", _true, "the stage restores its own callbacks: remove this setting"),
-    ("include_num_input_tokens_seen", lambda value, _: value != "no", "tokens are always counted: remove this setting"),
     (
         "train_sampling_strategy",
         lambda value, _: value == "batch_rebalance",
         "its order depends on the number of processes: set random or group_by_length",
     ),
-    (
-        "train_sampling_strategy",
-        lambda value, others: value != "random" and "num_generations" in others,
-        "completions of one prompt must stay together: remove this setting",
-    ),
-    (
-        "train_sampling_strategy",
-        lambda value, others: value != "random" and "num_ppo_epochs" in others,
-        "the prompts of a rollout are reused in each of its steps: remove this setting",
-    ),
+    ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
     (
         "gradient_accumulation_steps",
-        lambda _, others: others.get("global_batch_size") is not None,
-        "it follows from global_batch_size: remove one of them",
+        lambda _, others: others.get("global_batch_size") or others.get("depth"),
+        "it follows from global_batch_size, or from depth: remove one of them",
     ),
-    ("gradient_accumulation_steps", lambda _, others: bool(others.get("depth")), "it follows from depth: remove one"),
     *(
-        (key, lambda _, others: others.get("tokens") is not None, "it follows from tokens: remove one of them")
+        (key, lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them")
         for key in ("max_steps", "num_train_epochs")
     ),
     (
         "stream",
-        lambda value, others: value and others["max_steps"] < 1 and others["tokens"] is None and not others["depth"],
+        lambda value, others: value and others["max_steps"] < 1 and not others["tokens"] and not others["depth"],
         "a stream has no end: set max_steps or tokens",
     ),
     (
-        "dataloader_num_workers",
-        lambda value, others: value > 1 and bool(others.get("stream")),
-        "only one worker can save its position in a stream: set 1, or remove this setting",
-    ),
-    (
-        "fp16",
-        lambda value, others: value and bool(others.get("use_cpu")),
-        "CPUs cannot train in fp16: remove this setting (bf16 is used on CPUs that support it)",
-    ),
-    (
         "dtype",
-        lambda value, others: value == "float16" and (bool(others.get("use_cpu")) or not others.get("use_peft")),
+        lambda value, others: value == "float16" and (others.get("use_cpu") or not others.get("use_peft")),
         "float16 weights lose small updates: set `dtype: float32`, with `bf16: true` for matrix products in bf16",
     ),
-    *(
-        (
-            key,
-            lambda value, others: value and not others.get("use_peft"),
-            "quantized weights cannot be trained: set use_peft",
-        )
-        for key in ("load_in_4bit", "load_in_8bit")
-    ),
-    (
-        "muon",
-        lambda value, others: value and bool(others.get("use_peft")),
-        "Muon updates full matrices, not adapters: remove muon or use_peft",
-    ),
-    ("optim", lambda _, others: bool(others.get("muon")), "muon replaces it: remove optim, or set `muon: false`"),
-    (
-        "train_sampling_strategy",
-        lambda value, others: value != "random" and "teacher_model_name_or_path" in others,
-        "completions are generated during training, so lengths are unknown: remove this setting",
-    ),
-    # SFTConfig
-    ("model_init_kwargs", _given, "the stage loads the model itself: set dtype and attn_implementation"),
-    ("dataset_text_field", _given, "conversations are read from `messages`: see datasets"),
-    ("completion_only_loss", _given, "the loss is always on the assistant's turns: remove this setting"),
-    ("assistant_only_loss", lambda value, _: value is False, "the loss is on the assistant's turns: remove it"),
-    ("eval_packing", _given, "validation rows are packed as training rows are: remove this setting"),
-    ("eos_token", _given, "the chat template decides the EOS token: remove this setting"),
-    ("pad_token", _given, "the tokenizer's own pad token is used: remove this setting"),
+    ("fp16", lambda value, others: value and others.get("use_cpu"), "CPUs cannot train in fp16: remove this setting"),
+    ("muon", lambda value, others: value and others.get("use_peft"), "Muon updates full matrices, not adapters"),
+    ("optim", lambda _, others: others.get("muon"), "muon replaces it: remove optim, or set `muon: false`"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
-    # DistillationConfig
-    ("teacher_model_init_kwargs", _given, "the stage loads the teacher itself: remove this setting"),
-    ("max_tool_calling_iterations", _given, "gkd has no tools: remove this setting"),
-    # DPOConfig
-    ("truncation_mode", lambda value, _: value != "keep_start", "pairs are never truncated: use overlong"),
-    ("sync_ref_model", _true, "a resumed run would have another reference model: remove this setting"),
-    (
-        "padding_free",
-        lambda value, others: value and "precompute_ref_log_probs" in others,
-        "TRL's DPO does not support it: remove this setting",
-    ),
-    # GRPOConfig and PPOConfig
-    ("reward_weights", _given, "each entry of `rewards` has its own weight: remove this setting"),
 )
 
 
