@@ -20,7 +20,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
-from zero2chat.data.rows import load_source, require_filled
+from zero2chat.data.rows import load_source, require_text
 from zero2chat.data.sources import Source
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
@@ -53,7 +53,7 @@ def rows_of(dataset: str, column: str, split: str) -> Dataset:
     """Load a split of a model's training text. Raises `UserError` if the split is missing, or the column is not
     text."""
     rows = load_source(Source(path=dataset, split=split, label=f"{dataset} ({split})"))
-    require_filled(rows, column, f"{dataset} ({split})")
+    require_text(rows, column, f"{dataset} ({split})", filled=True)
     return rows
 
 

@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
@@ -159,11 +156,6 @@ def guessed_columns(columns: Sequence[str]) -> dict[str, str]:
     return {"prompt": known[0][0], "completion": known[1][0]} | ({"system": systems[0]} if systems else {})
 
 
-def as_yaml(columns: Mapping[str, str]) -> str:
-    said = yaml.safe_dump(dict(columns), default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
-    return f"`columns: {said.strip()}`"
-
-
 def all_columns(shapes: Sequence[Shape]) -> set[str]:
     """Return the columns that rows of these shapes have or may have."""
     return {column for shape in shapes for column in (*shape.columns, *shape.more)}
@@ -195,7 +187,7 @@ def open_rows(
         guessed = guessed_columns(columns) if fits else {}
         raise UserError(
             f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`"
-            f"{f', such as {as_yaml(guessed)}' if guessed else ''}"
+            f"{f', such as `columns: {guessed}`' if guessed else ''}"
             f"{', or set `column` to the one that holds messages' if fits else ''}"
         )
     if is_main_process():

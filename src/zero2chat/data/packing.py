@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
-from zero2chat.data.rows import require_filled
+from zero2chat.data.rows import require_text
 from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.tokenization import plain_ids, token_bytes
 
@@ -50,7 +50,7 @@ def pack_documents(
     rank makes them, and the other ranks open its file. Raises `UserError` if a document is not text, or if the
     documents do not fill a single window.
     """
-    require_filled(documents, column, label)
+    require_text(documents, column, label, filled=True)
     processes = None if processes is None else min(processes, len(documents))
     rest: Sequence[int] = ()
 

@@ -294,8 +294,8 @@ def require_column(rows: Table | Dataset, column: str, label: str | None, settin
         raise UserError(f"{label}: no column '{column}'; it has {', '.join(rows.column_names)}: set `{setting}`")
 
 
-def require_text(rows: Dataset, column: str, label: str | None, setting: str = "column") -> None:
-    """Raise `UserError` if the column is missing, or if it does not hold text. Nulls are allowed."""
+def require_text(rows: Dataset, column: str, label: str | None, setting: str = "column", filled: bool = False) -> None:
+    """Raise `UserError` if the column is missing, or does not hold text, or, with `filled`, is null in some row."""
     require_column(rows, column, label, setting)
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):
@@ -304,14 +304,8 @@ def require_text(rows: Dataset, column: str, label: str | None, setting: str = "
         cells = [cell for cell in rows[column] if cell and cell.strip()]
         if cells and all(NUMBER.fullmatch(cell.strip()) for cell in cells):
             raise UserError(f"{label}: column '{column}' holds numbers, not text: set `{setting}`")
-
-
-def require_filled(rows: Dataset, column: str, label: str) -> None:
-    """Raise `UserError` if the column is missing, does not hold text, or is null in some row."""
-    require_text(rows, column, label)
-    if rows.data.column(column).null_count == 0:
-        return
-    for i, text in enumerate(rows[column]):  # a selection may exclude the nulls
+    may_be_null = filled and rows.data.column(column).null_count > 0  # a selection may exclude the nulls
+    for i, text in enumerate(rows[column]) if may_be_null else ():
         if text is None:
             raise UserError(f"{label}: row {i}: column '{column}' is null: fill it in, or remove the row")
 

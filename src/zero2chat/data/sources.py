@@ -113,12 +113,9 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
             raise UserError(f"{where}[{i}]: label: '{source.label}' is the name of a split: set another `label`")
-        if documents and source.invalid == "drop":
-            raise UserError(f"{where}[{i}]: invalid: only for conversations, pairs and prompts: remove it")
-        if documents and source.columns:
-            raise UserError(f"{where}[{i}]: columns: only for conversations, pairs and prompts: set `column`")
-        if documents and source.retell:
-            raise UserError(f"{where}[{i}]: retell: only for conversations, but these are documents: remove it")
+        for key, unset in (("invalid", "error"), ("columns", {}), ("retell", None)):
+            if documents and getattr(source, key) != unset:
+                raise UserError(f"{where}[{i}]: {key}: only for conversations, pairs and prompts: remove it")
         if source.task is not None:
             _try(source, documents=documents or source.retell is not None)
     if len({source.fraction is None for source in sources}) == 2:

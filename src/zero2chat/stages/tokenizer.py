@@ -19,7 +19,7 @@ from transformers import GPT2TokenizerFast, PreTrainedTokenizerFast
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
-from zero2chat.data.rows import load_source, require_filled
+from zero2chat.data.rows import load_source, require_text
 from zero2chat.data.sources import Source
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 from zero2chat.report.samples import Tokens
@@ -100,7 +100,7 @@ def run(run: Run, args: TokenizerArguments) -> None:
 
     train, test = (load_source(Source(path=args.dataset, split=split)) for split in ("train", "test"))
     for split, rows in (("train", train), ("test", test)):
-        require_filled(rows, args.column, f"{args.dataset} ({split})")
+        require_text(rows, args.column, f"{args.dataset} ({split})", filled=True)
     read = train if args.documents is None else train.select(range(min(args.documents, len(train))))
     tokenizer = train_tokenizer((text for text in read[args.column]), args.vocab_size)
     if len(tokenizer) < args.vocab_size:
