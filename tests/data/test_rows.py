@@ -139,7 +139,7 @@ def test_columns_may_have_other_names(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(UserError, match=r"datasets\[0\]: columns: only for conversations"):
         read_sources([{"path": "chats.jsonl", "columns": columns}], documents=True)
     Path("a.csv").write_text("Question;Answer\na;b\n")
-    with pytest.raises(UserError, match="such as `columns: {'prompt': 'Question', 'completion': 'Answer'}`, or"):
+    with pytest.raises(UserError, match=r"such as `columns: {'prompt': 'Question', 'completion': 'Answer'}`, or"):
         load_conversations(Source(path="a.csv"))
     Path("a.csv").write_text("Question, Answer\na,b\n")
     with pytest.raises(UserError, match=r"such as `columns: {'prompt': 'Question', 'completion': ' Answer'}`, or"):
