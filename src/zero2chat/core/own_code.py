@@ -39,14 +39,12 @@ def own_function(path: str, what: str, example: str) -> tuple[ModuleType, Any]:
         )
     module = own_module(module_name, cannot)
     try:
-        found = hasattr(module, name)  # this may import too
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{cannot}: {str(error) or type(error).__name__}") from error
-    if not found:
+        return module, getattr(module, name)  # this may import too
+    except AttributeError as error:
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
         named = [key for key in own if not key.startswith("_") and inspect.isfunction(vars(module)[key])]
         place = getattr(module, "__file__", None) or "built in"
-        raise UserError(
-            f"{cannot}: {module_name} has no function '{name}'{nearest(name, named) if named else ''} (in {place})"
-        )
-    return module, getattr(module, name)
+        hint = nearest(name, named) if named else ""
+        raise UserError(f"{cannot}: {module_name} has no function '{name}'{hint} (in {place})") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{cannot}: {str(error) or type(error).__name__}") from error

@@ -23,26 +23,24 @@ def markdown(folders: Sequence[Path]) -> str:
     Raises `UserError` if a folder has no finished step.
     """
     made = ", ".join(f"`zero2chat run recipes/{folder.name}`" for folder in folders)
-    lines = [
-        "# Results",
-        "",
-        "Every number here was written by `make results` from the `metrics.json` of each step that these commands",
-        f"made on two CPU cores: {made}.",
-        "Each value is from one run, or the mean over the number of seeds that is given. Intervals are at 95%.",
-    ]
+    text = (
+        "# Results\n\nEvery number here was written by `make results` from the `metrics.json` of each step that these "
+        f"commands\nmade on two CPU cores: {made}.\n"
+        "Each value is from one run, or the mean over the number of seeds that is given. Intervals are at 95%.\n"
+    )
     for folder in folders:
-        found = sorted(folder.glob(f"*/{METRICS}"), key=lambda path: path.stat().st_mtime)
-        if not found:
+        paths = sorted(folder.glob(f"*/{METRICS}"), key=lambda path: path.stat().st_mtime)
+        if not paths:
             raise UserError(f"{folder}: no finished step there: `zero2chat run recipes/{folder.name}` makes them")
-        lines += ["", f"## {folder.name}"]
-        steps = [step for step in read_steps([path.parent for path in found]) if step.stage != "report"]
+        text += f"\n## {folder.name}\n"
         # Claims first: they are computed from the other steps.
-        for step in sorted(steps, key=lambda step: step.stage != "claims"):
+        for step in sorted(read_steps([path.parent for path in paths]), key=lambda step: step.stage != "claims"):
             seeds = max((metric.get("seeds", 1) for metric in step.metrics.values()), default=1)
             flag = f"--seeds {seeds}" if seeds > 1 else f"--only {step.name}"
-            command = f"`zero2chat run recipes/{folder.name} {flag}`"
-            lines += ["", f"### {step.name}", "", command, "", *_rows(step)]
-    return "\n".join(lines) + "\n"
+            if step.stage != "report":
+                command = f"`zero2chat run recipes/{folder.name} {flag}`"
+                text += "\n".join(["", f"### {step.name}", "", command, "", *_rows(step), ""])
+    return text
 
 
 def _rows(step: StepResult) -> list[str]:
