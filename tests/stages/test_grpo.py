@@ -22,6 +22,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.stages import evaluate, grpo
 from zero2chat.trainers import pass_rate_filter
+from zero2chat.trainers.callbacks import RunCallback
+from zero2chat.trainers.grpo import draw_others, fill_missing
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -365,7 +367,7 @@ def test_none_of_one_function_moves_an_answer_neither_up_nor_down() -> None:
     none = math.nan
     # Two groups of three answers, two functions.
     rewards = torch.tensor([[1.0, 5.0], [0.0, none], [none, none], [1.0, none], [0.0, none], [0.5, none]])
-    found = grpo._filled(rewards, 3)
+    found = fill_missing(rewards, 3)
     assert found[:2].tolist() == [[1.0, 5.0], [0.0, 5.0]]
     assert found[2].isnan().all()  # left out
     assert found[3:, 0].tolist() == [1.0, 0.0, 0.5]
@@ -378,8 +380,8 @@ def test_trl_is_given_the_groups_mean_in_place_of_none(
     base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
-    real = grpo._Trainer._calculate_rewards
-    monkeypatch.setattr(grpo._Trainer, "_calculate_rewards", lambda *more: seen.append(real(*more)) or seen[-1])
+    real = grpo.GrpoTrainer._calculate_rewards
+    monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", lambda *more: seen.append(real(*more)) or seen[-1])
     rewards = [{"function": "own_rewards.digits"}, {"function": "own_rewards.of_some"}]
     metrics = run(base("two", rewards=rewards, max_steps=3, save_strategy="no"))
     assert metrics["unscored_completions"]["value"] == 0
@@ -392,10 +394,10 @@ def test_further_problems_are_none_of_the_batchs_own_and_each_is_drawn_once() ->
     problems = Dataset.from_list([{"prompt": [{"role": "user", "content": str(i)}]} for i in range(12)])
     own = [problems[3], problems[7]]
     for seed in range(20):
-        found = grpo._others(problems, own, 5, random.Random(seed))
+        found = draw_others(problems, own, 5, random.Random(seed))
         assert sorted(found) == [i for i in range(12) if i not in (3, 7)]
-    assert len(grpo._others(problems, own, 1, random.Random(0))) >= 2
-    assert len(grpo._others(problems.select([3, 7]), own, 1, random.Random(0))) == 2  # there are no others
+    assert len(draw_others(problems, own, 1, random.Random(0))) >= 2
+    assert len(draw_others(problems.select([3, 7]), own, 1, random.Random(0))) == 2  # there are no others
 
 
 def test_problems_too_easy_and_too_hard_are_left_out_and_a_resumed_run_reads_what_was_found(
@@ -456,7 +458,7 @@ def test_groups_that_teach_nothing_are_replaced_and_a_resumed_run_ends_alike(
     class Killed(BaseException):
         pass
 
-    old = grpo.RunCallback.on_step_end
+    old = RunCallback.on_step_end
 
     def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
         old(self, args, state, control, **more)
@@ -464,7 +466,7 @@ def test_groups_that_teach_nothing_are_replaced_and_a_resumed_run_ends_alike(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(grpo.RunCallback, "on_step_end", on_step_end)
+        patch.setattr(RunCallback, "on_step_end", on_step_end)
         with pytest.raises(Killed):
             grpo.main(["--config", str(cut)])
     again = run(cut)
@@ -480,9 +482,9 @@ def test_the_batches_of_every_recipe_fit_together(path: Path, monkeypatch: pytes
     monkeypatch.chdir(REPOSITORY)
     settings, (args, training, _) = grpo.STAGE.parse(["--config", str(path), "--use_vllm", "false"])
     grpo.set_global_batch(training, args.global_batch_size)
-    grpo._set_generations(training, settings)
+    grpo.set_generations(training, settings)
     if args.resample:
-        grpo._check_resampling(training)
+        grpo.check_resampling(training)
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
     assert batch == args.global_batch_size
     assert training.generation_batch_size % batch == 0
@@ -516,16 +518,13 @@ def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
     base: Callable[..., Path], rows: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(
-        grpo,
-        "safe_problems",
-        lambda *args, safe=grpo.safe_problems, **more: seen.append(safe(*args, **more)) or seen[0],
-    )
+    prepare = grpo.prepare
+    monkeypatch.setattr(grpo, "prepare", lambda *args: seen.append(prepare(*args)) or seen[0])
     problems = [{"prompt": f"What is {i} + 1? <|im_end|>", "answer": i + 1, "level": 1} for i in range(8)]
     rewards = [{"function": "zero2chat.rewards.math.math_answer"}]
     own = [rows(problems)[0] | {"n": 6}]
     run(base("own", datasets=own, rewards=rewards, max_steps=1, save_strategy="no"))
-    (found,) = seen
+    found = seen[0].train
     assert len(found) == 6
     assert found[0]["answer"] == "1"
     assert found[0]["level"] == 1
@@ -549,7 +548,7 @@ def test_each_prompt_shows_its_rows_own_tools(
         sampled.extend(prompt_ids)
         return [[40, 3]] * len(prompt_ids), None  # a letter and the end of turn
 
-    monkeypatch.setattr(grpo._Trainer, "_generate_single_turn", draw)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_generate_single_turn", draw)
     problems: list[dict[str, Any]] = [{"prompt": f"{i}?", "answer": i, "tools": None} for i in range(8)]
     for i in range(0, 8, 2):
         problems[i]["tools"] = [{"type": "function", "function": {"name": f"find{i}", "parameters": {}}}]
@@ -647,10 +646,10 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
 def test_a_group_over_several_processes_cannot_be_replaced(base: Callable[..., Path]) -> None:
     settings = ["--config", str(base("share", num_generations=16, per_device_train_batch_size=16))]
     _, (_, training, _) = grpo.STAGE.parse(settings)
-    grpo._check_resampling(training)
+    grpo.check_resampling(training)
     two = SimpleNamespace(**vars(training) | {"world_size": 2})
     with pytest.raises(UserError, match="each process samples 8 completions, not a multiple of num_generations 16"):
-        grpo._check_resampling(two)
+        grpo.check_resampling(two)
 
 
 def test_settings_are_refused_before_a_model_is_loaded(
@@ -708,7 +707,11 @@ def test_what_tools_say_gets_no_gradient_and_every_token_that_the_model_drew_get
             texts.append(f"{n}!<|im_end|>" if called or not n % 4 else "<PYTHON_START>6 * 7<PYTHON_END>")
         return [tokenizer.encode(text) for text in texts], None
 
-    compute_loss, likelihoods, seen = grpo._Trainer.compute_loss, grpo._Trainer._get_per_token_logps_and_entropies, []
+    compute_loss, likelihoods, seen = (
+        grpo.GrpoTrainer.compute_loss,
+        grpo.GrpoTrainer._get_per_token_logps_and_entropies,
+        [],
+    )
 
     def keep(self: Any, *args: Any, **more: Any) -> Any:
         found = likelihoods(self, *args, **more)
@@ -721,9 +724,9 @@ def test_what_tools_say_gets_no_gradient_and_every_token_that_the_model_drew_get
         seen.append(inputs)
         return compute_loss(self, model, inputs, **more)
 
-    monkeypatch.setattr(grpo._Trainer, "_generate_single_turn", draw)
-    monkeypatch.setattr(grpo._Trainer, "_get_per_token_logps_and_entropies", keep)
-    monkeypatch.setattr(grpo._Trainer, "compute_loss", listen)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_generate_single_turn", draw)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_get_per_token_logps_and_entropies", keep)
+    monkeypatch.setattr(grpo.GrpoTrainer, "compute_loss", listen)
     path = base("tools", tools={"python": {}}, max_completion_length=40, max_steps=1, tasks=[])
     run(path)
 
@@ -749,7 +752,7 @@ def test_a_reward_reads_the_turns_of_an_answer_and_the_answer_last(
     _, tokenizer = load_model(model_folder)
     said = iter(["I look. <PYTHON_START>6 * 7<PYTHON_END>"] * 16 + ["42<|im_end|>"] * 16)
     monkeypatch.setattr(
-        grpo._Trainer,
+        grpo.GrpoTrainer,
         "_generate_single_turn",
         lambda self, prompt_ids, *_, **more: ([tokenizer.encode(next(said)) for _ in prompt_ids], None),
     )
@@ -783,7 +786,7 @@ def test_whatever_a_model_writes_is_logged_without_escape_sequences(
     _, tokenizer = load_model(model_folder)
     said = iter([drawn] * 16 + ["42<|im_end|>"] * 16)
     monkeypatch.setattr(
-        grpo._Trainer,
+        grpo.GrpoTrainer,
         "_generate_single_turn",
         lambda self, prompt_ids, *_, **more: ([tokenizer.encode(next(said)) for _ in prompt_ids], None),
     )
@@ -804,21 +807,21 @@ def test_calls_and_results_stay_within_the_length_of_an_answer(
     _, tokenizer = load_model(model_folder)
     rows: list[Any] = []
     monkeypatch.setattr(
-        grpo._Trainer,
+        grpo.GrpoTrainer,
         "_generate_single_turn",
         lambda self, prompt_ids, *_, **more: (
             [tokenizer.encode('<PYTHON_START>"long " * 99<PYTHON_END>') for _ in prompt_ids],
             None,
         ),
     )
-    loop = grpo._Trainer._tool_call_loop
+    loop = grpo.GrpoTrainer._tool_call_loop
 
     def watch(self: Any, *args: Any) -> Any:
         found = loop(self, *args)
         rows.extend(found[2])
         return found
 
-    monkeypatch.setattr(grpo._Trainer, "_tool_call_loop", watch)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_tool_call_loop", watch)
     run(base("long", tools={"python": {}}, max_completion_length=60, max_steps=1, tasks=[]))
     assert all(20 < len(ids) <= 60 for ids in rows)
 
@@ -835,9 +838,9 @@ def test_a_rank_without_calls_left_generates_with_those_that_have_some(
         return [tokenizer.encode("So.<|im_end|>") for _ in prompt_ids], None
 
     others = iter([0, 1, 1])  # first for the prompts' lengths
-    monkeypatch.setattr(grpo, "is_deepspeed_zero3_enabled", lambda: True)
-    monkeypatch.setattr(grpo, "gather_object", lambda numbers: [*numbers, next(others, 0)])
-    monkeypatch.setattr(grpo._Trainer, "_generate_single_turn", draw)
+    monkeypatch.setattr("zero2chat.trainers.grpo.is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr("zero2chat.trainers.grpo.gather_object", lambda numbers: [*numbers, next(others, 0)])
+    monkeypatch.setattr(grpo.GrpoTrainer, "_generate_single_turn", draw)
     path = base("waits", tools={"python": {}}, max_steps=1, tasks=[])
     run(path)
     assert asked == [16, 1, 1]
@@ -849,7 +852,7 @@ def test_a_rank_without_calls_left_generates_with_those_that_have_some(
 CALLER = """
 from zero2chat.stages import grpo
 
-drawn = grpo._Trainer._generate_single_turn
+drawn = grpo.GrpoTrainer._generate_single_turn
 
 
 def call(self, prompt_ids, *more, **options):
@@ -862,7 +865,7 @@ def call(self, prompt_ids, *more, **options):
     return ids, logprobs
 
 
-grpo._Trainer._generate_single_turn = call
+grpo.GrpoTrainer._generate_single_turn = call
 
 
 def digits(completions, **columns):
@@ -938,14 +941,14 @@ def test_with_vllm_calls_end_a_request_and_each_token_keeps_its_log_probability(
             return prompts, ids, [[[i / -1000] for i in row] for row in ids], None
 
     seen: list[Any] = []
-    compute_loss = grpo._Trainer.compute_loss
+    compute_loss = grpo.GrpoTrainer.compute_loss
 
     def listen(self: Any, model: Any, inputs: Any, **more: Any) -> Any:
         seen.append(inputs)
         return compute_loss(self, model, inputs, **more)
 
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", Sampler)
-    monkeypatch.setattr(grpo._Trainer, "compute_loss", listen)
+    monkeypatch.setattr(grpo.GrpoTrainer, "compute_loss", listen)
     path = base("vllm", tools={"python": {}}, use_vllm=True, max_completion_length=40, max_steps=1, tasks=[])
     run(path)
 

@@ -107,7 +107,7 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
     found: list[tuple[float, float]] = []
     moved: list[float] = []
     kept: dict[str, Tensor] = {}
-    compute, score = grpo._Trainer._compute_loss, grpo._Trainer._calculate_rewards
+    compute, score = grpo.GrpoTrainer._compute_loss, grpo.GrpoTrainer._calculate_rewards
 
     def watched(self: Any, model: Any, inputs: dict[str, Any]) -> Tensor:
         new, mask = logs_of(model, inputs).detach(), inputs["completion_mask"]
@@ -122,8 +122,8 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
         kept["rewards"] = score(self, *more)
         return kept["rewards"]
 
-    monkeypatch.setattr(grpo._Trainer, "_compute_loss", watched)
-    monkeypatch.setattr(grpo._Trainer, "_calculate_rewards", scored)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_compute_loss", watched)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", scored)
     path = base("variant", **changes)
     grpo.main(["--config", str(path)])
     # TRL shuffles completions after it has scored them.

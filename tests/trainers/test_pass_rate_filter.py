@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 
 from zero2chat.core.runs import Run
@@ -43,10 +45,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def _keep(folder: Path, rates: list[int], cut_fails: bool = False, **spec: Any) -> tuple[list[str], dict[str, Any]]:
     folder.mkdir(exist_ok=True)
     (reward,) = read_rewards([{"function": "zero2chat.rewards.numeric.numeric_match"}])
+    training: Any = SimpleNamespace(
+        device="cpu",
+        max_completion_length=8,
+        temperature=1.0,
+        seed=0,
+        mask_truncated_completions=cut_fails,
+        chat_template_kwargs=None,
+    )
+    model: Any = torch.nn.Identity()
     kept, metrics = keep_by_pass_rate(
-        _problems(rates), PassRate(samples=4, **spec), reward, None, None, Run(folder, {}),
-        max_new_tokens=8, temperature=1.0, batch_size=4, seed=0, cut_fails=cut_fails,
-    )  # fmt: skip
+        _problems(rates), PassRate(samples=4, **spec), reward, model, None, Run(folder, {}), training, batch_size=4
+    )
     return [prompt[-1]["content"] for prompt in kept["prompt"]], metrics
 
 

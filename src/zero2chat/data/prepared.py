@@ -7,6 +7,7 @@ its rows, and `zero2chat new` reads their lengths. Rows that a model chooses, su
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -139,16 +140,19 @@ def prompt_rows(
     answers: bool = True,
     own_tools: bool = False,
     longest: int | None = None,
+    context: float = math.inf,
 ) -> Prepared:
     """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions.
 
-    Those of over `longest` tokens are dropped. Raises `UserError` if one leaves no room for a completion.
+    Those of over `longest` tokens are dropped. `context` is that of another model that reads the completions. Raises
+    `UserError` if one leaves no room for a completion.
     """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)
     problems, counts = mixed(load_parts(sources, rewards, answers, own_tools), sources)
     problems, encoded = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
-    room, lengths = context_length(model) - training.max_completion_length, [len(ids) for ids in encoded]
+    room = int(min(context_length(model), context)) - training.max_completion_length
+    lengths = [len(ids) for ids in encoded]
     kept = which_fit_the_context(lengths, room, longest)
     ids = [encoded[i] for i in kept]
     return Prepared(

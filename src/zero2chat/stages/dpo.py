@@ -53,7 +53,6 @@ from zero2chat.trainers.start import (
     refused_settings,
     remove_start,
     set_global_batch,
-    start_from_adapter,
 )
 from zero2chat.trainers.trainer import train
 
@@ -76,8 +75,7 @@ def train_on(
         print(f"{n:,} training {kind.unit}, {n_test:,} held out, {rows.equal:,} dropped as equal", flush=True)
 
     # Load.
-    start_from_adapter(run, model_args)
-    model, tokenizer = open_chat_model(model_args, args.chat_template_path)
+    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path)
     forgets = forgets_reference(training, model_args)
 
     # Train.

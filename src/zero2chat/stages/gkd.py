@@ -19,14 +19,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import DistillationConfig, DistillationTrainer, ModelConfig
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.prompts import load_problems, safe_problems
-from zero2chat.data.sources import mixed, read_sources
+from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
@@ -41,7 +39,6 @@ from zero2chat.trainers.start import (
     open_chat_model,
     refused_settings,
     set_global_batch,
-    start_from_adapter,
     stop_vllm_at,
 )
 from zero2chat.trainers.trainer import ResumableTrainer
@@ -78,24 +75,30 @@ def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelCo
         raise UserError("gkd: FSDP is not supported (it would leave the teacher on the CPU): use ddp.yaml or ZeRO")
 
 
-def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
-    sources = read_sources(args.datasets)
-    set_global_batch(training, args.global_batch_size)
+def prepare(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> Prepared:
+    """Return the prompts, which the trainer tokenizes. Raises `UserError` if the teacher reads them differently."""
+    path, revision = training.teacher_model_name_or_path, training.teacher_model_revision or "main"
+    teacher, of_teacher = load_model(path, None, revision, weights=False)
+    rows = prompt_rows(args, training, model_args, [], answers=False, context=context_length(teacher))
+    _require_same_tokens(of_teacher, rows.tokenizer, path)
+    return replace(rows, train=rows.train.select_columns("prompt"))
 
-    start_from_adapter(run, model_args)
-    model, tokenizer = open_chat_model(model_args, args.chat_template_path)
-    revision = training.teacher_model_revision or "main"
-    teacher, of_teacher = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
-    _require_same_tokens(of_teacher, tokenizer, training.teacher_model_name_or_path)
-    parts: list[Dataset] = [load_problems(source, answers=False).select_columns("prompt") for source in sources]
-    prompts, _ = mixed(parts, sources)
+
+def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
+    set_global_batch(training, args.global_batch_size)
+    prompts = prepare(args, training, model_args).train
     at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     if len(prompts) < at_once:
         raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")
-    room = min(map(context_length, (model, teacher))) - training.max_completion_length
-    prompts = safe_problems(prompts, tokenizer, room, template_kwargs=training.chat_template_kwargs)
+
+    # Load.
+    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path)
+    revision = training.teacher_model_revision or "main"
+    teacher, _ = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
     use_fast_rollouts(model)
     stop_vllm_at(model, training)
+
+    # Train.
     optimizer = use_muon(model, training) if args.muon else None
     with refused_settings():
         trainer = _Trainer(
@@ -109,8 +112,9 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer has no such argument
     if is_main_process():
         print(f"{len(prompts):,} prompts", flush=True)
-
     train_with_tasks(trainer, run, args, "no")  # TRL counts the tokens
+
+    # Evaluate, and save.
     finish_with_tasks(trainer, model, run, args, {"prompts": {"value": len(prompts)}})
 
 
@@ -139,6 +143,7 @@ STAGE = Stage(
     arguments=(GkdArguments, DistillationConfig, ModelConfig),
     check=_check,
     run=run,
+    prepare=prepare,
     cost=_cost,
     section=Section(
         title="Corrected by a teacher, word by word",

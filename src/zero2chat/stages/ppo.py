@@ -46,7 +46,6 @@ from zero2chat.trainers.start import (
     open_chat_model,
     refused_settings,
     set_global_batch,
-    start_from_adapter,
 )
 from zero2chat.trainers.trainer import train
 
@@ -101,8 +100,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
         print(f"{rows.n:,} prompts\n{HOW_TO_READ}", flush=True)
 
     # Load.
-    start_from_adapter(run, model_args)
-    model, tokenizer = open_chat_model(model_args, args.chat_template_path)
+    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path)
     use_fast_rollouts(model)
 
     # Train.

@@ -57,7 +57,6 @@ from zero2chat.trainers.start import (
     refused_settings,
     set_global_batch,
     set_max_length,
-    start_from_adapter,
 )
 from zero2chat.trainers.trainer import ResumableTrainer
 
@@ -174,12 +173,11 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
         print(f"{len(rows.train):,} conversations, {learned:,} tokens with loss", flush=True)
 
     # Load.
-    start_from_adapter(run, model_args)
     chosen = model_args.attn_implementation
     can_be_flash = training.bf16 and not args.tasks_steps and not is_on_cpu() and is_flash_attn_2_available()
     if training.packing and chosen is None and can_be_flash:
         model_args.attn_implementation = "flash_attention_2"  # computes no attention between conversations
-    model, tokenizer = open_chat_model(model_args, training.chat_template_path)
+    model, tokenizer = open_chat_model(run, model_args, training.chat_template_path)
     if training.packing:
         _require_packable(model)
 

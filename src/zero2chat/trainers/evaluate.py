@@ -15,6 +15,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from zero2chat.core.runs import Run
 from zero2chat.evaluation.tasks import TaskSpec, evaluate_tasks
@@ -25,6 +26,8 @@ from zero2chat.trainers.arguments import TaskArguments, TaskStepsArguments
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.start import remove_start
 from zero2chat.trainers.trainer import ResumableTrainer, train
+
+_SHOWN = 6  # completions per task saved before the first step
 
 
 def train_with_tasks(
@@ -76,6 +79,22 @@ def _evaluate(
             model, trainer.processing_class, specs, args.eval_batch_size, tools=tools, template=template, **more
         )
     return metrics, samples
+
+
+def show_before_training(
+    trainer: ResumableTrainer, model: PreTrainedModel, run: Run, args: TaskArguments, tools: Tools | None
+) -> None:
+    """Save the start model's answers to a few rows of the tasks, for comparison; not of sharded weights, which cannot
+    generate before training starts."""
+    if not args.specs or is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
+        return
+    few = [dataclasses.replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in args.specs]
+    template = getattr(trainer.args, "chat_template_kwargs", None)
+    _, samples, _ = evaluate_tasks(
+        model.to(trainer.args.device), trainer.processing_class, few, show=_SHOWN, tools=tools, template=template
+    )
+    if trainer.is_world_process_zero():
+        run.replace_samples(0, samples)
 
 
 class _TaskEvaluation(TrainerCallback):

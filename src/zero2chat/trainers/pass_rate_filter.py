@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Annotated, Any
@@ -18,6 +17,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl import GRPOConfig
 
 from zero2chat.core import stats
 from zero2chat.core.config import Range
@@ -25,6 +26,7 @@ from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_atomically
 from zero2chat.data.prompts import schemas_of
 from zero2chat.inference.generate import answer
+from zero2chat.models.hardware import is_fsdp
 from zero2chat.rewards import Reward
 
 FILE = "pass_rates.jsonl"  # in the run's folder: one line per problem with its hash, answers passed and answers judged
@@ -63,6 +65,16 @@ def passing_function(spec: PassRate, rewards: list[Reward]) -> Reward:
     return found
 
 
+def check_pass_rate(training: GRPOConfig) -> None:
+    """Raises `UserError` for sharded weights, and if training would sample with other settings than the filter."""
+    if is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp):
+        raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
+    usual = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
+    for key, value in usual.items():
+        if getattr(training, key) != value:
+            raise UserError(f"pass_rate: only temperature sampling is supported: remove {key}, or pass_rate")
+
+
 def keep_by_pass_rate(
     problems: Dataset,
     spec: PassRate,
@@ -70,19 +82,15 @@ def keep_by_pass_rate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     run: Run,
-    *,
-    max_new_tokens: int,
-    temperature: float,
+    training: GRPOConfig,
     batch_size: int,
-    seed: int,
-    cut_fails: bool = False,
-    template: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
     """Return the problems kept, in order, and metrics with the numbers of removed ones. Every rank must call this.
 
     Results are saved batch by batch, and an interrupted run resumes from there if the problems are the same. Only rank
     0 judges, because a judge may answer differently on each rank.
     """
+    model = model.to(training.device)
     path = run.folder / FILE
     PartialState().wait_for_everyone()
     keys = [_key(prompt, answer) for prompt, answer in zip(problems["prompt"], problems["answer"], strict=True)]
@@ -95,9 +103,16 @@ def keep_by_pass_rate(
         prompts = [prompt for prompt in rows["prompt"] for _ in range(spec.samples)]
         own = schemas_of(rows)
         shown = own and [schemas for schemas in own for _ in range(spec.samples)]
-        at = seed + len(found)
         answers = answer(
-            *(model, tokenizer, prompts, max_new_tokens, temperature, batch_size, at), schemas=shown, template=template
+            model,
+            tokenizer,
+            prompts,
+            training.max_completion_length,
+            training.temperature,
+            batch_size,
+            training.seed + len(found),
+            schemas=shown,
+            template=training.chat_template_kwargs,
         )
         lines: list[Any] = [None] * len(rows)
         if is_main_process():
@@ -105,7 +120,7 @@ def keep_by_pass_rate(
             columns["prompts"] = columns.pop("prompt")
             values = reward([[{"role": "assistant", "content": a.text}] for a in answers], **columns)
             passed = [
-                None if value is None else value >= 1 and (a.stopped or not cut_fails)
+                None if value is None else value >= 1 and (a.stopped or not training.mask_truncated_completions)
                 for value, a in zip(values, answers, strict=True)
             ]
             for i in range(len(rows)):
@@ -131,7 +146,7 @@ def keep_by_pass_rate(
         )
     metrics: dict[str, dict[str, Any]] = {"problems_too_easy": {"value": easy}, "problems_too_hard": {"value": hard}}
     if known:
-        metrics["pass_rate_before"] = stats.mean(known, seed)
+        metrics["pass_rate_before"] = stats.mean(known, training.seed)
     return problems.select(kept), metrics
 
 

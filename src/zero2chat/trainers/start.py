@@ -103,8 +103,12 @@ def open_model(
     )
 
 
-def open_chat_model(model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load a model to train for chat, with its chat template settled. Raises `UserError` if it is an adapter."""
+def open_chat_model(run: Run, model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a model to train for chat, with its chat template settled; a start adapter is merged into its base model.
+
+    Every rank must call this. Raises `UserError` if it is an adapter from the Hub.
+    """
+    start_from_adapter(run, model_args)
     model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
     settle_chat(model, tokenizer, template, model_args)

@@ -1,0 +1,262 @@
+"""GRPO (Shao et al. 2024, arXiv:2402.03300) with TRL's trainer, with our tool loop and other prompts for groups that
+teach nothing. From prompts to the loss, with the shapes on one process (of all processes: every one's):
+
+    prompts        (rows,)                each is there `num_generations` times: the rows of a group
+      ↓ `_tokenize_prompts`, then TRL generates the first turn
+    completions    (rows, tokens)         `_tool_call_loop` runs the calls in it, and generates the turns after them
+      ↓ `_calculate_rewards`
+    rewards        (rows of all processes, functions)    `fill_missing`: a missing reward is the group's mean
+      ↓ TRL: weighted sum of the functions; minus the group's mean, over its standard deviation
+    advantages     (rows,)                `resample` replaces groups whose advantages are all 0
+      ↓ TRL `_compute_loss`: each token's probability ratio times advantage, clipped
+    loss           scalar, over the tokens that the model generated: tool results have none
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl import GRPOConfig, GRPOTrainer
+
+from zero2chat.core.errors import UserError
+from zero2chat.data.prompts import read_schemas
+from zero2chat.inference.generate import render_prompts
+from zero2chat.inference.responses import ensure_response_template
+from zero2chat.inference.tool_calls import Unfolding, read_all
+from zero2chat.inference.tool_format import CallFormat, Tools
+from zero2chat.rewards import Reward, written
+from zero2chat.trainers.grpo_resample import resample
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.reflection_phrases import habits
+from zero2chat.trainers.start import stop_vllm_at
+from zero2chat.trainers.trainer import ResumableTrainer
+
+
+class GrpoTrainer(ResumableTrainer, GRPOTrainer):
+    """TRL's GRPOTrainer with our rewards and tools. `resample_rounds` is the most extra generations of a batch."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: GRPOConfig,
+        processing_class: Any,
+        rewards: Sequence[Reward],
+        tools: Tools | None = None,
+        resample_rounds: int = 0,
+        muon: bool = False,
+        **kwargs: Any,
+    ):
+        self.resample_rounds, self.call_format = resample_rounds, None
+        self.own_schemas: Sequence[Any] | None = None  # of the tools of each row that is sampled
+        args.reward_weights = [reward.weight for reward in rewards]
+        # Before the trainer is built: under DeepSpeed this sets what the trainer then reads.
+        optimizer = use_muon(model, args) if muon else None
+        ends = model.generation_config.eos_token_id
+        if tools:  # a turn may end with a call during training, not in the saved model
+            ensure_response_template(processing_class)
+            self.call_format = CallFormat(tools, processing_class, ends)
+            model.generation_config.eos_token_id = [*ends, *sorted(self.call_format.stops - {*ends})]
+        stop_vllm_at(model, args)
+        super().__init__(
+            model=model,
+            args=args,
+            processing_class=processing_class,
+            reward_funcs=list(rewards),
+            tools=list(tools.functions.values()) if tools else None,
+            **kwargs,
+        )
+        model.generation_config.eos_token_id = ends
+        self.optimizer_cls_and_kwargs = optimizer  # GRPOTrainer has no such argument
+
+    # ---- prompts → completions
+
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        """Show each prompt's own tools. TRL knows only tools that all prompts have."""
+        if self.own_schemas is None:
+            return super()._tokenize_prompts(prompts)
+        return render_prompts(self.processing_class, prompts, self.own_schemas, **self.chat_template_kwargs), None, {}
+
+    def _tool_call_loop(
+        self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
+    ) -> Any:
+        """Run tool calls as our chat does. TRL's own loop accepts truncated, nested or forged calls, and control
+        tokens in a tool's result.
+
+        `prompt_ids` and `completion_ids` (the first turn) are lists of ids, one for each row. Returns, per row, the
+        mask of generated tokens, the messages, the ids and, with vLLM, their log-probabilities in its sampler (all of
+        the completion's length, without padding); then the numbers of calls and of failed calls.
+        """
+        written = self.call_format
+        assert written
+        turns = [
+            Unfolding(ids, self.processing_class, written, len(ids) + self.max_completion_length) for ids in prompt_ids
+        ]
+        # vLLM's server refuses requests for more tokens, with their prompt, than its context: none asks for more than
+        # the first one did.
+        limit = self._most(map(len, prompt_ids)) + self.max_completion_length
+        log_probs = [list[float]() for _ in turns]
+        rows = list(range(len(turns)))  # the rows of this round
+        ids, sampled = completion_ids, logprobs  # their new tokens, and with vLLM the log-probabilities of these
+        while True:
+            starts = [len(turns[row].mask) for row in rows]
+            read_all([turns[row] for row in rows], ids, written.ends)
+            for row, start, values in zip(rows, starts, sampled or [], strict=sampled is not None):
+                kept = sum(turns[row].mask[start:])
+                log_probs[row] += values[:kept] + [0.0] * (len(turns[row].mask) - start - kept)
+                if turns[row].end is not None:
+                    log_probs[row].append(values[kept])
+            open_rows = [row for row, turn in enumerate(turns) if turn.goes_on]
+            room = self._most(turns[row].room for row in open_rows)
+            if not room:
+                break
+            # The other rows follow in a later round, which generates fewer tokens.
+            rows = [row for row in open_rows if not self.use_vllm or len(turns[row].ids) + room <= limit]
+            ids, sampled = self._next_turns([turns[row].ids for row in rows], prompt_ids[0], room)
+        ends = [[] if turn.end is None else [turn.end] for turn in turns]
+        masks = [turn.mask + [1] * len(end) for turn, end in zip(turns, ends, strict=True)]
+        ids = [turn.ids[turn.prompt :] + end for turn, end in zip(turns, ends, strict=True)]
+        calls, failures = sum(turn.made for turn in turns), sum(turn.failures for turn in turns)
+        return masks, [turn.messages for turn in turns], ids, log_probs if logprobs else None, calls, failures, []
+
+    def _next_turns(self, given: list[list[int]], filler: list[int], room: int) -> tuple[Any, Any]:
+        """Generate after these ids. Returns ids, and with vLLM their log-probabilities.
+
+        A rank without calls left generates for nothing: to take part in gathering sharded weights or, with vLLM, all
+        ranks' prompts, as many from each.
+        """
+        rows = self._most([len(given)]) if self.use_vllm else 1
+        prompts = given + [filler] * (rows - len(given))
+        if self.use_vllm:
+            self.vllm_generation.max_completion_length = room
+        try:
+            ids, log_probs = self._generate_single_turn(prompts, None, {}, num_generations=1)
+        finally:
+            if self.use_vllm:
+                self.vllm_generation.max_completion_length = self.max_completion_length
+        return ids[: len(given)], log_probs and log_probs[: len(given)]
+
+    def _most(self, numbers: Iterable[int]) -> int:
+        """Return the largest number, or 0. Where generation needs all ranks, of all of them: they must then generate
+        equally often."""
+        here = max(numbers, default=0)
+        together = self.use_vllm or is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
+        return max(gather_object([here])) if together else here
+
+    # ---- completions → rewards → advantages
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
+        """Return the rewards of all processes, (rows, functions)."""
+        rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
+        self.counts["unscored_completions"] += int(rewards.isnan().all(1).sum())
+        for name, rate in habits([written(completion) for completion in completions]).items():
+            self._log_metric(f"habits/{name}", rate)
+        return fill_missing(rewards, self.num_generations)
+
+    def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
+        """Return TRL's batch of completions with advantages, and replace zero-variance groups if asked to."""
+
+        def sample(inputs: list[Any]) -> dict[str, Any]:
+            self.own_schemas = read_schemas([row.get("tools") for row in inputs])
+            return GRPOTrainer._generate_and_score_completions(self, inputs)
+
+        if not self.resample_rounds:
+            return sample(inputs)
+        where = f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index} {inputs[0]['prompt']}"
+        rounds, group, pad = self.resample_rounds, self.num_generations, self.processing_class.pad_token_id
+
+        def fresh(number: int) -> list[Any]:
+            rows = draw_others(self.train_dataset, inputs[::group], rounds, random.Random(where))
+            size = len(inputs) // group
+            chosen = [rows[i % len(rows)] for i in range(number * size, (number + 1) * size)]
+            return [self.train_dataset[row] for row in chosen for _ in range(group)]
+
+        batch, replaced = resample(sample, inputs, fresh, rounds, group, pad, self.accelerator)
+        replaced = int(self.accelerator.reduce(torch.tensor(float(replaced), device=self.accelerator.device)))
+        self.counts["groups_replaced"] += replaced
+        return batch
+
+    # ---- what is reported
+
+    def final_metrics(self) -> dict[str, dict[str, Any]]:
+        """Return steps, counts, and the mean over the log's last tenth of what became of the completions."""
+        metrics: dict[str, dict[str, Any]] = {"steps": {"value": self.state.global_step}}
+        for name, key in (("entropy", "entropy"), ("completion_length", "completions/mean_length"), ("kl", "kl")):
+            values = [line[key] for line in self.state.log_history if key in line]
+            last = values[-max(len(values) // 10, 1) :]
+            metrics |= {name: {"value": round(sum(last) / len(last), 4)}} if last else {}
+        counted = ["unscored_completions", *["groups_replaced"] * bool(self.resample_rounds)]
+        return metrics | {name: {"value": self.counts[name]} for name in counted}
+
+
+def fill_missing(rewards: torch.Tensor, group: int) -> torch.Tensor:
+    """Replace each missing reward (None of a function, NaN) by that function's mean over the rest of the group.
+
+    `rewards` has the shape (rows, functions). TRL would count it as 0, which may be the best or the worst value. Rows
+    without any reward stay NaN, and so does a function without a value in a whole group.
+    """
+    means = rewards.view(-1, group, rewards.shape[1]).nanmean(1).repeat_interleave(group, 0)
+    return torch.where(rewards.isnan() & ~rewards.isnan().all(1, keepdim=True), means, rewards)
+
+
+def draw_others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rng: random.Random) -> list[int]:
+    """Draw rows that are not in the batch, in random order, each once: enough for `rounds` batches, if available.
+
+    If there are no other rows, returns the batch's own.
+    """
+    rows = rng.sample(range(len(problems)), min(len(problems), (rounds + 1) * len(own)))
+    prompts = [row["prompt"] for row in own]
+    return [i for i in rows if problems[i]["prompt"] not in prompts] or rows
+
+
+# ---- settings
+
+
+def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
+    """Set the completions per generation for the global batch size. `GRPOConfig` does so before it knows that size.
+
+    Raises `UserError` if groups do not fit, or if a checkpoint would fall between two generations.
+    """
+    batch = training.per_device_train_batch_size * training.world_size
+    if settings.get("generation_batch_size") is not None:
+        training.steps_per_generation, left = divmod(training.generation_batch_size, batch)
+        if left or not training.steps_per_generation:
+            raise UserError(
+                f"generation_batch_size {training.generation_batch_size} is not a multiple of {batch}, the batch size "
+                "over all processes: change it"
+            )
+    elif settings.get("steps_per_generation") is None:
+        training.steps_per_generation = training.gradient_accumulation_steps
+    training.generation_batch_size = batch * training.steps_per_generation
+    if training.generation_batch_size % training.num_generations:
+        raise UserError(
+            f"num_generations {training.num_generations} does not divide {training.generation_batch_size}, the "
+            "completions of one generation: change it, or global_batch_size"
+        )
+    # Optimizer steps per generation.
+    steps = training.steps_per_generation * training.num_iterations / training.gradient_accumulation_steps
+    saves = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * training.max_steps)
+    if training.save_strategy == "steps" and saves > 0 and saves % max(steps, 1):
+        raise UserError(
+            f"save_steps {training.save_steps:g} is not a multiple of {steps:g}, the optimizer steps per generation: "
+            "a run resumed from a checkpoint in between would lose its completions"
+        )
+
+
+def check_resampling(training: GRPOConfig) -> None:
+    """Raises `UserError` if a group would span processes, or if rewards are not normalised per group."""
+    share = training.generation_batch_size // training.world_size
+    if share % training.num_generations:
+        raise UserError(
+            f"resample: each process samples {share} completions, not a multiple of num_generations "
+            f"{training.num_generations}: change one of them"
+        )
+    if training.scale_rewards != "group" or training.multi_objective_aggregation != "sum_then_normalize":
+        raise UserError("resample: rewards must be normalised per group: remove scale_rewards, or set it to group")
