@@ -24,7 +24,7 @@ from trl import DistillationConfig, DistillationTrainer, ModelConfig
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.prepared import Prepared, prompt_rows
+from zero2chat.data.prepared import Prepared, open_empty_chat, prompt_rows
 from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
@@ -79,8 +79,8 @@ def prepare(args: GkdArguments, training: DistillationConfig, model_args: ModelC
     """Return the prompts, which the trainer tokenizes. Raises `UserError` if the teacher reads them differently."""
     path, revision = training.teacher_model_name_or_path, training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(path, None, revision, weights=False)
+    _require_same_tokens(of_teacher, open_empty_chat(model_args, args.chat_template_path)[1], path)
     rows = prompt_rows(args, training, model_args, [], answers=False, context=context_length(teacher))
-    _require_same_tokens(of_teacher, rows.tokenizer, path)
     return replace(rows, train=rows.train.select_columns("prompt"))
 
 
