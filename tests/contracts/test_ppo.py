@@ -30,7 +30,7 @@ def test_keys_that_grpo_has_too_have_its_types_and_mean_what_they_mean_there() -
     own = {
         "value_model", "value_model_path", "missing_eos_penalty", "kl_coef", "kl_limit",
         "gamma", "lam", "whiten_advantages", "num_ppo_epochs", "num_mini_batches", "cliprange", "cliprange_value",
-        "vf_coef", "per_device_generation_batch_size", "kl_budget", "early_stopping_patience",
+        "vf_coef", "per_device_generation_batch_size", "kl_budget", "early_stopping_patience", "max_prompt_length",
     }  # fmt: skip
     assert ours.keys() - theirs.keys() == own
     base = {f.name for f in dataclasses.fields(BaseConfig)}

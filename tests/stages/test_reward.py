@@ -154,7 +154,9 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
             reward.main(["--config", str(cut)])
     assert not list(cut.with_suffix("").glob("checkpoint-*"))
     kill_after(reward, cut, 5)
-    monkeypatch.setattr(reward, "sample_pairs", _raise(AssertionError("answers are sampled once")))
+    monkeypatch.setattr(
+        "zero2chat.trainers.reward_trainer.sample_pairs", _raise(AssertionError("answers are sampled once"))
+    )
     run(cut)
     folders = whole.with_suffix(""), cut.with_suffix("")
     for name in ("model.safetensors", "config.json", "pairs/train.jsonl", "pairs/test.jsonl", "samples.jsonl"):

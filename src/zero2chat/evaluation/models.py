@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
-from zero2chat.models.hardware import is_on_cpu
+from zero2chat.models.hardware import is_on_cpu, start_processes
 from zero2chat.models.loading import load_model
 
 
@@ -25,7 +25,9 @@ def open_evaluated(
 
         quantized = ModelConfig(dtype=dtype, load_in_8bit=args.load_in_8bit, load_in_4bit=args.load_in_4bit)
         options["quantization_config"] = get_quantization_config(quantized)
+    state = start_processes()
     model, tokenizer = load_model(path, dtype, revision, **options)
+    model.to(state.device)
     if chats:
         prepare_chat_template(tokenizer, args.chat_template_path)
     if chats and args.chat_template_path is not None:

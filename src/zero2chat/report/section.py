@@ -177,3 +177,12 @@ IMPLICIT_REWARDS = Curve(
     "implicit reward",
     {"chosen": "rewards/chosen", "rejected": "rewards/rejected", "margin": "rewards/margins"},
 )
+
+
+def reliability(step: StepResult) -> dict[str, Points]:
+    """Return label → (confidence, accuracy) of the last reliability bins in the history."""
+    logged = [line["reliability"] for line in step.history if "reliability" in line]
+    if not logged:
+        return {}
+    bins = [(one["sure"], one["right"]) for one in logged[-1]]
+    return {"the model": bins, "perfectly calibrated": [(0.5, 0.5), (1, 1)]}

@@ -131,12 +131,3 @@ def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
 def join_metrics(steps: Sequence[StepResult]) -> dict[str, Metric]:
     """Return all metrics of all steps, flat: `"<step>.<metric>"` → metric."""
     return {f"{step.name}.{name}": metric for step in steps for name, metric in step.metrics.items()}
-
-
-def reliability(step: StepResult) -> dict[str, Points]:
-    """Return label → (confidence, accuracy) of the last reliability bins in the history."""
-    logged = [line["reliability"] for line in step.history if "reliability" in line]
-    if not logged:
-        return {}
-    bins = [(one["sure"], one["right"]) for one in logged[-1]]
-    return {"the model": bins, "perfectly calibrated": [(0.5, 0.5), (1, 1)]}

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.fingerprints import digest
-from zero2chat.core.runs import Run, write_atomically
+from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.decontamination import read_training_sources
 from zero2chat.data.rows import local_files
 from zero2chat.evaluation.comparison import compare_with, win_rate_name
@@ -42,7 +42,6 @@ from zero2chat.evaluation.scores import (
 from zero2chat.evaluation.tasks import answer_questions, evaluate_tasks, read_specs, rows_and_prompts
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.tool_format import make_tools
-from zero2chat.models.hardware import start_processes
 from zero2chat.report.evaluations import main_metrics, typed_questions
 from zero2chat.report.section import TASK_SCORES, Section
 from zero2chat.stages import Stage
@@ -115,11 +114,9 @@ def run(run: Run, args: EvaluateArguments) -> None:
         earlier = read_scores(args.compare_to, digests | {str(spec.label): rows.digests() for spec, rows in own})
     for source in read_training_sources(args.contamination):
         local_files(source)  # they are read at the end: a missing file must be found now
-    state = start_processes()
     # Without a chat template the prompts are plain text for a base model.
     chats = bool(entries or own or args.questions or any(spec.apply_chat_template for spec in standard))
     model, tokenizer = open_evaluated(str(args.model_name_or_path), args, args.model_revision, chats)
-    model.to(state.device)
     tools = make_tools(args.tools)
 
     metrics, samples, scored = evaluate_tasks(
@@ -135,7 +132,6 @@ def run(run: Run, args: EvaluateArguments) -> None:
     metrics |= changes_since(scored, earlier, seeds)
     for pair in compared:
         other, its_tokenizer = open_evaluated(str(pair.against), args)
-        other.to(state.device)
         rate, shown = compare_with(pair, (other, its_tokenizer), (model, tokenizer), args.eval_batch_size, tools)
         del other  # free it before loading the next one
         metrics[win_rate_name(pair)] = rate
@@ -152,7 +148,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
             metrics |= result.metrics
             raw[spec.label] = result.raw
             asked.append((list(result.metrics), result.questions))
-    if state.is_main_process:
+    if is_main_process():
         run.replace_samples(0, samples)
         write_scores(run.folder, scored)
         report_contamination(metrics, asked, args.contamination)
@@ -160,7 +156,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")
     run.finish(metrics | {"bytes_model": {"value": model.get_memory_footprint()}})
-    if state.is_main_process:
+    if is_main_process():
         add_scores(str(args.model_name_or_path), run.folder, metrics)
 
 

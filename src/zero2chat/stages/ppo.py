@@ -17,19 +17,15 @@ reward labelled `gold`, `gold_lost` is what that reward lost from its peak to th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from datasets import Dataset
 from trl import ModelConfig
 
-from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.evaluation.comparison import HeldOut, compare_models, overoptimization_metrics
-from zero2chat.inference.fast_generate import use_fast_rollouts
-from zero2chat.models.hardware import flops_per_token, parameter_count
-from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Group, Job, vllm_share
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import ENTROPY, LENGTHS, REWARDS, TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
@@ -37,13 +33,11 @@ from zero2chat.trainers.arguments import TaskArguments
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.evaluate import finish_with_tasks
 from zero2chat.trainers.ppo.config import PPOConfig
-from zero2chat.trainers.ppo.log import HOW_TO_READ
+from zero2chat.trainers.ppo.cost import cost
 from zero2chat.trainers.ppo.rewards import functions_of, open_rewards, read_ppo_rewards
-from zero2chat.trainers.ppo.selection import check_selection
 from zero2chat.trainers.ppo.trainer import PPOTrainer
 from zero2chat.trainers.start import (
     adapter_config,
-    open_chat_model,
     refused_settings,
     set_global_batch,
 )
@@ -59,9 +53,6 @@ class PpoArguments(TaskArguments):
     )
     held_out: HeldOut | None = field(
         default=None, metadata={"help": "Held-out rows for the comparison: task, n, seed, …"}
-    )
-    max_prompt_length: Annotated[int | None, Range(min=1)] = field(
-        default=None, metadata={"help": "Drop longer prompts; if not set, a prompt that does not fit is an error."}
     )
     chat_template_path: str | None = None
 
@@ -80,35 +71,32 @@ class Prompts(Prepared):
 def prepare(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Prompts:
     """Return the prompts, without those of over `max_prompt_length`. Raises `UserError` if one does not fit."""
     functions = functions_of(read_ppo_rewards(args.rewards))
-    rows = prompt_rows(args, training, model_args, functions, answers=False, longest=args.max_prompt_length)
+    rows = prompt_rows(args, training, model_args, functions, answers=False, longest=training.max_prompt_length)
     unseen = watched = None
     if args.held_out:
         unseen = watched = args.held_out.problems(functions, rows, training.chat_template_kwargs)
         if training.load_best_model_at_end:  # select the model on other rows than it is evaluated on
             watched = args.held_out.problems(functions, rows, training.chat_template_kwargs, "validation")
-    limit = ("max_prompt_length", args.max_prompt_length) if args.max_prompt_length else rows.limit
+    limit = ("max_prompt_length", training.max_prompt_length) if training.max_prompt_length else rows.limit
     return Prompts(**{**vars(rows), "validation": watched, "limit": limit}, unseen=unseen)
 
 
 def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
     training.per_device_eval_batch_size = args.eval_batch_size
-    rewards = read_ppo_rewards(args.rewards)
-    check_selection(training, rewards, args.held_out is not None)
     rows = prepare(args, training, model_args)
     if is_main_process():
-        print(f"{rows.n:,} prompts\n{HOW_TO_READ}", flush=True)
+        print(f"{rows.n:,} prompts\n{PPOTrainer.how_to_read_the_log}", flush=True)
 
     # Load.
-    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path)
-    use_fast_rollouts(model)
+    model, tokenizer = PPOTrainer.open_policy(run, model_args, args.chat_template_path)
 
     # Train.
     with refused_settings():
         trainer = PPOTrainer(
             model=model,
             args=training,
-            rewards=open_rewards(rewards, model_args.dtype),
+            rewards=open_rewards(read_ppo_rewards(args.rewards), model_args.dtype),
             train_dataset=rows.train,
             eval_dataset=rows.validation,
             processing_class=tokenizer,
@@ -138,33 +126,6 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
     finish_with_tasks(trainer, model, run, args, metrics, samples=samples[1])
 
 
-def _cost(job: Job, empty: EmptyModel, args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Job:
-    def size(path: str | None) -> tuple[int, float]:
-        model = empty(path, True)
-        return parameter_count(model), flops_per_token(model, job.work.length)
-
-    own = training.value_model == "own"
-    path = training.value_model_path or model_args.model_name_or_path
-    value, flops = size(path) if own else (int(job.model.config.get_text_config().hidden_size), 0.0)
-    judges = [size(entry["model"]) for entry in args.rewards if "model" in entry]
-    readers = (0 if model_args.use_peft else job.parameters) + sum(n for n, _ in judges)
-    forward = job.forward + flops / 3
-    reads = forward + job.forward + sum(flops for _, flops in judges) / 3
-    return replace(
-        job,
-        model=replace(job.model, groups=(*job.model.groups, Group(value)), readers=readers),
-        work=replace(job.work, head="whole", copies=5, bodies=2 if own else 1),
-        # All models process a rollout once, and the policy trains on it for num_ppo_epochs epochs.
-        flops=job.flops + flops + reads / training.num_ppo_epochs,
-        forward=forward,
-        rollout=training.num_mini_batches,
-        sampled_at_once=training.per_device_generation_batch_size,
-        vllm=vllm_share(training),
-        refused=NOT_WHOLE if args.merge_adapter else (FSDP,),
-        unit="answers",
-    )
-
-
 STAGE = Stage(
     name="ppo",
     story="A language model trained with PPO: answers that its reward model scores higher became more likely.",
@@ -174,7 +135,7 @@ STAGE = Stage(
     arguments=(PpoArguments, PPOConfig, ModelConfig),
     run=run,
     prepare=prepare,
-    cost=_cost,
+    cost=cost,
     section=Section(
         title="Learning to be liked",
         story="The reward model now replaces the people: the model answers, the reward model scores, and answers with "

@@ -22,7 +22,6 @@ from datasets import Dataset, concatenate_datasets
 from transformers import TrainingArguments
 
 from zero2chat.core.config import Range
-from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.data.prepared import Prepared, Side
@@ -33,7 +32,6 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import LOSSES, Bars, Curve, Section
 from zero2chat.stages import Stage
-from zero2chat.trainers.muon import MatrixOptimizer
 from zero2chat.trainers.pretrain_model import ModelArguments, derive, open_model, open_start
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleArguments, SampleCallback, describe
 from zero2chat.trainers.start import refused_settings, set_global_batch
@@ -41,7 +39,7 @@ from zero2chat.trainers.trainer import train
 
 
 @dataclass
-class PretrainArguments(ModelArguments, MatrixOptimizer, SampleArguments):
+class PretrainArguments(ModelArguments, SampleArguments):
     """The text, and settings that `TrainingArguments` lacks."""
 
     dataset: str | None = None
@@ -59,7 +57,6 @@ class PretrainArguments(ModelArguments, MatrixOptimizer, SampleArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_rates()
         self.check_prompts()
         if (self.dataset is None) == (self.stream is None):
             raise ValueError("dataset and stream: set exactly one of them")
@@ -109,9 +106,6 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
     set_global_batch(training, args.global_batch_size)
     rows = prepare(args, training)
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
-    if rows.stream is None and rows.n < batch:
-        filled = f"the documents fill {rows.n} windows of {args.max_length} tokens"
-        raise UserError(f"train: {filled}, less than a batch of {batch}: give more text, or lower global_batch_size")
 
     # Load.
     model, tokenizer = open_model(args, start, batch * args.max_length), start.tokenizer

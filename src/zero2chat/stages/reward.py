@@ -14,34 +14,31 @@ The loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:22
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from transformers import set_seed
 from trl import ModelConfig, RewardConfig
 
-from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.encoding import tokenize_reward_pairs
-from zero2chat.data.preference_files import PairFiles
-from zero2chat.data.preferences import PairArguments, read_comparisons, split_pairs
-from zero2chat.data.prepared import mixed_preferences, open_empty
+from zero2chat.data.preferences import PairArguments, read_comparisons
+from zero2chat.data.prepared import open_empty
 from zero2chat.hub.push import finish_model_folder
-from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template
-from zero2chat.models.reward_model import load_reward_model, merged_to_score
+from zero2chat.models.reward_model import merged_to_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.report.samples import SampleTable
-from zero2chat.report.section import Curve, Section
-from zero2chat.report.steps import reliability
+from zero2chat.report.section import Curve, Section, reliability
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.preferences import Preferences, tokenize_preferences
-from zero2chat.trainers.reward_trainer import RewardModelTrainer, check_reward, sample_pairs
+from zero2chat.trainers.preferences import Preferences
+from zero2chat.trainers.reward_trainer import (
+    RewardModelTrainer,
+    check_reward,
+    make_pairs,
+    open_new_reward_model,
+    prepare_pairs,
+)
 from zero2chat.trainers.start import (
     adapter_config,
-    open_model,
     refused_settings,
     remove_start,
     set_global_batch,
@@ -66,49 +63,27 @@ class RewardArguments(PairArguments, MuonArguments):
 
 
 def prepare(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Preferences:
-    """Return the tokenized pairs of `datasets`, or, with `comparisons`, those that the run has written.
+    """Return the tokenized pairs that the run has written, else those of `datasets`.
 
-    Raises `UserError` if it has not sampled them yet.
+    Raises `UserError` if the model has not sampled the pairs of `comparisons` yet.
     """
     empty, tokenizer = open_empty(model_args, training.chat_template_path)
     set_max_length(training, empty)
-    files = PairFiles(training.output_dir)
-    if not args.comparisons:
-        pairs, counts, equal = mixed_preferences(args.datasets, args.equal)
-        known, held_out = split_pairs(pairs, args.test_fraction)
-    elif files.exist:
-        known, held_out, equal = files.read()
-        counts = Counter({str(files.train): len(known)})
-    else:
-        raise UserError(
-            f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {files.folder}"
-        )
-
-    rows = tokenize_preferences(tokenize_reward_pairs, "pairs", tokenizer, known, held_out, args, training)
-    return replace(rows, sources=counts, equal=equal)
+    return prepare_pairs(tokenizer, args, training)
 
 
 def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
 
     start_from_adapter(run, model_args, merged_to_score)
-    files = PairFiles(run.folder)
-    if args.comparisons and not files.exist:  # a resumed run reads the pairs of its first attempt
-        more, _, dropped = mixed_preferences(args.datasets, args.equal) if args.datasets else ([], None, 0)
-        sampled, test, equal = sample_pairs(args.comparisons, training, model_args, args.eval_batch_size)
-        files.write(sampled + more, test, equal + dropped)
+    make_pairs(args, training, model_args)
     rows = prepare(args, training, model_args)
-    known, held_out = rows.known, rows.held_out
-    if not args.comparisons:
-        files.write(known, held_out, rows.equal)
     if is_main_process():
-        print(f"{len(known):,} training pairs, {len(held_out):,} held out, {rows.equal:,} dropped as equal", flush=True)
+        n, test = len(rows.known), len(rows.held_out)
+        print(f"{n:,} training pairs, {test:,} held out, {rows.equal:,} dropped as equal", flush=True)
 
     # Load.
-    set_seed(training.seed)  # the head's random weights
-    model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
-    prepare_chat_template(tokenizer, choose_chat_template(tokenizer, training.chat_template_path))
-    training.chat_template_path = None  # already applied
+    model, tokenizer = open_new_reward_model(training, model_args)
 
     # Train.
     model_args.lora_task_type = "SEQ_CLS"  # so that the head is trained and saved with the adapter
@@ -119,12 +94,12 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
             train_dataset=rows.train.shuffle(seed=training.seed),
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
-            optimizer_cls_and_kwargs=use_muon(model, training) if args.muon else None,
+            muon=args.muon,
         )
     train(trainer, run, RunCallback(run), count="non_padding")
 
     # Evaluate.
-    metrics, samples, bins = trainer.score_pairs(known, held_out, args.eval_batch_size, model_args.use_peft)
+    metrics, samples, bins = trainer.score_pairs(rows.known, rows.held_out, args.eval_batch_size, model_args.use_peft)
     metrics |= {"pairs_equal": {"value": rows.equal}}
     if trainer.is_world_process_zero():
         run.log({"step": trainer.state.global_step, "reliability": bins})

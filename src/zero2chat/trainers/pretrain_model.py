@@ -31,12 +31,13 @@ from zero2chat.models.hardware import active_count, flops_per_token
 from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
+from zero2chat.trainers.muon import MatrixOptimizer
 from zero2chat.trainers.start import share_batch
 
 
 @dataclass
-class ModelArguments:
-    """The model's shape, or the model to continue, and how long it trains."""
+class ModelArguments(MatrixOptimizer):
+    """The model's shape, or the model to continue, how long it trains, and its optimizer."""
 
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Model to continue; default: random weights."}
@@ -79,6 +80,7 @@ class ModelArguments:
             )
         if self.tokenizer is None:
             raise ValueError("tokenizer is not set: set it to a tokenizer folder or a Hub name")
+        self.check_rates()
         self.model_type = self.model_type or "qwen3"
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")

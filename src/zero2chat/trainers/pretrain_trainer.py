@@ -185,6 +185,12 @@ class PretrainTrainer(ResumableTrainer):
         collator = partial(collate, end=end, flash=is_flash_attention_requested(model.config))
         more.setdefault("data_collator", collator)
         super().__init__(model=model, processing_class=processing_class, **more)
+        batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        if isinstance(self.train_dataset, Dataset) and len(self.train_dataset) < batch:
+            filled = f"the documents fill {len(self.train_dataset)} windows"
+            raise UserError(
+                f"train: {filled}, less than a batch of {batch}: give more text, or lower global_batch_size"
+            )
         self.loads = ExpertLoads(model) if expert_stacks(model) else None
         # Take over the load-balancing loss from the model's config, which would add it to held-out losses too.
         config = model.config.get_text_config()

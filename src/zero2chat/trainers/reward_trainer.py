@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import ModelConfig, RewardConfig, RewardTrainer
 
@@ -15,12 +18,16 @@ from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.encoding import both_sides, tools_of
-from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons, without_ties
+from zero2chat.data.encoding import both_sides, tokenize_reward_pairs, tools_of
+from zero2chat.data.preference_files import PairFiles
+from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons, split_pairs, without_ties
+from zero2chat.data.prepared import mixed_preferences
 from zero2chat.inference.generate import answer_each
-from zero2chat.models.chat_template import settle_chat
+from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template, settle_chat
 from zero2chat.models.hardware import is_fsdp
-from zero2chat.models.reward_model import score_texts, set_scale, unit_score
+from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.preferences import Preferences, tokenize_preferences
 from zero2chat.trainers.start import open_model
 from zero2chat.trainers.trainer import ResumableTrainer
 
@@ -30,6 +37,11 @@ _SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
 
 class RewardModelTrainer(ResumableTrainer, RewardTrainer):
     """TRL's trainer of reward models. What it makes is a whole model folder, with the scale of the scores."""
+
+    def __init__(self, model: PreTrainedModel, args: RewardConfig, muon: bool = False, **more: Any):
+        super().__init__(
+            model=model, args=args, optimizer_cls_and_kwargs=use_muon(model, args) if muon else None, **more
+        )
 
     def score_pairs(
         self, known: Sequence[Pair], held_out: Sequence[Pair], batch_size: int, merge: bool
@@ -120,6 +132,53 @@ def check_reward(args: Any, training: RewardConfig, model_args: ModelConfig) -> 
         )
     if args.comparisons and is_deepspeed_zero3_enabled():
         raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
+
+
+def open_new_reward_model(training: RewardConfig, model_args: ModelConfig) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a language model with a new head, or a reward model, and its tokenizer with the chat template."""
+    set_seed(training.seed)  # the head's random weights
+    model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
+    prepare_chat_template(tokenizer, choose_chat_template(tokenizer, training.chat_template_path))
+    training.chat_template_path = None  # already applied
+    return model, tokenizer
+
+
+# ---- the pairs
+
+
+def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], Counter[str], int]:
+    """Return training and held-out pairs, the number of the former from each source, and that dropped as equal."""
+    files = PairFiles(str(folder))
+    if files.exist:
+        known, held_out, equal = files.read()
+        return known, held_out, Counter({str(files.train): len(known)}), equal
+    if args.comparisons:
+        raise UserError(
+            f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {files.folder}"
+        )
+    pairs, counts, equal = mixed_preferences(args.datasets, args.equal)
+    return *split_pairs(pairs, args.test_fraction), counts, equal
+
+
+def prepare_pairs(tokenizer: PreTrainedTokenizerBase, args: Any, training: RewardConfig) -> Preferences:
+    """Return the tokenized pairs of `open_pairs`."""
+    known, held_out, counts, equal = open_pairs(args, training.output_dir)
+    rows = tokenize_preferences(tokenize_reward_pairs, "pairs", tokenizer, known, held_out, args, training)
+    return replace(rows, sources=counts, equal=equal)
+
+
+def make_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> None:
+    """Write the pairs into the run's folder, once: a resumed run reads those of its first attempt."""
+    files = PairFiles(str(training.output_dir))
+    if files.exist:
+        return
+    if not args.comparisons:
+        known, held_out, _, equal = open_pairs(args, training.output_dir)
+        files.write(known, held_out, equal)
+        return
+    more, _, dropped = mixed_preferences(args.datasets, args.equal) if args.datasets else ([], None, 0)
+    sampled, held_out, equal = sample_pairs(args.comparisons, training, model_args, args.eval_batch_size)
+    files.write(sampled + more, held_out, equal + dropped)
 
 
 def sample_pairs(

@@ -49,6 +49,10 @@ class PPOConfig(BaseConfig):
         default=None, metadata={"help": "Arguments for apply_chat_template, for conversational prompts."}
     )
 
+    max_prompt_length: Annotated[int | None, Range(min=1)] = field(
+        default=None, metadata={"help": "Drop longer prompts; if not set, a prompt that does not fit is an error."}
+    )
+
     # The rollout
     max_completion_length: Annotated[int | None, Range(min=1)] = field(
         default=512, metadata={"help": "Maximum tokens per completion."}

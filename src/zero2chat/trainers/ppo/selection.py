@@ -8,16 +8,16 @@ uses validation rows, whatever `held_out` says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from zero2chat.core.errors import UserError
-from zero2chat.rewards import Reward
 from zero2chat.trainers.ppo.config import PPOConfig
-from zero2chat.trainers.ppo.rewards import RewardModelSpec, Rewards, label_of
+from zero2chat.trainers.ppo.rewards import Rewards
 
 
-def check_selection(training: PPOConfig, rewards: Sequence[Reward | RewardModelSpec], has_rows: bool) -> None:
-    """Raises `UserError` for an evaluation without rows, and if the best model's metric or checkpoint is missing."""
+def check_selection(training: PPOConfig, rewards: Rewards, has_rows: bool) -> None:
+    """Raises `UserError` for an evaluation without rows, and if the best model's metric or checkpoint is missing.
+
+    Fewer than two reward models with a scale to compare them have no worst one.
+    """
     during = training.eval_strategy != "no"
     if (during or training.eval_on_start) and not has_rows:
         raise UserError("eval_strategy: no rows to evaluate on: set held_out")
@@ -25,7 +25,7 @@ def check_selection(training: PPOConfig, rewards: Sequence[Reward | RewardModelS
         raise UserError("early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end")
     if training.metric_for_best_model is None and not training.load_best_model_at_end:
         return
-    measured = ["reward", "reward_worst", *(f"rewards/{label_of(reward)}/mean" for reward in rewards)]
+    measured = ["reward", "reward_worst", *(f"rewards/{name}/mean" for name in rewards.names)]
     metric = str(training.metric_for_best_model).removeprefix("eval_")
     if metric not in measured:
         raise UserError(f"metric_for_best_model: '{metric}' is not one of {', '.join(measured)}")
@@ -34,11 +34,7 @@ def check_selection(training: PPOConfig, rewards: Sequence[Reward | RewardModelS
             f"save_steps {training.save_steps:g} and eval_steps {training.eval_steps:g} differ: the best model might "
             "not be saved: set them to the same value"
         )
-
-
-def check_worst(training: PPOConfig, rewards: Rewards) -> None:
-    """Raises `UserError` if the worst reward model selects, but fewer than two have a scale to compare them."""
-    if str(training.metric_for_best_model).endswith("reward_worst") and len(rewards.known_scales) < 2:
+    if metric == "reward_worst" and len(rewards.known_scales) < 2:
         raise UserError(
             "metric_for_best_model: reward_worst needs two or more reward models with a saved score scale, as the "
             f"stage `reward` writes them; found {len(rewards.known_scales)}: add another to rewards, with weight 0"

@@ -31,11 +31,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from trl import ModelConfig
 from trl.models import prepare_deepspeed
 from trl.trainer.utils import identity
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import Run
 from zero2chat.core.stats import Metrics
+from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import EarlyStopping
 from zero2chat.trainers.muon import use_muon
@@ -43,7 +46,7 @@ from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trim
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.divergence import are_finite, diverged
 from zero2chat.trainers.ppo.kl_budget import KLBudget
-from zero2chat.trainers.ppo.log import MetricLog
+from zero2chat.trainers.ppo.log import HOW_TO_READ, MetricLog
 from zero2chat.trainers.ppo.losses import (
     explained_variance,
     gae,
@@ -58,7 +61,8 @@ from zero2chat.trainers.ppo.model import open_models, settle_special_tokens, tok
 from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
 from zero2chat.trainers.ppo.rewards import Rewards, Scorer
 from zero2chat.trainers.ppo.rollout import Completions, PromptSampler, Rollout
-from zero2chat.trainers.ppo.selection import check_worst
+from zero2chat.trainers.ppo.selection import check_selection
+from zero2chat.trainers.start import open_chat_model
 
 
 class PPOTrainer(PolicyTrainer):
@@ -72,6 +76,14 @@ class PPOTrainer(PolicyTrainer):
     """
 
     loss_is_scaled_for_ga = True
+    how_to_read_the_log = HOW_TO_READ
+
+    @staticmethod
+    def open_policy(run: Run, model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
+        """Load the chat model to train, which samples with our own loop where that is faster, and its tokenizer."""
+        model, tokenizer = open_chat_model(run, model_args, template)
+        use_fast_rollouts(model)
+        return model, tokenizer
 
     def __init__(
         self,
@@ -91,7 +103,7 @@ class PPOTrainer(PolicyTrainer):
         self.eos_token_ids = settle_special_tokens(model, processing_class)
         trained, self.ref_model = open_models(model, args, processing_class, peft_config, revision)
         self.rewards = Rewards(rewards, args.per_device_train_batch_size)
-        check_worst(args, self.rewards)
+        check_selection(args, self.rewards, eval_dataset is not None)
         self._start_counting()
         super().__init__(
             model=trained,
@@ -103,8 +115,6 @@ class PPOTrainer(PolicyTrainer):
             callbacks=callbacks,
             optimizer_cls_and_kwargs=use_muon(trained, args) if muon else None,
         )
-        if args.n_gpu > 1:
-            raise UserError("PPO: one process for several GPUs is not supported: use `accelerate launch`")
         self.metrics = MetricLog(trained, self.accelerator)
         self._place_frozen_models()
         # Ranks with equal seeds would generate equal completions.
@@ -270,13 +280,12 @@ class PPOTrainer(PolicyTrainer):
     # ---- what is measured after training
 
     def train_metrics(self) -> Metrics:
-        metrics: Metrics = {"steps": {"value": self.state.global_step}}
-        metrics["unscored_completions"] = {"value": self.counts["unscored_completions"]}
+        values = {"steps": self.state.global_step, "unscored_completions": self.counts["unscored_completions"]}
         if self.args.load_best_model_at_end and self.state.best_global_step is not None:
-            metrics["best_step"] = {"value": self.state.best_global_step}
+            values["best_step"] = self.state.best_global_step
         if self.kl_budget.stopped_at is not None:
-            metrics["stopped_at"] = {"value": self.kl_budget.stopped_at}
-        return metrics
+            values["stopped_at"] = self.kl_budget.stopped_at
+        return {name: {"value": value} for name, value in values.items()}
 
     def held_out_metrics(self, prompts: Dataset) -> Metrics:
         """Return the KL, in nats per completion, and the reward of completions of these prompts."""
@@ -381,7 +390,9 @@ class PPOTrainer(PolicyTrainer):
 
 
 def _require_possible(args: PPOConfig, train_dataset: Dataset) -> None:
-    """Raises `UserError` for FSDP, and for fewer prompts than a rollout needs."""
+    """Raises `UserError` for FSDP, for one process with several GPUs, and for fewer prompts than a rollout needs."""
+    if args.n_gpu > 1:
+        raise UserError("PPO: one process for several GPUs is not supported: use `accelerate launch`")
     if is_fsdp(args.fsdp):
         raise UserError("PPO: FSDP is not supported (it shards policy and value model together): use ZeRO")
     at_once = args.rollout_batch_size * args.world_size
