@@ -28,7 +28,7 @@ def _parameters(function: object) -> set[str]:
 def test_keys_that_grpo_has_too_have_its_types_and_mean_what_they_mean_there() -> None:
     ours, theirs = ({f.name: f for f in dataclasses.fields(kind)} for kind in (PPOConfig, GRPOConfig))
     own = {
-        "value_model", "value_model_path", "missing_eos_penalty", "kl_coef", "kl_limit",
+        "value_model", "value_model_path", "missing_eos_penalty", "kl_coef", "kl_estimator", "kl_limit",
         "gamma", "lam", "whiten_advantages", "num_ppo_epochs", "num_mini_batches", "cliprange", "cliprange_value",
         "vf_coef", "per_device_generation_batch_size", "kl_budget", "early_stopping_patience", "max_prompt_length",
     }  # fmt: skip

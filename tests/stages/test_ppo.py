@@ -346,7 +346,7 @@ def test_tasks_are_examined_beside_the_comparison(base: Callable[..., Path]) -> 
         {"rewards": [{"function": "own_ppo_rewards.digits"}, GOLD], "eval_strategy": "steps", "eval_steps": 4},
         # In the second round of the prompts.
         {"datasets": [{"task": "lines", "n": 18}], "num_mini_batches": 2, "per_device_train_batch_size": 4,
-         "global_batch_size": 8},
+         "global_batch_size": 8, "kl_estimator": "k3"},
         {"value_model": "own", "rewards": [{"function": "own_ppo_rewards.of_some"}]},
         {"use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "learning_rate": 1.0e-2},
         {"muon": True},

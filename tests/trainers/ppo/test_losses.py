@@ -10,7 +10,7 @@ import torch
 from zero2chat.trainers.ppo.losses import (
     explained_variance,
     gae,
-    kl_estimate,
+    kl_penalty,
     moments,
     policy_loss,
     value_loss,
@@ -62,14 +62,17 @@ def test_a_value_that_knows_the_returns_leaves_nothing_but_noise(lam: float) -> 
     assert torch.allclose(advantages[:, :9], expected)
 
 
-def test_the_estimate_has_the_mean_that_the_kl_has_and_is_never_below_0() -> None:
+def test_k1_and_k3_have_the_mean_that_the_kl_has() -> None:
     """Over all tokens of two distributions, weighed by the policy's: exactly sum p log(p / q)."""
     p, q = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], dtype=torch.float64)
-    each = kl_estimate(p.log(), q.log())
-    assert (p * each).sum() == pytest.approx(float((p * (p / q).log()).sum()), abs=1e-12)
-    assert (each >= 0).all()
-    assert torch.allclose(each, q / p - 1 - (q / p).log())
-    assert (kl_estimate(p.log(), p.log()) == 0).all()
+    kl = (p * (p / q).log()).sum()
+    for estimator in ("k1", "k3"):
+        each = kl_penalty(p.log(), q.log(), estimator)
+        assert (p * each).sum() == pytest.approx(float(kl), abs=1e-12)
+    assert (kl_penalty(p.log(), q.log(), "k1") < 0).any()
+    assert (kl_penalty(p.log(), q.log(), "k3") >= 0).all()
+    assert torch.allclose(kl_penalty(p.log(), q.log(), "k3"), q / p - 1 - (q / p).log())
+    assert (kl_penalty(p.log(), p.log(), "k3") == 0).all()
 
 
 def test_whitened_over_the_mask_and_over_all_processes() -> None:

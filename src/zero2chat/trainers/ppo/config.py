@@ -98,6 +98,10 @@ class PPOConfig(BaseConfig):
     kl_coef: Annotated[float, Range(min=0)] = field(
         default=0.05, metadata={"help": "Weight of the KL penalty to the starting model."}
     )
+    kl_estimator: str = field(
+        default="k1",
+        metadata={"help": "KL estimator per token: k1, unbiased; k3, never below 0.", "choices": ["k1", "k3"]},
+    )
     kl_limit: Annotated[float, Range(above=0)] = field(
         default=5.0, metadata={"help": "KL in nats per token above which training stops with an error."}
     )

@@ -17,19 +17,18 @@ def alone(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def kl_estimate(logps: torch.Tensor, ref_logps: torch.Tensor) -> torch.Tensor:
-    """Estimate the KL of two models for each token that the first one sampled: unbiased, and never below 0
-    (k3 of Schulman 2020, "Approximating KL Divergence").
+def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> torch.Tensor:
+    """Estimate the KL to the reference for each sampled token (Schulman 2020, "Approximating KL Divergence"). Both
+    estimators are unbiased; k1 may be below 0, k3 never is and has a lower variance.
     """
     difference = logps - ref_logps
+    if estimator == "k1":
+        return difference
     return torch.expm1(-difference) + difference
 
 
 def token_rewards(scores: torch.Tensor, kl: torch.Tensor, coef: float, mask: torch.Tensor) -> torch.Tensor:
-    """Return each token's reward: its KL penalty, and at a completion's last token the score (completions,).
-
-    `kl` is log π - log π_ref of the sampled token: unbiased, though it may be below 0.
-    """
+    """Return each token's reward: its KL penalty, and at a completion's last token the score (completions,)."""
     rewards = -coef * kl
     rewards[torch.arange(len(scores), device=kl.device), mask.sum(1) - 1] += scores
     return rewards

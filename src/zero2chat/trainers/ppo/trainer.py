@@ -5,7 +5,7 @@ From prompts to a gradient, in the order in which the functions run:
     rollout       `Rollout`          rollout.py   prompts → one completion each, as token ids
     rewards       `Rewards`          rewards.py   completions → (rows, functions); their weighted sum is the score
     reading       `_score`           here         policy, value and reference: one number per token, (rows, tokens)
-    KL penalty    `token_rewards`    losses.py    (rows, tokens): KL to the reference; the score at the last token
+    KL penalty    `kl_penalty`       losses.py    (rows, tokens); `token_rewards` adds the score at the last token
     advantages    `gae`              losses.py    rewards and values → advantages and returns
     whitening     `whiten`           losses.py    advantages → mean 0, variance 1 over the rollout
     minibatches   `_minibatches`     here         the rollout's rows in a new order for each of its epochs
@@ -51,7 +51,7 @@ from zero2chat.trainers.ppo.losses import (
     explained_variance,
     gae,
     importance_weights,
-    kl_estimate,
+    kl_penalty,
     policy_loss,
     token_rewards,
     value_loss,
@@ -217,7 +217,7 @@ class PPOTrainer(PolicyTrainer):
         scores = rewards - (args.missing_eos_penalty or 0.0) * ~ended
 
         logps, values, entropy, ref_logps = self._score(batch)
-        kl = (logps - ref_logps) * sampled
+        kl = kl_penalty(logps, ref_logps, args.kl_estimator) * sampled
         kl_sequence = self._watch_kl(kl, sampled)
         per_token = token_rewards(scores, kl, args.kl_coef, sampled)
         mask = self._with_loss(sampled, ended, by_function)
@@ -328,7 +328,7 @@ class PPOTrainer(PolicyTrainer):
         loss = ((actor + args.vf_coef * critic) * share).sum()
 
         with torch.no_grad():
-            moved = kl_estimate(inputs["logps"], logps)
+            moved = kl_penalty(inputs["logps"], logps, "k3")
             low, high = is_clipped & (inputs["advantages"] < 0), is_clipped & (inputs["advantages"] > 0)
             parts = torch.stack([x.float() for x in (actor, critic, moved, is_clipped, low, high, is_value_clipped)])
             sums = self.metrics.total(torch.cat([(parts * mask).sum((1, 2)), mask.sum()[None].float()]))
