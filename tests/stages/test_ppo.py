@@ -506,7 +506,7 @@ def test_what_the_trainer_loads_again_is_the_same_revision(
         ({"rewards": [{"model": "runs/none/reward"}]}, "runs/none/reward: not a finished run"),
         ({"rewards": [{"model": "./none"}]}, "./none: no such folder"),
         ({"rewards": [{"model": "./none", "wieght": 2}]}, r"rewards\[0\]: unknown key 'wieght'"),
-        ({"rewards": [{"model": "./none", "weight": math.inf}]}, "weight inf is not a finite number"),
+        ({"rewards": [{"model": "./none", "weight": math.inf}]}, "weight: expected a finite number, got inf"),
         ({"rewards": [{"function": "own_ppo_rewards.nothing"}]}, "cannot import 'own_ppo_rewards.nothing'"),
         ({"rewards": [{"function": "own_ppo_rewards.digits"}] * 2}, "two entries have the same name"),
         ({"rewards": [{"function": "own_ppo_rewards.one_too_few"}]}, "returned 15 rewards for 16 completions"),
