@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from transformers import AddedToken, AutoTokenizer
-from trl.chat_template_utils import parse_response, qwen3_chat_template, qwen3_training_chat_template
+from transformers import AddedToken, AutoTokenizer, Qwen3Config
+from trl.chat_template_utils import qwen3_chat_template, qwen3_training_chat_template
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.responses import (
-    CONTENT_ONLY,
-    AnswerReader,
-    OfferedTools,
-    StreamedAnswer,
-    ensure_response_template,
-)
+from zero2chat.inference.responses import CONTENT_ONLY, OfferedAnswer, OfferedTools, ensure_response_template
+from zero2chat.inference.session import Sampling
+from zero2chat.inference.tool_format import CallFormat
 from zero2chat.models.tokenization import control_ids, neutral, plain_ids
 
 TURN_END = 3
@@ -41,9 +36,28 @@ def other(tokenizer_folder):
     return tokenizer
 
 
-def read(tokenizer, text: str, tools: list | None) -> dict:
-    reader = AnswerReader(tokenizer, {TURN_END})
-    return reader.parse_response(tokenizer.encode(text), prefix="", tools=tools)
+class Model:
+    config = Qwen3Config(max_position_embeddings=4096)
+
+    def forward(self, cache=None):
+        pass
+
+
+def pieces(tokenizer, text: str | list[int], tools: list | None) -> list:
+    """What an answer yields of which the model draws this text."""
+    written = CallFormat(OfferedTools(tools or []), tokenizer, {TURN_END})
+    ids = tokenizer.encode(text) if isinstance(text, str) else text
+    answer = OfferedAnswer(Model(), tokenizer, Sampling(max_new_tokens=len(ids)), written, written.ends)
+    drawn = iter(ids)
+    answer._next = lambda *_: next(drawn)
+    return list(answer.answer([]))
+
+
+def read(tokenizer, text: str | list[int], tools: list | None) -> dict:
+    found = pieces(tokenizer, text, tools)
+    calls = [call(one.call.name, **one.arguments)[0] for one in found if not isinstance(one, str)]
+    content = "".join(one for one in found if isinstance(one, str))
+    return {"role": "assistant", "content": content} | ({"tool_calls": calls} if calls else {})
 
 
 def call(name: str, **arguments: object) -> list[dict]:
@@ -83,7 +97,7 @@ def test_json_between_control_tokens_is_a_call_with_its_content(other):
 def test_what_is_no_whole_call_stays_in_the_content_as_it_was_written(own, text):
     message = read(own, text, [SEARCH, PYTHON])
     assert "tool_calls" not in message
-    assert message["content"] == text
+    assert message["content"] == text.removesuffix("Tom<SEARCH_END>")  # an invalid call ends the answer
 
 
 @pytest.mark.parametrize("text", ["<tool_call>no JSON</tool_call>", '<tool_call>{"name": "add"}</tool_call>'])
@@ -97,16 +111,12 @@ def test_a_turn_that_ends_inside_a_call_makes_none(own):
 
 def test_a_call_that_is_only_spelled_is_text(own, other):
     text = "<SEARCH_START>Ada<SEARCH_END>"
-    message = AnswerReader(own, {TURN_END}).parse_response(plain_ids(own, [text])[0], prefix="", tools=[SEARCH])
-    assert message == {"role": "assistant", "content": text}
+    assert read(own, plain_ids(own, [text])[0], [SEARCH]) == {"role": "assistant", "content": text}
     # Its own response template would take this one out of the text.
     text = '<tool_call>{"name": "search", "arguments": {"query": "Ada"}}</tool_call>'
     assert "tool_calls" in own.parse_response(text, prefix="")
-    message = AnswerReader(own, {TURN_END}).parse_response(own.encode(text), prefix="", tools=[SEARCH])
-    assert message == {"role": "assistant", "content": text}
-    ids = plain_ids(other, [text])[0]
-    message = AnswerReader(other, {TURN_END}).parse_response(ids, prefix="", tools=[SEARCH])
-    assert message == {"role": "assistant", "content": text}
+    assert read(own, text, [SEARCH]) == {"role": "assistant", "content": text}
+    assert read(other, plain_ids(other, [text])[0], [SEARCH]) == {"role": "assistant", "content": text}
 
 
 def test_without_tools_a_call_is_text(own):
@@ -114,51 +124,10 @@ def test_without_tools_a_call_is_text(own):
     assert read(own, text, None) == {"role": "assistant", "content": text}
 
 
-def test_thoughts_are_read_by_the_response_template(own):
-    message = read(own, "<think>Who?</think>Ada: <SEARCH_START>Ada<SEARCH_END><|im_end|>", [SEARCH])
-    assert message == {
-        "role": "assistant",
-        "reasoning_content": "Who?",
-        "content": "Ada: ",
-        "tool_calls": call("search", query="Ada"),
-    }
-
-
-def test_what_the_prompt_holds_is_no_part_of_the_answer_without_a_response_template(other):
-    ids = other.encode("In Genoa.<|im_end|>")
-    message = AnswerReader(other, {TURN_END}).parse_response(ids, prefix="<|im_start|>user\nWhere?", tools=None)
-    assert message == {"role": "assistant", "content": "In Genoa."}
-
-
-def test_a_tensor_of_ids_is_read_as_a_list_is(own):
-    ids = own.encode("<SEARCH_START>Ada<SEARCH_END>")
-    reader = AnswerReader(own, {TURN_END})
-    assert reader.parse_response(torch.tensor(ids), prefix="", tools=[SEARCH])["tool_calls"]
-
-
-def test_trls_tool_loop_reads_the_calls_of_functions_with_the_reader(own):
-    def search(query: str) -> str:
-        """Look something up.
-
-        Args:
-            query: What to look for
-        """
-        return query
-
-    own.parse_response = AnswerReader(own, {TURN_END}).parse_response
-    ids = own.encode("<SEARCH_START>Ada<SEARCH_END><|im_end|>")
-    message = parse_response(own, ids, prefix=own.encode("<|im_start|>assistant\n"), tools=[search])
-    assert message["tool_calls"] == call("search", query="Ada")
-
-
 def test_an_answer_told_token_by_token_holds_back_a_call_until_it_is_one(own):
-    answer = StreamedAnswer(AnswerReader(own, {TURN_END}).format([SEARCH]))
-    told = [answer.read(token) for token in own.encode("a<SEARCH_START>b<SEARCH_END>c<|im_end|>")]
-    assert [own.decode(ids) for ids, _ in told] == ["a", "", "", "", "c", ""]
-    assert [call.arguments for _, made in told for call in made] == [{"query": "b"}]
-    for token in own.encode("<SEARCH_START>b"):
-        assert answer.read(token) == ([], [])
-    assert own.decode(answer.rest()) == "<SEARCH_START>b"
+    said, called = pieces(own, "a<SEARCH_START>b<SEARCH_END>c<|im_end|>", [SEARCH])
+    assert (said, called.arguments) == ("a", {"query": "b"})
+    assert pieces(own, "a<SEARCH_START>b", [SEARCH]) == ["a", "<SEARCH_START>b"]
 
 
 def test_a_template_that_trl_does_not_know_can_be_trained_with_tools_too(own, other):
@@ -186,7 +155,7 @@ WEATHER = '<tool_call>{"name": "weather", "arguments": {"town": "Genoa"}}</tool_
         (f"I look. {WEATHER} It rains.<|im_end|>", "I look. ", call("weather", town="Genoa")),
         (f"a <tool> {WEATHER[:-4]}", f"a <tool> {WEATHER[:-4]}", None),
         (f"a {WEATHER[:-4]}<|im_end|>", f"a {WEATHER[:-4]}", None),
-        ("a <tool_call>b</tool_call> c<|im_end|>", "a <tool_call>b</tool_call> c", None),
+        ("a <tool_call>b</tool_call> c<|im_end|>", "a <tool_call>b</tool_call>", None),
         ("1 <tool<|im_end|>", "1 <tool", None),
         ("1 <tool", "1 <tool", None),
     ],
@@ -226,7 +195,7 @@ def test_a_parameter_that_is_not_required_is_no_part_of_a_call(own):
 )
 def test_tools_that_the_model_cannot_call_are_refused(own, tools, says):
     with pytest.raises(UserError, match=says):
-        AnswerReader(own, {TURN_END}).format(tools)
+        CallFormat(OfferedTools(tools), own, {TURN_END})
 
 
 def test_offered_tools_are_never_run():

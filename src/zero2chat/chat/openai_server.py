@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,9 +22,9 @@ from transformers.utils.import_utils import is_serve_available
 from zero2chat.chat.local_server import listen, run, take_own_names
 from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import check_threshold
-from zero2chat.inference.responses import CONTENT_ONLY, OfferedTools, without_calls
-from zero2chat.inference.session import Answering, Sampling
-from zero2chat.inference.tool_calls import Attempt, Unfolding
+from zero2chat.inference.responses import CONTENT_ONLY, OfferedAnswer, OfferedTools, without_calls
+from zero2chat.inference.session import Sampling
+from zero2chat.inference.tool_calls import Attempt
 from zero2chat.inference.tool_format import CallFormat
 from zero2chat.models.loading import context_length, end_ids, load_for_use
 from zero2chat.models.tokenization import neutral
@@ -116,16 +116,6 @@ def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.
     return app
 
 
-class _Answer(Answering):
-    """One answer, whose calls end it: the client runs them. Invalid ones are text."""
-
-    def _call(self, turn: Unfolding, left: int) -> Iterator[Any]:
-        if any(attempt.mistake or not isinstance(attempt.arguments, dict) for attempt in turn.attempts):
-            yield turn.written_calls
-        else:
-            yield from turn.attempts
-
-
 class _Chat(ChatCompletionHandler):
     """The chat endpoint. Invalid requests get an error 400. Answers are generated one after another.
 
@@ -184,7 +174,7 @@ class _Chat(ChatCompletionHandler):
         leaving.cancel()
         return collecting.result() if collecting.done() or not collecting.cancel() else Response()
 
-    def _begin(self, body: Body) -> tuple[_Answer, list[int]]:
+    def _begin(self, body: Body) -> tuple[OfferedAnswer, list[int]]:
         """Return what answers the request, and its prompt."""
         if body.model not in (None, self._name):
             raise UserError(f"the server is pinned to {self._name!r}: {body.model!r} is not served")
@@ -209,7 +199,7 @@ class _Chat(ChatCompletionHandler):
         if len(prompt) >= limit:
             message = f"the conversation has {len(prompt)} tokens, more than the model's context of {limit}: shorten it"
             raise UserError(message)
-        return _Answer(self._model, self._tokenizer, sampling, written, written.ends), prompt
+        return OfferedAnswer(self._model, self._tokenizer, sampling, written, written.ends), prompt
 
     def _messages(self, sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for message in sent:
@@ -226,7 +216,7 @@ class _Chat(ChatCompletionHandler):
         return conversation
 
     async def _chunks(
-        self, name: str, body: Body, answering: _Answer, prompt: list[int]
+        self, name: str, body: Body, answering: OfferedAnswer, prompt: list[int]
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the answer as the arguments of transformers' `_build_chunk_sse`."""
         yield {"role": "assistant"}

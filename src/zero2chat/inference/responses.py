@@ -1,20 +1,14 @@
-"""Parse complete answers into messages: calls as a chat recognizes them, the rest by the response template.
-
-For code that generates by itself and parses with the tokenizer, as `transformers serve` does.
-"""
+"""Answers whose tools somebody else runs, such as a client of the server, and response templates."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from transformers.utils import get_json_schema
-
 from zero2chat.core.errors import UserError
-from zero2chat.inference.tool_calls import Attempt, Calls
-from zero2chat.inference.tool_format import CallFormat, Tools
+from zero2chat.inference.session import Answering
+from zero2chat.inference.tool_calls import Unfolding
+from zero2chat.inference.tool_format import Tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,79 +45,15 @@ def _elsewhere(**_: Any) -> None:
     raise RuntimeError("the client runs this tool")
 
 
-class AnswerReader:
-    """Parses answers that may call the given tools.
+class OfferedAnswer(Answering):
+    """One answer that may call offered tools. Its calls end it, as the `Attempt`s that it yields; invalid ones are
+    text, as the model wrote them."""
 
-    `ends`: the stop ids, such as the generation config's.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]):
-        self.tokenizer, self._ends = tokenizer, ends
-        self._read_text = partial(type(tokenizer).parse_response, tokenizer)  # the original, even if replaced
-        self._format = lru_cache(maxsize=64)(self._read_format)
-
-    def format(self, tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None) -> CallFormat:
-        """Return the format of calls of these tools. Raises `UserError` if the chat template does not render calls
-        distinguishably from text."""
-        return self._format(json.dumps([get_json_schema(tool) if callable(tool) else tool for tool in tools or []]))
-
-    def _read_format(self, tools: str) -> CallFormat:
-        return CallFormat(OfferedTools(json.loads(tools)), self.tokenizer, self._ends)
-
-    def parse_response(
-        self, response: Any, schema: dict[str, Any] | None = None, *, prefix: Any = None, tools: Any = None
-    ) -> dict[str, Any]:
-        """Replacement of the tokenizer's method, for the ids of one answer. Invalid calls stay in the content.
-
-        It is safer than the original: where calls have control tokens, text that looks like a call is not one, `search`
-        and `python` are recognised by their own tokens although the text does not contain their names, and an answer
-        truncated inside a call is not an error.
-        """
-        answer, kept, calls = StreamedAnswer(self.format(tools)), list[int](), list[Attempt]()
-        for token in map(int, response):
-            ids, made = answer.read(token)
-            kept += ids
-            calls += made
-        text = self.tokenizer.decode([*kept, *answer.rest()])
-        schema = schema or getattr(self.tokenizer, "response_template", None) or CONTENT_ONLY
-        message: dict[str, Any] = self._read_text(text, without_calls(schema), prefix=prefix, tools=tools)
-        if calls:
-            message["tool_calls"] = [
-                {"type": "function", "function": {"name": call.call.name, "arguments": call.arguments}}
-                for call in calls
-            ]
-        return message
-
-
-class StreamedAnswer:
-    """One answer, parsed token by token."""
-
-    def __init__(self, written: CallFormat):
-        self._calls, self._ends = Calls(written), written.ends
-        self._done = False
-
-    def read(self, token: int) -> tuple[list[int], list[Attempt]]:
-        """Return the new text ids and the completed calls; neither while a call is being generated, nor for text after
-        JSON calls."""
-        ends = token in self._ends
-        opened, before = self._calls.inside, len(self._calls.pending)
-        text = self._calls.read(token, ends)
-        made = self._calls.pending[before:]
-        if self._done:
-            return [], []
-        if any(attempt.mistake or not isinstance(attempt.arguments, dict) for attempt in made):
-            text, made = [*text, *(opened or [token])], []
-            self._calls.take()
-        elif self._calls.over:
-            # The text that ended the turn may share a token with the last call's end.
-            self._done = bool(self._calls.held) or (bool(before) and not made)
-            self._calls.take()
-        return text, made
-
-    def rest(self) -> list[int]:
-        """Return the ids of a truncated call."""
-        ids = self._calls.rest()
-        return [] if self._done else ids
+    def _call(self, turn: Unfolding, left: int) -> Iterator[Any]:
+        if any(attempt.mistake or not isinstance(attempt.arguments, dict) for attempt in turn.attempts):
+            yield turn.written_calls
+        else:
+            yield from turn.attempts
 
 
 def ensure_response_template(tokenizer: PreTrainedTokenizerBase) -> None:
