@@ -42,10 +42,9 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
     """
     if names not in (None, AUTO):
         return open_tools(None if names == NONE else names, search)
-    run = _run(model)
-    trained = _trained_with(run) if run else {}
+    run, trained = _trained_with(model)
     if search is not None and "search" not in trained:
-        return open_tools(None, search)  # raises if `search` is given
+        return open_tools(None, search)  # raises
     if run is None or not trained:
         if names == AUTO:
             _say(f"{model}: trained without tools, so it has none here")
@@ -56,14 +55,17 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
         try:
             if name not in NAMES:  # a downloaded run.json must not choose what is imported
                 raise UserError(f"{name!r} is your own function, which must be enabled explicitly: add --tools")
-            where = _where(run.parent, search) if name == "search" else None
-            made = make_tools({name: _options(options) | {"where": where} if where else {}})
+            given, where = {}, ""
+            if name == "search":  # with the limits of its results that the model was trained with
+                options = options if isinstance(options, Mapping) else {}
+                where = _where(run.parent, search)
+                given = {key: options[key] for key in ("passages", "characters") if key in options} | {"where": where}
+            made = make_tools({name: given})
         except (UserError, OSError) as error:  # OSError: the engine's program is missing
             _say(f"{model}: continuing without {name if name in NAMES else 'a tool'}: {error}")
             continue
-        if made:
-            functions += made.functions.values()
-            shown.append(f"search ({where})" if where else name)
+        functions += made.functions.values() if made else ()
+        shown.append(f"search ({where})" if where else name)
     if shown:
         _say(f"{model}: tools: {' and '.join(shown)}")
     return Tools(functions) if functions else None
@@ -82,46 +84,29 @@ def _where(recipe: Path, search: str | None) -> str:
     )
 
 
-def _options(trained: Any) -> dict[str, Any]:
-    """Return the limits of search results that the model was trained with."""
-    if not isinstance(trained, Mapping):
-        return {}
-    return {key: trained[key] for key in ("passages", "characters") if key in trained}
-
-
-# ---- run folders
-
-
-def _run(model: str) -> Path | None:
-    """Return the folder of the run that made the model, which may be one of its checkpoints."""
-    try:
-        folder = Path(model)
-        return next((owner for owner in (folder, folder.parent) if (owner / RUN).is_file()), None)
-    except (OSError, ValueError):  # not a path
-        return None
-
-
-def _trained_with(run: Path) -> dict[str, Any]:
-    """Return the tools in the run's settings, or else in those of the run that it continued."""
-    seen: set[Path] = set()
-    found: Path | None = run
-    while found is not None and found.resolve() not in seen:
-        seen.add(found.resolve())
-        settings = _settings(found)
-        tools = settings.get("tools")
+def _trained_with(model: str) -> tuple[Path | None, Mapping[str, Any]]:
+    """Return the folder of the run that made the model, which may be one of its checkpoints, and the tools in its
+    settings, or else in those of the run that it continued."""
+    first, names, seen = None, [model], set[Path]()
+    while names:
+        try:
+            folder = Path(names[0])
+            run = next((owner for owner in (folder, folder.parent) if (owner / RUN).is_file()), None)
+        except (OSError, ValueError):  # not a path
+            run = None
+        if run is None or run.resolve() in seen:
+            break
+        first = first or run
+        seen.add(run.resolve())
+        try:
+            settings = json.loads((run / RUN).read_text(encoding="utf-8"))["fingerprint"]["settings"]
+            tools, names = settings.get("tools"), bases(settings)
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+            _say(f"{run / RUN}: cannot be read: the tools that the model was trained with are unknown")
+            break
         if isinstance(tools, Mapping) and tools:
-            return {str(name): options for name, options in tools.items()}
-        found = next(map(_run, bases(settings)), None)
-    return {}
-
-
-def _settings(run: Path) -> Mapping[str, Any]:
-    try:
-        settings = json.loads((run / RUN).read_text(encoding="utf-8"))["fingerprint"]["settings"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        _say(f"{run / RUN}: cannot be read: the tools that the model was trained with are unknown")
-        return {}
-    return settings if isinstance(settings, Mapping) else {}
+            return first, tools
+    return first, {}
 
 
 def _say(line: str) -> None:

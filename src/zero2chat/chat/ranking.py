@@ -20,10 +20,10 @@ from zero2chat.core.text import SPACES
 from zero2chat.data.preference_files import append_ranking, mend, read_rankings
 from zero2chat.data.preferences import Messages, pairs_of_ranking
 from zero2chat.data.prompts import prompt_key
-from zero2chat.inference.generate import answer
+from zero2chat.inference.generate import answer, encode_prompts
 from zero2chat.inference.session import Sampling
 from zero2chat.models.loading import context_length, load_for_use
-from zero2chat.models.tokenization import neutral, split_thought, visible
+from zero2chat.models.tokenization import split_thought, visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -109,16 +109,14 @@ def _require_answerable(
     """Raises `UserError` if the model has no chat template, or if a prompt is too long or rejected by the template."""
     if not tokenizer.chat_template:
         raise UserError(f"{path}: has no chat template: use a model that was trained to chat, such as an sft step's")
-    safe = [neutral(prompt, tokenizer) for prompt in prompts]
     try:
-        encoded = tokenizer.apply_chat_template(safe, add_generation_prompt=True, return_dict=True)["input_ids"]
+        lengths = list(map(len, encode_prompts(tokenizer, prompts)))
     except TemplateError as error:  # for example an unknown role
         raise UserError(f"{path}: its chat template refuses a prompt: {error}") from error
-    longest = max(range(len(encoded)), key=lambda i: len(encoded[i]))
-    if len(encoded[longest]) >= context_length(model):
-        begins = visible(prompts[longest][-1]["content"][:40])
+    longest, prompt = max(zip(lengths, prompts, strict=True), key=lambda one: one[0])
+    if longest >= context_length(model):
         raise UserError(
-            f"prompts: '{begins}…' has {len(encoded[longest])} tokens, more than the model's context of "
+            f"prompts: '{visible(prompt[-1]['content'][:40])}…' has {longest} tokens, more than the model's context of "
             f"{context_length(model)}: shorten it, or remove it"
         )
 
@@ -129,14 +127,8 @@ def _distinct_answers(
     """Return the prompt's distinct answers in the order shown."""
     # One seed per prompt: with the same seed, the answers to all prompts would start in the same way.
     rng = random.Random(f"rank {sampling.seed} {prompt_key(prompt)}")
-    drawn = answer(
-        model,
-        tokenizer,
-        [prompt] * answers,
-        sampling.max_new_tokens,
-        sampling.temperature,
-        seed=rng.getrandbits(32),
-    )
+    seed, longest = rng.getrandbits(32), sampling.max_new_tokens
+    drawn = answer(model, tokenizer, [prompt] * answers, longest, sampling.temperature, seed=seed)
     # Equal in the sense of the reward stage, which rejects equal pairs.
     texts = list({a.text.strip(): a.text for a in drawn}.values())
     rng.shuffle(texts)
@@ -158,15 +150,12 @@ def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
 def _read_order(orders: Iterator[str], n: int) -> Order | None:
     """Read the order that the person types; [] if the prompt is skipped, None to stop."""
     for line in orders:
-        if line.lower() == "q":
-            return None
-        if line.lower() == "s":
-            return []
-        if line.lower() == "g":
-            print(GUIDELINES, flush=True)
-            continue
+        if line.lower() in ("q", "s"):
+            return None if line.lower() == "q" else []
         try:
-            return parse_order(line, n)
+            if line.lower() != "g":
+                return parse_order(line, n)
+            print(GUIDELINES, flush=True)
         except UserError as error:
             print(f"error: {error}", flush=True)
     return None

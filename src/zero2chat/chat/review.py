@@ -15,7 +15,7 @@ from rich.console import Console
 from zero2chat.chat.ranking import show
 from zero2chat.chat.terminal import typed, until_interrupted
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import write_atomically
+from zero2chat.core.runs import write_jsonl
 from zero2chat.data.review_states import ACCEPTED, REJECTED, STATES, UNREVIEWED
 from zero2chat.models.tokenization import visible
 
@@ -73,20 +73,20 @@ def _read_key(keys: Iterator[str]) -> str:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        texts = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path}: not writable: its folder is read-only")
     rows = []
-    for number, text in enumerate(texts, 1):
-        if not text.strip():
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
             continue
         try:
-            row = json.loads(text)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict) or not _is_conversation(row.get("messages")) or row.get("review") not in STATES:
+            row = json.loads(line)
+            known = row["review"] in STATES
+            known = known and all(isinstance(turn[key], str) for turn in row["messages"] for key in ("role", "content"))
+        except (ValueError, RecursionError, KeyError, TypeError):
+            known = False
+        if not known:
             raise UserError(
                 f"{path}, line {number}: not a row of the distill stage: give its data/train.jsonl, whose rows have "
                 f"`messages` and `review` ({', '.join(STATES)})"
@@ -97,19 +97,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_conversation(messages: Any) -> bool:
-    return isinstance(messages, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in messages
-    )
-
-
 def _write(path: Path, rows: list[dict[str, Any]], read: os.stat_result) -> None:
-    now = path.stat() if path.exists() else None
-    if now is None or (now.st_ino, now.st_size, now.st_mtime_ns) != (read.st_ino, read.st_size, read.st_mtime_ns):
-        raise UserError(f"{path}: another process has changed the file: start again; earlier decisions are saved")
     try:
-        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        now = path.stat()
+        if (now.st_ino, now.st_size, now.st_mtime_ns) != (read.st_ino, read.st_size, read.st_mtime_ns):
+            raise UserError(f"{path}: another process has changed the file: start again; earlier decisions are saved")
+        write_jsonl(path, rows)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); earlier decisions are saved") from error
 
@@ -117,9 +110,8 @@ def _write(path: Path, rows: list[dict[str, Any]], read: os.stat_result) -> None
 def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
     turns: list[tuple[str, str]] = []
     for message in row["messages"]:
-        if message.get("reasoning_content"):
-            turns.append(("thought", str(message["reasoning_content"])))
-        turns.append((message["role"], message["content"]))
+        thought = message.get("reasoning_content")
+        turns += [*([("thought", str(thought))] if thought else []), (message["role"], message["content"])]
     return turns
 
 
