@@ -20,6 +20,7 @@ import yaml
 
 from zero2chat import stages
 from zero2chat.cli import main, parser
+from zero2chat.core.registry import modules
 from zero2chat.recipes.recipe import Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -120,8 +121,8 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         module, rest = launch.training_script, launch.training_script_args
     else:
         module, rest = words[2], words[3:]
-    stage = module.removeprefix("zero2chat.stages.")
-    assert (ROOT / "src" / "zero2chat" / "stages" / f"{stage}.py").exists()
+    stage = module.rpartition(".")[2]
+    assert modules("stages")[stage] == module
     config = Path(rest[rest.index("--config") + 1])
     step = next(step for step in load_recipe_of(config) if step.config == config)  # of several, all are launched alike
     assert step.stage == stage

@@ -9,13 +9,14 @@ from zero2chat.cli.command import add, option, text
 from zero2chat.core.errors import UserError
 
 _HERE = "cli.model_commands"
+_BELOW = "decline if an answer's mean token probability is below this, such as what `zero2chat calibrate` prints"
 _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 
 
 def add_to(commands: Any) -> None:
     chat = add(commands, _HERE, "chat", "talk to a model in the terminal", json=False)
     _add_conversation(chat)
-    _add_abstain(chat)
+    option(chat, "--abstain-below", 0.0, _BELOW, metavar="P")
     option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=text)
 
     ui = add(commands, _HERE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", json=False)
@@ -29,7 +30,7 @@ def add_to(commands: Any) -> None:
     option(serve, "path", "MODEL", _FOLDER)
     option(serve, "--host", "H", "address to bind", default="127.0.0.1")
     option(serve, "--port", 8000, "0 picks a free port")
-    _add_abstain(serve)
+    option(serve, "--abstain-below", 0.0, _BELOW, metavar="P")
 
     next_ = add(commands, _HERE, "next_", "show the most likely next tokens after a text", "show_next")
     option(next_, "text", "TEXT", "", type=text)
@@ -85,10 +86,6 @@ def _add_conversation(parser: Any) -> None:
     option(parser, "--search", "WHERE", "an index folder, a SearXNG URL or a .json table (default: the model's index)")
 
 
-def _add_abstain(parser: Any) -> None:
-    option(parser, "--abstain-below", 0.0, "decline if an answer's mean token probability is below it", metavar="P")
-
-
 def _open(model: str | None, tools: str | None, search: str | None, **sampling: Any) -> tuple[str, Any, Any]:
     """Return the model to talk to, how to sample, and its tools. A default model is printed on stderr."""
     from zero2chat.chat.defaults import default_model, tools_for
@@ -138,9 +135,8 @@ def tokens(text: str, tokenizer: str, special: bool) -> dict[str, Any]:
 
     loaded = load_tokenizer(tokenizer)
     ids = loaded.encode(text, add_special_tokens=False) if special else plain_ids(loaded, [text])[0]
-    pieces = zip(ids, token_pieces(loaded, ids), strict=True)
-    found = [{"id": token, "text": piece} for token, piece in pieces]
-    return {"text": text, "bytes": len(text.encode()), "tokens": found}
+    pieces = [{"id": token, "text": piece} for token, piece in zip(ids, token_pieces(loaded, ids), strict=True)]
+    return {"text": text, "bytes": len(text.encode()), "tokens": pieces}
 
 
 def show_tokens(result: dict[str, Any], console: Any) -> None:

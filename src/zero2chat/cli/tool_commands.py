@@ -57,16 +57,14 @@ def python(engine: str, timeout: float) -> dict[str, Any]:
 
 
 def index(source: str, out: str, column: str, source_column: str | None, split: str, characters: int) -> dict[str, Any]:
-    from rich.console import Console
-    from rich.progress import track
+    from tqdm import tqdm
 
     from zero2chat.data.documents import read_documents
     from zero2chat.tools.bm25 import write_index
 
     watched = sys.stderr.isatty()
     number, documents = read_documents(source, column, source_column, split)
-    shown = track(documents, "reading", total=number, console=Console(stderr=True), disable=not watched)
-    made = write_index(out, shown, source, characters, progress=watched)
+    made = write_index(out, tqdm(documents, "reading", number, disable=not watched), source, characters, watched)
     return {"index": out} | {key: made[key] for key in ("documents", "passages", "repeated")}
 
 
