@@ -127,8 +127,8 @@ def test_prompts_over_the_longest_are_left_out_and_counted(
     found = load_problems(own({"prompt": "b " * 50}, {"prompt": "a"}, {"prompt": "c"}), answers=False)
     kept = safe_problems(found, tokenizer, 40, longest=40)
     assert [prompt[0]["content"] for prompt in kept["prompt"]] == ["a", "c"]
-    assert "1 of 3 prompts are over max_prompt_length 40: dropped" in capsys.readouterr().out
-    with pytest.raises(UserError, match="3 of 3 prompts are over max_prompt_length 2: raise it"):
+    assert "1 of 3 prompts are over max_prompt_length 40 (row 0 is the longest, " in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"3 of 3 prompts are over max_prompt_length 2 .*: raise max_prompt_length"):
         safe_problems(found, tokenizer, 40, longest=2)
 
 

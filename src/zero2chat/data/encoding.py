@@ -31,22 +31,23 @@ def which_fit(
     label: str,
     what: str,
     name: Callable[[int], str],
+    setting: str = "max_length",
 ) -> list[int]:
     """Return the indices of the rows of at most `max_length` tokens, given their lengths. Rows are never truncated.
 
     With `overlong="error"`, or if no row fits, longer rows raise `UserError`; else they are dropped and counted. `what`
-    describes them in the message, such as "conversations are longer than"; `name` names a row.
+    describes them in the message, such as "conversations are longer than"; `name` names a row, `setting` the limit.
     """
     kept = [i for i, length in enumerate(lengths) if length <= max_length]
     if len(kept) < len(lengths):
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         said = (
-            f"{label}: {len(lengths) - len(kept)} of {len(lengths)} {what} max_length {max_length} "
+            f"{label}: {len(lengths) - len(kept)} of {len(lengths)} {what} {setting} {max_length} "
             f"({name(longest)} is the longest, {lengths[longest]} tokens)"
         )
         if overlong == "error" or not kept:
             drop = ", or set `overlong: drop` to drop them" if kept else ""
-            raise UserError(f"{said}: raise max_length{drop}")
+            raise UserError(f"{said}: raise {setting}{drop}")
         if is_main_process():
             print(f"{said}: dropped", flush=True)
     return kept

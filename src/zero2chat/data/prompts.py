@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import tasks
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import asked_in, read_tools, refuse_empty, text_turns
 from zero2chat.data.documents import read_text
+from zero2chat.data.encoding import which_fit
 from zero2chat.data.preferences import MESSAGES, Messages
 from zero2chat.data.rows import first_rows, load_table, refuse_unread, require_column
 from zero2chat.data.sources import Source
@@ -188,12 +188,8 @@ def which_fit_the_context(lengths: Sequence[int], room: int, longest: int | None
     """Return the indices of the prompts of at most `longest` tokens. Raises `UserError` as `safe_problems`."""
     kept = list(range(len(lengths)))
     if longest is not None:
-        kept = [i for i, length in enumerate(lengths) if length <= longest]
-        said = f"datasets: {len(lengths) - len(kept)} of {len(lengths)} prompts are over max_prompt_length {longest}"
-        if not kept:
-            raise UserError(f"{said}: raise it")
-        if len(kept) < len(lengths) and is_main_process():
-            print(f"{said}: dropped", flush=True)
+        what = "prompts are over"
+        kept = which_fit(lengths, longest, "drop", "datasets", what, "row {}".format, "max_prompt_length")
     left = [lengths[i] for i in kept]
     if max(left) > room:
         row = left.index(max(left))
