@@ -1,4 +1,4 @@
-"""Fast rollouts: a lean decode loop behind `model.generate`. One long file, because every step shares one state.
+"""Fast rollouts: a lean decode loop behind `model.generate`.
 
 It serves Qwen3 and Llama models. Where `generate` loses time on a small model: at batch size 64, half of it is spent in
 `torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1, in the
@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, is_initialized
-from torch import nn
 from torch.nn import functional as F
 from transformers import (
     GenerationConfig,
-    LlamaForCausalLM,
     LogitsProcessorList,
     MinPLogitsWarper,
     PreTrainedModel,
-    Qwen3ForCausalLM,
     StoppingCriteriaList,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -39,18 +36,14 @@ from transformers.generation import EosTokenCriteria, GenerationMode, MaxLengthC
 from transformers.generation.utils import GENERATION_MODES_MAPPING
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from zero2chat.core.errors import UserError
+from zero2chat.inference.weights import NotReadable, is_supported, read_layer, read_linear, read_norm, read_table
 
-_MODELS = (Qwen3ForCausalLM, LlamaForCausalLM)
 # These processors use each row's scores independently, so rows may leave the batch and move. (A repetition penalty
 # stores one number per row.)
 _PROCESSORS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper)
 _CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
-# RoPE types whose angles do not depend on the text's length.
-_ROPE = ("default", "linear", "llama3", "yarn")
 # Arguments of `generate`, besides generation config settings, that `fast_sample` handles.
 _INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}
 # The generation settings that say what a token is, not how one is chosen
@@ -244,27 +237,6 @@ def _moved(tensor: torch.Tensor, source: torch.Tensor, target: torch.Tensor, lef
     return tensor[:left]
 
 
-class _Layer(NamedTuple):
-    qkv: Callable[[torch.Tensor], torch.Tensor]
-    o: Callable[[torch.Tensor], torch.Tensor]
-    gate_up: Callable[[torch.Tensor], torch.Tensor]
-    down: Callable[[torch.Tensor], torch.Tensor]
-    norm1: torch.Tensor
-    norm2: torch.Tensor
-    qk_norm: torch.Tensor | None  # (query and key heads, head dim)
-
-
-def is_supported(model: PreTrainedModel) -> bool:
-    """Whether `fast_sample` knows the model's architecture."""
-    config = model.config
-    return (
-        type(model) in _MODELS
-        and config.hidden_act == "silu"
-        and config.rope_parameters["rope_type"] in _ROPE
-        and all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or ())
-    )
-
-
 def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
     """Return None for other architectures, and for weights that are sharded, quantized, mixed precision or spread."""
     like = model.get_input_embeddings().weight
@@ -274,7 +246,7 @@ def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
         return None
     try:
         return _Decoder(model, rows)
-    except _NotReadable:
+    except NotReadable:
         return None
 
 
@@ -282,7 +254,7 @@ class _Decoder:
     """The current weights of a model, and the keys and values of one rollout."""
 
     def __init__(self, model: PreTrainedModel, rows: int):
-        """Raises `_NotReadable` if the weights are not complete and dense."""
+        """Raises `NotReadable` if the weights are not complete and dense."""
         config, body = model.config, model.model
         like = model.get_input_embeddings().weight
         self.dtype = _precision(like)  # of matrix products, keys and values
@@ -290,25 +262,9 @@ class _Decoder:
         self.eps, self.dim = config.rms_norm_eps, body.layers[0].self_attn.head_dim
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.rotary = body.rotary_emb
-        self.embedding, self.norm = _table(body.embed_tokens), _norm(body.norm)
-        self.head = _linear([model.lm_head], rows, self.apart)
-        self.layers = [self._layer(layer, rows) for layer in body.layers]
-
-    def _layer(self, layer: Any, rows: int) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
-        qk_norm = None
-        if hasattr(attention, "q_norm"):
-            q, k = _norm(attention.q_norm), _norm(attention.k_norm)
-            qk_norm = torch.cat([q.expand(self.heads, -1), k.expand(self.kv_heads, -1)])
-        return _Layer(
-            _linear([attention.q_proj, attention.k_proj, attention.v_proj], rows, self.apart),
-            _linear([attention.o_proj], rows, self.apart),
-            _linear([mlp.gate_proj, mlp.up_proj], rows, self.apart),
-            _linear([mlp.down_proj], rows, self.apart),
-            _norm(layer.input_layernorm),
-            _norm(layer.post_attention_layernorm),
-            qk_norm,
-        )
+        self.embedding, self.norm = read_table(body.embed_tokens), read_norm(body.norm)
+        self.head = read_linear([model.lm_head], rows, self.apart)
+        self.layers = [read_layer(layer, self.heads, self.kv_heads, rows, self.apart) for layer in body.layers]
 
     def prefill(self, prompts: torch.Tensor, mask: torch.Tensor | None, capacity: int) -> torch.Tensor:
         """Process the prompts (rows, length), equal ones once. Returns the logits (rows, vocabulary) after them."""
@@ -420,87 +376,3 @@ class _Decoder:
             gate, up = layer.gate_up(F.rms_norm(x, width, layer.norm2, self.eps)).chunk(2, -1)
             x = x + layer.down(F.silu(gate) * up)
         return self.head(F.rms_norm(x[:, -1], width, self.norm, self.eps))
-
-
-class _NotReadable(Exception):
-    """A weight is not a single dense tensor: it is sharded, quantized, or wrapped by an unsupported adapter."""
-
-
-def _whole(weight: torch.Tensor, dims: int) -> torch.Tensor:
-    # ZeRO-3 leaves an empty tensor, FSDP a flat one or a DTensor, and device maps one without data.
-    if type(weight.data) is not torch.Tensor or weight.dim() != dims or not weight.numel() or weight.is_meta:
-        raise _NotReadable
-    return weight.detach()
-
-
-# Check by type: an adapter's wrapper has a `weight` too, that of the wrapped module.
-def _table(module: nn.Module) -> torch.Tensor:
-    if type(module) is not nn.Embedding:
-        raise _NotReadable
-    return _whole(module.weight, 2)
-
-
-def _norm(module: nn.Module) -> torch.Tensor:
-    if type(module) not in (Qwen3RMSNorm, LlamaRMSNorm):
-        raise _NotReadable
-    return _whole(module.weight, 1)
-
-
-def _linear(modules: list[nn.Module], rows: int, apart: torch.dtype | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Fuse several layers with the same input into one matrix product, or multiply `apart`, in that precision."""
-    if apart is not None:
-        layers = [_Apart(module, apart) for module in modules]
-        return layers[0] if len(layers) == 1 else lambda x: torch.cat([layer(x) for layer in layers], -1)
-    weights, biases = zip(*map(_dense, modules), strict=True)
-    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
-    bias = None
-    if any(b is not None for b in biases):
-        parts = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
-        bias = torch.cat(parts)
-    on_cpu = weight.device.type == "cpu" and weight.dtype is torch.float32
-    if rows > 1 and on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        # As torch.compile does for linear layers on a CPU: oneDNN with a prepacked weight. `F.linear` uses MKL, which
-        # takes twice as long on processors that it is not tuned for.
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return lambda x: F.linear(x, weight, bias)
-
-
-def _dense(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return weight and bias, with LoRA's matrices added to the weight."""
-    weight, bias, adapters = _read_linear(module)
-    for layer, name in adapters:
-        weight = weight + layer.get_delta_weight(name).to(weight.dtype)
-    return weight, bias
-
-
-def _read_linear(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None, list[tuple[Any, str]]]:
-    """Return weight, bias and the active LoRA adapters: the layer of each, which may wrap another, and its name."""
-    if type(module) is nn.Linear:
-        return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1), []
-    from peft.tuners.lora import Linear
-
-    if type(module) is not Linear or module.lora_variant or any(module.lora_bias.values()):
-        raise _NotReadable
-    weight, bias, below = _read_linear(module.base_layer)  # `get_base_layer` would pass over nested adapters
-    used = not module.disable_adapters and not module.merged
-    return weight, bias, below + [(module, name) for name in module.active_adapters if used and name in module.lora_A]
-
-
-class _Apart:
-    """A linear layer, with LoRA's matrices apart from the weight."""
-
-    def __init__(self, module: Any, dtype: torch.dtype):
-        self.dtype = dtype
-        weight, bias, adapters = _read_linear(module)
-        self.weight, self.bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-        both = ((_whole(on.lora_A[n].weight, 2), _whole(on.lora_B[n].weight, 2)) for on, n in adapters)
-        self.lora = [(a.to(dtype), b.to(dtype)) for a, b in both]
-        self.scales = [on.scaling[name] for on, name in adapters]
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.to(self.dtype)
-        y = F.linear(x, self.weight, self.bias)
-        for (a, b), scale in zip(self.lora, self.scales, strict=True):
-            y = y + F.linear(F.linear(x, a), b) * scale
-        return y

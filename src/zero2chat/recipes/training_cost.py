@@ -24,7 +24,7 @@ from trl import ModelConfig, RewardConfig, get_peft_config
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
-from zero2chat.inference.fast_generate import is_supported
+from zero2chat.inference.weights import is_supported
 from zero2chat.models.experts import expert_stacks, experts_per_token
 from zero2chat.models.hardware import active_count, flops_per_token, multiplied_count, parameter_count
 from zero2chat.models.loading import bases, context_length, head_width, load_tokenizer
