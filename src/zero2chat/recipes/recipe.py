@@ -87,7 +87,10 @@ def load_recipe(
     told = config.load_yaml(where)
     if set(told) != {"steps"} or not isinstance(told["steps"], list) or not told["steps"]:
         raise UserError(f"{where}: expected a single key `steps` with a list of steps")
-    steps = [_read_step(entry, folder, where, overrides or {}, accelerate_config) for entry in told["steps"]]
+    steps = [
+        _read_step(entry, folder, f"{where}: steps[{i}]", overrides or {}, accelerate_config)
+        for i, entry in enumerate(told["steps"])
+    ]
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
@@ -109,46 +112,45 @@ def require_known(name: str, known: Sequence[str], where: str, kind: str) -> Non
         raise UserError(f"{where}: unknown {kind} '{name}'{nearest(str(name), list(known))}")
 
 
+@dataclass
+class _Entry:
+    """A step as recipe.yaml writes it. Only a report needs no `config`: it then shows all steps in order."""
+
+    name: str
+    stage: str
+    config: str | None = None
+    set: dict[str, Any] | None = None
+    after: list[str] | None = None
+    accelerate_config: str = "cpu"
+
+
 def _read_step(
-    entry: Any, folder: Path, where: Path, overrides: Mapping[str, Mapping[str, Any]], accelerate_config: str | None
+    written: Any, folder: Path, place: str, overrides: Mapping[str, Mapping[str, Any]], accelerate_config: str | None
 ) -> Step:
-    known = ("name", "stage", "config", "set", "after", "accelerate_config")
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: expected a step with the keys {', '.join(known)}, got {entry!r}")
-    for key in entry:
-        require_known(key, known, str(where), "key")
-    has_yaml = "config" in entry or entry.get("stage") != "report"  # without one, a report shows all steps in order
-    for key in ("name", "stage", "config") if has_yaml else ("name", "stage"):
-        if not isinstance(entry.get(key), str):
-            raise UserError(f"{where}: step {entry.get('name', '?')}: `{key}` is missing")
-    require_known(entry["stage"], stages.names(), f"{where}: step {entry['name']}", "stage")
-    launch = accelerate_config or entry.get("accelerate_config", "cpu")
+    (entry,) = config.build([_Entry], written, place)
+    require_known(entry.stage, stages.names(), place, "stage")
+    if entry.config is None and entry.stage != "report":
+        raise UserError(f"{place}: config is not set: set it to the step's YAML")
+    launch = accelerate_config or entry.accelerate_config
     homes = (Path(), package_files.HOME)
     known_configs = sorted({path.stem for home in homes for path in (home / ACCELERATE_CONFIGS).glob("*.yaml")})
-    require_known(launch, known_configs, f"step {entry['name']}", "accelerate config")
-    after = entry.get("after") or []
-    after = [after] if isinstance(after, str) else after
-    if not isinstance(after, list):
-        raise UserError(f"{where}: step {entry['name']}: `after`: expected a list of steps, got {after!r}")
-    own = entry.get("set") or {}
-    if not isinstance(own, dict):
-        raise UserError(f"{where}: step {entry['name']}: `set`: expected a mapping of settings, got {own!r}")
-    path = Path(os.path.normpath(folder / entry.get("config", FILE)))  # ../other/sft.yaml without the detour
-    settings = config.load_yaml(path) if has_yaml else {}
-    if not has_yaml:
-        own = {"output_dir": str(Path("runs", folder.name, entry["name"])), "title": folder.name} | own
+    require_known(launch, known_configs, place, "accelerate config")
+    path = Path(os.path.normpath(folder / (entry.config or FILE)))  # ../other/sft.yaml without the detour
+    settings, own = config.load_yaml(path) if entry.config else {}, entry.set or {}
+    if entry.config is None:
+        own = {"output_dir": str(Path("runs", folder.name, entry.name)), "title": folder.name} | own
     # If a setting is a mapping, the recipe may override single keys. The other keys keep the YAML's values.
     merged = {
         key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
         for key, value in own.items()
     }
-    chosen = merged | dict(overrides.get(entry["name"], {}))
+    chosen = merged | dict(overrides.get(entry.name, {}))
     settings |= chosen
     if not isinstance(settings.get("output_dir"), str):
         raise UserError(
-            f"{path}: output_dir is not set: set it to the run's folder, such as runs/{folder.name}/{entry['name']}"
+            f"{path}: output_dir is not set: set it to the run's folder, such as runs/{folder.name}/{entry.name}"
         )
-    return Step(entry["name"], entry["stage"], path, tuple(after), launch, chosen, settings)
+    return Step(entry.name, entry.stage, path, tuple(entry.after or ()), launch, chosen, settings)
 
 
 def _with_inputs(steps: Sequence[Step], where: Path) -> list[Step]:

@@ -6,15 +6,14 @@ import glob
 import importlib.util
 import json
 import os
-import queue
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -220,20 +219,11 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
     """Run each step as soon as its dependencies are done. On failure, wait for the running steps, then re-raise the
     first error."""
     outcome: dict[str, str] = {}
-    waiting, running = list(wanted), set[str]()
-    ended = queue.SimpleQueue[tuple[str, BaseException | None]]()
+    waiting, running = list(wanted), dict[Future[None], str]()
     failure: BaseException | None = None
-
-    def launch(step: Step, command: Sequence[str]) -> None:
-        error: BaseException | None = None
-        try:
-            _launch(step, command, jobs)
-        except BaseException as raised:  # re-raised when the other steps have ended
-            error = raised
-        ended.put((step.name, error))
-
+    pool = ThreadPoolExecutor(jobs)
     while running or (waiting and failure is None):
-        unmade = running | {step.name for step in waiting}
+        unmade = {*running.values(), *(step.name for step in waiting)}
         ready = next((step for step in waiting if not unmade & set(step.after)), None)
         if ready is not None and len(running) < jobs and failure is None:
             waiting.remove(ready)
@@ -244,13 +234,11 @@ def _make(wanted: Sequence[Step], steps: Sequence[Step], recipe: str, jobs: int)
                 continue
             outcome[ready.name] = "done" if command is None else "made"
             if command is not None:
-                running.add(ready.name)
-                # A daemon: if this process is killed, its steps end with it (see `processes`).
-                threading.Thread(target=launch, args=(ready, command), daemon=True).start()
+                running[pool.submit(_launch, ready, command, jobs)] = ready.name
             continue
-        name, error = ended.get()
-        running.remove(name)
-        failure = failure or error
+        for ended in wait(running, return_when=FIRST_COMPLETED).done:
+            del running[ended]
+            failure = failure or ended.exception()
     if failure is not None:
         raise failure
     return outcome
