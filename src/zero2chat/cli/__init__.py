@@ -8,7 +8,6 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 from zero2chat import __version__
 from zero2chat.cli import model_commands, recipe_commands, tool_commands
@@ -16,8 +15,6 @@ from zero2chat.cli.command import console, print_json, without_progress_bars
 from zero2chat.cli.stage_command import run_stage
 from zero2chat.core.errors import exit_on_mistake
 from zero2chat.core.registry import modules
-
-_WITH_PROGRESS_BARS = ("run", "push")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,14 +41,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(words: list[str]) -> None:
     """Run the command of these words, and print what it returns."""
-    builds_by_yaml = words[:1] == ["index"] and any(word.startswith("--config") for word in words)
-    options: dict[str, Any] = {"words": words[1:]}
-    if not builds_by_yaml:
-        options = vars(parser().parse_args(tool_commands.join_answers(words)))
+    if words[:1] == ["index"] and any(word.startswith("--config") for word in words):
+        run_stage("index", words[1:])
+        return
+    options = vars(parser().parse_args(tool_commands.join_answers(words)))
     if "words" in options:
         run_stage(words[0], options["words"])
         return
-    if options.pop("command") not in _WITH_PROGRESS_BARS:
+    if options.pop("command") not in ("run", "push"):
         without_progress_bars()
     as_json, show = options.pop("json", False), options.pop("show")
     module = importlib.import_module(options.pop("module"))

@@ -6,8 +6,6 @@ from typing import Any
 
 from zero2chat.cli.command import add, option
 
-_LIST: dict[str, Any] = {"action": "append", "default": []}
-
 
 def add_to(commands: Any) -> None:
     run = add(commands, "recipes.runner", "run", "run a recipe, step by step; finished steps are skipped")
@@ -15,7 +13,7 @@ def add_to(commands: Any) -> None:
     option(run, "--only", "STEP", "run only this step, or all steps that this claim reads")
     option(run, "--from", "STEP", "start at this step", dest="from_")
     option(run, "--restart", "STEP", "run this step and all steps after it again")
-    option(run, "--set", "STEP.KEY=VALUE", "override a setting; repeatable", dest="overrides", **_LIST)
+    option(run, "--set", "STEP.KEY=VALUE", "override a setting", dest="overrides", action="append", default=[])
     option(run, "--accelerate-config", "NAME", "config in accelerate_configs/ for all steps")
     option(run, "--seeds", 1, "train with N seeds; needs a `claims` step")
     option(run, "--jobs", 1, "run up to N steps at once, sharing the cores")
@@ -26,7 +24,7 @@ def add_to(commands: Any) -> None:
     )
     option(preview, "--config", "X.yaml", "a step's YAML, such as recipes/quickstart/sft.yaml", required=True)
     option(preview, "--stage", "S", "the stage, if the YAML's first comment does not name it")
-    option(preview, "--set", "KEY=VALUE", "override a setting; repeatable", dest="changes", **_LIST)
+    option(preview, "--set", "KEY=VALUE", "override a setting", dest="changes", action="append", default=[])
     option(preview, "--n", 3, "number of rows")
     option(preview, "--row", "I", "show only row I", type=int)
 

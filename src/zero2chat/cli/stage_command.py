@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from zero2chat.stages import Stage
 
 
-def run_stage(stage: str, words: Sequence[str]) -> None:
+def run_stage(stage: str, words: list[str]) -> None:
     """Run a stage as its module does, or print what it measures, if it can do so and no run folder is named."""
-    words = list(words)
     named = {word.partition("=")[0].replace("-", "_") for word in words}
     without_run = not named & {"__config", "__output_dir"}
     if without_run:
@@ -29,7 +28,7 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         return
     first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     if loaded.positional and first:
-        words.insert(0, f"--{loaded.positional}")
+        words = [f"--{loaded.positional}", *words]
     if without_run and loaded.table is not None:
         _print_measured(loaded, words)
     else:
@@ -48,8 +47,8 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
         raise UserError(f"{stage.name}: --out: it makes no file: use --json for all figures, or --output_dir for a run")
     if out is not None and (Path(out).exists() or not os.access(Path(out).parent, os.W_OK | os.X_OK)):
         raise UserError(f"{out}: exists, or its folder is not writable: give a new file in another folder")
-    assert stage.measure is not None
-    assert stage.table is not None
+    assert stage.measure
+    assert stage.table
     result = stage.measure(arguments, load_for_use)
     # Print before writing: the disk may have become full or read-only in the meantime.
     if as_json:

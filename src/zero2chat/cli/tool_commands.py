@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -69,8 +68,8 @@ def index(source: str, out: str, column: str, source_column: str | None, split: 
 
 
 def show_index(made: dict[str, Any], _: Any) -> None:
-    repeated = f"; duplicates removed: {made['repeated']:,}" if made["repeated"] else ""
-    print(f"{made['index']}: {made['passages']:,} passages from {made['documents']:,} documents{repeated}")
+    counts = f"{made['passages']:,} passages from {made['documents']:,} documents"
+    print(f"{made['index']}: {counts}; duplicates removed: {made['repeated']:,}")
 
 
 def search(query: str, where: str, passages: int, characters: int) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def verify(gold: Any, answer: Any, file: str | None) -> None:
         print_json(verify_answer(given, reference)._asdict())
 
 
-def join_answers(words: Sequence[str]) -> list[str]:
+def join_answers(words: list[str]) -> list[str]:
     """Join verify's `--gold -x` to `--gold=-x`: argparse would read `-x` as an option."""
     joined: list[str] = []
     for word in words:

@@ -56,9 +56,9 @@ def preview(
         raise UserError(f"--n {n}: expected 0 or more")
     shown = min(n, rows.n)
     numbers = [i * rows.n // shown for i in range(shown)] if row is None else [row]
-    sides = {i: [_tokens(side, rows.tokenizer) for side in rows.sides(i)] for i in numbers}
-    facts = {"stage": stage, "unit": rows.unit, "marks": rows.marks, "note": rows.note} | figures_of(rows)
-    return facts | {"examples": [{"where": rows.where(i), "sides": sides[i]} for i in numbers]}
+    examples = [{"where": rows.where(i), "sides": [_tokens(s, rows.tokenizer) for s in rows.sides(i)]} for i in numbers]
+    facts = {"stage": stage, "unit": rows.unit, "marks": rows.marks, "note": rows.note}
+    return facts | figures_of(rows) | {"examples": examples}
 
 
 def _stage_of(config: str) -> str:
