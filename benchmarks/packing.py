@@ -32,9 +32,9 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from zero2chat.core.errors import exit_on_mistake
 from zero2chat.models.hardware import bf16_is_fast, is_on_cpu, prepare_cpu
-from zero2chat.stages.sft import _Trainer
 from zero2chat.stages.tokenizer import train_tokenizer
 from zero2chat.trainers.arguments import score_what_is_learned
+from zero2chat.trainers.sft import SftTrainer
 
 LENGTH, ROWS, VOCABULARY = 512, 4, 4096
 SHAPE = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "head_dim": 64}
@@ -77,7 +77,7 @@ def measure(
             **KINDS[kind],
         )
         model = Qwen3ForCausalLM(Qwen3Config(**SHAPE))
-        trainer = _Trainer(model=model, args=training, train_dataset=rows, processing_class=tokenizer)
+        trainer = SftTrainer(model=model, args=training, train_dataset=rows, processing_class=tokenizer)
     if kind == "joined":
         trainer.data_collator = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)

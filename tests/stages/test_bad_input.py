@@ -144,7 +144,7 @@ SETTINGS = [
     ("sft", {"chat_template_path": "none.jinja"}, "none.jinja: chat template cannot be read"),
     ("sft", {"max_length": 2000}, "max_length 2000 exceeds the model's context of 128"),
     ("sft", {"max_length": 20}, "120 of 120 conversations are longer than max_length 20"),
-    ("sft", {"overlong": "cut"}, "overlong: 'cut' is neither error nor drop"),
+    ("sft", {"overlong": "cut"}, "overlong: 'cut' is not one of error, drop"),
     ("sft", {"eval_batch_size": 0}, "eval_batch_size: expected at least 1, got 0"),
     ("sft", {"decontaminate": [{"task": "facts"}]}, "HERE/x.yaml: decontaminate[0]: task facts: `n` is not set"),
     ("sft", {"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),

@@ -595,7 +595,7 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
             "generation_batch_size",
         ),
         ({"generation_batch_size": 24, "num_generations": 8, "per_device_train_batch_size": 16}, "24"),
-        ({"datasets": [{"task": "spelling", "n": 3}]}, "3 problems, but one generation needs 4: give more"),
+        ({"datasets": [{"task": "spelling", "n": 3}]}, "3 problems remain, but one generation needs 4: give more"),
         ({"beta": 0.1, "model_revision": "v2"}, "beta: TRL would load the reference model from the main revision"),
         ({"rewards": [{"function": "broken_rewards.digits"}]}, "cannot import 'broken_rewards.digits': invalid syntax"),
         ({"rewards": [{"function": "own_rewards.text"}]}, "returned 'good', not a list of rewards"),

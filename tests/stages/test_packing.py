@@ -17,6 +17,7 @@ from trl import SFTConfig
 from zero2chat.core.errors import UserError
 from zero2chat.data.packing import PackedRows
 from zero2chat.stages import sft
+from zero2chat.trainers.sft import SftTrainer, require_packable
 
 LENGTHS = (9, 4, 12, 7, 5, 3)  # tokens, in rows of at most 20
 # In SmolLM3 every second layer here has no positions; in Gemma 3 it sees four tokens.
@@ -54,7 +55,7 @@ def _trainer(
     }
     quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "bf16": False}
     training = SFTConfig(str(folder), packing=packing, max_length=20, per_device_train_batch_size=6, **quiet)
-    return sft._Trainer(model=model, args=training, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
+    return SftTrainer(model=model, args=training, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
 
 
 def _learn(trainer: Any) -> tuple[dict[str, Any], float, dict[str, torch.Tensor]]:
@@ -149,7 +150,7 @@ def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_pa
 def test_layers_that_no_mask_of_attention_separates_are_refused() -> None:
     def packable(*kinds: str) -> None:
         config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(layer_types=list(kinds)))
-        sft._require_packable(SimpleNamespace(config=config))
+        require_packable(SimpleNamespace(config=config))
 
     packable("full_attention", "sliding_attention")
     packable()

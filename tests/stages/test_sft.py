@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -189,6 +189,7 @@ def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out
 def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Dataset.from_dict({"input_ids": [[1, 2], [3]], "assistant_masks": [[0, 1], [1]]})
     made: list[bool] = []
+    training: Any = SimpleNamespace(output_dir=str(tmp_path), world_size=2)
 
     def make() -> Dataset:
         made.append(True)
@@ -197,11 +198,13 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
     monkeypatch.setattr(prepared, "first_goes_first", lambda is_first: contextlib.nullcontext())
     for first in (True, False):
         monkeypatch.setattr(prepared, "is_main_process", lambda first=first: first)
-        assert prepared.make_once(make, tmp_path / runs.ROWS / "train", 2).to_list() == rows.to_list()
+        assert prepared.make_once(make, training, "train").to_list() == rows.to_list()
     assert made == [True]
     assert runs.is_untouched(tmp_path)  # settings may still change
-    shutil.rmtree(tmp_path / runs.ROWS)
-    assert prepared.make_once(make, tmp_path / runs.ROWS / "train", 1) is rows  # a single process writes nothing
+    monkeypatch.setattr(prepared, "is_main_process", lambda: True)
+    prepared.remove_shared(training)
+    training.world_size = 1
+    assert prepared.make_once(make, training, "train") is rows  # a single process writes nothing
     assert not (tmp_path / runs.ROWS).exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -71,6 +72,12 @@ def _demonstrations(source: Source, split: str, tools: Tools | None) -> list[lis
     task, rng = tasks.load(str(source.task)), random.Random(f"{source.seed} {split}")
     rows = task.rows(split, source.seed, source.n, **options)
     return [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
+
+
+def before_answer(messages: str) -> str:
+    """Return a conversation, as JSON, up to the first answer."""
+    turns = json.loads(messages)
+    return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
 
 
 def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, load_from_disk
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from trl import ModelConfig
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process
+from zero2chat.core.runs import ROWS, is_main_process
 from zero2chat.data.preferences import load_preferences
-from zero2chat.data.prompts import encode_problems, load_parts, which_fit_the_context
+from zero2chat.data.prompts import encode_problems, load_parts, schemas_of, which_fit_the_context
 from zero2chat.data.sources import Source, mixed, read_sources, split_of
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import choose_chat_template, end_turn, prepare_chat_template
@@ -80,13 +81,14 @@ def open_empty_chat(model_args: ModelConfig, template: str | None) -> tuple[PreT
     return model, tokenizer
 
 
-def make_once(make: Callable[[], Dataset], folder: Path, processes: int) -> Dataset:
-    """Return what `make` returns. Of several processes, the first makes it, and all open its file in `folder`.
+def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: str) -> Dataset:
+    """Return what `make` returns. Of several processes, the first makes it, and all open its file in the run's folder.
 
-    A `UserError` of `make` is raised by all of them.
+    A `UserError` of `make` is raised by all of them. `remove_shared` removes the files.
     """
-    if processes == 1:
+    if training.world_size == 1:
         return make()
+    folder = Path(str(training.output_dir)) / ROWS / name
     failed: list[UserError | None] = [None]
     with first_goes_first(is_main_process()):
         if is_main_process():
@@ -99,6 +101,14 @@ def make_once(make: Callable[[], Dataset], folder: Path, processes: int) -> Data
     if failed[0] is not None:
         raise failed[0]
     return load_from_disk(folder)
+
+
+def remove_shared(training: TrainingArguments) -> None:
+    """Remove the files of `make_once`, also a killed attempt's. Every rank must call this, before the run is done: a
+    kill in between would leave them for ever."""
+    PartialState().wait_for_everyone()  # no rank reads them any more
+    if is_main_process():
+        shutil.rmtree(Path(str(training.output_dir)) / ROWS, ignore_errors=True)
 
 
 def hold_out(
@@ -145,11 +155,13 @@ def prompt_rows(
     """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions.
 
     Those of over `longest` tokens are dropped. `context` is that of another model that reads the completions. Raises
-    `UserError` if one leaves no room for a completion.
+    `UserError` if one leaves no room for a completion, and for rows with tools of their own beside `tools`.
     """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)
     problems, counts = mixed(load_parts(sources, rewards, answers, own_tools), sources)
+    if tools and schemas_of(problems):
+        raise UserError("tools: the rows have tools of their own, which cannot run: remove `tools`, or their column")
     problems, encoded = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
     room = int(min(context_length(model), context)) - training.max_completion_length
     lengths = [len(ids) for ids in encoded]

@@ -25,7 +25,6 @@ from trl import DistillationConfig, DistillationTrainer, ModelConfig
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, open_empty_chat, prompt_rows
-from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
@@ -34,13 +33,7 @@ from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.start import (
-    adapter_config,
-    open_chat_model,
-    refused_settings,
-    set_global_batch,
-    stop_vllm_at,
-)
+from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch, stop_vllm_at
 from zero2chat.trainers.trainer import ResumableTrainer
 
 _ASKED = [{"role": "user", "content": "a"}]
@@ -92,10 +85,9 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
         raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")
 
     # Load.
-    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path)
+    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path, generates=True)
     revision = training.teacher_model_revision or "main"
     teacher, _ = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
-    use_fast_rollouts(model)
     stop_vllm_at(model, training)
 
     # Train.

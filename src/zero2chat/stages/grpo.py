@@ -28,8 +28,6 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
-from zero2chat.data.prompts import schemas_of
-from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.report.samples import Answers
@@ -38,7 +36,7 @@ from zero2chat.rewards import read_rewards
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, show_before_training, train_with_tasks
-from zero2chat.trainers.grpo import GrpoTrainer, check_resampling, set_generations
+from zero2chat.trainers.grpo import GrpoTrainer, check_resampling, require_problems, set_generations
 from zero2chat.trainers.pass_rate_filter import PassRate, check_pass_rate, keep_by_pass_rate, passing_function
 from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch
 
@@ -61,10 +59,7 @@ class GrpoArguments(TaskStepsArguments):
     )
     resample: Annotated[int, Range(min=0)] = field(
         default=0,
-        metadata={
-            "help": "Maximum extra generations that replace zero-variance groups by other prompts; each takes as long "
-            "as the first."
-        },
+        metadata={"help": "Most extra generations, each as long as the first, to replace zero-variance groups."},
     )
     chat_template_path: str | None = None
 
@@ -86,10 +81,8 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
 
 def prepare(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Prepared:
     """Return the problems, whose prompts the trainer tokenizes."""
-    tools = make_tools(args.tools)
-    rows = prompt_rows(args, training, model_args, read_rewards(args.rewards), tools=tools, own_tools=True)
-    if tools and schemas_of(rows.train):
-        raise UserError("tools: the rows have tools of their own, which cannot run: remove `tools`, or their column")
+    rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
+    rows = prompt_rows(args, training, model_args, rewards, tools=tools, own_tools=True)
     note = "pass_rate: of these, the run keeps the problems that the model solves sometimes" if args.pass_rate else ""
     return replace(rows, note=note)
 
@@ -100,13 +93,10 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     if args.resample:
         check_resampling(training)
     problems = prepare(args, training, model_args).train
-    at_once = training.generation_batch_size // training.num_generations
-    if len(problems) < at_once:
-        raise UserError(f"datasets: {len(problems)} problems, but one generation needs {at_once}: give more")
+    require_problems(problems, training, "datasets", "give more")
 
     # Load.
-    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path)
-    use_fast_rollouts(model)
+    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path, generates=True)
     rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
     chosen: dict[str, dict[str, Any]] = {}
     if args.pass_rate:
@@ -114,11 +104,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
         problems, chosen = keep_by_pass_rate(
             problems, args.pass_rate, by, model, tokenizer, run, training, args.eval_batch_size
         )
-        if len(problems) < at_once:
-            raise UserError(
-                f"pass_rate: {len(problems)} problems remain, but one generation needs {at_once}: widen low and high, "
-                "or give more problems"
-            )
+        require_problems(problems, training, "pass_rate", "widen low and high, or give more problems")
 
     # Train.
     with refused_settings():

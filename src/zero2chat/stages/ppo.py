@@ -36,11 +36,7 @@ from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.cost import cost
 from zero2chat.trainers.ppo.rewards import functions_of, open_rewards, read_ppo_rewards
 from zero2chat.trainers.ppo.trainer import PPOTrainer
-from zero2chat.trainers.start import (
-    adapter_config,
-    refused_settings,
-    set_global_batch,
-)
+from zero2chat.trainers.start import adapter_config, refused_settings, set_global_batch
 from zero2chat.trainers.trainer import train
 
 

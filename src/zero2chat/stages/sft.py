@@ -14,53 +14,28 @@ is logged while the model trains.
 
 from __future__ import annotations
 
-import itertools
 import json
-import shutil
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-import pyarrow.compute as pc
-from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
-from transformers import PreTrainedModel
-from transformers.utils import is_flash_attn_2_available
-from transformers.utils.generic import is_flash_attention_requested
-from trl import ModelConfig, SFTConfig, SFTTrainer
+from trl import ModelConfig, SFTConfig
 
 from zero2chat.core.config import Range
-from zero2chat.core.errors import UserError
-from zero2chat.core.runs import ROWS, Run, cores, is_main_process
-from zero2chat.data.conversations import join_conversations, load_conversations
+from zero2chat.core.runs import Run, cores, is_main_process
+from zero2chat.data.conversations import before_answer, join_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.encoding import encode_conversations, fitting_conversations
-from zero2chat.data.packing import PackedRows
-from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, open_empty_chat
+from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, open_empty_chat, remove_shared
 from zero2chat.data.sources import mixed, read_sources
 from zero2chat.inference.tool_format import make_tools
-from zero2chat.models.hardware import is_on_cpu
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.report.section import ACCURACIES, ANSWERED, LOSSES, TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskStepsArguments, ValidationArguments
-from zero2chat.trainers.evaluate import (
-    evaluate_while_training,
-    finish_with_tasks,
-    train_with_tasks,
-    validation_loss,
-)
-from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.start import (
-    adapter_config,
-    open_chat_model,
-    refused_settings,
-    set_global_batch,
-    set_max_length,
-)
-from zero2chat.trainers.trainer import ResumableTrainer
-
-_MASKED = ("full_attention", "sliding_attention", "chunked_attention")  # layer types of transformers
+from zero2chat.trainers.evaluate import evaluate_while_training, finish_with_tasks, train_with_tasks, validation_loss
+from zero2chat.trainers.sft import SftTrainer, choose_attention
+from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch, set_max_length
 
 
 @dataclass
@@ -80,23 +55,16 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
     embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
         default=None, metadata={"help": "With muon; else `learning_rate`. Higher for unseen words."}
     )
-    overlong: str = field(default="error", metadata={"help": "Conversations over max_length: error or drop."})
+    overlong: Literal["error", "drop"] = field(
+        default="error", metadata={"help": "Conversations over max_length: error or drop."}
+    )
 
     def __post_init__(self) -> None:
         if self.embedding_learning_rate is not None and not self.muon:
             raise ValueError("embedding_learning_rate: only used with muon: remove it, or set `muon: true`")
-        if self.overlong not in ("error", "drop"):
-            raise ValueError(f"overlong: '{self.overlong}' is neither error nor drop")
         read_exams(self.decontaminate)
         self.check_validation()
         super().__post_init__()
-
-
-class _Trainer(ResumableTrainer, SFTTrainer):
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if self.args.packing and not is_flash_attention_requested(self.model.config):
-            self.data_collator = PackedRows(self.processing_class.pad_token_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +91,7 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
         held_out = read_sources(args.validation_datasets, where="validation_datasets")
         validation = concatenate_datasets([load_conversations(source, tools=tools) for source in held_out])
     elif args.validation_fraction:
-        kept, watched = hold_out(conversations["messages"][:], _question, args.validation_fraction)
+        kept, watched = hold_out(conversations["messages"][:], before_answer, args.validation_fraction)
         conversations, validation = conversations.select(kept), conversations.select(watched)
     if args.join > 1:
         # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
@@ -131,9 +99,7 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
 
     def tokenized(rows: Dataset, name: str) -> tuple[Dataset, list[int]]:
         processes = training.dataset_num_proc or cores(alone=True)
-        encoded = make_once(
-            lambda: encode_conversations(rows, tokenizer, processes), _folder(training) / name, training.world_size
-        )
+        encoded = make_once(lambda: encode_conversations(rows, tokenizer, processes), training, name)
         return fitting_conversations(encoded, training.max_length, args.overlong, name)
 
     train, dropped = tokenized(conversations, "datasets")
@@ -153,17 +119,6 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
     )
 
 
-def _question(messages: str) -> str:
-    """Return a conversation, as JSON, up to the first answer."""
-    turns = json.loads(messages)
-    return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
-
-
-def _folder(training: SFTConfig) -> Path:
-    """Return the folder of rows that several processes share."""
-    return Path(training.output_dir) / ROWS
-
-
 def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
     rows = prepare(args, training, model_args)
@@ -173,34 +128,23 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
         print(f"{len(rows.train):,} conversations, {learned:,} tokens with loss", flush=True)
 
     # Load.
-    chosen = model_args.attn_implementation
-    can_be_flash = training.bf16 and not args.tasks_steps and not is_on_cpu() and is_flash_attn_2_available()
-    if training.packing and chosen is None and can_be_flash:
-        model_args.attn_implementation = "flash_attention_2"  # computes no attention between conversations
+    is_flash = choose_attention(model_args, training, bool(args.tasks_steps))
     model, tokenizer = open_chat_model(run, model_args, training.chat_template_path)
-    if training.packing:
-        _require_packable(model)
 
     # Train.
-    training.assistant_only_loss = False  # the rows already have the mask
-    training.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
     if rows.validation is not None:
         evaluate_while_training(training)
     with refused_settings():
-        trainer = _Trainer(
+        trainer = SftTrainer(
             model=model,
             args=training,
             train_dataset=rows.train.shuffle(seed=training.seed, keep_in_memory=True),
             eval_dataset=rows.validation,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
-            optimizer_cls_and_kwargs=use_muon(model, training, args.embedding_learning_rate) if args.muon else None,
+            muon=args.muon,
+            embedding_lr=args.embedding_learning_rate,
         )
-    if training.packing and is_main_process():
-        packed = trainer.train_dataset.data.column("input_ids")
-        full = pc.sum(pc.list_value_length(packed)).as_py() / (len(packed) * training.max_length)
-        kernel = model.config._attn_implementation
-        print(f"packed into {len(packed):,} rows, {full:.1%} full; attention: {kernel}", flush=True)
     tools = make_tools(args.tools)
     # No MFU: rows differ in length, and so does the cost of attention.
     train_with_tasks(trainer, run, args, "non_padding", tools)
@@ -208,22 +152,10 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     # Evaluate, and save.
     if rows.validation is not None:
         metrics |= validation_loss(trainer, len(rows.validation))
-    if model_args.attn_implementation != chosen:  # FlashAttention takes no fp32, in which the tasks are evaluated
+    if is_flash:  # FlashAttention takes no fp32, in which the tasks are evaluated
         model.set_attn_implementation("sdpa")
-    PartialState().wait_for_everyone()
-    if is_main_process():  # before the run is done: a kill in between would leave them for ever
-        shutil.rmtree(_folder(training), ignore_errors=True)
+    remove_shared(training)
     finish_with_tasks(trainer, model, run, args, metrics, tools)
-
-
-def _require_packable(model: PreTrainedModel) -> None:
-    """Raises `UserError` for a model with layers that no mask of attention keeps from reading across conversations."""
-    others = {*(getattr(model.config.get_text_config(), "layer_types", None) or ())} - {*_MASKED}
-    if others:
-        raise UserError(
-            f"packing: the model's layers of type {', '.join(sorted(others))} would read across conversations: "
-            "set `packing: false`"
-        )
 
 
 def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:

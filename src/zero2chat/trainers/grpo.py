@@ -250,6 +250,13 @@ def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
         )
 
 
+def require_problems(problems: Dataset, training: GRPOConfig, key: str, remedy: str) -> None:
+    """Raises `UserError` if there are fewer problems than one generation needs."""
+    at_once = training.generation_batch_size // training.num_generations
+    if len(problems) < at_once:
+        raise UserError(f"{key}: {len(problems)} problems remain, but one generation needs {at_once}: {remedy}")
+
+
 def check_resampling(training: GRPOConfig) -> None:
     """Raises `UserError` if a group would span processes, or if rewards are not normalised per group."""
     share = training.generation_batch_size // training.world_size

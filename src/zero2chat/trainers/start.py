@@ -22,6 +22,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
+from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.adapters import merged
 from zero2chat.models.chat_template import settle_chat
 from zero2chat.models.hardware import first_goes_first
@@ -103,15 +104,20 @@ def open_model(
     )
 
 
-def open_chat_model(run: Run, model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
+def open_chat_model(
+    run: Run, model_args: ModelConfig, template: str | None, generates: bool = False
+) -> tuple[Any, PreTrainedTokenizerBase]:
     """Load a model to train for chat, with its chat template settled; a start adapter is merged into its base model.
 
-    Every rank must call this. Raises `UserError` if it is an adapter from the Hub.
+    `generates`: it samples completions during training. Every rank must call this.
+    Raises `UserError` if it is an adapter from the Hub.
     """
     start_from_adapter(run, model_args)
     model, tokenizer = open_model(model_args)
     refuse_adapter(model, model_args.model_name_or_path)
     settle_chat(model, tokenizer, template, model_args)
+    if generates:
+        use_fast_rollouts(model)
     return model, tokenizer
 
 

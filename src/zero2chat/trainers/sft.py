@@ -1,0 +1,70 @@
+"""TRL's SFTTrainer on rows that have a mask of the assistant's tokens, packed with any attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+from transformers import PreTrainedModel
+from transformers.utils import is_flash_attn_2_available
+from transformers.utils.generic import is_flash_attention_requested
+from trl import ModelConfig, SFTConfig, SFTTrainer
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
+from zero2chat.data.packing import PackedRows
+from zero2chat.models.hardware import is_on_cpu
+from zero2chat.trainers.muon import use_muon
+from zero2chat.trainers.trainer import ResumableTrainer
+
+_MASKED = ("full_attention", "sliding_attention", "chunked_attention")  # layer types of transformers
+
+
+class SftTrainer(ResumableTrainer, SFTTrainer):
+    """`embedding_lr` is that of Muon, which `muon` chooses."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: SFTConfig,
+        muon: bool = False,
+        embedding_lr: float | None = None,
+        **more: Any,
+    ):
+        args.assistant_only_loss = False  # the rows already have the mask
+        args.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
+        if args.packing:
+            require_packable(model)
+        optimizer = use_muon(model, args, embedding_lr) if muon else None
+        super().__init__(model=model, args=args, optimizer_cls_and_kwargs=optimizer, **more)
+        if not args.packing:
+            return
+        if not is_flash_attention_requested(self.model.config):
+            self.data_collator = PackedRows(self.processing_class.pad_token_id)
+        if is_main_process():
+            packed = self.train_dataset.data.column("input_ids")
+            full = pc.sum(pc.list_value_length(packed)).as_py() / (len(packed) * args.max_length)
+            kernel = model.config._attn_implementation
+            print(f"packed into {len(packed):,} rows, {full:.1%} full; attention: {kernel}", flush=True)
+
+
+def choose_attention(model_args: ModelConfig, training: SFTConfig, evaluates: bool) -> bool:
+    """Choose FlashAttention for packed rows, as it computes no attention between conversations. Returns whether it did.
+
+    It takes no fp32, in which tasks are evaluated: `evaluates` says whether that happens during training.
+    """
+    can_be_flash = training.bf16 and not evaluates and not is_on_cpu() and is_flash_attn_2_available()
+    if not (training.packing and model_args.attn_implementation is None and can_be_flash):
+        return False
+    model_args.attn_implementation = "flash_attention_2"
+    return True
+
+
+def require_packable(model: PreTrainedModel) -> None:
+    """Raises `UserError` for a model with layers that no mask of attention keeps from reading across conversations."""
+    others = {*(getattr(model.config.get_text_config(), "layer_types", None) or ())} - {*_MASKED}
+    if others:
+        raise UserError(
+            f"packing: the model's layers of type {', '.join(sorted(others))} would read across conversations: "
+            "set `packing: false`"
+        )
