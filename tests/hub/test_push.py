@@ -118,7 +118,8 @@ def push(hub: Any, run: Path, tmp_path: Path) -> Callable[..., list[tuple[int, s
         environment = _environment(url, tmp_path / "home", **more)
         done = subprocess.run(code, env=environment, capture_output=True, text=True, check=True, timeout=120)
         results, heavy = json.loads(done.stdout)
-        assert heavy == []
+        checkpoints = any(word.startswith("step-") for options in commands for word in options)
+        assert heavy == [] or checkpoints  # a checkpoint's card is written now, and its stage says what it is
         for shown in (done.stdout, done.stderr):
             assert TOKEN not in shown
             assert OTHER not in shown
@@ -309,9 +310,7 @@ def test_a_dry_run_shows_files_and_card_without_token_or_network(run: Path, caps
     assert "The model card names no license" in capsys.readouterr().out
 
 
-def test_an_adapter_is_merged_or_pointed_to_a_base_that_others_can_have(
-    run: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_adapter_needs_a_base_that_others_can_have(run: Path, model_folder: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     base = AutoModelForCausalLM.from_pretrained(model_folder)
@@ -319,19 +318,8 @@ def test_an_adapter_is_merged_or_pointed_to_a_base_that_others_can_have(
     get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(adapter.folder)
     make_card(adapter.folder, adapter.identity, {}).save(adapter.folder / "README.md")
     adapter.finish({})
-    parcel = pack(adapter.folder, "me/lora")  # others do not have this base model
-    assert "runs/mine/lora: a LoRA adapter whose base model is only on this machine" in capsys.readouterr().out
-    assert {"config.json", "model.safetensors", "metrics.json"} <= set(parcel.files)
-    assert not [name for name in parcel.files if name.startswith("adapter_")]
-    assert parcel.card.data.library_name == "transformers"
-    assert "merged into its base model" in str(parcel.card)
-    assert "load it on top" not in str(parcel.card)
-    merged = parcel.files["model.safetensors"].parent  # type: ignore[union-attr]
-    whole = AutoModelForCausalLM.from_pretrained(merged)
-    assert whole.config.architectures == ["Qwen3ForCausalLM"]
-    assert adapter.folder not in merged.parents
-    del parcel
-    assert not merged.exists()
+    with pytest.raises(UserError, match="which nobody else can load: push what `zero2chat export --merge`"):
+        pack(adapter.folder, "me/lora")
     parcel = pack(adapter.folder, "me/lora", base="me/base")
     assert (parcel.card.data.base_model, parcel.card.data.library_name) == ("me/base", "peft")
     assert {"adapter_config.json", "adapter_model.safetensors"} <= set(parcel.files)
@@ -356,7 +344,7 @@ def test_a_local_base_model_is_not_taken_for_a_hub_name_from_another_folder(
     adapter.finish({})
     Path("other").mkdir()
     monkeypatch.chdir("other")
-    with pytest.raises(UserError, match="its base model models/mine was a folder, which is not here: push from where"):
+    with pytest.raises(UserError, match="whose base model models/mine is a folder, which nobody else can load"):
         pack("../runs/mine/lora", "me/lora")
 
 

