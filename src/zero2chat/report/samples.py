@@ -35,18 +35,6 @@ class Samples:
         raise NotImplementedError
 
 
-class Tokens(Samples):
-    """Texts as their tokens in alternating colours; a newline is drawn as ↵."""
-
-    def show(self, step: StepResult) -> str:
-        texts = [s["tokens"] if isinstance(s.get("tokens"), list) else [s.get("prompt", "")] for s in step.samples]
-        spans = (
-            "".join(f'<span class="t{i % 6 + 1}">{esc(token)}</span>' for i, token in enumerate(text[:400]))
-            for text in texts[:6]
-        )
-        return "".join(f'<p class="tokens">{text}</p>\n'.replace("\n</span>", "↵<br></span>") for text in spans)
-
-
 class Answers(Samples):
     """The last questions and answers: the first `_SHOWN` of each task open, up to `_MORE` folded.
 

@@ -22,8 +22,10 @@ from zero2chat.core.runs import Run
 from zero2chat.data.rows import load_source, require_text
 from zero2chat.data.sources import Source
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
-from zero2chat.report.samples import Tokens
+from zero2chat.report.parts import esc
+from zero2chat.report.samples import Samples
 from zero2chat.report.section import Bars, Section
+from zero2chat.report.steps import StepResult
 from zero2chat.stages import Stage
 
 # cl100k_base as tiktoken defines it; its own constructor would fetch the ranks from the network.
@@ -141,6 +143,18 @@ def run(run: Run, args: TokenizerArguments) -> None:
     run.finish(metrics)
 
 
+class _Tokens(Samples):
+    """Texts as their tokens in alternating colours; a newline is drawn as ↵."""
+
+    def show(self, step: StepResult) -> str:
+        texts = [s["tokens"] if isinstance(s.get("tokens"), list) else [s.get("prompt", "")] for s in step.samples]
+        spans = (
+            "".join(f'<span class="t{i % 6 + 1}">{esc(token)}</span>' for i, token in enumerate(text[:400]))
+            for text in texts[:6]
+        )
+        return "".join(f'<p class="tokens">{text}</p>\n'.replace("\n</span>", "↵<br></span>") for text in spans)
+
+
 STAGE = Stage(
     name="tokenizer",
     story="A byte-level BPE tokenizer trained on a corpus, measured beside those of GPT-2 and GPT-4.",
@@ -163,7 +177,7 @@ STAGE = Stage(
                 {"bytes_per_token": {"ours": "bytes_per_token", "GPT-2": ".+_token_gpt2", "GPT-4": ".+_token_gpt4"}},
             ),
         ),
-        samples=Tokens("Tokens in colour"),
+        samples=_Tokens("Tokens in colour"),
     ),
 )
 main = STAGE.main
