@@ -19,6 +19,7 @@ import yaml
 from zero2chat import stages
 from zero2chat.cli import main, parser
 from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -244,12 +245,15 @@ def test_the_example_of_a_stage_runs(here: Path, monkeypatch: pytest.MonkeyPatch
     module, test = _code(_section("A stage"), "python")
     (here / "words.py").write_text(module)
     monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(here)])
+    monkeypatch.setattr(stages.__spec__, "submodule_search_locations", stages.__path__)
+    modules.cache_clear()
     for run in _tests(test):
         run(here)
     assert stages.load("words").summary == "The number of words in a corpus."
     with pytest.raises(UserError, match="words: longest: expected at least 1, got 0"):
         stages.load("words").build({"dataset": "x", "longest": 0}, "words")
     sys.modules.pop("zero2chat.stages.words")
+    modules.cache_clear()
 
 
 def test_the_example_of_a_recipe_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
