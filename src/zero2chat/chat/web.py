@@ -3,8 +3,8 @@
 It uses Gradio. Each browser tab has its own conversation, in Gradio's session state; one answer is generated at a time.
 The server only accepts requests of its own page, and the page cannot load anything from other hosts.
 
-`gr.ChatInterface` does not carry this page: it sends the whole conversation at each update of an answer, renders a
-visitor's text as Markdown, and ends an answer that is stopped without a last update of it.
+It is built of Gradio's blocks: in `gr.ChatInterface`, each update of an answer passes through its list of all messages,
+Stop cancels an answer before its last update, and votes on blind answers would need a layout of their own anyway.
 """
 
 from __future__ import annotations
