@@ -57,6 +57,10 @@ class TaskSpec:
             )
         self.label = self.label or self.task.rpartition(".")[2]
 
+    def digests(self) -> list[str]:
+        """Return the digests of its rows, to find equal rows in another evaluation."""
+        return [digest(row) for row in rows_and_prompts(self)[0]]
+
 
 @dataclass
 class Scored:

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from zero2chat.core.config import MeasuringArguments, Range
-from zero2chat.core.fingerprints import digest
 from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.decontamination import read_training_sources
 from zero2chat.data.rows import local_files
@@ -39,7 +38,7 @@ from zero2chat.evaluation.scores import (
     scores_of,
     write_scores,
 )
-from zero2chat.evaluation.tasks import answer_questions, evaluate_tasks, read_specs, rows_and_prompts
+from zero2chat.evaluation.tasks import answer_questions, evaluate_tasks, read_specs
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.report.evaluations import main_metrics, typed_questions
@@ -110,15 +109,17 @@ def run(run: Run, args: EvaluateArguments) -> None:
     own = [(spec, load_rows(spec)) for spec in read_own_data(args.datasets, args.tools)]
     earlier: dict[tuple[str, str], list[float | None]] = {}
     if args.compare_to is not None:
-        digests = {str(spec.label): [digest(row) for row in rows_and_prompts(spec)[0]] for spec in specs}
+        digests = {str(spec.label): spec.digests() for spec in specs}
         earlier = read_scores(args.compare_to, digests | {str(spec.label): rows.digests() for spec, rows in own})
     for source in read_training_sources(args.contamination):
         local_files(source)  # they are read at the end: a missing file must be found now
-    # Without a chat template the prompts are plain text for a base model.
+
+    # Load. Without a chat template the prompts are plain text for a base model.
     chats = bool(entries or own or args.questions or any(spec.apply_chat_template for spec in standard))
     model, tokenizer = open_evaluated(str(args.model_name_or_path), args, args.model_revision, chats)
     tools = make_tools(args.tools)
 
+    # Evaluate: tasks, own data, other models on the same rows, typed questions, standard benchmarks.
     metrics, samples, scored = evaluate_tasks(
         model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=tools
     )
@@ -148,6 +149,8 @@ def run(run: Run, args: EvaluateArguments) -> None:
             metrics |= result.metrics
             raw[spec.label] = result.raw
             asked.append((list(result.metrics), result.questions))
+
+    # Save.
     if is_main_process():
         run.replace_samples(0, samples)
         write_scores(run.folder, scored)

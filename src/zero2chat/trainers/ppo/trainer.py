@@ -201,7 +201,7 @@ class PPOTrainer(PolicyTrainer):
         `returns` are 0 elsewhere.
         """
         args, device, total = self.args, self.accelerator.device, self.metrics.total
-        if not are_finite(self.model, self.metrics.total):
+        if not are_finite(self.model, total):
             raise self._diverged("the weights are no longer finite")
         self.metrics.rows = len(inputs)
         prompts = [row["prompt"] for row in inputs]
@@ -370,8 +370,7 @@ class PPOTrainer(PolicyTrainer):
         rewards: torch.Tensor,
     ) -> None:
         prompt_tokens = torch.tensor(float(sum(map(len, answers.prompt_ids))), device=lengths.device)
-        gathered = map(self.accelerator.gather, (lengths, ended, rewards, by_function))
-        lengths, ended, rewards, by_function = gathered
+        lengths, ended, rewards, by_function = map(self.accelerator.gather, (lengths, ended, rewards, by_function))
         if self.model.training:
             self.counts["unscored_completions"] += int(by_function.isnan().all(1).sum())
             self.state.num_input_tokens_seen += int(self.metrics.total(prompt_tokens)) + int(lengths.sum())
