@@ -16,8 +16,8 @@ from zero2chat import tasks
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.inference import samplers
+from zero2chat.rewards.rejection_sampling import FILE, REASONS, choose
 from zero2chat.stages import distill, sft
-from zero2chat.stages.distill import REASONS, choose
 
 PROMPTS = [{"prompt": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(6)]
 SHORT = {"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}
@@ -155,7 +155,7 @@ def test_a_killed_run_asks_the_rest_alone_and_ends_as_if_it_had_not_been_killed(
         patch.setattr("zero2chat.inference.samplers.answer_each", dying)
         with pytest.raises(KeyboardInterrupt):
             run(**local(model_folder))
-    answers = tmp_path / "d" / distill.FILE
+    answers = tmp_path / "d" / FILE
     kept = answers.read_bytes()
     assert kept.count(b"\n") == 8
     answers.write_bytes(kept[:-9])  # as a kill in the middle of a write leaves it: that batch is asked again
@@ -164,7 +164,7 @@ def test_a_killed_run_asks_the_rest_alone_and_ends_as_if_it_had_not_been_killed(
         patch.setattr("zero2chat.inference.samplers.answer_each", lambda *a: asked.append(len(a[2])) or answer_each(*a))
         folder = run(**local(model_folder))
     assert asked == [4, 2]
-    for name in (distill.FILE, "data/train.jsonl", "samples.jsonl"):
+    for name in (FILE, "data/train.jsonl", "samples.jsonl"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
@@ -343,7 +343,7 @@ def test_a_mistake_is_one_line_and_nothing_is_asked(
     given = local(model_folder) | changes
     with pytest.raises(UserError, match=says):
         run(**{key: value for key, value in given.items() if value is not None})
-    assert not (tmp_path / "d" / distill.FILE).exists()
+    assert not (tmp_path / "d" / FILE).exists()
 
 
 def test_a_dataset_without_what_a_reward_needs_is_refused(run: Distill, model_folder: Path, tmp_path: Path) -> None:

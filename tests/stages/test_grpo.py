@@ -578,7 +578,10 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"rewards": [{"function": "own_rewards.number"}]}, "'own_rewards.number' is not a plain function"),
         ({"rewards": [{"function": "own_rewards.longer", "options": {"gaol": 3}}]}, "no option 'gaol'; did you mean"),
         ({"rewards": [{"function": "own_rewards.digits", "wieght": 2}]}, r"rewards\[0\]: unknown key 'wieght'"),
-        ({"rewards": [{"function": "own_rewards.digits", "weight": math.inf}]}, "weight: expected a finite number, got inf"),
+        (
+            {"rewards": [{"function": "own_rewards.digits", "weight": math.inf}]},
+            "weight: expected a finite number, got inf",
+        ),
         ({"rewards": [{"function": "own_rewards.digits"}] * 2}, "two entries have the same name"),
         ({"rewards": [{"function": "own_rewards.one_too_few"}]}, "returned 15 rewards for 16 completions"),
         ({"rewards": [{"function": "own_rewards.not_a_number"}]}, "returned nan for completion 0, not a finite number"),

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import answer_each
 from zero2chat.inference.openai_client import Endpoint, NoReply
+from zero2chat.models.chat_template import prepare_chat_template
+from zero2chat.models.hardware import start_processes
+from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.tokenization import split_thought
 
 if TYPE_CHECKING:
@@ -18,6 +21,19 @@ Messages = list[dict[str, Any]]
 Said = dict[str, Any]  # content, maybe reasoning_content, why (it cannot be kept), and later score
 # Prompts and a seed → the answers to each, and the error that stopped it early, if any.
 Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
+
+
+def open_teacher(
+    path: str | None, dtype: str, revision: str, attention: str | None, template: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int]:
+    """Load a local model that answers, on this process's device. Returns it, its tokenizer, and its context's length.
+
+    Raises `UserError` if it is missing, or has no chat template.
+    """
+    state = start_processes()
+    model, tokenizer = load_model(path, dtype, revision, attn_implementation=attention)
+    prepare_chat_template(tokenizer, template)
+    return model.to(state.device), tokenizer, context_length(model)
 
 
 def ask_model(
