@@ -30,8 +30,7 @@ class RunCallback(TrainerCallback, ExportableState):
     A step's time runs from the end of the step before it, so that it includes the wait for data, but not what is done
     in `paused`: evaluation, sampling and saving. After `limit` seconds in steps of all attempts, training stops.
 
-    On a CPU a resumed run computes with as many threads as before, because sums depend on their number. A line says so
-    if other programs slow the run down.
+    On a CPU a resumed run computes with as many threads as before, because sums depend on their number.
     """
 
     def __init__(
