@@ -44,8 +44,7 @@ from zero2chat.trainers.callbacks import EarlyStopping
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trimmed
 from zero2chat.trainers.ppo.config import PPOConfig
-from zero2chat.trainers.ppo.divergence import are_finite, diverged
-from zero2chat.trainers.ppo.kl_budget import KLBudget
+from zero2chat.trainers.ppo.limits import KLBudget, are_finite, diverged
 from zero2chat.trainers.ppo.log import HOW_TO_READ, MetricLog
 from zero2chat.trainers.ppo.losses import (
     explained_variance,
