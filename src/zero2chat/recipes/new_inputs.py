@@ -248,7 +248,8 @@ def _measure(part: Part, model: str, template: str | None) -> None:
     stage = stages.load(part.stage)
     settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
     settings |= {"chat_template_path": template} if template else {}
-    settings |= {"max_length": None, "overlong": "drop"} if part.stage != "grpo" else {}
+    # The completions' length is chosen by those of the prompts.
+    settings |= {"max_completion_length": 1} if part.stage == "grpo" else {"max_length": None, "overlong": "drop"}
     settings |= {"equal": "drop"} if part.stage == "dpo" else {}
     try:
         if part.stage == "grpo":
