@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -204,11 +205,11 @@ def score_what_is_learned() -> None:
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
     """`config.build` with machine-dependent settings. Also raises `UserError` for the settings in `_REFUSED`."""
     filled = for_this_machine(settings)
-    if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("global_batch_size"):
+    if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("generation_batch_size") is None:
         # GRPOConfig checks that groups fit its batch before `set_global_batch` sets the accumulation steps.
-        steps = int(settings["global_batch_size"]) // max(1, int(settings.get("per_device_train_batch_size", 8)))
-        if settings.get("generation_batch_size") is None:
-            filled.setdefault("steps_per_generation", max(1, steps))
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # not set, or no number: `build` says so
+            batches = int(settings["global_batch_size"]) // max(1, int(settings.get("per_device_train_batch_size", 8)))
+            filled.setdefault("steps_per_generation", max(1, batches))
     built = config.build(classes, filled, where, RANGES)
     values = {key: value for instance in built for key, value in vars(instance).items()}
     for key, refused, why in _REFUSED:
