@@ -128,7 +128,7 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     assert list(made["steps"]) == ["dpo", "grpo"]
     assert made["steps"]["dpo"]["rows"].startswith(
         "50 "
-    )  # without the two with equal sides, and eight that are held out
+    )  # without two with equal sides and eight held out
     grpo = yaml.safe_load(made["files"]["grpo.yaml"])
     assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
