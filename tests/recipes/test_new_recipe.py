@@ -126,9 +126,7 @@ def test_it_knows_the_format_and_a_dry_run_writes_nothing(
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     made = new("mine", model, [jsonl("pairs.jsonl", pairs()), jsonl("sums.jsonl", sums())], dry_run=True)
     assert list(made["steps"]) == ["dpo", "grpo"]
-    assert made["steps"]["dpo"]["rows"].startswith(
-        "50 "
-    )  # without two with equal sides and eight held out
+    assert made["steps"]["dpo"]["rows"].startswith("50 ")  # without two with equal sides and eight held out
     grpo = yaml.safe_load(made["files"]["grpo.yaml"])
     assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
