@@ -43,6 +43,7 @@ _PREFERRED = ("dpo", "sft", "grpo")  # which step a file is for, if it fits seve
 _TEMPLATES = tuple(f"chat_templates/{name}.jinja" for name in ("chatml", "llama3", "gemma"))  # tried in this order
 _FEWEST, _FEWEST_HELD_OUT = 20, 4  # rows of a step, and of the evaluation
 _MOST_INVALID = 0.1  # share of a file's rows
+_SHORTEST = 64  # tokens of a completion
 _SHORT = 5  # words of an answer that can be expected to the letter
 _MARKS = ("####", "\\boxed", "<answer>")  # of a final answer
 _CGROUP = Path("/sys/fs/cgroup")
@@ -88,7 +89,7 @@ class Part:
     unit: str = "rows"
     lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
     tokens: list[int] = field(default_factory=list)  # of all its sequences
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # that the rows depend on
     notes: dict[str, str] = field(default_factory=dict)  # comments on settings
     summary: dict[str, Any] = field(default_factory=dict)  # method, memory and time
 
@@ -248,9 +249,13 @@ def _measure(part: Part, model: str, template: str | None) -> None:
     stage = stages.load(part.stage)
     settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
     settings |= {"chat_template_path": template} if template else {}
-    # The completions' length is chosen by those of the prompts.
-    settings |= {"max_completion_length": 1} if part.stage == "grpo" else {"max_length": None, "overlong": "drop"}
-    settings |= {"equal": "drop"} if part.stage == "dpo" else {}
+    if part.stage == "grpo":
+        settings["max_completion_length"] = _SHORTEST  # the length is chosen by those of the prompts
+    else:
+        settings |= {"max_length": None, "overlong": "drop"}
+    if part.stage == "dpo":  # about 30 held-out pairs of small data, a twentieth of large data
+        fraction = round(min(0.3, max(0.05, 30 / sum(part.counts.values()))), 2)
+        part.settings = {"test_fraction": fraction, "equal": "drop"}
     try:
         if part.stage == "grpo":
             problems = [row for source in part.sources for row in load_problems(Source(**source), tools=True)]

@@ -74,10 +74,8 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], ma
     length = choose_length(part.lengths, base.context, machine.gpu)  # of rows, or of completions
     if grpo:
         length = min(512 if machine.gpu else 128, base.context - longest)
-    if length < 64 or statistics.median_low(part.lengths) > base.context:
-        raise UserError(
-            f"{part.paths}: rows of up to {longest} tokens do not fit the model's context: remove long rows"
-        )
+    if statistics.median_low(part.lengths) > base.context:
+        raise UserError(f"{part.paths}: half of the rows have over {base.context} tokens, the model's context")
     settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/{part.stage}"}
     settings["model_name_or_path"] = str(before[-1].folder) if before else base.path
     settings |= {"chat_template_path": base.template} if base.template and not before else {}
@@ -142,11 +140,8 @@ def _of_stage(part: Part, length: int, gpu: bool) -> dict[str, Any]:
     over = sum(n > length for n in part.lengths)
     part.notes["max_length"] = f"{part.described()}; {over:,} longer than max_length are dropped."
     own = {"max_length": length, "train_sampling_strategy": "group_by_length"} | ({"overlong": "drop"} if over else {})
-    if part.stage == "sft":
-        return own
-    # About 30 held-out pairs of small data, a twentieth of large data
-    fraction = round(min(0.3, max(0.05, 30 / part.trained)), 2)
-    return own | {"test_fraction": fraction, "equal": "drop", "beta": 0.1, "eval_batch_size": 8 if gpu else 2}
+    own |= {"beta": 0.1, "eval_batch_size": 8 if gpu else 2} if part.stage == "dpo" else {}
+    return own | part.settings
 
 
 def _duration(part: Part, settings: dict[str, Any], length: int, rate: float, gpu: bool) -> tuple[float, int, str]:
@@ -159,7 +154,7 @@ def _duration(part: Part, settings: dict[str, Any], length: int, rate: float, gp
         minutes = steps * batch * (statistics.mean(part.tokens) + length) / rate
         return minutes, steps, f"{steps} steps of {groups} prompts with {settings['num_generations']} completions each"
     kept = [n for n, longest in zip(part.tokens, part.lengths, strict=True) if longest <= length]
-    rows = max(1, round((len(kept) - part.held_out) * (1 - settings.get("test_fraction", 0.0))))
+    rows = max(1, len(kept) - part.held_out)
     epoch = rows * statistics.mean(kept) / rate
     epochs = _MOST_EPOCHS if part.trained < 10_000 and part.stage == "sft" else 1
     epochs = epochs if gpu else max(1, min(epochs, int(_CPU_MINUTES / epoch)))
