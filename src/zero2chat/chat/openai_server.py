@@ -150,13 +150,13 @@ class _Chat(ChatCompletionHandler):
         except ClientDisconnect:
             return Response()  # nobody receives it
         # A browser sends no other website's request of this type without asking the server, which does not agree.
-        if "json" not in request.headers.get("content-type", ""):
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(400, "the body is not JSON: send Content-Type: application/json")
         try:
             body = Body.model_validate(json.loads(content.decode()))
             answering, prompt = self._begin(body)
         except ValidationError as error:
-            raise HTTPException(400, "; ".join(_said(one) for one in error.errors())) from None
+            raise HTTPException(400, "; ".join(_message(one) for one in error.errors())) from None
         except (UserError, TemplateError) as error:
             raise HTTPException(400, str(error)) from error
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -197,8 +197,8 @@ class _Chat(ChatCompletionHandler):
         )
         prompt, limit = rendered["input_ids"], context_length(self._model)
         if len(prompt) >= limit:
-            message = f"the conversation has {len(prompt)} tokens, more than the model's context of {limit}: shorten it"
-            raise UserError(message)
+            why = f"the conversation has {len(prompt)} tokens, more than the model's context of {limit}: shorten it"
+            raise UserError(why)
         return OfferedAnswer(self._model, self._tokenizer, sampling, written, written.ends), prompt
 
     def _messages(self, sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -258,7 +258,7 @@ class _Chat(ChatCompletionHandler):
         return JSONResponse(self._build_completion(name, content, self._name, **more))
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     """Return one of pydantic's errors as `field: what is wrong`."""
     return f"{'.'.join(map(str, error['loc'])) or 'the body'}: {error['msg']}"
 

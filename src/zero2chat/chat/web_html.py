@@ -73,8 +73,8 @@ class AnswerMarkup:
             blind, kind = label, next(name for least, name, _ in SHADES if token.probability >= least)
         # For the page's script: the sampled token, then the most likely ones.
         rows = [[row.id, row.text, round(row.probability, 4)] for row in (token, *drawn.likeliest)]
-        told = text(json.dumps(rows, ensure_ascii=False))
-        self._parts.append((f'<span class="token {kind}" data-drawn="{told}">{label}</span>', blind))
+        alternatives = text(json.dumps(rows, ensure_ascii=False))
+        self._parts.append((f'<span class="token {kind}" data-drawn="{alternatives}">{label}</span>', blind))
 
     def _enter(self, block: str) -> None:
         if block != self._block:

@@ -299,14 +299,14 @@ class Session(Answering):
         return self._answer(text, prompt)
 
     def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
-        said, answering = "", self.answer(prompt)
+        answer, answering = "", self.answer(prompt)
         try:
             for piece in answering:
-                said += piece if isinstance(piece, str) else ""
+                answer += piece if isinstance(piece, str) else ""
                 yield piece
         finally:
             answering.close()  # type: ignore[attr-defined]
-            self.turns.append(Turn(text, said, self._turn.ids + self._closing))
+            self.turns.append(Turn(text, answer, self._turn.ids + self._closing))
 
     def _call(self, turn: Unfolding, left: int) -> Iterator[Call | ToolResult]:
         """Execute the calls. Results are truncated so that a quarter of the context is left for the answer."""

@@ -198,7 +198,7 @@ class Unfolding:
         self._tokenizer, self._format, self._room = tokenizer, written, room
         self.calls = Calls(written)
         self._turn = self._kept = len(prompt)  # start of the text after the last call; end of the turn's last call
-        self._said: list[int] = []  # the turn's text
+        self._text_ids: list[int] = []  # the turn's text
         self.prompt, self.ids, self.mask = len(prompt), list(prompt), list[int]()
         self.messages: list[dict[str, Any]] = []
         self.made = self.failures = 0
@@ -220,7 +220,7 @@ class Unfolding:
     @property
     def written_calls(self) -> str:
         """The last turn's calls as the model wrote them."""
-        return self.text.removeprefix(self._tokenizer.decode(self._said))
+        return self.text.removeprefix(self._tokenizer.decode(self._text_ids))
 
     def add(self, token: int, ends_turn: bool) -> list[int]:
         """Take a generated token, and return the ids that are now known to be text."""
@@ -229,7 +229,7 @@ class Unfolding:
             self.ids.append(token)
             self.mask.append(1)
         text = self.calls.read(token, ends_turn)
-        self._said += text
+        self._text_ids += text
         if len(self.calls.pending) > made:
             self._kept = len(self.ids)
         if self.calls.over and ends_turn and not self.calls.pending:
@@ -245,7 +245,7 @@ class Unfolding:
         del self.mask[len(self.mask) - (len(self.ids) - self._kept) :], self.ids[self._kept :]
         attempts = self.calls.take()
         made = ((a.call.name, a.arguments if isinstance(a.arguments, dict) else {}) for a in attempts)
-        self.messages.append(call_message(*made) | {"content": self._tokenizer.decode(self._said)})
+        self.messages.append(call_message(*made) | {"content": self._tokenizer.decode(self._text_ids)})
         self.made += len(attempts)
         self.attempts = [] if self.calls.spent else attempts  # no calls are allowed any more
 
@@ -265,7 +265,7 @@ class Unfolding:
                 self.messages.append({"role": "tool", "name": name, "content": result.text})
             self.ids += ids
             self.mask += [0] * len(ids)
-            self._turn, self._said = len(self.ids), []
+            self._turn, self._text_ids = len(self.ids), []
             self.goes_on = True
 
 
