@@ -503,7 +503,7 @@ def test_a_body_that_is_not_json_is_refused_as_other_requests_are(here):
         (b"not json", headers),
         (b"[1]", headers),
         (b"", headers),
-        (b"{}", {"Content-Type": "text/plain"}),
+        (b"{}", {"Content-Type": "text/plain; charset=application/json"}),
     ):
         answer = httpx.post(f"{client.base_url}chat/completions", content=body, headers=sent_as)
         assert answer.status_code == 400
