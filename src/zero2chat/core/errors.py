@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -121,7 +122,12 @@ def exit_on_mistake() -> Iterator[None]:
         _leave_gloo()
     except Exception as error:
         if (line := known(error)) is None:
-            raise
+            if "LOCAL_RANK" not in os.environ:
+                raise
+            # At a normal exit, this rank might wait for one that is lost, and its launcher for this rank.
+            traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(1)
         _speak(line)
         # Exit immediately: at a normal exit, ranks that wait in a collective would print tracebacks.
         sys.stdout.flush()
