@@ -294,7 +294,7 @@ def _manifest(folder: Path, **changed: Any) -> None:
 
 def _pickled(folder: Path) -> None:
     """One of the arrays as a pickle, which the manifest vouches for."""
-    np.save(folder / "numbers.npy", np.array([Bomb()], object), allow_pickle=True)
+    np.save(folder / "indptr.csc.index.npy", np.array([Bomb()], object), allow_pickle=True)
     sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.name != MANIFEST}
     _manifest(folder, files=sizes)
 
@@ -310,9 +310,9 @@ class Bomb:
         (lambda folder: (folder / MANIFEST).unlink(), "not a search index: make one with"),
         (lambda folder: (folder / MANIFEST).write_text("{"), "not a search index"),
         (lambda folder: (folder / MANIFEST).write_text("[]"), "not a search index"),
-        (lambda folder: _manifest(folder, format=2), r"another version \(format 2 by bm25s 0.3; .*build it again"),
-        (lambda folder: _manifest(folder, bm25s="1.0.0"), r"another version \(format 1 by bm25s 1.0; "),
-        (lambda folder: (folder / "texts.utf8").unlink(), "incomplete .texts.utf8 is missing"),
+        (lambda folder: _manifest(folder, format=1), r"another version \(format 1 by bm25s 0.3; .*build it again"),
+        (lambda folder: _manifest(folder, bm25s="1.0.0"), r"another version \(format 2 by bm25s 1.0; "),
+        (lambda folder: (folder / "corpus.jsonl").unlink(), "incomplete .corpus.jsonl is missing"),
         (lambda folder: os.truncate(folder / "data.csc.index.npy", 100), "incomplete .data.csc.index.npy"),
         (lambda folder: (folder / "params.index.json").write_bytes(b"?" * 224), "damaged|incomplete"),
         (_pickled, "is damaged .*Python objects"),

@@ -1,7 +1,7 @@
 """A search index of passages on disk, ranked by BM25 (Robertson et al. 1994) with bm25s.
 
-It is a folder of NumPy arrays, texts with end offsets, and a manifest. Everything is memory-mapped, and a search only
-reads what it needs, so a large index opens just as fast. No file is a pickle.
+It is a folder in bm25s's own format, with a manifest. Arrays and passages are memory-mapped, so a search only reads
+what it needs; opening an index reads its vocabulary and the passages' places. No file is a pickle.
 
 Text in double quotes is a phrase: only passages that contain its words in sequence are found. Case, accents,
 punctuation and surrounding spaces are ignored. An unmatched quotation mark is ignored.
@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import re
 import shutil
+import threading
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -24,14 +23,16 @@ from typing import Any
 
 import bm25s
 import numpy as np
+from bm25s.utils.corpus import JsonlCorpus
 from filelock import FileLock, Timeout
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import cut, printable, words
 from zero2chat.tools.search_types import Passage
 
-FORMAT = 1  # increase if `words` or the files change
+FORMAT = 2  # increase if `words` or the files change
 MANIFEST = "manifest.json"
+PASSAGES = "corpus.jsonl"  # bm25s's name: per line, a passage and its source
 _LOCK = "lock"  # in a folder that is being written
 _BM25S = ".".join(bm25s.__version__.split(".")[:2])  # versions with the same file format
 _MOST_WORDS = 64  # per query, the rarest: the maximum number of posting lists that are read
@@ -52,14 +53,13 @@ def write_index(
     with _whole_or_none(Path(folder)) as partial:
         vocabulary: dict[str, int] = {}
         passages: list[array[int]] = []  # the word ids of each
-        sources: list[bytes] = []
         seen: set[bytes] = set()
         counts = {"documents": 0, "repeated": 0}
 
-        def kept() -> Iterator[bytes]:
+        with (partial / PASSAGES).open("w", encoding="utf-8") as file:
             for text, source in documents:
                 counts["documents"] += 1
-                name = printable(source).encode()
+                name = printable(source)
                 for passage in cut(printable(text), characters):
                     digest = blake2b(passage.encode(), digest_size=16).digest()
                     if digest in seen:
@@ -68,19 +68,13 @@ def write_index(
                     seen.add(digest)
                     if numbers := array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in words(passage)]):
                         passages.append(numbers)
-                        sources.append(name)
-                        yield passage.encode()
-
-        _write_texts(partial, "texts", kept())
+                        file.write(json.dumps([passage, name], ensure_ascii=False) + "\n")
         if not passages:
             raise UserError(f"{origin}: no text to index")
-        _write_texts(partial, "sources", sources)
-        ordered = sorted((word.encode(), number) for word, number in vocabulary.items())
-        _write_texts(partial, "words", (word for word, _ in ordered))
-        np.save(partial / "numbers.npy", np.array([number for _, number in ordered], np.int32), allow_pickle=False)
         ranking = bm25s.BM25(method="lucene")
         ranking.index((passages, vocabulary), create_empty_token=False, show_progress=progress)
         ranking.save(partial, allow_pickle=False, show_progress=False)
+        JsonlCorpus(partial / PASSAGES, show_progress=progress, verbosity=0)  # writes where each line begins
         manifest = {
             "format": FORMAT,
             "bm25s": bm25s.__version__,
@@ -126,32 +120,6 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.name != _LOCK)
 
 
-def _write_texts(folder: Path, name: str, texts: Iterable[bytes]) -> None:
-    """Write texts to a file, one after another, and their end offsets to another."""
-    ends = array("q", [0])
-    with (folder / f"{name}.utf8").open("wb") as file:
-        for text in texts:
-            file.write(text)
-            ends.append(ends[-1] + len(text))
-    np.save(folder / f"{name}.ends.npy", np.frombuffer(ends, np.int64), allow_pickle=False)
-
-
-class _Texts:
-    """What `_write_texts` has written, memory-mapped."""
-
-    def __init__(self, folder: Path, name: str):
-        self.ends = np.load(folder / f"{name}.ends.npy", mmap_mode="r", allow_pickle=False)
-        with (folder / f"{name}.utf8").open("rb") as file:
-            # All sources may be empty, and an empty file cannot be mapped.
-            self.bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.ends[-1] else b""
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def __getitem__(self, i: int) -> bytes:
-        return self.bytes[int(self.ends[i]) : int(self.ends[i + 1])]
-
-
 class Index:
     """An index written by `write_index`. It is thread-safe."""
 
@@ -160,24 +128,24 @@ class Index:
         place = Path(folder)
         _check(place)
         try:
-            # bm25s's own vocabulary is a JSON file, which it would load completely.
-            self.ranking = bm25s.BM25.load(place, mmap=True, load_vocab=False, allow_pickle=False)
-            self.words, self.texts, self.sources = (_Texts(place, name) for name in ("words", "texts", "sources"))
-            self.numbers = np.load(place / "numbers.npy", mmap_mode="r", allow_pickle=False)
+            self.ranking = bm25s.BM25.load(place, mmap=True, load_corpus=True, allow_pickle=False, verbosity=0)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{folder}: the index is damaged ({error}): build it again") from error
 
-    def _number(self, word: str) -> int | None:
-        spelled = word.encode()
-        place = bisect_left(self.words, spelled)
-        return int(self.numbers[place]) if place < len(self.words) and self.words[place] == spelled else None
+        self._reading = threading.Lock()  # bm25s seeks in the file of passages
+
+    def _passage(self, i: int) -> tuple[str, str]:
+        with self._reading:
+            text, source = self.ranking.corpus[i]
+        return text, source
 
     def find(self, query: str, n: int) -> list[Passage]:
         """See `zero2chat.tools.search_types.Engine`. Passages with equal scores keep their order.
 
         All words count for the ranking; passages without every quoted phrase are dropped, whatever their rank.
         """
-        known = [number for word in dict.fromkeys(words(query)) if (number := self._number(word)) is not None]
+        vocabulary = self.ranking.vocab_dict
+        known = [vocabulary[word] for word in dict.fromkeys(words(query)) if word in vocabulary]
         if not known:
             return []
         starts = self.ranking.scores["indptr"]
@@ -189,15 +157,12 @@ class Index:
             n = min(n, len(scores))
             best = np.flatnonzero((scores >= np.partition(scores, -n)[-n]) & (scores > 0))
             best = best[np.argsort(-scores[best], kind="stable")][:n]
-        return [
-            Passage(self.texts[i].decode("utf-8", "replace"), self.sources[i].decode("utf-8", "replace"), float(score))
-            for i, score in zip(best.tolist(), scores[best].tolist(), strict=True)
-        ]
+        return [Passage(*self._passage(i), float(scores[i])) for i in best.tolist()]
 
     def _that_hold(self, phrases: Sequence[Sequence[str]], scores: Any, n: int) -> Any:
         """Return the n best passages that contain every phrase."""
         holding: Any = None  # the passages with all words of the phrases, in any order
-        numbers = [self._number(word) for word in dict.fromkeys(word for phrase in phrases for word in phrase)]
+        numbers = [self.ranking.vocab_dict.get(word) for word in {word for phrase in phrases for word in phrase}]
         starts, passages = self.ranking.scores["indptr"], self.ranking.scores["indices"]
         lists = [passages[starts[number] : starts[number + 1]] for number in numbers if number is not None]
         if len(lists) == len(numbers):  # otherwise a word does not occur
@@ -207,23 +172,13 @@ class Index:
             return np.array([], np.int64)
         holding = np.sort(holding)
         ranked = holding[np.argsort(-scores[holding], kind="stable")]
-        tests = [_phrase_test(phrase) for phrase in phrases]
-        found = (i for i in ranked.tolist() if all(test(self.texts[i]) for test in tests))
-        return np.fromiter(islice(found, n), np.int64)
+        sought = [f" {' '.join(phrase)} " for phrase in phrases]
 
+        def holds(i: int) -> bool:
+            text = f" {' '.join(words(self._passage(i)[0], pairs=False))} "
+            return all(phrase in text for phrase in sought)
 
-def _phrase_test(phrase: Sequence[str]) -> Callable[[bytes], bool]:
-    """Return a test whether a passage contains the words in sequence, with only signs and spaces in between."""
-    spelled = [word.encode() for word in phrase]
-    pattern = re.compile(rb"(?<![a-z0-9])" + rb"[^a-z0-9]+".join(map(re.escape, spelled)) + rb"(?![a-z0-9])")
-    sought = f" {' '.join(phrase)} "
-
-    def test(passage: bytes) -> bool:
-        if passage.isascii():  # same result as below, faster
-            return pattern.search(passage.lower()) is not None
-        return sought in f" {' '.join(words(passage.decode('utf-8', 'replace'), pairs=False))} "
-
-    return test
+        return np.fromiter(islice(filter(holds, ranked.tolist()), n), np.int64)
 
 
 def _check(folder: Path) -> None:
