@@ -344,7 +344,7 @@ def test_settings_that_can_be_are_taken(changes: dict[str, Any], base: Callable[
 # ---- as it is done today
 
 
-def test_dapos_settings_train_and_habits_are_in_the_log(base: Callable[..., Path]) -> None:
+def test_dapos_settings_train(base: Callable[..., Path]) -> None:
     """Clip-higher, truncated answers masked (of a random model they are all cut: nothing is learned, and no NaN)."""
     overlong = "zero2chat.rewards.length.soft_overlong"
     path = base(
@@ -357,7 +357,7 @@ def test_dapos_settings_train_and_habits_are_in_the_log(base: Callable[..., Path
     run(path)
     for line in history(path):
         assert math.isfinite(line["loss"])
-        assert {"habits/self_checks", "habits/backtracks", "habits/either", "clip_ratio/high_mean"} <= line.keys()
+        assert "clip_ratio/high_mean" in line
         # 0 for one token, half for two, a whole one for three.
         expected = -(line["completions/mean_length"] - 1) / 2
         assert line["rewards/soft_overlong/mean"] == pytest.approx(expected, abs=1e-5)

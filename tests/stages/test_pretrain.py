@@ -203,8 +203,6 @@ def test_a_field_of_the_model_stays_and_the_rest_follows(derived: Callable[..., 
 def test_tokens_and_steps_at_once_are_refused(derived: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match="max_steps: it follows from tokens: remove one of them"):
         derived(tokens=1000, max_steps=5)
-    with pytest.raises(UserError, match="gradient_accumulation_steps: it follows from"):
-        derived(gradient_accumulation_steps=2)
 
 
 def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(

@@ -164,16 +164,10 @@ BOTH = [
     ({"save_total_limit": 1}, "save_total_limit: a kill during a save would lose everything"),
     ({"save_only_model": True}, "save_only_model: a run could not resume"),
     ({"ignore_data_skip": True}, "ignore_data_skip: a resumed run would train on the same rows again"),
-    ({"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy: its order depends"),
-    ({"gradient_accumulation_steps": 1, "global_batch_size": 8}, "gradient_accumulation_steps: it follows from global"),
-    ({"optim": "adamw_torch", "muon": True}, "optim: muon replaces it"),
 ]
 SFT = [
     ({"trust_remote_code": True}, "trust_remote_code: remote code is never run"),
-    ({"model_init_kwargs": {"dtype": "float32"}}, "model_init_kwargs: the stage decides it"),
-    ({"dataset_text_field": "text"}, "dataset_text_field: the stage decides it"),
     ({"completion_only_loss": False}, "completion_only_loss: the stage decides it"),
-    ({"eval_packing": False}, "eval_packing: the stage decides it"),
     ({"eos_token": "x"}, "eos_token: the stage decides it"),
     ({"pad_token": "x"}, "pad_token: the stage decides it"),
     ({"packing_strategy": "wrapped"}, "packing_strategy: it splits conversations"),

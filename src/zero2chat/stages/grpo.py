@@ -7,7 +7,7 @@ mean become more likely (Shao et al. 2024, arXiv:2402.03300).
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model and problems with final answers. Writes a model folder, its accuracy on each task's test rows, and
-curves of reward, length, entropy and reflection phrases. Rewards are functions given by dotted path and weight.
+curves of reward, length and entropy. Rewards are functions given by dotted path and weight.
 
 The loss weights every token equally (`loss_type: dapo`, TRL's default). TRL's other losses are set by its keys. The
 other parts of DAPO (arXiv:2503.14476) are enabled with `epsilon_high` (clip-higher), `mask_truncated_completions`,
@@ -182,11 +182,6 @@ STAGE = Stage(
             ),
             ACCURACIES,
             LENGTHS,
-            Curve(
-                "Reflection: phrases such as “let me check” and “wait”. No reward asks for them.",
-                "phrases per completion",
-                {"self-checks": "habits/self_checks", "backtracking": "habits/backtracks"},
-            ),
             ENTROPY,
             Curve("KL from the reference model.", "KL, nats per token", "kl"),
             TASK_SCORES,

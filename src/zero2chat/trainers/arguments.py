@@ -112,19 +112,13 @@ class ValidationArguments:
 # Seconds that a collective waits for another host before the run fails; torch's default is 1,800.
 _PATIENCE = 600
 
-# Settings that the stages decide themselves: another value would silently have no effect.
-_IGNORED: tuple[str, ...] = (
-    "model_init_kwargs",
-    "teacher_model_init_kwargs",
-    "dataset_text_field",
-    "completion_only_loss",
-)
-_IGNORED += ("eval_packing", "eos_token", "pad_token", "reward_weights")
+# Settings that the stages decide themselves: with another value the loss or the saved tokenizer would be wrong.
+_DECIDED = ("completion_only_loss", "eos_token", "pad_token", "reward_weights")
 
 # Settings with which the libraries would go on, and lose a secret, data or hours:
 # (key, whether the value is refused, given all other settings, and the reason).
 _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] = (
-    *((key, lambda *_: True, "the stage decides it: remove this setting") for key in _IGNORED),
+    *((key, lambda *_: True, "the stage decides it: remove this setting") for key in _DECIDED),
     ("hub_token", lambda *_: True, "it would be written to run.json and the model card: set HF_TOKEN"),
     ("hub_strategy", lambda value, _: value != "end", "only the finished folder is pushed: remove this setting"),
     ("trust_remote_code", lambda value, _: value, "remote code is never run: remove this setting"),
@@ -138,34 +132,12 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
         lambda value, others: value > 1 and others.get("stream"),
         "only one worker can save its position in a stream: set 1, or remove this setting",
     ),
-    (
-        "train_sampling_strategy",
-        lambda value, _: value == "batch_rebalance",
-        "its order depends on the number of processes: set random or group_by_length",
-    ),
     ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
-    (
-        "gradient_accumulation_steps",
-        lambda _, others: others.get("global_batch_size") or others.get("depth"),
-        "it follows from global_batch_size, or from depth: remove one of them",
-    ),
     *(
         (key, lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them")
         for key in ("max_steps", "num_train_epochs")
     ),
-    (
-        "stream",
-        lambda value, others: value and others["max_steps"] < 1 and not others["tokens"] and not others["depth"],
-        "a stream has no end: set max_steps or tokens",
-    ),
-    (
-        "dtype",
-        lambda value, others: value == "float16" and (others.get("use_cpu") or not others.get("use_peft")),
-        "float16 weights lose small updates: set `dtype: float32`, with `bf16: true` for matrix products in bf16",
-    ),
-    ("fp16", lambda value, others: value and others.get("use_cpu"), "CPUs cannot train in fp16: remove this setting"),
     ("muon", lambda value, others: value and others.get("use_peft"), "Muon updates full matrices, not adapters"),
-    ("optim", lambda _, others: others.get("muon"), "muon replaces it: remove optim, or set `muon: false`"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
 )
 

@@ -32,10 +32,9 @@ from zero2chat.inference.generate import render_prompts
 from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools
-from zero2chat.rewards import Reward, written
+from zero2chat.rewards import Reward
 from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.reflection_phrases import habits
 from zero2chat.trainers.start import stop_vllm_at
 from zero2chat.trainers.trainer import ResumableTrainer
 
@@ -156,8 +155,6 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         """Return the rewards of all processes, (rows, functions)."""
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         self.counts["unscored_completions"] += int(rewards.isnan().all(1).sum())
-        for name, rate in habits([written(completion) for completion in completions]).items():
-            self._log_metric(f"habits/{name}", rate)
         return fill_missing(rewards, self.num_generations)
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
