@@ -7,11 +7,13 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from torch.distributed import distributed_c10d
 from trl import GRPOConfig
 from trl.kernels.chunked_logprob import _use_triton
 from trl.trainer import utils as trl_utils
@@ -148,6 +150,9 @@ def prepare_machine(arguments: Sequence[Any]) -> None:
     score_what_is_learned()
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
     refuse_on_this_machine(values)
+    if are_several_hosts():
+        # DeepSpeed's own groups take torch's default, which over gloo is 30 minutes, instead of `ddp_timeout`.
+        distributed_c10d.default_pg_timeout = timedelta(seconds=values["ddp_timeout"])
     check_precision(values)
     _check_merge(values)
 
