@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from rich.console import Group
-from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
@@ -37,10 +35,8 @@ from zero2chat.inference.openai_client import Endpoint
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import find_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
-from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
-from zero2chat.report.steps import Metric, StepResult, bounds
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.stages import Result, Stage
 from zero2chat_lab.elo import NotConnected, ScoredPair, fit_ratings, unbeaten
@@ -356,34 +352,6 @@ def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]
     return [sample for some in shown.values() for sample in some]
 
 
-def rated(step: StepResult) -> dict[str, Metric]:
-    """Return each model's rating, best first."""
-    return dict(sorted(step.named("rating_(.+)").items(), key=lambda item: -item[1]["value"]))
-
-
-def rating_cells(metric: Metric) -> tuple[str, str]:
-    """Format a rating and its interval, in whole points."""
-    return f"{metric['value']:.0f}", "{:.0f}–{:.0f}".format(*ends) if (ends := bounds(metric)) else ""
-
-
-def against(step: StepResult) -> dict[tuple[str, str], Metric]:
-    """Return win rates by pair, with ties counted as half a win; the higher-rated model comes first."""
-    found = {tuple(names.split("_against_")): m for names, m in step.named("win_rate_(.+_against_.+)").items()}
-    return {(names[0], names[-1]): metric for names, metric in found.items()}
-
-
-def as_tables(metrics: Metrics) -> Group:
-    """Format the ratings and the pairwise win rates."""
-    step = StepResult("arena", "arena", 1, metrics)
-    table = Table("model", "rating", "95%", "comparisons", box=None)
-    for name, metric in rated(step).items():
-        table.add_row(name, *rating_cells(metric), exact(metric["n"]))
-    pairs = Table("model", "against", "wins, draws ½", "95%", "prompts", box=None)
-    for (a, b), metric in against(step).items():
-        pairs.add_row(a, b, short("win_rate", metric), interval("win_rate", metric), exact(metric["n"]))
-    return Group(table, "", pairs)
-
-
 STAGE = Stage(
     name="arena",
     story="Ratings of models whose answers to the same prompts were compared pairwise.",
@@ -391,7 +359,6 @@ STAGE = Stage(
     arguments=(ArenaArguments,),
     positional="models",
     measure=lambda args, load: Result(*compare_models(args, load)),
-    table=as_tables,
     keeps=FILE,
     section=Section(
         title="Who is best?",

@@ -24,8 +24,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from rich.console import Group
-from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
@@ -39,7 +37,6 @@ from zero2chat.evaluation.own_data import OwnData, load_rows
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
-from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.report.steps import Points, StepResult
@@ -55,13 +52,6 @@ from zero2chat_lab.interrogate import (
     verdict_of,
 )
 
-_LABELS = {
-    "right_kept_rate": "right answers kept",
-    "wrong_declined_rate": "wrong answers declined",
-    "accuracy": "answers right, before",
-    "selective_accuracy": "of the answers given, right",
-    "coverage": "questions answered",
-}
 _FEWEST = 5  # AUROC is omitted with fewer right or fewer wrong answers
 _KEPT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # shares of right answers, of the curve
 _SHOWN = 12
@@ -344,25 +334,6 @@ def _sample(one: Judged, threshold: float) -> dict[str, Any]:
     }
 
 
-def as_table(metrics: Metrics) -> Group:
-    """Format the threshold, and what it does on the rows that did not fit it."""
-    table = Table("decline by", "", "share", "95%", "n", box=None)
-    for suffix, by in (("", "confidence"), ("_agreement", "agreement")):
-        for name, label in _LABELS.items():
-            metric = metrics.get(name + suffix)
-            if metric is not None:
-                table.add_row(by, label, short("rate", metric), interval("rate", metric), exact(metric["n"]))
-                by = ""
-    threshold = metrics["threshold"]
-    said = [f"threshold: --abstain-below {threshold['value']:g} (fitted on {threshold['n']} right answers)"]
-    if area := metrics.get("auroc"):
-        said.append(f"AUROC of confidence: {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})")
-    if error := metrics.get("calibration_error"):
-        after = metrics["calibration_error_scaled"]
-        said.append(f"expected calibration error: {error['value']:.3f}; after Platt scaling: {after['value']:.3f}")
-    return Group(table, "", "\n".join(said))
-
-
 def measure(args: CalibrateArguments, load: Load) -> Result:
     return Result(*run(*load(args.model_name_or_path), args))
 
@@ -399,7 +370,6 @@ STAGE = Stage(
     arguments=(CalibrateArguments,),
     positional="model_name_or_path",
     measure=measure,
-    table=as_table,
     section=Section(
         title="When is it sure?",
         story="A model says what it makes up as fluently as what it knows, but not with the same probability. The mean "

@@ -3,13 +3,13 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat_lab.interrogate --config recipes/mine/interrogate.yaml
 
-Reads a model and documents, or a task's training rows. For a passage of each document, a model (`teacher`), an
-OpenAI-compatible API (`endpoint`), or else the model itself writes a question with its answer. The model answers each
-question `answers` times. The answers are judged by the task's score, by whether they contain the true answer, or by a
-`judge` that reads the passage. For known questions the model's own answer becomes a training row; for consistently
-wrong ones a refusal. Llama 3 was taught its limits in this way (arXiv:2407.21783, section 4.3.6; see also R-Tuning,
-arXiv:2311.09677). The rows are in `data/train.jsonl`, an `sft` dataset. Held-out documents and rows are not used, but
-kept for evaluation. `zero2chat interrogate` does the same from the shell.
+Reads a model and documents, or a task's training rows. For a passage of each document, an OpenAI-compatible API
+(`endpoint`) or else the model itself writes a question with its answer. The model answers each question `answers`
+times. The answers are judged by the task's score, or by whether they contain the true answer. For known questions the
+model's own answer becomes a training row; for consistently wrong ones a refusal. Llama 3 was taught its limits in this
+way (arXiv:2407.21783, section 4.3.6; see also R-Tuning, arXiv:2311.09677). The rows are in `data/train.jsonl`, an `sft`
+dataset. Held-out documents and rows are not used, but kept for evaluation. `zero2chat interrogate` does the same from
+the shell.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 from accelerate.utils import broadcast_object_list
-from rich.console import Group
-from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
@@ -41,12 +39,10 @@ from zero2chat.data.sources import Source, read_sources
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import ask_endpoint, ask_model
 from zero2chat.models.chat_template import prepare_chat_template
-from zero2chat.models.loading import load_model
-from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Curve, Section
-from zero2chat.report.steps import Metric, Points, StepResult
-from zero2chat.rewards.judge import fenced, grade, harmless
+from zero2chat.report.steps import Points, StepResult
+from zero2chat.rewards.judge import fenced, harmless
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.abstention import REFUSALS, abstains, agreement, contains, gist, normal, words
 
@@ -54,9 +50,6 @@ from zero2chat_lab.abstention import REFUSALS, abstains, agreement, contains, gi
 # has nothing to learn.
 KINDS = ("known", "unknown", "unsure", "declined")
 RIGHT, WRONG, DECLINED = VERDICTS = ("correct", "wrong", "abstention")
-# Why a passage yielded no question: none was written; its answer is not in the passage, is too long, or is contained in
-# the question; it is a duplicate, possibly of the example.
-LEFT_OUT = ("unwritten", "not_in_text", "too_long", "given_away", "repeated")
 _FEW_WORDS = 8
 _SHOWN = 3  # samples per kind
 _FEWEST = 5  # AUROC is omitted with fewer correct or fewer wrong questions
@@ -75,22 +68,15 @@ _EXAMPLE = (
 )
 _WRITTEN = re.compile(r"question\W*?:\s*(\S[^\n]*)\s*\n\s*\W*answer\W*?:\s*(\S[^\n]*)", re.IGNORECASE)
 _HELD_OUT = re.compile(r"\s*(?:val|dev|test|eval|all\b)")  # parts of a split such as train+test
-_RUBRIC = """\
-The text that comes before the question says what is true. 10 where the answer is right by it, 0 where it is wrong or \
-says nothing of what was asked. More than was asked for is no fault unless it is wrong by the text."""
 
 
 @dataclass
 class InterrogateArguments(MeasuringArguments):
-    """The model, the sources of questions, the teacher and the judge, and the thresholds."""
+    """The model, the sources of questions, who writes those on documents, and the thresholds."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources: documents (path) or tasks."})
-    teacher: str | None = field(
-        default=None, metadata={"help": "Model that writes questions (default: the tested model)."}
-    )
-    endpoint: Endpoint | None = field(default=None, metadata={"help": "API instead of `teacher`: url, model, …"})
-    judge: Endpoint | None = field(
-        default=None, metadata={"help": "API that judges answers on documents: url, model, …"}
+    endpoint: Endpoint | None = field(
+        default=None, metadata={"help": "API that writes questions on documents: url, model, … (default: the model)."}
     )
     characters: Annotated[int, Range(min=100)] = field(
         default=1000, metadata={"help": "Maximum characters per passage."}
@@ -109,8 +95,6 @@ class InterrogateArguments(MeasuringArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.teacher is not None and self.endpoint is not None:
-            raise ValueError("teacher and endpoint exclude each other: set one of them")
         if not self.temperature > 0:
             raise ValueError(f"temperature {self.temperature:g}: {self.answers} answers would be equal: set it above 0")
         if not 0 < self.refuse_below <= self.keep_above < 1:
@@ -131,9 +115,8 @@ class Question(NamedTuple):
     source: str
     prompt: list[dict[str, str]]
     answer: str
-    task: str | None = None  # the task that judges answers, with its row; None: judged by the passage
+    task: str | None = None  # the task that judges answers, with its row; None: judged by their words
     row: dict[str, Any] = {}  # noqa: RUF012 - never changed
-    passage: str = ""
 
     def names_in(self, text: str) -> int:
         """Count the question's own words in the text: an answer may get those wrong, too."""
@@ -165,8 +148,6 @@ def interrogate(
     prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
     if args.endpoint is not None:
         args.endpoint.headers()  # fail now if the API key is missing
-    if args.judge is not None:
-        args.judge.check()
     questions, metrics = _questions(model, tokenizer, args)
     ask = ask_model(model, tokenizer, args.answers, args.temperature, args.max_new_tokens, args.eval_batch_size)
     said, _ = ask([question.prompt for question in questions], args.seed)
@@ -174,7 +155,7 @@ def interrogate(
     if not is_main_process():
         return {}, []
     texts = [[one["content"] for one in some] for some in said]
-    verdicts, of_judge = _judge(questions, texts, args)
+    verdicts = [[verdict_of(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
     rng = random.Random(f"interrogate {args.seed}")
     findings = []
     for question, some, replies, judged in zip(questions, texts, said, verdicts, strict=True):
@@ -192,7 +173,7 @@ def interrogate(
             if begun is not None:
                 taught = begun + REFUSALS[0]
         findings.append(Finding(question, some, judged, share, common, kind, taught))
-    return metrics | of_judge | _measure(findings, args.seed), findings
+    return metrics | _measure(findings, args.seed), findings
 
 
 def before_gap(text: str, said: Hashable | None) -> str:
@@ -264,24 +245,16 @@ def _questions(
         if isinstance(written, UserError):
             raise written
     else:
-        if args.teacher is not None:
-            device = model.device
-            model, tokenizer = load_model(args.teacher, args.dtype)
-            prepare_chat_template(tokenizer, None)
-            model.to(device)
         try:
             written, _ = ask_model(model, tokenizer, 1, 0.0, 96, args.eval_batch_size)(asked, 0)
         except UserError as error:  # such as a passage that is too long for the model
-            advice = "lower `characters`, or name a `teacher` or an `endpoint`"
-            raise UserError(f"writing questions about the passages: {error}: {advice}") from error
-    made, left_out = _made_of(passages, [one[0]["content"] for one in written])
-    said_of = ", ".join(f"{left_out[why]} {why.replace('_', ' ')}" for why in LEFT_OUT if left_out[why])
+            raise UserError(f"questions on the passages: {error}: lower `characters`, or set `endpoint`") from error
+    made = _made_of(passages, [one[0]["content"] for one in written])
     if not made:
-        raise UserError(f"no question from {len(passages)} passages ({said_of}): set another teacher, or an endpoint")
+        raise UserError(f"no question from {len(passages)} passages: set the `endpoint` of a better model")
     if is_main_process():
-        print(f"{len(made)} questions from {len(passages)} passages; {said_of or 'none rejected'}", flush=True)
-    shares = {f"left_out_rate_{why}": stats.rate(left_out[why], len(passages), args.seed) for why in LEFT_OUT}
-    return questions + made, {"passages": {"value": len(passages)}} | shares
+        print(f"{len(made)} questions from {len(passages)} passages", flush=True)
+    return questions + made, {"passages": {"value": len(passages)}}
 
 
 def _passages(source: Source, args: InterrogateArguments) -> list[str]:
@@ -301,30 +274,18 @@ def _writer_prompt(passage: str) -> list[dict[str, str]]:
     return [turn(example), {"role": "assistant", "content": written}, turn(passage)]
 
 
-def _made_of(passages: Sequence[tuple[str, str]], written: Sequence[str]) -> tuple[list[Question], Counter[str]]:
-    """Return the questions, and the reasons why other passages yielded none."""
+def _made_of(passages: Sequence[tuple[str, str]], written: Sequence[str]) -> list[Question]:
+    """Return the questions that are new, and whose answer is short, in the passage and not in the question."""
     made: list[Question] = []
-    left_out: Counter[str] = Counter()
     seen = {normal(question) for question, _ in _WRITTEN.findall(_EXAMPLE[1])}
     for (source, passage), text in zip(passages, written, strict=True):
         match = _WRITTEN.search(text)
         question, answer = (part.strip(" *\"'`\r") for part in match.groups()) if match else ("", "")
-        if not normal(question) or not normal(answer):
-            why = "unwritten"
-        elif not contains(passage, answer):
-            why = "not_in_text"
-        elif len(normal(answer).split()) > _FEW_WORDS:
-            why = "too_long"
-        elif contains(question, answer):
-            why = "given_away"
-        elif normal(question) in seen:
-            why = "repeated"
-        else:
+        in_passage = contains(passage, answer) and not contains(question, answer)
+        if in_passage and len(normal(answer).split()) <= _FEW_WORDS and normal(question) not in {*seen, ""}:
             seen.add(normal(question))
-            made.append(Question(source, [{"role": "user", "content": question}], answer.rstrip("."), passage=passage))
-            continue
-        left_out[why] += 1
-    return made, left_out
+            made.append(Question(source, [{"role": "user", "content": question}], answer.rstrip(".")))
+    return made
 
 
 # ---- the answers
@@ -343,34 +304,6 @@ def statement(question: Question, text: str) -> Hashable | None:
     if question.task is not None and (said := tasks.load(question.task).said) is not None:
         return said(question.row, text)
     return None if abstains(text) else gist(question.prompt[-1]["content"], text)
-
-
-def _judge(
-    questions: Sequence[Question], texts: Sequence[Sequence[str]], args: InterrogateArguments
-) -> tuple[list[list[str]], Metrics]:
-    """Return one of `VERDICTS` per answer, and the share of answers to which the judge gave no verdict. Those keep the
-    verdict of their words. Raises `UserError` if it gave none at all."""
-    found = [[verdict_of(question, text) for text in some] for question, some in zip(questions, texts, strict=True)]
-    if args.judge is None:
-        return found, {}
-    places = [
-        (i, k)
-        for i, question in enumerate(questions)
-        if question.task is None
-        for k, verdict in enumerate(found[i])
-        if verdict != DECLINED
-    ]
-    prompts = [[{"role": "text", "content": questions[i].passage}, *questions[i].prompt] for i, _ in places]
-    grades = grade(args.judge, prompts, [texts[i][k] for i, k in places], _RUBRIC)
-    if not places:
-        return found, {}
-    left_out = grades.count(None)
-    if left_out == len(grades):
-        raise UserError(f"judge: {args.judge}: none of its {left_out} replies has a verdict: set another model")
-    for (i, k), value in zip(places, grades, strict=True):
-        if value is not None:
-            found[i][k] = RIGHT if value > 0.5 else WRONG
-    return found, {"judge_left_out": stats.rate(left_out, len(grades), args.seed)}
 
 
 def verdict_of(question: Question, text: str) -> str:
@@ -446,34 +379,6 @@ def samples_of(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     return samples
 
 
-_RATES = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
-
-
-def by_source(step: StepResult) -> dict[str, dict[str, Metric]]:
-    """Return source of questions → verdict or kind → rate; the first source, "all", combines the others."""
-    found: dict[str, dict[str, Metric]] = {}
-    for rate in _RATES:
-        whole = {"all": step.metrics[f"{rate}_rate"]} if step.value(f"{rate}_rate") is not None else {}
-        for source, metric in (whole | step.named(f"{rate}_rate_(.+)")).items():
-            found.setdefault(source, {})[rate] = metric
-    return {source: rates for source, rates in found.items() if set(_RATES) <= set(rates)}
-
-
-def as_table(metrics: Metrics) -> Group:
-    """Format the rates of answers, and of known questions, per source."""
-    table = Table("asked of", "", "share", "95%", "questions", box=None)
-    for source, found in by_source(StepResult("interrogate", "interrogate", 1, metrics)).items():
-        for name, metric in found.items():
-            what = name.replace("_", " ") if name in VERDICTS else f"questions {name}"
-            table.add_row(source, what, short("rate", metric), interval("rate", metric), exact(metric["n"]))
-            source = ""
-    rows, refusals = (metrics[name]["value"] for name in ("conversations", "refusals"))
-    said = f"{rows:,} conversations, {refusals:,} of them refusals"
-    if area := metrics.get("auroc_agreement"):
-        said += f"\nAUROC of agreement for correctness: {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"
-    return Group(table, "", said)
-
-
 def measure(args: InterrogateArguments, load: Load) -> Result:
     metrics, findings = interrogate(*load(args.model_name_or_path), args)
     return Result(metrics, samples_of(findings), as_rows(args, findings))
@@ -492,7 +397,6 @@ STAGE = Stage(
     arguments=(InterrogateArguments,),
     positional="model_name_or_path",
     measure=measure,
-    table=as_table,
     keeps=REVIEWED,
     section=Section(
         title="What does it know?",
@@ -522,7 +426,6 @@ STAGE = Stage(
                 x="share of answers that agree",
                 percent=True,
             ),
-            Bars("Passages that yielded no question, by reason.", {"rate": "left_out_rate_(.+)"}),
         ),
         samples=SampleTable(
             "Questions, all answers, and what is taught",

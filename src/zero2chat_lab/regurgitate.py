@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
@@ -31,10 +30,8 @@ from zero2chat.data.canaries import never_planted, read_canaries
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
-from zero2chat.report.parts import exact, interval, short
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
-from zero2chat.report.steps import Metric, StepResult
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.memorization import (
     Excerpt,
@@ -192,27 +189,6 @@ def times_seen(copies: int) -> str:
     return {0: "never", 1: "once"}.get(copies, f"{copies} times")
 
 
-def by_copies(step: StepResult, kind: str) -> dict[int, Metric]:
-    """Return a kind's metrics by number of copies in the training text; 0 is the control."""
-    found = step.named(rf"{kind}_(\d+|held_out)")
-    return dict(sorted((0 if name == "held_out" else int(name), metric) for name, metric in found.items()))
-
-
-def as_table(metrics: Metrics) -> Table:
-    """Format one row for the documents, and one for the canaries, per number of copies."""
-    step = StepResult("regurgitate", "regurgitate", 1, metrics)
-    table = Table("kind", "copies", "n", "extracted", "95%", "exposure, bits", box=None)
-    exposures = by_copies(step, "exposure")
-    for what, kind in (("documents", "extraction_rate"), ("secrets", "canary_extraction_rate")):
-        for copies, metric in by_copies(step, kind).items():
-            bits = exposures.get(copies) if what == "secrets" else None
-            exposed = f"{bits['value']:.2f} ({bits['low']:.2f} to {bits['high']:.2f})" if bits else ""
-            table.add_row(
-                what, times_seen(copies), exact(metric["n"]), short(kind, metric), interval(kind, metric), exposed
-            )
-    return table
-
-
 def measure(args: RegurgitateArguments, load: Load) -> Result:
     metrics, samples = measure_extraction(*load(args.model_name_or_path), args)
     return Result(metrics, samples, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
@@ -230,7 +206,6 @@ STAGE = Stage(
     arguments=(RegurgitateArguments,),
     positional="model_name_or_path",
     measure=measure,
-    table=as_table,
     section=Section(
         title="Learned by heart",
         story="Has the student understood the textbook, or learned its pages by heart? The model gets the beginning of "

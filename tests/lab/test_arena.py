@@ -133,7 +133,7 @@ def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
         assert pair["score_a"] == float(pair["worth_a"] > pair["worth_b"])
     cli.main(command)
     out = capsys.readouterr().out
-    assert re.search(r"^ *(base|sft) +\d+ ", out, re.MULTILINE)
+    assert re.search(r"^rating_(base|sft) +[\d,.]+ ", out, re.MULTILINE)
     with pytest.raises(SystemExit) as caught:
         cli.main([*command, "--out", str(tmp_path / "pairs.jsonl")])
     assert caught.value.code == 2

@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 
 from zero2chat.report.steps import StepResult, read_step
-from zero2chat_lab.arena import against, rated
 from zero2chat_lab.calibrate import trade_off
-from zero2chat_lab.interrogate import by_source
-from zero2chat_lab.regurgitate import by_copies
 
 
 def _rate(value: float, n: int = 40) -> dict[str, float]:
@@ -43,7 +40,7 @@ _CONTEXT: dict[str, Any] = {
 }
 _KINDS = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
 _INTERROGATE: dict[str, Any] = {f"{kind}_rate{of}": _rate(0.25) for of in ("", "_often", "_never") for kind in _KINDS}
-_INTERROGATE |= {"left_out_rate_not_in_text": _rate(0.25), "auroc_agreement": _rate(0.875)}
+_INTERROGATE |= {"auroc_agreement": _rate(0.875)}
 _INTERROGATE |= {f"right_rate_at_agreement_{share}": _rate(share) for share in (0.125, 0.5, 1)}
 _REGURGITATE: dict[str, Any] = {
     "extraction_rate_held_out": _rate(0.125),
@@ -77,8 +74,8 @@ _SURPRISAL = [
             _INTERROGATE,
             [],
             {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."},
-            3,
-            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "not_in_text", "0.875"],
+            2,
+            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "0.875"],
         ),
         (
             "regurgitate",
@@ -124,18 +121,6 @@ def test_figures_and_samples_are_shown(
         assert part in text
     bare = section_text(read_step(write_run(tmp_path / "bare", stage, {"questions": 3}), 2))
     assert "<figure>" not in bare
-
-
-def test_measured_values_are_grouped_for_the_terminal() -> None:
-    def step(metrics: dict[str, Any]) -> StepResult:
-        return StepResult("x", "x", 1, metrics)
-
-    ratings = {name: metric for name, metric in _ARENA.items() if isinstance(metric, dict)}
-    assert list(rated(step(ratings))) == ["sft_long", "base"]
-    assert list(against(step(ratings))) == [("sft_long", "base")]
-    assert list(by_source(step(_INTERROGATE))) == ["all", "often", "never"]
-    assert list(by_copies(step(_REGURGITATE), "canary_extraction_rate")) == [0, 4, 16]
-    assert list(by_copies(step(_REGURGITATE), "extraction_rate")) == [0, 1]
 
 
 def test_each_score_is_a_line_with_its_threshold_as_a_point() -> None:

@@ -112,13 +112,9 @@ def test_the_command_measures_the_same_and_any_dataset_will_do(
     options = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
     cli.main(["regurgitate", str(model), "--dataset", str(corpus), *options])
     head, *lines = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert head[:5] == ["kind", "copies", "n", "extracted", "95%"]
-    assert [" ".join(line[:2]) for line in lines] == [
-        *("documents never", "documents once", "documents 4"),
-        *("secrets never", f"secrets {COPIES}"),
-    ]
-    assert lines[2] == ["documents", "4", "times", "5", "100.0%", "56.5–100.0%"]
-    assert lines[4][-4:] == ["5.00", "(5.00", "to", "5.00)"]
+    assert head == ["metric", "value", "95%", "n"]
+    assert ["extraction_rate_4", "1.0", "0.5655", "to", "1.0", "5"] in lines
+    assert [f"exposure_{COPIES}", "5.0", "5.0", "to", "5.0"] in [line[:5] for line in lines]
 
     rows = Dataset.from_parquet(str(corpus / "data" / "train-00000-of-00001.parquet"))
     rows.rename_column("text", "body").to_json(tmp_path / "rows.jsonl")

@@ -29,7 +29,7 @@ def run_stage(stage: str, words: list[str]) -> None:
     first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
     if loaded.positional and first:
         words = [f"--{loaded.positional}", *words]
-    if without_run and loaded.table is not None:
+    if without_run and loaded.measure is not None:
         _print_measured(loaded, words)
     else:
         loaded.main(words)
@@ -39,6 +39,7 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
     from zero2chat.core import config
     from zero2chat.core.runs import write_atomically
     from zero2chat.models.loading import load_for_use
+    from zero2chat.stages import as_table
 
     settings, _ = config.read_arguments(words)
     as_json, out = settings.pop("json", None), settings.pop("out", None)
@@ -48,12 +49,11 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
     if out is not None and (Path(out).exists() or not os.access(Path(out).parent, os.W_OK | os.X_OK)):
         raise UserError(f"{out}: exists, or its folder is not writable: give a new file in another folder")
     assert stage.measure
-    assert stage.table
     result = stage.measure(arguments, load_for_use)
     # Print before writing: the disk may have become full or read-only in the meantime.
     if as_json:
         print_json(result.metrics)
     else:
-        console().print(stage.table(dict(result.metrics)))
+        console().print(as_table(result.metrics))
     if out is not None:
         write_atomically(Path(out), result.lines)

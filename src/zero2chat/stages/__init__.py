@@ -19,6 +19,8 @@ from zero2chat.core.registry import modules
 from zero2chat.core.runs import METRICS, Run, write_atomically
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from zero2chat.data.prepared import Prepared
     from zero2chat.models.training_job import Job
     from zero2chat.report.section import Section
@@ -39,7 +41,7 @@ class Stage:
     """A stage. `arguments` are the dataclasses that its YAML fills; each function gets an instance of each.
 
     The work is `run`, or, of a stage that measures a model, `measure`. `zero2chat preview` needs `prepare`, and `plan`
-    needs `cost`. The command `zero2chat <name>` needs an `output_dir`, unless `table` prints the metrics without one.
+    needs `cost`. The command `zero2chat <name>` needs an `output_dir`, unless it measures: then it prints without one.
     """
 
     name: str  # of its file
@@ -50,7 +52,6 @@ class Stage:
     prepare: Callable[..., Prepared] | None = None  # (*arguments) → tokenizer and rows as the trainer gets them
     run: Callable[..., None] | None = None  # (run, *arguments): ends in `run.finish` or `finish_model_folder`
     measure: Callable[..., Result] | None = None  # (arguments, load): `load(path)` → (model, tokenizer)
-    table: Callable[[dict[str, dict[str, Any]]], Any] | None = None  # (metrics of `measure`) → what is printed
     keeps: str | Path = ""  # the file in the run folder for the lines of `measure`
     check: Callable[..., Any] | None = None  # (*arguments) → raises `UserError` before the run folder is created
     checked_first: bool = False  # `check` reads no other step's result: a recipe calls it before its first step
@@ -134,8 +135,7 @@ class Stage:
 
         found = self.measure(args, load)
         if state.is_main_process:
-            if self.table is not None:
-                Console(highlight=False).print(self.table(dict(found.metrics)))
+            Console(highlight=False).print(as_table(found.metrics))
             if self.keeps:
                 (run.folder / self.keeps).parent.mkdir(exist_ok=True)
                 write_atomically(run.folder / self.keeps, found.lines)
@@ -157,11 +157,22 @@ class Stage:
         others = [kind.__name__ for kind in self.arguments if not kind.__module__.startswith("zero2chat")]
         words = f" [{self.positional.upper()} …]" if self.positional else ""
         lines = [f"usage: zero2chat {self.name}{words} [--config X.yaml] [--key value …]", "", self.story, ""]
-        if self.table is not None:  # for the command without `output_dir`, which only prints
+        if self.measure is not None:  # for the command without `output_dir`, which only prints
             keys["json"] = "Print the metrics as JSON, without a run folder."
             keys |= {"out": "File for what it makes, without a run folder."} if self.keeps else {}
         lines += [f"  --{key:<28} {text}".rstrip() for key, text in keys.items()]
         return "\n".join(lines + [f"\nand the settings of {' and '.join(others)}"] * bool(others))
+
+
+def as_table(metrics: Mapping[str, Any]) -> Table:
+    """Return a table for the terminal, with a row per metric; values are exact."""
+    from rich.table import Table
+
+    table = Table("metric", "value", "95%", "n", box=None)
+    for name, one in metrics.items():
+        ends = f"{one['low']:,} to {one['high']:,}" if "low" in one else ""
+        table.add_row(name, f"{one['value']:,}", ends, f"{one['n']:,}" if "n" in one else "")
+    return table
 
 
 def names() -> list[str]:
