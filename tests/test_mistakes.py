@@ -143,7 +143,7 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
 
     monkeypatch.setattr("zero2chat.models.loading.load_for_use", lambda path: (None, None))
     monkeypatch.setattr(interrogate, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
-    monkeypatch.setattr(interrogate, "as_rows", lambda *_: "")
+    monkeypatch.setattr(interrogate, "as_rows", lambda *_: [])
     monkeypatch.setattr(runs, "write_atomically", write)
     with pytest.raises(SystemExit) as end:
         cli.main(["interrogate", "x", "--datasets", FACTS, "--json", "--out", str(tmp_path / "x.jsonl")])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -38,12 +38,11 @@ from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.rewards.judge import RUBRIC, prefer
-from zero2chat.stages import Result, Stage
+from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.elo import NotConnected, ScoredPair, fit_ratings, unbeaten
 
 FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
 _SHOWN = 2  # pairs per two models saved as samples
-Load = Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 
 
 @dataclass
@@ -110,8 +109,8 @@ class Bout(NamedTuple):
     why: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
-def compare_models(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict[str, Any]], str]:
-    """Return the metrics, the first decided pairs as rows for `samples.jsonl`, and all pairs as JSON lines.
+def measure(args: ArenaArguments, load: Load) -> Result:
+    """Return the metrics, the first decided pairs as samples, and all pairs.
 
     Every rank must call this; rank 0 judges, and the others get nothing. Raises `UserError` if a model or judge is not
     available, or if models were never compared with the others.
@@ -125,14 +124,14 @@ def compare_models(args: ArenaArguments, load: Load) -> tuple[Metrics, list[dict
             args.endpoint.check()
         bouts = list(_bouts(args, load))
         if not is_main_process():
-            return {}, [], ""
+            return Result({})
         if args.endpoint is not None:
             bouts = _asked(args.endpoint, args.rubric, bouts)
         elif args.reward_model is not None:
             bouts = _rewarded(args, bouts)
     names = names_of(paths)
-    lines = "".join(json.dumps(_line(bout, names), ensure_ascii=False) + "\n" for bout in bouts)
-    return _measure(args, names, bouts, _anchor(args, paths)), _samples(names, bouts), lines
+    metrics = _measure(args, names, bouts, _anchor(args, paths))
+    return Result(metrics, _samples(names, bouts), [_line(bout, names) for bout in bouts])
 
 
 def _look(args: ArenaArguments) -> None:
@@ -358,7 +357,7 @@ STAGE = Stage(
     kind="answers",
     arguments=(ArenaArguments,),
     positional="models",
-    measure=lambda args, load: Result(*compare_models(args, load)),
+    measure=measure,
     keeps=FILE,
     section=Section(
         title="Who is best?",

@@ -7,12 +7,8 @@ Reads a model, and questions with answers that it was not trained on. The confid
 of its tokens' probabilities. Half of the rows fit the threshold that keeps the share `keep` of the right answers; the
 metrics are those of the other half. With `measured`, all rows of `datasets` fit it, and those of `measured` are
 measured. `zero2chat chat` and `serve` take the threshold as `--abstain-below`. With
-`samples`, declining by agreement of several samples is measured beside it. `zero2chat calibrate` prints the same from
-the shell.
-
-Each question is answered greedily and judged. By a hash of its key, half of the rows fit the threshold, and only the
-other half is measured; or all of them fit it, and rows of other datasets are measured. The control is agreement with
-sampled answers, with a threshold of its own.
+`samples`, declining by agreement of several samples is measured beside it, with a threshold of its own, as the control.
+`zero2chat calibrate` prints the same from the shell.
 """
 
 from __future__ import annotations
@@ -51,6 +47,7 @@ from zero2chat_lab.interrogate import (
     statement,
     verdict_of,
 )
+from zero2chat_lab.shared import rate_over
 
 _FEWEST = 5  # AUROC is omitted with fewer right or fewer wrong answers
 _KEPT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # shares of right answers, of the curve
@@ -292,15 +289,7 @@ def threshold_metrics(fit: Sequence[Judged], held: Sequence[Judged], sure: Sure,
 
 
 def _rate(rows: Sequence[Judged], counts: Sequence[bool], seed: int) -> dict[str, Any]:
-    """Return the share of rows that count, with an interval over keys."""
-    keys = list(dict.fromkeys(one.key for one in rows))
-    if len(keys) == len(rows):
-        return stats.rate(sum(counts), len(rows), seed)
-    places, parts, wholes = {key: i for i, key in enumerate(keys)}, [0] * len(keys), [0] * len(keys)
-    for one, yes in zip(rows, counts, strict=True):
-        parts[places[one.key]] += yes
-        wholes[places[one.key]] += 1
-    return stats.ratio(parts, wholes, seed)
+    return rate_over([one.key for one in rows], counts, seed)
 
 
 def run(

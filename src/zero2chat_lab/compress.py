@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.models.loading import context_length
@@ -29,34 +29,22 @@ from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import (
-    Excerpt,
-    Prediction,
-    held_out_texts,
-    predict,
-    rows_of,
-    start_of_document,
-)
+from zero2chat_lab.memorization import Excerpt, Prediction, predict, start_of_document
+from zero2chat_lab.shared import DocumentArguments
 
 LOST = "▒"  # a token that the model predicts wrongly
 _SHOWN = 3  # samples per split
 
 
 @dataclass
-class CompressArguments(MeasuringArguments):
-    needs = ("model_name_or_path", "dataset")
-
-    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
-    column: str = "text"
+class CompressArguments(DocumentArguments):
     n: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Documents per split; default: all."}
     )
     eval_batch_size: Annotated[int, Range(min=1)] = 32
 
 
-def compression(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CompressArguments
-) -> tuple[Metrics, list[dict[str, Any]]]:
+def measure(args: CompressArguments, load: Load) -> Result:
     """Return the metrics, and the first documents with wrongly predicted tokens masked. Every rank must call this.
 
     `bits_per_byte_*` is the model's, including ends of documents; `bits_per_byte_xz_*` is that of `xz -9e` over the
@@ -64,8 +52,8 @@ def compression(
     text, too. `kept_rate_*` is the share of tokens that the model predicts correctly. `bytes_model` is the size of the
     weights as loaded. Raises `UserError` if the train split, a held-out split or the column is missing.
     """
-    train = rows_of(str(args.dataset), args.column, "train")[args.column]
-    splits = {"train": list(train), "held_out": list(held_out_texts(str(args.dataset), args.column))}
+    model, tokenizer = load(args.model_name_or_path)
+    splits = {"train": list(args.rows("train")[args.column]), "held_out": list(args.held_out_texts())}
     if not splits["held_out"]:
         raise UserError(f"{args.dataset}: no held-out documents: give a dataset with a validation or test split")
     sizes = {split: sum(len(text.encode()) for text in texts) for split, texts in splits.items()}
@@ -94,7 +82,7 @@ def compression(
                 | {"task": f"documents {'in the training text' if split == 'train' else 'held out'}"}
                 | {"score": round(sum(reading.right) / len(reading.right), 4)}
             )
-    return metrics, samples
+    return Result(metrics, samples)
 
 
 def xz_size(texts: Iterable[str]) -> int:
@@ -117,10 +105,6 @@ def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Excerpt, reading: Pre
     runs = groupby(zip(passage.rest, reading.right, strict=True), key=lambda pair: pair[1])
     texts = ((right, [token for token, _ in run]) for right, run in runs)
     return "".join(tokenizer.decode(ids) if right else LOST * len(ids) for right, ids in texts)
-
-
-def measure(args: CompressArguments, load: Load) -> Result:
-    return Result(*compression(*load(args.model_name_or_path), args))
 
 
 STAGE = Stage(

@@ -10,7 +10,6 @@ stage on the same documents, `relative_bits_<source>` is the quotient of the bit
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -19,15 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
-from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import digest
 from zero2chat.core.runs import is_main_process, read_jsonl
@@ -37,7 +32,8 @@ from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids, token_bytes
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import Excerpt, predict, rows_of, start_of_document, write
+from zero2chat_lab.memorization import Excerpt, predict, start_of_document, write
+from zero2chat_lab.shared import DocumentArguments
 
 
 @dataclass
@@ -49,26 +45,6 @@ class Passage:
     sizes: np.ndarray
 
 
-@torch.inference_mode()
-def token_bits(model: PreTrainedModel, pieces: Sequence[Sequence[int]], batch_size: int) -> list[np.ndarray]:
-    """Return the bits of each token after the first, for each piece. Every rank must call this, and gets all."""
-    order = sorted(range(len(pieces)), key=lambda i: len(pieces[i]), reverse=True)
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    state = PartialState()
-    found = []
-    for batch in batches[state.process_index :: state.num_processes]:
-        longest = len(pieces[batch[0]])
-        # Padding on the right changes nothing before it.
-        ids = torch.tensor([[*pieces[i], *[0] * (longest - len(pieces[i]))] for i in batch], device=model.device)
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-        for row, i in enumerate(batch):
-            size = len(pieces[i]) - 1
-            nats = F.cross_entropy(logits[row, :size].float(), ids[row, 1 : size + 1], reduction="none")
-            found.append((i, nats.cpu().numpy() / math.log(2)))
-    everyones = dict(gather_object(found))
-    return [everyones[i] for i in range(len(pieces))]
-
-
 def read_passages(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, batch_size: int
 ) -> list[Passage]:
@@ -78,10 +54,10 @@ def read_passages(
     for document, ids in enumerate(plain_ids(tokenizer, list(texts))):
         row = [*start, *ids]
         for begin in range(0, len(row) - 1, length):
-            pieces.append(row[begin : begin + length + 1])
+            pieces.append(Excerpt(row[begin : begin + length + 1], 1))
             owners.append(document)
-    bits = token_bits(model, pieces, batch_size)
-    return [Passage(owner, some, sizes[piece[1:]]) for owner, some, piece in zip(owners, bits, pieces, strict=True)]
+    bits = [np.array(reading.nats) / math.log(2) for reading in predict(model, pieces, batch_size)]
+    return [Passage(i, some, sizes[list(piece.rest)]) for i, some, piece in zip(owners, bits, pieces, strict=True)]
 
 
 def find_needles(
@@ -127,11 +103,7 @@ _ALL = "documents"  # the source of a dataset without sources
 
 
 @dataclass
-class ContextArguments(MeasuringArguments):
-    needs = ("model_name_or_path", "dataset")
-
-    dataset: str | None = field(default=None, metadata={"help": "Held-out documents, such as a corpus."})
-    column: str = "text"
+class ContextArguments(DocumentArguments):
     split: Literal["validation", "test"] = field(default="test", metadata={"help": "validation, to choose settings."})
     sources: list[str] = field(default_factory=list, metadata={"help": "Sources of the corpus; default: all."})
     n: Annotated[int | None, Range(min=1)] = field(
@@ -185,12 +157,12 @@ def measure(args: ContextArguments, load: Load) -> Result:
     if args.needles:
         more, samples = _needles(model, tokenizer, [text for some in texts.values() for text in some], length, args)
         metrics |= more
-    return Result(metrics, samples, "".join(json.dumps(line) + "\n" for line in lines))
+    return Result(metrics, samples, lines)
 
 
 def _documents(args: ContextArguments) -> dict[str, list[str]]:
     """Return the held-out documents of each source. Raises `UserError` for a source that has none."""
-    rows = rows_of(str(args.dataset), args.column, args.split)
+    rows = args.rows(args.split)
     named = "source" in rows.column_names
     known = sorted(rows.unique("source")) if named else [_ALL]
     for source in args.sources:

@@ -14,7 +14,6 @@ the shell.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
@@ -342,9 +341,9 @@ def _measure(findings: Sequence[Finding], seed: int) -> Metrics:
     return metrics
 
 
-def as_rows(args: InterrogateArguments, findings: Sequence[Finding]) -> str:
-    """Return the conversations as JSON lines, each with its origin."""
-    lines = []
+def as_rows(args: InterrogateArguments, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return the conversations, each with its origin."""
+    lines: list[dict[str, Any]] = []
     for finding in findings:
         if finding.taught is not None:
             messages = [*finding.question.prompt, {"role": "assistant", "content": finding.taught}]
@@ -355,7 +354,7 @@ def as_rows(args: InterrogateArguments, findings: Sequence[Finding]) -> str:
             }
             origin |= {"right": finding.share(RIGHT), "answers": len(finding.answers), "truth": finding.question.answer}
             lines.append({"messages": messages, "origin": origin, "review": UNREVIEWED})
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return lines
 
 
 def samples_of(findings: Sequence[Finding]) -> list[dict[str, Any]]:

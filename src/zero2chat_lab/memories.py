@@ -33,7 +33,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.data.rows import first_rows
@@ -43,7 +43,8 @@ from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.search import as_text, open_search
-from zero2chat_lab.memorization import Excerpt, predict, rows_of, start_of_document
+from zero2chat_lab.memorization import Excerpt, predict, start_of_document
+from zero2chat_lab.shared import DocumentArguments, rate_over
 from zero2chat_lab.test_time_training import adapted, bits_of, windows
 from zero2chat_practice.synthetic.world import JOBS, MONTHS, TOWNS, Person, World, tell
 
@@ -229,9 +230,7 @@ _READ_AFTER = 3  # people after whose steps the other text is read, with `memory
 
 
 @dataclass
-class MemoriesArguments(MeasuringArguments):
-    needs = ("model_name_or_path", "dataset")
-
+class MemoriesArguments(DocumentArguments):
     memory: Literal["frozen", "context", "search", "test_time", "full", "lora"] = "frozen"
     people: Annotated[int, Range(min=5)] = field(default=100, metadata={"help": "With three facts each."})
     world: int = field(default=102, metadata={"help": "Seed of the people; another one, to choose settings."})
@@ -243,8 +242,6 @@ class MemoriesArguments(MeasuringArguments):
     )
     learning_rate: Annotated[float, Range(above=0)] = 1e-4
     steps: Annotated[int, Range(min=1)] = field(default=4, metadata={"help": "On a document at test time."})
-    dataset: str | None = field(default=None, metadata={"help": "Held-out documents of other text, such as a corpus."})
-    column: str = "text"
     split: Literal["validation", "test"] = "test"
     n: Annotated[int | None, Range(min=1)] = field(default=None, metadata={"help": "Documents; default: all."})
     characters: Annotated[int, Range(min=1)] = field(default=2000, metadata={"help": "Of each document."})
@@ -258,8 +255,7 @@ class MemoriesArguments(MeasuringArguments):
 def measure(args: MemoriesArguments, load: Load) -> Result:
     model, tokenizer = load(args.model_name_or_path)
     people = World(args.world, often=args.people, once=0, never=0).people
-    other = first_rows(rows_of(str(args.dataset), args.column, args.split), args.n)[args.column]
-    other = [text[: args.characters] for text in other]
+    other = [text[: args.characters] for text in first_rows(args.rows(args.split), args.n)[args.column]]
     memories = Memories(model, tokenizer, people)
     before = memories.bits(model, other)
     after = [before]
@@ -291,10 +287,9 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
     right = [one == question.options[0] for one, question in zip(chosen, memories.questions, strict=True)]
     metrics: Metrics = {}
     for kind in KINDS:
-        metrics[f"accuracy_{kind}"] = _accuracy(
-            [(one.person, yes) for one, yes in zip(memories.questions, right, strict=True) if one.kind == kind],
-            args.seed,
-        )
+        some = [(one.person, yes) for one, yes in zip(memories.questions, right, strict=True) if one.kind == kind]
+        # Facts about one person are stored together, so people are resampled.
+        metrics[f"accuracy_{kind}"] = rate_over([person for person, _ in some], [yes for _, yes in some], args.seed)
     sizes = [len(text.encode()) for text in other]
     bits = [sum(some) / len(some) for some in zip(*after, strict=True)]  # of each text, over the adapted models
     metrics["bits_per_byte_other"] = stats.ratio(bits, sizes, args.seed)
@@ -306,17 +301,6 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
         for one, said, yes in list(zip(memories.questions, chosen, right, strict=True))[:_SHOWN]
     ]
     return Result(metrics, samples)
-
-
-def _accuracy(right: Sequence[tuple[int, bool]], seed: int) -> dict[str, Any]:
-    """Return the share of right answers, from (person, right). Facts about one person are stored together, so with
-    several questions about each, people are resampled."""
-    by_person: dict[int, list[bool]] = {}
-    for person, yes in right:
-        by_person.setdefault(person, []).append(yes)
-    if len(by_person) == len(right):
-        return stats.rate(sum(yes for _, yes in right), len(right), seed)
-    return stats.ratio([sum(some) for some in by_person.values()], [len(some) for some in by_person.values()], seed)
 
 
 STAGE = Stage(

@@ -5,7 +5,7 @@ al. 2019, arXiv:1802.08232), and runs of generated text copied from the training
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import NamedTuple
@@ -14,14 +14,9 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from datasets import Dataset
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process
-from zero2chat.data.rows import load_source, require_text
-from zero2chat.data.sources import Source
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 
@@ -42,29 +37,12 @@ class Excerpt:
 class Prediction(NamedTuple):
     log_likelihood: float  # of the rest given the prompt, in nats
     right: tuple[bool, ...]  # per token of the rest: whether it is the top prediction after the true ones before it
+    nats: tuple[float, ...]  # per token of the rest: its negative log-likelihood
 
     @property
     def verbatim(self) -> bool:
         """Whether greedy decoding reproduces the rest exactly."""
         return all(self.right)
-
-
-def rows_of(dataset: str, column: str, split: str) -> Dataset:
-    """Load a split of a model's training text. Raises `UserError` if the split is missing, or the column is not
-    text."""
-    rows = load_source(Source(path=dataset, split=split, label=f"{dataset} ({split})"))
-    require_text(rows, column, f"{dataset} ({split})", filled=True)
-    return rows
-
-
-def held_out_texts(dataset: str, column: str) -> Iterator[str]:
-    """Yield the documents of the held-out splits. Reports a missing split."""
-    for split in ("validation", "test"):
-        try:
-            yield from rows_of(dataset, column, split)[column]
-        except UserError as error:
-            if is_main_process():
-                print(f"no control documents from the {split} split: {error}", flush=True)
 
 
 def start_of_document(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -102,9 +80,10 @@ def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int
         ids = torch.tensor([passages[i].ids for i in batch], device=model.device)
         rest = ids[:, passages[batch[0]].given :]  # (rows, rest)
         logits = model(input_ids=ids[:, :-1], logits_to_keep=rest.shape[1]).logits.float()  # (rows, rest, vocabulary)
-        nats = F.cross_entropy(logits.flatten(0, 1), rest.flatten(), reduction="none").view_as(rest).sum(1)
+        nats = F.cross_entropy(logits.flatten(0, 1), rest.flatten(), reduction="none").view_as(rest)
         right = map(tuple, (logits.argmax(-1) == rest).tolist())
-        found += [(i, Prediction(-n, r)) for i, n, r in zip(batch, nats.tolist(), right, strict=True)]
+        each = zip(batch, nats.sum(1).tolist(), right, map(tuple, nats.tolist()), strict=True)
+        found += [(i, Prediction(-total, r, n)) for i, total, r, n in each]
     everyones = dict(gather_object(found))
     return [everyones[i] for i in range(len(passages))]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from accelerate import PartialState
@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.inference.fast_generate import fast_sample
@@ -32,17 +32,14 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import copied_runs, held_out_texts, rows_of, start_of_document
+from zero2chat_lab.memorization import copied_runs, start_of_document
+from zero2chat_lab.shared import DocumentArguments
 
 _SHOWN = 4  # prompts shown, with as many samples each
 
 
 @dataclass
-class NoveltyArguments(MeasuringArguments):
-    needs = ("model_name_or_path", "dataset")
-
-    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
-    column: str = "text"
+class NoveltyArguments(DocumentArguments):
     prompts: Annotated[int, Range(min=1)] = field(
         default=32, metadata={"help": "Held-out documents whose beginnings are the prompts."}
     )
@@ -62,9 +59,7 @@ class NoveltyArguments(MeasuringArguments):
                 raise ValueError(f"lengths: {length} is not from 1 to max_new_tokens {self.max_new_tokens}")
 
 
-def novelty_of(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: NoveltyArguments
-) -> tuple[Metrics, list[dict[str, Any]]]:
+def measure(args: NoveltyArguments, load: Load) -> Result:
     """Return the metrics, and the first samples of the first prompts. Every rank must call this.
 
     `distinct_rate` is the share of distinct samples per prompt. `novel_rate_N` is the share of n-grams of N tokens that
@@ -74,14 +69,15 @@ def novelty_of(
     documents for the control. Raises `UserError` if the train split or the column is missing, if there are too few
     prompts, or if the context is too short.
     """
+    model, tokenizer = load(args.model_name_or_path)
     start = start_of_document(tokenizer)
     if (length := len(start) + args.prefix + args.max_new_tokens) > context_length(model):
         raise UserError(
             f"prefix {args.prefix} and max_new_tokens {args.max_new_tokens}: {length} tokens do not fit the model's "
             f"context of {context_length(model)}"
         )
-    train = plain_ids(tokenizer, rows_of(str(args.dataset), args.column, "train")[args.column][:])
-    texts = list(held_out_texts(str(args.dataset), args.column))
+    train = plain_ids(tokenizer, args.rows("train")[args.column][:])
+    texts = list(args.held_out_texts())
     random.Random(f"novelty {args.seed}").shuffle(texts)
     # One document per prompt: documents of one form may have the same beginning.
     documents = {tuple(ids[: args.prefix]): ids for ids in plain_ids(tokenizer, texts) if len(ids) > args.prefix}
@@ -116,7 +112,7 @@ def novelty_of(
         for prompt, some, group in zip(prompts[:_SHOWN], drawn, by_prompt, strict=False)
         for sample, runs in zip(some[:_SHOWN], group, strict=False)
     ]
-    return metrics, samples
+    return Result(metrics, samples)
 
 
 def _longest(runs: np.ndarray) -> int:
@@ -144,10 +140,6 @@ def draw(
             found.append((i, [[token for token in row if token != end] for row in written]))
     everyones = dict(gather_object(found))
     return [everyones[i] for i in range(len(prompts))]
-
-
-def measure(args: NoveltyArguments, load: Load) -> Result:
-    return Result(*novelty_of(*load(args.model_name_or_path), args))
 
 
 STAGE = Stage(

@@ -21,18 +21,17 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run, write_jsonl
+from zero2chat.core.runs import is_main_process
 from zero2chat.data.preferences import Pair
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template
-from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import load_model
 from zero2chat.models.reward_model import load_reward_model, scale_of, score_texts
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Curve, Section
-from zero2chat.stages import Stage
+from zero2chat.stages import Load, Result, Stage
+from zero2chat_lab.shared import TaskArguments
 
 Judge = Callable[[Sequence[int], Sequence[str]], list[float]]
 
@@ -91,16 +90,14 @@ _PAIRS_OF_A_PROMPT = 3  # the last texts of a search, each paired with a differe
 
 
 @dataclass
-class ProbeArguments(MeasuringArguments):
+class ProbeArguments(TaskArguments):
     """The two models, the prompts, and the size of the search."""
 
     needs = ("model_name_or_path", "reward_model")
 
     reward_model: str | None = None
     task: str = "lines"
-    options: dict = field(default_factory=dict)
     n: Annotated[int, Range(min=2)] = field(default=200, metadata={"help": "Held-out prompts."})
-    split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
     answers: Annotated[int, Range(min=2)] = field(default=64, metadata={"help": "Answers per prompt, for best of n."})
     max_new_tokens: Annotated[int, Range(min=1)] = 48
     gibberish_prompts: Annotated[int, Range(min=1)] = field(
@@ -116,16 +113,12 @@ class ProbeArguments(MeasuringArguments):
     gibberish_length: Annotated[int, Range(min=1)] = field(
         default=12, metadata={"help": "Maximum tokens per text found."}
     )
-    eval_batch_size: Annotated[int, Range(min=1)] = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.gibberish_prompts > self.n:
             raise ValueError(f"gibberish_prompts {self.gibberish_prompts} is more than n {self.n}")
-        if self.split not in ("validation", "test"):
-            raise ValueError(f"split '{self.split}' is neither validation nor test")
         tasks.load_taste(self.task)
-        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
         if self.gibberish_train:
             tasks.check_rows(self.task, "train", self.seed, self.gibberish_train, self.options)
 
@@ -141,9 +134,8 @@ class Prober:
 
     def answers(self, k: int) -> list[list[str]]:
         args, (model, tokenizer) = self.args, self.model
-        found = answer_each(
-            model, tokenizer, self.prompts, k, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed
-        )
+        limits = (k, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
+        found = answer_each(model, tokenizer, self.prompts, *limits)
         return [[a.text for a in some] for some in found]
 
     def scores(self, numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
@@ -203,18 +195,14 @@ def follow(
     return lines, metrics | {"best_n": {"value": best["step"], "n": len(scores)}}
 
 
-def run(run: Run, args: ProbeArguments) -> None:
-    state = start_processes()
-    if state.is_main_process:
-        run.clear()
-    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
-    prepare_chat_template(tokenizer, None)
+def measure(args: ProbeArguments, load: Load) -> Result:
+    model, tokenizer = load(args.model_name_or_path)
     judge, judge_tokenizer = load_reward_model(args.reward_model, args.dtype)
-    prepare_chat_template(judge_tokenizer, None)
-    models = ((model.to(state.device), tokenizer), (judge.to(state.device), judge_tokenizer))
-
+    for each in (tokenizer, judge_tokenizer):
+        prepare_chat_template(each, None)
+    models = ((model, tokenizer), (judge.to(model.device), judge_tokenizer))
     held_out = Prober(args, args.split, args.n, *models)
-    if state.is_main_process:
+    if is_main_process():
         print(f"{args.answers} answers per prompt for {args.n} {args.split} prompts", flush=True)
     answers = held_out.answers(args.answers)
     flat = held_out.scores(
@@ -227,7 +215,7 @@ def run(run: Run, args: ProbeArguments) -> None:
     # Not the policy's tokenizer: the reward model may have another.
     pieces = pieces_of(judge_tokenizer)
     rng = random.Random(f"gibberish {args.seed}")
-    if state.is_main_process:
+    if is_main_process():
         print(f"adversarial search against the reward model, for {args.gibberish_prompts} prompts", flush=True)
     found = [texts[-1] for texts in held_out.search(args.gibberish_prompts, pieces, rng)]
     loved = held_out.scores(range(len(found)), found)
@@ -241,23 +229,16 @@ def run(run: Run, args: ProbeArguments) -> None:
         "gibberish_proxy": stats.mean(loved, args.seed),
         "gibberish_gold": stats.mean(tastes, args.seed),
     }
+    pairs: list[Pair] | None = None
     if args.gibberish_train:
         pairs = gibberish_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)
         metrics["gibberish_pairs"] = {"value": len(pairs)}
-        if state.is_main_process:
-            write_jsonl(run.folder / "gibberish.jsonl", pairs)
-    if state.is_main_process:
-        for line in lines:
-            run.log(line)
-        shown = zip(held_out.rows, found, loved, tastes, wins, strict=False)
-        run.replace_samples(
-            0,
-            [
-                {"prompt": row["question"], "completion": text, "proxy": round(score, 3), "taste": taste, "score": win}
-                for row, text, score, taste, win in list(shown)[:_SHOWN]
-            ],
-        )
-    run.finish(metrics)
+    shown = list(zip(held_out.rows, found, loved, tastes, wins, strict=False))[:_SHOWN]
+    samples = [
+        {"prompt": row["question"], "completion": text, "proxy": round(score, 3), "taste": taste, "score": win}
+        for row, text, score, taste, win in shown
+    ]
+    return Result(metrics, samples, pairs, lines)
 
 
 def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list[Pair]:
@@ -298,7 +279,8 @@ STAGE = Stage(
     story="How far a reward model can be followed, and texts that only it likes.",
     kind="answers",
     arguments=(ProbeArguments,),
-    run=run,
+    measure=measure,
+    keeps="gibberish.jsonl",
     section=Section(
         title="Looking for what the reward model loves",
         story="A reward model has seen a few thousand answers, all from one model. Its scores for other texts are "

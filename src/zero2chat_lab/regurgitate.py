@@ -12,7 +12,6 @@ same with any model and any dataset that has a text column.
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.data.canaries import never_planted, read_canaries
@@ -33,30 +32,17 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import (
-    Excerpt,
-    Prediction,
-    exposure,
-    held_out_texts,
-    passages_of,
-    predict,
-    rows_of,
-    start_of_document,
-    write,
-)
+from zero2chat_lab.memorization import Excerpt, Prediction, exposure, passages_of, predict, start_of_document, write
+from zero2chat_lab.shared import DocumentArguments
 
 HELD_OUT = "held_out"
 _SHOWN = 3  # samples per group
 
 
 @dataclass
-class RegurgitateArguments(MeasuringArguments):
+class RegurgitateArguments(DocumentArguments):
     """The model, its training data, and the lengths of prompts and continuations."""
 
-    needs = ("model_name_or_path", "dataset")
-
-    dataset: str | None = field(default=None, metadata={"help": "The model's training data, such as a corpus."})
-    column: str = "text"
     prefix: Annotated[int, Range(min=1)] = field(
         default=32, metadata={"help": "Prompt length: tokens of a document given to the model."}
     )
@@ -72,16 +58,15 @@ class RegurgitateArguments(MeasuringArguments):
     eval_batch_size: Annotated[int, Range(min=1)] = 64
 
 
-def measure_extraction(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: RegurgitateArguments
-) -> tuple[Metrics, list[dict[str, Any]]]:
-    """Return the metrics, and the first texts of each kind as rows for `samples.jsonl`. Every rank must call this.
+def measure(args: RegurgitateArguments, load: Load) -> Result:
+    """Return the metrics, and the first texts of each kind. Every rank must call this.
 
     `extraction_rate_N` is the share of verbatim continuations of documents with N to 2N - 1 copies in the train split,
     for N = 1, 2, 4, …; `extraction_rate_held_out` is the control's. `canary_extraction_rate_N` and `exposure_N` (in
     bits) are for canaries planted N times. Raises `UserError` if the train split or the column is missing, if no
     document is long enough, or if the context is too short.
     """
+    model, tokenizer = load(args.model_name_or_path)
     length = len(start_of_document(tokenizer)) + args.prefix + args.continuation
     if length > context_length(model):
         raise UserError(
@@ -119,7 +104,7 @@ def measure_extraction(
         given_away = sum(verbatim for verbatim, _ in some)
         metrics[f"canary_extraction_rate_{copies}"] = stats.rate(given_away, len(some), args.seed)
         metrics[f"exposure_{copies}"] = stats.mean([bits for _, bits in some], args.seed)
-    return metrics, samples
+    return Result(metrics, samples, samples)
 
 
 def _documents(
@@ -128,9 +113,9 @@ def _documents(
     """Return beginnings of held-out documents, and of train documents by their number of copies.
 
     Excludes canaries, and documents whose continuation occurs more often in the training text than the document itself,
-    because it may have been learned elsewhere; the metrics count them. Raises `UserError` as `measure_extraction` does.
+    because it may have been learned elsewhere; the metrics count them. Raises `UserError` as `measure` does.
     """
-    train = rows_of(str(args.dataset), args.column, "train")
+    train = args.rows("train")
     copies: Counter[int] = Counter()  # keyed by the text's hash: the corpus may be larger than memory
     first: dict[int, int] = {}
     for i, text in enumerate(train[args.column]):
@@ -143,7 +128,7 @@ def _documents(
         levels[1 << (copies[key].bit_length() - 1)].append((i, copies[key]))
 
     rng = random.Random(f"regurgitate {args.seed}")
-    held_out = list(dict.fromkeys(held_out_texts(str(args.dataset), args.column)))
+    held_out = list(dict.fromkeys(args.held_out_texts()))
     drawn = {HELD_OUT: _draw(tokenizer, args, held_out, [(i, 0) for i in range(len(held_out))], rng)}
     drawn |= {str(n): _draw(tokenizer, args, train[args.column], levels[n], rng) for n in sorted(levels)}
     if not any(passages for name, passages in drawn.items() if name != HELD_OUT):
@@ -187,11 +172,6 @@ def _draw(
 
 def times_seen(copies: int) -> str:
     return {0: "never", 1: "once"}.get(copies, f"{copies} times")
-
-
-def measure(args: RegurgitateArguments, load: Load) -> Result:
-    metrics, samples = measure_extraction(*load(args.model_name_or_path), args)
-    return Result(metrics, samples, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
 
 
 def _by_copies(metric: str) -> dict[str, str]:

@@ -15,25 +15,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import log
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run
 from zero2chat.core.stats import Metrics
 from zero2chat.inference.generate import answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
-from zero2chat.models.hardware import start_processes
-from zero2chat.models.loading import load_model
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Curve, Section
-from zero2chat.stages import Stage
+from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.memorization import Excerpt, predict
+from zero2chat_lab.shared import TaskArguments
 
 CHANCES = (1_000, 1_000_000)  # an answer is improbable below a probability of 1 in N
 BEYOND = 99  # an answer is beyond the reference if 99 of 100 of its own correct answers are more likely
@@ -42,25 +39,10 @@ _SHOWN = 12
 
 
 @dataclass
-class SurpriseArguments(MeasuringArguments):
+class SurpriseArguments(TaskArguments):
     needs = ("model_name_or_path", "reference_model")
 
     reference_model: str | None = field(default=None, metadata={"help": "The model from before training."})
-    task: str = "word_problems"
-    options: dict = field(default_factory=dict)
-    n: Annotated[int, Range(min=1)] = field(default=300, metadata={"help": "Held-out questions."})
-    split: str = field(default="test", metadata={"help": "test, or validation for choosing settings."})
-    answers: Annotated[int, Range(min=1)] = field(
-        default=8, metadata={"help": "Samples per question and model, at temperature 1."}
-    )
-    max_new_tokens: Annotated[int, Range(min=1)] = 96
-    eval_batch_size: Annotated[int, Range(min=1)] = 128
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.split not in ("validation", "test"):
-            raise ValueError(f"split '{self.split}' is neither validation nor test")
-        tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
 
 
 @dataclass
@@ -77,12 +59,9 @@ class Right:
     own_surprisal: float
 
 
-def run(run: Run, args: SurpriseArguments) -> None:
-    state = start_processes()
-    if state.is_main_process:
-        run.clear()
-    model, tokenizer = load_model(args.model_name_or_path, args.dtype)
-    reference, of_reference = load_model(args.reference_model, args.dtype)
+def measure(args: SurpriseArguments, load: Load) -> Result:
+    model, tokenizer = load(args.model_name_or_path)
+    reference, of_reference = load(args.reference_model)
     for each in (tokenizer, of_reference):
         prepare_chat_template(each, None)
     task = tasks.load(args.task)
@@ -94,15 +73,10 @@ def run(run: Run, args: SurpriseArguments) -> None:
             f"{args.reference_model}: its tokenizer or chat template differs from those of {args.model_name_or_path}: "
             "set reference_model to the model that it was trained from"
         )
-    models = (model.to(state.device), reference.to(state.device))
+    models = (model, reference)
     found, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)
-    metrics = surprisal_metrics(found, control, args)
-    if state.is_main_process:
-        for line in percentiles(found, control):
-            run.log(line)
-        run.replace_samples(0, [_sample(rows[one.question], one) for one in most_surprising(found)])
-        print(" | ".join(f"{name} {metric['value']}" for name, metric in metrics.items()), flush=True)
-    run.finish(metrics)
+    samples = [_sample(rows[one.question], one) for one in most_surprising(found)]
+    return Result(surprisal_metrics(found, control, args), samples, history=percentiles(found, control))
 
 
 def right_answers(
@@ -211,7 +185,7 @@ STAGE = Stage(
     story="Right answers of a trained model that the model it started from found improbable.",
     kind="answers",
     arguments=(SurpriseArguments,),
-    run=run,
+    measure=measure,
     section=Section(
         title="Right, and nobody would have bet on it",
         story="A model that only imitates plays the moves that its teacher would have played. Move 37 of AlphaGo's "

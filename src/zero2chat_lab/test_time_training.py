@@ -11,10 +11,6 @@ documents of the validation split; the test split is measured. The model is not 
 
 For language models this is dynamic evaluation (Krause et al. 2018, arXiv:1709.07432): the weights remember what the
 context has no room for.
-
-The second half of a document is read in several ways (`WAYS`): by the frozen model, without the first half or with as
-much of it as fits into the context; after training on the first half, without or with it in the context; and, as the
-control, after training on the first half of another document.
 """
 
 from __future__ import annotations
@@ -32,7 +28,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
@@ -41,7 +37,8 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import Excerpt, predict, rows_of, start_of_document
+from zero2chat_lab.memorization import Excerpt, predict, start_of_document
+from zero2chat_lab.shared import DocumentArguments
 
 WAYS = ("frozen", "attention", "adapted", "both", "control")
 
@@ -147,11 +144,7 @@ _SHOWN = 6  # documents saved as samples: where the halves meet
 
 
 @dataclass
-class AdaptationArguments(MeasuringArguments):
-    needs = ("model_name_or_path", "dataset")
-
-    dataset: str | None = field(default=None, metadata={"help": "Held-out documents, such as a corpus."})
-    column: str = "text"
+class AdaptationArguments(DocumentArguments):
     tokens: Annotated[int, Range(min=4)] = field(
         default=1024, metadata={"help": "Of each document; shorter documents are left out."}
     )
@@ -174,7 +167,7 @@ def _documents(args: AdaptationArguments, tokenizer: PreTrainedTokenizerBase, sp
     """Return the first tokens of the first n documents that are long enough, each after the token that starts one.
     Raises `UserError` if there are fewer."""
     start, found = start_of_document(tokenizer), []
-    for text in rows_of(str(args.dataset), args.column, split)[args.column]:
+    for text in args.rows(split)[args.column]:
         ids = [*start, *plain_ids(tokenizer, [text])[0]][: args.tokens]
         found += [ids] if len(ids) == args.tokens else []
         if len(found) == n:

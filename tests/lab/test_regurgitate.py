@@ -100,7 +100,7 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
             assert sample["score"] == recited
             assert (sample["completion"] == sample["answer"]) == bool(recited)
             assert sample["prompt"]
-    assert "once" in capsys.readouterr().out
+    assert "extraction_rate_1 " in capsys.readouterr().out
     regurgitate.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
 

@@ -37,7 +37,7 @@ def run_stage(stage: str, words: list[str]) -> None:
 
 def _print_measured(stage: Stage, words: Sequence[str]) -> None:
     from zero2chat.core import config
-    from zero2chat.core.runs import write_atomically
+    from zero2chat.core.runs import write_jsonl
     from zero2chat.models.loading import load_for_use
     from zero2chat.stages import as_table
 
@@ -56,4 +56,4 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
     else:
         console().print(as_table(result.metrics))
     if out is not None:
-        write_atomically(Path(out), result.lines)
+        write_jsonl(Path(out), result.lines or ())

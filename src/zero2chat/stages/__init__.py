@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zero2chat.core import config
 from zero2chat.core.errors import UserError, exit_on_mistake, nearest
 from zero2chat.core.registry import modules
-from zero2chat.core.runs import METRICS, Run, write_atomically
+from zero2chat.core.runs import METRICS, Run, write_jsonl
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,11 +29,12 @@ Load = Callable[[Any], tuple[Any, Any]]  # a model's path → the model, on its 
 
 
 class Result(NamedTuple):
-    """What a stage measures on a model: metrics, samples for the report, and `lines`, a text of all details."""
+    """What a stage measures: metrics, samples and history for the report, and `lines` for its file `keeps`."""
 
     metrics: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]] = ()
-    lines: str = ""
+    lines: Sequence[Mapping[str, Any]] | None = None  # None: no file
+    history: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +137,12 @@ class Stage:
         found = self.measure(args, load)
         if state.is_main_process:
             Console(highlight=False).print(as_table(found.metrics))
-            if self.keeps:
+            run.clear()
+            if found.lines is not None:
                 (run.folder / self.keeps).parent.mkdir(exist_ok=True)
-                write_atomically(run.folder / self.keeps, found.lines)
+                write_jsonl(run.folder / self.keeps, found.lines)
+            for line in found.history:
+                run.log(line)
             run.replace_samples(0, found.samples)
         run.finish(found.metrics)
 
@@ -168,7 +172,7 @@ def as_table(metrics: Mapping[str, Any]) -> Table:
     """Return a table for the terminal, with a row per metric; values are exact."""
     from rich.table import Table
 
-    table = Table("metric", "value", "95%", "n", box=None)
+    table = Table("metric", "value", "95%", "n", box=None, pad_edge=False)
     for name, one in metrics.items():
         ends = f"{one['low']:,} to {one['high']:,}" if "low" in one else ""
         table.add_row(name, f"{one['value']:,}", ends, f"{one['n']:,}" if "n" in one else "")
