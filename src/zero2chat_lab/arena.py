@@ -39,7 +39,7 @@ from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.elo import NotConnected, ScoredPair, fit_ratings, unbeaten
+from zero2chat_lab.elo import NotConnected, ScoredPair, fit_ratings
 
 FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
 _SHOWN = 2  # pairs per two models saved as samples
@@ -282,14 +282,6 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
         raise UserError(
             f"{apart}: not connected to {names[0]} by comparisons: compare them, or rate them separately"
         ) from None
-    if found.draws:
-        best = unbeaten(comparisons, len(names))
-        rest = ", ".join(name for i, name in enumerate(names) if i not in best)
-        print(
-            f"{', '.join(names[i] for i in best)} won every comparison with {rest}, so no finite rating fits: "
-            f"a draw is added to each pair of models that met ({found.draws})",
-            flush=True,
-        )
     order = sorted(range(len(names)), key=lambda i: -found.models[i].value)
     fought = [sum(i in c[1:3] for c in comparisons) for i in range(len(names))]
 
@@ -317,16 +309,12 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
 
 
 def _of_the_judge(bouts: Sequence[Bout]) -> Metrics:
-    """Measure how often an endpoint prefers the first answer, and how often both orders agree."""
+    """Count pairs without a verdict, and measure how often an endpoint prefers the first answer."""
     pairs = [bout.why["verdicts"] for bout in bouts if bout.why and None not in bout.why["verdicts"]]
     choices = [verdict for both in pairs for verdict in both if verdict != 0.5]
     metrics: Metrics = {"left_out": {"value": sum(bout.score is None for bout in bouts), "n": len(bouts)}}
     if choices:
         metrics["first_rate"] = stats.rate(sum(choices), len(choices))
-    if pairs:
-        metrics["same_in_both_orders_rate"] = stats.rate(
-            sum(first == 1 - second for first, second in pairs), len(pairs)
-        )
     return metrics
 
 

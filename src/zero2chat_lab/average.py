@@ -10,30 +10,26 @@ more to run than one model. `zero2chat average A B C --output_dir D` does the sa
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.hub.model_card import CARD, make_card
+from zero2chat.models.loading import find_model, load_model, refuse_reward_model
 from zero2chat.report.section import Section
 from zero2chat.stages import Stage
 
 if TYPE_CHECKING:
-    from zero2chat.core.runs import Run
-
-
-import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from zero2chat.core.errors import UserError
-from zero2chat.models.loading import find_model, load_model, refuse_reward_model
-
-if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from zero2chat.core.runs import Run
+
 # Least cosine of two models' matrices. Fine-tuned from one start they had 0.98 and more, trained from two 0.08.
 _ONE_START = 0.5
 # Keys of a config that do not change what the weights compute.

@@ -47,9 +47,8 @@ from zero2chat_lab.interrogate import (
     statement,
     verdict_of,
 )
-from zero2chat_lab.shared import rate_over
+from zero2chat_lab.shared import auroc_of, rate_over
 
-_FEWEST = 5  # AUROC is omitted with fewer right or fewer wrong answers
 _KEPT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # shares of right answers, of the curve
 _SHOWN = 12
 
@@ -255,10 +254,6 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
     for suffix, values in (("", said_held), ("_scaled", [fitted(value) for value in said_held])):
         bins = stats.reliability(values, right_held)
         metrics[f"calibration_error{suffix}"] = {"value": round(stats.calibration_error(bins), 4), "n": len(values)}
-        for one in bins:
-            at = math.floor(one["sure"] * 1000) / 1000  # rounded up, it could be the next bin's
-            name = f"right_rate_at_confidence_{at:.3f}{suffix}"
-            metrics[name] = stats.rate(round(one["right"] * one["n"]), int(one["n"]), seed)
     return metrics
 
 
@@ -280,12 +275,8 @@ def threshold_metrics(fit: Sequence[Judged], held: Sequence[Judged], sure: Sure,
     given = [one for one, yes in zip(held, kept, strict=True) if yes]
     if given:
         metrics["selective_accuracy"] = _rate(given, [one.verdict == RIGHT for one in given], seed)
-    tried = [one for one in held if one.verdict != DECLINED]
-    truth = [one.verdict == RIGHT for one in tried]
-    area = stats.auroc([sure(one) for one in tried], truth, seed)
-    if area is not None and min(sum(truth), len(truth) - sum(truth)) >= _FEWEST:
-        metrics["auroc"] = area
-    return metrics
+    tried = [(sure(one), one.verdict == RIGHT) for one in held if one.verdict != DECLINED]
+    return metrics | auroc_of("auroc", tried, seed)
 
 
 def _rate(rows: Sequence[Judged], counts: Sequence[bool], seed: int) -> dict[str, Any]:
@@ -342,16 +333,6 @@ def trade_off(step: StepResult, scores: Mapping[str, str] = _SCORES) -> dict[str
     return lines
 
 
-def _calibration(step: StepResult) -> dict[str, Points]:
-    """Return label → (confidence, accuracy)."""
-    lines: dict[str, Points] = {}
-    for label, suffix in (("confidence", ""), ("after Platt scaling", "_scaled")):
-        right = step.named(rf"right_rate_at_confidence_([\d.]+){suffix}")
-        lines[label] = sorted((float(at), metric["value"]) for at, metric in right.items())
-    ends = sorted(point[0] for points in lines.values() for point in points)
-    return lines | ({"perfectly calibrated": [(x, x) for x in (ends[0], ends[-1])]} if ends else {})
-
-
 STAGE = Stage(
     name="calibrate",
     story="The confidence below which a model should decline, and what declining costs on other held-out rows.",
@@ -390,13 +371,6 @@ STAGE = Stage(
                 "wrong answers declined",
                 trade_off,
                 x="right answers kept",
-                percent=True,
-            ),
-            Curve(
-                "Accuracy of the answers by the confidence that the model has in them.",
-                "accuracy",
-                _calibration,
-                x="confidence",
                 percent=True,
             ),
         ),

@@ -23,13 +23,14 @@ from typing import Any
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.runs import Run, write_atomically
-from zero2chat.report.parts import interval, is_rate, short
+from zero2chat.report.parts import is_rate
 from zero2chat.report.section import Section
 from zero2chat.report.steps import Metric, StepResult, finite, read_step
 from zero2chat.stages import Stage
 from zero2chat_lab.claims_section import show_claims
 
 FILE = "claims.json"
+_SAID = {True: "met", False: "NOT met", None: "not judged"}
 WAITING = {"value": None, "seeds": 0, "met": None}  # for a figure that was not requested
 
 
@@ -73,14 +74,13 @@ class Figure(Measured):
             self.figure = f"{self.column}: {self.row}"
         if not self.figure:
             raise ValueError(f"{self.metric}: figure is not set: set it, or row and column")
-        if sum(given is not None for given in (self.at_least, self.at_most, self.above)) > 1:
-            raise ValueError(f"{self.figure}: at_least, at_most and above: set one of them")
+        for names in (("at_least", "at_most", "above"), ("by", "of")):
+            if sum(getattr(self, name) is not None for name in names) > 1:
+                raise ValueError(f"{self.figure}: {' and '.join(names)}: set one of them")
         if self.above is None and (self.by is not None or self.of is not None):
             raise ValueError(f"{self.figure}: `by` and `of` need `above`: set it")
         if (self.row is None) != (self.column is None):
             raise ValueError(f"{self.figure}: row and column: set both or neither")
-        if self.by is not None and self.of is not None:
-            raise ValueError(f"{self.figure}: by and of: set one of them")
 
 
 @dataclass
@@ -109,10 +109,6 @@ class Curves:
     x: Axis
     y: Axis
     lines: list[Line]
-
-    def __post_init__(self) -> None:
-        if not self.lines:
-            raise ValueError("lines is empty: add at least one line")
 
 
 @dataclass
@@ -204,7 +200,7 @@ def run(run: Run, args: ClaimsArguments) -> None:
     for points in history:
         run.log(points)
     for line in lines:
-        print(f"{line['claim']}: {line['figure']}: {_said(line)}", flush=True)
+        print(f"{line['claim']}: {line['figure']}: {line['value']}; {line['target']}: {_SAID[line['met']]}", flush=True)
     met = [line["met"] for line in lines if line["met"] is not None]
     counts: dict[str, dict[str, Any]] = {"met": {"value": sum(met)}, "judged": {"value": len(met)}}
     counts["claims"] = {"value": len({line["name"] for line in lines if line["value"] is not None})}
@@ -223,15 +219,6 @@ def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
     """Return a run's folder, and those of its further seeds."""
     run = Path(folder)
     return [folder, *(one for one in seeds if Path(one).name == run.name and Path(one).parent.parent == run.parent)]
-
-
-def _said(line: Metric) -> str:
-    if line["value"] is None:
-        return f"not measured yet: run with `--only {line['name']}`"
-    name = line["metric"]
-    shown = f"{short(name, line)} ({interval(name, line)})" if "low" in line else short(name, line)
-    said = {True: "met", False: "NOT met", None: "shown"}[line["met"]]
-    return f"{shown}; {line['target'] or 'no target'}: {said}"
 
 
 def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
@@ -334,13 +321,11 @@ def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[di
         return []
     last = by_step[max(by_step)]
     if claim.example_task is not None:
-        labels = [str(sample.get("task")) for sample in last]
+        labels = dict.fromkeys(str(sample.get("task")) for sample in last)
         last = [sample for sample in last if sample.get("task") == claim.example_task]
         if not last:
-            raise UserError(
-                f"{claim.example}: none of its samples is of the task '{claim.example_task}': set example_task to one "
-                f"of {', '.join(dict.fromkeys(labels))}"
-            )
+            of = f"{claim.example}: none of its samples is of the task '{claim.example_task}'"
+            raise UserError(f"{of}: set example_task to one of {', '.join(labels)}")
     return [last[0] | {"step": 0, "task": claim.claim}]
 
 

@@ -113,14 +113,11 @@ class _Model:
 
     def has_maximum(self, weights: Array) -> bool:
         """Whether a chain of wins or draws leads from each model to every other (Ford 1957). If not, some won all."""
-        return bool(_reach(self._beaten(weights)).all())
-
-    def _beaten(self, weights: Array) -> NDArray[np.bool_]:
         beaten = np.zeros((self.n, self.n), dtype=bool)
         (a, b), count = self.pairs.T, len(self.pairs)
         beaten[a, b] = np.bincount(self.of_pair, weights * self.scores, count) > 0
         beaten[b, a] |= np.bincount(self.of_pair, weights * (1 - self.scores), count) > 0
-        return beaten
+        return bool(_reach(beaten).all())
 
     def fit(self, weights: Array, draws: Array | None, near: Array | None = None) -> Array | None:
         """Return ratings in log-odds (the first is 0), starting at `near`; None if there is no maximum. `draws` has the
@@ -141,17 +138,6 @@ def _reach(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
     for k in range(len(found)):
         found |= found[:, k : k + 1] & found[k : k + 1]
     return found
-
-
-def unbeaten(comparisons: Sequence[ScoredPair], n: int) -> list[int]:
-    """Return models that never lost to, or drew with, a model outside the set; empty if ratings are finite."""
-    model = _Model(comparisons, n)
-    reach = _reach(model._beaten(np.ones(len(comparisons))))
-    if reach.all():
-        return []
-    # The smallest group that is reached only by itself.
-    groups = [[i for i in range(n) if reach[i, k]] for k in range(n)]
-    return min((g for g in groups if all(reach[i, j] for i in g for j in g)), key=len)
 
 
 def _newton(rows: Array, weight: Array, won: Array, x: Array) -> Array | None:

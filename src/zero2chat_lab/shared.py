@@ -71,3 +71,11 @@ def rate_over(keys: Sequence[Hashable], counts: Sequence[bool], seed: int) -> di
     if len(groups) == len(keys):
         return stats.rate(sum(counts), len(keys), seed)
     return stats.ratio([sum(some) for some in groups.values()], [len(some) for some in groups.values()], seed)
+
+
+def auroc_of(name: str, scored: Sequence[tuple[float, bool]], seed: int) -> stats.Metrics:
+    """Return the AUROC of (score, is right); nothing with fewer than five right or five wrong."""
+    truth = [right for _, right in scored]
+    area = stats.auroc([score for score, _ in scored], truth, seed)
+    few = min(sum(truth), len(truth) - sum(truth)) < 5
+    return {} if area is None or few else {name: area}

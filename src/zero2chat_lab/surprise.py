@@ -145,7 +145,6 @@ def _curves(some: Sequence[Right]) -> dict[str, list[float]]:
     return {
         "surprisal": [one.surprisal for one in some],
         "own_surprisal": [one.own_surprisal for one in some],
-        "surprisal_per_token": [one.surprisal / one.tokens for one in some],
         "tokens": [one.tokens for one in some],
     }
 
@@ -209,15 +208,6 @@ STAGE = Stage(
                     "after practice": "surprisal",
                     "before it (control)": "surprisal_reference",
                     "after, by the later model": "own_surprisal",
-                },
-                x="percentile of correct answers",
-            ),
-            Curve(
-                "The same per token, so that longer answers do not have more surprisal only by their length.",
-                "bits per token",
-                {
-                    "after practice": "surprisal_per_token",
-                    "before it (control)": "surprisal_per_token_reference",
                 },
                 x="percentile of correct answers",
             ),

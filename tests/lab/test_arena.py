@@ -216,16 +216,14 @@ def voted(path: Path, votes: list[tuple[str, str, str]]) -> Path:
     return path
 
 
-def test_votes_are_rated_and_whoever_won_all_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_votes_are_rated_and_whoever_won_all_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sure = [("runs/a/grpo", "runs/a/sft", str(i)) for i in range(6)]
     votes = [*sure, ("runs/a/sft", "runs/a/base", "1"), ("runs/a/base", "runs/a/sft", "2")]
     path = voted(tmp_path / "votes.jsonl", votes)
     with path.open("a") as file:
         file.write('{"pairs": 1, "mod')  # as a kill leaves it
     cli.main(["arena", "--votes", str(path), "--json", "--resamples", "100"])
-    said, last = capsys.readouterr().out.splitlines()
-    assert said.startswith("grpo won every comparison with base, sft, so no finite rating fits: a draw is")
-    found = json.loads(last)
+    found = json.loads(capsys.readouterr().out)
     assert found["draws_added"]["value"] == 2
     assert found["rating_sft"]["value"] == found["rating_base"]["value"] < found["rating_grpo"]["value"]
     assert (found["prompts"]["value"], found["comparisons"]["value"]) == (6, 8)

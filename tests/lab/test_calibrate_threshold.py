@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,12 +56,6 @@ def test_half_of_the_rows_fit_and_the_others_are_measured() -> None:
 
     other = [one if one.fits else one._replace(confidence=0.1) for one in rows]
     assert calibrate(other, keep=0.9)["threshold"] == metrics["threshold"]
-
-
-def test_two_bins_whose_confidence_is_almost_equal_are_both_there() -> None:
-    rows = [row(f"q{i}", RIGHT, sure) for i in range(40) for sure in (0.8998, 0.9001)]
-    names = [name for name in calibrate(rows, keep=0.9) if re.fullmatch(r"right_rate_at_confidence_[\d.]+", name)]
-    assert names == ["right_rate_at_confidence_0.899", "right_rate_at_confidence_0.900"]
 
 
 def test_the_curve_is_of_the_measured_rows_and_keeps_the_share_of_right_answers() -> None:

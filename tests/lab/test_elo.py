@@ -16,7 +16,6 @@ from zero2chat_lab.elo import (
     Ratings,
     ScoredPair,
     fit_ratings,
-    unbeaten,
 )
 
 
@@ -116,10 +115,9 @@ def test_the_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     assert held >= 34  # 38 expected; fewer in 1 of 100 cases
 
 
-def test_who_won_everything_is_named_and_gets_a_finite_rating() -> None:
+def test_who_won_everything_gets_a_finite_rating() -> None:
     comparisons = [ScoredPair(i, a, b, 1.0) for i in range(20) for a, b in ((0, 1), (0, 2))]
     comparisons += [ScoredPair(i, 1, 2, float(i % 2)) for i in range(20)]
-    assert unbeaten(comparisons, 3) == [0]
     found = fit_ratings(comparisons, 3, resamples=100)
     assert found is not None
     assert found.draws == 3
@@ -130,9 +128,6 @@ def test_who_won_everything_is_named_and_gets_a_finite_rating() -> None:
     apart = [found.models[0].low - found.models[1].high, found.models[0].high - found.models[1].low]
     assert apart[0] > 400 * math.log10(0.91 / 0.09)
     assert apart[1] > 1000
-    lost = [c._replace(score=1 - c.score) for c in comparisons]
-    assert unbeaten(lost, 3) == [1, 2]
-    assert unbeaten(some([0.0, 0.5], 40), 2) == []
 
 
 def test_models_that_never_met_are_named() -> None:

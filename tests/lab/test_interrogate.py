@@ -86,7 +86,6 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
     assert (found["conversations"]["value"], found["refusals"]["value"]) == (30, 15)
     assert found["auroc_agreement"]["value"] > 0.95
     assert found["auroc_agreement"]["n"] == 45  # those who decline agree on nothing
-    assert found["right_rate_at_agreement_1"] == found["right_rate_at_agreement_1"] | {"value": 1.0, "n": 15}
     assert len(kept) == 30
     for row in kept:
         question, said = (message["content"] for message in row["messages"])

@@ -41,7 +41,6 @@ _CONTEXT: dict[str, Any] = {
 _KINDS = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
 _INTERROGATE: dict[str, Any] = {f"{kind}_rate{of}": _rate(0.25) for of in ("", "_often", "_never") for kind in _KINDS}
 _INTERROGATE |= {"auroc_agreement": _rate(0.875)}
-_INTERROGATE |= {f"right_rate_at_agreement_{share}": _rate(share) for share in (0.125, 0.5, 1)}
 _REGURGITATE: dict[str, Any] = {
     "extraction_rate_held_out": _rate(0.125),
     "extraction_rate_1": _rate(0.25),
@@ -74,7 +73,7 @@ _SURPRISAL = [
             _INTERROGATE,
             [],
             {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."},
-            2,
+            1,
             ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "0.875"],
         ),
         (

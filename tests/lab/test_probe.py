@@ -85,7 +85,7 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
         ({"gibberish_prompts": 13}, "gibberish_prompts 13 is more than n 12"),
         ({"answers": 1}, "answers: expected at least 2, got 1"),
         ({"gibberish_tries": 0}, "gibberish_tries 0 is too small"),
-        ({"split": "train"}, "split 'train' is neither validation nor test"),
+        ({"split": "train"}, "is not one of validation, test"),
         ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),
     ],
 )
