@@ -37,7 +37,7 @@ from zero2chat.models.loading import load_for_use
 from zero2chat.report.plots import curves
 from zero2chat.report.steps import StepResult
 from zero2chat_lab.calibrate import Judged, calibrate, threshold_for, trade_off
-from zero2chat_lab.interrogate import DECLINED, RIGHT, WRONG, Question
+from zero2chat_lab.questions import DECLINED, RIGHT, WRONG, Question
 from zero2chat_practice.countries import PATH, SHARES
 
 ASKED = {

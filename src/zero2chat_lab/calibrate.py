@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -28,8 +28,6 @@ from zero2chat.core.config import MeasuringArguments, Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.sources import Source, read_sources
-from zero2chat.evaluation.own_data import OwnData, load_rows
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
@@ -37,12 +35,14 @@ from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.abstention import alike, normal
-from zero2chat_lab.interrogate import (
+from zero2chat_lab.abstention import alike
+from zero2chat_lab.questions import (
     DECLINED,
     RIGHT,
     WRONG,
     Question,
+    check_sources,
+    questions_of,
     refuse_cut,
     statement,
     verdict_of,
@@ -77,17 +77,7 @@ class CalibrateArguments(MeasuringArguments):
         if not 0 < self.keep < 1:
             raise ValueError(f"keep {self.keep:g}: set a share above 0 and below 1")
         for name in ("datasets", "measured") if self.measured else ("datasets",):
-            sources = read_sources(getattr(self, name))  # checked here too: a recipe fails before its first step runs
-            if len({source.label for source in sources}) < len(sources):
-                raise ValueError(f"{name}: two entries have the same label: set `label`")
-
-
-@dataclass
-class _Rows(OwnData):
-    """Rows with reference answers, judged by their words."""
-
-    def __post_init__(self) -> None:
-        Source.__post_init__(self)
+            check_sources(name, getattr(self, name))
 
 
 class Judged(NamedTuple):
@@ -106,43 +96,6 @@ class Judged(NamedTuple):
 
 
 Sure = Callable[[Judged], float]  # how sure the model is of an answer
-
-
-def questions_of(datasets: Sequence[Any]) -> list[tuple[str, Question]]:
-    """Return the questions, each with a key. Questions of one key are all in one half: a task's rows about one thing,
-    or one conversation of a file. Rows that a file repeats are asked once: they would count as further evidence.
-    Raises `UserError` for rows without reference answers."""
-    found: list[tuple[str, Question]] = []
-    for source in read_sources(datasets):
-        if source.tools:
-            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove it")
-        if source.task is not None:
-            if source.split == "train":
-                raise UserError(
-                    f"{source.label}: split: train rows may be what the model learned: set `split: validation`"
-                )
-            task = tasks.load(source.task)
-            for row in task.rows(source.split, source.seed, source.n, **source.options):
-                question = Question(str(source.label), task.prompt(row), row["answer"], source.task, row)
-                found.append((f"{source.task} {row['key']}", question))
-            continue
-        rows = load_rows(_Rows(**asdict(source)))
-        if not rows.references:
-            raise UserError(f"{source.label}: no reference answers: add a column `answer`")
-        if rows.schemas:
-            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove the column")
-        if empty := [i for i, reference in enumerate(rows.references) if not normal(reference)]:
-            raise UserError(
-                f"{rows.names[empty[0]]}: the reference answer {rows.references[empty[0]]!r} has no word to compare: "
-                f"remove such rows ({len(empty)} of {len(rows.prompts)})"
-            )
-        once = dict(zip(rows.digests(), zip(rows.prompts, rows.references, strict=True), strict=True))
-        for prompt, reference in once.values():
-            conversation = "\n".join(turn["content"] for turn in prompt)
-            found.append((conversation, Question(str(source.label), prompt, reference)))
-        if len(once) < len(rows.prompts) and is_main_process():
-            print(f"{source.label}: {len(rows.prompts) - len(once)} repeated rows are asked once", flush=True)
-    return found
 
 
 def ask(

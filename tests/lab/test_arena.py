@@ -96,7 +96,7 @@ def test_by_gold_the_better_model_is_rated_higher_and_each_pair_is_kept(
     assert all(sample["completion"].startswith(sample["winner"]) for sample in samples)
     assert all("12345" not in sample["completion"] and "12345" in sample["other"] for sample in samples)
     out = capsys.readouterr().out
-    assert re.search(r"grpo +against|grpo +sft +\d", out)
+    assert re.search(r"win_rate_grpo_against_sft +0\.\d", out)
     arena.main(["--config", str(folder.parent / "x.yaml")])
     assert "done already" in capsys.readouterr().out
 

@@ -16,8 +16,9 @@ from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import check_threshold
 from zero2chat.tasks import place
-from zero2chat_lab.calibrate import Judged, calibrate, questions_of, scaled, threshold_for
+from zero2chat_lab.calibrate import Judged, calibrate, scaled, threshold_for
 from zero2chat_lab.interrogate import DECLINED, RIGHT, WRONG, Question
+from zero2chat_lab.questions import questions_of
 
 
 def row(key: str, verdict: str, sure: float, agreement: float | None = None) -> Judged:

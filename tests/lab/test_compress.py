@@ -83,7 +83,7 @@ def test_the_code_has_as_many_bits_as_each_token_takes_also_beyond_the_context(l
     folder, corpus = learned
     model, tokenizer = load_model(folder)
     args = compress.CompressArguments(model_name_or_path=str(folder), dataset=str(corpus))
-    metrics, _ = compress.compression(model, tokenizer, args)
+    metrics = compress.measure(args, lambda _: (model, tokenizer)).metrics
     bits = tokens = 0.0
     for text in HELD_OUT:
         ids = [0, *plain_ids(tokenizer, [text])[0], 0]
@@ -103,7 +103,7 @@ def test_xz_is_the_commands_and_has_the_training_text_before_held_out_text(learn
     packed = [len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) for data in (train, both)]
     assert [compress.xz_size(texts) for texts in (TRAIN, TRAIN + HELD_OUT)] == packed
     args = compress.CompressArguments(model_name_or_path=str(folder), dataset=str(corpus), n=1)
-    metrics, samples = compress.compression(*load_model(folder), args)
+    metrics, samples, *_ = compress.measure(args, load_model)
     size = sum(len(text.encode()) for text in HELD_OUT)  # of all, though the model reads one
     expected = round(8 * (packed[1] - packed[0]) / size, 4)
     assert metrics["bits_per_byte_xz_held_out"] == {"value": expected, "n": size}
@@ -137,4 +137,4 @@ def test_a_dataset_that_holds_nothing_out_is_refused(learned: tuple[Path, Path],
     corpus = write_corpus(tmp_path / "corpus", {"train": TRAIN})
     args = compress.CompressArguments(model_name_or_path=str(learned[0]), dataset=str(corpus))
     with pytest.raises(UserError, match="no held-out documents: give a dataset with a validation or test split"):
-        compress.compression(*load_model(learned[0]), args)
+        compress.measure(args, load_model)

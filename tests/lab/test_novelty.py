@@ -75,7 +75,7 @@ def test_what_was_learned_by_heart_is_copied_and_each_sample_is_the_same(
 def test_the_control_is_how_the_documents_themselves_go_on(learned: Path, corpus: Path) -> None:
     model, tokenizer = load_model(learned)
     args = novelty.NoveltyArguments(model_name_or_path=str(learned), dataset=str(corpus), **SMALL)
-    metrics, _ = novelty.novelty_of(model, tokenizer, args)
+    metrics = novelty.measure(args, lambda _: (model, tokenizer)).metrics
     train = plain_ids(tokenizer, TRAIN)
     rests = [ids[3:15] for ids in plain_ids(tokenizer, HELD_OUT)]
 
@@ -100,7 +100,7 @@ def test_a_model_that_draws_anything_says_what_nobody_said_each_time(model_folde
     assert [len(some) for some in drawn] == [4, 4]
     assert all(len(sample) <= 12 and tokenizer.eos_token_id not in sample for some in drawn for sample in some)
     assert drawn == novelty.draw(model, tokenizer, [[0, 20, 30], [0, 21, 31]], args)
-    metrics, _ = novelty.novelty_of(model, tokenizer, args)
+    metrics = novelty.measure(args, lambda _: (model, tokenizer)).metrics
     assert metrics["distinct_rate"]["value"] == 1.0
     assert metrics["novel_rate_2"]["value"] > 0.9
     assert metrics["verbatim_rate"]["value"] == 0.0

@@ -84,7 +84,7 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
         ({"task": "facts"}, "task 'facts': has no `taste`"),
         ({"gibberish_prompts": 13}, "gibberish_prompts 13 is more than n 12"),
         ({"answers": 1}, "answers: expected at least 2, got 1"),
-        ({"gibberish_tries": 0}, "gibberish_tries 0 is too small"),
+        ({"gibberish_tries": 0}, "gibberish_tries: expected at least 1, got 0"),
         ({"split": "train"}, "is not one of validation, test"),
         ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),
     ],
