@@ -278,7 +278,7 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
     try:
         found = fit_ratings(comparisons, len(names), anchor, resamples=args.resamples, seed=args.seed)
     except NotConnected as error:
-        apart = ", ".join(names[i] for i in error.apart)
+        apart = ", ".join(names[i] for i in error.args[0])
         raise UserError(
             f"{apart}: not connected to {names[0]} by comparisons: compare them, or rate them separately"
         ) from None

@@ -74,9 +74,7 @@ def averaged(
             templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
             ends = {one.eos_token for one in (tokenizer, its_tokenizer) if one.chat_template or not templates}
             if _reading(its_tokenizer) != _reading(tokenizer) or len(ends) > 1:
-                raise UserError(
-                    f"models: {first} and {path} have different tokenizers: their mean would read neither's"
-                )
+                raise UserError(f"models: {first} and {path} have different tokenizers: train both with one")
             if len(templates) > 1:
                 raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
             if tokenizer.chat_template is None:
@@ -163,10 +161,6 @@ class AverageArguments:
             raise ValueError(f"shares: {self.shares}: give a number above 0 for each of the {len(self.models)} models")
 
 
-def _check(args: AverageArguments) -> None:
-    check(args.models)
-
-
 def run(run: Run, args: AverageArguments) -> None:
     if not is_main_process():  # a launcher may start several processes
         return
@@ -188,7 +182,7 @@ STAGE = Stage(
     kind="plain",
     arguments=(AverageArguments,),
     positional="models",
-    check=_check,
+    check=lambda args: check(args.models),
     run=run,
     section=Section(
         title="One mind of several",

@@ -15,7 +15,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,8 +36,7 @@ from zero2chat_lab.memorization import Excerpt, predict, start_of_document, writ
 from zero2chat_lab.shared import DocumentArguments
 
 
-@dataclass
-class Passage:
+class Passage(NamedTuple):
     """A piece of a document that fits the context: bits and bytes of each predicted token, by position."""
 
     document: int
@@ -202,10 +201,7 @@ def compared(lines: list[dict[str, Any]], folder: str, seed: int) -> Metrics:
     path = Path(folder) / DOCUMENTS
     if not path.is_file():
         raise UserError(f"compare_to: {folder}: no {DOCUMENTS}: give the run folder of a finished context step")
-    try:
-        before = {(line["source"], line["document"]): float(line["bits"]) for line in read_jsonl(path)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"compare_to: {path} cannot be read ({error}): run its step again") from error
+    before = {(line["source"], line["document"]): float(line["bits"]) for line in read_jsonl(path)}
     metrics = {}
     for source in dict.fromkeys(line["source"] for line in lines):
         own = [line for line in lines if line["source"] == source]
@@ -221,7 +217,7 @@ def compared(lines: list[dict[str, Any]], folder: str, seed: int) -> Metrics:
 def _needles(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hay: list[str], length: int, args: ContextArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
-    """Return the rate of found needles in all, by length, and by depth and length; and a sample of each length."""
+    """Return the rate of found needles in all, and by depth and length; and a sample of each length."""
     rows = tasks.load("needle").rows(args.split, args.seed, args.needles)
     found: dict[tuple[int, float], list[bool]] = {}
     samples = []
@@ -230,17 +226,10 @@ def _needles(
         for depth in args.depths:
             right, passages = find_needles(model, tokenizer, hay, size, depth, rows, args.seed, args.eval_batch_size)
             found[size, depth] = right
-        samples.append(
-            {
-                "prompt": f"… {tokenizer.decode(passages[0].ids[: passages[0].given][-40:])}",
-                "task": f"needle in {size} tokens",
-            }
-            | {"completion": write(model, tokenizer, passages[0]).strip(), "score": float(right[0])}
-        )
+        end = tokenizer.decode(passages[0].ids[: passages[0].given][-40:])
+        written = {"completion": write(model, tokenizer, passages[0]).strip(), "score": float(right[0])}
+        samples.append({"prompt": f"… {end}", "task": f"needle in {size} tokens"} | written)
     metrics: Metrics = {"needle_rate": stats.rate(sum(map(sum, found.values())), sum(map(len, found.values())))}
-    for size in dict.fromkeys(size for size, _ in found):
-        some = [right for (one, _), right in found.items() if one == size]
-        metrics[f"needle_rate_{size}"] = stats.rate(sum(map(sum, some)), sum(map(len, some)))
     for (size, depth), right in found.items():
         metrics[f"needle_rate_{size}_at_{round(100 * depth)}"] = stats.rate(sum(right), len(right))
     return metrics, samples

@@ -44,11 +44,7 @@ class Ratings:
 
 
 class NotConnected(Exception):
-    """Some models were never compared with any of the others; `apart` has their indices."""
-
-    def __init__(self, apart: list[int]):
-        super().__init__(apart)
-        self.apart = apart
+    """Some models were never compared with any of the others: their indices."""
 
 
 def fit_ratings(

@@ -258,7 +258,9 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
     other = [text[: args.characters] for text in first_rows(args.rows(args.split), args.n)[args.column]]
     memories = Memories(model, tokenizer, people)
     before = memories.bits(model, other)
-    after = [before]
+    after: list[list[float]] = []
+    chosen: list[str] = []
+    stored: list[tuple[list[str], list[Question]]] = []  # in the weights at one time, and the questions then asked
     begun = time.perf_counter()
     if args.memory == "frozen":
         chosen = memories.ask(model, memories.questions)
@@ -267,21 +269,18 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
     elif args.memory == "search":
         chosen = memories.from_search()
     elif args.memory == "test_time":
-        chosen, after = [], []
         for i, text in enumerate(memories.first):
-            with memories.in_weights([text], args.learning_rate, passes=args.steps) as trained:
-                chosen += memories.ask(trained, [one for one in memories.questions if one.person == i])
-                if i < _READ_AFTER:
-                    since = time.perf_counter()
-                    after.append(memories.bits(trained, other))
-                    begun += time.perf_counter() - since
+            stored.append(([text], [one for one in memories.questions if one.person == i]))
     else:
-        texts = documents(people, args.wordings, args.visits)
-        with memories.in_weights(texts, args.learning_rate, lora=args.memory == "lora") as trained:
-            chosen = memories.ask(trained, memories.questions)
-            since = time.perf_counter()
-            after = [memories.bits(trained, other)]
-            begun += time.perf_counter() - since
+        stored.append((documents(people, args.wordings, args.visits), memories.questions))
+    passes = args.steps if args.memory == "test_time" else 1
+    for texts, asked in stored:
+        with memories.in_weights(texts, args.learning_rate, passes=passes, lora=args.memory == "lora") as trained:
+            chosen += memories.ask(trained, asked)
+            if len(after) < _READ_AFTER:
+                since = time.perf_counter()
+                after.append(memories.bits(trained, other))
+                begun += time.perf_counter() - since
     seconds = time.perf_counter() - begun
 
     right = [one == question.options[0] for one, question in zip(chosen, memories.questions, strict=True)]
@@ -291,7 +290,9 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
         # Facts about one person are stored together, so people are resampled.
         metrics[f"accuracy_{kind}"] = rate_over([person for person, _ in some], [yes for _, yes in some], args.seed)
     sizes = [len(text.encode()) for text in other]
-    bits = [sum(some) / len(some) for some in zip(*after, strict=True)]  # of each text, over the adapted models
+    bits = [
+        sum(some) / len(some) for some in zip(*(after or [before]), strict=True)
+    ]  # of each text, over the adapted models
     metrics["bits_per_byte_other"] = stats.ratio(bits, sizes, args.seed)
     metrics["forgotten"] = stats.ratio([b - a for a, b in zip(before, bits, strict=True)], sizes, args.seed)
     metrics["seconds_memory"] = {"value": round(seconds, 1)}

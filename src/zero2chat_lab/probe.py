@@ -150,10 +150,8 @@ class Prober:
 
     def search(self, prompts: int, pieces: Sequence[str], rng: random.Random) -> list[list[str]]:
         """Search texts with high scores for the first `prompts` prompts; each scores higher than the one before."""
-        args = self.args
-        return search(
-            self.scores, prompts, pieces, rng, args.gibberish_rounds, args.gibberish_tries, args.gibberish_length
-        )
+        limits = (self.args.gibberish_rounds, self.args.gibberish_tries, self.args.gibberish_length)
+        return search(self.scores, prompts, pieces, rng, *limits)
 
 
 def _by_score(scores: Sequence[float], golds: Sequence[float]) -> list[tuple[float, float]]:

@@ -17,8 +17,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import check_threshold
 from zero2chat.tasks import place
 from zero2chat_lab.calibrate import Judged, calibrate, scaled, threshold_for
-from zero2chat_lab.interrogate import DECLINED, RIGHT, WRONG, Question
-from zero2chat_lab.questions import questions_of
+from zero2chat_lab.questions import DECLINED, RIGHT, WRONG, Question, questions_of
 
 
 def row(key: str, verdict: str, sure: float, agreement: float | None = None) -> Judged:

@@ -112,7 +112,7 @@ def test_a_needle_is_at_its_depth_and_found_if_the_model_writes_its_number(
             assert earliest <= len(before) / hay <= latest
     metrics = measure("needles", needles=2, depths=[0, 1], parts=2, length=256)
     assert metrics["needle_rate"] | {"seed": 0} == {"value": 0.0, "n": 8, "low": 0.0, "high": 0.3244, "seed": 0}
-    assert {"needle_rate_128", "needle_rate_128_at_0", "needle_rate_256_at_100"} <= metrics.keys()
+    assert {"needle_rate_128_at_0", "needle_rate_256_at_100"} <= metrics.keys()
 
 
 @pytest.mark.parametrize(

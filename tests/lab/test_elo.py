@@ -134,7 +134,7 @@ def test_models_that_never_met_are_named() -> None:
     comparisons = [ScoredPair(0, 0, 1, 0.5), ScoredPair(0, 2, 3, 1.0)]
     with pytest.raises(NotConnected) as caught:
         fit_ratings(comparisons, 5)
-    assert caught.value.apart == [2, 3, 4]
+    assert caught.value.args[0] == [2, 3, 4]
     # They were compared through a third model.
     assert fit_ratings([*comparisons, ScoredPair(1, 1, 2, 0.5), ScoredPair(1, 3, 2, 1.0), ScoredPair(1, 4, 0, 0.5)], 5)
 
