@@ -17,7 +17,9 @@ from accelerate.utils import gather_object
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import complete, generating
+from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 
 
@@ -49,6 +51,14 @@ def start_of_document(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return what precedes a document in pretraining, at most one id: the end-of-document token, or BOS."""
     start = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.bos_token_id)
     return [] if start is None else [start]
+
+
+def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **settings: int) -> None:
+    """Raises `UserError` if a document's start, and as many tokens as the settings say, do not fit the context."""
+    length, room = len(start_of_document(tokenizer)) + sum(settings.values()), context_length(model)
+    if length > room:
+        said = " and ".join(f"{name} {n}" for name, n in settings.items())
+        raise UserError(f"{said}: {length} tokens do not fit the model's context of {room}")
 
 
 def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Excerpt]:

@@ -27,12 +27,11 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.inference.fast_generate import fast_sample
 from zero2chat.inference.generate import complete, generating
-from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import copied_runs, start_of_document
+from zero2chat_lab.memorization import check_fits, copied_runs, start_of_document
 from zero2chat_lab.shared import DocumentArguments
 
 _SHOWN = 4  # prompts shown, with as many samples each
@@ -71,11 +70,7 @@ def measure(args: NoveltyArguments, load: Load) -> Result:
     """
     model, tokenizer = load(args.model_name_or_path)
     start = start_of_document(tokenizer)
-    if (length := len(start) + args.prefix + args.max_new_tokens) > context_length(model):
-        raise UserError(
-            f"prefix {args.prefix} and max_new_tokens {args.max_new_tokens}: {length} tokens do not fit the model's "
-            f"context of {context_length(model)}"
-        )
+    check_fits(model, tokenizer, prefix=args.prefix, max_new_tokens=args.max_new_tokens)
     train = plain_ids(tokenizer, args.rows("train")[args.column][:])
     texts = list(args.held_out_texts())
     random.Random(f"novelty {args.seed}").shuffle(texts)

@@ -27,12 +27,20 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.data.canaries import never_planted, read_canaries
 from zero2chat.data.decontamination import in_a_row
-from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import Excerpt, Prediction, exposure, passages_of, predict, start_of_document, write
+from zero2chat_lab.memorization import (
+    Excerpt,
+    Prediction,
+    check_fits,
+    exposure,
+    passages_of,
+    predict,
+    start_of_document,
+    write,
+)
 from zero2chat_lab.shared import DocumentArguments
 
 HELD_OUT = "held_out"
@@ -67,19 +75,14 @@ def measure(args: RegurgitateArguments, load: Load) -> Result:
     document is long enough, or if the context is too short.
     """
     model, tokenizer = load(args.model_name_or_path)
-    length = len(start_of_document(tokenizer)) + args.prefix + args.continuation
-    if length > context_length(model):
-        raise UserError(
-            f"prefix {args.prefix} and continuation {args.continuation}: {length} tokens do not fit the model's "
-            f"context of {context_length(model)}"
-        )
+    check_fits(model, tokenizer, prefix=args.prefix, continuation=args.continuation)
     samples: list[dict[str, Any]] = []
 
-    def keep(passage: Excerpt, reading: Prediction, task: str, **more: Any) -> None:
+    def keep(passage: Excerpt, reading: Prediction, task: str) -> None:
         prompt = passage.ids[len(start_of_document(tokenizer)) : passage.given]
         samples.append(
             {"prompt": tokenizer.decode(prompt), "completion": write(model, tokenizer, passage), "task": task}
-            | {"score": float(reading.verbatim), "answer": tokenizer.decode(passage.rest), **more}
+            | {"score": float(reading.verbatim), "answer": tokenizer.decode(passage.rest)}
         )
 
     canaries = read_canaries(Path(str(args.dataset)))
@@ -98,13 +101,13 @@ def measure(args: RegurgitateArguments, load: Load) -> Result:
         own, *theirs = predict(model, passages, args.eval_batch_size)
         bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in theirs])
         if len(found[canary.copies]) < _SHOWN:
-            keep(passages[0], own, f"canaries seen {times_seen(canary.copies)}", exposure=round(bits, 2))
+            keep(passages[0], own, f"canaries seen {times_seen(canary.copies)}")
         found[canary.copies].append((own.verbatim, bits))
     for copies, some in found.items():
         given_away = sum(verbatim for verbatim, _ in some)
         metrics[f"canary_extraction_rate_{copies}"] = stats.rate(given_away, len(some), args.seed)
         metrics[f"exposure_{copies}"] = stats.mean([bits for _, bits in some], args.seed)
-    return Result(metrics, samples, samples)
+    return Result(metrics, samples)
 
 
 def _documents(
