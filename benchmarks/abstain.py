@@ -1,7 +1,7 @@
 """Can a small model decline the questions that it answers wrong? By confidence, and by agreement of several answers.
 
     python benchmarks/abstain.py [MODEL] [--asked capital] [--keep 0.9] [--samples 4] \\
-        [--rows FILE.jsonl] [--figure FILE.svg] [--json]
+        [--rows FILE.jsonl] [--json]
 
 Asks SmolLM2-135M-Instruct (`make smollm`), without search, for the capitals of the almanac's countries (`make
 almanac`). The countries of the task's train split, half of all by a hash of the name, fit the threshold; the others are
@@ -30,13 +30,10 @@ from typing import Any
 from zero2chat import tasks
 from zero2chat.core import runs, stats
 from zero2chat.core.errors import exit_on_mistake
-from zero2chat.core.runs import write_atomically
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, answer_each, encode_prompts
 from zero2chat.models.loading import load_for_use
-from zero2chat.report.plots import curves
-from zero2chat.report.steps import StepResult
-from zero2chat_lab.calibrate import Judged, calibrate, threshold_for, trade_off
+from zero2chat_lab.calibrate import Judged, calibrate, threshold_for
 from zero2chat_lab.questions import DECLINED, RIGHT, WRONG, Question
 from zero2chat_practice.countries import PATH, SHARES
 
@@ -174,7 +171,6 @@ def main() -> None:
     parser.add_argument("--asked", nargs="+", default=["capital"], choices=list(ASKED), help="default: capital")
     parser.add_argument("--keep", type=float, default=0.9, help="share of right answers to keep (default %(default)s)")
     parser.add_argument("--samples", type=int, default=4, help="per question, for agreement (default %(default)s)")
-    parser.add_argument("--figure", metavar="FILE.svg", help="draw what every threshold keeps and declines")
     parser.add_argument("--rows", default="runs/abstain.jsonl", metavar="FILE.jsonl", help="default %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
@@ -189,11 +185,6 @@ def main() -> None:
     metrics = calibrate(judged, args.keep) | of_all(judged, given)
     more = calibrate(plain, args.keep) | of_all(plain, given_of_all(plain, args.keep))
     metrics |= {f"{name}_plain": metric for name, metric in more.items()}
-    if args.figure:
-        step = StepResult("abstain", "calibrate", 1, metrics)
-        lines = trade_off(step, {label: suffix for suffix, label in SCORES.items()})
-        drawn = curves(lines, "wrong answers declined", "right answers kept", percent=True)
-        write_atomically(Path(args.figure), drawn)
     table = by_population(judged, {one["row"]["key"]: one["people"] for one in rows}, given)
 
     for name, metric in metrics.items():

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
@@ -32,8 +32,7 @@ from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.report.samples import Answers
-from zero2chat.report.section import Bars, Curve, Section
-from zero2chat.report.steps import Points, StepResult
+from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.abstention import alike
 from zero2chat_lab.questions import (
@@ -49,7 +48,6 @@ from zero2chat_lab.questions import (
 )
 from zero2chat_lab.shared import auroc_of, rate_over
 
-_KEPT = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # shares of right answers, of the curve
 _SHOWN = 12
 
 
@@ -222,9 +220,9 @@ def threshold_metrics(fit: Sequence[Judged], held: Sequence[Judged], sure: Sure,
             metrics[name] = _rate([one for one, _ in some], [yes for _, yes in some], seed)
     metrics["coverage"] = _rate(held, kept, seed)
     known, wrong = (sorted(sure(one) for one in held if one.verdict == verdict) for verdict in (RIGHT, WRONG))
-    for share in _KEPT if known and wrong else ():
-        declined = bisect_left(wrong, known[math.floor(len(known) * (1 - share) + 1e-9)]) / len(wrong)
-        metrics[f"wrong_declined_rate_at_kept_{share:.2f}"] = {"value": round(declined, 4), "n": len(wrong)}
+    if known and wrong:
+        declined = bisect_left(wrong, known[math.floor(len(known) * (1 - 0.9) + 1e-9)]) / len(wrong)
+        metrics["wrong_declined_rate_at_kept_0.90"] = {"value": round(declined, 4), "n": len(wrong)}
     given = [one for one, yes in zip(held, kept, strict=True) if yes]
     if given:
         metrics["selective_accuracy"] = _rate(given, [one.verdict == RIGHT for one in given], seed)
@@ -236,10 +234,9 @@ def _rate(rows: Sequence[Judged], counts: Sequence[bool], seed: int) -> dict[str
     return rate_over([one.key for one in rows], counts, seed)
 
 
-def run(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: CalibrateArguments
-) -> tuple[Metrics, list[dict[str, Any]]]:
+def measure(args: CalibrateArguments, load: Load) -> Result:
     """Return the metrics, and the first measured questions as samples. Every rank must call this."""
+    model, tokenizer = load(args.model_name_or_path)
     prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
     questions = questions_of(args.datasets)
     if args.measured:
@@ -251,9 +248,10 @@ def run(
     else:
         judged = ask(model, tokenizer, questions, args, lambda key: tasks.place(f"calibrate {key}") < 0.5)
     if not is_main_process():
-        return {}, []
+        return Result({})
     metrics = calibrate(judged, args.keep, args.seed)
-    return metrics, [_sample(one, metrics["threshold"]["value"]) for one in judged if not one.fits][:_SHOWN]
+    measured = [one for one in judged if not one.fits]
+    return Result(metrics, [_sample(one, metrics["threshold"]["value"]) for one in measured[:_SHOWN]])
 
 
 def _sample(one: Judged, threshold: float) -> dict[str, Any]:
@@ -265,25 +263,6 @@ def _sample(one: Judged, threshold: float) -> dict[str, Any]:
         "score": float(one.verdict == RIGHT),
         "answer": one.question.answer,
     }
-
-
-def measure(args: CalibrateArguments, load: Load) -> Result:
-    return Result(*run(*load(args.model_name_or_path), args))
-
-
-_SCORES = {"by confidence": "", "by agreement": "_agreement"}  # the score that a threshold is on → suffix of metrics
-
-
-def trade_off(step: StepResult, scores: Mapping[str, str] = _SCORES) -> dict[str, Points]:
-    """Return score → (right answers kept, wrong answers declined) of every threshold, and of the fitted one."""
-    lines: dict[str, Points] = {}
-    for by, suffix in scores.items():
-        declined = step.named(rf"wrong_declined_rate_at_kept_([\d.]+){suffix}")
-        lines[by] = sorted((float(kept), metric["value"]) for kept, metric in declined.items())
-        kept, lost = (step.value(f"{name}{suffix}") for name in ("right_kept_rate", "wrong_declined_rate"))
-        if kept is not None and lost is not None:
-            lines[f"threshold {by}"] = [(kept, lost)]
-    return lines
 
 
 STAGE = Stage(
@@ -315,16 +294,9 @@ STAGE = Stage(
                         "right answers kept": f"right_kept_rate{suffix}",
                         "wrong answers declined": f"wrong_declined_rate{suffix}",
                     }
-                    for by, suffix in _SCORES.items()
+                    for by, suffix in (("by confidence", ""), ("by agreement", "_agreement"))
                 },
                 "rate",
-            ),
-            Curve(
-                "What every threshold keeps and declines on rows that did not fit it. Points: the fitted thresholds.",
-                "wrong answers declined",
-                trade_off,
-                x="right answers kept",
-                percent=True,
             ),
         ),
         samples=Answers("Questions, and whether they are answered or declined"),

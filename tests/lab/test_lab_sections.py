@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from zero2chat.report.steps import StepResult, read_step
-from zero2chat_lab.calibrate import trade_off
 
 
 def _rate(value: float, n: int = 40) -> dict[str, float]:
@@ -120,12 +119,3 @@ def test_figures_and_samples_are_shown(
         assert part in text
     bare = section_text(read_step(write_run(tmp_path / "bare", stage, {"questions": 3}), 2))
     assert "<figure>" not in bare
-
-
-def test_each_score_is_a_line_with_its_threshold_as_a_point() -> None:
-    metrics = {f"wrong_declined_rate_at_kept_{kept:.2f}": {"value": 1 - kept} for kept in (1, 0.5)}
-    metrics |= {"right_kept_rate": {"value": 0.95}, "wrong_declined_rate": {"value": 0.0}}
-    lines = trade_off(StepResult("x", "calibrate", 1, metrics))
-    assert lines["by confidence"] == [(0.5, 0.5), (1.0, 0.0)]
-    assert lines["threshold by confidence"] == [(0.95, 0.0)]
-    assert not lines["by agreement"]
