@@ -20,6 +20,7 @@ arXiv:2104.08315), so chance is 25%.
 
 from __future__ import annotations
 
+import copy
 import random
 import tempfile
 import time
@@ -179,23 +180,17 @@ class Memories:
         is as before. Raises `UserError` if a text is longer than the context."""
         excerpts = [Excerpt(ids, 1) for ids in self._packed(texts)]
         self.flops += (4 if lora else 6) * self._parameters * passes * sum(len(one.ids) - 1 for one in excerpts)
-        if not lora:
-            with adapted(self.model, excerpts, rate, passes) as model:
-                yield model
-            return
-        from peft import LoraConfig, get_peft_model
+        model, trained = self.model, None
+        if lora:
+            from peft import LoraConfig, get_peft_model
 
-        trains = [(p, p.requires_grad) for p in self.model.parameters()]
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            wrapped = get_peft_model(self.model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
-        try:
-            with adapted(wrapped, excerpts, rate, passes, [p for p in wrapped.parameters() if p.requires_grad]):
-                yield wrapped
-        finally:
-            wrapped.unload()
-            for p, before in trains:
-                p.requires_grad_(before)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                lora_config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
+                model = get_peft_model(copy.deepcopy(self.model), lora_config)  # so that nothing is left of it
+            trained = [p for p in model.parameters() if p.requires_grad]
+        with adapted(model, excerpts, rate, passes, trained):
+            yield model
 
     def _packed(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each training step: several texts, each after the token that starts a document."""
