@@ -202,7 +202,6 @@ def test_an_endpoint_sees_both_orders_so_that_a_taste_for_a_place_is_a_draw(
             assert (pair["verdicts"], pair["score_a"]) == ([1.0, 1.0], 0.5)
     assert found["win_rate_sft_against_base"]["value"] == 0.5 if "win_rate_sft_against_base" in found else True
     assert found["first_rate"]["value"] > 0.5
-    assert found["same_in_both_orders_rate"]["value"] < 0.5
     assert found["rating_grpo"]["value"] > found["rating_base"]["value"]
 
 
