@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from zero2chat.core.runs import Run
 from zero2chat.inference.generate import Answer
-from zero2chat.rewards import read_rewards
+from zero2chat.rewards import read_rewards, rejection_sampling
 from zero2chat.trainers import pass_rate_filter
 from zero2chat.trainers.pass_rate_filter import FILE, PassRate, keep_by_pass_rate
 
@@ -119,7 +119,8 @@ def test_the_first_rank_alone_judges(tmp_path: Path, asked: list[str], monkeypat
     """Another rank takes over what it found, and writes nothing."""
     _keep(tmp_path / "first", [1, 4])
     lines = [json.loads(line) for line in (tmp_path / "first" / FILE).open()]
-    monkeypatch.setattr(pass_rate_filter, "is_main_process", lambda: False)
+    for module in (pass_rate_filter, rejection_sampling):
+        monkeypatch.setattr(module, "is_main_process", lambda: False)
     monkeypatch.setattr(pass_rate_filter, "broadcast_object_list", lambda empty: [lines.pop(0) for _ in empty])
     assert _keep(tmp_path / "second", [1, 4])[0] == ["0 1"]
     assert not (tmp_path / "second" / FILE).exists()

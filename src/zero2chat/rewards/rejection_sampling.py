@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -35,52 +35,74 @@ def read_judges(entries: Sequence[Any]) -> list[Reward]:
     return rewards
 
 
+def in_saved_batches(
+    run: Run,
+    file: str,
+    keys: Sequence[str],
+    at_once: int,
+    work: Callable[[range, list[dict[str, Any]]], tuple[Sequence[Mapping[str, Any]], UserError | None]],
+    what: str,
+    whole: bool = True,
+) -> list[dict[str, Any]]:
+    """Return a line for each problem, worked out batch by batch and saved in the run's `file`. Every rank must call it.
+
+    `work(rows, lines)` returns the lines of these rows, given those before them, and the error that stopped it early.
+    An interrupted run resumes after the lines whose problems are the same, identified by `keys`; with `whole` it begins
+    with a whole batch, so that sampling continues as without the interruption. Raises `UserError` if the work fails.
+    """
+    path, n = run.folder / file, len(keys)
+    saved = zip(read_jsonl(path), keys, strict=False)
+    lines = [line for line, _ in takewhile(lambda pair: pair[0].get("problem") == pair[1], saved)]
+    if whole and len(lines) < n:
+        lines = lines[: len(lines) // at_once * at_once]
+    if is_main_process():  # drop a batch that a kill cut short
+        write_atomically(path, "".join(map(_written, lines)))
+    start = printed = time.perf_counter()
+    before = len(lines)
+    while len(lines) < n:
+        rows = range(len(lines), min(len(lines) + at_once, n))
+        values, failure = work(rows, lines)
+        more = [{"problem": keys[i]} | dict(value) for i, value in zip(rows, values, strict=False)]
+        if is_main_process():
+            with path.open("a", encoding="utf-8") as opened:
+                opened.write("".join(map(_written, more)))
+                opened.flush()
+                os.fsync(opened.fileno())
+        lines += more
+        if failure:
+            raise UserError(f"{failure}; the {what} {len(lines):,} of {n:,} prompts are saved: run it again to resume")
+        if is_main_process() and time.perf_counter() - printed > _QUIET_SECONDS:
+            printed = time.perf_counter()
+            left = (printed - start) / (len(lines) - before) * (n - len(lines))
+            print(f"{what} {len(lines):,}/{n:,} prompts | ETA {left:.0f} s", flush=True)
+    return lines
+
+
+def _written(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
 def collect(
     problems: Dataset, ask: Ask, rewards: Sequence[Reward], run: Run, at_once: int, seed: int, in_batches: bool
 ) -> list[Any]:
     """Collect all answers to each problem with their scores, as saved in the run's file. Every rank must call this.
 
-    Rank 0 judges and writes, `at_once` problems at a time; `in_batches`: a resumed run begins with a whole batch, so
-    that sampling continues as without the interruption. Raises `UserError` if the teacher fails; its answers up to then
-    are saved.
+    Rank 0 judges and writes, `at_once` problems at a time; `in_batches` is `whole` of `in_saved_batches`. Raises
+    `UserError` if the teacher fails; its answers up to then are saved.
     """
-    path, n = run.folder / FILE, len(problems)
-    keys = [digest([row["prompt"], row.get("answer")]) for row in problems]
-    lines = zip(read_jsonl(path), keys, strict=False)
-    found = [line["said"] for line, _ in takewhile(lambda pair: pair[0]["problem"] == pair[1], lines)]
-    if in_batches:
-        found = found[: len(found) // at_once * at_once]
-    if is_main_process():  # drop a batch that a kill cut short
-        lines_so_far = [_line(key, said) for key, said in zip(keys, found, strict=False)]
-        write_atomically(path, "".join(lines_so_far))
-    start = said_so = time.perf_counter()
-    before = len(found)
-    while len(found) < n:
-        rows = problems.select(range(len(found), min(len(found) + at_once, n)))
-        said, failure = ask(rows["prompt"][:], seed + len(found))
-        if said and all(one["why"] == "refused" for some in (*found, *said) for one in some):
+
+    def work(rows: range, lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], UserError | None]:
+        batch = problems.select(rows)
+        said, failure = ask(batch["prompt"][:], seed + len(lines))
+        if said and all(one["why"] == "refused" for some in (*(line["said"] for line in lines), *said) for one in some):
             raise UserError(f"endpoint: it refuses all {len(rows)} prompts: {said[0][0]['reason']}: check model")
         if is_main_process():
-            _judge(rows.select(range(len(said))), said, rewards)
-            with path.open("a", encoding="utf-8") as file:
-                file.write("".join(_line(keys[len(found) + i], some) for i, some in enumerate(said)))
-                file.flush()
-                os.fsync(file.fileno())
-        found += said
-        if failure:
-            raise UserError(
-                f"{failure}; the answers to {len(found):,} of {n:,} prompts are saved: run it again to resume"
-            )
-        if is_main_process() and time.perf_counter() - said_so > _QUIET_SECONDS:
-            said_so = time.perf_counter()
-            left = (said_so - start) / (len(found) - before) * (n - len(found))
-            print(f"answers to {len(found):,}/{n:,} prompts | ETA {left:.0f} s", flush=True)
-            run.log({"step": len(found), "seconds": round(run.seconds, 1)})  # so that a killed attempt counts
-    return found
+            _judge(batch.select(range(len(said))), said, rewards)
+            run.log({"step": rows.stop, "seconds": round(run.seconds, 1)})  # so that a killed attempt counts
+        return [{"said": some} for some in said], failure
 
-
-def _line(key: str, said: Sequence[Said]) -> str:
-    return json.dumps({"problem": key, "said": said}, ensure_ascii=False) + "\n"
+    keys = [digest([row["prompt"], row.get("answer")]) for row in problems]
+    return [line["said"] for line in in_saved_batches(run, FILE, keys, at_once, work, "answers to", in_batches)]
 
 
 def message_of(said: Said) -> dict[str, str]:

@@ -6,14 +6,9 @@ k1.5, arXiv:2501.12599, section 2.1, selected problems by pass rate beforehand, 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Annotated, Any
 
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,14 +18,15 @@ from trl import GRPOConfig
 from zero2chat.core import stats
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError, nearest
-from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_atomically
+from zero2chat.core.fingerprints import digest
+from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prompts import schemas_of
 from zero2chat.inference.generate import answer
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.rewards import Reward
+from zero2chat.rewards.rejection_sampling import in_saved_batches
 
 FILE = "pass_rates.jsonl"  # in the run's folder: one line per problem with its hash, answers passed and answers judged
-_QUIET_SECONDS = 10  # between two progress lines
 
 
 @dataclass
@@ -91,32 +87,24 @@ def keep_by_pass_rate(
     0 judges, because a judge may answer differently on each rank.
     """
     model = model.to(training.device)
-    path = run.folder / FILE
-    PartialState().wait_for_everyone()
-    keys = [_key(prompt, answer) for prompt, answer in zip(problems["prompt"], problems["answer"], strict=True)]
-    written = list(zip(read_jsonl(path), keys, strict=False))
-    found = [line for line, _ in takewhile(lambda pair: pair[0].get("problem") == pair[1], written)]
-    at_once = max(1, 2 * batch_size // spec.samples)
-    start, said, before = time.perf_counter(), time.perf_counter(), len(found)
-    while len(found) < len(problems):
-        rows = problems.select(range(len(found), min(len(found) + at_once, len(problems))))
-        prompts = [prompt for prompt in rows["prompt"] for _ in range(spec.samples)]
+
+    def work(numbers: range, before: list[dict[str, Any]]) -> tuple[list[dict[str, int]], None]:
+        rows = problems.select(numbers)
+        columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}
         own = schemas_of(rows)
-        shown = own and [schemas for schemas in own for _ in range(spec.samples)]
         answers = answer(
             model,
             tokenizer,
-            prompts,
+            columns["prompt"],
             training.max_completion_length,
             training.temperature,
             batch_size,
-            training.seed + len(found),
-            schemas=shown,
+            training.seed + len(before),
+            schemas=own and [schemas for schemas in own for _ in range(spec.samples)],
             template=training.chat_template_kwargs,
         )
         lines: list[Any] = [None] * len(rows)
         if is_main_process():
-            columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}
             columns["prompts"] = columns.pop("prompt")
             values = reward([[{"role": "assistant", "content": a.text}] for a in answers], **columns)
             passed = [
@@ -125,14 +113,11 @@ def keep_by_pass_rate(
             ]
             for i in range(len(rows)):
                 judged = [p for p in passed[i * spec.samples : (i + 1) * spec.samples] if p is not None]
-                lines[i] = {"problem": keys[len(found) + i], "passed": sum(judged), "samples": len(judged)}
-        found += broadcast_object_list(lines)
-        if is_main_process():
-            write_atomically(path, "".join(json.dumps(line) + "\n" for line in found))
-            if time.perf_counter() - said > _QUIET_SECONDS:
-                said = time.perf_counter()
-                left = (said - start) / (len(found) - before) * (len(problems) - len(found))
-                print(f"pass rates: {len(found):,}/{len(problems):,} problems | ETA {left:.0f} s", flush=True)
+                lines[i] = {"passed": sum(judged), "samples": len(judged)}
+        return broadcast_object_list(lines), None
+
+    keys = [digest([prompt, answer]) for prompt, answer in zip(problems["prompt"], problems["answer"], strict=True)]
+    found = in_saved_batches(run, FILE, keys, max(1, 2 * batch_size // spec.samples), work, "pass rates of")
     rates = [line["passed"] / line["samples"] if line["samples"] else None for line in found]
     kept = [i for i, rate in enumerate(rates) if rate is not None and spec.low <= rate <= spec.high]
     easy = sum(rate is not None and rate > spec.high for rate in rates)
@@ -148,8 +133,3 @@ def keep_by_pass_rate(
     if known:
         metrics["pass_rate_before"] = stats.mean(known, training.seed)
     return problems.select(kept), metrics
-
-
-def _key(prompt: Any, answer: str) -> str:
-    """Return the hash that identifies a problem in the file."""
-    return hashlib.sha256(json.dumps([prompt, answer], ensure_ascii=False).encode()).hexdigest()[:16]
