@@ -1,33 +1,24 @@
-"""Metrics in the format of the `evaluate` library: one per file here, and users' own by path.
+"""Metrics in the format of the `evaluate` library: our own by name, and users' own by path.
 
 `load_metric` imports a file. `evaluate.load` is not used: it fetches scripts by name, and files that a script names.
 
-Each metric here takes `predictions` and `references`, both texts. Created with the config name "rows", a metric that is
-a mean over rows returns the score of each row instead. A metric may have `use(model, tokenizer, prompts, tools,
+A metric takes `predictions` and `references`, both texts, and may have `use(model, tokenizer, prompts, tools,
 schemas)`: it is told who gave the predictions, and to which prompts.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import pkgutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zero2chat.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
     import evaluate
 
-_ROWS = "rows"
-
-
-def names() -> list[str]:
-    """Return the names of the metrics that come with the package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+NAMES = ("bleu", "chrf", "exact_match", "f1", "perplexity", "rouge")
 
 
 def load_metric(name: str) -> evaluate.Metric:
@@ -37,8 +28,12 @@ def load_metric(name: str) -> evaluate.Metric:
     """
     import evaluate  # takes seconds
 
-    ours = name in names()
-    module = importlib.import_module(f"{__name__}.{name}") if ours else _import(name)
+    if name in NAMES:
+        from zero2chat.evaluation.metrics.perplexity import Perplexity
+        from zero2chat.evaluation.metrics.texts import TextMetric
+
+        return Perplexity(keep_in_memory=True) if name == "perplexity" else TextMetric(name)
+    module = _import(name)
     kinds = [
         kind
         for kind in vars(module).values()
@@ -47,7 +42,7 @@ def load_metric(name: str) -> evaluate.Metric:
     if len(kinds) != 1:
         raise UserError(f"metrics: {name}: expected one subclass of evaluate.Metric in the file, found {len(kinds)}")
     try:
-        return kinds[0](config_name=_ROWS if ours else None, keep_in_memory=True)
+        return kinds[0](keep_in_memory=True)
     except Exception as error:  # a user's class may raise anything
         raise UserError(f"metrics: {name}: cannot be created: {error!r}") from error
 
@@ -56,7 +51,7 @@ def _import(name: str) -> ModuleType:
     path = Path(name)
     file = path / f"{path.name}.py" if path.is_dir() else path
     if file.suffix != ".py":
-        hint = nearest(name, names())
+        hint = nearest(name, list(NAMES))
         raise UserError(f"metrics: unknown metric '{name}'{hint}; or give the path of a .py file with your own")
     spec = importlib.util.spec_from_file_location(f"metric_{file.stem}", file)
     assert spec is not None
@@ -71,24 +66,14 @@ def _import(name: str) -> ModuleType:
     return module
 
 
-# ---- helpers for metrics
-
-
-def text_info(description: str | None, citation: str = "") -> evaluate.MetricInfo:
+def text_info() -> evaluate.MetricInfo:
     """Return the info of a metric of texts."""
     import evaluate
     from datasets import Features, Value
 
     return evaluate.MetricInfo(
-        description=description or "",
-        citation=citation,
+        description="",
+        citation="",
         inputs_description="predictions: the answers; references: one reference answer for each",
         features=Features({"predictions": Value("string"), "references": Value("string")}),
     )
-
-
-def over_rows(metric: evaluate.Metric, scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Return the mean of each score, or, with the config name "rows", the rows' scores."""
-    if metric.config_name == _ROWS:
-        return {name: list(values) for name, values in scores.items()}
-    return {name: sum(values) / len(values) for name, values in scores.items()}

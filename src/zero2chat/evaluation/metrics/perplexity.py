@@ -24,7 +24,7 @@ from zero2chat.models.tokenization import plain_ids
 
 class Perplexity(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        return text_info(__doc__)
+        return text_info()
 
     def use(
         self,
