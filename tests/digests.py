@@ -1,0 +1,289 @@
+"""Digests of the rows that each trainer receives, so that a refactor can show that they are unchanged.
+
+    python tests/digests.py --check [--fast] [--only PATTERN]     compare with tests/digests.json
+    python tests/digests.py --write [--only PATTERN]              write them
+
+Each training step of each recipe runs as `zero2chat STAGE --config …` does, but instead of `transformers.Trainer.train`
+a function hashes the dataset, the first batches and the evaluation rows, and saves the untrained model for later steps.
+Corpora, tokenizers and indexes are made by their stages. A digest has one hash per column, so that a difference names
+the column. Hashes do not depend on dtypes, on the order of columns or on nulls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import gc
+import hashlib
+import importlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import digest_fixtures
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = Path(__file__).with_suffix(".json")
+TRAINS = ("pretrain", "sft", "reward", "dpo", "kto", "ppo", "grpo", "gkd")
+MAKES = ("corpus", "tokenizer", "index")  # these stages run completely
+BATCHES = 20
+FAST = "fixture/*@1"
+# Steps that also run on two ranks.
+TWO_RANKS = (
+    *("quickstart/pretrain", "quickstart/sft", "quickstart/grpo", "quickstart/ppo", "quickstart/reward"),
+    *("votes/dpo", "votes/kto", "distill/gkd", "fixture/pretrain/stream", "fixture/sft/packed", "fixture/sft/options"),
+)
+# At most this many rows of each dataset, where making all of them takes minutes.
+CAPS = {"assistant/sft": 600}  # else it runs 21,500 programs
+
+Digest = dict[str, Any]
+Settings = dict[str, Any]
+
+
+class Step(NamedTuple):
+    stage: str
+    settings: Settings
+
+
+# ---- what knows the project: module names and the files of recipes
+
+
+def main_of(stage: str) -> Any:
+    return importlib.import_module(f"zero2chat.stages.{stage}").main
+
+
+def read_settings(path: Path) -> Settings:
+    """Return a YAML's settings; those of its `base`, if it has one, come first."""
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return merged(read_settings(path.parent / own.pop("base")), own) if "base" in own else own
+
+
+def merged(settings: Settings, more: Settings) -> Settings:
+    both = {key: settings[key] | more[key] for key in more if isinstance(more[key] and settings.get(key), dict)}
+    return settings | more | both
+
+
+def recipe_steps() -> dict[str, Step]:
+    steps = {}
+    for recipe in sorted((ROOT / "recipes").glob("*/recipe.yaml")):
+        for entry in yaml.safe_load(recipe.read_text(encoding="utf-8"))["steps"]:
+            if entry["stage"] in (*TRAINS, *MAKES):
+                settings = merged(read_settings(recipe.parent / entry["config"]), entry.get("set", {}))
+                steps[f"{recipe.parent.name}/{entry['name']}"] = Step(entry["stage"], settings)
+    return steps
+
+
+# ---- hashes
+
+
+def plain(value: Any) -> Any:
+    """Return a value for JSON that does not depend on dtypes, or on keys without a value."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | float):
+        return int(value) if value == int(value) else float(f"{value:.5g}")
+    return value
+
+
+def hash_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[int, dict[str, str]]:
+    """Return the number of rows, and the hash of each column that has a value."""
+    hashes: dict[str, Any] = {}
+    filled, n = set(), 0
+    for n, row in enumerate(rows, 1):  # noqa: B007
+        for key, value in row.items():
+            text = json.dumps(plain(value), sort_keys=True)
+            hashes.setdefault(key, hashlib.sha256()).update(text.encode() + b"\n")
+            filled |= {key} if value is not None else set()
+    return n, {key: hashes[key].hexdigest()[:10] for key in sorted(filled)}
+
+
+def rows_of_batches(loader: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    for batch in itertools.islice(loader, BATCHES):
+        for row in batch if isinstance(batch, list) else [batch]:
+            yield {key: value for key, value in row.items() if not isinstance(value, Mapping)}  # a stream's position
+
+
+def digest_of(trainer: Any) -> Digest:
+    found: Digest = {}
+    for name, rows in (("train", trainer.train_dataset), ("eval", trainer.eval_dataset)):
+        if hasattr(rows, "with_format"):
+            found[f"{name}_rows"], found[name] = hash_rows(rows.with_format(None))
+    found["batches"] = hash_rows(rows_of_batches(trainer.get_train_dataloader()))[1]
+    return found
+
+
+# ---- running a step
+
+
+class Digested(BaseException):
+    """Ends a stage, which must not catch it."""
+
+
+def digest_instead_of_training(trainer: Any, *_: Any, **__: Any) -> None:
+    found = digest_of(trainer)
+    folder = Path(trainer.args.output_dir)
+    (folder / f"digest-{trainer.args.process_index}.json").write_text(json.dumps(found))
+    if trainer.args.world_size == 1:
+        if getattr(trainer.model.config, "num_labels", 2) == 1:  # the scale of a reward model's scores
+            trainer.model.config.score_mean, trainer.model.config.score_std = 0.0, 1.0
+        trainer.save_model(str(Path("models", *folder.parts[1:])))
+    raise Digested
+
+
+def run_stage(name: str, step: Step) -> None:
+    import transformers
+
+    config = Path("configs", f"{name}.yaml")
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(yaml.safe_dump(step.settings, sort_keys=False))
+    before, transformers.Trainer.train = dict(os.environ), digest_instead_of_training
+    with Path(f"log-{os.environ.get('RANK', 0)}.txt").open("a") as log, contextlib.redirect_stdout(log):
+        try:
+            main_of(step.stage)(["--config", str(config)])
+        except Digested:
+            pass
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            gc.collect()
+
+
+class Missing(Exception):
+    """The data of a step is not here."""
+
+
+class Runner:
+    """Runs steps in the working folder, each after those that it reads."""
+
+    def __init__(self, steps: Mapping[str, Step]):
+        self.steps, self.made = steps, dict[str, Exception | None]()
+
+    def digest(self, name: str, ranks: int) -> Digest:
+        self.make(name) if ranks == 1 else self.launch(name, ranks)
+        first, *others = [json.loads(file.read_text()) for file in sorted(Path(f"out{ranks}/{name}").glob("digest-*"))]
+        return first | {f"batches of rank {rank}": other["batches"] for rank, other in enumerate(others, 1)}
+
+    def make(self, name: str) -> None:
+        if name not in self.made:
+            try:
+                run_stage(name, self.prepare(name))
+                self.made[name] = None
+            except Exception as error:
+                self.made[name] = error
+        if error := self.made[name]:
+            raise error
+
+    def launch(self, name: str, ranks: int) -> None:
+        Path("launched.json").write_text(json.dumps([name, self.prepare(name, ranks)]))
+        launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file"]
+        done = subprocess.run(
+            [*launcher, str(ROOT / "accelerate_configs/cpu_ddp.yaml"), __file__, "--launched"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
+
+    def prepare(self, name: str, ranks: int = 1) -> Step:
+        """Return the step as it runs here, after making what it reads."""
+        stage, settings = self.steps[name]
+        settings = self.read({key: value for key, value in settings.items() if key != "output_dir"})
+        if stage not in TRAINS:
+            return Step(stage, settings | {"output_dir": f"runs/{name}"})
+        for key in {"tasks", "tasks_steps", "pass_rate"} & settings.keys():  # need the trained model's answers
+            settings[key] = [] if key == "tasks" else None
+        if settings.pop("comparisons", None):  # of the model's own answers
+            settings["datasets"] = [{"path": "fixtures/ranked.jsonl"}, *settings.get("datasets", [])]
+        for entry in settings["datasets"] if name in CAPS else ():
+            entry["n"] = min(entry["n"], CAPS[name])
+        return Step(stage, settings | {"output_dir": f"out{ranks}/{name}"})
+
+    def read(self, value: Any) -> Any:
+        """Return settings with the paths of what earlier steps make here, after making it."""
+        if isinstance(value, dict):
+            if value.get("task") == "countries":
+                self.read("data/almanac")
+            return {key: self.read(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.read(item) for item in value]
+        if not isinstance(value, str) or not value.startswith(("runs/", "data/")):
+            return value
+        if value.startswith("data/"):
+            if not Path(*Path(value).parts[:2]).exists():
+                raise Missing(f"{value} is not here")
+            return value
+        name = next((name for name in self.steps if f"{value}/".startswith(f"runs/{name}/")), "")
+        if name:
+            self.make(name)
+            return value.replace("runs/", "models/", 1) if self.steps[name].stage in TRAINS else value
+        if not value.endswith(".jsonl"):
+            raise Missing(f"no stage here makes {value}")
+        return f"fixtures/{'distilled' if '/data/' in value else 'ranked'}.jsonl"  # rows that a trained model writes
+
+
+def cases(steps: Mapping[str, Step], pattern: str, fast: bool) -> dict[str, tuple[str, int]]:
+    every = [(name, 1) for name, step in steps.items() if step.stage in TRAINS] + [(name, 2) for name in TWO_RANKS]
+    named = {f"{name}@{ranks}": (name, ranks) for name, ranks in every}
+    fits = [pattern, FAST] if fast else [pattern]
+    return {key: case for key, case in named.items() if all(fnmatch.fnmatch(key, each) for each in fits)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("--write", "--check", "--fast", "--launched"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--only", default="*", help="such as 'quickstart/*@1': STEP@RANKS")
+    args = parser.parse_args()
+    sys.path[0] = str(ROOT / "src")  # not tests/, whose folders have the names of packages
+    if args.launched:
+        name, step = json.loads(Path("launched.json").read_text())
+        run_stage(name, Step(*step))
+        return 0
+    reference = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else {}
+    steps = recipe_steps() | {name: Step(*step) for name, step in digest_fixtures.steps().items()}
+    found, failed = dict[str, Digest](), 0
+    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
+        quiet = {"HF_HOME": f"{work}/hf", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        os.environ.update(quiet | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
+        for folder in ("data", "chat_templates", "recipes"):
+            Path(folder).symlink_to(ROOT / folder)
+        digest_fixtures.write(Path("fixtures"))
+        runner = Runner(steps)
+        for key, case in cases(steps, args.only, args.fast).items():
+            if not args.write and key not in reference:
+                continue
+            began = time.monotonic()
+            try:
+                found[key] = runner.digest(*case)
+                same = found[key] == reference.get(key)
+                said = "equal" if same else f"was {reference.get(key)}, is {found[key]}"
+                failed += not same
+            except Missing as error:
+                said = f"left out: {error}"
+            except Exception as error:
+                said = f"failed: {type(error).__name__}: {error}"
+                failed += 1
+            print(f"{key}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
+    if args.write:
+        kept = {key: value for key, value in reference.items() if key in cases(steps, "*", False)} | found
+        lines = [f"{json.dumps(key)}: {json.dumps(kept[key])}" for key in sorted(kept)]
+        REFERENCE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return 0 if args.write else int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
