@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
+import functools
 import gc
 import hashlib
 import importlib
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,15 +38,12 @@ TRAINS = ("pretrain", "sft", "reward", "dpo", "kto", "ppo", "grpo", "gkd")
 MAKES = ("corpus", "tokenizer", "index")  # these stages run completely
 BATCHES = 20
 FAST = "fixture/*@1"
-# Steps that also run on two ranks.
-TWO_RANKS = (
+TWO_RANKS = (  # these steps also run on two ranks
     *("quickstart/pretrain", "quickstart/sft", "quickstart/grpo", "quickstart/ppo", "quickstart/reward"),
     *("votes/dpo", "votes/kto", "distill/gkd", "fixture/pretrain/stream", "fixture/sft/packed", "fixture/sft/options"),
 )
-# At most this many rows of each dataset, where making all of them takes minutes.
-CAPS = {"assistant/sft": 600}  # else it runs 21,500 programs
+CAPS = {"assistant/sft": 600}  # at most this many rows of each dataset: all of them run 21,500 programs
 
-Digest = dict[str, Any]
 Settings = dict[str, Any]
 
 
@@ -93,9 +91,9 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, bool | float):
-        return int(value) if value == int(value) else float(f"{value:.5g}")
-    return value
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def hash_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[int, dict[str, str]]:
@@ -110,19 +108,23 @@ def hash_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[int, dict[str, str]]:
     return n, {key: hashes[key].hexdigest()[:10] for key in sorted(filled)}
 
 
-def rows_of_batches(loader: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    for batch in itertools.islice(loader, BATCHES):
-        for row in batch if isinstance(batch, list) else [batch]:
-            yield {key: value for key, value in row.items() if not isinstance(value, Mapping)}  # a stream's position
+def rows_of_batches(trainer: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the first batches, or their rows if these are prompts, with the ids of each prompt."""
+    template = {"tools": getattr(trainer, "tools", None) or None, **(getattr(trainer, "chat_template_kwargs", 0) or {})}
+    for batch in itertools.islice(trainer.get_train_dataloader(), BATCHES):
+        if isinstance(batch, Mapping):
+            yield {key: value for key, value in batch.items() if not isinstance(value, Mapping)}  # a stream's position
+            continue
+        encode = functools.partial(trainer.processing_class.apply_chat_template, add_generation_prompt=True, **template)
+        yield from (row | {"prompt_ids": encode(row["prompt"])["input_ids"]} for row in batch)
 
 
-def digest_of(trainer: Any) -> Digest:
-    found: Digest = {}
+def digest_of(trainer: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, rows in (("train", trainer.train_dataset), ("eval", trainer.eval_dataset)):
         if hasattr(rows, "with_format"):
             found[f"{name}_rows"], found[name] = hash_rows(rows.with_format(None))
-    found["batches"] = hash_rows(rows_of_batches(trainer.get_train_dataloader()))[1]
-    return found
+    return found | {"batches": hash_rows(rows_of_batches(trainer))[1]}
 
 
 # ---- running a step
@@ -171,7 +173,7 @@ class Runner:
     def __init__(self, steps: Mapping[str, Step]):
         self.steps, self.made = steps, dict[str, Exception | None]()
 
-    def digest(self, name: str, ranks: int) -> Digest:
+    def digest(self, name: str, ranks: int) -> dict[str, Any]:
         self.make(name) if ranks == 1 else self.launch(name, ranks)
         first, *others = [json.loads(file.read_text()) for file in sorted(Path(f"out{ranks}/{name}").glob("digest-*"))]
         return first | {f"batches of rank {rank}": other["batches"] for rank, other in enumerate(others, 1)}
@@ -188,15 +190,9 @@ class Runner:
 
     def launch(self, name: str, ranks: int) -> None:
         Path("launched.json").write_text(json.dumps([name, self.prepare(name, ranks)]))
-        launcher = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file"]
-        done = subprocess.run(
-            [*launcher, str(ROOT / "accelerate_configs/cpu_ddp.yaml"), __file__, "--launched"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2000:])
+        launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file"]
+        config = str(ROOT / "accelerate_configs/cpu_ddp.yaml")
+        subprocess.run([*launch, config, __file__, "--launched"], stdout=subprocess.DEVNULL, check=True)
 
     def prepare(self, name: str, ranks: int = 1) -> Step:
         """Return the step as it runs here, after making what it reads."""
@@ -253,9 +249,9 @@ def main() -> int:
         name, step = json.loads(Path("launched.json").read_text())
         run_stage(name, Step(*step))
         return 0
-    reference = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else {}
+    reference = json.loads(REFERENCE.read_text())
     steps = recipe_steps() | {name: Step(*step) for name, step in digest_fixtures.steps().items()}
-    found, failed = dict[str, Digest](), 0
+    failed = 0
     with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
         quiet = {"HF_HOME": f"{work}/hf", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
         os.environ.update(quiet | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
@@ -268,21 +264,26 @@ def main() -> int:
                 continue
             began = time.monotonic()
             try:
-                found[key] = runner.digest(*case)
-                same = found[key] == reference.get(key)
-                said = "equal" if same else f"was {reference.get(key)}, is {found[key]}"
+                found = runner.digest(*case)
+                same = found == reference.get(key)
+                said = "equal" if same else f"was {reference.get(key)}, is {found}"
                 failed += not same
+                if args.write:
+                    save({key: found}, cases(steps, "*", False))
             except Missing as error:
                 said = f"left out: {error}"
             except Exception as error:
                 said = f"failed: {type(error).__name__}: {error}"
                 failed += 1
             print(f"{key}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
-    if args.write:
-        kept = {key: value for key, value in reference.items() if key in cases(steps, "*", False)} | found
-        lines = [f"{json.dumps(key)}: {json.dumps(kept[key])}" for key in sorted(kept)]
-        REFERENCE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     return 0 if args.write else int(failed > 0)
+
+
+def save(digests: Mapping[str, Any], known: Container[str]) -> None:
+    """Add digests to the file, and remove those of steps that no longer exist."""
+    every = {key: value for key, value in json.loads(REFERENCE.read_text()).items() if key in known} | digests
+    lines = [f"{json.dumps(key)}: {json.dumps(every[key])}" for key in sorted(every)]
+    REFERENCE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":
