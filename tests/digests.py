@@ -7,6 +7,10 @@ Each training step of each recipe runs as `zero2chat STAGE --config …` does, b
 a function hashes the dataset, the first batches and the evaluation rows, and saves the untrained model for later steps.
 Corpora, tokenizers and indexes are made by their stages. A digest has one hash per column, so that a difference names
 the column. Hashes do not depend on dtypes, on the order of columns or on nulls.
+
+Left out: steps that need the Hub or other data that is not here (`--write` names them), and stages that have no Trainer
+(distill, test_time_training, memories, probe). What a trained model would choose or write is replaced: `comparisons`
+and the rows of distill, interrogate and probe by fixtures; `pass_rate` keeps all prompts; `tasks` are not evaluated.
 """
 
 from __future__ import annotations
@@ -171,7 +175,7 @@ class Runner:
     """Runs steps in the working folder, each after those that it reads."""
 
     def __init__(self, steps: Mapping[str, Step]):
-        self.steps, self.made = steps, dict[str, Exception | None]()
+        self.steps, self.failed = steps, dict[str, Exception]()
 
     def digest(self, name: str, ranks: int) -> dict[str, Any]:
         self.make(name) if ranks == 1 else self.launch(name, ranks)
@@ -179,14 +183,15 @@ class Runner:
         return first | {f"batches of rank {rank}": other["batches"] for rank, other in enumerate(others, 1)}
 
     def make(self, name: str) -> None:
-        if name not in self.made:
+        done = Path("done", name)
+        if not done.exists() and name not in self.failed:
             try:
                 run_stage(name, self.prepare(name))
-                self.made[name] = None
+                done.mkdir(parents=True)
             except Exception as error:
-                self.made[name] = error
-        if error := self.made[name]:
-            raise error
+                self.failed[name] = error
+        if name in self.failed:
+            raise self.failed[name]
 
     def launch(self, name: str, ranks: int) -> None:
         Path("launched.json").write_text(json.dumps([name, self.prepare(name, ranks)]))
@@ -242,6 +247,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for flag in ("--write", "--check", "--fast", "--launched"):
         parser.add_argument(flag, action="store_true")
+    parser.add_argument("--work", help="a folder to keep: a later call does not make again what is there")
     parser.add_argument("--only", default="*", help="such as 'quickstart/*@1': STEP@RANKS")
     args = parser.parse_args()
     sys.path[0] = str(ROOT / "src")  # not tests/, whose folders have the names of packages
@@ -252,12 +258,18 @@ def main() -> int:
     reference = json.loads(REFERENCE.read_text())
     steps = recipe_steps() | {name: Step(*step) for name, step in digest_fixtures.steps().items()}
     failed = 0
-    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
+    if args.work:
+        Path(args.work).mkdir(exist_ok=True)
+    with (
+        contextlib.nullcontext(args.work) if args.work else tempfile.TemporaryDirectory() as work,
+        contextlib.chdir(work),
+    ):
         quiet = {"HF_HOME": f"{work}/hf", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
         os.environ.update(quiet | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
-        for folder in ("data", "chat_templates", "recipes"):
-            Path(folder).symlink_to(ROOT / folder)
-        digest_fixtures.write(Path("fixtures"))
+        if not Path("fixtures").exists():
+            for folder in ("data", "chat_templates", "recipes"):
+                Path(folder).symlink_to(ROOT / folder)
+            digest_fixtures.write(Path("fixtures"))
         runner = Runner(steps)
         for key, case in cases(steps, args.only, args.fast).items():
             if not args.write and key not in reference:
