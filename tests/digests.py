@@ -25,11 +25,12 @@ import importlib
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +44,9 @@ MAKES = ("corpus", "tokenizer", "index")  # these stages run completely
 BATCHES = 20
 FAST = "fixture/*@1"
 TWO_RANKS = (  # these steps also run on two ranks
-    *("quickstart/pretrain", "quickstart/sft", "quickstart/grpo", "quickstart/ppo", "quickstart/reward"),
-    *("votes/dpo", "votes/kto", "distill/gkd", "fixture/pretrain/stream", "fixture/sft/packed", "fixture/sft/options"),
+    *("quickstart/pretrain", "quickstart/sft", "fixture/pretrain/stream", "fixture/sft/packed", "fixture/sft/options"),
+    *(f"fixture/{name}" for name in ("dpo/pairs", "kto/pairs", "reward/pairs")),
+    *(f"fixture/{name}/problems" for name in ("grpo", "ppo", "gkd")),
 )
 CAPS = {"assistant/sft": 600}  # at most this many rows of each dataset: all of them run 21,500 programs
 
@@ -178,8 +180,14 @@ class Runner:
         self.steps, self.failed = steps, dict[str, Exception]()
 
     def digest(self, name: str, ranks: int) -> dict[str, Any]:
-        self.make(name) if ranks == 1 else self.launch(name, ranks)
-        first, *others = [json.loads(file.read_text()) for file in sorted(Path(f"out{ranks}/{name}").glob("digest-*"))]
+        if ranks == 1:
+            self.make(name)
+        if name in self.failed:
+            raise self.failed[name]
+        files = sorted(Path(f"out{ranks}/{name}").glob("digest-*.json"))
+        if len(files) != ranks:
+            raise RuntimeError(f"{len(files)} of {ranks} ranks came to training: see above")
+        first, *others = [json.loads(file.read_text()) for file in files]
         return first | {f"batches of rank {rank}": other["batches"] for rank, other in enumerate(others, 1)}
 
     def make(self, name: str) -> None:
@@ -193,11 +201,19 @@ class Runner:
         if name in self.failed:
             raise self.failed[name]
 
-    def launch(self, name: str, ranks: int) -> None:
-        Path("launched.json").write_text(json.dumps([name, self.prepare(name, ranks)]))
+    def launch(self, names: Sequence[str], ranks: int) -> None:
+        """Run steps on several ranks, one after the other in the same processes."""
+        steps: dict[str, Step] = {}
+        for name in names:
+            shutil.rmtree(f"out{ranks}/{name}", ignore_errors=True)
+            try:
+                steps[name] = self.prepare(name, ranks)
+            except Exception as error:
+                self.failed[name] = error
+        Path("launched.json").write_text(json.dumps(steps))
         launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--quiet", "--config_file"]
         config = str(ROOT / "accelerate_configs/cpu_ddp.yaml")
-        subprocess.run([*launch, config, __file__, "--launched"], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([*launch, config, __file__, "--launched"], stdout=subprocess.DEVNULL, check=False)
 
     def prepare(self, name: str, ranks: int = 1) -> Step:
         """Return the step as it runs here, after making what it reads."""
@@ -252,8 +268,8 @@ def main() -> int:
     args = parser.parse_args()
     sys.path[0] = str(ROOT / "src")  # not tests/, whose folders have the names of packages
     if args.launched:
-        name, step = json.loads(Path("launched.json").read_text())
-        run_stage(name, Step(*step))
+        for name, step in json.loads(Path("launched.json").read_text()).items():
+            run_stage(name, Step(*step))
         return 0
     reference = json.loads(REFERENCE.read_text())
     steps = recipe_steps() | {name: Step(*step) for name, step in digest_fixtures.steps().items()}
@@ -271,9 +287,12 @@ def main() -> int:
                 Path(folder).symlink_to(ROOT / folder)
             digest_fixtures.write(Path("fixtures"))
         runner = Runner(steps)
-        for key, case in cases(steps, args.only, args.fast).items():
-            if not args.write and key not in reference:
-                continue
+        chosen = {
+            key: case for key, case in cases(steps, args.only, args.fast).items() if args.write or key in reference
+        }
+        if launched := [name for name, ranks in chosen.values() if ranks == 2]:
+            runner.launch(launched, 2)
+        for key, case in chosen.items():
             began = time.monotonic()
             try:
                 found = runner.digest(*case)
