@@ -243,13 +243,13 @@ class Runner:
             if not Path(*Path(value).parts[:2]).exists():
                 raise Missing(f"{value} is not here")
             return value
+        if value.endswith(".jsonl"):  # rows that a trained model writes
+            return f"fixtures/{'distilled' if '/data/' in value else 'ranked'}.jsonl"
         name = next((name for name in self.steps if f"{value}/".startswith(f"runs/{name}/")), "")
-        if name:
-            self.make(name)
-            return value.replace("runs/", "models/", 1) if self.steps[name].stage in TRAINS else value
-        if not value.endswith(".jsonl"):
+        if not name:
             raise Missing(f"no stage here makes {value}")
-        return f"fixtures/{'distilled' if '/data/' in value else 'ranked'}.jsonl"  # rows that a trained model writes
+        self.make(name)
+        return value.replace("runs/", "models/", 1) if self.steps[name].stage in TRAINS else value
 
 
 def cases(steps: Mapping[str, Step], pattern: str, fast: bool) -> dict[str, tuple[str, int]]:
