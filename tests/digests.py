@@ -102,16 +102,16 @@ def plain(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def hash_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[int, dict[str, str]]:
-    """Return the number of rows, and the hash of each column that has a value."""
+def hash_rows(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the hash of each column that has a value."""
     hashes: dict[str, Any] = {}
-    filled, n = set(), 0
-    for n, row in enumerate(rows, 1):  # noqa: B007
+    filled = set()
+    for row in rows:
         for key, value in row.items():
             text = json.dumps(plain(value), sort_keys=True)
             hashes.setdefault(key, hashlib.sha256()).update(text.encode() + b"\n")
             filled |= {key} if value is not None else set()
-    return n, {key: hashes[key].hexdigest()[:10] for key in sorted(filled)}
+    return {f"{name}.{key}": hashes[key].hexdigest()[:10] for key in sorted(filled)}
 
 
 def rows_of_batches(trainer: Any) -> Iterator[Mapping[str, Any]]:
@@ -126,11 +126,11 @@ def rows_of_batches(trainer: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def digest_of(trainer: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = hash_rows("batches", rows_of_batches(trainer))
     for name, rows in (("train", trainer.train_dataset), ("eval", trainer.eval_dataset)):
         if hasattr(rows, "with_format"):
-            found[f"{name}_rows"], found[name] = hash_rows(rows.with_format(None))
-    return found | {"batches": hash_rows(rows_of_batches(trainer))[1]}
+            found |= {f"{name} rows": len(rows)} | hash_rows(name, rows.with_format(None))
+    return found
 
 
 # ---- running a step
@@ -188,7 +188,8 @@ class Runner:
         if len(files) != ranks:
             raise RuntimeError(f"{len(files)} of {ranks} ranks came to training: see above")
         first, *others = [json.loads(file.read_text()) for file in files]
-        return first | {f"batches of rank {rank}": other["batches"] for rank, other in enumerate(others, 1)}
+        batches = [{key: value for key, value in other.items() if key.startswith("batches")} for other in others]
+        return first | {f"rank {n}: {key}": one[key] for n, one in enumerate(batches, 1) for key in one}
 
     def make(self, name: str) -> None:
         done = Path("done", name)
@@ -296,9 +297,10 @@ def main() -> int:
             began = time.monotonic()
             try:
                 found = runner.digest(*case)
-                same = found == reference.get(key)
-                said = "equal" if same else f"was {reference.get(key)}, is {found}"
-                failed += not same
+                known = reference.get(key, {})
+                changed = sorted(name for name in found | known if found.get(name) != known.get(name))
+                said = f"differs in {', '.join(changed)}" if changed else "equal"
+                failed += bool(changed)
                 if args.write:
                     save({key: found}, cases(steps, "*", False))
             except Missing as error:
