@@ -19,6 +19,7 @@ def _check(*arguments: str) -> None:
     assert ": equal (" in done.stdout
 
 
+@pytest.mark.timeout(900)
 def test_rows_of_each_format_are_unchanged() -> None:
     _check("--fast")
 
