@@ -62,7 +62,9 @@ class Step(NamedTuple):
 
 
 def main_of(stage: str) -> Any:
-    return importlib.import_module(f"zero2chat.stages.{stage}").main
+    from zero2chat.core.registry import modules
+
+    return importlib.import_module(modules("stages")[stage]).main
 
 
 def read_settings(path: Path) -> Settings:
