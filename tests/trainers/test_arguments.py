@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed import distributed_c10d
 from transformers import TrainingArguments
 
 from zero2chat import stages
@@ -136,8 +137,10 @@ def test_on_several_hosts_a_collective_waits_ten_minutes(monkeypatch: pytest.Mon
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     monkeypatch.setattr(arguments, "cpu_backend", lambda: "gloo")
-    assert for_this_machine({"output_dir": "out"})["ddp_timeout"] == 600
-    assert for_this_machine({"output_dir": "out", "ddp_timeout": 60})["ddp_timeout"] == 60
+    monkeypatch.setattr(distributed_c10d, "default_pg_timeout", None)
+    for given, seconds in (({}, 600), ({"ddp_timeout": "60"}, 60)):
+        assert int(for_this_machine({"output_dir": "out"} | given)["ddp_timeout"]) == seconds
+        assert distributed_c10d.default_pg_timeout.total_seconds() == seconds  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -150,9 +150,6 @@ def prepare_machine(arguments: Sequence[Any]) -> None:
     score_what_is_learned()
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
     refuse_on_this_machine(values)
-    if are_several_hosts():
-        # DeepSpeed's own groups take torch's default, which over gloo is 30 minutes, instead of `ddp_timeout`.
-        distributed_c10d.default_pg_timeout = timedelta(seconds=values["ddp_timeout"])
     check_precision(values)
     _check_merge(values)
 
@@ -215,6 +212,10 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
     machine["ddp_find_unused_parameters"] = False
     if are_several_hosts():
         machine["ddp_timeout"] = _PATIENCE
+        # Over gloo, transformers' group on CPUs and DeepSpeed's own groups take torch's default of 30 minutes instead.
+        with contextlib.suppress(TypeError, ValueError):  # no number: `build` says so
+            seconds = float(settings.get("ddp_timeout", _PATIENCE))
+            distributed_c10d.default_pg_timeout = timedelta(seconds=seconds)
     if not torch.accelerator.is_available():
         machine["dataloader_pin_memory"] = False
         # Otherwise DeepSpeed, imported with the trainers, warns that it found no GPU.
