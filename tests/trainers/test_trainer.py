@@ -12,17 +12,18 @@ import torch
 from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 from transformers import Qwen3Config, Qwen3ForCausalLM, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from zero2chat.core.runs import Run, read_jsonl
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.trainer import LengthGroupedSampler, ResumableTrainer, set_epoch, train
+from zero2chat.trainers.trainer import ResumableTrainer, order_by_epoch, set_epoch, train
 
 
 def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch() -> None:
     lengths = [(37 * i) % 101 for i in range(96)]
 
     def order(seed: int, epoch: int) -> list[int]:
-        sampler = LengthGroupedSampler(8, lengths, seed)
+        sampler = order_by_epoch(LengthGroupedSampler(8, lengths=lengths, generator=torch.Generator()), seed)
         sampler.set_epoch(epoch)
         torch.rand(epoch)  # what the global random state is does not matter
         return list(sampler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
-from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.models import unwrap_model_for_generation
 
 from zero2chat.core.errors import UserError
@@ -30,24 +30,13 @@ from zero2chat.trainers.start import refused_settings, train_in_fp32
 UNIVERSAL = "latest_universal"  # the last file that DeepSpeed's converter writes
 
 
-class LengthGroupedSampler(Sampler[int]):
-    """Groups rows of similar length, in an order that depends only on seed and epoch.
+def order_by_epoch(sampler: Any, seed: int) -> Any:
+    """Return the sampler, with an order that depends only on seed and epoch.
 
-    transformers' sampler of this name uses the global random state, which a resumed run cannot restore.
+    Samplers of TRL and transformers otherwise depend on the earlier epochs, which a resumed run skips.
     """
-
-    def __init__(self, batch_size: int, lengths: Sequence[int], seed: int):
-        self.batch_size, self.lengths, self.seed, self.epoch = batch_size, list(lengths), seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+    sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
+    return sampler
 
 
 def set_epoch(dataloader: DataLoader, epoch: int) -> None:
@@ -153,12 +142,9 @@ class ResumableTrainer(Trainer):
         rows = self.train_dataset if train_dataset is None else train_dataset
         args = self.args
         if args.train_sampling_strategy != "group_by_length":
-            sampler: Any = super()._get_train_sampler(train_dataset)
-            if getattr(self, "shuffle_dataset", False):
-                # Of TRL's trainers that sample: their order in a later epoch depends on the earlier epochs, which a
-                # resumed run skips.
-                sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(args.seed + epoch)
-            return sampler
+            sampler = super()._get_train_sampler(train_dataset)
+            samples = getattr(self, "shuffle_dataset", False)  # one of TRL's trainers that sample
+            return order_by_epoch(sampler, args.seed) if samples else sampler
         # Batches over all processes, so that the order is the same for any number of processes.
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
@@ -167,7 +153,8 @@ class ResumableTrainer(Trainer):
         lengths = [max(map(len, sides)) for sides in zip(*texts, strict=True)]
         if "prompt_ids" in rows.column_names:  # before each answer
             lengths = [len(ids) + length for ids, length in zip(rows["prompt_ids"], lengths, strict=True)]
-        return LengthGroupedSampler(batch_size, lengths, seed)
+        generator = torch.Generator().manual_seed(seed)  # else the global random state, which no checkpoint restores
+        return order_by_epoch(LengthGroupedSampler(batch_size, lengths=lengths, generator=generator), seed)
 
     def _run_epoch(self, *, epoch: int, train_dataloader: DataLoader, **more: Any) -> None:
         # After a kill behind the last checkpoint, within an epoch, or after a callback stopped the run, the Trainer

@@ -60,11 +60,9 @@ class PPOConfig(BaseConfig):
     temperature: Annotated[float, Range(above=0)] = field(
         default=1.0, metadata={"help": "Sampling temperature; log-probabilities use it too."}
     )
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; values below 1 bias the ratios."})
-    top_k: int = field(default=0, metadata={"help": "Sample from the k most likely tokens; 0: all."})
-    min_p: float | None = field(default=None, metadata={"help": "Minimum probability, relative to the top token's."})
-    repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1, repeated tokens become less likely."})
-    generation_kwargs: dict | str | None = field(default=None, metadata={"help": "For GenerationConfig, or vLLM."})
+    generation_kwargs: dict | str | None = field(
+        default=None, metadata={"help": "For GenerationConfig, or vLLM; what truncates sampling biases the ratios."}
+    )
     per_device_generation_batch_size: Annotated[int, Range(min=1)] = field(
         default=256, metadata={"help": "Completions that `generate` samples at once: fewer need less memory."}
     )
@@ -75,18 +73,9 @@ class PPOConfig(BaseConfig):
         default="colocate", metadata={"help": "server: a running vLLM server; colocate: in this process."}
     )
     vllm_enable_sleep_mode: bool = field(default=False, metadata={"help": "Free vLLM's memory during optimization."})
-    vllm_server_base_url: str | None = field(default=None, metadata={"help": "Base URL, instead of host and port."})
-    vllm_server_host: str = field(default="0.0.0.0", metadata={"help": "Host of the vLLM server."})
-    vllm_server_port: int = field(default=8000, metadata={"help": "Port of the vLLM server."})
-    vllm_server_timeout: float = field(default=240.0, metadata={"help": "Seconds to wait for the server."})
-    vllm_group_port: int = field(default=51216, metadata={"help": "Port for sending weights to the server."})
+    vllm_server_base_url: str | None = field(default=None, metadata={"help": "Base URL of the vLLM server."})
     vllm_gpu_memory_utilization: float = field(default=0.3, metadata={"help": "Share of GPU memory, with colocate."})
     vllm_max_model_length: int | None = field(default=None, metadata={"help": "Context window for vLLM."})
-    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs per copy of the model, with colocate."})
-    vllm_importance_sampling_correction: bool = field(
-        default=True, metadata={"help": "Importance sampling: correct for differences from vLLM's probabilities."}
-    )
-    vllm_importance_sampling_clip_max: float = field(default=3.0, metadata={"help": "Maximum importance weight."})
 
     # The reward
     missing_eos_penalty: Annotated[float | None, Range(min=0, why="give the amount to subtract")] = field(
@@ -97,10 +86,6 @@ class PPOConfig(BaseConfig):
     )
     kl_coef: Annotated[float, Range(min=0)] = field(
         default=0.05, metadata={"help": "Weight of the KL penalty to the starting model."}
-    )
-    kl_estimator: str = field(
-        default="k1",
-        metadata={"help": "KL estimator per token: k1, unbiased; k3, never below 0.", "choices": ["k1", "k3"]},
     )
     kl_limit: Annotated[float, Range(above=0)] = field(
         default=5.0, metadata={"help": "KL in nats per token above which training stops with an error."}

@@ -16,7 +16,6 @@ from trl.distributed import DistributedBackend
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.models import unwrap_model_for_generation
 from trl.models.utils import add_hooks, remove_hooks
-from trl.trainer.utils import RepeatSampler
 
 from zero2chat.inference.generate import complete
 
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
 
 
 # Settings of vLLM, in `PPOConfig` with the prefix `vllm_`.
-_VLLM = (
-    *("mode", "enable_sleep_mode", "server_base_url", "server_host", "server_port", "server_timeout", "group_port"),
-    *("gpu_memory_utilization", "max_model_length", "tensor_parallel_size"),
-)
+_VLLM = ("mode", "enable_sleep_mode", "server_base_url", "gpu_memory_utilization", "max_model_length")
 
 
 class Completions(NamedTuple):
@@ -38,15 +34,6 @@ class Completions(NamedTuple):
     completion_ids: list[list[int]]  # a completion that is not truncated includes its EOS token
     completions: list[Any]  # texts, or lists of messages if the prompts are messages
     logprobs: list[list[float | None]] | None = None  # the sampler's, if it returns them; None where it does not know
-
-
-class PromptSampler(RepeatSampler):
-    """Repeats each rollout's prompts for all of its steps, in an order that depends on seed and epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        # TRL's order in a later epoch depends on the earlier epochs, which a resumed run skips.
-        if self.shuffle:
-            self.generator.manual_seed(self.seed + epoch)
 
 
 @contextlib.contextmanager
@@ -82,8 +69,6 @@ class Rollout:
         self.args, self.tokenizer, self.accelerator = args, tokenizer, accelerator
         self.template_kwargs = args.mapping("chat_template_kwargs")
         self._loaded_step = -1  # step of the weights loaded in vLLM
-        chosen = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-        sampling = {key: getattr(args, key) for key in chosen}
         self.vllm: Any = None
         if args.use_vllm:
             self.vllm = VLLMGeneration(
@@ -91,8 +76,8 @@ class Rollout:
                 accelerator=accelerator,
                 processing_class=tokenizer,
                 **{key: getattr(args, f"vllm_{key}") for key in _VLLM},
-                max_num_seqs=args.rollout_batch_size * args.vllm_tensor_parallel_size,
-                **sampling,
+                max_num_seqs=args.rollout_batch_size,
+                temperature=args.temperature,
                 max_completion_length=args.max_completion_length,
                 logprobs=0,  # only those of the sampled tokens
                 # vLLM reads the ends of a turn in the model's folder, which may lack that of the chat template.
@@ -101,10 +86,12 @@ class Rollout:
         settings: dict[str, Any] = {
             "max_new_tokens": args.max_completion_length,
             "do_sample": True,
+            "temperature": args.temperature,
+            # Every token at its own probability; `generate` would take these from the model's folder.
+            **{"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0},
             "pad_token_id": tokenizer.pad_token_id,
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": eos_token_ids,
-            **sampling,
             **args.mapping("generation_kwargs"),
         }
         self.generation_config = None if args.use_vllm else GenerationConfig(**settings, disable_compile=True)

@@ -13,15 +13,12 @@ from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.rewards import Rewards
 
 
-def check_selection(training: PPOConfig, rewards: Rewards, has_rows: bool) -> None:
-    """Raises `UserError` for an evaluation without rows, and if the best model's metric or checkpoint is missing.
+def check_selection(training: PPOConfig, rewards: Rewards) -> None:
+    """Raises `UserError` if the best model's metric or checkpoint would be missing.
 
     Fewer than two reward models with a scale to compare them have no worst one.
     """
-    during = training.eval_strategy != "no"
-    if (during or training.eval_on_start) and not has_rows:
-        raise UserError("eval_strategy: no rows to evaluate on: set held_out")
-    if training.early_stopping_patience is not None and not (during and training.load_best_model_at_end):
+    if training.early_stopping_patience is not None and not training.load_best_model_at_end:
         raise UserError("early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end")
     if training.metric_for_best_model is None and not training.load_best_model_at_end:
         return

@@ -19,7 +19,6 @@ module (`model.py`). Settings, reward functions, log and checkpoints follow TRL'
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +32,7 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import ModelConfig
 from trl.models import prepare_deepspeed
-from trl.trainer.utils import identity
+from trl.trainer.utils import RepeatSampler, identity
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
@@ -59,9 +58,12 @@ from zero2chat.trainers.ppo.losses import (
 from zero2chat.trainers.ppo.model import open_models, settle_special_tokens, token_scores
 from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
 from zero2chat.trainers.ppo.rewards import Rewards, Scorer
-from zero2chat.trainers.ppo.rollout import Completions, PromptSampler, Rollout
+from zero2chat.trainers.ppo.rollout import Completions, Rollout
 from zero2chat.trainers.ppo.selection import check_selection
 from zero2chat.trainers.start import open_chat_model
+from zero2chat.trainers.trainer import order_by_epoch
+
+_MOST_IMPORTANCE = 3.0  # maximum weight of a token that is more likely here than in vLLM, as in `GRPOConfig`
 
 
 class PPOTrainer(PolicyTrainer):
@@ -102,7 +104,7 @@ class PPOTrainer(PolicyTrainer):
         self.eos_token_ids = settle_special_tokens(model, processing_class)
         trained, self.ref_model = open_models(model, args, processing_class, peft_config, revision)
         self.rewards = Rewards(rewards, args.per_device_train_batch_size)
-        check_selection(args, self.rewards, eval_dataset is not None)
+        check_selection(args, self.rewards)
         self._start_counting()
         super().__init__(
             model=trained,
@@ -128,7 +130,6 @@ class PPOTrainer(PolicyTrainer):
         """Set what changes from step to step and from rollout to rollout."""
         self.counts: Counter[str] = Counter()  # unscored_completions
         self._step = 0  # number of forward and backward passes
-        self._seconds = 0.0  # of the passes of this optimizer step
         self._rollout: Batch = {}
         self._buffer: list[Batch] = []  # the micro-batches of this epoch of the rollout
 
@@ -156,15 +157,18 @@ class PPOTrainer(PolicyTrainer):
         )
 
     def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
+        """Repeats each rollout's prompts for all of its steps."""
         args = self.args
-        return PromptSampler(
+        seed = args.seed if args.data_seed is None else args.data_seed
+        sampler = RepeatSampler(
             data_source=self.train_dataset if train_dataset is None else train_dataset,
             mini_repeat_count=1,
             batch_size=args.rollout_batch_size * args.world_size,
             repeat_count=args.steps_per_rollout * args.gradient_accumulation_steps,
             shuffle=True,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+            seed=seed,
         )
+        return order_by_epoch(sampler, seed)
 
     def _prepare_inputs(self, inputs: list[dict[str, Any]]) -> Batch:
         """Return the next minibatch. `inputs` are the prompts of this process's rollout, which is generated once."""
@@ -216,7 +220,7 @@ class PPOTrainer(PolicyTrainer):
         scores = rewards - (args.missing_eos_penalty or 0.0) * ~ended
 
         logps, values, entropy, ref_logps = self._score(batch)
-        kl = kl_penalty(logps, ref_logps, args.kl_estimator) * sampled
+        kl = kl_penalty(logps, ref_logps, "k1") * sampled
         kl_sequence = self._watch_kl(kl, sampled)
         per_token = token_rewards(scores, kl, args.kl_coef, sampled)
         mask = self._with_loss(sampled, ended, by_function)
@@ -235,10 +239,10 @@ class PPOTrainer(PolicyTrainer):
         if self.model.training:
             self.kl = kl_sequence
         batch |= {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
-        if answers.logprobs is not None and args.vllm_importance_sampling_correction:
+        if answers.logprobs is not None:
             known = [[math.nan if logp is None else logp for logp in row] for row in answers.logprobs]
             of_sampler = padded(known, 0.0, torch.float32, device)
-            batch["weights"] = importance_weights(logps, of_sampler, sampled, args.vllm_importance_sampling_clip_max)
+            batch["weights"] = importance_weights(logps, of_sampler, sampled, _MOST_IMPORTANCE)
             ratio = total((batch["weights"] * sampled).sum()) / count
             self.metrics.add("sampling/importance_sampling_ratio/mean", ratio)
         return batch
@@ -341,13 +345,8 @@ class PPOTrainer(PolicyTrainer):
         return loss * self.accelerator.num_processes
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        start = time.perf_counter()
         loss = super().training_step(*args, **kwargs)
         self._step += 1
-        self._seconds += time.perf_counter() - start
-        if self._step % self.args.gradient_accumulation_steps == 0:
-            self.metrics.add("step_time", self._seconds)
-            self._seconds = 0.0
         return loss
 
     def prediction_step(
