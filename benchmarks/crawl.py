@@ -141,7 +141,7 @@ def stage(warcs: Sequence[str], folder: Path, workers: int) -> list[str]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(settings(warcs, folder, workers)))
-    return [sys.executable, "-m", "zero2chat.stages.corpus", "--config", str(path)]
+    return [sys.executable, "-m", "zero2chat_crawl.crawl", "--config", str(path)]
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python benchmarks/crawl_labels.py [--development] [--only languages …] [--pages 1] [--folder DIR] [--json]
 
-Writes WARC files, runs `zero2chat.stages.corpus` on them with the settings of recipes/debian-docs, and compares:
+Writes WARC files, runs `zero2chat_crawl.crawl` on them with the settings of recipes/debian-docs, and compares:
 
     languages   share of the kept pages with the right language
     duplicates  recall on pairs with a Jaccard similarity from 0.8 to 1 (of the pipeline's own word 5-grams), compared
@@ -470,7 +470,7 @@ def corpus(pages: Sequence[str], folder: Path, without: Sequence[str] = (), **se
         write_warc(folder / f"{i}.warc.gz", known[i::4])
     settings = {"output_dir": str(folder / "corpus"), "crawl": crawl, "validation_fraction": 0.1, "test_fraction": 0.1}
     (folder / "corpus.yaml").write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-m", "zero2chat.stages.corpus", "--config", str(folder / "corpus.yaml")]
+    command = [sys.executable, "-m", "zero2chat_crawl.crawl", "--config", str(folder / "corpus.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)

@@ -6,24 +6,20 @@ The filter rules are datatrove's own. Importing this file imports datatrove.
 
 from __future__ import annotations
 
-import contextlib
-import heapq
-import json
+import multiprocessing
 import os
 import threading
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.dedup.minhash import MinhashDedupCluster, MinhashDedupSignature
-from datatrove.pipeline.dedup.sentence_dedup import SentenceDedupFilter, SentenceDedupSignature
+from datatrove.pipeline.dedup.sentence_dedup import SentenceDedupSignature
 from datatrove.pipeline.extractors.base import ExtractorSandbox
 from datatrove.pipeline.extractors.trafilatura import Trafilatura
 from datatrove.pipeline.filters.base_filter import BaseFilter
@@ -34,32 +30,20 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer
 
 from zero2chat.data.sources import split_of
 from zero2chat_crawl.pii import mask
-from zero2chat_crawl.reader import BEGINNING, Removed
+from zero2chat_crawl.reader import Removed
 
-LARGEST = 20  # clusters of near-duplicates in the report
 _MOST_LINES = 1 << 16  # datatrove stores line numbers in 16 bits
 
 
-def die_with(pid: int) -> None:
-    """End this process within a second after another one ends or is killed: its shards will be repeated, and two
-    processes must not write the same file."""
-    if pid in _watched:
-        return
-    _watched.add(pid)
-    other = psutil.Process(pid)
+def end_with(parent: Any) -> None:
+    """End this process as soon as `parent` (of `multiprocessing.parent_process`) ends or is killed: its shards will be
+    repeated, and two processes must not write the same file."""
 
     def watch() -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            while other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.3)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-_watched: set[int] = set()
-# Threads are not inherited by a fork, and the child must watch another process.
-os.register_at_fork(after_in_child=_watched.clear)
 
 
 class Measure(PipelineStep):
@@ -67,35 +51,31 @@ class Measure(PipelineStep):
 
     type, name = "measure", "measure"
 
-    def __init__(self, step: str, count: bool = False, text: bool = True):
+    def __init__(self, step: str, text: bool = True):
         super().__init__()
-        self.count, self.text = count, text
+        self.text = text
         self.stats.name = f"after {step}"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         for doc in data:
-            known = doc.metadata
-            if self.count or "bytes" not in known:  # count again only if the text has changed
-                known["bytes"], known["words"] = len(doc.text.encode("utf-8", "replace")), len(doc.text.split())
-            self.stat_update("documents")
-            self.stat_update("bytes", value=known["bytes"])
+            size = {"bytes": len(doc.text.encode("utf-8", "replace"))}
             if self.text:
-                self.stat_update("words", value=known["words"])
+                size["words"] = len(doc.text.split())
+            doc.metadata |= size  # the last ones are those of the corpus
+            for name, n in {"documents": 1, **size}.items():
+                self.stat_update(name, value=n)
             yield doc
 
 
-class CrawledBefore(BaseFilter):
-    """Keeps pages fetched before a day (`2026-01-01`), the knowledge cutoff. Pages without a date are dropped."""
+def crawled_before(day: str, doc: Document) -> bool | tuple[bool, str]:
+    """Keep pages fetched before a day (`2026-01-01`), the knowledge cutoff. Pages without a date are dropped."""
+    date = doc.metadata["date"]
+    return True if date[:1].isdigit() and date < day else (False, "crawled_later" if date else "no_date")
 
-    name = "crawled before"
 
-    def __init__(self, day: str, removed: Removed):
-        super().__init__(removed)
-        self.day = day
-
-    def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        date = doc.metadata["date"]
-        return True if date[:1].isdigit() and date < self.day else (False, "crawled_later" if date else "no_date")
+def by_language(filters: Mapping[str, BaseFilter], doc: Document) -> bool | tuple[bool, str]:
+    """Apply the filter of the page's language, which splits its text into words."""
+    return filters[doc.metadata["language"]].filter(doc)
 
 
 class _Sandbox(ExtractorSandbox):
@@ -108,38 +88,35 @@ class _Sandbox(ExtractorSandbox):
             except Exception as error:
                 return RuntimeError(f"{type(error).__name__}: {error}")  # raised again on our side
 
-        die_with(os.getppid())
+        end_with(multiprocessing.parent_process())
         super()._worker(conn, extract)
 
 
-class ExtractText(Trafilatura):
+class ExtractText(BaseFilter):
     """Trafilatura with a time limit per page, and a reason for each page without text."""
 
+    name = "extraction"
+
     def __init__(self, removed: Removed, **options: Any):
-        super().__init__(**options)
-        self.removed = removed
+        super().__init__(removed)
+        self.extractor = Trafilatura(**options)
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        with _Sandbox(self.timeout) as sandbox, self.removed as removed:
-            for doc in data:
-                text = reason = None
-                with self.track_time():
-                    try:
-                        text = sandbox.process_document(doc.text, self.extract)
-                    except TimeoutError:
-                        reason = "extraction_timeout"
-                    except (EOFError, ConnectionError):
-                        reason = "extraction_died"
-                        sandbox._cleanup_process()
-                    except Exception:
-                        reason = "extraction_error"
-                if text:
-                    doc.text = text
-                    yield doc
-                else:
-                    doc.metadata["filter_reason"] = reason = reason or "no_text"
-                    self.stat_update(f"dropped_{reason}")
-                    removed.write(doc, rank)
+        with _Sandbox(self.extractor.timeout) as self.sandbox:
+            yield from super().run(data, rank, world_size)
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        try:
+            text = self.sandbox.process_document(doc.text, self.extractor.extract)
+        except TimeoutError:
+            return False, "extraction_timeout"
+        except (EOFError, ConnectionError):
+            self.sandbox._cleanup_process()
+            return False, "extraction_died"
+        except Exception:
+            return False, "extraction_error"
+        doc.text = text or doc.text
+        return bool(text) or (False, "no_text")
 
 
 class Language(LanguageFilter):
@@ -159,21 +136,6 @@ class Language(LanguageFilter):
         known = doc.metadata
         sure = known["language_score"] > self.language_threshold
         return False, f"language_{known['language']}" if sure else "language_unsure"
-
-
-class ByLanguage(BaseFilter):
-    """A filter with word splitting for the page's language: one instance per language."""
-
-    name = "by language"
-
-    def __init__(self, languages: Sequence[str], make: Callable[[str], BaseFilter], removed: Removed):
-        super().__init__(removed)
-        self.filters = {language: make(language) for language in languages}
-        for each in self.filters.values():
-            each.stats = self.stats
-
-    def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        return self.filters[doc.metadata["language"]].filter(doc)
 
 
 class Signatures(MinhashDedupSignature):
@@ -200,7 +162,7 @@ class Clusters(MinhashDedupCluster):
 
 
 class LineSignatures(SentenceDedupSignature):
-    """datatrove's line signatures, for lines with a minimum number of words, stored compactly as numbers."""
+    """datatrove's line signatures, for lines with a minimum number of words, without normalizing them."""
 
     def __init__(self, *args: Any, min_words: int, **options: Any):
         super().__init__(*args, **options)
@@ -214,51 +176,42 @@ class LineSignatures(SentenceDedupSignature):
             if len(line.split(maxsplit=self.min_words)) >= self.min_words
         ]
 
-    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
-        kinds = [("hash", self.config.hash_config.np_descr), ("doc", "<u4"), ("sent", "<u2")]
-        parts, waiting = [np.array([], dtype=kinds)], []
-        for i, doc in enumerate(data):
-            with self.track_time():
-                waiting.extend(self.get_hashes(doc, i))
-                if len(waiting) > 10_000:
-                    parts.append(np.array(waiting, dtype=kinds))
-                    waiting.clear()
-        self.save_hashes(rank, np.concatenate([*parts, np.array(waiting, dtype=kinds)]))
 
+class RepeatedLines(BaseFilter):
+    """Removes lines that an earlier document has, and documents that become too short.
 
-class RepeatedLines(SentenceDedupFilter):
-    """Removes lines that an earlier document has, and documents that become too short."""
+    datatrove's `SentenceDedupFilter` writes documents that it shortens and keeps to those removed, too.
+    """
 
-    def __init__(self, *args: Any, min_sentences: int, removed: Removed, **options: Any):
-        super().__init__(*args, **options)
-        self.min_sentences, self.removed = min_sentences, removed
+    name = "lines"
 
-    def _repeated(self, rank: int) -> dict[int, set[int]]:
-        found: dict[int, set[int]] = defaultdict(set)
-        for file in self.data_folder.list_files(glob_pattern=f"*/{rank:05d}.c4_dup"):
-            for doc, line in self.read_duplicates(self.data_folder.open(file, "rb")):
-                found[int(doc)].add(int(line))
-        return found
+    def __init__(self, folder: str, min_sentences: int, removed: Removed):
+        super().__init__(removed)
+        self.folder, self.min_sentences = Path(folder), min_sentences
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        repeated = self._repeated(rank)
-        with self.removed as removed:
-            for i, doc in enumerate(data):
-                if i not in repeated:
-                    yield doc
-                    continue
-                with self.track_time():
-                    lines = doc.text.splitlines()
-                    kept = "\n".join(line for n, line in enumerate(lines) if n not in repeated[i]).strip()
-                    language = doc.metadata["language"]
-                    short = not kept or len(split_into_sentences(kept, language)) < self.min_sentences
-                self.stat_update("lines_removed", value=len(repeated[i]))
-                if short:
-                    self.stat_update("dropped_repeated_lines")
-                    removed.write(doc, rank, lines_removed=len(repeated[i]))
-                else:
-                    doc.text = kept
-                    yield doc
+        repeated: dict[int, set[int]] = defaultdict(set)
+        for file in self.folder.glob(f"*/{rank:05d}.c4_dup"):
+            for number, line in np.fromfile(file, dtype=[("document", "<u4"), ("line", "<u2")]).tolist():
+                repeated[number].add(line)
+
+        def with_repeated() -> Iterator[Document]:
+            for number, doc in enumerate(data):
+                doc.metadata["repeated"] = repeated.pop(number, None)
+                yield doc
+
+        yield from super().run(with_repeated(), rank, world_size)
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        repeated = doc.metadata.pop("repeated")
+        if not repeated:
+            return True
+        self.stat_update("lines_removed", value=len(repeated))
+        kept = "\n".join(line for n, line in enumerate(doc.text.splitlines()) if n not in repeated).strip()
+        if not kept or len(split_into_sentences(kept, doc.metadata["language"])) < self.min_sentences:
+            return False, "repeated_lines"
+        doc.text = kept
+        return True
 
 
 class DecontaminationFilter(BaseFilter):
@@ -269,7 +222,6 @@ class DecontaminationFilter(BaseFilter):
     def __init__(self, decontaminate: Sequence[Any], removed: Removed):
         super().__init__(removed)
         self.decontaminate = decontaminate
-        self.stats.name = "decontaminate"
         self._questions: Any = None
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
@@ -292,7 +244,6 @@ class Mask(PipelineStep):
     def __init__(self, kinds: Sequence[str]):
         super().__init__()
         self.kinds = tuple(kinds)
-        self.stats.name = "personal_data"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         for doc in data:
@@ -338,22 +289,19 @@ class ClassifierFilter(BaseFilter):
 
 
 class Corpus(PipelineStep):
-    """Writes a shard of the corpus: one Parquet file per split, and its counts (`facts`).
+    """Writes a shard of the corpus, one Parquet file per split, and counts it by split, source and language.
 
     A page's `source` is its language, by which pretraining reports held-out loss.
     """
 
     type, name = "corpus", "corpus"
 
-    def __init__(self, folder: Path, facts: Path, duplicates: Removed, fractions: tuple[float, float]):
+    def __init__(self, folder: Path, duplicates: Removed, fractions: tuple[float, float]):
         super().__init__()
-        self.folder, self.facts, self.duplicates, self.fractions = folder, facts, duplicates, fractions
+        self.folder, self.duplicates, self.fractions = folder, duplicates, fractions
         self.stats.name = "corpus"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        dates: list[str] = []
-        largest: list[dict[str, Any]] = []
         writer = ParquetWriter(
             str(self.folder),
             f"${{split}}-${{rank}}-of-{world_size:05d}.parquet",
@@ -366,24 +314,19 @@ class Corpus(PipelineStep):
         with self.duplicates as duplicates, writer:
             for doc in data:
                 with self.track_time():
-                    row, split = _row(doc), split_of(doc.text, *self.fractions)
-                    size, words = doc.metadata["bytes"], doc.metadata["words"]  # set by `Measure`
-                    for key in (split, *([row["source"]] if split == "train" else [])):
-                        counts["documents"][key] += 1
-                        counts["bytes"][key] += size
-                        counts["words"][key] += words
-                    counts["languages"][row["language"]] += 1
-                    counts["lengths"][str(1 << max(words.bit_length() - 1, 0))] += 1
-                    dates = [min([*dates[:1], row["date"]]), max([*dates[1:], row["date"]])]
-                    if doc.metadata.get("minhash_cluster_id", -1) >= 0:
-                        line = {"cluster": doc.metadata["minhash_cluster_id"], "kept": doc.id, "url": row["url"]}
-                        line |= {"size": doc.metadata["minhash_cluster_size"]}
-                        duplicates.line(rank, line | {"text": doc.text[:BEGINNING]})
-                        counts["clusters"][str(line["size"])] += 1
-                        largest = heapq.nlargest(LARGEST, [*largest, line], key=lambda c: (c["size"], c["kept"]))
+                    known, split = doc.metadata, split_of(doc.text, *self.fractions)
+                    # `Measure` has set the numbers of bytes and words.
+                    for key in (split, *([known["language"]] if split == "train" else [])):
+                        self.stat_update(f"documents/{key}")
+                        self.stat_update(f"bytes/{key}", value=known["bytes"])
+                        self.stat_update(f"tokens/{key}", value=known["words"])
+                    self.stat_update(f"languages/{known['language']}")
+                    if (cluster := known.get("minhash_cluster_id", -1)) >= 0:
+                        size = known["minhash_cluster_size"]
+                        line = {"cluster": cluster, "kept": doc.id, "url": known["url"], "size": size}
+                        duplicates.line(rank, line | {"text": doc.text})
+                        self.stat_update("clusters")
                     writer.write(doc, rank, split=split)
-        self.facts.mkdir(parents=True, exist_ok=True)
-        (self.facts / f"{rank:05d}.json").write_text(json.dumps({**counts, "dates": dates, "largest": largest}))
 
 
 SCHEMA = pa.schema(

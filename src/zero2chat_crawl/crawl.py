@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.data.decontamination import read_exams
-from zero2chat.hub.model_card import CARD
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
@@ -55,12 +54,10 @@ def _check(args: CrawlArguments) -> None:
 def run(run: Run, args: CrawlArguments) -> None:
     """Build the corpus. After a kill, a restart resumes from the completed shards."""
     from zero2chat_crawl.run import prepare, run_crawl
-    from zero2chat_crawl.section import add_plots
     from zero2chat_crawl.summary import beginnings
 
-    prepared = prepare(args.crawl)
-    metrics = run_crawl(*prepared, run.folder, (args.validation_fraction, args.test_fraction), args.decontaminate)
-    add_plots(run.folder, CARD)
+    split = (args.validation_fraction, args.test_fraction)
+    metrics = run_crawl(*prepare(args.crawl), run.folder, split, args.decontaminate)
     run.replace_samples(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
     run.finish(metrics)
     shutil.rmtree(run.folder / WORK)

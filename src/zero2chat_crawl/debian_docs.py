@@ -26,7 +26,6 @@ from zero2chat.core.errors import UserError, exit_on_mistake
 from zero2chat.data.fetch.pinned import fetch_pinned
 
 FILES = 8  # files of about equal size, for 8 shards
-_DOC = Path("usr/share/doc")
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,7 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise UserError("apt-get and dpkg-deb are not on this machine: make the WARC files on Debian, and copy them")
-    hint = (
-        ": `apt-get update` first; where the version is served no longer, snapshot.debian.org has it: put it into "
-        f"{folder}, or write another one with its SHA-256 in the list"
-    )
+    hint = f": run `apt-get update`; an older version is at snapshot.debian.org: put it into {folder}"
     files = []
     for package in packages:
         file = folder / f"{package.name}_{package.version.replace(':', '%3a')}_all.deb"
@@ -72,29 +68,17 @@ def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
     return files
 
 
-def unpack(packages: Sequence[Package], files: Sequence[Path], folder: Path) -> None:
-    for file in files:
-        subprocess.run(["dpkg-deb", "--extract", str(file), str(folder)], check=True)
-
-
-@dataclass(frozen=True)
-class Page:
-    url: str
-    date: str
-    body: bytes
-
-
-def pages(package: Package, root: Path) -> Iterator[Page]:
-    """Yield a package's pages, sorted by path. Without a build date, the date of the list is used."""
-    top = root / _DOC / package.folder
+def pages(package: Package, root: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Yield (URL, build date, bytes) of an unpacked package's pages, sorted by path."""
+    top = root / "usr/share/doc" / package.folder
     for path in sorted(top.rglob("*.html")):
         if path.is_file() and not path.is_symlink():
             built = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             url = package.url.rstrip("/") + "/" + quote(str(path.relative_to(top)))
-            yield Page(url, built.strftime("%Y-%m-%dT%H:%M:%SZ"), path.read_bytes())
+            yield url, built.strftime("%Y-%m-%dT%H:%M:%SZ"), path.read_bytes()
 
 
-def write_warc(path: Path, pages: Sequence[Page]) -> None:
+def write_warc(path: Path, pages: Sequence[tuple[str, str, bytes]]) -> None:
     """Write the pages as `response` records. The output is reproducible."""
     from warcio.statusandheaders import StatusAndHeaders
     from warcio.warcwriter import WARCWriter
@@ -102,17 +86,17 @@ def write_warc(path: Path, pages: Sequence[Page]) -> None:
     partial = path.with_name(path.name + ".tmp")
     with partial.open("wb") as file:
         writer = WARCWriter(file, gzip=True)
-        for page in pages:
-            headers = StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1")
+        for url, built, body in pages:
             about = {
-                "WARC-Date": page.date,
-                "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, page.url)}>",
+                "WARC-Date": built,
+                "WARC-Record-ID": f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, url)}>",
                 "WARC-Identified-Payload-Type": "text/html",
             }
-            record = writer.create_warc_record(
-                page.url, "response", payload=BytesIO(page.body), http_headers=headers, warc_headers_dict=about
-            )
-            writer.write_record(record)
+            options = {
+                "http_headers": StatusAndHeaders("200 OK", [("Content-Type", "text/html")], protocol="HTTP/1.1"),
+                "warc_headers_dict": about,
+            }
+            writer.write_record(writer.create_warc_record(url, "response", payload=BytesIO(body), **options))
     partial.replace(path)
 
 
@@ -121,7 +105,8 @@ def make(listed: Path, folder: Path) -> int:
     packages = read_packages(listed)
     files = fetch(packages, folder / "packages")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        unpack(packages, files, Path(scratch))
+        for file in files:
+            subprocess.run(["dpkg-deb", "--extract", str(file), scratch], check=True)
         found = [page for package in packages for page in pages(package, Path(scratch))]
     for i in range(FILES):  # every eighth page, so that each file has pages of all packages
         write_warc(folder / f"docs-{i:02d}.warc.gz", found[i::FILES])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from warcio.archiveiterator import ArchiveIterator
 from zero2chat_crawl.pii import mask
 
 BEGINNING = 500  # characters of a removed text that are saved
-_GZIP, _PLAIN = b"\x1f\x8b\x08", b"WARC/"
-_CHUNK = 1 << 16
+GZIP, PLAIN = b"\x1f\x8b\x08", b"WARC/"
 
 
 class Removed:
@@ -39,13 +39,13 @@ class Removed:
             self._file.close()
             self._file = None
 
-    def write(self, doc: Document, rank: int = 0, **more: Any) -> None:
+    def write(self, doc: Document, rank: int = 0) -> None:
         known = doc.metadata
         line = {"url": known.get("url"), "id": doc.id, "reason": known.get("filter_reason", self.reason)}
         line |= {key: known[key] for key in ("language", "language_score", "score", "question") if key in known}
-        if "minhash_cluster_id" in known and known["minhash_cluster_id"] >= 0:
+        if known.get("minhash_cluster_id", -1) >= 0:
             line["cluster"] = known["minhash_cluster_id"]
-        self.line(rank, line | more | {"text": doc.text[:BEGINNING]})
+        self.line(rank, line | {"text": doc.text})
 
     def line(self, rank: int, line: dict[str, Any]) -> None:
         if self._file is None:
@@ -54,7 +54,7 @@ class Removed:
             # No time in the gzip header, so that the file is reproducible.
             self._file = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
             self._file.myfileobj = raw  # type: ignore[assignment] # to be closed with it
-        line["text"] = mask(line["text"])[0]  # people look into these files
+        line["text"] = mask(line["text"][:BEGINNING])[0]  # people look into these files
         self._file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
 
@@ -78,7 +78,6 @@ class Pages(BaseDiskReader):
     def __init__(self, work: Path, paths_file: Path, most_bytes: int, removed: Removed):
         super().__init__(str(work), str(paths_file), add_file_path=False)
         self.most_bytes, self.removed = most_bytes, removed
-        self.stats.name = "read"
         self._rank = 0
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
@@ -94,36 +93,30 @@ class Pages(BaseDiskReader):
 
     def read_file(self, filepath: str) -> Iterator[Document]:
         with fsspec.open(filepath, "rb") as file:
-            if not file.read(1):
+            magic = GZIP if file.read(2) == GZIP[:2] else PLAIN
+            begin: int | None = 0
+            if not file.seek(0, 2):
                 self._lose(Lost("empty_file"), filepath, 0)
-                return
-            for offset, record in self._records(file, filepath):
-                if record.rec_type != "response":
-                    continue
-                self.stat_update("records")
-                page = None
-                with self.track_time():
-                    try:
-                        page = self._page(record, f"{filepath}@{offset}")
-                    except Lost as lost:
-                        self._lose(lost, filepath, offset)
-                if page is not None:
-                    yield page
-
-    def _records(self, file: Any, path: str) -> Iterator[tuple[int, Any]]:
-        begin: int | None = 0
-        while begin is not None:
-            file.seek(begin)
-            records = ArchiveIterator(file)
-            try:
-                for record in records:
-                    yield records.offset, record
-                return
-            except OSError:  # a network or disk error, not a malformed file
-                raise
-            except Exception:  # warcio raises a dozen kinds of errors
-                self._lose(Lost("broken_record"), path, records.offset)
-            begin = _next_member(file, records.offset + 1)
+                begin = None
+            while begin is not None:
+                file.seek(begin)
+                records, begin = ArchiveIterator(file), None
+                try:
+                    for record in records:
+                        if record.rec_type != "response":
+                            continue
+                        try:
+                            with self.track_time():
+                                page = self._page(record, f"{filepath}@{records.offset}")
+                        except Lost as lost:
+                            self._lose(lost, filepath, records.offset)
+                        else:
+                            yield page
+                except OSError:  # a network or disk error, not a malformed file
+                    raise
+                except Exception:  # warcio raises a dozen kinds of errors
+                    self._lose(Lost("broken_record"), filepath, records.offset)
+                    begin = _next_member(file, magic, records.offset + 1)
 
     def _page(self, record: Any, place: str) -> Document:
         """Return a record's page. Raises `Lost` if the record has no usable page."""
@@ -136,41 +129,31 @@ class Pages(BaseDiskReader):
         kind = kind or (headers.get_header("Content-Type", "") if headers else "")
         if (name := kind.split(";")[0].strip().lower()) and name not in ("text/html", "application/xhtml+xml"):
             raise Lost("not_html", url)
-        try:
-            body = self._body(record.content_stream())
-        except OSError:
-            raise
-        except Exception:
-            raise Lost("broken_record", url) from None
-        if body is None:
+        body = self._body(record.content_stream())
+        if len(body) > self.most_bytes:
             raise Lost("page_too_large", url)
         if getattr(record.raw_stream, "limit", 0) > 0:
             raise Lost("truncated_record", url, body)
-        if not name and b"<html" not in body[:2048].lower() and b"<!doctype html" not in body[:2048].lower():
+        if not name and not re.search(rb"(?i)<html|<!doctype html", body[:2048]):
             raise Lost("not_html", url, body)
         text = decode(body)
         if text is None:
-            raise Lost("binary" if _is_binary(body) else "undecodable", url, body)
+            raise Lost("binary", url, body)
         if not text.strip():
             raise Lost("empty_page", url)
         known = {"url": url, "date": record.rec_headers.get("WARC-Date") or ""}
         return Document(text, record.rec_headers.get("WARC-Record-ID") or place, metadata=known)
 
-    def _body(self, stream: Any) -> bytes | None:
-        """Read the whole body, or return None if it exceeds the maximum page size."""
-        parts, size = [], 0
-        while part := stream.read(_CHUNK):
-            parts.append(part)
-            size += len(part)
-            if size > self.most_bytes:
-                return None
-        return b"".join(parts)
+    def _body(self, stream: Any) -> bytes:
+        """Read the whole body, or a little more than the maximum page size."""
+        body = bytearray()
+        while len(body) <= self.most_bytes and (part := stream.read(1 << 16)):
+            body += part
+        return bytes(body)
 
 
-def _next_member(file: Any, begin: int) -> int | None:
+def _next_member(file: Any, magic: bytes, begin: int) -> int | None:
     """Return the offset of the next possible gzip member, or record of an uncompressed file; None at the end."""
-    file.seek(0)
-    magic = _GZIP if file.read(2) == _GZIP[:2] else _PLAIN
     file.seek(begin)
     tail, place = b"", begin
     while chunk := file.read(1 << 20):
@@ -181,13 +164,9 @@ def _next_member(file: Any, begin: int) -> int | None:
     return None
 
 
-def _is_binary(body: bytes) -> bool:
-    return b"\x00" in body[:4096] and body[:2] not in (b"\xff\xfe", b"\xfe\xff")
-
-
 def decode(body: bytes) -> str | None:
     """Decode a page: UTF-8 as for most pages, else a detected encoding. None if it is not text."""
-    if _is_binary(body):
+    if b"\x00" in body[:4096] and body[:2] not in (b"\xff\xfe", b"\xfe\xff"):  # zeros, and not UTF-16
         return None
     try:
         return body.decode("utf-8-sig")

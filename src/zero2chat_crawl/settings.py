@@ -1,7 +1,7 @@
 """Settings for making a corpus from a web crawl with FineWeb's pipeline (Penedo et al. 2024, arXiv:2406.17557).
 
 The engine is datatrove, which also made FineWeb: WARC files are distributed to `tasks`. Each task writes its shard and
-marks it as done, so that a restart skips it. `executor` selects local processes, Slurm or Ray.
+marks it as done, so that a restart skips it. `executor` selects local processes or Slurm.
 
     pages        WARC → URL filter → text → language → Gopher → C4 → FineWeb's filters
     signatures   MinHash signatures of the remaining pages; buckets: pairs; clusters: which document is kept
@@ -9,16 +9,17 @@ marks it as done, so that a restart skips it. `executor` selects local processes
     corpus       drop duplicates → drop repeated lines → decontaminate → mask PII → classifier → Parquet by split
 
 Each filter can be disabled (`c4: null`). Defaults are FineWeb's if it has any; the sources are noted beside them.
-datatrove is only imported for running, not for reading a recipe.
+datatrove is only imported for running, not for reading a recipe: `pipelines.filter_settings` checks the keys of its
+filters.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import date
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 from zero2chat.core.config import Range, build
 
@@ -44,16 +45,6 @@ class Url:
 
 
 @dataclass
-class Extraction:
-    """Text extraction by trafilatura (FineWeb, section 3.2). `timeout`, in seconds per page, is ours: datatrove's 1 s
-    is too short on a busy machine, and results would depend on load."""
-
-    favour_precision: bool = True  # FineWeb
-    deduplicate: bool = True  # FineWeb: drop paragraphs that occurred twice in the shard's pages
-    timeout: Annotated[float, Range(above=0)] = 10.0
-
-
-@dataclass
 class Languages:
     """Languages to keep, and the minimum confidence. `model`: a local fastText file."""
 
@@ -64,64 +55,6 @@ class Languages:
     def __post_init__(self) -> None:
         if not self.keep:
             raise ValueError("keep: the list is empty: add at least one language, such as en")
-
-
-@dataclass
-class GopherRepetition:
-    """Repetition filter: Gopher (arXiv:2112.11446), table A1; FineWeb has the same."""
-
-    dup_line_frac: float = 0.3
-    dup_para_frac: float = 0.3
-    dup_line_char_frac: float = 0.2
-    dup_para_char_frac: float = 0.2
-    top_n_grams: dict = field(default_factory=lambda: {2: 0.2, 3: 0.18, 4: 0.16})
-    dup_n_grams: dict = field(default_factory=lambda: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10})
-
-
-@dataclass
-class GopherQuality:
-    """Quality filter for prose: Gopher (arXiv:2112.11446), section A.1.1; FineWeb has the same.
-
-    `stop_words` by language: a language that is not listed needs none.
-    """
-
-    min_doc_words: int = 50
-    max_doc_words: int = 100_000
-    min_avg_word_length: float = 3
-    max_avg_word_length: float = 10
-    max_symbol_word_ratio: float = 0.1
-    max_bullet_lines_ratio: float = 0.9
-    max_ellipsis_lines_ratio: float = 0.3
-    max_non_alpha_words_ratio: float = 0.8
-    min_stop_words: int = 2
-    stop_words: dict = field(default_factory=lambda: {"en": ["the", "be", "to", "of", "and", "that", "have", "with"]})
-
-
-@dataclass
-class C4:
-    """C4's filters (arXiv:1910.10683, section 2.2) as in FineWeb: all except terminal punctuation of lines."""
-
-    filter_no_terminal_punct: bool = False
-    min_num_sentences: int = 5
-    min_words_per_line: int = 3
-    max_word_length: int = 1000
-    remove_citations: bool = True
-    filter_lorem_ipsum: bool = True
-    filter_javascript: bool = True
-    filter_curly_bracket: bool = True
-    filter_policy: bool = True
-
-
-@dataclass
-class FineWeb:
-    """FineWeb's own filters (arXiv:2406.17557, section 3.6). `short_line_length`, `new_line_ratio`: datatrove's."""
-
-    line_punct_thr: float = 0.12
-    line_punct_exclude_zero: bool = False
-    short_line_thr: float = 0.67
-    short_line_length: int = 30
-    char_duplicates_ratio: float = 0.01
-    new_line_ratio: float = 0.3
 
 
 @dataclass
@@ -186,30 +119,19 @@ class Slurm:
         for part, options in self.parts.items():
             if part not in PARTS:
                 raise ValueError(f"parts: unknown part '{part}'; known: {', '.join(PARTS)}")
-            for key in options:
-                if key not in {f.name for f in fields(self)} - {"parts"}:
-                    raise ValueError(f"parts: {part}: unknown key '{key}'")
-
-
-@dataclass
-class Ray:
-    """Resources of a task in the cluster at `address`; null starts a local cluster."""
-
-    address: str | None = None
-    cpus_per_task: int = 1
-    mem_per_cpu_gb: float = 4
-
-
-_NEEDED = ("extraction", "languages")  # later filters need the text, and its language for splitting into words
+            build([Slurm], asdict(self) | options | {"parts": {}}, f"parts: {part}")
 
 
 @dataclass
 class Crawl:
-    """Sources of pages, the executor, and the settings of each filter; null disables a filter."""
+    """Sources of pages, the executor, and the settings of each filter; null disables a filter.
+
+    A filter whose settings are a `dict` is datatrove's own, with datatrove's keys (`pipelines.FILTERS`).
+    """
 
     warcs: list[str] = field(default_factory=list, metadata={"help": "WARC files, globs or lists, local or remote."})
     most_warcs: int | None = field(default=None, metadata={"help": "Use only the first N WARC files."})
-    executor: Literal["local", "slurm", "ray"] = "local"
+    executor: Literal["local", "slurm"] = "local"
     workers: Positive = 1
     tasks: Annotated[int | None, Range(min=1, max=_MOST_TASKS)] = field(
         default=None, metadata={"help": "Number of shards; default: one per WARC file."}
@@ -218,51 +140,33 @@ class Crawl:
     most_page_bytes: Positive = field(default=5 << 20, metadata={"help": "Largest page; Common Crawl's since 2025."})
     license: str | None = field(default=None, metadata={"help": "License id for the dataset card."})
     rights: str | None = field(default=None, metadata={"help": "Who owns the pages, for the dataset card."})
-    url: Annotated[dict | None, Url] = field(default_factory=dict)
-    extraction: Annotated[dict | None, Extraction] = field(default_factory=dict)
-    languages: Annotated[dict | None, Languages] = field(default_factory=dict)
-    gopher_repetition: Annotated[dict | None, GopherRepetition] = field(default_factory=dict)
-    gopher_quality: Annotated[dict | None, GopherQuality] = field(default_factory=dict)
-    c4: Annotated[dict | None, C4] = field(default_factory=dict)
-    fineweb: Annotated[dict | None, FineWeb] = field(default_factory=dict)
-    minhash: Annotated[dict | None, Minhash] = field(default_factory=dict)
-    lines: Annotated[dict | None, Lines] = field(default_factory=dict)
-    personal_data: Annotated[dict | None, PersonalData] = field(default_factory=dict)
-    classifier: Annotated[dict | None, Classifier] = None
-    slurm: Annotated[dict | None, Slurm] = None
-    ray: Annotated[dict | None, Ray] = None
+    url: Url | None = field(default_factory=Url)
+    # Extraction and languages cannot be disabled: later filters need the text, and its language to split it into words.
+    extraction: dict = field(default_factory=dict)
+    languages: Languages = field(default_factory=Languages)
+    gopher_repetition: dict | None = field(default_factory=dict)
+    gopher_quality: dict | None = field(default_factory=dict)
+    c4: dict | None = field(default_factory=dict)
+    fineweb: dict | None = field(default_factory=dict)
+    minhash: Minhash | None = field(default_factory=Minhash)
+    lines: Lines | None = field(default_factory=Lines)
+    personal_data: PersonalData | None = field(default_factory=PersonalData)
+    classifier: Classifier | None = None
+    slurm: Slurm | None = None
 
     def __post_init__(self) -> None:
         if not self.warcs:
             raise ValueError("warcs: the list is empty: add at least one WARC file")
         if self.crawled_before is not None:
             date.fromisoformat(self.crawled_before)
-        for name in _NEEDED:
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}: cannot be disabled: later filters need its results")
         if self.executor == "slurm" and not self.slurm:
-            raise ValueError("executor slurm: the section `slurm` is incomplete: set at least its `partition`")
+            raise ValueError("executor slurm: the section `slurm` is missing: set at least its `partition`")
 
 
-# The sections by name, with the dataclass of each.
-SECTIONS: dict[str, type] = {
-    name: hint.__metadata__[0]
-    for name, hint in get_type_hints(Crawl, include_extras=True).items()
-    if isinstance(getattr(hint, "__metadata__", (None,))[0], type)
-}
-
-
-def read_crawl(settings: Mapping[str, Any]) -> tuple[Crawl, dict[str, Any]]:
-    """Read a YAML's `crawl:` → (itself, its sections as dataclasses, or None if disabled).
-
-    Raises `UserError` for an unknown key and an invalid value.
-    """
-    crawl: Crawl = build([Crawl], settings, "crawl")[0]
-    sections = {}
-    for name, kind in SECTIONS.items():
-        given = getattr(crawl, name)
-        sections[name] = None if given is None else build([kind], given, f"crawl.{name}")[0]
-    return crawl, sections
+def read_crawl(settings: Mapping[str, Any]) -> Crawl:
+    """Read a YAML's `crawl:`. Raises `UserError` for an unknown key, except of datatrove's filters, and an invalid
+    value."""
+    return build([Crawl], settings, "crawl")[0]
 
 
 def theory(minhash: Minhash, similarity: float) -> float:

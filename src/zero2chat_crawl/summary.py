@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import heapq
-import itertools
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,94 +17,57 @@ from zero2chat.core.runs import CRAWL, write_atomically
 from zero2chat.core.text import public
 from zero2chat.hub.model_card import CARD
 from zero2chat.tasks import SPLITS
-from zero2chat_crawl.blocks import LARGEST
+from zero2chat_crawl.blocks import SCHEMA
 from zero2chat_crawl.settings import DUPLICATES, REMOVED, WORK, Crawl
 
 TOKENIZER = "whitespace-separated words"
-_EXAMPLES = 2  # removed texts per reason
-_LINES_READ = 2_000  # per file of removed texts, for examples
-
-Stats = dict[str, Counter[str]]  # block → label → total
+_NOT_ON_THE_CARD = ("warcs", "most_warcs", "executor", "workers", "tasks", "license", "rights", "slurm")
 
 
-def read_stats(logs: Path) -> Stats:
-    """Sum the shards' statistics, which datatrove writes, by block."""
-    found: Stats = {}
+def read_stats(logs: Path) -> dict[str, Counter[str]]:
+    """Sum the shards' statistics, which datatrove writes: block → label → total."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     for file in sorted((logs / "stats").glob("*.json")):
         for block in json.loads(file.read_text()):
-            totals = found.setdefault(block["name"], Counter())
             for label, value in block["stats"].items():
-                totals[label] += int(value["total"] if isinstance(value, dict) else value)
+                found[block["name"]][label] += int(value["total"] if isinstance(value, dict) else value)
     return found
 
 
-def _reasons(block: Counter[str]) -> dict[str, int]:
-    named = {label.removeprefix("dropped_"): n for label, n in block.items() if label.startswith("dropped_")}
-    if not named and block.get("dropped"):
-        return {"near_duplicate": block["dropped"]}
-    return dict(sorted(named.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def funnel(work: Path) -> list[dict[str, Any]]:
+def funnel(stats: Mapping[str, Counter[str]]) -> list[dict[str, Any]]:
     """Return, per step, what remains after it, and what it removed by reason; the first step is reading."""
     steps = []
-    for part in ("pages", "corpus"):
-        stats = read_stats(work / "logs" / part)
-        for name, block in stats.items():
-            if not name.startswith("after "):
-                continue
-            step = name.removeprefix("after ")
-            left = {"documents": block["documents"], "tokens": block.get("words"), "bytes": block["bytes"]}
-            steps.append({"step": step, **left, "removed": _reasons(stats.get(step, Counter()))})
+    for step in (name.removeprefix("after ") for name in stats if name.startswith("after ")):
+        left, block = stats[f"after {step}"], stats.get(step, Counter[str]())
+        removed = {label.removeprefix("dropped_"): n for label, n in block.items() if label.startswith("dropped_")}
+        if not removed and block["dropped"]:  # datatrove's near-duplicates have no reason
+            removed = {"near_duplicate": block["dropped"]}
+        size = {"documents": left["documents"], "tokens": left.get("words"), "bytes": left["bytes"]}
+        reasons = dict(sorted(removed.items(), key=lambda pair: (-pair[1], pair[0])))
+        steps.append({"step": step, **size, "removed": reasons})
     return steps
 
 
-def _total(facts: list[dict[str, Any]], key: str) -> Counter[str]:
-    return sum((Counter(fact.get(key, {})) for fact in facts), Counter[str]())
+def _dates(folder: Path) -> list[str]:
+    """Return the first and the last date of the pages, by the Parquet files' own statistics."""
+    dates = []
+    for file in (folder / "data").glob("*.parquet"):
+        about = pq.read_metadata(file)
+        for i in range(about.num_row_groups):
+            known = about.row_group(i).column(SCHEMA.names.index("date")).statistics
+            dates += [known.min, known.max]
+    return [min(dates), max(dates)]
 
 
-def _lines(file: Path, most: int) -> Iterator[dict[str, Any]]:
-    with gzip.open(file, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, itertools.islice(lines, most))
-
-
-def _examples(folder: Path) -> list[dict[str, Any]]:
-    """Return some removed texts per reason, by step."""
-    found = []
-    for step in sorted(path.name for path in (folder / REMOVED).glob("*")):
-        seen: Counter[str] = Counter()
-        for file in sorted((folder / REMOVED / step).glob("*.jsonl.gz"))[:20]:
-            for line in _lines(file, _LINES_READ):
-                seen[line["reason"]] += 1
-                if seen[line["reason"]] <= _EXAMPLES:
-                    known = {key: line.get(key) for key in ("url", "reason", "language")}
-                    found.append({"step": step, **known, "text": line["text"][:300]})
-    return found
-
-
-def _clusters(folder: Path, facts: list[dict[str, Any]], removed: int) -> dict[str, Any]:
-    sizes = _total(facts, "clusters")
-    largest = heapq.nlargest(
-        LARGEST, (c for fact in facts for c in fact["largest"]), key=lambda c: (c["size"], c["kept"])
-    )
-    shown = {c["cluster"]: {**c, "removed": []} for c in largest}
-    for file in sorted((folder / REMOVED / "minhash").glob("*.jsonl.gz"))[:20]:
-        for line in _lines(file, _LINES_READ * 10):
-            cluster = shown.get(line.get("cluster"))
-            if cluster is not None and len(cluster["removed"]) < 5:
-                cluster["removed"].append(line["url"])
-    by_size = dict(sorted(sizes.items(), key=lambda pair: int(pair[0])))
-    return {"clusters": sum(sizes.values()), "removed": removed, "sizes": by_size, "largest": list(shown.values())}
-
-
-def summarise(
-    crawl: Crawl, sections: Mapping[str, Any], folder: Path, versions: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
+def summarise(crawl: Crawl, folder: Path, versions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Write `crawl.json` and the card. Returns the metrics. Raises `UserError` if a split is empty."""
-    work = folder / WORK
-    facts = [json.loads(file.read_text()) for file in sorted((work / "facts").glob("*.json"))]
-    steps = funnel(work)
-    documents, sizes, words = (_total(facts, key) for key in ("documents", "bytes", "words"))
+    logs = folder / WORK / "logs"
+    stats = read_stats(logs / "pages") | read_stats(logs / "corpus")
+    steps, counts = funnel(stats), defaultdict[str, Counter[str]](Counter)
+    for label, n in stats["corpus"].items():
+        kind, _, name = label.partition("/")
+        counts[kind][name] = n
+    documents = counts["documents"]
     for split in SPLITS:
         if not documents[split]:
             raise UserError(
@@ -114,32 +75,28 @@ def summarise(
                 "crawl more pages, remove fewer, or give a larger fraction"
             )
     by_step = {step["step"]: step for step in steps}
-    stats = read_stats(work / "logs" / "corpus")
-    masked = {k.removeprefix("masked_"): n for k, n in stats.get("personal_data", {}).items() if "masked_" in k[:7]}
-    dates = [date for fact in facts for date in fact["dates"]]
+    personal, lines = (stats.get(step, Counter[str]()) for step in ("personal_data", "lines"))
+    masked = {label.removeprefix("masked_"): n for label, n in personal.items() if label.startswith("masked_")}
     lost = {**by_step["read"]["removed"], **by_step["extraction"]["removed"]}
     duplicates = sum(by_step.get("minhash", {"removed": {}})["removed"].values())
     told = {
         "tokenizer": TOKENIZER,
         "crawled_before": crawl.crawled_before,
-        "dates": [min(dates), max(dates)],
+        "dates": _dates(folder),
         "funnel": steps,
         "losses": lost,
-        "splits": {s: {"documents": documents[s], "tokens": words[s], "bytes": sizes[s]} for s in SPLITS},
-        "languages": dict(_total(facts, "languages").most_common()),
-        "lengths": dict(sorted(_total(facts, "lengths").items(), key=lambda pair: int(pair[0]))),
-        "duplicates": _clusters(folder, facts, duplicates),
-        "lines_removed": stats.get("lines", Counter())["lines_removed"],
+        "splits": {split: documents[split] for split in SPLITS},
+        "languages": dict(counts["languages"].most_common()),
+        "duplicates": {"clusters": stats["corpus"]["clusters"], "removed": duplicates},
+        "lines_removed": lines["lines_removed"],
         "masked": masked,
-        "documents_masked": stats.get("personal_data", Counter())["documents_masked"],
-        "examples": _examples(folder),
+        "documents_masked": personal["documents_masked"],
         "packages": dict(versions),
     }
     write_atomically(folder / CRAWL, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    write_atomically(folder / CARD, _card(crawl, sections, folder, told))
-    metrics = {f"documents_{name}": n for name, n in documents.items()}
-    metrics |= {f"bytes_{name}": n for name, n in sizes.items()}
-    metrics |= {f"tokens_{split}": words[split] for split in SPLITS}
+    write_atomically(folder / CARD, _card(crawl, folder, told))
+    metrics = {f"{kind}_{name}": n for kind in ("documents", "bytes") for name, n in counts[kind].items()}
+    metrics |= {f"tokens_{split}": counts["tokens"][split] for split in SPLITS}
     metrics |= {"pages": steps[0]["documents"], "losses": sum(lost.values()), "near_duplicates": duplicates}
     metrics |= {f"loss_{name}": n for name, n in lost.items()}
     metrics |= {f"masked_{kind}": n for kind, n in masked.items()}
@@ -148,58 +105,59 @@ def summarise(
     return {name: {"value": n} for name, n in metrics.items()}
 
 
-# ---- the card
-
-
-def _card(crawl: Crawl, sections: Mapping[str, Any], folder: Path, told: Mapping[str, Any]) -> str:
-    n = sum(split["documents"] for split in told["splits"].values())
+def _card(crawl: Crawl, folder: Path, told: Mapping[str, Any]) -> str:
     about = {"language": list(told["languages"]), "license": crawl.license or "other", "pretty_name": folder.name}
     about |= {"task_categories": ["text-generation"], "tags": ["zero2chat", "web", "datatrove"]}
     first, last = (date[:10] for date in told["dates"])
     day = crawl.crawled_before
     until = f"Pages fetched on {day} or later were dropped." if day else "No pages were dropped by date."
-    rows = [
-        f"| {s['step']} | {s['documents']} | {'' if s['tokens'] is None else s['tokens']} | {s['bytes']} | "
-        + ", ".join(f"{reason} {count}" for reason, count in list(s["removed"].items())[:4])
-        + " |"
+    steps = [
+        f"| {s['step']} | {s['documents']} | {s['tokens'] or ''} | {s['bytes']} | {_counts(s['removed'], 4)} |\n"
         for s in told["funnel"]
     ]
-    masked = ", ".join(f"{kind} {count}" for kind, count in told["masked"].items()) or "none"
-    steps = {name: section for name, section in sections.items() if name not in ("slurm", "ray")}
-    settings = {name: vars(section) for name, section in steps.items() if section is not None}
-    left_out = [name for name, section in steps.items() if section is None]
-    return "\n".join(
-        [
-            f"---\n{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---\n",
-            f"# {folder.name}\n",
-            f"{n} documents of web pages, by FineWeb's recipe (arXiv:2406.17557) on datatrove.\n",
-            "## Knowledge cutoff\n",
-            f"The pages were fetched from {first} to {last}. {until} A model trained only on this corpus knows nothing "
-            f"that happened after {day or last}.\n",
-            "## License\n",
-            (f"{crawl.rights} " if crawl.rights else "")
-            + "Each page belongs to its author, under its own terms; public access does not grant a license. "
-            "Each row has the URL of its page. "
-            + ("" if crawl.license else "No license was set for the whole corpus.")
-            + "\n",
-            "## PII\n",
-            f"Masked by pattern: {masked}. Names, postal addresses and other PII without a pattern remain.\n",
-            "## Processing\n",
-            f"Documents that remain after each filter, and the main reasons for removal. Tokens are "
-            f"{told['tokenizer']}. Removed documents are in `{REMOVED}/<step>/`, with their reasons; the clusters of "
-            f"near-duplicates, with the document kept of each, are in `{DUPLICATES}/`.\n",
-            "| step | documents | tokens | bytes | removed |\n|---|---|---|---|---|",
-            *rows,
-            f"\nLost while reading: {json.dumps(told['losses']) if told['losses'] else 'nothing'}. "
-            f"Repeated lines removed: {told['lines_removed']}.\n",
-            "| split | documents | tokens | bytes |\n|---|---|---|---|",
-            *(f"| {s} | {x['documents']} | {x['tokens']} | {x['bytes']} |" for s, x in told["splits"].items()),
-            "\nLanguages: " + ", ".join(f"{code} {count}" for code, count in told["languages"].items()) + ".\n",
-            f"With {', '.join(f'{name} {release}' for name, release in told['packages'].items())}, and these settings"
-            + (f" (without {', '.join(left_out)})" if left_out else "")
-            + f":\n\n```yaml\n{yaml.safe_dump(public(settings), sort_keys=False, allow_unicode=True)}```\n",
-        ]
-    )
+    settings = {name: value for name, value in asdict(crawl).items() if name not in _NOT_ON_THE_CARD}
+    return f"""---
+{yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---
+
+# {folder.name}
+
+{sum(told["splits"].values())} documents of web pages, by FineWeb's recipe (arXiv:2406.17557) on datatrove.
+
+## Knowledge cutoff
+
+The pages were fetched from {first} to {last}. {until} A model trained only on this corpus knows nothing that happened
+after {day or last}.
+
+## License
+
+{crawl.rights or ""} Each page belongs to its author, under its own terms; public access does not grant a license.
+Each row has the URL of its page. {"" if crawl.license else "No license was set for the whole corpus."}
+
+## PII
+
+Masked by pattern: {_counts(told["masked"]) or "none"}. Names, postal addresses and other PII without a pattern remain.
+
+## Processing
+
+Documents that remain after each filter, and the main reasons for removal. Tokens are {told["tokenizer"]}. Removed
+documents are in `{REMOVED}/<step>/`, with their reasons; the clusters of near-duplicates, with the document kept of
+each, are in `{DUPLICATES}/`.
+
+| step | documents | tokens | bytes | removed |
+|---|---|---|---|---|
+{"".join(steps)}
+Splits: {_counts(told["splits"])}. Languages: {_counts(told["languages"])}. Repeated lines removed:
+{told["lines_removed"]}.
+
+With {_counts(told["packages"])}, and these settings:
+
+```yaml
+{yaml.safe_dump(public(settings), sort_keys=False, allow_unicode=True)}```
+"""
+
+
+def _counts(counts: Mapping[str, Any], most: int | None = None) -> str:
+    return ", ".join(f"{name} {n}" for name, n in list(counts.items())[:most])
 
 
 def beginnings(folder: Path, most: int = 6) -> list[tuple[str, str]]:

@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from zero2chat.core.errors import UserError
-from zero2chat_crawl.settings import SECTIONS, Minhash, read_crawl, theory
+from zero2chat_crawl.settings import Minhash, read_crawl, theory
 
 pytest.importorskip("datatrove")
-from datatrove.pipeline import filters
 from datatrove.pipeline.dedup.minhash import MinhashConfig
-from datatrove.pipeline.extractors import Trafilatura
 
+from zero2chat_crawl.pipelines import FILTERS, _quality_filter, filter_settings
 from zero2chat_crawl.reader import decode
 from zero2chat_crawl.run import find_warcs
 
-OTHERWISE = {"filter_no_terminal_punct": False, "timeout": 10.0}  # FineWeb's own, and ours
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    ("section", "block"),
-    [
-        ("gopher_repetition", filters.GopherRepetitionFilter),
-        ("gopher_quality", filters.GopherQualityFilter),
-        ("c4", filters.C4QualityFilter),
-        ("fineweb", filters.FineWebQualityFilter),
-        ("extraction", Trafilatura),
-    ],
-)
-def test_what_is_left_unsaid_is_datatroves_default(section: str, block: type) -> None:
-    theirs = {name: p.default for name, p in inspect.signature(block).parameters.items()}  # type: ignore[arg-type]
-    for name, value in asdict(SECTIONS[section]()).items():
-        if name in OTHERWISE:
-            assert value == OTHERWISE[name] != theirs[name]
-        elif name == "stop_words":
-            assert value == {"en": ["the", "be", "to", "of", "and", "that", "have", "with"]}
-        else:
-            assert (tuple(value.items()) if isinstance(value, dict) else value) == theirs[name], name
+def test_a_filter_has_datatroves_defaults_but_for_those_of_fineweb_and_takes_a_recipes_settings() -> None:
+    settings = filter_settings(read_crawl({"warcs": ["a"]}))
+    differing = {"filter_no_terminal_punct": False, "timeout": 10.0}  # FineWeb's own, and ours
+    for section, (block, _) in FILTERS.items():
+        theirs = {name: p.default for name, p in inspect.signature(block).parameters.items()}
+        for name, value in settings[section].items():
+            if name == "stop_words":
+                assert value == {"en": ["the", "be", "to", "of", "and", "that", "have", "with"]}
+            else:
+                as_theirs = tuple(value.items()) if isinstance(value, dict) else value
+                assert as_theirs == differing.get(name, theirs[name]), name
+    recipe = yaml.safe_load((ROOT / "recipes/debian-docs/corpus.yaml").read_text())["crawl"]
+    settings = filter_settings(read_crawl(recipe))
+    for section in FILTERS:
+        assert settings[section].items() >= recipe[section].items()
+    # Datatrove's filters have these values for a language with stop words, and for one without.
+    quality = settings["gopher_quality"]
+    english, german = (_quality_filter("gopher_quality", quality, code) for code in ("en", "de"))
+    assert (english.min_stop_words, german.min_stop_words) == (2, 0)
+    assert english.max_non_alpha_words_ratio == german.max_non_alpha_words_ratio == 0.6
+    repetition = _quality_filter("gopher_repetition", settings["gopher_repetition"], "en")
+    assert repetition.top_n_grams == ((2, 0.2), (3, 0.18), (4, 0.16))
 
 
 def test_minhash_is_fineweb_s_and_the_theory_gives_its_figures() -> None:
@@ -60,14 +62,14 @@ def test_minhash_is_fineweb_s_and_the_theory_gives_its_figures() -> None:
     [
         ({}, "warcs: the list is empty"),
         ({"warcs": ["a"], "wokers": 2}, "crawl: unknown key 'wokers'; did you mean 'workers'"),
-        ({"warcs": ["a"], "c4": {"min_sentences": 2}}, r"crawl\.c4: unknown key 'min_sentences'"),
-        ({"warcs": ["a"], "minhash": {"rows": "many"}}, r"crawl\.minhash: rows: expected an int, got 'many'"),
-        ({"warcs": ["a"], "minhash": {"rows": 0}}, r"crawl\.minhash: rows: expected at least 1, got 0"),
-        ({"warcs": ["a"], "executor": "kubernetes"}, "'kubernetes' is not one of local, slurm, ray"),
+        ({"warcs": ["a"], "minhash": {"row": 2}}, r"crawl: minhash: unknown key 'row'"),
+        ({"warcs": ["a"], "minhash": {"rows": "many"}}, r"crawl: minhash: rows: expected an int, got 'many'"),
+        ({"warcs": ["a"], "minhash": {"rows": 0}}, r"crawl: minhash: rows: expected at least 1, got 0"),
+        ({"warcs": ["a"], "executor": "kubernetes"}, "'kubernetes' is not one of local, slurm"),
         ({"warcs": ["a"], "executor": "slurm"}, "set at least its `partition`"),
         ({"warcs": ["a"], "slurm": {"partition": "x", "parts": {"page": {}}}}, "unknown part 'page'"),
         ({"warcs": ["a"], "slurm": {"partition": "x", "parts": {"pages": {"memory": 2}}}}, "unknown key 'memory'"),
-        ({"warcs": ["a"], "extraction": None}, "extraction: cannot be disabled"),
+        ({"warcs": ["a"], "extraction": None}, "extraction: null is not allowed"),
         ({"warcs": ["a"], "crawled_before": "May 2025"}, "May 2025"),
         ({"warcs": ["a"], "languages": {"keep": []}}, "add at least one language"),
         (
@@ -84,19 +86,19 @@ def test_mistakes_are_named(settings: dict[str, Any], words: str) -> None:
 
 
 def test_a_section_that_is_null_leaves_its_step_out_and_one_that_is_missing_does_not() -> None:
-    _, sections = read_crawl({"warcs": ["a"], "c4": None})
-    assert sections["c4"] is None
-    assert sections["fineweb"].line_punct_thr == 0.12
-    assert sections["classifier"] is None
+    crawl = read_crawl({"warcs": ["a"], "c4": None, "minhash": None})
+    settings = filter_settings(crawl)
+    assert crawl.minhash is settings["c4"] is crawl.classifier is None
+    assert settings["fineweb"]["line_punct_thr"] == 0.12
 
 
 def test_files_are_found_in_a_fixed_order_and_lists_of_paths_are_read(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / f"{name}.warc").write_text("WARC/1.0\r\n")
-    crawl, _ = read_crawl({"warcs": [str(tmp_path / "[bc].warc"), str(tmp_path / "*.warc")]})
+    crawl = read_crawl({"warcs": [str(tmp_path / "[bc].warc"), str(tmp_path / "*.warc")]})
     assert [Path(path).stem for path in find_warcs(crawl)] == ["b", "c", "a"]
     (tmp_path / "warc.paths").write_text("crawl-data/X/1.warc.gz\nhttps://elsewhere.example/2.warc.gz\n")
-    crawl, _ = read_crawl({"warcs": [str(tmp_path / "warc.paths")], "most_warcs": 1})
+    crawl = read_crawl({"warcs": [str(tmp_path / "warc.paths")], "most_warcs": 1})
     assert find_warcs(crawl) == ["crawl-data/X/1.warc.gz"]
 
 
