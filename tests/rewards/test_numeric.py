@@ -40,10 +40,7 @@ def test_within_is_a_share_of_the_reference_and_by_default_nothing() -> None:
     assert numeric_match(["#### 0.1", "#### 0"], ["0", "0"], within=0.5) == [0, 1]
 
 
-def test_references_that_are_no_numbers_and_a_bad_share_are_mistakes() -> None:
+def test_references_that_are_no_numbers_are_mistakes() -> None:
     check_references(["1", "a\n#### 2"])
     with pytest.raises(UserError, match="row 1: the reference answer 'two' is not a number"):
         check_references(["1", "two"])
-    for within in (-0.1, 1, 2.5, float("nan"), float("inf"), "0.1"):
-        with pytest.raises(UserError, match="within is"):
-            numeric_match(["#### 1"], ["1"], within=within)  # type: ignore[arg-type]

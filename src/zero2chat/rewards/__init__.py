@@ -5,8 +5,9 @@ entry per completion, and returns one number per completion, or None for no rewa
 Functions read the last assistant message (with tools, the first one is the call) without its thought. A module may have
 `check_references(answers)`, which raises `UserError` with the row of a reference answer that its functions cannot use.
 It is called once, before training, with the options in its signature. References are in the column `answer`, or in the
-one that the module sets as `REFERENCES`. Functions of this package are called with empty lists at configuration, so
-they must check their options first.
+one that the module sets as `REFERENCES`. Options of this package's functions are converted and checked by the types
+and ranges in their signatures, and the functions are called with empty lists at configuration, so they must check the
+rest of an option first.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, get_type_hints
 
 from datasets import Dataset
 
@@ -112,9 +113,10 @@ class Reward:
         self.needs = [name for name in needed if name not in GIVEN]
         self.needs_of_trainer = [name for name in needed if name in GIVEN[2:]]
         self.__name__ = spec.label or name  # its name in TRL's log
-        self._function, self._options = function, spec.options
-        # A column may have the name of an option of our functions, such as `case`: it does not set that option.
         ours = module_name.startswith(f"{__name__}.")
+        self._function = function
+        self._options = _by_signature(function, spec) if ours else spec.options
+        # A column may have the name of an option of our functions, such as `case`: it does not set that option.
         self._ignored = {key for key in options if key not in needed} if ours else set()
         self.errors = 0  # completions for which the function raised
         self.failure: str | None = None  # the first row of the last call for which it raised, and the error
@@ -190,6 +192,13 @@ class Reward:
         if log_metric is not None:
             log_metric(f"{self.__name__}/errors", len(failed) / len(completions))
         return found
+
+
+def _by_signature(function: Any, spec: RewardSpec) -> dict[str, Any]:
+    """Return the options, converted and checked as a stage's settings are."""
+    hints = get_type_hints(function, include_extras=True)
+    options = make_dataclass("options", [(name, hints[name]) for name in spec.options])
+    return vars(build([options], spec.options, f"rewards: {spec.function}")[0])
 
 
 def _asked(columns: Mapping[str, Any], i: int) -> str:

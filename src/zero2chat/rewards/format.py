@@ -19,7 +19,7 @@ def marked_answer(completions: Sequence[Any], **_: Any) -> list[float]:
 
 
 def tags(
-    completions: Sequence[Any], names: Sequence[str] = ("think", "answer"), opened: bool = False, **_: Any
+    completions: Sequence[Any], names: list[str] | tuple[str, ...] = ("think", "answer"), opened: bool = False, **_: Any
 ) -> list[float]:
     """Return 1 for exactly `<think>…</think><answer>…</answer>` (DeepSeek-AI 2025, arXiv:2501.12948), else 0.
 
@@ -27,7 +27,7 @@ def tags(
     the first `<think>`. Reasoning that the chat template has moved out of the text counts as `<think>`, if `names`
     contains it. Raises `UserError` for invalid names.
     """
-    if not isinstance(names, list | tuple) or not names or not all(_NAME.fullmatch(str(name)) for name in names):
+    if not names or not all(_NAME.fullmatch(name) for name in names):
         raise UserError(f"tags: names: expected a list of words, such as [think, answer], got {names!r}")
     marks = [mark for name in names for mark in (f"<{name}>", f"</{name}>")]
     cut = re.compile("(" + "|".join(marks) + ")")

@@ -13,8 +13,9 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any
 
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import printable
 from zero2chat.inference.openai_client import Endpoint, NoReply
@@ -70,9 +71,9 @@ def judge(
     key_variable: str | None = None,
     timeout: float = 60.0,
     retries: int = 2,
-    at_once: int = 8,
-    max_tokens: int = _MOST_TOKENS,
-    longest: int = _LONGEST,
+    at_once: Annotated[int, Range(min=1)] = 8,
+    max_tokens: Annotated[int, Range(min=1)] = _MOST_TOKENS,
+    longest: Annotated[int, Range(min=2)] = _LONGEST,
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
@@ -83,13 +84,6 @@ def judge(
     characters of question and answer together, at most half of them for the question. Raises `UserError` for invalid
     options, a missing key, and if the endpoint refuses the requests or answers none of them.
     """
-    counts = (("at_once", at_once, 1), ("max_tokens", max_tokens, 1), ("longest", longest, 2))
-    for name, value, least in counts:
-        if not isinstance(value, int) or value < least:
-            raise UserError(f"judge: {name} is {value!r}: expected an integer of {least} or more")
-    for name, text in (("model", model), ("rubric", rubric)):
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(f"judge: {name} is {text!r}: expected text")
     try:
         endpoint = Endpoint(url, model, key_variable, timeout, retries, at_once)
     except ValueError as error:

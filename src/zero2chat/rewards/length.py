@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.rewards import written
 
 
-def short_answer(completions: Sequence[Any], longest: int = 400, **_: Any) -> list[float]:
-    """Return 1 for an empty text, falling to 0 at `longest` characters and beyond, including reasoning.
-
-    Raises `UserError` for a bad `longest`.
-    """
-    if not isinstance(longest, int) or longest < 1:
-        raise UserError(f"short_answer: longest is {longest!r}: give a number of characters above 0")
+def short_answer(completions: Sequence[Any], longest: Annotated[int, Range(min=1)] = 400, **_: Any) -> list[float]:
+    """Return 1 for an empty text, falling to 0 at `longest` characters and beyond, including reasoning."""
     return [1.0 - min(len(written(completion)), longest) / longest for completion in completions]
 
 
 def soft_overlong(
-    completions: Sequence[Any], completion_ids: Sequence[Sequence[int]], longest: int, margin: int, **_: Any
+    completions: Sequence[Any],
+    completion_ids: Sequence[Sequence[int]],
+    longest: Annotated[int, Range(min=1)],
+    margin: Annotated[int, Range(min=1)],
+    **_: Any,
 ) -> list[float]:
     """Return 0 up to `longest` - `margin` tokens, then falling to -1 at `longest` (DAPO, arXiv:2503.14476, eq. 13).
 
     `longest` is max_completion_length or less: a truncated completion then gets -1, whereas mask_truncated_completions
     would mask it. All tokens of the completion count, including tool results, as for the limit. Raises `UserError` for
-    invalid lengths.
+    a missing length, and a margin above `longest`.
     """
-    if not all(isinstance(n, int) and n > 0 for n in (longest, margin)) or margin > longest:
-        raise UserError(
-            f"soft_overlong: longest is {longest!r} and margin {margin!r}: give numbers of tokens above 0, margin at "
-            "most longest"
-        )
+    if not all(isinstance(n, int) for n in (longest, margin)) or margin > longest:
+        raise UserError(f"soft_overlong: longest {longest!r}, margin {margin!r}: set both, margin at most longest")
     return [-min(max(len(ids) - (longest - margin), 0), margin) / margin for ids in completion_ids]

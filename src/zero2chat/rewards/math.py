@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.rewards import last_message
 from zero2chat_verifier.verify import is_right, unusable
 
 
 def math_answer(
-    completions: Sequence[Any], answer: Sequence[str], tolerance: float = 0.0, percent: bool = False, **_: Any
+    completions: Sequence[Any],
+    answer: Sequence[str],
+    tolerance: Annotated[float, Range(min=0, below=1, why="from 1 on, 0 would always be correct")] = 0.0,
+    percent: bool = False,
+    **_: Any,
 ) -> list[float]:
     """Return 1 for a completion whose marked final answer equals the reference in the column `answer`, else 0.
 
     A rounded number is wrong unless it is within `tolerance` × |reference|, and 50 for 50% is wrong unless `percent` is
-    set. Raises `UserError` for an invalid `tolerance`: from 1 on, 0 would always be correct.
+    set.
     """
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
-        raise UserError(f"math_answer: tolerance is {tolerance!r}: give a share of the reference, from 0 to below 1")
-    if not isinstance(percent, bool):
-        raise UserError(f"math_answer: percent is {percent!r}: give true or false")
     return [
         float(is_right(last_message(c), gold, tolerance, percent)) for c, gold in zip(completions, answer, strict=True)
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.rewards import last_message
 from zero2chat.rewards.exact import final_text, reference_answer
@@ -20,15 +21,17 @@ _NUMBER = re.compile(
 
 
 def numeric_match(
-    completions: Sequence[Any], answer: Sequence[str], within: float = 0.0, whole: bool = False, **_: Any
+    completions: Sequence[Any],
+    answer: Sequence[str],
+    within: Annotated[float, Range(min=0, below=1, why="from 1 on, 0 would always be correct")] = 0.0,
+    whole: bool = False,
+    **_: Any,
 ) -> list[float]:
     """Return 1 if the final answer is a number within `within` × |reference| of the reference, else 0.
 
     Numbers such as `17`, `1,234.5`, `-2/3`, `6e-3` are compared exactly. For the final answer, and `whole`, see
-    `exact_match`. Raises `UserError` for an invalid `within`: from 1 on, 0 would always be correct.
+    `exact_match`.
     """
-    if not isinstance(within, int | float) or not 0 <= within < 1:
-        raise UserError(f"numeric_match: within is {within!r}: give a share of the reference, from 0 to below 1")
     rewards = []
     for completion, gold in zip(completions, answer, strict=True):
         text = last_message(completion) if whole else final_text(last_message(completion))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from zero2chat.core.errors import UserError
+from zero2chat.core.config import Range
 from zero2chat.rewards import written
 
 # Words, signs, empty lines, and spaces longer than in an aligned table. All but signs are split into pieces, so that
@@ -14,16 +14,17 @@ from zero2chat.rewards import written
 _PIECE = re.compile(r"\w{1,8}|[^\w\s]|(?:[ \t]*+\n){8}|\s{200}")
 
 
-def repetition(completions: Sequence[Any], n: int = 4, worst: float = -1.0, **_: Any) -> list[float]:
+def repetition(
+    completions: Sequence[Any],
+    n: Annotated[int, Range(min=1)] = 4,
+    worst: Annotated[float, Range(max=0)] = -1.0,
+    **_: Any,
+) -> list[float]:
     """Return `worst` × the share of n-grams, in reasoning and text, that occurred before; 0 without repetition.
 
     After Yeo et al. 2025 (arXiv:2502.03373, appendix C.2), who use n-grams of tokens; words are independent of the
-    tokenizer. Short sums repeat little at n = 4. Raises `UserError` for an invalid `n` or `worst`.
+    tokenizer. Short sums repeat little at n = 4.
     """
-    if not isinstance(n, int) or n < 1:
-        raise UserError(f"repetition: n is {n!r}: give a number of words above 0")
-    if not isinstance(worst, int | float) or worst > 0:
-        raise UserError(f"repetition: worst is {worst!r}: expected a penalty of 0 or below")
     return [worst * _repeated(written(completion), n) for completion in completions]
 
 

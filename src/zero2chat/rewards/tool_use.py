@@ -11,15 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zero2chat.core.errors import UserError
-
 _FAILED = ("{'error':", '{"error":')  # TRL's format of a tool's exception, and JSON's
 
 
-def tool_called(completions: Sequence[Any], tools: Sequence[str] | None = None, **_: Any) -> list[float]:
+def tool_called(completions: Sequence[Any], tools: list[str] | None = None, **_: Any) -> list[float]:
     """Return 1 if a tool (one of `tools`, if given) was called and returned a result that is not an error, else 0."""
-    if tools is not None and not (isinstance(tools, list | tuple) and all(isinstance(tool, str) for tool in tools)):
-        raise UserError(f"tool_called: tools is {tools!r}: give a list of names")
     return [
         float(any(tools is None or name in tools for name, good in _results(turns) if good))
         for turns in map(_turns, completions)
