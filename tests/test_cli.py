@@ -14,6 +14,7 @@ import pytest
 
 from zero2chat import __version__, cli, stages
 from zero2chat.core.errors import UserError
+from zero2chat.tools.bm25 import write_index
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "zero2chat.cli"]
@@ -79,8 +80,8 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["chat"],
         ["chat", "--prompt", "Who?"],
         ["chat", "runs/none/sft"],
-        ["chat", "runs/none/sft", "--tools", "none", "--search", "runs/none/table.json"],
-        ["chat", "runs/none/sft", "--tools", "auto", "--search", "runs/none/table.json"],
+        ["chat", "runs/none/sft", "--tools", "none", "--search", "runs/none/index"],
+        ["chat", "runs/none/sft", "--tools", "auto", "--search", "runs/none/index"],
         ["ui"],
         ["chat", "runs/none/sft", "--temperature", "-1"],
         ["rank", "runs/none/sft", "--task", "lines", "--out", "mine.jsonl"],
@@ -90,8 +91,8 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["rank", "runs/none/sft", "--task", "lines", "--seed", "-1", "--out", "mine.jsonl"],
         ["chat", "runs/none/sft", "--tools", "serch"],
         ["chat", "runs/none/sft", "--tools", "search"],
-        ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/table.json"],
-        ["chat", "runs/none/sft", "--search", "runs/none/table.json"],
+        ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/index"],
+        ["chat", "runs/none/sft", "--search", "runs/none/index"],
         ["next", "x", "--model", "runs/none/sft"],
         ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus"],
         ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus", "--prefix", "0"],
@@ -249,11 +250,10 @@ def test_rank_takes_prompts_from_one_place(capsys):
 def test_chat_hands_its_tools_to_the_session(model_folder, monkeypatch, tmp_path):
     from zero2chat.chat import terminal
 
-    table = tmp_path / "table.json"
-    table.write_text('{"Ada": "a baker"}')
+    write_index(str(tmp_path / "index"), [("Ada is a baker", "register")], "a test")
     given = {}
     monkeypatch.setattr(terminal, "chat", lambda *_, tools: given.update(tools=tools))
-    cli.main(["chat", str(model_folder), "--tools", "search,python", "--search", str(table)])
+    cli.main(["chat", str(model_folder), "--tools", "search,python", "--search", str(tmp_path / "index")])
     assert list(given["tools"].functions) == ["search", "python"]
     assert "a baker" in given["tools"].result("search", {"query": "ada"}, 5).text
     cli.main(["chat", str(model_folder)])

@@ -228,8 +228,7 @@ def test_an_index_of_another_recipe_is_not_searched_unless_tools_are_named(recip
         assert line.startswith(said)
         assert opened("search,python", other) == ["search", "python"]
     write_index("runs/mine/textbook/index", BORN, "born")
-    (tmp_path / "table.json").write_text('{"Ada": "a baker"}')
-    for own in ("runs/mine/textbook/index", str(tmp_path / "runs/mine/textbook/index"), "table.json", "http://[::1]:9"):
+    for own in ("runs/mine/textbook/index", str(tmp_path / "runs/mine/textbook/index"), "http://[::1]:9"):
         assert opened(search=own) == ["search", "python"]
         assert capsys.readouterr().err == f"runs/mine/grpo: tools: search ({own}) and python\n"
 

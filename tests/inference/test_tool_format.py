@@ -29,6 +29,7 @@ from zero2chat.inference.tool_format import (
 )
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import control_ids, neutral, neutralise
+from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.tool_functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=400)
@@ -897,11 +898,10 @@ def test_a_function_without_types_or_description_is_named():
 
 
 def test_tools_are_opened_by_name(tmp_path):
-    table = tmp_path / "table.json"
-    table.write_text('{"Ada born": "In Genoa."}')
-    tools = open_tools("python, search,python", str(table))
+    write_index(str(tmp_path / "index"), [("Ada was born in Genoa.", "register")], "a test")
+    tools = open_tools("python, search,python", str(tmp_path / "index"))
     assert list(tools.functions) == ["python", "search"]
-    assert "In Genoa." in tools.result("search", {"query": "Ada born"}, 5).text
+    assert "in Genoa." in tools.result("search", {"query": "Ada born"}, 5).text
     assert tools.result("search", {"query": "Tom"}, 5) == ToolResult("(nothing found)")
     assert tools.result("search", {"query": " "}, 5).failed
     assert open_tools(None, None) is None

@@ -331,41 +331,6 @@ def test_the_bomb_is_one() -> None:
         pickle.loads(pickle.dumps(Bomb()))
 
 
-# ---- a table
-
-
-def test_a_table_answers_its_queries_by_their_words(tmp_path: Path) -> None:
-    table = {"Where was  Ada born?": "In Genoa.", "tom": [["In Lisbon.", "a"], ["In 1971.", "b"]], "nobody": []}
-    (tmp_path / "table.json").write_text(json.dumps(table), encoding="utf-8")
-    search = open_search(str(tmp_path / "table.json"))
-    assert search.search(" where was Ada BORN? ") == [Passage("In Genoa.", "table.json", 1.0)]
-    assert [(one.text, one.source) for one in search.search("Tom")] == [("In Lisbon.", "a"), ("In 1971.", "b")]
-    assert open_search(str(tmp_path / "table.json"), passages=1).search("Tom")[0].source == "a"
-    assert search.search("nobody") == search.search("somebody") == []
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "cannot be read: No such file"),
-        ("{", "invalid JSON"),
-        ("\ud800", "invalid JSON"),
-        ("[" * 100_000, "invalid JSON"),
-        ("[]", "expected a JSON object"),
-        ('{"a": 3}', "query 'a': expected text or a list"),
-        ('{"a": ["text", "source"]}', "query 'a': expected text or a list"),
-        ('{"a": [["text"]]}', "query 'a': expected text or a list"),
-        ('{"a b": "x", "A  B": "y"}', "duplicate query 'A  B'"),
-    ],
-)
-def test_a_table_that_is_none_is_named(tmp_path: Path, content: str | None, says: str) -> None:
-    file = tmp_path / "table.json"
-    if content is not None:
-        file.write_text(content, encoding="utf-8", errors="surrogatepass")
-    with pytest.raises(UserError, match=f"table.json: {says}"):
-        open_search(str(file))
-
-
 # ---- whatever is behind it
 
 
@@ -396,8 +361,7 @@ def test_limits_have_bounds(towns: Path, limits: dict[str, Any]) -> None:
 def test_control_characters_do_not_come_through(tmp_path: Path) -> None:
     hostile = "\x1b]0;title\x07 red \x1b[31m \u202egnorw\u202c a\u200bb \x00 end"
     write_index(str(tmp_path / "i"), [(hostile, "na\x1bme\u202e")], "a test")
-    (tmp_path / "t.json").write_text(json.dumps({"red": [[hostile + "\ud800", "na\x1bme\u202e"]]}))
-    for where in ("i", "t.json"):
+    for where in ("i",):
         (found,) = open_search(str(tmp_path / where)).search("red")
         assert (found.text, found.source) == ("]0;title red [31m gnorw ab  end", "name")
 

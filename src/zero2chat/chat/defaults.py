@@ -75,8 +75,7 @@ def _where(recipe: Path, search: str | None) -> str:
     """Return the model's search backend. Raises `UserError` for a missing index, or one of another recipe."""
     if search is None:
         return str(recipe / _INDEX)
-    # A URL or a table is not a recipe's index.
-    if "://" in search or Path(search).suffix == ".json" or Path(search).resolve().is_relative_to(recipe.resolve()):
+    if "://" in search or Path(search).resolve().is_relative_to(recipe.resolve()):
         return search
     raise UserError(
         f"--search {search}: not an index of the model's recipe, in {recipe}: name the tools "

@@ -28,9 +28,7 @@ def add_to(commands: Any) -> None:
 
     look = add(commands, _HERE, "search", "show what a search call returns; exits with 1 if it fails", "show_text")
     option(look, "query", "QUERY", "", type=text)
-    option(
-        look, "--in", "WHERE", "an index, a SearXNG URL or a .json table: {query: text}", dest="where", required=True
-    )
+    option(look, "--in", "WHERE", "an index or a SearXNG URL", dest="where", required=True)
     option(look, "--passages", 3, "maximum number of passages")
     option(look, "--characters", 1000, "maximum length of the result")
 
