@@ -20,8 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import CallTool, Row, blends, draw, in_split, known_all, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split
 from zero2chat_practice.facts import NEGATION
+from zero2chat_practice.helpers import blends, known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 
 FETCHES = True

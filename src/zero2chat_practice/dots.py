@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import CallTool, Row, draw, in_split, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split
+from zero2chat_practice.helpers import twice
 
 SHARES = (0.5, 0.2, 0.3)
 LONGEST = 60

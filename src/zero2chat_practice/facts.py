@@ -4,7 +4,7 @@ The documents mention a person often, sometimes (ten times), once or never. Othe
 that name, but somebody has the surname, so a search finds other people. The correct answer is then an abstention.
 
 The split is by person, not by question: training does not ask about people of the test split, so a correct answer is
-knowledge from the documents, or from a document in the context before the question.
+knowledge from the documents.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, place, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split, known, place
+from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.world import (
     ATTRIBUTES,
@@ -87,7 +88,6 @@ def rows(
     kinds: Sequence[str] = ATTRIBUTES,
     groups: Mapping[str, int] | None = None,
     part: Sequence[float] = (0, 1),
-    context: bool = False,
     changed: str | None = None,
     source: bool = False,
     typed: bool = False,
@@ -96,11 +96,11 @@ def rows(
     """Return rows about people mentioned `often`, `sometimes`, `once` or `never`, or `absent`, in the world of seed
     `world`, or in several. `groups` is each group's size in a world; the defaults are 300, 0, 100 and 300.
 
-    `part` is the fraction of the split's people to ask about, from 0 to 1. `context` puts a document about the person
-    before the question. `changed` asks for the current job of people who all changed it after the last document; the
-    answer is the job they have `now`, or the documents' job from `before`. With `source`, an answer must name the
-    register as its source. `typed` adds questions as people type them. With `whole`, an answer tells everything about
-    the person, always in the same wording, so that its probability shows whether the person is known.
+    `part` is the fraction of the split's people to ask about, from 0 to 1. `changed` asks for the current job of people
+    who all changed it after the last document; the answer is the job they have `now`, or the documents' job from
+    `before`. With `source`, an answer must name the register as its source. `typed` adds questions as people type
+    them. With `whole`, an answer tells everything about the person, always in the same wording, so that its probability
+    shows whether the person is known.
     """
     known(told, (*TOLD, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")
@@ -108,8 +108,8 @@ def rows(
         raise UserError(f"facts: part {part!r}: expected its start and end, such as [0, 0.5]")
     if changed is not None:
         known(changed, CHANGED, "facts: changed")
-    if told == "absent" and (context or changed):
-        raise UserError("facts: no document tells of absent people: remove `context` and `changed`")
+    if told == "absent" and changed:
+        raise UserError("facts: no document tells of absent people: remove `changed`")
     if whole and (changed or source):
         raise UserError("facts: whole: an answer tells all of the documents' facts: remove `changed` and `source`")
     everyone = _of(world, groups)
@@ -128,9 +128,6 @@ def rows(
     persons = dict(asked)
     for row in found:
         person = persons[row["key"]]
-        if person and context:
-            text = tell(person, random.Random(f"context {row['question']}"))
-            row["question"] = f"{text}\n\n{row['question']}"
         if person and whole:
             row["whole"] = _TEXTS["whole"][0].format(**asdict(person), a_job=with_article(person.job))
             row["stated"] = [person.birthplace, person.job, person.birthday]

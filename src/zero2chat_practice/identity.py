@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Message, Row, as_typed, ask, draw, in_split, known_all
+from zero2chat.tasks import Message, Row, ask, draw, in_split
+from zero2chat_practice.helpers import as_typed, known_all
 from zero2chat_practice.synthetic import forms, phrases, read_texts
 from zero2chat_practice.synthetic.identity_phrases import LANGUAGES, MAKERS, NAMES, phrases_in
 

@@ -18,7 +18,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, blends, exercises, in_split, known, make_pages, place, shuffled
+from zero2chat.tasks import Row, exercises, in_split, known, make_pages, place, shuffled
+from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic import phrases, read_texts
 
 # More rows for evaluation than 80/10/10 would leave.

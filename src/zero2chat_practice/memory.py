@@ -15,8 +15,9 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from zero2chat.tasks import Message, Row, draw, in_split, known_all, make_pages
+from zero2chat.tasks import Message, Row, draw, in_split, make_pages
 from zero2chat_practice import lines, sums, word_problems
+from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic.stated_facts import (
     CHANGES,
     CORRECTED,

@@ -14,7 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, blends, draw, in_split
+from zero2chat.tasks import Row, draw, in_split
+from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic.world import TOWNS
 
 STYLES = ("worked",)

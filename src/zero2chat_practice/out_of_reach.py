@@ -8,16 +8,12 @@ A model that always refuses scores 1.0 here. This score therefore only means som
 model declines questions that are within its reach: `declines` counts those, over all tasks.
 """
 
-# ruff: noqa: E501 - patterns are easier to read with one line per group
 from __future__ import annotations
 
 import functools
-import json
 import random
 import re
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, draw
@@ -48,21 +44,12 @@ def _pool(split: str, tools_off: bool) -> dict[str, list[Row]]:
     return found
 
 
-def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | None = None) -> list[Row]:
+def rows(split: str, seed: int, n: int, tools_off: bool = False) -> list[Row]:
     """Return requests out of reach, alternating between kinds; each form is used once before any is repeated.
 
-    `tools_off` adds sums of longer numbers, letters of words and facts about countries. `alpaca` is the path of
-    `alpaca_en_demo.json`, or of the LLaMA-Factory sdist that holds it: rows are then its short instructions only, in
-    the test split. Raises `UserError` for a file without instructions, for another split, and for too few rows.
+    `tools_off` adds sums of longer numbers, letters of words and facts about countries. Raises `UserError` for too few
+    rows.
     """
-    if alpaca is not None:
-        if split != "test":
-            raise UserError(
-                f"out_of_reach: alpaca: split {split!r}: these rows are for evaluation only: ask for 'test'"
-            )
-        if tools_off:
-            raise UserError("out_of_reach: alpaca has no rows for `tools_off`: set only one of them")
-        return draw(_alpaca(alpaca), "out_of_reach, alpaca", seed, n)
     where = f"out_of_reach, {split}{', tools off' if tools_off else ''}"
     pool = _pool(split, tools_off)
     # First alternate between the forms of each kind, then between the kinds.
@@ -75,53 +62,6 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False, alpaca: str | N
     random.Random(f"{where} {seed}").shuffle(turns)
     turns.sort(key=lambda pair: pair[0])
     return [ordered[kind][turn] for turn, kind in turns[:n]]
-
-
-# ---- instructions that others wrote: evaluation only
-
-_MEMBER = "data/alpaca_en_demo.json"
-_MOST_INSTRUCTION_WORDS, _MOST_INSTRUCTION_AND_INPUT_WORDS = 25, 40
-# What the assistant can do, with or without tools, or what comes near it: a line about a thing, sums and word problems,
-# facts about countries, letters of words, talk about itself.
-_WITHIN = re.compile(
-    r"(?i:\b(?:generate|write|create|compose|come up with|make|construct|provide|give)(?: me)? (?:an?|one)"
-    r" (?:[\w-]+ ){0,4}sentence\b|\b(?:sentence|line) (?:to describe|about)\b|\b(?:one|single|1|last)[ -](?:sentence|line)\b)"
-    r"|(?i:\bcapital (?:city )?of)\b|(?i:\b(?:currency|population|area|languages?) (?:of|in|spoken in)) [A-Z]"
-    r"|(?i:\bspell\b|\bcount the (?:number of )?(?:letters|characters|vowels)\b|\b(?:reverse|backwards?)\b[^.\n]*\bword\b)"
-    r"|(?<![\d/.^x])\b\d+(?:\s*[+x×*]\s*|\s+-\s+)\d+(?![\d/.^a-z])"
-    r"|(?i:^(?:calculate|find|compute|determine|sum|add)\b[^\n]*\b(?:cost|total|sums?|up|difference|price)\b)(?=[\s\S]*\d)"
-    r"|(?i:\byour (?:favou?rite|name|day|hobby|hobbies|life|house)\b|\bwho are you\b|^are you\b|\bwhat you would do\b)"
-)
-
-
-@functools.cache
-def _alpaca(path: str) -> list[Row]:
-    """Return the short instructions out of reach of a file in Alpaca's format."""
-    where = f"out_of_reach: alpaca: {path}"
-    try:
-        if tarfile.is_tarfile(path):
-            with tarfile.open(path) as archive:
-                members = [member for member in archive.getmembers() if member.name.endswith(_MEMBER)]
-                file = archive.extractfile(members[0]) if members else None
-                if file is None:
-                    raise UserError(f"{where}: no member ends in {_MEMBER}: give the sdist of llamafactory")
-                text = file.read().decode()
-        else:
-            text = Path(path).read_text(encoding="utf-8")
-    except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{where}: cannot be read ({error})") from error
-    try:
-        pairs = [(item["instruction"].strip(), item["input"].strip()) for item in json.loads(text)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: expected a JSON list of objects with `instruction` and `input`") from error
-    found: dict[str, Row] = {}
-    for instruction, given in pairs:
-        question = f"{instruction}\n{given}" if given else instruction
-        long = given and len(question.split()) >= _MOST_INSTRUCTION_AND_INPUT_WORDS
-        if long or len(instruction.split()) > _MOST_INSTRUCTION_WORDS or not instruction or _WITHIN.search(question):
-            continue
-        found[question] = {"key": question, "question": question, "answer": _ANSWER, "kind": "alpaca"}
-    return list(found.values())
 
 
 # ---- the answers
@@ -186,8 +126,8 @@ def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion abstains in at most 30 words and adds no answer.
 
     It has no digit and no name that the question does not have, and each of its clauses declines, apologizes, or says
-    what the model is or who else to ask. Repeating the question is not a refusal. A model that refuses everything scores
-    1.0: its rate of declines within reach has to be read beside it.
+    what the model is or who else to ask. Repeating the question is not a refusal. A model that refuses everything
+    scores 1.0: its rate of declines within reach has to be read beside it.
     """
     text = completion.strip()
     question = row["question"]

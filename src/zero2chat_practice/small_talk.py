@@ -32,7 +32,8 @@ from rstr.xeger import sre_parse
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import write_atomically
-from zero2chat.tasks import SPLITS, Row, as_typed, blends, draw, exercises, in_split, known_all, make_pages
+from zero2chat.tasks import SPLITS, Row, draw, exercises, in_split, make_pages
+from zero2chat_practice.helpers import as_typed, blends
 from zero2chat_practice.synthetic import FOLDER, forms
 from zero2chat_practice.synthetic.utterances import (
     KINDS,
@@ -360,24 +361,18 @@ def _held_out() -> frozenset[str]:
 # ---- the task
 
 
-def rows(
-    split: str, seed: int, n: int, people: str | None = None, intents: Sequence[str] | None = None, share: float = 0.5
-) -> list[Row]:
+def rows(split: str, seed: int, n: int, people: str | None = None, share: float = 0.5) -> list[Row]:
     """Return openings of small talk, alternating between intents.
 
     With `people`, the path of chitchat_dataset's dataset.json, at least `share` of the first rows, for any number of
     them, are people's own utterances. Half of the other training rows are drawn from the patterns that classify these
-    utterances. `intents` selects kinds. Raises `UserError` for an invalid file, intent or share, and if there are too
-    few rows.
+    utterances. Raises `UserError` for an invalid file or share, and if there are too few rows.
     """
-    if intents is not None:
-        known_all(intents, list(KINDS), "small_talk: intent")
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
-    wanted = set(intents or KINDS)
-    theirs = [row for row in _theirs(people, split) if row["kind"] in wanted] if people else []
+    theirs = _theirs(people, split) if people else ()
     asked = {row["question"] for row in theirs}
-    ours = [row for row in _ours(split) if row["kind"] in wanted and row["question"] not in asked]
+    ours = [row for row in _ours(split) if row["question"] not in asked]
     where = f"small_talk, {split}"
     if not people:
         return draw(ours, where, seed, n)
@@ -390,7 +385,7 @@ def rows(
         )
     first, second = draw(theirs, where, seed, len(theirs)), draw(ours, where, seed, len(ours))
     if split == "train":
-        drawn = [row for row in _people(people)["drawn"] if row["kind"] in wanted]
+        drawn = _people(people)["drawn"]
         pairs = itertools.zip_longest(second, draw(drawn, where, seed, len(drawn)))
         second = list({row["question"]: row for pair in pairs for row in pair if row}.values())
     taken = [math.ceil(i * share) for i in range(n + 1)]

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import CallTool, Row, draw, in_split, known_all, make_pages, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split, make_pages
+from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 
 # More words for evaluation than 80/10/10 would leave.

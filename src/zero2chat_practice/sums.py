@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from operator import add, mul, sub
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import CallTool, Row, draw, in_split, known, known_all, make_pages, twice
+from zero2chat.tasks import CallTool, Row, draw, in_split, known, make_pages
+from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 
 # More pairs of one-digit numbers for evaluation than 80/10/10 would leave.

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, in_split, known_all, score_final
+from zero2chat.tasks import Row, in_split, score_final
+from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import phrases, read_texts
 
 STYLES = ("worked", "bare", "flawed")

@@ -7,7 +7,6 @@ import random
 import pytest
 
 from zero2chat import tasks
-from zero2chat.core.errors import UserError
 from zero2chat_practice.out_of_reach import REFUSALS, declines
 
 TASK = tasks.load("out_of_reach")
@@ -42,8 +41,3 @@ def test_without_tools_sums_letters_and_countries_are_out_of_reach_too() -> None
         row["kind"] for row in TASK.rows("test", 0, 500)
     }
     assert kinds == {"big sums", "countries", "letters"}
-
-
-def test_rows_of_alpaca_are_for_the_exam_alone() -> None:
-    with pytest.raises(UserError, match="alpaca"):
-        TASK.rows("train", 0, 5, alpaca="no_such.tar.gz")

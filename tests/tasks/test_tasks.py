@@ -17,6 +17,7 @@ from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.tools.bm25 import write_index
+from zero2chat_practice.helpers import blends
 
 
 @pytest.fixture(scope="session")
@@ -264,13 +265,13 @@ def test_shares_decide_how_much_a_split_gets() -> None:
 
 def test_blended_words_begin_and_end_as_others_do_and_are_none_of_them() -> None:
     words = ["lantern", "kitten", "statue", "window", "garden", "pumpkin", "melon", "boat"]
-    made = tasks.blends(words, 20, "here")
-    assert made == tasks.blends(words, 20, "here") != tasks.blends(words, 20, "there")
+    made = blends(words, 20, "here")
+    assert made == blends(words, 20, "here") != blends(words, 20, "there")
     assert len(set(made)) == 20
     assert not set(made) & set(words)
     assert all(any(made_of.startswith(word[:2]) for word in words) for made_of in made)
     with pytest.raises(UserError, match="here: 20 blended words asked for, 0 can be made"):
-        tasks.blends(["boat", "chair"], 20, "here")
+        blends(["boat", "chair"], 20, "here")
 
 
 def test_rows_of_a_pool_take_one_of_each_kind_in_turn() -> None:

@@ -55,7 +55,6 @@ CallTool = Callable[[str, str], str | None]
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
-_TRIES = 20  # per blended word
 _FUNCTIONS = ("rows", "demonstration", "score")
 
 
@@ -216,14 +215,6 @@ def place(key: str) -> float:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
-def known_all(values: Any, allowed: Sequence[Any], where: str) -> None:
-    """Raises `UserError` if `values` is not a list of some of `allowed`."""
-    if not isinstance(values, list | tuple) or not values:
-        raise UserError(f"{where}: expected a list of some of {', '.join(map(str, allowed))}, got {values!r}")
-    for value in values:
-        known(value, allowed, where)
-
-
 def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
     """Return a finite pool in an order by `seed`. Raises `UserError` if it is smaller than n."""
     found = list(pool)
@@ -271,54 +262,6 @@ def exercises(rows: Iterable[Row], demonstration: Callable[[Row, random.Random],
     return "\n\n".join(f"{row['question']}\n{demonstration(row, rng)}" for row in rows)
 
 
-def twice(call: CallTool, name: str, argument: str) -> str | None:
-    """Return the result of a call; if it failed, the result of a second attempt."""
-    return call(name, argument) or call(name, argument)
-
-
-_CUT = re.compile("(?<=[aeiouy])(?=[^aeiouy ]+[aeiouy])")  # before the consonants between two vowels
-
-
-def blends(words: Iterable[str], n: int, where: str) -> list[str]:
-    """Make n nonexistent words from the beginning of one word and the end of another: "latten" from lantern, kitten.
-
-    With a few hundred words in one place, a small model memorizes them; with thousands of new ones it learns to copy
-    from the question. `where` seeds the choice: the same in every process. Raises `UserError` if too few can be made.
-    """
-    given = dict.fromkeys(words)
-    halves = [(word[: at.start()], word[at.start() :]) for word in given for at in _CUT.finditer(word)]
-    rng = random.Random(f"blends {where}")
-    found: dict[str, None] = {}
-    for _ in range(_TRIES * n if halves else 0):
-        text = rng.choice(halves)[0] + rng.choice(halves)[1]
-        if 4 <= len(text) <= 12 and text not in given:
-            found[text] = None
-        if len(found) == n:
-            return list(found)
-    raise UserError(f"{where}: {n} blended words asked for, {len(found)} can be made: ask for fewer")
-
-
 def ask(row: Row) -> list[Message]:
     """Return the question as one user turn: the prompt of a task without instructions."""
     return [{"role": "user", "content": row["question"]}]
-
-
-_SHORTER = (
-    *(("I am ", "I'm "), ("What is ", "What's "), ("do not ", "don't "), ("That is ", "That's ")),
-    *(("You are ", "You're "), ("It is ", "It's ")),
-)
-
-
-def as_typed(form: str, rng: random.Random) -> str:
-    """Return a sentence as people type it: contracted, without final punctuation, in lower case."""
-    if rng.random() < 0.4:
-        for long, short in _SHORTER:
-            form = form.replace(long, short)
-    chance = rng.random()
-    if chance < 0.15:
-        return form.lower().replace("'", "").rstrip(".!?")
-    if chance < 0.3:
-        return form.lower()
-    if chance < 0.45:
-        return form.rstrip(".!?")
-    return form.rstrip(".") + "!" if chance < 0.5 and form.endswith(".") else form

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from zero2chat.tasks import blends, in_split
+from zero2chat.tasks import in_split
+from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.world import TOWNS
 
