@@ -36,7 +36,7 @@ from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.cost import cost
 from zero2chat.trainers.ppo.rewards import functions_of, open_rewards, read_ppo_rewards
 from zero2chat.trainers.ppo.trainer import PPOTrainer
-from zero2chat.trainers.start import adapter_config, refused_settings, set_global_batch
+from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.trainer import train
 
 
@@ -85,7 +85,7 @@ def run(run: Run, args: PpoArguments, training: PPOConfig, model_args: ModelConf
         print(f"{rows.n:,} prompts\n{PPOTrainer.how_to_read_the_log}", flush=True)
 
     # Load.
-    model, tokenizer = PPOTrainer.open_policy(run, model_args, args.chat_template_path)
+    model, tokenizer = open_chat_model(run, model_args, args.chat_template_path, generates=True)
 
     # Train.
     with refused_settings():

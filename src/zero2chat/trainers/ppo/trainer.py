@@ -30,14 +30,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from trl import ModelConfig
 from trl.models import prepare_deepspeed
 from trl.trainer.utils import RepeatSampler, identity
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run
 from zero2chat.core.stats import Metrics
-from zero2chat.inference.fast_generate import use_fast_rollouts
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import EarlyStopping
 from zero2chat.trainers.muon import use_muon
@@ -60,7 +57,6 @@ from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
 from zero2chat.trainers.ppo.rewards import Rewards, Scorer
 from zero2chat.trainers.ppo.rollout import Completions, Rollout
 from zero2chat.trainers.ppo.selection import check_selection
-from zero2chat.trainers.start import open_chat_model
 from zero2chat.trainers.trainer import order_by_epoch
 
 _MOST_IMPORTANCE = 3.0  # maximum weight of a token that is more likely here than in vLLM, as in `GRPOConfig`
@@ -78,13 +74,6 @@ class PPOTrainer(PolicyTrainer):
 
     loss_is_scaled_for_ga = True
     how_to_read_the_log = HOW_TO_READ
-
-    @staticmethod
-    def open_policy(run: Run, model_args: ModelConfig, template: str | None) -> tuple[Any, PreTrainedTokenizerBase]:
-        """Load the chat model to train, which samples with our own loop where that is faster, and its tokenizer."""
-        model, tokenizer = open_chat_model(run, model_args, template)
-        use_fast_rollouts(model)
-        return model, tokenizer
 
     def __init__(
         self,
