@@ -145,15 +145,11 @@ class Bench:
         model.config._name_or_path = path
         return model.eval(), load_tokenizer(path)
 
-    def open_chat_model(self, model_args: Any, template: str | None) -> tuple[Any, Any]:
-        """What the stages call, without a file of weights."""
-        from zero2chat.models.chat_template import settle_chat
-
-        model, tokenizer = self.build(
+    def open_model(self, model_args: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+        """What the stages call to load a model, without a file of weights."""
+        return self.build(
             model_args.model_name_or_path, model_args.dtype, attn_implementation=model_args.attn_implementation
         )
-        settle_chat(model, tokenizer, template, model_args)
-        return model, tokenizer
 
     def text(self, rng: random.Random, size: int) -> str:
         """About `size` characters, each a token."""
@@ -169,16 +165,19 @@ class Bench:
     # ---- a training stage
 
     def train(
-        self, name: str, stage: str, settings: dict[str, Any], warm: int, steps: int, rollout: str = "", **own: Any
+        self, name: str, stage: str, settings: dict[str, Any], warm: int, steps: int, rollout: str = ""
     ) -> tuple[_Clock, dict[str, Any]]:
         """Run a training stage for `warm` steps and then for `steps` that are measured. `rollout` is the trainer's
-        method that generates, `own` replaces names of the stage's module. Returns the clock and the plan.
+        method that generates. Returns the clock and the plan.
 
         Raises `Skipped` if `plan` finds no batch that fits.
         """
         import yaml
+        from transformers import Trainer
 
-        module = importlib.import_module(f"zero2chat.stages.{stage}")
+        from zero2chat import stages
+        from zero2chat.trainers import start
+
         settings |= {"output_dir": str(self.folder / "runs" / name), "max_steps": warm + steps, "report_to": "none"}
         settings |= {"save_strategy": "no", "disable_tqdm": True}
         path = self.folder / f"{name}.yaml"
@@ -194,8 +193,7 @@ class Bench:
 
         self.free()
         clock = _Clock(self, warm, rollout)
-        entry = "train_with_tasks" if hasattr(module, "train_with_tasks") else "train"
-        real = getattr(module, entry)
+        real = Trainer.train
 
         def watched(trainer: Any, *rest: Any, **more: Any) -> None:
             clock.watch(trainer)
@@ -203,8 +201,10 @@ class Bench:
             clock.rows += self.peak()
             raise _Measured
 
-        with replaced(module, **{entry: watched}, **own), contextlib.suppress(_Measured):
-            module.main(["--config", str(path)])
+        # vLLM reads the weights from files
+        opened = {} if settings.get("use_vllm") else {"open_model": self.open_model}
+        with replaced(Trainer, train=watched), replaced(start, **opened), contextlib.suppress(_Measured):
+            stages.load(stage).main(["--config", str(path)])
         for one in clock.rows:
             if one["what"] == "peak memory, GB":
                 one["plan"] = planned["memory"]["single_gpu"]["peak"]
@@ -281,11 +281,13 @@ class _Clock:
 @contextlib.contextmanager
 def replaced(module: Any, **names: Any) -> Iterator[None]:
     before = {name: getattr(module, name) for name in names}
-    vars(module).update(names)
+    for name, value in names.items():
+        setattr(module, name, value)
     try:
         yield
     finally:
-        vars(module).update(before)
+        for name, value in before.items():
+            setattr(module, name, value)
 
 
 def write_tokenizer(folder: Path, size: int) -> None:
@@ -384,7 +386,7 @@ def _sft(bench: Bench, name: str, path: str, model: str, steps: tuple[int, int],
     settings = recipe(path, *without, **changes)
     if bench.tiny:
         settings["per_device_train_batch_size"] = 2
-    clock, planned = bench.train(name, "sft", settings, *steps, open_chat_model=bench.open_chat_model)
+    clock, planned = bench.train(name, "sft", settings, *steps)
     rate = row("tokens/s without padding", clock.tokens_per_second, planned["tokens_per_second"])
     return [rate, row("padding, %", 100 * (1 - int(clock.tokens) / clock.processed)), *clock.rows]
 
@@ -435,14 +437,12 @@ def _reinforce(bench: Bench, name: str, stage: str, rollout: str, settings: dict
     settings |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer"}]}
     if bench.tiny:
         settings |= {"per_device_train_batch_size": 2}
-    own = {"open_chat_model": bench.open_chat_model}
     if settings.get("use_vllm"):  # it reads the weights from files
-        own = {}
         model, _ = bench.build(path, "bfloat16")
         model.save_pretrained(path)
         del model
     epochs = settings.get("num_ppo_epochs", 1)  # optimizer steps on one rollout
-    clock, planned = bench.train(name, stage, settings, epochs, bench.of(3, 1) * epochs, rollout, **own)
+    clock, planned = bench.train(name, stage, settings, epochs, bench.of(3, 1) * epochs, rollout)
     rollouts = clock.steps / epochs
     a_rollout, a_step = clock.generating / rollouts, (clock.seconds - clock.generating) / clock.steps
     return [
@@ -502,7 +502,7 @@ def evaluate(bench: Bench) -> Rows:
 
     words = ["--output_dir", str(bench.folder / "runs" / "evaluate"), "--model_name_or_path", bench.shape(SMALL)]
     words += ["--tasks", json.dumps([{"task": "sums", "n": n, "max_new_tokens": new}])]
-    with replaced(module, _open=opened, evaluate_tasks=watched), contextlib.suppress(_Measured):
+    with replaced(module, open_evaluated=opened, evaluate_tasks=watched), contextlib.suppress(_Measured):
         module.main(words)
     return found
 

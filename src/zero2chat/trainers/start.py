@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from trl import ModelConfig, get_peft_config, get_quantization_config
@@ -158,7 +157,7 @@ def remove_start(run: Run, trainer: Trainer) -> None:
     Every rank must call this, before the run is done: a kill in between would leave it for ever.
     """
     PartialState().wait_for_everyone()  # no rank reads it any more
-    is_adapter = any(isinstance(module, PeftModel) for module in trainer.model.modules())
+    is_adapter = any(hasattr(module, "peft_config") for module in trainer.model.modules())
     if is_main_process() and not is_adapter:
         shutil.rmtree(run.folder / _BASE, ignore_errors=True)
 
