@@ -1,4 +1,6 @@
-"""Compare two parsed answers. If equality cannot be decided, the answers count as different."""
+"""Compare two parsed answers. This file is long: its rules are one procedure, tried in order.
+
+If equality cannot be decided, the answers count as different."""
 
 from __future__ import annotations
 
