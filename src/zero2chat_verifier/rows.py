@@ -27,9 +27,9 @@ def read_rows(path: str) -> list[tuple[str, str]]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise VerifierError(f"{path}, line {number}: no JSON") from error
-        found = [row.get(field) for field in ("gold", "answer")] if isinstance(row, dict) else [None, None]
-        for field, value in zip(("gold", "answer"), found, strict=True):
+        for field in ("gold", "answer"):
+            value = row.get(field) if isinstance(row, dict) else None
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise VerifierError(f"{path}, line {number}: no text in the field '{field}'")
-        rows.append((str(found[0]), str(found[1])))
+        rows.append((str(row["gold"]), str(row["answer"])))
     return rows

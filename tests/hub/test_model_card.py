@@ -240,14 +240,13 @@ def test_the_commands_for_vllm_and_ollama_name_the_repository_and_replace_earlie
     assert "merge" not in added
 
 
-def test_a_branch_is_named_in_each_command_and_an_adapters_rank_is_one_that_vllm_knows() -> None:
+def test_a_branch_is_named_in_each_command_and_an_adapter_is_merged_first() -> None:
     card = _card(_run(model_name_or_path="me/base"))
     add_usage(card, "me/mine", "step-5")
     assert "\nvllm serve me/mine --revision step-5\n" in card.text
-    add_usage(card, "me/mine", "step-5", rank=17)
+    add_usage(card, "me/mine", "step-5", adapter=True)
     assert "\nhf download me/mine --revision step-5 --local-dir mine\n" in card.text
-    served = "vllm serve me/base --enable-lora --max-lora-rank 32 --lora-modules mine=./mine"
-    assert f"\n{served}\n" in card.text
+    assert "\nzero2chat export mine --merge --out mine-merged\nvllm serve ./mine-merged\n" in card.text
 
 
 def test_a_reward_model_is_not_for_talking_to() -> None:

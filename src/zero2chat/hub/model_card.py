@@ -19,7 +19,6 @@ from zero2chat.models.loading import bases, is_hub_name
 
 CARD = "README.md"
 _USE = ("<!-- how to run it -->", "<!-- end of how to run it -->")
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # maximum ranks that vLLM knows
 ADAPTER = "adapter_config.json"
 OF_ADAPTER = "This is a LoRA adapter: load it on top of its base model."
 OF_MERGED = "It was trained as a LoRA adapter, and merged into its base model."
@@ -92,50 +91,42 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
     others = [result for result in card.data.eval_results or [] if result.dataset_name != name]
     card.data.eval_results = others + _results("text-generation", name, metrics)
     begin, end = f"<!-- scores of {name} -->", f"<!-- end of scores of {name} -->"
-    section = f"{begin}\n## Evaluated by {name}\n\n{_scores(metrics)}\n{end}"
-    text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
-    card.text = f"{text.rstrip()}\n\n{section}\n"
+    counted = {key: metric for key, metric in metrics.items() if "n" in metric}
+    section = f"## Evaluated by {name}\n\n{_table(counted, seen=True)}"
+    _put(card, begin, section, end)
     try:
         write_atomically(path, str(card))
     except OSError as error:  # somebody else's model
         print(f"{path}: cannot be written ({error.strerror}): scores were not added", flush=True)
 
 
-def add_usage(card: ModelCard, repo: str, revision: str | None = None, rank: int | None = None) -> None:
-    """Add the commands for vLLM and Ollama to a language model's card, in place of those of an earlier push.
-
-    `repo` and `revision` are where the model is on the Hub. `rank` is the rank of an adapter.
-    """
+def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: bool = False) -> None:
+    """Add the commands for vLLM and Ollama to a language model's card, in place of those of an earlier push. An adapter
+    is merged into its base model first. `repo` and `revision` are where the model is on the Hub."""
     if card.data.get("pipeline_tag") != "text-generation":
         return
     name = repo.rpartition("/")[2]
     at = f" --revision {revision}" if revision else ""
     fetch = f"hf download {repo}{at} --local-dir {name}"
-    merge = "" if rank is None else " --merge"
-    if rank is None:
-        served = f"vllm serve {repo}{at}\nvllm serve {repo}{at} --quantization fp8  # weights in 8 bits"
-    else:
-        most = next((known for known in _LORA_RANKS if known >= rank), rank)
-        source = repo if revision is None else f"./{name}"
-        served = (
-            (f"{fetch}\n" if revision else "")
-            + f"vllm serve {card.data.get('base_model')} --enable-lora --max-lora-rank {most} "
-            f"--lora-modules {name}={source}"
-        )
-    merged = f"{fetch}\nzero2chat export {name} --merge --out {name}-merged\nvllm serve ./{name}-merged"
+    merge = " --merge" if adapter else ""
+    served = f"vllm serve {repo}{at}\nvllm serve {repo}{at} --quantization fp8  # weights in 8 bits"
+    if merge:
+        served = f"{fetch}\nzero2chat export {name} --merge --out {name}-merged\nvllm serve ./{name}-merged"
     parts = [
         "## Run it",
         "With vLLM, which speaks OpenAI's API:",
         f"```bash\n{served}\n```",
-        f"With the adapter merged into its base model:\n\n```bash\n{merged}\n```" if merge else "",
         "With Ollama, quantized to about 4.5 bits per weight by zero2chat, after its `make gguf`:",
         f"```bash\n{fetch}\nzero2chat export {name}{merge} --gguf q4_k_m --out {name}-gguf\n"
         f"ollama create {name.lower()} -f {name}-gguf/Modelfile\nollama run {name.lower()}\n```",
         "Neither breaks control tokens in a user's text.",
     ]
-    begin, end = _USE
+    _put(card, _USE[0], "\n\n".join(parts), _USE[1])
+
+
+def _put(card: ModelCard, begin: str, section: str, end: str) -> None:
+    """Put a section between two marks at the card's end, in place of an earlier one."""
     text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
-    section = "\n\n".join(part for part in parts if part)
     card.text = f"{text.rstrip()}\n\n{begin}\n{section}\n{end}\n"
 
 
@@ -219,19 +210,13 @@ def _making(name: str, identity: Mapping[str, Any]) -> str:
     return f"{how}\n\n```bash\n{command}\n```\n\nIts settings:\n\n```yaml\n{text}\n```\n\nWith {versions}."
 
 
-def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        f"| {name} | {m['value']} | {m.get('n', '')} | " + (f"{m['low']} to {m['high']} |" if "low" in m else "|")
-        for name, m in metrics.items()
-    ]
-    return "\n".join(["| metric | value | n | 95% interval |", "|---|---|---|---|", *rows])
-
-
-def _scores(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = ["| metric | value | n | 95% interval | questions seen in training |", "|---|---|---|---|---|"]
-    for name, metric in metrics.items():
-        if "n" in metric:
-            interval = f"{metric['low']:.4g} to {metric['high']:.4g}" if "low" in metric else ""
-            seen = metric.get("contaminated", "not checked")
-            lines.append(f"| {name} | {metric['value']:.4g} | {metric['n']} | {interval} | {seen} |")
+def _table(metrics: Mapping[str, Mapping[str, Any]], seen: bool = False) -> str:
+    """Return metrics with their intervals, and how many of their questions training has `seen`."""
+    head = ["metric", "value", "n", "95% interval", *(["questions seen in training"] if seen else [])]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, m in metrics.items():
+        value = f"{m['value']:.4g}" if seen else m["value"]
+        interval = f"{m['low']:.4g} to {m['high']:.4g}" if "low" in m else ""
+        cells = [name, value, m.get("n", ""), interval, *([m.get("contaminated", "not checked")] if seen else [])]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

@@ -60,12 +60,11 @@ class Parcel:
     branch: str | None
     files: dict[str, Path | bytes]
     card: ModelCard
-    rank: int | None = None  # an adapter's
 
     def name(self, repo: str) -> None:
         """Write the commands for this repository into a language model's card."""
         before = self.card.text
-        add_usage(self.card, repo, self.branch, self.rank)
+        add_usage(self.card, repo, self.branch, ADAPTER in self.files)
         if self.card.text != before:
             self.files[CARD] = str(self.card).encode()
 
@@ -158,8 +157,7 @@ def pack(
         card.data["license"] = license or card.data.get("license")
         card.data["base_model"] = base or card.data.get("base_model")
         files[CARD] = str(card).encode()
-    rank = json.loads((source / ADAPTER).read_text()).get("r", 0) if ADAPTER in files else None
-    parcel = Parcel(repo, revision, dict(sorted(files.items())), card, rank)
+    parcel = Parcel(repo, revision, dict(sorted(files.items())), card)
     parcel.name(repo)
     return parcel
 

@@ -159,21 +159,16 @@ def documents(seed: int, n: int, environments: Mapping[str, Any] | None = None) 
     sources = itertools.cycle(
         [itertools.cycle(_puzzles(name, dict(options or {}), "train", seed)) for name, options in chosen.items()]
     )
-    return make_pages(
-        seed,
-        n,
-        "reasoning_gym pages",
-        lambda rng: exercises(itertools.islice(next(sources), 6), demonstration, rng),
-    )
+
+    def page(rng: random.Random) -> str:
+        return exercises(itertools.islice(next(sources), 6), demonstration, rng)
+
+    return make_pages(seed, n, "reasoning_gym pages", page)
 
 
 def _chosen(environments: Mapping[str, Any] | None) -> Mapping[str, Any]:
     chosen = ENVIRONMENTS if environments is None else environments
-    if not isinstance(chosen, Mapping) or not chosen:
-        raise UserError(f"reasoning_gym: environments: expected names, each with options, got {chosen!r}")
-    for name, options in chosen.items():
-        if options is not None and not isinstance(options, Mapping):
-            raise UserError(
-                f"reasoning_gym: environment '{name}': expected names and values of options, got {options!r}"
-            )
+    each = chosen.values() if isinstance(chosen, Mapping) else ()
+    if not each or not all(options is None or isinstance(options, Mapping) for options in each):
+        raise UserError(f"reasoning_gym: environments: expected names, each with its options, got {chosen!r}")
     return chosen
