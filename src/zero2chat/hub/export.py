@@ -20,7 +20,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import METRICS, RUN, write_atomically
 from zero2chat.hub.modelfile import write_modelfile
 from zero2chat.models.adapters import merged
-from zero2chat.models.loading import find_model, is_hub_name, load_tokenizer
+from zero2chat.models.loading import adapter_settings, find_model, is_hub_name, load_tokenizer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +97,7 @@ def _describe(folder: Path, target: Path) -> None:
     if (folder / RUN).exists() and (folder / METRICS).exists():
         write_atomically(target / RUN, json.dumps(json.loads((folder / RUN).read_text()) | {"merged": True}, indent=2))
         return
-    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    base = adapter_settings(folder, folder)["base_model_name_or_path"]
     named = f"base_model: {json.dumps(base)}\n" if is_hub_name(base) else ""
     (target / "README.md").write_text(
         f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n{named}---\n\n# {folder.resolve().name}\n\n"

@@ -18,7 +18,7 @@ from yaml import YAMLError
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import METRICS, RUN, Run, checkpoints, read_run
 from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
-from zero2chat.models.loading import is_hub_name
+from zero2chat.models.loading import adapter_settings, is_hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
@@ -216,11 +216,8 @@ def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
 def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None, identity: Mapping[str, Any]) -> str:
     """Write the base model's Hub name into an adapter's config, and return it. Raises `UserError` if its base model is
     only on this machine."""
-    try:
-        config = json.loads((source / ADAPTER).read_text(encoding="utf-8"))
-        own = str(config["base_model_name_or_path"] or "")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{source}: {ADAPTER} is damaged ({error}): save the adapter again") from error
+    config = adapter_settings(source, source)
+    own = str(config["base_model_name_or_path"] or "")
     local = not is_hub_name(own) or own in identity.get("fingerprint", {}).get("inputs", {})
     if base is None and local:
         raise UserError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
-from zero2chat.models.loading import load_model, refuse_moved_base
+from zero2chat.models.loading import adapter_settings, load_model, refuse_moved_base
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,11 +27,8 @@ def merged(
     missing or is an adapter too, if the adapter is not LoRA or does not fit the base, and if the merged model's logits
     differ, which happens if an adapter changes one of two tied weights.
     """
-    try:
-        settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        base = settings["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: adapter_config.json is damaged ({error}): save the adapter again") from error
+    settings = adapter_settings(folder, folder)
+    base = settings["base_model_name_or_path"]
     if settings.get("peft_type") != "LORA" or (settings.get("task_type") or "CAUSAL_LM") != kind:
         what = f"{settings.get('peft_type')} adapter for {settings.get('task_type')}"
         raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models can be merged")

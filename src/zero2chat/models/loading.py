@@ -68,7 +68,10 @@ def load_model(
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
     folder, adapter = find_model(path)
-    base = _base_of(path, folder) if adapter and folder else ""
+    base = ""
+    if adapter and folder:
+        base = str(adapter_settings(path, folder)["base_model_name_or_path"])
+        refuse_moved_base(path, folder, base)
     shape, fitting = (base, "main") if base and not weights else (path, revision)
     refuse_reward_model(path)
     tokenizer = load_tokenizer(path, revision)
@@ -109,14 +112,14 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def _base_of(path: str | Path, folder: Path) -> str:
-    """Return the base model that an adapter names. Raises `UserError` if it cannot be read, or is not there."""
+def adapter_settings(path: str | Path, folder: Path) -> dict[str, Any]:
+    """Return an adapter's config. Raises `UserError` if it cannot be read, or has no field for its base model."""
     try:
-        base = str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
+        settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        settings["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: adapter_config.json is damaged ({error}): save the adapter again") from error
-    refuse_moved_base(path, folder, base)
-    return base
+    return settings
 
 
 def refuse_moved_base(path: str | Path, folder: Path, base: str) -> None:
