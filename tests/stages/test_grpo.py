@@ -611,7 +611,7 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ),
         (
             {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 0}}]},
-            "longest is 0",
+            "longest: expected at least 1, got 0",
         ),
         ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is not a multiple of 4"),
         ({"steps_per_generation": 4, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of 4"),  # every 3 of 6
