@@ -411,7 +411,7 @@ def test_a_recipes_column_is_checked_before_training() -> None:
     fine = Dataset.from_dict({"prompt": ["a"], "tests": [["assert f(1) == 1"]]})
     for options in ({"engine": "docker"}, {"engine": 7}, {"engine": "monty", "seconds": -1}, {"seconds": "five"}):
         spec = [{"function": "zero2chat.rewards.code.code_tests", "options": options}]
-        with pytest.raises(UserError, match="python: |seconds: expected a float"):
+        with pytest.raises(UserError, match=r"python: |seconds: expected a float"):
             read_rewards(spec)[0].check(fine, "problems")
     assert reward(prompts=["a"], completions=[block(RIGHT)], tests=[TESTS]) == [1.0]
 
