@@ -1,4 +1,4 @@
-"""Reward for a right answer: what the last box or `####` marks, compared with the reference by `math_verifier/`."""
+"""Reward for a right answer: what the last box or `####` marks, compared with the reference by `zero2chat_verifier`."""
 
 from __future__ import annotations
 
