@@ -134,6 +134,16 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
         lambda value, others: value > 1 and others.get("stream"),
         "only one worker can save its position in a stream: set 1, or remove this setting",
     ),
+    (
+        "restore_callback_states_from_checkpoint",
+        lambda value, _: value,
+        "a run could not resume, as the stage restores its own callbacks: remove it",
+    ),
+    (
+        "train_sampling_strategy",  # with lengths that nobody knows, the training would end at step 0
+        lambda value, others: value == "group_by_length" and "max_completion_length" in others,
+        "completions are sampled during training, so lengths are unknown: remove this setting",
+    ),
     ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
     *(
         (key, lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them")

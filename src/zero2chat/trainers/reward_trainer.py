@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import ModelConfig, RewardConfig, RewardTrainer
@@ -168,9 +169,12 @@ def prepare_pairs(tokenizer: PreTrainedTokenizerBase, args: Any, training: Rewar
 
 
 def make_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> None:
-    """Write the pairs into the run's folder, once: a resumed run reads those of its first attempt."""
+    """Write the pairs into the run's folder, once: a resumed run reads those of its first attempt. Every rank must call
+    this."""
     files = PairFiles(str(training.output_dir))
-    if files.exist:
+    are_made = files.exist
+    PartialState().wait_for_everyone()  # all ranks have looked before the first one writes: they must go on alike
+    if are_made:
         return
     if not args.comparisons:
         known, held_out, _, equal = open_pairs(args, training.output_dir)
