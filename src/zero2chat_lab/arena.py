@@ -1,12 +1,12 @@
 """Arena: rate models by pairwise comparison of their answers to the same prompts.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.arena --config recipes/mine/arena.yaml
+        -m zero2chat_lab.arena --config recipes/claims/arena.yaml
 
 Reads models and prompts, from tasks (held-out rows) or from a file. The judge is gold (the task's score or taste), a
 reward model, or an OpenAI-compatible API, which sees each pair in both orders; or people's votes, saved by
 `zero2chat ui --against`. Writes each pair with its verdict to `pairs.jsonl`, and Bradley-Terry ratings on the Elo scale
-(`evaluation/elo.py`). `zero2chat arena` does the same from the shell.
+(`elo.py`). `zero2chat arena` does the same from the shell.
 """
 
 from __future__ import annotations

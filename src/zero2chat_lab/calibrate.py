@@ -1,7 +1,7 @@
 """Calibration: the confidence below which a model should decline, fitted on held-out rows and measured on others.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.calibrate --config recipes/mine/calibrate.yaml
+        -m zero2chat_lab.calibrate --config recipes/claims/calibrate.yaml
 
 Reads a model, and questions with answers that it was not trained on. The confidence of an answer is the geometric mean
 of its tokens' probabilities. Half of the rows fit the threshold that keeps the share `keep` of the right answers; the

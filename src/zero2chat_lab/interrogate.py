@@ -1,7 +1,7 @@
 """Interrogation: find what the model knows by asking repeatedly, and teach it to abstain where it is wrong.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.interrogate --config recipes/mine/interrogate.yaml
+        -m zero2chat_lab.interrogate --config recipes/claims/interrogate.yaml
 
 Reads a model, and training questions with known answers: rows of a task, or of a file. The model answers each question
 `answers` times. The answers are judged by the task's score, or by whether they contain the true answer. For known

@@ -1,7 +1,7 @@
 """Probe a reward model: best of n shows over-optimization, adversarial search finds texts that it overrates.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.probe --config recipes/mine/probe.yaml
+        -m zero2chat_lab.probe --config recipes/overoptimisation/probe.yaml
 
 Reads a chat model, a reward model and a task with a taste. The reward model picks the best of n answers to a held-out
 prompt, for growing n: its own score rises, and taste shows how long that is a gain (Gao et al. 2022, arXiv:2210.10760).

@@ -32,7 +32,7 @@ def _step(name: str, documents: int, tokens: int | None = None, **removed: int) 
 
 @pytest.fixture
 def told() -> dict[str, Any]:
-    """Return a small crawl's summary, as `data/crawl/summary.py` writes it."""
+    """Return a small crawl's summary, as `zero2chat_crawl/summary.py` writes it."""
     return {
         "tokenizer": "whitespace-separated words",
         "crawled_before": "2026-12-01",

@@ -406,7 +406,7 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     for model, message in (
         (
             "Qwen/Qwen3-0.6B-Bass",
-            "not in planning/model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add",
+            "not in zero2chat/recipes/model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add",
         ),
         (None, "the model is not set: set"),
     ):
@@ -433,7 +433,7 @@ def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(
     Qwen3Config(**SHAPE, vocab_size=VOCABULARY, dtype="float16").save_pretrained(snapshot)
     assert config_of("me/tiny").vocab_size == VOCABULARY
     assert base_config("me/tiny", []).dtype == torch.float16  # as its weights are saved
-    with pytest.raises(UserError, match="me/other: not a model folder, and not in planning"):
+    with pytest.raises(UserError, match="me/other: not a model folder, and not in zero2chat"):
         config_of("me/other")
     (snapshot / "config.json").write_text('{"model_type": "of tomorrow"}')
     with pytest.raises(UserError, match=r"me/tiny: its config\.json cannot be read"):

@@ -1,4 +1,4 @@
-"""Find stages, tasks and report sections: the modules of some packages, by name, without importing any of them.
+"""Find stages and tasks: the modules of some packages, by name, without importing any of them.
 
 The project's own packages are listed here, and found in `src` too, where nothing is installed. Another distribution
 adds a package by an entry point in the group `zero2chat.stages` or `zero2chat.tasks`. A module of such a package is a

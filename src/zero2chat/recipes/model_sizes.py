@@ -61,8 +61,8 @@ def config_of(name: str) -> PreTrainedConfig:
             except (OSError, ValueError) as error:
                 raise UserError(f"{name}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
         raise UserError(
-            f"{name}: not a model folder, and not in planning/model_sizes.py{nearest(name, list(DIMENSIONS))}: give "
-            "its folder, or add its dimensions there"
+            f"{name}: not a model folder, and not in zero2chat/recipes/model_sizes.py"
+            f"{nearest(name, list(DIMENSIONS))}: give its folder, or add its dimensions there"
         )
     fields = dict(DIMENSIONS[name][0])
     return AutoConfig.for_model(fields.pop("model_type"), **fields)

@@ -1,6 +1,6 @@
 """Preview a stage's rows: tokens with the loss mask, lengths, and rows over the limit.
 
-    zero2chat preview --config recipes/mine/sft.yaml
+    zero2chat preview --config recipes/quickstart/sft.yaml
 
 Settings, tokenizer, template and data are read by the stage's own functions. No weights are loaded, and no run folder
 is written.

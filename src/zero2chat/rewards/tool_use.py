@@ -2,8 +2,8 @@
 
 Completions with tools have TRL's format: an assistant's message with `tool_calls`, a message of the role `tool` with
 the tool's name for each of them, and so on, and the answer last. The result of a failed call is the text of a
-dictionary `{'error': …}`, which TRL writes if a tool raises, or if no tool has that name. So a tool must raise: an
-error that it returns as plain text is an ordinary result.
+dictionary `{'error': …}`, as TRL writes it: the tool raised, or the call was invalid or one too many. So a tool must
+raise: an error that it returns as plain text is an ordinary result.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 starting model is penalized (Ouyang et al. 2022, arXiv:2203.02155, section 3.5; PPO: arXiv:1707.06347).
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat.stages.ppo --config recipes/mine/ppo.yaml
+        -m zero2chat.stages.ppo --config recipes/quickstart/ppo.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 

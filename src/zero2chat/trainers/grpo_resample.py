@@ -1,8 +1,8 @@
 """Dynamic sampling: replace zero-variance groups, which give no gradient, by groups of other prompts.
 
 DAPO (Yu et al. 2025, arXiv:2503.14476, section 3.2) samples until the batch is full of groups with different rewards.
-Here the number of further generations is bounded, each of a whole batch. TRL's private API is used only in this file,
-and `tests/contracts` checks it.
+Here the number of further generations is bounded, each of a whole batch. Only this file knows all tensors of TRL's
+batch, and `tests/contracts` checks them.
 """
 
 from __future__ import annotations
