@@ -30,7 +30,7 @@ class _Worker:
         # Import from the same places as this process, even if the current folder has changed.
         paths = os.pathsep.join([str(Path(__file__).parents[1]), *(path for path in sys.path if path)])
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-m", "zero2chat_verifier.worker", *map(str, (MEGABYTES, SECONDS, PATIENCE))],
+            [sys.executable, "-P", "-S", "-m", "zero2chat_verifier.worker", *map(str, (MEGABYTES, SECONDS, PATIENCE))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

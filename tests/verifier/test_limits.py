@@ -203,7 +203,7 @@ def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) 
         f"assert verify_answer({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
         f"print(*worker_pool.pids(), flush=True)\n{ENDINGS[ending]}"
     )
-    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[2]), *sys.path])
+    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[1]), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-c", code]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment).stdout
@@ -214,6 +214,18 @@ def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) 
         time.sleep(0.05)
     assert not any(map(_running, pids))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_the_working_folder_replaces_no_module_that_a_worker_imports(tmp_path: Path) -> None:
+    for name in ("json", "mpmath"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
+    code = (
+        f"from zero2chat_verifier.verify import verify_answer; print(verify_answer({ROOTS[0]!r}, {ROOTS[1]!r}).correct)"
+    )
+    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[1]), *filter(None, sys.path)])
+    command, environment = [sys.executable, "-P", "-c", code], os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert done.stdout == "True\n"
 
 
 def test_neither_the_verifier_nor_a_worker_imports_anything_heavy() -> None:
