@@ -204,6 +204,14 @@ def test_muon_trains_it_too(base: Callable[..., Path], preferences: Path) -> Non
     assert run(path)["accuracy"]["value"] > 0.9
 
 
+def test_a_reward_model_learns_from_more_pairs(base: Callable[..., Path], preferences: Path) -> None:
+    given: dict[str, Any] = {"comparisons": None, "datasets": [{"path": str(preferences)}]}
+    first = run(base("first", **given, max_steps=30))["accuracy"]["value"]
+    start = str(base("first").with_suffix(""))
+    again = run(base("again", **given, model_name_or_path=start, max_steps=2, learning_rate=1e-6))
+    assert again["accuracy"]["value"] == first > 0.9
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -167,6 +167,7 @@ BOTH = [
     ({"save_total_limit": 1}, "save_total_limit: a kill during a save would lose everything"),
     ({"save_only_model": True}, "save_only_model: a run could not resume"),
     ({"ignore_data_skip": True}, "ignore_data_skip: a resumed run would train on the same rows again"),
+    ({"restore_callback_states_from_checkpoint": True}, "restore_callback_states_from_checkpoint: a run could not res"),
 ]
 SFT = [
     ({"trust_remote_code": True}, "trust_remote_code: remote code is never run"),
@@ -206,6 +207,14 @@ def test_a_key_that_would_be_ignored_or_do_harm_is_refused(
 )
 def test_a_key_that_says_what_is_done_anyway_is_accepted(tmp_path: Path, stage: Any, settings: dict[str, Any]) -> None:
     assert _built(stage, tmp_path, **settings)
+
+
+@pytest.mark.parametrize("name", ["gkd", "grpo"])
+def test_rows_are_not_grouped_by_a_length_that_nobody_knows(tmp_path: Path, name: str) -> None:
+    reward = {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]} if name == "grpo" else {}
+    settings = {"output_dir": str(tmp_path), "datasets": [{"task": "facts", "n": 4}], **reward}
+    with pytest.raises(UserError, match=r"x\.yaml: train_sampling_strategy: completions are sampled during training"):
+        stages.load(name).build(settings | {"train_sampling_strategy": "group_by_length"}, "x.yaml")
 
 
 @pytest.mark.parametrize("name", ["gkd", "grpo"])

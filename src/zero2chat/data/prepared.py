@@ -67,9 +67,12 @@ class Prepared:
         return len(self.train)
 
 
-def open_empty(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return the model without weights, and its tokenizer with the chat template."""
-    model, tokenizer = load_model(model_args.model_name_or_path, None, model_args.model_revision, weights=False)
+def open_empty(
+    model_args: ModelConfig, template: str | None, may_score: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the model without weights, and its tokenizer with the chat template. `may_score`: also a reward model."""
+    path, revision = model_args.model_name_or_path, model_args.model_revision
+    model, tokenizer = load_model(path, None, revision, weights=False, may_score=may_score)
     prepare_chat_template(tokenizer, choose_chat_template(tokenizer, template))
     return model, tokenizer
 

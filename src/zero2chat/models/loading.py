@@ -57,13 +57,15 @@ def load_model(
     dtype: str | None = "float32",
     revision: str = "main",
     weights: bool = True,
+    may_score: bool = False,
     **options: Any,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load model (on the CPU) and tokenizer from a folder or a Hub name. A LoRA adapter comes with its base model.
 
     `dtype` "auto" keeps the precision of the saved weights; `options` go to `from_pretrained`. With `weights=False` the
     model is on the meta device, with only its config (an adapter's is its base's) and generation config. Raises
-    `UserError` if there is no model, no tokenizer or no safetensors file, and if an adapter's weights do not fit.
+    `UserError` if there is no model, no tokenizer or no safetensors file, if an adapter's weights do not fit, and for a
+    reward model, unless it `may_score`.
     """
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
@@ -73,7 +75,8 @@ def load_model(
         base = str(adapter_settings(path, folder)["base_model_name_or_path"])
         refuse_moved_base(path, folder, base)
     shape, fitting = (base, "main") if base and not weights else (path, revision)
-    refuse_reward_model(path)
+    if not may_score:
+        refuse_reward_model(path)
     tokenizer = load_tokenizer(path, revision)
     import torch
 
@@ -86,7 +89,8 @@ def load_model(
     try:
         if folder is None:
             config = AutoConfig.from_pretrained(str(path), revision=revision, trust_remote_code=False)
-            refuse_reward_model(path, config.architectures)
+            if not may_score:
+                refuse_reward_model(path, config.architectures)
         if not weights:
             config = AutoConfig.from_pretrained(str(shape), revision=fitting, trust_remote_code=False)
             with torch.device("meta"):

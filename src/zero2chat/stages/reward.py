@@ -67,7 +67,7 @@ def prepare(args: RewardArguments, training: RewardConfig, model_args: ModelConf
 
     Raises `UserError` if the model has not sampled the pairs of `comparisons` yet.
     """
-    empty, tokenizer = open_empty(model_args, training.chat_template_path)
+    empty, tokenizer = open_empty(model_args, training.chat_template_path, may_score=True)
     set_max_length(training, empty)
     return prepare_pairs(tokenizer, args, training)
 

@@ -193,8 +193,8 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     set_seed(trainer.args.seed, device_specific=hasattr(trainer.args, "max_completion_length"))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except ValueError as error:  # TRL checks some names only at the first step
-        if not str(error).startswith(("Unknown loss", "Unknown f_divergence")):
+    except ValueError as error:  # some settings are only checked now: names by TRL, `eval_on_start` by transformers
+        if not str(error).startswith(("Unknown loss", "Unknown f_divergence", "Trainer: evaluation requires")):
             raise
         raise UserError(f"the trainer refuses its settings: {error}") from error
 

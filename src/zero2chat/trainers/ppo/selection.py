@@ -18,7 +18,8 @@ def check_selection(training: PPOConfig, rewards: Rewards) -> None:
 
     Fewer than two reward models with a scale to compare them have no worst one.
     """
-    if training.early_stopping_patience is not None and not training.load_best_model_at_end:
+    selects = training.load_best_model_at_end and training.eval_strategy != "no"
+    if training.early_stopping_patience is not None and not selects:
         raise UserError("early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end")
     if training.metric_for_best_model is None and not training.load_best_model_at_end:
         return
