@@ -34,7 +34,7 @@ from zero2chat.report.section import ACCURACIES, ANSWERED, LOSSES, TASK_SCORES, 
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import TaskStepsArguments, ValidationArguments
 from zero2chat.trainers.evaluate import evaluate_while_training, finish_with_tasks, train_with_tasks, validation_loss
-from zero2chat.trainers.sft import SftTrainer, choose_attention
+from zero2chat.trainers.sft import SftTrainer, choose_attention, require_packable
 from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch, set_max_length
 
 
@@ -77,6 +77,8 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
     sources, tools = read_sources(args.datasets), make_tools(args.tools)
     empty, tokenizer = open_empty_chat(model_args, training.chat_template_path)
     set_max_length(training, empty)
+    if training.packing:
+        require_packable(empty)
 
     # Load each source, without conversations that ask an evaluation question.
     decontamination = Decontamination(args.decontaminate)

@@ -33,8 +33,6 @@ class SftTrainer(ResumableTrainer, SFTTrainer):
     ):
         args.assistant_only_loss = False  # the rows already have the mask
         args.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
-        if args.packing:
-            require_packable(model)
         optimizer = use_muon(model, args, embedding_lr) if muon else None
         super().__init__(model=model, args=args, optimizer_cls_and_kwargs=optimizer, **more)
         if not args.packing:
