@@ -210,6 +210,13 @@ def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
     }
 
 
+def test_prompts_that_training_repeats_are_counted_by_the_evaluation(model: str) -> None:
+    made = new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)
+    for name in ("before", "after"):
+        settings = yaml.safe_load(made["files"][f"{name}.yaml"])
+        assert settings["contamination"] == [{"path": "chats.jsonl", "split": "train[:54]"}]
+
+
 def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(model: str) -> None:
     rows = chats()
     rows[57]["messages"].append({"role": "user", "content": "Thanks!"})
@@ -387,6 +394,8 @@ def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys:
     assert "Run it: zero2chat run 'my rec'" in capsys.readouterr().out
     page = (Path("my rec") / "README.md").read_text()
     assert "zero2chat chat 'runs/my rec/sft'" in page
+    planned = new("mine", model, [path], gpu="h100 pcie", dry_run=True)
+    assert "zero2chat plan mine --gpu 'H100 PCIe' --gpus 1\n" in planned["files"]["README.md"]
     (source,) = yaml.safe_load((Path("my rec") / "sft.yaml").read_text())["datasets"]  # named twice, read once
     assert source == {"path": path, "split": "train[:54]"}
 

@@ -122,6 +122,15 @@ def test_a_step_that_does_not_go_is_killed() -> None:
         ended(process, signal.SIGTERM, started(1))
 
 
+def test_a_process_that_left_its_step_and_holds_its_output_does_not_keep_the_command() -> None:
+    left = "import subprocess, sys\nsubprocess.Popen(['sh', '-c', 'setsid sleep 45 & echo $!'])\n"
+    Path("step.py").write_text(left + STEP)
+    with running(["python", "step.py"], "--jobs", "2") as process:
+        started(2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == SIGNALS[signal.SIGTERM]
+
+
 def test_a_signal_that_is_ignored_stays_so() -> None:
     line = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", RUN.format(command=["python", "step.py"])]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

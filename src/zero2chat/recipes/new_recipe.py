@@ -169,7 +169,9 @@ def _duration(part: Part, settings: dict[str, Any], length: int, rate: float, gp
 def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, folder: Path, gpu: bool) -> list[Step]:
     """Return the steps with an evaluation of the model before them and one after them."""
     last, runs = training[-1].settings, f"runs/{folder.name}"
-    common = {"datasets": [entry], "eval_batch_size": 32}
+    # The data's other rows may have the same prompts: the evaluation counts them.
+    trained = [source for step in training for source in step.settings["datasets"]]
+    common = {"datasets": [entry], "contamination": trained, "eval_batch_size": 32}
     common |= {key: last[key] for key in ("dtype", "load_in_4bit") if gpu and key in last}
     before = {"output_dir": f"{runs}/before", "model_name_or_path": base.path} | common
     before |= {"chat_template_path": base.template} if base.template else {}
@@ -209,7 +211,7 @@ def _page(folder: Path, parts: Sequence[Part], steps: Sequence[Step], machine: M
     model = shlex.quote(str(last.folder))
     merge = " --merge" if last.settings.get("use_peft") and not last.settings.get("merge_adapter") else ""
     commands = [
-        *([f"zero2chat plan {run} --gpu {machine.name} --gpus {machine.ranks}"] if machine.gpu else []),
+        *([f"zero2chat plan {run} --gpu {shlex.quote(machine.name)} --gpus {machine.ranks}"] if machine.gpu else []),
         f"zero2chat preview --config {shlex.quote(str(folder / f'{parts[0].stage}.yaml'))}",
         f"zero2chat run {run}",
         *(f"zero2chat run {run} --only {step.name}" for step in steps),

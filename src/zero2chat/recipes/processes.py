@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -76,6 +77,9 @@ def stopped_by_signals() -> Iterator[None]:
         _end_all()
         name = signal.Signals(stopped.number).name
         print(f"stopped by {name}: run it again to resume", file=sys.stderr, flush=True)
+        if _running:  # a process that left its step's group holds its output: Python would wait for that thread
+            sys.stdout.flush()
+            os._exit(128 + stopped.number)
         raise SystemExit(128 + stopped.number) from None
     finally:
         for number in heard:
