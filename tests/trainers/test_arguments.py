@@ -209,6 +209,16 @@ def test_a_key_that_says_what_is_done_anyway_is_accepted(tmp_path: Path, stage: 
     assert _built(stage, tmp_path, **settings)
 
 
+def test_an_adapter_that_nobody_else_could_load_is_refused_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    settings = {"output_dir": "x", "datasets": [{"task": "facts", "n": 20}], "push_to_hub": True, "use_peft": True}
+    local = settings | {"model_name_or_path": "runs/mine/pretrain"}
+    with pytest.raises(UserError, match="push_to_hub: nobody else can load an adapter of runs/mine/pretrain, a folder"):
+        sft.STAGE.build(local, "x.yaml")
+    for loadable in ({"merge_adapter": True}, {"use_peft": False}, {"model_name_or_path": "org/model"}):
+        sft.STAGE.build(local | loadable, "x.yaml")
+
+
 @pytest.mark.parametrize("name", ["gkd", "grpo"])
 def test_rows_are_not_grouped_by_a_length_that_nobody_knows(tmp_path: Path, name: str) -> None:
     reward = {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]} if name == "grpo" else {}

@@ -35,6 +35,7 @@ from zero2chat.models.hardware import (
     keep_memory,
     require_driver,
 )
+from zero2chat.models.loading import is_hub_name
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
 from zero2chat.trainers.ranges import RANGES
 
@@ -204,6 +205,12 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     if values["push_to_hub"] and is_main_process():
         check_branch(values["hub_revision"])  # now, not after the training
         require_token()
+        start = str(values.get("model_name_or_path"))
+        if values.get("use_peft") and not values.get("merge_adapter") and not is_hub_name(start):
+            raise UserError(
+                f"{where}: push_to_hub: nobody else can load an adapter of {start}, a folder: push what `zero2chat "
+                "export --merge` writes instead, or set merge_adapter where the stage has it"
+            )
     return built
 
 
