@@ -31,7 +31,7 @@ if not is_serve_available():
     pytest.skip("the extra `serve` is not here: `make serving` installs it", allow_module_level=True)
 
 import uvicorn
-from openai import APIConnectionError, APIStatusError, BadRequestError, NotFoundError, OpenAI
+from openai import APIConnectionError, APIError, APIStatusError, BadRequestError, NotFoundError, OpenAI
 
 from zero2chat.chat import openai_server
 from zero2chat.inference.confidence import REFUSAL
@@ -122,7 +122,7 @@ def served(model, tokenizer, name: str, abstain_below: float = 0.0) -> Iterator[
         patch.setattr(openai_server, "load_for_use", lambda path: (model, tokenizer))
         app = openai_server.application(name, abstain_below=abstain_below)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        more = {"limit_concurrency": openai_server.MOST_CONNECTIONS}
+        more = {"http": openai_server.Connection, "limit_concurrency": openai_server.MOST_CONNECTIONS}
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **more))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -531,12 +531,16 @@ def test_a_seed_is_kept_beside_other_requests(here):
 # ---- clients that leave, and clients that do not come to the point
 
 
-def sent(client: OpenAI, name: str, stream: bool = False) -> socket.socket:
-    """A connection on which a whole request has been sent."""
+def request(name: str, stream: bool) -> bytes:
     body = json.dumps({"model": name, "messages": [user("?")], "max_tokens": 400, "stream": stream}).encode()
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def sent(client: OpenAI, name: str, stream: bool = False) -> socket.socket:
+    """A connection on which a whole request has been sent."""
     connection = socket.create_connection((client.base_url.host, client.base_url.port))
-    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    connection.sendall(request(name, stream))
     return connection
 
 
@@ -567,11 +571,13 @@ def test_what_is_asked_for_by_a_client_that_has_left_is_not_generated_to_its_end
     assert len(steps) < 300
 
 
-def test_half_sent_requests_shut_nobody_out_for_long(here, monkeypatch):
+@pytest.mark.parametrize("part", ["", "POST /v1/chat/completions HTTP/1.1\r\n", "whole head"])
+def test_half_sent_requests_shut_nobody_out_for_long(here, monkeypatch, part):
     client, _, name = here
     monkeypatch.setattr(openai_server, "PATIENCE", 0.5)
-    json_type = "Content-Type: application/json"
-    part = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n{json_type}\r\nContent-Length: 100\r\n\r\n{{"
+    if part == "whole head":
+        fields = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+        part = f"POST /v1/chat/completions HTTP/1.1\r\n{fields}\r\n{{"
     with contextlib.ExitStack() as stack:
         for _ in range(openai_server.MOST_CONNECTIONS + 5):
             half = stack.enter_context(socket.create_connection((client.base_url.host, client.base_url.port)))
@@ -584,6 +590,52 @@ def test_half_sent_requests_shut_nobody_out_for_long(here, monkeypatch):
                 return
             time.sleep(0.1)
     raise AssertionError("nobody else is served")
+
+
+def test_a_connection_that_is_kept_is_given_up_too(here, monkeypatch):
+    client, *_ = here
+    monkeypatch.setattr(openai_server, "PATIENCE", 0.5)
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as kept:
+        kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in kept.recv(4096)
+        kept.sendall(b"GET /health HTTP/1.1\r\n")
+        kept.settimeout(20)
+        while kept.recv(4096):
+            pass
+
+
+def test_a_client_that_does_not_read_its_stream_keeps_nobody_waiting(here, monkeypatch):
+    client, _, name = here
+    ended = threading.Event()
+
+    def long(self, prompt):
+        yield from ["many words " * 500] * 1000
+        ended.set()
+
+    with monkeypatch.context() as patch, socket.socket() as lazy:
+        patch.setattr(Answering, "_stream", long)
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        lazy.connect((client.base_url.host, client.base_url.port))
+        lazy.sendall(request(name, stream=True))
+        assert ended.wait(20)
+        patch.undo()
+        assert ask(client, name, [user("Hi")])[0] == "Hello there."
+
+
+@both_ways
+def test_an_answer_that_fails_is_an_error_and_the_server_goes_on(here, monkeypatch, stream):
+    client, _, name = here
+
+    def fail(self, prompt):
+        yield "One"
+        raise RuntimeError("secret")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Answering, "_stream", fail)
+        with pytest.raises(APIError) as failed:
+            ask(client, name, [user("Hi")], stream=stream)
+    assert "secret" not in str(failed.value)
+    assert ask(client, name, [user("Hi")])[0] == "Hello there."
 
 
 def test_a_request_in_pieces_is_answered(here):

@@ -373,6 +373,7 @@ def test_the_page_loads_nothing_from_elsewhere(client):
         ("GET", "/gradio_api/deep_link?session_hash=a", {}),
         ("GET", "/gradio_api/file=/etc/passwd", {}),
         ("POST", "/login", {}),
+        ("GET", "/monitoring/summary", {}),
     ],
 )
 def test_what_the_page_does_not_need_is_refused(client, method, path, more):

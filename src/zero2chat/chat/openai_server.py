@@ -9,9 +9,11 @@ models or take raw text. The client runs its own tools.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,17 +49,21 @@ from transformers.cli.serving.utils import (
     get_response_template,
     response_events_to_chunks,
 )
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_log = logging.getLogger(__name__)
+
 LONGEST_REQUEST = 1 << 20  # bytes of a request's body
-PATIENCE = 5.0  # seconds for a request's body
+PATIENCE = 5.0  # seconds for a request's head, and as many for its body
 MOST_CONNECTIONS = 64
 LONGEST_ANSWER = 1024  # tokens, if a request does not say
+LONGEST_STOP = 100  # characters of a stop string
 
 _Count = Annotated[int, Field(ge=1)]
-_Stop = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+_Stop = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_STOP)]
 _Refused = Literal[None, False, 0, ""] | Annotated[dict[str, Any], Field(max_length=0)]  # only if empty
 
 
@@ -95,7 +101,7 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: f
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listener:
         app = application(path, listener.getsockname()[0], abstain_below)
-        options = {"log_level": "warning", "limit_concurrency": MOST_CONNECTIONS}
+        options = {"http": Connection, "log_level": "warning", "limit_concurrency": MOST_CONNECTIONS}
         run(app, listener, f"{path}: {{}}/v1 (Ctrl-C ends it)", **options)
 
 
@@ -114,6 +120,35 @@ def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
     take_own_names(app, address)
     return app
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, which is closed if no whole request head comes within `PATIENCE`: a few clients that send
+    nothing would otherwise hold all places for ever."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._waiting:
+            self._waiting.cancel()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        if self._waiting:
+            self._waiting.cancel()
+        self._waiting = self.loop.call_later(PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
 
 class _Chat(ChatCompletionHandler):
@@ -164,10 +199,7 @@ class _Chat(ChatCompletionHandler):
         name = f"chatcmpl-{time.time_ns()}"
         chunks = self._chunks(name, body, answering, prompt)
         if body.stream:
-            return StreamingResponse(
-                (self._build_chunk_sse(name, model=self._name, **one) async for one in chunks),
-                media_type="text/event-stream",
-            )
+            return StreamingResponse(self._events(name, chunks), media_type="text/event-stream")
         collecting = asyncio.ensure_future(self._collected(name, chunks))
         leaving = asyncio.ensure_future(request.receive())  # after the body, it returns when the client disconnects
         await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -221,11 +253,10 @@ class _Chat(ChatCompletionHandler):
         """Yield the answer as the arguments of transformers' `_build_chunk_sse`."""
         yield {"role": "assistant"}
         parser = build_response_parser(self._tokenizer, self._model, prompt)
-        items, text, calls = response_events_to_chunks(parser.initial_events), "", 0
+        items, calls = response_events_to_chunks(parser.initial_events), 0
         stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
-        pieces, loop, stopped = answering.answer(prompt), asyncio.get_running_loop(), False
-        async with self._one_at_a_time:
-            while (piece := await loop.run_in_executor(self._thread, next, pieces, None)) is not None:
+        async with contextlib.aclosing(self._pieces(answering, prompt, stops)) as pieces:
+            async for piece in pieces:
                 if isinstance(piece, Attempt):
                     function = {"name": piece.call.name, "arguments": json.dumps(piece.arguments)}
                     call = {"index": calls, "id": f"{name}_{calls}", "type": "function", "function": function}
@@ -235,15 +266,50 @@ class _Chat(ChatCompletionHandler):
                 items += response_events_to_chunks(parser.feed(piece))
                 for item in items:
                     yield {"reasoning_content" if isinstance(item, ReasoningText) else "content": item}
-                items, text = [], text + piece
-                if stopped := any(stop in text for stop in stops):
-                    break
+                items = []
         for item in response_events_to_chunks(parser.finalize()[1]):
             yield {"reasoning_content" if isinstance(item, ReasoningText) else "content": item}
-        reason = "tool_calls" if calls else "length" if answering.truncated and not stopped else "stop"
+        reason = "tool_calls" if calls else "length" if answering.truncated else "stop"
         used, drawn = len(prompt), answering.drawn
         usage = CompletionUsage(prompt_tokens=used, completion_tokens=drawn, total_tokens=used + drawn)
         yield {"finish_reason": reason, "usage": usage}
+
+    async def _pieces(self, answering: OfferedAnswer, prompt: list[int], stops: Sequence[str]) -> AsyncGenerator[Any]:
+        """Yield what the answer consists of, up to a stop string. It is generated in a task of its own: others wait
+        until that is done, not until this client has read it."""
+        queue, loop = asyncio.Queue[Any](), asyncio.get_running_loop()
+
+        async def generate() -> None:
+            pieces, text = answering.answer(prompt), ""
+            try:
+                async with self._one_at_a_time:
+                    while (piece := await loop.run_in_executor(self._thread, next, pieces, None)) is not None:
+                        queue.put_nowait(piece)
+                        text = text[-LONGEST_STOP:] + (piece if isinstance(piece, str) else "")
+                        if any(stop in text for stop in stops):
+                            answering.truncated = False
+                            break
+                queue.put_nowait(None)
+            except Exception as error:
+                queue.put_nowait(error)
+
+        task = asyncio.create_task(generate())
+        try:
+            while (piece := await queue.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+        finally:
+            task.cancel()
+
+    async def _events(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+        """Yield the chunks as a stream's events. An error after its beginning is its last event."""
+        try:
+            async for one in chunks:
+                yield self._build_chunk_sse(name, model=self._name, **one)
+        except Exception as error:
+            _log.exception("an answer has failed")
+            yield f"data: {json.dumps({'error': {'message': type(error).__name__, 'type': 'server_error'}})}\n\n"
 
     async def _collected(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> JSONResponse:
         """Return the chunks of a stream as one answer."""

@@ -347,6 +347,7 @@ def application(page: ChatPage, address: str) -> Any:
         run_history=False,
         show_error=False,
         ssr_mode=False,
+        enable_monitoring=False,  # otherwise every visitor can read the queue's statistics
     )
 
 

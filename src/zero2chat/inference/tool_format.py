@@ -146,7 +146,7 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
 
             (found,) = build([SearchOptions], options or {}, f"{where}: search")
             if not found.where:
-                raise UserError(f"{where}: search: where is not set: set it to an index, a URL or a table")
+                raise UserError(f"{where}: search: where is not set: set it to an index or a URL")
             functions.append(search_in(open_search(found.where, found.passages, found.characters)))
         elif name == "python":
             with as_mistakes_of(SandboxError):

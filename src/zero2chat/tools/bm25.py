@@ -129,7 +129,7 @@ class Index:
         _check(place)
         try:
             self.ranking = bm25s.BM25.load(place, mmap=True, load_corpus=True, allow_pickle=False, verbosity=0)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{folder}: the index is damaged ({error}): build it again") from error
 
         self._reading = threading.Lock()  # bm25s seeks in the file of passages
