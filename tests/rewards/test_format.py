@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from zero2chat.core.errors import UserError
+from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.rewards.format import marked_answer, tags
 
 
@@ -82,3 +83,8 @@ def test_a_long_text_without_an_end_takes_no_time() -> None:
 def test_names_that_are_no_tags_are_the_users_mistake(names: Any) -> None:
     with pytest.raises(UserError, match="tags: names: expected a list of words"):
         tags(["a"], names=names)
+
+
+def test_one_name_is_no_list_of_its_letters() -> None:
+    reward = Reward(RewardSpec("zero2chat.rewards.format.tags", options={"names": "answer"}))
+    assert reward(["<answer>5</answer>"]) == [1.0]

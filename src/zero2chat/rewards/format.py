@@ -18,15 +18,14 @@ def marked_answer(completions: Sequence[Any], **_: Any) -> list[float]:
     return [float(_MARKED.fullmatch(last_message(completion).rstrip()) is not None) for completion in completions]
 
 
-def tags(
-    completions: Sequence[Any], names: list[str] | tuple[str, ...] = ("think", "answer"), opened: bool = False, **_: Any
-) -> list[float]:
+def tags(completions: Sequence[Any], names: list[str] | None = None, opened: bool = False, **_: Any) -> list[float]:
     """Return 1 for exactly `<think>…</think><answer>…</answer>` (DeepSeek-AI 2025, arXiv:2501.12948), else 0.
 
     `names` are the elements in order; each must occur once and not be empty. With `opened`, the prompt already contains
     the first `<think>`. Reasoning that the chat template has moved out of the text counts as `<think>`, if `names`
     contains it. Raises `UserError` for invalid names.
     """
+    names = ["think", "answer"] if names is None else names
     if not names or not all(_NAME.fullmatch(name) for name in names):
         raise UserError(f"tags: names: expected a list of words, such as [think, answer], got {names!r}")
     marks = [mark for name in names for mark in (f"<{name}>", f"</{name}>")]

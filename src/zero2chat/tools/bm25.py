@@ -132,11 +132,14 @@ class Index:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{folder}: the index is damaged ({error}): build it again") from error
 
-        self._reading = threading.Lock()  # bm25s seeks in the file of passages
+        self.folder, self._reading = folder, threading.Lock()  # bm25s seeks in the file of passages
 
     def _passage(self, i: int) -> tuple[str, str]:
-        with self._reading:
-            text, source = self.ranking.corpus[i]
+        try:
+            with self._reading:
+                text, source = self.ranking.corpus[i]
+        except (ValueError, TypeError, IndexError) as error:
+            raise UserError(f"{self.folder}: the index is damaged ({error}): build it again") from error
         return text, source
 
     def find(self, query: str, n: int) -> list[Passage]:
