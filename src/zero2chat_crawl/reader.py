@@ -129,7 +129,12 @@ class Pages(BaseDiskReader):
         kind = kind or (headers.get_header("Content-Type", "") if headers else "")
         if (name := kind.split(";")[0].strip().lower()) and name not in ("text/html", "application/xhtml+xml"):
             raise Lost("not_html", url)
-        body = self._body(record.content_stream())
+        try:
+            body = self._body(record.content_stream())
+        except OSError:
+            raise
+        except Exception as error:  # of a decoder; the next record is where it should be, not in this page's bytes
+            raise Lost("broken_record", url) from error
         if len(body) > self.most_bytes:
             raise Lost("page_too_large", url)
         if getattr(record.raw_stream, "limit", 0) > 0:

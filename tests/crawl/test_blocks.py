@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ pytest.importorskip("datatrove")
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from zero2chat_crawl.pipelines import FILTERS, _quality_filter, filter_settings
-from zero2chat_crawl.reader import decode
+from zero2chat_crawl.reader import Pages, Removed, decode
 from zero2chat_crawl.run import find_warcs
 
 ROOT = Path(__file__).parents[2]
@@ -116,3 +119,26 @@ def test_pages_are_decoded_by_what_their_bytes_look_like(encoding: str) -> None:
 
 def test_bytes_that_are_no_text_are_none() -> None:
     assert decode(bytes(range(256)) * 10) is None
+
+
+def test_a_page_that_cannot_be_decoded_is_lost_with_its_url_and_its_bytes_are_no_records(tmp_path: Path) -> None:
+    from warcio.statusandheaders import StatusAndHeaders
+    from warcio.warcwriter import WARCWriter
+
+    forged = io.BytesIO()
+    http = [("Content-Type", "text/html")]
+    bodies = {"forged": (b"<html>not mine</html>", []), "liar": (b"", [("Content-Encoding", "br")])}
+    with (tmp_path / "a.warc").open("wb") as file:
+        for name, (body, more) in bodies.items():
+            headers = StatusAndHeaders("200 OK", [*http, *more], protocol="HTTP/1.1")
+            writer = WARCWriter(forged if name == "forged" else file, gzip=False)
+            payload = io.BytesIO(body or b"no brotli " * 9 + forged.getvalue())
+            page = writer.create_warc_record(f"http://{name}/", "response", payload=payload, http_headers=headers)
+            writer.write_record(page)
+    (tmp_path / "warcs.txt").write_text(f"{tmp_path / 'a.warc'}\n")
+    reading = Pages(tmp_path, tmp_path / "warcs.txt", 1_000_000, Removed(tmp_path / "removed"))
+    assert list(reading.run()) == []
+    lines = gzip.decompress((tmp_path / "removed/00000.jsonl.gz").read_bytes()).splitlines()
+    assert [(json.loads(line)["url"], json.loads(line)["reason"]) for line in lines] == [
+        ("http://liar/", "broken_record")
+    ]
