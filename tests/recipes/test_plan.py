@@ -239,6 +239,10 @@ def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:
     assert (assumed["sequence"], assumed["sequence_is"]) == (640, "a prompt of 320 (assumed) and max_completion_length")
     assert (known["sequence"], known["sequence_is"]) == (3320, "a prompt of 3,000 and max_completion_length")
     assert known["memory"]["single_gpu"]["activations"] > 5 * assumed["memory"]["single_gpu"]["activations"]
+    steps = load_recipe("recipes/gpt-560m")
+    (ppo,) = (step for step in steps if step.stage == "ppo")
+    planned = plan_step(ppo, steps, GPUS["H100"], 8, 1, 0.4)
+    assert planned["sequence_is"] == "a prompt of 512 and max_completion_length"  # its max_prompt_length
 
 
 @pytest.mark.parametrize(

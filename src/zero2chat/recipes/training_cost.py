@@ -206,7 +206,7 @@ def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tu
             raise UserError(
                 f"{step.config}: max_completion_length {answer} leaves no room for a prompt in the context of {context}"
             )
-        prompt = getattr(args, "max_prompt_length", None) or prompt
+        prompt = getattr(training, "max_prompt_length", None) or prompt
         length = min(context, answer + (prompt or answer))
         said = f"a prompt of {length - answer:,}{'' if prompt else ' (assumed)'} and max_completion_length"
     elif length is None:
