@@ -101,10 +101,6 @@ class ValidationArguments:
         default=0.0, metadata={"help": "Share of the datasets' prompts to hold out for validation instead."}
     )
 
-    @property
-    def validates(self) -> bool:
-        return bool(self.validation_datasets or self.validation_fraction)
-
     def check_validation(self) -> None:
         if self.validation_datasets and self.validation_fraction:
             raise ValueError("validation_datasets and validation_fraction: set one of them")
