@@ -9,6 +9,7 @@ import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat.stages import dpo, gkd, reward, sft
+from zero2chat.trainers.arguments import prepare_machine
 
 LORA = {"use_peft": True, "lora_r": 2, "lora_target_modules": "all-linear"}
 PAIRS = {"datasets": [{"task": "lines", "n": 8}]}
@@ -32,10 +33,16 @@ def test_fsdp_of_the_launch_config_counts(
 ) -> None:
     given = {"output_dir": str(tmp_path / "run"), "model_name_or_path": "m", **PAIRS, **settings}
     arguments = stage.STAGE.build(given, "a.yaml")
-    stage.STAGE.check(*arguments)
+
+    def check() -> None:
+        prepare_machine(arguments)
+        if stage.STAGE.check is not None:
+            stage.STAGE.check(*arguments)
+
+    check()
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match=says):
-        stage.STAGE.check(*arguments)
+        check()
 
 
 def test_a_reward_model_in_4_bits_is_refused_because_its_adapter_would_be_rounded_away(tmp_path: Path) -> None:

@@ -72,7 +72,6 @@ def test_what_is_learned_from_is_the_tokens_loss_and_the_balance_of_each_layer(t
         torch.nn.init.normal_(layer.mlp.gate.weight, std=2.0)  # loads that are not even
     ids = torch.randint(32, (2, 12))
     trainer = PretrainTrainer(model=model, args=TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"))
-    trainer.balance_experts()
     found = trainer.compute_loss(model.train(), {"input_ids": ids, "labels": ids})
     read = model(ids, labels=ids, output_router_logits=True)
     each = balance_loss(read.router_logits, 2)
