@@ -6,7 +6,7 @@
 Needs Linux. Each case is a step of the quickstart, launched as the recipe launches it but on little data, with smaller
 batches in `grpo`, and without saving. While it trains, it is measured three times: alone, beside a busy process, and
 alone again when that has ended. The settings are environment variables; `ours` is none of them, which gives
-`GOMP_SPINCOUNT=1000` (`zero2chat/__init__.py`), and `none` is what OpenMP does by itself. Exit code 1 if `ours` keeps
+`GOMP_SPINCOUNT=10000` (`zero2chat/__init__.py`), and `none` is what OpenMP does by itself. Exit code 1 if `ours` keeps
 less than 0.45 of its speed beside the other program, or has less
 than 0.95 of the speed of `none` alone. About a minute for each stage and setting.
 """

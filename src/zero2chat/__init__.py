@@ -18,7 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # program that takes the core which the late one needs, so a thread spins for microseconds and then sleeps
 # (benchmarks/busy_cpu.py). OpenMP reads this once, when torch is imported.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # `make canary` reports deprecations of the libraries; every run's log should not.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch|accelerate)\.")
 if not sys.stderr.isatty():  # in a log, progress bars are noise
