@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from zero2chat.core.runs import CRAWL
 from zero2chat.report.parts import esc, exact, paragraph, picture, table
 from zero2chat.report.steps import StepResult
+from zero2chat_crawl.settings import CRAWL
 
 _REASONS = 6  # the most frequent, of each step
 

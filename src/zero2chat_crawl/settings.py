@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 from zero2chat.core.config import Range, build
 
 WORK = "_work"  # in the run's folder until the corpus is done: shards, logs, completion markers
+CRAWL = "crawl.json"  # in the run's folder: the counts of each filter
 REMOVED, DUPLICATES = "removed", "duplicates"
 PARTS = ("pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus")
 _MOST_TASKS = 10_000

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import CRAWL, write_atomically
+from zero2chat.core.runs import write_atomically
 from zero2chat.core.text import public
 from zero2chat.hub.model_card import CARD
 from zero2chat.tasks import SPLITS
 from zero2chat_crawl.blocks import SCHEMA
-from zero2chat_crawl.settings import DUPLICATES, REMOVED, WORK, Crawl
+from zero2chat_crawl.settings import CRAWL, DUPLICATES, REMOVED, WORK, Crawl
 
 TOKENIZER = "whitespace-separated words"
 _NOT_ON_THE_CARD = ("warcs", "most_warcs", "executor", "workers", "tasks", "license", "rights", "slurm")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 HISTORY, SAMPLES = "history.jsonl", "samples.jsonl"
 MANIFEST = "checkpoint.json"
-CRAWL = "crawl.json"  # the counts of each filter of `crawl`
 LOCK = "_lock"  # names that begin with an underscore are never pushed
 ROWS = "_rows"  # tokenized by rank 0 for all ranks, at each start
 # Files in a folder before a run has produced anything: `run.json` (perhaps half-written), the lock, tokenized rows.

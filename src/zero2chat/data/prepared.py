@@ -59,7 +59,6 @@ class Prepared:
     marks: str = LOSS  # what a marked token is
     limit: tuple[str, int] | None = None  # the setting, and the most tokens of a sequence
     dropped: Sequence[int] = ()  # tokens of each row that was dropped because it is longer
-    ends: frozenset[int] = frozenset()  # ids with which a marked span should end
     note: str = ""  # what `run` changes, such as rows that a model chooses
 
     @property

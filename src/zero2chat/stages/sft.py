@@ -116,7 +116,6 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
         sides=lambda i: [Side(train[i]["input_ids"], train[i]["assistant_masks"])],
         limit=("max_length", training.max_length),
         dropped=dropped,
-        ends=frozenset({tokenizer.eos_token_id}),
         decontamination=decontamination,
     )
 

@@ -106,8 +106,7 @@ def prepare_preferences(
         validation = kind.tokenize(watched, tokenizer, training.max_length, args.overlong, label)[0]
         validation = kind.finish(validation, training)
     rows = tokenize_preferences(kind.tokenize, kind.unit, tokenizer, known, held_out, args, training, most)
-    ends = frozenset({tokenizer.eos_token_id})
-    return replace(rows, validation=validation, sources=counts, equal=equal, ends=ends)
+    return replace(rows, validation=validation, sources=counts, equal=equal)
 
 
 def tokenize_preferences(
