@@ -3,10 +3,9 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat_lab.arena --config recipes/claims/arena.yaml
 
-Reads models and prompts, from tasks (held-out rows) or from a file. The judge is gold (the task's score or taste), a
-reward model, or an OpenAI-compatible API, which sees each pair in both orders; or people's votes, saved by
-`zero2chat ui --against`. Writes each pair with its verdict to `pairs.jsonl`, and Bradley-Terry ratings on the Elo scale
-(`elo.py`). `zero2chat arena` does the same from the shell.
+Reads models and the held-out rows of tasks. The judge is gold (the task's score or taste) or a reward model. Or reads
+people's votes, saved by `zero2chat ui --against`. Writes each pair with its verdict to `pairs.jsonl`, and Bradley-Terry
+ratings on the Elo scale (`elo.py`). `zero2chat arena` does the same from the shell.
 """
 
 from __future__ import annotations
@@ -28,16 +27,13 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
 from zero2chat.data.preference_files import read_votes
-from zero2chat.data.prompts import read_prompts
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
-from zero2chat.inference.openai_client import Endpoint
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import find_model, load_tokenizer
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
-from zero2chat.rewards.judge import RUBRIC, prefer
 from zero2chat.stages import Load, Result, Stage
 from zero2chat_lab.elo import NotConnected, ScoredPair, fit_ratings
 
@@ -47,25 +43,17 @@ _SHOWN = 2  # pairs per two models saved as samples
 
 @dataclass
 class ArenaArguments:
-    """The models, the prompts and the judge. Without reward_model, endpoint and votes the judge is gold."""
+    """The models, the tasks and the judge. Without reward_model and votes the judge is gold."""
 
     output_dir: str | None = None
     models: list[str] = field(default_factory=list, metadata={"help": "Two or more model folders or Hub names."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, split, options, samples."})
-    prompts: str | None = field(default=None, metadata={"help": "File of prompts instead of tasks: .txt or .jsonl."})
     taste: bool = field(default=False, metadata={"help": "Judge by the tasks' taste instead of their score."})
     reward_model: str | None = None
-    endpoint: Endpoint | None = field(
-        default=None, metadata={"help": "API of a judge model: url, model, key_variable, …"}
-    )
-    rubric: str = field(default=RUBRIC, metadata={"help": "Criteria given to the judge model."})
-    votes: str | None = field(default=None, metadata={"help": "File of people's votes; names models and prompts."})
+    votes: str | None = field(default=None, metadata={"help": "File of people's votes, which names the models."})
     anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
     resamples: Annotated[int, Range(min=100)] = field(
         default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."}
-    )
-    max_new_tokens: Annotated[int, Range(min=1)] = field(
-        default=256, metadata={"help": "Maximum tokens per answer to a file's prompt."}
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     chat_template_path: str | None = field(default=None, metadata={"help": "Chat template for models without one."})
@@ -74,18 +62,16 @@ class ArenaArguments:
 
     def __post_init__(self) -> None:
         if self.votes is not None:
-            for key in ("models", "tasks", "prompts", "taste", "reward_model", "endpoint"):
+            for key in ("models", "tasks", "taste", "reward_model"):
                 if getattr(self, key):
                     raise ValueError(f"{key}: not used with votes: remove it")
         else:
             if len(self.models) < 2:
                 raise ValueError("models: expected two or more models to compare: add them, or set votes")
-            if bool(self.tasks) == bool(self.prompts):
-                raise ValueError("tasks and prompts: set exactly one of them")
-        if (judges := [key for key in ("taste", "reward_model", "endpoint") if getattr(self, key)])[1:]:
-            raise ValueError(f"{' and '.join(judges)} exclude each other: set one of them")
-        if self.prompts and not judges:
-            raise ValueError("prompts have no gold score: set reward_model or endpoint, or use tasks")
+            if not self.tasks:
+                raise ValueError("tasks: the list is empty: add at least one")
+        if self.taste and self.reward_model:
+            raise ValueError("taste and reward_model exclude each other: set one of them")
         # Checked here too, so that a recipe fails before its first step runs.
         for spec in read_specs(self.tasks):
             if self.taste:
@@ -95,17 +81,14 @@ class ArenaArguments:
 
 
 class Bout(NamedTuple):
-    """Two answers to one prompt, and the score of a's against b's: 1, ½, 0 or in between; None without a verdict.
-
-    `why` is the reason: both answers' `worth`, or an endpoint's `verdicts` with a shown first and with a shown second.
-    """
+    """Two answers to one prompt, the score of a's against b's (1, ½ for a draw, or 0), and both answers' worth."""
 
     prompt: int
     task: str
     messages: Sequence[dict[str, Any]]
     models: tuple[int, int]
     answers: tuple[str, str]
-    score: float | None = None
+    score: float = 0.5
     why: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
 
@@ -120,14 +103,10 @@ def measure(args: ArenaArguments, load: Load) -> Result:
     else:
         paths = args.models
         _look(args)
-        if args.endpoint is not None:
-            args.endpoint.check()
         bouts = list(_bouts(args, load))
         if not is_main_process():
             return Result({})
-        if args.endpoint is not None:
-            bouts = _asked(args.endpoint, args.rubric, bouts)
-        elif args.reward_model is not None:
+        if args.reward_model is not None:
             bouts = _rewarded(args, bouts)
     names = names_of(paths)
     metrics = _measure(args, names, bouts, _anchor(args, paths))
@@ -172,12 +151,7 @@ def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
 def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
     """Yield all pairs of answers to all prompts. The models answer one after another; gold verdicts are included."""
     specs = read_specs(args.tasks)
-    if args.prompts is None:
-        asked = [(spec, *rows_and_prompts(spec)) for spec in specs]
-    else:
-        spec = TaskSpec(task="prompts", max_new_tokens=args.max_new_tokens)
-        prompts = read_prompts(None, args.prompts)
-        asked = [(spec, [{}] * len(prompts), prompts)]
+    asked = [(spec, *rows_and_prompts(spec)) for spec in specs]
     said: list[list[list[list[str]]]] = []  # by model, task, prompt: one answer, or `samples`
     for path in args.models:
         model, tokenizer = load(path)
@@ -188,7 +162,7 @@ def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
     number = itertools.count()
     for k, (spec, rows, prompts) in enumerate(asked):
         gold: tasks.Taste | None = None
-        if not (args.prompts or args.reward_model or args.endpoint):
+        if args.reward_model is None:
             gold = tasks.load_taste(spec.task) if args.taste else tasks.load(spec.task).score
         for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
             n, found = next(number), [by_task[k][i] for by_task in said]
@@ -248,33 +222,12 @@ def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
     return [_by_worth(bout, *(worth[bout.prompt, text] for text in bout.answers)) for bout in bouts]
 
 
-def _asked(endpoint: Endpoint, rubric: str, bouts: Sequence[Bout]) -> list[Bout]:
-    """Judge each pair in both orders. A pair of equal answers is a draw and is not sent."""
-    differ = [bout for bout in bouts if bout.answers[0].strip() != bout.answers[1].strip()]
-    sides = [[bout.answers[side] for bout in differ] for side in (0, 1)]
-    prompts = [bout.messages for bout in differ] * 2
-    found = prefer(endpoint, prompts, sides[0] + sides[1], sides[1] + sides[0], rubric)
-    verdicts = iter(zip(found[: len(differ)], found[len(differ) :], strict=True))
-    judged = []
-    for bout in bouts:
-        if bout.answers[0].strip() == bout.answers[1].strip():
-            judged.append(bout._replace(score=0.5))
-            continue
-        first, second = next(verdicts)
-        score = None if first is None or second is None else (first + 1 - second) / 2
-        judged.append(bout._replace(score=score, why={"verdicts": [first, second]}))
-    return judged
-
-
 # ---- metrics
 
 
 def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], anchor: int | None) -> Metrics:
     """Compute ratings, the best first, and pairwise win rates. Raises `UserError` if ratings cannot be computed."""
-    decided = [bout for bout in bouts if bout.score is not None]
-    comparisons = [ScoredPair(bout.prompt, *bout.models, float(bout.score or 0)) for bout in decided]
-    if not comparisons:
-        raise UserError(f"the judge gave no verdict on any of {len(bouts)} pairs: set another judge or rubric")
+    comparisons = [ScoredPair(bout.prompt, *bout.models, bout.score) for bout in bouts]
     try:
         found = fit_ratings(comparisons, len(names), anchor, resamples=args.resamples, seed=args.seed)
     except NotConnected as error:
@@ -297,25 +250,12 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], 
         if of_prompt:  # answers to one prompt are correlated: the interval is over prompts
             won = sum(sum(some) / len(some) for some in of_prompt.values())
             metrics[f"win_rate_{names[a]}_against_{names[b]}"] = stats.rate(won, len(of_prompt), args.seed)
-    metrics |= {
+    return metrics | {
         "prompts": {"value": len({c.prompt for c in comparisons})},
         "comparisons": {"value": len(comparisons)},
         "draw_rate": stats.rate(sum(c.score == 0.5 for c in comparisons), len(comparisons)),
         "draws_added": {"value": found.draws},
     }
-    if args.endpoint is not None:
-        metrics |= _of_the_judge(bouts)
-    return metrics
-
-
-def _of_the_judge(bouts: Sequence[Bout]) -> Metrics:
-    """Count pairs without a verdict, and measure how often an endpoint prefers the first answer."""
-    pairs = [bout.why["verdicts"] for bout in bouts if bout.why and None not in bout.why["verdicts"]]
-    choices = [verdict for both in pairs for verdict in both if verdict != 0.5]
-    metrics: Metrics = {"left_out": {"value": sum(bout.score is None for bout in bouts), "n": len(bouts)}}
-    if choices:
-        metrics["first_rate"] = stats.rate(sum(choices), len(choices))
-    return metrics
 
 
 def _line(bout: Bout, names: Sequence[str]) -> dict[str, Any]:
@@ -329,7 +269,7 @@ def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]
     shown: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for bout in bouts:
         some = shown.setdefault(bout.models, [])
-        if bout.score in (None, 0.5) or len(some) == _SHOWN:
+        if bout.score == 0.5 or len(some) == _SHOWN:
             continue
         won = 0 if bout.score > 0.5 else 1
         some.append(
@@ -356,7 +296,6 @@ STAGE = Stage(
             "comparisons": "comparisons of two answers",
             "draw_rate": "draws",
             "draws_added": "draws added, because a model won every comparison: the intervals are wide",
-            "first_rate": "of the judge's decisions prefer the answer that stands first (50% without position bias)",
         },
         figures=(
             Bars(

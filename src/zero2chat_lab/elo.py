@@ -26,7 +26,7 @@ class ScoredPair(NamedTuple):
     prompt: int  # index
     a: int  # index of a model
     b: int
-    score: float  # of a: 1 if a won, 0 if b won, ½ for a draw; in between if judgements differ
+    score: float  # of a: 1 if a won, 0 if b won, ½ for a draw
 
 
 class Estimate(NamedTuple):

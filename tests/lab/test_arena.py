@@ -1,4 +1,4 @@
-"""Three models whose skill is known: rated in its order by gold, by a reward model, an endpoint and people's votes."""
+"""Three models whose skill is known: rated in its order by gold; by a reward model, and by people's votes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,7 @@ def test_models_as_they_are_answer_greedily_or_so_many_times(folders: dict[str, 
 def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
     folders: dict[str, Path], reward_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "asked.txt").write_text("What now?\nAnd then?\n")
-    command = ["arena", *(str(folders[name]) for name in ("base", "sft")), "--prompts", str(tmp_path / "asked.txt")]
+    command = ["arena", *(str(folders[name]) for name in ("base", "sft")), "--tasks", json.dumps(TASK | {"n": 2})]
     command += ["--reward-model", str(reward_folder), "--resamples", "100"]
     cli.main([*command, "--out", str(tmp_path / "pairs.jsonl"), "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -138,71 +136,6 @@ def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
         cli.main([*command, "--out", str(tmp_path / "pairs.jsonl")])
     assert caught.value.code == 2
     assert "give a new file in another folder" in capsys.readouterr().err
-
-
-# ---- an endpoint
-
-
-class Judge(ThreadingHTTPServer):
-    daemon_threads = True
-    says: Callable[[str, str], str]
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.shown: list[tuple[str, str]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Judge
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][-1]["content"]
-        verdict = text
-        if text != "Hello":  # the request that checks the endpoint
-            fence = re.escape(text.split()[0])
-            found = re.search(rf"{fence} answer A\n(.*)\n{fence} answer B\n(.*)\n{fence} end", text, re.DOTALL)
-            assert found is not None
-            self.server.shown.append((found[1], found[2]))
-            verdict = self.server.says(found[1], found[2])
-        said = {"choices": [{"message": {"content": verdict}}]}
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(said).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def judge(serve: Any) -> Judge:
-    return serve(Judge())
-
-
-@pytest.mark.usefixtures("skilled")
-def test_an_endpoint_sees_both_orders_so_that_a_taste_for_a_place_is_a_draw(
-    judge: Judge, run: Run, folders: dict[str, Path]
-) -> None:
-    def says(a: str, b: str) -> str:
-        if "sft" in a + b:
-            return "The first, as ever.\nVERDICT: A"
-        return "I cannot say." if "12345" in a and "12345" in b else f"VERDICT: {'AB'['grpo' in b]}"
-
-    judge.says = says
-    endpoint = {"url": f"http://127.0.0.1:{judge.server_address[1]}/v1", "model": "m", "at_once": 2, "retries": 0}
-    folder = run(models=[str(path) for path in folders.values()], tasks=[TASK], endpoint=endpoint, rubric="Right?")
-    assert len(judge.shown) == 240
-    assert {(b, a) for a, b in judge.shown} == set(judge.shown)
-    found, pairs = metrics(folder), read_jsonl(folder / "pairs.jsonl")
-    left_out = [pair for pair in pairs if pair["score_a"] is None]
-    assert len(left_out) == found["left_out"]["value"] > 0
-    assert all(pair["verdicts"] == [None, None] for pair in left_out)
-    for pair in pairs:
-        if "sft" in (pair["model_a"], pair["model_b"]):
-            assert (pair["verdicts"], pair["score_a"]) == ([1.0, 1.0], 0.5)
-    assert found["win_rate_sft_against_base"]["value"] == 0.5 if "win_rate_sft_against_base" in found else True
-    assert found["first_rate"]["value"] > 0.5
-    assert found["rating_grpo"]["value"] > found["rating_base"]["value"]
 
 
 # ---- people's votes
@@ -254,8 +187,7 @@ def test_votes_that_say_nothing_are_refused(
         ({"models": ["a"]}, "models: expected two or more models"),
         ({"models": ["a", "a"]}, "models: a is listed twice"),
         ({"models": ["./none", "./nothing"]}, r"\./none: no such folder"),
-        ({"tasks": []}, "tasks and prompts: set exactly one of them"),
-        ({"tasks": [], "prompts": "x.txt"}, "prompts have no gold score: set reward_model or endpoint"),
+        ({"tasks": []}, "tasks: the list is empty"),
         ({"tasks": [TASK | {"tools": True}]}, "task word_problems: tools: no tools are defined"),
         ({"tasks": [TASK | {"split": "train"}]}, "split: 'train' is not one of validation, test"),
         ({"taste": True}, "task 'word_problems': has no `taste`"),
@@ -265,11 +197,6 @@ def test_votes_that_say_nothing_are_refused(
         ({"resamples": 9}, "resamples: expected at least 100, got 9"),
         ({"votes": "votes.jsonl"}, "models: not used with votes"),
         ({"votes": "none.jsonl", "models": [], "tasks": []}, "none.jsonl: cannot be read: No such file"),
-        ({"endpoint": {"url": "ftp://x", "model": "m"}}, "endpoint: url is not an http URL"),
-        (
-            {"endpoint": {"url": "http://127.0.0.1:9", "model": "m", "key_variable": "NO_KEY"}},
-            "the environment variable NO_KEY is not set",
-        ),
         ({"model": "x"}, "unknown key 'model'; did you mean 'models'"),
     ],
 )

@@ -79,14 +79,6 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
         return headers
 
-    def check(self) -> None:
-        """Raises `UserError` if the key is missing, or if a small request gets no reply: before hours of other work."""
-        try:
-            self.ask([{"role": "user", "content": "Hello"}], max_tokens=1)
-        except NoReply as error:
-            if not error.unread:
-                raise UserError(f"endpoint: {self}: no reply: {error}") from error
-
     def ask(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> dict[str, Any]:
         """Send a request and return the first of the reply's `choices`, whose `message` is a mapping with `content`.
 
