@@ -99,7 +99,6 @@ def test_wrong_usage_exits_2(arguments, capsys):
         ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: lines}"],
         ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: line}"],
         ["arena", "runs/none/sft", "--tasks", "{task: lines}"],
-        ["arena", "--votes", "none.jsonl"],
         ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9}"],
         ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: {told: onec}}"],
         ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: told}"],
@@ -300,7 +299,7 @@ def test_the_temperature_is_low_unless_another_is_given(command, monkeypatch, ca
 
     drawn = []
     monkeypatch.setattr(terminal, "chat", lambda model, sampling, *_, **__: drawn.append(sampling.temperature))
-    monkeypatch.setattr(web, "ui", lambda model, against, sampling, *_: drawn.append(sampling.temperature))
+    monkeypatch.setattr(web, "ui", lambda model, sampling, *_: drawn.append(sampling.temperature))
     cli.main([command, "runs/mine"])
     cli.main([command, "runs/mine", "--temperature", "1"])
     assert drawn == [0.3, 1.0]
@@ -309,27 +308,22 @@ def test_the_temperature_is_low_unless_another_is_given(command, monkeypatch, ca
     assert "default 0.3" in " ".join(capsys.readouterr().out.split())
 
 
-def test_each_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypatch, tmp_path, capsys):
+def test_the_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypatch, tmp_path, capsys):
     from zero2chat.chat import web
 
     given = []
-    monkeypatch.setattr(web, "ui", lambda *arguments: given.append((arguments[4], arguments[8])))
+    monkeypatch.setattr(web, "ui", lambda *arguments: given.append(arguments[3]))
     monkeypatch.chdir(tmp_path)
     for name, tools in (("grpo", {"python": {}}), ("sft", {})):
         (tmp_path / "runs" / "mine" / name).mkdir(parents=True)
         run = {"fingerprint": {"settings": {"tools": tools}}}
         (tmp_path / "runs" / "mine" / name / "run.json").write_text(json.dumps(run))
-    cli.main(["ui", "runs/mine/grpo", "--against", "runs/mine/sft"])
-    cli.main(["ui", "runs/mine/sft", "--against", "runs/mine/grpo"])
-    cli.main(["ui", "runs/mine/grpo", "--against", "runs/mine/sft", "--tools", "none"])
-    cli.main(["ui", "runs/mine/grpo", "--against", "runs/mine/sft", "--tools", "python"])
-    assert [[tools and list(tools.functions) for tools in both] for both in given] == [
-        [["python"], None],
-        [None, ["python"]],
-        [None, None],
-        [["python"], ["python"]],
-    ]
-    assert capsys.readouterr() == ("", "runs/mine/grpo: tools: python\n" * 2)
+    cli.main(["ui", "runs/mine/grpo"])
+    cli.main(["ui", "runs/mine/sft"])
+    cli.main(["ui", "runs/mine/grpo", "--tools", "none"])
+    cli.main(["ui", "runs/mine/sft", "--tools", "python"])
+    assert [tools and list(tools.functions) for tools in given] == [["python"], None, None, ["python"]]
+    assert capsys.readouterr() == ("", "runs/mine/grpo: tools: python\n")
 
 
 def test_ctrl_c_exits_130_without_a_traceback(model_folder):

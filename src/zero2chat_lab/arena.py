@@ -3,15 +3,14 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat_lab.arena --config recipes/claims/arena.yaml
 
-Reads models and the held-out rows of tasks. The judge is gold (the task's score or taste) or a reward model. Or reads
-people's votes, saved by `zero2chat ui --against`. Writes each pair with its verdict to `pairs.jsonl`, and Bradley-Terry
-ratings on the Elo scale (`elo.py`). `zero2chat arena` does the same from the shell.
+Reads models and the held-out rows of tasks. The judge is gold (the task's score or taste) or a reward model. Writes
+each pair with its verdict to `pairs.jsonl`, and Bradley-Terry ratings on the Elo scale (`elo.py`). `zero2chat arena`
+does the same from the shell.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,6 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.preference_files import read_votes
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
 from zero2chat.models.chat_template import prepare_chat_template
@@ -43,14 +41,13 @@ _SHOWN = 2  # pairs per two models saved as samples
 
 @dataclass
 class ArenaArguments:
-    """The models, the tasks and the judge. Without reward_model and votes the judge is gold."""
+    """The models, the tasks and the judge. Without reward_model the judge is gold."""
 
     output_dir: str | None = None
     models: list[str] = field(default_factory=list, metadata={"help": "Two or more model folders or Hub names."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, split, options, samples."})
     taste: bool = field(default=False, metadata={"help": "Judge by the tasks' taste instead of their score."})
     reward_model: str | None = None
-    votes: str | None = field(default=None, metadata={"help": "File of people's votes, which names the models."})
     anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
     resamples: Annotated[int, Range(min=100)] = field(
         default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."}
@@ -61,23 +58,17 @@ class ArenaArguments:
     seed: int = field(default=0, metadata={"help": "Seed for resamples and sampling."})
 
     def __post_init__(self) -> None:
-        if self.votes is not None:
-            for key in ("models", "tasks", "taste", "reward_model"):
-                if getattr(self, key):
-                    raise ValueError(f"{key}: not used with votes: remove it")
-        else:
-            if len(self.models) < 2:
-                raise ValueError("models: expected two or more models to compare: add them, or set votes")
-            if not self.tasks:
-                raise ValueError("tasks: the list is empty: add at least one")
+        if len(self.models) < 2:
+            raise ValueError("models: expected two or more models to compare: add them")
+        if not self.tasks:
+            raise ValueError("tasks: the list is empty: add at least one")
         if self.taste and self.reward_model:
             raise ValueError("taste and reward_model exclude each other: set one of them")
         # Checked here too, so that a recipe fails before its first step runs.
         for spec in read_specs(self.tasks):
             if self.taste:
                 tasks.load_taste(spec.task)
-        if self.models:
-            _anchor(self, self.models)
+        _anchor(self)
 
 
 class Bout(NamedTuple):
@@ -98,18 +89,14 @@ def measure(args: ArenaArguments, load: Load) -> Result:
     Every rank must call this; rank 0 judges, and the others get nothing. Raises `UserError` if a model or judge is not
     available, or if models were never compared with the others.
     """
-    if args.votes is not None:
-        paths, bouts = _voted(args.votes)
-    else:
-        paths = args.models
-        _look(args)
-        bouts = list(_bouts(args, load))
-        if not is_main_process():
-            return Result({})
-        if args.reward_model is not None:
-            bouts = _rewarded(args, bouts)
-    names = names_of(paths)
-    metrics = _measure(args, names, bouts, _anchor(args, paths))
+    _look(args)
+    bouts = list(_bouts(args, load))
+    if not is_main_process():
+        return Result({})
+    if args.reward_model is not None:
+        bouts = _rewarded(args, bouts)
+    names = names_of(args.models)
+    metrics = _measure(args, names, bouts, _anchor(args))
     return Result(metrics, _samples(names, bouts), [_line(bout, names) for bout in bouts])
 
 
@@ -136,10 +123,10 @@ def names_of(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _anchor(args: ArenaArguments, paths: Sequence[str]) -> int | None:
+def _anchor(args: ArenaArguments) -> int | None:
     """Return the index of the model that `anchor` names, by its path or its short name."""
-    names = names_of(paths)
-    found = [i for i, both in enumerate(zip(names, paths, strict=True)) if args.anchor in both]
+    names = names_of(args.models)
+    found = [i for i, both in enumerate(zip(names, args.models, strict=True)) if args.anchor in both]
     if args.anchor is not None and not found:
         raise UserError(f"anchor: '{args.anchor}' is not one of the models: {', '.join(names)}")
     return found[0] if found else None
@@ -185,21 +172,6 @@ def _answers(
         return [[a.content for a in some] for some in answer_each(model, tokenizer, prompts, spec.samples, *limits)]
     greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=args.eval_batch_size)
     return [[a.content] for a in greedy]
-
-
-def _voted(path: str) -> tuple[list[str], list[Bout]]:
-    """Return the models that people compared, and one bout per vote."""
-    votes = read_votes(path)
-    models = sorted({model for vote in votes for model in (vote.better, vote.worse)})
-    prompts: dict[str, int] = {}
-    bouts = []
-    for vote in votes:
-        n = prompts.setdefault(json.dumps(vote.prompt), len(prompts))
-        sides = [(models.index(vote.better), vote.chosen), (models.index(vote.worse), vote.rejected)]
-        score = float(sides[0] < sides[1])  # the model that comes first in the list is a
-        (a, of_a), (b, of_b) = sorted(sides)
-        bouts.append(Bout(n, "votes", vote.prompt, (a, b), (of_a, of_b), score))
-    return models, bouts
 
 
 # ---- verdicts

@@ -1,4 +1,4 @@
-"""The page: tokens as HTML, votes, what its server refuses; and (slow) all of it in a real browser."""
+"""The page: tokens as HTML, what its server refuses; and (slow) all of it in a real browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +20,9 @@ import torch
 
 from zero2chat import cli
 from zero2chat.chat import web as page_module
-from zero2chat.chat.web import LONGEST, WAITING, ChatPage, SharedModel, application, ui
+from zero2chat.chat.web import LONGEST, WAITING, ChatPage, application, ui
 from zero2chat.chat.web_html import AnswerMarkup
 from zero2chat.core.errors import UserError
-from zero2chat.data.preferences import load_preferences
-from zero2chat.data.sources import Source
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_model
@@ -60,14 +57,12 @@ def loaded(model_folder):
 
 @pytest.fixture
 def scripts(monkeypatch) -> dict[str, Any]:
-    """Replaces the model's samples by a script: one text for every answer, or texts in turn."""
+    """Replaces the model's samples by a script: one text for every answer."""
     known: dict[str, Any] = {}
     answer, draw = Session._answer, Session._draw
 
     def scripted(self, text, prompt):
         script = known.get(text)
-        if isinstance(script, list):
-            script = script.pop(0)
         self.script = None if script is None else self.tokenizer.encode(script)
         return answer(self, text, prompt)
 
@@ -82,11 +77,7 @@ def scripts(monkeypatch) -> dict[str, Any]:
 
 
 def one(loaded, **more) -> ChatPage:
-    return ChatPage([SharedModel("runs/mine", *loaded, GREEDY, more.pop("system", None), more.pop("tools", None))])
-
-
-def two(loaded, out: Path | None = None, system: str | None = None) -> ChatPage:
-    return ChatPage([SharedModel(name, *loaded, GREEDY, system, None) for name in ("runs/mine", "runs/yours")], out)
+    return ChatPage("runs/mine", *loaded, GREEDY, **more)
 
 
 def asked(page: ChatPage, visitor, question: str):
@@ -142,7 +133,7 @@ def test_the_record_says_which_tokens_are_a_calls(loaded, scripts):
 def test_each_token_is_shown_once_with_what_could_have_stood_there(loaded, scripts):
     scripts["Where?"] = "Straße,\nnaïve 日本語 🙂 <b>"
     turn = asked(one(loaded), one(loaded).arrive(), "Where?")
-    (answer,) = turn.answers
+    answer = turn.answer
     assert words(answer.html).replace("·", "") == scripts["Where?"] + "<|im_end|>"
     ids = [*loaded[1].encode(scripts["Where?"]), loaded[1].eos_token_id]
     told = drawn_in(answer.html)
@@ -154,7 +145,7 @@ def test_each_token_is_shown_once_with_what_could_have_stood_there(loaded, scrip
 def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
     scripts["Where?"] = "I look. <SEARCH_START>Ada<SEARCH_END>In Genoa."
     page = one(loaded, tools=Tools([search]))
-    (answer,) = asked(page, page.arrive(), "Where?").answers
+    answer = asked(page, page.arrive(), "Where?").answer
     blocks = re.findall(r'<div class="([^"]*)">(.*?)</div>', answer.html, re.DOTALL)
     assert [(name, words(text)) for name, text in blocks] == [
         ("said", "I look. "),
@@ -179,7 +170,7 @@ def test_hostile_text_is_text_wherever_it_comes_from(loaded, scripts, hostile):
     page = one(loaded, tools=Tools([search]))
     turn = asked(page, page.arrive(), hostile)
     tags = set(re.findall(r"</?([^\s>]*)", turn.html))
-    assert tags - {"i"} == {"section", "div", "span", "h2", "b"}  # i: a dot for a part of a character
+    assert tags - {"i"} == {"section", "div", "span", "b"}  # i: a dot for a part of a character
     assert set(re.findall(r'\s([a-z-]+)="', turn.html)) <= {"class", "data-drawn"}
     assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", turn.html)
 
@@ -216,7 +207,7 @@ def test_stop_keeps_what_was_said_and_the_conversation_goes_on(loaded, scripts, 
     for number, _ in enumerate(page.ask(visitor, "Long?")):
         visitor.stopped = number == 3
     turn = visitor.turns[-1]
-    assert words(turn.answers[0].html) == "a b c"
+    assert words(turn.answer.html) == "a b c"
     assert turn.note == "Stopped."
     assert "Yes." in words(asked(page, visitor, "Next?").html)
 
@@ -232,68 +223,6 @@ def test_an_abandoned_answer_leaves_a_whole_turn(loaded, scripts):
     assert [turn.user for turn in visitor.session.turns] == ["Who?"]
 
 
-# ---- votes
-
-
-def test_a_vote_is_what_the_stage_reward_reads(loaded, scripts, tmp_path):
-    out = tmp_path / "votes.jsonl"
-    page = two(loaded, out, system="Be brief.")
-    visitor = page.arrive()
-    for n in range(6):
-        question = f"Who is {n}?"
-        scripts[question] = ["Ada <3", "Tom."]
-        turn = asked(page, visitor, question)
-        assert "runs/" not in turn.html
-        liked = turn.texts.index("Ada <3")
-        page.vote(visitor, liked)
-        page.vote(visitor, 1 - liked)  # a second one counts for nothing
-        assert turn.html.count("your choice") == 1
-        assert "runs/mine" in turn.html
-    rows, dropped = load_preferences(Source(path="json", data_files=[str(out)]))
-    assert (len(rows), dropped) == (6, 0)
-    for n, row in enumerate(rows):
-        assert row["prompt"] == [
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": f"Who is {n}?"},
-        ]
-        assert row["chosen"] == [{"role": "assistant", "content": "Ada <3"}]
-        assert row["rejected"] == [{"role": "assistant", "content": "Tom."}]
-    assert sum(visitor.votes.values()) == 6
-
-
-def test_sides_are_shuffled_for_each_question(loaded, scripts):
-    page = two(loaded)
-    visitor = page.arrive()
-    orders = set()
-    for n in range(12):
-        scripts[f"{n}?"] = ["a", "b"]
-        orders.add(tuple(model.name for model in asked(page, visitor, f"{n}?").models))
-    assert len(orders) == 2
-
-
-def test_no_difference_is_not_kept_nor_are_equal_answers_asked_about(loaded, scripts, tmp_path):
-    out = tmp_path / "votes.jsonl"
-    page = two(loaded, out)
-    visitor = page.arrive()
-    scripts |= {"Who?": ["Ada.", "Tom."], "And?": ["Ada.", " Ada."]}
-    turn = asked(page, visitor, "Who?")
-    page.vote(visitor, None)
-    assert "Your votes: neither 1." in words(turn.html)
-    turn = asked(page, visitor, "And?")
-    assert visitor.ballot is None
-    assert "Both answers are the same" in turn.html
-    assert not out.exists()
-
-
-def test_a_vote_that_cannot_be_written_is_said(loaded, scripts, tmp_path):
-    page = two(loaded, tmp_path / "gone" / "votes.jsonl")
-    visitor = page.arrive()
-    scripts["Who?"] = ["Ada.", "Tom."]
-    turn = asked(page, visitor, "Who?")
-    page.vote(visitor, 0)
-    assert "cannot be written" in turn.note
-
-
 # ---- mistakes
 
 
@@ -301,9 +230,6 @@ def test_a_vote_that_cannot_be_written_is_said(loaded, scripts, tmp_path):
     ("arguments", "says"),
     [
         (["runs/none/sft"], "runs/none/sft: no such run"),
-        (["MODEL", "--against", "runs/none/sft"], "runs/none/sft: no such run"),
-        (["MODEL", "--out", "votes.jsonl"], "--against"),
-        (["MODEL", "--against", "MODEL", "--out", "votes.txt"], "must end in .jsonl"),
         (["PLAIN"], "the model has no chat template"),
         (["MODEL", "--port", "70000"], "port: 70000 is out of range"),
         (["MODEL", "--host", "nowhere.invalid"], "port 7860 of nowhere.invalid is not available"),
@@ -390,88 +316,6 @@ def test_one_answer_is_written_at_a_time_and_few_wait(loaded):
     blocks = one(loaded).blocks()
     assert blocks._queue.max_size == WAITING
     assert [fn.concurrency_limit for fn in blocks.fns.values() if fn.name == "answer"] == [1]
-
-
-# ---- blind
-
-
-def test_each_of_two_models_has_the_tools_it_is_given(model_folder, monkeypatch):
-    pytest.importorskip("gradio")
-    given: list[SharedModel] = []
-    monkeypatch.setattr(page_module, "application", lambda page, address: given.extend(page.models))
-    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
-    tools = Tools([search])
-    ui(str(model_folder), str(model_folder), GREEDY, tools=tools, port=0)
-    ui(str(model_folder), str(model_folder), GREEDY, port=0, against_tools=tools)
-    assert [model.tools for model in given] == [tools, None, None, tools]
-
-
-def test_before_the_vote_a_turn_shows_neither_names_nor_probabilities(loaded, scripts):
-    page = two(loaded)
-    visitor = page.arrive()
-    scripts["Who?"] = ['Ada <b>"\n日本 &amp;', "Tom."]
-    growing = [turn.html for turn in page.ask(visitor, "Who?")]
-    turn = visitor.turns[-1]
-    assert not any(re.search(r'runs/|data-drawn|"token s\d', markup) for markup in growing)
-    assert growing[-1].count("&lt;|im_end|&gt;") == 2
-    sides = re.findall(r'<div class="answer"><h2>[AB]</h2>(.*?)</div></div>', growing[-1], re.DOTALL)
-    assert [words(side).replace("·", "").removesuffix("<|im_end|>") for side in sides] == turn.texts
-    page.vote(visitor, 0)
-    assert all(part in turn.html for part in ("runs/mine", "runs/yours"))
-    assert len(drawn_in(turn.html)) == sum(len(loaded[1].encode(told)) + 1 for told in turn.texts)
-
-
-class Wire:
-    """The server's messages to a browser tab, without a browser."""
-
-    def __init__(self, address: str):
-        import httpx
-
-        self.http = httpx.Client(base_url=address, timeout=60)
-        self.functions = {one["api_name"]: one["id"] for one in self.http.get("/config").json()["dependencies"]}
-
-    def get(self, path: str) -> str:
-        got = self.http.get(path)
-        return f"{got.headers}\n{got.text}"
-
-    def event(self, name: str, *given: Any) -> str:
-        """Return everything that is sent in response to a button, in Gradio's format."""
-        body = {"data": given, "fn_index": self.functions[name], "session_hash": "mine"}
-        joined = self.http.post("/gradio_api/queue/join", json=body)
-        assert joined.status_code == 200, joined.text
-        lines = [str(joined.headers), joined.text]
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": "mine"}) as stream:
-            lines.append(str(stream.headers))
-            for line in stream.iter_lines():
-                lines.append(line)
-                if '"close_stream"' in line:
-                    break
-        return "\n".join(lines)
-
-
-def test_nothing_that_the_server_sends_before_the_vote_tells_the_models_apart(serve, loaded, scripts):
-    wire = Wire(serve(two(loaded)))
-    paths = ("/", "/config", "/gradio_api/info", "/gradio_api/startup-events", "/theme.css")
-    before = [wire.get(path) for path in paths]
-    for told in before:  # the two models are named only in the page's head, in the command's order
-        assert told.replace("\\u003c", "<").replace("\\u003e", ">").count(
-            "<code>runs/mine</code> against <code>runs/yours</code>"
-        ) * 2 == len(re.findall("runs/", told))
-    for n in range(4):
-        scripts[f"{n}?"] = ["Ada.", "Tom."]
-        told = wire.event("answer", None, f"{n}?")
-        assert "Ada." in told
-        assert "Tom." in told
-        latest = re.findall(rf'<div class=."question.">{n}\?.*', told)
-        assert latest
-        # The names in earlier turns are known: they were voted on.
-        assert not any(re.search(r"runs/|data-drawn|token s\d", growing) for growing in latest)
-        for path, page in zip(paths, before, strict=True):
-            assert len(re.findall("runs/", wire.get(path))) == len(re.findall("runs/", page))
-        told = wire.event("cast", None)
-        assert "runs/mine" in told
-        assert "runs/yours" in told
-        assert "data-drawn" in told
 
 
 # ---- in a browser
@@ -578,26 +422,6 @@ def test_ask_watch_a_call_see_alternatives_and_reload(browser, serve, loaded, sc
     scripts["Again?"] = "Yes."
     tab.ask("Again?")
     assert "Yes." in tab.talk
-    assert (tab.errors, tab.elsewhere) == ([], [])
-
-
-@pytest.mark.slow
-def test_vote_blind_on_two_models(browser, serve, loaded, scripts, tmp_path):
-    out = tmp_path / "votes.jsonl"
-    tab = Tab(browser, serve(two(loaded, out)))
-    scripts["Who?"] = ["Ada.", "Tom."]
-    tab.ask("Who?")
-    answers = tab.page.locator(".answer")
-    assert answers.count() == 2
-    assert "runs/" not in tab.page.locator(".turn").inner_html()
-    place = ["Tom." in answers.nth(i).inner_text() for i in range(2)].index(True)
-    tab.page.get_by_role("button", name=f"{'AB'[place]} is better").click()
-    tab.page.locator(".answer.chosen").wait_for()
-    assert "Tom." in tab.page.locator(".answer.chosen").inner_text()
-    assert "runs/" in tab.page.locator(".answer.chosen").inner_text()
-    assert tab.page.locator("#ballot button").first.is_hidden()
-    (line,) = out.read_text().splitlines()
-    assert json.loads(line)["chosen"] == [{"role": "assistant", "content": "Tom."}]
     assert (tab.errors, tab.elsewhere) == ([], [])
 
 

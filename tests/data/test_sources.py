@@ -168,6 +168,17 @@ def test_a_file_whose_name_is_a_pattern_too_is_that_file(tmp_path: Path) -> None
     assert input_digest(str(path)) != before
 
 
+def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_reviewed(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "data" / "train.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"messages": [], "review": "unreviewed"}) + "\n")
+    (tmp_path / "run" / "run.json").write_text('{"fingerprint": {"stage": "distill"}}')
+    (tmp_path / "run" / "metrics.json").write_text("{}")
+    before = [input_digest(str(path)), input_digest(str(tmp_path / "run"))]
+    path.write_text(path.read_text().replace("unreviewed", "rejected"))
+    assert not set(before) & {input_digest(str(path)), input_digest(str(tmp_path / "run"))}
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [

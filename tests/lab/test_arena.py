@@ -1,4 +1,4 @@
-"""Three models whose skill is known: rated in its order by gold; by a reward model, and by people's votes."""
+"""Three models whose skill is known: rated in its order by gold and by a reward model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 from zero2chat import cli, tasks
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
-from zero2chat.data.preference_files import append_ranking
 from zero2chat.inference.generate import Answer
 from zero2chat_lab import arena
 from zero2chat_lab import arena as contest
@@ -138,46 +137,6 @@ def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
     assert "give a new file in another folder" in capsys.readouterr().err
 
 
-# ---- people's votes
-
-
-def voted(path: Path, votes: list[tuple[str, str, str]]) -> Path:
-    for better, worse, asked in votes:
-        prompt = [{"role": "user", "content": asked}]
-        append_ranking(path, f"{better} > {worse}", prompt, [(f"long {better}", worse)])
-    return path
-
-
-def test_votes_are_rated_and_whoever_won_all_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sure = [("runs/a/grpo", "runs/a/sft", str(i)) for i in range(6)]
-    votes = [*sure, ("runs/a/sft", "runs/a/base", "1"), ("runs/a/base", "runs/a/sft", "2")]
-    path = voted(tmp_path / "votes.jsonl", votes)
-    with path.open("a") as file:
-        file.write('{"pairs": 1, "mod')  # as a kill leaves it
-    cli.main(["arena", "--votes", str(path), "--json", "--resamples", "100"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["draws_added"]["value"] == 2
-    assert found["rating_sft"]["value"] == found["rating_base"]["value"] < found["rating_grpo"]["value"]
-    assert (found["prompts"]["value"], found["comparisons"]["value"]) == (6, 8)
-    assert found["win_rate_grpo_against_sft"]["value"] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("votes", "says"),
-    [
-        ([("a", "b", "1"), ("c", "d", "1")], "c, d: not connected to a by comparisons"),
-        ([("a", "a", "1")], "line 1: not a vote between two models"),
-    ],
-)
-def test_votes_that_say_nothing_are_refused(
-    votes: list[tuple[str, str, str]], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["arena", "--votes", str(voted(tmp_path / "votes.jsonl", votes))])
-    assert caught.value.code == 2
-    assert says in capsys.readouterr().err
-
-
 # ---- mistakes
 
 
@@ -195,8 +154,6 @@ def test_votes_that_say_nothing_are_refused(
         ({"reward_model": "./none"}, r"\./none: no such folder"),
         ({"anchor": "none"}, "anchor: 'none' is not one of the models: base, sft, grpo"),
         ({"resamples": 9}, "resamples: expected at least 100, got 9"),
-        ({"votes": "votes.jsonl"}, "models: not used with votes"),
-        ({"votes": "none.jsonl", "models": [], "tasks": []}, "none.jsonl: cannot be read: No such file"),
         ({"model": "x"}, "unknown key 'model'; did you mean 'models'"),
     ],
 )

@@ -87,10 +87,10 @@ def test_a_pair_is_a_vote_up_and_a_vote_down(
     assert losses(given) == losses(chosen)
 
 
-def test_votes_of_the_chat_page_are_read(tmp_path: Path) -> None:
+def test_pairs_that_people_ranked_are_read(tmp_path: Path) -> None:
     file = tmp_path / "votes.jsonl"
     prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    append_ranking(file, "a > b", prompt, [("Hello.", "What?")])
+    append_ranking(file, "a", prompt, [("Hello.", "What?")])
     found, _, _ = mixed_preferences([{"path": str(file)}], "error", load_votes)
     assert [(row["prompt"], row["completion"][0]["content"], row["label"]) for row in found] == [
         (prompt, "Hello.", True),

@@ -1,32 +1,28 @@
-"""The web page: chat with a model, its tokens with their alternatives, its tool calls, and blind comparison of two.
+"""The web page: chat with a model, its tokens with their alternatives, and its tool calls.
 
 It uses Gradio. Each browser tab has its own conversation, in Gradio's session state; one answer is generated at a time.
 The server only accepts requests of its own page, and the page cannot load anything from other hosts.
 
 It is built of Gradio's blocks: in `gr.ChatInterface`, each update of an answer passes through its list of all messages,
-Stop cancels an answer before its last update, and votes on blind answers would need a layout of their own anyway.
+and Stop cancels an answer before its last update.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.chat.local_server import listen, run, take_own_names
 from zero2chat.chat.web_html import SHADES, AnswerMarkup, text
 from zero2chat.core.errors import UserError
-from zero2chat.data.preference_files import append_ranking, mend, read_rankings
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_for_use
-from zero2chat.models.tokenization import control_ids, split_thought, token_bytes
+from zero2chat.models.tokenization import control_ids, token_bytes
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -38,6 +34,7 @@ CONVERSATIONS = 32  # kept in memory; beyond that, the least recently used one b
 WAITING = 16  # maximum queued messages
 TURNS = 50  # shown per conversation
 _TICK = 0.1  # seconds between two updates of a growing answer
+_EMPTY = '<p class="empty">No messages yet. The conversation is forgotten when you reload the page.</p>'
 
 # The parts of Gradio's API that the page uses. Uploads, state links and others are blocked.
 _CALLS = ("queue/join", "queue/data", "heartbeat", "info", "startup-events", "app_id")
@@ -48,175 +45,109 @@ _POLICY = (
 
 
 @dataclass
-class SharedModel:
-    """A model shared by all visitors, with its sampling settings, system prompt and tools.
-
-    Raises `UserError` if it cannot chat, or if its tokenizer is not a byte-level BPE.
-    """
-
-    name: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    sampling: Sampling
-    system: str | None
-    tools: Tools | None
-
-    def __post_init__(self) -> None:
-        try:
-            self.token_bytes, self.control = token_bytes(self.tokenizer), control_ids(self.tokenizer)
-            self.session()
-        except UserError as error:
-            raise UserError(f"{self.name}: {error}") from error
-
-    def session(self, question: int = 0) -> Session:
-        """Return a new conversation, with a different seed for each question."""
-        sampling = replace(self.sampling, seed=(self.sampling.seed + question) % 2**63)
-        return Session(self.model, self.tokenizer, sampling, self.system, self.tools)
-
-
-@dataclass
 class Exchange:
-    """A question and its answer: by one model, or by two in an order hidden from the visitor."""
+    """A question and its answer."""
 
     question: str
-    models: list[SharedModel] = field(default_factory=list)
-    answers: list[AnswerMarkup] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)  # set when all are complete
-    named: bool = True
-    chosen: int | None = None
+    answer: AnswerMarkup | None = None
     note: str = ""
     mistake: bool = False
 
     @property
     def html(self) -> str:
-        sides = []
-        for place, (model, answer) in enumerate(zip(self.models, self.answers, strict=True)):
-            name, shown = (text(model.name), answer.html) if self.named else ("AB"[place], answer.blind)
-            chosen, mark = (" chosen", "<b>your choice</b>") if self.chosen == place else ("", "")
-            sides.append(f'<div class="answer{chosen}"><h2>{name}{mark}</h2>{shown}</div>')
+        answer = f'<div class="answer">{self.answer.html}</div>' if self.answer else ""
         note = f'<p class="note{" mistake" * self.mistake}">{text(self.note)}</p>' if self.note else ""
-        question = f'<div class="question">{text(self.question)}</div>'
-        return f'<section class="turn">{question}<div class="answers">{"".join(sides)}</div>{note}</section>'
+        return f'<section class="turn"><div class="question">{text(self.question)}</div>{answer}{note}</section>'
 
 
 @dataclass
 class Visitor:
     """The state of one browser tab."""
 
-    session: Session | None = None  # for one model; with two, each question is a new conversation
+    session: Session
     turns: list[Exchange] = field(default_factory=list)
-    asked: int = 0
     stopped: bool = False
-    votes: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def ballot(self) -> Exchange | None:
-        """Return the turn to vote on."""
-        turn = self.turns[-1] if self.turns else None
-        return turn if turn and turn.texts and not turn.named else None
 
 
 class ChatPage:
-    """The page's actions. It holds the models; a visitor's state is in the `Visitor` passed in."""
+    """The page's actions. It holds the model, which all visitors share; a visitor's state is in the `Visitor` passed
+    in.
 
-    def __init__(self, models: list[SharedModel], out: Path | None = None):
-        self.models, self.out = models, out
+    Raises `UserError` if the model cannot chat, or if its tokenizer is not a byte-level BPE.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling | None = None,
+        system: str | None = None,
+        tools: Tools | None = None,
+    ):
+        self._name, self._of_session = name, (model, tokenizer, sampling, system, tools)
+        try:
+            self._token_bytes, self._control = token_bytes(tokenizer), control_ids(tokenizer)
+            self.arrive()
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
 
     def arrive(self) -> Visitor:
-        return Visitor(self.models[0].session() if len(self.models) == 1 else None)
+        return Visitor(Session(*self._of_session))
 
     def ask(self, visitor: Visitor, question: str) -> Iterator[Exchange]:
         """Yield the growing turn every `_TICK` seconds. A mistake is shown as its note."""
         question = question.strip()
         if not question:
             return
-        models = random.sample(self.models, len(self.models))
-        visitor.asked += 1
-        sessions = [visitor.session] if visitor.session else [model.session(visitor.asked) for model in models]
-        dropped = sum(session.dropped for session in sessions)
+        session = visitor.session
+        dropped = session.dropped
         try:
             if len(question) > LONGEST:
                 raise UserError(f"the message has {len(question)} characters: the maximum is {LONGEST}")
-            replies = [session.reply(question) for session in sessions]
+            reply = session.reply(question)
         except UserError as error:
             turn = Exchange(question[:200], note=str(error), mistake=True)
             visitor.turns = [*visitor.turns, turn][-TURNS:]
             yield turn
             return
-        if visitor.ballot:
-            visitor.ballot.named = True  # reveal the models of a turn without a vote
-        answers = [AnswerMarkup(model.token_bytes, model.control) for model in models]
-        turn = Exchange(question, models, answers, named=len(models) == 1)
+        answer = AnswerMarkup(self._token_bytes, self._control)
+        turn = Exchange(question, answer)
         visitor.turns, visitor.stopped = [*visitor.turns, turn][-TURNS:], False
-        for session in sessions:
-            session.record = []
+        session.record = []
         yield turn
-        shown, left = time.monotonic(), list(range(len(models)))
+        shown = time.monotonic()
         try:
-            while left and not visitor.stopped:
-                for place in list(left):
-                    piece = next(replies[place], None)
-                    answers[place].take(sessions[place].record, piece)
-                    if piece is None:
-                        left.remove(place)
+            for piece in reply:
+                answer.take(session.record, piece)
                 if time.monotonic() > shown + _TICK:
                     yield turn
                     shown = time.monotonic()
+                if visitor.stopped:
+                    turn.note = "Stopped."
+                    break
         finally:
-            for session, reply, answer in zip(sessions, replies, answers, strict=True):
-                reply.close()  # type: ignore[attr-defined]
-                answer.take(session.record, None)
-        turn.texts = [session.turns[-1].assistant for session in sessions]
-        forgotten = sum(session.dropped for session in sessions)
-        if left:
-            turn.note, turn.named = "Stopped.", True
-        elif len(models) > 1 and len({said.strip() for said in turn.texts}) == 1:
-            turn.note, turn.named = "Both answers are the same: nothing to vote on.", True
-        elif forgotten > dropped:
-            turn.note = f"The context is full; oldest turns dropped: {forgotten}."
+            reply.close()  # type: ignore[attr-defined]
+            answer.take(session.record, None)
+        if session.dropped > dropped:
+            turn.note = turn.note or f"The context is full; oldest turns dropped: {session.dropped}."
         yield turn
-
-    def vote(self, visitor: Visitor, chosen: int | None) -> None:
-        """Vote for the left answer (0), the right one (1), or neither, which is not saved. Afterwards the models are
-        revealed."""
-        turn = visitor.ballot
-        if turn is None:
-            return
-        turn.named, turn.chosen = True, chosen
-        names = [model.name for model in turn.models]
-        visitor.votes[names[chosen] if chosen is not None else "neither"] += 1
-        turn.note = "Your votes: " + ", ".join(f"{name} {n}" for name, n in visitor.votes.most_common()) + "."
-        if chosen is None or self.out is None:
-            return
-        system = turn.models[0].system
-        prompt = [{"role": "system", "content": system}] if system else []
-        prompt.append({"role": "user", "content": turn.question})
-        texts = [split_thought(said)[1] for said in turn.texts]
-        pair = (texts[chosen], texts[1 - chosen])
-        try:
-            append_ranking(self.out, f"{names[chosen]} > {names[1 - chosen]}", prompt, [pair])
-        except UserError as error:
-            turn.note, turn.mistake = str(error), True
 
     # ---- the Gradio interface
 
     def blocks(self) -> gr.Blocks:
         import gradio as gr
 
-        two = len(self.models) > 1
         with gr.Blocks(title="zero2chat", analytics_enabled=False, fill_height=True, fill_width=True) as blocks:
             visitor = gr.State(None)  # None until the first question: an idle tab costs nothing
             gr.HTML(self._top(), elem_id="top")
             with gr.Column(elem_id="talk", scale=1):
                 # Complete turns are sent once; only the growing turn is sent repeatedly.
                 earlier = gr.HTML()
-                latest = gr.HTML(self._empty())
-            with gr.Row(visible=False, elem_id="ballot") as ballot:
-                votes = [gr.Button(name, size="sm") for name in ("◀ A is better", "No difference", "B is better ▶")]
+                latest = gr.HTML(_EMPTY)
             with gr.Row(equal_height=True):
-                hint = "Ask both, and say which answer is better" if two else "Ask something"
                 shown = {"show_label": False, "container": False, "autofocus": True}
-                question = gr.Textbox(placeholder=hint, max_length=LONGEST, scale=8, **shown)
+                question = gr.Textbox(placeholder="Ask something", max_length=LONGEST, scale=8, **shown)
                 ask = gr.Button("Ask", variant="primary", min_width=90, scale=1)
                 stop = gr.Button("Stop", min_width=90, scale=1, visible=False)
                 restart = gr.Button("Start over", min_width=110, scale=1)
@@ -226,19 +157,14 @@ class ChatPage:
             state = state or self.arrive()
             for turn in self.ask(state, words):
                 if begun:
-                    yield skip, skip, turn.html, *[skip] * 5
+                    yield skip, skip, turn.html, *[skip] * 4
                     continue
                 begun = True
                 before = "".join(turn.html for turn in state.turns[:-1])
                 busy = gr.Button(visible=False), gr.Button(visible=True), gr.Button(interactive=False)
-                yield state, before, turn.html, gr.Row(visible=False), "", *busy
+                yield state, before, turn.html, "", *busy
             free = gr.Button(visible=True), gr.Button(visible=False), gr.Button(interactive=True)
-            yield state, skip, skip, gr.Row(visible=state.ballot is not None), skip, *free
-
-        def cast(state: Visitor | None, chosen: int | None) -> tuple[Any, ...]:
-            if state is not None:
-                self.vote(state, chosen)
-            return state.turns[-1].html if state else gr.skip(), gr.Row(visible=False)
+            yield state, skip, skip, skip, *free
 
         def halt(state: Visitor | None) -> None:
             if state is not None:
@@ -246,8 +172,8 @@ class ChatPage:
 
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         with blocks:
-            talk = [visitor, earlier, latest, ballot]
-            restart.click(lambda: (None, "", self._empty(), gr.Row(visible=False)), outputs=talk, **quiet)
+            talk = [visitor, earlier, latest]
+            restart.click(lambda: (None, "", _EMPTY), outputs=talk, **quiet)
             gr.on(
                 [question.submit, ask.click],
                 answer,
@@ -257,29 +183,15 @@ class ChatPage:
                 **quiet | {"show_progress": "minimal", "show_progress_on": question},
             )
             stop.click(halt, inputs=visitor, concurrency_limit=WAITING, **quiet)
-            for button, chosen in zip(votes, (0, None, 1), strict=True):
-                vote = partial(cast, chosen=chosen)
-                button.click(vote, inputs=visitor, outputs=[latest, ballot], api_name="cast", **quiet)
         return blocks.queue(max_size=WAITING, api_open=False)
 
     def _top(self) -> str:
-        names = " against ".join(f"<code>{text(model.name)}</code>" for model in self.models)
         shades = "".join(f'<span class="token {shade}">{label}</span>' for _, shade, label in SHADES)
         legend = (
             f'<p id="legend">How likely each token was: {shades}<span class="token control">control token</span>'
             "Click a token to see its alternatives.</p>"
         )
-        return f"<h1>zero2chat</h1><span>{names}</span>{legend}"
-
-    def _empty(self) -> str:
-        if len(self.models) == 1:
-            return '<p class="empty">No messages yet. The conversation is forgotten when you reload the page.</p>'
-        kept = f"are added to <code>{text(str(self.out))}</code>" if self.out else "are not saved (<code>--out</code>)"
-        return (
-            '<p class="empty">Both models answer the same question. You see which model is which, and the token '
-            "probabilities, after you have voted.<br>Each question starts a new conversation. "
-            f"Votes {kept}.</p>"
-        )
+        return f"<h1>zero2chat</h1><span><code>{text(self._name)}</code></span>{legend}"
 
 
 # ---- the server
@@ -287,21 +199,16 @@ class ChatPage:
 
 def ui(
     model: str,
-    against: str | None = None,
     sampling: Sampling | None = None,
     system: str | None = None,
     tools: Tools | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
-    out: str | None = None,
-    against_tools: Tools | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C. Votes are appended to `out` in the format of `zero2chat rank`.
+    """Serve the page until Ctrl-C.
 
-    Each model has its own tools, because they may have been trained with different ones.
-
-    Raises `UserError` if Gradio is not installed, a model cannot be loaded or has no chat template, `out` is not
-    writable, or the port is taken.
+    Raises `UserError` if Gradio is not installed, the model cannot be loaded or has no chat template, or the port is
+    taken.
     """
     # Gradio reads these when it is imported.
     os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
@@ -309,17 +216,8 @@ def ui(
         import gradio  # noqa: F401
     except ImportError as error:
         raise UserError("ui: gradio is not installed: `make ui` does that, or `pip install 'zero2chat[ui]'`") from error
-    if out and not against:
-        raise UserError("out: votes need two models: give the second with --against")
-    file = Path(out) if out else None
-    if file:
-        read_rankings(file)  # a file that is none of ours is refused before models are loaded
     with listen(host, port) as listener:
-        sampling = sampling or Sampling()
-        compared = [(model, tools), (against, against_tools)] if against else [(model, tools)]
-        page = ChatPage([SharedModel(name, *load_for_use(name), sampling, system, its) for name, its in compared], file)
-        if file:
-            mend(file, read_rankings(file)[1])  # again: others may have added some while the models were loading
+        page = ChatPage(model, *load_for_use(model), sampling, system, tools)
         # Each tab's heartbeat is an endless request; its end at shutdown is not an error to print.
         run(application(page, listener.getsockname()[0]), listener, "{} (Ctrl-C ends it)", log_level="critical")
 

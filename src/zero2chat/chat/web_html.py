@@ -30,25 +30,18 @@ def text(shown: str) -> str:
 class AnswerMarkup:
     """An answer during generation: `html` is its current markup.
 
-    `blind` is the same without tokens and probabilities. RL makes a model more confident, so the colours alone could
-    identify it, and so could the ids of its tokenizer.
-
     `token_bytes` has the bytes of each token, by id; `control` the ids of control tokens.
     """
 
     def __init__(self, token_bytes: Sequence[bytes], control: Collection[int]):
         self._bytes, self._control = token_bytes, control
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._parts: list[tuple[str, str]] = []  # the markup, and what is shown of it in a blind comparison
+        self._parts: list[str] = []
         self._block = ""  # the open block
 
     @property
     def html(self) -> str:
-        return "".join(part for part, _ in self._parts) + "</div>" * bool(self._block)
-
-    @property
-    def blind(self) -> str:
-        return "".join(part for _, part in self._parts) + "</div>" * bool(self._block)
+        return "".join(self._parts) + "</div>" * bool(self._block)
 
     def take(self, record: list[Drawn] | None, piece: str | Call | ToolResult | None) -> None:
         """Add the tokens of a session's record, which is emptied, and what it yielded after them."""
@@ -58,7 +51,7 @@ class AnswerMarkup:
             self._enter("")
         elif isinstance(piece, ToolResult):
             head = "error" if piece.failed else "result"
-            self._both(f'<div class="result {head}"><b>{head}</b>{text(piece.text)}</div>')
+            self._parts.append(f'<div class="result {head}"><b>{head}</b>{text(piece.text)}</div>')
 
     def _add(self, drawn: Drawn) -> None:
         """Add a token. Tokens of a call are grouped in a block."""
@@ -66,21 +59,17 @@ class AnswerMarkup:
         token = drawn.token
         if token.id in self._control:
             label, kind = text(token.text), "control"
-            blind = f'<span class="token control">{label}</span>'
         else:
             # A partial character is shown as a dot until its last token completes it.
             label = text(self._decoder.decode(self._bytes[token.id])).replace("\n", "<i>↵</i>\n") or "<i>·</i>"
-            blind, kind = label, next(name for least, name, _ in SHADES if token.probability >= least)
+            kind = next(name for least, name, _ in SHADES if token.probability >= least)
         # For the page's script: the sampled token, then the most likely ones.
         rows = [[row.id, row.text, round(row.probability, 4)] for row in (token, *drawn.likeliest)]
         alternatives = text(json.dumps(rows, ensure_ascii=False))
-        self._parts.append((f'<span class="token {kind}" data-drawn="{alternatives}">{label}</span>', blind))
+        self._parts.append(f'<span class="token {kind}" data-drawn="{alternatives}">{label}</span>')
 
     def _enter(self, block: str) -> None:
         if block != self._block:
-            self._both("</div>" * bool(self._block) + (f'<div class="{block}">' if block else ""))
+            self._parts.append("</div>" * bool(self._block) + (f'<div class="{block}">' if block else ""))
             self._block = block
             self._decoder.reset()
-
-    def _both(self, markup: str) -> None:
-        self._parts.append((markup, markup))

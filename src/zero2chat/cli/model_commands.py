@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from zero2chat.cli.command import add, option, text
-from zero2chat.core.errors import UserError
 
 _HERE = "cli.model_commands"
 _BELOW = "decline if an answer's mean token probability is below this, such as what `zero2chat calibrate` prints"
@@ -21,8 +20,6 @@ def add_to(commands: Any) -> None:
 
     ui = add(commands, _HERE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", json=False)
     _add_conversation(ui)
-    option(ui, "--against", "MODEL2", "ask this model too, and vote blind on the answers")
-    option(ui, "--out", "FILE.jsonl", "append votes here, in the reward stage's format (default: not saved)")
     option(ui, "--host", "H", "address to bind; 0.0.0.0: everybody who can reach this machine", default="127.0.0.1")
     option(ui, "--port", 7860, "0 picks a free port")
 
@@ -43,17 +40,16 @@ def add_to(commands: Any) -> None:
     option(tokens, "--special", False, "encode <|im_end|> and other special tokens as such, not as text")
 
     rank = add(commands, _HERE, "rank", "rank a model's answers as preference data (see docs/labelling.md)", json=False)
-    option(rank, "model", "MODEL", _FOLDER, nargs="?")
+    option(rank, "model", "MODEL", _FOLDER)
     source = rank.add_mutually_exclusive_group(required=True)
     option(source, "--task", "NAME", "ask training rows of a task, such as lines")
     option(source, "--prompts", "FILE", "ask prompts of a file: .txt, one per line, or .jsonl with `prompt`")
-    option(source, "--review", "FILE.jsonl", "accept or reject rows that the distill stage wrote; needs no model")
     option(rank, "--n", "N", "number of prompts (default: 50 of a task, all of a file)", type=int)
     option(rank, "--seed", 0, "seed of the task's rows, the answers and their order on screen")
     option(rank, "--answers", 4, "answers per prompt")
     option(rank, "--temperature", 1.0, "sampling temperature")
     option(rank, "--max-new-tokens", 256, "per answer")
-    option(rank, "--out", "FILE.jsonl", "append rankings here; prompts ranked in it are skipped")
+    option(rank, "--out", "FILE.jsonl", "append rankings here; prompts ranked in it are skipped", required=True)
 
     export = add(
         commands, "hub.export", "export", "export for llama.cpp, Ollama and LM Studio, or merge an adapter", "show"
@@ -107,13 +103,11 @@ def chat(system: str | None, prompt: str | None, **options: Any) -> None:
     terminal.chat(model, sampling, system, prompt, tools=tools)
 
 
-def ui(system: str | None, against: str | None, out: str | None, host: str, port: int, **options: Any) -> None:
+def ui(system: str | None, host: str, port: int, **options: Any) -> None:
     from zero2chat.chat import web
-    from zero2chat.chat.defaults import tools_for
 
     model, sampling, tools = _open(**options)
-    against_tools = tools_for(against, options["tools"], options["search"]) if against else None
-    web.ui(model, against, sampling, system, tools, host, port, out, against_tools)
+    web.ui(model, sampling, system, tools, host, port)
 
 
 def next_(text: str, model: str, top: int) -> dict[str, Any]:
@@ -146,14 +140,7 @@ def show_tokens(result: dict[str, Any], console: Any) -> None:
     print(f"{len(result['tokens'])} tokens, {result['bytes']} bytes")
 
 
-def rank(model: Any, task: str, prompts: str, review: Any, n: int, answers: int, out: Any, **sampling: Any) -> None:
-    if (review is None) != bool(model and out) or (review and (model or out)):
-        raise UserError("rank: expected MODEL with --out, or --review FILE.jsonl alone")
-    if review:
-        from zero2chat.chat.review import review as review_rows
-
-        review_rows(review)
-        return
+def rank(model: str, task: str, prompts: str, n: int, answers: int, out: str, **sampling: Any) -> None:
     from zero2chat.chat.ranking import rank_answers
     from zero2chat.data.prompts import read_prompts
     from zero2chat.inference.session import Sampling

@@ -1,4 +1,4 @@
-"""Files of preferences: what people ranked and voted, appended ranking by ranking, and the pairs that a run keeps."""
+"""Files of preferences: what people ranked, appended ranking by ranking, and the pairs that a run keeps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from accelerate import PartialState
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process, read_jsonl, write_atomically, write_jsonl
-from zero2chat.data.chat_formats import read_turns, text_turns
+from zero2chat.data.chat_formats import read_turns
 from zero2chat.data.preferences import Messages, Pair
 from zero2chat.data.prompts import prompt_key
 
@@ -47,14 +46,6 @@ _COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
 _BEGINNING = b'{"pairs": '
 
 
-class Vote(NamedTuple):
-    better: str  # the model
-    worse: str
-    prompt: Messages
-    chosen: str  # its answer
-    rejected: str
-
-
 def read_rankings(path: Path) -> tuple[set[str], int]:
     """Return the prompts ranked in the file, and the number of its bytes that are complete rankings.
 
@@ -78,26 +69,6 @@ def read_rankings(path: Path) -> tuple[set[str], int]:
     if last and last < ranked[-1][1]:
         del ranked[-last:], sizes[-last:]
     return {prompt for prompt, _ in ranked}, sum(sizes)
-
-
-def read_votes(path: str | Path) -> list[Vote]:
-    """Read votes between two models from `zero2chat ui --against`. An incomplete last line is dropped.
-
-    Raises `UserError` if there are no votes, and, with its line, for an invalid vote.
-    """
-    votes: list[Vote] = []
-    for where, _, row in _lines(Path(path)):
-        models = str(row["model"]).split(" > ") if row else []
-        if row is None or len(set(models)) != 2 or len(models) != 2:
-            raise UserError(f"{where}: not a vote between two models: give one from `zero2chat ui --against … --out`")
-        prompt = text_turns(read_turns(row["prompt"], "user", f"{where}: prompt"), f"{where}: prompt")
-        sides = [read_turns(row[key], "assistant", f"{where}: {key}") for key in ("chosen", "rejected")]
-        if not all(sides):
-            raise UserError(f"{where}: an answer is empty: remove the line")
-        votes.append(Vote(models[0], models[1], prompt, *(side[-1]["content"] for side in sides)))
-    if not votes:
-        raise UserError(f"{path}: no votes in the file")
-    return votes
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes, Pair | None]]:

@@ -18,7 +18,7 @@ paragraphs, code) can be added as your own reward functions.
 
 Prompts that contain a question of the evaluations in `decontaminate` are removed and recorded.
 
-Each row starts as `review: unreviewed`, which `zero2chat rank --review` changes; `sft` skips rejected rows. Answers are
+Each row starts as `review: unreviewed`, which people may change; `sft` skips rejected rows. Answers are
 saved as they come, and an interrupted run resumes from there.
 """
 
