@@ -251,7 +251,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             made = export(args.model, kind, False, f"{scratch}/out", str(PACKAGES))
             llama = Llama(made["file"], context, args.threads, whole_cache=kind == "f32")
-            line: dict[str, Any] = {"type": kind, "bytes": made["bytes"], "tensors": made["types"]}
+            line: dict[str, Any] = {"type": kind, "bytes": made["bytes"]}
             each = zip(texts, control, plain, strict=True)
             line["prompts"] = sum(
                 llama("ids", text, True) == a and llama("ids", text, False) == b for text, a, b in each
@@ -336,8 +336,6 @@ def show(line: dict[str, Any], n: int) -> None:
     if accuracy := line.get("accuracy"):
         bounds = f"{accuracy['low']:.1%} to {accuracy['high']:.1%}"
         cells.append(f"accuracy {accuracy['value']:.1%} of {accuracy['n']} ({bounds})")
-    if "tensors" in line:
-        cells.append(", ".join(f"{count} {kind}" for kind, count in line["tensors"].items()))
     print(" | ".join(cells), flush=True)
     for one in line.get("parted", []):
         which = "its second choice" if one["second"] else "another than its second choice"

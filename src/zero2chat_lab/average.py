@@ -172,7 +172,7 @@ def run(run: Run, args: AverageArguments) -> None:
         "parameters": {"value": model.num_parameters()},
         "weight_similarity": {"value": round(similarity, 4)},
     }
-    make_card(run.folder, run.identity, metrics, story=run.story, limits=run.limits).save(run.folder / CARD)
+    make_card(run.folder, run.identity, metrics, run.story, run.limits).save(run.folder / CARD)
     run.finish(metrics)
 
 

@@ -27,8 +27,8 @@ def _run(folder: str = "runs/mine/sft", stage: str = "sft", **settings: Any) -> 
     return Run.open(folder, stage, {"output_dir": folder, "learning_rate": 1e-3, **settings})
 
 
-def _card(run: Run, metrics: Any = METRICS, step: int | None = None) -> ModelCard:
-    make_card(run.folder, run.identity, metrics, step).save("README.md")
+def _card(run: Run) -> ModelCard:
+    make_card(run.folder, run.identity, METRICS).save("README.md")
     return ModelCard.load("README.md")
 
 
@@ -40,26 +40,11 @@ def test_numbers_come_with_n_and_interval_and_settings_can_be_run_again() -> Non
     assert {name: result.metric_value for name, result in found.items()} == {"accuracy_facts": 0.75, "accuracy": 0.7}
     assert found["accuracy_facts"].metric_args == {"n": 40, "low": low, "high": high, "seed": 0}
     assert "\n# mine/sft\n" in card.text
-    assert f"| accuracy_facts | 0.75 | 40 | {low} to {high} |\n" in card.text
+    assert f"| accuracy_facts | 0.75 | 40 | {low} to {high} | not checked |\n" in card.text
     assert "| tokens | 5000 |" in card.text
     assert "accelerate launch -m zero2chat.stages.sft --config sft.yaml\n" in card.text
     written = yaml.safe_load(card.text.split("```yaml\n")[1].split("```")[0])
     assert written == {"output_dir": "runs/mine/sft", "learning_rate": 1e-3, "note": "naïve: 한국어", "max_steps": 3}
-
-
-def test_a_recipes_step_is_named_with_its_command_unless_it_contains_a_path_of_the_machine() -> None:
-    options = "--quiet --config_file accelerate_configs/cpu.yaml"
-    command = f"accelerate launch {options} -m zero2chat.stages.sft --config recipes/r/sft.yaml --where http://x/y"
-    run = _run()
-    run.identity["launch"] = {"recipe": "recipes/r", "step": "first", "command": command}
-    text = _card(run).text
-    assert "The step `first` of the recipe `recipes/r`:" in text
-    assert f"\n{command}\n" in text
-    for path in ("'[\"/srv/x.jsonl\"]'", "/srv/x", "~/x", "../x", f"{Path.cwd()}/x", "http://srv:secret@x/y"):
-        run.identity["launch"]["command"] = f"{command} --other {path}"
-        text = _card(run).text
-        assert "srv" not in text
-        assert "accelerate launch -m zero2chat.stages.sft --config sft.yaml\n" in text
 
 
 @pytest.mark.parametrize(
@@ -68,14 +53,11 @@ def test_a_recipes_step_is_named_with_its_command_unless_it_contains_a_path_of_t
 def test_a_base_model_is_named_where_others_can_have_it(base: str | None, named: str | None) -> None:
     for folder in ("runs/quickstart/pretrain", "here"):
         Path(folder).mkdir(parents=True)
-        (Path(folder) / "README.md").write_text("---\nlicense: mit\n---\nmade at home")
         (Path(folder) / "run.json").write_text('{"fingerprint": {}}')
         (Path(folder) / "metrics.json").write_text("{}")
     card = _card(_run(model_name_or_path=base))
     assert card.data.base_model == named
     assert ("- weights: from the step `quickstart/pretrain`" in card.text) == (base == "runs/quickstart/pretrain")
-    # The licence of a base that lies here; nobody is asked for that of another, and none is made up.
-    assert card.data.license == ("mit" if base and named is None else None)
 
 
 def test_data_are_named_and_those_of_the_hub_in_the_metadata() -> None:
@@ -121,14 +103,6 @@ def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) 
         "where": "https://a.org/",
         "up": "…/c.txt",
     }
-
-
-def test_a_checkpoints_card_says_its_step_and_no_numbers() -> None:
-    card = _card(_run(), {}, 500)
-    assert "# mine/sft, step 500\n" in card.text
-    assert "of step 500. It was not evaluated" in card.text
-    assert "## Measured" not in card.text
-    assert card.data.eval_results is None
 
 
 # ---- the scores of an evaluation, in the model's card
@@ -202,7 +176,7 @@ def test_a_card_that_cannot_be_read_is_left_alone(model: Path, capsys: pytest.Ca
     (model / "README.md").write_text("---\na: [\n---\n")
     add_scores(model, Path("runs/mine/exam"), EXAM)
     assert (model / "README.md").read_text() == "---\na: [\n---\n"
-    assert "cannot be read" in capsys.readouterr().out
+    assert "scores were not added" in capsys.readouterr().out
 
 
 def test_the_card_of_somebody_elses_folder_is_left_alone(
@@ -213,7 +187,7 @@ def test_the_card_of_somebody_elses_folder_is_left_alone(
 
     monkeypatch.setattr(model_card, "write_atomically", refuse)
     add_scores(model, Path("runs/mine/exam"), EXAM)
-    assert "cannot be written (Permission denied): scores were not added" in capsys.readouterr().out
+    assert "scores were not added ([Errno 13] Permission denied)" in capsys.readouterr().out
 
 
 # ---- commands
@@ -230,7 +204,6 @@ def test_the_commands_for_vllm_and_ollama_name_the_repository_and_replace_earlie
     assert "First" not in added
     for line in (
         "vllm serve me/Mine",
-        "vllm serve me/Mine --quantization fp8  # weights in 8 bits",
         "hf download me/Mine --local-dir Mine",
         "zero2chat export Mine --gguf q4_k_m --out Mine-gguf",
         "ollama create mine -f Mine-gguf/Modelfile",

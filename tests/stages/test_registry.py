@@ -63,12 +63,11 @@ def test_a_users_file_with_the_name_of_a_package_does_not_replace_it_and_a_rewar
 def test_the_stages_that_train() -> None:
     trained = {stage.name for stage in map(stages.load, stages.names()) if stage.kind == "trains"}
     assert trained == {"pretrain", "sft", "reward", "dpo", "kto", "ppo", "grpo", "gkd"}
-    assert stages.card_texts("no_such_stage") == ("", "")
 
 
 def test_the_card_says_what_the_stage_says(tmp_path: Path) -> None:
     run = Run.open(tmp_path / "gkd", "gkd", {"output_dir": str(tmp_path / "gkd")})
-    story, limits = stages.card_texts("gkd")
-    card = make_card(run.folder, run.identity, {}, None, story, limits)
+    story, limits = stages.load("gkd").story, stages.load("gkd").limits
+    card = make_card(run.folder, run.identity, {}, story, limits)
     assert f"\n\n{story}\n\n" in card.text
     assert f"## Limits\n\n{limits} It was not evaluated for harmful answers.\n" in card.text

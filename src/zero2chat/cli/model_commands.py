@@ -60,11 +60,11 @@ def add_to(commands: Any) -> None:
     option(export, "--out", "FOLDER", "a new folder for the output (default: in exports/)")
     option(export, "--packages", "FOLDER", "where `make gguf` installed the converter", default=".gguf")
 
-    push = add(commands, _HERE, "push", "push a trained step's model, or one of its checkpoints, to the Hub")
+    push = add(commands, _HERE, "push", "push a trained step's model to the Hub")
     option(push, "run", "RUN", "a trained step's folder, such as runs/quickstart/grpo, or an exported one")
     option(push, "--repo", "NAME", "repository, such as me/my-model; created if missing", required=True)
     option(push, "--private", False, "create the repository as private")
-    option(push, "--revision", "step-N", "push step N's checkpoint to a branch of that name; other names: a branch")
+    option(push, "--revision", "BRANCH", "push to this branch; created if missing")
     option(push, "--license", "L", "license id for the model card, such as apache-2.0")
     option(push, "--base", "NAME", "the base model's repository, if it was trained here too")
     option(push, "--dry-run", False, "print files and model card; needs no token or network")
@@ -150,9 +150,8 @@ def rank(model: str, task: str, prompts: str, n: int, answers: int, out: str, **
 
 def push(run: str, repo: str, private: bool, dry_run: bool, **named: Any) -> dict[str, Any]:
     from zero2chat.hub import push as hub
-    from zero2chat.stages import card_texts
 
-    parcel = hub.pack(run, repo, **named, describe=card_texts)
+    parcel = hub.pack(run, repo, **named)
     about = {key: parcel.card.data.get(key) for key in ("base_model", "license")}
     result = {"repo": parcel.repo, "revision": parcel.branch or "main", "files": parcel.sizes, **about}
     for name, size in parcel.sizes.items():
@@ -163,10 +162,6 @@ def push(run: str, repo: str, private: bool, dry_run: bool, **named: Any) -> dic
         print(f"\n{parcel.card}", end="")
         return result | {"card": str(parcel.card)}
     sys.stdout.flush()
-    try:
-        result |= hub.send(parcel, private)
-    except hub.NotPushed as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    result |= hub.send(parcel, private)
     print(f"pushed to {result['url']}")
     return result

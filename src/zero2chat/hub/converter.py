@@ -3,7 +3,7 @@
     PYTHONPATH=.gguf python -P -m zero2chat.hub.converter convert FOLDER FILE f32|f16 NAME
     PYTHONPATH=.gguf python -P -m zero2chat.hub.converter quantize FILE FILE q8_0|q4_k_m
 
-It prints one JSON object: the number of tensors per type, `{"types": {"F16": 29, "F32": 17}}`, or `{"error": "…"}`.
+It prints one JSON object, which is `{"error": "…"}` if it failed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,13 @@ from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN
 
 
-def split_name(tokenizer: dict[str, Any]) -> str | None:
-    """Return llama.cpp's name for a tokenizer.json's pre-tokenizer: "qwen2" (ours), "gpt-2", or None."""
-    model, steps = tokenizer["model"], tokenizer["pre_tokenizer"] or {"type": None}
-    plain = model["type"] == "BPE" and not (model.get("dropout") or model.get("byte_fallback"))
-    if not plain or model.get("ignore_merges") or tokenizer["normalizer"]:
-        return None
-    *before, last = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
-    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
-        return None
-    if not before and last["use_regex"]:
-        return "gpt-2"
+def splits_as_ours(tokenizer: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json splits text as this project's do, which llama.cpp calls "qwen2"."""
+    model, steps = tokenizer["model"], (tokenizer["pre_tokenizer"] or {}).get("pretokenizers") or [None]
+    plain = model["type"] == "BPE" and not any(model.get(key) for key in ("dropout", "byte_fallback", "ignore_merges"))
     ours = {"type": "Split", "pattern": {"Regex": PRETOKENIZER_PATTERN}, "behavior": "Isolated", "invert": False}
-    return "qwen2" if before == [ours] and not last["use_regex"] else None
+    level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    return plain and not tokenizer["normalizer"] and steps[:-1] == [ours] and level.items() <= steps[-1].items()
 
 
 def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
@@ -51,9 +44,10 @@ def convert(folder: Path, file: Path, outtype: str, name: str) -> None:
     known = TextModel.get_vocab_base_pre
 
     def pretokenizer(self: Any, tokenizer: Any) -> str:
-        name = split_name(json.loads(tokenizer.backend_tokenizer.to_str()))
+        if splits_as_ours(json.loads(tokenizer.backend_tokenizer.to_str())):
+            return "qwen2"
         try:
-            return name or str(known(self, tokenizer))
+            return str(known(self, tokenizer))
         except NotImplementedError:
             raise UserError("llama.cpp's converter does not support the tokenizer's pre-tokenizer") from None
 
@@ -82,13 +76,6 @@ def quantize(source: Path, file: Path, outtype: str) -> None:
         raise UserError(f"llama.cpp could not quantize the model: {''.join(said).strip().splitlines()[-1]}")
 
 
-def types(file: Path) -> dict[str, int]:
-    """Count the tensors of a GGUF file by type."""
-    from gguf import GGUFReader
-
-    return dict(Counter(tensor.tensor_type.name for tensor in GGUFReader(file).tensors).most_common())
-
-
 def main(argv: list[str]) -> None:
     logging.disable(logging.WARNING)
     try:
@@ -97,7 +84,7 @@ def main(argv: list[str]) -> None:
             convert(Path(source), Path(file), *rest)
         else:
             quantize(Path(source), Path(file), *rest)
-        answer: dict[str, Any] = {"types": types(Path(file))}
+        answer = {}
     except UserError as error:
         answer = {"error": str(error)}
     except Exception as error:  # third-party code may raise anything: report it in one line

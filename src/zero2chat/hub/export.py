@@ -20,7 +20,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import METRICS, RUN, write_atomically
 from zero2chat.hub.modelfile import write_modelfile
 from zero2chat.models.adapters import merged
-from zero2chat.models.loading import adapter_settings, find_model, is_hub_name, load_tokenizer
+from zero2chat.models.loading import find_model, load_tokenizer, refuse_reward_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ PACKAGES = Path(__file__).with_name("packages.txt")
 
 
 def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: str) -> dict[str, Any]:
-    """Write the folder `out` and return a summary: `out`, and for GGUF `file`, `bytes`, `types` and `template`.
+    """Write the folder `out` and return a summary: `out`, and for GGUF `file`, `bytes` and `template`.
 
     `packages` is the folder with the packages of `packages.txt`. Raises `UserError` for a problem with the packages,
     the model, the disk or the output, and leaves nothing behind.
@@ -55,7 +55,9 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
     if gguf:
         require_packages(Path(packages), gguf)
     if not merge:
-        _require_language_model(folder)
+        refuse_reward_model(folder)  # the converter would write a wrong model
+        if not any(folder.glob("model*.safetensors")):
+            raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
     tokenizer = load_tokenizer(folder)
     model = merged(folder) if merge else None
     made: dict[str, Any] = {"out": str(target)}
@@ -69,10 +71,9 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             model = None  # free its memory for the converter
         if gguf:
             file = partial / f"{name}.gguf"
-            types = _write_gguf(run, source, file, gguf, Path(packages))
+            _write_gguf(run, source, file, gguf, Path(packages))
             template = write_modelfile(file, tokenizer, _ends(source, tokenizer))
-            made |= {"file": str(target / file.name), "bytes": file.stat().st_size}
-            made |= {"types": types, "template": template}
+            made |= {"file": str(target / file.name), "bytes": file.stat().st_size, "template": template}
             if merge:
                 shutil.rmtree(source)
     return made
@@ -83,40 +84,18 @@ def show(made: Mapping[str, Any], console: Console) -> None:
     if "file" not in made:
         print(f"{made['out']}: the merged model")
         return
-    types = ", ".join(f"{n} {kind}" for kind, n in made["types"].items())
-    print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB, tensors: {types}")
+    print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB")
     if not made["template"]:
         print(f"{made['out']}/Modelfile: has no template, because the model has no ChatML chat template")
 
 
 def _describe(folder: Path, target: Path) -> None:
-    """Write beside a merged model what `zero2chat push` needs: the record of the run, or else a short card."""
-    for name in ("LICENSE", "NOTICE", METRICS, "README.md"):
-        if (folder / name).exists():
-            shutil.copy(folder / name, target)
+    """Write beside a merged model what `zero2chat push` needs: the record and the card of its run."""
     if (folder / RUN).exists() and (folder / METRICS).exists():
+        for name in ("LICENSE", "NOTICE", METRICS, "README.md"):
+            if (folder / name).exists():
+                shutil.copy(folder / name, target)
         write_atomically(target / RUN, json.dumps(json.loads((folder / RUN).read_text()) | {"merged": True}, indent=2))
-        return
-    base = adapter_settings(folder, folder)["base_model_name_or_path"]
-    named = f"base_model: {json.dumps(base)}\n" if is_hub_name(base) else ""
-    (target / "README.md").write_text(
-        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n{named}---\n\n# {folder.resolve().name}\n\n"
-        "A LoRA adapter, merged into its base model.\n"
-    )
-
-
-def _require_language_model(folder: Path) -> None:
-    # The converter would also accept a reward model, but write a wrong model.
-    try:
-        (architecture, *_) = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder}: config.json does not say the architecture ({error}): save the model again"
-        ) from error
-    if not str(architecture).endswith(("ForCausalLM", "LMHeadModel")):
-        raise UserError(f"{folder}: not a language model, but {architecture}")
-    if not any(folder.glob("model*.safetensors")):
-        raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
 
 
 def require_packages(packages: Path, gguf: str) -> None:
@@ -131,8 +110,7 @@ def require_packages(packages: Path, gguf: str) -> None:
 @contextlib.contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
     """Provide a temporary folder that becomes `target` on success, and is removed on failure."""
-    missing = [parent for parent in target.absolute().parents if not parent.exists()]
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial, is_first = target.with_name(f".{target.name}.{os.getpid()}"), not target.parent.exists()
     try:
         partial.mkdir(parents=True)
     except OSError as error:
@@ -140,32 +118,26 @@ def _new_folder(target: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.rename(target)
-    except BaseException:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process may have written files there
-            for parent in missing:
-                parent.rmdir()
-        raise
+        if is_first and not any(target.parent.iterdir()):
+            target.parent.rmdir()
 
 
-def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> dict[str, int]:
-    """Write the file, and return the number of tensors per type."""
+def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> None:
     name = file.stem.removesuffix(f"-{gguf}")
     if gguf in ("f32", "f16"):
-        return _call(run, packages, "convert", str(source), str(file), gguf, name)
+        _call(run, packages, "convert", str(source), str(file), gguf, name)
+        return
     whole = file.with_suffix(".f32")
     _call(run, packages, "convert", str(source), str(whole), "f32", name)
-    types = _call(run, packages, "quantize", str(whole), str(file), gguf)
+    _call(run, packages, "quantize", str(whole), str(file), gguf)
     whole.unlink()
-    return types
 
 
-def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
-    environment = dict(os.environ)
-    paths = [str(packages.resolve()), environment.get("PYTHONPATH")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    if not sys.stderr.isatty():
-        environment["TQDM_DISABLE"] = "1"
+def _call(run: str, packages: Path, *arguments: str) -> None:
+    paths = [str(packages.resolve()), os.environ.get("PYTHONPATH")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     # -P: the converter must not import modules from the current folder.
     command = [sys.executable, "-P", "-m", "zero2chat.hub.converter", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
@@ -175,8 +147,6 @@ def _call(run: str, packages: Path, *arguments: str) -> dict[str, int]:
         answer = {"error": f"llama.cpp's converter failed with exit code {done.returncode} and no message"}
     if "error" in answer:
         raise UserError(f"{run}: {answer['error']}")
-    types: dict[str, int] = answer["types"]
-    return types
 
 
 def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from zero2chat.core.text import public
 from zero2chat.models.loading import bases, is_hub_name
 
 CARD = "README.md"
-_USE = ("<!-- how to run it -->", "<!-- end of how to run it -->")
 ADAPTER = "adapter_config.json"
 OF_ADAPTER = "This is a LoRA adapter: load it on top of its base model."
 OF_MERGED = "It was trained as a LoRA adapter, and merged into its base model."
@@ -28,13 +26,11 @@ def make_card(
     folder: Path,
     identity: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Any]],
-    step: int | None = None,
     story: str = "",
     limits: str = "",
 ) -> ModelCard:
-    """Make the card of a run's model, or of its checkpoint at `step`. `identity` is the run's `run.json`.
-
-    `story` and `limits` are what the stage says of its models.
+    """Make the card of a run's model. `identity` is the run's `run.json`; `story` and `limits` are what the stage says
+    of its models.
 
     The card contains no local paths: only paths inside this repository; others are cut to their last part.
     """
@@ -42,28 +38,24 @@ def make_card(
     stage, settings = made["stage"], made["settings"]
     name = _name(folder)
     kind = "text-classification" if stage == "reward" else "text-generation"
-    adapter = (folder / f"checkpoint-{step}" / ADAPTER if step else folder / ADAPTER).exists()
-    sources = _sources(settings)
-    starts = bases(settings)
+    adapter = (folder / ADAPTER).exists()
+    sources, starts = _sources(settings), bases(settings)
     on_hub = [start for start in starts if is_hub_name(start)]
-    licences = {_license_of(start) for start in starts}
     data = ModelCardData(
         library_name="peft" if adapter else "transformers",
         pipeline_tag=kind,
         tags=["zero2chat", stage],
         model_name=name.replace("/", "-"),
         base_model=on_hub if len(on_hub) > 1 else next(iter(on_hub), None),
-        license=licences.pop() if len(licences) == 1 else None,
         datasets=sorted({source["path"] for source in sources if _is_on_hub(source)}) or None,
         eval_results=_results(kind, "held-out rows", metrics) or None,
     )
     parts = [
-        f"---\n{data.to_yaml()}\n---\n\n# {name}" + (f", step {step}" if step else ""),
+        f"---\n{data.to_yaml()}\n---\n\n# {name}",
         story,
         OF_ADAPTER if adapter else OF_MERGED if identity.get("merged") else "",
-        f"This is an intermediate checkpoint, of step {step}. It was not evaluated." if step else "",
         f"## Made from\n\n{_origin(starts, sources)}",
-        f"## Made by\n\n{_making(name, identity)}",
+        f"## Made by\n\n{_making(name, made)}",
         f"## Measured\n\n{_table(metrics)}" if metrics else "",
         "## Limits\n\n"
         + (limits or "Its answers may be wrong: it has learned what is likely, not what is true.")
@@ -75,8 +67,7 @@ def make_card(
 def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Add scores to the card of one of our finished runs, as a section and in `model-index`. Other models are skipped.
 
-    A repeated evaluation replaces its earlier scores. A card that cannot be read or written is left unchanged, with a
-    message.
+    A repeated evaluation replaces its earlier scores. A card that cannot be read or written stays, with a message.
     """
     folder, name = Path(model), f"{evaluation.parent.name}/{evaluation.name}"
     path = folder / CARD
@@ -84,20 +75,14 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
         return
     try:
         card = ModelCard.load(path)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        print(f"{path}: cannot be read ({' '.join(str(error).split())}): scores were not added", flush=True)
-        return
-    card.data.model_name = card.data.model_name or folder.name
-    others = [result for result in card.data.eval_results or [] if result.dataset_name != name]
-    card.data.eval_results = others + _results("text-generation", name, metrics)
-    begin, end = f"<!-- scores of {name} -->", f"<!-- end of scores of {name} -->"
-    counted = {key: metric for key, metric in metrics.items() if "n" in metric}
-    section = f"## Evaluated by {name}\n\n{_table(counted, seen=True)}"
-    _put(card, begin, section, end)
-    try:
+        card.data.model_name = card.data.model_name or folder.name
+        others = [result for result in card.data.eval_results or [] if result.dataset_name != name]
+        card.data.eval_results = others + _results("text-generation", name, metrics)
+        counted = {key: metric for key, metric in metrics.items() if "n" in metric}
+        _put(card, f"scores of {name}", f"## Evaluated by {name}\n\n{_table(counted)}")
         write_atomically(path, str(card))
-    except OSError as error:  # somebody else's model
-        print(f"{path}: cannot be written ({error.strerror}): scores were not added", flush=True)
+    except (OSError, ValueError, yaml.YAMLError) as error:  # an edited card, or somebody else's model
+        print(f"{path}: scores were not added ({' '.join(str(error).split())})", flush=True)
 
 
 def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: bool = False) -> None:
@@ -106,61 +91,42 @@ def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: 
     if card.data.get("pipeline_tag") != "text-generation":
         return
     name = repo.rpartition("/")[2]
-    at = f" --revision {revision}" if revision else ""
+    at, merge = f" --revision {revision}" if revision else "", " --merge" if adapter else ""
     fetch = f"hf download {repo}{at} --local-dir {name}"
-    merge = " --merge" if adapter else ""
-    served = f"vllm serve {repo}{at}\nvllm serve {repo}{at} --quantization fp8  # weights in 8 bits"
-    if merge:
-        served = f"{fetch}\nzero2chat export {name} --merge --out {name}-merged\nvllm serve ./{name}-merged"
-    parts = [
-        "## Run it",
-        "With vLLM, which speaks OpenAI's API:",
-        f"```bash\n{served}\n```",
-        "With Ollama, quantized to about 4.5 bits per weight by zero2chat, after its `make gguf`:",
-        f"```bash\n{fetch}\nzero2chat export {name}{merge} --gguf q4_k_m --out {name}-gguf\n"
-        f"ollama create {name.lower()} -f {name}-gguf/Modelfile\nollama run {name.lower()}\n```",
+    merged = f"{fetch}\nzero2chat export {name} --merge --out {name}-merged\nvllm serve ./{name}-merged"
+    served = merged if adapter else f"vllm serve {repo}{at}"
+    _put(
+        card,
+        "how to run it",
+        f"## Run it\n\nWith vLLM, which speaks OpenAI's API:\n\n```bash\n{served}\n```\n\n"
+        "With Ollama, quantized to about 4.5 bits per weight by zero2chat, after its `make gguf`:\n\n```bash\n"
+        f"{fetch}\nzero2chat export {name}{merge} --gguf q4_k_m --out {name}-gguf\n"
+        f"ollama create {name.lower()} -f {name}-gguf/Modelfile\nollama run {name.lower()}\n```\n\n"
         "Neither breaks control tokens in a user's text.",
-    ]
-    _put(card, _USE[0], "\n\n".join(parts), _USE[1])
+    )
 
 
-def _put(card: ModelCard, begin: str, section: str, end: str) -> None:
+def _put(card: ModelCard, mark: str, section: str) -> None:
     """Put a section between two marks at the card's end, in place of an earlier one."""
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
     text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
     card.text = f"{text.rstrip()}\n\n{begin}\n{section}\n{end}\n"
 
 
 def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[EvalResult]:
     """Return the results for `model-index`."""
-    parts = ("n", "low", "high", "seed", "contaminated")
-    return [
-        EvalResult(
-            kind,
-            dataset,
-            dataset,
-            key,
-            metric["value"],
-            metric_name=key,
-            metric_args={part: metric[part] for part in parts if part in metric},
-        )
-        for key, metric in metrics.items()
-        if "n" in metric
-    ]
+    found = []
+    for key, metric in metrics.items():
+        if "n" in metric:
+            more = {part: metric[part] for part in ("n", "low", "high", "seed", "contaminated") if part in metric}
+            found.append(EvalResult(kind, dataset, dataset, key, metric["value"], metric_name=key, metric_args=more))
+    return found
 
 
 def _name(folder: Path) -> str:
     """Return `quickstart/sft` for any path that ends in `runs/quickstart/sft`."""
     parts = Path(public(str(folder))).parts
     return "/".join(part for part in parts[-2:] if part not in ("runs", "…", "."))
-
-
-def _license_of(base: str) -> str | None:
-    """Return the license in a local base model's card; None if the card has no license or the model is not local."""
-    found = None
-    if (Path(base) / CARD).is_file():
-        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-            found = ModelCard.load(Path(base) / CARD).data.get("license")
-    return found if isinstance(found, str) else None
 
 
 def _sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -195,28 +161,22 @@ def _origin(starts: Sequence[str], sources: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _making(name: str, identity: Mapping[str, Any]) -> str:
-    made, launch = identity["fingerprint"], identity.get("launch")
+def _making(name: str, made: Mapping[str, Any]) -> str:
+    """Return the command and the settings that make the run again. `made` is its fingerprint."""
     stage, module = made["stage"], modules("stages").get(made["stage"], "zero2chat.stages")
     settings = {"output_dir": f"runs/{name}", **public(made["settings"])}
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip()
-    command = launch["command"] if launch else ""
-    if launch and command == public(command) and not re.search(r"(?<![\w.:/-])(?:/|~|\.\./)", command):
-        how = f"The step `{launch['step']}` of the recipe `{launch['recipe']}`:"
-    else:
-        how = f"With the settings below in `{stage}.yaml`:"
-        command = f"accelerate launch -m {module} --config {stage}.yaml"
+    command = f"accelerate launch -m {module} --config {stage}.yaml"
     versions = ", ".join(f"{package} {release}" for package, release in made["versions"].items())
-    return f"{how}\n\n```bash\n{command}\n```\n\nIts settings:\n\n```yaml\n{text}\n```\n\nWith {versions}."
+    return f"```bash\n{command}\n```\n\nwith `{stage}.yaml`:\n\n```yaml\n{text}\n```\n\nWith {versions}."
 
 
-def _table(metrics: Mapping[str, Mapping[str, Any]], seen: bool = False) -> str:
-    """Return metrics with their intervals, and how many of their questions training has `seen`."""
-    head = ["metric", "value", "n", "95% interval", *(["questions seen in training"] if seen else [])]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return metrics with their intervals, and how many of their questions training has seen."""
+    lines = ["| metric | value | n | 95% interval | questions seen in training |", "|---" * 5 + "|"]
     for name, m in metrics.items():
-        value = f"{m['value']:.4g}" if seen else m["value"]
         interval = f"{m['low']:.4g} to {m['high']:.4g}" if "low" in m else ""
-        cells = [name, value, m.get("n", ""), interval, *([m.get("contaminated", "not checked")] if seen else [])]
+        seen = m.get("contaminated", "not checked" if "n" in m else "")
+        cells = (name, round(m["value"], 4), m.get("n", ""), interval, seen)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

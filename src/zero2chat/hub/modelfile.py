@@ -36,12 +36,9 @@ def chatml(messages: Sequence[Mapping[str, str]]) -> str:
 
 def default_system(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return the default system prompt of a ChatML template, "" if it has none; None for other templates."""
-
-    def render(messages: Sequence[Mapping[str, str]]) -> str:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-
+    options = {"tokenize": False, "add_generation_prompt": True}
     try:
-        rendered = [render(messages) for messages in _CONVERSATIONS]
+        rendered = [str(tokenizer.apply_chat_template(turns, **options)) for turns in _CONVERSATIONS]
     except Exception:  # no template, or one that may raise anything
         return None
     begin, end = f"{TURN_START}system\n", f"{TURN_END}\n{chatml(_CONVERSATIONS[0])}"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants, get_token, logging
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token, logging
+from huggingface_hub.errors import HfHubHTTPError
 from yaml import YAMLError
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import METRICS, RUN, Run, checkpoints, read_run
+from zero2chat.core.runs import METRICS, RUN, Run, read_run
 from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
 from zero2chat.models.loading import adapter_settings, is_hub_name
 
@@ -48,10 +47,6 @@ _MODEL_FILES = (
 _OWN_FILES = (CARD, "LICENSE", "NOTICE")  # in the repository they may be the user's own: replaced, never removed
 
 
-class NotPushed(Exception):
-    """The Hub could not be reached, or failed: not the user's mistake. The message is one line."""
-
-
 @dataclass(frozen=True)
 class Parcel:
     """What is pushed. `files` maps paths in the repository to local paths or to content."""
@@ -60,13 +55,6 @@ class Parcel:
     branch: str | None
     files: dict[str, Path | bytes]
     card: ModelCard
-
-    def name(self, repo: str) -> None:
-        """Write the commands for this repository into a language model's card."""
-        before = self.card.text
-        add_usage(self.card, repo, self.branch, ADAPTER in self.files)
-        if self.card.text != before:
-            self.files[CARD] = str(self.card).encode()
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -90,17 +78,16 @@ def finish_model_folder(
         trainer.model.generation_config.save_pretrained(run.folder)  # the Trainer saves none with an adapter
     tokenizer.save_pretrained(run.folder)
     (run.folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; run.json has the same settings
-    make_card(run.folder, run.identity, metrics, story=run.story, limits=run.limits).save(run.folder / CARD)
+    make_card(run.folder, run.identity, metrics, run.story, run.limits).save(run.folder / CARD)
     run.finish(metrics)
     if push:
         repo, branch, private = trainer.hub_model_id, trainer.args.hub_revision, bool(trainer.args.hub_private_repo)
         try:
-            parcel = pack(run.folder, repo, branch, describe=lambda _: (run.story, run.limits))
-            sent = send(parcel, private)
-        except (UserError, NotPushed) as error:
+            sent = send(pack(run.folder, repo, branch), private)
+        except UserError as error:
             again = f"zero2chat push {run.folder} --repo {repo}" + " --private" * private
             again += f" --revision {branch}" if branch else ""
-            raise UserError(f"{run.folder}: done, but the push failed: {error}; to try again: {again}") from None
+            raise UserError(f"{run.folder}: done, but {error}; to try again: {again}") from None
         print(f"{run.folder}: pushed to {sent['url']}", flush=True)
 
 
@@ -108,109 +95,41 @@ def finish_model_folder(
 
 
 def pack(
-    folder: str | Path,
-    repo: str,
-    revision: str | None = None,
-    license: str | None = None,
-    base: str | None = None,
-    describe: Callable[[str], tuple[str, str]] = lambda stage: ("", ""),
+    folder: str | Path, repo: str, revision: str | None = None, license: str | None = None, base: str | None = None
 ) -> Parcel:
-    """Pack a finished run's model for the repository `repo`, or, with the revision `step-N`, its checkpoint N.
+    """Pack a finished run's model for the branch `revision` of the repository `repo`.
 
-    Any other revision names the branch to push to. `license` and `base` (the base model's Hub name) go into the model
-    card, and so do the story and the limits that `describe` returns for a stage. A folder that is no run, such as a
-    merged model, needs a card. Raises `UserError` if there is no such model, and for an adapter whose base model nobody
-    else could load.
+    `license` and `base` (the base model's Hub name) go into the model card. A folder that is no run, such as a merged
+    model, needs a card. Raises `UserError` if there is no such model, and for an adapter whose base model nobody else
+    could load.
     """
     folder = Path(folder)
-    check_names(repo, base)
-    check_branch(revision)
+    if repo.count("/") != 1:
+        raise UserError(f"{repo}: not a repository's name: give OWNER/NAME, such as me/my-model")
     is_run = (folder / RUN).exists()
-    step = int(revision[5:]) if revision and re.fullmatch(r"step-\d+", revision) else None
-    if not is_run and (step is not None or not (folder / CARD).exists()):
-        neither = f", and no model with a card (no {CARD})" if step is None else f": it has no {revision}"
-        raise UserError(
-            f"{folder}: not a run (no {RUN}){neither}: give a trained step's folder, such as runs/quickstart/sft"
-        )
+    if not (folder / (METRICS if is_run else CARD)).exists():
+        no = f"not done (no {METRICS})" if is_run else f"not a run (no {RUN}), and no model with a card (no {CARD})"
+        raise UserError(f"{folder}: {no}: give a finished step's folder, such as runs/quickstart/sft")
     identity = (read_run(folder) or {}) if is_run else {}
-    source = _source(folder, step) if is_run else folder
-    files: dict[str, Path | bytes] = dict(_listed(source))
-    _check_weights(source, files)
-    if ADAPTER in files:
-        base = _point_adapter(source, files, base, identity)
-    own = source / CARD
+    patterns = (*_MODEL_FILES, *_OWN_FILES)
+    paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    files: dict[str, Path | bytes] = {str(path.relative_to(folder)): path for path in paths}
+    if not any(name.endswith(".safetensors") for name in files):
+        raise UserError(f"{folder}: no safetensors weights: give a model folder, such as runs/quickstart/sft")
     try:
-        # The Trainer and PEFT write their own cards into checkpoints and into unfinished runs.
-        if step is not None or not own.exists():
-            metrics = {} if step else json.loads((folder / METRICS).read_text())
-            card = make_card(folder, identity, metrics, step, *describe(identity["fingerprint"]["stage"]))
-            files[CARD] = str(card).encode()
-        else:
-            card = ModelCard.load(own)
+        card = ModelCard.load(folder / CARD)
     except (ValueError, YAMLError) as error:
-        raise UserError(f"{own}: the metadata is invalid YAML: mend it ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{folder / CARD}: cannot be read, mend it ({str(error).splitlines()[0]})") from error
+    if ADAPTER in files:
+        base = _point_adapter(folder, files, base, identity)
     if identity.get("merged"):
         card.data["library_name"] = "transformers"
         card.text = card.text.replace(OF_ADAPTER, OF_MERGED)
-        files[CARD] = str(card).encode()
-    if license or base not in (None, card.data.get("base_model")):
-        card.data["license"] = license or card.data.get("license")
-        card.data["base_model"] = base or card.data.get("base_model")
-        files[CARD] = str(card).encode()
-    parcel = Parcel(repo, revision, dict(sorted(files.items())), card)
-    parcel.name(repo)
-    return parcel
-
-
-def check_branch(name: str | None) -> None:
-    """Raises `UserError` if git would not accept the name for a branch."""
-    if name is None:
-        return
-    parts = name.split("/")
-    odd = any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts)
-    if odd or ".." in name or not re.fullmatch(r"[\w./-]+", name) or name.startswith("-") or len(name) > 200:
-        raise UserError(
-            f"--revision {name[:200]}: not a valid branch name: give step-N for the checkpoint of step N, or a name "
-            "of letters, digits, '-', '_', '.' and '/', such as v2"
-        )
-
-
-def check_names(repo: str, base: str | None) -> None:
-    for option, name in (("--repo", repo), ("--base", base)):
-        try:
-            if name is not None:
-                validate_repo_id(name)
-        except HFValidationError as error:
-            raise UserError(f"{option} {name}: {error}") from error
-
-
-def _source(folder: Path, step: int | None) -> Path:
-    """Return the finished run's folder, or its checkpoint. Raises `UserError` if it is missing or incomplete."""
-    whole = checkpoints(folder)
-    there = [f"step-{known}" for known in whole]
-    if step is None and not (folder / METRICS).exists():
-        hint = f", or push a checkpoint: --revision {there[-1]} (available: {', '.join(there)})" if there else ""
-        raise UserError(f"{folder}: not done (no {METRICS}): `zero2chat run` its recipe first{hint}")
-    if step is not None and step not in whole:
-        known = f"available: {', '.join(there)}" if there else "the folder has no checkpoints"
-        raise UserError(f"{folder}: no complete checkpoint of step {step}: {known}")
-    return folder if step is None else whole[step]
-
-
-def _listed(source: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files of a model folder or a checkpoint that are pushed."""
-    for pattern in (*_MODEL_FILES, *_OWN_FILES):
-        yield from ((str(path.relative_to(source)), path) for path in source.glob(pattern) if path.is_file())
-
-
-def _check_weights(source: Path, files: Mapping[str, Any]) -> None:
-    index = "model.safetensors.index.json"
-    shards = json.loads((source / index).read_text())["weight_map"].values() if index in files else []
-    missing = sorted(set(shards) - set(files))
-    if missing:
-        raise UserError(f"{source}: {missing[0]}, listed in {index}, is missing: the weights are incomplete")
-    if not any(name.endswith(".safetensors") for name in files):
-        raise UserError(f"{source}: no safetensors weights: give a model folder, such as runs/quickstart/sft")
+    card.data["license"] = license or card.data.get("license")
+    card.data["base_model"] = base or card.data.get("base_model")
+    add_usage(card, repo, revision, ADAPTER in files)
+    files[CARD] = str(card).encode()
+    return Parcel(repo, revision, files, card)
 
 
 def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None, identity: Mapping[str, Any]) -> str:
@@ -246,18 +165,15 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
     """Push the parcel to its repository in one commit. The repository is created if missing.
 
     Files of an earlier model in the repository are removed; the git history keeps them. Large files that were already
-    uploaded are not sent again. Returns `repo`, `url` and `commit`. Raises `UserError`, or `NotPushed` if a retry may
-    help.
+    uploaded are not sent again. Returns `repo`, `url` and `commit`. Raises `UserError` with the Hub's reason.
     """
     token = require_token()
     logging.set_verbosity_error()  # its retry warnings show signed URLs
-    api = HfApi(token=token)
+    api, repo = HfApi(token=token), parcel.repo
     try:
-        url = api.create_repo(parcel.repo, private=private or None, exist_ok=True)
-        repo = url.repo_id
-        parcel.name(repo)  # with the user's name
+        url = api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo).private:
-            raise UserError(f"{repo}: exists and is public: make it private on the Hub, or remove --private")
+            raise ValueError("it exists and is public: make it private on the Hub, or remove --private")
         if parcel.branch:
             api.create_branch(repo, branch=parcel.branch, exist_ok=True)
         there = api.list_repo_files(repo, revision=parcel.branch)
@@ -267,28 +183,14 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
         message = f"zero2chat push {parcel.card.data.get('model_name') or ''}".rstrip()
         commit = api.create_commit(repo, changes, commit_message=message, revision=parcel.branch)
     except (_HTTP_ERROR, OSError, ValueError, RuntimeError) as error:
-        raise _refusal(error, parcel.repo, token) from None
+        raise UserError(f"{repo}: the push failed: {_reason(error, token)}") from None
     where = f"{url}/tree/{parcel.branch}" if parcel.branch else str(url)
     return {"repo": repo, "url": where, "commit": commit.oid}
 
 
-def _refusal(error: BaseException, repo: str, token: str) -> Exception:
-    """Turn an error of the Hub client into a one-line message that never contains the token."""
-    at = error
-    while not isinstance(at, HfHubHTTPError) and at.__cause__ is not None:  # the client wraps errors raised in threads
-        at = at.__cause__
-    said = getattr(at, "server_message", None) or str(at)
-    reason = " ".join(said.replace(token, "…").split())[:300] or type(at).__name__
-    status = at.response.status_code if isinstance(at, HfHubHTTPError) else None
-    if isinstance(at, OfflineModeIsEnabled):
-        return UserError("HF_HUB_OFFLINE is set: unset it to push")
-    if status == 401 and not isinstance(at, RepositoryNotFoundError):
-        return UserError("the Hub rejects this token: set HF_TOKEN to a valid one, or log in with `hf auth login`")
-    if status == 403 or isinstance(at, RepositoryNotFoundError):
-        return UserError(
-            f"{repo}: this token has no write access ({reason}): use your own namespace, or a token with write access"
-        )
-    if (status and status < 500 and status not in (408, 429)) or (status is None and type(at) is ValueError):
-        return UserError(f"{repo}: the Hub refuses the push: {reason}")
-    what = f"the Hub fails (HTTP {status}: {reason})" if status else f"no connection to {constants.ENDPOINT} ({reason})"
-    return NotPushed(f"{repo}: {what}: push again, uploaded files are not sent twice")
+def _reason(error: BaseException, token: str) -> str:
+    """Return what an error of the Hub's client says, in one line that never contains the token."""
+    while not isinstance(error, HfHubHTTPError) and error.__cause__ is not None:  # the client wraps errors of threads
+        error = error.__cause__
+    said = getattr(error, "server_message", None) or str(error)
+    return " ".join(said.replace(token, "…").split())[:300] or type(error).__name__

@@ -13,6 +13,8 @@ from zero2chat.models.loading import adapter_settings, load_model, refuse_moved_
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from zero2chat.core.runs import Run
+
 _PROBE = 16  # tokens for comparing the merged model with the adapter
 _TOLERANCE = 1e-3  # relative to the largest logit; float32 rounding alone gives about 1e-6
 
@@ -96,3 +98,18 @@ def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:
     if (folder / "generation_config.json").exists():
         whole.generation_config = GenerationConfig.from_pretrained(str(folder))
     return whole.to(precision)
+
+
+def merge_trained(trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> PreTrainedModel:
+    """Return the whole model with the adapter of `trained` merged in, on the CPU, at the end of its training.
+
+    `model` is the model given to the trainer, whose generation config has the stop tokens.
+    """
+    from zero2chat.models.chat_template import end_turn
+
+    adapter = run.folder / "_adapter"  # an ordinary adapter folder
+    for part in (trained, model.generation_config, tokenizer):
+        part.save_pretrained(adapter)
+    whole = merged(adapter)  # from the base model's own weights, not its 4-bit ones
+    end_turn(whole, tokenizer)
+    return whole

@@ -190,8 +190,3 @@ def load(name: str) -> Stage:
         raise UserError(f"unknown stage '{name}'{nearest(name, names())}")
     stage: Stage = importlib.import_module(modules("stages")[name]).STAGE
     return stage
-
-
-def card_texts(name: str) -> tuple[str, str]:
-    """Return story and limits for the card of a stage's model; empty for a stage that no longer exists."""
-    return (load(name).story, load(name).limits) if name in names() else ("", "")

@@ -9,16 +9,17 @@ export` and `zero2chat push` do, as a step of a recipe.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from huggingface_hub.utils import validate_repo_id
+
 from zero2chat.core.runs import Run
 from zero2chat.hub.export import export, require_packages
-from zero2chat.hub.push import NotPushed, check_names, pack, require_token, send
+from zero2chat.hub.push import pack, require_token, send
 from zero2chat.report.section import Section
-from zero2chat.stages import Stage, card_texts
+from zero2chat.stages import Stage
 
 _EXPORTED = "exported"
 
@@ -42,7 +43,7 @@ class PublishArguments:
         if self.export is None and self.repo is None:
             raise ValueError("nothing to do: set `export`, `repo` or both")
         if self.repo is not None:
-            check_names(self.repo, self.base)
+            validate_repo_id(self.repo)
 
     @property
     def gguf(self) -> str | None:
@@ -66,12 +67,8 @@ def run(run: Run, args: PublishArguments) -> None:
         print(f"{model}: exported to {exported}", flush=True)
     if args.repo:
         source = exported if args.export == "merged" else model
-        parcel = pack(source, args.repo, None, args.license, args.base, card_texts)
-        try:
-            sent = send(parcel, args.private)
-        except NotPushed as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+        parcel = pack(source, args.repo, None, args.license, args.base)
+        sent = send(parcel, args.private)
         metrics["bytes_pushed"] = {"value": sum(parcel.sizes.values())}
         print(f"{source}: pushed to {sent['url']}", flush=True)
     run.finish(metrics)

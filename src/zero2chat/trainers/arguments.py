@@ -24,7 +24,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.sources import read_sources
 from zero2chat.evaluation.tasks import TaskSpec, read_specs
-from zero2chat.hub.push import check_branch, require_token
+from zero2chat.hub.push import require_token
 from zero2chat.models.hardware import (
     are_several_hosts,
     bf16_is_fast,
@@ -199,8 +199,7 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     if values.get("max_completion_length", 0) is None:
         raise UserError(f"{where}: max_completion_length is not set: set it to the maximum tokens per completion")
     if values["push_to_hub"] and is_main_process():
-        check_branch(values["hub_revision"])  # now, not after the training
-        require_token()
+        require_token()  # now, not after the training
         start = str(values.get("model_name_or_path"))
         if values.get("use_peft") and not values.get("merge_adapter") and not is_hub_name(start):
             raise UserError(

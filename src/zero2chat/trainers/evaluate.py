@@ -19,9 +19,9 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from zero2chat.core.runs import Run
 from zero2chat.evaluation.tasks import TaskSpec, evaluate_tasks
-from zero2chat.hub.merge import merge_trained
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.inference.tool_format import Tools
+from zero2chat.models.adapters import merge_trained
 from zero2chat.trainers.arguments import TaskArguments, TaskStepsArguments
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.start import remove_start
