@@ -9,7 +9,7 @@ Corpora, tokenizers and indexes are made by their stages. A digest has one hash 
 the column. Hashes do not depend on dtypes, on the order of columns or on nulls.
 
 Left out: steps that need the Hub or other data that is not here (`--write` names them), and stages that have no Trainer
-(distill, probe). What a trained model would choose or write is replaced: `comparisons`
+(distill, memories, probe). What a trained model would choose or write is replaced: `comparisons`
 and the rows of distill, interrogate and probe by fixtures; `pass_rate` keeps all prompts; `tasks` are not evaluated.
 """
 

@@ -424,7 +424,9 @@ def test_where_the_hub_does_not_take_it_the_run_is_done_and_the_line_says_how_to
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     run = _run(tmp_path / "mine")
     trainer.args.push_to_hub, trainer.args.hub_private_repo, trainer.hub_model_id = True, True, "me/mine"
-    says = r"mine: done, but me/mine: the push failed: .*offline mode.*zero2chat push \S+/mine --repo me/mine --private$"
+    says = (
+        r"mine: done, but me/mine: the push failed: .*offline mode.*zero2chat push \S+/mine --repo me/mine --private$"
+    )
     with pytest.raises(UserError, match=says):
         finish_model_folder(run, trainer, AutoTokenizer.from_pretrained(model_folder), METRICS)
     assert run.done
