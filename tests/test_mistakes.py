@@ -101,14 +101,6 @@ def test_a_task_whose_module_is_no_python(tmp_path: Path, monkeypatch: pytest.Mo
         tasks.load("broken_task.inner")
 
 
-@pytest.mark.parametrize(
-    "name", ["../../x", "", "/x", "x/", "a//b", ".x", "a..b", "x.lock", "-x", "a b", "a\nb", "x" * 201]
-)
-def test_a_revision_that_is_no_branch(mistake: Callable[..., str], model_folder: Path, name: str) -> None:
-    line = mistake("push", str(model_folder), "--repo", "me/mine", f"--revision={name}", "--dry-run")
-    assert "not a valid branch name: give step-N" in line
-
-
 @pytest.mark.parametrize("given", [None, ""])
 def test_an_output_dir_that_is_null_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any) -> None:
     """Where transformers has a name of its own for it."""

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
@@ -33,7 +33,7 @@ from zero2chat.inference.generate import Answer, answer, answer_each, encode_pro
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
-from zero2chat.stages import Load, Result, Stage
+from zero2chat.stages import Load, MeasuringArguments, Result, Stage
 from zero2chat_lab.abstention import alike
 from zero2chat_lab.questions import (
     DECLINED,

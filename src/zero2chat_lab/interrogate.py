@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import REVIEWED
 from zero2chat.core.runs import is_main_process
@@ -34,7 +34,7 @@ from zero2chat.inference.samplers import ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
-from zero2chat.stages import Load, Result, Stage
+from zero2chat.stages import Load, MeasuringArguments, Result, Stage
 from zero2chat_lab.abstention import REFUSALS, agreement, contains, words
 from zero2chat_lab.questions import (
     RIGHT,

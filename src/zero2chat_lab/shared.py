@@ -10,11 +10,12 @@ from datasets import Dataset
 
 from zero2chat import tasks
 from zero2chat.core import stats
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.rows import load_source, require_text
 from zero2chat.data.sources import Source
+from zero2chat.stages import MeasuringArguments
 
 
 @dataclass

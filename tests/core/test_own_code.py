@@ -19,7 +19,6 @@ def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "of_mine.py").write_text("def weather(town): return 'sun'\n")
     (tmp_path / "that_ends.py").write_text("import sys\nsys.exit('the script is over')\n")
-    (tmp_path / "that_ends_later.py").write_text("def __getattr__(name): raise SystemExit('the script is over')\n")
 
 
 def test_a_function_is_found_with_its_module() -> None:
@@ -31,14 +30,10 @@ def test_a_function_is_found_with_its_module() -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        (
-            "of mine.weather",
-            "expected MODULE.FUNCTION, such as my_tools.weather for the function `weather` of my_tools",
-        ),
+        ("of mine.weather", "expected MODULE.FUNCTION, such as my_tools.weather for a function in the working folder"),
         ("nowhere.weather", "No module named 'nowhere': put nowhere.py into the working folder, "),
         ("of_mine.whether", "of_mine has no function 'whether'; did you mean 'weather'? (in "),
         ("that_ends.weather", "the script is over"),
-        ("that_ends_later.weather", "the script is over"),
     ],
 )
 def test_a_tool_that_is_not_there_says_where_it_is_looked_for(path: str, says: str) -> None:

@@ -358,7 +358,7 @@ def test_a_half_written_checkpoint_is_named_and_the_one_before_used(
     assert last is not None
     assert float(load_file(last / "model.safetensors")["w"][0]) == 9.0
     said = capsys.readouterr().out
-    assert said == "runs/r/sft/checkpoint-10: incomplete checkpoint, removed: resuming from checkpoint-9\n"
+    assert said == "runs/r/sft/checkpoint-10: incomplete checkpoint, removed\n"
     assert sorted(path.name for path in run.folder.glob("check*")) == ["checkpoint-5", "checkpoint-9"]
 
 
@@ -367,7 +367,7 @@ def test_without_a_whole_checkpoint_it_starts_over(here: Path, capsys: pytest.Ca
     assert run.last_checkpoint() is None
     checkpoint(run, 5, seal=False)
     assert run.last_checkpoint() is None
-    assert "checkpoint-5: incomplete checkpoint, removed: starting over" in capsys.readouterr().out
+    assert "checkpoint-5: incomplete checkpoint, removed" in capsys.readouterr().out
 
 
 def test_other_ranks_pass_a_broken_checkpoint_over_but_leave_it(
@@ -416,13 +416,6 @@ def test_finish_means_done(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert Run.open("runs/r/sft", "sft", settings()).done
     assert json.loads((run.folder / "metrics.json").read_text())["accuracy"] == {"value": 0.5}
     assert capsys.readouterr().out.startswith("runs/r/sft: done in ")
-
-
-def test_finish_refuses_a_metric_without_a_value_and_writes_nothing(here: Path) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
-    with pytest.raises(ValueError, match="metric accuracy has no value"):
-        run.finish({"accuracy": {"n": 3}})
-    assert not run.done
 
 
 def test_a_kill_while_writing_leaves_the_old_content(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
     [
         (
             "./taste.py",
-            "expected MODULE.FUNCTION, such as my_rewards.polite for the function `polite` of my_rewards.py",
+            "expected MODULE.FUNCTION, such as my_rewards.polite for a function in the working folder",
         ),
         ("taste.py:short", "expected MODULE.FUNCTION"),
         ("short", "expected MODULE.FUNCTION"),

@@ -151,7 +151,7 @@ def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_ha
     _kill_when(
         _stage("pretrain", config), lambda: not writing() and _checkpoints(run, sealed=True)[-1] > half, tmp_path
     )
-    before, newest = _checkpoints(run, sealed=True)
+    newest = _checkpoints(run, sealed=True)[-1]
     weights = run / f"checkpoint-{newest}" / "model.safetensors"
     os.truncate(weights, weights.stat().st_size - 1)
     tries = _seconds(run)
@@ -159,7 +159,7 @@ def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_ha
 
     last = run_stage("pretrain", config)
     assert last.returncode == 0, last.stderr
-    said = f"checkpoint-{newest}: incomplete checkpoint, removed: resuming from checkpoint-{before}\n"
+    said = f"checkpoint-{newest}: incomplete checkpoint, removed\n"
     assert said in last.stdout
     assert _sha256(run / "model.safetensors") == _sha256(whole / "model.safetensors")
     history = _history(run)

@@ -8,11 +8,11 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -51,42 +51,18 @@ class Range:
             raise ValueError(f"expected {said}, got {value}" + (f": {self.why}" if self.why else ""))
 
 
-@dataclass
-class MeasuringArguments:
-    """Settings of the stages that measure a model. A subclass lists in `needs` what must be set."""
-
-    needs: ClassVar[tuple[str, ...]] = ("model_name_or_path",)
-
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    seed: int = field(default=0, metadata={"help": "Seed for choosing rows, for sampling and for intervals."})
-
-    def __post_init__(self) -> None:
-        for key in self.needs:
-            if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
-
-
 class _Loader(yaml.CSafeLoader):
     """Reads 1e-5 as a number, and refuses a key that is set twice: YAML's own reader silently takes the last."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        own = [_key(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for key, _ in node.value:
-            if own.count(_key(key)) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is set twice", key.start_mark)
+        own = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for tag, value in own:
+            if own.count((tag, value)) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{value}' is set twice", node.start_mark)
         super().flatten_mapping(node)
-        # Merged keys (`<<`) that the mapping itself sets are left out, or a mapping that merges it would find two.
-        node.value = list({_key(key): (key, value) for key, value in node.value}.values())
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]\d+$"), list("-+0123456789"))
-
-
-def _key(node: yaml.Node) -> Any:
-    """Return what two equal keys share. `1` and `"1"` differ."""
-    return (node.tag, node.value) if isinstance(node, yaml.ScalarNode) else node
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -112,19 +88,13 @@ def read_yaml(text: str | bytes) -> Any:
 
 def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Return the settings of `--config` merged with the overrides, and a name for them in messages."""
-    settings: dict[str, Any] = {}
-    where = "command line"
     overrides = _pairs(argv)
-    if "config" in overrides:
-        given = overrides.pop("config")
-        if isinstance(given, list):
-            words = " ".join(map(str, given[1:]))
-            raise UserError(f"'{words}': settings are given as --{words}, and --config takes one file")
-        if given in ("", "true"):
-            raise UserError("--config: no file is given: write --config and the YAML's path")
-        where = str(given)
-        settings = load_yaml(where)
-    return {**settings, **overrides}, where
+    if "config" not in overrides:
+        return overrides, "command line"
+    where = overrides.pop("config")
+    if not isinstance(where, str) or where == "true":
+        raise UserError("--config takes the path of one YAML; settings are given as --key value")
+    return {**load_yaml(where), **overrides}, where
 
 
 def _pairs(argv: Iterable[str]) -> dict[str, Any]:

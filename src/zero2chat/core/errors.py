@@ -61,14 +61,14 @@ def known(error: BaseException) -> str | None:
     what = " ".join(str(error).split())
     if isinstance(error, UserError):
         return what
+    number = getattr(error, "errno", None)
     # safetensors, torch.save (a bare RuntimeError) and Arrow give no errno: only the text identifies the error.
-    nameless = (isinstance(error, OSError) and error.errno is None) or type(error) is RuntimeError
-    nameless = nameless or type(error).__name__ == "SafetensorError"
-    full = isinstance(error, OSError) and error.errno in _DISK_FULL
-    if full or (nameless and any(text in what for text in _DISK_FULL_TEXT)):
+    nameless = number is None and type(error).__name__ in ("OSError", "RuntimeError", "SafetensorError")
+    if number in _DISK_FULL or (nameless and any(text in what for text in _DISK_FULL_TEXT)):
         return f"no space left on the disk ({what}): free some space and run again; the last checkpoint is kept"
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return f"{error.filename or 'the disk'}: not writable, the disk is read-only: use a path on another disk"
+    if number == errno.EROFS:
+        path = getattr(error, "filename", None) or "the disk"
+        return f"{path}: not writable, the disk is read-only: use a path on another disk"
     if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
         return (
             f"out of GPU memory ({'. '.join(what.split('. ')[:2])}): lower per_device_train_batch_size, or what is "
@@ -76,10 +76,7 @@ def known(error: BaseException) -> str | None:
             "`zero2chat plan` shows what fits"
         )
     if isinstance(error, ImportError) and re.search("cannot open shared object|undefined symbol", what):
-        return (
-            f"an installed package was built for another release of CUDA or torch ({what}): install versions that go "
-            "together: `make gpu`, or `pip install -c constraints-gpu.txt …`"
-        )
+        return f"an installed package was built for another release of CUDA or torch ({what}): use `make gpu`"
     # Lazy imports, and datasets while it generates a dataset, only say that something failed.
     return None if error.__cause__ is None else known(error.__cause__)
 

@@ -32,19 +32,10 @@ def own_function(path: str, what: str, example: str) -> tuple[ModuleType, Any]:
     cannot = f"{what}: cannot import '{path}'"
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
-        file, _, function = example.partition(".")
-        raise UserError(
-            f"{cannot}: expected MODULE.FUNCTION, such as {example} for the function `{function}` of {file}.py in the "
-            "working folder"
-        )
+        raise UserError(f"{cannot}: expected MODULE.FUNCTION, such as {example} for a function in the working folder")
     module = own_module(module_name, cannot)
-    try:
-        return module, getattr(module, name)  # this may import too
-    except AttributeError as error:
-        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        named = [key for key in own if not key.startswith("_") and inspect.isfunction(vars(module)[key])]
+    functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+    if name not in functions and not callable(vars(module).get(name)):
         place = getattr(module, "__file__", None) or "built in"
-        hint = nearest(name, named) if named else ""
-        raise UserError(f"{cannot}: {module_name} has no function '{name}'{hint} (in {place})") from error
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{cannot}: {str(error) or type(error).__name__}") from error
+        raise UserError(f"{cannot}: {module_name} has no function '{name}'{nearest(name, functions)} (in {place})")
+    return module, vars(module)[name]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -247,15 +245,14 @@ class Run:
 
     def last_checkpoint(self) -> Path | None:
         """Return the newest complete checkpoint. Rank 0 reports and removes newer, incomplete checkpoints."""
-        newest_first = list(reversed(_checkpoint_folders(self.folder).values()))
-        broken = list(itertools.takewhile(lambda path: not _is_whole(path), newest_first))
-        whole = next(iter(newest_first[len(broken) :]), None)
-        if is_main_process():
-            for path in broken:
-                instead = f"resuming from {whole.name}" if whole else "starting over"
-                print(f"{path}: incomplete checkpoint, removed: {instead}", flush=True)
+        paths = [path for path in self.folder.glob("checkpoint-*") if path.name[len("checkpoint-") :].isdecimal()]
+        for path in sorted(paths, key=lambda path: int(path.name[len("checkpoint-") :]), reverse=True):
+            if _is_whole(path):
+                return path
+            if is_main_process():
+                print(f"{path}: incomplete checkpoint, removed", flush=True)
                 shutil.rmtree(path)
-        return whole
+        return None
 
     def withdraw(self) -> None:
         """Remove the folder of a run that was refused before it had written anything."""
@@ -268,22 +265,9 @@ class Run:
         if not is_main_process():
             return
         whole = dict(metrics) | {"seconds": {"value": round(self.seconds, 2)}}
-        for name, metric in whole.items():
-            if "value" not in metric:
-                raise ValueError(f"metric {name} has no value: {metric}")
         write_atomically(self.folder / METRICS, json.dumps(whole, indent=2) + "\n")
         unlock(self.folder)
         print(f"{self.folder}: done in {whole['seconds']['value']:.0f} s", flush=True)
-
-
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """Return a run's complete checkpoints by step, the newest last."""
-    return {step: path for step, path in _checkpoint_folders(folder).items() if _is_whole(path)}
-
-
-def _checkpoint_folders(folder: Path) -> dict[int, Path]:
-    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return dict(sorted((int(path.name.split("-")[1]), path) for path in found))
 
 
 def _is_whole(checkpoint: Path) -> bool:

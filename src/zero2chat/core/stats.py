@@ -23,12 +23,11 @@ def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    metric = {
-        "value": round(p, 4),
-        "n": n,
-        "low": round(max(0.0, centre - half), 4),
-        "high": round(min(1.0, centre + half), 4),
-    }
+    return _metric(p, n, max(0.0, centre - half), min(1.0, centre + half), seed)
+
+
+def _metric(value: float, n: int, low: float, high: float, seed: int | None) -> dict[str, Any]:
+    metric = {"value": round(value, 4), "n": n, "low": round(low, 4), "high": round(high, 4)}
     return metric if seed is None else metric | {"seed": seed}
 
 
@@ -44,8 +43,7 @@ def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
     m = sum(values) / n
     t = _T[n - 2] if 2 <= n <= 10 else 1.959964
     half = t * math.sqrt(sum((v - m) ** 2 for v in values) / max(n - 1, 1) / n)
-    metric = {"value": round(m, 4), "n": n, "low": round(m - half, 4), "high": round(m + half, 4)}
-    return metric if seed is None else metric | {"seed": seed}
+    return _metric(m, n, m - half, m + half, seed)
 
 
 def mean_share(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
@@ -80,8 +78,7 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamp
     if not counting[0].any() or (counting[0] == counting[1]).all():
         whole = rate(counting.shape[1] * round(value), counting.shape[1])
         low, high = whole["low"], whole["high"]
-    found = {"value": round(float(value), 4), "n": int(pairs[1].sum())}
-    return found | {"low": round(float(low), 4), "high": round(float(high), 4), "seed": seed}
+    return _metric(float(value), int(pairs[1].sum()), float(low), float(high), seed)
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -109,13 +106,7 @@ def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = 
     square = area * area
     spread = area - square + (n - 1) * (area / (2 - area) - square) + (m - 1) * (2 * square / (1 + area) - square)
     half = 1.959964 * math.sqrt(max(spread, 0.0) / (n * m))
-    metric = {
-        "value": round(area, 4),
-        "n": n + m,
-        "low": round(max(0.0, area - half), 4),
-        "high": round(min(1.0, area + half), 4),
-    }
-    return metric if seed is None else metric | {"seed": seed}
+    return _metric(area, n + m, max(0.0, area - half), min(1.0, area + half), seed)
 
 
 def reliability(

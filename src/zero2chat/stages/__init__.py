@@ -1,7 +1,4 @@
-"""What a stage is. Each stage's file ends in `STAGE = Stage(...)`, and everything that lists stages follows from that.
-
-`names` finds the files without importing them, because trl, which most of them import, takes seconds; `load` imports.
-"""
+"""What a stage is. Each stage's file ends in `STAGE = Stage(...)`; `names` finds the files without importing them."""
 
 from __future__ import annotations
 
@@ -9,9 +6,9 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from zero2chat.core import config
 from zero2chat.core.errors import UserError, exit_on_mistake, nearest
@@ -90,10 +87,13 @@ class Stage:
         folder = Path(common.output_dir or "")
         made = (folder / METRICS, *(folder.parent / file for file in self.beside))
         is_done = bool(common.output_dir) and all(file.exists() for file in made)
-        if not is_done:  # a finished run is skipped wherever it is launched
-            self._refuse(arguments)
-        if self.identity is not None:
-            settings = self.identity(settings, *arguments)
+        if not is_done and self.kind == "trains":  # a finished run is skipped wherever it is launched
+            from zero2chat.trainers.arguments import prepare_machine
+
+            prepare_machine(arguments)
+        if not is_done and self.check is not None:
+            self.check(*arguments)
+        settings = self.identity(settings, *arguments) if self.identity is not None else settings
         run = Run.open(common.output_dir, self.name, settings)
         run.story, run.limits = self.story, self.limits
         if is_done:
@@ -110,15 +110,6 @@ class Stage:
         except UserError:
             run.withdraw()
             raise
-
-    def _refuse(self, arguments: tuple[Any, ...]) -> None:
-        """Raises `UserError` for what this launch, or the stage, refuses."""
-        if self.kind == "trains":
-            from zero2chat.trainers.arguments import prepare_machine
-
-            prepare_machine(arguments)
-        if self.check is not None:
-            self.check(*arguments)
 
     def _measured(self, run: Run, args: Any) -> None:
         """`run` of a stage that declares `measure`."""
@@ -157,15 +148,31 @@ class Stage:
         for kind in self.arguments:
             own = [base for base in kind.__mro__ if base.__module__.startswith("zero2chat")]
             declared = {name for base in own for name in inspect.get_annotations(base)}
-            keys |= {field.name: field.metadata.get("help", "") for field in fields(kind) if field.name in declared}
+            keys |= {one.name: one.metadata.get("help", "") for one in fields(kind) if one.name in declared}
         others = [kind.__name__ for kind in self.arguments if not kind.__module__.startswith("zero2chat")]
-        words = f" [{self.positional.upper()} …]" if self.positional else ""
-        lines = [f"usage: zero2chat {self.name}{words} [--config X.yaml] [--key value …]", "", self.story, ""]
+        name = self.name + (f" [{self.positional.upper()} …]" if self.positional else "")
+        lines = [f"usage: zero2chat {name} [--config X.yaml] [--key value …]", "", self.story, ""]
         if self.measure is not None:  # for the command without `output_dir`, which only prints
             keys["json"] = "Print the metrics as JSON, without a run folder."
             keys |= {"out": "File for what it makes, without a run folder."} if self.keeps else {}
         lines += [f"  --{key:<28} {text}".rstrip() for key, text in keys.items()]
         return "\n".join(lines + [f"\nand the settings of {' and '.join(others)}"] * bool(others))
+
+
+@dataclass
+class MeasuringArguments:
+    """Settings of the stages that measure a model."""
+
+    needs: ClassVar[tuple[str, ...]] = ("model_name_or_path",)  # what must be set
+    output_dir: str | None = None
+    model_name_or_path: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    seed: int = field(default=0, metadata={"help": "Seed for choosing rows, for sampling and for intervals."})
+
+    def __post_init__(self) -> None:
+        for key in self.needs:
+            if getattr(self, key) is None:
+                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
 
 
 def as_table(metrics: Mapping[str, Any]) -> Table:

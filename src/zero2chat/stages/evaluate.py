@@ -20,7 +20,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from zero2chat.core.config import MeasuringArguments, Range
+from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.decontamination import read_training_sources
 from zero2chat.data.rows import local_files
@@ -43,7 +43,7 @@ from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.report.evaluations import main_metrics, typed_questions
 from zero2chat.report.section import TASK_SCORES, Section
-from zero2chat.stages import Stage
+from zero2chat.stages import MeasuringArguments, Stage
 
 HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
 
