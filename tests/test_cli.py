@@ -229,7 +229,7 @@ def test_chat_through_a_pipe_prints_the_answers_and_nothing_else(model_folder):
 def test_rank_through_a_pipe_keeps_what_was_ranked(model_folder, tmp_path):
     out = tmp_path / "mine.jsonl"
     arguments = ["--task", "lines", "--n", "3", "--answers", "2", "--temperature", "2", "--max-new-tokens", "4"]
-    done = cli_run("rank", str(model_folder), *arguments, "--out", str(out), "--seed", "1", input="g\n2 1\ns\n1 2\n")
+    done = cli_run("rank", str(model_folder), *arguments, "--out", str(out), "--seed", "1", input="2 1\ns\n1 2\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("Prompt ") == 3
     assert done.stdout.endswith(f"2 rankings, 2 pairs added to {out}\n")

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from zero2chat.chat import ranking
-from zero2chat.chat.ranking import GUIDELINES, HELP, pairs_of_order, parse_order, rank_answers
+from zero2chat.chat.ranking import HELP, pairs_of_order, parse_order, rank_answers
 from zero2chat.core.errors import UserError
 from zero2chat.data.preference_files import read_rankings
 from zero2chat.data.preferences import load_preferences
@@ -91,7 +91,7 @@ def test_an_order_is_read_with_its_ties(line: str, order: ranking.Order) -> None
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("1 2 3", "answer 4 is missing: type all numbers from 1 to 4, the best first, or s, g or q"),
+        ("1 2 3", "answer 4 is missing: type all numbers from 1 to 4, the best first, or s or q"),
         ("1 2 2 3 4", "answer 2 is listed twice"),
         ("1 2 3 4 5", "there is no answer '5'"),
         ("01 2 3 4", "there is no answer '01'"),
@@ -143,10 +143,9 @@ def test_skipped_and_wholly_tied_prompts_are_not_kept(asked: Callable[..., str],
     assert out.endswith(f"1 rankings, 6 pairs added to {tmp_path / 'mine.jsonl'}\n")
 
 
-def test_guidelines_and_mistakes_come_before_the_same_question_again(asked: Callable[..., str], tmp_path: Path) -> None:
-    out = asked("g\nbest is 1\n\n1 2\n4 3 2 1\nq\n")
+def test_mistakes_come_before_the_same_question_again(asked: Callable[..., str], tmp_path: Path) -> None:
+    out = asked("best is 1\n\n1 2\n4 3 2 1\nq\n")
     assert out.startswith(HELP + "\n")
-    assert GUIDELINES + "\n" in out
     assert out.count("error: there is no answer 'best'") == out.count("error: answer 3 is missing") == 1
     assert len(screens(out)) == 2  # the second one was shown, and left
     assert len(kept(tmp_path)) == 6
@@ -347,7 +346,7 @@ def test_a_file_that_holds_something_else_is_left_alone(
         ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: no folder .*none: create it first"),
         ({"out": "mine.txt"}, "mine.txt: the file name must end in .jsonl"),
         ({"answers": 1}, "answers: 1 is too few to compare: give 2 or more"),
-        ({"prompts": [prompt("1" * 200)]}, r"prompts: '1{40}…' has 2\d\d tokens, more than the model's context of 128"),
+        ({"prompts": [prompt("1" * 200)]}, r"prompts: one has 2\d\d tokens, more than the model's context of 128"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_before_anything_is_asked(
@@ -420,11 +419,3 @@ def test_the_pages_way_to_measure_agreement_runs_and_counts(
     exec(code, {})
     # In the second ranking: 1 > 2 against 2 > 1, an equal 2 > 3, and a tie.
     assert capsys.readouterr().out == "80.0% of 5 pairs alike, kappa 0.60; tied by one: 1\n"
-
-
-def test_the_guidelines_in_the_terminal_are_short_and_name_what_the_page_names() -> None:
-    page = LABELLING.read_text().lower()
-    for word in ("helpful", "truthful", "harmless", "refusal", "length", "style", "tie", "skip"):
-        assert word in GUIDELINES.lower()
-        assert word in page
-    assert len(GUIDELINES.splitlines()) <= 10

@@ -211,20 +211,6 @@ def test_a_value_out_of_range_is_named(name, value):
         Sampling(**{name: value})
 
 
-def test_settings_are_read_from_text(loaded):
-    session = Session(*loaded)
-    session.set("temperature", "0.5")
-    session.set("top_k", "3")
-    assert session.sampling == Sampling(temperature=0.5, top_k=3)
-    for name, value, says in (
-        ("temprature", "1", "did you mean 'temperature'"),
-        ("top_k", "many", "top_k: expected an integer, got 'many'"),
-        ("temperature", "warm", "temperature: expected a number, got 'warm'"),
-    ):
-        with pytest.raises(UserError, match=says):
-            session.set(name, value)
-
-
 # ---- the context's end
 
 

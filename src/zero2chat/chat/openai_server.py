@@ -64,11 +64,11 @@ LONGEST_STOP = 100  # characters of a stop string
 
 _Count = Annotated[int, Field(ge=1)]
 _Stop = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_STOP)]
-_Refused = Literal[None, False, 0, ""] | Annotated[dict[str, Any], Field(max_length=0)]  # only if empty
 
 
 class Body(BaseModel):
-    """The fields of a request that have an effect, and those that would have one that is not supported."""
+    """The fields of a request that have an effect. Others are ignored: none may set the chat template or options of
+    `generate`."""
 
     model: str | None = None
     messages: list[dict[str, Any]]
@@ -82,12 +82,6 @@ class Body(BaseModel):
     max_completion_tokens: _Count | None = None
     stop: _Stop | Annotated[list[_Stop], Field(max_length=4)] | None = None
     n: Literal[1] | None = None
-    # They would penalise tokens, set the chat template or expensive options of `generate`, or forbid the turn's end.
-    frequency_penalty: _Refused = None
-    presence_penalty: _Refused = None
-    logit_bias: _Refused = None
-    chat_template_kwargs: _Refused = None
-    generation_config: _Refused = None
 
 
 def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: float = 0.0) -> None:
@@ -126,29 +120,22 @@ class Connection(H11Protocol):
     """uvicorn's connection, which is closed if no whole request head comes within `PATIENCE`: a few clients that send
     nothing would otherwise hold all places for ever."""
 
-    _waiting: asyncio.TimerHandle | None = None
-
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait_for_head()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
         self._wait_for_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._waiting:
-            self._waiting.cancel()
-        super().connection_lost(exc)
+        super().on_response_complete()  # may begin the next request
 
     def _wait_for_head(self) -> None:
-        if self._waiting:
-            self._waiting.cancel()
-        self._waiting = self.loop.call_later(PATIENCE, self._give_up)
+        before = self.cycle  # the last request, if any
 
-    def _give_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
+        def give_up() -> None:
+            if self.cycle is before:
+                self.transport.close()
+
+        self.loop.call_later(PATIENCE, give_up)
 
 
 class _Chat(ChatCompletionHandler):
@@ -191,7 +178,8 @@ class _Chat(ChatCompletionHandler):
             body = Body.model_validate(json.loads(content.decode()))
             answering, prompt = self._begin(body)
         except ValidationError as error:
-            raise HTTPException(400, "; ".join(_message(one) for one in error.errors())) from None
+            found = [f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}" for one in error.errors()]
+            raise HTTPException(400, "; ".join(found)) from None
         except (UserError, TemplateError) as error:
             raise HTTPException(400, str(error)) from error
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -214,16 +202,15 @@ class _Chat(ChatCompletionHandler):
         offered = [] if body.tool_choice == "none" else body.tools or []
         tools = neutral({"tools": offered}, self._tokenizer)["tools"] or None
         written, own = self._format(json.dumps(tools or [])), self._model.generation_config
-        given: dict[str, Any] = {
-            "temperature": (own.temperature or 1.0 if own.do_sample else 0.0)
-            if body.temperature is None
-            else body.temperature,
-            "top_p": body.top_p if body.top_p is not None else own.top_p or 1.0,
-            "top_k": own.top_k or 0,
-            "seed": time.time_ns() if body.seed is None else body.seed,
-            "max_new_tokens": body.max_completion_tokens or body.max_tokens or LONGEST_ANSWER,
-        }
-        sampling = Sampling(**given, abstain_below=self._abstain_below)
+        usual = (own.temperature or 1.0) if own.do_sample else 0.0
+        sampling = Sampling(
+            temperature=usual if body.temperature is None else body.temperature,
+            top_k=own.top_k or 0,
+            top_p=(own.top_p or 1.0) if body.top_p is None else body.top_p,
+            seed=time.time_ns() if body.seed is None else body.seed,
+            max_new_tokens=body.max_completion_tokens or body.max_tokens or LONGEST_ANSWER,
+            abstain_below=self._abstain_below,
+        )
         rendered = self._tokenizer.apply_chat_template(
             self._messages(body.messages), tools=tools, add_generation_prompt=True, return_dict=True
         )
@@ -322,11 +309,6 @@ class _Chat(ChatCompletionHandler):
             ]
         more = {"tool_calls": calls or None, "reasoning_content": thoughts or None, **last}
         return JSONResponse(self._build_completion(name, content, self._name, **more))
-
-
-def _message(error: Any) -> str:
-    """Return one of pydantic's errors as `field: what is wrong`."""
-    return f"{'.'.join(map(str, error['loc'])) or 'the body'}: {error['msg']}"
 
 
 async def _refused(request: Any, error: Exception) -> JSONResponse:

@@ -28,16 +28,7 @@ from zero2chat.models.tokenization import split_thought, visible
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-HELP = "Type the answers' numbers, the best first: 2 1 4 3, or with a tie 2=1 4 3. s skips, g: guidelines, q stops."
-# The short form of docs/labelling.md, which is not installed with the package.
-GUIDELINES = """Which answer would you rather have been given? In this order:
-  harmless   it helps nobody hurt anyone; most prompts involve no harm, and then this decides nothing
-  truthful   what it says is true, and it says what it does not know; check what you can
-  helpful    it does what was asked, all of it, in the requested form
-A needless refusal is no help. A needed refusal is the best answer, better still with a reason and an alternative.
-Length and style count only if they help the reader. An answer is not better because it is longer or sounds sure.
-Tie (=) answers without a difference that matters. Skip (s) what you cannot judge: no label is better than a guess.
-Judge what is written, not what may have been meant, and each answer on its own."""
+HELP = "Type the answers' numbers, the best first: 2 1 4 3, or with a tie 2=1 4 3. s skips, q stops."
 
 # Answers' indices, the best first; those in one group are tied.
 Order = list[list[int]]
@@ -110,15 +101,12 @@ def _require_answerable(
     if not tokenizer.chat_template:
         raise UserError(f"{path}: has no chat template: use a model that was trained to chat, such as an sft step's")
     try:
-        lengths = list(map(len, encode_prompts(tokenizer, prompts)))
+        longest = max(map(len, encode_prompts(tokenizer, prompts)))
     except TemplateError as error:  # for example an unknown role
         raise UserError(f"{path}: its chat template refuses a prompt: {error}") from error
-    longest, prompt = max(zip(lengths, prompts, strict=True), key=lambda one: one[0])
     if longest >= context_length(model):
-        raise UserError(
-            f"prompts: '{visible(prompt[-1]['content'][:40])}…' has {longest} tokens, more than the model's context of "
-            f"{context_length(model)}: shorten it, or remove it"
-        )
+        why = f"more than the model's context of {context_length(model)}: shorten it, or remove it"
+        raise UserError(f"prompts: one has {longest} tokens, {why}")
 
 
 def _distinct_answers(
@@ -153,9 +141,7 @@ def _read_order(orders: Iterator[str], n: int) -> Order | None:
         if line.lower() in ("q", "s"):
             return None if line.lower() == "q" else []
         try:
-            if line.lower() != "g":
-                return parse_order(line, n)
-            print(GUIDELINES, flush=True)
+            return parse_order(line, n)
         except UserError as error:
             print(f"error: {error}", flush=True)
     return None
@@ -166,7 +152,7 @@ def parse_order(line: str, n: int) -> Order:
     groups = [group.split("=") for group in re.sub(r"\s*=\s*", "=", line).split()]
     names = [name for group in groups for name in group]
     known = [str(number) for number in range(1, n + 1)]
-    syntax = f"type all numbers from 1 to {n}, the best first, or s, g or q"
+    syntax = f"type all numbers from 1 to {n}, the best first, or s or q"
     for name in names:
         if name not in known:
             raise UserError(f"there is no answer '{visible(name[:20])}': {syntax}")

@@ -15,7 +15,6 @@ from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_for_use
 
 HELP = """/reset             forget the conversation (the system prompt stays)
-/set NAME VALUE    temperature, top_k, top_p, seed, max_new_tokens or abstain_below
 /help              list the commands
 /quit              exit, as Ctrl-D and Ctrl-C do. Ctrl-C during an answer stops the answer"""
 
@@ -83,19 +82,13 @@ def typed(lines: TextIO) -> Iterator[str]:
 
 
 def _command(session: Session, line: str) -> None:
-    name, *arguments = line.split()
-    if name == "/reset":
+    if line == "/reset":
         session.reset()
         print("(forgotten)", flush=True)
-    elif name == "/set" and len(arguments) == 2:
-        session.set(*arguments)
-        print(f"({arguments[0]} is now {getattr(session.sampling, arguments[0])})", flush=True)
-    elif name == "/set":
-        raise UserError("/set expects a name and a value, such as `/set temperature 0.7`")
-    elif name == "/help":
+    elif line == "/help":
         print(HELP, flush=True)
     else:
-        raise UserError(f"no command {name}; /help lists them")
+        raise UserError(f"no command {line.split()[0]}; /help lists them")
 
 
 def _print_answer(session: Session, text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import torch
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import REFUSAL, check_threshold, confidence
 from zero2chat.inference.next_token import Drawn, as_drawn
 from zero2chat.inference.tool_calls import Attempt, Unfolding
@@ -230,20 +230,6 @@ class Session(Answering):
         self.dropped = 0
         self._cache = None
         self._reseed()
-
-    def set(self, name: str, value: str | float) -> None:
-        """Change one field of the sampling. Raises `UserError` for an unknown name or value."""
-        kinds = {field.name: type(getattr(self.sampling, field.name)) for field in fields(Sampling)}
-        if name not in kinds:
-            raise UserError(f"no setting '{name}'{nearest(name, list(kinds))}")
-        try:
-            converted = kinds[name](value)
-        except (ValueError, OverflowError):
-            kind = "an integer" if kinds[name] is int else "a number"
-            raise UserError(f"{name}: expected {kind}, got '{value}'") from None
-        self.sampling = replace(self.sampling, **{name: converted})
-        if name == "seed":
-            self._reseed()
 
     # ---- from messages to ids
 
