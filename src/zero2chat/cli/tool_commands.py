@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from zero2chat.cli.command import add, option, print_json, text
@@ -28,7 +27,7 @@ def add_to(commands: Any) -> None:
 
     look = add(commands, _HERE, "search", "show what a search call returns; exits with 1 if it fails", "show_text")
     option(look, "query", "QUERY", "", type=text)
-    option(look, "--in", "WHERE", "an index or a SearXNG URL", dest="where", required=True)
+    option(look, "--in", "WHERE", "an index", dest="where", required=True)
     option(look, "--passages", 3, "maximum number of passages")
     option(look, "--characters", 1000, "maximum length of the result")
 
@@ -71,15 +70,14 @@ def show_index(made: dict[str, Any], _: Any) -> None:
 
 
 def search(query: str, where: str, passages: int, characters: int) -> dict[str, Any]:
-    from zero2chat.tools.search import as_text, open_search
-    from zero2chat.tools.search_types import SearchFailed
+    from zero2chat.tools.search import Search, SearchFailed, as_text
 
     try:
-        passages_found = open_search(where, passages, characters).search(query)
+        passages_found = Search(where, passages, characters).search(query)
     except SearchFailed as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    return {"query": query, "passages": list(map(asdict, passages_found)), "text": as_text(passages_found)}
+    return {"query": query, "passages": [found._asdict() for found in passages_found], "text": as_text(passages_found)}
 
 
 def show_text(result: dict[str, Any], _: Any) -> None:

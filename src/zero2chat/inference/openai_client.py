@@ -91,9 +91,7 @@ class Endpoint:
             if attempt:
                 time.sleep(min(0.5 * 2 ** (attempt - 1), 8))
             try:
-                status, reply = fetch(
-                    "POST", url, headers, body, seconds=self.timeout, largest=_LARGEST_REPLY, proxies=True
-                )
+                status, reply = fetch("POST", url, headers, body, seconds=self.timeout, largest=_LARGEST_REPLY)
             except httpx2.HTTPError as error:
                 why = reason(error)
                 continue

@@ -109,7 +109,7 @@ def failed(error: str) -> ToolResult:
 
 
 def open_tools(names: str | None, search: str | None) -> Tools | None:
-    """Open the tools of a command's list such as `search,python`, with the index, URL or table to search; None without
+    """Open the tools of a command's list such as `search,python`, with the index to search; None without
     tools.
 
     Raises `UserError` for an unknown name, for one of the two options without the other, and if opening fails.
@@ -124,7 +124,7 @@ def open_tools(names: str | None, search: str | None) -> Tools | None:
 
 @dataclass
 class SearchOptions:
-    """The search backend, and limits of its results: see `zero2chat.tools.search.open_search`."""
+    """The search backend, and limits of its results: see `zero2chat.tools.search.Search`."""
 
     where: str | None = None
     passages: int = 3
@@ -142,12 +142,12 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
         if name != "search" and options:
             raise UserError(f"{where}: {name} takes no options, found {options!r}")
         if name == "search":
-            from zero2chat.tools.search import open_search
+            from zero2chat.tools.search import Search
 
             (found,) = build([SearchOptions], options or {}, f"{where}: search")
             if not found.where:
-                raise UserError(f"{where}: search: where is not set: set it to an index or a URL")
-            functions.append(search_in(open_search(found.where, found.passages, found.characters)))
+                raise UserError(f"{where}: search: where is not set: set it to an index")
+            functions.append(search_in(Search(found.where, found.passages, found.characters)))
         elif name == "python":
             with as_mistakes_of(SandboxError):
                 run("1")  # fail now if the sandbox is not available

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bm25s
 import numpy as np
@@ -28,7 +28,6 @@ from filelock import FileLock, Timeout
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import cut, printable, words
-from zero2chat.tools.search_types import Passage
 
 FORMAT = 2  # increase if `words` or the files change
 MANIFEST = "manifest.json"
@@ -38,6 +37,12 @@ _BM25S = ".".join(bm25s.__version__.split(".")[:2])  # versions with the same fi
 _MOST_WORDS = 64  # per query, the rarest: the maximum number of posting lists that are read
 
 _PHRASE = re.compile(r'"([^"]*)"')
+
+
+class Passage(NamedTuple):
+    text: str
+    source: str  # a document's id or a file's name
+    score: float  # higher is better; only comparable within one search
 
 
 def write_index(
@@ -143,7 +148,7 @@ class Index:
         return text, source
 
     def find(self, query: str, n: int) -> list[Passage]:
-        """See `zero2chat.tools.search_types.Engine`. Passages with equal scores keep their order.
+        """Return at most n passages, the best first. Passages with equal scores keep their order.
 
         All words count for the ranking; passages without every quoted phrase are dropped, whatever their rank.
         """

@@ -24,15 +24,14 @@ def fetch(
     *,
     seconds: float,
     largest: int,
-    proxies: bool = False,
 ) -> tuple[int, bytes]:
     """Send a request; return the status, and the body if the status is a success. Redirects are not followed.
 
     The body is read until it has more than `largest` bytes. If the connection breaks, the part that was received is
-    returned. `proxies` uses the proxies of the environment. Raises `httpx2.HTTPError`, which is a `TimeoutException`
+    returned. The proxies of the environment are used. Raises `httpx2.HTTPError`, which is a `TimeoutException`
     after `seconds`.
     """
-    client = httpx2.Client(timeout=seconds, verify=_ssl_context(), trust_env=proxies)
+    client = httpx2.Client(timeout=seconds, verify=_ssl_context())
     found: list[tuple[int, bytes] | Exception] = []
 
     def send() -> None:

@@ -1,60 +1,49 @@
-"""Search: one interface for an index on disk and a web search engine.
+"""Search in an index on disk.
 
-Every backend limits the length of queries and returns a few passages of limited length with their sources, without
-control characters. Passages are untrusted text. Control tokens in them are neutralised when they enter a conversation,
-because they depend on the tokenizer.
+A search limits the length of queries and returns a few passages of limited length with their sources, without control
+characters. Passages are untrusted text. Control tokens in them are neutralised when they enter a conversation, because
+they depend on the tokenizer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import printable
-from zero2chat.tools.search_types import Engine, Passage, Search, SearchFailed
+from zero2chat.tools.bm25 import Index, Passage
 
 LONGEST = 1000  # characters per query
 _LONGEST_SOURCE = 300
 
 
-@dataclass(frozen=True)
-class _Bounded:
-    engine: Engine
-    passages: int
-    characters: int
+class SearchFailed(Exception):
+    """The reason why a query failed, in one line for the model."""
+
+
+class Search:
+    """A search in an index folder by `zero2chat index`, of at most `passages` passages with `characters` characters.
+
+    Raises `UserError` if it cannot be opened.
+    """
+
+    def __init__(self, folder: str, passages: int = 3, characters: int = 1000):
+        for name, given, most in (("passages", passages, 100), ("characters", characters, 100_000)):
+            if not isinstance(given, int) or not 1 <= given <= most:
+                raise UserError(f"search: {name} {given}: give a whole number from 1 to {most:,}")
+        self._index, self._passages, self._characters = Index(folder), passages, characters
 
     def search(self, query: str) -> list[Passage]:
+        """Return passages, the best first, or [] if nothing is found. Raises `SearchFailed`."""
         if len(query) > LONGEST:
             raise SearchFailed(f"The query is too long: {len(query):,} characters, at most {LONGEST:,}.")
         query = printable(query).strip()
         if not query:
             raise SearchFailed("The query is empty.")
         return [
-            Passage(_within(found.text, self.characters), _within(found.source, _LONGEST_SOURCE), found.score)
-            for found in self.engine.find(query, self.passages)
+            Passage(_within(found.text, self._characters), _within(found.source, _LONGEST_SOURCE), found.score)
+            for found in self._index.find(query, self._passages)
         ]
-
-
-def open_search(where: str, passages: int = 3, characters: int = 1000) -> Search:
-    """Open a search in an index folder by `zero2chat index`, or with SearXNG at an http URL.
-
-    A search returns at most `passages` passages with `characters` characters. Raises `UserError` if it cannot be
-    opened; the URL is only contacted by a search.
-    """
-    for name, given, most in (("passages", passages, 100), ("characters", characters, 100_000)):
-        if not isinstance(given, int) or not 1 <= given <= most:
-            raise UserError(f"search: {name} {given}: give a whole number from 1 to {most:,}")
-    engine: Engine
-    if "://" in where:
-        from zero2chat.tools.searxng import SearXNG
-
-        engine = SearXNG(where)
-    else:
-        from zero2chat.tools.bm25 import Index
-
-        engine = Index(where)
-    return _Bounded(engine, passages, characters)
 
 
 def as_text(passages: Sequence[Passage]) -> str:

@@ -15,7 +15,7 @@ from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import Limits, run
 
 if TYPE_CHECKING:
-    from zero2chat.tools.search_types import Search
+    from zero2chat.tools.search import Search
 
 NAMES = ("search", "python")
 
