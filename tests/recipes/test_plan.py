@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from rich.console import Console
 from transformers import AutoConfig, Qwen3Config
 
 from zero2chat import cli, stages
 from zero2chat.core.errors import UserError
 from zero2chat.models.hardware import GPUS
-from zero2chat.models.training_job import Group, Model, Work
+from zero2chat.models.training_job import Job
 from zero2chat.recipes.memory import layer_bytes, per_rank
 from zero2chat.recipes.model_sizes import config_of
-from zero2chat.recipes.plan import RESERVE, plan, plan_step, show
+from zero2chat.recipes.plan import plan, plan_step
 from zero2chat.recipes.recipe import load_recipe
 from zero2chat.recipes.training_cost import base_config, read_job
 
@@ -47,45 +46,63 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- memory
 
 
-def test_weights_gradients_and_optimizer_are_cut_as_each_zero_stage_cuts_them() -> None:
-    n = 800_000_000
-    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(n),))
+def job(n: int = PARAMETERS, **more: Any) -> Job:
+    config = Qwen3Config(**SHAPE, vocab_size=VOCABULARY)
+    return Job(config=config, parameters=n, trained=n, optimizer=8.0 * n, length=CONTEXT, **more)
 
+
+def test_weights_gradients_and_optimizer_are_cut_as_each_zero_stage_cuts_them() -> None:
     def gb(launch: str, ranks: int = 8) -> list[float]:
-        parts = per_rank(model, Work(CONTEXT, head="none"), 1, launch, ranks)
+        parts = per_rank(job(800_000_000, head="none"), 1, launch, ranks)
         return [round(parts[part] / 1e9, 3) for part in ("weights", "gradients", "optimizer", "copies", "buffers")]
 
     # fp32, and autocast's copies in bf16; DDP's buckets hold the gradients once more.
     assert gb("single_gpu", 1) == [3.2, 3.2, 6.4, 1.6, 0.0]
     assert gb("ddp") == [3.2, 3.2, 6.4, 1.6, 3.2]
     # bf16, and fp32 in the optimizer; the bucket of 500 million gradients, and once more while it is reduced.
-    assert gb("zero1")[:4] == [1.6, 1.6, 1.2, 0.0]
+    assert gb("zero1") == [1.6, 1.6, 1.2, 0.0, 2.0]
     assert gb("zero2") == [1.6, 0.2, 1.2, 0.0, 2.0]
     assert gb("zero3") == [0.2, 0.2, 1.2, 1.6, 2.0]
     assert gb("multi_node", 16)[:3] == [0.1, 0.1, 0.6]
     assert gb("fsdp2")[:3] == [0.4, 0.4, 0.8]
 
 
-def test_a_layer_keeps_what_its_backward_pass_needs() -> None:
-    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),))
-    layer, rest = layer_bytes(model, torch.float32, autocast=False)
-    # What goes in, normed, and scaled, twice; queries and keys as they came and normed; queries, keys and values that
-    # attend; what they find. Gate, its activation, the other side, and their product. A number a norm, and a head. The
-    # mask of the 64 tokens that are traced.
-    assert layer == 4 * (6 * WIDTH + 4 * WIDTH + 3 * WIDTH + WIDTH + 4 * INNER + 2 + 3 * HEADS + 64)
-    assert rest == 8 + 4 * (2 * WIDTH + 1)  # the id, and the last norm
+def test_fsdp_gathers_layers_whether_they_are_trained_or_not_and_a_model_that_only_reads_whole() -> None:
+    """Two layers at a time in bf16, with the embeddings, and the fp32 gradients of what is trained of one of them."""
+    adapter = job(1200, frozen=2.0 * PARAMETERS, size=2)
+    expected = 2 * (2 * (PARAMETERS + 1200) / 3 + 2 * VOCABULARY * WIDTH) + 4 * 1200 / 3
+    assert per_rank(adapter, 1, "fsdp2", 8)["copies"] == pytest.approx(expected)
+    copies = per_rank(replace(adapter, readers=PARAMETERS), 1, "fsdp2", 8)["copies"]
+    assert copies == pytest.approx(expected + 2 * PARAMETERS)
 
 
 def test_checkpointing_keeps_what_goes_into_each_layer_and_logits_are_whole_or_tiles() -> None:
-    model = Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),))
     tokens = 2 * CONTEXT
-    whole = per_rank(model, Work(CONTEXT, checkpointing=True), 2, "single_gpu", 1)
+    whole = per_rank(job(checkpointing=True), 2, "single_gpu", 1)
     assert whole["logits"] == tokens * VOCABULARY * 4 * 3
-    assert whole["activations"] == tokens * (LAYERS * WIDTH * 4 + 8 + 4 * (2 * WIDTH + 1))
-    tiles = per_rank(model, Work(CONTEXT, checkpointing=True, head="tiles"), 2, "single_gpu", 1)
+    assert whole["activations"] == tokens * (LAYERS * WIDTH * 4 + 8 * WIDTH)
+    tiles = per_rank(job(checkpointing=True, head="tiles"), 2, "single_gpu", 1)
     assert tiles["logits"] == tokens * (8 * WIDTH + 4 * VOCABULARY) + 4 * VOCABULARY * WIDTH
-    kept = per_rank(model, Work(CONTEXT), 2, "single_gpu", 1)
+    kept = per_rank(job(), 2, "single_gpu", 1)
+    assert kept["activations"] == tokens * (LAYERS * layer_bytes(job(), 4) + 8 * WIDTH)
     assert kept["activations"] > whole["activations"]
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "adapter", "measured"),
+    [
+        # Bytes of a token that forward passes kept, by autograd's hooks for saved tensors, in bf16 or under autocast.
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 4, False, 32_044),
+        ("Qwen/Qwen3-0.6B-Base", 4, False, 86_312),
+        ("Qwen/Qwen3-8B-Base", 2, False, 227_752),
+        ("Qwen/Qwen3-8B-Base", 2, True, 381_576),
+        ("meta-llama/Llama-3.1-8B", 2, False, 213_256),
+        ("meta-llama/Llama-3.1-8B", 2, True, 385_512),
+    ],
+)
+def test_a_layer_keeps_what_forward_passes_kept(model: str, size: int, adapter: bool, measured: int) -> None:
+    read = replace(job(adapter=adapter), config=config_of(model))
+    assert layer_bytes(read, size) == pytest.approx(measured, rel=0.1)
 
 
 # ---- a recipe
@@ -147,24 +164,14 @@ def test_flops_tokens_and_hours_follow_from_the_settings(recipe: Path, capsys: p
         assert sum(parts[name] for name in names) == pytest.approx(parts["peak"])
 
 
-def test_the_largest_micro_batch_fits_and_one_more_does_not(recipe: Path) -> None:
+def test_the_largest_micro_batch_fits_and_twice_as_much_does_not(recipe: Path) -> None:
+    batch = 2**20
+    change(recipe, global_batch_size=batch, per_device_train_batch_size=4)
     largest = plan(str(recipe), "4090")["steps"]["pretrain"]["memory"]["single_gpu"]["largest_micro_batch"]
-    for batch, fits in ((largest, True), (largest + 1, False)):
-        change(recipe, global_batch_size=batch, per_device_train_batch_size=batch)
+    for size, fits in ((largest, True), (2 * largest, False)):
+        change(recipe, global_batch_size=batch, per_device_train_batch_size=size)
         step = plan(str(recipe), "4090")["steps"]["pretrain"]
         assert (step["memory"]["single_gpu"]["fits"], step["config"]) == (fits, "single_gpu" if fits else None)
-
-
-def test_a_batch_fits_at_once_where_half_of_it_would_accumulate_gradients(recipe: Path) -> None:
-    peaks = {}
-    for batch in (1, 2):
-        change(recipe, model=SHAPE | {"hidden_size": 256}, global_batch_size=2, per_device_train_batch_size=batch)
-        steps = load_recipe(str(recipe))
-        peaks[batch] = plan_step(steps[-1], steps, GPUS["4090"], 1, 1, 0.4)["memory"]["single_gpu"]["peak"]
-    assert peaks[2] < peaks[1]
-    small = GPUS["4090"]._replace(memory=1.001e9 * peaks[2] / (1 - RESERVE))
-    found = plan_step(steps[-1], steps, small, 1, 1, 0.4)["memory"]["single_gpu"]
-    assert (found["fits"], found["largest_micro_batch"]) == (True, 2)
 
 
 def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,15 +182,9 @@ def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys:
     assert "hours not known" in text
 
 
-def test_where_a_time_ends_training_the_plan_says_so_instead_of_the_minutes_of_max_steps(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_where_a_time_ends_training_the_hours_are_those() -> None:
     made = plan("recipes/grpo-variants", "h100")
-    steps = {name: step for name, step in made["steps"].items() if step["max_minutes"] is not None}
-    assert {step["hours"] for step in steps.values()} == {1 / 60}
-    show(made, Console())
-    said = ": max_minutes ends it after at most 1 minute\n"
-    assert capsys.readouterr().out.count(said) == len(steps) == 6
+    assert [step["hours"] for step in made["steps"].values()].count(1 / 60) == 6
 
 
 @pytest.mark.parametrize("minutes", [1000, 1e-9])
@@ -225,11 +226,10 @@ def test_ppo_samples_no_more_at_once_than_its_settings_say_and_trains_its_value_
     assert sampling(per_device_generation_batch_size=32) == pytest.approx(whole - 96 * row)
 
     adapter = replace(step, settings=step.settings | {"use_peft": True, "dtype": "bfloat16"})
-    model = read_job(adapter, steps)[0].model
-    assert {(group.size, group.moment) for group in model.groups} == {(4, 4)}
+    read = read_job(adapter, steps)[0]
     # Autocast copies the value model's weights too, as those of the adapter.
-    assert model.trained > 1e8
-    assert per_rank(model, Work(CONTEXT), 1, "single_gpu", 1)["copies"] == 2 * model.trained
+    assert read.trained > 1e8
+    assert per_rank(read, 1, "single_gpu", 1)["copies"] == 2 * read.trained
 
 
 def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:
@@ -245,24 +245,14 @@ def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:
     assert planned["sequence_is"] == "a prompt of 512 and max_completion_length"  # its max_prompt_length
 
 
-@pytest.mark.parametrize(
-    ("model", "copied", "bytes_per_token"),
-    [
-        # Our own loop: bf16 copies of the weights, and keys and values in bf16.
-        ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008, 2 * 30 * 3 * 64 * 2),
-        ("google/gemma-3-1b-pt", 0, 2 * 26 * 1 * 256 * 4),  # transformers' `generate` on fp32 weights
-    ],
-)
-def test_completions_are_sampled_in_bf16_where_our_own_loop_samples(
-    model: str, copied: int, bytes_per_token: int
-) -> None:
+def test_completions_are_sampled_in_bf16() -> None:
     steps = load_recipe("recipes/rlhf-smollm2-135m")
     step = next(step for step in steps if step.stage == "ppo")
-    changed = replace(step, settings=step.settings | {"model_name_or_path": model})
-    found = plan_step(changed, steps, GPUS["H100"], 1, 1, 0.4)
+    found = plan_step(step, steps, GPUS["H100"], 1, 1, 0.4)
     memory, rows = found["memory"]["single_gpu"], 128
     always = memory["weights"] + memory["gradients"] + memory["optimizer"]
-    sampled = 2 * copied + rows * found["sequence"] * bytes_per_token
+    # A bf16 copy of the weights, and keys and values in bf16
+    sampled = 2 * found["parameters"] + rows * found["sequence"] * 2 * 30 * 3 * 64 * 2
     assert memory["sampling"] == pytest.approx(always + sampled / 1e9)
 
 
@@ -280,40 +270,28 @@ def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]
 
 
 @pytest.mark.parametrize(
-    ("saved", "settings", "loaded"),
+    ("saved", "settings", "bits_16"),
     [
-        ("bfloat16", {"dtype": "auto"}, "bfloat16"),
-        ("float16", {"dtype": "auto"}, "float16"),
-        ("float32", {"dtype": "auto"}, "float32"),
-        ("bfloat16", {}, "float32"),
-        ("float32", {"dtype": "bfloat16"}, "bfloat16"),
-        ("bfloat16", {"dtype": "auto", "use_peft": True}, "bfloat16"),
+        ("bfloat16", {"dtype": "auto"}, True),
+        ("float16", {"dtype": "auto"}, True),
+        ("float32", {"dtype": "auto"}, False),
+        ("bfloat16", {}, False),
+        ("float32", {"dtype": "bfloat16"}, True),
+        ("bfloat16", {"dtype": "auto", "use_peft": True}, True),
     ],
 )
-def test_it_says_what_dtype_loads_and_which_launch_refuses_to_train_it(
-    saved: str, settings: dict[str, Any], loaded: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+def test_one_gpu_and_ddp_do_not_train_whole_16_bit_weights(
+    saved: str, settings: dict[str, Any], bits_16: bool, recipe: Path
 ) -> None:
     Qwen3Config(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, dtype=saved).save_pretrained("model")
     one, two = _sft(recipe, "model", **settings).values()
-    refused = loaded != "float32" and "use_peft" not in settings
-    assert (one["dtype"], one["trains_16_bits"]) == (loaded, refused)
+    refused = bits_16 and "use_peft" not in settings
     assert list(one["memory"]) == ([] if refused else ["single_gpu"])
     assert ("ddp" in two["memory"]) is not refused
     assert {"zero2", "fsdp2"} <= two["memory"].keys()
     if "use_peft" in settings:
         frozen, trained = PARAMETERS, one["trained"]
         assert one["memory"]["single_gpu"]["weights"] == pytest.approx((2 * frozen + 4 * trained) / 1e9)
-    cli.main(["plan", str(recipe), "--gpu", "h100"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert (f"dtype: the weights are loaded in {loaded}" in text) is (loaded != "float32")
-    assert ("which one GPU and DDP refuse to train: set `dtype: float32`" in text) is refused
-
-
-def test_what_an_earlier_step_saves_is_fp32_unless_deepspeed_trains_it(recipe: Path) -> None:
-    assert _sft(recipe, "runs/own/pretrain", dtype="auto")[1]["dtype"] == "float32"
-    text = (recipe / "recipe.yaml").read_text()
-    (recipe / "recipe.yaml").write_text(text.replace("name: pretrain", "name: pretrain\n  accelerate_config: zero2"))
-    assert _sft(recipe, "runs/own/pretrain", dtype="auto")[1]["dtype"] == "bfloat16"
 
 
 # ---- mistakes
@@ -356,14 +334,9 @@ def test_a_mixture_works_with_its_active_parameters_and_keeps_all(
 def test_a_layer_of_experts_keeps_a_tokens_experts_for_the_backward_pass() -> None:
     def layer(experts: int) -> float:
         shape = SHAPE | {"num_experts": experts, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
-        config = AutoConfig.for_model("qwen3_moe", **shape, vocab_size=VOCABULARY)
-        return layer_bytes(Model(config, (Group(PARAMETERS),)), torch.float32, autocast=False)[0]
+        return layer_bytes(replace(job(), config=AutoConfig.for_model("qwen3_moe", **shape)), 4)
 
-    # What goes in, by token and expert, and what the experts give; gate and up together, the activation of the one and
-    # their product.
-    dense = layer_bytes(Model(Qwen3Config(**SHAPE, vocab_size=VOCABULARY), (Group(PARAMETERS),)), torch.float32, False)
-    assert dense[0] < layer(4) < dense[0] + 4 * 2 * (4 * WIDTH + INNER)
-    assert layer(32) - layer(4) < 4 * 4 * 32  # the router's probabilities
+    assert layer_bytes(job(), 4) < layer(4) == layer(32)
 
 
 def test_adapters_of_experts_are_planned_as_they_are_trained(recipe: Path) -> None:
@@ -384,16 +357,6 @@ def test_adapters_of_experts_are_planned_as_they_are_trained(recipe: Path) -> No
     expert = 2 * 16 * (WIDTH + INNER) + 16 * (INNER // 2 + WIDTH)
     router = 16 * (WIDTH + 8)
     assert every["trained"] == attention + LAYERS * (8 * expert + router)
-    assert every["flops_per_token"] == some["flops_per_token"] + 6 * LAYERS * (2 * expert + router)
-    # More copies than of `some`, whose weights have bf16 copies too: the adapters', and a layer's gradients.
-    layer = 8 * 3 * WIDTH * INNER // 2 + 8 * WIDTH
-    adapters = every["trained"] - some["trained"]
-    before, after = (one["memory"]["single_gpu"]["copies"] * 1e9 for one in (some, every))
-    assert after - before == pytest.approx(2 * adapters + (2 + 4) * layer)
-    for checkpointing, layers in ((True, 1), (False, LAYERS)):  # of these, PEFT's copies of the experts are kept
-        changes = {"dtype": "bfloat16", "gradient_checkpointing": checkpointing, "lora_target_modules": "all-linear"}
-        copies = planned(lora_dropout=0.0, **changes)["memory"]["single_gpu"]["copies"] * 1e9
-        assert copies == pytest.approx(2 * every["trained"] + 2 * (layers + 1) * layer)
 
 
 def test_a_model_without_attention_is_refused(recipe: Path) -> None:
@@ -410,7 +373,7 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     for model, message in (
         (
             "Qwen/Qwen3-0.6B-Bass",
-            "not in zero2chat/recipes/model_sizes.py; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder, or add",
+            "not in zero2chat/recipes/model_sizes.py, either; did you mean 'Qwen/Qwen3-0.6B-Base'?: give its folder",
         ),
         (None, "the model is not set: set"),
     ):
@@ -437,8 +400,8 @@ def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(
     Qwen3Config(**SHAPE, vocab_size=VOCABULARY, dtype="float16").save_pretrained(snapshot)
     assert config_of("me/tiny").vocab_size == VOCABULARY
     assert base_config("me/tiny", []).dtype == torch.float16  # as its weights are saved
-    with pytest.raises(UserError, match="me/other: not a model folder, and not in zero2chat"):
+    with pytest.raises(UserError, match=r"me/other: .*not in zero2chat/recipes/model_sizes\.py"):
         config_of("me/other")
     (snapshot / "config.json").write_text('{"model_type": "of tomorrow"}')
-    with pytest.raises(UserError, match=r"me/tiny: its config\.json cannot be read"):
+    with pytest.raises(UserError, match=r"me/tiny: .*of tomorrow"):
         config_of("me/tiny")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
     from transformers import PreTrainedConfig, PreTrainedModel
     from trl import ModelConfig
 
@@ -31,87 +28,38 @@ EmptyModel = Callable[[str | None, bool], "PreTrainedModel"]
 
 
 @dataclass(frozen=True)
-class Group:
-    """Parameters with the same optimizer: their number, bytes per weight (and gradient), the optimizer's moments with
-    the bytes of each, and whether autocast makes a copy of them in bf16."""
+class Job:
+    """A training step, derived from its settings: what decides its memory and time.
 
-    count: int
-    size: int = 4
-    moments: int = 2
-    moment: int = 4
-    copied: bool = True
-
-
-@dataclass(frozen=True)
-class Model:
-    """Contents of a rank before sharding. `frozen`: bytes of frozen weights; `readers`: parameters of models that are
-    only used for inference (reference, reward models); `size`: bytes per weight of these; `folded`: weights of
-    experts with adapters, which PEFT adds to copies of them; `idle`: adapters' parameters that a token does not use."""
+    One unit of `per_device_train_batch_size` has `sequences` of at most `length` tokens. The head processes `scored` of
+    the tokens: "whole" computes all logits, "tiles" some at a time, "none" has one output.
+    """
 
     config: PreTrainedConfig
-    groups: tuple[Group, ...]
-    frozen: float = 0.0
-    readers: int = 0
-    size: int = 4
-    lora: LoraConfig | None = None
-    folded: int = 0
-    idle: int = 0
-
-    @property
-    def trained(self) -> int:
-        return sum(group.count for group in self.groups)
-
-    @functools.cached_property
-    def shape(self) -> tuple[str, str | None]:
-        """Return the fields of the config and of LoRA's config, as JSON."""
-        fields = {k: v for k, v in self.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")}
-        lora = None
-        if self.lora is not None:
-            known = ("r", "lora_alpha", "lora_dropout", "target_modules", "target_parameters")
-            chosen = {k: getattr(self.lora, k) for k in known}
-            lora = json.dumps({k: sorted(v) if isinstance(v, set) else v for k, v in chosen.items()})
-        return json.dumps(fields | {"model_type": self.config.model_type}, default=str), lora
-
-
-@dataclass(frozen=True)
-class Work:
-    """One micro-batch of a rank: `rows` sequences of `length` tokens per unit of `per_device_train_batch_size`. The
-    head processes `scored` of the tokens: "whole" computes all logits, "tiles" some at a time, "none" has one output.
-    `bodies` counts the models whose activations are kept for the backward pass."""
-
+    parameters: int
+    trained: int  # of these, or of an adapter's
+    optimizer: float  # bytes of its state
     length: int
-    rows: int = 1
-    checkpointing: bool = False
+    active: int = 0  # parameters that one token uses
+    flops: float = 0.0  # training FLOPs per token
+    forward: float = 0.0  # of these, in one forward pass of the trained model
+    frozen: float = 0.0  # bytes of frozen weights
+    readers: int = 0  # parameters of models that are only used for inference: a reference, reward models
+    size: int = 4  # bytes per weight of these, and of the trained model as it is loaded
+    adapter: bool = False  # whether it trains one
+    sequences: int = 1
+    scored: int | None = None
     head: str = "whole"
     copies: int = 3  # simultaneous fp32 copies of the logits
-    scored: int | None = None
-    bodies: int = 1
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training step, derived from its settings: the inputs of `memory.per_rank`, and of the time estimate."""
-
-    model: Model
-    work: Work
-    parameters: int
-    active: int  # of these, those that one token uses
-    flops: float  # training FLOPs per token
-    forward: float  # of these, in one forward pass of the trained model
-    length: str  # description of `work.length`
+    bodies: int = 1  # models whose activations are kept for the backward pass
+    checkpointing: bool = False
+    length_is: str = ""  # description of `length`
     unit: str = "windows"
     rows: int | None = None  # rows of the dataset, if the settings determine it
     rollout: float = 0.0  # batches of a rollout
     sampled_at_once: int | None = None  # the most completions of a rollout that are generated together
-    copied_to_sample: int | None = None  # fp32 weights that our own loop casts to bf16; None: `generate` samples
-    dtype: str = "float32"  # of the weights as they are loaded
     vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps during optimization
     refused: tuple[str, ...] = ()  # accelerate configs that the stage does not support
-
-    @property
-    def trains_16_bits(self) -> bool:
-        """Whether it trains whole 16-bit weights, which only DeepSpeed and FSDP keep fp32 copies of."""
-        return self.dtype != "float32" and self.model.lora is None
 
 
 def quantized_refuses(options: ModelConfig) -> tuple[str, ...]:

@@ -1,180 +1,105 @@
 """Estimate the training memory of a rank in bytes, part by part, for each accelerate config.
 
-Weights, gradients and optimizer are counted from the model's dimensions (Rajbhandari et al. 2020, arXiv:1910.02054,
-section 3), DeepSpeed's buffers from its defaults. A layer's saved activations are measured with forward passes of one
-and of two layers on fake tensors, so they are correct for every architecture, without weights or a GPU.
-`benchmarks/plan_memory.py` measures the accuracy.
+Weights, gradients and optimizer are counted (Rajbhandari et al. 2020, arXiv:1910.02054, section 3), DeepSpeed's buffers
+have its default sizes, and the activations of a layer follow from its widths.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-from collections.abc import Iterator
-from typing import Any
-
-import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.integrations import moe
 from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 
-from zero2chat.models.training_job import FSDP, Model, Work
+from zero2chat.models.experts import experts_per_token
+from zero2chat.models.hardware import Gpu
+from zero2chat.models.loading import head_width
+from zero2chat.models.training_job import FSDP, SHARDED, Job
 
 # The shipped accelerate configs, with least communication first, and the ZeRO stage of each.
 STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "multi_node": 3}
-# DeepSpeed's defaults, in numbers of weights: its reduce_bucket_size, and for ZeRO-3 how many stay gathered
-# (stage3_max_live_parameters) and are stepped at once (sub_group_size).
-_BUCKET, _LIVE, _SUB_GROUP = 5e8, 1e9, 1e9
+# DeepSpeed's defaults, in numbers of weights: its reduce_bucket_size, and stage3_max_live_parameters of ZeRO-3.
+_BUCKET, _LIVE = 5e8, 1e9
 _TILE = 32_768  # tokens of the vocabulary that TRL's head processes at once
-# Tiles that are live together in the head's backward pass on a CPU, where no fused kernel computes in place: TRL's
-# `_backward_tile` has eight in fp32, and a mask.
-_CPU_TILES = 8.25
+_OUTSIDE = 8  # bytes per hidden unit and token that the embedding and the last norm keep
 
 
-@contextlib.contextmanager
-def _grouped_products() -> Iterator[None]:
-    """Context in which experts are computed by transformers' grouped product: unlike torch's, its fake takes fp32."""
-    usable = moe._can_use_grouped_mm
-    moe._can_use_grouped_mm = lambda *_: False
-    try:
-        yield
-    finally:
-        moe._can_use_grouped_mm = usable
+def layer_bytes(job: Job, size: int) -> float:
+    """Return the bytes per token that a layer keeps for the backward pass, with weights of `size` bytes.
+
+    The factors are fitted to what forward passes in bf16 kept: within 10% for GPT-2, Llama and Qwen3. Gemma's further
+    norms keep a quarter more.
+    """
+    c = job.config.get_text_config()
+    heads = c.num_attention_heads + 2 * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
+    hidden = c.hidden_size
+    inner = getattr(c, "intermediate_size", None) or 1.5 * hidden  # GPT-2's MLP has no gate
+    adapters = 24 * hidden + 4 * inner if job.adapter else 0  # copies of what each adapter reads
+    if per_token := experts_per_token(c):
+        inner = per_token * (getattr(c, "moe_intermediate_size", None) or inner)
+        hidden *= 1 + per_token / 4  # the rows that each expert gets, and returns
+    return (26 if size == 4 else 16) * hidden + 7 * heads * head_width(c) + 8 * inner + adapters
 
 
-@functools.cache
-def _kept(shape: str, layers: int, rows: int, dtype: torch.dtype, autocast: bool, lora: str | None) -> int:
-    """Return the bytes that a forward pass of `layers` layers over (rows, 64) tokens keeps for the backward pass."""
-    fields = json.loads(shape) | {"num_hidden_layers": layers, "vocab_size": 8, "pad_token_id": None}
-    fields |= {"bos_token_id": None, "eos_token_id": None, "use_cache": False}
-    fields.pop("layer_types", None)  # it lists all layers
-    config = AutoConfig.for_model(fields.pop("model_type"), **fields)
-    found: dict[int, Any] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        found[storage._cdata] = storage  # count a tensor that two operations keep once
-        return tensor
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-        if lora is not None:
-            from peft import LoraConfig, get_peft_model
-
-            model = get_peft_model(model, LoraConfig(**json.loads(lora))).get_base_model()
-    body = model.base_model
-    with FakeTensorMode():  # on a CPU, so that autocast casts as on a GPU
-        state = {
-            name: torch.empty(t.shape, dtype=t.dtype, requires_grad=t.requires_grad)
-            for name, t in (*body.named_parameters(), *body.named_buffers())
-        }
-        ids = torch.zeros(rows, 64, dtype=torch.long)
-        with (
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            torch.autocast("cpu", torch.bfloat16, enabled=autocast),
-            _grouped_products(),
-        ):
-            torch.func.functional_call(body, state, kwargs={"input_ids": ids})
-    return sum(storage.nbytes() for storage in found.values())
-
-
-def layer_bytes(model: Model, dtype: torch.dtype, autocast: bool) -> tuple[float, float]:
-    """Return the bytes per token kept for the backward pass by (a layer, everything except layers and head)."""
-    shape, lora = model.shape
-    more = (dtype, autocast, lora)
-    # Use the difference per row: other memory, such as bf16 copies of the weights, does not grow with the rows.
-    one, two = (_kept(shape, layers, 2, *more) - _kept(shape, layers, 1, *more) for layers in (1, 2))
-    return (two - one) / 64, (2 * one - two) / 64
-
-
-def activations(
-    model: Model, work: Work, batch: int, dtype: torch.dtype, autocast: bool, cpu: bool = False
-) -> dict[str, float]:
+def activations(job: Job, batch: int, size: int) -> dict[str, float]:
     """Return, for `per_device_train_batch_size` `batch`, the saved `activations`, and what is added at the peak:
     `logits` in the head, or the recomputation of one layer."""
-    c = model.config.get_text_config()
-    tokens = batch * work.rows * work.length
-    layer, rest = layer_bytes(model, dtype, autocast)
-    size = dtype.itemsize
-    if work.checkpointing:
-        kept = work.bodies * tokens * (c.num_hidden_layers * c.hidden_size * size + rest)
-        again = tokens * layer
-    else:
-        kept, again = work.bodies * tokens * (c.num_hidden_layers * layer + rest), 0.0
-    scored = batch * work.rows * (work.scored or work.length)
+    c = job.config.get_text_config()
+    tokens, layer = batch * job.sequences * job.length, layer_bytes(job, size)
+    of_a_layer, again = (c.hidden_size * size, tokens * layer) if job.checkpointing else (layer, 0.0)
+    kept = job.bodies * tokens * (c.num_hidden_layers * of_a_layer + _OUTSIDE * c.hidden_size)
+    scored = batch * job.sequences * (job.scored or job.length)
     head = 0.0
-    if work.head == "whole":
-        head = scored * c.vocab_size * 4.0 * work.copies
-    elif work.head == "tiles":
+    if job.head == "whole":
+        head = scored * c.vocab_size * 4.0 * job.copies
+    elif job.head == "tiles":
         # Gradients of the head and of its input in fp32, and a tile of logits in fp32.
-        tile = 4.0 * min(scored, TOKEN_CHUNK_SIZE) * min(_TILE, c.vocab_size)
-        head = 8.0 * scored * c.hidden_size + (_CPU_TILES if cpu else 1.0) * tile
-        head += 0.0 if model.lora is not None else 4.0 * c.vocab_size * c.hidden_size
+        head = 8.0 * scored * c.hidden_size + 4.0 * min(scored, TOKEN_CHUNK_SIZE) * min(_TILE, c.vocab_size)
+        head += 0.0 if job.adapter else 4.0 * c.vocab_size * c.hidden_size
     return {"activations": kept + max(0.0, again - head), "logits": head}
 
 
-def per_rank(
-    model: Model, work: Work, batch: int, launch: str, ranks: int, cpu: bool = False, accumulates: bool = True
-) -> dict[str, float]:
-    """Return the bytes of each part on one of `ranks` ranks; they add up to the peak. `launch` is an accelerate config.
+def per_rank(job: Job, batch: int, launch: str, ranks: int) -> dict[str, float]:
+    """Return the bytes of each part on one of `ranks` ranks while it learns. `launch` is an accelerate config.
 
-    `copies` are further copies of weights: autocast's in bf16, or those gathered by ZeRO-3 and FSDP. `cpu`: on CPUs, in
-    fp32 with gloo; DeepSpeed's buffers are resident only where they are written to. `accumulates`: gradients of earlier
-    micro-batches are kept.
+    `copies` are further copies of weights: autocast's in bf16, or those gathered by ZeRO-3 and FSDP. `buffers` are for
+    communication.
     """
-    stage, sharded = STAGES.get(launch, 0), launch == FSDP
-    deepspeed = stage > 0
-    n, share = model.trained, 1 / ranks
-    weights = gradients = float(sum(g.count * g.size for g in model.groups))
-    optimizer = float(sum(g.count * g.moments * g.moment for g in model.groups))
-    in_fp32 = sum(g.count for g in model.groups if g.size == 4 and g.copied)
-    parts = {"copies": 0.0, "buffers": 0.0}
-    early = late = 0.0
-    if deepspeed:
-        size = 4 if cpu else 2
-        frozen = model.frozen / 2 if model.size == 4 and not cpu else model.frozen
-        weights = (size * (n + model.readers) + frozen) * (share if stage == 3 else 1.0)
-        gradients = size * n * (1.0 if stage == 1 else share)
-        optimizer = sum(g.count * 4 * (1 + g.moments) for g in model.groups) * share
-        filled = size * min(n, _BUCKET)
-        if stage == 3:
-            parts["copies"] = size * min(n + frozen / size, _LIVE)
-            parts["buffers"] = filled if cpu else size * _BUCKET
-            # A second copy of the bucket, in the order of the ranks, made by gloo.
-            late = max(filled * (2 if cpu else 1), 4 * min(n * share, _SUB_GROUP))
-        else:
-            early = 0.0 if cpu else size * _BUCKET
-            late = max(early or filled, filled) + filled
-            late = max(late, (size + 4) * n * share)
-        if n > _BUCKET:  # the bucket is filled and flushed before the first layers' backward pass
-            early += filled
-        dtype, autocast = (torch.float32 if cpu else torch.bfloat16), False
+    stage, n, share = STAGES.get(launch, 0), job.trained, 1 / ranks
+    copies = buffers = 0.0
+    if stage:  # weights in bf16, whose fp32 copies are the optimizer's
+        frozen = job.frozen / 2 if job.size == 4 else job.frozen
+        weights = (2 * (n + job.readers) + frozen) * (share if stage == 3 else 1)
+        gradients, optimizer = 2.0 * n * (1 if stage == 1 else share), (4 * n + job.optimizer) * share
+        copies = 2 * min(n + frozen / 2, _LIVE) if stage == 3 else 0.0
+        buffers = 2 * (_BUCKET + min(n, _BUCKET))
     else:
-        weights += model.frozen + model.readers * model.size
-        dtype, autocast = (torch.float32 if model.size == 4 else torch.bfloat16), not cpu
-        if sharded:
-            c = model.config.get_text_config()
-            weights, gradients, optimizer = (part * share for part in (weights, gradients, optimizer))
-            trained, layer = (part / max(1, c.num_hidden_layers) for part in (n, n + model.frozen / model.size))
-            # Two layers and the embeddings in bf16, the fp32 gradients of one of them, and the models that only read,
-            # which TRL shards as one piece.
-            parts["copies"] = 2 * (2 * layer + 2 * c.vocab_size * c.hidden_size + model.readers) + 4 * trained
+        weights, gradients, optimizer = 4 * n + job.frozen + job.readers * job.size, 4.0 * n, job.optimizer
+        if launch == FSDP:
+            c = job.config.get_text_config()
+            weights, gradients, optimizer = weights * share, gradients * share, optimizer * share
+            layer = (n + job.frozen / job.size) / c.num_hidden_layers
+            # Two layers, the embeddings, and the models that only read, which TRL shards as one piece, in bf16; and the
+            # fp32 gradients of one layer.
+            copies = 2 * (2 * layer + 2 * c.vocab_size * c.hidden_size + job.readers) + 4 * n / c.num_hidden_layers
         else:
-            if autocast:
-                parts["copies"] = 2.0 * in_fp32 + (model.frozen / 2 if model.size == 4 else 0.0)
-            parts["buffers"] = gradients if ranks > 1 else 0.0  # DDP's buckets
-    if model.folded:
-        layer = model.folded / model.config.get_text_config().num_hidden_layers
-        if autocast and model.size == 4:  # the copies are in fp32, and what is kept of them counts as autocast's
-            parts["copies"] += (2 + 4) * layer  # gradients of one layer's
-        else:
-            parts["copies"] += dtype.itemsize * ((layer if work.checkpointing else model.folded) + layer)
-    at_work = activations(model, work, batch, dtype, autocast, cpu)
-    if not deepspeed and not accumulates:
-        # Each step frees the gradients, and the backward pass frees activations while it makes the next ones.
-        gradients = max(0.0, gradients - sum(at_work.values()))
-    # When gradients are reduced, activations and gathered weights are already freed.
-    parts["buffers"] += max(early, late - sum(at_work.values()) - parts["copies"])
-    return {"weights": weights, "gradients": gradients, "optimizer": optimizer, **parts, **at_work}
+            copies = 2.0 * n + (job.frozen / 2 if job.size == 4 else 0.0)
+            buffers = gradients if ranks > 1 else 0.0  # DDP's buckets
+    parts = {"weights": weights, "gradients": gradients, "optimizer": optimizer, "copies": copies, "buffers": buffers}
+    return parts | activations(job, batch, 2 if stage else job.size)
+
+
+def peaks(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
+    """Return the bytes of each part of a rank, of all while `learning`, while `sampling` so many rows, and at the
+    `peak`."""
+    parts = per_rank(job, batch, launch, ranks)
+    sampling, always = 0.0, parts["weights"] + parts["gradients"] + parts["optimizer"]
+    if job.vllm is not None:
+        reserved, sleeps = job.vllm
+        sampling = always + reserved * gpu.memory
+        parts |= {} if sleeps else {"vllm": reserved * gpu.memory}
+    elif sampled:
+        c = job.config.get_text_config()
+        heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+        cached = 4.0 * c.num_hidden_layers * heads * head_width(c)  # a token's keys and values, in bf16
+        copied = launch in SHARDED or (job.size == 4 and not STAGES[launch])  # gathered, or a bf16 copy of fp32
+        sampling = always + 2.0 * job.parameters * copied + sampled * job.length * cached
+    learning = sum(parts.values())
+    return {**parts, "learning": learning, "sampling": sampling, "peak": max(learning, sampling)}

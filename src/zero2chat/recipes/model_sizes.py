@@ -1,5 +1,4 @@
-"""Architecture and dimensions of the recipes' base models, by Hub name, so that a recipe can be planned, and its model
-built without weights, offline and without a GPU."""
+"""Dimensions of the recipes' base models, by Hub name, to plan them offline and build them without weights."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError, nearest
-from zero2chat.models.loading import is_hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -44,25 +42,20 @@ DIMENSIONS: dict[str, tuple[dict[str, Any], int]] = dict(map(_read, _TABLE.strip
 DIMENSIONS |= {name: DIMENSIONS[other] for name, other in _SAME.items()}
 
 
-def config_of(name: str) -> PreTrainedConfig:
-    """Return a config with the model's architecture and dimensions, to build it on the meta device: from the table, or
-    from the local cache of the Hub.
+def config_of(path: str) -> PreTrainedConfig:
+    """Return the config of a model folder, of the table, or of the Hub's local cache, to build it on the meta device.
 
-    Raises `UserError` for an unknown name, and an architecture that transformers does not know.
+    Raises `UserError` for an unknown model, and an architecture that transformers does not know.
     """
-    from huggingface_hub import try_to_load_from_cache
     from transformers import AutoConfig
 
-    if name not in DIMENSIONS:
-        cached = try_to_load_from_cache(name, "config.json") if is_hub_name(name) else None
-        if isinstance(cached, str):
-            try:
-                return AutoConfig.from_pretrained(Path(cached).parent, trust_remote_code=False)
-            except (OSError, ValueError) as error:
-                raise UserError(f"{name}: its config.json cannot be read ({str(error).splitlines()[0]})") from error
+    if path in DIMENSIONS and not Path(path).exists():
+        fields = dict(DIMENSIONS[path][0])
+        return AutoConfig.for_model(fields.pop("model_type"), **fields, dtype="bfloat16")
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{name}: not a model folder, and not in zero2chat/recipes/model_sizes.py"
-            f"{nearest(name, list(DIMENSIONS))}: give its folder, or add its dimensions there"
-        )
-    fields = dict(DIMENSIONS[name][0])
-    return AutoConfig.for_model(fields.pop("model_type"), **fields)
+            f"{path}: {str(error).splitlines()[0]} It is not in zero2chat/recipes/model_sizes.py, either"
+            f"{nearest(path, list(DIMENSIONS))}: give its folder, or add its dimensions there"
+        ) from error

@@ -3,7 +3,7 @@
     zero2chat new my-recipe --model data/smollm2-135m/model --data chats.jsonl
 
 Rows are read by the stages' own code (`new_inputs.py`), so what a stage would refuse is refused here, before anything
-is written. Memory and time are those of `plan.py`; a CPU is planned as one device with the machine's memory.
+is written. Memory is that of `plan.py`; a CPU is planned as one device with the machine's memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import shlex
-import shutil
 import statistics
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,22 +39,23 @@ _RATES = {
     "grpo": (1e-6, 1e-5, 1e-5, 1e-4),
 }
 _FULL_ON_CPU = 50_000_000  # larger models get LoRA on a CPU: it needs two thirds of the time
-_CPU_MINUTES, _MOST_EPOCHS = 15.0, 3  # a step on a CPU gets as many epochs as fit
-_CPU_LENGTH = 1024
-_CPU_TOKENS = 2048  # of a micro-batch; more need memory and save no time
+_CPU_LENGTH, _CPU_BATCH = 1024, 4  # larger micro-batches need memory and save no time
 _CPU_GRPO_STEPS, _GPU_GRPO_STEPS = 20, 200
 
 
 # ---- settings
 
 
+def percentile_95(lengths: Sequence[int]) -> int:
+    return sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1]
+
+
 def choose_length(lengths: Sequence[int], context: int, gpu: bool) -> int:
     """Return a `max_length` for 95% of the rows, or for all if the longest are not much longer."""
-    ordered = sorted(lengths)
-    most, longest = ordered[math.ceil(0.95 * len(ordered)) - 1], ordered[-1]
+    most, longest = percentile_95(lengths), max(lengths)
     chosen = longest if longest <= 1.25 * most else most
     if not gpu:
-        chosen = min(chosen, max(_CPU_LENGTH, statistics.median_low(ordered)))
+        chosen = min(chosen, max(_CPU_LENGTH, statistics.median_low(lengths)))
     return min(context, 64 * math.ceil(chosen / 64))
 
 
@@ -70,23 +69,13 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], ma
 
     Raises `UserError` if no method fits.
     """
-    longest, grpo = max(part.lengths), part.stage == "grpo"
-    length = choose_length(part.lengths, base.context, machine.gpu)  # of rows, or of completions
-    if grpo:
-        length = min(512 if machine.gpu else 128, base.context - longest)
     if statistics.median_low(part.lengths) > base.context:
         raise UserError(f"{part.paths}: half of the rows have over {base.context} tokens, the model's context")
     settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/{part.stage}"}
     settings["model_name_or_path"] = str(before[-1].folder) if before else base.path
     settings |= {"chat_template_path": base.template} if base.template and not before else {}
-    settings |= {"datasets": part.sources} | _of_stage(part, length, machine.gpu)
-    batch = choose_batch(part.trained) if not grpo else 64 if machine.gpu else 32
-    settings |= {"global_batch_size": batch, "per_device_train_batch_size": 1}
-
-    def planned(step: Step) -> dict[str, Any]:
-        prompt = longest if grpo else None
-        return plan_step(step, [*before, step], machine.device, machine.ranks, 1, machine.mfu, prompt)
-
+    settings |= {"datasets": part.sources} | _of_stage(part, base, machine.gpu) | {"per_device_train_batch_size": 1}
+    prompt = max(part.lengths) if part.stage == "grpo" else None
     methods = list(_METHODS) if machine.gpu else ["LoRA"] if base.parameters >= _FULL_ON_CPU else ["full", "LoRA"]
     for method, again in itertools.product(methods, (True,) if machine.gpu else (False, True)):
         made = settings | {"gradient_checkpointing": again} | _METHODS[method]
@@ -96,25 +85,23 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], ma
             made |= {"dtype": "bfloat16"} if machine.gpu else {}
             made |= {"merge_adapter": True} if part.stage != "dpo" and followed else {}
         step = Step(part.stage, part.stage, folder / f"{part.stage}.yaml", (), "cpu", {}, made)
-        plan = planned(step)
+        plan = plan_step(step, [*before, step], machine.device, machine.ranks, 1, 0.4, prompt)
         if launch := plan["config"]:
             break
     else:
-        needed = machine.memory * min(found["peak"] for found in plan["memory"].values())
+        needed = min(memory["peak"] for memory in plan["memory"].values())
         raise UserError(
             f"{base.path}: {base.parameters / 1e9:.2g} billion parameters do not fit {machine.label}: {part.stage} "
             f"with {method} needs {needed:.1f} GB, and {RESERVE:.0%} stay free: give a smaller model, or a larger --gpu"
         )
-    most = min(batch // machine.ranks, plan["memory"][launch]["largest_micro_batch"], 32)
-    if not machine.gpu:
-        most = min(most, 8, max(1, _CPU_TOKENS // (length + longest * grpo)))
-    made["per_device_train_batch_size"] = 2 ** int(math.log2(most))
+    memory = plan["memory"][launch]
+    made["per_device_train_batch_size"] = min(memory["largest_micro_batch"], 32 if machine.gpu else _CPU_BATCH)
     step.accelerate_config = launch if machine.gpu else "cpu"
-    memory = machine.memory * planned(step)["memory"][launch]["peak"]
-    minutes, steps, why = _duration(part, made, length, plan["tokens_per_second"] * 60, machine.gpu)
+    batches = math.ceil(part.trained / made["global_batch_size"])
+    steps = made.get("max_steps") or batches * made["num_train_epochs"]
     made |= {
         "learning_rate": _RATES[part.stage][0 if method == "full" else 2 :][base.parameters < _SMALL],
-        "lr_scheduler_type": "constant_with_warmup" if grpo else "cosine",
+        "lr_scheduler_type": "constant_with_warmup" if part.stage == "grpo" else "cosine",
         "warmup_steps": max(1, steps // 20),
         "logging_steps": max(1, steps // 50),
         "save_strategy": "steps",
@@ -123,44 +110,30 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], ma
         "disable_tqdm": True,
         "seed": 0,
     }
-    time = f"{minutes / 60:.1f} hours" if minutes > 100 else f"{math.ceil(minutes)} min"
-    cost = f"{method}, about {time}{' without generation' if grpo else ''}, {memory:.1f} GB"
-    part.notes["global_batch_size"] = f"{why}: {cost}, estimated at an MFU of {machine.mfu:.0%}."
-    part.summary = {"data": part.paths, "rows": part.described(), "method": method, "gigabytes": round(memory, 2)}
-    part.summary |= {"minutes": round(minutes, 1), "cost": cost, "accelerate_config": step.accelerate_config}
+    rows = f"{len(part.lengths):,} {part.unit}, 95% of at most {percentile_95(part.lengths):,} tokens"
+    part.summary = {"rows": rows, "method": method, "gigabytes": memory["peak"]}
+    part.summary["accelerate_config"] = step.accelerate_config
     return step
 
 
-def _of_stage(part: Part, length: int, gpu: bool) -> dict[str, Any]:
-    """Return the settings that only this stage has. `length` is max_length, or that of a completion."""
+def _of_stage(part: Part, base: Base, gpu: bool) -> dict[str, Any]:
+    """Return batch, length and duration, and the settings that only this stage has."""
     if part.stage == "grpo":
-        part.notes["log_completions"] = "Each logged step prints two completions, and keeps all in `completions/`."
-        shown = {"log_completions": True, "num_completions_to_print": 2}
-        return part.settings | {"num_generations": 8, "max_completion_length": length} | shown
-    over = sum(n > length for n in part.lengths)
-    part.notes["max_length"] = f"{part.described()}; {over:,} longer than max_length are dropped."
-    own = {"max_length": length, "train_sampling_strategy": "group_by_length"} | ({"overlong": "drop"} if over else {})
+        batch, length = 64 if gpu else 32, min(512 if gpu else 128, base.context - max(part.lengths))
+        steps = max(1, min(part.trained * 8 // batch, _GPU_GRPO_STEPS if gpu else _CPU_GRPO_STEPS))
+        own: dict[str, Any] = {
+            "num_generations": 8,
+            "max_completion_length": length,
+            "global_batch_size": batch,
+            "max_steps": steps,
+        }
+        return own | part.settings | {"log_completions": True, "num_completions_to_print": 2}
+    length = choose_length(part.lengths, base.context, gpu)
+    own = {"max_length": length, "train_sampling_strategy": "group_by_length"}
+    own |= {"overlong": "drop"} if max(part.lengths) > length else {}
     own |= {"beta": 0.1, "eval_batch_size": 8 if gpu else 2} if part.stage == "dpo" else {}
-    return own | part.settings
-
-
-def _duration(part: Part, settings: dict[str, Any], length: int, rate: float, gpu: bool) -> tuple[float, int, str]:
-    """Set the number of steps or epochs, and return (minutes, steps, a sentence). `rate` is in tokens per minute."""
-    batch = settings["global_batch_size"]
-    if part.stage == "grpo":
-        groups = batch // settings["num_generations"]
-        steps = max(1, min(part.trained // groups, _GPU_GRPO_STEPS if gpu else _CPU_GRPO_STEPS))
-        settings["max_steps"] = steps
-        minutes = steps * batch * (statistics.mean(part.tokens) + length) / rate
-        return minutes, steps, f"{steps} steps of {groups} prompts with {settings['num_generations']} completions each"
-    kept = [n for n, longest in zip(part.tokens, part.lengths, strict=True) if longest <= length]
-    rows = max(1, len(kept) - part.held_out)
-    epoch = rows * statistics.mean(kept) / rate
-    epochs = _MOST_EPOCHS if part.trained < 10_000 and part.stage == "sft" else 1
-    epochs = epochs if gpu else max(1, min(epochs, int(_CPU_MINUTES / epoch)))
-    settings["num_train_epochs"] = epochs
-    steps = epochs * math.ceil(rows / batch)
-    return epochs * epoch, steps, f"{epochs} epoch{'s' * (epochs > 1)} of {rows:,} {part.unit} in {steps:,} steps"
+    epochs = 3 if gpu and part.trained < 10_000 and part.stage == "sft" else 1
+    return own | part.settings | {"global_batch_size": choose_batch(part.trained), "num_train_epochs": epochs}
 
 
 # ---- the folder
@@ -185,43 +158,26 @@ def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, fo
     return [first, *training, final]
 
 
-def _step_yaml(step: Step, notes: Mapping[str, str]) -> str:
-    """Return a step's YAML: the command, and each setting below its note."""
-    lines = [f"# {shlex.join(['zero2chat', 'run', str(step.config.parent), '--only', step.name])}"]
-    if step.settings.get("load_in_4bit"):
-        lines.append('# Needs bitsandbytes: pip install "zero2chat[qlora]"')
-    for key, value in step.settings.items():
-        lines += textwrap.wrap(notes.get(key, ""), 118, initial_indent="# ", subsequent_indent="# ")
-        lines.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=1000).rstrip())
-    return "\n".join(lines) + "\n"
+def _yaml(settings: Any, *comments: str) -> str:
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=1000)
+    return "".join(f"# {comment}\n" for comment in comments) + text
 
 
-def _recipe_yaml(folder: Path, steps: Sequence[Step], title: str) -> str:
-    listed: list[dict[str, Any]] = [{"name": "report", "stage": "report", "set": {"title": title}}]
-    for step in reversed(steps):
-        entry = {"name": step.name, "stage": step.stage, "config": step.config.name}
-        listed.insert(0, entry | {"accelerate_config": step.accelerate_config})
-    text = yaml.safe_dump({"steps": listed}, sort_keys=False, allow_unicode=True, width=1000)
-    return f"# zero2chat run {shlex.quote(str(folder))}\n{text}"
-
-
-def _page(folder: Path, parts: Sequence[Part], steps: Sequence[Step], machine: Machine, summary: Sequence[str]) -> str:
-    """Return the README: what was seen and chosen, and the commands."""
-    run, last = shlex.quote(str(folder)), next(step for step in reversed(steps) if step.trains)
-    model = shlex.quote(str(last.folder))
-    merge = " --merge" if last.settings.get("use_peft") and not last.settings.get("merge_adapter") else ""
-    commands = [
-        *([f"zero2chat plan {run} --gpu {shlex.quote(machine.name)} --gpus {machine.ranks}"] if machine.gpu else []),
-        f"zero2chat preview --config {shlex.quote(str(folder / f'{parts[0].stage}.yaml'))}",
-        f"zero2chat run {run}",
-        *(f"zero2chat run {run} --only {step.name}" for step in steps),
-        f"zero2chat chat {model}",
-        f"zero2chat export {model}{merge} --gguf q8_0",
-        f"zero2chat push {model} --repo me/my-model --dry-run",
+def _files(folder: Path, steps: Sequence[Step], title: str, summary: Sequence[str]) -> dict[str, str]:
+    """Return the texts of the recipe and of its steps' YAMLs."""
+    run = f"zero2chat run {shlex.quote(str(folder))}"
+    listed: list[dict[str, Any]] = [
+        {
+            "name": step.name,
+            "stage": step.stage,
+            "config": step.config.name,
+            "accelerate_config": step.accelerate_config,
+        }
+        for step in steps
     ]
-    about = f"`zero2chat new` wrote this recipe; edit it as you like. Each step writes to `runs/{folder.name}/<step>`."
-    listed = [f"- {line}" for line in summary]
-    return "\n".join([f"# {folder.name}\n", about, "", *listed, "\n## Command\n\n```bash", *commands, "```", ""])
+    listed.append({"name": "report", "stage": "report", "set": {"title": title}})
+    files = {FILE: _yaml({"steps": listed}, run, *summary)}
+    return files | {step.config.name: _yaml(step.settings, f"{run} --only {step.name}") for step in steps}
 
 
 def new(
@@ -250,39 +206,30 @@ def new(
     machine = find_machine(gpu, gpus)
     parts = assign(data, [step.strip() for step in steps.split(",") if step.strip()])
     base = open_base(model, parts)
-    entry = choose_evaluation(parts, held_out, base, 500 if machine.gpu else 100)
+    entry = choose_evaluation(parts, held_out, 500 if machine.gpu else 100)
     made: list[Step] = []
     for i, part in enumerate(parts):
         made.append(choose_step(part, base, folder, made, machine, followed=i + 1 < len(parts)))
-    summary = [f"Model: `{model}`, {base.parameters:,} parameters, chat template: {base.why}"]
-    summary += [f"`{part.stage}` on {part.paths}: {part.described()}; {part.summary['cost']}" for part in parts]
-    summary += [f"Planned for {machine.label}"]
+    template = base.template or "the model's own"
+    summary = [
+        f"Model: {model}, {base.parameters:,} parameters, chat template: {template}. Planned for {machine.label}"
+    ]
+    for part in parts:
+        method = f"{part.summary['method']}, {part.summary['gigabytes']:.1f} GB per device at a micro-batch of 1"
+        summary.append(f"{part.stage} on {part.paths}: {part.summary['rows']}; {part.dropped}{method}")
     if entry is not None:
         made = _with_evaluation(made, entry, base, folder, machine.gpu)
-        untrained = ", which no step trains on" if held_out is None else ""
-        summary += [f"`before` and `after` evaluate on {entry['path']}, {entry['split']}{untrained}"]
-    files = {"README.md": _page(folder, parts, made, machine, summary)}
-    files[FILE] = _recipe_yaml(folder, made, f"{model} on {', '.join(Path(path).name for path in data)}")
-    notes = {part.stage: part.notes for part in parts}
-    files |= {step.config.name: _step_yaml(step, notes.get(step.stage, {})) for step in made}
+        summary.append(f"before and after evaluate on {entry['path']}, {entry['split']}")
+    files = _files(folder, made, f"{model} on {', '.join(Path(path).name for path in data)}", summary)
     if not dry_run:
-        _write(folder, files)
-    figures = {part.stage: part.summary for part in parts}
-    return {"recipe": recipe, "written": not dry_run, "summary": summary, "steps": figures, "files": files}
-
-
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """Write the folder: with all files, or not at all."""
-    try:
-        folder.mkdir()
         try:
+            folder.mkdir()
             for name, text in files.items():
                 (folder / name).write_text(text, encoding="utf-8")
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    figures = {part.stage: part.summary for part in parts}
+    return {"recipe": recipe, "written": not dry_run, "summary": summary, "steps": figures, "files": files}
 
 
 def show(made: Mapping[str, Any], console: Console) -> None:

@@ -17,9 +17,8 @@ from rich.table import Table
 
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.models.hardware import GPUS, Gpu
-from zero2chat.models.loading import head_width
-from zero2chat.models.training_job import FSDP, SHARDED, Job
-from zero2chat.recipes.memory import STAGES, per_rank
+from zero2chat.models.training_job import FSDP
+from zero2chat.recipes.memory import peaks
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.recipes.training_cost import read_job
 from zero2chat.trainers.start import share_batch
@@ -35,57 +34,13 @@ def _candidates(gpus: int, nodes: int) -> list[str]:
     return ["single_gpu"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3", FSDP]
 
 
-def _memory(job: Job, batch: int, share: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
-    """Return GB per rank: parts that add up to `learning`; `sampling` of `sampled` rows; and `peak`. A rank processes
-    its `share` of the global batch `batch` at a time."""
-    parts = per_rank(job.model, job.work, batch, launch, ranks, accumulates=batch < share)
-    sampling = 0.0
-    always = parts["weights"] + parts["gradients"] + parts["optimizer"]
-    if job.vllm is not None:
-        reserved, sleeps = job.vllm
-        sampling = always + reserved * gpu.memory
-        if not sleeps:
-            parts["vllm"] = reserved * gpu.memory
-    elif sampled:
-        c = job.model.config.get_text_config()
-        size = 2 if STAGES.get(launch) or launch == FSDP else job.model.size
-        if size == 4 and job.copied_to_sample is not None:
-            size = 2
-            always += 2.0 * job.copied_to_sample
-        heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-        keys_and_values = 2.0 * c.num_hidden_layers * heads * head_width(c) * size
-        gathered = 2.0 * job.parameters if launch in SHARDED else 0.0
-        sampling = always + gathered + sampled * job.work.length * keys_and_values
-    learning = sum(parts.values())
-    found = {**parts, "learning": learning, "sampling": sampling, "peak": max(learning, sampling)}
-    return {name: size / GB for name, size in found.items()}
-
-
-def _largest(job: Job, share: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> int:
-    """Return the largest per_device_train_batch_size that fits, or 0 if none does."""
-
-    def fits(batch: int) -> bool:
-        return _memory(job, batch, share, sampled, launch, ranks, gpu)["peak"] <= _room(gpu)
-
-    # A rank's whole share can fit where less does not, because only less accumulates gradients.
-    low, high = (share, 2 * share) if fits(share) else (0, 1)
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def _room(gpu: Gpu) -> float:
-    return (1 - RESERVE) * gpu.memory / GB
-
-
 def plan_step(
     step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, nodes: int, mfu: float, prompt: int | None = None
 ) -> dict[str, Any]:
-    """Plan one step on `nodes` nodes of `gpus` GPUs; `prompt` is that of `read_job`. Raises `UserError` as `read_job`
-    does, and for a batch size that cannot be divided among the ranks."""
+    """Plan one step on `nodes` nodes of `gpus` GPUs; `prompt` is that of `read_job`. Memory is in GB.
+
+    Raises `UserError` as `read_job` does, and for a batch size that cannot be divided among the ranks.
+    """
     job, args, training = read_job(step, steps, prompt)
     ranks = gpus * nodes
     try:
@@ -93,48 +48,47 @@ def plan_step(
     except UserError as error:
         raise UserError(f"{step.config}: {error}: change --gpus or `global_batch_size`") from error
     share = batch * accumulation
-    tokens = share * ranks * job.work.rows * job.work.length
+    tokens = share * ranks * job.sequences * job.length
     count = training.max_steps if training.max_steps > 0 else None
     if count is None and job.rows is not None:
         count = math.ceil(math.ceil(job.rows / (share * ranks)) * training.num_train_epochs)
     speed = ranks * mfu * gpu.peak / job.flops
-    hours = None if count is None else count * tokens / speed / 3600
-    minutes = getattr(args, "max_minutes", None)
-    if minutes is not None and hours is not None and 60 * hours < minutes and not job.rollout:
-        minutes = None  # max_steps ends it before
-    sampled = share * job.rollout
-    if job.sampled_at_once is not None:
-        sampled = min(sampled, job.sampled_at_once)
+    hours = math.inf if count is None else count * tokens / speed / 3600
+    if (minutes := getattr(args, "max_minutes", None)) is not None:
+        hours = minutes / 60 if job.rollout else min(hours, minutes / 60)  # `hours` are without generation
+    sampled = min(share * job.rollout, job.sampled_at_once or math.inf)
     memory = {}
     for launch in _candidates(gpus, nodes):
         if launch not in job.refused:
-            found = _memory(job, batch, share, sampled, launch, ranks, gpu)
-            largest = _largest(job, share, sampled, launch, ranks, gpu)
-            memory[launch] = {**found, "fits": found["peak"] <= _room(gpu), "largest_micro_batch": largest}
+            parts = {size: peaks(job, size, sampled, launch, ranks, gpu) for size in _divisors(share)}
+            fitting = [size for size, part in parts.items() if part["peak"] <= (1 - RESERVE) * gpu.memory]
+            in_gb = {name: size / GB for name, size in parts[batch].items()}
+            memory[launch] = in_gb | {"fits": batch in fitting, "largest_micro_batch": max(fitting, default=0)}
     return {
         "stage": step.stage,
         "parameters": job.parameters,
         "active": job.active,
-        "trained": job.model.trained,
+        "trained": job.trained,
         "flops_per_token": job.flops,
-        "sequence": job.work.length,
-        "sequence_is": job.length,
+        "sequence": job.length,
+        "sequence_is": job.length_is,
         "unit": job.unit,
-        "sides": job.work.rows,
+        "sides": job.sequences,
         "global_batch_size": share * ranks,
         "micro_batch": batch,
         "accumulation": accumulation,
         "tokens_per_step": tokens,
         "steps": count,
         "tokens_per_second": speed,
-        "max_minutes": minutes,
-        "hours": hours if minutes is None else minutes / 60,
-        "dtype": job.dtype,
-        "trains_16_bits": job.trains_16_bits,
+        "hours": None if math.isinf(hours) else hours,
         "memory": memory,
-        "config": next((launch for launch, found in memory.items() if found["fits"]), None),
+        "config": next((launch for launch, parts in memory.items() if parts["fits"]), None),
         "samples": job.rollout > 0,
     }
+
+
+def _divisors(n: int) -> list[int]:
+    return [size for size in range(1, n + 1) if n % size == 0]
 
 
 def find_gpu(name: str) -> tuple[str, Gpu]:
@@ -176,52 +130,38 @@ def show(made: dict[str, Any], console: Console) -> None:
     ]
     console.print(*lines, sep="\n", soft_wrap=True)
     for name, step in made["steps"].items():
-        console.print(f"\n[bold]{name}[/bold]", *_lines(step, made), sep="\n  ", soft_wrap=True)
+        console.print(f"\n[bold]{name}[/bold]", *_lines(step, made["mfu"]), sep="\n  ", soft_wrap=True)
         console.print(_table(step["memory"]))
     if len(made["steps"]) > 1 and made["hours"] is not None:
-        console.print(f"\ntotal: {_short(made['hours'])} hours")
+        console.print(f"\ntotal: {made['hours']:,.2f} hours")
 
 
-def _lines(step: dict[str, Any], made: dict[str, Any]) -> list[str]:
+def _lines(step: dict[str, Any], mfu: float) -> list[str]:
     active = "" if step["active"] == step["parameters"] else f", {step['active']:,} active per token"
     trained = "" if step["trained"] >= step["parameters"] else f", {step['trained']:,} trained"
     sides = f"{step['sides']} × " if step["sides"] > 1 else ""
     steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
-    hours = "hours not known" if step["hours"] is None else f"{_short(step['hours'])} hours"
-    if (most := step["max_minutes"]) is not None:
-        hours = f"max_minutes ends it after at most {most:g} minute{'s' * (most != 1)}"
-    elif step["samples"]:
-        hours += ", excluding the time to generate and score completions"
+    hours = "hours not known" if step["hours"] is None else f"{step['hours']:,.2f} hours"
+    hours += ", excluding the time to generate and score completions" if step["samples"] else ""
     fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
-    lines = [
+    return [
         f"{step['parameters']:,} parameters{active}{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per token",
         f"{step['global_batch_size']:,} {step['unit']} of {sides}{step['sequence']:,} tokens, at most "
         f"({step['sequence_is']}): {step['tokens_per_step']:,} per step; {steps}",
-        f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {made['mfu']:.0%}: {hours}",
+        f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {mfu:.0%}: {hours}",
         f"{fits}, micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}",
     ]
-    if step["dtype"] != "float32":
-        refused = ", which one GPU and DDP refuse to train: set `dtype: float32`, or launch with ZeRO or FSDP"
-        lines.append(f"dtype: the weights are loaded in {step['dtype']}{refused * step['trains_16_bits']}")
-    return lines
-
-
-def _short(number: float) -> str:
-    return f"{number:,.1f}" if number >= 10 else f"{number:.2g}"
 
 
 def _table(memory: dict[str, dict[str, Any]]) -> Table:
     """Return the parts of a rank's memory in GB: a row for each accelerate config."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    table.add_column("GB per rank", no_wrap=True)
-    parts = [
-        part for part in next(iter(memory.values()), {}) if part not in ("learning", "fits", "largest_micro_batch")
-    ]
-    parts = [part for part in parts if any(found.get(part) for found in memory.values())]
+    parts = [part for part in next(iter(memory.values()), {}) if any(found[part] for found in memory.values())]
+    parts = [part for part in parts if part not in ("learning", "fits", "largest_micro_batch")]
     short = {"gradients": "grads", "optimizer": "optim", "activations": "acts"}
+    table = Table("GB per rank", box=None, padding=(0, 1, 0, 0))
     for part in (*parts, "batch"):
-        table.add_column(short.get(part, part), justify="right", no_wrap=True)
+        table.add_column(short.get(part, part), justify="right")
     for launch, found in memory.items():
-        cells = [f"{size:.1f}" if (size := found.get(part, 0.0)) >= 10 else f"{size:.2f}" for part in parts]
+        cells = [f"{found[part]:.2f}" for part in parts]
         table.add_row(launch, *cells, f"{found['largest_micro_batch']:,}", style="" if found["fits"] else "dim")
     return table

@@ -120,13 +120,14 @@ def train_on(
     finish_model_folder(run, trainer, tokenizer, metrics)
 
 
-def cost(job: Job, training: Any, model_args: ModelConfig, unit: str, rows: int, forwards: int) -> Job:
-    """Add what a stage reads per unit: `rows` sequences with gradients, and as often `forwards` without."""
+def cost(job: Job, training: Any, model_args: ModelConfig, unit: str, sequences: int, forwards: int) -> Job:
+    """Add what a stage reads per unit: `sequences` with gradients, and as often `forwards` without."""
     forgets = forgets_reference(training, model_args)
     return replace(
         job,
-        model=replace(job.model, readers=0 if model_args.use_peft or forgets else job.parameters),
-        work=replace(job.work, rows=rows, head="tiles"),
+        readers=0 if model_args.use_peft or forgets else job.parameters,
+        sequences=sequences,
+        head="tiles",
         flops=job.flops + forwards * job.forward,
         refused=SHARDED if forgets else quantized_refuses(model_args),
         unit=unit,
@@ -157,7 +158,7 @@ def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConf
 
 
 def _cost(job: Job, _: EmptyModel, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Job:
-    return cost(job, training, model_args, "pairs", rows=2, forwards=1)  # the reference reads each pair, too
+    return cost(job, training, model_args, "pairs", sequences=2, forwards=1)  # the reference reads each pair, too
 
 
 STAGE = Stage(

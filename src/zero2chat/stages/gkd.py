@@ -116,9 +116,9 @@ def _cost(
     teacher = empty(training.teacher_model_name_or_path, False)
     return replace(
         job,
-        model=replace(job.model, readers=parameter_count(teacher)),
-        work=replace(job.work, head="tiles"),
-        flops=job.flops + flops_per_token(teacher, job.work.length) / 3,
+        readers=parameter_count(teacher),
+        head="tiles",
+        flops=job.flops + flops_per_token(teacher, job.length) / 3,
         rollout=1.0,
         vllm=vllm_share(training),
         refused=NOT_WHOLE if args.merge_adapter else (FSDP, *quantized_refuses(model_args)),

@@ -135,8 +135,8 @@ def _cost(job: Job, _: EmptyModel, args: GrpoArguments, training: GRPOConfig, mo
     whole = SHARDED if args.pass_rate else quantized_refuses(model_args)
     return replace(
         job,
-        model=replace(job.model, readers=job.parameters if training.beta and not model_args.use_peft else 0),
-        work=replace(job.work, head="tiles"),
+        readers=job.parameters if training.beta and not model_args.use_peft else 0,
+        head="tiles",
         flops=job.flops + reads * job.forward,
         rollout=training.generation_batch_size / batch,
         vllm=vllm_share(training),

@@ -86,7 +86,7 @@ def run(run: Run, args: PreferenceArguments, training: KTOConfig, model_args: Mo
 
 def _cost(job: Job, _: EmptyModel, args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Job:
     # The reference reads each answer, and both models read another row's answer for the reference point.
-    return cost(job, training, model_args, "votes", rows=1, forwards=3 if training.loss_type == "kto" else 1)
+    return cost(job, training, model_args, "votes", sequences=1, forwards=3 if training.loss_type == "kto" else 1)
 
 
 STAGE = Stage(

@@ -114,7 +114,7 @@ def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: Mod
 
 def _cost(job: Job, _: EmptyModel, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Job:
     refused = tuple(name for name in SHARDED if args.comparisons and name != FSDP)
-    return replace(job, work=replace(job.work, rows=2, head="none"), refused=refused, unit="pairs")
+    return replace(job, sequences=2, head="none", refused=refused, unit="pairs")
 
 
 STAGE = Stage(
