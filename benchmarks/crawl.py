@@ -4,10 +4,9 @@
 
 `make debian-docs` writes the files; datatrove's own reader needs `pip install python-magic`. Both sides read the same
 files with the settings of recipes/debian-docs, English only, so that plain datatrove needs one pipeline. Both are timed
-as commands, from start to end, alternating. The plain side uses datatrove's own block for each step. Some of these do
-less: its formatter masks e-mail and IP addresses but no telephone and card numbers, and it writes no reasons, funnel or
-card. Then the stage reads 1, 2 and 4 of the files with one worker, and the peak memory of all its processes is
-compared. 8 minutes on two cores.
+as commands, from start to end, alternating. The plain side uses datatrove's own block for each step, and writes no
+reasons, funnel or card. Then the stage reads 1, 2 and 4 of the files with one worker, and the peak memory of all its
+processes is compared. 8 minutes on two cores.
 """
 
 from __future__ import annotations

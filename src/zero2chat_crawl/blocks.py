@@ -24,6 +24,7 @@ from datatrove.pipeline.extractors.base import ExtractorSandbox
 from datatrove.pipeline.extractors.trafilatura import Trafilatura
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.filters.language_filter import LanguageFilter
+from datatrove.pipeline.formatters.base import BaseFormatter
 from datatrove.pipeline.writers.parquet import ParquetWriter
 from datatrove.utils.text import split_into_sentences
 from datatrove.utils.word_tokenizers import load_word_tokenizer
@@ -236,56 +237,17 @@ class DecontaminationFilter(BaseFilter):
         return False, f"asks_{asked.exam}"
 
 
-class Mask(PipelineStep):
+class Mask(BaseFormatter):
     """Masks PII, and counts it by kind."""
 
-    type, name = "mask", "mask"
+    name = "mask"
 
-    def __init__(self, kinds: Sequence[str]):
-        super().__init__()
-        self.kinds = tuple(kinds)
-
-    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        for doc in data:
-            with self.track_time():
-                doc.text, found = mask(doc.text, self.kinds)
-            for kind, n in found.items():
-                self.stat_update(f"masked_{kind}", value=n)
-            self.stat_update(*["documents_masked"] * bool(found))
-            yield doc
-
-
-class ClassifierFilter(BaseFilter):
-    """Scores documents with a sequence classifier, such as FineWeb-Edu's, and drops those below `min_score`."""
-
-    name = "classifier"
-
-    def __init__(self, model: str, min_score: float, batch_size: int, max_length: int, removed: Removed):
-        super().__init__(removed, batch_size)
-        self.model, self.min_score, self.max_length = model, min_score, max_length
-        self._loaded: Any = None
-
-    def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        return self.filter_batch([doc])[0]
-
-    def filter_batch(self, batch: list[Document]) -> list[bool | tuple[bool, str]]:
-        import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        if self._loaded is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            # Otherwise transformers would ask on stdin whether to run the model's own code.
-            classifier = AutoModelForSequenceClassification.from_pretrained(self.model, trust_remote_code=False)
-            tokenizer = AutoTokenizer.from_pretrained(self.model, trust_remote_code=False)
-            self._loaded = tokenizer, classifier.to(device).eval()
-        tokenizer, classifier = self._loaded
-        texts = [doc.text for doc in batch]
-        ids = tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=self.max_length)
-        with torch.inference_mode():
-            scores = classifier(**ids.to(classifier.device)).logits[:, 0].float().tolist()
-        for doc, score in zip(batch, scores, strict=True):
-            doc.metadata["score"] = round(score, 4)
-        return [score >= self.min_score or (False, "low_score") for score in scores]
+    def format(self, text: str) -> str:
+        text, found = mask(text)
+        for kind, n in found.items():
+            self.stat_update(f"masked_{kind}", value=n)
+        self.stat_update(*["documents_masked"] * bool(found))
+        return text
 
 
 class Corpus(PipelineStep):
@@ -296,9 +258,9 @@ class Corpus(PipelineStep):
 
     type, name = "corpus", "corpus"
 
-    def __init__(self, folder: Path, duplicates: Removed, fractions: tuple[float, float]):
+    def __init__(self, folder: Path, fractions: tuple[float, float]):
         super().__init__()
-        self.folder, self.duplicates, self.fractions = folder, duplicates, fractions
+        self.folder, self.fractions = folder, fractions
         self.stats.name = "corpus"
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> None:
@@ -311,7 +273,7 @@ class Corpus(PipelineStep):
             schema=SCHEMA,
             use_content_defined_chunking=False,
         )
-        with self.duplicates as duplicates, writer:
+        with writer:
             for doc in data:
                 with self.track_time():
                     known, split = doc.metadata, split_of(doc.text, *self.fractions)
@@ -321,10 +283,7 @@ class Corpus(PipelineStep):
                         self.stat_update(f"bytes/{key}", value=known["bytes"])
                         self.stat_update(f"tokens/{key}", value=known["words"])
                     self.stat_update(f"languages/{known['language']}")
-                    if (cluster := known.get("minhash_cluster_id", -1)) >= 0:
-                        size = known["minhash_cluster_size"]
-                        line = {"cluster": cluster, "kept": doc.id, "url": known["url"], "size": size}
-                        duplicates.line(rank, line | {"text": doc.text})
+                    if known.get("minhash_cluster_id", -1) >= 0:
                         self.stat_update("clusters")
                     writer.write(doc, rank, split=split)
 
@@ -333,12 +292,11 @@ SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("text", "source", "id", "url", "date", "language")),
         ("language_score", pa.float32()),
-        ("score", pa.float32()),
     ]
 )
 
 
 def _row(doc: Document) -> dict[str, Any]:
     known = doc.metadata
-    row = {name: known.get(name) for name in ("url", "date", "language", "language_score", "score")}
+    row = {name: known.get(name) for name in ("url", "date", "language", "language_score")}
     return row | {"text": doc.text, "source": known["language"], "id": doc.id}

@@ -53,12 +53,15 @@ def _check(args: CrawlArguments) -> None:
 
 def run(run: Run, args: CrawlArguments) -> None:
     """Build the corpus. After a kill, a restart resumes from the completed shards."""
+    import pyarrow.parquet as pq
+
     from zero2chat_crawl.run import prepare, run_crawl
-    from zero2chat_crawl.summary import beginnings
 
     split = (args.validation_fraction, args.test_fraction)
     metrics = run_crawl(*prepare(args.crawl), run.folder, split, args.decontaminate)
-    run.replace_samples(0, [{"prompt": label, "completion": text} for label, text in beginnings(run.folder)])
+    held_out = min((run.folder / "data").glob("validation-*.parquet"))
+    rows = pq.ParquetFile(held_out).read_row_group(0, ["language", "text"]).slice(0, 6).to_pylist()
+    run.replace_samples(0, [{"prompt": row["language"], "completion": row["text"][:400]} for row in rows])
     run.finish(metrics)
     shutil.rmtree(run.folder / WORK)
 

@@ -16,10 +16,10 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from zero2chat.core.errors import UserError, exit_on_mistake
@@ -28,8 +28,7 @@ from zero2chat.data.fetch.pinned import fetch_pinned
 FILES = 8  # files of about equal size, for 8 shards
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """A Debian package at a version. `url` is the URL for the pages below `usr/share/doc/<folder>`."""
 
     name: str
@@ -40,16 +39,9 @@ class Package:
 
 
 def read_packages(path: Path) -> list[Package]:
-    """Read a list of packages. Raises `UserError` for a line that does not have five words."""
-    found = []
-    for n, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        words = [] if line.startswith("#") else line.split()
-        if not words:
-            continue
-        if len(words) != 5:
-            raise UserError(f"{path}: line {n}: expected name, version, SHA-256, folder and URL")
-        found.append(Package(*words))
-    return found
+    """Read a list of packages, one per line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Package(*line.split()) for line in lines if line.strip() and not line.startswith("#")]
 
 
 def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from tldextract import TLDExtract
 from zero2chat.core.config import build
 from zero2chat_crawl import blocks
 from zero2chat_crawl.reader import Pages, Removed
-from zero2chat_crawl.settings import DUPLICATES, PARTS, REMOVED, WORK, Crawl
+from zero2chat_crawl.settings import REMOVED, WORK, Crawl
 
 # datatrove's blocks by section, each with the settings that differ from its defaults, which are FineWeb's otherwise.
 FILTERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -85,7 +85,8 @@ def parts(
     work, minhash, lines = folder / WORK, crawl.minhash, crawl.lines
     tasks = min(crawl.tasks or warcs, warcs)
     ranges = min(tasks, 64)
-    signed, pairs, clusters, hashed_lines, repeats = (str(work / name) for name in PARTS[1:-1])
+    names = ("signatures", "buckets", "clusters", "lines", "repeats")
+    signed, pairs, clusters, hashed_lines, repeats = (str(work / name) for name in names)
     by_line = SentDedupConfig(n_sentences=1, split_sentences=False, hash_config=sha1)
 
     def read() -> Any:
@@ -97,28 +98,24 @@ def parts(
         return _measured("minhash", chosen, [read()]) if minhash else [read()]
 
     def corpus() -> list[Any]:
-        removed = {step: Removed(folder / REMOVED / step) for step in ("lines", "decontaminate", "classifier")}
+        removed = {step: Removed(folder / REMOVED / step) for step in ("lines", "decontaminate")}
         chain = unique(Removed(folder / REMOVED / "minhash", "near_duplicate"))
         if lines:
             _measured("lines", blocks.RepeatedLines(repeats, lines.min_sentences, removed["lines"]), chain)
         if decontaminate:
             _measured("decontaminate", blocks.DecontaminationFilter(decontaminate, removed["decontaminate"]), chain)
         if crawl.personal_data:
-            kinds = [kind for kind, on in asdict(crawl.personal_data).items() if on]
-            _measured("personal_data", blocks.Mask(kinds), chain)
-        if crawl.classifier:
-            classifier = blocks.ClassifierFilter(**asdict(crawl.classifier), removed=removed["classifier"])
-            _measured("classifier", classifier, chain)
-        return [*chain, blocks.Corpus(folder / "data", Removed(folder / DUPLICATES), split)]
+            _measured("personal_data", blocks.Mask(), chain)
+        return [*chain, blocks.Corpus(folder / "data", split)]
 
     found = [Part("pages", lambda: _pages(crawl, folder), tasks)]
     if minhash:
         options = {"n_grams": minhash.ngram, "num_buckets": minhash.buckets, "hashes_per_bucket": minhash.rows}
         hashed = MinhashConfig(**options, seed=minhash.seed, hash_config=sha1)
-        kept, buckets = {"save_cluster_id": True, "save_cluster_size": True}, minhash.buckets * minhash.tasks_per_bucket
+        kept = {"save_cluster_id": True, "save_cluster_size": True}
         found += [
             Part("signatures", lambda: [read(), blocks.Signatures(signed, hashed)], tasks),
-            Part("buckets", lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)], buckets),
+            Part("buckets", lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)], minhash.buckets),
             Part("clusters", lambda: [blocks.Clusters(pairs, clusters, hashed, **kept)], 1),
         ]
     if lines:
@@ -150,10 +147,7 @@ def _pages(crawl: Crawl, folder: Path) -> list[Any]:
         _measured("crawled_before", filters.LambdaFilter(before, removed("crawled_before")), chain, text=False)
     if url := crawl.url:
         by_url = filters.URLFilter(
-            soft_word_threshold=url.soft_words,
-            extra_domains=url.domains,
-            use_integrated_lists=url.block_lists,
-            exclusion_writer=removed("url"),
+            extra_domains=url.domains, use_integrated_lists=url.block_lists, exclusion_writer=removed("url")
         )
         by_url.tldextractor = TLDExtract(suffix_list_urls=())  # use the bundled list: nothing is fetched
         _measured("url", by_url, chain, text=False)

@@ -42,7 +42,7 @@ class Removed:
     def write(self, doc: Document, rank: int = 0) -> None:
         known = doc.metadata
         line = {"url": known.get("url"), "id": doc.id, "reason": known.get("filter_reason", self.reason)}
-        line |= {key: known[key] for key in ("language", "language_score", "score", "question") if key in known}
+        line |= {key: known[key] for key in ("language", "language_score", "question") if key in known}
         if known.get("minhash_cluster_id", -1) >= 0:
             line["cluster"] = known["minhash_cluster_id"]
         self.line(rank, line | {"text": doc.text})

@@ -16,23 +16,10 @@ from zero2chat_crawl.settings import CRAWL
 _REASONS = 6  # the most frequent, of each step
 
 
-def figures(told: Mapping[str, Any]) -> dict[str, str]:
-    """Return caption → SVG, of the figures that have data."""
-    from zero2chat.report.plots import bars
-
-    data = {
-        kind: {step["step"]: {"value": step[kind]} for step in told["funnel"] if step[kind]}
-        for kind in ("documents", "tokens")
-    }
-    captions = {
-        "documents": "Documents that remain after each filter, from the pages read to the corpus.",
-        "tokens": f"Tokens that remain after each filter ({told['tokenizer']}).",
-    }
-    return {captions[kind]: bars({kind: counts}) for kind, counts in data.items() if counts}
-
-
 def crawl_part(step: StepResult) -> str:
     """Return what each filter of a crawl removed and what remains, from the run's `crawl.json`; "" without one."""
+    from zero2chat.report.plots import bars
+
     if not (step.folder / CRAWL).is_file():
         return ""
     told = json.loads((step.folder / CRAWL).read_text(encoding="utf-8"))
@@ -40,7 +27,8 @@ def crawl_part(step: StepResult) -> str:
     if all(told["dates"]):
         first, last = (esc(str(date)[:10]) for date in told["dates"])
         text += paragraph(f"The pages were fetched from {first} to {last}. The model cannot know of later events.")
-    drawn = "".join(picture(svg, caption) for caption, svg in figures(told).items())
+    left = bars({"documents": {step["step"]: {"value": step["documents"]} for step in told["funnel"]}})
+    drawn = picture(left, "Documents that remain after each filter, from the pages read to the corpus.")
     text += f'<div class="gallery">\n{drawn}</div>\n<h3>What was removed, and why</h3>\n'
     rows = [(esc(s["step"]), exact(s["documents"]), _counts(s["removed"], _REASONS)) for s in told["funnel"]]
     text += table(("step", "documents left", "main reasons for removal"), rows)

@@ -1,12 +1,12 @@
 """Settings for making a corpus from a web crawl with FineWeb's pipeline (Penedo et al. 2024, arXiv:2406.17557).
 
-The engine is datatrove, which also made FineWeb: WARC files are distributed to `tasks`. Each task writes its shard and
-marks it as done, so that a restart skips it. `executor` selects local processes or Slurm.
+The engine is datatrove, which also made FineWeb: WARC files are distributed to `tasks`, which `workers` local processes
+run. Each task writes its shard and marks it as done, so that a restart skips it.
 
     pages        WARC → URL filter → text → language → Gopher → C4 → FineWeb's filters
     signatures   MinHash signatures of the remaining pages; buckets: pairs; clusters: which document is kept
     lines        hashes of long lines; repeats: lines of an earlier document
-    corpus       drop duplicates → drop repeated lines → decontaminate → mask PII → classifier → Parquet by split
+    corpus       drop duplicates → drop repeated lines → decontaminate → mask PII → Parquet by split
 
 Each filter can be disabled (`c4: null`). Defaults are FineWeb's if it has any; the sources are noted beside them.
 datatrove is only imported for running, not for reading a recipe: `pipelines.filter_settings` checks the keys of its
@@ -15,20 +15,16 @@ filters.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from zero2chat.core.config import Range, build
 
 WORK = "_work"  # in the run's folder until the corpus is done: shards, logs, completion markers
 CRAWL = "crawl.json"  # in the run's folder: the counts of each filter
-REMOVED, DUPLICATES = "removed", "duplicates"
-PARTS = ("pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus")
-_MOST_TASKS = 10_000
-
+REMOVED = "removed"  # in the run's folder: the pages that each step removed
 
 Positive = Annotated[int, Range(min=1)]
 
@@ -41,7 +37,6 @@ class Url:
     """
 
     block_lists: bool = True
-    soft_words: int = 2
     domains: list[str] = field(default_factory=list)
 
 
@@ -60,13 +55,12 @@ class Languages:
 
 @dataclass
 class Minhash:
-    """Near-duplicates (FineWeb, section 3.4): pairs that share a bucket, with the probability `theory`."""
+    """Near-duplicates (FineWeb, section 3.4): pairs that share a bucket."""
 
     ngram: Positive = 5
     buckets: Positive = 14
     rows: Positive = 8
     seed: int = 1
-    tasks_per_bucket: Positive = 1  # FineWeb used 50; at most the number of pages per shard
 
 
 @dataclass
@@ -79,62 +73,16 @@ class Lines:
 
 
 @dataclass
-class PersonalData:
-    """PII to mask. FineWeb masks e-mail and public IP addresses; telephone and card numbers are ours."""
-
-    email: bool = True
-    ip: bool = True
-    phone: bool = True
-    card: bool = True
-
-
-@dataclass
-class Classifier:
-    """A sequence classifier with one output; FineWeb-Edu keeps 3 and more of 5 (FineWeb, section 4)."""
-
-    model: str = "HuggingFaceFW/fineweb-edu-classifier"
-    min_score: float = 3.0
-    batch_size: int = 16
-    max_length: int = 512
-
-
-@dataclass
-class Slurm:
-    """Slurm job settings with datatrove's names; `env_command` sets up the environment on a node.
-
-    `parts`: overrides for single parts of the run, such as `{clusters: {mem_per_cpu_gb: 25}}`.
-    """
-
-    partition: str
-    time: str = "10:00:00"
-    qos: str | None = None
-    cpus_per_task: int = 1
-    mem_per_cpu_gb: int = 4
-    env_command: str | None = None
-    tasks_per_job: int = 1
-    max_array_size: int = 1001
-    sbatch_args: dict = field(default_factory=dict)
-    parts: dict = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for part, options in self.parts.items():
-            if part not in PARTS:
-                raise ValueError(f"parts: unknown part '{part}'; known: {', '.join(PARTS)}")
-            build([Slurm], asdict(self) | options | {"parts": {}}, f"parts: {part}")
-
-
-@dataclass
 class Crawl:
-    """Sources of pages, the executor, and the settings of each filter; null disables a filter.
+    """Sources of pages, the processes, and the settings of each filter; null disables a filter.
 
     A filter whose settings are a `dict` is datatrove's own, with datatrove's keys (`pipelines.FILTERS`).
     """
 
     warcs: list[str] = field(default_factory=list, metadata={"help": "WARC files, globs or lists, local or remote."})
     most_warcs: int | None = field(default=None, metadata={"help": "Use only the first N WARC files."})
-    executor: Literal["local", "slurm"] = "local"
     workers: Positive = 1
-    tasks: Annotated[int | None, Range(min=1, max=_MOST_TASKS)] = field(
+    tasks: Annotated[int | None, Range(min=1, max=10_000)] = field(
         default=None, metadata={"help": "Number of shards; default: one per WARC file."}
     )
     crawled_before: str | None = field(default=None, metadata={"help": "Drop pages fetched on or after this day."})
@@ -151,26 +99,16 @@ class Crawl:
     fineweb: dict | None = field(default_factory=dict)
     minhash: Minhash | None = field(default_factory=Minhash)
     lines: Lines | None = field(default_factory=Lines)
-    personal_data: PersonalData | None = field(default_factory=PersonalData)
-    classifier: Classifier | None = None
-    slurm: Slurm | None = None
+    personal_data: bool = field(default=True, metadata={"help": "Mask e-mail and IPv4 addresses, as FineWeb."})
 
     def __post_init__(self) -> None:
         if not self.warcs:
             raise ValueError("warcs: the list is empty: add at least one WARC file")
         if self.crawled_before is not None:
             date.fromisoformat(self.crawled_before)
-        if self.executor == "slurm" and not self.slurm:
-            raise ValueError("executor slurm: the section `slurm` is missing: set at least its `partition`")
 
 
 def read_crawl(settings: Mapping[str, Any]) -> Crawl:
     """Read a YAML's `crawl:`. Raises `UserError` for an unknown key, except of datatrove's filters, and an invalid
     value."""
     return build([Crawl], settings, "crawl")[0]
-
-
-def theory(minhash: Minhash, similarity: float) -> float:
-    """Probability that a pair with this Jaccard similarity shares a bucket (Leskovec et al., Mining of Massive
-    Datasets, section 3.4.2)."""
-    return 1 - math.pow(1 - similarity**minhash.rows, minhash.buckets)

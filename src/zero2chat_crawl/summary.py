@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,10 @@ import yaml
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import write_atomically
-from zero2chat.core.text import public
 from zero2chat.hub.model_card import CARD
 from zero2chat.tasks import SPLITS
 from zero2chat_crawl.blocks import SCHEMA
-from zero2chat_crawl.settings import CRAWL, DUPLICATES, REMOVED, WORK, Crawl
-
-TOKENIZER = "whitespace-separated words"
-_NOT_ON_THE_CARD = ("warcs", "most_warcs", "executor", "workers", "tasks", "license", "rights", "slurm")
+from zero2chat_crawl.settings import CRAWL, REMOVED, WORK, Crawl
 
 
 def read_stats(logs: Path) -> dict[str, Counter[str]]:
@@ -74,13 +69,12 @@ def summarise(crawl: Crawl, folder: Path, versions: Mapping[str, str]) -> dict[s
                 f"{folder}: split '{split}' is empty ({sum(documents[s] for s in SPLITS)} documents in total): "
                 "crawl more pages, remove fewer, or give a larger fraction"
             )
-    by_step = {step["step"]: step for step in steps}
+    by_step = {step["step"]: step["removed"] for step in steps}
     personal, lines = (stats.get(step, Counter[str]()) for step in ("personal_data", "lines"))
     masked = {label.removeprefix("masked_"): n for label, n in personal.items() if label.startswith("masked_")}
-    lost = {**by_step["read"]["removed"], **by_step["extraction"]["removed"]}
-    duplicates = sum(by_step.get("minhash", {"removed": {}})["removed"].values())
+    lost = {**by_step["read"], **by_step["extraction"]}
+    duplicates = sum(by_step.get("minhash", {}).values())
     told = {
-        "tokenizer": TOKENIZER,
         "crawled_before": crawl.crawled_before,
         "dates": _dates(folder),
         "funnel": steps,
@@ -101,7 +95,7 @@ def summarise(crawl: Crawl, folder: Path, versions: Mapping[str, str]) -> dict[s
     metrics |= {f"loss_{name}": n for name, n in lost.items()}
     metrics |= {f"masked_{kind}": n for kind, n in masked.items()}
     if "decontaminate" in by_step:
-        metrics["decontaminated"] = sum(by_step["decontaminate"]["removed"].values())
+        metrics["decontaminated"] = sum(by_step["decontaminate"].values())
     return {name: {"value": n} for name, n in metrics.items()}
 
 
@@ -115,7 +109,6 @@ def _card(crawl: Crawl, folder: Path, told: Mapping[str, Any]) -> str:
         f"| {s['step']} | {s['documents']} | {s['tokens'] or ''} | {s['bytes']} | {_counts(s['removed'], 4)} |\n"
         for s in told["funnel"]
     ]
-    settings = {name: value for name, value in asdict(crawl).items() if name not in _NOT_ON_THE_CARD}
     return f"""---
 {yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---
 
@@ -139,32 +132,16 @@ Masked by pattern: {_counts(told["masked"]) or "none"}. Names, postal addresses 
 
 ## Processing
 
-Documents that remain after each filter, and the main reasons for removal. Tokens are {told["tokenizer"]}. Removed
-documents are in `{REMOVED}/<step>/`, with their reasons; the clusters of near-duplicates, with the document kept of
-each, are in `{DUPLICATES}/`.
+Documents that remain after each filter, and the main reasons for removal. Tokens are words between spaces.
+Removed documents are in `{REMOVED}/<step>/`, with their reasons.
 
 | step | documents | tokens | bytes | removed |
 |---|---|---|---|---|
 {"".join(steps)}
 Splits: {_counts(told["splits"])}. Languages: {_counts(told["languages"])}. Repeated lines removed:
-{told["lines_removed"]}.
-
-With {_counts(told["packages"])}, and these settings:
-
-```yaml
-{yaml.safe_dump(public(settings), sort_keys=False, allow_unicode=True)}```
+{told["lines_removed"]}. Made with {_counts(told["packages"])}; `run.json` has the settings of all filters.
 """
 
 
 def _counts(counts: Mapping[str, Any], most: int | None = None) -> str:
     return ", ".join(f"{name} {n}" for name, n in list(counts.items())[:most])
-
-
-def beginnings(folder: Path, most: int = 6) -> list[tuple[str, str]]:
-    """Return (language, beginning) of a held-out document for each of the first languages."""
-    found: dict[str, str] = {}
-    for file in sorted((folder / "data").glob("validation-*.parquet"))[:20]:
-        rows = pq.ParquetFile(file).read_row_group(0, ["language", "text"]).to_pylist()
-        for row in rows:
-            found.setdefault(row["language"], row["text"][:400])
-    return sorted(found.items())[:most]

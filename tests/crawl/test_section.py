@@ -13,7 +13,6 @@ import pytest
 from zero2chat.report.page import render
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_crawl.crawl import STAGE
-from zero2chat_crawl.section import figures
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\x9b\u202eevil\u2066\U000e0041 & \"'"
 METRICS = {
@@ -34,7 +33,6 @@ def _step(name: str, documents: int, tokens: int | None = None, **removed: int) 
 def told() -> dict[str, Any]:
     """Return a small crawl's summary, as `zero2chat_crawl/summary.py` writes it."""
     return {
-        "tokenizer": "whitespace-separated words",
         "crawled_before": "2026-12-01",
         "dates": ["2026-01-02T00:00:00Z", "2026-03-04T05:06:07Z"],
         "funnel": [
@@ -75,8 +73,8 @@ def test_what_each_step_removed_is_shown(
         *("41 clusters", "that were kept: 1,234.", "email 17", "in 11 documents", "n = 412"),
     ):
         assert shown in text
-    # Two of the crawl, and one of the sources.
-    assert text.count("<img") == text.count("<figcaption>") == 3
+    # One of the crawl, and one of the sources.
+    assert text.count("<img") == text.count("<figcaption>") == 2
     assert STAGE.section is not None
     whole = render([step], {"crawl": STAGE.section}, "crawled", "A title")
     _inert(whole)
@@ -92,4 +90,3 @@ def test_what_a_crawl_has_none_of_is_not_drawn(
     text = section_text(read_step(folder, 1))
     for word in ("clusters", "Masked", "fetched from"):
         assert word not in text
-    assert len(figures(told | {"funnel": [_step("read", 10)]})) == 1
