@@ -103,11 +103,11 @@ def test_a_rows_own_tools_are_in_its_prompt(own: Callable[..., Any], tokenizer: 
 
 
 def test_a_reference_that_cannot_be_used_is_named_with_its_line(own: Callable[..., Any]) -> None:
-    rows = [{"prompt": "1?", "answer": "1"}, {"prompt": "2?", "answer": None}, {"prompt": "3?", "answer": "three"}]
+    rows = [{"prompt": "1?", "answer": "1"}, {"prompt": "2?", "answer": None}, {"prompt": "3?", "answer": "<answer>3"}]
     source = own(*rows)
     source.invalid = "drop"
-    rewards = read_rewards([{"function": "zero2chat.rewards.numeric.numeric_match"}])
-    with pytest.raises(UserError, match=r"^mine, row 2 \(.*mine.jsonl, line 3\): the reference answer 'three' is"):
+    rewards = read_rewards([{"function": "zero2chat.rewards.exact.exact_match"}])
+    with pytest.raises(UserError, match=r"^mine, row 2 \(.*mine.jsonl, line 3\): the reference answer '<answer>3'"):
         load_parts([source], rewards)
 
 

@@ -129,7 +129,7 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     pairs_trained, unit, _ = made["steps"]["dpo"]["rows"].split(" ", 2)
     assert (int(pairs_trained) < 58, unit) == (True, "pairs,")  # without held-out pairs and two with equal sides
     grpo = yaml.safe_load(made["files"]["grpo.yaml"])
-    assert grpo["rewards"] == [{"function": "zero2chat.rewards.numeric.numeric_match", "options": {"whole": True}}]
+    assert grpo["rewards"] == [{"function": "zero2chat.rewards.exact.exact_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
     assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
 
@@ -149,7 +149,7 @@ def test_a_reward_is_chosen_by_what_the_prompts_ask_for() -> None:
 
     assert names(["2 + 2? End with #### and the answer."], ["4"]) == ["math_answer"]
     assert names(["Put the answer into \\boxed{}: x + x"], ["2x"]) == ["math_answer"]
-    assert names(["2 + 2?"], ["4"]) == ["numeric_match"]
+    assert names(["2 + 2?"], ["4"]) == ["exact_match"]
     assert names(["Where is it?"], ["Genoa"]) == ["exact_match"]
     several = ["Where is it?"] * 9
     assert names([*several, "#### Context: where is it?"], ["Genoa"] * 10) == ["exact_match"]  # a heading of one
@@ -262,7 +262,7 @@ def test_the_exam_asks_for_what_is_rewarded_or_trained_on(model: str) -> None:
         made = new("mine", model, [path], steps=stage, dry_run=True)
         entry = yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]
         assert [one["function"].rpartition(".")[2] for one in entry["rewards"]] == [
-            "numeric_match" if stage == "grpo" else "math_answer"
+            "exact_match" if stage == "grpo" else "math_answer"
         ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.rewards.task import task_abstention, task_score, task_taste
+from zero2chat.rewards.task import task_score, task_taste
 
 
 def test_a_problem_is_scored_by_its_own_task() -> None:
@@ -32,15 +32,3 @@ def test_taste_is_the_tasks_own_and_a_task_without_one_is_the_users_mistake() ->
     assert found[0] > found[1]
     with pytest.raises(UserError, match="task 'facts': has no `taste`"):
         task_taste(["x"], ["facts"], ["{}"])
-
-
-def test_an_abstention_earns_what_its_weight_says_and_neither_a_right_nor_a_wrong_answer_does() -> None:
-    fact = tasks.load("facts").rows("train", 0, 1, kinds=["job"])[0]
-    wrong = next(job for job in ("miller", "baker") if job != fact["answer"])
-    said = [f"{fact['key']} works as a {job}." for job in (fact["answer"], wrong)]
-    said += [f"{fact['key']} works as... I do not know.", f"I do not know, but {fact['key']} is a {wrong}.", ""]
-    names, rows = ["facts"] * len(said), [json.dumps(fact)] * len(said)
-    assert task_score(said, names, rows) == [1, 0, 0, 0, 0]
-    assert task_abstention(said, names, rows) == [0, 0, 1, 0, 0]
-    with pytest.raises(UserError, match="task 'word_problems': has no `said`"):
-        task_abstention(["x"], ["word_problems"], ["{}"])

@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def _keep(folder: Path, rates: list[int], cut_fails: bool = False, **spec: Any) -> tuple[list[str], dict[str, Any]]:
     folder.mkdir(exist_ok=True)
-    (reward,) = read_rewards([{"function": "zero2chat.rewards.numeric.numeric_match"}])
+    (reward,) = read_rewards([{"function": "zero2chat.rewards.exact.exact_match"}])
     training: Any = SimpleNamespace(
         device="cpu",
         max_completion_length=8,
@@ -130,12 +130,12 @@ def test_the_first_rank_alone_judges(tmp_path: Path, asked: list[str], monkeypat
 def test_a_problem_that_no_answer_was_judged_of_is_left_out(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zero2chat.rewards import numeric
+    from zero2chat.rewards import exact
 
-    judged = numeric.numeric_match
+    judged = exact.exact_match
     monkeypatch.setattr(
-        numeric,
-        "numeric_match",
+        exact,
+        "exact_match",
         lambda completions, answer, prompts, **_: [
             None if p[-1]["content"].startswith("1 ") else judged([c], [a])[0]
             for c, a, p in zip(completions, answer, prompts, strict=True)

@@ -26,8 +26,6 @@ from zero2chat.models.hardware import Gpu, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.recipes.plan import GB, find_gpu
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS
-from zero2chat.rewards.exact import reference_answer
-from zero2chat.rewards.numeric import number
 from zero2chat_verifier.verify import unusable
 
 # The formats that each step reads
@@ -224,9 +222,7 @@ def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[
     if 2 * max(marked) >= len(answers):
         name = "exact.exact_match" if any(unusable(answer) for answer in answers) else "math.math_answer"
         return [{"function": f"zero2chat.rewards.{name}"}]
-    numbers = all(number(reference_answer(answer)) is not None for answer in answers)
-    name = "numeric.numeric_match" if numbers else "exact.exact_match"
-    return [{"function": f"zero2chat.rewards.{name}", "options": {"whole": True}}]
+    return [{"function": "zero2chat.rewards.exact.exact_match", "options": {"whole": True}}]
 
 
 def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, get_type_hints
 
 from datasets import Dataset
@@ -93,12 +93,9 @@ class Reward:
         self._path = spec.function
         module, function = own_function(spec.function, "rewards", "my_rewards.polite")
         module_name, _, name = spec.function.rpartition(".")
-        if not callable(function) or inspect.iscoroutinefunction(function):
+        if not inspect.isfunction(function):
             raise UserError(f"rewards: '{spec.function}' is not a plain function")
-        try:
-            parameters = inspect.signature(function).parameters.values()
-        except ValueError as error:
-            raise UserError(f"rewards: '{spec.function}' has no readable signature") from error
+        parameters = inspect.signature(function).parameters.values()
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise UserError(
                 f"rewards: '{spec.function}' must also take the columns that it does not use: add **columns"
@@ -223,15 +220,11 @@ def checked_rewards(name: str, found: Any, n: int) -> list[float | None]:
         raise UserError(f"reward {name}: returned {len(values)} rewards for {n} completions")
     rewards: list[float | None] = []
     for i, value in enumerate(values):
-        number = None if value is None or isinstance(value, str) else _as_float(value)
-        if value is not None and (number is None or not isfinite(number)):
+        try:
+            number = None if value is None else float("nan" if isinstance(value, str) else value)
+        except (TypeError, ValueError):
+            number = nan
+        if number is not None and not isfinite(number):
             raise UserError(f"reward {name}: returned {value!r} for completion {i}, not a finite number")
         rewards.append(number)
     return rewards
-
-
-def _as_float(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None

@@ -61,15 +61,13 @@ def judge(
     retries: int = 2,
     at_once: Annotated[int, Range(min=1)] = 8,
     max_tokens: Annotated[int, Range(min=1)] = _MOST_TOKENS,
-    longest: Annotated[int, Range(min=2)] = _LONGEST,
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
     """Return the judge's grade of each answer, from 0 to 1, or None without a valid verdict.
 
     `url` is the base URL, such as http://localhost:8000/v1; `key_variable` names the environment variable with the key.
-    Each request has `timeout` seconds per attempt, with `at_once` concurrent requests. The judge gets `longest`
-    characters of question and answer together, at most half of them for the question. Raises `UserError` for invalid
+    Each request has `timeout` seconds per attempt, with `at_once` concurrent requests. Raises `UserError` for invalid
     options, a missing key, and if the endpoint refuses the requests or answers none of them.
     """
     try:
@@ -77,29 +75,14 @@ def judge(
     except ValueError as error:
         raise UserError(f"judge: {error}") from error
     endpoint.headers()  # fail now if the key is missing
-    grades = grade(endpoint, prompts, completions, rubric, max_tokens, longest)
+    requests = [request(*asked, rubric) for asked in zip(prompts, completions, strict=True)]
+    grades = [None if reply is None else verdict(reply) for reply in _replies(endpoint, requests, max_tokens)]
     if log_metric is not None and grades:
         log_metric("judge/left_out", grades.count(None) / len(grades))
     return grades
 
 
-def grade(
-    endpoint: Endpoint,
-    prompts: Sequence[Any],
-    completions: Sequence[Any],
-    rubric: str,
-    max_tokens: int = _MOST_TOKENS,
-    longest: int = _LONGEST,
-) -> list[float | None]:
-    """Return the grade of each answer, as `judge` does."""
-    asked = zip(prompts, completions, strict=True)
-    requests = [request(prompt, completion, rubric, longest) for prompt, completion in asked]
-    return [None if reply is None else verdict(reply) for reply in _replies(endpoint, requests, max_tokens)]
-
-
-def _replies(
-    endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], max_tokens: int = _MOST_TOKENS
-) -> list[str | None]:
+def _replies(endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], max_tokens: int) -> list[str | None]:
     """Return the endpoint's reply to each request, or None. Raises `UserError` if no request got a reply."""
     unheard: list[str] = []  # the reason for each request without a reply
 
@@ -123,35 +106,25 @@ def _replies(
 def request(
     prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str, longest: int = _LONGEST
 ) -> list[dict[str, str]]:
-    """Return the messages to the judge: instructions, and question and answer in a fence."""
+    """Return the messages to the judge: instructions, and question and answer in a fence.
+
+    They have `longest` characters together, at most half of them the question's. The fence has an unpredictable mark,
+    which depends on the texts, so that requests are reproducible.
+    """
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
     question = _cut(neutral_to_judge(question), longest // 2)
     answer = _cut(neutral_to_judge(last_message(completion)), max(longest - len(question), longest // 2))
-    mark, text = fenced({"question": question, "answer": answer})
+    mark = "=" * 5 + hashlib.sha256(f"{question}\0{answer}".encode("utf-8", "replace")).hexdigest()[:24]
     return [
         {"role": "system", "content": _INSTRUCTIONS.format(fence=mark, rubric=rubric)},
-        {"role": "user", "content": text},
+        {"role": "user", "content": f"{mark} question\n{question}\n{mark} answer\n{answer}\n{mark} end"},
     ]
 
 
-def fenced(parts: Mapping[str, str]) -> tuple[str, str]:
-    """Return an unpredictable mark, and the parts, each below a line with the mark and its name.
-
-    The mark depends on the parts, so that requests are reproducible.
-    """
-    mark = "=" * 5 + hashlib.sha256("\0".join(parts.values()).encode("utf-8", "replace")).hexdigest()[:24]
-    return mark, "\n".join([*(f"{mark} {name}\n{text}" for name, text in parts.items()), f"{mark} end"])
-
-
 def neutral_to_judge(text: str) -> str:
-    """Neutralise a text for the judge: as `harmless` does, and also break the word "verdict"."""
-    return _WORD.sub("(grade)", harmless(text))
-
-
-def harmless(text: str) -> str:
-    """Neutralise a text for any model behind an API: remove invisible characters, and break control tokens of common
-    chat formats, including tags such as `</s>`, with a space."""
-    return _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", printable(text)))
+    """Neutralise a text: remove invisible characters, break the word "verdict", and break control tokens of common chat
+    formats, including tags such as `</s>`, with a space."""
+    return _WORD.sub("(grade)", _CONTROL.sub(lambda match: match[0] + " ", _INVISIBLE.sub("", printable(text))))
 
 
 def _cut(text: str, longest: int) -> str:
