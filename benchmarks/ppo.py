@@ -129,7 +129,7 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
 
     end_turn(model, tokenizer)
     use_fast_rollouts(model)
-    value = {"value_model": "own", "value_model_path": REWARD} if job["side"] == "own" else {}
+    value = {"value_model_path": REWARD} if job["side"] == "own" else {}
     epochs = job["settings"]["num_ppo_epochs"]
     config = PPOConfig(
         **job["settings"],

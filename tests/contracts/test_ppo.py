@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 
+import pytest
 import torch
 from transformers import PreTrainedTokenizerBase, Trainer
 from trl import GRPOConfig
 from trl.chat_template_utils import parse_response
 from trl.distributed import DistributedBackend
-from trl.generation.vllm_generation import VLLMGeneration
 from trl.models import prepare_deepspeed, unwrap_model_for_generation
 from trl.models.utils import add_hooks, remove_hooks
 from trl.trainer.base_config import _BaseConfig as BaseConfig
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
-from trl.trainer.utils import RepeatSampler, disable_dropout_in_model, identity
+from trl.trainer.utils import RepeatSampler, disable_dropout_in_model, entropy_from_logits, identity, pad
 
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.trainer import order_by_epoch
@@ -28,9 +29,9 @@ def _parameters(function: object) -> set[str]:
 def test_keys_that_grpo_has_too_have_its_types_and_mean_what_they_mean_there() -> None:
     ours, theirs = ({f.name: f for f in dataclasses.fields(kind)} for kind in (PPOConfig, GRPOConfig))
     own = {
-        "value_model", "value_model_path", "missing_eos_penalty", "kl_coef", "kl_limit",
+        "value_model_path", "missing_eos_penalty", "kl_coef", "kl_limit",
         "gamma", "lam", "whiten_advantages", "num_ppo_epochs", "num_mini_batches", "cliprange", "cliprange_value",
-        "vf_coef", "per_device_generation_batch_size", "kl_budget", "early_stopping_patience", "max_prompt_length",
+        "vf_coef", "kl_budget", "early_stopping_patience", "max_prompt_length",
     }  # fmt: skip
     assert ours.keys() - theirs.keys() == own
     base = {f.name for f in dataclasses.fields(BaseConfig)}
@@ -76,6 +77,7 @@ def test_small_helpers_say_what_we_take_them_to_say() -> None:
     loose = torch.nn.Sequential(torch.nn.Dropout(0.5))
     disable_dropout_in_model(loose)
     assert loose[0].p == 0
+    assert entropy_from_logits(torch.zeros(2, 3, 4)).tolist() == [[pytest.approx(math.log(4))] * 3] * 2
 
 
 def test_a_response_is_parsed_with_its_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -93,9 +95,4 @@ def test_what_unwraps_shards_and_samples_takes_our_arguments() -> None:
     assert _parameters(DistributedBackend) == {"accelerator"}
     assert _parameters(DistributedBackend.gather_params) == {"self", "params"}
     assert isinstance(DistributedBackend.is_zero3, property)
-    assert {"prompts", "images", "num_generations"} <= _parameters(VLLMGeneration.generate)
-    assert _parameters(VLLMGeneration.sync_weights) == {"self"}
-    given = {"model", "accelerator", "processing_class", "mode", "server_base_url"}
-    given |= {"gpu_memory_utilization", "max_model_length", "max_num_seqs", "enable_sleep_mode"}
-    given |= {"temperature", "max_completion_length", "logprobs"}
-    assert given | {"generation_kwargs"} <= _parameters(VLLMGeneration.__init__)
+    assert {"tensors", "padding_value", "padding_side"} <= _parameters(pad)

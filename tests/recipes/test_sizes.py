@@ -93,7 +93,6 @@ def test_rlhf_at_8b_fits_its_gpus_as_its_page_says_and_plan() -> None:
 
     at_once, answer = settings["per_device_train_batch_size"], settings["max_completion_length"]
     longest = settings["max_prompt_length"] + answer
-    assert longest == settings["vllm_max_model_length"]
     keeps, layer = 2 * kept(LLAMA, at_once * longest), one_layer(LLAMA, at_once * longest)
     logits = gb(at_once * answer * LLAMA.vocab_size * 4)
     learning = always + keeps + layer + 5 * logits + 4
@@ -102,13 +101,9 @@ def test_rlhf_at_8b_fits_its_gpus_as_its_page_says_and_plan() -> None:
     assert f"{rollout} per GPU" in text
     assert f"{of_a_token(LLAMA, 2) / 1e3:.0f} kB per token" in text
     cache = gb(of_a_token(LLAMA, 2) * rollout * longest)
-    vllm = gb(policy * 2) + cache + 3
-    said(text, gb(policy * 2), cache, vllm)
-    assert vllm <= settings["vllm_gpu_memory_utilization"] * GPU < vllm + 1
-    sampling = always + settings["vllm_gpu_memory_utilization"] * GPU
+    said(text, gb(policy * 2), cache)
+    sampling = always + gb(policy * 2) + cache
     assert max(learning, sampling) < 0.9 * GPU
-    assert learning + settings["vllm_gpu_memory_utilization"] * GPU > GPU
-    assert settings["vllm_enable_sleep_mode"]
     memory = planned("rlhf-llama-3.1-8b", "h100", GPUS)["ppo"]["memory"]["zero3"]
     assert memory["sampling"] == pytest.approx(sampling, abs=0.1)
     assert memory["learning"] == pytest.approx(learning, rel=0.05)

@@ -243,8 +243,8 @@ def test_an_adapter_for_a_reward_model_scores_as_its_merged_model_does_and_train
     with pytest.raises(UserError, match="start: not a reward model"):
         load_reward_model(start)
 
-    values = {"value_model": "own", "value_model_path": str(start)}  # a language model's, with a new head
-    changes = values | {"model_name_or_path": str(model_folder), "rewards": [{"model": str(reward_adapter)}]}
+    changes = {"model_name_or_path": str(model_folder), "rewards": [{"model": str(reward_adapter)}]}
+    changes["value_model_path"] = str(reward_adapter)
     given = settings("ppo", tmp_path / "ppo", max_steps=2, **changes)
     importlib.import_module("zero2chat.stages.ppo").main(["--config", str(write_yaml(tmp_path / "p.yaml", **given))])
     assert any("rewards/likes/mean" in line for line in read_jsonl(tmp_path / "ppo" / "history.jsonl"))

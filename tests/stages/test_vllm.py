@@ -1,4 +1,4 @@
-"""vLLM itself, on CPUs, in server mode: GRPO and PPO sample from it, and it has the weights of each step.
+"""vLLM itself, on CPUs, in server mode: GRPO samples from it, and it has the weights of each step.
 
 It has its own environment (`make .venv-vllm`), where the trainer runs too, as TRL's client wants vLLM
 beside it. TRL sends weights by NCCL alone, which needs GPUs: `vllm_on_cpu.py` puts gloo in its place, and nothing else.
@@ -99,7 +99,6 @@ def _answers(url: str) -> bool:
         return False
 
 
-PPO = {"num_ppo_epochs": 1, "kl_limit": 100.0, "held_out": {"task": "lines", "n": 4}}
 GRPO = {"num_generations": 4, "tasks": [{"task": "lines", "n": 4, "max_new_tokens": 4}]}
 USUAL: dict[str, Any] = {
     "datasets": [{"task": "lines", "n": 32}],
@@ -156,11 +155,10 @@ def check(done: subprocess.CompletedProcess[str], model: Path, run: Path, longes
     return lines
 
 
-@pytest.mark.parametrize(("stage", "settings"), [("ppo", PPO), ("grpo", GRPO)], ids=["ppo", "grpo"])
-def test_a_stage_samples_from_the_server_with_the_weights_of_each_step(
-    stage: str, settings: dict[str, Any], server: str, folder: Path, tmp_path: Path, train: Callable[..., Any]
+def test_grpo_samples_from_the_server_with_the_weights_of_each_step(
+    server: str, folder: Path, tmp_path: Path, train: Callable[..., Any]
 ) -> None:
-    done = train(stage, model_name_or_path=str(folder), **of_the_server(server), **settings)
+    done = train("grpo", model_name_or_path=str(folder), **of_the_server(server), **GRPO)
     check(done, folder, tmp_path / "run", longest=12)
 
 

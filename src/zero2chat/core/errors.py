@@ -72,7 +72,7 @@ def known(error: BaseException) -> str | None:
     if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
         return (
             f"out of GPU memory ({'. '.join(what.split('. ')[:2])}): lower per_device_train_batch_size, or what is "
-            "generated at once: eval_batch_size, per_device_generation_batch_size, max_completion_length; "
+            "generated at once: eval_batch_size, max_completion_length; "
             "`zero2chat plan` shows what fits"
         )
     if isinstance(error, ImportError) and re.search("cannot open shared object|undefined symbol", what):

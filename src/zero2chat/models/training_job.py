@@ -57,7 +57,6 @@ class Job:
     unit: str = "windows"
     rows: int | None = None  # rows of the dataset, if the settings determine it
     rollout: float = 0.0  # batches of a rollout
-    sampled_at_once: int | None = None  # the most completions of a rollout that are generated together
     vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps during optimization
     refused: tuple[str, ...] = ()  # accelerate configs that the stage does not support
 

@@ -56,7 +56,7 @@ def plan_step(
     hours = math.inf if count is None else count * tokens / speed / 3600
     if (minutes := getattr(args, "max_minutes", None)) is not None:
         hours = minutes / 60 if job.rollout else min(hours, minutes / 60)  # `hours` are without generation
-    sampled = min(share * job.rollout, job.sampled_at_once or math.inf)
+    sampled = share * job.rollout
     memory = {}
     for launch in _candidates(gpus, nodes):
         if launch not in job.refused:

@@ -11,8 +11,10 @@ rate on held-out prompts against the starting model, judged by the task's taste,
 
 A reward model is a proxy: optimized too far, it is exploited. So KL to the starting model is penalized (`kl_coef`), and
 training stops at a KL of `kl_budget` nats per completion. With `eval_strategy: steps`, held-out prompts are evaluated
-during training, and the best checkpoint may be kept (`trainers/ppo/selection.py`). Without such a selection, and with a
-reward labelled `gold`, `gold_lost` is what that reward lost from its peak to the end.
+during training, and the best checkpoint may be kept: with `metric_for_best_model: reward_worst`, the lowest mean of
+several reward models (some may have weight 0), `load_best_model_at_end: true` and `early_stopping_patience`. This
+selection uses validation rows, whatever `held_out` says. Without one, and with a reward labelled `gold`, `gold_lost` is
+what that reward lost from its peak to the end.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.evaluate import finish_with_tasks
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.cost import cost
-from zero2chat.trainers.ppo.rewards import functions_of, open_rewards, read_ppo_rewards
+from zero2chat.trainers.ppo.rewards import RewardModelSpec, open_rewards, read_ppo_rewards
 from zero2chat.trainers.ppo.trainer import PPOTrainer
 from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.trainer import train
@@ -66,7 +68,7 @@ class Prompts(Prepared):
 
 def prepare(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Prompts:
     """Return the prompts, without those of over `max_prompt_length`. Raises `UserError` if one does not fit."""
-    functions = functions_of(read_ppo_rewards(args.rewards))
+    functions = [one for one in read_ppo_rewards(args.rewards) if not isinstance(one, RewardModelSpec)]
     rows = prompt_rows(args, training, model_args, functions, answers=False, longest=training.max_prompt_length)
     unseen = watched = None
     if args.held_out:

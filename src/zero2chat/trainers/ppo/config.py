@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from trl.trainer.base_config import _BaseConfig as BaseConfig
 
@@ -32,16 +32,8 @@ class PPOConfig(BaseConfig):
     )
 
     # The value
-    value_model: str = field(
-        default="head",
-        metadata={
-            "help": "head: a value head on the policy's backbone. own: a separate model.",
-            "choices": ["head", "own"],
-        },
-    )
     value_model_path: str | None = field(
-        default=None,
-        metadata={"help": "Initial weights of a separate value model: a reward model or a language model."},
+        default=None, metadata={"help": "A reward model to start a separate value model from; default: a value head."}
     )
 
     # The prompts
@@ -61,28 +53,12 @@ class PPOConfig(BaseConfig):
         default=1.0, metadata={"help": "Sampling temperature; log-probabilities use it too."}
     )
     generation_kwargs: dict | str | None = field(
-        default=None, metadata={"help": "For GenerationConfig, or vLLM; what truncates sampling biases the ratios."}
+        default=None, metadata={"help": "For GenerationConfig; what truncates sampling biases the ratios."}
     )
-    per_device_generation_batch_size: Annotated[int, Range(min=1)] = field(
-        default=256, metadata={"help": "Completions that `generate` samples at once: fewer need less memory."}
-    )
-
-    # Rollouts by vLLM
-    use_vllm: bool = field(default=False, metadata={"help": "Generate with vLLM instead of `generate`."})
-    vllm_mode: str = field(
-        default="colocate", metadata={"help": "server: a running vLLM server; colocate: in this process."}
-    )
-    vllm_enable_sleep_mode: bool = field(default=False, metadata={"help": "Free vLLM's memory during optimization."})
-    vllm_server_base_url: str | None = field(default=None, metadata={"help": "Base URL of the vLLM server."})
-    vllm_gpu_memory_utilization: float = field(default=0.3, metadata={"help": "Share of GPU memory, with colocate."})
-    vllm_max_model_length: int | None = field(default=None, metadata={"help": "Context window for vLLM."})
 
     # The reward
     missing_eos_penalty: Annotated[float | None, Range(min=0, why="give the amount to subtract")] = field(
         default=None, metadata={"help": "Subtracted from the reward of a completion without an EOS token."}
-    )
-    mask_truncated_completions: bool = field(
-        default=False, metadata={"help": "No loss on completions truncated by max_completion_length."}
     )
     kl_coef: Annotated[float, Range(min=0)] = field(
         default=0.05, metadata={"help": "Weight of the KL penalty to the starting model."}
@@ -117,12 +93,6 @@ class PPOConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.value_model_path is not None and self.value_model == "head":
-            raise ValueError("value_model_path: only used with `value_model: own`: set that, or remove it")
-        self._check_checkpoints()
-
-    def _check_checkpoints(self) -> None:
-        """Raise `ValueError` if a checkpoint would be saved in the middle of a rollout."""
         key = "eval_steps" if self.save_strategy == "best" else "save_steps"
         every = getattr(self, key) or 0
         saves = every if every >= 1 else math.ceil(every * self.max_steps)
@@ -132,11 +102,16 @@ class PPOConfig(BaseConfig):
                 "(num_ppo_epochs × num_mini_batches): a run resumed from a checkpoint in between would lose its "
                 "completions"
             )
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        """Return a mapping field, empty if not set. (TrainingArguments has already parsed JSON.)"""
-        value = getattr(self, key)
-        return dict(value) if isinstance(value, dict) else {}
+        selects = self.load_best_model_at_end and self.eval_strategy != "no"
+        if self.early_stopping_patience is not None and not selects:
+            raise ValueError(
+                "early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end"
+            )
+        if selects and self.save_strategy == "steps" and self.save_steps != self.eval_steps:
+            raise ValueError(
+                f"save_steps {self.save_steps:g} and eval_steps {self.eval_steps:g} differ: the best model might not "
+                "be saved: set them to the same value"
+            )
 
     @property
     def rollout_batch_size(self) -> int:

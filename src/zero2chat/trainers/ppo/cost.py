@@ -8,18 +8,17 @@ from typing import Any
 from trl import ModelConfig
 
 from zero2chat.models.hardware import flops_per_token, parameter_count
-from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, vllm_share
+from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job
 from zero2chat.trainers.ppo.config import PPOConfig
 
 
 def cost(job: Job, empty: EmptyModel, args: Any, training: PPOConfig, model_args: ModelConfig) -> Job:
-    def size(path: str | None) -> tuple[int, float]:
+    def size(path: str) -> tuple[int, float]:
         model = empty(path, True)
         return parameter_count(model), flops_per_token(model, job.length)
 
-    own = training.value_model == "own"
-    path = training.value_model_path or model_args.model_name_or_path
-    value, flops = size(path) if own else (int(job.config.get_text_config().hidden_size), 0.0)
+    own = training.value_model_path
+    value, flops = size(own) if own else (int(job.config.get_text_config().hidden_size), 0.0)
     judges = [size(entry["model"]) for entry in args.rewards if "model" in entry]
     readers = (0 if model_args.use_peft else job.parameters) + sum(n for n, _ in judges)
     forward = job.forward + flops / 3
@@ -35,8 +34,6 @@ def cost(job: Job, empty: EmptyModel, args: Any, training: PPOConfig, model_args
         flops=job.flops + flops + reads / training.num_ppo_epochs,
         forward=forward,
         rollout=training.num_mini_batches,
-        sampled_at_once=training.per_device_generation_batch_size,
-        vllm=vllm_share(training),
         refused=NOT_WHOLE if args.merge_adapter else (FSDP,),
         unit="answers",
     )

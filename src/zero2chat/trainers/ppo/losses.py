@@ -94,18 +94,6 @@ def policy_loss(
     return loss, ((ratio < 1 - cliprange) & (advantages < 0)) | ((ratio > 1 + cliprange) & (advantages > 0))
 
 
-def importance_weights(
-    logps: torch.Tensor, sampler_logps: torch.Tensor, mask: torch.Tensor, most: float
-) -> torch.Tensor:
-    """Return the probability here over that of the sampler, such as vLLM, clipped at `most`; 1 where the latter is NaN.
-
-    Truncated importance sampling (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL
-    Training").
-    """
-    known = torch.where(sampler_logps.isnan(), logps, sampler_logps)
-    return torch.exp((logps - known) * mask).clamp(max=most)
-
-
 def value_loss(
     values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, cliprange: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,7 +10,7 @@ from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-from trl.trainer.utils import disable_dropout_in_model
+from trl.trainer.utils import disable_dropout_in_model, entropy_from_logits
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import load_reward_model
@@ -37,13 +37,6 @@ def token_scores(
     logits = output.logits[:, -keep - 1 : -1].float() / temperature
     drawn = logits.gather(-1, input_ids[:, -keep:, None]).squeeze(-1)
     return drawn - logits.logsumexp(-1), logits, output
-
-
-@torch.no_grad()
-def entropies(logits: torch.Tensor) -> torch.Tensor:
-    """Entropy at each position (rows, keep), in nats."""
-    logps = logits.log_softmax(-1)
-    return -(logps.exp() * logps).sum(-1)
 
 
 class Value(nn.Module):
@@ -74,20 +67,22 @@ def new_score(width: int, like: torch.Tensor) -> nn.Linear:
     return score
 
 
-def open_value(path: str, revision: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase) -> Value:
-    """Load a separate value model from a reward model, or from a language model with a new head.
+def open_value(path: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase) -> Value:
+    """Load a separate value model from a reward model.
 
     Raises `UserError` if its tokenizer differs from the policy's, or if it has no head of the usual kind.
     """
-    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."), revision, fresh=True)
+    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."))
     if own_tokenizer.get_vocab() != tokenizer.get_vocab():
         raise UserError(f"value_model_path {path}: its tokenizer differs from the policy's: use another model")
     if not isinstance(getattr(model, "score", None), nn.Linear):
-        raise UserError(f"value_model_path {path}: has no linear `score` layer for the values: use a reward model")
-    score = model.score
-    if not (model.config.architectures or [""])[0].endswith("ForSequenceClassification"):
-        score = new_score(model.config.get_text_config().hidden_size, next(model.parameters()))
-    return Value(score, model.base_model)
+        raise UserError(f"value_model_path {path}: has no linear `score` layer for the values: use another model")
+    return Value(model.score, model.base_model)
+
+
+# The model API that Trainer, DeepSpeed, TRL and our optimizer use.
+_OF_POLICY = {"config", "generation_config", "device", "dtype", "is_gradient_checkpointing"}
+_OF_POLICY |= {"get_input_embeddings", "get_output_embeddings"}
 
 
 class PolicyWithValue(nn.Module):
@@ -111,39 +106,14 @@ class PolicyWithValue(nn.Module):
             self.policy, input_ids, attention_mask, keep, temperature, output_hidden_states=shared
         )
         values = self.value(input_ids, attention_mask, keep, output.hidden_states[-1] if shared else None)
-        return (logps, values, entropies(logits)) if with_entropy else (logps, values)
+        return (logps, values, entropy_from_logits(logits)) if with_entropy else (logps, values)
 
-    # ---- the model API that Trainer, DeepSpeed, TRL and our optimizer use
-
-    @property
-    def config(self) -> Any:
-        return self.policy.config
-
-    @property
-    def generation_config(self) -> Any:
-        return self.policy.generation_config
-
-    @property
-    def device(self) -> torch.device:
-        return self.policy.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.policy.dtype
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.policy, name) if name in _OF_POLICY else super().__getattr__(name)
 
     @property
     def score(self) -> nn.Linear:
         return self.value.score
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.policy.get_input_embeddings()
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.policy.get_output_embeddings()
-
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        return bool(self.policy.is_gradient_checkpointing)
 
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
         self.policy.gradient_checkpointing_enable(**kwargs)
@@ -167,7 +137,6 @@ def open_models(
     """
     policy: Any = model
     reference: Any = None
-    path = model.config._name_or_path
     if peft_config is not None:
         from peft import get_peft_model
 
@@ -177,12 +146,10 @@ def open_models(
         reference = load_again(model, revision)
     else:
         reference = copy.deepcopy(model)
-    if args.value_model == "head":
-        value = Value(new_score(model.config.get_text_config().hidden_size, next(model.parameters())))
-    elif args.value_model_path:
-        value = open_value(args.value_model_path, "main", model.dtype, tokenizer)
+    if args.value_model_path:
+        value = open_value(args.value_model_path, model.dtype, tokenizer)
     else:
-        value = open_value(path, revision, model.dtype, tokenizer)
+        value = Value(new_score(model.config.get_text_config().hidden_size, next(model.parameters())))
     trained = PolicyWithValue(policy, value)
     disable_dropout_in_model(trained)
     if reference is not None:
@@ -196,14 +163,3 @@ def load_again(model: PreTrainedModel, revision: str) -> PreTrainedModel:
     return type(model).from_pretrained(
         path, dtype=model.dtype, attn_implementation=attention, revision=revision, use_safetensors=True
     )
-
-
-def settle_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Give model and tokenizer one pad token, and return all EOS tokens, the model's and the tokenizer's."""
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends]
-    return [end for end in dict.fromkeys([*ends, tokenizer.eos_token_id]) if end is not None]

@@ -11,9 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from trl.distributed import DistributedBackend
+from trl.models import unwrap_model_for_generation
+from trl.models.utils import add_hooks, remove_hooks
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 
-from zero2chat.trainers.ppo.rollout import Rollout, unwrapped_policy
 from zero2chat.trainers.trainer import ResumableTrainer
 
 VALUE = "value.safetensors"  # in a checkpoint, in addition to Trainer's files
@@ -24,32 +26,38 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
 
     model: Any  # PolicyWithValue
     ref_model: Any  # None if the reference is the policy without its adapter
-    rollout: Rollout
-    kl: float | None = None  # KL to the starting model in the last rollout, in nats per completion
+
+    def _without_adapter(self, policy: Any) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.ref_model is not None else policy.disable_adapter()
 
     @contextlib.contextmanager
-    def _as_reference(self) -> Iterator[Any]:
-        if self.ref_model is not None:
-            yield self.ref_model
-        else:
-            with self.model.policy.disable_adapter():
-                yield self.model.policy
+    def _generating(self, model: nn.Module) -> Iterator[Any]:
+        """Provide the policy in a trained model, or a reference, with gathered weights, ready to `generate`."""
+        backend = DistributedBackend(self.accelerator)
+        checkpointing = self.args.gradient_checkpointing_kwargs
+        with unwrap_model_for_generation(
+            model, self.accelerator, gather_deepspeed3_params=False, gradient_checkpointing_kwargs=checkpointing
+        ) as unwrapped:
+            policy = getattr(unwrapped, "policy", unwrapped)
+            if not backend.is_zero3:
+                yield policy
+                return
+            # As TRL does it, but without the value model, which generates nothing.
+            with backend.gather_params(list(policy.parameters())):
+                remove_hooks(model)
+                yield policy
+                add_hooks(model)
 
     @contextlib.contextmanager
     def start_model(self) -> Iterator[Any]:
         """Provide the starting model, ready to `generate`. Every rank must enter this context."""
-        if self.ref_model is not None:
-            with unwrapped_policy(self.ref_model, self.accelerator) as model:
-                yield model
-        else:
-            with unwrapped_policy(self.model_wrapped, self.accelerator) as model, model.disable_adapter():
-                yield model
-
-    @contextlib.contextmanager
-    def trained_model(self) -> Iterator[Any]:
-        """Provide the current policy, ready to `generate`. Every rank must enter this context."""
-        with unwrapped_policy(self.model_wrapped, self.accelerator, self.args) as model:
+        start = self.model_wrapped if self.ref_model is None else self.ref_model
+        with self._generating(start) as model, self._without_adapter(model):
             yield model
+
+    def trained_model(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of the current policy, ready to `generate`. Every rank must enter it."""
+        return self._generating(self.model_wrapped)
 
     # ---- model folders and checkpoints
 
@@ -84,7 +92,6 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
             super()._load_best_model()
         else:
             self._load_from_checkpoint(self.state.best_model_checkpoint)
-        self.rollout.forget_weights()
 
     def save_instead(self, model: PreTrainedModel) -> None:
         self.model.policy = model

@@ -23,15 +23,17 @@ from zero2chat.trainers.ppo.rollout import Completions
 
 @dataclass
 class RewardModelSpec:
-    """A model in a YAML's `rewards:` list: one trained by the stage `reward`, or any sequence classifier."""
+    """A model in a YAML's `rewards:` list: one trained by the stage `reward`, or any sequence classifier.
+
+    If its config has the standard deviation of its training answers' scores, that is the unit of `weight`.
+    """
 
     model: str
     weight: float = 1.0
-    scaled: bool = True  # in standard deviations of its training answers' scores, if its config has them
     label: str | None = None  # name in the log; default: the folder's name
 
     def __post_init__(self) -> None:
-        self.label = self.label or self.model.rstrip("/").rpartition("/")[2]
+        self.__name__ = self.label or self.model.rstrip("/").rpartition("/")[2]  # as a function has it
 
 
 def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
@@ -44,18 +46,9 @@ def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
             specs.append(build([RewardModelSpec], entry, f"rewards[{i}]")[0])
         else:
             specs.append(Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]))
-    if len(set(map(label_of, specs))) < len(specs):
+    if len({spec.__name__ for spec in specs}) < len(specs):
         raise UserError("rewards: two entries have the same name: set `label`")
     return specs
-
-
-def functions_of(rewards: Sequence[Reward | RewardModelSpec]) -> list[Reward]:
-    return [reward for reward in rewards if isinstance(reward, Reward)]
-
-
-def label_of(reward: Reward | RewardModelSpec) -> str:
-    """Return the reward's name in the log."""
-    return str(reward.label if isinstance(reward, RewardModelSpec) else reward.__name__)
 
 
 @dataclass
@@ -73,11 +66,11 @@ def open_rewards(rewards: Sequence[Reward | RewardModelSpec], dtype: str | None)
     scorers = []
     for reward in rewards:
         if isinstance(reward, Reward):
-            scorers.append(Scorer(label_of(reward), reward, reward.weight))
+            scorers.append(Scorer(reward.__name__, reward, reward.weight))
         else:
             model, tokenizer = load_reward_model(reward.model, dtype)
-            scale = (scale_of(model) or (0.0, 1.0))[1] if reward.scaled else 1.0
-            scorers.append(Scorer(label_of(reward), model, reward.weight / scale, tokenizer))
+            _, deviation = scale_of(model) or (0.0, 1.0)
+            scorers.append(Scorer(reward.__name__, model, reward.weight / deviation, tokenizer))
     return scorers
 
 
@@ -89,9 +82,7 @@ class Rewards:
         self.names = [scorer.name for scorer in scorers]
         self.weights = torch.tensor([scorer.weight for scorer in scorers])
         # Mean and standard deviation of a reward model's scores on its training answers, if its config has them.
-        models = [scorer.score if isinstance(scorer.score, nn.Module) else None for scorer in scorers]
-        self.scales = [None if model is None else scale_of(model) for model in models]
-        self.known_scales = [scale for scale in self.scales if scale is not None]
+        self.scales = [None if scorer.tokenizer is None else scale_of(scorer.score) for scorer in scorers]
         self._engines: list[Any] = []
 
     def prepare(self, accelerator: Accelerator, deepspeed: bool) -> None:
@@ -115,10 +106,11 @@ class Rewards:
         given = {"prompts": prompts, "completions": answers.completions, "completion_ids": answers.completion_ids}
         rows = []
         for scorer in self.scorers:
-            if isinstance(scorer.score, nn.Module):
-                scores: Any = self._score(scorer, prompts, answers.completions)
-            else:
+            if scorer.tokenizer is None:
                 scores = scorer.score(**given, **columns)
+            else:
+                ids = _encode(scorer.tokenizer, prompts, answers.completions)
+                scores = score_ids(scorer.score, scorer.tokenizer, ids, self.batch_size)
             checked = checked_rewards(scorer.name, scores, len(prompts))
             rows.append([math.nan if value is None else value for value in checked])
         return torch.tensor(rows).T
@@ -137,17 +129,11 @@ class Rewards:
         ]
         return min(known) if len(known) > 1 else None
 
-    def _score(self, scorer: Scorer, prompts: Sequence[Any], completions: Sequence[Any]) -> list[float]:
-        """Return a reward model's raw scores.
 
-        As in its training, a conversation ends as the template says, and plain text with the EOS token.
-        """
-        tokenizer = scorer.tokenizer
-        assert tokenizer is not None
-        if is_conversational({"prompt": prompts[0]}):
-            talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
-            ids = encode(tokenizer, [[{**m, "content": m.get("content") or ""} for m in talk] for talk in talks])
-        else:
-            texts = [p + c for p, c in zip(prompts, completions, strict=True)]
-            ids = [[*row, tokenizer.eos_token_id] for row in tokenizer(text=texts)["input_ids"]]
-        return score_ids(scorer.score, tokenizer, ids, self.batch_size)
+def _encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], completions: Sequence[Any]) -> list[list[int]]:
+    """Encode as in a reward model's training: a conversation ends as the template says, text with the EOS token."""
+    if is_conversational({"prompt": prompts[0]}):
+        talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+        return encode(tokenizer, [[{**m, "content": m.get("content") or ""} for m in talk] for talk in talks])
+    texts = [p + c for p, c in zip(prompts, completions, strict=True)]
+    return [[*row, tokenizer.eos_token_id] for row in tokenizer(text=texts)["input_ids"]]

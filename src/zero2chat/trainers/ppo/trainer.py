@@ -18,7 +18,6 @@ module (`model.py`). Settings, reward functions, log and checkpoints follow TRL'
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +28,7 @@ from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.models import prepare_deepspeed
 from trl.trainer.utils import RepeatSampler, identity
 
@@ -38,28 +37,22 @@ from zero2chat.core.stats import Metrics
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import EarlyStopping
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.ppo.batch import Batch, as_tensors, joined, padded, trimmed
 from zero2chat.trainers.ppo.config import PPOConfig
-from zero2chat.trainers.ppo.limits import KLBudget, are_finite, diverged
 from zero2chat.trainers.ppo.log import HOW_TO_READ, MetricLog
 from zero2chat.trainers.ppo.losses import (
     explained_variance,
     gae,
-    importance_weights,
     kl_penalty,
     policy_loss,
     token_rewards,
     value_loss,
     whiten,
 )
-from zero2chat.trainers.ppo.model import open_models, settle_special_tokens, token_scores
+from zero2chat.trainers.ppo.model import open_models, token_scores
 from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
 from zero2chat.trainers.ppo.rewards import Rewards, Scorer
-from zero2chat.trainers.ppo.rollout import Completions, Rollout
-from zero2chat.trainers.ppo.selection import check_selection
+from zero2chat.trainers.ppo.rollout import Batch, Rollout, as_tensors, joined, trimmed
 from zero2chat.trainers.trainer import order_by_epoch
-
-_MOST_IMPORTANCE = 3.0  # maximum weight of a token that is more likely here than in vLLM, as in `GRPOConfig`
 
 
 class PPOTrainer(PolicyTrainer):
@@ -67,7 +60,7 @@ class PPOTrainer(PolicyTrainer):
 
     With a `peft_config` an adapter is trained, and the reference is the model without it. `train_dataset` has a column
     `prompt` (text or messages); other columns are passed to the reward functions. `revision` is that of the model's
-    repository: a reference that ZeRO-3 cannot copy, and a value model that begins as the policy, are loaded again.
+    repository, from which ZeRO-3 loads the reference. The model's stop tokens, and the pad token, are set already.
 
     Raises `UserError` for invalid settings, rewards or prompts, and if KL explodes.
     """
@@ -82,45 +75,53 @@ class PPOTrainer(PolicyTrainer):
         args: PPOConfig,
         train_dataset: Dataset,
         processing_class: PreTrainedTokenizerBase,
-        eval_dataset: Dataset | None = None,
-        callbacks: list[TrainerCallback] | None = None,
         peft_config: Any = None,
         revision: str = "main",
         muon: bool = False,
+        **more: Any,
     ):
-        _require_possible(args, train_dataset)
         set_seed(args.seed)  # PEFT initializes the adapter's weights randomly
-        self.eos_token_ids = settle_special_tokens(model, processing_class)
+        ends = model.generation_config.eos_token_id
+        self.eos_token_ids = ends if isinstance(ends, list) else [ends]
         trained, self.ref_model = open_models(model, args, processing_class, peft_config, revision)
         self.rewards = Rewards(rewards, args.per_device_train_batch_size)
-        check_selection(args, self.rewards)
-        self._start_counting()
+        self._require_possible(args, train_dataset)
+        self.counts: Counter[str] = Counter()  # unscored_completions, stopped_at; `train` saves them in checkpoints
+        self._step = 0  # number of forward and backward passes
+        self._rollout: Batch = {}
+        self._buffer: list[Batch] = []  # the micro-batches of this epoch of the rollout
         super().__init__(
             model=trained,
             args=args,
             data_collator=identity,  # rows stay unchanged until sampling
             train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
             processing_class=processing_class,
-            callbacks=callbacks,
             optimizer_cls_and_kwargs=use_muon(trained, args) if muon else None,
+            **more,
         )
-        self.metrics = MetricLog(trained, self.accelerator)
+        self.metrics = MetricLog(trained)
         self._place_frozen_models()
         # Ranks with equal seeds would generate equal completions.
         set_seed(args.seed, device_specific=True)
-        self.kl_budget = KLBudget(self, args.kl_budget)
-        self.add_callback(self.kl_budget)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStopping(args.early_stopping_patience))
-        self.rollout = Rollout(args, trained.policy, processing_class, self.accelerator, self.eos_token_ids)
+        self.rollout = Rollout(args, processing_class, self.eos_token_ids)
 
-    def _start_counting(self) -> None:
-        """Set what changes from step to step and from rollout to rollout."""
-        self.counts: Counter[str] = Counter()  # unscored_completions
-        self._step = 0  # number of forward and backward passes
-        self._rollout: Batch = {}
-        self._buffer: list[Batch] = []  # the micro-batches of this epoch of the rollout
+    def _require_possible(self, args: PPOConfig, prompts: Dataset) -> None:
+        """Raise `UserError` for a launch that PPO does not support, too few prompts, or a metric that is not logged."""
+        if args.n_gpu > 1:
+            raise UserError("PPO: one process for several GPUs is not supported: use `accelerate launch`")
+        if is_fsdp(args.fsdp):
+            raise UserError("PPO: FSDP is not supported (it shards policy and value model together): use ZeRO")
+        at_once = args.rollout_batch_size * args.world_size
+        if len(prompts) < at_once:
+            raise UserError(f"{len(prompts)} prompts, but one rollout needs {at_once}: give more")
+        metric = str(args.metric_for_best_model).removeprefix("eval_")
+        several = sum(scale is not None for scale in self.rewards.scales) > 1
+        known = ["reward", *["reward_worst"] * several, *(f"rewards/{name}/mean" for name in self.rewards.names)]
+        if args.metric_for_best_model is not None and metric not in known:
+            why = "" if several else "; reward_worst needs two or more reward models with a saved score scale"
+            raise UserError(f"metric_for_best_model: '{metric}' is not one of {', '.join(known)}{why}")
 
     def _place_frozen_models(self) -> None:
         """Place reference and reward models on the device, or shard them with DeepSpeed."""
@@ -179,7 +180,7 @@ class PPOTrainer(PolicyTrainer):
         """Return the rollout's rows in that order, `size` at a time, with their minibatch's token count over ranks."""
         order = order.to(self.accelerator.device)
         tokens = rollout["mask"][order].view(-1, size * accumulate, rollout["mask"].shape[1]).sum((1, 2))
-        tokens = self.metrics.total(tokens.float()).clamp(min=1)
+        tokens = self._total(tokens.float()).clamp(min=1)
         rows = [{key: values[part] for key, values in rollout.items()} for part in order.split(size)]
         return [trimmed(batch) | {"tokens": tokens[i // accumulate]} for i, batch in enumerate(rows)]
 
@@ -192,12 +193,14 @@ class PPOTrainer(PolicyTrainer):
         Prompts are padded on the left, completions on the right. `mask` is true for tokens with loss; `advantages` and
         `returns` are 0 elsewhere.
         """
-        args, device, total = self.args, self.accelerator.device, self.metrics.total
-        if not are_finite(self.model, total):
+        args, device, total = self.args, self.accelerator.device, self._total
+        # Of a weight that ZeRO-3 shards, this rank's part. One answer for all, as each would block an accelerator.
+        trained = [getattr(p, "ds_tensor", p.data) for p in self.model.parameters() if p.requires_grad]
+        if total((~torch.stack([weight.isfinite().all() for weight in trained]).all()).float()):
             raise self._diverged("the weights are no longer finite")
-        self.metrics.rows = len(inputs)
         prompts = [row["prompt"] for row in inputs]
-        answers = self.rollout(self, prompts)
+        with self.trained_model() as policy:
+            answers = self.rollout(policy, prompts)
         if not all(answers.completion_ids):
             raise UserError(f"answer {answers.completion_ids.index([])} of a rollout is empty, without an EOS token")
         batch = as_tensors(answers, self.processing_class.pad_token_id, device)
@@ -210,49 +213,23 @@ class PPOTrainer(PolicyTrainer):
 
         logps, values, entropy, ref_logps = self._score(batch)
         kl = kl_penalty(logps, ref_logps, "k1") * sampled
-        kl_sequence = self._watch_kl(kl, sampled)
         per_token = token_rewards(scores, kl, args.kl_coef, sampled)
-        mask = self._with_loss(sampled, ended, by_function)
+        mask = sampled & ~by_function.isnan().all(1)[:, None]  # a completion without a reward has no loss
         advantages, returns = gae(per_token, values, mask, args.gamma, args.lam)
         foreseen = explained_variance(values, returns, mask, total)
         if args.whiten_advantages:
             advantages = whiten(advantages, mask, total)
 
-        lengths = sampled.sum(1)
-        self._log_completions(answers, lengths, ended, by_function, rewards)
-        count = total(lengths.sum().float())
-        self.metrics.add("entropy", total((entropy * sampled).sum()) / count)
-        self.metrics.add("kl", total(kl.sum()) / count)
-        self.metrics.add("kl_sequence", kl_sequence)
-        self.metrics.add("explained_variance", foreseen)
-        if self.model.training:
-            self.kl = kl_sequence
-        batch |= {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
-        if answers.logprobs is not None:
-            known = [[math.nan if logp is None else logp for logp in row] for row in answers.logprobs]
-            of_sampler = padded(known, 0.0, torch.float32, device)
-            batch["weights"] = importance_weights(logps, of_sampler, sampled, _MOST_IMPORTANCE)
-            ratio = total((batch["weights"] * sampled).sum()) / count
-            self.metrics.add("sampling/importance_sampling_ratio/mean", ratio)
-        return batch
+        self.metrics.rows = len(inputs)
+        self._log_rollout(batch, kl, entropy * sampled, ended, by_function, rewards)
+        self.metrics.add({"explained_variance": foreseen})
+        return batch | {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
 
     def _columns(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Return what reward functions get besides prompts and completions."""
         columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion")}
-        reports = {"log_metric": self.metrics.report, "log_extra": lambda column, values: None}
-        return columns | {"trainer_state": self.state} | reports
-
-    def _with_loss(self, sampled: torch.Tensor, ended: torch.Tensor, by_function: torch.Tensor) -> torch.Tensor:
-        """Return the mask of the tokens with loss: none in a completion without a reward, or, if so set, truncated."""
-        mask = sampled & ~by_function.isnan().all(1)[:, None]
-        if not self.args.mask_truncated_completions:
-            return mask
-        if self.model.training and not self.metrics.total(ended.sum().float()):
-            raise UserError(
-                f"step {self.state.global_step}: max_completion_length {self.args.max_completion_length} cut all "
-                "completions, and mask_truncated_completions masks them: change one of them"
-            )
-        return mask & ended[:, None]
+        ignored = dict.fromkeys(("log_metric", "log_extra"), lambda *_: None)
+        return columns | {"trainer_state": self.state} | ignored
 
     def _score(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Compute log-probabilities, values and entropies of all completion tokens, and reference log-probabilities."""
@@ -264,7 +241,8 @@ class PPOTrainer(PolicyTrainer):
             ids, mask, keep = joined(part)
             with self.accelerator.autocast():
                 own = self.model(ids, mask, keep, self.args.temperature, with_entropy=True)
-                with self._as_reference() as reference:
+                reference = self.model.policy if self.ref_model is None else self.ref_model
+                with self._without_adapter(reference):
                     ref_logps, _, _ = token_scores(reference, ids, mask, keep, self.args.temperature)
             found.append([nn.functional.pad(x.float(), (0, width - keep)) for x in (*own, ref_logps)])
         return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
@@ -275,8 +253,8 @@ class PPOTrainer(PolicyTrainer):
         values = {"steps": self.state.global_step, "unscored_completions": self.counts["unscored_completions"]}
         if self.args.load_best_model_at_end and self.state.best_global_step is not None:
             values["best_step"] = self.state.best_global_step
-        if self.kl_budget.stopped_at is not None:
-            values["stopped_at"] = self.kl_budget.stopped_at
+        if self.counts["stopped_at"]:
+            values["stopped_at"] = self.counts["stopped_at"]
         return {name: {"value": value} for name, value in values.items()}
 
     def held_out_metrics(self, prompts: Dataset) -> Metrics:
@@ -285,20 +263,6 @@ class PPOTrainer(PolicyTrainer):
         evaluation = self.evaluate(prompts)
         keys = {"kl": "eval_kl_sequence", "reward": "eval_reward"}
         return {name: {"value": round(evaluation[key], 4), "n": len(prompts)} for name, key in keys.items()}
-
-    # ---- divergence
-
-    def _watch_kl(self, kl: torch.Tensor, sampled: torch.Tensor) -> float:
-        """Return the mean KL per completion over all processes. Raises `UserError` if KL per token is too large."""
-        sums = [kl.sum(), sampled.sum().float(), torch.tensor(float(len(kl)), device=kl.device)]
-        total, tokens, rows = self.metrics.total(torch.stack(sums)).tolist()
-        if not abs(total / tokens) <= self.args.kl_limit:
-            what = f"KL to the start model is {total / tokens:.3g} nats per token, over kl_limit {self.args.kl_limit:g}"
-            raise self._diverged(what)
-        return total / rows
-
-    def _diverged(self, what: str) -> UserError:
-        return diverged(what, self.state.global_step, self.args.output_dir)
 
     # ---- the loss
 
@@ -314,28 +278,25 @@ class PPOTrainer(PolicyTrainer):
             logps, values = inputs["logps"], inputs["values"]
         actor, is_clipped = policy_loss(logps, inputs["logps"], inputs["advantages"], args.cliprange)
         critic, is_value_clipped = value_loss(values, inputs["values"], inputs["returns"], args.cliprange_value)
-        if "weights" in inputs:
-            actor = actor * inputs["weights"]
         share = mask / inputs["tokens"]
         loss = ((actor + args.vf_coef * critic) * share).sum()
 
         with torch.no_grad():
             moved = kl_penalty(inputs["logps"], logps, "k3")
-            low, high = is_clipped & (inputs["advantages"] < 0), is_clipped & (inputs["advantages"] > 0)
-            parts = torch.stack([x.float() for x in (actor, critic, moved, is_clipped, low, high, is_value_clipped)])
-            sums = self.metrics.total(torch.cat([(parts * mask).sum((1, 2)), mask.sum()[None].float()]))
+            parts = torch.stack([x.float() for x in (actor, critic, moved, is_clipped, is_value_clipped)])
+            sums = self._total(torch.cat([(parts * mask).sum((1, 2)), mask.sum()[None].float()]))
         if not sums.isfinite().all():
             raise self._diverged("the loss is no longer finite")
-        names = ["policy_loss", "value_loss", "approx_kl"]
-        names += [f"clip_ratio/{which}_mean" for which in ("region", "low", "high", "value")]
-        for name, value in zip(names, (sums[:-1] / sums[-1].clamp(min=1)).tolist(), strict=True):
-            self.metrics.add(name, value)
+        names = ("policy_loss", "value_loss", "approx_kl", "clip_ratio/region_mean", "clip_ratio/value_mean")
+        self.metrics.add(dict(zip(names, (sums[:-1] / sums[-1].clamp(min=1)).tolist(), strict=True)))
         # Gradients are averaged over processes, and `tokens` counts those of all.
         return loss * self.accelerator.num_processes
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
         self._step += 1
+        if self.counts["stopped_at"] and self.accelerator.sync_gradients:  # not between micro-batches of the step
+            self.control.should_training_stop = True
         return loss
 
     def prediction_step(
@@ -348,21 +309,47 @@ class PPOTrainer(PolicyTrainer):
 
     # ---- the log
 
-    def _log_completions(
+    def _total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all processes."""
+        return self.accelerator.reduce(values, "sum")
+
+    def _log_rollout(
         self,
-        answers: Completions,
-        lengths: torch.Tensor,
+        batch: Batch,
+        kl: torch.Tensor,
+        entropy: torch.Tensor,
         ended: torch.Tensor,
         by_function: torch.Tensor,
         rewards: torch.Tensor,
     ) -> None:
-        prompt_tokens = torch.tensor(float(sum(map(len, answers.prompt_ids))), device=lengths.device)
+        """Log a rollout over all processes. In training, stop at `kl_budget`; raise `UserError` over `kl_limit`.
+
+        `kl` and `entropy` are (rows, tokens), and 0 after a completion.
+        """
+        args, lengths, at = self.args, batch["completion_mask"].sum(1), self.state.global_step + 1
+        sums = [kl.sum(), entropy.sum(), lengths.sum().float(), batch["prompt_mask"].sum().float()]
+        sums.append(torch.tensor(float(len(kl)), device=kl.device))
+        far, surprise, tokens, asked, rows = self._total(torch.stack(sums)).tolist()
+        if not abs(far / tokens) <= args.kl_limit:
+            found = f"KL to the start model is {far / tokens:.3g} nats per token"
+            raise self._diverged(f"{found}, over kl_limit {args.kl_limit:g}")
         lengths, ended, rewards, by_function = map(self.accelerator.gather, (lengths, ended, rewards, by_function))
-        if self.model.training:
-            self.counts["unscored_completions"] += int(by_function.isnan().all(1).sum())
-            self.state.num_input_tokens_seen += int(self.metrics.total(prompt_tokens)) + int(lengths.sum())
-            self.metrics.replace("num_tokens", float(self.state.num_input_tokens_seen))
+        self.metrics.add({"entropy": surprise / tokens, "kl": far / tokens, "kl_sequence": far / rows})
         self.metrics.add_completions(lengths, ended, rewards, by_function, self.rewards.names)
+        if not self.model.training:
+            return
+        self.counts["unscored_completions"] += int(by_function.isnan().all(1).sum())
+        self.state.num_input_tokens_seen += int(asked + tokens)
+        if args.kl_budget is not None and far / rows > args.kl_budget:
+            self.counts["stopped_at"] = at
+            if self.is_world_process_zero():
+                over = f"KL {far / rows:.2f} nats per completion, over kl_budget {args.kl_budget:g}"
+                print(f"step {at}: {over}: stopped", flush=True)
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"step {self.state.global_step}: {what}: training has diverged: lower learning_rate, or raise kl_coef"
+        )
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         prefix = "" if self.model.training else "eval_"
@@ -373,14 +360,3 @@ class PPOTrainer(PolicyTrainer):
         if (worst := self.rewards.worst(means)) is not None:
             logs[f"{prefix}reward_worst"] = worst
         super().log(logs, *args, **kwargs)
-
-
-def _require_possible(args: PPOConfig, train_dataset: Dataset) -> None:
-    """Raises `UserError` for FSDP, for one process with several GPUs, and for fewer prompts than a rollout needs."""
-    if args.n_gpu > 1:
-        raise UserError("PPO: one process for several GPUs is not supported: use `accelerate launch`")
-    if is_fsdp(args.fsdp):
-        raise UserError("PPO: FSDP is not supported (it shards policy and value model together): use ZeRO")
-    at_once = args.rollout_batch_size * args.world_size
-    if len(train_dataset) < at_once:
-        raise UserError(f"{len(train_dataset)} prompts, but one rollout needs {at_once}: give more")
