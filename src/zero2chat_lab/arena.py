@@ -33,7 +33,7 @@ from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.elo import NotConnected, ScoredPair, fit_ratings
+from zero2chat_lab.elo import ScoredPair, fit_ratings
 
 FILE = "pairs.jsonl"  # in the run's folder: one line per pair of answers
 _SHOWN = 2  # pairs per two models saved as samples
@@ -48,7 +48,6 @@ class ArenaArguments:
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks, each with n, split, options, samples."})
     taste: bool = field(default=False, metadata={"help": "Judge by the tasks' taste instead of their score."})
     reward_model: str | None = None
-    anchor: str | None = field(default=None, metadata={"help": "Model rated 1000 (default: the mean is 1000)."})
     resamples: Annotated[int, Range(min=100)] = field(
         default=1000, metadata={"help": "Bootstrap resamples of the prompts, for intervals."}
     )
@@ -68,7 +67,7 @@ class ArenaArguments:
         for spec in read_specs(self.tasks):
             if self.taste:
                 tasks.load_taste(spec.task)
-        _anchor(self)
+        names_of(self.models)
 
 
 class Bout(NamedTuple):
@@ -87,7 +86,7 @@ def measure(args: ArenaArguments, load: Load) -> Result:
     """Return the metrics, the first decided pairs as samples, and all pairs.
 
     Every rank must call this; rank 0 judges, and the others get nothing. Raises `UserError` if a model or judge is not
-    available, or if models were never compared with the others.
+    available.
     """
     _look(args)
     bouts = list(_bouts(args, load))
@@ -96,8 +95,7 @@ def measure(args: ArenaArguments, load: Load) -> Result:
     if args.reward_model is not None:
         bouts = _rewarded(args, bouts)
     names = names_of(args.models)
-    metrics = _measure(args, names, bouts, _anchor(args))
-    return Result(metrics, _samples(names, bouts), [_line(bout, names) for bout in bouts])
+    return Result(_measure(args, names, bouts), _samples(names, bouts), [_line(bout, names) for bout in bouts])
 
 
 def _look(args: ArenaArguments) -> None:
@@ -121,15 +119,6 @@ def names_of(paths: Sequence[str]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return list(paths)
-
-
-def _anchor(args: ArenaArguments) -> int | None:
-    """Return the index of the model that `anchor` names, by its path or its short name."""
-    names = names_of(args.models)
-    found = [i for i, both in enumerate(zip(names, args.models, strict=True)) if args.anchor in both]
-    if args.anchor is not None and not found:
-        raise UserError(f"anchor: '{args.anchor}' is not one of the models: {', '.join(names)}")
-    return found[0] if found else None
 
 
 # ---- answers
@@ -197,16 +186,10 @@ def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
 # ---- metrics
 
 
-def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout], anchor: int | None) -> Metrics:
-    """Compute ratings, the best first, and pairwise win rates. Raises `UserError` if ratings cannot be computed."""
+def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout]) -> Metrics:
+    """Compute ratings, the best first, and pairwise win rates."""
     comparisons = [ScoredPair(bout.prompt, *bout.models, bout.score) for bout in bouts]
-    try:
-        found = fit_ratings(comparisons, len(names), anchor, resamples=args.resamples, seed=args.seed)
-    except NotConnected as error:
-        apart = ", ".join(names[i] for i in error.args[0])
-        raise UserError(
-            f"{apart}: not connected to {names[0]} by comparisons: compare them, or rate them separately"
-        ) from None
+    found = fit_ratings(comparisons, len(names), args.resamples, args.seed)
     order = sorted(range(len(names)), key=lambda i: -found.models[i].value)
     fought = [sum(i in c[1:3] for c in comparisons) for i in range(len(names))]
 

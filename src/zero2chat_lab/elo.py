@@ -43,97 +43,50 @@ class Ratings:
     draws: int
 
 
-class NotConnected(Exception):
-    """Some models were never compared with any of the others: their indices."""
+def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000, seed: int = 0) -> Ratings:
+    """Rate n models, each of which was compared with the others, directly or through them; the mean is `CENTRE`.
 
-
-def fit_ratings(
-    comparisons: Sequence[ScoredPair],
-    n: int,
-    anchor: int | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Ratings:
-    """Rate n models, with 95% intervals from `resamples` bootstrap resamples of the prompts.
-
-    The mean rating, or that of the model `anchor`, is `CENTRE`. If some models won every comparison with all others,
-    the maximum is at infinity, so a draw is added to each pair that was compared. In resamples its weight is random,
-    with mean 1 (Rubin's Bayesian bootstrap, 1981), so the interval is wide if that draw is decisive. A resample without
-    a maximum also gets such draws. Raises `NotConnected`.
+    95% intervals are from `resamples` bootstrap resamples of the prompts. If some models won every comparison with all
+    others, the maximum is at infinity, so a draw is added to each pair that was compared. In resamples its weight is
+    random, with mean 1 (Rubin's Bayesian bootstrap, 1981), so the interval is wide if that draw is decisive. A resample
+    without a maximum also gets such draws.
     """
-    model = _Model(comparisons, n)
-    weights = np.ones(len(comparisons))
-    draws = not model.has_maximum(weights)
-    one_each = np.ones(len(model.pairs))
-    best = model.fit(weights, one_each if draws else None)
+    scores = np.array([c.score for c in comparisons])
+    pairs, of_pair = np.unique(np.array([(c.a, c.b) for c in comparisons]), axis=0, return_inverse=True)
+    of_pair, count = of_pair.reshape(-1), len(pairs)
+    # A logistic regression without intercept. Only differences are determined, so the first model's rating is 0 at
+    # first.
+    differences = (np.eye(n)[pairs[:, 0]] - np.eye(n)[pairs[:, 1]])[:, 1:]
+
+    def fit(times: Array, draws: Array | float, start: Array) -> Array | None:
+        """Fit log-odds from how often each comparison counts, and the weight of the draw added to each pair."""
+        weight = np.bincount(of_pair, times, count) + draws
+        won = np.bincount(of_pair, times * scores, count) + np.divide(draws, 2)
+        return _newton(differences, weight, won, start)
+
+    once, start = np.ones(len(comparisons)), np.zeros(n - 1)
+    best = fit(once, 0.0, start)
+    if draws := best is None:
+        best = fit(once, 1.0, start)
     assert best is not None  # each model won or drew, so a maximum exists (Ford 1957)
     rng = np.random.default_rng(seed)
     prompts, of_prompt = np.unique([c.prompt for c in comparisons], return_inverse=True)
     found = []
     for _ in range(resamples):
         times = rng.multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)))[of_prompt].astype(float)
-        added = rng.exponential(size=len(model.pairs)) if draws or not model.has_maximum(times) else None
-        resampled = model.fit(times, added, best)
+        resampled = None if draws else fit(times, 0.0, best)
+        if resampled is None:
+            resampled = fit(times, rng.exponential(size=count), best)
         if resampled is not None:
             found.append(resampled)
 
     def points(solution: Array) -> Array:
-        ratings = ELO * solution
-        middle = ratings.mean() if anchor is None else ratings[anchor]
-        return ratings - middle + CENTRE
+        ratings = ELO * np.concatenate([[0.0], solution])
+        return ratings - ratings.mean() + CENTRE
 
     low, high = np.percentile([points(one) for one in found], [2.5, 97.5], axis=0)
     estimates = [Estimate(*map(float, each)) for each in zip(points(best), low, high, strict=True)]
-    return Ratings(estimates, len(model.pairs) if draws else 0)
-
-
-class _Model:
-    """The comparisons as a logistic regression without intercept: rows of differences, with a score each."""
-
-    def __init__(self, comparisons: Sequence[ScoredPair], n: int):
-        self.n = n
-        sides = np.array([(c.a, c.b) for c in comparisons])
-        self.scores = np.array([c.score for c in comparisons])
-        self.pairs, self.of_pair = np.unique(sides, axis=0, return_inverse=True)
-        self.of_pair = self.of_pair.reshape(-1)
-        met = np.zeros((n, n), dtype=bool)
-        met[self.pairs[:, 0], self.pairs[:, 1]] = True
-        together = _reach(met | met.T)
-        if not together.all():
-            raise NotConnected([i for i in range(n) if not together[0, i]])
-        differences = np.zeros((len(self.pairs), n))
-        differences[np.arange(len(self.pairs)), self.pairs[:, 0]] = 1
-        differences[np.arange(len(self.pairs)), self.pairs[:, 1]] -= 1
-        # Only differences are determined, so the first model's rating is 0 until all are shifted.
-        self.differences = differences[:, 1:]
-
-    def has_maximum(self, weights: Array) -> bool:
-        """Whether a chain of wins or draws leads from each model to every other (Ford 1957). If not, some won all."""
-        beaten = np.zeros((self.n, self.n), dtype=bool)
-        (a, b), count = self.pairs.T, len(self.pairs)
-        beaten[a, b] = np.bincount(self.of_pair, weights * self.scores, count) > 0
-        beaten[b, a] |= np.bincount(self.of_pair, weights * (1 - self.scores), count) > 0
-        return bool(_reach(beaten).all())
-
-    def fit(self, weights: Array, draws: Array | None, near: Array | None = None) -> Array | None:
-        """Return ratings in log-odds (the first is 0), starting at `near`; None if there is no maximum. `draws` has the
-        weight of the draw added to each pair."""
-        count = len(self.pairs)
-        weight = np.bincount(self.of_pair, weights, count).astype(float)
-        won = np.bincount(self.of_pair, weights * self.scores, count).astype(float)
-        if draws is not None:
-            weight, won = weight + draws, won + draws / 2
-        rows = self.differences
-        solution = _newton(rows, weight, won, np.zeros(rows.shape[1]) if near is None else near[1:])
-        return None if solution is None else np.concatenate([[0.0], solution])
-
-
-def _reach(edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which nodes each node reaches, including itself (Warshall 1962)."""
-    found = edges | np.eye(len(edges), dtype=bool)
-    for k in range(len(found)):
-        found |= found[:, k : k + 1] & found[k : k + 1]
-    return found
+    return Ratings(estimates, count if draws else 0)
 
 
 def _newton(rows: Array, weight: Array, won: Array, x: Array) -> Array | None:

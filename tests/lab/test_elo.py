@@ -12,7 +12,6 @@ import pytest
 from zero2chat_lab.elo import (
     CENTRE,
     ELO,
-    NotConnected,
     Ratings,
     ScoredPair,
     fit_ratings,
@@ -71,9 +70,7 @@ def test_ratings_are_those_of_a_reference_that_finds_them_another_way(comparison
     assert found is not None
     assert found.draws == 0
     assert all(one.low <= one.value <= one.high for one in found.models)
-    anchored = values(fit_ratings(comparisons, n, anchor=1, resamples=100))
-    assert anchored[1] == CENTRE
-    assert np.diff(anchored) == pytest.approx(np.diff(values(found)))
+    assert np.mean(values(found)) == pytest.approx(CENTRE)
 
 
 def test_a_draw_is_half_a_win_and_who_stands_first_does_not_matter() -> None:
@@ -128,15 +125,3 @@ def test_who_won_everything_gets_a_finite_rating() -> None:
     apart = [found.models[0].low - found.models[1].high, found.models[0].high - found.models[1].low]
     assert apart[0] > 400 * math.log10(0.91 / 0.09)
     assert apart[1] > 1000
-
-
-def test_models_that_never_met_are_named() -> None:
-    comparisons = [ScoredPair(0, 0, 1, 0.5), ScoredPair(0, 2, 3, 1.0)]
-    with pytest.raises(NotConnected) as caught:
-        fit_ratings(comparisons, 5)
-    assert caught.value.args[0] == [2, 3, 4]
-    # They were compared through a third model.
-    assert fit_ratings([*comparisons, ScoredPair(1, 1, 2, 0.5), ScoredPair(1, 3, 2, 1.0), ScoredPair(1, 4, 0, 0.5)], 5)
-
-
-# ---- style
