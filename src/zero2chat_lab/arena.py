@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core import stats
@@ -83,11 +82,7 @@ class Bout(NamedTuple):
 
 
 def measure(args: ArenaArguments, load: Load) -> Result:
-    """Return the metrics, the first decided pairs as samples, and all pairs.
-
-    Every rank must call this; rank 0 judges, and the others get nothing. Raises `UserError` if a model or judge is not
-    available.
-    """
+    """Return the metrics, the first decided pairs as samples, and all pairs. Every rank must call this."""
     _look(args)
     bouts = list(_bouts(args, load))
     if not is_main_process():
@@ -132,7 +127,7 @@ def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
     for path in args.models:
         model, tokenizer = load(path)
         prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
-        said.append([_answers(model, tokenizer, spec, prompts, args) for spec, _, prompts in asked])
+        said.append([_answers((model, tokenizer), spec, prompts, args) for spec, _, prompts in asked])
         if is_main_process():
             print(f"{path}: {sum(len(prompts) for _, _, prompts in asked):,} prompts answered", flush=True)
     number = itertools.count()
@@ -148,18 +143,12 @@ def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
                     yield _by_worth(bout, *(gold(row, text) for text in pair)) if gold else bout
 
 
-def _answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    spec: TaskSpec,
-    prompts: Sequence[Any],
-    args: ArenaArguments,
-) -> list[list[str]]:
-    """Generate one greedy answer per prompt, or `samples` at temperature 1."""
+def _answers(models: Any, spec: TaskSpec, prompts: Sequence[Any], args: ArenaArguments) -> list[list[str]]:
+    """Generate one greedy answer per prompt, or `samples` at temperature 1, by a model and its tokenizer."""
     limits = (spec.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
     if spec.samples:
-        return [[a.content for a in some] for some in answer_each(model, tokenizer, prompts, spec.samples, *limits)]
-    greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=args.eval_batch_size)
+        return [[a.content for a in some] for some in answer_each(*models, prompts, spec.samples, *limits)]
+    greedy = answer(*models, prompts, spec.max_new_tokens, batch_size=args.eval_batch_size)
     return [[a.content] for a in greedy]
 
 
@@ -253,12 +242,7 @@ STAGE = Stage(
             "draws_added": "draws added, because a model won every comparison: the intervals are wide",
         },
         figures=(
-            Bars(
-                "Ratings, with 95% intervals over prompts.",
-                {"rating": "rating_(.+)"},
-                "rating",
-                dots=True,
-            ),
+            Bars("Ratings, with 95% intervals over prompts.", {"rating": "rating_(.+)"}, "rating", dots=True),
             Bars("Win rates; a draw is half.", {"win_rate": "win_rate_(.+)_(against)_(.+)"}),
         ),
         samples=SampleTable(

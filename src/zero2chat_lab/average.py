@@ -10,12 +10,11 @@ more to run than one model. `zero2chat average A B C --output_dir D` does the sa
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 _ONE_START = 0.5
 # Keys of a config that do not change what the weights compute.
 _FREE = ("_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "pad_token_id", "use_cache")
-_READING = ("model", "normalizer", "pre_tokenizer", "post_processor")  # parts of tokenizer.json
 
 
 def check(models: Sequence[str]) -> None:
@@ -51,13 +49,10 @@ def averaged(
     """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine of the first model's
     matrices and another's.
 
-    Each model counts as much as its share of the sum of `shares`; without them all count alike ("model soups",
-    arXiv:2203.05482, section 2: the uniform soup). Chat template and generation config are those of the first model
-    that has a template: a base model may have none.
-
-    Sums are computed in float32 and rounded once, to the first model's precision. Two models and the sum are in memory
-    at a time. Raises `UserError` for an adapter, for models of different configs, tokenizers or chat templates, for
-    weights that are not finite, and for models that were not fine-tuned from one start: their mean knows nothing.
+    Each model counts as much as its share of the sum of `shares`; without them all count alike. Chat template and
+    generation config are those of the first model that has a template: a base model may have none. Sums are computed in
+    float32 and rounded once. Two models and the sum are in memory at a time. Raises `UserError` for models whose mean
+    knows nothing.
     """
     import torch
 
@@ -73,7 +68,7 @@ def averaged(
             _refuse_other_config(first, path, model, other)
             templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
             ends = {one.eos_token for one in (tokenizer, its_tokenizer) if one.chat_template or not templates}
-            if _reading(its_tokenizer) != _reading(tokenizer) or len(ends) > 1:
+            if its_tokenizer.get_vocab() != tokenizer.get_vocab() or len(ends) > 1:
                 raise UserError(f"models: {first} and {path} have different tokenizers: train both with one")
             if len(templates) > 1:
                 raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
@@ -123,12 +118,6 @@ def _refuse_other_config(first: str, path: str, model: PreTrainedModel, other: P
                 f"models: {first} and {path} have different configs ({key}: {ours.get(key)} and {its.get(key)}): "
                 "name fine-tuned models of one start"
             )
-
-
-def _reading(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
-    """Return what decides how a tokenizer reads a text."""
-    content = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {}
-    return [tokenizer.get_vocab(), *(content.get(part) for part in _READING)]
 
 
 def _cosine(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:

@@ -79,10 +79,8 @@ class CalibrateArguments(MeasuringArguments):
 
 
 class Judged(NamedTuple):
-    """A question's greedy answer. `agreement` is the share of samples that state the same; None without samples.
-
-    The row either `fits` the threshold or is measured.
-    """
+    """A question's greedy answer. `agreement` is the share of samples that state the same. The row either `fits` the
+    threshold or is measured."""
 
     key: str
     fits: bool
@@ -142,10 +140,8 @@ def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:
 def threshold_for(right: Sequence[float], keep: float) -> float:
     """Return the highest threshold that keeps this share of right answers, from the confidence of some of them.
 
-    It is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511): a new right
-    answer, exchangeable with these, is at least that sure with a probability of at least `keep`. It is rounded down to
-    six digits, as it is printed, and is below 1, as `chat` and `serve` need it. Raises `UserError` if there are too few
-    for any threshold.
+    It is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511), rounded
+    down to six digits, as it is printed, and below 1, as `chat` and `serve` need it.
     """
     k = math.floor((len(right) + 1) * (1 - keep) + 1e-9)
     if k < 1:
@@ -177,13 +173,10 @@ def scaled(sure: Sequence[float], right: Sequence[bool]) -> Callable[[float], fl
 def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
     """Fit the threshold on some rows, and measure it on the others. Answers that decline already are left as they are.
 
-    `right_kept_rate` and `wrong_declined_rate` are shares of the right and of the wrong answers. `coverage` is the
-    share of questions that are still answered, and `selective_accuracy` how many of those answers are right. Intervals
-    of rates are bootstraps over keys, because questions about one thing are correlated; those of AUROC and of bins of
-    confidence take each question by itself. With `_agreement` the same by agreement.
-    `wrong_declined_rate_at_kept_0.90` is what the highest threshold that keeps 90% of the measured right answers would
-    decline: it compares scores, and is optimistic, because it is fitted on the measured rows.
-    Raises `UserError` if too few right answers fit it, or no row is left to measure it.
+    `coverage` is the share of questions that are still answered, and `selective_accuracy` how many of those answers are
+    right. Intervals of rates are bootstraps over keys, because questions about one thing are correlated. With
+    `_agreement` the same by agreement. `wrong_declined_rate_at_kept_0.90` compares scores, and is optimistic, because
+    it is fitted on the measured rows. Raises `UserError` if there are too few rows.
     """
     by: dict[str, Sure] = {"": lambda one: one.confidence}
     if judged and judged[0].agreement is not None:

@@ -6,9 +6,8 @@ Reads the metrics of finished steps, of this recipe and of those it builds on. W
 folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that fails
 stays in the list with `met: false`. Nothing is measured here; the steps have measured it on held-out rows.
 
-If steps were run with several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over the seeds,
-`seeds` is their number, and the interval covers other rows and other seeds (`over_seeds`). If only some claims
-were requested (`--only`), the others are listed with `value` and `met` null.
+With several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is their mean (`over_seeds`). Claims that were
+not requested (`--only`) are listed with `value` and `met` null.
 """
 
 from __future__ import annotations
@@ -44,12 +43,10 @@ class Measured:
 
 @dataclass
 class Figure(Measured):
-    """A metric, and its target.
-
-    `at_least` and `at_most` bound its value. `above` names another metric: the intervals must not overlap; or, with
-    `by`, the values must differ by that much; or, with `of`, the value must be at least that share of the other.
-    Without a target the figure is shown and not judged. `least_with`: use the step with the lowest value among this
-    step and these others, and name it in the figure.
+    """A metric, and its target. `at_least` and `at_most` bound its value. `above` names another metric: the intervals
+    must not overlap; or, with `by`, the values must differ by that much; or, with `of`, the value must be at least that
+    share of the other. Without a target the figure is shown and not judged. `least_with`: use the step with the lowest
+    value among this step and these others, and name it in the figure.
 
     Figures with a `row` and a `column` are the cells of one table. `figure` is then "column: row", unless it is set.
 
@@ -113,11 +110,9 @@ class Curves:
 
 @dataclass
 class Claim:
-    """A claim, how it is measured, its figures, and a step with example answers.
-
-    `name` is one word, different from all steps: `zero2chat run RECIPE --only NAME` runs what the claim reads and
-    judges it. `example` is a step whose first sample is shown, of `example_task` alone if that is set. `axis` is the
-    label of its figures' `at`; `curves` is a plot of the runs' history, see `Curves`.
+    """A claim, how it is measured, its figures, and a step with example answers. `name` is one word, different from all
+    steps: `zero2chat run RECIPE --only NAME` runs what the claim reads and judges it. `example` is a step whose first
+    sample is shown, of `example_task` alone if that is set. `axis` is the label of its figures' `at`.
     """
 
     name: str
@@ -239,9 +234,8 @@ def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dic
     seed it is that seed's metric.
 
     The 95% interval covers other rows and other seeds. Because the rows are the same, their sampling error does not
-    average out: it contributes the seeds' mean distance to their own bounds, if they have any. The seeds contribute
-    Student's interval (`mean`). Both errors are independent, so the distances add up like standard deviations (Zou &
-    Donner 2008, MOVER). Bounds of a `rate` are clipped to 0 and 1.
+    average out: it contributes the seeds' mean distance to their own bounds. The seeds contribute Student's interval.
+    Both distances add up like standard deviations (Zou & Donner 2008, MOVER).
     """
     if len(measured) == 1:
         return dict(measured[0])
@@ -312,10 +306,7 @@ def target(figure: Figure, figures: Sequence[Figure]) -> str:
 
 
 def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
-    """Return the first sample of its step's last evaluation, for the first seed; not cherry-picked.
-
-    Raises `UserError` if the step has samples, and none of the claim's `example_task`.
-    """
+    """Return the first sample of its step's last evaluation, for the first seed; not cherry-picked."""
     by_step = steps[claim.example][0].samples_by_step() if claim.example is not None else {}
     if not by_step:
         return []

@@ -29,7 +29,7 @@ from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
-from zero2chat_lab.memorization import Excerpt, Prediction, predict, start_of_document
+from zero2chat_lab.memorization import Excerpt, Prediction, in_context, predict, start_of_document
 from zero2chat_lab.shared import DocumentArguments
 
 LOST = "▒"  # a token that the model predicts wrongly
@@ -47,10 +47,8 @@ class CompressArguments(DocumentArguments):
 def measure(args: CompressArguments, load: Load) -> Result:
     """Return the metrics, and the first documents with wrongly predicted tokens masked. Every rank must call this.
 
-    `bits_per_byte_*` is the model's, including ends of documents; `bits_per_byte_xz_*` is that of `xz -9e` over the
-    whole split. For held-out documents it is what they add to the compressed training text, so that xz has seen that
-    text, too. `kept_rate_*` is the share of tokens that the model predicts correctly. `bytes_model` is the size of the
-    weights as loaded. Raises `UserError` if the train split, a held-out split or the column is missing.
+    `bits_per_byte_xz_*` is over the whole split; for held-out documents it is what they add to the compressed training
+    text, so that xz has seen that text, too. `bytes_model` is the size of the weights as loaded.
     """
     model, tokenizer = load(args.model_name_or_path)
     splits = {"train": list(args.rows("train")[args.column]), "held_out": list(args.held_out_texts())}
@@ -96,8 +94,7 @@ def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: 
     except a first one that nothing precedes, if the tokenizer has no token for the start of a document."""
     end = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.eos_token_id)
     ids = [*start_of_document(tokenizer), *plain_ids(tokenizer, [text])[0], end]
-    room = context_length(model)
-    return [Excerpt(ids[start : start + room + 1], 1) for start in range(0, len(ids) - 1, room)]
+    return in_context(ids, context_length(model))
 
 
 def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Excerpt, reading: Prediction) -> str:

@@ -99,6 +99,8 @@ def find_needles(
 
 DOCUMENTS = "documents.jsonl"  # one line per document: source, digest, bits, bytes
 _ALL = "documents"  # the source of a dataset without sources
+PARTS = 4  # of the context, by position
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of needles
 
 
 @dataclass
@@ -111,18 +113,11 @@ class ContextArguments(DocumentArguments):
     length: Annotated[int | None, Range(min=2)] = field(
         default=None, metadata={"help": "Longest context in tokens; default: the model's."}
     )
-    parts: Annotated[int, Range(min=2)] = field(default=4, metadata={"help": "Parts of the context, by position."})
     needles: Annotated[int, Range(min=0)] = field(
         default=0, metadata={"help": "Needles for each depth and length; 0: none."}
     )
-    depths: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0])
     compare_to: str | None = field(default=None, metadata={"help": "Run folder of this stage for another model."})
     eval_batch_size: Annotated[int, Range(min=1)] = 8
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.depths or not all(0 <= depth <= 1 for depth in self.depths):
-            raise ValueError(f"depths {self.depths}: expected numbers from 0 to 1")
 
 
 def measure(args: ContextArguments, load: Load) -> Result:
@@ -133,8 +128,8 @@ def measure(args: ContextArguments, load: Load) -> Result:
         raise UserError(
             f"length {length}: {model.config.model_type} has no RoPE, so it cannot read beyond {room} tokens"
         )
-    if length % math.lcm(2, args.parts):
-        raise UserError(f"length {length}: is not a multiple of parts {args.parts}, and of 2: change one of them")
+    if length % PARTS:
+        raise UserError(f"length {length}: is not a multiple of {PARTS}: change it")
     texts = _documents(args)
     metrics: Metrics = {}
     lines: list[dict[str, Any]] = []
@@ -186,7 +181,7 @@ def by_position(passages: list[Passage], length: int, args: ContextArguments) ->
     def between(start: int, end: int) -> dict[str, Any]:
         return stats.ratio(bits[:, start:end].sum(1).tolist(), sizes[:, start:end].sum(1).tolist(), args.seed)
 
-    step, half = length // args.parts, length // 2
+    step, half = length // PARTS, length // 2
     metrics = {f"bits_per_byte_to_{end}": between(end - step, end) for end in range(step, length + 1, step)}
     metrics |= {"bits_per_byte_near": between(0, half), "bits_per_byte_far": between(half, length)}
     near, far = (bits[:, part].sum(1) / sizes[:, part].sum(1) for part in (slice(0, half), slice(half, length)))
@@ -221,9 +216,9 @@ def _needles(
     rows = tasks.load("needle").rows(args.split, args.seed, args.needles)
     found: dict[tuple[int, float], list[bool]] = {}
     samples = []
-    for part in range(1, args.parts + 1):
-        size = length * part // args.parts
-        for depth in args.depths:
+    for part in range(1, PARTS + 1):
+        size = length * part // PARTS
+        for depth in DEPTHS:
             right, passages = find_needles(model, tokenizer, hay, size, depth, rows, args.seed, args.eval_batch_size)
             found[size, depth] = right
         end = tokenizer.decode(passages[0].ids[: passages[0].given][-40:])

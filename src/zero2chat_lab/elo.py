@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -35,12 +34,9 @@ class Estimate(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
-class Ratings:
-    """`models`: their ratings. `draws`: number of draws added to make them finite."""
-
+class Ratings(NamedTuple):
     models: list[Estimate]
-    draws: int
+    draws: int  # added to make them finite
 
 
 def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000, seed: int = 0) -> Ratings:

@@ -4,11 +4,10 @@
         -m zero2chat_lab.interrogate --config recipes/claims/interrogate.yaml
 
 Reads a model, and training questions with known answers: rows of a task, or of a file. The model answers each question
-`answers` times. The answers are judged by the task's score, or by whether they contain the true answer. For known
-questions the model's own answer becomes a training row; for consistently wrong ones a refusal. Llama 3 was taught its
-limits in this way (arXiv:2407.21783, section 4.3.6; see also R-Tuning, arXiv:2311.09677). The rows are in
-`data/train.jsonl`, an `sft` dataset. Held-out rows are not used, but kept for evaluation. `zero2chat interrogate` does
-the same from the shell.
+`answers` times. For known questions the model's own answer becomes a training row; for consistently wrong ones a
+refusal. Llama 3 was taught its limits in this way (arXiv:2407.21783, section 4.3.6; see also R-Tuning,
+arXiv:2311.09677). The rows are in `data/train.jsonl`, an `sft` dataset. `zero2chat interrogate` does the same from the
+shell.
 """
 
 from __future__ import annotations
@@ -106,10 +105,7 @@ class Finding(NamedTuple):
 def interrogate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: InterrogateArguments
 ) -> tuple[Metrics, list[Finding]]:
-    """Return the metrics and all findings. Every rank must call this; each answers its share, and rank 0 judges.
-
-    Raises `UserError` for rows without answers, or if most answers end within their reasoning.
-    """
+    """Return the metrics and all findings. Every rank must call this; each answers its share, and rank 0 judges."""
     prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
     questions = [question for _, question in questions_of(args.datasets, "train")]
     ask = ask_model(model, tokenizer, args.answers, args.temperature, args.max_new_tokens, args.eval_batch_size)

@@ -4,8 +4,8 @@
         -m zero2chat_lab.memories --config recipes/four-memories/memories.yaml
 
 Reads a base or chat model, and held-out documents of other text. Of one memory it writes how many of the facts about
-made-up people are recalled, recalled in reverse, and used in a question of two steps, what the model forgets of the
-other text, seconds and FLOPs. `memory`:
+made-up people, of whom no text tells, are recalled, recalled in reverse, and used in a question of two steps, what the
+model forgets of the other text, seconds and FLOPs. `memory`:
 
 - `frozen`: none, the control;
 - `context`: the person's document is before the question;
@@ -13,9 +13,8 @@ other text, seconds and FLOPs. `memory`:
 - `test_time`: a few gradient steps on the person's document, for that person's questions alone;
 - `full`, `lora`: all documents are in the weights, or in an adapter's, `visits` of each person in `wordings` wordings.
 
-A model learns three facts about each of some people that no text tells of, and is asked for them in three ways. Each
-question has four options; the model chooses the one whose likelihood the question raises most (Holtzman et al. 2021,
-arXiv:2104.08315), so chance is 25%.
+Each question has four options; the model chooses the one whose likelihood the question raises most (Holtzman et al.
+2021, arXiv:2104.08315), so chance is 25%.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
 from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.search import Search, as_text
-from zero2chat_lab.memorization import Excerpt, predict, start_of_document
+from zero2chat_lab.memorization import Excerpt, in_context, predict, start_of_document
 from zero2chat_lab.shared import DocumentArguments, rate_over
 from zero2chat_practice.synthetic.world import JOBS, MONTHS, TOWNS, Person, World, tell
 
@@ -105,8 +104,7 @@ def documents(people: Sequence[Person], wordings: int, visits: int) -> list[str]
     """Return `visits` documents about each person, in `wordings` different wordings: all people once, then again.
 
     Each tells all three facts word by word, and names the person before them, so that no document has the order of the
-    questions in reverse. The wordings of fewer are the first of those of more. `visits` is a multiple of `wordings`.
-    Raises `UserError` if there are not so many wordings.
+    questions in reverse. Raises `UserError` if there are not so many wordings.
     """
     told = [_wordings(person, wordings) for person in people]
     return [texts[i] for i in range(wordings) for texts in told] * (visits // wordings)
@@ -132,11 +130,8 @@ def adapted(
     passes: int = 1,
     trained: Sequence[torch.nn.Parameter] | None = None,
 ) -> Iterator[PreTrainedModel]:
-    """Within the block the model is trained on the excerpts: one AdamW step for each, in order, in each pass.
-
-    The loss is on the tokens after the given ones. All weights are trained, or those in `trained`, such as an
-    adapter's. Afterwards they are the same as before, to the bit.
-    """
+    """Within the block all weights, or those in `trained`, have learned the excerpts: by one AdamW step for each, in
+    order, in each pass. Afterwards they are the same as before, to the bit."""
     parameters = [p for p in model.parameters() if p.is_floating_point()] if trained is None else list(trained)
     saved = [(p, p.detach().clone(), p.requires_grad) for p in parameters]
     try:
@@ -157,17 +152,6 @@ def adapted(
                 p.grad = None
                 p.copy_(before)
                 p.requires_grad_(trains)
-
-
-def windows(ids: Sequence[int], room: int) -> list[Excerpt]:
-    """Return excerpts that together predict each of `ids` but the first once: at most half of `room` tokens each, after
-    as many of those before them as fit into `room`."""
-    excerpts, step = [], max(1, room // 2)
-    for at in range(1, len(ids), step):
-        stop = min(at + step, len(ids))
-        begin = max(0, stop - room - 1)
-        excerpts.append(Excerpt(list(ids[begin:stop]), at - begin))
-    return excerpts
 
 
 class Memories:
@@ -263,7 +247,7 @@ class Memories:
         found = []
         for ids in plain_ids(self.tokenizer, list(texts)):
             whole = [*self._start, *ids]
-            read = predict(model, windows(whole, self._room))
+            read = predict(model, in_context(whole, self._room))
             found.append(-sum(one.log_likelihood for one in read) / math.log(2))
         return found
 
@@ -333,9 +317,8 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
         # Facts about one person are stored together, so people are resampled.
         metrics[f"accuracy_{kind}"] = rate_over([person for person, _ in some], [yes for _, yes in some], args.seed)
     sizes = [len(text.encode()) for text in other]
-    bits = [
-        sum(some) / len(some) for some in zip(*(after or [before]), strict=True)
-    ]  # of each text, over the adapted models
+    # Of each text, the mean over the adapted models
+    bits = [sum(some) / len(some) for some in zip(*(after or [before]), strict=True)]
     metrics["bits_per_byte_other"] = stats.ratio(bits, sizes, args.seed)
     metrics["forgotten"] = stats.ratio([b - a for a, b in zip(before, bits, strict=True)], sizes, args.seed)
     metrics["seconds_memory"] = {"value": round(seconds, 1)}

@@ -69,12 +69,16 @@ def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> lis
     return [Excerpt(ids, given) for ids in rows]
 
 
+def in_context(ids: Sequence[int], room: int) -> list[Excerpt]:
+    """Split ids into passages of at most `room` predicted tokens, which together predict all but the first."""
+    return [Excerpt(list(ids[start : start + room + 1]), 1) for start in range(0, len(ids) - 1, room)]
+
+
 @torch.inference_mode()
 def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int = 64) -> list[Prediction]:
     """Score each passage, in order. Every rank must call this; each scores its share, and all get all results.
 
-    Nothing is decoded: greedy decoding reproduces the rest if and only if each token is the top prediction after the
-    true ones before it, which one forward pass shows.
+    Nothing is decoded: one forward pass shows whether each token is the top prediction after the true ones before it.
     """
 
     def shape(i: int) -> tuple[int, int]:
@@ -142,9 +146,8 @@ def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]
 def exposure(own: float, others: Sequence[float]) -> float:
     """Return a canary's exposure in bits, from its log-likelihood and those of random candidates of its form.
 
-    It is log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R contains the canary and the candidates, so
-    it is at most log2 |R|. In ties the canary comes last. For a canary that the model has never seen, all ranks are
-    equally likely, and the mean is about log2 e = 1.44.
+    It is log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R contains the canary and the candidates. In
+    ties the canary comes last. For a canary that the model has never seen, the mean is about log2 e = 1.44.
     """
     rank = 1 + sum(other >= own for other in others)
     return math.log2(len(others) + 1) - math.log2(rank)

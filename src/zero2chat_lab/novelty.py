@@ -61,12 +61,9 @@ class NoveltyArguments(DocumentArguments):
 def measure(args: NoveltyArguments, load: Load) -> Result:
     """Return the metrics, and the first samples of the first prompts. Every rank must call this.
 
-    `distinct_rate` is the share of distinct samples per prompt. `novel_rate_N` is the share of n-grams of N tokens that
-    do not occur in the training text, and `verbatim_rate` the share of samples that occur there completely.
     `longest_run` is the mean length of the longest copied run of tokens, and `longest_run_of_all` its maximum. Metrics
     with `_held_out` are the control's. Samples of one prompt are correlated, so intervals are over prompts, and over
-    documents for the control. Raises `UserError` if the train split or the column is missing, if there are too few
-    prompts, or if the context is too short.
+    documents for the control.
     """
     model, tokenizer = load(args.model_name_or_path)
     start = start_of_document(tokenizer)

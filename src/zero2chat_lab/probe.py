@@ -49,8 +49,7 @@ def search(
     """Return, per prompt, the texts that the search went through, each with a higher score than the one before.
 
     `judge(prompt indices, texts)` returns scores. A search starts with random pieces, or one repeated piece ("the the
-    the"). Each round changes the best text in `tries` ways and keeps an improvement. Texts have at most `length`
-    pieces. Only the judge guides the search.
+    the"). Each round changes the best text in `tries` ways and keeps an improvement.
     """
 
     def start() -> list[str]:
@@ -171,10 +170,7 @@ def loved_and_bad(score: float, own: Sequence[float], taste: float, tastes: Sequ
 def follow(
     scores: Sequence[Sequence[float]], golds: Sequence[Sequence[float]], seed: int
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Compute best of n for n = 1, 2, 4, …: lines with KL, mean score and mean gold, and the metrics.
-
-    `scores` and `golds` are (prompts, answers). Intervals are over prompts.
-    """
+    """Compute best of n for n = 1, 2, 4, … from (prompts, answers): lines with KL, mean score and gold, and metrics."""
     most = len(scores[0])
     sizes = [2**i for i in range(most.bit_length()) if 2**i <= most]
     lines: list[dict[str, Any]] = []
@@ -257,8 +253,8 @@ def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) ->
 def best_of_n(values: Sequence[float], n: int) -> float:
     """Expected value of the best of n answers drawn from `values`, which are in the judge's order, the worst first.
 
-    The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I), also used by Gao et al. 2022
-    (arXiv:2210.10760, section 2): the i-th of N is the best of n with probability C(i-1, n-1) / C(N, n).
+    The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I): the i-th of N is the best of n with
+    probability C(i-1, n-1) / C(N, n).
     """
     total = len(values)
     if not 1 <= n <= total:

@@ -6,8 +6,8 @@
 Reads a model and its training corpus. Prompts the model with the beginnings of documents and counts exact
 continuations, by the number of copies in the train split. Validation and test documents are the control (Carlini et al.
 2022, arXiv:2202.07646). For the canaries that the corpus stage planted, it measures extraction and exposure: how much
-more likely they are than random candidates (Carlini et al. 2019, arXiv:1802.08232). `zero2chat regurgitate` does the
-same with any model and any dataset that has a text column.
+more likely they are than random candidates (Carlini et al. 2019, arXiv:1802.08232). `zero2chat regurgitate` takes any
+model, and any dataset with a text column.
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ def measure(args: RegurgitateArguments, load: Load) -> Result:
     """Return the metrics, and the first texts of each kind. Every rank must call this.
 
     `extraction_rate_N` is the share of verbatim continuations of documents with N to 2N - 1 copies in the train split,
-    for N = 1, 2, 4, …; `extraction_rate_held_out` is the control's. `canary_extraction_rate_N` and `exposure_N` (in
-    bits) are for canaries planted N times. Raises `UserError` if the train split or the column is missing, if no
-    document is long enough, or if the context is too short.
+    for N = 1, 2, 4, …; `canary_extraction_rate_N` and `exposure_N` (in bits) are for canaries planted N times.
     """
     model, tokenizer = load(args.model_name_or_path)
     check_fits(model, tokenizer, prefix=args.prefix, continuation=args.continuation)
@@ -116,7 +114,7 @@ def _documents(
     """Return beginnings of held-out documents, and of train documents by their number of copies.
 
     Excludes canaries, and documents whose continuation occurs more often in the training text than the document itself,
-    because it may have been learned elsewhere; the metrics count them. Raises `UserError` as `measure` does.
+    because it may have been learned elsewhere; the metrics count them.
     """
     train = args.rows("train")
     copies: Counter[int] = Counter()  # keyed by the text's hash: the corpus may be larger than memory

@@ -47,10 +47,7 @@ class SurpriseArguments(TaskArguments):
 
 @dataclass
 class Right:
-    """A correct answer: its question, text, number of tokens, and surprisal in bits.
-
-    `surprisal` is the reference's, `own_surprisal` the later model's.
-    """
+    """A correct answer, and its surprisal in bits under the reference and under the later model (`own_surprisal`)."""
 
     question: int
     text: str
@@ -108,8 +105,7 @@ def surprisal_metrics(found: Sequence[Right], control: Sequence[Right], args: Su
     `right_rate` is the share of correct answers. The others are shares of the correct ones: `improbable_rate_N` has a
     probability below 1 in N under the reference, `beyond_rate` a lower one than 99 of 100 of the reference's own
     correct answers, and `unsolved_rate` is for questions that the reference never answered correctly.
-    `surprisal_median` is in bits per answer. Intervals are by bootstrap over questions, because answers to one
-    question are correlated.
+    Intervals are by bootstrap over questions, because answers to one question are correlated.
     """
 
     def share(of: Sequence[Right], counts: Sequence[bool]) -> dict[str, Any]:
@@ -164,10 +160,8 @@ def percentiles(found: Sequence[Right], control: Sequence[Right]) -> list[dict[s
 
 
 def most_surprising(found: Sequence[Right]) -> list[Right]:
-    """Return, per question, the answer whose probability grew most, sorted by that growth.
-
-    By surprisal alone, the first ones would be unlikely samples that the later model finds improbable, too.
-    """
+    """Return, per question, the answer whose probability grew most, sorted by that growth: by surprisal alone, the
+    first ones would be unlikely samples that the later model finds improbable, too."""
     best: dict[int, Right] = {}
     for one in sorted(found, key=lambda one: one.surprisal - one.own_surprisal):
         best[one.question] = one

@@ -22,7 +22,6 @@ def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made
     for name in ("one", "two"):
         run = Run.open(f"runs/{name}", "sft", {"output_dir": f"runs/{name}", "tools": {"search": {}}})
         shutil.copytree(model_folder, run.folder, dirs_exist_ok=True)
-        (run.folder / "README.md").write_text("---\nlicense: mit\n---\n")
         run.finish({})
     cli.main(["average", "runs/one", "runs/two", "--output_dir", "runs/mean"])
     metrics = json.loads((tmp_path / "runs/mean/metrics.json").read_text())
@@ -31,7 +30,6 @@ def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made
         "weight_similarity": 1.0,
     }
     card = (tmp_path / "runs/mean/README.md").read_text()
-    assert "license: mit\n" in card
     assert "- weights, averaged: from the step `one`\n- weights, averaged: from the step `two`\n" in card
     asked = [[{"role": "user", "content": "Hello"}]]
     mean, one = (answer(*load_for_use(folder), asked, 8)[0].ids for folder in ("runs/mean", "runs/one"))
