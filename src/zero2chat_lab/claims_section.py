@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from zero2chat.report.parts import cell, esc, paragraph, picture, quote, short, spoken, table
+from zero2chat.report.parts import cell, esc, paragraph, picture, short, spoken, table
 from zero2chat.report.steps import Metric, StepResult
 
 # Mark, text and colour of a figure or claim that is met, is not met, has no target, or is not measured yet
@@ -48,7 +48,8 @@ def show_claims(step: StepResult) -> str:
             pictures = "".join(_pictures(step, claim, figures))
             text += f'{_result(figures)}<div class="gallery">\n{pictures}{_table(figures)}</div>\n'
         if (sample := examples.get(claim)) is not None:
-            text += quote(esc(sample.get("prompt", ""), 400), spoken(sample.get("completion", ""), 400))
+            text += f'<blockquote class="said"><cite>{esc(sample.get("prompt", ""), 400)}</cite>'
+            text += f"{spoken(sample.get('completion', ''), 400)}</blockquote>\n"
         text += "</article>\n"
     return f'<nav aria-label="Claims"><ol>\n{contents}</ol></nav>\n{text}'
 

@@ -15,7 +15,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.data.rows import load_source, require_text
 from zero2chat.data.sources import Source
-from zero2chat.stages import MeasuringArguments
+from zero2chat.stages.shared import MeasuringArguments
 
 
 @dataclass

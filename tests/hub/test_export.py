@@ -186,9 +186,9 @@ MISTAKES = {
     "the output is there": Mistake([*F16, "--out", "model"], "model: already exists"),
     "no adapter": Mistake(["model", "--merge"], "remove --merge"),
     "no base": Mistake(
-        MERGE, "its base model /not/here is not there: .*base_model_name_or_path", lambda here: _base(here, "/not/here")
+        MERGE, "the adapter's base model: /not/here: no such folder", lambda here: _base(here, "/not/here")
     ),
-    "no base named": Mistake(MERGE, "no base model: set", lambda here: _base(here, None)),
+    "no base named": Mistake(MERGE, "cannot load the adapter's base model: ", lambda here: _base(here, None)),
     "an adapter's adapter": Mistake(MERGE, "is an adapter too", lambda here: _base(here, str(here / "adapter"))),
     "other shapes": Mistake(MERGE, "does not fit its base", lambda here: _shrink(here)),
     "fewer layers": Mistake(MERGE, "no counterpart", lambda here: _base(here, str(here / "shallow"))),

@@ -28,7 +28,7 @@ from zero2chat.inference.tool_format import (
     render_messages,
 )
 from zero2chat.models.loading import load_model
-from zero2chat.models.tokenization import control_ids, neutral, neutralise
+from zero2chat.models.tokenization import control_ids, neutral
 from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.tool_functions import python
 
@@ -217,13 +217,13 @@ def test_ids_are_the_templates_own_rendering_of_the_whole_conversation(loaded, m
 
     for _ in range(3):
         question = some_text(rng, control)
-        messages.append({"role": "user", "content": neutralise(question, tokenizer)})
+        messages.append({"role": "user", "content": neutral(question, tokenizer)})
         answers, asked.text = [], some_text(rng, control)
         for _ in range(rng.randint(0, 3)):
             function = {"name": "search", "arguments": {"query": f"x{some_text(rng, [])}x"}}
             call = {"role": "assistant", "content": rng.choice(["", "So:"]), "tool_calls": [{"function": function}]}
             answers += [written(call), script.pause]
-            messages.append({"role": "tool", "name": "search", "content": neutralise(asked.text, tokenizer)})
+            messages.append({"role": "tool", "name": "search", "content": neutral(asked.text, tokenizer)})
         answers.append(written({"role": "assistant", "content": f"x{some_text(rng, [])}x"}))
         script(question, *answers)
         ids = [*session._head, *(token for turn in session.turns for token in turn.ids)]

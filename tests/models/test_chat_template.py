@@ -11,7 +11,7 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from zero2chat.core.errors import UserError
-from zero2chat.models.chat_template import TurnEncoder, choose_chat_template, end_turn, prepare_chat_template
+from zero2chat.models.chat_template import TurnEncoder, end_turn, prepare_chat_template
 
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
 
@@ -45,24 +45,6 @@ def test_a_template_that_cannot_be_trained_on_is_refused(tokenizer_folder: Path,
     (tmp_path / "broken.jinja").write_text("{% for m in messages %}{% generation %}{{ m.content ")
     with pytest.raises(UserError, match=r"broken\.jinja: the chat template fails"):
         prepare_chat_template(tokenizer, str(tmp_path / "broken.jinja"))
-
-
-@pytest.mark.parametrize(
-    ("token", "ours"),
-    [
-        ("<|im_end|>", "chat_templates/chatml.jinja"),
-        ("<|eot_id|>", "chat_templates/llama3.jinja"),
-        ("<end_of_turn>", "chat_templates/gemma.jinja"),
-        ("<other>", None),
-    ],
-)
-def test_a_base_model_is_given_the_template_whose_tokens_it_has(token: str, ours: str | None) -> None:
-    words = Tokenizer(WordLevel({"a": 0}, unk_token="a"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", additional_special_tokens=[token])
-    assert choose_chat_template(tokenizer, None) == ours
-    assert choose_chat_template(tokenizer, "mine.jinja") == "mine.jinja"
-    tokenizer.chat_template = "{{ messages }}"
-    assert choose_chat_template(tokenizer, None) is None
 
 
 # SmolLM2's own: no markers, and TRL has no training version.

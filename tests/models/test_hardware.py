@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import subprocess
@@ -15,7 +14,6 @@ import torch
 from datasets import Dataset
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from zero2chat.core.errors import UserError
 from zero2chat.models import hardware
 from zero2chat.models.hardware import GPUS, flops_per_token, peak_flops
 
@@ -86,57 +84,6 @@ def test_a_card_of_less_power_than_its_sxm_module_has_a_peak_of_its_own(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     assert peak_flops(torch.device("cuda", 0), torch.bfloat16) == GPUS[key].peak == peak
-
-
-@pytest.mark.parametrize(
-    ("built", "driver", "environment", "refused"),
-    [
-        ("13.0", (12, 4), {}, True),
-        ("13.0", (12, 4), {"CUDA_VISIBLE_DEVICES": "0"}, True),
-        ("13.0", (12, 4), {"CUDA_VISIBLE_DEVICES": ""}, False),
-        ("13.0", (12, 4), {"ACCELERATE_USE_CPU": "true"}, False),
-        ("12.8", (12, 4), {}, False),  # releases of one major version go together
-        ("12.8", (13, 0), {}, False),
-        ("13.0", None, {}, False),  # a machine without a GPU
-        (None, (12, 4), {}, False),
-    ],
-)
-def test_a_gpu_whose_driver_is_too_old_for_torch_is_not_taken_for_no_gpu(
-    built: str | None,
-    driver: tuple[int, int] | None,
-    environment: dict[str, str],
-    refused: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("CUDA_VISIBLE_DEVICES", "ACCELERATE_USE_CPU"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.version, "cuda", built)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # torch only warns
-    monkeypatch.setattr(hardware, "driver_cuda", lambda: driver)
-    if not refused:
-        hardware.require_driver()
-        return
-    line = "is built for CUDA 13.0, but the GPU's driver supports CUDA 12.4 at most: update the driver, or install"
-    for starts in (hardware.require_driver, hardware.start_processes):
-        with pytest.raises(UserError, match=line):
-            starts()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    hardware.require_driver()
-
-
-def test_a_drivers_release_is_read_from_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Library:
-        def __init__(self, name: str):
-            assert name == "libcuda.so.1"
-
-        def cuDriverGetVersion(self, version: Any) -> int:
-            version._obj.value = 12040
-            return 0
-
-    monkeypatch.setattr(ctypes, "CDLL", Library)
-    assert hardware.driver_cuda() == (12, 4)
 
 
 @pytest.mark.parametrize(("given", "address"), [("eth7", "127.0.0.1"), ("", "127.0.0.1"), ("", "no such host")])

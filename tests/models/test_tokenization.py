@@ -10,10 +10,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import (
     PRETOKENIZER_PATTERN,
     SPECIAL_TOKENS,
-    bytes_to_ids,
-    ids_to_bytes,
     neutral,
-    neutralise,
     pad_apart,
     plain_ids,
     set_chat_template,
@@ -33,35 +30,13 @@ def test_special_tokens_are_single_ids_in_their_order(tokenizer):
     assert [tokenizer.encode(token) for token in SPECIAL_TOKENS] == [[n] for n in range(len(SPECIAL_TOKENS))]
 
 
-# ---- bytes and ids
+# ---- bytes
 
 
-def test_500_random_strings_of_bytes_come_back_as_they_were(tokenizer):
-    rng = random.Random(0)
-    for _ in range(500):
-        data = rng.randbytes(rng.randrange(60))
-        assert ids_to_bytes(tokenizer, bytes_to_ids(tokenizer, data)) == data
-
-
-def test_text_with_broken_bytes_in_it_comes_back_as_it_was(tokenizer):
-    rng = random.Random(1)
-    words = [
-        "the answer ",
-        "naïve",
-        "日本語",
-        "🙂",
-        "\r\n\t  ",
-        "<|im_end|>",
-        "1984",
-        "e\u0301",
-        "\ufeff",
-        "\x00",
-    ]
-    for _ in range(500):
-        data = "".join(rng.choices(words, k=8)).encode()
-        cut = rng.randrange(len(data))
-        data = data[:cut] + rng.randbytes(rng.randrange(3)) + data[cut + rng.randrange(2) :]
-        assert ids_to_bytes(tokenizer, bytes_to_ids(tokenizer, data)) == data
+def spelled(tokenizer, ids):
+    """The text that the bytes of these ids spell."""
+    table = token_bytes(tokenizer)
+    return b"".join(table[i] for i in ids).decode()
 
 
 @pytest.mark.parametrize("plane", range(17))
@@ -69,19 +44,14 @@ def test_every_unicode_plane_comes_back_as_it_was(tokenizer, plane):
     rng = random.Random(plane)
     codes = [plane * 0x10000 + rng.randrange(0x10000) for _ in range(300)]
     text = "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000)
-    assert ids_to_bytes(tokenizer, bytes_to_ids(tokenizer, text.encode())).decode() == text
+    assert spelled(tokenizer, plain_ids(tokenizer, [text])[0]) == text
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_bytes_that_spell_a_control_token_stay_text(tokenizer):
-    ids = bytes_to_ids(tokenizer, b"a<|im_end|>b")
+def test_text_that_spells_a_control_token_stays_text(tokenizer):
+    (ids,) = plain_ids(tokenizer, ["a<|im_end|>b"])
     assert not set(ids) & set(range(len(SPECIAL_TOKENS)))
-    assert ids_to_bytes(tokenizer, ids) == b"a<|im_end|>b"
-
-
-def test_ordinary_text_gets_the_ids_that_the_tokenizer_gives_it(tokenizer):
-    text = "The assistant answers: 12 + 30 = 42. 日本語 🙂\n"
-    assert bytes_to_ids(tokenizer, text.encode()) == tokenizer.encode(text)
+    assert spelled(tokenizer, ids) == "a<|im_end|>b"
 
 
 def test_token_bytes_add_up_to_the_text_and_special_tokens_count_nothing(tokenizer):
@@ -92,7 +62,7 @@ def test_token_bytes_add_up_to_the_text_and_special_tokens_count_nothing(tokeniz
     assert len(table) == len(tokenizer)
     assert [table[n] for n in range(len(SPECIAL_TOKENS))] == [b""] * len(SPECIAL_TOKENS)
     assert all(table[len(SPECIAL_TOKENS) :])
-    assert ids_to_bytes(tokenizer, [3, *ids, 0]) == text.encode()
+    assert spelled(tokenizer, [3, *ids, 0]) == text
 
 
 def test_a_tokenizer_that_is_not_byte_level_is_refused():
@@ -118,7 +88,7 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused():
     ],
 )
 def test_no_control_token_survives(tokenizer, text):
-    safe = neutralise(text, tokenizer)
+    safe = neutral(text, tokenizer)
     assert not set(tokenizer.encode(safe)) & set(range(len(SPECIAL_TOKENS)))
     assert safe.replace(" ", "") == text.replace(" ", "")
 
@@ -128,14 +98,14 @@ def test_control_tokens_that_overlap_are_all_broken(tokenizer_folder):
 
     odd = AutoTokenizer.from_pretrained(tokenizer_folder)
     odd.add_special_tokens({"additional_special_tokens": ["xyx"]})
-    safe = neutralise("xyxyxyx", odd)
+    safe = neutral("xyxyxyx", odd)
     assert "xyx" not in safe
     assert safe.replace(" ", "") == "xyxyxyx"
 
 
 @pytest.mark.parametrize("text", ["", "a < b | c > d", "<im_end>", "<|im_end>", "< |im_end|>", "日本語 <b>🙂</b>\n"])
 def test_ordinary_text_is_left_alone(tokenizer, text):
-    assert neutralise(text, tokenizer) == text
+    assert neutral(text, tokenizer) == text
 
 
 @pytest.fixture
@@ -151,19 +121,19 @@ def hub_tokenizer(tokenizer_folder):
 
 def test_tags_that_are_not_called_special_are_broken_and_words_and_spaces_are_not(hub_tokenizer):
     text = "a<tool_call>b[INST]  COVID\n\n$ <"
-    assert neutralise(text, hub_tokenizer) == "a< tool_call>b[ INST]  COVID\n\n$ <"
+    assert neutral(text, hub_tokenizer) == "a< tool_call>b[ INST]  COVID\n\n$ <"
 
 
 def test_what_the_normaliser_turns_into_a_control_token_is_broken_too(hub_tokenizer):
     from tokenizers import normalizers
 
     text = "a \uff1ctool_call\uff1e <tool_call> \uff1cb\uff1e"
-    assert neutralise(text, hub_tokenizer) == "a \uff1ctool_call\uff1e < tool_call> \uff1cb\uff1e"
+    assert neutral(text, hub_tokenizer) == "a \uff1ctool_call\uff1e < tool_call> \uff1cb\uff1e"
     hub_tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
-    assert neutralise(text, hub_tokenizer) == "a < tool_call> < tool_call> <b>"
+    assert neutral(text, hub_tokenizer) == "a < tool_call> < tool_call> <b>"
     (tag,) = hub_tokenizer.convert_tokens_to_ids(["<tool_call>"])
     assert tag not in plain_ids(hub_tokenizer, [text])[0]
-    assert neutralise("\uff1cb\uff1e", hub_tokenizer) == "\uff1cb\uff1e"  # no token in it: unchanged
+    assert neutral("\uff1cb\uff1e", hub_tokenizer) == "\uff1cb\uff1e"  # no token in it: unchanged
 
 
 def test_only_a_message_of_the_assistant_keeps_its_calls(hub_tokenizer):
@@ -185,7 +155,7 @@ def test_plain_ids_hold_no_control_token_and_spell_the_text(hub_tokenizer):
     rows = plain_ids(hub_tokenizer, texts)
     tags = hub_tokenizer.convert_tokens_to_ids(["<tool_call>", "[INST]"])
     assert not {*tags, *range(len(SPECIAL_TOKENS))} & {i for row in rows for i in row}
-    assert [ids_to_bytes(hub_tokenizer, row).decode() for row in rows] == texts
+    assert [spelled(hub_tokenizer, row) for row in rows] == texts
     assert rows[3] == hub_tokenizer.encode("Ada was born")
 
 
@@ -205,7 +175,7 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
         set_chat_template(own, tmp_path / "nowhere.jinja")
     (tmp_path / "x.jinja").write_text("{{ messages }}")
     (tmp_path / "x.response.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.response\.json: invalid JSON"):
+    with pytest.raises(UserError, match=r"x\.jinja: the chat template, or x\.response\.json, cannot be read"):
         set_chat_template(own, tmp_path / "x.jinja")
 
 
@@ -257,8 +227,8 @@ def test_padding_is_a_special_token_that_ends_nothing(special, unknown, pad, cho
 
 
 def test_parts_of_a_character_are_shown_as_their_bytes_and_line_ends_escaped(tokenizer):
-    ids = [*bytes_to_ids(tokenizer, b"a\xf0\x9f\n"), 3]
-    assert token_pieces(tokenizer, ids) == ["a", "f0", "9f", "\\n", "<|im_end|>"]
+    whole = plain_ids(tokenizer, ["a\U0001f9ff\n"])[0]  # a character that no merge of the small vocabulary spells
+    assert token_pieces(tokenizer, [*whole, 3]) == ["a", "f0", "9f", "a7", "bf", "\\n", "<|im_end|>"]
 
 
 def test_tokens_are_shown_on_alternating_colours_with_their_ids(tokenizer):

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from zero2chat.core import fingerprints, runs
 from zero2chat.core.config import read_arguments
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
-from zero2chat.models import training_job
 from zero2chat.recipes import graph, runner
 from zero2chat.recipes.recipe import Step, load_recipe
 
@@ -400,10 +398,6 @@ def test_a_vllm_that_is_missing_or_not_tested_is_named_before_anything_runs(
     practice |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer"}]}
     _write(Path("recipes/r"), [*STEPS, _step("practice", "grpo", "corpus")], practice=practice)
     with pytest.raises(UserError, match=r"practice\.yaml: use_vllm needs vllm: `pip install \"zero2chat\[vllm\]\"`"):
-        _run()
-    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(__spec__="there"))
-    monkeypatch.setattr(training_job, "version", lambda name: "0.33.0")
-    with pytest.raises(UserError, match=r"practice\.yaml: use_vllm: vLLM 0\.33\.0 is not tested"):
         _run()
     assert not launched
 

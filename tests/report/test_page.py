@@ -125,27 +125,12 @@ def test_tasks_of_several_evaluations_stand_beside_the_best_constant_answer(
     assert "<b>50.0%</b> accuracy, mean over tasks" in contents
 
 
-def test_a_control_is_named_so_in_its_heading_and_in_the_contents(recipe: list[Path]) -> None:
-    text = _check(render(read_steps(recipe, {"sft_more": "sft"}), "tiny", "Controlled")).text
-    assert "Studying worked examples control of sft" in text
-    assert "Studying worked examples control of sft sft_more" in text
-    assert text.count("control of sft") == 2
-
-
 def test_the_introduction_is_the_recipes_own(recipe: list[Path]) -> None:
     own = render(read_steps(recipe), "tiny", "Own", "A model that adds & subtracts.")
     assert '<p class="lead">A model that adds &amp; subtracts.</p>' in own
     neutral = render(read_steps(recipe), "tiny", "Own")
     assert '<p class="lead">This page shows what each step of the recipe produced' in neutral
     assert "school" not in neutral[: neutral.index("</header>")]
-
-
-def test_what_the_recipe_does_not_show_is_said_with_a_link_to_the_recipe_that_does(recipe: list[Path]) -> None:
-    text = render(read_steps(recipe), "tiny", "Own", elsewhere={"what it makes <up>": "recipes/claims"})
-    assert (
-        'Shown in other recipes: what it makes &lt;up&gt; (<a href="../../recipes/claims/README.md">claims</a>).'
-    ) in text
-    assert "Shown in other recipes" not in render(read_steps(recipe), "tiny", "Own")
 
 
 def test_babble_becomes_language_in_the_order_of_the_steps(page: str) -> None:

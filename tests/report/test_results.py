@@ -9,18 +9,13 @@ from zero2chat.core.errors import UserError
 from zero2chat.report.results import markdown
 
 
-def test_every_metric_of_every_finished_step_is_a_row_with_its_command(tmp_path: Path) -> None:
+def test_every_metric_of_every_finished_step_is_a_row(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
-    for name, stage, metrics in (
-        ("sft", "sft", {"stop_rate": {"value": 0.995, "n": 2000, "low": 0.991, "high": 0.997}}),
-        ("report", "report", {"steps": {"value": 1}}),
-    ):
-        (folder / name).mkdir(parents=True)
-        (folder / name / "run.json").write_text(json.dumps({"fingerprint": {"stage": stage, "settings": {}}}))
-        (folder / name / "metrics.json").write_text(json.dumps(metrics))
+    metrics = {"stop_rate": {"value": 0.995, "n": 2000, "low": 0.991, "high": 0.997}}
+    (folder / "sft").mkdir(parents=True)
+    (folder / "sft" / "metrics.json").write_text(json.dumps(metrics))
     text = markdown([folder])
     assert "| `stop_rate` | 0.995 | 0.991 to 0.997 | 2,000 |  |" in text
-    assert "`zero2chat run recipes/tiny --only sft`" in text
     assert [line for line in text.splitlines() if line.startswith("##")] == ["## tiny", "### sft"]
 
 
@@ -29,7 +24,7 @@ def test_a_folder_without_a_finished_step_is_refused(tmp_path: Path) -> None:
         markdown([tmp_path])
 
 
-def test_of_claims_each_figure_is_a_row_with_its_target_and_seeds(tmp_path: Path) -> None:
+def test_of_claims_each_figure_is_a_row_with_its_target(tmp_path: Path) -> None:
     folder = tmp_path / "claims" / "claims"
     folder.mkdir(parents=True)
     line = {"name": "knows", "claim": "It knows", "figure": "often", "target": "at least 70%"}
@@ -50,4 +45,3 @@ def test_of_claims_each_figure_is_a_row_with_its_target_and_seeds(tmp_path: Path
     assert "| It knows: often | 0.72 | 0.68 to 0.76 | 500 | at least 70%: met |" in text
     assert "| It knows: seldom | 0.1 | 0.68 to 0.76 | 500 | at least 70%: **not met** |" in text
     assert "| It knows: loss | not measured yet |  |  |  |" in text
-    assert "`zero2chat run recipes/claims --seeds 3`" in text

@@ -143,8 +143,8 @@ def test_grpo_shows_selected_problems_and_scores_on_the_way(
     assert "Accuracy during training" not in bare
 
 
-def _evaluation(metrics: dict[str, Any], **settings: Any) -> StepResult:
-    return StepResult("exam", "evaluate", 1, metrics, settings=settings)
+def _evaluation(metrics: dict[str, Any]) -> StepResult:
+    return StepResult("exam", "evaluate", 1, metrics)
 
 
 def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: Text) -> None:
@@ -159,7 +159,7 @@ def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: T
     }
     section = load("evaluate").section
     assert section is not None
-    step = _evaluation(metrics, compare_to="runs/assistant/evaluate_sft")
+    step = _evaluation(metrics)
     text = section_text(step)
     assert {"sums", "5.4%"} <= set(re.findall(r">\s*([^<>]+?)\s*<", text))
     assert "n = 64 · 2 contaminated" in render([step], {"evaluate": section}, "tiny", "Exam")
@@ -175,7 +175,7 @@ def test_own_data_leads_with_the_users_score_and_its_change(section_text: Text) 
         "change_f1_held_out": {"value": 0.25, "n": 50, "low": 0.1, "high": 0.4},
         "judge_held_out": RATE | {"left_out": 3},
     }
-    step = _evaluation(metrics, datasets=[{"path": "data/held_out.jsonl"}], compare_to="runs/a/evaluate_before")
+    step = _evaluation(metrics)
     main = main_result(step, load("evaluate").section)
     assert main is not None
     assert (main[0], main[2]) == ("f1_held_out", "f1, held_out")
@@ -189,25 +189,3 @@ def test_an_answer_that_won_half_stands_beside_the_other_models(section_text: Te
     text = section_text(step)
     assert "as good</b>" in text
     assert "<dt>other model</dt>" in text
-
-
-def _asked(name: str, *answers: str) -> StepResult:
-    questions = ("Hello!", "What is 2 + 2?")
-    samples = [
-        {"step": 0, "prompt": question, "completion": said, "said": said, "task": "first questions"}
-        for question, said in zip(questions, answers, strict=False)
-    ]
-    return StepResult(name, "evaluate", 1, {}, samples=samples)
-
-
-def test_the_same_questions_stand_beside_each_other_after_each_step() -> None:
-    section = load("evaluate").section
-    assert section is not None
-    assert callable(section.together)
-    steps = [_asked("base", "of the <b>nation", "x" * 300), _asked("sft", "Hi!", "It is 4.")]
-    assert section.together(steps[:1]) == ""
-    assert section.together([steps[0], StepResult("exam", "evaluate", 2, {})]) == ""
-    text = section.together(steps)
-    assert "<tr><th>question</th><th>base</th><th>sft</th></tr>" in text
-    assert "<tr><th>Hello!</th><td>of the &lt;b&gt;nation</td><td>Hi!</td></tr>" in text
-    assert f"<tr><th>What is 2 + 2?</th><td>{'x' * 200} …</td><td>It is 4.</td></tr>" in text

@@ -33,30 +33,6 @@ def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[.
         read_steps(folders)
 
 
-@pytest.mark.parametrize(
-    ("controls", "says"),
-    [
-        ({"sft_moer": "sft"}, "controls: 'sft_moer' is not one of the steps; did you mean 'sft_more'"),
-        ({"sft_more": "grpo"}, "controls: 'grpo' is not one of the steps"),
-        ({"sft": "sft"}, "controls: 'sft' is a control of itself"),
-    ],
-)
-def test_a_control_must_be_a_step(recipe: list[Path], controls: dict[str, str], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        read_steps(recipe, controls)
-
-
-@pytest.mark.parametrize(
-    ("file", "text"),
-    [("metrics.json", "{"), ("metrics.json", '{"loss": 3}'), ("history.jsonl", "{no\n"), ("run.json", "")],
-)
-def test_a_broken_file_is_named(tmp_path: Path, file: str, text: str, write_run: Callable[..., Path]) -> None:
-    folder = write_run(tmp_path / "sft", "sft", {"loss": 1})
-    (folder / file).write_text(text)
-    with pytest.raises(UserError, match=file):
-        read_step(folder, 1)
-
-
 def test_a_curve_leaves_out_what_is_no_finite_number(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     lines = [
         {"step": 2, "loss": 1.0},

@@ -51,7 +51,7 @@ def test_the_context_grows_and_new_tokens_are_trained(tiny: Path, go_on: Callabl
     args = PretrainArguments(
         dataset="d", model_name_or_path=str(tiny / "pretrain"), max_length=128, new_tokens=["There are"]
     )
-    start = open_model(args, open_start(args), 1024).get_input_embeddings().weight
+    start = open_model(args, open_start(args)).get_input_embeddings().weight
     assert not torch.equal(model.get_input_embeddings().weight[400], start[400])
 
 

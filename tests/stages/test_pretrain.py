@@ -167,9 +167,9 @@ def test_twenty_tokens_a_parameter_and_the_laws_of_their_flops(derived: Callable
     with torch.device("meta"):
         model = build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
     assert found["tokens"] == args.tokens == 20 * parameter_count(model)
-    law = laws(args.tokens * flops_per_token(model, 128))
-    assert training.learning_rate == law.learning_rate
-    assert law.batch / 2**0.5 < args.global_batch_size * 128 < law.batch * 2**0.5
+    batch, rate = laws(args.tokens * flops_per_token(model, 128))
+    assert training.learning_rate == rate
+    assert batch / 2**0.5 < args.global_batch_size * 128 < batch * 2**0.5
     assert training.max_steps == round(args.tokens / (128 * args.global_batch_size))
 
 

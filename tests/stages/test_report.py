@@ -73,22 +73,14 @@ def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_the_yaml_gives_the_introduction_and_names_the_controls(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_yaml_gives_the_introduction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = "".join(f"  - {folder}\n" for folder in _recipe())
-    own = "introduction: What a polish is worth.\ncontrols: {polish: pretrain}\n"
+    own = "introduction: What a polish is worth.\n"
     Path("report.yaml").write_text(f"output_dir: runs/tiny/report\n{own}steps:\n{lines}")
     main(["--config", "report.yaml"])
     page = Path("runs/tiny/report.html").read_text()
     assert '<p class="lead">What a polish is worth.</p>' in page
-    assert "control of pretrain" in page
-
-    Path("report.yaml").write_text(f"output_dir: runs/tiny/other\ncontrols: {{polsh: pretrain}}\nsteps:\n{lines}")
-    with pytest.raises(UserError, match="controls: 'polsh' is not one of the steps; did you mean 'polish'"):
-        main(["--config", "report.yaml"])
-    assert not Path("runs/tiny/other").exists()
 
 
 def test_no_steps_and_no_folder_are_the_users_mistake(tmp_path: Path) -> None:

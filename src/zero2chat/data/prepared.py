@@ -27,7 +27,7 @@ from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import encode_problems, load_parts, schemas_of, which_fit_the_context
 from zero2chat.data.sources import Source, mixed, read_sources, split_of
 from zero2chat.inference.tool_format import Tools
-from zero2chat.models.chat_template import choose_chat_template, end_turn, prepare_chat_template
+from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.rewards import Reward
@@ -72,7 +72,7 @@ def open_empty(
     """Return the model without weights, and its tokenizer with the chat template. `may_score`: also a reward model."""
     path, revision = model_args.model_name_or_path, model_args.model_revision
     model, tokenizer = load_model(path, None, revision, weights=False, may_score=may_score)
-    prepare_chat_template(tokenizer, choose_chat_template(tokenizer, template))
+    prepare_chat_template(tokenizer, template)
     return model, tokenizer
 
 

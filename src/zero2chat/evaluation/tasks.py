@@ -21,7 +21,6 @@ from zero2chat.core.text import on_terminal
 from zero2chat.evaluation.baselines import best_constant
 from zero2chat.inference.generate import Answer, answer, answer_each
 from zero2chat.inference.tool_format import Tools
-from zero2chat.report.evaluations import FIRST_QUESTIONS
 
 _LONGEST_REPLY = 64  # maximum tokens of an answer to one of these
 
@@ -229,7 +228,7 @@ def answer_questions(
         {
             "prompt": question,
             "completion": said.whole or said.text,
-            "task": FIRST_QUESTIONS,
+            "task": "first questions",
             "said": said.text,
             "calls": said.calls,
         }

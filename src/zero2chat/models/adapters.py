@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
-from zero2chat.models.loading import adapter_settings, load_model, refuse_moved_base
+from zero2chat.models.loading import adapter_settings, load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,8 +25,7 @@ def merged(
     """Load the base model with the adapter of `folder` added to its weights, in the base's own precision, on the CPU.
 
     Sums are computed in float32 and rounded once. The generation config is the adapter's. `load` opens the base model,
-    and `kind` is PEFT's task type: `reward_model.merged_to_score` gives others. Raises `UserError` if the base is
-    missing or is an adapter too, if the adapter is not LoRA or does not fit the base, and if the merged model's logits
+    and `kind` is PEFT's task type. Raises `UserError` if the adapter cannot be merged, and if the merged model's logits
     differ, which happens if an adapter changes one of two tied weights.
     """
     settings = adapter_settings(folder, folder)
@@ -36,14 +35,11 @@ def merged(
         raise UserError(f"{folder}: is a {what}: only LoRA adapters of language models can be merged")
     if not (folder / "adapter_model.safetensors").exists():
         raise UserError(f"{folder}: no weights (adapter_model.safetensors): save the adapter again")
-    if not base:
-        raise UserError(f"{folder}: no base model: set base_model_name_or_path in its adapter_config.json")
-    if (Path(base) / "adapter_config.json").exists():
+    if base and (Path(base) / "adapter_config.json").exists():
         raise UserError(
             f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
             "base_model_name_or_path in adapter_config.json here"
         )
-    refuse_moved_base(folder, folder, base)
     with _unsharded():
         try:
             model, _ = load(base, "auto", revision=settings.get("revision") or "main")

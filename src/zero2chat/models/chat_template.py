@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 _TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
 _PROBE = "The answer to this question is 42."
 _ZERO = 1e-16  # largest absolute value of an untrained embedding
-# Our templates for base models without one, by the end-of-turn token that the tokenizer must have.
-_FOR_BASE_MODELS = {
-    "<|im_end|>": "chat_templates/chatml.jinja",
-    "<|eot_id|>": "chat_templates/llama3.jinja",
-    "<end_of_turn>": "chat_templates/gemma.jinja",
-}
 _trainable: dict[str, str | None] = {}  # the results of `training_template`, by the tokenizer's own template
 
 
@@ -44,25 +38,13 @@ def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, 
         raise UserError(f"{path or 'the tokenizer'}: the chat template fails: {error}") from error
 
 
-def choose_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None) -> str | None:
-    """Return the template's file for training: `path`, or else one of ours if the tokenizer has no template and has the
-    tokens of ours. None if the tokenizer's own is used, or if none fits."""
-    if path is not None or tokenizer.chat_template is not None:
-        return path
-    added = tokenizer.get_added_vocab()
-    return next((ours for token, ours in _FOR_BASE_MODELS.items() if token in added), None)
-
-
 def settle_chat(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | None, model_args: ModelConfig
 ) -> None:
     """Set the chat template, EOS token and pad token of a model to be trained for chat, and print them.
 
-    The template's end-of-turn token becomes the tokenizer's EOS token and the first stop id, in addition to the model's
-    own EOS. The pad token is a separate special token that is never a stop token. `path` is the template's file, or
-    None for the tokenizer's own. Raises `UserError` as the functions below do.
+    `path` is the template's file, or None for the tokenizer's own. Raises `UserError` as the functions below do.
     """
-    path = choose_chat_template(tokenizer, path)
     prepare_chat_template(tokenizer, path)
     end_turn(model, tokenizer)
     if model_args.use_peft:
@@ -73,10 +55,8 @@ def settle_chat(
 
 
 def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trained: Sequence[str]) -> None:
-    """Raise `UserError` if tokens of the template have zero embeddings, which an adapter cannot train.
-
-    Llama 3's base models have such tokens: they were never trained on chat turns.
-    """
+    """Raise `UserError` if tokens of the template have zero embeddings, as in Llama 3's base models: an adapter cannot
+    train them."""
     weight = model.get_input_embeddings().weight
     if "embed_tokens" in trained or weight.shape[0] == 0:  # ZeRO-3 has sharded it
         return
@@ -91,7 +71,8 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
 
 def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the end-of-turn token of the assistant a stop token, in addition to the model's own EOS.
+    """Make the assistant's end-of-turn token the tokenizer's EOS token and the first stop id, beside the model's own.
+    The pad token becomes a separate special token that is never a stop token.
 
     Raises `UserError` if the assistant's tokens are unknown, if the template does not render them, or does not end the
     turn with a special token, so that the model could not learn to stop; and if no separate pad token is available.

@@ -14,7 +14,7 @@ from zero2chat.core.errors import nearest
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-CONTEXT_FIELDS = ("max_position_embeddings", "rope_parameters", "rope_scaling")
+CONTEXT_FIELDS = ("max_position_embeddings", "rope_parameters")
 _STRETCHED = ("linear", "yarn")  # types whose factor is the new context over the old one
 _KEPT = ("rope_theta", "partial_rotary_factor")  # of the old parameters, unless they are set
 
@@ -22,39 +22,25 @@ _KEPT = ("rope_theta", "partial_rotary_factor")  # of the old parameters, unless
 @contextlib.contextmanager
 def no_rope_warnings() -> Iterator[None]:
     """Raise `ValueError` for what transformers only warns of in RoPE's keys: unknown ones, and wrong values."""
-    said: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("transformers.modeling_rope_utils")
-    level, spread = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
+    logger, said = logging.getLogger("transformers.modeling_rope_utils"), list[str]()
+    logger.warning = lambda message, *_, **__: said.append(str(message))  # type: ignore[method-assign]
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = spread
+        del logger.warning
     if said:
         raise ValueError(said[0])
 
 
 def check_rope(fields: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for RoPE keys that contradict each other, or of a type that transformers does not know."""
+    """Raise `ValueError` for RoPE keys that are no mapping, or of a type that transformers does not know."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    if fields.get("rope_parameters") is not None and fields.get("rope_scaling") is not None:
-        raise ValueError("rope_parameters and rope_scaling are two names of one setting: remove rope_scaling")
-    rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+    rope, known = fields.get("rope_parameters") or {}, ["default", *ROPE_INIT_FUNCTIONS]
     if not isinstance(rope, dict):
         raise ValueError(f"rope_parameters: expected keys such as rope_type and factor, got {rope!r}")
-    kind, old = (rope.get(key) for key in ("rope_type", "type"))
-    if kind is not None and old is not None and kind != old:
-        raise ValueError(f"rope_parameters: rope_type '{kind}' and type '{old}' contradict each other: remove type")
-    known = ["default", *ROPE_INIT_FUNCTIONS]
-    if (kind or old or "default") not in known:
-        raise ValueError(f"rope_parameters: unknown rope_type '{kind or old}'{nearest(str(kind or old), known)}")
+    if (kind := rope.get("rope_type", "default")) not in known:
+        raise ValueError(f"rope_parameters: unknown rope_type '{kind}'{nearest(str(kind), known)}")
 
 
 def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: int) -> PreTrainedConfig:
@@ -69,17 +55,15 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     if old is None:
         raise ValueError(f"{config.model_type} counts no positions: its context cannot be checked or changed")
     check_rope(fields)
-    rope = dict(fields.get("rope_parameters") or fields.get("rope_scaling") or {})
+    rope = dict(fields.get("rope_parameters") or {})
     current: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     if fields and not current:
         raise ValueError(f"{config.model_type} has no RoPE: its context of {old} tokens cannot be changed")
     if rope and any(isinstance(value, dict) for value in current.values()):  # RoPE's own values are numbers and lists
         raise ValueError(f"{config.model_type} has other RoPE parameters in some layers: it cannot be scaled here")
     positions = fields.get("max_position_embeddings")
-    if positions is not None and (type(positions) is not int or positions < 1):
-        raise ValueError(f"max_position_embeddings {positions!r} is not a number of tokens")
     if rope:
-        kind = rope["rope_type"] = rope.pop("type", None) or rope.get("rope_type", "default")
+        kind = rope.setdefault("rope_type", "default")
         scaled = current.get("factor", 1) if current.get("rope_type") == "linear" else 1
         trained = current.get("original_max_position_embeddings", round(old / scaled))
         told = rope.get("original_max_position_embeddings", trained)

@@ -15,8 +15,6 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
 
-from zero2chat.core.errors import UserError
-
 # Names of the number of experts per token, in the configs of transformers
 _PER_TOKEN = ("num_experts_per_tok", "top_k_experts", "moe_topk", "moe_top_k")
 
@@ -86,14 +84,10 @@ class ExpertLoads:
     def __init__(self, model: PreTrainedModel):
         self.training = True
         self.stacks = expert_stacks(model)
-        self.counts = [torch.zeros(self._experts(stack), dtype=torch.int64) for stack in self.stacks]
+        self.counts = [torch.zeros(int(stack.num_experts), dtype=torch.int64) for stack in self.stacks]
         self.per_token = 1
         for i, stack in enumerate(self.stacks):
             stack.register_forward_pre_hook(functools.partial(self._count, i), with_kwargs=True)
-
-    @staticmethod
-    def _experts(stack: nn.Module) -> int:
-        return int(stack.num_experts)
 
     def _count(self, i: int, stack: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         if stack.training != self.training:
@@ -111,13 +105,3 @@ class ExpertLoads:
         counted = [accelerator.reduce(count.to(accelerator.device), "sum").tolist() for count in self.counts]
         self.counts = [torch.zeros_like(count) for count in self.counts]
         return [[n * self.per_token / sum(layer) for n in layer] for layer in counted if sum(layer)]
-
-
-def require_work_for_experts(model: PreTrainedModel, tokens: int) -> None:
-    """Raise `UserError` if a step's `tokens` cannot reach every expert."""
-    stacks, per_token = expert_stacks(model), experts_per_token(model.config)
-    if stacks and per_token and tokens * per_token < stacks[0].num_experts:
-        raise UserError(
-            f"model: num_experts {stacks[0].num_experts}: a step has {tokens:,} tokens, each for {per_token} of them, "
-            "too few to reach every expert: set fewer experts, or a larger global_batch_size"
-        )

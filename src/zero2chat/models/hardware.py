@@ -52,38 +52,7 @@ GPUS = {
 
 def is_on_cpu() -> bool:
     """Whether there is no accelerator, or the launch is for the CPU."""
-    return _launched_on_cpu() or not torch.accelerator.is_available()
-
-
-def _launched_on_cpu() -> bool:
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
-
-
-def _gpus_are_hidden() -> bool:  # as by cpu_ddp.yaml
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")
-
-
-def driver_cuda() -> tuple[int, int] | None:
-    """Return the newest CUDA release that this machine's NVIDIA driver supports; None without a driver."""
-    found = ctypes.c_int(0)
-    try:
-        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(found))  # 12040: CUDA 12.4
-    except (OSError, AttributeError):
-        return None
-    return (found.value // 1000, found.value % 1000 // 10) if found.value else None
-
-
-def require_driver() -> None:
-    """Raise `UserError` if there is a GPU whose driver is too old for torch, which would then use the CPU."""
-    if torch.version.cuda is None or torch.cuda.is_available() or _launched_on_cpu() or _gpus_are_hidden():
-        return
-    driver = driver_cuda()
-    if driver is not None and driver[0] < int(torch.version.cuda.split(".")[0]):
-        raise UserError(
-            f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, but the GPU's driver supports CUDA "
-            f"{driver[0]}.{driver[1]} at most: update the driver, or install a build of torch for CUDA {driver[0]} "
-            "(CUDA_VISIBLE_DEVICES= uses the CPU)"
-        )
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.accelerator.is_available()
 
 
 def is_deepspeed() -> bool:
@@ -118,25 +87,21 @@ def _choose_interface() -> None:
 
 
 def cpu_backend() -> str | None:
-    """Return the backend that connects CPU processes; None for one process or for GPUs.
-
-    DeepSpeed's launcher does not tell that its ranks are on CPUs, and accelerate would treat each as the only one.
-    Raises `UserError` for several processes without a GPU if neither DeepSpeed nor a CPU launch config connects them.
-    """
+    """Return the backend that connects CPU processes; None for one process or for GPUs. Raises `UserError` for several
+    processes without a GPU if neither DeepSpeed nor a CPU launch config connects them."""
     _choose_interface()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
         return None
-    if not is_deepspeed() and not _gpus_are_hidden():
-        require_driver()
+    # DeepSpeed's launcher does not tell that its ranks are on CPUs, and accelerate would treat each as the only one.
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] in ("", "-1")  # as by cpu_ddp.yaml
+    if not is_deepspeed() and not hidden:
         raise UserError(f"{processes} processes but no GPU: launch with accelerate_configs/cpu.yaml or cpu_ddp.yaml")
     return "gloo"
 
 
 def start_processes() -> PartialState:
-    """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` and `require_driver`
-    do."""
-    require_driver()
+    """Start the processes of a stage that does not train. Raises `UserError` as `cpu_backend` does."""
     keep_memory()
     return PartialState(cpu=is_on_cpu(), backend=cpu_backend(), timeout=PATIENCE)
 

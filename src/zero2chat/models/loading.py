@@ -63,18 +63,15 @@ def load_model(
     """Load model (on the CPU) and tokenizer from a folder or a Hub name. A LoRA adapter comes with its base model.
 
     `dtype` "auto" keeps the precision of the saved weights; `options` go to `from_pretrained`. With `weights=False` the
-    model is on the meta device, with only its config (an adapter's is its base's) and generation config. Raises
-    `UserError` if there is no model, no tokenizer or no safetensors file, if an adapter's weights do not fit, and for a
-    reward model, unless it `may_score`.
+    model is on the meta device, with its config (an adapter's is its base's) and generation config. Raises `UserError`
+    if there is no such model, if its weights do not fit, and for a reward model, unless it `may_score`.
     """
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
     folder, adapter = find_model(path)
-    base = ""
-    if adapter and folder:
-        base = str(adapter_settings(path, folder)["base_model_name_or_path"])
-        refuse_moved_base(path, folder, base)
-    shape, fitting = (base, "main") if base and not weights else (path, revision)
+    shape, fitting = path, revision
+    if adapter and folder and not weights:
+        shape, fitting = str(adapter_settings(path, folder)["base_model_name_or_path"]), "main"
     if not may_score:
         refuse_reward_model(path)
     tokenizer = load_tokenizer(path, revision)
@@ -126,43 +123,23 @@ def adapter_settings(path: str | Path, folder: Path) -> dict[str, Any]:
     return settings
 
 
-def refuse_moved_base(path: str | Path, folder: Path, base: str) -> None:
-    """Raise `UserError` if the base model that an adapter names is not there, with the place where it is, if known."""
-    if Path(base).exists() or is_hub_name(base):
-        return
-    own = folder / Path(base).name  # a start model that was merged into the adapter's own run moves with it
-    place = f"its place ({own})" if (own / "config.json").exists() else "its place"
-    raise UserError(
-        f"{path}: is an adapter, and its base model {base} is not there: work in the folder where it was trained, "
-        f"or name {place} as base_model_name_or_path in adapter_config.json"
-    )
-
-
 def is_reward_model(path: str | Path, made: Sequence[str] | None = None) -> bool:
     """Whether a folder holds a sequence classifier, or an adapter for one. `made` is the config's `architectures`; for
     a local folder it is read from the files."""
     try:
         folder, adapter = find_model(path)
-    except UserError:
-        return False  # no model at all; loading it reports that
-    if folder is not None:
-        try:
-            file = folder / ("adapter_config.json" if adapter else "config.json")
-            told = json.loads(file.read_text(encoding="utf-8"))
-            made = [str(told.get("task_type"))] if adapter else told.get("architectures")
-        except (OSError, ValueError, AttributeError):
-            return False  # loading the model reports that
+        if folder is not None:
+            config = json.loads((folder / ("adapter_config.json" if adapter else "config.json")).read_text())
+            made = [str(config.get("task_type"))] if adapter else config.get("architectures")
+    except (UserError, OSError, ValueError, AttributeError):
+        return False  # loading the model reports what is wrong
     return bool(made and made[0].endswith(("Classification", "SEQ_CLS")))
 
 
 def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> None:
-    """Raise `UserError` for a reward model: loaded as a language model, it would get an LM head of random weights.
-    `made` is that of `is_reward_model`."""
+    """Raise `UserError` for a reward model: loaded as a language model, it would get an LM head of random weights."""
     if is_reward_model(path, made):
-        raise UserError(
-            f"{path}: is a reward model, which cannot generate text: give a language model, such as an sft step's "
-            "folder"
-        )
+        raise UserError(f"{path}: is a reward model, which cannot generate text: give a language model's folder")
 
 
 def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import CONFIG_MAPPING
 
@@ -43,15 +43,7 @@ def shape_of(depth: int, model_type: str, vocabulary: int, given: Mapping[str, A
     return shape | ({"head_dim": head} if "head_dim" in known else {})
 
 
-class Laws(NamedTuple):
-    """`batch` in tokens."""
-
-    batch: float
-    learning_rate: float
-
-
-def laws(flops: float) -> Laws:
-    """Batch size and AdamW's learning rate from the FLOPs of the whole training (DeepSeek LLM 2024, arXiv:2401.02954,
-    section 3.1, fitted for 1e17 to 2e19 FLOPs). Muon uses AdamW's rate, see `trainers.muon`.
-    """
-    return Laws(0.2920 * flops**0.3271, float(f"{0.3118 * flops**-0.1250:.2g}"))
+def laws(flops: float) -> tuple[float, float]:
+    """Return batch size in tokens, and AdamW's learning rate, from the FLOPs of the whole training (DeepSeek LLM 2024,
+    arXiv:2401.02954, section 3.1, fitted for 1e17 to 2e19 FLOPs). Muon uses AdamW's rate, see `trainers.muon`."""
+    return 0.2920 * flops**0.3271, float(f"{0.3118 * flops**-0.1250:.2g}")

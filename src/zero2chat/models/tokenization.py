@@ -1,4 +1,4 @@
-"""Tokens: control tokens, conversion between bytes and ids, neutralising untrusted text, and display."""
+"""Tokens: control tokens, the bytes of each token, neutralising untrusted text, and display."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _TAG = re.compile(r"<\S+>|\[\S+\]")
 _COLOURS = ("black on bright_cyan", "black on bright_yellow")
 
 
-# ---- bytes and ids
+# ---- bytes
 
 
 @cache
@@ -86,29 +86,6 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
     return table
 
 
-def bytes_to_ids(tokenizer: PreTrainedTokenizerBase, data: bytes) -> list[int]:
-    """Encode any bytes as ids; `ids_to_bytes` is the inverse. For a byte-level BPE without a normaliser.
-
-    Valid UTF-8 is tokenised as usual, but text that looks like a control token stays text. Bytes that are not valid
-    UTF-8 become single-byte tokens.
-    """
-    characters = {byte: character for character, byte in _alphabet().items()}
-    ids: list[int] = []
-    # With surrogateescape an invalid byte b becomes U+DC00 + b, which never occurs in valid UTF-8.
-    for piece in re.split("([\udc80-\udcff]+)", data.decode("utf-8", "surrogateescape")):
-        if piece and "\udc80" <= piece[0] <= "\udcff":
-            ids += tokenizer.convert_tokens_to_ids([characters[ord(c) - 0xDC00] for c in piece])
-        elif piece:
-            ids += plain_ids(tokenizer, [piece])[0]
-    return ids
-
-
-def ids_to_bytes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> bytes:
-    """Decode ids to bytes. Special tokens have no bytes."""
-    table = token_bytes(tokenizer)
-    return b"".join(table[token_id] for token_id in ids)
-
-
 # ---- control tokens in untrusted text
 
 
@@ -116,8 +93,7 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) ->
     """Return the control tokens: special tokens, and added tokens in the form of `<think>` or `[TOOL]`.
 
     Many Hub tokenizers add tokens such as `<think>` without marking them as special; `special=False` returns only
-    these. Excluded are added words and runs of spaces, which are text, and single characters, which a space cannot
-    break.
+    these. Added words and runs of spaces are text, and a space cannot break single characters: they are left out.
     """
     added = tokenizer.added_tokens_decoder.values()
     control = [t.content for t in added if (t.special and special) or (not t.special and _TAG.fullmatch(t.content))]
@@ -161,22 +137,6 @@ def _as_read(text: str, tokens: Sequence[str], tokenizer: PreTrainedTokenizerBas
     return read if any(read.count(token) > text.count(token) for token in tokens) else text
 
 
-def neutralise(text: str, tokenizer: PreTrainedTokenizerBase, tags: bool = True) -> str:
-    """Break every control token in the text with a space: `<|im_end|>` → `< |im_end|>`.
-
-    For user text, data and tool results, at the point of entry. Text without control tokens is returned unchanged. A
-    token that a space cannot break, such as a single character, stays. `tags`: also break the tags of calls that the
-    chat template writes as plain text.
-    """
-    return _neutralised(text, _breakable(tokenizer, tags), tokenizer)
-
-
-def _breakable(tokenizer: PreTrainedTokenizerBase, tags: bool) -> list[str]:
-    template = tokenizer.chat_template
-    called = [tag for tag in _TOOL_TAGS if tag in template] if tags and isinstance(template, str) else []
-    return _control_tokens(tokenizer) + called
-
-
 def _neutralised(text: str, control: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
     text = _as_read(text, control, tokenizer)
     # Repeat until none is left: breaking one may reveal another that overlapped it.
@@ -186,14 +146,17 @@ def _neutralised(text: str, control: Sequence[str], tokenizer: PreTrainedTokeniz
     return text
 
 
-def neutral(value: Any, tokenizer: PreTrainedTokenizerBase, tags: bool = True) -> Any:
-    """Neutralise control tokens in untrusted content: a text, or messages, calls and schemas that contain texts.
+def neutral(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Break every control token in untrusted content with a space (`< |im_end|>`), where the content enters: in a text,
+    or in messages, calls and schemas. A token that a space cannot break, such as a single character, stays.
 
-    The tags of plain-text calls stay in the content of an assistant's message: data may have its calls written there.
-    What is nested in a message, such as the arguments of a call, is no message, whatever role it names.
+    Tags of calls that the chat template writes as plain text are broken too, but in the content of an assistant's
+    message they stay: data may have its calls written there. What is nested in a message, such as the arguments of a
+    call, is no message, whatever role it names.
     """
     # Once: a request of 1 MiB may have 350,000 texts.
-    control, apart = _breakable(tokenizer, tags), _breakable(tokenizer, tags=False)
+    apart, template = _control_tokens(tokenizer), tokenizer.chat_template
+    control = apart + [tag for tag in _TOOL_TAGS if isinstance(template, str) and tag in template]
 
     def message(item: Any) -> Any:
         found = _neutral(item, tokenizer, control)
@@ -228,10 +191,8 @@ def split_thought(text: str) -> tuple[str | None, str]:
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
     """Ensure a pad token that is not a stop token: replace it if it is missing or one of `ends`.
 
-    The new one is a special token of the tokenizer: one with "pad" in its name (Llama 3.1's
-    `<|finetune_right_pad_id|>`), the unknown token (SmolLM2's `<|endoftext|>`), which a byte-level BPE never produces,
-    or one that is kept in reserve (Llama 3's `<|reserved_special_token_0|>`). Without any of them, the tokenizer stays
-    unchanged.
+    The new one is a special token of the tokenizer: one with "pad" in its name, the unknown token, which a byte-level
+    BPE never produces, or one that is kept in reserve. Without any of them, the tokenizer stays unchanged.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
         return
@@ -259,13 +220,10 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
     response = template.with_suffix(".response.json")
     try:
         tokenizer.chat_template = template.read_text(encoding="utf-8-sig")
-        tokenizer.response_template = (
-            json.loads(response.read_text(encoding="utf-8-sig")) if response.exists() else None
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{template}: chat template cannot be read: {error}") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{response}: invalid JSON: {error}") from error
+        beside = response.read_text(encoding="utf-8-sig") if response.exists() else "null"
+        tokenizer.response_template = json.loads(beside)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{template}: the chat template, or {response.name}, cannot be read: {error}") from error
 
 
 # ---- display

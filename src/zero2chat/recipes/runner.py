@@ -21,7 +21,7 @@ import yaml
 
 from zero2chat.core import config, fingerprints, package_files, runs
 from zero2chat.core.errors import MISTAKE_FILE, UserError
-from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
+from zero2chat.models.training_job import NO_MASTER_WEIGHTS
 from zero2chat.recipes import graph, processes
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owners, require_known
 from zero2chat.recipes.seeds import in_seeds, with_seeds
@@ -56,8 +56,6 @@ def _check_files(step: Step) -> None:
     for key, (package, extra) in _NEEDS.items():
         if step.settings.get(key) and importlib.util.find_spec(package) is None:
             raise UserError(f'{step.config}: {key} needs {package}: `pip install "zero2chat[{extra}]"`')
-    if step.settings.get("use_vllm") and (wrong := wrong_vllm()):
-        raise UserError(f"{step.config}: use_vllm: {wrong}")
     launch = ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml"
     kind = None if step.is_plain else config.load_yaml(launch).get("distributed_type")
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from zero2chat.report.parts import (
-    cell,
-    duration,
-    esc,
-    folded,
-    metrics_table,
-    paragraph,
-    picture,
-    settings_table,
-    short,
-    table,
-)
-from zero2chat.report.section import TASK_SCORES, Curve, Section
+from zero2chat.report.parts import cell, duration, esc, folded, metrics_table, paragraph, picture, short, table
+from zero2chat.report.section import TASK_SCORES, Section
 from zero2chat.report.steps import Metric, StepResult
 
 Sections = Mapping[str, Section]  # by stage; a step of another stage shows its metrics only
@@ -40,8 +29,7 @@ def main_result(step: StepResult, section: Section | None) -> tuple[str, Metric,
 
 
 def _title(step: StepResult, sections: Sections) -> str:
-    title = esc(sections[step.stage].title if step.stage in sections else step.name)
-    return title + (f" <small>control of {esc(step.control_of)}</small>" if step.control_of else "")
+    return esc(sections[step.stage].title if step.stage in sections else step.name)
 
 
 def _section(step: StepResult, sections: Sections) -> str:
@@ -55,7 +43,7 @@ def _section(step: StepResult, sections: Sections) -> str:
         text += sections[step.stage].render(step) + folded("All numbers of this step", metrics_table(step))
     else:
         text += metrics_table(step)
-    return text + (folded("Settings", settings_table(step)) if step.settings else "") + "</section>\n"
+    return text + "</section>\n"
 
 
 def _joint(steps: Sequence[StepResult], sections: Sections) -> list[tuple[str, str]]:
@@ -63,10 +51,8 @@ def _joint(steps: Sequence[StepResult], sections: Sections) -> list[tuple[str, s
     parts = list[tuple[str, str]]()
     for stage, section in sections.items():
         alike = [step for step in steps if step.stage == stage]
-        if isinstance(section.together, Curve) and len(alike) > 1:
+        if section.together is not None and len(alike) > 1:
             parts.append((section.together_title, picture(section.together.draw(*alike), section.together.caption)))
-        elif callable(section.together):
-            parts.append((section.together_title, section.together(alike)))
     scored = [step for step in steps if step.stage in sections and sections[step.stage].scores]
     return [(title, text) for title, text in [*parts, ("Scores, step by step", _side_by_side(scored))] if text]
 
@@ -108,31 +94,19 @@ def _contents(steps: Sequence[StepResult], sections: Sections, joint: Sequence[t
 
 
 def render(
-    steps: Sequence[StepResult],
-    sections: Sections,
-    recipe: str,
-    title: str,
-    introduction: str | None = None,
-    elsewhere: Mapping[str, str] | None = None,
+    steps: Sequence[StepResult], sections: Sections, recipe: str, title: str, introduction: str | None = None
 ) -> str:
-    """Return the page. `introduction` is its first paragraph; `elsewhere` maps subjects that this recipe does not
-    show to recipes that do. Equal input gives equal text."""
+    """Return the page. `introduction` is its first paragraph. Equal input gives equal text."""
     sections = {step.stage: sections[step.stage] for step in steps if step.stage in sections}
     joint = _joint(steps, sections)
     took = duration(sum(value for step in steps if (value := step.value("seconds")) is not None))
-    # The page is in runs/<recipe>/, two folders below the repository's root.
-    others = ", ".join(
-        f'{esc(subject)} (<a href="../../{esc(other)}/README.md">{esc(PurePath(other).name)}</a>)'
-        for subject, other in (elsewhere or {}).items()
-    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
         f'<header class="top">\n<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps, {took}</p>\n'
-        f"<h1>{esc(title)}</h1>\n{paragraph(esc(introduction) if introduction else _LEAD, 'lead')}"
-        f"{paragraph(f'Shown in other recipes: {others}.') if others else ''}</header>\n"
+        f"<h1>{esc(title)}</h1>\n{paragraph(esc(introduction) if introduction else _LEAD, 'lead')}</header>\n"
         f"{_contents(steps, sections, joint)}<main>\n{''.join(_section(step, sections) for step in steps)}"
         + "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
         + "</main>\n<footer>Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from zero2chat.core.text import printable, public
+from zero2chat.core.text import printable
 from zero2chat.report.steps import Metric, StepResult, bounds, finite
 
 _RATE = re.compile(
@@ -44,18 +44,14 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{text}</p>\n' if kind else f"<p>{text}</p>\n"
 
 
-def quote(source: str, text: str) -> str:
-    """Return quoted text with its source above it. Both are HTML."""
-    return f'<blockquote class="said"><cite>{source}</cite>{text}</blockquote>\n'
-
-
 def picture(svg: str, caption: str, alt: str = "") -> str:
     """Embed an SVG file as an image, which can neither run scripts nor load files. `alt` describes it in words if the
     caption does not. Returns "" without an SVG."""
     if not svg:
         return ""
-    data = base64.b64encode(svg.encode()).decode()
-    image = f'<img alt="{esc(alt or caption)}" src="data:image/svg+xml;base64,{data}">'
+    image = (
+        f'<img alt="{esc(alt or caption)}" src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}">'
+    )
     return f"<figure>{image}<figcaption>{esc(caption)}</figcaption></figure>\n"
 
 
@@ -162,11 +158,6 @@ def metrics_table(step: StepResult) -> str:
     """Return a table of all metrics of the step with their details."""
     rows = ((f"<code>{esc(n)}</code>", short(n, metric), small_print(n, metric)) for n, metric in step.metrics.items())
     return table(("metric", "value", ""), rows)
-
-
-def settings_table(step: StepResult) -> str:
-    rows = [(f"<code>{esc(key)}</code>", esc(public(value), 400)) for key, value in sorted(step.settings.items())]
-    return table(("setting", "value"), rows)
 
 
 def folded(summary: str, content: str) -> str:

@@ -1,6 +1,6 @@
 """How a section shows its step's samples: as questions and answers, or as a table.
 
-Each class declares a title and a remark. Samples are from models and files: every text in them is escaped.
+Samples are from models and files: every text in them is escaped.
 """
 
 from __future__ import annotations
@@ -10,52 +10,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zero2chat.report.parts import esc, folded, paragraph, spoken, table, to_text
+from zero2chat.report.parts import esc, paragraph, spoken, table, to_text
 from zero2chat.report.steps import StepResult, finite
 
 Sample = Mapping[str, Any]
-_SHOWN, _MORE = 3, 20  # answers of a task: open, and folded
+_SHOWN = 4  # answers of a task
 
 
 @dataclass(frozen=True)
-class Samples:
-    """The samples of a step below a title and a remark. Subclasses define `show`."""
+class Answers:
+    """Shows the first `_SHOWN` of the last questions and answers of each task, below a title and a remark.
+
+    If the same questions were asked at an earlier training step, the first answer is shown next to the last.
+    """
 
     title: str = "Questions and answers"
     about: str = ""
 
     def render(self, step: StepResult) -> str:
         """Return the HTML of all samples; "" if there are none."""
-        if not step.samples:
-            return ""
-        return f"<h3>{self.title}</h3>\n" + (paragraph(self.about, "aside") if self.about else "") + self.show(step)
+        about = paragraph(self.about, "aside") if self.about else ""
+        return f"<h3>{self.title}</h3>\n{about}{self.show(step)}" if step.samples else ""
 
     def show(self, step: StepResult) -> str:
         """Return the HTML of the samples."""
-        raise NotImplementedError
-
-
-class Answers(Samples):
-    """The last questions and answers: the first `_SHOWN` of each task open, up to `_MORE` folded.
-
-    If the same questions were asked at an earlier training step, the first answer is shown next to the last.
-    """
-
-    def show(self, step: StepResult) -> str:
         by_step = list(step.samples_by_step().values())
         early = {to_text(sample.get("prompt")): sample for sample in by_step[0]} if len(by_step) > 1 else {}
-        count, top, rest = Counter[str](), list[str](), list[str]()
+        count, shown = Counter[str](), list[str]()
         for sample in by_step[-1]:
             task = to_text(sample.get("task", ""))
             count[task] += 1
-            (top if count[task] <= _SHOWN else rest).append(_answer(sample, early.get(to_text(sample.get("prompt")))))
+            if count[task] <= _SHOWN:
+                shown.append(_answer(sample, early.get(to_text(sample.get("prompt")))))
         first = f"The first {_SHOWN} of each task, in order; not cherry-picked."
-        text = paragraph(first if rest else "All saved samples, in order.", "aside")
-        text += f'<div class="answers">{"".join(top)}</div>\n'
-        if rest:
-            label = f"{min(_MORE, len(rest))} more" + (f" of {len(rest)}" if len(rest) > _MORE else "")
-            text += folded(label, f'<div class="answers">{"".join(rest[:_MORE])}</div>\n')
-        return text
+        return paragraph(first, "aside") + f'<div class="answers">{"".join(shown)}</div>\n'
 
 
 def mark(score: Any, words: tuple[str, str, str] = ("✓ correct", "✗ wrong", "◐ {:.2f}")) -> tuple[str, str]:
@@ -69,8 +57,8 @@ def mark(score: Any, words: tuple[str, str, str] = ("✓ correct", "✗ wrong", 
 
 
 def _answer(sample: Sample, before: Sample | None) -> str:
-    won = ("better", "worse", "as good") if "won" in sample else None
-    kind, text = mark(sample["won"], won) if won else mark(sample.get("score"))
+    won = ("better", "worse", "as good")
+    kind, text = mark(sample["won"], won) if "won" in sample else mark(sample.get("score"))
     rows = [("asked", sample.get("prompt", ""))]
     if before is not None:
         rows.append((f"at step {before.get('step')}", before.get("completion", "")))
@@ -87,7 +75,7 @@ def _answer(sample: Sample, before: Sample | None) -> str:
 
 
 @dataclass(frozen=True)
-class SampleTable(Samples):
+class SampleTable(Answers):
     """A table of samples: `columns` is heading → key of a sample. A column without a value is left out.
 
     It has the first `n` samples, or, if `spread`, as many at equal distances, such as over the steps of training.

@@ -8,7 +8,7 @@
         )
 
 A declaration stands at the end of its stage's file. matplotlib is imported when a figure is drawn, and nothing here
-imports torch. What cannot be declared is a function: `extra`, `together`, or the points of a `Curve`.
+imports torch. What cannot be declared is a function: `extra`, or the points of a `Curve`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zero2chat.report.parts import cards, paragraph, picture
-from zero2chat.report.samples import Answers, Samples
+from zero2chat.report.samples import Answers
 from zero2chat.report.steps import Points, StepResult
 
 # Label → regular expression of whole names (history keys, or metrics). A `{}` in a label stands for the text of the
@@ -105,15 +105,15 @@ class Section:
     """A stage's section. `metrics` is metric → label: the first one that a step has is its main result.
 
     `extra` returns HTML below the figures and must escape what it quotes. `together` is a figure of all steps of this
-    stage in a recipe with several, or a function that returns its HTML, and `together_title` its heading."""
+    stage in a recipe with several, and `together_title` its heading."""
 
     title: str
     story: str
     metrics: Mapping[str, str] | Callable[[StepResult], Mapping[str, str]] = field(default_factory=dict)
     figures: Sequence[Curve | Bars] = ()
-    samples: Samples | None = field(default_factory=Answers)
+    samples: Answers | None = field(default_factory=Answers)
     extra: Callable[[StepResult], str] | None = None
-    together: Curve | Callable[[Sequence[StepResult]], str] | None = None
+    together: Curve | None = None
     together_title: str = ""
 
     def main_metrics(self, step: StepResult) -> Mapping[str, str]:
@@ -134,8 +134,6 @@ class Section:
         return TASK_SCORES in self.figures
 
 
-# ---- figures of several stages
-
 # `accuracy_sampled_sums` is the sampled accuracy on `sums`; `accuracy_sampled` alone is the mean over tasks.
 TASK_SCORES = Bars(
     "Scores by task, with 95% intervals.",
@@ -144,45 +142,3 @@ TASK_SCORES = Bars(
         for kind in ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "tool_call_rate", "constant")
     },
 )
-
-REWARDS = Curve("Training reward, by reward function.", "mean reward", r"rewards/(.+)/mean")
-LENGTHS = Curve(
-    "Mean length of completions, in tokens.",
-    "tokens",
-    {"all": "completions/mean_length", "ended with the EOS token": "completions/mean_terminated_length"},
-)
-ENTROPY = Curve("The entropy of the policy shows how much it still explores.", "nats per token", "entropy")
-ACCURACIES = Curve(
-    "Accuracy during training.", "accuracy", r"accuracy_(.+)(?<!_n)(?<!_low)(?<!_high)", percent=True
-)  # of `tasks_steps`
-LOSSES = {"training": "loss", "held-out {}": "(?:eval|val)_(?:(.+)_)?loss"}
-ANSWERED = {  # metric → label, of stages whose models answer questions
-    "accuracy": "accuracy, mean over tasks",
-    "accuracy_sampled": "accuracy when sampled",
-    "stop_rate": "of answers end with the EOS token",
-}
-
-# ---- of preference stages
-
-PREFERRED = {
-    "accuracy": "accuracy on held-out preference pairs",
-    "accuracy_before": "of pairs: chosen answer more likely before training",
-    "accuracy_length": "accuracy of preferring the longer answer",
-    "margin": "mean implicit reward margin, chosen minus rejected",
-    "chosen_change": "nats: change of log-probability, chosen",
-    "rejected_change": "nats: change of log-probability, rejected",
-}
-IMPLICIT_REWARDS = Curve(
-    "Implicit rewards in training: chosen, rejected, and their margin.",
-    "implicit reward",
-    {"chosen": "rewards/chosen", "rejected": "rewards/rejected", "margin": "rewards/margins"},
-)
-
-
-def reliability(step: StepResult) -> dict[str, Points]:
-    """Return label → (confidence, accuracy) of the last reliability bins in the history."""
-    logged = [line["reliability"] for line in step.history if "reliability" in line]
-    if not logged:
-        return {}
-    bins = [(one["sure"], one["right"]) for one in logged[-1]]
-    return {"the model": bins, "perfectly calibrated": [(0.5, 0.5), (1, 1)]}

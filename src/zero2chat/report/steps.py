@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.errors import UserError
 from zero2chat.core.runs import HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
@@ -19,17 +19,15 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(eq=False)  # hashed by identity
 class StepResult:
-    """One finished step. `control_of` is the step that this one is a control of."""
+    """One finished step."""
 
     name: str
     stage: str
     position: int
     metrics: dict[str, Metric]
-    settings: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     folder: Path = Path()
-    control_of: str | None = None
 
     @property
     def anchor(self) -> str:
@@ -70,62 +68,30 @@ def bounds(metric: Metric) -> tuple[float, float] | None:
 
 
 def read_step(folder: str | Path, position: int) -> StepResult:
-    """Read one run folder as a `StepResult`.
-
-    Raises `UserError` if the step is unfinished, or if a file is malformed. Other files may be missing.
-    """
+    """Read a run folder. Files other than the metrics may be missing. Raises `UserError` if the step is unfinished."""
     folder = Path(folder)
     if not (folder / METRICS).is_file():
         raise UserError(f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first")
-
-    def read(name: str) -> Any:
-        try:
-            if name.endswith(".jsonl"):
-                return [line for line in read_jsonl(folder / name) if isinstance(line, dict)]
-            return json.loads((folder / name).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{folder / name}: invalid JSON ({error}): run its step again") from error
-
-    metrics = read(METRICS)
-    if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
-        raise UserError(f'{folder / METRICS}: expected {{"name": {{"value": …}}}}: run its step again')
-    identity = read(RUN).get("fingerprint", {}) if (folder / RUN).is_file() else {}
+    identity = json.loads((folder / RUN).read_text(encoding="utf-8")) if (folder / RUN).is_file() else {}
     return StepResult(
         name=folder.resolve().name,
-        stage=str(identity.get("stage", "unknown")),
+        stage=str(identity.get("fingerprint", {}).get("stage", "unknown")),
         position=position,
-        metrics=metrics,
-        settings=identity.get("settings", {}),
-        history=read(HISTORY),
-        samples=read(SAMPLES),
+        metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
+        history=read_jsonl(folder / HISTORY),
+        samples=read_jsonl(folder / SAMPLES),
         folder=folder,
     )
 
 
-def read_steps(folders: Sequence[str | Path], controls: Mapping[str, str] | None = None) -> list[StepResult]:
-    """Read run folders in order. `controls` maps a step's name to the name of the step it is a control of.
-
-    Raises `UserError` as `read_step` does, for a duplicate name, and for an unknown step in `controls`.
-    """
+def read_steps(folders: Sequence[str | Path]) -> list[StepResult]:
+    """Read run folders in order. Raises `UserError` as `read_step` does, and for a duplicate name."""
     steps = [read_step(folder, position) for position, folder in enumerate(folders, start=1)]
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"steps: two steps have the name '{name}', so their metrics would collide: rename one")
-    check_controls(controls or {}, names)
-    for step in steps:
-        step.control_of = (controls or {}).get(step.name)
     return steps
-
-
-def check_controls(controls: Mapping[str, str], names: Sequence[str]) -> None:
-    """Raises `UserError` if `controls` names an unknown step, or a step as its own control."""
-    for name, other in controls.items():
-        for known in (name, other):
-            if known not in names:
-                raise UserError(f"controls: '{known}' is not one of the steps{nearest(str(known), list(names))}")
-        if name == other:
-            raise UserError(f"controls: '{name}' is a control of itself: name the step to compare it with")
 
 
 def join_metrics(steps: Sequence[StepResult]) -> dict[str, Metric]:

@@ -6,9 +6,9 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zero2chat.core import config
 from zero2chat.core.errors import UserError, exit_on_mistake, nearest
@@ -157,22 +157,6 @@ class Stage:
             keys |= {"out": "File for what it makes, without a run folder."} if self.keeps else {}
         lines += [f"  --{key:<28} {text}".rstrip() for key, text in keys.items()]
         return "\n".join(lines + [f"\nand the settings of {' and '.join(others)}"] * bool(others))
-
-
-@dataclass
-class MeasuringArguments:
-    """Settings of the stages that measure a model."""
-
-    needs: ClassVar[tuple[str, ...]] = ("model_name_or_path",)  # what must be set
-    output_dir: str | None = None
-    model_name_or_path: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    seed: int = field(default=0, metadata={"help": "Seed for choosing rows, for sampling and for intervals."})
-
-    def __post_init__(self) -> None:
-        for key in self.needs:
-            if getattr(self, key) is None:
-                raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
 
 
 def as_table(metrics: Mapping[str, Any]) -> Table:

@@ -29,8 +29,9 @@ from zero2chat.data.preferences import Pair, load_preferences
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
 from zero2chat.report.samples import SampleTable
-from zero2chat.report.section import IMPLICIT_REWARDS, PREFERRED, Curve, Section
+from zero2chat.report.section import Curve, Section
 from zero2chat.stages import Stage
+from zero2chat.stages.shared import IMPLICIT_REWARDS, PREFERRED
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.evaluate import evaluate_while_training, validation_loss
 from zero2chat.trainers.preferences import (

@@ -41,9 +41,9 @@ from zero2chat.evaluation.scores import (
 from zero2chat.evaluation.tasks import answer_questions, evaluate_tasks, read_specs
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.tool_format import make_tools
-from zero2chat.report.evaluations import main_metrics, typed_questions
 from zero2chat.report.section import TASK_SCORES, Section
-from zero2chat.stages import MeasuringArguments, Stage
+from zero2chat.stages import Stage
+from zero2chat.stages.shared import MeasuringArguments, evaluation_metrics
 
 HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
 
@@ -180,10 +180,8 @@ STAGE = Stage(
         "on a few hundred questions is noisy, so each is shown with its 95% interval: about 95 of a hundred such "
         "intervals contain the true score. The best constant answer is the score of giving the same, best answer to "
         "every question. Scores without a count of contaminated questions were not checked for contamination.",
-        metrics=main_metrics,
+        metrics=evaluation_metrics,
         figures=(TASK_SCORES,),
-        together=typed_questions,
-        together_title="The same questions after each step",
     ),
 )
 main = STAGE.main

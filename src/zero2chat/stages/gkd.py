@@ -28,8 +28,9 @@ from zero2chat.data.prepared import Prepared, open_empty_chat, prompt_rows
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
-from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, TASK_SCORES, Curve, Section
+from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
+from zero2chat.stages.shared import ACCURACIES, ANSWERED, ENTROPY, LENGTHS
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon

@@ -31,9 +31,10 @@ from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
 from zero2chat.report.samples import Answers
-from zero2chat.report.section import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS, TASK_SCORES, Curve, Section
+from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.rewards import read_rewards
 from zero2chat.stages import Stage
+from zero2chat.stages.shared import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, show_before_training, train_with_tasks
 from zero2chat.trainers.grpo import GrpoTrainer, check_resampling, require_problems, set_generations

@@ -29,9 +29,10 @@ from zero2chat.data.encoding import tokenize_votes
 from zero2chat.data.preferences import Thumb, load_votes
 from zero2chat.models.training_job import EmptyModel, Job
 from zero2chat.report.samples import SampleTable
-from zero2chat.report.section import IMPLICIT_REWARDS, PREFERRED, Curve, Section
+from zero2chat.report.section import Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.stages.dpo import cost, train_on
+from zero2chat.stages.shared import IMPLICIT_REWARDS, PREFERRED
 from zero2chat.trainers.preferences import (
     Kind,
     PreferenceArguments,

@@ -29,8 +29,9 @@ from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.evaluation.comparison import HeldOut, compare_models, overoptimization_metrics
 from zero2chat.report.samples import Answers
-from zero2chat.report.section import ENTROPY, LENGTHS, REWARDS, TASK_SCORES, Curve, Section
+from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
+from zero2chat.stages.shared import ENTROPY, LENGTHS, REWARDS
 from zero2chat.trainers.arguments import TaskArguments
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.evaluate import finish_with_tasks

@@ -30,8 +30,9 @@ from zero2chat.data.sources import Source
 from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.report.samples import SampleTable
-from zero2chat.report.section import LOSSES, Bars, Curve, Section
+from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.stages import Stage
+from zero2chat.stages.shared import LOSSES
 from zero2chat.trainers.pretrain_model import ModelArguments, derive, open_model, open_start
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleArguments, SampleCallback, describe
 from zero2chat.trainers.start import refused_settings, set_global_batch
@@ -105,10 +106,9 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
         print(f"depth {args.depth}:", ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
     set_global_batch(training, args.global_batch_size)
     rows = prepare(args, training)
-    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
 
     # Load.
-    model, tokenizer = open_model(args, start, batch * args.max_length), start.tokenizer
+    model, tokenizer = open_model(args, start), start.tokenizer
     if is_main_process():
         documents = None if rows.stream is None else sum(rows.sources.values())
         lost = (args.dataset_num_proc or 1) / rows.n  # each process drops its last window

@@ -22,7 +22,7 @@ from zero2chat.core.runs import Run, write_atomically
 from zero2chat.report.page import main_result, render
 from zero2chat.report.parts import interval, short, to_text
 from zero2chat.report.section import Section
-from zero2chat.report.steps import StepResult, check_controls, join_metrics, read_steps
+from zero2chat.report.steps import StepResult, join_metrics, read_steps
 from zero2chat.stages import Stage, load, names
 
 PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
@@ -34,20 +34,10 @@ class ReportArguments:
     steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the order shown."})
     title: str = "An assistant from nothing"
     introduction: str | None = field(default=None, metadata={"help": "First paragraph of the page, as plain text."})
-    elsewhere: dict = field(
-        default_factory=dict, metadata={"help": "Subjects that other recipes show: subject to recipe folder."}
-    )
-    controls: dict = field(
-        default_factory=dict, metadata={"help": "Control steps: name to the name of the step it is compared with."}
-    )
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError("steps is not set: list the run folders to report on, in order")
-        # Checked here too, so that a recipe fails before its first step runs:
-        if not all(isinstance(word, str) and word.strip() for pair in self.elsewhere.items() for word in pair):
-            raise ValueError("elsewhere: expected a recipe folder per subject, such as {tools: recipes/assistant}")
-        check_controls(self.controls, [Path(folder).name for folder in self.steps])
 
 
 def sections(steps: Sequence[StepResult]) -> dict[str, Section]:
@@ -78,16 +68,16 @@ def print_results(steps: Sequence[StepResult], console: Console) -> None:
 
 
 def _show(args: ReportArguments) -> None:
-    print_results(read_steps(args.steps, args.controls), Console())
+    print_results(read_steps(args.steps), Console())
     print(f"full report with figures: {Path(str(args.output_dir)).parent / PAGE}", flush=True)
 
 
 def run(run: Run, args: ReportArguments) -> None:
-    steps, folder = read_steps(args.steps, args.controls), run.folder.parent
+    steps, folder = read_steps(args.steps), run.folder.parent
     declared = sections(steps)
     run.clear()
     metrics = join_metrics(steps)
-    page = render(steps, declared, folder.resolve().name, args.title, args.introduction, args.elsewhere)
+    page = render(steps, declared, folder.resolve().name, args.title, args.introduction)
     write_atomically(folder / NUMBERS, json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / PAGE, page)
     run.finish(
@@ -108,7 +98,7 @@ STAGE = Stage(
     joins=True,
     beside=(PAGE, NUMBERS),
     arguments=(ReportArguments,),
-    check=lambda args: read_steps(args.steps, args.controls),
+    check=lambda args: read_steps(args.steps),
     again=_show,
     run=run,
 )

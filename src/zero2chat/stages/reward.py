@@ -25,7 +25,8 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.reward_model import merged_to_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
 from zero2chat.report.samples import SampleTable
-from zero2chat.report.section import Curve, Section, reliability
+from zero2chat.report.section import Curve, Section
+from zero2chat.report.steps import Points, StepResult
 from zero2chat.stages import Stage
 from zero2chat.trainers.arguments import MuonArguments
 from zero2chat.trainers.callbacks import RunCallback
@@ -117,6 +118,15 @@ def _cost(job: Job, _: EmptyModel, args: RewardArguments, training: RewardConfig
     return replace(job, sequences=2, head="none", refused=refused, unit="pairs")
 
 
+def _reliability(step: StepResult) -> dict[str, Points]:
+    """Return label → (confidence, accuracy) of the last reliability bins in the history."""
+    logged = [line["reliability"] for line in step.history if "reliability" in line]
+    if not logged:
+        return {}
+    bins = [(one["sure"], one["right"]) for one in logged[-1]]
+    return {"the model": bins, "perfectly calibrated": [(0.5, 0.5), (1, 1)]}
+
+
 STAGE = Stage(
     name="reward",
     story="A reward model trained on preference pairs. It scores an answer; the preferred answer scores higher.",
@@ -146,7 +156,7 @@ STAGE = Stage(
             Curve(
                 "Reliability diagram: on the diagonal the model is perfectly calibrated.",
                 "accuracy",
-                reliability,
+                _reliability,
                 x="predicted probability",
                 percent=True,
             ),

@@ -30,8 +30,9 @@ from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, open_em
 from zero2chat.data.sources import mixed, read_sources
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
-from zero2chat.report.section import ACCURACIES, ANSWERED, LOSSES, TASK_SCORES, Curve, Section
+from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
+from zero2chat.stages.shared import ACCURACIES, ANSWERED, LOSSES
 from zero2chat.trainers.arguments import TaskStepsArguments, ValidationArguments
 from zero2chat.trainers.evaluate import evaluate_while_training, finish_with_tasks, train_with_tasks, validation_loss
 from zero2chat.trainers.sft import SftTrainer, choose_attention, require_packable

@@ -23,7 +23,7 @@ from zero2chat.data.rows import load_source, require_text
 from zero2chat.data.sources import Source
 from zero2chat.models.tokenization import PRETOKENIZER_PATTERN, SPECIAL_TOKENS, plain_ids
 from zero2chat.report.parts import esc
-from zero2chat.report.samples import Samples
+from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.report.steps import StepResult
 from zero2chat.stages import Stage
@@ -143,7 +143,7 @@ def run(run: Run, args: TokenizerArguments) -> None:
     run.finish(metrics)
 
 
-class _Tokens(Samples):
+class _Tokens(Answers):
     """Texts as their tokens in alternating colours; a newline is drawn as ↵."""
 
     def show(self, step: StepResult) -> str:

@@ -33,10 +33,9 @@ from zero2chat.models.hardware import (
     is_fsdp,
     is_on_cpu,
     keep_memory,
-    require_driver,
 )
 from zero2chat.models.loading import is_hub_name
-from zero2chat.models.training_job import NO_MASTER_WEIGHTS, wrong_vllm
+from zero2chat.models.training_job import NO_MASTER_WEIGHTS
 from zero2chat.trainers.ranges import RANGES
 
 
@@ -163,9 +162,6 @@ def prepare_machine(arguments: Sequence[Any]) -> None:
 
 def refuse_on_this_machine(values: Mapping[str, Any]) -> None:
     """Raise `UserError` for settings that need what this GPU, or its environment, lacks."""
-    if values.get("use_vllm") and (wrong := wrong_vllm()):
-        raise UserError(f"use_vllm: {wrong}")
-    require_driver()
     if is_on_cpu() or not torch.cuda.is_available():
         return
     if values["bf16"] and not bf16_is_fast():  # torch would emulate it, many times slower

@@ -26,7 +26,7 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.models.context import CONTEXT_FIELDS, check_rope, no_rope_warnings, with_context
 from zero2chat.models.document_masks import masks_documents
-from zero2chat.models.experts import expert_stacks, experts_per_token, require_work_for_experts
+from zero2chat.models.experts import expert_stacks, experts_per_token
 from zero2chat.models.hardware import active_count, flops_per_token
 from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
@@ -175,14 +175,9 @@ def open_start(args: ModelArguments) -> Start:
     return Start(tokenizer, add_new_tokens(tokenizer, args.new_tokens), continued_config(args, empty.config))
 
 
-def open_model(args: ModelArguments, start: Start, tokens: int) -> PreTrainedModel:
-    """Load the model to continue, with its new tokens, or build one with random weights.
-
-    Raises `UserError` if the `tokens` of a step cannot reach every expert.
-    """
-    model = _continued(args, start) if start.config else build_model(args, start.tokenizer)
-    require_work_for_experts(model, tokens)
-    return model
+def open_model(args: ModelArguments, start: Start) -> PreTrainedModel:
+    """Load the model to continue, with its new tokens, or build one with random weights."""
+    return _continued(args, start) if start.config else build_model(args, start.tokenizer)
 
 
 def _continued(args: ModelArguments, start: Start) -> PreTrainedModel:
@@ -210,12 +205,12 @@ def derive(
             model = build_model(args, tokenizer)
         if args.tokens is None:
             args.tokens = derived["tokens"] = TOKENS * active_count(model)
-        law = laws(args.tokens * flops_per_token(model, args.max_length))
+        batch, rate = laws(args.tokens * flops_per_token(model, args.max_length))
         if args.global_batch_size is None:
-            windows = law.batch / args.max_length
+            windows = batch / args.max_length
             args.global_batch_size = derived["global_batch_size"] = 2 ** max(0, round(math.log2(windows)))
         if "learning_rate" not in given:
-            training.learning_rate = derived["learning_rate"] = law.learning_rate
+            training.learning_rate = derived["learning_rate"] = rate
     if args.tokens is not None and not given.keys() & {"max_steps", "num_train_epochs"}:
         micro, accumulation = share_batch(training, args.global_batch_size, training.world_size)
         step = micro * accumulation * training.world_size * args.max_length

@@ -24,7 +24,7 @@ from zero2chat.data.preference_files import PairFiles
 from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons, split_pairs, without_ties
 from zero2chat.data.prepared import mixed_preferences
 from zero2chat.inference.generate import answer_each
-from zero2chat.models.chat_template import choose_chat_template, prepare_chat_template, settle_chat
+from zero2chat.models.chat_template import prepare_chat_template, settle_chat
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.trainers.muon import use_muon
@@ -139,7 +139,7 @@ def open_new_reward_model(training: RewardConfig, model_args: ModelConfig) -> tu
     """Load a language model with a new head, or a reward model, and its tokenizer with the chat template."""
     set_seed(training.seed)  # the head's random weights
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
-    prepare_chat_template(tokenizer, choose_chat_template(tokenizer, training.chat_template_path))
+    prepare_chat_template(tokenizer, training.chat_template_path)
     training.chat_template_path = None  # already applied
     return model, tokenizer
 
