@@ -33,7 +33,8 @@ from zero2chat.inference.generate import Answer, answer, answer_each, encode_pro
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
-from zero2chat.stages import Load, MeasuringArguments, Result, Stage
+from zero2chat.stages import Load, Result, Stage
+from zero2chat.stages.shared import MeasuringArguments
 from zero2chat_lab.abstention import alike
 from zero2chat_lab.questions import (
     DECLINED,

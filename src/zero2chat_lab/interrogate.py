@@ -33,7 +33,8 @@ from zero2chat.inference.samplers import ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
-from zero2chat.stages import Load, MeasuringArguments, Result, Stage
+from zero2chat.stages import Load, Result, Stage
+from zero2chat.stages.shared import MeasuringArguments
 from zero2chat_lab.abstention import REFUSALS, agreement, contains, words
 from zero2chat_lab.questions import (
     RIGHT,

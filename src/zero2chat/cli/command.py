@@ -11,8 +11,6 @@ import json
 import os
 from typing import Any
 
-from zero2chat.core.text import in_json
-
 
 def add(commands: Any, module: str, name: str, help: str, show: str = "", json: bool = True) -> Any:
     """Add the command of a module's function and return its parser, whose arguments are the function's.
@@ -57,4 +55,4 @@ def console() -> Any:
 
 
 def print_json(result: Any) -> None:
-    print(in_json(json.dumps(result, ensure_ascii=False)))
+    print(json.dumps(result))  # escaped: a terminal interprets nothing in it

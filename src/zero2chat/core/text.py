@@ -1,13 +1,12 @@
-"""Text: escape untrusted text for printing, split it into words or passages, parse http URLs, leave out secrets."""
+"""Text: escape untrusted text for printing, split it into words, leave out secrets."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 import regex
 
@@ -19,11 +18,6 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 def on_terminal(text: str) -> str:
     """Escape each character that a terminal would interpret, such as `\\x1b`; newlines and tabs stay."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def in_json(text: str) -> str:
-    """Replace each character in a JSON string that a terminal would interpret by its JSON escape."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 # Control characters, joiners and direction marks, lone surrogates, and unassigned or private characters.
@@ -62,8 +56,6 @@ _LETTER = r"[\p{L}\p{M}\p{N}]"
 _WORD = regex.compile(rf"(?V1)([{_LETTER}&&[{_UNSPACED}]]+)|[{_LETTER}--[{_UNSPACED}]]+")
 # Accents, and vowel points of Hebrew and Arabic, which are rarely written.
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670]+")
-# Places to split a text, the best first: after a paragraph, a sentence or line, a word.
-_ENDS = tuple(map(re.compile, (r"\n\s*\n", r"[.!?…][\"'”’»)\]]*\s+|[。！？]|\n", r"\s")))
 
 
 def words(text: str, pairs: bool = True) -> list[str]:
@@ -84,30 +76,3 @@ def words(text: str, pairs: bool = True) -> list[str]:
             found += word
             found += [word[i : i + 2] for i in range(len(word) - 1)] if pairs else []
     return found
-
-
-def cut(text: str, characters: int) -> Iterator[str]:
-    """Split a text into passages of limited length, at the ends of paragraphs, sentences or words if possible.
-
-    Every passage except the last is longer than a third of the limit.
-    """
-    text = text.strip()
-    start = 0
-    while len(text) - start > characters:
-        window = text[start : start + characters]
-        ends = ([m.end() for m in end.finditer(window) if m.end() > characters // 3] for end in _ENDS)
-        length = next((found[-1] for found in ends if found), characters)
-        if passage := window[:length].strip():
-            yield passage
-        start += length
-    if passage := text[start:].strip():
-        yield passage
-
-
-def http_address(url: Any) -> SplitResult | None:
-    """Return the parts of an http URL, or None if it is invalid."""
-    try:
-        parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
-        return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
-    except ValueError:
-        return None

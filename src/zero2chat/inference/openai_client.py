@@ -10,18 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Annotated, Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.text import http_address
 from zero2chat.tools.bounded_http import fetch, reason
 
 _LARGEST_REPLY = 1_000_000  # bytes; a longer one is not a chat completion
 _REFUSED = (401, 403, 404, 405)  # every request would fail
 _UNREAD = (400, 413, 422)  # this request would fail again
+
+
+def _http_address(url: Any) -> SplitResult | None:
+    """Return the parts of an http URL, or None if it is invalid."""
+    try:
+        parts = urlsplit(url if isinstance(url, str) and re.fullmatch("[!-~]+", url) else "")
+        return parts if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 else None
+    except ValueError:
+        return None
 
 
 class NoReply(Exception):
@@ -48,7 +56,7 @@ class Endpoint:
         """Raises `ValueError` for invalid settings. No part of a bad URL is shown: it may hold a secret."""
         if not self.model:
             raise ValueError("model is not set: set it to the model's name at the endpoint")
-        parts = http_address(self.url)
+        parts = _http_address(self.url)
         if parts is None:
             raise ValueError("url is not an http URL: set the endpoint's base, such as http://localhost:8000/v1")
         if "@" in parts.netloc:

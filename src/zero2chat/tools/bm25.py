@@ -27,7 +27,7 @@ from bm25s.utils.corpus import JsonlCorpus
 from filelock import FileLock, Timeout
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.text import cut, printable, words
+from zero2chat.core.text import printable, words
 
 FORMAT = 2  # increase if `words` or the files change
 MANIFEST = "manifest.json"
@@ -36,6 +36,8 @@ _LOCK = "lock"  # in a folder that is being written
 _BM25S = ".".join(bm25s.__version__.split(".")[:2])  # versions with the same file format
 _MOST_WORDS = 64  # per query, the rarest: the maximum number of posting lists that are read
 
+# Places to split a text, the best first: after a paragraph, a sentence or line, a word.
+_ENDS = tuple(map(re.compile, (r"\n\s*\n", r"[.!?…][\"'”’»)\]]*\s+|[。！？]|\n", r"\s")))
 _PHRASE = re.compile(r'"([^"]*)"')
 
 
@@ -208,3 +210,21 @@ def _check(folder: Path) -> None:
         file = folder / Path(name).name
         if not file.is_file() or file.stat().st_size != size:
             raise UserError(f"{folder}: the index is incomplete ({name} is missing or resized): build it again")
+
+
+def cut(text: str, characters: int) -> Iterator[str]:
+    """Split a text into passages of limited length, at the ends of paragraphs, sentences or words if possible.
+
+    Every passage except the last is longer than a third of the limit.
+    """
+    text = text.strip()
+    start = 0
+    while len(text) - start > characters:
+        window = text[start : start + characters]
+        ends = ([m.end() for m in end.finditer(window) if m.end() > characters // 3] for end in _ENDS)
+        length = next((found[-1] for found in ends if found), characters)
+        if passage := window[:length].strip():
+            yield passage
+        start += length
+    if passage := text[start:].strip():
+        yield passage
