@@ -223,7 +223,7 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
         beside = response.read_text(encoding="utf-8-sig") if response.exists() else "null"
         tokenizer.response_template = json.loads(beside)
     except (OSError, ValueError) as error:
-        raise UserError(f"{template}: the chat template, or {response.name}, cannot be read: {error}") from error
+        raise UserError(f"{template}: chat template cannot be read, or {response.name} beside it: {error}") from error
 
 
 # ---- display
