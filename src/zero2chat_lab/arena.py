@@ -127,7 +127,7 @@ def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
     for path in args.models:
         model, tokenizer = load(path)
         prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
-        said.append([_answers((model, tokenizer), spec, prompts, args) for spec, _, prompts in asked])
+        said.append([_answers(model, tokenizer, spec, prompts, args) for spec, _, prompts in asked])
         if is_main_process():
             print(f"{path}: {sum(len(prompts) for _, _, prompts in asked):,} prompts answered", flush=True)
     number = itertools.count()
@@ -143,12 +143,12 @@ def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
                     yield _by_worth(bout, *(gold(row, text) for text in pair)) if gold else bout
 
 
-def _answers(models: Any, spec: TaskSpec, prompts: Sequence[Any], args: ArenaArguments) -> list[list[str]]:
-    """Generate one greedy answer per prompt, or `samples` at temperature 1, by a model and its tokenizer."""
+def _answers(model: Any, tokenizer: Any, spec: TaskSpec, prompts: Any, args: ArenaArguments) -> list[list[str]]:
+    """Generate one greedy answer per prompt, or `samples` at temperature 1."""
     limits = (spec.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
     if spec.samples:
-        return [[a.content for a in some] for some in answer_each(*models, prompts, spec.samples, *limits)]
-    greedy = answer(*models, prompts, spec.max_new_tokens, batch_size=args.eval_batch_size)
+        return [[a.content for a in some] for some in answer_each(model, tokenizer, prompts, spec.samples, *limits)]
+    greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=args.eval_batch_size)
     return [[a.content] for a in greedy]
 
 

@@ -56,8 +56,8 @@ def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000
 
     def fit(times: Array, draws: Array | float, start: Array) -> Array | None:
         """Fit log-odds from how often each comparison counts, and the weight of the draw added to each pair."""
-        weight = np.bincount(of_pair, times, count) + draws
-        won = np.bincount(of_pair, times * scores, count) + np.divide(draws, 2)
+        weight = np.bincount(of_pair, times, count).astype(float) + draws
+        won = np.bincount(of_pair, times * scores, count).astype(float) + draws / 2
         return _newton(differences, weight, won, start)
 
     once, start = np.ones(len(comparisons)), np.zeros(n - 1)
