@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
 from datasets import Dataset
+from tqdm import tqdm
 
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
@@ -22,7 +22,6 @@ FILE = "answers.jsonl"  # in the run's folder: one line per prompt, with all of 
 # Why an answer is not kept: the endpoint refused the prompt; it is empty; it is truncated; no reward function returned
 # a reward; the score is too low; it is a duplicate; enough others were kept.
 REASONS = ("refused", "empty", "cut", "unjudged", "wrong", "duplicate", "surplus")
-_QUIET_SECONDS = 10  # between two progress lines
 
 
 def read_judges(entries: Sequence[Any]) -> list[Reward]:
@@ -57,8 +56,7 @@ def in_saved_batches(
         lines = lines[: len(lines) // at_once * at_once]
     if is_main_process():  # drop a batch that a kill cut short
         write_atomically(path, "".join(map(_written, lines)))
-    start = printed = time.perf_counter()
-    before = len(lines)
+    progress = tqdm(desc=what, initial=len(lines), total=n, mininterval=10, disable=not is_main_process())
     while len(lines) < n:
         rows = range(len(lines), min(len(lines) + at_once, n))
         values, failure = work(rows, lines)
@@ -69,12 +67,9 @@ def in_saved_batches(
                 opened.flush()
                 os.fsync(opened.fileno())
         lines += more
+        progress.update(len(more))
         if failure:
             raise UserError(f"{failure}; the {what} {len(lines):,} of {n:,} prompts are saved: run it again to resume")
-        if is_main_process() and time.perf_counter() - printed > _QUIET_SECONDS:
-            printed = time.perf_counter()
-            left = (printed - start) / (len(lines) - before) * (n - len(lines))
-            print(f"{what} {len(lines):,}/{n:,} prompts | ETA {left:.0f} s", flush=True)
     return lines
 
 
@@ -137,26 +132,20 @@ def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward])
 
 def choose(collected: Sequence[tuple[Any, Sequence[Said]]], keep: int, keep_above: float) -> list[list[str | None]]:
     """Return, per prompt, why each answer is not kept (one of `REASONS`), or None if it is kept."""
-    seen: set[str] = set()
-
-    def verdict(prompt: Any, one: Said, kept: int) -> str | None:
-        if one["why"] is not None:
-            return str(one["why"])
-        if one["score"] is None:
-            return "unjudged"
-        if one["score"] <= keep_above:
-            return "wrong"
-        key = digest([prompt, " ".join(one["content"].casefold().split()), one.get("reasoning_content")])
-        if key in seen:
-            return "duplicate"
-        seen.add(key)
-        return "surplus" if kept >= keep else None
-
+    seen = set[str]()
     verdicts: list[list[str | None]] = []
     for prompt, said in collected:
-        verdicts.append([])
+        found: list[str | None] = []
         for one in said:
-            verdicts[-1].append(verdict(prompt, one, verdicts[-1].count(None)))
+            why = one["why"]
+            if why is None:
+                why = "unjudged" if one["score"] is None else "wrong" if one["score"] <= keep_above else None
+            if why is None:
+                key = digest([prompt, " ".join(one["content"].casefold().split()), one.get("reasoning_content")])
+                why = "duplicate" if key in seen else "surplus" if found.count(None) >= keep else None
+                seen.add(key)
+            found.append(why)
+        verdicts.append(found)
     return verdicts
 
 

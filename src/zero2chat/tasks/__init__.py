@@ -96,12 +96,12 @@ def load(name: str) -> Task:
     use_tools = getattr(module, "use_tools", None)
     return Task(
         name=name,
-        rows=_checked(name, module.rows),
+        rows=_checked(name, module, module.rows),
         prompt=getattr(module, "prompt", ask),
-        demonstration=_styled(name, module, module.demonstration),
+        demonstration=_checked(name, module, module.demonstration),
         score=module.score,
         documents=_documents(name, module),
-        use_tools=use_tools and _styled(name, module, use_tools),
+        use_tools=use_tools and _checked(name, module, use_tools),
         taste=getattr(module, "taste", None),
         said=getattr(module, "said", None),
         stated=getattr(module, "stated", None),
@@ -118,34 +118,25 @@ def load_taste(name: str) -> Taste:
     return taste
 
 
-def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `function` with checks for unknown options and splits."""
+def _checked(name: str, module: ModuleType, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `function` with checks for unknown options, splits and styles."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
-        _refuse_unknown(name, function, given)
-        if "split" in signature.parameters:
-            known(signature.bind(*args, **given).arguments["split"], SPLITS, "split")
+        _refuse_unknown(name, signature, given)
+        values = signature.bind(*args, **given).arguments
+        if "split" in values:
+            known(values["split"], SPLITS, "split")
+        if "style" in values and hasattr(module, "STYLES"):
+            known(values["style"], module.STYLES, f"{name}: style")
         return function(*args, **given)
 
     return checked
 
 
-def _styled(name: str, module: ModuleType, function: Callable[..., str]) -> Callable[..., str]:
-    """Wrap `function` with a check for unknown styles, if the module has `STYLES`."""
-
-    @functools.wraps(function)
-    def styled(*args: Any, **given: Any) -> str:
-        if "style" in given and hasattr(module, "STYLES"):
-            known(given["style"], module.STYLES, f"{name}: style")
-        return function(*args, **given)
-
-    return styled
-
-
-def _refuse_unknown(name: str, function: Callable[..., Any], given: Iterable[str]) -> None:
-    parameters = inspect.signature(function).parameters
+def _refuse_unknown(name: str, signature: inspect.Signature, given: Iterable[str]) -> None:
+    parameters = signature.parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     options = [parameter for parameter in parameters if parameter not in ("split", "seed", "n")]
     for key in given:
@@ -156,7 +147,7 @@ def _refuse_unknown(name: str, function: Callable[..., Any], given: Iterable[str
 
 def check_options(task: Task, options: Iterable[str]) -> None:
     """Raises `UserError` for an option that the task's rows do not have, without making rows."""
-    _refuse_unknown(task.name, task.rows, options)
+    _refuse_unknown(task.name, inspect.signature(task.rows), options)
 
 
 # What a check has made, because a recipe's steps often name the same rows: how many, and the first one.
@@ -181,7 +172,7 @@ def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, A
 
 def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
     if hasattr(module, "documents"):
-        return _checked(name, module.documents)
+        return _checked(name, module, module.documents)
 
     def none(*args: Any, **options: Any) -> list[str]:
         raise UserError(f"task '{name}': no documents to pretrain on: use another task")

@@ -13,6 +13,7 @@ import contextlib
 import json
 import re
 import shutil
+import tempfile
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,6 @@ from typing import Any, NamedTuple
 import bm25s
 import numpy as np
 from bm25s.utils.corpus import JsonlCorpus
-from filelock import FileLock, Timeout
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import printable, words
@@ -32,7 +32,6 @@ from zero2chat.core.text import printable, words
 FORMAT = 2  # increase if `words` or the files change
 MANIFEST = "manifest.json"
 PASSAGES = "corpus.jsonl"  # bm25s's name: per line, a passage and its source
-_LOCK = "lock"  # in a folder that is being written
 _BM25S = ".".join(bm25s.__version__.split(".")[:2])  # versions with the same file format
 _MOST_WORDS = 64  # per query, the rarest: the maximum number of posting lists that are read
 
@@ -90,7 +89,7 @@ def write_index(
             "passages": len(passages),
             "repeated": counts["repeated"],
             "characters": characters,
-            "files": {file.name: file.stat().st_size for file in _files(partial)},
+            "files": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return manifest
@@ -98,33 +97,21 @@ def write_index(
 
 @contextlib.contextmanager
 def _whole_or_none(folder: Path) -> Iterator[Path]:
-    """Provide a temporary folder that is renamed at the end. Remains of a killed process are removed."""
+    """Provide a temporary folder beside `folder`, which is renamed at the end."""
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder}: already exists: remove it, or give another folder")
-    partial = folder.with_name(f".{folder.name}.indexing")
-    lock = FileLock(partial / _LOCK, timeout=0)
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{partial}: another process is writing this folder: wait for it, or kill it") from None
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise UserError(f"{folder}: not writable: {error.strerror}") from error
     try:
-        for left in _files(partial):
-            left.unlink()
         yield partial
+        partial.chmod(0o755)
         partial.rename(folder)
-        (folder / _LOCK).unlink()
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    finally:
-        lock.release()
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.name != _LOCK)
 
 
 class Index:
