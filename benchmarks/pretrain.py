@@ -132,8 +132,7 @@ def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
     args, training = build([PretrainArguments, TrainingArguments], given, str(SETTINGS))
     set_seed(seed)
     model = build_model(args, AutoTokenizer.from_pretrained(folder / "tokenizer"))
-    rates = args.embedding_learning_rate, args.head_learning_rate
-    kind, options = use_muon(model, training, *rates, args.muon_momentum)
+    kind, options = use_muon(model, training, args.embedding_learning_rate, args.muon_momentum)
     optimizer = kind(**options)
     best = [group["lr"] for group in optimizer.param_groups]
     compiled = torch.compile(model) if training.torch_compile else model

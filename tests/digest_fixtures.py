@@ -87,7 +87,6 @@ def rows() -> dict[str, list[Row]]:
         ),
         "problems": each(lambda i: {"prompt": q[i], "answer": 8 * i, "level": i % 3, "code": f"{i:03}"}),
         "problems-turns": each(lambda i: {"prompt": chat(i, "")[1:2], "system": "Be brief.", "answer": a[i]}),
-        "problems-tools": each(lambda i: {"prompt": q[i], "answer": str(8 * i), "tools": [TOOL]}),
         "pages": [{"text": f"Page {k}. {q[i]}\n{a[i]} {w[i]} " * 6, "id": i} for k in range(8) for i in range(N)],
     }
     # In place of what trained models write. Steps of recipes read these in large batches.
@@ -123,11 +122,10 @@ def steps() -> dict[str, tuple[str, Row]]:
     shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
     train = {"max_steps": 4, "global_batch_size": 4, "per_device_train_batch_size": 4, "bf16": False, "seed": 0}
     held_out = {"validation_fraction": 0.1}
-    stream = held_out | {"stream": {"path": "fixtures/pages.parquet"}, "validation_documents": 2}
     corpus, model = {"dataset": "runs/fixture/corpus"}, {"model_name_or_path": "runs/fixture/pretrain/corpus"}
     pages = train | {"model": shape | {"num_key_value_heads": 1, "head_dim": 16}, "max_length": 512}
     pages["tokenizer"] = "runs/fixture/tokenizer"
-    continued = train | corpus | model | {"new_tokens": [" PostgreSQL", "日本語"], "max_length": 512}
+    continued = train | corpus | model | {"max_length": 512}
     tuned = train | model | {"chat_template_path": "chat_templates/chatml.jinja", "gradient_checkpointing": False}
     chats = tuned | {"max_length": 512}
     pairs = tuned | {"test_fraction": 0.3, "max_length": 256, "equal": "drop"}
@@ -156,7 +154,6 @@ def steps() -> dict[str, tuple[str, Row]]:
         "tokenizer": ("tokenizer", corpus | {"vocab_size": 400}),
         "pretrain/corpus": ("pretrain", pages | corpus),
         "pretrain/masked": ("pretrain", pages | corpus | {"mask_documents": True}),
-        "pretrain/stream": ("pretrain", pages | stream),
         "pretrain/continued": ("pretrain", continued),
         "sft/packed": ("sft", chats | {"datasets": everything["chats"], "packing": True, "validation_fraction": 0.2}),
         "sft/grouped": ("sft", chats | {"datasets": everything["chats"], "train_sampling_strategy": "group_by_length"}),

@@ -44,7 +44,7 @@ MAKES = ("corpus", "tokenizer", "index")  # these stages run completely
 BATCHES = 20
 FAST = "fixture/*@1"
 TWO_RANKS = (  # these steps also run on two ranks
-    *("quickstart/pretrain", "quickstart/sft", "fixture/pretrain/stream", "fixture/sft/packed", "fixture/sft/options"),
+    *("quickstart/pretrain", "quickstart/sft", "fixture/sft/packed", "fixture/sft/options"),
     *(f"fixture/{name}" for name in ("dpo/pairs", "kto/pairs", "reward/pairs")),
     *(f"fixture/{name}/problems" for name in ("grpo", "ppo", "gkd")),
 )
@@ -121,7 +121,7 @@ def rows_of_batches(trainer: Any) -> Iterator[Mapping[str, Any]]:
     template = {"tools": getattr(trainer, "tools", None) or None, **(getattr(trainer, "chat_template_kwargs", 0) or {})}
     for batch in itertools.islice(trainer.get_train_dataloader(), BATCHES):
         if isinstance(batch, Mapping):
-            yield {key: value for key, value in batch.items() if not isinstance(value, Mapping)}  # a stream's position
+            yield batch
             continue
         encode = functools.partial(trainer.processing_class.apply_chat_template, add_generation_prompt=True, **template)
         yield from (row | {"prompt_ids": encode(row["prompt"])["input_ids"]} for row in batch)

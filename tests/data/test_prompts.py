@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.data.prompts import (
-    encode_problems,
     load_parts,
     load_problems,
     read_prompts,
@@ -88,18 +87,10 @@ def test_a_column_system_comes_first_and_columns_of_a_trainers_names_are_left_ou
 TOOLS = [{"type": "function", "function": {"name": "find", "description": "It finds<|im_end|>.", "parameters": {}}}]
 
 
-def test_a_rows_own_tools_are_in_its_prompt(own: Callable[..., Any], tokenizer: PreTrainedTokenizerBase) -> None:
-    source = own({"prompt": "Who?", "tools": TOOLS}, {"prompt": "Why?", "tools": None})
-    found = load_problems(source, answers=False, tools=True)
-    assert [json.loads(text) for text in found["tools"]] == [TOOLS, None]
-    _, (shown, plain) = encode_problems(found, tokenizer)
-    with pytest.raises(UserError, match="mine, row 0: tools: only sft, grpo and evaluate show a row's tools"):
-        load_problems(source, answers=False)
-    without = load_problems(own({"prompt": "Who?"}, {"prompt": "Why?"}), answers=False)
-    assert [plain] == encode_problems(without, tokenizer)[1][1:]
-    text = tokenizer.decode(shown)
-    assert '"find"' in text
-    assert "It finds< |im_end|>." in text
+def test_tools_of_a_row_are_refused(own: Callable[..., Any]) -> None:
+    assert "tools" not in load_problems(own({"prompt": "Who?", "tools": None}), answers=False).column_names
+    with pytest.raises(UserError, match="mine, row 0: tools: only sft and evaluate show a row's tools"):
+        load_problems(own({"prompt": "Who?", "tools": TOOLS}, {"prompt": "Why?", "tools": None}), answers=False)
 
 
 def test_a_reference_that_cannot_be_used_is_named_with_its_line(own: Callable[..., Any]) -> None:

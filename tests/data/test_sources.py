@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import input_digest
-from zero2chat.data.rows import load_documents, load_source, stream_source
+from zero2chat.data.rows import load_documents, load_source
 from zero2chat.data.sources import Source, mixed, read_sources, split_of
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
@@ -76,11 +76,10 @@ def test_the_documents_of_a_csv_are_text_also_where_they_look_like_a_missing_val
 
 
 @pytest.mark.parametrize("keys", [{"path": "ids.csv"}, {"path": "csv", "data_files": ["ids.csv.gz"]}], ids=str)
-@pytest.mark.parametrize("streaming", [False, True])
-def test_the_cells_of_a_csv_are_text_however_it_is_read(keys: dict[str, Any], streaming: bool) -> None:
+def test_the_cells_of_a_csv_are_text_however_it_is_read(keys: dict[str, Any]) -> None:
     Path("ids.csv").write_text('text;id\nN/A;00123\n"None";1e5\n')
     Path("ids.csv.gz").write_bytes(gzip.compress(b"text,id\nN/A,00123\nNone,1e5\n"))
-    rows = (stream_source if streaming else load_source)(Source(**keys))
+    rows = load_source(Source(**keys))
     assert list(rows) == [{"text": "N/A", "id": "00123"}, {"text": "None", "id": "1e5"}]
 
 

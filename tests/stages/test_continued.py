@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
 from zero2chat.stages.pretrain import PretrainArguments, main
-from zero2chat.trainers.pretrain_model import build_model, open_model, open_start
+from zero2chat.trainers.pretrain_model import build_model, open_start
 
 
 @pytest.fixture
@@ -40,19 +39,11 @@ def test_it_starts_from_the_models_weights_with_its_tokens(tiny: Path, go_on: Ca
     assert after["val_bits_per_byte"]["value"] < before["val_bits_per_byte"]["value"]
 
 
-def test_the_context_grows_and_new_tokens_are_trained(tiny: Path, go_on: Callable[..., Path]) -> None:
+def test_the_context_grows(go_on: Callable[..., Path]) -> None:
     rope = {"rope_type": "yarn", "factor": 2.0}
-    folder = go_on("longer", max_length=256, model={"rope_parameters": rope}, new_tokens=["There are"])
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(go_on("longer", max_length=256, model={"rope_parameters": rope}))
     assert model.config.max_position_embeddings == 256
     assert (model.config.rope_parameters["factor"], model.model.rotary_emb.rope_type) == (2.0, "yarn")
-    assert model.config.vocab_size == len(tokenizer) == 401
-    assert tokenizer("There are")["input_ids"] == [400]
-    args = PretrainArguments(
-        dataset="d", model_name_or_path=str(tiny / "pretrain"), max_length=128, new_tokens=["There are"]
-    )
-    start = open_model(args, open_start(args)).get_input_embeddings().weight
-    assert not torch.equal(model.get_input_embeddings().weight[400], start[400])
 
 
 def _args(tiny: Path, **changes: Any) -> PretrainArguments:
@@ -65,12 +56,9 @@ def _args(tiny: Path, **changes: Any) -> PretrainArguments:
     ("changes", "says"),
     [
         ({"depth": 2}, "depth: model_name_or_path sets the model's shape"),
-        ({"model_type": "llama"}, "model_type: model_name_or_path sets the model's shape"),
         ({"model": {"hidden_size": 8}}, "model: hidden_size cannot be changed"),
-        (
-            {"model_name_or_path": None, "tokenizer": "t", "new_tokens": ["a b"]},
-            "new_tokens: only for a model that has",
-        ),
+        ({"tokenizer": "t"}, "tokenizer and model_name_or_path: set exactly one"),
+        ({"model_name_or_path": None}, "tokenizer and model_name_or_path: set exactly one"),
     ],
 )
 def test_settings_that_a_continued_model_cannot_have_are_refused(
@@ -83,13 +71,6 @@ def test_settings_that_a_continued_model_cannot_have_are_refused(
 def test_a_longer_window_than_the_context_is_refused(tiny: Path) -> None:
     with pytest.raises(UserError, match="model: max_length 256 is more than the context of 128 tokens"):
         open_start(_args(tiny, max_length=256))
-
-
-def test_another_models_tokens_are_refused(tiny: Path, tokenizer_folder: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"has \d+ tokens, not the 400 of .*: remove tokenizer, and add tokens with new_tok"
-    ):
-        open_start(_args(tiny, tokenizer=str(tokenizer_folder)))
 
 
 def test_an_adapter_is_refused(tmp_path: Path, tiny: Path) -> None:

@@ -10,7 +10,6 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -404,8 +403,8 @@ def test_problems_too_easy_and_too_hard_are_left_out_and_a_resumed_run_reads_wha
     base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = {
-        "rewards": [{"function": "own_rewards.digits"}, {"function": "own_rewards.often"}],
-        "pass_rate": {"samples": 6, "low": 0.1, "high": 0.9, "by": "often"},
+        "rewards": [{"function": "own_rewards.often"}, {"function": "own_rewards.digits"}],
+        "pass_rate": {"samples": 6, "low": 0.1, "high": 0.9},
         "max_steps": 2,
         "eval_batch_size": 12,  # a few problems at once
         "save_strategy": "no",
@@ -483,8 +482,6 @@ def test_the_batches_of_every_recipe_fit_together(path: Path, monkeypatch: pytes
     settings, (args, training, _) = grpo.STAGE.parse(["--config", str(path), "--use_vllm", "false"])
     grpo.set_global_batch(training, args.global_batch_size)
     grpo.set_generations(training, settings)
-    if args.resample:
-        grpo.check_resampling(training)
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
     assert batch == args.global_batch_size
     assert training.generation_batch_size % batch == 0
@@ -532,37 +529,6 @@ def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
     assert turn["role"] == "user"
     assert turn["content"].startswith("What is 0 + 1?")
     assert "<|im_end|>" not in turn["content"]
-
-
-@pytest.mark.parametrize("resample", [0, 1])
-def test_each_prompt_shows_its_rows_own_tools(
-    resample: int,
-    base: Callable[..., Path],
-    rows: Callable[..., list[dict[str, Any]]],
-    model_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sampled: list[list[int]] = []
-
-    def draw(self: Any, prompt_ids: Any, *_: Any, **more: Any) -> Any:
-        sampled.extend(prompt_ids)
-        return [[40, 3]] * len(prompt_ids), None  # a letter and the end of turn
-
-    monkeypatch.setattr(grpo.GrpoTrainer, "_generate_single_turn", draw)
-    problems: list[dict[str, Any]] = [{"prompt": f"{i}?", "answer": i, "tools": None} for i in range(8)]
-    for i in range(0, 8, 2):
-        problems[i]["tools"] = [{"type": "function", "function": {"name": f"find{i}", "parameters": {}}}]
-    changes = {"datasets": rows(problems), "max_steps": 2, "save_strategy": "no", "tasks": [], "resample": resample}
-    run(base("own", **changes))
-    _, tokenizer = load_model(model_folder)
-    texts = {tokenizer.decode(ids) for ids in sampled}
-    assert len(texts) == 8
-    for text in texts:
-        asked = text.partition("?")[0][-1]
-        assert ("find" in text) == (int(asked) % 2 == 0)
-        assert (f"find{asked}" in text) == ("find" in text)
-    with pytest.raises(UserError, match="tools: the rows have tools of their own, which cannot run"):
-        run(base("both", **changes | {"tools": {"python": {}}, "resample": 0}))
 
 
 MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
@@ -619,7 +585,6 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"pass_rate": {"samples": 1}}, "samples: expected at least 2, got 1"),
         ({"pass_rate": {"low": 0.9, "high": 0.1}}, "expected 0 <= low <= high <= 1"),
         ({"pass_rate": {"sample": 4}}, "pass_rate: unknown key 'sample'"),
-        ({"pass_rate": {"by": "digit"}}, "no reward has the name 'digit'; did you mean 'digits'"),
         (
             {"pass_rate": {}, "rewards": [{"function": "own_rewards.tokens"}]},
             "'tokens' needs completion_ids, which only training has",
@@ -632,9 +597,6 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"resample": 1, "scale_rewards": "batch"}, "resample: rewards must be normalised per group"),
         ({"resample": 1, "scale_rewards": "none"}, "resample: rewards must be normalised per group"),
         ({"resample": 1, "scale_rewards": False}, "resample: rewards must be normalised per group"),
-        ({"pass_rate": {}, "top_p": 0.9}, "pass_rate: only temperature sampling is supported: remove top_p"),
-        ({"pass_rate": {}, "repetition_penalty": 1.1}, "supported: remove repetition_penalty"),
-        ({"pass_rate": {}, "generation_kwargs": {"top_k": 5}}, "supported: remove generation_kwargs"),
         ({"eval_batch_size": 0}, "eval_batch_size: expected at least 1, got 0"),
         ({"reward_weights": [1.0]}, "reward_weights: the stage decides it"),
         ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
@@ -646,22 +608,12 @@ def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: s
         run(base("bad", **changes))
 
 
-def test_a_group_over_several_processes_cannot_be_replaced(base: Callable[..., Path]) -> None:
-    settings = ["--config", str(base("share", num_generations=16, per_device_train_batch_size=16))]
-    _, (_, training, _) = grpo.STAGE.parse(settings)
-    grpo.check_resampling(training)
-    two = SimpleNamespace(**vars(training) | {"world_size": 2})
-    with pytest.raises(UserError, match="each process samples 8 completions, not a multiple of num_generations 16"):
-        grpo.check_resampling(two)
-
-
 def test_settings_are_refused_before_a_model_is_loaded(
     base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grpo, "open_chat_model", lambda *_, **__: pytest.fail("a model was loaded"))
     for changes in (
         {"resample": 1, "scale_rewards": "batch"},
-        {"pass_rate": {}, "min_p": 0.1},
         {"rewards": [{"function": "zero2chat.rewards.repetition.repetition", "options": {"n": 0}}]},
     ):
         with pytest.raises(UserError):

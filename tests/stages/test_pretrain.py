@@ -20,9 +20,8 @@ from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
 from zero2chat.stages.pretrain import STAGE, PretrainArguments, main
-from zero2chat.trainers import pretrain_trainer
 from zero2chat.trainers.pretrain_model import build_model, derive
-from zero2chat.trainers.pretrain_trainer import collate, some_windows
+from zero2chat.trainers.pretrain_trainer import collate
 
 
 def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
@@ -131,14 +130,6 @@ def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny:
             torch.testing.assert_close(together[part], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_bytes_per_token_are_counted_on_windows_from_all_over_a_large_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrain_trainer, "COUNTED", 10)
-    windows = Dataset.from_dict({"input_ids": [[i] for i in range(95)]})
-    assert some_windows(windows)["input_ids"][:] == [[i] for i in range(0, 95, 10)]
-    assert len(some_windows(windows.select(range(10)))) == 10
-    assert len(some_windows(windows.select(range(11)))) == 6
-
-
 # ---- the dial
 
 
@@ -198,11 +189,6 @@ def test_a_field_of_the_model_stays_and_the_rest_follows(derived: Callable[..., 
     args, _, found = derived(model={"num_key_value_heads": 1})
     assert (args.model["num_key_value_heads"], args.model["hidden_size"]) == (1, 128)
     assert "num_key_value_heads" not in found
-
-
-def test_tokens_and_steps_at_once_are_refused(derived: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="max_steps: it follows from tokens: remove one of them"):
-        derived(tokens=1000, max_steps=5)
 
 
 def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(

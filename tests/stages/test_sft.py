@@ -233,9 +233,7 @@ def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("refuses", ["arguments.check_precision", "arguments.refuse_on_this_machine"])
 def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
-    refuses: str,
     tuned: Path,
     settings: Callable[..., dict[str, Any]],
     write_yaml: Callable[..., Path],
@@ -246,7 +244,7 @@ def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
     def refuse(*_: Any) -> None:
         raise UserError("not here")
 
-    monkeypatch.setattr(f"zero2chat.trainers.{refuses}", refuse)
+    monkeypatch.setattr("zero2chat.trainers.arguments.check_precision", refuse)
     main(["--config", str(tuned.with_suffix(".yaml"))])
     assert capsys.readouterr().out.endswith("done already\n")
     path = write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "new"))

@@ -224,8 +224,8 @@ def test_too_little_memory_for_the_context_is_one_line(
     assert done.returncode == 2, done.stderr[-3000:]
     (line,) = [line for line in done.stderr.splitlines() if "the trainer refuses its settings: " in line]
     assert "2.0 GiB KV cache is needed" in line
-    assert "increasing `vllm_gpu_memory_utilization`" in line
-    assert "decreasing `vllm_max_model_length`" in line
+    assert "increasing `gpu_memory_utilization`" in line
+    assert "decreasing `max_model_len`" in line
 
 
 def test_the_contracts_hold_and_recipes_parse_in_the_versions_of_a_gpu() -> None:

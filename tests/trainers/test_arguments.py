@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +16,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
-from zero2chat.trainers.arguments import for_this_machine, refuse_on_this_machine
-from zero2chat.trainers.start import refused_settings, set_global_batch
+from zero2chat.trainers.arguments import for_this_machine
+from zero2chat.trainers.start import set_global_batch
 
 
 def _args(world_size: int, per_device: int) -> Any:
@@ -87,18 +86,13 @@ def test_the_cpu_is_named_where_there_is_nothing_else(accelerator: bool, monkeyp
 
 
 @pytest.mark.parametrize("accelerator", [True, False])
-def test_an_accelerator_waits_neither_for_the_host_nor_for_a_streams_tokenizer(
-    accelerator: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_accelerator_does_not_wait_for_the_host(accelerator: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
-    made = for_this_machine({"stream": {"path": "web"}})
+    made = for_this_machine({})
     assert made["ddp_find_unused_parameters"] is False
     assert made.get("logging_nan_inf_filter", True) is not accelerator
-    assert made.get("dataloader_num_workers", 0) == int(accelerator)
-    assert "dataloader_num_workers" not in for_this_machine({})
     assert for_this_machine({"ddp_find_unused_parameters": True})["ddp_find_unused_parameters"]
-    assert for_this_machine({"stream": {}, "dataloader_num_workers": 0})["dataloader_num_workers"] == 0
 
 
 def _launched(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Any]:
@@ -207,16 +201,6 @@ def test_a_key_that_says_what_is_done_anyway_is_accepted(tmp_path: Path, stage: 
     assert _built(stage, tmp_path, **settings)
 
 
-def test_an_adapter_that_nobody_else_could_load_is_refused_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_x")
-    settings = {"output_dir": "x", "datasets": [{"task": "facts", "n": 20}], "push_to_hub": True, "use_peft": True}
-    local = settings | {"model_name_or_path": "runs/mine/pretrain"}
-    with pytest.raises(UserError, match="push_to_hub: nobody else can load an adapter of runs/mine/pretrain, a folder"):
-        sft.STAGE.build(local, "x.yaml")
-    for loadable in ({"merge_adapter": True}, {"use_peft": False}, {"model_name_or_path": "org/model"}):
-        sft.STAGE.build(local | loadable, "x.yaml")
-
-
 @pytest.mark.parametrize("name", ["gkd", "grpo"])
 def test_rows_are_not_grouped_by_a_length_that_nobody_knows(tmp_path: Path, name: str) -> None:
     reward = {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]} if name == "grpo" else {}
@@ -231,37 +215,3 @@ def test_completions_without_a_maximum_length_are_refused(tmp_path: Path, name: 
     settings = {"output_dir": str(tmp_path), "datasets": [{"task": "facts", "n": 4}], "max_completion_length": None}
     with pytest.raises(UserError, match=r"x\.yaml: max_completion_length is not set: set it to the maximum tokens"):
         stages.load(name).build(settings | reward, "x.yaml")
-
-
-@pytest.mark.parametrize(
-    ("setting", "says"),
-    [
-        ("bf16", "bf16: this GPU has no bf16: remove this setting, or set `fp16: true`"),
-        ("torch_compile", "torch_compile: Triton is not installed: `pip install triton`, or remove"),
-    ],
-)
-def test_what_the_gpu_lacks_is_named(setting: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = SimpleNamespace(**({"bf16": False, "torch_compile": False} | {setting: True}))
-    refuse_on_this_machine(vars(given))  # on a CPU it is another matter
-    for name, value in (("is_on_cpu", False), ("bf16_is_fast", False), ("find_spec", None)):
-        monkeypatch.setattr(arguments, name, lambda *_, value=value: value)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(UserError, match=re.escape(says)):
-        refuse_on_this_machine(vars(given))
-    monkeypatch.setattr(arguments, "bf16_is_fast", lambda: True)
-    monkeypatch.setattr(arguments, "find_spec", lambda _: "there")
-    refuse_on_this_machine(vars(given))
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("Try increasing `gpu_memory_utilization`", "Try increasing `vllm_gpu_memory_utilization`"),
-        ("or decreasing `max_model_len` when", "or decreasing `vllm_max_model_length` when"),
-        ("vllm_gpu_memory_utilization", "vllm_gpu_memory_utilization"),
-    ],
-)
-def test_what_vllm_refuses_has_the_names_of_our_settings(theirs: str, ours: str) -> None:
-    with pytest.raises(UserError) as error, refused_settings():
-        raise ValueError(theirs)
-    assert str(error.value) == f"the trainer refuses its settings: {ours}"

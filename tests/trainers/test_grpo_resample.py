@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from accelerate import Accelerator
 
@@ -70,13 +69,10 @@ def test_what_is_still_alike_after_the_last_round_stays() -> None:
     assert found["prompt_ids"].flatten().tolist() == [10, 10, 11, 11]
 
 
-@pytest.mark.parametrize("mask", ["completion_mask", "tool_mask"])
-def test_a_group_in_which_only_masked_answers_differ_is_replaced(mask: str) -> None:
+def test_a_group_in_which_only_masked_answers_differ_is_replaced() -> None:
     first, more = batch([ALIVE, [0.0, 2.0], ALIVE], 1, 2, 10), batch([[0.0, 2.0], ALIVE, ALIVE], 1, 2, 20)
-    for part in (first, more):
-        part["tool_mask"] = torch.ones(6, 2, dtype=torch.long)
-    first[mask][3] = more[mask][1] = 0  # the answers that differ: cut, or all from a tool
-    first[mask][0] = 0  # its neighbour still teaches
+    first["completion_mask"][3] = more["completion_mask"][1] = 0  # the answers that differ are cut
+    first["completion_mask"][0] = 0  # its neighbour still teaches
     found, replaced = Sampler(first, more).run(rounds=1)
     assert replaced == 1
     assert found["prompt_ids"].flatten()[::2].tolist() == [10, 21, 12]
@@ -87,9 +83,3 @@ def test_a_batch_of_living_groups_is_not_sampled_again() -> None:
     sampler = Sampler(batch([ALIVE, ALIVE], 1, 1, 10))
     assert sampler.run(rounds=3)[1] == 0
     assert len(sampler.asked) == 1
-
-
-def test_what_it_does_not_know_it_does_not_mix() -> None:
-    odd = batch([DEAD, ALIVE], 1, 1, 10) | {"pixel_values": torch.zeros(4)}
-    with pytest.raises(NotImplementedError, match="pixel_values"):
-        Sampler(odd, batch([ALIVE, ALIVE], 1, 1, 20)).run(rounds=1)

@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The questions in the order in which the model was asked; each row of 4 answers starts with the right ones."""
     seen: list[str] = []
 
-    def answer(model: Any, tokenizer: Any, prompts: list[Any], *more: Any, schemas: Any, template: Any) -> list[Answer]:
+    def answer(model: Any, tokenizer: Any, prompts: list[Any], *more: Any, template: Any) -> list[Answer]:
         texts = []
         for prompt in prompts:
             question = prompt[-1]["content"]

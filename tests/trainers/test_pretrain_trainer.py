@@ -8,46 +8,29 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
+from zero2chat.core.errors import UserError
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, balance_loss, collate
 
 ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [0, 0, 4, 2, 9, 9, 0, 5])]
 
 
 @pytest.mark.usefixtures("flash_attention")
-def test_flash_attention_is_told_where_documents_begin_in_each_row() -> None:
-    torch.manual_seed(0)
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=16,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            head_dim=8,
-            use_cache=False,
-            initializer_range=0.5,
-        )
-    ).eval()
-    batch, told = collate(ROWS, end=0), collate(ROWS, end=0, flash=True)
-    with torch.no_grad():
-        masked = model(**batch).logits
-        model.config._attn_implementation = "flash_attention_2"
-        assert not torch.allclose(model(**batch).logits, masked, atol=1e-2)  # so it is without being told
-        torch.testing.assert_close(model(**told).logits, masked, atol=1e-4, rtol=1e-4)
+def test_flash_attention_which_would_not_mask_them_is_refused(tmp_path: Path) -> None:
+    model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
+    with pytest.raises(UserError, match="mask_documents: not with FlashAttention"):
+        PretrainTrainer(model, TrainingArguments(str(tmp_path)), SimpleNamespace(eos_token_id=0), mask_documents=True)
 
 
-def test_of_a_batch_that_is_cut_the_bounds_are_of_the_rows_that_stay() -> None:
+def test_a_batch_that_is_cut_has_the_rows_that_stay() -> None:
     args = SimpleNamespace(world_size=2, process_index=0, per_device_train_batch_size=2, dataloader_drop_last=False)
     state = SimpleNamespace(gradient_state=SimpleNamespace(end_of_dataloader=True))
     trainer: Any = SimpleNamespace(args=args, train_dataset=range(5), accelerator=state)
-    batch = PretrainTrainer._without_repeats(trainer, collate(ROWS, end=0, flash=True))
+    batch = PretrainTrainer._without_repeats(trainer, collate(ROWS, end=0))
     assert batch["input_ids"].shape == (1, 8)
-    assert batch["cu_seq_lens_q"].tolist() == batch["cu_seq_lens_k"].tolist() == [0, 3, 7, 8]
-    assert (batch["max_length_q"], batch["max_length_k"]) == (4, 4)
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 3, 0]]
     assert PretrainTrainer._without_repeats(trainer, collate(ROWS)).keys() == {"input_ids", "labels"}
 
 
@@ -71,7 +54,8 @@ def test_what_is_learned_from_is_the_tokens_loss_and_the_balance_of_each_layer(t
     for layer in model.model.layers:
         torch.nn.init.normal_(layer.mlp.gate.weight, std=2.0)  # loads that are not even
     ids = torch.randint(32, (2, 12))
-    trainer = PretrainTrainer(model=model, args=TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"))
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    trainer = PretrainTrainer(model=model, args=args, train_dataset=ROWS * 4)
     found = trainer.compute_loss(model.train(), {"input_ids": ids, "labels": ids})
     read = model(ids, labels=ids, output_router_logits=True)
     each = balance_loss(read.router_logits, 2)

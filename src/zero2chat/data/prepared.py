@@ -24,7 +24,7 @@ from trl import ModelConfig
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, is_main_process
 from zero2chat.data.preferences import load_preferences
-from zero2chat.data.prompts import encode_problems, load_parts, schemas_of, which_fit_the_context
+from zero2chat.data.prompts import encode_problems, load_parts, which_fit_the_context
 from zero2chat.data.sources import Source, mixed, read_sources, split_of
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
@@ -150,20 +150,17 @@ def prompt_rows(
     rewards: Sequence[Reward],
     tools: Tools | None = None,
     answers: bool = True,
-    own_tools: bool = False,
     longest: int | None = None,
     context: float = math.inf,
 ) -> Prepared:
     """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions.
 
     Those of over `longest` tokens are dropped. `context` is that of another model that reads the completions. Raises
-    `UserError` if one leaves no room for a completion, and for rows with tools of their own beside `tools`.
+    `UserError` if one leaves no room for a completion.
     """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)
-    problems, counts = mixed(load_parts(sources, rewards, answers, own_tools), sources)
-    if tools and schemas_of(problems):
-        raise UserError("tools: the rows have tools of their own, which cannot run: remove `tools`, or their column")
+    problems, counts = mixed(load_parts(sources, rewards, answers), sources)
     problems, encoded = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
     room = int(min(context_length(model), context)) - training.max_completion_length
     lengths = [len(ids) for ids in encoded]

@@ -34,17 +34,17 @@ _TAKEN = (*GIVEN, "image", "images")
 _TASK_PROMPTS = 50  # default number of prompts from a task
 
 
-def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True, tools: bool = False) -> Dataset:
+def load_problems(source: Source, wanted: Collection[str] = (), answers: bool = True) -> Dataset:
     """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
-    Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those in `wanted` are included. A
-    dataset's column `tools` is read as JSON of schemas. Raises `UserError` if a dataset lacks prompt or answer, or with
-    the rows whose prompt or answer is invalid; without `answers` it may have none, and without `tools` no schemas.
+    Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those in `wanted` are included. Raises
+    `UserError` if a dataset lacks prompt or answer, or with the rows whose prompt or answer is invalid, or that have
+    tools; without `answers` it may have none.
     """
-    return _load_named(source, wanted, answers, tools)[0]
+    return _load_named(source, wanted, answers)[0]
 
 
-def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: bool) -> tuple[Dataset, list[str]]:
+def _load_named(source: Source, wanted: Collection[str], answers: bool) -> tuple[Dataset, list[str]]:
     """Return the problems of `load_problems`, and the names of a dataset's rows."""
     if source.retell is not None:
         raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove it")
@@ -63,21 +63,17 @@ def _load_named(source: Source, wanted: Collection[str], answers: bool, tools: b
             raise UserError(f"{where}: prompt: does not end with the user's turn")
         refuse_empty(prompt, where)
         kept: dict[str, Any] = {"prompt": prompt}
-        if has_tools:
-            schemas = read_tools(row["tools"], where)
-            if schemas and not tools:
-                raise UserError(f"{where}: tools: only sft, grpo and evaluate show a row's tools: remove the column")
-            kept["tools"] = json.dumps(schemas or None)
+        if has_tools and read_tools(row["tools"], where):
+            raise UserError(f"{where}: tools: only sft and evaluate show a row's tools: remove the column")
         if has_answers:
             kept["answer"] = _answer(row["answer"], where, answers, answers or "answer" in wanted)
         return kept
 
     numbered = found.read(read)
-    texts = [column for column, there in (("answer", has_answers), ("tools", has_tools)) if there]
-    features = {"prompt": MESSAGES} | dict.fromkeys(texts, Value("string"))
+    features = {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
     problems = Dataset.from_list([row for _, row in numbered], features=Features(features))
     numbers = [number for number, _ in numbered]
-    names = [name for name in found.column_names if name not in (*features, *_TAKEN)]
+    names = [name for name in found.column_names if name not in (*features, "tools", *_TAKEN)]
     others = found.typed(names, numbers, numeric=True)
     whole = concatenate_datasets([problems, others], axis=1) if others.column_names else problems
     return whole, list(map(found.where, numbers))
@@ -106,14 +102,12 @@ def number_as_text(value: float, where: str) -> str:
     return str(int(value)) if value.is_integer() else str(value)
 
 
-def load_parts(
-    sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True, tools: bool = False
-) -> list[Dataset]:
+def load_parts(sources: Sequence[Source], rewards: Sequence[Reward], answers: bool = True) -> list[Dataset]:
     """Load each source's problems. Also raises `UserError` if one lacks a column that a reward function needs."""
     wanted = {column for reward in rewards for column in reward.needs}
     parts = []
     for source in sources:
-        part, names = _load_named(source, wanted, answers, tools)
+        part, names = _load_named(source, wanted, answers)
         for reward in rewards:
             reward.check(part, str(source.label), names)
         parts.append(part)
@@ -148,23 +142,10 @@ def encode_problems(
 
     problems = problems.map(clean, load_from_cache_file=False)
     try:
-        encoded = render_prompts(
-            tokenizer, problems["prompt"][:], schemas_of(problems), tools, **(template_kwargs or {})
-        )
+        encoded = render_prompts(tokenizer, problems["prompt"][:], None, tools, **(template_kwargs or {}))
     except TemplateError as error:  # for example an unknown role
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     return problems, encoded
-
-
-def schemas_of(problems: Dataset) -> list[list[Any] | None] | None:
-    """Return the schemas of each problem's own tools; None if no problem has any."""
-    return read_schemas(problems["tools"][:]) if "tools" in problems.column_names else None
-
-
-def read_schemas(texts: Sequence[str | None]) -> list[list[Any] | None] | None:
-    """Read the column `tools` of problems."""
-    found = [json.loads(text or "null") for text in texts]
-    return found if any(found) else None
 
 
 def safe_problems(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, IterableDataset, ReadInstruction, load_dataset
+from datasets import Dataset, DatasetInfo, ReadInstruction, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 
 from zero2chat import tasks
@@ -221,7 +221,7 @@ def _slice(source: Source, n: int) -> list[int]:
     return rows
 
 
-def _load_dataset(source: Source, streaming: bool = False) -> Any:
+def _load_dataset(source: Source) -> Any:
     """Load a source by `datasets`. Raises `UserError` if it cannot be loaded, or has no rows."""
     label = source.label
     if source.kind == "csv":
@@ -237,7 +237,6 @@ def _load_dataset(source: Source, streaming: bool = False) -> Any:
             data_files=[glob.escape(name) if Path(name).exists() else name for name in named] if named else None,
             split=source.split,
             revision=source.revision,
-            streaming=streaming,
             **more,
         )
     except DatasetGenerationError as error:
@@ -246,18 +245,9 @@ def _load_dataset(source: Source, streaming: bool = False) -> Any:
         raise UserError(f"{label}: cannot read {', '.join(named or [source.kind])}: {said}") from error
     except (DatasetsError, OSError, ValueError, ImportError) as error:  # an import of what reads s3://…
         raise UserError(f"{label}: cannot load {source.path}: {error}") from error
-    if not any(True for _ in rows) if streaming else len(rows) == 0:
+    if len(rows) == 0:
         raise UserError(f"{label}: split '{source.split}' of {source.path} is empty")
     return rows
-
-
-def stream_source(source: Source) -> IterableDataset:
-    """Return the rows of a source with a `path`, fetched on demand; those of a CSV, all texts, are read at once.
-
-    Raises `UserError` as `load_table`.
-    """
-    files = local_files(source)
-    return load_source(source).to_iterable_dataset() if files and source.kind == "csv" else _load_dataset(source, True)
 
 
 def load_documents(source: Source) -> Dataset:

@@ -130,8 +130,8 @@ def _name(folder: Path) -> str:
 
 
 def _sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the data sources: `datasets`, `stream`, `comparisons`, or the sources of the corpus in `dataset`."""
-    entries = settings.get("datasets") or ([settings["stream"]] if settings.get("stream") else [])
+    """Return the data sources: `datasets`, `comparisons`, or the sources of the corpus in `dataset`."""
+    entries = settings.get("datasets") or []
     corpus = settings.get("dataset")
     if isinstance(corpus, str):
         run = read_run(Path(corpus)) if (Path(corpus) / RUN).exists() else None

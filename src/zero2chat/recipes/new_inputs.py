@@ -196,7 +196,7 @@ def _measure(part: Part, model: str, template: str | None) -> None:
         part.settings = {"test_fraction": fraction, "equal": "drop"}
     try:
         if part.stage == "grpo":
-            problems = [row for source in part.sources for row in load_problems(Source(**source), tools=True)]
+            problems = [row for source in part.sources for row in load_problems(Source(**source))]
             prompts = ["\n".join(turn["content"] for turn in row["prompt"]) for row in problems]
             part.settings["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
         assert stage.prepare is not None

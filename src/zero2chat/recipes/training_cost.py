@@ -65,9 +65,7 @@ def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
 def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> PreTrainedModel:
     if args.model_name_or_path is not None:
         derive(args, training, step.settings, _Vocabulary())
-        config = continued_config(args, base_config(args.model_name_or_path, steps))
-        config.get_text_config().vocab_size += len(args.new_tokens)
-        return _empty(config)
+        return _empty(continued_config(args, base_config(args.model_name_or_path, steps)))
     made = _maker(args.tokenizer, steps)
     size = made[0].settings.get("vocab_size") if made else args.model.get("vocab_size")
     vocabulary: Any = _Vocabulary(range(size)) if size else load_tokenizer(args.tokenizer)

@@ -37,8 +37,8 @@ from zero2chat.stages import Stage
 from zero2chat.stages.shared import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, show_before_training, train_with_tasks
-from zero2chat.trainers.grpo import GrpoTrainer, check_resampling, require_problems, set_generations
-from zero2chat.trainers.pass_rate_filter import PassRate, check_pass_rate, keep_by_pass_rate, passing_function
+from zero2chat.trainers.grpo import GrpoTrainer, require_problems, set_generations
+from zero2chat.trainers.pass_rate_filter import PassRate, check_pass_rate, keep_by_pass_rate
 from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch
 
 _HOW_TO_READ = """\
@@ -47,6 +47,7 @@ starts at 1. Its gradient is not 0; watch the reward instead. zero-variance grou
 same reward, so they give no gradient (with `resample` they are replaced by other prompts). truncated: completions that
 reached max_completion_length. entropy: nats per token; near 0 the model no longer explores. KL: logged if beta is above
 0."""
+_PER_GROUP = ("group", "sum_then_normalize")
 
 
 @dataclass
@@ -56,7 +57,7 @@ class GrpoArguments(TaskStepsArguments):
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, available in each problem."})
     pass_rate: PassRate | None = field(
-        default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high, by."}
+        default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high."}
     )
     resample: Annotated[int, Range(min=0)] = field(
         default=0,
@@ -66,9 +67,7 @@ class GrpoArguments(TaskStepsArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rewards = read_rewards(self.rewards)
-        if self.pass_rate is not None:
-            passing_function(self.pass_rate, rewards)
+        read_rewards(self.rewards)  # also here: a recipe fails before its first step runs
 
 
 def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
@@ -76,22 +75,22 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
     if args.tools and (args.pass_rate is not None or args.resample):
         raise UserError("tools: these sample completions without calls: remove pass_rate and resample")
+    if args.resample and (training.scale_rewards, training.multi_objective_aggregation) != _PER_GROUP:
+        raise UserError("resample: rewards must be normalised per group: remove scale_rewards, or set it to group")
     if args.pass_rate is not None:
-        check_pass_rate(training)
+        check_pass_rate(read_rewards(args.rewards)[0], training)
 
 
 def prepare(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Prepared:
     """Return the problems, whose prompts the trainer tokenizes."""
     rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
-    rows = prompt_rows(args, training, model_args, rewards, tools=tools, own_tools=True)
+    rows = prompt_rows(args, training, model_args, rewards, tools=tools)
     return replace(rows, note="pass_rate: of these, the run keeps those solved sometimes" if args.pass_rate else "")
 
 
 def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
     set_generations(training, run.settings)
-    if args.resample:
-        check_resampling(training)
     problems = prepare(args, training, model_args).train
     require_problems(problems, training, "datasets", "give more")
 
@@ -100,9 +99,8 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
     chosen: dict[str, dict[str, Any]] = {}
     if args.pass_rate:
-        by = passing_function(args.pass_rate, rewards)
         problems, chosen = keep_by_pass_rate(
-            problems, args.pass_rate, by, model, tokenizer, run, training, args.eval_batch_size
+            problems, args.pass_rate, rewards[0], model, tokenizer, run, training, args.eval_batch_size
         )
         require_problems(problems, training, "pass_rate", "widen low and high, or give more problems")
 

@@ -3,8 +3,8 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.pretrain --config recipes/quickstart/pretrain.yaml
 
-With `model_name_or_path` it continues an existing model's pretraining on that model's own tokens (and `new_tokens`),
-with a longer context if `model` sets RoPE's scaling.
+With `model_name_or_path` it continues an existing model's pretraining on that model's own tokens, with
+a longer context if `model` sets RoPE's scaling.
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
@@ -19,7 +19,7 @@ from functools import partial
 from typing import Annotated
 
 from datasets import Dataset, concatenate_datasets
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, is_main_process
@@ -27,62 +27,47 @@ from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.data.prepared import Prepared, Side
 from zero2chat.data.rows import load_source, require_column
 from zero2chat.data.sources import Source
-from zero2chat.data.streaming import WindowStream, open_stream
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.stages.shared import LOSSES
 from zero2chat.trainers.pretrain_model import ModelArguments, derive, open_model, open_start
-from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleArguments, SampleCallback, describe
+from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleCallback
 from zero2chat.trainers.start import refused_settings, set_global_batch
 from zero2chat.trainers.trainer import train
 
 
 @dataclass
-class PretrainArguments(ModelArguments, SampleArguments):
+class PretrainArguments(ModelArguments):
     """The text, and settings that `TrainingArguments` lacks."""
 
     dataset: str | None = None
-    stream: Source | None = field(
-        default=None, metadata={"help": "Text to stream instead of `dataset`: load_dataset's keys."}
-    )
-    validation_fraction: Annotated[float, Range(above=0, below=1)] = field(
-        default=0.01, metadata={"help": "Share of a stream's documents to hold out."}
-    )
-    validation_documents: Annotated[int, Range(min=1)] = field(
-        default=500, metadata={"help": "Held-out documents of a stream to evaluate on."}
-    )
     column: str = "text"
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Number of tokenization processes."})
+    sample_prompts: list[str] = field(default_factory=list)
+    sample_steps: Annotated[int, Range(min=1)] = field(default=100, metadata={"help": "Sample a text every N steps."})
+    sample_tokens: Annotated[int, Range(min=1)] = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_prompts()
-        if (self.dataset is None) == (self.stream is None):
-            raise ValueError("dataset and stream: set exactly one of them")
-        if self.stream is not None and self.stream.path is None:
-            raise ValueError("stream: tasks cannot be streamed: set path to a dataset")
+        if "" in self.sample_prompts:
+            raise ValueError("sample_prompts: a prompt is empty: write some text")
+        if self.dataset is None:
+            raise ValueError("dataset is not set: set it to a corpus folder or a Hub name")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Windows(Prepared):
     held_out: dict[str, Dataset]  # by source
-    stream: WindowStream | None  # `train` are then the windows of its first documents
 
 
 def prepare(args: PretrainArguments, training: TrainingArguments) -> Windows:
-    """Return windows of `max_length` tokens. Those of a corpus on disk are cached on disk."""
-    tokenizer = open_start(args).tokenizer
-    stream: WindowStream | None = None
-    if args.stream:
-        fraction, n = args.validation_fraction, args.validation_documents
-        stream, documents, held_out = open_stream(args.stream, args.column, tokenizer, args.max_length, n, fraction)
-        stream.share(training.process_index, training.world_size)
-    else:
-        splits = [Source(path=args.dataset, split=name, label=name) for name in ("train", "validation")]
-        documents, held_out = map(load_source, splits)
-        require_column(documents, args.column, args.dataset)
+    """Return windows of `max_length` tokens, cached on disk."""
+    tokenizer, _ = open_start(args)
+    splits = [Source(path=args.dataset, split=name, label=name) for name in ("train", "validation")]
+    documents, held_out = map(load_source, splits)
+    require_column(documents, args.column, args.dataset)
     pack = partial(
         pack_documents, column=args.column, tokenizer=tokenizer, length=args.max_length, processes=args.dataset_num_proc
     )
@@ -95,36 +80,33 @@ def prepare(args: PretrainArguments, training: TrainingArguments) -> Windows:
         where=lambda i: f"window {i}",
         sides=lambda i: [Side(windows[i]["input_ids"], [0] + [1] * (args.max_length - 1))],
         held_out=held_out_windows(pack, held_out, args.max_length),
-        stream=stream,
     )
 
 
 def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
-    start = open_start(args)
-    derived = derive(args, training, run.settings, start.tokenizer)
+    tokenizer, config = open_start(args)
+    derived = derive(args, training, run.settings, tokenizer)
     if derived and is_main_process():
         print(f"depth {args.depth}:", ", ".join(f"{name} {value}" for name, value in derived.items()), flush=True)
     set_global_batch(training, args.global_batch_size)
     rows = prepare(args, training)
 
     # Load.
-    model, tokenizer = open_model(args, start), start.tokenizer
+    model = open_model(args, tokenizer, config)
     if is_main_process():
-        documents = None if rows.stream is None else sum(rows.sources.values())
-        lost = (args.dataset_num_proc or 1) / rows.n  # each process drops its last window
-        print(describe(model, training, rows.n * args.max_length, documents, lost), flush=True)
+        _describe(model, training, rows.n * args.max_length)
 
     # Train.
-    sampler = SampleCallback(run, args)
+    sampler = SampleCallback(run, args.sample_prompts, args.sample_steps, args.sample_tokens)
     with refused_settings():
         trainer = PretrainTrainer(
             model=model,
             args=training,
-            train_dataset=rows.train if rows.stream is None else rows.stream,
+            train_dataset=rows.train,
             eval_dataset=concatenate_datasets(list(rows.held_out.values())),
             mask_documents=args.mask_documents,
             processing_class=tokenizer,
-            optimizer_cls_and_kwargs=args.optimizer(model, training),
+            muon=(args.embedding_learning_rate, args.muon_momentum) if args.muon else None,
             callbacks=[sampler] if args.sample_prompts else [],
         )
     sampler.trainer = trainer
@@ -134,11 +116,19 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
     train(trainer, run, speed)
 
     # Evaluate.
-    metrics = trainer.held_out_metrics(rows.held_out, run, speed)
+    metrics = trainer.held_out_metrics(rows.held_out, speed)
     model.config.use_cache = True
 
     # Save.
     finish_model_folder(run, trainer, tokenizer, metrics)
+
+
+def _describe(model: PreTrainedModel, training: TrainingArguments, tokens: int) -> None:
+    """Print the model's size, the text's, and how matrix products and attention are computed."""
+    precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
+    compiled = "compiled" if training.torch_compile else "not compiled"
+    print(f"{model.num_parameters():,} parameters; {tokens:,} tokens, no padding", flush=True)
+    print(f"matrix products in {precision}, {compiled}, attention: {model.config._attn_implementation}", flush=True)
 
 
 STAGE = Stage(

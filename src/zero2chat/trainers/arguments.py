@@ -34,9 +34,7 @@ from zero2chat.models.hardware import (
     is_on_cpu,
     keep_memory,
 )
-from zero2chat.models.loading import is_hub_name
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS
-from zero2chat.trainers.ranges import RANGES
 
 
 @dataclass
@@ -125,29 +123,33 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
     ("save_only_model", lambda value, _: value, "a run could not resume from such checkpoints: remove this setting"),
     ("ignore_data_skip", lambda value, _: value, "a resumed run would train on the same rows again: remove it"),
     ("sync_ref_model", lambda value, _: value, "a resumed run would have another reference model: remove it"),
-    (
-        "dataloader_num_workers",
-        lambda value, others: value > 1 and others.get("stream"),
-        "only one worker can save its position in a stream: set 1, or remove this setting",
-    ),
-    (
-        "restore_callback_states_from_checkpoint",
-        lambda value, _: value,
-        "a run could not resume, as the stage restores its own callbacks: remove it",
-    ),
+    ("restore_callback_states_from_checkpoint", lambda value, _: value, "a run could not resume: remove it"),
     (
         "train_sampling_strategy",  # with lengths that nobody knows, the training would end at step 0
         lambda value, others: value == "group_by_length" and "max_completion_length" in others,
         "completions are sampled during training, so lengths are unknown: remove this setting",
     ),
     ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
-    *(
-        (key, lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them")
-        for key in ("max_steps", "num_train_epochs")
-    ),
     ("muon", lambda value, others: value and others.get("use_peft"), "Muon updates full matrices, not adapters"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
 )
+
+# Ranges of settings that transformers and TRL accept unchecked: `max_steps: -5` counts as not set, and a negative
+# learning rate increases the loss. Only settings that a recipe sets are checked.
+_POSITIVE, _NOT_NEGATIVE, _COUNT, _SHARE = Range(above=0), Range(min=0), Range(min=1), Range(min=0, max=1)
+RANGES = {
+    "max_steps": Range(min=1, also=-1, why="-1 is for whole epochs"),
+    "top_p": Range(above=0, max=1),
+    **dict.fromkeys(("max_length", "max_completion_length", "num_generations", "num_iterations"), _COUNT),
+    **dict.fromkeys(("steps_per_generation", "gradient_accumulation_steps"), _COUNT),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size", "save_total_limit"), _COUNT),
+    **dict.fromkeys(("logging_steps", "save_steps", "eval_steps", "num_train_epochs"), _POSITIVE),
+    **dict.fromkeys(("temperature", "adam_epsilon"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"), _NOT_NEGATIVE),
+    **dict.fromkeys(("beta", "epsilon", "epsilon_high"), _NOT_NEGATIVE),
+    **dict.fromkeys(("min_p", "label_smoothing", "lmbda"), _SHARE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), Range(min=0, below=1)),
+}
 
 
 def prepare_machine(arguments: Sequence[Any]) -> None:
@@ -155,19 +157,8 @@ def prepare_machine(arguments: Sequence[Any]) -> None:
     keep_memory()
     score_what_is_learned()
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
-    refuse_on_this_machine(values)
     check_precision(values)
     _check_merge(values)
-
-
-def refuse_on_this_machine(values: Mapping[str, Any]) -> None:
-    """Raise `UserError` for settings that need what this GPU, or its environment, lacks."""
-    if is_on_cpu() or not torch.cuda.is_available():
-        return
-    if values["bf16"] and not bf16_is_fast():  # torch would emulate it, many times slower
-        raise UserError("bf16: this GPU has no bf16: remove this setting, or set `fp16: true`")
-    if values["torch_compile"] and find_spec("triton") is None:
-        raise UserError("torch_compile: Triton is not installed: `pip install triton`, or remove this setting")
 
 
 def score_what_is_learned() -> None:
@@ -196,12 +187,6 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
         raise UserError(f"{where}: max_completion_length is not set: set it to the maximum tokens per completion")
     if values["push_to_hub"] and is_main_process():
         require_token()  # now, not after the training
-        start = str(values.get("model_name_or_path"))
-        if values.get("use_peft") and not values.get("merge_adapter") and not is_hub_name(start):
-            raise UserError(
-                f"{where}: push_to_hub: nobody else can load an adapter of {start}, a folder: push what `zero2chat "
-                "export --merge` writes instead, or set merge_adapter where the stage has it"
-            )
     return built
 
 
@@ -232,8 +217,6 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
         machine["use_cpu"] = True
     else:
         machine["logging_nan_inf_filter"] = False  # the host would wait for each micro-batch's loss, to hide a NaN
-        if settings.get("stream"):
-            machine["dataloader_num_workers"] = 1  # so that the accelerator does not wait for the tokenizer
     if backend := cpu_backend():
         machine["ddp_backend"] = backend
     if not settings.get("fp16"):

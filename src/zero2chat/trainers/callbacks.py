@@ -24,8 +24,7 @@ _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
 class RunCallback(TrainerCallback, ExportableState):
     """Writes `history.jsonl`, prints one line per log step with speed and ETA, and completes checkpoints.
 
-    `flops` are per token, `peak` is FLOP/s per device; without them no MFU is logged. `bytes_per_token` is for the
-    training text, `eval_bytes_per_token` for the held-out text. `counts` are a stage's own, saved in checkpoints.
+    `flops` are per token, `peak` is FLOP/s per device. `counts` are a stage's own, saved in checkpoints.
 
     A step's time runs from the end of the step before it, so that it includes the wait for data, but not what is done
     in `paused`: evaluation, sampling and saving. After `limit` seconds in steps of all attempts, training stops.

@@ -126,7 +126,6 @@ class _TaskEvaluation(TrainerCallback):
             self._log_scores(state)
 
     def _log_scores(self, state: TrainerState) -> None:
-        self.trainer.count_tokens()
         with self.compute.paused():
             # The best constant answer is the same at each step: it is computed once, at the end.
             metrics, _ = _evaluate(self.trainer, self.specs, self.args, self.tools, show=0, constants=False)

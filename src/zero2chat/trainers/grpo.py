@@ -2,7 +2,7 @@
 teach nothing. From prompts to the loss, with the shapes on one process (of all processes: every one's):
 
     prompts        (rows,)                each is there `num_generations` times: the rows of a group
-      ↓ `_tokenize_prompts`, then TRL generates the first turn
+      ↓ TRL generates the first turn
     completions    (rows, tokens)         `_tool_call_loop` runs the calls in it, and generates the turns after them
       ↓ `_calculate_rewards`
     rewards        (rows of all processes, functions)    `fill_missing`: a missing reward is the group's mean
@@ -27,8 +27,6 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer
 
 from zero2chat.core.errors import UserError
-from zero2chat.data.prompts import read_schemas
-from zero2chat.inference.generate import render_prompts
 from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools
@@ -54,7 +52,6 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         **kwargs: Any,
     ):
         self.resample_rounds, self.call_format = resample_rounds, None
-        self.own_schemas: Sequence[Any] | None = None  # of the tools of each row that is sampled
         args.reward_weights = [reward.weight for reward in rewards]
         # Before the trainer is built: under DeepSpeed this sets what the trainer then reads.
         optimizer = use_muon(model, args) if muon else None
@@ -77,21 +74,14 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
     # ---- prompts → completions
 
-    def _tokenize_prompts(self, prompts: Any) -> Any:
-        """Show each prompt's own tools. TRL knows only tools that all prompts have."""
-        if self.own_schemas is None:
-            return super()._tokenize_prompts(prompts)
-        return render_prompts(self.processing_class, prompts, self.own_schemas, **self.chat_template_kwargs), None, {}
-
     def _tool_call_loop(
         self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
     ) -> Any:
         """Run tool calls as our chat does. TRL's own loop accepts truncated, nested or forged calls, and control
         tokens in a tool's result.
 
-        `prompt_ids` and `completion_ids` (the first turn) are lists of ids, one for each row. Returns, per row, the
-        mask of generated tokens, the messages, the ids and, with vLLM, their log-probabilities in its sampler (all of
-        the completion's length, without padding); then the numbers of calls and of failed calls.
+        `prompt_ids` and `completion_ids` (the first turn) are lists of ids per row. Returns, per row, the mask of
+        generated tokens, the messages, the ids and vLLM's log-probabilities; then the numbers of calls and failures.
         """
         written = self.call_format
         assert written
@@ -126,11 +116,8 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         return masks, [turn.messages for turn in turns], ids, log_probs if logprobs else None, calls, failures, []
 
     def _next_turns(self, given: list[list[int]], filler: list[int], room: int) -> tuple[Any, Any]:
-        """Generate after these ids. Returns ids, and with vLLM their log-probabilities.
-
-        A rank without calls left generates for nothing: to take part in gathering sharded weights or, with vLLM, all
-        ranks' prompts, as many from each.
-        """
+        """Generate after these ids. Returns ids, and with vLLM their log-probabilities. A rank without calls left
+        generates for nothing: all take part in gathering sharded weights or, with vLLM, as many prompts from each."""
         rows = self._most([len(given)]) if self.use_vllm else 1
         prompts = given + [filler] * (rows - len(given))
         if self.use_vllm:
@@ -143,8 +130,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         return ids[: len(given)], log_probs and log_probs[: len(given)]
 
     def _most(self, numbers: Iterable[int]) -> int:
-        """Return the largest number, or 0. Where generation needs all ranks, of all of them: they must then generate
-        equally often."""
+        """Return the largest number, or 0; that of all ranks where they must generate equally often."""
         here = max(numbers, default=0)
         together = self.use_vllm or is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
         return max(gather_object([here])) if together else here
@@ -159,11 +145,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
         """Return TRL's batch of completions with advantages, and replace zero-variance groups if asked to."""
-
-        def sample(inputs: list[Any]) -> dict[str, Any]:
-            self.own_schemas = read_schemas([row.get("tools") for row in inputs])
-            return GRPOTrainer._generate_and_score_completions(self, inputs)
-
+        sample = super()._generate_and_score_completions
         if not self.resample_rounds:
             return sample(inputs)
         where = f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index} {inputs[0]['prompt']}"
@@ -194,20 +176,16 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
 
 def fill_missing(rewards: torch.Tensor, group: int) -> torch.Tensor:
-    """Replace each missing reward (None of a function, NaN) by that function's mean over the rest of the group.
-
-    `rewards` has the shape (rows, functions). TRL would count it as 0, which may be the best or the worst value. Rows
-    without any reward stay NaN, and so does a function without a value in a whole group.
-    """
+    """Replace each missing reward (None of a function, NaN) by that function's mean over the rest of the group, as 0
+    may be the best value, or the worst. `rewards` has the shape (rows, functions). Rows without any reward stay NaN,
+    and so does a function without a value in a whole group."""
     means = rewards.view(-1, group, rewards.shape[1]).nanmean(1).repeat_interleave(group, 0)
     return torch.where(rewards.isnan() & ~rewards.isnan().all(1, keepdim=True), means, rewards)
 
 
 def draw_others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rng: random.Random) -> list[int]:
-    """Draw rows that are not in the batch, in random order, each once: enough for `rounds` batches, if available.
-
-    If there are no other rows, returns the batch's own.
-    """
+    """Draw rows that are not in the batch, in random order, each once: enough for `rounds` batches, if available. If
+    there are no other rows, return the batch's own."""
     rows = rng.sample(range(len(problems)), min(len(problems), (rounds + 1) * len(own)))
     prompts = [row["prompt"] for row in own]
     return [i for i in rows if problems[i]["prompt"] not in prompts] or rows
@@ -217,10 +195,8 @@ def draw_others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int
 
 
 def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
-    """Set the completions per generation for the global batch size. `GRPOConfig` does so before it knows that size.
-
-    Raises `UserError` if groups do not fit, or if a checkpoint would fall between two generations.
-    """
+    """Set the completions per generation for the global batch size, which `GRPOConfig` does not know. Raises
+    `UserError` if groups do not fit, or if a checkpoint would fall between two generations."""
     batch = training.per_device_train_batch_size * training.world_size
     if settings.get("generation_batch_size") is not None:
         training.steps_per_generation, left = divmod(training.generation_batch_size, batch)
@@ -252,15 +228,3 @@ def require_problems(problems: Dataset, training: GRPOConfig, key: str, remedy: 
     at_once = training.generation_batch_size // training.num_generations
     if len(problems) < at_once:
         raise UserError(f"{key}: {len(problems)} problems remain, but one generation needs {at_once}: {remedy}")
-
-
-def check_resampling(training: GRPOConfig) -> None:
-    """Raises `UserError` if a group would span processes, or if rewards are not normalised per group."""
-    share = training.generation_batch_size // training.world_size
-    if share % training.num_generations:
-        raise UserError(
-            f"resample: each process samples {share} completions, not a multiple of num_generations "
-            f"{training.num_generations}: change one of them"
-        )
-    if training.scale_rewards != "group" or training.multi_objective_aggregation != "sum_then_normalize":
-        raise UserError("resample: rewards must be normalised per group: remove scale_rewards, or set it to group")

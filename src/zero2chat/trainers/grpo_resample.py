@@ -1,31 +1,18 @@
 """Dynamic sampling: replace zero-variance groups, which give no gradient, by groups of other prompts.
 
 DAPO (Yu et al. 2025, arXiv:2503.14476, section 3.2) samples until the batch is full of groups with different rewards.
-Here the number of further generations is bounded, each of a whole batch. Only this file knows all tensors of TRL's
-batch, and `tests/contracts` checks them.
+Here the number of further generations is bounded, each of a whole batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch.nn import functional as F
 
-# The tensors in a batch of TRL 1.16: (completions, tokens) or (completions,), prompts padded left, the rest right.
-LEFT = ("prompt_ids", "prompt_mask")
-RIGHT = (
-    "completion_ids",
-    "completion_mask",
-    "old_per_token_logps",
-    "ref_per_token_logps",
-    "sampling_per_token_logps",
-    "importance_sampling_ratio",
-    "tool_mask",
-    "advantages",
-)
 COUNT = "num_items_in_batch"  # tokens in the loss, over all processes
 # Advantages of equal rewards are float noise divided by 0 + 1e-4: up to about 0.01. If rewards differ by more than
 # 1e-5, one advantage is above this.
@@ -52,46 +39,39 @@ def resample(
     replaced = 0
     for number in range(rounds):
         dead = _groups(batch, group, alike=True)
-        if int(accelerator.reduce(torch.tensor(float(len(dead)), device=accelerator.device))) == 0:
+        if not any(gather_object([len(dead)])):
             break
         more = sample(fresh(number))
         pairs = list(zip(dead, _groups(more, group, alike=False), strict=False))
         replaced += len(pairs)
         batch = _replace(batch, more, pairs, group, pad_id)
-    batch[COUNT] = accelerator.gather(_mask(batch).sum()).sum()
+    batch[COUNT] = accelerator.gather(batch["completion_mask"].sum()).sum()
     return batch, replaced
 
 
-def _mask(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Return the tokens in the loss: none of a truncated completion with mask_truncated_completions."""
-    return batch["completion_mask"] * batch.get("tool_mask", 1)
+def _groups(batch: Batch, group: int, alike: bool) -> list[int]:
+    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or the others.
 
-
-def _groups(batch: Mapping[str, Any], group: int, alike: bool) -> list[int]:
-    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or the others."""
-    moved = batch["advantages"].abs() * _mask(batch).any(1)
+    A completion that mask_truncated_completions masks has no token in the loss.
+    """
+    moved = batch["advantages"].abs() * batch["completion_mask"].any(1)
     flat = (moved.view(-1, group) < _NOISE).all(1)
     return [i for i, dead in enumerate(flat.tolist()) if dead == alike]
 
 
 def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int, pad_id: int) -> Batch:
-    """Replace group a of `batch` by group b of `more`, for each (a, b), padded to one length."""
-    unknown = batch.keys() - {*LEFT, *RIGHT, COUNT}
-    if unknown:
-        raise NotImplementedError(f"resample: a batch with {', '.join(sorted(unknown))}")
+    """Replace group a of `batch` by group b of `more`, for each (a, b), padded to one length.
+
+    Tensors are (completions,) or (completions, tokens), with prompts padded left and the rest right.
+    """
     merged = dict(batch)
     for key in batch.keys() - {COUNT}:
-        fill = pad_id if key in ("prompt_ids", "completion_ids") else 0
         old, new = batch[key], more[key]
         if old.dim() > 1:  # (completions, 1) in both: one value per completion, which is not padded
-            width = max(old.shape[1], new.shape[1])
-            old, new = (_padded(part, width, key in LEFT, fill) for part in (old, new))
+            width, fill = max(old.shape[1], new.shape[1]), pad_id if key.endswith("_ids") else 0
+            side = 0 if key.startswith("prompt_") else 1
+            old, new = (F.pad(x, [0] * side + [width - x.shape[1]] + [0] * (1 - side), value=fill) for x in (old, new))
         merged[key] = old.clone()
         for a, b in pairs:
             merged[key][a * group : (a + 1) * group] = new[b * group : (b + 1) * group]
     return merged
-
-
-def _padded(values: torch.Tensor, width: int, left: bool, fill: int) -> torch.Tensor:
-    missing = width - values.shape[1]
-    return F.pad(values, (missing, 0) if left else (0, missing), value=fill)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim._muon import _adjust_lr
 from transformers import TrainingArguments
 
-from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.models.experts import expert_stacks, stacked, whole_shape
 from zero2chat.models.hardware import bf16_is_fast, is_fsdp
@@ -32,7 +30,6 @@ class BatchedMuon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        loss = None if closure is None else torch.enable_grad()(closure)()
         dtype = torch.bfloat16 if bf16_is_fast() else torch.float32
         for group in self.param_groups:
             params: list[torch.Tensor] = []
@@ -48,18 +45,12 @@ class BatchedMuon(torch.optim.Muon):
                 places.setdefault(p.shape, []).append(i)
             for shape, same in places.items():
                 rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], shape[-2:])
-                for some in _parts(same, max(1, TOGETHER // shape.numel())):
-                    nesterov = torch.stack([grads[i].lerp(momenta[i], group["momentum"]) for i in some]).to(dtype)
-                    matrices = nesterov.flatten(0, -3).split(max(1, TOGETHER // shape[-2:].numel()))
-                    how = group["ns_coefficients"], group["ns_steps"], group["eps"]
-                    updates = torch.cat([orthogonalise(part, *how) for part in matrices]).view_as(nesterov)
-                    for i, update in zip(some, updates, strict=True):
-                        params[i].add_(update, alpha=-rate)
-        return loss
-
-
-def _parts(items: list[int], size: int) -> list[list[int]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
+                nesterov = torch.stack([grads[i].lerp(momenta[i], group["momentum"]) for i in same]).to(dtype)
+                matrices = nesterov.flatten(0, -3).split(max(1, TOGETHER // shape[-2:].numel()))
+                how = group["ns_coefficients"], group["ns_steps"], group["eps"]
+                updates = torch.cat([orthogonalise(part, *how) for part in matrices]).view_as(nesterov)
+                for i, update in zip(same, updates, strict=True):
+                    params[i].add_(update, alpha=-rate)
 
 
 def orthogonalise(
@@ -80,7 +71,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on embeddings, head, norms and biases.
 
     One learning rate serves both: Muon's update is scaled to AdamW's root mean square (Liu et al. 2025,
-    arXiv:2502.16982, section 2.2), unless embedding and head are given rates of their own.
+    arXiv:2502.16982, section 2.2), unless the embedding, and a head that is tied to it, has a rate of its own.
     """
 
     def __init__(
@@ -91,11 +82,10 @@ class MuonAdamW(torch.optim.Optimizer):
         betas: tuple[float, float],
         eps: float,
         embedding_lr: float | None = None,
-        head_lr: float | None = None,
         momentum: float = 0.95,
     ):
         matrices, others = split_parameters(model)
-        groups = adamw_groups(model, others, lr, embedding_lr, head_lr)
+        groups = adamw_groups(model, others, lr, embedding_lr)
         self._parts = [
             BatchedMuon(matrices, lr, weight_decay, momentum, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(groups, weight_decay=0.0, betas=betas, eps=eps, fused=True),
@@ -115,10 +105,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        loss = None if closure is None else torch.enable_grad()(closure)()
         for part in self._parts:
             part.step()
-        return loss
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -137,28 +125,18 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 def adamw_groups(
-    model: nn.Module, others: list[nn.Parameter], lr: float, embedding_lr: float | None, head_lr: float | None
+    model: nn.Module, others: list[nn.Parameter], lr: float, embedding_lr: float | None
 ) -> list[dict[str, Any]]:
-    """Return parameter groups of `others` (all but the matrices), separate ones for embedding and head rates.
-
-    A head that is tied to the embedding learns at the embedding's rate.
-    """
-    groups: list[dict[str, Any]] = [{"params": others, "lr": lr}]
-    for table, rate in ((model.get_input_embeddings(), embedding_lr), (model.get_output_embeddings(), head_lr)):
-        if table is None or rate is None:
-            continue
-        own = [p for p in table.parameters() if any(p is other for other in groups[0]["params"])]
-        groups[0]["params"] = [p for p in groups[0]["params"] if all(p is not one for one in own)]
-        groups += [{"params": own, "lr": rate}] if own else []
-    return groups
+    """Return parameter groups of `others` (all but the matrices), a separate one for the embedding's rate."""
+    if embedding_lr is None:
+        return [{"params": others, "lr": lr}]
+    table = {id(p) for p in model.get_input_embeddings().parameters()}
+    parts = ([p for p in others if id(p) not in table], lr), ([p for p in others if id(p) in table], embedding_lr)
+    return [{"params": params, "lr": rate} for params, rate in parts]
 
 
 def use_muon(
-    model: nn.Module,
-    args: TrainingArguments,
-    embedding_lr: float | None = None,
-    head_lr: float | None = None,
-    momentum: float = 0.95,
+    model: nn.Module, args: TrainingArguments, embedding_lr: float | None = None, momentum: float = 0.95
 ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """Return the value for a Trainer's `optimizer_cls_and_kwargs=`.
 
@@ -171,7 +149,7 @@ def use_muon(
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:
         kwargs = {"model": model, "lr": lr, "weight_decay": args.weight_decay, "betas": betas, "eps": eps}
-        return MuonAdamW, kwargs | {"embedding_lr": embedding_lr, "head_lr": head_lr, "momentum": momentum}
+        return MuonAdamW, kwargs | {"embedding_lr": embedding_lr, "momentum": momentum}
     from deepspeed.runtime.zero.muon.muon_optimizer import MuonWithAuxAdam
 
     args.max_grad_norm = 0.0
@@ -181,46 +159,14 @@ def use_muon(
         torch.compiler.set_stance("force_eager")  # compiling its kernels would take minutes and save milliseconds
     matrices, others = split_parameters(model)
     adamw = {"betas": betas, "eps": eps, "weight_decay": 0.0, "use_muon": False}
-    groups = [group | adamw for group in adamw_groups(model, others, lr, embedding_lr, head_lr)]
+    groups = [group | adamw for group in adamw_groups(model, others, lr, embedding_lr)]
+    muon = {"momentum": momentum, "ns_method": "standard", "use_muon": True}  # as torch.optim.Muon
     for width in sorted({whole_shape(p)[-1] for p in matrices}):
         # It scales the update of (rows, columns) by √max(1, rows / columns), ours by 0.2 √max(rows, columns).
         scale = 0.2 * width**0.5
-        groups.append(
-            {
-                "params": [p for p in matrices if whole_shape(p)[-1] == width],
-                "lr": lr * scale,
-                "weight_decay": args.weight_decay / scale,
-                "momentum": momentum,
-                "ns_method": "standard",  # as torch.optim.Muon
-                "use_muon": True,
-            }
-        )
+        same = [p for p in matrices if whole_shape(p)[-1] == width]
+        groups.append(muon | {"params": same, "lr": lr * scale, "weight_decay": args.weight_decay / scale})
     for group in groups:
         for p in group["params"]:
             p.use_muon = group["use_muon"]  # DeepSpeed's ZeRO reads it here
     return MuonWithAuxAdam, {"params": groups}
-
-
-@dataclass
-class MatrixOptimizer:
-    """Settings of the optimizer that pretraining uses."""
-
-    muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
-    embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
-        default=None, metadata={"help": "With muon; else `learning_rate`."}
-    )
-    head_learning_rate: Annotated[float | None, Range(above=0)] = field(
-        default=None, metadata={"help": "With muon, if weights are not tied."}
-    )
-    muon_momentum: Annotated[float, Range(min=0, below=1)] = 0.95
-
-    def check_rates(self) -> None:
-        for name in ("embedding_learning_rate", "head_learning_rate"):
-            if getattr(self, name) is not None and not self.muon:
-                raise ValueError(f"{name}: only used with muon: remove it, or set `muon: true`")
-
-    def optimizer(self, model: nn.Module, training: TrainingArguments) -> Any:
-        """Return the value for a Trainer's `optimizer_cls_and_kwargs=`: None for the one of `optim`."""
-        if not self.muon:
-            return None
-        return use_muon(model, training, self.embedding_learning_rate, self.head_learning_rate, self.muon_momentum)

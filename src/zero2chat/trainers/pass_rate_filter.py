@@ -17,10 +17,9 @@ from trl import GRPOConfig
 
 from zero2chat.core import stats
 from zero2chat.core.config import Range
-from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import digest
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.prompts import schemas_of
 from zero2chat.inference.generate import answer
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.rewards import Reward
@@ -33,42 +32,26 @@ FILE = "pass_rates.jsonl"  # in the run's folder: one line per problem with its 
 class PassRate:
     """A YAML's `pass_rate:`: keep problems with a pass rate from `low` to `high` over `samples` answers.
 
-    An answer passes at a reward of 1 or more from the function with the log name `by`, by default the first one. A
-    truncated answer does not pass if `mask_truncated_completions` masks such answers in training.
+    An answer passes at a reward of 1 or more from the first function. A truncated answer does not pass if
+    `mask_truncated_completions` masks such answers in training.
     """
 
     samples: Annotated[int, Range(min=2, why="of one answer there is no rate")] = 8
     low: float = 0.1
     high: float = 0.9
-    by: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high <= 1:
             raise ValueError(f"pass_rate: low {self.low} and high {self.high}: expected 0 <= low <= high <= 1")
 
 
-def passing_function(spec: PassRate, rewards: list[Reward]) -> Reward:
-    """Return the reward that decides what passes. Raises `UserError` for an unknown name, or if it needs a trainer."""
-    names = [reward.__name__ for reward in rewards]
-    if spec.by is not None and spec.by not in names:
-        raise UserError(f"pass_rate: by: no reward has the name '{spec.by}'{nearest(spec.by, names)}")
-    found = rewards[names.index(spec.by)] if spec.by is not None else rewards[0]
-    if found.needs_of_trainer:
-        raise UserError(
-            f"pass_rate: '{found.__name__}' needs {', '.join(found.needs_of_trainer)}, which only training has: set "
-            "another reward in `by`"
-        )
-    return found
-
-
-def check_pass_rate(training: GRPOConfig) -> None:
-    """Raises `UserError` for sharded weights, and if training would sample with other settings than the filter."""
+def check_pass_rate(reward: Reward, training: GRPOConfig) -> None:
+    """Raises `UserError` for a reward that needs a trainer, and for sharded weights."""
+    if reward.needs_of_trainer:
+        needs = ", ".join(reward.needs_of_trainer)
+        raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: set another one first")
     if is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp):
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
-    usual = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
-    for key, value in usual.items():
-        if getattr(training, key) != value:
-            raise UserError(f"pass_rate: only temperature sampling is supported: remove {key}, or pass_rate")
 
 
 def keep_by_pass_rate(
@@ -91,7 +74,6 @@ def keep_by_pass_rate(
     def work(numbers: range, before: list[dict[str, Any]]) -> tuple[list[dict[str, int]], None]:
         rows = problems.select(numbers)
         columns = {key: [value for value in rows[key] for _ in range(spec.samples)] for key in rows.column_names}
-        own = schemas_of(rows)
         answers = answer(
             model,
             tokenizer,
@@ -100,7 +82,6 @@ def keep_by_pass_rate(
             training.temperature,
             batch_size,
             training.seed + len(before),
-            schemas=own and [schemas for schemas in own for _ in range(spec.samples)],
             template=training.chat_template_kwargs,
         )
         lines: list[Any] = [None] * len(rows)

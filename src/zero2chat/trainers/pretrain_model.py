@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -25,34 +25,34 @@ from transformers import (
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.models.context import CONTEXT_FIELDS, check_rope, no_rope_warnings, with_context
-from zero2chat.models.document_masks import masks_documents
 from zero2chat.models.experts import expert_stacks, experts_per_token
 from zero2chat.models.hardware import active_count, flops_per_token
 from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
-from zero2chat.models.vocabulary import add_new_tokens, start_new_tokens
-from zero2chat.trainers.muon import MatrixOptimizer
 from zero2chat.trainers.start import share_batch
 
 
 @dataclass
-class ModelArguments(MatrixOptimizer):
+class ModelArguments:
     """The model's shape, or the model to continue, how long it trains, and its optimizer."""
+
+    muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
+    embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
+        default=None, metadata={"help": "With muon; else `learning_rate`."}
+    )
+    muon_momentum: Annotated[float, Range(min=0, below=1)] = 0.95
 
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Model to continue; default: random weights."}
     )
-    tokenizer: str | None = field(default=None, metadata={"help": "Default: the tokenizer of model_name_or_path."})
-    new_tokens: list[str] = field(
-        default_factory=list, metadata={"help": "Tokens to add to a continued model, such as ' PostgreSQL'."}
-    )
+    tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer of a model with random weights."})
     depth: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Layers; sets shape, tokens, batch size, steps and learning rate."}
     )
     tokens: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Training tokens in total, instead of `max_steps`."}
     )
-    model_type: str | None = field(default=None, metadata={"help": "Of a model with random weights; default: qwen3."})
+    model_type: str = field(default="qwen3", metadata={"help": "Of a model with random weights."})
     model: dict = field(
         default_factory=dict, metadata={"help": "Fields of the model's config; of a continued model, its context's."}
     )
@@ -65,30 +65,23 @@ class ModelArguments(MatrixOptimizer):
 
     def __post_init__(self) -> None:
         if self.model_name_or_path is not None:
-            for name in ("depth", "model_type"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name}: model_name_or_path sets the model's shape: remove one of them")
+            if self.depth is not None:
+                raise ValueError("depth: model_name_or_path sets the model's shape: remove one of them")
             if other := [name for name in self.model if name not in CONTEXT_FIELDS]:
                 raise ValueError(
                     f"model: {other[0]} cannot be changed in the model of model_name_or_path: only "
                     f"{', '.join(CONTEXT_FIELDS)} can"
                 )
-            self.tokenizer = self.tokenizer or self.model_name_or_path
-        elif self.new_tokens:
-            raise ValueError(
-                "new_tokens: only for a model that has a vocabulary: set model_name_or_path, or remove them"
-            )
-        if self.tokenizer is None:
-            raise ValueError("tokenizer is not set: set it to a tokenizer folder or a Hub name")
-        self.check_rates()
-        self.model_type = self.model_type or "qwen3"
+        if (self.tokenizer is None) == (self.model_name_or_path is None):
+            raise ValueError("tokenizer and model_name_or_path: set exactly one; a model has its own tokenizer")
+        if self.embedding_learning_rate is not None and not self.muon:
+            raise ValueError("embedding_learning_rate: only used with muon: remove it, or set `muon: true`")
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
 
 
 def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Return a model of the given shape with random weights. Raises `UserError` for a field its config lacks."""
-    assert args.model_type is not None
     known = [*CONFIG_MAPPING[args.model_type]().to_dict(), *CONFIG_MAPPING[args.model_type].attribute_map]
     for key in args.model:
         if key not in known and not _reads(args.model_type, key):
@@ -122,10 +115,8 @@ def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> Pre
         per_token, experts = experts_per_token(shape), stack.num_experts
         if per_token is not None and not 1 <= per_token <= experts:
             raise UserError(f"model: num_experts_per_tok {per_token}: expected 1 to num_experts, {experts}")
-    if args.mask_documents and not masks_documents(model):
-        raise UserError(
-            f"mask_documents: has no effect on a {args.model_type}, which reads on where positions restart: remove it"
-        )
+    if args.mask_documents and model._is_stateful:
+        raise UserError(f"mask_documents: has no effect on a {args.model_type}, which is recurrent: remove it")
     return model
 
 
@@ -136,69 +127,44 @@ def _reads(model_type: str, key: str) -> bool:
 
 
 def continued_config(args: ModelArguments, config: PreTrainedConfig) -> PreTrainedConfig:
-    """Return the config of a model to continue, with the context that the arguments ask for.
-
-    Raises `UserError` for RoPE keys that contradict each other, and if `max_length` does not fit.
-    """
+    """Return the config of a model to continue, with the context that the arguments ask for. Raises `UserError` for
+    RoPE keys that contradict each other, and if `max_length` does not fit."""
     try:
         return with_context(config, args.model, args.max_length)
     except (ValueError, KeyError) as error:
         raise UserError(f"model: {error.args[0]}") from error
 
 
-class Start(NamedTuple):
-    """What a model begins with, except for its weights."""
-
-    tokenizer: PreTrainedTokenizerBase
-    spelled: dict[int, list[int]]  # for each new token the ids that spelled it before
-    config: PreTrainedConfig | None  # of a model to continue, with the context that the arguments ask for
-
-
-def open_start(args: ModelArguments) -> Start:
-    """Open the tokenizer, and the config of a model to continue.
-
-    Raises `UserError` for an adapter, for a `tokenizer` with other tokens than the model's, and for a context that does
-    not fit.
-    """
+def open_start(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig | None]:
+    """Open the tokenizer, and the config of a model to continue, as `continued_config`. Raises `UserError` for an
+    adapter."""
     if args.model_name_or_path is None:
-        return Start(load_tokenizer(str(args.tokenizer)), {}, None)
-    path = args.model_name_or_path
-    if find_model(path)[1]:
-        raise frozen(path)
-    empty, own = load_model(path, weights=False)
-    tokenizer = own if args.tokenizer == path else load_tokenizer(str(args.tokenizer))
-    if tokenizer.get_vocab() != own.get_vocab():
-        raise UserError(
-            f"tokenizer: {args.tokenizer} has {len(tokenizer)} tokens, not the {len(own)} of {path}: remove tokenizer, "
-            "and add tokens with new_tokens"
-        )
-    return Start(tokenizer, add_new_tokens(tokenizer, args.new_tokens), continued_config(args, empty.config))
+        return load_tokenizer(str(args.tokenizer)), None
+    if find_model(args.model_name_or_path)[1]:
+        raise frozen(args.model_name_or_path)
+    empty, tokenizer = load_model(args.model_name_or_path, weights=False)
+    return tokenizer, continued_config(args, empty.config)
 
 
-def open_model(args: ModelArguments, start: Start) -> PreTrainedModel:
-    """Load the model to continue, with its new tokens, or build one with random weights."""
-    return _continued(args, start) if start.config else build_model(args, start.tokenizer)
-
-
-def _continued(args: ModelArguments, start: Start) -> PreTrainedModel:
-    path, attention = args.model_name_or_path, args.attn_implementation
-    model, _ = load_model(str(path), "float32", config=start.config, attn_implementation=attention)
-    start_new_tokens(model, start.spelled)
+def open_model(
+    args: ModelArguments, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | None
+) -> PreTrainedModel:
+    """Load the model to continue with this config, or build one with random weights."""
+    if config is None:
+        return build_model(args, tokenizer)
+    attention = args.attn_implementation
+    model, _ = load_model(str(args.model_name_or_path), "float32", config=config, attn_implementation=attention)
     return model.train()
 
 
 def derive(
     args: ModelArguments, training: TrainingArguments, given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """Set the settings that follow from `depth` and `tokens`, except those in `given`, the YAML's own keys.
-
-    Returns what was derived from `depth`.
-
-    Raises `UserError` as `shape_of` and `build_model` do.
-    """
+    """Set the settings that follow from `depth` and `tokens`, except those in `given`, the YAML's own keys, and return
+    what was derived from `depth`. Raises `UserError` as `shape_of` and `build_model` do."""
     derived: dict[str, Any] = {}
     if args.depth is not None:
-        shape = shape_of(args.depth, str(args.model_type), len(tokenizer), args.model)
+        shape = shape_of(args.depth, args.model_type, len(tokenizer), args.model)
         derived = {name: value for name, value in shape.items() if name not in args.model}
         args.model = args.model | derived
         with torch.device("meta"):

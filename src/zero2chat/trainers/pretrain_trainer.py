@@ -1,18 +1,14 @@
-"""Pretraining's trainer: windows of a dataset or of a stream, and samples of text while it trains."""
+"""Pretraining's trainer: windows of documents, and samples of text while it trains."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers import (
     GenerationConfig,
     PreTrainedModel,
@@ -21,31 +17,26 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 from transformers.utils.generic import is_flash_attention_requested
 
-from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run, write_atomically
+from zero2chat.core.runs import Run
 from zero2chat.core.stats import Metrics
 from zero2chat.data.packing import count_target_bytes
-from zero2chat.data.streaming import WindowStream
 from zero2chat.inference.generate import complete, generating
 from zero2chat.models.experts import ExpertLoads, expert_stacks
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count, peak_flops
 from zero2chat.trainers.callbacks import RunCallback
+from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
 
-EXPERTS = "experts.json"  # the share of the held-out tokens that each expert got, by layer
 COUNTED = 10_000  # windows of the training text whose bytes are counted
-_AHEAD = 64  # batches that a stream's worker keeps ready: a block of documents is tokenized at once, for seconds
 
 
-def collate(rows: list[dict[str, Any]], end: int | None = None, flash: bool = False) -> dict[str, Any]:
+def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
     """Collate windows; with `end`, the end-of-text token, positions restart after each, which models use for masking.
 
-    `input_ids`, `labels` and `position_ids` are (rows, length); of a stream also the `position` after the last row.
-    With `flash`, also `document_bounds`.
+    `input_ids`, `labels` and `position_ids` are (rows, length).
     """
     ids = torch.stack([row["input_ids"] for row in rows]).long()
     batch: dict[str, Any] = {"input_ids": ids, "labels": ids}
@@ -53,97 +44,38 @@ def collate(rows: list[dict[str, Any]], end: int | None = None, flash: bool = Fa
         places = torch.arange(ids.shape[1]).expand_as(ids)
         starts = torch.where(ids.roll(1, dims=1) == end, places, 0)
         batch["position_ids"] = places - starts.cummax(dim=1).values
-        if flash:
-            batch |= document_bounds(batch["position_ids"])
-    if "position" in rows[-1]:
-        batch["position"] = rows[-1]["position"]
     return batch
 
 
-def document_bounds(position_ids: torch.Tensor) -> dict[str, Any]:
-    """Return where documents begin in the joined rows, as FlashAttention is told.
-
-    From positions alone, transformers finds documents only in a batch of one row, and would not mask them in others.
-    """
-    (bounds, _), (longest, _) = prepare_fa_kwargs_from_position_ids(position_ids)
-    found: dict[str, Any] = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), bounds)
-    return found | dict.fromkeys(("max_length_q", "max_length_k"), int(longest))
-
-
-@dataclass
-class SampleArguments:
-    """Settings of the texts that are sampled during training."""
-
-    sample_prompts: list[str] = field(default_factory=list)
-    sample_steps: Annotated[int, Range(min=1)] = field(default=100, metadata={"help": "Sample a text every N steps."})
-    sample_tokens: Annotated[int, Range(min=1)] = 64
-
-    def check_prompts(self) -> None:
-        if "" in self.sample_prompts:
-            raise ValueError("sample_prompts: a prompt is empty: write some text")
-
-
 class SampleCallback(TrainerCallback):
-    """Samples a continuation of each prompt every `sample_steps` steps, for the report."""
+    """Samples a continuation of each prompt, of so many tokens, every so many steps, for the report."""
 
-    def __init__(self, run: Run, args: SampleArguments):
-        self.run, self.args = run, args
+    def __init__(self, run: Run, prompts: Sequence[str], steps: int, tokens: int):
+        self.run, self.prompts, self.steps, self.tokens = run, prompts, steps, tokens
         self.trainer: ResumableTrainer | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
-        if state.global_step % self.args.sample_steps and state.global_step < state.max_steps:
+        if state.global_step % self.steps and state.global_step < state.max_steps:
             return
-        assert self.trainer is not None
-        tokenizer = self.trainer.processing_class
-        with self.trainer.paused():
-            drawn = self._complete(self.trainer, tokenizer)
-        for prompt, completion in zip(self.args.sample_prompts, drawn, strict=True):
-            if state.is_world_process_zero:
-                self.run.sample(state.global_step, prompt, completion)
-                print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
-
-    def _complete(self, trainer: ResumableTrainer, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        eos = tokenizer.eos_token_id
+        trainer = self.trainer
+        assert trainer is not None
+        tokenizer = trainer.processing_class
         generation = GenerationConfig(
-            max_new_tokens=self.args.sample_tokens,
+            max_new_tokens=self.tokens,
             do_sample=True,
             temperature=0.8,
             top_k=0,
-            eos_token_id=eos,
-            pad_token_id=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         )
-        with (
-            trainer.trained_model() as model,
-            generating(model, trainer.args.seed),
-        ):
+        with trainer.paused(), trainer.trained_model() as model, generating(model, trainer.args.seed):
             # One by one: GPT-2's tokenizer has no padding.
-            drawn = [
-                complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.args.sample_prompts
-            ]
-        return [tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn]
-
-
-def describe(
-    model: PreTrainedModel, training: TrainingArguments, tokens: int, documents: int | None, lost: float
-) -> str:
-    """Return what is printed before the first step: the model's size, the text, and how it is computed.
-
-    `documents` are the first ones of a stream, whose tokens are counted; `lost` is the share of tokens in no window.
-    """
-    what = "tokens" if documents is None else f"tokens in the first {documents:,} documents of a stream"
-    active = f", {active_count(model):,} of them active per token" if expert_stacks(model) else ""
-    precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
-    kernels = model.config._attn_implementation + (", Liger kernels" if training.use_liger_kernel else "")
-    compiled = "compiled" if training.torch_compile else "not compiled"
-    return (
-        f"{parameter_count(model):,} parameters{active}; {tokens:,} {what}, less than {lost:.2%} dropped, no padding\n"
-        f"matrix products in {precision}, {compiled}, attention: {kernels}"
-    )
-
-
-def some_windows(windows: Dataset) -> Dataset:
-    """Return windows from all over the dataset, enough for bytes per token. Counting billions would take minutes."""
-    return windows.select(range(0, len(windows), -(-len(windows) // COUNTED)))
+            drawn = [complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.prompts]
+        for prompt, ids in zip(self.prompts, drawn, strict=True):
+            if state.is_world_process_zero:
+                completion = tokenizer.decode(ids, skip_special_tokens=True)
+                self.run.sample(state.global_step, prompt, completion)
+                print(f"step {state.global_step} sample: {prompt}{completion!r}", flush=True)
 
 
 def bytes_per_token(parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase) -> float:
@@ -168,25 +100,35 @@ def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Te
 
 
 class PretrainTrainer(ResumableTrainer):
-    """Learns each window of an epoch once, also on several processes, knows a stream's position, and balances experts.
+    """Learns each window of an epoch once, also on several processes, and balances experts.
 
-    For a dataset, accelerate fills the last batch of an epoch with windows from its beginning; these are dropped. With
-    a stream, each rank reads its own share and saves its position in the checkpoint.
+    accelerate fills the last batch of an epoch with windows from its beginning; these are dropped.
     """
 
-    position: dict[str, Any] | None = None  # after the last batch that was taken
     balance: float | None = None  # the coefficient of the load-balancing loss; None without
     balance_losses: torch.Tensor | float = 0.0  # sum over this process's micro-batches since the last log line
     micro_batches = 0  # since the last log line
 
-    def __init__(self, model: PreTrainedModel, processing_class: Any = None, mask_documents: bool = False, **more: Any):
-        """`mask_documents`: attention stays within a document; `processing_class` is then needed."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        processing_class: Any = None,
+        mask_documents: bool = False,
+        muon: tuple[float | None, float] | None = None,
+        **more: Any,
+    ):
+        """`mask_documents`: attention stays within a document; `processing_class` is then needed. `muon`: the
+        embedding's rate, and the momentum."""
         end = processing_class.eos_token_id if mask_documents else None
-        collator = partial(collate, end=end, flash=is_flash_attention_requested(model.config))
-        more.setdefault("data_collator", collator)
-        super().__init__(model=model, processing_class=processing_class, **more)
+        if mask_documents and is_flash_attention_requested(model.config):
+            # From positions alone, transformers tells it where documents begin only in a batch of one row.
+            raise UserError("mask_documents: not with FlashAttention: remove attn_implementation")
+        more |= {"data_collator": partial(collate, end=end), "processing_class": processing_class}
+        optimizer = use_muon(model, args, *muon) if muon else None
+        super().__init__(model=model, args=args, optimizer_cls_and_kwargs=optimizer, **more)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        if isinstance(self.train_dataset, Dataset) and len(self.train_dataset) < batch:
+        if len(self.train_dataset) < batch:
             filled = f"the documents fill {len(self.train_dataset)} windows"
             raise UserError(
                 f"train: {filled}, less than a batch of {batch}: give more text, or lower global_batch_size"
@@ -200,20 +142,19 @@ class PretrainTrainer(ResumableTrainer):
     def speed(self, run: Run, windows: Dataset, held_out: Mapping[str, Dataset]) -> RunCallback:
         """Return the callback that logs losses, speed, and bits per byte of the training and the held-out windows."""
         dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
-        parts = [some_windows(windows)], list(held_out.values())
+        # Windows from all over the text are enough: counting billions would take minutes.
+        some = windows.select(range(0, len(windows), -(-len(windows) // COUNTED)))
         return RunCallback(
             run,
             flops_per_token(self.model, len(windows[0]["input_ids"])),
             peak_flops(self.accelerator.device, dtype),
-            *(bytes_per_token(rows, self.processing_class) for rows in parts),
+            bytes_per_token([some], self.processing_class),
+            bytes_per_token(list(held_out.values()), self.processing_class),
         )
 
-    def held_out_metrics(self, held_out: Mapping[str, Dataset], run: Run, speed: RunCallback) -> Metrics:
+    def held_out_metrics(self, held_out: Mapping[str, Dataset], speed: RunCallback) -> Metrics:
         """Return bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all,
-        with the model's size and the training's speed.
-
-        Also writes the share of these tokens that each expert got, by layer.
-        """
+        with the model's size, the training's speed, and the least and the largest share of an expert."""
         metrics: Metrics = {}
         self.args.dataloader_drop_last = False  # evaluate every held-out window
         if self.loads:
@@ -233,9 +174,6 @@ class PretrainTrainer(ResumableTrainer):
         metrics["mfu"] = {"value": round(speed.mfu, 4)}
         if self.loads:
             shares = self.loads.take(self.accelerator)
-            if self.is_world_process_zero():
-                rounded = [[round(share, 4) for share in layer] for layer in shares]
-                write_atomically(run.folder / EXPERTS, json.dumps({"layers": rounded}))
             metrics["active_parameters"] = {"value": active_count(self.model)}
             metrics["expert_share_min"] = {"value": round(min(map(min, shares)), 4)}
             metrics["expert_share_max"] = {"value": round(max(map(max, shares)), 4)}
@@ -278,50 +216,8 @@ class PretrainTrainer(ResumableTrainer):
             logs["expert_share/max"] = max(map(max, shares))
         super().log(logs, *args, **kwargs)
 
-    def train(self, resume_from_checkpoint: str | None = None, **more: Any) -> Any:
-        if isinstance(self.train_dataset, WindowStream):
-            self.args.ignore_data_skip = True  # the stream seeks to its position instead of re-reading
-            if resume_from_checkpoint:
-                self.train_dataset.go_on(self._read_position(Path(resume_from_checkpoint)))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **more)
-
-    def get_train_dataloader(self) -> DataLoader:
-        if not isinstance(self.train_dataset, WindowStream):
-            return super().get_train_dataloader()
-        workers = self.args.dataloader_num_workers
-        return DataLoader(  # accelerate's would make every rank read the whole stream
-            self.train_dataset,
-            batch_size=self._train_batch_size,
-            collate_fn=self.data_collator,
-            num_workers=workers,
-            prefetch_factor=(self.args.dataloader_prefetch_factor or _AHEAD) if workers else None,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-
-    def _position_file(self, checkpoint: Path, rank: int) -> Path:
-        return checkpoint / f"position-{rank}.json"
-
-    def _read_position(self, checkpoint: Path) -> dict[str, Any]:
-        ranks = self.args.world_size
-        if not self._position_file(checkpoint, ranks - 1).exists() or self._position_file(checkpoint, ranks).exists():
-            raise UserError(
-                f"{checkpoint}: saved with another number of processes than {ranks}: launch with as many as before"
-            )
-        return json.loads(self._position_file(checkpoint, self.args.process_index).read_text())
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.position is not None:
-            checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            self._position_file(checkpoint, self.args.process_index).write_text(json.dumps(self.position))
-
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        take = self._of_stream if isinstance(self.train_dataset, WindowStream) else self._without_repeats
-        return super().get_batch_samples(map(take, epoch_iterator), num_batches, device)
-
-    def _of_stream(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        self.position = batch.pop("position")
-        return batch
+        return super().get_batch_samples(map(self._without_repeats, epoch_iterator), num_batches, device)
 
     def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         args, most = self.args, self.args.per_device_train_batch_size
@@ -330,10 +226,7 @@ class PretrainTrainer(ResumableTrainer):
         if args.world_size == 1 or args.dataloader_drop_last or not last or not left:
             return batch
         due = max(0, min(most, left - args.process_index * most))
-        flash = "cu_seq_lens_q" in batch
         batch = {name: batch[name][: max(1, due)] for name in ("input_ids", "labels", "position_ids") if name in batch}
-        if flash:
-            batch |= document_bounds(batch["position_ids"])
         if not due:  # every process must take part in every step
             batch["labels"] = torch.full_like(batch["labels"], -100)
         return batch

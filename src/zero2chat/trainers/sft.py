@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow.compute as pc
 from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils.generic import is_flash_attention_requested
@@ -40,10 +39,8 @@ class SftTrainer(ResumableTrainer, SFTTrainer):
         if not is_flash_attention_requested(self.model.config):
             self.data_collator = PackedRows(self.processing_class.pad_token_id)
         if is_main_process():
-            packed = self.train_dataset.data.column("input_ids")
-            full = pc.sum(pc.list_value_length(packed)).as_py() / (len(packed) * args.max_length)
-            kernel = model.config._attn_implementation
-            print(f"packed into {len(packed):,} rows, {full:.1%} full; attention: {kernel}", flush=True)
+            rows, kernel = len(self.train_dataset), model.config._attn_implementation
+            print(f"packed into {rows:,} rows; attention: {kernel}", flush=True)
 
 
 def choose_attention(model_args: ModelConfig, training: SFTConfig, evaluates: bool) -> bool:

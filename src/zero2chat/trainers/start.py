@@ -7,7 +7,6 @@ steps. So trained weights are fp32, and `bf16: true` (autocast) makes matrix pro
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,11 +34,8 @@ _BASE = "_base"  # in the run's folder: the start model with its adapter merged 
 
 
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
-    """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds.
-
-    `per_device_train_batch_size` is then an upper limit per device. Raises `UserError` if `global_batch_size` cannot be
-    divided.
-    """
+    """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds;
+    `per_device_train_batch_size` is then an upper limit. Raises `UserError` if it cannot be divided."""
     args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
         args, global_batch_size, args.world_size
     )
@@ -72,18 +68,12 @@ def set_max_length(args: Any, model: PreTrainedModel) -> None:
 
 @contextlib.contextmanager
 def refused_settings() -> Iterator[None]:
-    """Context around a trainer's constructor: turn the settings that it refuses into a `UserError`.
-
-    vLLM, which a trainer may start, refuses too little memory for its weights, keys and values.
-    """
+    """Context around a trainer's constructor: turn the settings that it, or a vLLM that it starts, refuses into a
+    `UserError`."""
     try:
         yield
     except (ValueError, ImportError, OSError) as error:
-        said = re.sub(r"\bgpu_memory_utilization\b", "vllm_gpu_memory_utilization", str(error))
-        said = re.sub(r"\bmax_model_len\b", "vllm_max_model_length", said)
-        if "ParamWrapper does not work with lora_dropout" in said:
-            said = "lora_dropout: adapters of experts have none: set `lora_dropout: 0`, or adapt other matrices only"
-        raise UserError(f"the trainer refuses its settings: {said}") from error
+        raise UserError(f"the trainer refuses its settings: {error}") from error
 
 
 # ---- the model
@@ -108,8 +98,7 @@ def open_chat_model(
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Load a model to train for chat, with its chat template settled; a start adapter is merged into its base model.
 
-    `generates`: it samples completions during training. Every rank must call this.
-    Raises `UserError` if it is an adapter from the Hub.
+    `generates`: it samples completions. Every rank must call this. Raises `UserError` for an adapter from the Hub.
     """
     start_from_adapter(run, model_args)
     model, tokenizer = open_model(model_args)
@@ -121,10 +110,8 @@ def open_chat_model(
 
 
 def stop_vllm_at(model: PreTrainedModel, args: Any) -> None:
-    """With `use_vllm`, add the model's stop ids to `generation_kwargs`, which may override them.
-
-    vLLM reads the generation config of the model's folder, which may lack the end-of-turn token of the chat template.
-    """
+    """With `use_vllm`, add the model's stop ids to `generation_kwargs`, which may override them: the generation config
+    of the model's folder, which vLLM reads, may lack the end-of-turn token of the chat template."""
     if args.use_vllm:
         ends = {"stop_token_ids": model.generation_config.eos_token_id}
         args.generation_kwargs = ends | (args.generation_kwargs or {})
@@ -132,9 +119,7 @@ def stop_vllm_at(model: PreTrainedModel, args: Any) -> None:
 
 def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path], PreTrainedModel] = merged) -> None:
     """If the start model is an adapter, write it merged into its base model to the run folder, and start from that.
-
-    Every rank must call this; the first one merges. Raises `UserError` as `merged` does.
-    """
+    Every rank must call this. Raises `UserError` as `merged` does."""
     path = model_args.model_name_or_path
     folder, is_adapter = find_model(path) if path else (None, False)
     if folder is None or not is_adapter:
@@ -152,10 +137,8 @@ def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path]
 
 
 def remove_start(run: Run, trainer: Trainer) -> None:
-    """Remove the merged start model of a trained run, unless it is the base of the run's own adapter.
-
-    Every rank must call this, before the run is done: a kill in between would leave it for ever.
-    """
+    """Remove the merged start model of a trained run, unless it is the base of the run's own adapter. Every rank must
+    call this, before the run is done: a kill in between would leave it for ever."""
     PartialState().wait_for_everyone()  # no rank reads it any more
     is_adapter = any(hasattr(module, "peft_config") for module in trainer.model.modules())
     if is_main_process() and not is_adapter:
@@ -176,8 +159,8 @@ def adapter_config(model_args: ModelConfig) -> Any:
 def train_in_fp32(trainer: Trainer) -> None:
     """Cast what a trainer trains beside frozen weights to fp32. Call before its optimizer exists.
 
-    A module that is trained as a whole (`lora_modules_to_save`, a value model) still takes and returns what its
-    neighbours compute in. Only a head returns fp32: no module computes with its logits, values or scores.
+    A module that is trained as a whole (`lora_modules_to_save`, a value model) still takes what its neighbours compute
+    in, and an embedding returns it. A head returns fp32: no module computes with its logits, values or scores.
 
     Raises `UserError` as `check_precision` does, also for `dtype: auto`.
     """
@@ -185,34 +168,23 @@ def train_in_fp32(trainer: Trainer) -> None:
         return
     trained = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
     low = {name: p for name, p in trained.items() if p.dtype in (torch.bfloat16, torch.float16)}
-    if low and not any("lora_" in name for name in trained):
-        dtype = str(next(iter(low.values())).dtype).removeprefix("torch.")
-        raise UserError(f"dtype: {dtype} {NO_MASTER_WEIGHTS}")
-    around = next((p.dtype for p in trainer.model.parameters() if not p.requires_grad and p.is_floating_point()), None)
-    whole = {id(p) for name, p in low.items() if "lora_" not in name}  # PEFT casts what goes into its own matrices
-    if around in (torch.bfloat16, torch.float16):
-        models = [module for module in trainer.model.modules() if isinstance(module, PreTrainedModel)]
-        bodies = {id(module) for model in models for module in model.base_model.modules()}
-        for module in trainer.model.modules():
-            if any(id(p) in whole for p in module.parameters(recurse=False)):
-                _look_like(module, around, is_head=id(module) not in bodies)
+    if not low:
+        return
+    dtype = next(iter(low.values())).dtype
+    if not any("lora_" in name for name in trained):
+        raise UserError(f"dtype: {str(dtype).removeprefix('torch.')} {NO_MASTER_WEIGHTS}")
     for parameter in low.values():
         parameter.data = parameter.data.float()
+    whole = {id(p) for name, p in low.items() if "lora_" not in name}  # PEFT casts what goes into its own matrices
+    for module in trainer.model.modules():
+        if any(id(p) in whole for p in module.parameters(recurse=False)):
+            module.register_forward_pre_hook(_take_fp32)
+            if isinstance(module, nn.Embedding):
+                module.register_forward_hook(lambda _, inputs, output: output.to(dtype))
 
 
-def _look_like(module: nn.Module, dtype: torch.dtype, is_head: bool) -> None:
-    """Let a module with fp32 weights take values of this precision and, unless it is a head, return them."""
-
-    def take(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(x.float() if _is(x, dtype) and not torch.is_autocast_enabled(x.device.type) else x for x in inputs)
-
-    def give(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        return output.to(dtype) if _is(output, torch.float32) else output
-
-    module.register_forward_pre_hook(take)
-    if not is_head:
-        module.register_forward_hook(give)
-
-
-def _is(value: Any, dtype: torch.dtype) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == dtype
+def _take_fp32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Cast what goes into a module with fp32 weights, unless autocast does so."""
+    return tuple(
+        x.float() if x.is_floating_point() and not torch.is_autocast_enabled(x.device.type) else x for x in inputs
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,10 @@ from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.start import refused_settings, train_in_fp32
 
-UNIVERSAL = "latest_universal"  # the last file that DeepSpeed's converter writes
-
 
 def order_by_epoch(sampler: Any, seed: int) -> Any:
-    """Return the sampler, with an order that depends only on seed and epoch.
-
-    Samplers of TRL and transformers otherwise depend on the earlier epochs, which a resumed run skips.
-    """
+    """Return the sampler, with an order that depends only on seed and epoch: those of TRL and transformers depend on
+    the earlier epochs, which a resumed run skips."""
     sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
     return sampler
 
@@ -50,15 +46,10 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
 
 
 class ResumableTrainer(Trainer):
-    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint.
-
-    Tokens are added up on the device until they are needed: transformers' own count makes the host wait for the device
-    in each micro-batch.
-    """
+    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint."""
 
     paused: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `RunCallback.paused`
     counts: Counter[str]  # `RunCallback.counts`
-    uncounted: torch.Tensor | int = 0  # tokens of this process since `count_tokens`
 
     def create_accelerator_and_postprocess(self) -> None:
         if is_fsdp(self.args.fsdp):
@@ -68,14 +59,10 @@ class ResumableTrainer(Trainer):
             shard_precisely(self.accelerator.state.fsdp_plugin)
 
     def trained_model(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which the trained model generates. Every rank must enter it.
-
-        TRL turns gradient checkpointing off in it, and then on again with these settings.
-        """
-        checkpointing = self.args.gradient_checkpointing_kwargs
-        return unwrap_model_for_generation(
-            self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=checkpointing
-        )
+        """Return the context in which the trained model generates, without gradient checkpointing. Every rank must
+        enter it."""
+        again = self.args.gradient_checkpointing_kwargs
+        return unwrap_model_for_generation(self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=again)
 
     def save_instead(self, model: PreTrainedModel) -> None:
         """Make this the model that is saved at the end, such as one with its adapter merged in."""
@@ -108,35 +95,10 @@ class ResumableTrainer(Trainer):
             super()._load_best_model()
 
     def _reloads(self, model: nn.Module) -> bool:
-        """Whether the Trainer would not find a checkpoint's experts, which are saved as matrices, and go on without
-        them (huggingface/transformers#48805)."""
+        """Whether the Trainer would go on without a checkpoint's experts, which are saved as matrices
+        (huggingface/transformers#48805)."""
         plain = isinstance(model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
         return plain and bool(expert_stacks(model))
-
-    def _track_num_input_tokens(self, inputs: Mapping[str, Any]) -> None:
-        if self.args.include_num_input_tokens_seen == "no":
-            return
-        ids, mask, pad = inputs["input_ids"], inputs.get("attention_mask"), self.processing_class.pad_token_id
-        if self.args.include_num_input_tokens_seen == "non_padding" and mask is not None:
-            self.uncounted += mask.sum()
-        elif self.args.include_num_input_tokens_seen == "non_padding" and pad is not None:
-            self.uncounted += (ids != pad).sum()
-        else:
-            self.uncounted += ids.numel()
-
-    def count_tokens(self) -> None:
-        """Add the tokens of all processes to `state.num_input_tokens_seen`. Every process must call this."""
-        if self.args.include_num_input_tokens_seen == "no":
-            return
-        tokens = torch.as_tensor(self.uncounted, device=self.args.device, dtype=torch.int64)
-        self.state.num_input_tokens_seen += self.accelerator.gather(tokens).sum().item()
-        self.uncounted = 0
-
-    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        control = self.control
-        if control.should_log or control.should_evaluate or control.should_save or control.should_training_stop:
-            self.count_tokens()
-        super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -203,38 +165,25 @@ def require_fit(checkpoint: Path, trainer: Trainer) -> None:
     """Raises `UserError` if this launch cannot resume from the checkpoint with its optimizer.
 
     The Trainer would silently start a new optimizer, or end in a traceback. One process and DDP accept each other's
-    checkpoints, FSDP those of any number of ranks, and ZeRO those of the same number of ranks, or universal ones.
+    checkpoints, FSDP those of any number of ranks, and ZeRO those of the same number of ranks.
     """
-    plugin, whole = trainer.args.deepspeed_plugin, "one process or DDP"
-    now = "ZeRO" if plugin is not None else "FSDP" if trainer.is_fsdp_enabled else whole
+    whole, ranks = "one process or DDP", trainer.args.world_size
+    now = "ZeRO" if trainer.args.deepspeed_plugin is not None else "FSDP" if trainer.is_fsdp_enabled else whole
     shards = sorted(checkpoint.glob("global_step*/*optim_states.pt"))
     then = "ZeRO" if shards else whole if (checkpoint / "optimizer.pt").exists() else "FSDP"
     if now != then:
         raise UserError(f"{checkpoint}: saved under {then}, but this launch is {now}: launch as before")
-    ranks = trainer.args.world_size
-    if plugin is None or len(shards) == ranks:
-        return
-    launched = f"{checkpoint}: saved under ZeRO by {len(shards)} processes, but here are {ranks}: launch {len(shards)}"
-    chosen = getattr(trainer, "optimizer_cls_and_kwargs", None)
-    if chosen and "Muon" in chosen[0].__name__:
-        raise UserError(f"{launched}, as DeepSpeed cannot convert Muon's momentum")
-    if not (checkpoint / UNIVERSAL).exists():
-        folder = shards[0].parent
-        raise UserError(
-            f"{launched}, or convert it and launch again: python -m deepspeed.checkpoint.ds_to_universal "
-            f"--inject_missing_state --input_folder {folder} --output_folder {folder}_universal"
-        )
-    plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
+    if shards and len(shards) != ranks:
+        n = len(shards)
+        raise UserError(f"{checkpoint}: saved under ZeRO by {n} processes, but here are {ranks}: launch {n}")
 
 
 # ---- FSDP2, where the defaults of accelerate and transformers would cost memory or precision
 
 
 def reduce_each_batch(args: TrainingArguments) -> None:
-    """Reduce gradients after each micro-batch. Call before the accelerator exists.
-
-    Between micro-batches each rank would otherwise keep the gradients of the whole model.
-    """
+    """Reduce gradients after each micro-batch: else each rank would keep those of the whole model until the next. Call
+    before the accelerator exists."""
     given = args.accelerator_config.gradient_accumulation_kwargs or {}
     args.accelerator_config.gradient_accumulation_kwargs = {"sync_each_batch": True} | given
 
