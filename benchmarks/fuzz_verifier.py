@@ -22,8 +22,8 @@ from zero2chat_verifier import worker_pool
 from zero2chat_verifier.reading import read_answer
 from zero2chat_verifier.verify import unusable, verify_answer
 
-_LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "latex.py"))
-_TIMED = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "cost.py"))["timed"]
+_LATEX = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "verifier" / "latex.py"))
+_TIMED = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "verifier" / "cost.py"))["timed"]
 _SECONDS, _MEGABYTES = 2.0, 512
 _MORE = ("+1", "+x^2", "+\\frac{1}{10^{9}}", "+y-\\lfloor y\\rfloor", "+|q^2-5|+5-q^2")
 _NO_TERM = ("\\infty", "i", "pm", "!", "gcd", "sum", "prod", "bmod", "lim")

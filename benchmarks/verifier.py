@@ -23,7 +23,7 @@ from typing import Any
 from zero2chat_verifier import worker_pool
 from zero2chat_verifier.verify import verify_answer
 
-_SUITE = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "math_verifier" / "rows.py"))
+_SUITE = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "verifier" / "rows.py"))
 _ROUNDS = 5
 
 

@@ -138,10 +138,8 @@ def run(code: str, limits: Limits) -> ExecutionResult:
 
 
 def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
-    """Return the program, and code for its value as text: the repr of its last expression, or None.
-
-    An f-string is always text, even if the program replaced `repr`.
-    """
+    """Return the program, and code for its value as text: the repr of its last expression, or None. An f-string is
+    always text, even if the program replaced `repr`."""
     import pydantic_monty as monty
 
     start, end = _last_statement(code)

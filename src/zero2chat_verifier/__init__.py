@@ -2,7 +2,3 @@
 
 Start at `verify.verify_answer`.
 """
-
-
-class VerifierError(Exception):
-    """What is wrong with a file of rows to judge, and where, in one line."""

@@ -109,11 +109,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
 
 
 def steps_apart(gold: Node, answer: Node) -> bool:
-    """Whether only one side has a kind of step, such as a floor, in a variable that is not an integer.
-
-    A step may change the value at a few points only, which no sample hits: `\\lceil\\sin^2 x\\rceil` is 1 except at
-    multiples of pi.
-    """
+    """Whether only one side has a kind of step, such as a floor, in a variable that is not an integer: it may change
+    the value at a few points only, which no sample hits."""
     whole = _implied(gold, _NATURAL, ("big",)) | _implied(gold, _WHOLE, ("pow",))
     kinds = [{_step_kind(step) for step in _steps(side) if variables(step) - whole} for side in (gold, answer)]
     return kinds[0] != kinds[1]

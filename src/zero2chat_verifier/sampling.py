@@ -19,11 +19,8 @@ _Pair = tuple[Any, Any, Any]  # both values, and the tolerance within which they
 
 
 class ValueComparison:
-    """Compare the values of expressions.
-
-    Without `digits`, values that are not fractions raise `NeedsDigits`. `sampled` tells whether any equality so far
-    rests on sampled points of variables.
-    """
+    """Compare the values of expressions. Without `digits`, values that are not fractions raise `NeedsDigits`. `sampled`
+    tells whether any equality so far rests on sampled points."""
 
     def __init__(self, seed: bytes, digits: bool, imaginary: bool, tolerance: float):
         """`imaginary`: whether complex values count. If i occurs nowhere, they are outside the domain of a real
@@ -109,10 +106,8 @@ class ValueComparison:
         return False
 
     def _pairs(self, gold: Node, answer: Node, closed: bool) -> Iterator[_Pair | None]:
-        """Return both values at each point; None if only one side has a value somewhere.
-
-        Points without any value, and points that lead to very large numbers, are skipped.
-        """
+        """Return both values at each point; None if only one side has a value somewhere. Points without any value, and
+        those that lead to very large numbers, are skipped."""
         self._skipped = self._agreed = 0
         for i, (point, lenient) in enumerate(points(gold, answer, self._seed)):
             if not point and not closed:

@@ -131,10 +131,7 @@ def _lookup(name: str) -> tuple[str, Fraction] | None:
 
 
 def read_unit(text: str) -> tuple[Unit, Fraction] | None:
-    """Split a unit such as `km/h`, `square centimeters` or `red apples` into its measures and its size in base units.
-
-    Returns None for words that are not a unit.
-    """
+    """Split a unit such as `km/h` or `square centimeters` into its measures and its size in base units, or None."""
     words = text.strip(" .()").replace("-", " ")
     words = re.sub(r"\bper\b", "/", _SPEEDS.get(words, words))
     over, measures, size = 1, Unit(), Fraction(1)

@@ -1,11 +1,10 @@
 """Decide whether an answer equals a reference: exactly, strictly, and with bounded time and memory for any text.
 
 `verify_answer(text, gold)` finds the final answer of a text (`extract.py`), parses it into a tree (`reading.py`,
-`lexer.py`, `parser.py`, `atoms.py`) and compares the tree with the gold answer's (`compare.py`, `normalize.py`,
-`regions.py`): fractions exactly, irrational numbers to as many digits as it takes to tell them apart, expressions with
-variables at many points (`sampling.py`, `points.py`, `numeric.py`). Nothing is ever evaluated as code. Digits are
-computed in worker processes (`worker_pool.py`, `worker.py`), which are killed and replaced when they exceed their
-limits. Expressions that would clearly cost too much are refused before that. Safe to call from any thread and process.
+`parser.py`) and compares the tree with the gold answer's (`compare.py`): fractions exactly, irrational numbers to as
+many digits as it takes to tell them apart, expressions with variables at many points (`sampling.py`). Nothing is ever
+evaluated as code. Digits are computed in worker processes (`worker_pool.py`) with limits. Safe to call from any thread
+and process.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     python -m zero2chat_verifier.worker MEGABYTES SECONDS PATIENCE
 
-It reads lines of JSON, `[answer, gold, tolerance, percent]`, prints the reason for each, and ends with its stdin. It
-limits its own memory, and its processor time per question. If a question takes too long in wall-clock time, the parent
-kills it; if the parent no longer exists, an alarm ends it.
+It reads lines of JSON, `[answer, gold, tolerance, percent]`, and prints the reason for each. It limits its own memory,
+and its time per question; an alarm ends it if its parent no longer exists.
 """
 
 from __future__ import annotations

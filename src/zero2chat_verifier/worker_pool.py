@@ -1,7 +1,7 @@
 """Worker processes that are killed and replaced if they take too long.
 
-A few are kept ready, and a killed one is replaced at once, so that the next question does not wait. They start with the
-first question and end with this process, because their stdin closes. A forked process gets its own workers.
+A killed one is replaced at once, so that the next question does not wait. They start with the first question and end
+with this process, because their stdin closes. A forked process gets its own workers.
 """
 
 from __future__ import annotations
@@ -37,16 +37,13 @@ class _Worker:
             bufsize=0,
             env=os.environ | {"PYTHONPATH": paths},
         )
-        self.pid = self._process.pid
         self._ready = False
 
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def answer(self, question: str) -> str:
-        """Ask one question. Raises `TimeoutError` if it takes too long, `EOFError` if the worker dies; do not reuse it
-        then.
-        """
+        """Ask one question. Raises `TimeoutError` if it takes too long, `EOFError` if the worker dies."""
         if not self._ready:
             self._ready = self._line(_STARTING) == "ready"
         assert self._process.stdin is not None
@@ -154,10 +151,6 @@ class _Pool:
         for worker in self._all:
             worker.disown()
 
-    def pids(self) -> list[int]:
-        with self._changed:
-            return [worker.pid for worker in self._all]
-
 
 _pool = _Pool()
 
@@ -173,11 +166,6 @@ def close() -> None:
     global _pool
     _pool.close()
     _pool = _Pool()
-
-
-def pids() -> list[int]:
-    """Return the workers' process ids."""
-    return _pool.pids()
 
 
 def _after_fork() -> None:

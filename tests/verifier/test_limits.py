@@ -21,7 +21,8 @@ import pytest
 from zero2chat_verifier import worker_pool
 from zero2chat_verifier.verify import unusable, verify_answer
 
-timed = runpy.run_path(str(Path(__file__).with_name("cost.py")))["timed"]
+_COST = runpy.run_path(str(Path(__file__).with_name("cost.py")))
+timed, pids = _COST["timed"], _COST["pids"]
 BOMBS = runpy.run_path(str(Path(__file__).with_name("rows.py")))["BOMBS"]
 ROOTS = "\\sqrt{5+2\\sqrt{6}}", "\\sqrt{2}+\\sqrt{3}"  # needs a worker
 
@@ -91,23 +92,23 @@ def test_no_soup_of_tokens_raises() -> None:
 def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify_answer(*ROOTS).correct
     monkeypatch.setattr(worker_pool, "PATIENCE", 1.5)
-    before = set(worker_pool.pids())
+    before = set(pids())
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
     assert verify_answer(*ROOTS).reason == "timeout"
     assert time.monotonic() - start < 5  # a new worker is started, too
-    gone = before - set(worker_pool.pids())
+    gone = before - set(pids())
     assert len(gone) == 1
     assert not psutil.pid_exists(gone.pop())
-    for pid in before & set(worker_pool.pids()):
+    for pid in before & set(pids()):
         os.kill(pid, signal.SIGCONT)
     assert verify_answer(*ROOTS).correct
-    assert len(worker_pool.pids()) == worker_pool.WORKERS
+    assert len(pids()) == worker_pool.WORKERS
 
 
 def test_a_worker_that_has_to_wait_for_a_processor_still_answers() -> None:
-    before = worker_pool.pids()
+    before = pids()
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
 
@@ -118,7 +119,7 @@ def test_a_worker_that_has_to_wait_for_a_processor_still_answers() -> None:
     awake = threading.Timer(2 * worker_pool.SECONDS, wake)
     awake.start()
     assert verify_answer(*ROOTS).correct
-    assert worker_pool.pids() == before
+    assert pids() == before
     awake.join()
 
 
@@ -132,7 +133,7 @@ def test_a_worker_that_has_used_its_time_up_ends_and_another_one_answers(monkeyp
 
 
 def test_a_worker_that_died_is_replaced() -> None:
-    for pid in worker_pool.pids():
+    for pid in pids():
         os.kill(pid, signal.SIGKILL)
     assert {verify_answer(*ROOTS).reason for _ in range(worker_pool.WORKERS)} == {"equal"}
 
@@ -140,7 +141,7 @@ def test_a_worker_that_died_is_replaced() -> None:
 def test_a_worker_is_held_to_its_memory() -> None:
     for name in ("nested roots", "many roots", "a shorter set", "sums of sums"):
         verify_answer(BOMBS[name], "\\sqrt{7}")
-    for pid in worker_pool.pids():
+    for pid in pids():
         memory = psutil.Process(pid)
         assert memory.memory_info().rss < 200 << 20
         if sys.platform == "linux":
@@ -158,7 +159,7 @@ def test_threads_and_event_loops_share_the_workers() -> None:
         return [*await asyncio.gather(*(asyncio.to_thread(one, i) for i in range(2, 30))), one(5)]
 
     assert all(asyncio.run(many()))
-    assert len(worker_pool.pids()) == worker_pool.WORKERS
+    assert len(pids()) == worker_pool.WORKERS
     found: list[bool] = []
     thread = threading.Thread(target=lambda: found.append(one(7)))
     thread.start()
@@ -169,17 +170,17 @@ def test_threads_and_event_loops_share_the_workers() -> None:
 
 
 def test_a_forked_process_has_workers_of_its_own() -> None:
-    ours = set(worker_pool.pids())
+    ours = set(pids())
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            right = verify_answer(*ROOTS).correct and not ours & set(worker_pool.pids())
+            right = verify_answer(*ROOTS).correct and not ours & set(pids())
             worker_pool.close()
             os._exit(0 if right else 1)
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert verify_answer(*ROOTS).correct
-    assert set(worker_pool.pids()) == ours
+    assert set(pids()) == ours
 
 
 def _running(pid: int) -> bool:
@@ -201,7 +202,7 @@ def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) 
     code = (
         "from zero2chat_verifier import worker_pool\nfrom zero2chat_verifier.verify import verify_answer\n"
         f"assert verify_answer({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
-        f"print(*worker_pool.pids(), flush=True)\n{ENDINGS[ending]}"
+        f"print(*(one._process.pid for one in worker_pool._pool._all), flush=True)\n{ENDINGS[ending]}"
     )
     paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[1]), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": paths}

@@ -85,16 +85,26 @@ def show_text(result: dict[str, Any], _: Any) -> None:
 
 
 def verify(gold: Any, answer: Any, file: str | None) -> None:
-    from zero2chat_verifier import VerifierError
-    from zero2chat_verifier.rows import read_rows
     from zero2chat_verifier.verify import verify_answer
 
     if (file is None) == (gold is None) or (gold is None) != (answer is None):
         raise UserError("verify: expected --gold with --answer, or --file")
-    with as_mistakes_of(VerifierError):
-        rows = [(gold, answer)] if file is None else read_rows(file)
-    for reference, given in rows:
+    for reference, given in [(gold, answer)] if file is None else _rows_to_verify(file):
         print_json(verify_answer(given, reference)._asdict())
+
+
+def _rows_to_verify(file: str) -> list[list[str]]:
+    """Return gold and answer of each row. Raises `UserError` for a row that lacks one of them."""
+    from zero2chat.data.row_files import read_row_files, unread
+
+    rows, places, errors = read_row_files([file], "csv" if file.endswith(".csv") else "json", "verify", None)
+    if errors:
+        raise unread(places, errors, "verify")
+    for row, place in zip(rows, places, strict=True):
+        for name in ("gold", "answer"):
+            if isinstance(row.get(name), bool) or not isinstance(row.get(name), str | int | float):
+                raise UserError(f"{place}: no text in the column '{name}'")
+    return [[str(row["gold"]), str(row["answer"])] for row in rows]
 
 
 def join_answers(words: list[str]) -> list[str]:
