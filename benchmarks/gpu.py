@@ -508,37 +508,33 @@ def evaluate(bench: Bench) -> Rows:
 
 
 def decode(bench: Bench) -> Rows:
-    """Decoding with Qwen3-0.6B's shape in bf16: our loop, and `generate`."""
+    """Decoding with Qwen3-0.6B's shape in bf16."""
     import torch
-
-    from zero2chat.inference.fast_generate import fast_sample
 
     prompt, new = bench.of((128, 128), (8, 4))
     model, tokenizer = bench.build(bench.shape(SMALL), bench.of("bfloat16", "float32"))
     found: Rows = []
     for batch in (1, 8, 64, 256):
         ids = torch.randint(256, (batch, prompt), device=bench.device)
-        for name, more in (("our loop", {"custom_generate": fast_sample}), ("generate", {})):
 
-            def sample(tokens: int, more: dict[str, Any] = more, ids: Any = ids) -> None:
-                model.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    max_new_tokens=tokens,
-                    do_sample=True,
-                    top_k=0,
-                    eos_token_id=None,
-                    pad_token_id=tokenizer.pad_token_id,
-                    **more,
-                )
+        def sample(tokens: int, ids: Any = ids) -> None:
+            model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=tokens,
+                do_sample=True,
+                top_k=0,
+                eos_token_id=None,
+                pad_token_id=tokenizer.pad_token_id,
+            )
 
-            bench.forget_peak()
-            try:
-                sample(2)
-                rows = [row("tokens/s", batch * new / bench.seconds(lambda: sample(new))), *bench.peak()]
-            except torch.OutOfMemoryError:
-                rows = [row("out of memory", None)]
-            found += [one | {"what": f"batch {batch}, {name}: {one['what']}"} for one in rows]
+        bench.forget_peak()
+        try:
+            sample(2)
+            rows = [row("tokens/s", batch * new / bench.seconds(lambda: sample(new))), *bench.peak()]
+        except torch.OutOfMemoryError:
+            rows = [row("out of memory", None)]
+        found += [one | {"what": f"batch {batch}: {one['what']}"} for one in rows]
     return found
 
 

@@ -1,15 +1,11 @@
 """Fast rollouts: a lean decode loop behind `model.generate`.
 
-It serves Qwen3 and Llama models. Where `generate` loses time on a small model: at batch size 64, half of it is spent in
-`torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1, in the
-many small operations between the matrix products. Here each row uses one random number (inverse transform), weights are
-read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once, keys and
-values go into a buffer, and finished rows leave the batch. The weights are read again at each call, so that no
-optimizer step is missed.
-
-On CUDA memory counts more: weights are neither fused nor merged with LoRA's, which would copy them, and the buffer of
-keys and values grows with what is drawn. Only fp32 weights are copied, to bf16, where the training's matrix products
-are in bf16.
+It serves Qwen3 and Llama models on a CPU. Where `generate` loses time on a small model: at batch size 64, half of it is
+spent in `torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1,
+in the many small operations between the matrix products. Here each row uses one random number (inverse transform),
+weights are read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once,
+keys and values go into a buffer, and finished rows leave the batch. The weights are read again at each call, so that no
+optimizer step is missed. On a GPU, copied weights and whole buffers would cost memory: there, vLLM is the fast way.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from accelerate.state import AcceleratorState, is_initialized
 from torch.nn import functional as F
 from transformers import (
     GenerationConfig,
@@ -48,7 +43,6 @@ _CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
 _INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}
 # The generation settings that say what a token is, not how one is chosen
 _TOKENS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
-_ROOM = 64  # positions by which the buffer of keys and values grows at least
 
 
 @contextlib.contextmanager
@@ -76,9 +70,8 @@ def use_fast_rollouts(model: PreTrainedModel) -> None:
     handles whatever `fast_sample` cannot.
 
     - Training mode: it decodes as in `eval()`, without dropout. Gradient checkpointing and autocast have no effect,
-      because no module's forward is called. Weights are used in their own precision; on CUDA, matrix products of fp32
-      weights are in bf16 where the training's are (`bf16: true`).
-    - PEFT: falls back while the model has an adapter, except for plain LoRA.
+      because no module's forward is called. Weights are used in their own precision.
+    - PEFT: falls back while the model has an adapter.
     - DDP, ZeRO-1 and ZeRO-2: weights are complete. ZeRO-3: gathered inside TRL's `unwrap_model_for_generation`.
       Otherwise under ZeRO-3, and under FSDP, it falls back, with synchronized ranks.
     """
@@ -107,14 +100,15 @@ def fast_sample(
 
     Shapes are `generate`'s: (rows, prompt length) in, left-padded; (rows, prompt length + longest completion) out,
     padded after an EOS token. Samples use torch's global generator. It falls back to transformers' own loop for other
-    architectures, for sharded or quantized weights, and for features that it lacks: beams, returned scores, an existing
-    cache, other stopping criteria or logits processors.
+    architectures and devices, for sharded, quantized or adapted weights, and for features that it lacks: beams,
+    returned scores, an existing cache, other stopping criteria or logits processors.
     """
     mode = generation_config.get_generation_mode()
     mask = model_kwargs.get("attention_mask")
     decoder = None
     if (
-        mode in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
+        input_ids.device.type == "cpu"
+        and mode in (GenerationMode.SAMPLE, GenerationMode.GREEDY_SEARCH)
         and not generation_config.return_dict_in_generate
         and all(type(processor) in _PROCESSORS for processor in logits_processor)
         and all(type(criterion) in _CRITERIA for criterion in stopping_criteria)
@@ -140,14 +134,14 @@ def fast_sample(
             **model_kwargs,
         )
     ends = next((c.eos_token_id for c in stopping_criteria if isinstance(c, EosTokenCriteria)), None)
-    with torch.no_grad(), torch.autocast(input_ids.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         return _decode(
             decoder,
             input_ids,
             None if mask is None or mask.all() else mask.bool(),
             logits_processor,
             max(1, stopping_criteria.max_length - input_ids.shape[1]),
-            None if ends is None else ends.to(input_ids.device),
+            ends,
             generation_config,
         )
 
@@ -163,21 +157,6 @@ def draw_tokens(scores: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(shares, u, right=True).squeeze(1)
 
 
-def _is_cuda(device: torch.device) -> bool:
-    return device.type == "cuda"
-
-
-def _precision(weight: torch.Tensor) -> torch.dtype:
-    """Return the precision of matrix products: on CUDA as autocast has it in training, else the weights' own."""
-    autocast = _is_cuda(weight.device) and is_initialized() and AcceleratorState().mixed_precision == "bf16"
-    return torch.bfloat16 if autocast and weight.dtype is torch.float32 else weight.dtype
-
-
-def look_every(device: torch.device) -> int:
-    """Return the number of steps between checks for finished rows. They are free on a CPU, but block an accelerator."""
-    return 1 if device.type == "cpu" else 16
-
-
 def _decode(
     decoder: _Decoder,
     prompts: torch.Tensor,
@@ -188,12 +167,12 @@ def _decode(
     config: GenerationConfig,
 ) -> torch.Tensor:
     """Run the decode loop. `mask`: (rows, prompt length), or None without padding; `ends`: EOS tokens, if any."""
-    device, (rows, length) = prompts.device, prompts.shape
+    rows, length = prompts.shape
     ids = prompts.new_empty(rows, length + steps)
     ids[:, :length] = prompts
     # The row at each place of the batch. When rows finish, later ones take their places.
-    row = torch.arange(rows, device=device)
-    alive = torch.ones(rows, dtype=torch.bool, device=device)
+    row = torch.arange(rows)
+    alive = torch.ones(rows, dtype=torch.bool)
     logits = decoder.prefill(prompts, mask, length + steps)
     if config.do_sample and not logits.isfinite().all():
         raise UserError("the model's logits are not finite, so no token can be sampled: lower the learning rate")
@@ -207,16 +186,15 @@ def _decode(
             break
         if ends is not None:
             alive &= (tokens[:, None] != ends).all(-1)
-            if (end + 1 - length) % look_every(device) == 0:
-                left = int(alive.sum())
-                if left == 0:
-                    break
-                # Moving rows has a cost too: only move if at least a sixteenth of them are finished.
-                if (len(row) - left) * 16 >= len(row):
-                    places = alive[left:].nonzero().squeeze(1) + left, (~alive[:left]).nonzero().squeeze(1)
-                    decoder.move(*places, left)
-                    row, tokens = (_moved(tensor, *places, left) for tensor in (row, tokens))
-                    alive = torch.ones_like(row, dtype=torch.bool)
+            left = int(alive.sum())
+            if left == 0:
+                break
+            # Moving rows has a cost too: only move if at least a sixteenth of them are finished.
+            if (len(row) - left) * 16 >= len(row):
+                places = alive[left:].nonzero().squeeze(1) + left, (~alive[:left]).nonzero().squeeze(1)
+                decoder.move(*places, left)
+                row, tokens = (_moved(tensor, *places, left) for tensor in (row, tokens))
+                alive = torch.ones_like(row, dtype=torch.bool)
         logits = decoder.step(tokens)
     ids = ids[:, : end + 1]
     if ends is not None:
@@ -238,11 +216,9 @@ def _moved(tensor: torch.Tensor, source: torch.Tensor, target: torch.Tensor, lef
 
 
 def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
-    """Return None for other architectures, and for weights that are sharded, quantized, mixed precision or spread."""
-    like = model.get_input_embeddings().weight
-    if not is_supported(model) or any(
-        (p.device, p.dtype) != (like.device, like.dtype) for n, p in model.named_parameters() if "lora_" not in n
-    ):
+    """Return None for other architectures, and for weights that are sharded, quantized, adapted or mixed precision."""
+    dtype = model.get_input_embeddings().weight.dtype
+    if not is_supported(model) or any((p.device.type, p.dtype) != ("cpu", dtype) for p in model.parameters()):
         return None
     try:
         return _Decoder(model, rows)
@@ -256,26 +232,23 @@ class _Decoder:
     def __init__(self, model: PreTrainedModel, rows: int):
         """Raises `NotReadable` if the weights are not complete and dense."""
         config, body = model.config, model.model
-        like = model.get_input_embeddings().weight
-        self.dtype = _precision(like)  # of matrix products, keys and values
-        self.apart = self.dtype if _is_cuda(like.device) else None
         self.eps, self.dim = config.rms_norm_eps, body.layers[0].self_attn.head_dim
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.rotary = body.rotary_emb
         self.embedding, self.norm = read_table(body.embed_tokens), read_norm(body.norm)
-        self.head = read_linear([model.lm_head], rows, self.apart)
-        self.layers = [read_layer(layer, self.heads, self.kv_heads, rows, self.apart) for layer in body.layers]
+        self.head = read_linear([model.lm_head], rows)
+        self.layers = [read_layer(layer, self.heads, self.kv_heads, rows) for layer in body.layers]
 
     def prefill(self, prompts: torch.Tensor, mask: torch.Tensor | None, capacity: int) -> torch.Tensor:
         """Process the prompts (rows, length), equal ones once. Returns the logits (rows, vocabulary) after them."""
         rows, length = prompts.shape
-        device, dtype, self.capacity = prompts.device, self.dtype, capacity
+        dtype = self.embedding.dtype
         seen = prompts if mask is None else torch.cat([prompts, mask.long()], 1)
         _, back, counts = seen.unique(dim=0, return_inverse=True, return_counts=True)
         # The first of each group of equal rows.
         first = torch.sort(back, stable=True).indices[counts.cumsum(0) - counts]
 
-        cos, sin = self.rotary(self.embedding[:1], torch.arange(capacity, device=device)[None])
+        cos, sin = self.rotary(self.embedding[:1], torch.arange(capacity)[None])
         cos, sin = cos[0], sin[0]
         # x · cos + rotate_half(x) · sin, where rotate_half negates the first half: the sign goes into sin.
         sin = torch.cat([-sin[:, : self.dim // 2], sin[:, self.dim // 2 :]], -1)
@@ -283,45 +256,35 @@ class _Decoder:
         self.positions: torch.Tensor | None = None  # (rows,): of the next token; None if it is `length` in every row
         self.bias: torch.Tensor | None = None  # (rows, 1, 1, capacity), on attention's scores
         bias = None
-        positions = torch.arange(length, device=device)[None]
+        positions = torch.arange(length)[None]
         if mask is not None:
-            self.bias = torch.zeros(rows, 1, 1, capacity, dtype=dtype, device=device)
+            self.bias = torch.zeros(rows, 1, 1, capacity, dtype=dtype)
             self.bias[..., :length].masked_fill_(~mask[:, None, None], -torch.inf)
             self.positions = mask.sum(1)
             mask = mask[first]
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             # Padding attends to itself, because a softmax over nothing would be NaN.
-            eye = torch.eye(length, dtype=torch.bool, device=device)
+            eye = torch.eye(length, dtype=torch.bool)
             visible = torch.ones_like(eye).tril() & (mask[:, None, None] | eye)
-            bias = torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, -torch.inf)
+            bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
 
         def cache(n: int, size: int) -> list[torch.Tensor]:
             shape = (n, self.kv_heads, size, self.dim)
-            return [torch.empty(shape, dtype=dtype, device=device) for _ in self.layers]
+            return [torch.empty(shape, dtype=dtype) for _ in self.layers]
 
         self.keys, self.values = cache(len(first), length), cache(len(first), length)
         self.length = 0
         logits = self._forward(prompts[first], self.cos[positions], self.sin[positions], bias)
         # Memory that is never written to is not allocated on a CPU.
-        room = min(capacity, length + _ROOM) if _is_cuda(device) else capacity
         for caches in (self.keys, self.values):
             for i, few in enumerate(caches):
-                many = few.new_empty(rows, self.kv_heads, room, self.dim)
+                many = few.new_empty(rows, self.kv_heads, capacity, self.dim)
                 many[:, :, :length] = few[back]
                 caches[i] = many
         return logits[back]
 
-    def _grow(self) -> None:
-        """Make room for half as many positions again, a layer at a time. Rows that have left give up their memory."""
-        more = min(self.capacity - self.length, max(_ROOM, self.length // 2))
-        for caches in (self.keys, self.values):
-            for i in range(len(caches)):
-                caches[i] = F.pad(caches[i], (0, 0, 0, more))
-
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Process one token per row. Returns the logits (rows, vocabulary) after it."""
-        if self.length == self.keys[0].shape[2]:
-            self._grow()
         if self.positions is None or self.bias is None:
             position, bias = slice(self.length, self.length + 1), None
             cos, sin = self.cos[None, position], self.sin[None, position]
@@ -352,10 +315,10 @@ class _Decoder:
         width = (x.shape[-1],)
         for layer, keys, values in zip(self.layers, self.keys, self.values, strict=True):
             qkv = layer.qkv(F.rms_norm(x, width, layer.norm1, self.eps)).view(rows, n, -1, dim)
-            qk = qkv[:, :, :rotated].to(cos.dtype)
+            qk = qkv[:, :, :rotated]
             if layer.qk_norm is not None:
                 qk = F.rms_norm(qk, (dim,), None, self.eps) * layer.qk_norm
-            qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin).to(self.dtype)
+            qk = torch.addcmul(qk * cos, qk.roll(dim // 2, -1), sin)
             keys[:, :, start : self.length] = qk[:, :, heads:].transpose(1, 2)
             values[:, :, start : self.length] = qkv[:, :, rotated:].transpose(1, 2)
             k, v = keys[:, :, : self.length], values[:, :, : self.length]
@@ -365,10 +328,6 @@ class _Decoder:
                 y = F.scaled_dot_product_attention(q, k, v, bias)
             else:
                 q, grouped = qk[:, :, :heads].transpose(1, 2), heads > self.kv_heads
-                if grouped and _is_cuda(k.device) and (bias is not None or k.dtype is torch.float32):
-                    # Here CUDA has grouped heads in its plainest kernel alone, which writes all scores to memory.
-                    k, v = (x.repeat_interleave(heads // self.kv_heads, 1) for x in (k, v))
-                    grouped = False
                 y = F.scaled_dot_product_attention(q, k, v, bias, is_causal=bias is None, enable_gqa=grouped).transpose(
                     1, 2
                 )

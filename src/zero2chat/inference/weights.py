@@ -1,4 +1,4 @@
-"""A model's weights as `fast_generate` multiplies with them: read at each rollout, fused, with LoRA's matrices."""
+"""A model's weights as `fast_generate` multiplies with them: read at each rollout, and fused."""
 
 from __future__ import annotations
 
@@ -62,38 +62,32 @@ def read_norm(module: nn.Module) -> torch.Tensor:
     return _whole(module.weight, 1)
 
 
-def read_layer(layer: Any, heads: int, kv_heads: int, rows: int, apart: torch.dtype | None) -> Layer:
+def read_layer(layer: Any, heads: int, kv_heads: int, rows: int) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     qk_norm = None
     if hasattr(attention, "q_norm"):
         q, k = read_norm(attention.q_norm), read_norm(attention.k_norm)
         qk_norm = torch.cat([q.expand(heads, -1), k.expand(kv_heads, -1)])
     return Layer(
-        read_linear([attention.q_proj, attention.k_proj, attention.v_proj], rows, apart),
-        read_linear([attention.o_proj], rows, apart),
-        read_linear([mlp.gate_proj, mlp.up_proj], rows, apart),
-        read_linear([mlp.down_proj], rows, apart),
+        read_linear([attention.q_proj, attention.k_proj, attention.v_proj], rows),
+        read_linear([attention.o_proj], rows),
+        read_linear([mlp.gate_proj, mlp.up_proj], rows),
+        read_linear([mlp.down_proj], rows),
         read_norm(layer.input_layernorm),
         read_norm(layer.post_attention_layernorm),
         qk_norm,
     )
 
 
-def read_linear(
-    modules: list[nn.Module], rows: int, apart: torch.dtype | None
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Fuse several layers with the same input into one matrix product, or multiply `apart`, in that precision."""
-    if apart is not None:
-        layers = [_Apart(module, apart) for module in modules]
-        return layers[0] if len(layers) == 1 else lambda x: torch.cat([layer(x) for layer in layers], -1)
+def read_linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Fuse several layers with the same input into one matrix product."""
     weights, biases = zip(*map(_dense, modules), strict=True)
     weight = torch.cat(weights) if len(weights) > 1 else weights[0]
     bias = None
     if any(b is not None for b in biases):
         parts = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
         bias = torch.cat(parts)
-    on_cpu = weight.device.type == "cpu" and weight.dtype is torch.float32
-    if rows > 1 and on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if rows > 1 and weight.dtype is torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         # As torch.compile does for linear layers on a CPU: oneDNN with a prepacked weight. `F.linear` uses MKL, which
         # takes twice as long on processors that it is not tuned for.
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
@@ -102,40 +96,6 @@ def read_linear(
 
 
 def _dense(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return weight and bias, with LoRA's matrices added to the weight."""
-    weight, bias, adapters = _read_linear(module)
-    for layer, name in adapters:
-        weight = weight + layer.get_delta_weight(name).to(weight.dtype)
-    return weight, bias
-
-
-def _read_linear(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None, list[tuple[Any, str]]]:
-    """Return weight, bias and the active LoRA adapters: the layer of each, which may wrap another, and its name."""
-    if type(module) is nn.Linear:
-        return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1), []
-    from peft.tuners.lora import Linear
-
-    if type(module) is not Linear or module.lora_variant or any(module.lora_bias.values()):
+    if type(module) is not nn.Linear:
         raise NotReadable
-    weight, bias, below = _read_linear(module.base_layer)  # `get_base_layer` would pass over nested adapters
-    used = not module.disable_adapters and not module.merged
-    return weight, bias, below + [(module, name) for name in module.active_adapters if used and name in module.lora_A]
-
-
-class _Apart:
-    """A linear layer, with LoRA's matrices apart from the weight."""
-
-    def __init__(self, module: Any, dtype: torch.dtype):
-        self.dtype = dtype
-        weight, bias, adapters = _read_linear(module)
-        self.weight, self.bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-        both = ((_whole(on.lora_A[n].weight, 2), _whole(on.lora_B[n].weight, 2)) for on, n in adapters)
-        self.lora = [(a.to(dtype), b.to(dtype)) for a, b in both]
-        self.scales = [on.scaling[name] for on, name in adapters]
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.to(self.dtype)
-        y = F.linear(x, self.weight, self.bias)
-        for (a, b), scale in zip(self.lora, self.scales, strict=True):
-            y = y + F.linear(F.linear(x, a), b) * scale
-        return y
+    return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1)
