@@ -413,10 +413,6 @@ def test_their_other_endpoints_are_not_there(here, path):
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
         ({"max_completion_tokens": -1}, "max_completion_tokens: Input should be greater than or equal to 1"),
         ({"seed": 2**64}, "seed: Input should be less than 9223372036854775808"),
-        ({"stop": ["x" * 101]}, "stop."),
-        ({"stop": ["x"] * 5}, "stop."),
-        ({"extra_body": {"stop": [["x"]]}}, "stop."),
-        ({"extra_body": {"stop": {"x": 1}}}, "stop."),
         ({"extra_body": {"temperature": 10**400}}, "temperature"),
         ({"n": 2}, "n: Input should be 1"),
         (
@@ -486,10 +482,8 @@ def test_a_page_of_another_site_that_names_itself_as_this_machine_is_refused(her
 def test_settings_are_heard(here, monkeypatch, tokenizer):
     client, _, name = here
     seen = made_to_say(monkeypatch, tokenizer.encode("one two three four"))
-    said = ask(client, name, [user("Hi")], temperature=0.5, top_p=0.9, max_tokens=70, seed=3, stop=["two", "x"])
-    assert said[0].startswith("one two")
-    assert "three" not in said[0]
-    assert said[3] == "stop"
+    said = ask(client, name, [user("Hi")], temperature=0.5, top_p=0.9, max_tokens=70, seed=3)
+    assert said[0] == "one two three four"
     ask(client, name, [user("Hi")], temperature=0, max_tokens=None, max_completion_tokens=8)
     (_, warm), (_, cold) = seen
     assert warm == Sampling(0.5, top_p=0.9, seed=3, max_new_tokens=70)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.confidence import check_threshold, confidence, log_probabilities
+from zero2chat.inference.confidence import confidence, log_probabilities
+from zero2chat.inference.session import Sampling
 from zero2chat.models.loading import load_model
 
 
@@ -37,4 +38,4 @@ def test_each_token_is_scored_after_those_before_it(model: Any) -> None:
 @pytest.mark.parametrize("threshold", [-0.1, 1.0, math.nan])
 def test_a_threshold_is_a_probability(threshold: float) -> None:
     with pytest.raises(UserError, match=r"abstain_below: .* is out of range"):
-        check_threshold(threshold)
+        Sampling(abstain_below=threshold)

@@ -14,7 +14,7 @@ import pytest
 
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
-from zero2chat.inference.confidence import check_threshold
+from zero2chat.inference.session import Sampling
 from zero2chat.tasks import place
 from zero2chat_lab.calibrate import Judged, calibrate, scaled, threshold_for
 from zero2chat_lab.questions import DECLINED, RIGHT, WRONG, Question, questions_of
@@ -102,7 +102,7 @@ def test_new_right_answers_are_kept_as_often_as_wanted() -> None:
     # Exactly, 3 of 16 equally likely ranks are below the third lowest of fifteen: 0.8125.
     assert 0.79 < np.mean(kept) < 0.835
     assert threshold_for([0.1234567, 0.5], keep=0.5) == 0.123456
-    check_threshold(threshold_for([1.0, 1.0], keep=0.5))  # `--abstain-below` takes it
+    Sampling(abstain_below=threshold_for([1.0, 1.0], keep=0.5))  # `--abstain-below` takes it
 
 
 @pytest.mark.parametrize(("n", "keep"), [(0, 0.9), (8, 0.9), (3, 0.8)])

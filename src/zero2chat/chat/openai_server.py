@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,7 +23,6 @@ from transformers.utils.import_utils import is_serve_available
 
 from zero2chat.chat.local_server import listen, run, take_own_names
 from zero2chat.core.errors import UserError
-from zero2chat.inference.confidence import check_threshold
 from zero2chat.inference.responses import CONTENT_ONLY, OfferedAnswer, OfferedTools, without_calls
 from zero2chat.inference.session import Sampling
 from zero2chat.inference.tool_calls import Attempt
@@ -35,7 +34,7 @@ if not is_serve_available():
     raise UserError("serve: transformers' server is not installed: pip install 'zero2chat[serve]'")
 
 from openai.types.completion_usage import CompletionUsage
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -60,10 +59,8 @@ LONGEST_REQUEST = 1 << 20  # bytes of a request's body
 PATIENCE = 5.0  # seconds for a request's head, and as many for its body
 MOST_CONNECTIONS = 64
 LONGEST_ANSWER = 1024  # tokens, if a request does not say
-LONGEST_STOP = 100  # characters of a stop string
 
 _Count = Annotated[int, Field(ge=1)]
-_Stop = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_STOP)]
 
 
 class Body(BaseModel):
@@ -80,7 +77,6 @@ class Body(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=4)] | None = None
     n: Literal[1] | None = None
 
 
@@ -91,7 +87,7 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: f
 
     Raises `UserError` if the address, the model or its chat template is not available.
     """
-    check_threshold(abstain_below)
+    Sampling(abstain_below=abstain_below)  # raises
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listener:
         app = application(path, listener.getsockname()[0], abstain_below)
@@ -241,8 +237,7 @@ class _Chat(ChatCompletionHandler):
         yield {"role": "assistant"}
         parser = build_response_parser(self._tokenizer, self._model, prompt)
         items, calls = response_events_to_chunks(parser.initial_events), 0
-        stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
-        async with contextlib.aclosing(self._pieces(answering, prompt, stops)) as pieces:
+        async with contextlib.aclosing(self._pieces(answering, prompt)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Attempt):
                     function = {"name": piece.call.name, "arguments": json.dumps(piece.arguments)}
@@ -261,21 +256,17 @@ class _Chat(ChatCompletionHandler):
         usage = CompletionUsage(prompt_tokens=used, completion_tokens=drawn, total_tokens=used + drawn)
         yield {"finish_reason": reason, "usage": usage}
 
-    async def _pieces(self, answering: OfferedAnswer, prompt: list[int], stops: Sequence[str]) -> AsyncGenerator[Any]:
-        """Yield what the answer consists of, up to a stop string. It is generated in a task of its own: others wait
-        until that is done, not until this client has read it."""
+    async def _pieces(self, answering: OfferedAnswer, prompt: list[int]) -> AsyncGenerator[Any]:
+        """Yield what the answer consists of. It is generated in a task of its own: others wait until that is done, not
+        until this client has read it."""
         queue, loop = asyncio.Queue[Any](), asyncio.get_running_loop()
 
         async def generate() -> None:
-            pieces, text = answering.answer(prompt), ""
+            pieces = answering.answer(prompt)
             try:
                 async with self._one_at_a_time:
                     while (piece := await loop.run_in_executor(self._thread, next, pieces, None)) is not None:
                         queue.put_nowait(piece)
-                        text = text[-LONGEST_STOP:] + (piece if isinstance(piece, str) else "")
-                        if any(stop in text for stop in stops):
-                            answering.truncated = False
-                            break
                 queue.put_nowait(None)
             except Exception as error:
                 queue.put_nowait(error)

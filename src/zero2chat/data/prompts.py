@@ -21,7 +21,7 @@ from zero2chat.data.encoding import which_fit
 from zero2chat.data.preferences import MESSAGES, Messages
 from zero2chat.data.rows import first_rows, load_table, refuse_unread, require_column
 from zero2chat.data.sources import Source
-from zero2chat.inference.generate import render_prompts
+from zero2chat.inference.generate import encode_prompts
 from zero2chat.models.tokenization import neutral
 from zero2chat.rewards import GIVEN
 
@@ -142,7 +142,7 @@ def encode_problems(
 
     problems = problems.map(clean, load_from_cache_file=False)
     try:
-        encoded = render_prompts(tokenizer, problems["prompt"][:], None, tools, **(template_kwargs or {}))
+        encoded = encode_prompts(tokenizer, problems["prompt"][:], tools, template=template_kwargs)
     except TemplateError as error:  # for example an unknown role
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     return problems, encoded

@@ -11,8 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zero2chat.core.errors import UserError
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -36,11 +34,3 @@ def log_probabilities(model: PreTrainedModel, context: Sequence[int], answer: Se
         found = logits.float().log_softmax(-1).gather(1, ids[0, len(context) :, None])
     values: list[float] = found[:, 0].tolist()
     return values
-
-
-def check_threshold(threshold: float) -> None:
-    """Raises `UserError` if the threshold is not a probability."""
-    if not 0 <= threshold < 1:
-        raise UserError(
-            f"abstain_below: {threshold} is out of range: give a probability from 0 (answer all) to below 1"
-        )

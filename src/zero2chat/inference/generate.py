@@ -76,31 +76,21 @@ def complete(
 
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[Mapping[str, str]]],
+    prompts: Sequence[Any],
     tools: Tools | None = None,
     schemas: Sequence[Any] | None = None,
     template: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Encode each conversation up to where the answer begins. Control tokens in messages and in the tools' descriptions
-    are neutralised. `template` has options of the chat template."""
+    are neutralised. `schemas` are those of each prompt's own tools, or None, which are shown to the model and cannot
+    run; without them, all have `tools`. `template` has options of the chat template."""
+    encode = partial(tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True, **(template or {}))
     harmless = [neutral(messages, tokenizer) for messages in prompts]
-    return render_prompts(tokenizer, harmless, schemas, tools, **(template or {}))
-
-
-def render_prompts(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Any],
-    schemas: Sequence[Any] | None = None,
-    tools: Tools | None = None,
-    **options: Any,
-) -> list[list[int]]:
-    """Encode conversations that have been neutralised. `schemas` are those of each prompt's own tools, or None, which
-    are shown to the model and cannot run; without them, all have `tools`."""
-    encode = partial(tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True, **options)
     if schemas is None:
-        ids: list[list[int]] = encode(prompts, tools=neutral(tools.schemas, tokenizer) if tools else None)["input_ids"]
+        shown = neutral(tools.schemas, tokenizer) if tools else None
+        ids: list[list[int]] = encode(harmless, tools=shown)["input_ids"]
         return ids
-    own = zip(prompts, schemas, strict=True)
+    own = zip(harmless, schemas, strict=True)
     return [encode(prompt, tools=neutral(some, tokenizer) or None)["input_ids"] for prompt, some in own]
 
 
@@ -119,7 +109,7 @@ def answer(
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
-    is then the limit between two calls. `schemas` are as in `render_prompts`, `template` as in `encode_prompts`. Every
+    is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`. Every
     rank must call this; each answers its share, and all get all answers. Control tokens in messages are neutralised.
     Raises `UserError` for a question that does not fit the context, a model without EOS token, and a tokenizer without
     pad token.

@@ -17,7 +17,7 @@ from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.confidence import REFUSAL, check_threshold, confidence
+from zero2chat.inference.confidence import REFUSAL, confidence
 from zero2chat.inference.next_token import Drawn, as_drawn
 from zero2chat.inference.tool_calls import Attempt, Unfolding
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
@@ -47,7 +47,7 @@ class Sampling:
         self._check("top_p", 0 < self.top_p <= 1, "above 0 and at most 1")
         self._check("seed", 0 <= self.seed < 2**63, "an integer of 0 or more")
         self._check("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
-        check_threshold(self.abstain_below)
+        self._check("abstain_below", 0 <= self.abstain_below < 1, "a probability from 0 (answer all) to below 1")
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
