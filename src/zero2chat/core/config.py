@@ -32,22 +32,20 @@ _BOOLEANS = dict.fromkeys(("yes", "true", "t", "y", "1"), True) | dict.fromkeys(
 class Range:
     """The numbers that a field accepts: `n: Annotated[int, Range(min=1)]` → "n: expected at least 1, got 0".
 
-    `also` is one more accepted number. `why` is added to the message. NaN is in no range.
+    `why` is added to the message. NaN is in no range.
     """
 
     min: float | None = None
     above: float | None = None
     max: float | None = None
     below: float | None = None
-    also: float | None = None
     why: str = ""
 
     def check(self, value: Any) -> None:
         """Raises `ValueError` for a number out of the range."""
         bounds = [(*how, getattr(self, name)) for name, how in _BOUNDS.items() if getattr(self, name) is not None]
-        if isinstance(value, int | float) and value != self.also and not all(ok(value, end) for _, ok, end in bounds):
+        if isinstance(value, int | float) and not all(ok(value, end) for _, ok, end in bounds):
             said = " and ".join(f"{words} {end}" for words, _, end in bounds)
-            said += "" if self.also is None else f", or {self.also}"
             raise ValueError(f"expected {said}, got {value}" + (f": {self.why}" if self.why else ""))
 
 
@@ -128,13 +126,9 @@ def _word(word: str) -> Any:
 def build(
     classes: Sequence[type], settings: Mapping[str, Any], where: str, ranges: Mapping[str, Range] | None = None
 ) -> tuple[Any, ...]:
-    """Build one instance of each dataclass from a mapping. `where` names the mapping in messages.
-
-    Fields that are dataclasses, or lists of them, are built from their mappings in the same way. `ranges` are those of
-    fields that declare none.
-
-    Raises `UserError` for an unknown key, a value of the wrong type or out of its range, a missing one, or one that a
-    class rejects.
+    """Build one instance of each dataclass from a mapping, and so the dataclasses in its fields. `where` names the
+    mapping in messages, and `ranges` are those of fields that declare none. Raises `UserError` for an unknown key, and
+    for a value that is missing, of the wrong type, out of its range, or rejected by a class.
     """
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")

@@ -82,11 +82,8 @@ def known(error: BaseException) -> str | None:
 
 
 def _leave_gloo() -> None:
-    """End a rank that trained on CPUs immediately, with exit code 0.
-
-    At a normal exit, gloo's threads sometimes abort the process ("terminate called without an active exception").
-    The launcher then kills the other ranks and reports a failure, although the run is complete.
-    """
+    """End a rank that trained on CPUs immediately, with exit code 0. At a normal exit, gloo's threads sometimes abort
+    the process, and the launcher kills the other ranks and reports a failure, although the run is complete."""
     torch = sys.modules.get("torch")
     if torch and torch.distributed.is_initialized() and torch.distributed.get_backend() == "gloo":
         sys.stdout.flush()
@@ -110,10 +107,7 @@ def _speak(line: str) -> None:
 
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """Turn an error that the user can mend (`known`) into one line and exit code 2.
-
-    If several ranks fail, rank 0 reports. Another rank reports only if rank 0 did not fail.
-    """
+    """Turn an error that the user can mend (`known`) into one line and exit code 2."""
     try:
         yield
         _leave_gloo()

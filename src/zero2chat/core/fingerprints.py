@@ -76,19 +76,15 @@ def digest(value: Any) -> str:
 
 
 def input_digest(path: str) -> str:
-    """Return an input's digest: the run's fingerprint for a run or a file in one, else a digest of the content.
-
-    For a run of `distill` the rows count too, because people edit them in review.
-
-    Raises `UserError` if a path under `runs/` is not a finished run.
-    """
+    """Return an input's digest: the run's fingerprint for a run or a file in one, else a digest of the content. Raises
+    `UserError` if a path under `runs/` is not a finished run."""
     folder = Path(path)
     run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)
     if run or path.startswith("runs/"):
         if not run or not (run / METRICS).exists():
             raise UserError(f"{path}: not a finished run: run the step that makes it first")
         made = json.loads((run / RUN).read_text())["fingerprint"]
-        # Rows rejected in review are not trained on, so the rows are part of the run's identity.
+        # People edit the rows of `distill` in review, so these rows are part of the run's identity.
         return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
     is_pattern = glob.has_magic(path) and not _exists(path)
     matches = sorted(glob.glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207

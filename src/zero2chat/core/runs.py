@@ -67,10 +67,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:
-    """Return the identity of a run folder, or None if the folder is missing or empty.
-
-    Raises `UserError` if it holds files that no run wrote.
-    """
+    """Return the identity of a run folder, or None if the folder is missing or empty. Raises `UserError` if it holds
+    files that no run wrote."""
     if (folder / RUN).exists():
         identity: dict[str, Any] = json.loads((folder / RUN).read_text())
         return identity
@@ -158,11 +156,8 @@ class Run:
 
     @classmethod
     def open(cls, output_dir: str | Path | None, stage: str, settings: Mapping[str, Any]) -> Run:
-        """Create the folder, or reopen the one that the same step left unfinished.
-
-        Rank 0 locks the folder until the run is finished. Raises `UserError` if the folder holds other files or a run
-        with other settings, or if another process is writing it.
-        """
+        """Create the folder, or reopen the one that the same step left unfinished. Rank 0 locks it until the run is
+        finished. Raises `UserError` if it holds other files or a run with other settings, or if it is locked."""
         if not output_dir or not settings.get("output_dir"):  # if it is null, transformers substitutes a default
             raise UserError(f"{stage}: output_dir is not set: set it to the run's folder, such as runs/mine/{stage}")
         folder = Path(output_dir)
@@ -226,10 +221,8 @@ class Run:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop the history and samples of steps after `step`, which the resumed run writes again.
-
-        With `step` 0 the run starts over and drops the whole history, including what was measured before step 1.
-        """
+        """Drop the history and samples of steps after `step`, which the resumed run writes again. With `step` 0, the
+        whole history, including what was measured before step 1."""
         for name in (HISTORY, SAMPLES):
             path = self.folder / name
             kept = [line for line in read_jsonl(path) if line["step"] <= step and (step or name == SAMPLES)]

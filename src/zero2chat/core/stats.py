@@ -13,10 +13,8 @@ Metrics = dict[str, dict[str, Any]]  # by name: `value`, and as far as they are 
 
 
 def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
-    """Return a rate with Wilson's 95% score interval (Wilson 1927).
-
-    `successes` may be a sum of scores between 0 and 1; the interval is then conservative.
-    """
+    """Return a rate with Wilson's 95% score interval (Wilson 1927). `successes` may be a sum of scores between 0 and 1;
+    the interval is then conservative."""
     if n <= 0:
         raise ValueError("a rate needs at least one row")
     z = 1.959964
@@ -82,21 +80,14 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamp
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Probability that at least one of k answers drawn from n is correct, if `correct` of the n are.
-
-    The unbiased estimator of Chen et al. 2021 (arXiv:2107.03374, eq. 1): 1 - C(n-c, k) / C(n, k).
-    """
-    if not 0 <= correct <= n or not 1 <= k <= n:
-        raise ValueError(f"pass@k needs 0 <= correct <= n and 1 <= k <= n, got n={n}, correct={correct}, k={k}")
+    """Probability that at least one of k answers drawn from n is correct, if `correct` of the n are: the unbiased
+    estimator of Chen et al. 2021 (arXiv:2107.03374, eq. 1)."""
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
 def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = None) -> dict[str, Any] | None:
     """Area under the ROC curve: the probability that a positive row has a higher value than a negative one, ties
-    counting half. Chance is 0.5. None if all rows are of one kind.
-
-    The interval is Hanley and McNeil's (1982, eq. 2): normal, for independent rows.
-    """
+    counting half. None if all rows are of one kind. The interval is Hanley and McNeil's (1982, eq. 2)."""
     ups, downs = ([value for value, yes in zip(values, positive, strict=True) if yes == kind] for kind in (True, False))
     if not ups or not downs:
         return None
@@ -112,10 +103,7 @@ def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = 
 def reliability(
     sure: Sequence[float], right: Sequence[bool], lowest: float = 0.0, bins: int = 10
 ) -> list[dict[str, float]]:
-    """Return mean confidence (`sure`), accuracy (`right`) and `n` in equal bins of confidence from `lowest` to 1.
-
-    Empty bins are omitted.
-    """
+    """Return mean confidence (`sure`), accuracy (`right`) and `n` in equal bins from `lowest` to 1, but empty ones."""
     found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
     for at, yes in zip(sure, right, strict=True):
         found[min(int((at - lowest) / (1 - lowest) * bins), bins - 1)].append((at, yes))

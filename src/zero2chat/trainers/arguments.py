@@ -138,7 +138,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
 # learning rate increases the loss. Only settings that a recipe sets are checked.
 _POSITIVE, _NOT_NEGATIVE, _COUNT, _SHARE = Range(above=0), Range(min=0), Range(min=1), Range(min=0, max=1)
 RANGES = {
-    "max_steps": Range(min=1, also=-1, why="-1 is for whole epochs"),
+    "max_steps": Range(min=-1, why="-1 is for whole epochs"),
     "top_p": Range(above=0, max=1),
     **dict.fromkeys(("max_length", "max_completion_length", "num_generations", "num_iterations"), _COUNT),
     **dict.fromkeys(("steps_per_generation", "gradient_accumulation_steps"), _COUNT),
