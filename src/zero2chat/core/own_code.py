@@ -24,8 +24,8 @@ def own_module(name: str, cannot: str) -> ModuleType:
 
 
 def own_function(path: str, what: str, example: str) -> tuple[ModuleType, Any]:
-    """Return the module and the function of a dotted path. `what` is the setting that names it, and `example` a path such
-    as `my_rewards.polite`. Raises `UserError` if there is no such function."""
+    """Return the module and the function of a dotted path. `what` is the setting that names it, `example` a valid path.
+    Raises `UserError` if there is no such function."""
     cannot = f"{what}: cannot import '{path}'"
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
