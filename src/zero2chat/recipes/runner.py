@@ -256,7 +256,7 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
         if (step.folder / runs.METRICS).exists():
             _skip(step)
             return None
-    shown = shlex.join(command).replace(f"{package_files.HOME}/", "")  # a model card names no folder of this machine
+    shown = shlex.join(command).replace(f"{package_files.HOME}/", "")  # a record names no folder of this machine
     launch = {"recipe": recipe, "step": step.name, "command": shown}
     runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
     print(f"\n== {step.name}\n{shlex.join(command)}", flush=True)
