@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from decimal import Decimal, InvalidOperation
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,9 @@ def versions() -> dict[str, str]:
     """Return the versions of the installed packages that a result depends on."""
     found = {}
     for name in STACK:
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             # "2.13.0+cpu" and "2.13.0+cu130" count as equal: a run may move to another machine.
             found[name] = version(name).split("+")[0]
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -144,12 +142,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _equal_numbers(was: Any, now: Any) -> bool:
     """Whether 0.006 equals "6e-3", which YAML reads as a string. Two strings ("1.1", "1.10") are not compared."""
-    if not any(isinstance(value, int | float) for value in (was, now)):
-        return False
-    try:
-        return Decimal(str(was)) == Decimal(str(now))
-    except InvalidOperation:
-        return False
+    with contextlib.suppress(TypeError, ValueError):
+        return not (isinstance(was, str) and isinstance(now, str)) and float(was) == float(now)
+    return False
 
 
 def _shown(value: Any) -> str:
