@@ -62,14 +62,7 @@ def rows() -> dict[str, list[Row]]:
         "chats-sharegpt": each(lambda i: {"conversations": speakers(i), "system": short[i], "tools": own}),
         "chats-prompt": each(lambda i: {"prompt": q[i], "completion": a[i], "system": short[i]}),
         "chats-turns": each(lambda i: {"prompt": [turn("user", q[i])], "completion": [turn("assistant", a[i])]}),
-        "chats-alpaca": each(
-            lambda i: {
-                "instruction": q[i],
-                "input": w[i] * (i % 2),
-                "output": a[i],
-                "history": [[q[0], a[0]]] * (i % 3),
-            }
-        ),
+        "chats-alpaca": each(lambda i: {"instruction": q[i], "input": w[i] * (i % 2), "output": a[i]}),
         "chats-named": each(lambda i: {"Question": q[i], "Answer": a[i], "Source": "me"}),
         "chats-column": each(lambda i: {"dialogue": chat(i, a[i])}),
         "chats-broken": each(lambda i: {"messages": chat(i, a[i] * (i % 4 != 2))}),
@@ -77,8 +70,7 @@ def rows() -> dict[str, list[Row]]:
         "pairs-turns": each(lambda i: {"prompt": [turn("user", q[i])], **said[i]}),
         "pairs-system": each(lambda i: {"prompt": q[i], "system": short[i], **pairs[i]}),
         "pairs-whole": each(lambda i: {"chosen": chat(i, a[i]), "rejected": chat(i, w[i])}),
-        "pairs-sharegpt": each(lambda i: {"conversations": [{"from": "human", "value": q[i]}], **gpt[i]}),
-        "pairs-alpaca": each(lambda i: {"instruction": q[i], "input": short[i], **pairs[i]}),
+        "pairs-speakers": each(lambda i: {"prompt": [{"from": "human", "value": q[i]}], **gpt[i]}),
         "pairs-tools": each(lambda i: {"prompt": q[i], **pairs[i], "tools": [TOOL]}),
         "pairs-equal": each(lambda i: {"prompt": q[i], "chosen": a[i], "rejected": (w if i % 5 else a)[i]}),
         "votes": each(lambda i: {"prompt": q[i], "completion": (a if i % 2 else w)[i], "label": i % 2 == 1}),
@@ -134,7 +126,7 @@ def steps() -> dict[str, tuple[str, Row]]:
 
     given = {name: sources(name) for name in rows()}
     given["chats-named"] = sources("chats-named", columns={"prompt": "Question", "completion": "Answer"})
-    given["chats-column"] = sources("chats-column", column="dialogue")
+    given["chats-column"] = sources("chats-column", columns={"messages": "dialogue"})
     given["chats-broken"] = sources("chats-broken", invalid="drop")
     everything = {
         kind: [source for name in given if name.startswith(kind) for source in given[name]]

@@ -352,14 +352,17 @@ def test_what_is_indexed_is_found(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows = [{"text": "Ada was born in Genoa.", "id": "ada"}, {"text": "Tom was born in Lisbon.", "id": "tom"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
-    cli.main(["index", "rows.jsonl", "--out", "index", "--source-column", "id"])
+    cli.main(["index", "rows.jsonl", "--out", "index"])
     counts = "2 passages from 3 documents; duplicates removed: 1"
     assert capsys.readouterr().out == f"index: {counts}\n"
     cli.main(["index", "rows.jsonl", "--out", "other", "--column", "id", "--characters", "50", "--json"])
     assert last_object(capsys.readouterr().out) == {"index": "other", "documents": 3, "passages": 2, "repeated": 1}
 
     cli.main(["search", "Where was Ada born?", "--in", "index"])
-    assert capsys.readouterr().out == "[1] ada: Ada was born in Genoa.\n[2] tom: Tom was born in Lisbon.\n"
+    assert (
+        capsys.readouterr().out
+        == "[1] rows.jsonl#0: Ada was born in Genoa.\n[2] rows.jsonl#1: Tom was born in Lisbon.\n"
+    )
     cli.main(["search", "Ada", "--in", "index", "--characters", "10", "--passages", "1", "--json"])
     result = last_object(capsys.readouterr().out)
     assert (result["query"], result["passages"][0]["score"] > 0) == ("Ada", True)

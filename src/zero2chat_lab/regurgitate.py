@@ -24,8 +24,9 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat.core import stats
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.core.stats import Metrics
-from zero2chat.data.canaries import never_planted, read_canaries
+from zero2chat.data.canaries import FILE, Canary, never_planted
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import Answers
@@ -83,7 +84,7 @@ def measure(args: RegurgitateArguments, load: Load) -> Result:
             | {"score": float(reading.verbatim), "answer": tokenizer.decode(passage.rest)}
         )
 
-    canaries = read_canaries(Path(str(args.dataset)))
+    canaries = [Canary(**row) for row in read_jsonl(Path(str(args.dataset)) / FILE)]
     groups, metrics = _documents(tokenizer, args, {canary.text for canary in canaries})
     for name, passages in groups.items():
         readings = predict(model, passages, args.eval_batch_size)

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
-from zero2chat.data.encoding import tokenize_dpo_pairs
+from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Messages, Pair
 from zero2chat.trainers.preferences import PairTrainer
 
@@ -55,7 +55,7 @@ def model(model_folder: Path) -> PreTrainedModel:
 
 
 def ours(pairs: Sequence[Pair], model: PreTrainedModel, tokenizer: Any, folder: Path, **more: Any) -> PairTrainer:
-    rows, _, _ = tokenize_dpo_pairs(pairs, tokenizer, 128, "error", "pairs")
+    rows, _, _ = tokenize_answers(pairs, tokenizer, 128, "error", "pairs")
     reference = AutoModelForCausalLM.from_pretrained(model.name_or_path)
     args = DPOConfig(str(folder), max_length=128, **QUIET, **more)
     return PairTrainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)

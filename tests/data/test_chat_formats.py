@@ -44,7 +44,7 @@ def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
         ),
         ({"conversations": [SYSTEM, ASKED, ANSWERED], "id": 7}, "ShareGPT (conversations)"),
         ({"system": "Be brief.", "messages": [ASKED, ANSWERED]}, "chat (system, messages)"),
-        ({"system": [SYSTEM], "messages": [ASKED, ANSWERED | {"weight": 1}]}, "chat (system, messages)"),
+        ({"system": "Be brief.", "messages": [ASKED, ANSWERED | {"weight": 1}]}, "chat (system, messages)"),
         ({"prompt": [SYSTEM, ASKED], "completion": [ANSWERED]}, "prompt and completion (prompt, completion)"),
         ({"prompt": [SYSTEM, ASKED], "completion": "Ada."}, "prompt and completion (prompt, completion)"),
         (
@@ -52,8 +52,8 @@ def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
             "prompt and completion (system, prompt, completion)",
         ),
         (
-            {"instruction": "Who?", "input": "", "output": "Ada.", "system": "Be brief.", "history": []},
-            "Alpaca (instruction, input, output, system, history)",
+            {"instruction": "Who?", "input": "", "output": "Ada.", "system": "Be brief."},
+            "Alpaca (instruction, output, system)",
         ),
     ],
 )
@@ -66,23 +66,16 @@ def test_each_shape_becomes_the_same_messages(
 
 
 @pytest.mark.parametrize("system", [True, 3, {"os": "linux"}, ["linux"], "", " \n", None])
-def test_a_column_system_that_is_no_message_is_ignored_beside_messages(tmp_path: Path, system: Any) -> None:
-    (found,) = load_conversations(_source(tmp_path, {"messages": [ASKED, ANSWERED], "system": system}))
-    assert json.loads(found["messages"]) == [ASKED, ANSWERED]
-    for row in ({"prompt": "Who?", "completion": "Ada."}, FINE, ALPACA):
-        source = _source(tmp_path, row | {"system": system})
-        if isinstance(system, str | None):
-            assert json.loads(load_conversations(source)["messages"][0]) == [ASKED, ANSWERED]
-        else:
-            with pytest.raises(UserError, match="system: expected"):
-                load_conversations(source)
+def test_a_column_system_that_is_no_text_is_ignored(tmp_path: Path, system: Any) -> None:
+    for row in ({"messages": [ASKED, ANSWERED]}, {"prompt": "Who?", "completion": "Ada."}, FINE, ALPACA):
+        (found,) = load_conversations(_source(tmp_path, row | {"system": system}))
+        assert json.loads(found["messages"]) == [ASKED, ANSWERED]
 
 
-def test_alpacas_input_follows_its_instruction_and_its_history_stands_before(tmp_path: Path) -> None:
-    row = {"instruction": "Add.", "input": "1 2", "output": "3", "history": [["Hi", "Hello."]]}
-    (found,) = load_conversations(_source(tmp_path, row))
+def test_alpacas_input_follows_its_instruction(tmp_path: Path) -> None:
+    (found,) = load_conversations(_source(tmp_path, {"instruction": "Add.", "input": "1 2", "output": "3"}))
     turns = [(message["role"], message["content"]) for message in json.loads(found["messages"])]
-    assert turns == [("user", "Hi"), ("assistant", "Hello."), ("user", "Add.\n1 2"), ("assistant", "3")]
+    assert turns == [("user", "Add.\n1 2"), ("assistant", "3")]
 
 
 def test_sharegpts_calls_of_tools_become_openais(tmp_path: Path) -> None:
@@ -117,7 +110,7 @@ def test_bare_schemas_are_read_from_a_table_that_filled_them_up_with_nulls() -> 
 @pytest.mark.parametrize("tool", [{}, {"function": None}, {"function": {"parameters": {}}}, {"name": 1}])
 def test_a_tool_without_a_name_is_one_line(tmp_path: Path, tool: dict[str, Any]) -> None:
     row = {"messages": [ASKED, ANSWERED], "tools": json.dumps([{"name": "find"}, tool])}
-    with pytest.raises(UserError, match=r"tools\[1\]: expected \{type: function, function: \{name, …\}\}: no name"):
+    with pytest.raises(UserError, match=r"tools: expected a list of \{type: function, function: \{name, …\}\}"):
         load_conversations(_source(tmp_path, row))
 
 
@@ -148,30 +141,39 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
         ),
         (
             [{"messages": [ASKED, ANSWERED]}, ALPACA],
-            "mine, row 1: messages is empty; it has instruction, output: put rows of another format into another file",
+            "mine, row 1: messages: expected text or a list",
         ),
         (
             [FINE, {"conversations": _said(("human", "Who?"), ("bard", "\x1b[1m"))}],
-            "mine, row 1: unknown role 'bard'; kn",
+            "mine, row 1: conversations: unknown role 'bard'; kn",
         ),
         (
             [FINE, {"conversations": _said(("\x1b[1m", "Who?"))}],
-            r"mine, row 1: unknown role '\x1b[1m'; known: system, hu",
+            r"mine, row 1: conversations: unknown role '\x1b[1m'; known: system, us",
         ),
         ([FINE, {"conversations": []}], "mine, row 1: no assistant message to learn from"),
         ([FINE, {"conversations": _said(("human", "Who?"))}], "mine, row 1: no assistant message to learn from"),
-        ([FINE, {"conversations": "Who?"}], "mine, row 1: expected a list of"),
-        ([FINE, {"conversations": [{"from": "gpt", "value": 7}]}], "mine, row 1: expected a list of"),
-        ([FINE, {"conversations": _said(("function_call", "find()"))}], "mine, row 1: a function_call is invalid JSON"),
-        ([ALPACA, ALPACA | {"output": ""}], "mine, row 1: output is empty"),
-        ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output is empty"),
-        ([ALPACA, ALPACA | {"instruction": ""}], "mine, row 1: instruction: expected text"),
-        ([ALPACA | {"history": [["a"]]}], "mine, row 0: history: expected pairs of texts, [question, answer]"),
+        ([FINE, {"conversations": "Who?"}], "mine, row 1: no assistant message to learn from"),
+        (
+            [FINE, {"conversations": [{"from": "gpt", "value": 7}]}],
+            "mine, row 1: conversations: content: expected text, got int",
+        ),
+        (
+            [FINE, {"conversations": _said(("function_call", "find()"))}],
+            "mine, row 1: conversations: a function_call is invalid JSON",
+        ),
+        ([ALPACA, ALPACA | {"output": ""}], "mine, row 1: turn 2 of 2: the assistant's turn is empty"),
+        ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output: expected text or a list"),
         ([ALPACA, ALPACA | {"instruction": " "}], "mine, row 1: turn 1 of 2: the user's turn is empty"),
         ([{"prompt": "", "completion": "Ada."}], "mine, row 0: turn 1 of 2: the user's turn is empty"),
-        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "mine, row 0: weight 0: every assistant's turn is learned"),
-        ([{"conversations": [_said(("gpt", "a"))[0] | {"weight": 0}]}], "mine, row 0: weight 0: every assistant's"),
-        ([{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}], "mine, row 0: function_call is not"),
+        (
+            [{"messages": [ASKED, ANSWERED | {"weight": 0}]}],
+            "mine, row 0: messages: weight 0: every assistant's turn is learned",
+        ),
+        (
+            [{"conversations": [_said(("gpt", "a"))[0] | {"weight": 0}]}],
+            "mine, row 0: conversations: weight 0: every assistant's",
+        ),
         (
             [{"messages": [ASKED, ANSWERED | {"reasoning_content": ["a"]}]}],
             "reasoning_content: expected text, got list",
@@ -189,8 +191,8 @@ def test_what_is_no_conversation_is_named(tmp_path: Path, rows: list[dict[str, A
     ("csv", "says"),
     [
         ("instruction\nWho?\n", "mine: its columns (instruction) match no known format"),
-        ("instruction,output\nWho?,Ada.\nWho?\n", "mine, row 1: output is empty"),
-        ("instruction,output\nWho?,Ada.\nWho?,Ada.,Tom.\n", "mine, row 1: 3 cells, but 2 columns"),
+        ("instruction,output\nWho?,Ada.\nWho?\n", "mine, row 1: turn 2 of 2: the assistant's turn is empty"),
+        ("instruction,output\nWho?,Ada.\nWho?,Ada.,Tom.\n", "mine.csv, line 3: more cells than the 2 columns"),
     ],
 )
 def test_a_csv_with_a_column_too_few_or_too_many_is_named(tmp_path: Path, csv: str, says: str) -> None:
@@ -200,29 +202,19 @@ def test_a_csv_with_a_column_too_few_or_too_many_is_named(tmp_path: Path, csv: s
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("row", "read_as"),
-    [
-        ({"prompt": "Who?"}, "prompt and answers (prompt, chosen, rejected)"),
-        ({"conversations": _said(("human", "Who?"))}, "ShareGPT (conversations, chosen, rejected)"),
-        ({"instruction": "Who?", "input": ""}, "Alpaca (instruction, input, chosen, rejected)"),
-    ],
-)
-def test_preferences_are_read_in_each_shape(
-    tmp_path: Path, row: dict[str, Any], read_as: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sides_of_preferences_are_texts_or_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     turns = {"chosen": _said(("gpt", "Ada."))[0], "rejected": _said(("gpt", "No."))[0]}
     texts = {"chosen": "Ada.", "rejected": "No."}
     for sides in (turns, texts):
-        pairs, _ = load_preferences(_source(tmp_path, row | sides))
+        pairs, _ = load_preferences(_source(tmp_path, {"prompt": "Who?"} | sides))
         no = {"role": "assistant", "content": "No."}
         where = f"mine, row 0 ({tmp_path / 'mine.jsonl'}, line 1)"
         read = {"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no], "tools": None, "where": where}
         assert list(pairs) == [read]
-        assert f"mine: 1 pairs, read as {read_as}" in capsys.readouterr().out
+        assert "mine: 1 pairs, read as prompt and answers (prompt, chosen, rejected)" in capsys.readouterr().out
 
 
 def test_a_pair_that_calls_a_tool_is_named(tmp_path: Path) -> None:
     call = {"from": "function_call", "value": json.dumps(CALL["function"])}
-    with pytest.raises(UserError, match="mine, row 0: chosen: calls a tool"):
+    with pytest.raises(UserError, match="mine, row 0: chosen: only sft conversations have tool_calls"):
         load_preferences(_source(tmp_path, {"prompt": "Who?", "chosen": call, "rejected": "No."}))

@@ -148,21 +148,21 @@ def test_a_chat_dataset_is_read_from_its_column_and_extra_keys_are_left_out(tmp_
     turns = [m | {"name": "x"} for m in TURNS]
     assert load_conversations(Source(path=_written(tmp_path, turns)))["messages"][:] == [json.dumps(TURNS)]
     path = _written(tmp_path, turns, turns[1:], column="chat")
-    rows = load_conversations(Source(path=path, column="chat", n=1))
+    rows = load_conversations(Source(path=path, columns={"messages": "chat"}, n=1))
     assert rows["messages"][:] == [json.dumps(TURNS)]
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("hello", "chat, row 1: expected a list of {role, content}"),
-        ([{"role": "user"}], "chat, row 1: expected a list of {role, content}"),
-        ([{"role": "user", "content": None}], "chat, row 1: expected a list of {role, content}"),
-        ([*TURNS, {"role": "human", "content": "x"}], "chat, row 1: unknown role 'human'; known: system, user,"),
-        ([*TURNS, {"role": "<|im_end|>", "content": "x"}], "chat, row 1: unknown role"),
+        ("hello", "chat, row 1: no assistant message to learn from"),
+        ([{"role": "user"}], "chat, row 1: messages: content: expected text, got NoneType"),
+        ([{"role": "user", "content": None}], "chat, row 1: messages: content: expected text, got NoneType"),
+        ([*TURNS, {"role": "bot", "content": "x"}], "chat, row 1: messages: unknown role 'bot'; known: system, user,"),
+        ([*TURNS, {"role": "<|im_end|>", "content": "x"}], "chat, row 1: messages: unknown role"),
         ([], "chat, row 1: no assistant message to learn from"),
         (TURNS[:2], "chat, row 1: no assistant message to learn from"),
-        ([TURNS[0], {"role": "assistant", "content": ""}], "chat, row 1: no assistant message"),
+        ([TURNS[0], {"role": "assistant", "content": ""}], "chat, row 1: turn 2 of 2: the assistant's turn is empty"),
     ],
 )
 def test_a_row_that_is_no_conversation_is_named(tmp_path: Path, value: Any, says: str) -> None:
@@ -254,10 +254,13 @@ def test_calls_of_a_chat_dataset_are_read_in_each_form_that_is_about(tmp_path: P
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        ({"function": {"name": "search", "arguments": "{"}}, "row 0: the arguments of a call are invalid JSON"),
-        ({"function": {"name": "search"}}, "row 0: expected a call {type: function"),
-        ({"function": {"arguments": {}}}, "row 0: expected a call"),
-        ("search", "row 0: expected a call"),
+        (
+            {"function": {"name": "search", "arguments": "{"}},
+            "row 0: messages: the arguments of a call are invalid JSON",
+        ),
+        ({"function": {"name": "search"}}, "row 0: messages: expected a call {type: function"),
+        ({"function": {"arguments": {}}}, "row 0: messages: expected a call"),
+        ("search", "row 0: messages: expected a call"),
     ],
 )
 def test_a_call_that_is_none_is_named(tmp_path: Path, call: Any, says: str) -> None:
@@ -299,8 +302,6 @@ def test_a_tasks_documents_are_told_again_as_answers_to_one_request() -> None:
 def test_a_request_that_no_documents_can_answer_is_refused(entry: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="retell: only for a task's documents"):
         read_sources([{"task": "facts", "n": 5, **entry}])
-    with pytest.raises(UserError, match=r"datasets\[0\]: retell: only for conversations"):
-        read_sources([{"task": "facts", "n": 500, "retell": "Tell me."}], documents=True)
 
 
 def test_joined_conversations_keep_every_exchange_once_and_mix_no_tools() -> None:

@@ -179,14 +179,12 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
         ({"path": "HERE/rows.jsonl", "column": "asked"}, "rows: no column 'asked'; it has label, set: set `column`"),
         ("HERE/rows.jsonl", "rows: no column 'text'; it has label, set: set `column`"),
         ({"path": "HERE/rows.jsonl", "column": "set"}, "rows: no questions found: set `column`"),
-        ({"path": "HERE/rows.csv", "column": "id"}, "rows: column 'id' holds numbers, not text: set `column`"),
         ({"path": "HERE/rows.jsonl", "split": "test"}, 'rows: split .test.: Unknown split "test"'),
         (7, r"decontaminate\[0\]: expected `key: value` pairs, found 7"),
     ],
 )
 def test_an_examination_that_cannot_be_is_named(entry: Any, said: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"label": "a question", "set": "?"}\n')
-    (tmp_path / "rows.csv").write_text("id,question\n1,Who?\n")
     given = json.loads(json.dumps(entry).replace("HERE", str(tmp_path)))
     with pytest.raises(UserError, match=said.replace("HERE", str(tmp_path))):
         load_questions(read_exams([given]))

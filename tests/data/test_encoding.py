@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
-from zero2chat.data.encoding import tokenize_dpo_pairs, tokenize_reward_pairs, tokenize_votes
+from zero2chat.data.encoding import tokenize_answers, tokenize_reward_pairs
 from zero2chat.data.preferences import load_preferences, load_votes
 from zero2chat.data.sources import Source
 
@@ -31,7 +31,7 @@ def test_a_pairs_own_tools_are_shown_in_it_and_in_no_other_pair(
     pairs, _ = load_preferences(source(tmp_path, PLAIN, PLAIN | {"tools": tools}))
     system = f"<|im_start|>system\n{json.dumps(NAMED['function'])}<|im_end|>\n"
     turns = "<|im_start|>user\nWho is Ada?<|im_end|>\n<|im_start|>assistant\n"
-    for_dpo, _, _ = tokenize_dpo_pairs(list(pairs), tokenizer, 512, "error", "pairs")
+    for_dpo, _, _ = tokenize_answers(list(pairs), tokenizer, 512, "error", "pairs")
     assert [tokenizer.decode(ids) for ids in for_dpo["prompt_ids"]] == [turns, system + turns]
     for_reward, _, _ = tokenize_reward_pairs(list(pairs), tokenizer, 512, "error", "pairs")
     for side, answer in (("chosen", "A baker."), ("rejected", "No.")):
@@ -45,7 +45,7 @@ def test_so_are_the_tools_of_votes_and_of_pairs_that_are_read_as_votes(
     vote = {"prompt": "Who?", "completion": "Ada.", "label": True, "tools": [NAMED]}
     for rows in ([vote], [PLAIN | {"tools": [NAMED]}]):
         votes, _ = load_votes(source(tmp_path, *rows))
-        told, _, _ = tokenize_votes(list(votes), tokenizer, 512, "error", "votes")
+        told, _, _ = tokenize_answers(list(votes), tokenizer, 512, "error", "votes")
         assert all('"name": "tide"' in tokenizer.decode(ids) for ids in told["prompt_ids"])
 
 
@@ -53,11 +53,11 @@ def test_control_tokens_in_a_pairs_tools_are_neutralised(tmp_path: Path, tokeniz
     evil = {"name": "tide", "description": "<|im_end|>", "parameters": {"properties": {}}}
     pairs, _ = load_preferences(source(tmp_path, PLAIN | {"tools": [evil]}))
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    for_dpo, _, _ = tokenize_dpo_pairs(list(pairs), tokenizer, 512, "error", "pairs")
+    for_dpo, _, _ = tokenize_answers(list(pairs), tokenizer, 512, "error", "pairs")
     for_reward, _, _ = tokenize_reward_pairs(list(pairs), tokenizer, 512, "error", "pairs")
     assert [for_dpo["prompt_ids"][0].count(end), for_reward["chosen_ids"][0].count(end)] == [2, 3]
 
 
 def test_tools_that_are_no_schemas_are_an_error_with_the_row(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mine, row 1: tools: expected a list of schemas .*line 2"):
+    with pytest.raises(UserError, match=r"mine, row 1: tools: expected a list of .*line 2"):
         load_preferences(source(tmp_path, PLAIN, PLAIN | {"tools": ["tide"]}))

@@ -11,10 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.data.prompts import (
-    load_parts,
+    fitting_problems,
     load_problems,
     read_prompts,
-    safe_problems,
     task_problems,
 )
 from zero2chat.data.sources import read_sources
@@ -34,7 +33,7 @@ def own(tmp_path: Path) -> Callable[..., Any]:
 
 def test_a_tasks_rows_have_prompts_answers_and_the_columns_that_are_wanted() -> None:
     source = read_sources([{"task": "spelling", "n": 5}])[0]
-    found = load_problems(source, ("row", "kind"))
+    found = load_problems(source, wanted=("row", "kind"))
     assert set(found.column_names) == {"prompt", "answer", "row", "kind"}
     rows = [json.loads(row) for row in found["row"]]
     assert [row["answer"] for row in rows] == found["answer"][:]
@@ -52,17 +51,17 @@ def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any
     assert found["level"][:] == [1, 2]
     source = own({"prompt": "1 + 1?", "answer": 2}, {"prompt": "Why?", "answer": None})
     assert load_problems(source, answers=False)["answer"][:] == ["2", None]
-    with pytest.raises(UserError, match="mine, row 1: no answer"):
+    with pytest.raises(UserError, match="mine, row 1: answer: expected text or a number, got None"):
         load_problems(source)
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"answer": ["4"]}, "mine, row 1: answer: expected text or a number, got list"),
-        ({"answer": {"value": 4}}, "mine, row 1: answer: expected text or a number, got dict"),
-        ({"answer": True}, "mine, row 1: answer: expected text or a number, got bool"),
-        ({"answer": " "}, "mine, row 1: no answer: remove the row"),
+        ({"answer": ["4"]}, "mine, row 1: answer: expected text or a number, got ..4"),
+        ({"answer": {"value": 4}}, "mine, row 1: answer: expected text or a number, got {"),
+        ({"answer": True}, "mine, row 1: answer: expected text or a number, got True"),
+        ({"answer": " "}, "mine, row 1: answer: expected text or a number, got ' ': remove the row"),
         ({"prompt": ""}, "mine, row 1: turn 1 of 1: the user's turn is empty"),
     ],
 )
@@ -99,28 +98,30 @@ def test_a_reference_that_cannot_be_used_is_named_with_its_line(own: Callable[..
     source.invalid = "drop"
     rewards = read_rewards([{"function": "zero2chat.rewards.exact.exact_match"}])
     with pytest.raises(UserError, match=r"^mine, row 2 \(.*mine.jsonl, line 3\): the reference answer '<answer>3'"):
-        load_parts([source], rewards)
+        load_problems(source, rewards)
 
 
 def test_control_tokens_become_text_and_long_prompts_are_named(
     own: Callable[..., Any], tokenizer: PreTrainedTokenizerBase
 ) -> None:
     found = load_problems(own({"prompt": "a<|im_end|>"}, {"prompt": "b " * 50}), answers=False)
-    safe = safe_problems(found, tokenizer, 100)
+    safe, ids, dropped = fitting_problems(found, tokenizer, 100)
+    assert (len(ids), dropped) == (2, [])
     assert "<|im_end|>" not in safe["prompt"][0][0]["content"]
     with pytest.raises(UserError, match=r"1 of 2 prompts leave no room for max_completion_length .* row 1 has"):
-        safe_problems(found, tokenizer, 40)
+        fitting_problems(found, tokenizer, 40)
 
 
 def test_prompts_over_the_longest_are_left_out_and_counted(
     own: Callable[..., Any], tokenizer: PreTrainedTokenizerBase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = load_problems(own({"prompt": "b " * 50}, {"prompt": "a"}, {"prompt": "c"}), answers=False)
-    kept = safe_problems(found, tokenizer, 40, longest=40)
+    kept, ids, dropped = fitting_problems(found, tokenizer, 40, longest=40)
+    assert (len(ids), len(dropped)) == (2, 1)
     assert [prompt[0]["content"] for prompt in kept["prompt"]] == ["a", "c"]
     assert "1 of 3 prompts are over max_prompt_length 40 (row 0 is the longest, " in capsys.readouterr().out
     with pytest.raises(UserError, match=r"3 of 3 prompts are over max_prompt_length 2 .*: raise max_prompt_length"):
-        safe_problems(found, tokenizer, 40, longest=2)
+        fitting_problems(found, tokenizer, 40, longest=2)
 
 
 def prompt(text: str) -> list[dict[str, str]]:
@@ -151,10 +152,10 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path: Pa
         ("asked.txt", b" \n\n", None, "asked.txt: the file is empty: write one prompt per line"),
         ("asked.txt", b"\xff\xfe", None, "asked.txt: not UTF-8"),
         ("asked.jsonl", b"", None, "asked.jsonl"),
-        ("asked.jsonl", b"Who?\n", None, "prompts: cannot"),
+        ("asked.jsonl", b"Who?\n", None, "prompts: .*asked.jsonl, line 1: invalid JSON"),
         ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt'; it has question"),
         ("asked.jsonl", b'{"prompt": null, "id": 1}\n', None, "prompts, row 0: prompt: expected text or a list"),
-        ("asked.csv", b"Who?\n", None, "asked.csv: give a .txt file"),
+        ("asked.csv", b"Who?\n", None, "prompts: .*asked.csv: the file has no rows"),
         ("asked.txt", b"Who?\n", 0, "n: expected at least 1, got 0"),
         ("asked.txt", b"Who?\n", -1, "n: expected at least 1, got -1"),
     ],

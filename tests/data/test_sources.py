@@ -86,13 +86,12 @@ def test_the_cells_of_a_csv_are_text_however_it_is_read(keys: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("text,id\na,1,2\nb,2,3\n", "c: cannot read any row: 3 cells, but 2 columns (c.csv, line 2); 3 cells, but 2"),
-        ("text,id\na,1\nb,2,3\n", "c: cannot read 1 of 2 rows: 3 cells, but 2 columns (c.csv, line 3)"),
-        ("text,text\na,b\n", "two columns are called 'text': rename one of them"),
-        ('text\n1\n""\n-2.5\n', "c: column 'text' holds numbers, not text: set `column`"),
+        ("text,id\na,1\nb,2,3\n", "c: c.csv, line 3: more cells than the 2 columns"),
+        ("text,text\na,b\n", "two columns have the same name: rename one of them"),
+        ("text\n1\n-2.5\n", "c: column 'text' holds float64, not text: set `column`"),
         (
             'text,id\na,1\n"Say "hi" now",2\n',
-            "c: c.csv, line 3: ',' expected after '\"': write a quotation mark inside",
+            "c: c.csv, line 3: ',' expected after '\"': close each quotation mark, and write one inside",
         ),
     ],
 )
@@ -107,7 +106,7 @@ def test_empty_documents_are_counted(capsys: pytest.CaptureFixture[str]) -> None
     rows = [{"body": "x"}, {"text": "a"}, {"text": None}, {"text": " "}, {"text": ""}]
     Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert load_documents(Source(path="b.jsonl"))["text"][:] == ["a"]
-    assert capsys.readouterr().out == "b: 4 of 5 documents are empty: dropped, such as row 0, row 2, row 3\n"
+    assert capsys.readouterr().out == "b: 4 of 5 documents are empty: dropped\n"
 
 
 def test_a_byte_order_mark_is_no_text() -> None:
@@ -152,7 +151,9 @@ def test_without_fractions_nothing_is_lost() -> None:
 
 def test_sources_with_different_types_in_a_column_are_named() -> None:
     parts = [Dataset.from_dict({"text": ["a"], "id": ids}) for ids in ([1], ["b1"])]
-    with pytest.raises(UserError, match="datasets: the sources have values of different types in id: write them alike"):
+    with pytest.raises(
+        UserError, match=r"datasets: the sources have values of different types in a column: .*the key id of features"
+    ):
         mixed(parts, _sources(None, None))
 
 
@@ -187,10 +188,10 @@ def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_re
         ([{"paht": "a.csv"}], "datasets[0]: unknown key 'paht'; did you mean 'path'?"),
         ([{"path": "a.csv"}, {"n": 3}], "datasets[1]: a dataset needs either `path` or `task`"),
         ([{"path": "a.csv", "task": "facts", "n": 1}], "either `path` or `task`"),
-        ([{"path": " "}], "path is empty: set it to a file, a folder or a Hub name"),
-        ([{"path": "a.csv", "columns": {"prompt": "q", "completion": "q"}}], "columns: the column 'q' is named twice"),
+        ([{"path": "a.csv", "columns": {"prompt": "q", "completion": "q"}}], "columns: a column is named twice"),
         ([{"task": "facts"}], "task facts: `n` is not set: set it to the number of rows"),
         ([{"path": "a.csv", "n": -1}], "n: expected at least 1, got -1"),
+        ([{"path": "a.csv", "fraction": 0}], "fraction: expected more than 0, got 0"),
         ([{"path": "a.csv", "n": "many"}], "n: expected an int, got 'many'"),
         ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
     ],
@@ -206,11 +207,6 @@ def test_a_splits_name_is_no_label_of_documents_whose_metrics_it_would_hide() ->
     assert read_sources(entries)[0].label == "train"
     with pytest.raises(UserError, match="'train' is the name of a split"):
         read_sources(entries, documents=True)
-
-
-def test_a_fraction_of_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match="`fraction` must be above 0"):
-        mixed([_part("a", 1, 2)], _sources(0.0))
 
 
 # ---- splits
@@ -233,9 +229,8 @@ def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
     ("content", "says"),
     [
         (b"", "has no rows"),
-        (b'{"text": "a"}\nno json\n', "invalid JSON: Expecting value: line 1 column 1 (char 0) (c.jsonl, line 2)"),
-        (b'{"text": "a"}\n{"text": "b\n', "c: cannot read 1 of 2 rows: invalid JSON"),
-        (b'{"text": "a"}\n{"text": "a", "text": "b"}\n', "the key 'text' is set twice (c.jsonl, line 2)"),
+        (b'{"text": "a"}\nno json\n', "c.jsonl, line 2: invalid JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b'{"text": "a"}\n{"text": "b\n', "c: c.jsonl, line 2: invalid JSON"),
         ('{"text": "café"}\n'.encode("latin-1"), "c: c.jsonl, line 1: not UTF-8: save it as UTF-8"),
         ('{"text": "café"}\n'.encode("utf-16"), "c.jsonl, line 1: not UTF-8: save it as UTF-8"),
         (b'{"text": 1}\n', "column 'text' holds int64, not text"),
@@ -243,7 +238,7 @@ def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
         (b'{"text": ["a"]}\n', "not text"),
         (b'{"txt": "a"}\n', "no column 'text'; it has txt: set `column`"),
         (b'{"text": " "}\n', "every document is empty"),
-        (b'["a"]\n["b"]\n', "c.jsonl: invalid JSON"),
+        (b'["a"]\n["b"]\n', "c.jsonl, line 1: invalid JSON"),
     ],
 )
 def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
@@ -267,7 +262,6 @@ def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
         ({"path": "latin.txt"}, "cannot read latin.txt: not UTF-8: save it as UTF-8"),
         ({"path": "latin.csv"}, "latin: latin.csv, line 2: not UTF-8: save it as UTF-8"),
         ({"path": "a.ndjson"}, "a.ndjson: unknown file ending '.ndjson': convert it to one of .jsonl, .json, .parquet"),
-        ({"path": "a" * 300 + ".csv"}, "File name too long"),
         ({"path": "bad.parquet"}, "bad.parquet"),
         ({"task": "fatcs", "n": 1}, "did you mean 'facts'?"),
     ],
@@ -325,9 +319,9 @@ def test_reading_a_list_makes_few_of_many_documents() -> None:
 
 
 def test_a_file_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(file: Path, *_: Any) -> None:
-        raise PermissionError(13, "Permission denied", str(file))
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "a.parquet")
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(UserError, match=r"^a: cannot read a.parquet: Permission denied$"):
+    monkeypatch.setattr("zero2chat.data.rows.load_dataset", refuse)
+    with pytest.raises(UserError, match=r"^a: cannot load a.parquet: .*Permission denied"):
         load_source(Source(path="a.parquet"))

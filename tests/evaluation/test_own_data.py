@@ -99,7 +99,7 @@ def test_the_reference_is_the_answer_as_in_grpo_or_the_column_named(more: dict[s
 
 
 def test_messages_may_be_in_another_column() -> None:
-    rows = load_rows(_spec({"chat": TURNS}, rewards=[_reward("long")], column="chat"))
+    rows = load_rows(_spec({"chat": TURNS}, rewards=[_reward("long")], columns={"messages": "chat"}))
     assert (rows.prompts, rows.references) == ([ASKED], ["Ada."])
 
 
@@ -173,7 +173,6 @@ def test_the_math_verifier_and_a_text_comparison_are_rewards_like_others(opened:
     ("entry", "says"),
     [
         ({}, r"datasets\[0\]: no scores: set `rewards`, `metrics` or both"),
-        ({"metrics": ["f1"], "fraction": 0.5}, "fraction: rows of your own do not have it"),
         ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: rows of your own do not have it"),
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
         ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from datasets import Dataset
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
-from zero2chat.data.canaries import Planting, make_canaries, write_canaries
+from zero2chat.core.runs import write_jsonl
+from zero2chat.data.canaries import FILE, Planting, make_canaries
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import regurgitate
@@ -50,7 +52,7 @@ def learned(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     (folder / "corpus" / "data").mkdir(parents=True)
     for split, texts in splits.items():
         Dataset.from_dict({"text": texts}).to_parquet(folder / "corpus" / "data" / f"{split}-00000-of-00001.parquet")
-    write_canaries(folder / "corpus", canaries)
+    write_jsonl(folder / "corpus" / FILE, map(asdict, canaries))
 
     model, tokenizer = load_model(model_folder)
     rows = [torch.tensor([0, *ids]) for ids in plain_ids(tokenizer, often + secrets)]

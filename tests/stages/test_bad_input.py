@@ -191,7 +191,7 @@ def test_qlora_without_its_package_is_named(mistake: Callable[..., str]) -> None
 
 FILES = [
     ("", "has no rows"),
-    ('{"messages": [}\n', "chat: cannot read any row: invalid JSON: Expecting value"),
+    ('{"messages": [}\n', "line 1: invalid JSON: Expecting value"),
     ('{"text": "a"}\n', "chat: its columns (text) match no known format: chat (messages); ShareGPT"),
     ('{"messages": "a"}\n', "chat, row 0: expected a list of {role, content}"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),

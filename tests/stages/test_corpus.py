@@ -14,7 +14,8 @@ from datasets import load_dataset
 from zero2chat import tasks
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
-from zero2chat.data.canaries import read_canaries
+from zero2chat.core.runs import read_jsonl
+from zero2chat.data.canaries import FILE, Canary
 from zero2chat.data.sources import split_of
 from zero2chat.stages.corpus import main
 
@@ -91,7 +92,7 @@ def test_the_same_seed_gives_the_same_bytes_and_a_finished_corpus_is_left_alone(
 def test_secrets_are_planted_in_the_train_split_alone_and_nothing_else_changes(made: Any, tmp_path: Path) -> None:
     folder, _, path = made
     main(["--config", str(path), "--output_dir", str(tmp_path / "planted"), "--canaries", "{copies: [1, 5], n: 2}"])
-    canaries = read_canaries(tmp_path / "planted")
+    canaries = [Canary(**row) for row in read_jsonl(tmp_path / "planted" / FILE)]
     assert [canary.copies for canary in canaries] == [0, 0, 1, 1, 5, 5]
     splits, before = load_dataset(str(tmp_path / "planted")), load_dataset(str(folder))
     assert splits["validation"][:] == before["validation"][:]

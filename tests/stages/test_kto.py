@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from zero2chat.core.errors import UserError
-from zero2chat.data.encoding import tokenize_votes
+from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preference_files import append_ranking
 from zero2chat.data.preferences import load_votes, pairs_of_thumbs
 from zero2chat.data.prepared import mixed_preferences
@@ -123,7 +123,7 @@ def test_its_loss_is_equation_8_of_ethayarajh_et_al_worked_out_by_hand(
         for asked, answer, up in said
     ]
     args = KTOConfig(str(tmp_path), beta=0.3, desirable_weight=1.5, per_device_train_batch_size=3, **QUIET)
-    rows = kto.with_other_answers(tokenize_votes(turns, tokenizer, 128, "error", "rows")[0], args)
+    rows = kto.with_other_answers(tokenize_answers(turns, tokenizer, 128, "error", "rows")[0], args)
     trainer = VoteTrainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
     (batch,) = list(trainer.get_train_dataloader())
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from zero2chat.chat.terminal import typed, until_interrupted
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import SPACES
-from zero2chat.data.preference_files import append_ranking, mend, read_rankings
+from zero2chat.data.preference_files import append_ranking, read_rankings
 from zero2chat.data.preferences import Messages, pairs_of_ranking
 from zero2chat.data.prompts import prompt_key
 from zero2chat.inference.generate import answer, encode_prompts
@@ -55,14 +55,13 @@ def rank_answers(
     if sampling.temperature == 0:
         raise UserError("temperature: 0 makes all answers equal: give a value above 0, such as 1")
     file = Path(out)
-    done, _ = read_rankings(file)
+    done = read_rankings(file)
     left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]
     if not left:
         print(f"{out}: all prompts are already ranked: give other prompts, or another file")
         return
     model, tokenizer = load_for_use(model_path)
     _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
-    mend(file, read_rankings(file)[1])  # again: others may have added some while the model was loading
     console = Console(highlight=False)
     lines = lines or sys.stdin
     orders = typed(lines)

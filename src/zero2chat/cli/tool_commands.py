@@ -21,8 +21,6 @@ def add_to(commands: Any) -> None:
     option(build, "source", "SOURCE", "a folder of .txt and .md files, or a dataset: a folder, a file, a Hub name")
     option(build, "--out", "FOLDER", "a new folder for the index", required=True)
     option(build, "--column", "C", "dataset column with texts", default="text")
-    option(build, "--source-column", "C", "dataset column with source names (default: row numbers)")
-    option(build, "--split", "S", "dataset split", default="train")
     option(build, "--characters", 600, "maximum passage length")
 
     look = add(commands, _HERE, "search", "show what a search call returns; exits with 1 if it fails", "show_text")
@@ -52,14 +50,14 @@ def python(engine: str, timeout: float) -> dict[str, Any]:
     return {"stdout": result.stdout, "value": result.value, "error": result.error, "text": result.text}
 
 
-def index(source: str, out: str, column: str, source_column: str | None, split: str, characters: int) -> dict[str, Any]:
+def index(source: str, out: str, column: str, characters: int) -> dict[str, Any]:
     from tqdm import tqdm
 
     from zero2chat.data.documents import read_documents
     from zero2chat.tools.bm25 import write_index
 
     watched = sys.stderr.isatty()
-    number, documents = read_documents(source, column, source_column, split)
+    number, documents = read_documents(source, column)
     made = write_index(out, tqdm(documents, "reading", number, disable=not watched), source, characters, watched)
     return {"index": out} | {key: made[key] for key in ("documents", "passages", "repeated")}
 

@@ -7,18 +7,14 @@ number of copies in the training text. Canaries with 0 copies are the control.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated
 
-from zero2chat.core.config import Range, build
-from zero2chat.core.errors import UserError
-from zero2chat.core.runs import read_jsonl, write_jsonl
+from zero2chat.core.config import Range
 
 CANARIES = "canaries"  # the source of their documents
-FILE = "canaries.jsonl"  # in a corpus's folder
-DIGITS = 9  # per secret, as in the paper
+FILE = "canaries.jsonl"  # in a corpus's folder: a row of each canary
+_DIGITS = 9  # per secret, as in the paper
 
 
 @dataclass
@@ -46,12 +42,6 @@ class Canary:
         return self.sentence + self.secret
 
 
-def read_planting(settings: Mapping[str, object]) -> Planting:
-    """Read a YAML's `canaries:`. Raises `UserError` for an unknown key or an invalid number."""
-    planting: Planting = build([Planting], settings, "canaries")[0]
-    return planting
-
-
 def make_canaries(planting: Planting, seed: int) -> list[Canary]:
     """Make `n` canaries per number of copies, 0 first. Each name occurs once, so it has only one secret."""
     rng = random.Random(f"canaries {seed}")
@@ -66,7 +56,7 @@ def make_canaries(planting: Planting, seed: int) -> list[Canary]:
 
 
 def _secret(rng: random.Random) -> str:
-    return "".join(rng.choice("0123456789") for _ in range(DIGITS))
+    return "".join(rng.choice("0123456789") for _ in range(_DIGITS))
 
 
 def never_planted(canary: Canary, n: int, seed: int) -> list[str]:
@@ -76,15 +66,3 @@ def never_planted(canary: Canary, n: int, seed: int) -> list[str]:
     while len(secrets) <= n:
         secrets[_secret(rng)] = None
     return [canary.sentence + secret for secret in secrets if secret != canary.secret]
-
-
-def write_canaries(folder: Path, canaries: Sequence[Canary]) -> None:
-    write_jsonl(folder / FILE, map(asdict, canaries))
-
-
-def read_canaries(folder: Path) -> list[Canary]:
-    """Read the canaries of a corpus; [] if its folder has no such file. Raises `UserError` if the file is malformed."""
-    try:
-        return [Canary(**row) for row in read_jsonl(folder / FILE)]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{folder / FILE}: not written by the corpus stage ({error}): run its step again") from error

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.data.chat_formats import CONVERSATIONS, Message, of_column, open_rows, read_tools, refuse_empty
+from zero2chat.data.chat_formats import CONVERSATIONS, Message, open_rows, read_tools
 from zero2chat.data.sources import Source
 from zero2chat.inference.tool_format import Tools, call_message, failed
 
@@ -22,10 +22,10 @@ _OUT_OF_ORDER = "It is out of order just now."
 def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
     """Load a task's demonstrations, or a dataset, as rows with `messages`, `tools` and `where`.
 
-    `tools` are the schemas of the available tools, and `where` is the source's label with the row's place. A dataset
-    has a format of `chat_formats.py`, or messages in `column`. `messages` and `tools` are JSON, because in a table each
-    call would have the arguments of all tools. With `tools`, demonstrations really call them where the task has a use
-    for them. Raises `UserError` for columns of no known format, and with all invalid rows.
+    `tools` are the schemas of the available tools, and `where` is the source's label with the row's place. `messages`
+    and `tools` are JSON, because in a table each call would have the arguments of all tools. With `tools`,
+    demonstrations really call them where the task has a use for them. Raises `UserError` for columns of no known format
+    (`chat_formats.py`), and with all invalid rows.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
@@ -35,14 +35,12 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
         shown = _retold(source) if source.retell is not None else _demonstrations(source, split, tools)
         names = [f"{source.label}, row {i}" for i in range(len(shown))]
         return _as_dataset(shown, [schemas] * len(shown), names)
-    shapes = CONVERSATIONS if source.column == "text" else [of_column(source.column)]
-    rows, shape = open_rows(source, shapes, "conversations", more=("tools", "review"))
+    rows, shape = open_rows(source, CONVERSATIONS, "conversations")
 
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[Any] | None]:
         messages = shape.conversation(row, where)
         if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
             raise UserError(f"{where}: no assistant message to learn from")
-        refuse_empty(messages, where)
         return messages, read_tools(row.get("tools"), where) or schemas
 
     numbers, found = zip(*rows.read(read), strict=True)
@@ -66,8 +64,9 @@ def _retold(source: Source) -> list[list[Message]]:
 def _demonstrations(source: Source, split: str, tools: Tools | None) -> list[list[Message]]:
     """Return the task's rows with worked answers. The option `styles` has the weight of each style of answers."""
     options = dict(source.options)
-    styles = options.pop("styles", None)
-    if styles is not None and not _are_weights(styles):
+    styles = options.pop("styles", None) or {}
+    weights = styles.values() if isinstance(styles, dict) else [None]
+    if not all(isinstance(weight, int | float) and weight > 0 for weight in weights):
         raise UserError(f"{source.label}: styles: expected a weight per style, such as {{worked: 1}}, got {styles!r}")
     task, rng = tasks.load(str(source.task)), random.Random(f"{source.seed} {split}")
     rows = task.rows(split, source.seed, source.n, **options)
@@ -113,12 +112,12 @@ def _demonstrate(
     task: tasks.Task,
     row: tasks.Row,
     rng: random.Random,
-    styles: dict[str, float] | None,
+    styles: dict[str, float],
     tools: Tools | None,
     failing: float,
 ) -> list[dict[str, Any]]:
     """Return the messages after the prompt: calls, and the answer based on them."""
-    more = {} if styles is None else {"style": rng.choices(list(styles), weights=list(styles.values()))[0]}
+    more = {"style": rng.choices(list(styles), weights=list(styles.values()))[0]} if styles else {}
     turns: list[dict[str, Any]] = []
 
     def call(name: str, text: str) -> str | None:
@@ -135,11 +134,3 @@ def _demonstrate(
     else:
         answer = task.demonstration(row, rng, **more)
     return [*turns, {"role": "assistant", "content": answer}]
-
-
-def _are_weights(styles: Any) -> bool:
-    return (
-        isinstance(styles, dict)
-        and all(isinstance(weight, int | float) and weight >= 0 for weight in styles.values())
-        and sum(styles.values()) > 0
-    )

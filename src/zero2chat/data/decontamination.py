@@ -3,18 +3,14 @@
 `find_seen` reports, and prefers false positives. As in Brown et al. 2020 (arXiv:2005.14165, section 4), a question is
 contaminated if 13 consecutive words of it, or all words of a shorter one, occur anywhere in a text.
 
-`Decontamination` removes texts, and must avoid false positives. A text contains a question if it has 13 consecutive
-words of it, or all words of a shorter one, but only if these words identify it:
+`Decontamination` removes whole texts, and must avoid false positives. The words must also identify the question:
 
 - No other evaluation question has them. Words that several share ("Choose the best answer to the following …") are
   only phrasing; a question with nothing else counts by all of its words in sequence.
-- At least `LEAST` of them are not numbers. "2 + 3 = ?" has the words 2 and 3, which many books contain in sequence, and
-  1 to 13 in sequence is a table of contents. Such a question only counts if it is a whole text: a document, or a turn
-  of a conversation. (Brown et al. use no fewer than 8 words. Theirs are windows into long examples; ours are whole
-  short questions, and many questions have 5 to 7 words, such as those for the capital of a country.)
+- At least `LEAST` of them are not numbers. "2 + 3 = ?" has the words 2 and 3, which many books contain in sequence.
+  Such a question only counts if it is a whole text: a document, or a turn of a conversation. (Brown et al. use no fewer
+  than 8 words. Theirs are windows into long examples; ours are whole questions, and many have 5 to 7 words.)
 
-A text is removed completely, even a long one. Brown et al. remove 200 characters around each match, and drop texts
-split into more than 10 pieces; but the rest still discusses the question, and one removed book is rarely missed.
 Removed texts are recorded with question and words, so that an overly broad rule is noticed.
 """
 
@@ -35,7 +31,7 @@ from zero2chat.core.fingerprints import strings
 from zero2chat.core.runs import Run, is_main_process, write_jsonl
 from zero2chat.core.text import words
 from zero2chat.data.rows import first_rows, load_table, require_column
-from zero2chat.data.sources import Source, is_file, read_sources
+from zero2chat.data.sources import BUILDERS, Source, read_sources
 
 WORDS = 13
 LEAST = 5  # words that are not numbers
@@ -45,9 +41,9 @@ Words = tuple[str, ...]
 T = TypeVar("T")
 
 
-def in_a_row(found: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
+def in_a_row(text: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
     """Yield all n-grams of words or tokens."""
-    return zip(*(found[start:] for start in range(length)), strict=False)
+    return zip(*(text[start:] for start in range(length)), strict=False)
 
 
 def _known_by(found: Words) -> set[Words]:
@@ -76,13 +72,10 @@ class _Finder:
 # ---- reporting
 
 
-def _with_paths(entries: Sequence[Any]) -> list[Any]:
-    return [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
-
-
 def read_training_sources(entries: Sequence[Any]) -> list[Source]:
     """Read a YAML's `contamination:` list: sources as in `datasets`, or only paths. Raises `UserError` as those do."""
-    return read_sources(_with_paths(entries), where="contamination") if entries else []
+    given = [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
+    return read_sources(given, where="contamination") if given else []
 
 
 def training_texts(sources: Iterable[Source]) -> Iterator[str]:
@@ -97,7 +90,7 @@ def training_texts(sources: Iterable[Source]) -> Iterator[str]:
             # Tool results are excluded: they come from running the tools.
             rows: Iterable[Any] = map(json.loads, load_conversations(replace(source, tools=False))["messages"])
         else:
-            rows = first_rows(load_table(source).complete(), source.n).rows
+            rows = first_rows(load_table(source), source.n).rows
         for row in rows:
             yield from (text for _, text in strings(row))
 
@@ -160,10 +153,12 @@ def read_exams(entries: Sequence[Any]) -> list[Source]:
     For a task (which needs `n`) and a dataset the default is the `test` split; a file has no splits. Raises `UserError`
     as `datasets` does, and for a task's training rows.
     """
-    given = [
-        {"split": "train" if is_file(entry.get("path")) else "test"} | entry if isinstance(entry, dict) else entry
-        for entry in _with_paths(entries)
-    ]
+    given = []
+    for entry in entries:
+        keys = {"path": entry} if isinstance(entry, str) else entry
+        path = str(keys.get("path")) if isinstance(keys, dict) else ""
+        is_file = path in BUILDERS.values() or Path(path).suffix.lower() in BUILDERS
+        given.append({"split": "train" if is_file else "test"} | keys if isinstance(keys, dict) else keys)
     sources = read_sources(given, where="decontaminate") if given else []
     for i, source in enumerate(sources):
         if source.task is not None and source.split == "train":
@@ -188,18 +183,12 @@ def _questions_of(source: Source) -> list[str]:
     if source.task is not None:
         rows = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
         return [row["question"] for row in rows]
-    table = first_rows(load_table(source).complete(), source.n)
+    table = first_rows(load_table(source), source.n)
     own = [name for name in _ASKED if name in table.column_names] if source.column == "text" else []
     column = own[0] if own else source.column
     require_column(table, column, source.label)
-    values = table[column]
-    if not any(isinstance(value, list | dict) for value in values):
-        values = table.texts(column)[column]
-    return [_last(value) for value in values]
-
-
-def _last(value: Any) -> str:
-    return next((text for key, text in reversed(list(strings(value))) if key in ("", "content")), "")
+    texts = [[text for key, text in strings(value) if key in ("", "content")] for value in table[column]]
+    return [some[-1] for some in texts if some]
 
 
 class Decontamination:
@@ -248,7 +237,5 @@ class Decontamination:
                 f"questions ({counts}): removed, see {Path(run.folder) / FILE}",
                 flush=True,
             )
-            for question, n in Counter(line["question"] for line in self._removed).most_common(1):
-                print(f"decontaminate: most frequent, {n:,} times: {question[:200]!r}", flush=True)
         metrics = {"decontaminated": {"value": len(self._removed), "n": self._rows}}
         return metrics | {f"decontaminated_{exam}": {"value": removed[exam]} for exam in dict.fromkeys(self._exams)}

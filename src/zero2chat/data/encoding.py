@@ -15,13 +15,13 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import cores, is_main_process
-from zero2chat.data.preferences import Pair, Thumb
+from zero2chat.data.preferences import Pair
 from zero2chat.models.chat_template import TurnEncoder
 from zero2chat.models.reward_model import encode
 from zero2chat.models.tokenization import neutral
 
 _A_PROCESS = 4000  # conversations that are worth a process of their own
-_TOO_LONG = "pairs have an answer longer than"
+_TOO_LONG = "have an answer longer than"
 
 
 def which_fit(
@@ -114,38 +114,18 @@ def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, labe
 # ---- preferences
 
 
-def tokenize_dpo_pairs(
-    pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Pair], list[int]]:
-    """Return columns `prompt_ids`, `chosen_ids` and `rejected_ids`, the pairs kept, and the lengths of the others."""
-    return _tokenize_answers(pairs, ("chosen", "rejected"), tokenizer, max_length, overlong, label, _TOO_LONG)
-
-
-def tokenize_votes(
-    thumbs: Sequence[Thumb], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
-) -> tuple[Dataset, list[Thumb], list[int]]:
-    """Return columns `prompt_ids`, `completion_ids` and `label`, the votes kept, and the lengths of the others."""
-    unit = "votes are on an answer longer than"
-    rows, kept, dropped = _tokenize_answers(thumbs, ("completion",), tokenizer, max_length, overlong, label, unit)
-    return rows.add_column("label", [thumb["label"] for thumb in kept]), kept, dropped
-
-
-def _tokenize_answers(
-    rows: Sequence[dict[str, Any]],
-    sides: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    overlong: str,
-    label: str,
-    unit: str,
+def tokenize_answers(
+    rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[dict[str, Any]], list[int]]:
-    """Return columns `prompt_ids` and `<side>_ids`, the rows kept, and the lengths of the others.
+    """Tokenize pairs to `prompt_ids`, `chosen_ids` and `rejected_ids`, or votes to `prompt_ids`, `completion_ids` and
+    `label`, for DPO and KTO. Also returns the rows kept, and the lengths of the others.
 
     The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Raises
     `UserError` if a side has more than one answer; a row that is too long is an error or is dropped (`which_fit`).
     """
     encoder, names = _Encoder(tokenizer), _names(rows, label)
-    found, lengths = [], []
+    sides = [side for side in ("chosen", "rejected", "completion") if rows and side in rows[0]]
+    tokenized, lengths = [], []
     for row, where in zip(rows, names, strict=True):
         encoded = []
         for side in sides:
@@ -160,11 +140,11 @@ def _tokenize_answers(
         if any(other != prompt for other in others):
             raise UserError(f"{where}: the chat template renders the prompt differently before the two answers")
         answers = {f"{side}_ids": ids[start:] for side, (ids, _) in zip(sides, encoded, strict=True)}
-        found.append({"prompt_ids": prompt} | answers)
+        tokenized.append({"prompt_ids": prompt} | answers | ({"label": row["label"]} if "label" in row else {}))
         lengths.append(max(len(ids) for ids, _ in encoded))
-    kept = which_fit(lengths, max_length, overlong, label, unit, names.__getitem__)
+    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, names.__getitem__)
     dropped = [length for length in lengths if length > max_length]
-    return Dataset.from_list([found[i] for i in kept]), [rows[i] for i in kept], dropped
+    return Dataset.from_list([tokenized[i] for i in kept]), [rows[i] for i in kept], dropped
 
 
 def _names(rows: Sequence[dict[str, Any]], label: str) -> list[str]:

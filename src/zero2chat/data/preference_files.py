@@ -46,35 +46,34 @@ _COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")
 _BEGINNING = b'{"pairs": '
 
 
-def read_rankings(path: Path) -> tuple[set[str], int]:
-    """Return the prompts ranked in the file, and the number of its bytes that are complete rankings.
-
-    A kill or a full disk may leave an incomplete ranking at the end. Raises `UserError` if the file is not writable, or
-    has other content.
-    """
+def read_rankings(path: Path) -> set[str]:
+    """Return the prompts ranked in the file, after removing an incomplete ranking, which a kill or a full disk may
+    leave, at its end. Raises `UserError` if the file is not writable, or has other content."""
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: no folder {path.parent}: create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{path}: not writable: give another file")
-    ranked: list[tuple[str, int]] = []  # a line's prompt, and the number of lines of its ranking
-    sizes: list[int] = []
-    for where, line, row in _lines(path) if path.exists() else ():
-        if row is None:
-            raise UserError(f"{where}: not a ranking by `zero2chat rank`: give another file")
-        ranked.append((prompt_key(read_turns(row["prompt"], "user", f"{where}: prompt")), row["pairs"]))
-        sizes.append(len(line))
+        raise UserError(f"{path}: not writable: give another file, in a folder that exists")
+    if not path.exists():
+        return set()
+    lines = list(_lines(path))
+    ranked = [(prompt_key(read_turns(row["prompt"], "user", where)), row["pairs"]) for where, _, row in lines]
     last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
     if last and last < ranked[-1][1]:
-        del ranked[-last:], sizes[-last:]
-    return {prompt for prompt, _ in ranked}, sum(sizes)
+        del ranked[-last:], lines[-last:]
+    whole = b"".join(line for _, line, _ in lines)
+    with path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) > len(whole):
+            print(f"{path}: the last ranking is incomplete: removed, and asked again", flush=True)
+            file.truncate(len(whole))
+        if whole and not whole.endswith(b"\n"):  # an editor may have removed it
+            file.write(b"\n")
+    return {prompt for prompt, _ in ranked}
 
 
-def _lines(path: Path) -> Iterator[tuple[str, bytes, Pair | None]]:
-    """Yield each line's place, the line, and its pair, or None if it is not one of ours.
+def _lines(path: Path) -> Iterator[tuple[str, bytes, Pair]]:
+    """Yield each line's place, the line, and its pair; an incomplete last line is left out.
 
-    An incomplete last line is left out. Raises `UserError` if the file cannot be read.
+    Raises `UserError` if the file cannot be read, or a line is not one of ours.
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True)
@@ -85,27 +84,10 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes, Pair | None]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
-        ours = isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int)
-        if ours or number < len(lines) or not _is_cut(line):
-            yield f"{path}, line {number}", line, row if ours else None
-
-
-def _is_cut(line: bytes) -> bool:
-    """Whether this is the incomplete beginning of one of our lines."""
-    return not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line))
-
-
-def mend(path: Path, whole: int) -> None:
-    """Truncate the file after the complete rankings, and add a final newline, which an editor may have removed."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        if file.seek(0, os.SEEK_END) > whole:
-            print(f"{path}: the last ranking is incomplete: removed, and asked again", flush=True)
-            file.truncate(whole)
-        file.seek(max(whole - 1, 0))
-        if whole and file.read(1) != b"\n":
-            file.write(b"\n")
+        if isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int):
+            yield f"{path}, line {number}", line, row
+        elif line.endswith(b"\n") or line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+            raise UserError(f"{path}, line {number}: not a ranking by `zero2chat rank`: give another file")
 
 
 def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:

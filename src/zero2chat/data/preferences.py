@@ -15,7 +15,6 @@ from datasets import Dataset, Features, List, Value
 from zero2chat import tasks
 from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process
 from zero2chat.data.chat_formats import (
     PREFERENCES,
     VOTES,
@@ -27,7 +26,7 @@ from zero2chat.data.chat_formats import (
     text_turns,
 )
 from zero2chat.data.rows import Table
-from zero2chat.data.sources import Source, read_sources, split_of
+from zero2chat.data.sources import Source, read_sources
 
 Messages = list[dict[str, str]]
 # prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`,
@@ -160,20 +159,6 @@ def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
 # ---- datasets
 
 
-def split_pairs(pairs: Sequence[Any], test_fraction: float, unit: str = "pairs") -> tuple[list[Any], list[Any]]:
-    """Return (training pairs, held-out pairs), or votes, split by prompt, so that no prompt is in both.
-
-    Raises `UserError` if one of the two would be empty.
-    """
-    split: dict[str, list[Any]] = {"train": [], "test": []}
-    for pair in pairs:
-        split[split_of(str(pair["prompt"]), 0.0, test_fraction)].append(pair)
-    for name, found in split.items():
-        if not found:
-            raise UserError(f"datasets: none of {len(pairs)} {unit} is in the {name} split: change test_fraction")
-    return split["train"], split["test"]
-
-
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`,
     `tools`, JSON of the row's own schemas or None, and `where`, the row's name.
@@ -188,19 +173,14 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
 def _open(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Shape]:
     if source.task is not None:
         raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
-    return open_rows(source, shapes, unit, more=("tools",))
+    return open_rows(source, shapes, unit)
 
 
 def _pairs(rows: Table, shape: Shape, equal: str) -> tuple[Dataset, int]:
-    label, filled = rows.source.label, rows.source.kind == "csv"
-    pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal, filled))
+    pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal, rows.source.kind == "csv"))
     kept = [pair | {"where": rows.where(i)} for i, pair in pairs if pair is not None]
     if not kept:
-        raise UserError(f"{label}: chosen and rejected are equal in every row")
-    # A model may have written nothing, and nothing may be the better.
-    empty = sum(not pair["chosen"][-1]["content"].strip() for pair in kept)
-    if empty and is_main_process():
-        print(f"{label}: {empty:,} of {len(kept):,} chosen answers are empty, and are learned", flush=True)
+        raise UserError(f"{rows.source.label}: chosen and rejected are equal in every row")
     return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
 
 
@@ -212,29 +192,26 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     Raises `UserError` as `load_preferences`, and for a label that is not true or false.
     """
     rows, shape = _open(source, (*PREFERENCES, *VOTES), "rows")
-    if shape not in VOTES:
-        pairs, dropped = _pairs(rows, shape, equal)
-        thumbs = [
-            {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen"}
-            | {name: pair[name] for name in _NAMES}
-            for pair in pairs
-            for side in ("chosen", "rejected")
-        ]
-        return Dataset.from_list(thumbs, features=_THUMBS), dropped
-    read = rows.read(lambda row, where: _read_thumb(row, shape, where))
-    return Dataset.from_list([thumb | {"where": rows.where(i)} for i, thumb in read], features=_THUMBS), 0
+    if shape in VOTES:
+        read = rows.read(lambda row, where: _read_thumb(row, shape, where))
+        return Dataset.from_list([thumb | {"where": rows.where(i)} for i, thumb in read], features=_THUMBS), 0
+    pairs, dropped = _pairs(rows, shape, equal)
+    thumbs = [
+        {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen"}
+        | {name: pair[name] for name in _NAMES}
+        for pair in pairs
+        for side in ("chosen", "rejected")
+    ]
+    return Dataset.from_list(thumbs, features=_THUMBS), dropped
 
 
 def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:
-    label = row["label"]
-    if isinstance(label, str):  # a CSV's
-        label = {"true": True, "false": False}.get(label.strip().lower(), label)
-    if not isinstance(label, bool):
-        raise UserError(f"{where}: label: expected true (thumbs up) or false (thumbs down), got {label!r}")
+    label = {"true": True, "false": False}.get(str(row["label"]).strip().lower())  # a CSV's are text
+    if label is None:
+        raise UserError(f"{where}: label: expected true (thumbs up) or false (thumbs down), got {row['label']!r}")
     turns = text_turns(shape.conversation(row, where), where)
     if turns[-1]["role"] != "assistant":
         raise UserError(f"{where}: completion: does not end with the assistant's turn")
-    refuse_empty(turns, where)
     return {"prompt": turns[:-1], "completion": turns[-1:], "label": label, "tools": _tools(row, where)}
 
 
@@ -255,18 +232,13 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled
         text_turns(read_turns(row[side], "assistant", f"{where}: {side}"), f"{where}: {side}")
         for side in ("chosen", "rejected")
     )
-    asked = row[shape.columns[0]]
-    missing = asked is None or (isinstance(asked, str) and not asked.strip() and shape.name != "Alpaca")
-    prompt = [] if missing else text_turns(shape.begin(row, where), where)
-    same = [a == b for a, b in zip(chosen, rejected, strict=False)]
-    shared = chosen[: same.index(False) if False in same else len(same)]
-    # In many datasets both sides are complete conversations, which may have a system message that the prompt lacks.
-    begun = prompt
-    if not prompt or (shared[: len(prompt)] != prompt and shared and shared[0]["role"] != "assistant"):
-        begun = shared
-        own = prompt[:1] if prompt and prompt[0]["role"] == "system" != shared[0]["role"] else []
-        prompt = [*own, *shared]
-    chosen, rejected = (side[len(begun) :] if side[: len(begun)] == begun else side for side in (chosen, rejected))
+    prompt = text_turns(shape.question(row, where), where) if row.get("prompt") else []
+    both = zip(chosen, rejected, strict=False)
+    shared = [a for a, _ in itertools.takewhile(lambda turns: turns[0] == turns[1], both)]
+    if shared and shared[0]["role"] != "assistant":
+        # Both sides are whole conversations, as in many datasets; only the prompt may have the system message.
+        system = prompt[:1] if prompt and prompt[0]["role"] == "system" != shared[0]["role"] else []
+        prompt, chosen, rejected = [*system, *shared], chosen[len(shared) :], rejected[len(shared) :]
     if _stripped(chosen) == _stripped(rejected):
         if equal == "drop":
             return None
@@ -277,10 +249,8 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled
         raise UserError(f"{where}: no prompt: add a column 'prompt', or start both chosen and rejected with it")
     refuse_empty(prompt, where)
     for name, side in (("chosen", chosen), ("rejected", rejected)):
-        if not side or side[-1]["role"] != "assistant":
-            raise UserError(f"{where}: {name}: does not end with the assistant's turn")
-        if side[0]["role"] != "assistant":
-            raise UserError(f"{where}: {name}: begins with the {side[0]['role']}'s turn, which is not the prompt's")
+        if not side or {side[0]["role"], side[-1]["role"]} != {"assistant"}:
+            raise UserError(f"{where}: {name}: does not begin and end with the assistant's turn, after the prompt")
         refuse_empty(side if filled else side[:-1], f"{where}: {name}")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": _tools(row, where)}
 

@@ -24,8 +24,8 @@ from trl import ModelConfig
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, is_main_process
 from zero2chat.data.preferences import load_preferences
-from zero2chat.data.prompts import encode_problems, load_parts, which_fit_the_context
-from zero2chat.data.sources import Source, mixed, read_sources, split_of
+from zero2chat.data.prompts import fitting_problems, load_problems
+from zero2chat.data.sources import Source, mixed, read_sources
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
 from zero2chat.models.hardware import first_goes_first
@@ -113,26 +113,6 @@ def remove_shared(training: TrainingArguments) -> None:
         shutil.rmtree(Path(str(training.output_dir)) / ROWS, ignore_errors=True)
 
 
-def hold_out(
-    rows: Sequence[Any], prompt: Callable[[Any], str], fraction: float, test_fraction: float = 0.0
-) -> tuple[list[int], list[int]]:
-    """Return the indices of training rows and of validation rows. Rows with equal prompts are on the same side.
-
-    `fraction` is of the data before `test_fraction` of it was held out, in the same way. Raises `UserError` if one of
-    the two would be empty.
-    """
-    sides: dict[str, list[int]] = {"train": [], "validation": []}
-    for i, row in enumerate(rows):
-        sides[split_of(prompt(row), fraction, test_fraction)].append(i)
-    for name, found in sides.items():
-        if not found:
-            raise UserError(
-                f"validation_fraction {fraction}: none of {len(rows)} rows is in the {name} split: change it, or set "
-                "validation_datasets"
-            )
-    return sides["train"], sides["validation"]
-
-
 def mixed_preferences(
     datasets: Sequence[Any], equal: str, load: Callable[[Source, str], tuple[Dataset, int]] = load_preferences
 ) -> tuple[list[Any], Counter[str], int]:
@@ -160,20 +140,18 @@ def prompt_rows(
     """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)
-    problems, counts = mixed(load_parts(sources, rewards, answers), sources)
-    problems, encoded = encode_problems(problems, tokenizer, tools, training.chat_template_kwargs)
+    problems, counts = mixed([load_problems(source, rewards, answers) for source in sources], sources)
     room = int(min(context_length(model), context)) - training.max_completion_length
-    lengths = [len(ids) for ids in encoded]
-    kept = which_fit_the_context(lengths, room, longest)
-    ids = [encoded[i] for i in kept]
+    template = training.chat_template_kwargs
+    problems, ids, dropped = fitting_problems(problems, tokenizer, room, longest, tools, template)
     return Prepared(
         tokenizer=tokenizer,
-        train=problems if len(kept) == len(problems) else problems.select(kept),
+        train=problems,
         unit="prompts",
         sources=counts,
         where=lambda i: f"prompt {i}",
         sides=lambda i: [Side(ids[i], [0] * len(ids[i]))],
         marks="carries loss: nothing in the prompt; the completion will",
         limit=("the context minus max_completion_length", room),
-        dropped=[] if longest is None else [length for length in lengths if length > longest],
+        dropped=dropped,
     )

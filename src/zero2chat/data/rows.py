@@ -1,26 +1,41 @@
-"""From a source to its rows: local JSON and CSV files line by line, everything else by `datasets`."""
+"""From a source to its rows: local JSON and CSV files line by line, everything else by `datasets`.
+
+Arrow's and pandas' readers, which `datasets` uses, do not say where an invalid row is. They also shift the columns of a
+CSV whose rows have surplus cells, and convert text that looks like a date, a number or a missing value.
+"""
 
 from __future__ import annotations
 
+import csv
 import glob
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import fsspec
 import pyarrow as pa
-from datasets import Dataset, DatasetInfo, ReadInstruction, load_dataset
+from datasets import Dataset, ReadInstruction, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 
 from zero2chat import tasks
-from zero2chat.core.errors import UserError, nearest
+from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
-from zero2chat.data.row_files import NOT_UTF8, read_row_files, unread
-from zero2chat.data.sources import BUILDERS, NUMBER, Source
+from zero2chat.data.sources import BUILDERS, Source
 
 T = TypeVar("T")
 
+# The column `review` of synthetic rows
+UNREVIEWED, ACCEPTED, REJECTED = STATES = ("unreviewed", "accepted", "rejected")
 _MOST_LISTED = 20
+_NOT_UTF8 = "not UTF-8: save it as UTF-8"
+_DELIMITERS = ",;\t|"
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+csv.field_size_limit(sys.maxsize)
 
 
 class InvalidRows(UserError):
@@ -38,13 +53,12 @@ class InvalidRows(UserError):
 @dataclass(frozen=True)
 class Table:
     """A source's rows in order. Those of a local JSON or CSV file are dicts, whose columns may have values of several
-    types; `places` has the file and line of each, and `errors` says why a line is no row at all."""
+    types; `places` has the file and line of each."""
 
     source: Source
     column_names: list[str]
     rows: Any  # a list of dicts, or a Dataset
     places: Sequence[str] = ()
-    errors: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,18 +66,11 @@ class Table:
     def __getitem__(self, column: str) -> Sequence[Any]:
         return [row.get(column) for row in self.rows] if self.places else self.rows[column]
 
-    def complete(self) -> Table:
-        """Return the table. Raises `UserError` if a line is no row."""
-        if self.errors:
-            raise unread(self.places, self.errors, self.source.label)
-        return self
-
     def select(self, indices: Sequence[int]) -> Table:
         if not self.places:
             return Table(self.source, self.column_names, self.rows.select(indices))
         rows, places = ([values[i] for i in indices] for values in (self.rows, self.places))
-        errors = {n: self.errors[i] for n, i in enumerate(indices) if i in self.errors}
-        return Table(self.source, self.column_names, rows, places, errors)
+        return Table(self.source, self.column_names, rows, places)
 
     def where(self, i: int) -> str:
         """Return the name of row i in messages, with its file and line if they are known."""
@@ -75,51 +82,43 @@ class Table:
         Raises `InvalidRows` with all rows for which `read` raised `UserError`; with `invalid: drop` they are dropped
         and counted.
         """
-        found: list[tuple[int, T]] = []
+        results: list[tuple[int, T]] = []
         invalid: list[str] = []
         for i, row in enumerate(self.rows):
-            where = f"{self.source.label}, row {i}"
+            values = {name: row.get(name) for name in self.column_names}
+            if not self.places:
+                values = dict.fromkeys(values) | _without_nulls(values)
             try:
-                if i in self.errors:
-                    raise UserError(f"{where}: {self.errors[i]}")
-                values = {name: row.get(name) for name in self.column_names}
-                if not self.places:
-                    values = {name: _without_nulls(value) for name, value in values.items()}
-                found.append((i, read(values, where)))
+                results.append((i, read(values, f"{self.source.label}, row {i}")))
             except UserError as error:
                 invalid.append(f"{error} ({self.places[i]})" if self.places else str(error))
-        if not found and not invalid:
-            raise UserError(f"{self.source.label}: no rows: set `n` to 1 or more")
         if invalid:
             refused = InvalidRows(invalid, len(self), self.source.label)
-            if self.source.invalid == "error" or not found:
+            if self.source.invalid == "error" or not results:
                 raise refused
             if is_main_process():
                 print(refused.dropped)
-        return found
+        return results
 
-    def typed(self, names: Sequence[str], numbers: Sequence[int] | None = None, numeric: bool = False) -> Dataset:
-        """Return columns of the rows with these numbers, by default of all. Cells of a CSV are text; with `numeric`, a
-        column that has numbers only becomes one of numbers.
-
-        Raises `UserError` for a column with values of several types.
-        """
+    def typed(self, names: Sequence[str], numbers: Sequence[int] | None = None) -> Dataset:
+        """Return columns of the rows with these numbers, by default of all. A CSV's column that has numbers only
+        becomes one of numbers. Raises `UserError` for a column with values of several types."""
         numbers = range(len(self)) if numbers is None else numbers
         if not self.places:
             return self.rows.select_columns(list(names)).select(numbers)
         columns = {}
         for name in names:
+            values = [self.rows[i].get(name) for i in numbers]
             try:
-                values = [self.rows[i].get(name) for i in numbers]
-                columns[name] = pa.array(_numbers(values) if numeric and self.source.kind == "csv" else values)
+                columns[name] = pa.array(_numbers(values) if self.source.kind == "csv" else values)
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
                 said = " ".join(str(error).split())
                 raise UserError(f"{self.source.label}: column '{name}' has values of several types ({said})") from error
-        return Dataset(pa.table(columns), info=DatasetInfo(builder_name=self.source.kind))
+        return Dataset(pa.table(columns))
 
     def texts(self, column: str, setting: str = "column") -> Dataset:
-        """Return a column of texts and nulls. Raises `UserError` as `require_text`, and if a line is no row."""
-        require_column(self.complete(), column, self.source.label, setting)
+        """Return a column of texts and nulls. Raises `UserError` as `require_text`."""
+        require_column(self, column, self.source.label, setting)
         rows = self.typed([column])
         require_text(rows, column, self.source.label, setting)
         return rows
@@ -133,13 +132,80 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
-    """Return cells as numbers if all are written as such. Others stay text: 02139, 1_000, more than 64 bits."""
-    if not all(isinstance(cell, str) and NUMBER.fullmatch(cell.strip()) for cell in cells):
+    """Return cells as numbers if all are written as such. Others stay text, such as 02139 and 1_000."""
+    if not all(isinstance(cell, str) and _NUMBER.fullmatch(cell.strip()) for cell in cells):
         return cells
-    if any(set(cell) & set(".eE") for cell in cells):
-        return [float(cell) for cell in cells]
-    numbers = [int(cell) for cell in cells]
-    return numbers if all(-(2**63) <= number < 2**63 for number in numbers) else cells
+    numbers = [float(cell) if set(cell) & set(".eE") else int(cell) for cell in cells]
+    return numbers if all(abs(number) < 2**63 for number in numbers) else cells
+
+
+# ---- local files
+
+
+def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of files of a `kind`, json or csv, and the file and line of each. Raises `UserError` for a file
+    or a line that cannot be read, and if there is no row."""
+    rows: list[dict[str, Any]] = []
+    places: list[str] = []
+    for file in files:
+        try:
+            with fsspec.open(file, "rb", compression="infer") as opened:
+                text = opened.read().decode("utf-8-sig")
+        except OSError as error:
+            raise UserError(f"{label}: cannot read {file}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise UserError(f"{label}: {file}, line {line}: {_NOT_UTF8}") from error
+        where = f"{label}: {file}"
+        for place, row in _csv_rows(text, where) if kind == "csv" else _json_rows(text, where):
+            if not isinstance(row, dict):
+                raise UserError(f"{where}, {place}: expected an object, {{…}}, found {type(row).__name__}")
+            rows.append(row)
+            places.append(f"{file}, {place}")
+    if not rows:
+        raise UserError(f"{label}: {', '.join(files)}: the file has no rows")
+    return rows, places
+
+
+def _json_rows(text: str, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield place and row of JSON Lines, or of a JSON list."""
+    is_list = text.lstrip().startswith("[")
+    for number, line in enumerate([text] if is_list else text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+            if "\\u" in line:  # half surrogate pairs, which Arrow cannot encode, become question marks
+                value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}, line {number}: invalid JSON: {error}") from error
+        if is_list:
+            yield from ((f"item {n}", item) for n, item in enumerate(value, 1))
+        else:
+            yield f"line {number}", value
+
+
+def _csv_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the first line and the row of a CSV file with a header. The delimiter is the one that gives the header the
+    most columns."""
+    first = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+    # Not strict, a reader would join rows after a quotation mark that is not doubled.
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        header = reader.fieldnames or []
+        line = reader.line_num + 1
+        if len(set(filter(None, header))) < len(list(filter(None, header))):
+            raise UserError(f"{where}: two columns have the same name: rename one of them")
+        for row in reader:
+            if any(row.pop(None, [])):
+                raise UserError(f"{where}, line {line}: more cells than the {len(header)} columns")
+            yield f"line {line}", row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        hint = "close each quotation mark, and write one inside a quoted cell twice"
+        raise UserError(f"{where}, line {line}: {error}: {hint}") from error
 
 
 # ---- loading
@@ -153,48 +219,40 @@ def load_table(source: Source) -> Table:
         names = _names(source, rows.column_names)
         rows = rows.select_columns(list(names.values())).rename_columns({own: name for name, own in names.items()})
         return Table(source, rows.column_names, rows)
-    rows, places, errors = read_row_files(files, source.kind, source.label, source.delimiter)
-    if len(errors) == len(rows):
-        raise unread(places, errors, source.label)
-    names = _names(source, list(dict.fromkeys(str(column) for row in rows for column in row)))
+    rows, places = _read_files(files, source.kind, source.label)
+    names = _names(source, list(dict.fromkeys(column for row in rows for column in row)))
     if source.columns:
         rows = [{name: row[own] for name, own in names.items() if own in row} for row in rows]
-    table = Table(source, list(names), rows, places, errors)
+    table = Table(source, list(names), rows, places)
     return table if source.split == "train" else table.select(_slice(source, len(rows)))
 
 
 def load_source(source: Source) -> Dataset:
     """Load the rows of a source with a `path` as a table. Raises `UserError` as `load_table`."""
-    table = load_table(source).complete()
+    table = load_table(source)
     return table.typed(table.column_names)
 
 
 def local_files(source: Source) -> list[str]:
     """Return the local files that a source names, in order; none for a folder, a Hub dataset or an address.
 
-    Raises `UserError` if one is missing, cannot be opened, or is of an unknown type.
+    Raises `UserError` if one is missing or of an unknown type.
     """
-    label, path, files = source.label, str(source.path), source.files
-    found: list[str] = []
-    try:
-        if not files and Path(path).is_file():
-            known = ", ".join(BUILDERS)
-            raise UserError(f"{label}: {path}: unknown file ending '{Path(path).suffix}': convert it to one of {known}")
-        if not files and path.startswith(("runs/", "./", "../", "/")) and not Path(path).exists():
-            raise UserError(f"{label}: {path}: no such file or folder")
-        for name in files:
-            if "://" in name:
-                return []
-            there = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
-            if not there:
-                raise UserError(f"{label}: {name}: no such file or folder")
-            found += there
-        for name in found:
-            if not Path(name).is_dir():
-                Path(name).open("rb").close()
-    except OSError as error:
-        raise UserError(f"{label}: cannot read {error.filename or path}: {error.strerror}") from error
-    return found
+    label, path = source.label, str(source.path)
+    if not source.files and Path(path).is_file():
+        known = ", ".join(BUILDERS)
+        raise UserError(f"{label}: {path}: unknown file ending '{Path(path).suffix}': convert it to one of {known}")
+    if not source.files and path.startswith(("runs/", "./", "../", "/")) and not Path(path).exists():
+        raise UserError(f"{label}: {path}: no such file or folder")
+    files: list[str] = []
+    for name in source.files:
+        if "://" in name:
+            return []
+        named = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))  # noqa: PTH207
+        if not named:
+            raise UserError(f"{label}: {name}: no such file or folder")
+        files += named
+    return files
 
 
 def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
@@ -225,7 +283,7 @@ def _load_dataset(source: Source) -> Any:
     """Load a source by `datasets`. Raises `UserError` if it cannot be loaded, or has no rows."""
     label = source.label
     if source.kind == "csv":
-        raise UserError(f"{label}: only local CSV files are read, as text: download them and name them in `data_files`")
+        raise UserError(f"{label}: CSV files are read as text, whole, and from the local disk: download or convert it")
     # A text file is one document: its paragraphs must not be in different splits.
     more: dict[str, Any] = {"sample_by": "document", "encoding": "utf-8-sig"} if source.kind == "text" else {}
     named = source.files or source.data_files
@@ -240,8 +298,7 @@ def _load_dataset(source: Source) -> Any:
             **more,
         )
     except DatasetGenerationError as error:
-        cause = error.__cause__
-        said = f"{NOT_UTF8} ({cause})" if isinstance(cause, UnicodeError) else cause
+        said = _NOT_UTF8 if isinstance(error.__cause__, UnicodeError) else error.__cause__
         raise UserError(f"{label}: cannot read {', '.join(named or [source.kind])}: {said}") from error
     except (DatasetsError, OSError, ValueError, ImportError) as error:  # an import of what reads s3://…
         raise UserError(f"{label}: cannot load {source.path}: {error}") from error
@@ -253,20 +310,16 @@ def _load_dataset(source: Source) -> Any:
 def load_documents(source: Source) -> Dataset:
     """Load documents as rows with `text` and `source`. Empty documents are dropped and counted."""
     if source.task is not None:
-        rows = Dataset.from_dict(
-            {"text": tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)}
-        )
+        made = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
+        rows = Dataset.from_dict({"text": made})
     else:
-        rows = first_rows(load_table(source), source.n).texts(source.column)
-        rows = rows if source.column == "text" else rows.rename_column(source.column, "text")
+        rows = first_rows(load_table(source), source.n).texts(source.column).rename_columns({source.column: "text"})
     filled = [i for i, text in enumerate(rows["text"]) if text and text.strip()]
-    empty = sorted(set(range(len(rows))) - set(filled))
     if not filled:
         raise UserError(f"{source.label}: every document is empty")
-    if empty:
+    if len(filled) < len(rows):
         if is_main_process():
-            n = f"{len(empty):,} of {len(rows):,} documents {'is' if len(empty) == 1 else 'are'} empty"
-            print(f"{source.label}: {n}: dropped, such as {', '.join(f'row {i}' for i in empty[:3])}", flush=True)
+            print(f"{source.label}: {len(rows) - len(filled):,} of {len(rows):,} documents are empty: dropped")
         rows = rows.select(filled)
     return rows.add_column("source", [source.label] * len(rows))
 
@@ -274,6 +327,21 @@ def load_documents(source: Source) -> Dataset:
 def first_rows(rows: Any, n: int | None) -> Any:
     """Return the first `n` rows of a table or dataset, or all of them."""
     return rows if n is None else rows.select(range(min(n, len(rows))))
+
+
+def without_rejected(rows: Table) -> Table:
+    """Drop and count the rows that a review rejected. Nothing is dropped if a column `review` has other values than
+    `STATES`: then it is about something else. Raises `UserError` if none remains."""
+    states = list(rows["review"]) if "review" in rows.column_names else []
+    kept = [i for i, state in enumerate(states) if state != REJECTED]
+    if len(kept) == len(states) or any(state is not None and state not in STATES for state in states):
+        return rows
+    if not kept:
+        raise UserError(f"{rows.source.label}: all {len(rows)} rows were rejected in review: give other rows")
+    if is_main_process():
+        rejected = len(states) - len(kept)
+        print(f"{rows.source.label}: {rejected:,} of {len(states):,} rows were rejected in review: dropped")
+    return rows.select(kept)
 
 
 # ---- columns
@@ -290,20 +358,6 @@ def require_text(rows: Dataset, column: str, label: str | None, setting: str = "
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):
         raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `{setting}`")
-    if rows.info.builder_name == "csv":  # all its cells are text
-        cells = [cell for cell in rows[column] if cell and cell.strip()]
-        if cells and all(NUMBER.fullmatch(cell.strip()) for cell in cells):
-            raise UserError(f"{label}: column '{column}' holds numbers, not text: set `{setting}`")
-    may_be_null = filled and rows.data.column(column).null_count > 0  # a selection may exclude the nulls
-    for i, text in enumerate(rows[column]) if may_be_null else ():
-        if text is None:
-            raise UserError(f"{label}: row {i}: column '{column}' is null: fill it in, or remove the row")
-
-
-def refuse_unread(source: Source, known: Collection[str], others: bool = False) -> None:
-    """Raises `UserError` for a key of `columns` that is not `known`; with `others`, only for one close to those, as
-    reward functions read columns of any name."""
-    for name in source.columns:
-        said = nearest(name, sorted(known))
-        if name not in known and (not others or "did you mean" in said):
-            raise UserError(f"{source.label}: columns: no format has a column '{name}'{said}")
+    # Of the whole table, of which the rows may be a selection without nulls
+    if filled and rows.data.column(column).null_count and None in rows[column][:]:
+        raise UserError(f"{label}: column '{column}' is null in some row: fill it in, or remove the row")

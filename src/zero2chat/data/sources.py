@@ -6,7 +6,6 @@ import bisect
 import hashlib
 import itertools
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ BUILDERS = {
     ".txt": "text",
     ".md": "text",
 }
-NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _FEW_DOCUMENTS = 50  # enough to detect invalid options; all of them would take seconds
 
 
@@ -38,12 +36,11 @@ class Source:
 
     `path` is a Hub dataset, a builder (`json`, `parquet`, `csv`, `text`) with `data_files`, or a local file or folder.
     Alternatively, `task` names a task, `n` the number of its rows or documents, and `options` its options. `fraction`
-    is the share of the mixture; `label` names the source in metrics. `tools`: the conversations have the stage's tools;
-    `failing`: the share of failing calls, so that a model learns to handle them. `retell`: a request, such as "Tell me
-    something.", answered by each of the task's documents, so that pretraining knowledge is not forgotten in SFT.
-    `columns` gives columns of conversations, pairs and prompts the names that their format has, such as `{prompt:
-    question, completion: answer}`. `delimiter` is that of a CSV; by default it is found in the header. `invalid`: rows
-    that are no conversation, pair or prompt are an error, or are dropped and counted.
+    is the share of the mixture; `label` names the source in metrics; `column` holds the text of documents. `tools`: the
+    conversations have the stage's tools; `failing`: the share of failing calls, so that a model learns to handle them.
+    `retell`: a request, such as "Tell me something.", answered by each of the task's documents, so that pretraining
+    knowledge is not forgotten in SFT. `columns` gives columns the names that a format has, such as `{prompt: question,
+    completion: answer}`. `invalid`: rows that are no conversation, pair or prompt are an error, or dropped and counted.
     """
 
     path: str | None = None
@@ -57,20 +54,17 @@ class Source:
     n: Annotated[int | None, Range(min=1)] = None
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
-    fraction: float | None = None
+    fraction: Annotated[float | None, Range(above=0)] = None
     label: str | None = None
     tools: bool = False
     failing: Annotated[float, Range(min=0, below=1)] = 0.0
     retell: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
-    delimiter: str | None = None
     invalid: Literal["error", "drop"] = "error"
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.task is None):
             raise ValueError("a dataset needs either `path` or `task`")
-        if self.path is not None and not self.path.strip():
-            raise ValueError("path is empty: set it to a file, a folder or a Hub name")
         if self.task is not None and not self.n:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
@@ -78,13 +72,8 @@ class Source:
         if self.columns and self.task is not None:
             raise ValueError("columns: only for a `path`: remove it")
         self.columns = {name: str(own) for name, own in self.columns.items()}  # a CSV's may be a number
-        own = list(self.columns.values())
-        if twice := next((name for i, name in enumerate(own) if name in own[:i]), None):
-            raise ValueError(f"columns: the column '{twice}' is named twice: give it one name")
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise ValueError(f"delimiter {self.delimiter!r}: expected one character, such as ';'")
-        if self.delimiter is not None and self.kind != "csv":
-            raise ValueError("delimiter: only for CSV files: remove it")
+        if len(set(self.columns.values())) < len(self.columns):
+            raise ValueError("columns: a column is named twice: give it one name")
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
@@ -113,9 +102,6 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
     for i, source in enumerate(sources):
         if documents and source.label in tasks.SPLITS:
             raise UserError(f"{where}[{i}]: label: '{source.label}' is the name of a split: set another `label`")
-        for key, unset in (("invalid", "error"), ("columns", {}), ("retell", None)):
-            if documents and getattr(source, key) != unset:
-                raise UserError(f"{where}[{i}]: {key}: only for conversations, pairs and prompts: remove it")
         if source.task is not None:
             _try(source, documents=documents or source.retell is not None)
     if len({source.fraction is None for source in sources}) == 2:
@@ -140,15 +126,26 @@ def _try(source: Source, documents: bool) -> None:
             task.documents(seed=source.seed, n=n, **options)  # perhaps these documents are too few
 
 
-def is_file(path: str | None) -> bool:
-    """Whether a source's `path` is a file, or a builder for files, which only have the split `train`."""
-    return path in BUILDERS.values() or Path(path or "").suffix.lower() in BUILDERS
-
-
 def split_of(text: str, validation: float, test: float) -> str:
     """Return the split of a document, based only on its content: equal documents are always in the same split."""
     share = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
     return "test" if share < test else "validation" if share < test + validation else "train"
+
+
+def hold_out(prompts: Sequence[Any], validation: float = 0.0, test: float = 0.0) -> tuple[list[int], list[int]]:
+    """Return the indices of the rows to train on, and of those to hold out, by their prompts: equal ones are on the
+    same side. `validation` is a share of the data before the `test` share was held out, in the same way.
+
+    Raises `UserError` if one of the two would be empty.
+    """
+    sides: tuple[list[int], list[int]] = ([], [])
+    for i, prompt in enumerate(prompts):
+        sides[split_of(str(prompt), validation, test) != "train"].append(i)
+    if not all(sides):
+        name = "validation_fraction" if validation else "test_fraction"
+        what = "hold out" if sides[0] else "train on"
+        raise UserError(f"{name} {validation or test}: none of {len(prompts)} rows is left to {what}: change it")
+    return sides
 
 
 def mixed(
@@ -162,8 +159,6 @@ def mixed(
     """
     kept = [len(part) for part in parts]
     if shares := [source.fraction for source in sources if source.fraction is not None]:
-        if min(shares) <= 0:
-            raise UserError("datasets: a `fraction` must be above 0")
         sizes = [list(itertools.accumulate(size(row) for row in part)) for part in parts]
         whole = min(part[-1] / share for part, share in zip(sizes, shares, strict=True))
         budgets = [whole * share * (1 + 1e-9) for share in shares]
@@ -175,7 +170,4 @@ def mixed(
         used = [part if n == len(part) else part.select(range(n)) for part, n in zip(parts, kept, strict=True)]
         return concatenate_datasets(used), counts
     except ValueError as error:
-        kinds = {(name, str(feature)) for part in parts for name, feature in part.features.items()}
-        names = [name for name, _ in kinds]
-        odd = ", ".join(sorted({name for name in names if names.count(name) > 1})) or str(error)
-        raise UserError(f"datasets: the sources have values of different types in {odd}: write them alike") from error
+        raise UserError(f"datasets: the sources have values of different types in a column: {error}") from error

@@ -17,7 +17,7 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.data.prepared import Prepared
-from zero2chat.data.prompts import safe_problems, task_problems
+from zero2chat.data.prompts import fitting_problems, task_problems
 from zero2chat.evaluation.tasks import TaskSpec, rows_and_prompts
 from zero2chat.inference.generate import Answer, answer
 from zero2chat.inference.tool_format import Tools
@@ -53,12 +53,8 @@ class HeldOut:
         """
         wanted = {column for reward in rewards for column in reward.needs}
         assert others.limit is not None
-        problems = safe_problems(
-            task_problems(self.task, self.rows(split), wanted),
-            others.tokenizer,
-            others.limit[1],
-            template_kwargs=template,
-        )
+        problems = task_problems(self.task, self.rows(split), wanted)
+        problems, *_ = fitting_problems(problems, others.tokenizer, others.limit[1], template_kwargs=template)
         for reward in rewards:
             reward.check(problems, "held_out")
         return problems

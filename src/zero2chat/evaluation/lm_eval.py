@@ -61,8 +61,7 @@ def read_harness(entries: Sequence[Any]) -> list[HarnessSpec]:
 def find_tasks(specs: Sequence[HarnessSpec]) -> dict[str | None, Any]:
     """Return lm-eval's task managers by `include_path`, which know all tasks of the entries.
 
-    Raises `UserError` if lm-eval is missing, and for a task that does not exist, has no score, or runs remote or
-    model-written code.
+    Raises `UserError` if lm-eval is missing, and for a task that does not exist or has no score.
     """
     if not specs:
         return {}
@@ -79,60 +78,37 @@ def find_tasks(specs: Sequence[HarnessSpec]) -> dict[str | None, Any]:
 
 
 def _check(manager: Any, task: str) -> None:
-    where = f"harness: task '{task}'"
     entry = manager.task_index.get(task)
     if entry is None:
-        raise UserError(f"{where}: lm-eval has no such task{nearest(task, manager.all_tasks)}")
+        raise UserError(f"harness: task '{task}': lm-eval has no such task{nearest(task, manager.all_tasks)}")
     kind, config = entry.kind.name, entry.cfg or {}
     if kind == "TAG" or (kind == "GROUP" and not config.get("aggregate_metric_list")):
         some = sorted(entry.tags) if kind == "TAG" else map(str, config.get("task", []))
-        raise UserError(f"{where}: is a group without a score: list its tasks: {', '.join(some)}")
-    for config in _configs(manager, task):
-        _refuse_code(config, where)
-
-
-def _configs(manager: Any, item: Any) -> Iterator[dict[str, Any]]:
-    """Yield the YAML of a task, or of all tasks of a group, without loading its functions."""
-    if isinstance(item, Mapping):  # in a group: a task or group with its own settings
-        yield dict(item)
-        item = item.get("task", item.get("group"))
-    entry = manager.task_index.get(item) if isinstance(item, str) else None
-    if entry is not None:
-        yield entry.cfg or {}
-        members = entry.tags if entry.kind.name == "TAG" else (entry.cfg or {}).get("task")
-        item = sorted(members) if isinstance(members, set) else members
-    for member in item if isinstance(item, list) else []:
-        yield from _configs(manager, member)
-
-
-def _refuse_code(config: Mapping[str, Any], where: str) -> None:
-    import lm_eval.api.metrics  # noqa: F401  (registers them)
-    from lm_eval.api.registry import metric_registry
-
-    if config.get("unsafe_code"):
-        raise UserError(f"{where}: runs model-written code without a sandbox: not supported, remove it")
-    if (config.get("dataset_kwargs") or {}).get("trust_remote_code"):
-        raise UserError(f"{where}: its dataset needs trust_remote_code: not supported, remove it")
-    for metric in config.get("metric_list") or []:
-        name = metric.get("metric") if isinstance(metric, Mapping) else None
-        own = config.get("process_results") is not None or "/" in str(name)  # a function in the task's folder
-        if not isinstance(metric, Mapping) or (not own and (metric.get("hf_evaluate") or name not in metric_registry)):
-            raise UserError(f"{where}: the metric '{name}' is not lm-eval's and would run remote code: remove it")
+        raise UserError(f"harness: task '{task}': is a group without a score: list its tasks: {', '.join(some)}")
 
 
 @contextlib.contextmanager
 def _no_scripts(where: str) -> Iterator[None]:
-    """Make `evaluate.load` in a task's module, which would run remote code, an error."""
+    """Make `evaluate.load`, which would run remote code, an error, also where lm-eval catches it."""
     import evaluate
 
-    def refuse(name: str, *args: Any, **options: Any) -> Any:
-        raise UserError(f"{where}: the metric '{name}' would run remote code: remove the task")
+    refused: list[str] = []
+
+    def refuse(name: str, *_: Any, **__: Any) -> Any:
+        refused.append(f"{where}: the metric '{name}' would run remote code: remove the task")
+        raise UserError(refused[0])
 
     load, evaluate.load = evaluate.load, refuse
     try:
         yield
+    except Exception as error:
+        if refused:
+            raise UserError(refused[0]) from error
+        raise
     finally:
         evaluate.load = load
+    if refused:
+        raise UserError(refused[0])
 
 
 def run_harness(
@@ -144,7 +120,7 @@ def run_harness(
 ) -> HarnessResult | None:
     """Evaluate one entry. With several processes each evaluates its share, and only rank 0 has the result.
 
-    Raises `UserError` if the task's data cannot be loaded.
+    Raises `UserError` if the task's data cannot be loaded, or if the task runs remote or model-written code.
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -155,21 +131,21 @@ def run_harness(
     if accelerator.num_processes > 1:  # with a loaded model, lm-eval assumes one process
         lm.accelerator = accelerator
         lm._rank, lm._world_size = accelerator.process_index, accelerator.num_processes
-    with _no_scripts(where):
-        try:
+    try:
+        with _no_scripts(where):
             loaded = manager.load(spec.task)
-        except (OSError, ValueError, ImportError, LookupError) as error:  # includes datasets' own errors
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"{where}: cannot be loaded ({reason}): most tasks need the Hub, once") from error
-        found = simple_evaluate(
-            model=lm,
-            tasks=[loaded["groups"].get(spec.task) or loaded["tasks"][spec.task]],
-            num_fewshot=spec.num_fewshot,
-            limit=spec.limit,
-            batch_size=batch_size,
-            apply_chat_template=spec.apply_chat_template,
-            task_manager=manager,
-        )
+            found = simple_evaluate(
+                model=lm,
+                tasks=[loaded["groups"].get(spec.task) or loaded["tasks"][spec.task]],
+                num_fewshot=spec.num_fewshot,
+                limit=spec.limit,
+                batch_size=batch_size,
+                apply_chat_template=spec.apply_chat_template,
+                task_manager=manager,
+            )
+    except (OSError, ValueError, ImportError, LookupError) as error:  # includes datasets' own errors
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{where}: cannot be evaluated ({reason}): most tasks need the Hub, once") from error
     if found is None:
         return None
     asked = {name: _rows(found["samples"][name]) for name in loaded["tasks"]}
@@ -201,17 +177,15 @@ def _metrics(spec: HarnessSpec, found: Mapping[str, Any], asked: Iterable[str]) 
             continue
         rows = [row for name in asked for row in found["samples"][name] if row["filter"] == filtered]
         values = [row[metric] for row in rows if metric in row]
-        n = len(values) or len(rows)
+        result = {"value": float(value), "n": len(values) or len(rows)}
         stderr = scores.get(f"{metric}_stderr,{filtered}")
-        interval = {}
-        hits = float(sum(values)) if values and all(_is_number(v) and v in (0, 1) for v in values) else None
-        if hits is not None and math.isclose(hits / n, value, abs_tol=1e-9):
-            rate = stats.rate(hits, n)
-            interval = {"low": rate["low"], "high": rate["high"]}
+        is_share = values and all(_is_number(v) and v in (0, 1) for v in values)
+        if is_share and math.isclose(sum(values) / len(values), value, abs_tol=1e-9):
+            rate = stats.rate(float(sum(values)), len(values))
+            result |= {"low": rate["low"], "high": rate["high"]}
         elif _is_number(stderr):
-            interval = {"low": float(value - 1.959964 * stderr), "high": float(value + 1.959964 * stderr)}
-        name = f"{spec.label}.{metric}" + ("" if filtered == "none" else f".{filtered}")
-        metrics[name] = {"value": float(value), "n": n, **interval}
+            result |= {"low": float(value - 1.959964 * stderr), "high": float(value + 1.959964 * stderr)}
+        metrics[f"{spec.label}.{metric}" + ("" if filtered == "none" else f".{filtered}")] = result
     return metrics
 
 

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 from accelerate.utils import broadcast_object_list
@@ -24,16 +23,7 @@ from zero2chat.core.config import Range, build
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import digest
 from zero2chat.core.runs import is_main_process
-from zero2chat.data.chat_formats import (
-    CONVERSATIONS,
-    Message,
-    Shape,
-    asked_in,
-    of_column,
-    open_rows,
-    read_tools,
-    refuse_empty,
-)
+from zero2chat.data.chat_formats import CONVERSATIONS, Message, Shape, open_rows, read_tools
 from zero2chat.data.prompts import number_as_text
 from zero2chat.data.sources import Source
 from zero2chat.evaluation.metrics import load_metric
@@ -58,9 +48,8 @@ class OwnData(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, unset in (("task", None), ("retell", None), ("fraction", None), ("failing", 0.0)):
-            if getattr(self, key) != unset:
-                raise ValueError(f"{key}: rows of your own do not have it: remove it (tasks are listed under `tasks`)")
+        if self.task is not None:
+            raise ValueError("task: rows of your own do not have it: list tasks under `tasks`")
         if not self.rewards and not self.metrics:
             raise ValueError("no scores: set `rewards`, `metrics` or both")
 
@@ -104,10 +93,7 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
 
 
 def _with_reference(column: str) -> list[Shape]:
-    return [
-        Shape(f"{ask} and {column}", (ask, column), partial(asked_in, ask), ("system",), answer=column)
-        for ask in ("prompt", "question")
-    ]
+    return [Shape(f"{name} and {column}", (name, column), column) for name in ("prompt", "question")]
 
 
 # A file may also have a `completion`, with the steps to the answer, which `sft` reads.
@@ -117,14 +103,8 @@ SHAPES = (
     PROMPT_AND_ANSWER,
     *CONVERSATIONS[1:],
     _QUESTION_AND_ANSWER,
-    Shape("prompt", ("prompt",), partial(asked_in, "prompt"), ("system",)),
+    Shape("prompt", ("prompt",)),
 )
-
-
-def _shapes(spec: OwnData) -> Sequence[Shape]:
-    if spec.reference is not None:
-        return _with_reference(spec.reference)
-    return SHAPES if spec.column == "text" else [of_column(spec.column)]
 
 
 def _reference(given: Sequence[Message], shown: bool) -> list[str]:
@@ -139,10 +119,9 @@ def _reference(given: Sequence[Message], shown: bool) -> list[str]:
 
 def load_rows(spec: OwnData) -> Rows:
     """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
-    rewards = spec.open_rewards()
-    needed = {name for reward in rewards for name in reward.needs}
-    rows, shape = open_rows(spec, _shapes(spec), "rows to evaluate", ("tools", "review", *needed), others=True)
-    has_reference: list[bool] = []  # of the rows so far
+    shapes = SHAPES if spec.reference is None else _with_reference(spec.reference)
+    rows, shape = open_rows(spec, shapes, "rows to evaluate")
+    has_reference: set[bool] = set()
 
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:
         if shape.answer and isinstance(number := row.get(shape.answer), int | float):
@@ -151,32 +130,29 @@ def load_rows(spec: OwnData) -> Rows:
         schemas = read_tools(row.get("tools"), where) or None
         if schemas and spec.tools:
             raise UserError(f"{where}: has tools of its own, which cannot run: remove `tools: true`, or the column")
-        asked = [n for n, message in enumerate(messages, 1) if message["role"] == "user"]
-        if not asked:
+        users = [n for n, message in enumerate(messages, 1) if message["role"] == "user"]
+        if not users:
             raise UserError(f"{where}: no user's turn to answer")
-        refuse_empty(messages, where)
-        given = _reference(messages[asked[-1] :], shown=schemas is not None)
-        has_reference.append(bool(given))
-        if has_reference[0] != has_reference[-1]:
+        given = _reference(messages[users[-1] :], shown=schemas is not None)
+        if bool(given) not in (has_reference or {bool(given)}):
             has = "a" if given else "no"
             raise UserError(f"{where}: has {has} reference answer, unlike the first row: put it into another file")
-        return messages[: asked[-1]], given, schemas
+        has_reference.add(bool(given))
+        return messages[: users[-1]], given, schemas
 
-    numbers, found = zip(*rows.read(read), strict=True)
-    prompts = [prompt for prompt, _, _ in found]
-    references = [text for _, given, _ in found for text in given]
-    own = [schemas for _, _, schemas in found]
+    numbers, kept = zip(*rows.read(read), strict=True)
+    prompts, given, own = map(list, zip(*kept, strict=True))
+    references = [text for texts in given for text in texts]
     names = list(map(rows.where, numbers))
     if spec.metrics and not references:
         raise UserError(f"{spec.label}: metrics: they need reference answers: add a column `answer`, or use `rewards`")
     taken = (*shape.columns, "answer", "tools", "prompts", "completions")  # the latter two are a reward's own arguments
-    others = rows.typed([name for name in rows.column_names if name not in taken], numbers, numeric=True)
-    given: dict[str, list[str]] = {"answer": references} if references else {}
-    given |= {"tools": list(map(json.dumps, own))} if any(own) else {}
-    if given:
-        columns = Dataset.from_dict(given)
-        others = concatenate_datasets([columns, others], axis=1) if others.column_names else columns
-    for reward in rewards:
+    others = rows.typed([name for name in rows.column_names if name not in taken], numbers)
+    columns = {"answer": references} if references else {}
+    columns |= {"tools": list(map(json.dumps, own))} if any(own) else {}
+    parts = [part for part in (Dataset.from_dict(columns), others) if part.column_names]
+    others = concatenate_datasets(parts, axis=1) if parts else others
+    for reward in spec.open_rewards():
         reward.check(others, str(spec.label), names)
     return Rows(prompts, references, others, names, own if any(own) else None)
 
@@ -207,7 +183,7 @@ def evaluate_own_data(
         opened = [load_metric(name) for name in spec.metrics]
         for metric in opened:
             if hasattr(metric, "use"):
-                metric.use(model, tokenizer, rows.prompts, at_hand, *([rows.schemas] if rows.schemas else []))
+                metric.use(model, tokenizer, rows.prompts, at_hand, rows.schemas)
         by_rewards = _by_rewards(spec, rows, [one.text for one in given])  # they read the reasoning as in GRPO
         scores = [by_rewards | _by_metrics(spec, opened, rows, [one.content for one in given])]
     broadcast_object_list(scores)

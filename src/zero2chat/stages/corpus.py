@@ -13,13 +13,14 @@ The stage `crawl` writes such a corpus from WARC files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from datasets import Dataset, concatenate_datasets
 
+from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run
-from zero2chat.data.canaries import CANARIES, make_canaries, read_planting, write_canaries
+from zero2chat.core.runs import Run, write_jsonl
+from zero2chat.data.canaries import CANARIES, FILE, Planting, make_canaries
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.rows import load_documents
 from zero2chat.data.sources import mixed, read_sources, split_of
@@ -51,7 +52,7 @@ class CorpusArguments:
         read_exams(self.decontaminate)
         sources = read_sources(self.datasets, documents=True)
         if self.canaries:
-            read_planting(self.canaries)
+            build([Planting], self.canaries, CANARIES)
             if CANARIES in (source.label for source in sources):
                 raise ValueError(f"label '{CANARIES}' is reserved for canaries: set another `label`")
 
@@ -73,8 +74,8 @@ def run(run: Run, args: CorpusArguments) -> None:
     labels = [source.label for source in sources]
     planted: list[str] = []
     if args.canaries:
-        canaries = make_canaries(read_planting(args.canaries), args.seed)
-        write_canaries(run.folder, canaries)
+        canaries = make_canaries(build([Planting], args.canaries, CANARIES)[0], args.seed)
+        write_jsonl(run.folder / FILE, map(asdict, canaries))
         planted = [canary.text for canary in canaries for _ in range(canary.copies)]
         labels.append(CANARIES)
     metrics = decontamination.finish(run)

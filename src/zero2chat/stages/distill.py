@@ -37,8 +37,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import REVIEWED
 from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.decontamination import Decontamination, read_exams
-from zero2chat.data.prompts import load_problems, safe_problems
-from zero2chat.data.review_states import UNREVIEWED
+from zero2chat.data.prompts import fitting_problems, load_problems
+from zero2chat.data.rows import UNREVIEWED
 from zero2chat.data.sources import Source, mixed, read_sources
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import Ask, ask_endpoint, ask_model, open_teacher
@@ -93,12 +93,9 @@ class DistillArguments:
 
 def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontamination: Decontamination) -> Dataset:
     """Load the problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
-    wanted = {column for reward in rewards for column in reward.needs} | {"row"}
     parts = []
     for source in sources:
-        part = load_problems(source, wanted, answers=any("answer" in reward.needs for reward in rewards))
-        for reward in rewards:
-            reward.check(part, str(source.label))
+        part = load_problems(source, rewards, any("answer" in reward.needs for reward in rewards), wanted=("row",))
         keys = [json.loads(row)["key"] for row in part["row"]] if source.task else range(len(part))
         part = part.add_column("_source", [source.label] * len(part)).add_column("_key", [str(key) for key in keys])
         parts.append(decontamination.clean(part, "prompt", str(source.label)))
@@ -111,7 +108,7 @@ def _teacher(args: DistillArguments, problems: Dataset) -> Ask:
         return ask_endpoint(args.endpoint, args.samples, args.temperature, args.max_completion_length)
     settings = args.dtype, args.model_revision, args.attn_implementation, args.chat_template_path
     model, tokenizer, context = open_teacher(args.teacher, *settings)
-    safe_problems(problems, tokenizer, context - args.max_completion_length)
+    fitting_problems(problems, tokenizer, context - args.max_completion_length)
     return ask_model(model, tokenizer, args.samples, args.temperature, args.max_completion_length, args.eval_batch_size)
 
 

@@ -24,7 +24,7 @@ from trl import DPOConfig, ModelConfig
 
 from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, is_main_process
-from zero2chat.data.encoding import tokenize_dpo_pairs
+from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Pair, load_preferences
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.training_job import SHARDED, EmptyModel, Job, quantized_refuses
@@ -146,7 +146,7 @@ def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: f
     }
 
 
-PAIRS = Kind("pairs", load_preferences, tokenize_dpo_pairs, PairTrainer, margin_metrics, _sample)
+PAIRS = Kind("pairs", load_preferences, tokenize_answers, PairTrainer, margin_metrics, _sample)
 
 
 def prepare(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Preferences:

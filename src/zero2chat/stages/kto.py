@@ -25,7 +25,7 @@ from trl import KTOConfig, ModelConfig
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
-from zero2chat.data.encoding import tokenize_votes
+from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Thumb, load_votes
 from zero2chat.models.training_job import EmptyModel, Job
 from zero2chat.report.samples import SampleTable
@@ -63,7 +63,7 @@ def _sample(thumb: Thumb, before: Sequence[float], after: Sequence[float], beta:
     }
 
 
-VOTES = Kind("votes", load_votes, tokenize_votes, VoteTrainer, vote_metrics, _sample, with_other_answers)
+VOTES = Kind("votes", load_votes, tokenize_answers, VoteTrainer, vote_metrics, _sample, with_other_answers)
 
 
 def prepare(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Preferences:

@@ -26,8 +26,8 @@ from zero2chat.core.runs import Run, cores, is_main_process
 from zero2chat.data.conversations import before_answer, join_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.encoding import encode_conversations, fitting_conversations
-from zero2chat.data.prepared import Prepared, Side, hold_out, make_once, open_empty_chat, remove_shared
-from zero2chat.data.sources import mixed, read_sources
+from zero2chat.data.prepared import Prepared, Side, make_once, open_empty_chat, remove_shared
+from zero2chat.data.sources import hold_out, mixed, read_sources
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.report.section import TASK_SCORES, Curve, Section
@@ -94,7 +94,7 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
         held_out = read_sources(args.validation_datasets, where="validation_datasets")
         validation = concatenate_datasets([load_conversations(source, tools=tools) for source in held_out])
     elif args.validation_fraction:
-        kept, watched = hold_out(conversations["messages"][:], before_answer, args.validation_fraction)
+        kept, watched = hold_out(list(map(before_answer, conversations["messages"])), args.validation_fraction)
         conversations, validation = conversations.select(kept), conversations.select(watched)
     if args.join > 1:
         # Digits are one token each: at two characters per token joined rows fit, and others raise an error.

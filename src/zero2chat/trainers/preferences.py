@@ -24,9 +24,9 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.preferences import Pair, PairArguments, Thumb, length_only, pairs_of_thumbs, split_pairs
-from zero2chat.data.prepared import LOSS, Prepared, Side, hold_out, mixed_preferences, open_empty_chat
-from zero2chat.data.sources import read_sources
+from zero2chat.data.preferences import Pair, PairArguments, Thumb, length_only, pairs_of_thumbs
+from zero2chat.data.prepared import LOSS, Prepared, Side, mixed_preferences, open_empty_chat
+from zero2chat.data.sources import hold_out, read_sources
 from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.trainers.arguments import ValidationArguments
 from zero2chat.trainers.start import open_model, set_max_length
@@ -69,7 +69,7 @@ class Kind(NamedTuple):
 
     unit: str  # of its rows
     load: Callable[..., tuple[Dataset, int]]  # (source, equal) → rows, and the number dropped as equal
-    tokenize: Callable[..., tuple[Dataset, list[Any], list[int]]]  # as `tokenize_dpo_pairs`
+    tokenize: Callable[..., tuple[Dataset, list[Any], list[int]]]  # as `tokenize_answers`
     trainer: type
     measure: Callable[..., dict[str, dict[str, Any]]]  # of held-out rows, as `margin_metrics`
     sample: Callable[..., dict[str, Any]]  # (row, before, after, beta) → what the report shows
@@ -91,13 +91,13 @@ def prepare_preferences(
     empty, tokenizer = open_empty_chat(model_args, args.chat_template_path)
     set_max_length(training, empty)
     everything, counts, equal = mixed_preferences(args.datasets, args.equal, kind.load)
-    known, held_out = split_pairs(everything, args.test_fraction, kind.unit)
+    kept, others = hold_out([row["prompt"] for row in everything], test=args.test_fraction)
+    known, held_out = [everything[i] for i in kept], [everything[i] for i in others]
     watched = None
     if args.validation_datasets:
         watched, _, _ = mixed_preferences(args.validation_datasets, args.equal, kind.load)
     elif args.validation_fraction:
-        prompts = [str(row["prompt"]) for row in known]
-        kept, others = hold_out(prompts, str, args.validation_fraction, args.test_fraction)
+        kept, others = hold_out([row["prompt"] for row in known], args.validation_fraction, args.test_fraction)
         known, watched = [known[i] for i in kept], [known[i] for i in others]
 
     validation = None

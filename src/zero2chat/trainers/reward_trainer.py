@@ -21,8 +21,9 @@ from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
 from zero2chat.data.encoding import both_sides, tokenize_reward_pairs, tools_of
 from zero2chat.data.preference_files import PairFiles
-from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons, split_pairs, without_ties
+from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons, without_ties
 from zero2chat.data.prepared import mixed_preferences
+from zero2chat.data.sources import hold_out
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template, settle_chat
 from zero2chat.models.hardware import is_fsdp
@@ -158,7 +159,8 @@ def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], C
             f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {files.folder}"
         )
     pairs, counts, equal = mixed_preferences(args.datasets, args.equal)
-    return *split_pairs(pairs, args.test_fraction), counts, equal
+    kept, others = hold_out([pair["prompt"] for pair in pairs], test=args.test_fraction)
+    return [pairs[i] for i in kept], [pairs[i] for i in others], counts, equal
 
 
 def prepare_pairs(tokenizer: PreTrainedTokenizerBase, args: Any, training: RewardConfig) -> Preferences:

