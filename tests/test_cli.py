@@ -366,7 +366,7 @@ def test_what_is_indexed_is_found(tmp_path, monkeypatch, capsys):
     cli.main(["search", "Ada", "--in", "index", "--characters", "10", "--passages", "1", "--json"])
     result = last_object(capsys.readouterr().out)
     assert (result["query"], result["passages"][0]["score"] > 0) == ("Ada", True)
-    assert [(one["text"], one["source"]) for one in result["passages"]] == [("Ada was b…", "ada")]
+    assert [(one["text"], one["source"]) for one in result["passages"]] == [("Ada was b…", "rows.jsonl#0")]
     cli.main(["search", "Vienna", "--in", "index"])
     assert capsys.readouterr().out == "(nothing found)\n"
 

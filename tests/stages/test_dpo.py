@@ -189,7 +189,7 @@ def _raise(error: Exception) -> Callable[..., Any]:
         ({"test_fraction": 1.0}, "test_fraction: expected more than 0 and less than 1, got 1.0"),
         ({"test_fraction": 1e-6}, "none of 200 pairs is in the test split"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
-        ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have an answer longer than max_length 20"),
+        ({"max_length": 20}, r"training pairs: \d+ of \d+ rows have an answer longer than max_length 20"),
         ({"sync_ref_model": True}, "sync_ref_model: a resumed run would have another reference"),
         ({"loss_type": ["sigmod"]}, "sigmod"),
         ({"use_peft": True, "lora_target_modules": ["lm_head"]}, "the trainer refuses its settings: .*lm_head"),

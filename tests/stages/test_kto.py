@@ -185,7 +185,7 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
     [
         ({"per_device_train_batch_size": 1}, "the trainer refuses its settings: .*batch size must be > 1"),
         ({"train_sampling_strategy": "random"}, "the trainer refuses its settings: .*'sequential'"),
-        ({"max_length": 20}, r"training votes: \d+ of \d+ votes are on an answer longer than max_length 20"),
+        ({"max_length": 20}, r"training votes: \d+ of \d+ rows have an answer longer than max_length 20"),
         ({"train_pairs": 9}, "unknown key 'train_pairs'"),
     ],
 )
@@ -205,7 +205,7 @@ def test_settings_that_cannot_be_are_refused(
             [{"label": True}, {"label": "no"}],
             "row 1: label: expected true .thumbs up. or false .*, got 'no'",
         ),
-        ([{"label": True, "completion": ""}], "row 0: completion is empty"),
+        ([{"label": True, "completion": ""}], "row 0: turn 2 of 2: the assistant's turn is empty"),
         ([{}], r"columns \(prompt, completion\) match no known format: .*; prompt, completion and label"),
     ],
 )

@@ -225,7 +225,7 @@ def test_a_reward_model_learns_from_more_pairs(base: Callable[..., Path], prefer
         ),
         ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
-        ({"max_length": 20}, r"training pairs: \d+ of \d+ pairs have an answer longer than max_length 20"),
+        ({"max_length": 20}, r"training pairs: \d+ of \d+ rows have an answer longer than max_length 20"),
         ({"lerning_rate": 1.0}, "unknown key 'lerning_rate'"),
     ],
 )

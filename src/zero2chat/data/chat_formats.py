@@ -94,7 +94,10 @@ def guessed_columns(columns: Sequence[str]) -> dict[str, str]:
     """Return `columns` of a source whose columns have other names than prompt and completion; {} unless it is clear
     which they are."""
     known = [[c for c in columns if c.strip().lower() in names] for names in (_QUESTIONS, _ANSWERS, _BESIDE)]
-    return {"prompt": known[0][0], "completion": known[1][0]} if list(map(len, known)) == [1, 1, 0] else {}
+    if list(map(len, known)) != [1, 1, 0]:
+        return {}
+    system = next((c for c in columns if c.strip().lower() in ("system_prompt", "system_message")), "system")
+    return {"prompt": known[0][0], "completion": known[1][0]} | ({} if system == "system" else {"system": system})
 
 
 def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | None:

@@ -21,7 +21,7 @@ from zero2chat.models.reward_model import encode
 from zero2chat.models.tokenization import neutral
 
 _A_PROCESS = 4000  # conversations that are worth a process of their own
-_TOO_LONG = "have an answer longer than"
+_TOO_LONG = "rows have an answer longer than"
 
 
 def which_fit(
