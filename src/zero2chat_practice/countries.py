@@ -4,9 +4,8 @@ A small model cannot know all of these facts, so it looks the country up, and it
 of France is Paris (almanac)." An answer without the source scores 0.
 
 The split is by country, not by question. Training also uses `invented` countries: from a hundred real countries a small
-model memorizes their facts; from thousands it learns to copy the question's name and the search's result.
-
-`make almanac` fetches the facts (`zero2chat_practice.fetch.almanac`).
+model memorizes their facts; from thousands it learns to copy the question's name and the search's result. The facts
+come from `make almanac`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ FETCHES = True
 PATH = "data/almanac/countries.jsonl"
 # 80/10/10 would leave only 24 of 237 countries for evaluation.
 SHARES = (0.5, 0.1, 0.4)
-STYLES = ("worked", "bare")
+STYLES = ("worked",)
 KINDS = ("capital", "currency", "population", "area", "languages")
 LONGEST = 240  # characters per page, so that a page is one passage
 
@@ -52,12 +51,10 @@ _FAILED = "I could not look it up."
 def _almanac(path: str) -> list[dict[str, str]]:
     """Return the almanac's rows. Raises `UserError` if it is missing."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        return [{"name": str(row["name"])} | {kind: str(row[kind]) for kind in KINDS if kind in row} for row in rows]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}): `make almanac` fetches it") from error
-    try:
-        rows = [json.loads(line) for line in lines]
-        return [{"name": str(row["name"])} | {kind: str(row[kind]) for kind in KINDS if kind in row} for row in rows]
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not an almanac: `make almanac` makes one") from error
 
@@ -112,10 +109,7 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
 
 
 def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS, invented: int = 0) -> list[Row]:
-    """Return rows about the split's countries, or about that many `invented` ones (train split only).
-
-    Raises `UserError` without an almanac, for an unknown kind, and for invented countries in another split.
-    """
+    """Return rows about the split's countries, or about that many `invented` ones (train split only)."""
     known_all(kinds, KINDS, "countries: kind")
     if invented and split != "train":
         raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")
@@ -151,9 +145,7 @@ def _sentence(kind: str, name: str, value: str) -> str:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return the almanac's sentence with its source (`worked`), or only the answer, without source (`bare`)."""
-    if style == "bare":
-        return str(row["answer"])
+    """Return the almanac's sentence with its source."""
     sentence = _sentence(row["kind"], row["key"], row["answer"])
     return sentence.removesuffix(".") + rng.choice(_SOURCED)
 
@@ -172,11 +164,8 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion names the almanac, the answer and no other of its kind, and does not abstain.
-
-    Another country's name also scores 0. Commas and spaces between digits are ignored, and so are accents, an
-    apostrophe within a word, and the difference of "St." and "Saint".
-    """
+    """Return 1.0 if the completion names the almanac, the answer, no other of its kind and no other country, and does
+    not abstain. Commas and spaces between digits are ignored, and so are accents."""
     if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or NEGATION.search(completion):
         return 0.0
     countries, values = _named(row, completion)
@@ -184,8 +173,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """Return the values of the kind that the completion names; without any, the completion itself, or None if it
-    abstains."""
+    """Return the values that the completion names; without any, the completion itself, or None if it abstains."""
     _, values = _named(row, completion)
     if values:
         return " ".join(sorted(values))
@@ -251,12 +239,8 @@ def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
 
 
 def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[str]:
-    """Return the pages of n countries of all splits, for a search tool, in an order by `seed`.
-
-    A page has the country's name in each sentence, so that a search finds it. The last sentences omit a long name, so
-    that the page has at most 240 characters. `invented` as in `rows`. Raises `UserError` if the almanac has fewer
-    countries.
-    """
+    """Return the pages of n countries of all splits, for a search tool, in an order by `seed`. A page has the country's
+    name in each sentence, so that a search finds it; the last ones omit a long name, so that they fit a passage."""
     pages = [_page(country) for country in _countries(path, invented)]
     if n > len(pages):
         raise UserError(f"countries: {n} pages asked for, {len(pages)} countries exist: ask for fewer")

@@ -36,10 +36,8 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bool = False) -> list[Row]:
-    """Return rows with two numbers from 1 to 13, with the same integer part and one or two decimals.
-
-    No pair is in two splits. `famous`: only 9.9 and 9.11. Raises `UserError` for an unknown kind.
-    """
+    """Return rows with two numbers from 1 to 13, with the same integer part and one or two decimals. No pair is in two
+    splits. `famous`: only 9.9 and 9.11."""
     known_all(kinds, KINDS, "decimals: kind")
     return draw(_famous(split) if famous else _pool(split, kinds), f"decimals, {split}", seed, n)
 

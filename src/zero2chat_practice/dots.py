@@ -15,18 +15,9 @@ LONGEST = 60
 STYLES = ("worked",)
 
 _MARKS = {
-    ".": "dots",
-    "*": "stars",
-    "#": "hashes",
-    "-": "dashes",
-    "+": "plus signs",
-    "=": "equals signs",
-    "~": "tildes",
-    "@": "at signs",
-    "&": "ampersands",
-    "%": "percent signs",
-    ":": "colons",
-    "!": "exclamation marks",
+    **{".": "dots", "*": "stars", "#": "hashes", "-": "dashes", "+": "plus signs", "=": "equals signs"},
+    **{"~": "tildes", "@": "at signs", "&": "ampersands", "%": "percent signs", ":": "colons"},
+    **{"!": "exclamation marks"},
 }
 _QUESTIONS = (
     "Here are some {marks}:\n{row}\nHow many are there?",
@@ -41,10 +32,7 @@ _PROGRAM = 'len("""\n{row}\n""".strip())'
 
 
 def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = LONGEST) -> list[Row]:
-    """Return rows with `shortest` to `longest` marks of twelve kinds; each (number, kind) is in one split only.
-
-    Raises `UserError` for invalid lengths.
-    """
+    """Return rows with `shortest` to `longest` marks of twelve kinds; each (number, kind) is in one split only."""
     if not 1 <= shortest <= longest:
         raise UserError(f"dots: shortest {shortest} and longest {longest}: expected integers from 1, shortest first")
     return draw(_pool(split, shortest, longest), f"dots, {split}, {shortest} to {longest}", seed, n)

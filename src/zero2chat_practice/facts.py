@@ -35,7 +35,7 @@ from zero2chat_practice.synthetic.world import (
 
 # 80/10/10 would leave only 30 of 300 people for evaluation.
 SHARES = (0.4, 0.15, 0.45)
-STYLES = ("worked", "bare")
+STYLES = ("worked",)
 
 _TEXTS = phrases(read_texts("facts"))
 _QUESTIONS, _ANSWERS, _NOTHING = _TEXTS["questions"], _TEXTS["answers"], _TEXTS["nothing"]
@@ -96,11 +96,10 @@ def rows(
     """Return rows about people mentioned `often`, `sometimes`, `once` or `never`, or `absent`, in the world of seed
     `world`, or in several. `groups` is each group's size in a world; the defaults are 300, 0, 100 and 300.
 
-    `part` is the fraction of the split's people to ask about, from 0 to 1. `changed` asks for the current job of people
-    who all changed it after the last document; the answer is the job they have `now`, or the documents' job from
-    `before`. With `source`, an answer must name the register as its source. `typed` adds questions as people type
-    them. With `whole`, an answer tells everything about the person, always in the same wording, so that its probability
-    shows whether the person is known.
+    `part` is the fraction of the split's people to ask about. `changed` asks for the current job of people who all
+    changed it after the last document; the answer is the job they have `now`, or the documents' job from `before`. With
+    `source`, an answer must name the register. `typed` adds questions as people type them. With `whole`, an answer
+    tells everything about the person, always in the same wording, so that its probability shows whether it is known.
     """
     known(told, (*TOLD, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")
@@ -170,11 +169,9 @@ def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tupl
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return a sentence (`worked`) or only the answer (`bare`); for absent people an abstention."""
+    """Return a sentence; for absent people an abstention."""
     if row["answer"] == _UNKNOWN:
         return rng.choice(_NOTHING).format(name=row["key"])
-    if style == "bare":
-        return str(row["answer"])
     if "whole" in row:
         return str(row["whole"])
     template = rng.choice(_ANSWERS[row["kind"]])
@@ -195,10 +192,8 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the only town, job or date in the completion is the answer, and it does not abstain.
-
-    For absent people, 1.0 if it abstains and names none.
-    """
+    """Return 1.0 if the only town, job or date in the completion is the answer, and it does not abstain; for absent
+    people, if it abstains and names none."""
     completion = re.sub(r"\bregister#[0-9]+", "register", completion)  # as the search names a passage of its source
     denied = NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:
@@ -244,11 +239,8 @@ def documents(
     groups: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Return n documents of the world: one about each person mentioned once, ten about each mentioned sometimes, the
-    rest evenly about those mentioned often. `groups` as in `rows`.
-
-    With `everyone` they are spread evenly over all people, including those in no training text: a register for
-    look-ups, possibly of several worlds. Raises `UserError` if n is too small for one document per person.
-    """
+    rest evenly about those mentioned often. With `everyone` they are spread evenly over all people, including those in
+    no training text: a register for look-ups, possibly of several worlds."""
     if everyone:
         told = _of(world, groups)
         if n < len(told):

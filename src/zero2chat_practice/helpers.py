@@ -31,10 +31,8 @@ _CUT = re.compile("(?<=[aeiouy])(?=[^aeiouy ]+[aeiouy])")  # before the consonan
 
 def blends(words: Iterable[str], n: int, where: str) -> list[str]:
     """Make n nonexistent words from the beginning of one word and the end of another: "latten" from lantern, kitten.
-
     With a few hundred words in one place, a small model memorizes them; with thousands of new ones it learns to copy
-    from the question. `where` seeds the choice: the same in every process. Raises `UserError` if too few can be made.
-    """
+    from the question. `where` seeds the choice. Raises `UserError` if too few can be made."""
     given = dict.fromkeys(words)
     halves = [(word[: at.start()], word[at.start() :]) for word in given for at in _CUT.finditer(word)]
     rng = random.Random(f"blends {where}")

@@ -13,7 +13,7 @@ import functools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Message, Row, ask, draw, in_split
@@ -28,36 +28,22 @@ _GREETINGS = ("", "Hi! ", "Hello. ", "Hey. ", "Good morning. ", "Good evening. "
 _ENDINGS = ("", " Thanks!", " Thank you.", " I am curious.", " Just tell me.", " I would like to know.")
 
 
-@dataclass(frozen=True)
-class _QuestionKind:
-    """Questions with one answer: correct if it matches every pattern of `needs` and none of `wrong`."""
-
-    answer: str
-    needs: tuple[str, ...]
-    wrong: str
-    questions: tuple[str, ...]
-    demonstrations: tuple[str, ...]
-
-
 _OTHERS = (
     r"\b(chatgpt|gpt|claude|gemini|bard|llama|qwen|mistral|deepseek|grok|copilot|siri|alexa|cortana"
     r"|openai|anthropic|google|meta|microsoft|apple|amazon|alibaba)\b"
 )
 
-_KINDS = {
-    name: _QuestionKind(
-        kind["answer"],
-        tuple(kind["needs"]),
-        kind["wrong"].replace("<others>", _OTHERS),
-        phrases(kind["questions"]),
-        phrases(kind["demonstrations"]),
-    )
+# Questions with one answer: correct if it matches every pattern of `needs` and none of `wrong`
+_KINDS: dict[str, dict[str, Any]] = {
+    name: kind
+    | {part: phrases(kind[part]) for part in ("questions", "demonstrations")}
+    | {"wrong": kind["wrong"].replace("<others>", _OTHERS)}
     for name, kind in read_texts("identity").items()
 }
 
 
 # All identities: one is correct for a row, the others are wrong.
-_SELVES = {"name": (_KINDS["name"].answer, *NAMES), "maker": (_KINDS["maker"].answer, *MAKERS)}
+_SELVES = {"name": (_KINDS["name"]["answer"], *NAMES), "maker": (_KINDS["maker"]["answer"], *MAKERS)}
 _CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mich|mon nom est|m['’]appelle) "
 _NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"
 
@@ -70,12 +56,9 @@ def rows(
     system: bool = False,
     typed: bool = False,
 ) -> list[Row]:
-    """Return questions to the assistant about itself, with and without greetings.
-
-    Without `languages`: seven kinds, in English. With them (`[en, de, fr]`): its name and its maker, using each form
-    once before repeating any. `typed` writes half of the questions as people type: lower case, contracted,
-    no punctuation.
-    """
+    """Return questions to the assistant about itself. Without `languages`: seven kinds, in English. With them
+    (`[en, de, fr]`): its name and its maker, using each form once before repeating any. `typed` writes half of the
+    questions as people type."""
     found = _rows(split, seed, n, languages, system)
     if not typed:
         return found
@@ -95,13 +78,13 @@ def _rows(split: str, seed: int, n: int, languages: Sequence[str] | None, system
 
 def _pool(split: str) -> Iterator[Row]:
     for name, kind in _KINDS.items():
-        for form in kind.questions:
+        for form in kind["questions"]:
             if not in_split(form, split, SHARES):
                 continue
             for greeting in _GREETINGS:
                 for ending in _ENDINGS:
                     question = greeting + form + ending
-                    yield {"key": form, "question": question, "answer": kind.answer, "kind": name}
+                    yield {"key": form, "question": question, "answer": kind["answer"], "kind": name}
 
 
 def _introductions(split: str, languages: Sequence[str], system: bool) -> Iterator[Row]:
@@ -110,17 +93,17 @@ def _introductions(split: str, languages: Sequence[str], system: bool) -> Iterat
     for language in languages:
         words = phrases_in(language)
         for kind in _SELVES:
-            for pattern in words.patterns[kind]:
+            for pattern in words["patterns"][kind]:
                 if not in_split(pattern, split, SHARES):
                     continue
                 for form in forms(pattern):
                     rng = random.Random(f"{language} {form}")
-                    for greeting in words.greetings:
-                        for ending in words.endings:
+                    for greeting in words["greetings"]:
+                        for ending in words["endings"]:
                             answer, message = _SELVES[kind][0], ""
                             if system:
                                 given = {"name": rng.choice(names), "maker": rng.choice(makers)}
-                                answer, message = given[kind], rng.choice(words.system).format(**given)
+                                answer, message = given[kind], rng.choice(words["system"]).format(**given)
                             yield {
                                 "key": pattern,
                                 "question": greeting + form + ending,
@@ -139,21 +122,19 @@ def prompt(row: Row) -> list[Message]:
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     if "language" in row:
-        return rng.choice(phrases_in(row["language"]).answers[row["kind"]]).format(answer=row["answer"])
-    return rng.choice(_KINDS[row["kind"]].demonstrations)
+        return str(rng.choice(phrases_in(row["language"])["answers"][row["kind"]])).format(answer=row["answer"])
+    return str(rng.choice(_KINDS[row["kind"]]["demonstrations"]))
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong.
-
-    Questions in the completion are ignored: repeating "Are you small?" is not an answer. Any language is accepted.
-    """
+    """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong. Questions in it
+    are ignored: repeating "Are you small?" is not an answer."""
     text = re.sub(r"[^.!?]*\?", " ", completion.lower())
     if "language" in row:
         return float(_is_self(row["kind"], row["answer"].lower(), text))
     kind = _KINDS[row["kind"]]
-    needed = all(re.search(pattern, text) for pattern in kind.needs)
-    return float(needed and not re.search(kind.wrong, text))
+    needed = all(re.search(pattern, text) for pattern in kind["needs"])
+    return float(needed and not re.search(kind["wrong"], text))
 
 
 def _is_self(kind: str, answer: str, text: str) -> bool:

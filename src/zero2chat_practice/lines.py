@@ -5,8 +5,7 @@ preference stages: they see only noisy comparisons made from it, so what they le
 
 `subjects` names the topics: `known` are 80 that every stage may use, split by a hash of topic and setting. Each topic
 of a second list belongs to one of four groups, by a hash of the topic, so that a stage can be trained or tested on
-topics that no earlier stage has seen. `typed` adds requests as people type them, some without a
-setting.
+topics that no earlier stage has seen. `typed` adds requests as people type them, some without a setting.
 """
 
 from __future__ import annotations
@@ -70,8 +69,6 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     - `new`: things that no training split mentions; validation and test have different ones.
 
     `typed` adds requests as people type them, to every second row with a setting. Every fifth row has no setting.
-
-    Raises `UserError` for unknown `subjects`, for a split that they do not have, and if there are fewer than n rows.
     """
     known(subjects, SUBJECTS, "lines: subjects")
     # `new` is only for evaluation, `blended` and `ppo` only for training, the others for both.
@@ -187,11 +184,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
-    """Return n pages of an exercise book: three to five requests, none from another split, each with a line.
-
-    With `subjects` "more" they are about the known topics, those of the group `sft` and blended ones. Raises
-    `UserError` for other subjects.
-    """
+    """Return n pages of an exercise book: three to five train requests, each with a line. With `subjects` "more" they
+    are about the known topics, those of the group `sft` and blended ones."""
     known(subjects, ("known", "more"), "lines: documents: subjects")
     pool = list(_requests("train"))
     if subjects == "more":
@@ -208,19 +202,14 @@ def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
 
 
 def _named(row: Row, text: str) -> int:
-    """Return how many of topic and last word of its setting the text names, in singular or plural.
-
-    Without a setting, the topic counts for both.
-    """
+    """Return how many of topic and last word of its setting the text names; without a setting, the topic counts for
+    both."""
     nouns = (row["topic"], row["setting"].split()[-1] if row["setting"] else row["topic"])
     return sum(re.search(rf"(?<![a-z]){noun}(?:s|es)?(?![a-z])", text) is not None for noun in nouns)
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion is one line of 3 to 30 words about topic and setting, with capital and final mark.
-
-    Without a setting, the topic is enough.
-    """
+    """Return 1.0 for one line of 3 to 30 words about topic and setting, with capital and final mark."""
     text = completion.strip()
     if len(text) > _LONGEST or "\n" in text or not text[:1].isupper() or text[-1:] not in (".", "!", "?", "…"):
         return 0.0

@@ -38,15 +38,7 @@ from zero2chat_practice.synthetic.stated_facts import (
 
 STYLES = ("worked",)
 # Rows of each kind per ten rows.
-_TURNS = {
-    "name": 1,
-    "number": 1,
-    "object": 2,
-    "place": 1,
-    "followup_sum": 2,
-    "followup_problem": 2,
-    "unknown": 1,
-}
+_TURNS = {"name": 1, "number": 1, "object": 2, "place": 1, "followup_sum": 2, "followup_problem": 2, "unknown": 1}
 KINDS = tuple(_TURNS)
 # Conversations per kind and turn in each split.
 _POOL = {"train": 3600, "validation": 200, "test": 400}
@@ -93,10 +85,7 @@ def _filler(split: str, rng: random.Random) -> _Exchange:
 def rows(
     split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST
 ) -> list[Row]:
-    """Return conversations in a fixed mix: two of ten each for `object`, `followup_sum` and `followup_problem`.
-
-    `largest` is as in `word_problems`. Raises `UserError` for an unknown kind or an invalid `largest`.
-    """
+    """Return conversations in a fixed mix: two of ten each for `object`, `followup_sum` and `followup_problem`."""
     return draw(_pool(split, kinds, largest), f"memory, {split}", seed, n, by="turn", drop=True)
 
 
@@ -128,15 +117,8 @@ def _row(
         for exchange in exchanges
         for role, text in zip(("user", "assistant"), exchange, strict=True)
     ]
-    return {
-        "key": key,
-        "question": question,
-        "answer": answer,
-        "kind": kind,
-        "about": about,
-        "turns": turns,
-        "replies": list(replies),
-    }
+    row = {"key": key, "question": question, "answer": answer, "kind": kind, "about": about}
+    return row | {"turns": turns, "replies": list(replies)}
 
 
 def _size(exchanges: Sequence[_Exchange], *more: str) -> int:
@@ -314,11 +296,8 @@ def _declines(text: str) -> bool:
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion is short and names the stated value, and no other value of its kind.
-
-    For `unknown`: if it says that this was not stated, or that the user has not told it, and names no value and nothing
-    else. Follow-ups are scored as in `sums` and `word_problems`.
-    """
+    """Return 1.0 if the completion is short and names the stated value, and no other value of its kind; for `unknown`,
+    if it says that the user has not told it. Follow-ups are scored as in `sums` and `word_problems`."""
     kind, answer, text = row["kind"], row["answer"], completion.strip()
     if text == row["question"].strip():
         return 0.0

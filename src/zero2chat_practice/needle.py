@@ -1,7 +1,5 @@
-"""A needle in a haystack: a sentence with a key and a number in a long text, and the question for it at the end.
-
-The split is by place and by number: a test row asks for an unseen number of an unseen place.
-"""
+"""A needle in a haystack: a sentence with a key and a number in a long text, and the question for it at the end. The
+split is by place and by number: a test row asks for an unseen number of an unseen place."""
 
 from __future__ import annotations
 
@@ -29,22 +27,19 @@ _PLAIN = (
 )
 
 
-def rows(split: str, seed: int, n: int, texts: str | None = None, characters: int = 400) -> list[Row]:
-    """Return questions after `characters` of hay, from `texts` (a file's name or a glob pattern) or of plain sentences.
-
-    Raises `UserError` for a missing file, a folder, and for less hay than that.
-    """
-    return draw(_pool(split, texts, characters), f"needle, {split}", seed, n)
+def rows(split: str, seed: int, n: int) -> list[Row]:
+    """Return questions after 400 characters of plain sentences."""
+    return draw(_pool(split), f"needle, {split}", seed, n)
 
 
-def _pool(split: str, texts: str | None, characters: int) -> Iterator[Row]:
+def _pool(split: str) -> Iterator[Row]:
     rng = random.Random(f"needle {split}")
     numbers = [str(number) for number in range(1000, 10_000) if in_split(f"number {number}", split)]
     for place in _places(split):
         for number in rng.sample(numbers, _NUMBERS):
             needle = _NEEDLE.format(place=place, number=number)
             asked = _ASKED.format(place=place)
-            text = _hide([needle], _hay(texts, characters, rng), rng)
+            text = _hide([needle], _hay(None, 400, rng), rng)
             question = f"{text}\n\nWhat is the secret number of {place}?"
             more = {"kind": "number", "needle": needle, "asked": asked}
             yield {"key": place, "question": question, "answer": number, **more}
@@ -65,9 +60,7 @@ def _text_of(texts: str | None) -> str:
     try:
         return "\n".join(Path(file).read_text(encoding="utf-8", errors="replace").strip() for file in files)
     except OSError as error:
-        raise UserError(
-            f"needle: texts: {error.filename}: cannot be read ({error.strerror}): give a pattern of files only"
-        ) from error
+        raise UserError(f"needle: texts: {error.filename}: cannot be read ({error.strerror})") from error
 
 
 def _hay(texts: str | None, characters: int, rng: random.Random) -> str:

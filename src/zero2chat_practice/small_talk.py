@@ -153,11 +153,8 @@ def _row(name: str, key: str, question: str, content: str, source: str) -> Row:
 @functools.cache
 def _people(path: str) -> dict[str, tuple[Row, ...]]:
     """Return rows of people's phrasings by split, and more for training: `respelled` ones, and those `drawn` from the
-    patterns. Raises `UserError` if the file is missing or malformed.
-
-    Classifying 220,000 utterances takes fifteen seconds in each process of a recipe. So the result is cached in a file
-    beside the dataset, keyed by a hash of the dataset and of this code.
-    """
+    patterns. Classifying 220,000 utterances takes fifteen seconds in each process of a recipe. So the result is cached
+    in a file beside the dataset, keyed by a hash of the dataset and of this code."""
     where = f"small_talk: people: {path}"
     try:
         data = Path(path).read_bytes()
@@ -182,15 +179,11 @@ def _people(path: str) -> dict[str, tuple[Row, ...]]:
 def _conversations(data: bytes, where: str) -> list[list[str]]:
     """Return each conversation's utterances in order."""
     try:
-        conversations = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"{where}: expected JSON: {error}") from None
-    try:
         return [
             [message["text"] for turn in conversation["messages"] for message in turn]
-            for conversation in conversations.values()
+            for conversation in json.loads(data).values()
         ]
-    except (AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         raise UserError(f"{where}: expected chitchat_dataset's conversations, each with `messages`") from None
 
 
@@ -282,12 +275,8 @@ _MOST_DRAWN = 4000  # maximum of words in a kind's wordings
 _SHORT = (
     *(("i am", "i'm im"), ("you are", "you're youre ur"), ("what is", "what's whats"), ("do not", "don't dont")),
     *(("it is", "it's its"), ("that is", "that's thats"), ("can not", "can't cant"), ("did not", "didn't didnt")),
-    *(
-        ("how is", "how's hows"),
-        ("let us", "let's lets"),
-        ("have not", "haven't havent"),
-        ("does not", "doesn't doesnt"),
-    ),
+    *(("how is", "how's hows"), ("let us", "let's lets"), ("have not", "haven't havent")),
+    ("does not", "doesn't doesnt"),
 )
 _ASKS = re.compile(
     r"(?:and |but |so )?(?:what|who|where|how|which|when|are|do|does|can|could|is|have|did|will|would)\b"
@@ -322,11 +311,8 @@ def _retyped(plain: str, rng: random.Random) -> str:
 
 
 def _drawn() -> list[Row]:
-    """Return train rows in wordings that the kinds' patterns match.
-
-    A pattern has both common and rare words. Wordings with a word that few earlier ones have are kept, so that "ciao"
-    is learned as well as "bye".
-    """
+    """Return train rows in wordings that the kinds' patterns match. Wordings with a word that few earlier ones have are
+    kept, so that "ciao" is learned as well as "bye"."""
     found: dict[str, Row] = {}
     for name in KINDS:
         rng = random.Random(f"small_talk, drawn {name}")
@@ -365,8 +351,7 @@ def rows(split: str, seed: int, n: int, people: str | None = None, share: float 
     """Return openings of small talk, alternating between intents.
 
     With `people`, the path of chitchat_dataset's dataset.json, at least `share` of the first rows, for any number of
-    them, are people's own utterances. Half of the other training rows are drawn from the patterns that classify these
-    utterances. Raises `UserError` for an invalid file or share, and if there are too few rows.
+    them, are people's own utterances. Half of the other training rows are drawn from the patterns that classify these.
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
@@ -410,12 +395,8 @@ _PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|wo
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if a completion has what its kind of opening needs, with the content, and nothing of another kind.
-
-    A few kinds also accept answers of other kinds, and laughter may be answered by laughter. At most 30 words. A
-    content comes once, right after the kind's core and before a punctuation mark, with at most two more of the user's
-    words on either side of it; case does not count.
-    """
+    """Return 1.0 if a completion has what its kind of opening needs, and nothing of another kind. A content comes once,
+    right after the kind's core, with at most two more of the user's words on either side of it."""
     text = " ".join(completion.split())
     if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
         return 0.0
@@ -451,11 +432,8 @@ def _takings(row: Row) -> set[str]:
 
 
 def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
-    """Return pages of a phrase book: three to six exchanges of train rows, with question and answer on separate lines.
-
-    With `chats` the pages are people's conversations instead, one utterance per line, without utterances of validation
-    and test rows. Raises `UserError` if there are fewer than n pages, or if `people` is missing.
-    """
+    """Return pages of a phrase book: three to six exchanges of train rows. With `chats` the pages are people's
+    conversations instead, one utterance per line, without utterances of validation and test rows."""
     if chats:
         return _chats(seed, n, people)
     pool = [*_ours("train"), *(_people(people)["train"] + _people(people)["drawn"] if people else ())]

@@ -16,7 +16,7 @@ from zero2chat_practice.synthetic import phrases, read_texts
 
 # More words for evaluation than 80/10/10 would leave.
 SHARES = (0.6, 0.1, 0.3)
-STYLES = ("worked", "bare")
+STYLES = ("worked",)
 
 _TEXTS = read_texts("spelling")
 _WORDS = _TEXTS["words"].split()
@@ -60,11 +60,8 @@ def rows(
 ) -> list[Row]:
     """Return questions about words of three to nine letters: common ones, or all lower-case words in `texts` (a file's
     name or a glob pattern). No word is in two splits. `famous`: the number of r's in strawberry, and every third letter
-    of ubiquitous; both are test rows.
-
-    `quoted` puts the word in quotation marks, where it has the same tokens as in a program. `typed` adds questions as
-    people type them. Raises `UserError` for a missing file, and for an unknown kind.
-    """
+    of ubiquitous. `quoted` puts the word in quotation marks, where it has the same tokens as in a program. `typed` adds
+    questions as people type them."""
     known_all(kinds, tuple(_QUESTIONS), "spelling: kind")
     words = _words_of(texts) if texts else _WORDS
     questions = {kind: _QUESTIONS[kind] + (_TYPED[kind] if typed else ()) for kind in _QUESTIONS}
@@ -122,9 +119,7 @@ def _row(word: str, kind: str, letter: str, question: str, answer: str, quoted: 
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return the spelled word and the answer (`worked`), or only the answer (`bare`)."""
-    if style == "bare":
-        return str(row["answer"])
+    """Return the spelled word and the answer."""
     return rng.choice(_ANSWERS[row["kind"]]).format(
         word=row["key"],
         letter=row["letter"],
@@ -137,14 +132,12 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Examine the letters with a program, and state the result; `bare`: only the result."""
+    """Examine the letters with a program, and state the result."""
     word, letter = row["key"], row["letter"]
     # Without quotation marks the word is copied with its leading space: " banana" has other tokens than "banana".
     text = f'"{word}"' if f'"{word}"' in row["question"] else f'" {word}".strip()'
     found = twice(call, "python", _PROGRAMS[row["kind"]].format(text=text, letter=letter))
-    if found is None:
-        return "I could not find out."
-    return found if style == "bare" else _FOUND[row["kind"]].format(found=found)
+    return "I could not find out." if found is None else _FOUND[row["kind"]].format(found=found)
 
 
 # Three letters or more with hyphens, commas or spaces between them: "c-a-t", "c, a, t". All words have three.

@@ -23,7 +23,7 @@ from zero2chat_practice.synthetic import phrases, read_texts
 
 # More pairs of one-digit numbers for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
-STYLES = ("worked", "bare")
+STYLES = ("worked",)
 OPERATIONS = ("plus", "minus", "times")
 LARGEST_DIGITS = 6
 
@@ -61,8 +61,7 @@ def rows(
     """Return sums with numbers of `digits` digits, up to six.
 
     With at most 2 digits, products have a one-digit number and one of at most `factor`: products of one-digit numbers
-    are so few that a model would memorize them instead of the rule. Results are never negative. Raises `UserError` for
-    digits outside 1 to 6, an unknown operation, or a factor outside 9 to 99.
+    are so few that a model would memorize them instead of the rule. Results are never negative.
     """
     return draw(_pool(split, digits, operations, factor), f"sums, {split}", seed, n, by="turn", drop=True)
 
@@ -146,14 +145,8 @@ def _questions(kind: str, a: int, b: int, many: int, rng: random.Random) -> dict
 
 
 def _row(kind: str, a: int, b: int, question: str = "") -> Row:
-    return {
-        "key": key(kind, a, b),
-        "question": question,
-        "answer": str(_COMPUTE[kind](a, b)),
-        "kind": kind,
-        "a": str(a),
-        "b": str(b),
-    }
+    answer = str(_COMPUTE[kind](a, b))
+    return {"key": key(kind, a, b), "question": question, "answer": answer, "kind": kind, "a": str(a), "b": str(b)}
 
 
 def of_numbers(kind: str, a: int, b: int) -> Row:
@@ -165,15 +158,12 @@ def of_numbers(kind: str, a: int, b: int) -> Row:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return the sum with its result, with steps for two-digit numbers and products (`worked`), or only the result
-    (`bare`).
+    """Return the sum with its result, with steps for two-digit numbers and products.
 
     The steps are always the ones first, then the tens: a small model only carries and borrows reliably if it writes
     both down. A product's steps are counted additions of either number.
     """
     kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
-    if style == "bare":
-        return str(answer)
     sign = _SIGNS[kind]
     spoken, signed = f"{a} {kind} {b}", f"{a} {sign} {b}"
     if kind == "times" and min(int(a), int(b)) >= 2 and min(len(a), len(b)) == 1:
@@ -208,17 +198,14 @@ def _multiples(times: int, number: int) -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Compute a sum of larger numbers with a program, and state the result; `bare`: only the result.
-
-    Small sums are answered without a call, which would only take time.
-    """
+    """Compute a sum of larger numbers with a program, and state the result. Small sums are answered without a call."""
     kind, a, b = row["kind"], row["a"], row["b"]
     if max(len(a), len(b)) <= (1 if kind == "times" else 2):
         return demonstration(row, rng, style)
     found = twice(call, "python", f"{a} {_SIGNS[kind]} {b}")
     if found is None:
         return "I could not work it out."
-    return found if style == "bare" else rng.choice((f"{found} is the result.", f"{a} {kind} {b} is {found}."))
+    return rng.choice((f"{found} is the result.", f"{a} {kind} {b} is {found}."))
 
 
 _NUMBER = re.compile(r"-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
@@ -241,10 +228,8 @@ def _numbers(text: str) -> list[tuple[str, int, int]]:
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion is one line that states the answer last, and no other result.
-
-    True intermediate steps are allowed; every other number in the line has to be one of the sum's.
-    """
+    """Return 1.0 if the completion is one line that states the answer last, and no other result. True intermediate
+    steps are allowed; every other number in the line has to be one of the sum's."""
     text = completion.strip()
     answer, given = row["answer"], {row["a"], row["b"]}
     if "\n" in text or len(text.split()) > _MOST_WORDS:

@@ -28,11 +28,8 @@ _WORK = phrases(_TEXTS["words"]["work"])
 
 @dataclass(frozen=True)
 class ProblemKind:
-    """A kind of problem. Its numbers are a, b, c, d.
-
-    `steps` are calculations in which `#1` is the result of the first one. `same` is a permutation of the
-    letters that gives the same problem: "3 and 5" and "5 and 3" are in one split.
-    """
+    """A kind of problem, with numbers a, b, c, d. `steps` are calculations in which `#1` is the result of the first
+    one. `same` is a permutation that gives the same problem: "3 and 5" and "5 and 3" are in one split."""
 
     name: str
     ranges: tuple[tuple[int, int], ...]
@@ -67,11 +64,8 @@ KINDS = tuple(
 
 
 def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[Row]:
-    """Return problems with as many steps as in `levels`, and no number or result above `largest`.
-
-    No kind of problem has the same numbers in two splits. Raises `UserError` if there are fewer than n distinct
-    problems, for a level other than 1, 2, 3, and for `largest` outside 20 to 99.
-    """
+    """Return problems with as many steps as in `levels`, and no number or result above `largest`. No kind of problem
+    has the same numbers in two splits."""
     _check(levels, largest)
     return list(_draw(split, seed, n, levels, largest))
 
@@ -151,10 +145,8 @@ def _fill(step: str, results: list[int]) -> tuple[int, str, int]:
 
 
 def results_of(steps: Sequence[str], slip_at: int = -1, slip: int = 0) -> list[int]:
-    """Return the result of each step, with an error of `slip` in step `slip_at`, which later steps use.
-
-    Returns [] if a result is not an integer from 1 to 99.
-    """
+    """Return the result of each step, with an error of `slip` in step `slip_at`, which later steps use; [] if a result
+    is not an integer from 1 to 99."""
     results: list[int] = []
     for i, step in enumerate(steps):
         left, operator, right = _fill(step, results)
@@ -220,10 +212,7 @@ def _sum(rng: random.Random, largest: int) -> str:
 
 
 def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[str]:
-    """Return n pages of a textbook: two to four worked problems of a level, all from train rows, or a page of sums.
-
-    `levels` and `largest` as in `rows`.
-    """
+    """Return n pages of a textbook: two to four worked problems of a level, all from train rows, or a page of sums."""
     _check(levels, largest)
     rng = random.Random(f"word_problems pages {seed}")
     queues = {level: _draw("train", seed, 4 * n, [level], largest) for level in sorted(set(levels))}

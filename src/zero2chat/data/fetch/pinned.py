@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = ""
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():
+        if shutil.which(command[0]) is None:
+            raise UserError(
+                f"{command[0]} is needed to fetch {file.name}: install it, or put the file into {file.parent}"
+            )
         done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=False)
         if done.returncode or not file.exists():
             said = " ".join(done.stderr.split())[-200:] or "no file came"

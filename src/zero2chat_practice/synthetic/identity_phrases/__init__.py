@@ -8,35 +8,25 @@ training questions by more than one word.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from typing import Any
 
 from zero2chat_practice.synthetic import phrases, read_texts
 
 LANGUAGES = ("en", "de", "fr")
 
 
-@dataclass(frozen=True)
-class IdentityPhrases:
-    """How a language asks for a `name` or a `maker`."""
-
-    patterns: dict[str, list[str]]
-    answers: dict[str, tuple[str, ...]]  # with the placeholder `{answer}`
-    system: tuple[str, ...]  # with the placeholders `{name}` and `{maker}`
-    greetings: tuple[str, ...]  # before a question
-    endings: tuple[str, ...]  # after it
-
-
 @functools.cache
-def phrases_in(language: str) -> IdentityPhrases:
-    """Return the phrases of one of the `LANGUAGES`."""
+def phrases_in(language: str) -> dict[str, Any]:
+    """Return how one of the `LANGUAGES` asks for a name or a maker (`patterns`), and answers, with `{answer}`; system
+    messages, with `{name}` and `{maker}`; greetings before a question, and endings after it."""
     texts = read_texts(f"identity_phrases/{language}")
-    return IdentityPhrases(
-        patterns={kind: texts[kind].splitlines() for kind in ("name", "maker")},
-        answers={kind: phrases(texts[f"{kind}_answers"]) for kind in ("name", "maker")},
-        system=phrases(texts["system"]),
-        greetings=tuple(texts["greetings"]),
-        endings=tuple(texts["endings"]),
-    )
+    return {
+        "patterns": {kind: texts[kind].splitlines() for kind in ("name", "maker")},
+        "answers": {kind: phrases(texts[f"{kind}_answers"]) for kind in ("name", "maker")},
+        "system": phrases(texts["system"]),
+        "greetings": texts["greetings"],
+        "endings": texts["endings"],
+    }
 
 
 _PARTS = {name: text.split() for name, text in read_texts("identity_phrases/names").items()}
