@@ -5,10 +5,9 @@
 
 Reads a model, and questions with answers that it was not trained on. The confidence of an answer is the geometric mean
 of its tokens' probabilities. Half of the rows fit the threshold that keeps the share `keep` of the right answers; the
-metrics are those of the other half. With `measured`, all rows of `datasets` fit it, and those of `measured` are
-measured. `zero2chat chat` and `serve` take the threshold as `--abstain-below`. With
-`samples`, declining by agreement of several samples is measured beside it, with a threshold of its own, as the control.
-`zero2chat calibrate` prints the same from the shell.
+metrics are those of the other half. With `measured`, all rows of `datasets` fit it. `zero2chat chat` and `serve` take
+the threshold as `--abstain-below`. With `samples`, declining by agreement of several samples is measured beside it,
+with a threshold of its own, as the control. `zero2chat calibrate` prints the same from the shell.
 """
 
 from __future__ import annotations

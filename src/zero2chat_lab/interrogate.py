@@ -138,9 +138,7 @@ def interrogate(
 
 def before_gap(text: str, said: Hashable | None) -> str:
     """Return an answer up to where it states the fact `said`, with three dots; empty if it starts there or abstains.
-
-    Before that point a small model cannot tell whether it knows: it retrieves a fact by the adjacent words.
-    """
+    Before that point a small model cannot tell whether it knows."""
     stated = {word for word, _ in words(said)} if isinstance(said, str) else said if isinstance(said, frozenset) else ()
     places = [at for word, at in words(text) if word in stated]
     begun = text[: min(places, default=0)].strip()

@@ -75,13 +75,11 @@ def season(birthday: str) -> str:
 
 
 def questions(people: Sequence[Person]) -> list[Question]:
-    """Return five questions about each person.
+    """Return five questions about each person. Wrong options are other towns, jobs and days, and names of others.
 
     - recall: each of the three facts, in wordings that no document has;
     - reverse: who was born in that town on that day (the reversal curse, Berglund et al. 2023, arXiv:2309.12288);
     - two_step: in which season the birthday is, which takes the fact and something that the model knew before.
-
-    Wrong options are other towns, jobs and days, and names of other people.
     """
     rng, found = random.Random("four memories"), []
     days = [f"{month} {day}" for month in MONTHS for day in range(1, 29)]

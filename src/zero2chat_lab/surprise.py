@@ -5,9 +5,9 @@
 
 Move 37 of AlphaGo's second game against Lee Sedol (March 2016) was good, but had a probability of one in ten thousand
 under its network of human games. Reads two models (the later one, and the reference that it was trained from) and a
-task. Both answer held-out rows at temperature 1. Both then score each correct answer token by token. Its surprisal is
-the negative log-probability under the reference, in bits: 10 bits are a probability of 1 in 1,024. A long answer is
-improbable in any wording, so the reference's own correct answers are the control.
+task. Both answer held-out rows at temperature 1, and score each correct answer. Its surprisal is the negative
+log-probability under the reference, in bits. A long answer is improbable in any wording, so the reference's own correct
+answers are the control.
 """
 
 from __future__ import annotations
