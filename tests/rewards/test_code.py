@@ -31,8 +31,6 @@ def share(code: str, engine: str, tests: Any = None, **options: Any) -> float:
 def test_the_reward_is_the_share_of_tests_passed(engine: str) -> None:
     assert share(RIGHT, engine) == 1.0
     assert share("def square(x):\n    return x + x", engine) == 0.5
-    assert share("def square(x):\n    return x + x", engine, all_or_nothing=True) == 0.0
-    assert share(RIGHT, engine, all_or_nothing=True) == 1.0
     assert share("def square(x):\n    return x / 0", engine) == 0.0
     assert share("def square(x:", engine) == 0.0
     assert share("def square(x):\n    return [x][x]", engine) == 0.25  # only of 0

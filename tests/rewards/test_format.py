@@ -55,10 +55,7 @@ def test_tags_stand_once_each_in_their_order_and_nothing_beside_them(text: str, 
     assert tags([text]) == [reward]
 
 
-def test_a_tag_that_the_prompt_opened_and_a_thought_that_the_template_took_out_count() -> None:
-    rest = "2 + 3</think><answer>5</answer>"
-    assert tags([said(rest)], opened=True) == [1.0]
-    assert tags([said(f"<think>{rest}")], opened=True) == [0.0]
+def test_a_thought_that_the_template_took_out_counts() -> None:
     assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")]) == [1.0]
     assert tags([said("<answer>5</answer>")], names=["answer"]) == [1.0]
     assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")], names=["answer"]) == [1.0]

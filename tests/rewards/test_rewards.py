@@ -47,7 +47,7 @@ def test_an_answer_in_a_thought_is_none_and_one_after_it_counts(name: str, optio
 
 def test_a_column_that_is_named_like_an_option_changes_nothing() -> None:
     (reward,) = read_rewards([{"function": "zero2chat.rewards.exact.exact_match"}])
-    assert reward(["#### ada"], answer=["Ada"], case=["Dr."]) == [1.0]
+    assert reward(["#### ada"], answer=["Ada"], whole=["Dr."]) == [1.0]
 
 
 JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}

@@ -46,7 +46,8 @@ def test_the_last_block_counts_as_in_practice_and_all_of_its_tests_must_pass() -
     wrong = right.replace("return", "return 0 if s else")
     for text, passes in ((f"{wrong}\nno:\n{right}", 1.0), (f"{right}\nno:\n{wrong}", 0.0)):
         assert task.score(row, text) == passes
-        assert code_tests([text], [row["tests"]], engine="monty", all_or_nothing=True) == [passes]
+        (share,) = code_tests([text], [row["tests"]], engine="monty")
+        assert (share == 1.0) == bool(passes)
     assert task.score(row, right.replace("def f", "def g")) == 0.0
     assert task.score(row, right.replace("return", "while True: pass\n    return")) == 0.0
     assert task.score(row, right.replace("`", "")) == 0.0

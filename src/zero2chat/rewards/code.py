@@ -22,19 +22,17 @@ def code_tests(
     tests: Sequence[Any],
     engine: str = "bubblewrap",
     seconds: float = 5.0,
-    all_or_nothing: bool = False,
     **_: Any,
 ) -> list[float]:
-    """Return the share of a row's tests that the last ```python block of a completion passes; with `all_or_nothing`, 1
-    for all of them, else 0. A program that does not end within `seconds` passes none.
+    """Return the share of a row's tests that the last ```python block of a completion passes. A program that does not
+    end within `seconds` passes none.
 
     Raises `UserError` if the sandbox is not available: nothing is ever run outside of it.
     """
     limits = python.Limits(seconds=seconds)
     with ThreadPoolExecutor(cores()) as pool:
         texts = [last_message(completion) for completion in completions]
-        shares = list(pool.map(share_passed, texts, tests, repeat(engine), repeat(limits)))
-    return [float(share == 1.0) if all_or_nothing else share for share in shares]
+        return list(pool.map(share_passed, texts, tests, repeat(engine), repeat(limits)))
 
 
 @as_mistakes_of(SandboxError)

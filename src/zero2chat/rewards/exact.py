@@ -13,22 +13,20 @@ _ELEMENT = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL)
 _TAG = re.compile(r"</?answer>")
 
 
-def exact_match(
-    completions: Sequence[Any], answer: Sequence[str], whole: bool = False, case: bool = False, **_: Any
-) -> list[float]:
-    """Return 1 if the final answer equals the reference's text, else 0. Outer and repeated spaces are ignored.
+def exact_match(completions: Sequence[Any], answer: Sequence[str], whole: bool = False, **_: Any) -> list[float]:
+    """Return 1 if the final answer equals the reference's text, else 0. Case, and outer and repeated spaces, are
+    ignored.
 
     The final answer is the result of `final_text`, or, with `whole`, the whole text, for answers without any markup. A
-    worked reference counts by the text after its last `####`. With `case`, the comparison is case-sensitive.
+    worked reference counts by the text after its last `####`.
     """
-
-    def plain(text: str) -> str:
-        text = " ".join(text.split())
-        return text if case else text.casefold()
-
     texts = [last_message(c) if whole else final_text(last_message(c)) for c in completions]
-    golds = [plain(reference_answer(gold)) for gold in answer]
-    return [float(text is not None and plain(text) == gold) for text, gold in zip(texts, golds, strict=True)]
+    golds = [_plain(reference_answer(gold)) for gold in answer]
+    return [float(text is not None and _plain(text) == gold) for text, gold in zip(texts, golds, strict=True)]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def check_references(answers: Sequence[str]) -> None:

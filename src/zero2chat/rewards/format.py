@@ -18,12 +18,11 @@ def marked_answer(completions: Sequence[Any], **_: Any) -> list[float]:
     return [float(_MARKED.fullmatch(last_message(completion).rstrip()) is not None) for completion in completions]
 
 
-def tags(completions: Sequence[Any], names: list[str] | None = None, opened: bool = False, **_: Any) -> list[float]:
+def tags(completions: Sequence[Any], names: list[str] | None = None, **_: Any) -> list[float]:
     """Return 1 for exactly `<think>…</think><answer>…</answer>` (DeepSeek-AI 2025, arXiv:2501.12948), else 0.
 
-    `names` are the elements in order; each must occur once and not be empty. With `opened`, the prompt already contains
-    the first `<think>`. Reasoning that the chat template has moved out of the text counts as `<think>`, if `names`
-    contains it. Raises `UserError` for invalid names.
+    `names` are the elements in order; each must occur once and not be empty. Reasoning that the chat template has
+    moved out of the text counts as `<think>`, if `names` contains it. Raises `UserError` for invalid names.
     """
     names = ["think", "answer"] if names is None else names
     if not names or not all(_NAME.fullmatch(name) for name in names):
@@ -33,7 +32,7 @@ def tags(completions: Sequence[Any], names: list[str] | None = None, opened: boo
     rewards = []
     for completion in completions:
         text = written(completion) if "think" in names else last_message(completion)
-        pieces = cut.split((marks[0] if opened else "") + text)
+        pieces = cut.split(text)
         # Text between the tags: outside, inside, outside, and so on.
         texts = [piece.strip() for piece in pieces[::2]]
         rewards.append(float(pieces[1::2] == marks and not any(texts[::2]) and all(texts[1::2])))

@@ -94,6 +94,7 @@ def load(name: str) -> Task:
     if missing:
         raise UserError(f"task '{name}': {module.__name__} lacks {', '.join(missing)}")
     use_tools = getattr(module, "use_tools", None)
+    optional = {key: getattr(module, key, None) for key in ("taste", "said", "stated", "declines")}
     return Task(
         name=name,
         rows=_checked(name, module, module.rows),
@@ -102,11 +103,8 @@ def load(name: str) -> Task:
         score=module.score,
         documents=_documents(name, module),
         use_tools=use_tools and _checked(name, module, use_tools),
-        taste=getattr(module, "taste", None),
-        said=getattr(module, "said", None),
-        stated=getattr(module, "stated", None),
-        declines=getattr(module, "declines", None),
         fetches=getattr(module, "FETCHES", False),
+        **optional,
     )
 
 
