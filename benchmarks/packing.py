@@ -31,7 +31,7 @@ from trl import SFTConfig
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from zero2chat.core.errors import exit_on_mistake
-from zero2chat.models.hardware import bf16_is_fast, is_on_cpu, prepare_cpu
+from zero2chat.models.hardware import bf16_is_fast, is_on_cpu, keep_memory
 from zero2chat.stages.tokenizer import train_tokenizer
 from zero2chat.trainers.arguments import score_what_is_learned
 from zero2chat.trainers.sft import SftTrainer
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
     args = parser.parse_args()
     disable_progress_bars()
-    prepare_cpu()
+    keep_memory()
     score_what_is_learned()
     tokenizer = train_tokenizer(iter(["A conversation has turns."]), 280)
     found: dict[str, dict[str, dict[str, float]]] = {}
