@@ -473,7 +473,7 @@ def grpo_vllm(bench: Bench) -> Rows:
 
 def ppo(bench: Bench) -> Rows:
     """PPO of Qwen3-0.6B's shape with a value head and a reward function, else as in recipes/rlhf-smollm2-135m."""
-    settings = recipe("rlhf-smollm2-135m/ppo.yaml", "value_model_path", "kl_budget", "max_prompt_length")
+    settings = recipe("rlhf-smollm2-135m/ppo.yaml", "kl_budget", "max_prompt_length")
     return _reinforce(bench, "ppo", "ppo", "_roll_out", settings, bench.of(64, 4))
 
 

@@ -8,10 +8,9 @@ those of recipes/school/ppo.yaml on both sides, with a constant learning rate. T
 completions each, so that other load on the machine affects both. Peak memory is the process's peak resident memory
 (VmHWM), including libraries.
 
-TRL has a separate value model. Ours is a value head on the policy, as in the recipe; a third contestant is ours with a
-value model. `--tune`: both sides try the same 8 settings on validation rows. The best of each runs again with other
-seeds until the gold reward of held-out lines has gained GAIN; evaluation does not count as time. About 2 minutes, and
-20 with `--tune`, on two cores.
+TRL has a separate value model, ours a value head on the policy. `--tune`: both sides try the same 8 settings on
+validation rows. The best of each runs again with other seeds until the gold reward of held-out lines has gained GAIN;
+evaluation does not count as time. About 2 minutes, and 20 with `--tune`, on two cores.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 PEER = Path(".peers/trl-1.12")
 POLICY, REWARD = "runs/school/sft", "runs/school/reward"
-SIDES = {"theirs": "TRL 1.12.0", "ours": "ours, value head", "own": "ours, value model"}
+SIDES = {"theirs": "TRL 1.12.0", "ours": "ours"}
 
 PROMPTS, LONGEST, ANSWERS = 4000, 40, 64
 WARM_UP = 3  # rollouts, not counted
@@ -129,11 +128,9 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
 
     end_turn(model, tokenizer)
     use_fast_rollouts(model)
-    value = {"value_model_path": REWARD} if job["side"] == "own" else {}
     epochs = job["settings"]["num_ppo_epochs"]
     config = PPOConfig(
         **job["settings"],
-        **value,
         cliprange_value=None,
         max_completion_length=LONGEST,
         max_steps=job["rollouts"] * epochs,

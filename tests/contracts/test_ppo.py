@@ -11,9 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, Trainer
 from trl import GRPOConfig
 from trl.chat_template_utils import parse_response
-from trl.distributed import DistributedBackend
 from trl.models import prepare_deepspeed, unwrap_model_for_generation
-from trl.models.utils import add_hooks, remove_hooks
 from trl.trainer.base_config import _BaseConfig as BaseConfig
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 from trl.trainer.utils import RepeatSampler, disable_dropout_in_model, entropy_from_logits, identity, pad
@@ -29,7 +27,7 @@ def _parameters(function: object) -> set[str]:
 def test_keys_that_grpo_has_too_have_its_types_and_mean_what_they_mean_there() -> None:
     ours, theirs = ({f.name: f for f in dataclasses.fields(kind)} for kind in (PPOConfig, GRPOConfig))
     own = {
-        "value_model_path", "missing_eos_penalty", "kl_coef", "kl_limit",
+        "missing_eos_penalty", "kl_coef", "kl_limit",
         "gamma", "lam", "whiten_advantages", "num_ppo_epochs", "num_mini_batches", "cliprange", "cliprange_value",
         "vf_coef", "kl_budget", "early_stopping_patience", "max_prompt_length",
     }  # fmt: skip
@@ -89,10 +87,6 @@ def test_a_response_is_parsed_with_its_prompt(tokenizer: PreTrainedTokenizerBase
 
 def test_what_unwraps_shards_and_samples_takes_our_arguments() -> None:
     assert {"model", "accelerator"} <= _parameters(prepare_deepspeed)
-    unwrap = {"model", "accelerator", "gather_deepspeed3_params", "gradient_checkpointing_kwargs"}
+    unwrap = {"model", "accelerator", "gradient_checkpointing_kwargs"}
     assert unwrap <= _parameters(unwrap_model_for_generation)
-    assert _parameters(remove_hooks) == _parameters(add_hooks) == {"model"}
-    assert _parameters(DistributedBackend) == {"accelerator"}
-    assert _parameters(DistributedBackend.gather_params) == {"self", "params"}
-    assert isinstance(DistributedBackend.is_zero3, property)
     assert {"tensors", "padding_value", "padding_side"} <= _parameters(pad)

@@ -21,7 +21,7 @@ from zero2chat.recipes.memory import layer_bytes, per_rank
 from zero2chat.recipes.model_sizes import config_of
 from zero2chat.recipes.plan import plan, plan_step
 from zero2chat.recipes.recipe import load_recipe
-from zero2chat.recipes.training_cost import base_config, read_job
+from zero2chat.recipes.training_cost import base_config
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
@@ -206,18 +206,8 @@ def test_every_stage_that_trains_can_be_planned() -> None:
 def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:
     step = plan("recipes/rlhf-llama-3.1-8b", "h100", gpus=8)["steps"]["ppo"]
     assert step["config"] == "zero3"
-    assert step["memory"]["zero3"]["sampling"] == pytest.approx(63.9, abs=0.1)
-    assert step["memory"]["zero3"]["learning"] == pytest.approx(56.5, rel=0.05)
-
-
-def test_ppo_trains_its_value_model_in_fp32() -> None:
-    steps = load_recipe("recipes/rlhf-smollm2-135m")
-    step = next(step for step in steps if step.stage == "ppo")
-    adapter = replace(step, settings=step.settings | {"use_peft": True, "dtype": "bfloat16"})
-    read = read_job(adapter, steps)[0]
-    # Autocast copies the value model's weights too, as those of the adapter.
-    assert read.trained > 1e8
-    assert per_rank(read, 1, "single_gpu", 1)["copies"] == 2 * read.trained
+    assert step["memory"]["zero3"]["sampling"] == pytest.approx(48.9, abs=0.1)
+    assert step["memory"]["zero3"]["learning"] == pytest.approx(38.1, rel=0.05)
 
 
 def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:

@@ -84,16 +84,13 @@ def row(recipe: str) -> str:
 
 def test_rlhf_at_8b_fits_its_gpus_as_its_page_says_and_plan() -> None:
     settings, text = read("rlhf-llama-3.1-8b", "ppo")
-    policy, value = count(LLAMA), count(LLAMA, reward=True)
+    policy, judge = count(LLAMA), count(LLAMA, reward=True)
     assert f"{gb(policy):.2f} billion" in text
-    assert f"{gb(policy + value):.1f} billion" in text
-    trained = [gb(n * 16 / GPUS) for n in (policy, value)]
-    frozen = gb((policy + value) * 2 / GPUS)
-    always = sum(trained) + frozen
+    always = gb(policy * 16 / GPUS) + gb((policy + judge) * 2 / GPUS)
 
     at_once, answer = settings["per_device_train_batch_size"], settings["max_completion_length"]
     longest = settings["max_prompt_length"] + answer
-    keeps, layer = 2 * kept(LLAMA, at_once * longest), one_layer(LLAMA, at_once * longest)
+    keeps, layer = kept(LLAMA, at_once * longest), one_layer(LLAMA, at_once * longest)
     logits = gb(at_once * answer * LLAMA.vocab_size * 4)
     learning = always + keeps + layer + 5 * logits + 4
 
@@ -111,7 +108,7 @@ def test_rlhf_at_8b_fits_its_gpus_as_its_page_says_and_plan() -> None:
     page = (ROOT / "recipes/rlhf-llama-3.1-8b/README.md").read_text()
     for figure in (sampling, learning):
         assert f"{figure:.0f} GB" in page
-    assert f"{gb((policy + value) * 14):.0f} GB" in text
+    assert f"{gb(policy * 14):.0f} GB" in text
     assert f"{gb(policy * 2):.0f} GB" in text
 
 
@@ -129,20 +126,20 @@ def test_the_reward_model_at_8b_fits_its_gpus_as_the_table_says_and_plan() -> No
 
 
 def test_smollm2_fits_its_gpu_and_plan_says_so() -> None:
-    policy, value = count(SMOLLM2), count(SMOLLM2, reward=True)
-    assert round(policy / 1e6) == round(value / 1e6) == 135
+    policy, judge = count(SMOLLM2), count(SMOLLM2, reward=True)
+    assert round(policy / 1e6) == round(judge / 1e6) == 135
     memory = {step: made["memory"]["single_gpu"] for step, made in planned("rlhf-smollm2-135m", "4090").items()}
     settings, _ = read("rlhf-smollm2-135m", "reward")
     tokens = 2 * settings["per_device_train_batch_size"] * settings["max_length"]
-    learning = kept(SMOLLM2, tokens) + one_layer(SMOLLM2, tokens) + gb(value * 16)
+    learning = kept(SMOLLM2, tokens) + one_layer(SMOLLM2, tokens) + gb(judge * 16)
     assert learning < 0.9 * 16
     assert learning < memory["reward"]["peak"] < 0.9 * 16  # plan counts the activations of a layer in full
 
     settings, _ = read("rlhf-smollm2-135m", "ppo")
     at_once, answer = settings["per_device_train_batch_size"], settings["max_completion_length"]
     longest = settings["max_prompt_length"] + answer
-    logits, keeps = gb(at_once * answer * SMOLLM2.vocab_size * 4), 2 * kept(SMOLLM2, at_once * longest)
-    trained, frozen = gb((policy + value) * 16), gb((policy + value) * 4)
+    logits, keeps = gb(at_once * answer * SMOLLM2.vocab_size * 4), kept(SMOLLM2, at_once * longest)
+    trained, frozen = gb(policy * 16), gb((policy + judge) * 4)
     cache = gb(of_a_token(SMOLLM2, 4) * settings["global_batch_size"] * longest)
     largest = trained + frozen + max(cache, 5 * logits + keeps)
     assert largest < 0.9 * 16

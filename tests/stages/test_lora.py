@@ -244,7 +244,6 @@ def test_an_adapter_for_a_reward_model_scores_as_its_merged_model_does_and_train
         load_reward_model(start)
 
     changes = {"model_name_or_path": str(model_folder), "rewards": [{"model": str(reward_adapter)}]}
-    changes["value_model_path"] = str(reward_adapter)
     given = settings("ppo", tmp_path / "ppo", max_steps=2, **changes)
     importlib.import_module("zero2chat.stages.ppo").main(["--config", str(write_yaml(tmp_path / "p.yaml", **given))])
     assert any("rewards/likes/mean" in line for line in read_jsonl(tmp_path / "ppo" / "history.jsonl"))

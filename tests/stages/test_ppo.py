@@ -156,7 +156,7 @@ def test_a_reward_model_and_a_function_are_weighed_and_logged_by_name(
         {"model": str(reward_folder), "weight": -1.0, "label": "again"},
         {"function": "own_ppo_rewards.digits", "weight": 3.0},
     ]
-    path = base("two", rewards=rewards, max_steps=4, value_model_path=str(reward_folder))
+    path = base("two", rewards=rewards, max_steps=4)
     run(path)
     for line in history(path)[::2]:
         liked, again, digits = (line[f"rewards/{name}/mean"] for name in ("liked", "again", "digits"))
@@ -347,18 +347,16 @@ def test_tasks_are_examined_beside_the_comparison(base: Callable[..., Path]) -> 
         # In the second round of the prompts.
         {"datasets": [{"task": "lines", "n": 18}], "num_mini_batches": 2, "per_device_train_batch_size": 4,
          "global_batch_size": 8},
-        {"value_model_path": "the reward model", "rewards": [{"function": "own_ppo_rewards.of_some"}]},
+        {"rewards": [{"function": "own_ppo_rewards.of_some"}]},
         {"use_peft": True, "lora_r": 4, "lora_target_modules": "all-linear", "learning_rate": 1.0e-2},
         {"muon": True},
     ],
-    ids=["gold watched", "minibatches", "own value and None", "LoRA", "Muon"],
+    ids=["gold watched", "minibatches", "None", "LoRA", "Muon"],
 )  # fmt: skip
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    changes: dict[str, Any], base: Callable[..., Path], reward_folder: Path, kill_after: Callable[..., None]
+    changes: dict[str, Any], base: Callable[..., Path], kill_after: Callable[..., None]
 ) -> None:
     changes = {"max_steps": 12, "lr_scheduler_type": "constant"} | changes
-    if "value_model_path" in changes:
-        changes["value_model_path"] = str(reward_folder)
     whole, cut = base("whole", **changes), base("cut", **changes)
     expected = run(whole)
 
@@ -439,9 +437,9 @@ def test_two_zero2_ranks_are_one_process(
 
 @pytest.mark.slow  # three launches of two ranks
 def test_two_zero2_ranks_killed_go_on_with_their_value(
-    base: Callable[..., Path], two_ranks: Callable[..., str], reward_folder: Path
+    base: Callable[..., Path], two_ranks: Callable[..., str]
 ) -> None:
-    more = ALIKE | {"per_device_train_batch_size": 8, "value_model_path": str(reward_folder)}
+    more = ALIKE | {"per_device_train_batch_size": 8}
     whole, cut = base("whole", **more), base("cut", **more)
     for path in (whole, cut):
         two_ranks("ppo", path)
@@ -457,17 +455,13 @@ def test_two_zero2_ranks_killed_go_on_with_their_value(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("own_value", [False, True], ids=["head", "own"])
 def test_two_zero3_ranks_are_one_process(
     base: Callable[..., Path],
     two_ranks: Callable[..., str],
     reward_folder: Path,
     tmp_path: Path,
-    own_value: bool,
 ) -> None:
     changes = ALIKE | {"rewards": [{"model": str(reward_folder)}]}
-    if own_value:
-        changes["value_model_path"] = str(reward_folder)
     one, two = base("one", **changes), base("two", per_device_train_batch_size=8, **changes)
     run(one)
     config = tmp_path / "cpu_zero3.yaml"
@@ -523,7 +517,7 @@ def test_what_the_trainer_loads_again_is_the_same_revision(
         ({"kl_budget": 0}, "kl_budget: expected more than 0, got 0.0"),
         ({"max_prompt_length": 0}, "max_prompt_length: expected at least 1, got 0"),
         ({"max_prompt_length": 3}, "48 of 48 prompts are over max_prompt_length 3"),
-        ({"value_model": "own"}, "unknown key 'value_model'; did you mean 'value_model_path'"),
+        ({"value_model": "own"}, "unknown key 'value_model'"),
         ({"reward_weights": [1.0]}, "unknown key 'reward_weights'"),
         ({"lerning_rate": 1}, "unknown key 'lerning_rate'"),
     ],

@@ -48,7 +48,6 @@ class Job:
     scored: int | None = None
     head: str = "whole"
     copies: int = 3  # simultaneous fp32 copies of the logits
-    bodies: int = 1  # models whose activations are kept for the backward pass
     checkpointing: bool = False
     length_is: str = ""  # description of `length`
     unit: str = "windows"

@@ -44,7 +44,7 @@ def activations(job: Job, batch: int, size: int) -> dict[str, float]:
     c = job.config.get_text_config()
     tokens, layer = batch * job.sequences * job.length, layer_bytes(job, size)
     of_a_layer, again = (c.hidden_size * size, tokens * layer) if job.checkpointing else (layer, 0.0)
-    kept = job.bodies * tokens * (c.num_hidden_layers * of_a_layer + _OUTSIDE * c.hidden_size)
+    kept = tokens * (c.num_hidden_layers * of_a_layer + _OUTSIDE * c.hidden_size)
     scored = batch * job.sequences * (job.scored or job.length)
     head = 0.0
     if job.head == "whole":

@@ -159,8 +159,8 @@ def adapter_config(model_args: ModelConfig) -> Any:
 def train_in_fp32(trainer: Trainer) -> None:
     """Cast what a trainer trains beside frozen weights to fp32. Call before its optimizer exists.
 
-    A module that is trained as a whole (`lora_modules_to_save`, a value model) still takes what its neighbours compute
-    in, and an embedding returns it. A head returns fp32: no module computes with its logits, values or scores.
+    A module that is trained as a whole (`lora_modules_to_save`) still takes what its neighbours compute in, and an
+    embedding returns it. A head returns fp32: no module computes with its logits, values or scores.
 
     Raises `UserError` as `check_precision` does, also for `dtype: auto`.
     """

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 from peft import LoraConfig
 from torch.overrides import TorchFunctionMode
@@ -227,16 +224,14 @@ def test_eight_answers_at_once_are_one_answer_eight_times(
         torch.testing.assert_close(weight, found[1][1][name], atol=2e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("own_value", [False, True], ids=["head", "own"])
 @pytest.mark.parametrize("lora", [False, True], ids=["whole", "LoRA"])
 def test_gradient_checkpointing_changes_no_gradient(
-    make: Callable[..., PPOTrainer], model_folder: Path, reward_folder: Path, own_value: bool, lora: bool
+    make: Callable[..., PPOTrainer], model_folder: Path, lora: bool
 ) -> None:
     found = []
     for checkpointing in (False, True):
         trainer = make(
             to_model=AutoModelForCausalLM.from_pretrained(model_folder), max_steps=3,
-            value_model_path=str(reward_folder) if own_value else None,
             to_peft_config=LoraConfig(r=4, target_modules="all-linear") if lora else None,
             gradient_checkpointing=checkpointing,
         )  # fmt: skip
@@ -274,10 +269,7 @@ def test_the_last_hidden_state_is_what_the_head_of_the_language_model_reads(mode
 # ---- learning
 
 
-@pytest.mark.parametrize("own_value", [False, True], ids=["head", "own"])
-def test_it_learns_to_emit_the_target_token_at_each_position(
-    make: Callable[..., PPOTrainer], reward_folder: Path, own_value: bool
-) -> None:
+def test_it_learns_to_emit_the_target_token_at_each_position(make: Callable[..., PPOTrainer]) -> None:
     target = 300
 
     def share(completion_ids: list[list[int]], **_: Any) -> list[float]:
@@ -286,9 +278,7 @@ def test_it_learns_to_emit_the_target_token_at_each_position(
     trainer = make(
         share, Dataset.from_dict({"prompt": PROMPTS["prompt"][:] * 4}), per_device_train_batch_size=64, max_steps=200,
         learning_rate=6e-3, num_ppo_epochs=4, kl_coef=0.0, cliprange_value=None, kl_limit=100.0, logging_steps=4,
-        value_model_path=str(reward_folder) if own_value else None,
     )  # fmt: skip
-    torch.nn.init.zeros_(trainer.model.score.weight)  # what the reward model likes says nothing about this reward
     rewards = [line["reward"] for line in steps(trainer)]
     assert rewards[0] < 0.05
     assert sum(rewards[-3:]) / 3 >= 0.95
@@ -455,17 +445,15 @@ def test_its_folder_is_an_ordinary_models_and_a_checkpoint_holds_the_value(
     assert {"value.safetensors", "model.safetensors", "optimizer.pt"} <= {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("own_value", [False, True], ids=["head", "own"])
+@pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(
-    make: Callable[..., PPOTrainer], model_folder: Path, reward_folder: Path, tmp_path: Path, own_value: bool
+    make: Callable[..., PPOTrainer], model_folder: Path, tmp_path: Path, checkpointing: bool
 ) -> None:
-    more = {"value_model_path": str(reward_folder), "gradient_checkpointing": True} if own_value else {}
-
     def fresh(name: str, callbacks: Any = None) -> PPOTrainer:
         return make(
             to_model=AutoModelForCausalLM.from_pretrained(model_folder), output_dir=tmp_path / name,
             to_callbacks=callbacks, max_steps=8, num_ppo_epochs=2, num_mini_batches=2, per_device_train_batch_size=4,
-            save_strategy="steps", save_steps=4, **more,
+            save_strategy="steps", save_steps=4, gradient_checkpointing=checkpointing,
         )  # fmt: skip
 
     class Kill(TrainerCallback):
@@ -481,20 +469,6 @@ def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(
     again.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, again.model.state_dict()[name]), name
-
-
-def test_a_value_of_its_own_begins_as_the_reward_model(make: Callable[..., PPOTrainer], reward_folder: Path) -> None:
-    trainer = make(value_model_path=str(reward_folder))
-    liked = AutoModelForSequenceClassification.from_pretrained(reward_folder)
-    assert torch.equal(trainer.model.value.score.weight, liked.score.weight)
-    batch = next_batch(trainer)
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)[:1]
-    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)[:1].bool()
-    with torch.no_grad():
-        states = liked.model(ids[mask][None]).last_hidden_state
-        expected = liked.score(states)[0, :, 0]
-    n = int(batch["completion_mask"][0].sum())
-    torch.testing.assert_close(batch["values"][0, :n], expected[-n - 1 : -1], atol=1e-4, rtol=1e-4)
 
 
 def test_an_evaluation_forwards_no_more_rows_than_a_step_and_no_prompts_logits(
@@ -560,24 +534,6 @@ def test_on_a_cpu_rollouts_take_the_fast_loop(
     fast.use_fast_rollouts(model)
     make(num_ppo_epochs=1).train()
     assert calls == [8, 8]
-
-
-def test_zero3_gathers_the_policy_alone_to_generate(
-    make: Callable[..., PPOTrainer], reward_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("deepspeed")
-    trainer = make(value_model_path=str(reward_folder))
-    gathered: list[int] = []
-
-    def gather(parameters: Any) -> contextlib.AbstractContextManager[None]:
-        gathered.extend(map(id, parameters))
-        return contextlib.nullcontext()
-
-    monkeypatch.setattr("deepspeed.zero.GatheredParameters", gather)
-    monkeypatch.setattr(AcceleratorState, "deepspeed_plugin", SimpleNamespace(zero_stage=3))
-    with trainer.trained_model() as policy:
-        assert policy is trainer.model.policy
-    assert gathered == [id(parameter) for parameter in policy.parameters()]
 
 
 def test_weights_that_are_not_finite_end_training_also_where_they_are_sharded(make: Callable[..., PPOTrainer]) -> None:
@@ -648,7 +604,6 @@ def test_rewards_that_cannot_be_are_refused(make: Callable[..., PPOTrainer], rew
     ("settings", "message"),
     [
         ({"per_device_train_batch_size": 17}, "16 prompts, but one rollout needs 17: give more"),
-        ({"value_model_path": "./none"}, "./none: no such folder"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[..., PPOTrainer], settings: dict[str, Any], message: str) -> None:

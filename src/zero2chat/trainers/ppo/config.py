@@ -31,11 +31,6 @@ class PPOConfig(BaseConfig):
         default=False, metadata={"help": "Drop all columns but `prompt`; reward functions may need them."}
     )
 
-    # The value
-    value_model_path: str | None = field(
-        default=None, metadata={"help": "A reward model to start a separate value model from; default: a value head."}
-    )
-
     # The prompts
     chat_template_kwargs: dict | str | None = field(
         default=None, metadata={"help": "Arguments for apply_chat_template, for conversational prompts."}

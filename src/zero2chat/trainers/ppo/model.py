@@ -8,13 +8,9 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.trainer.utils import disable_dropout_in_model, entropy_from_logits
-
-from zero2chat.core.errors import UserError
-from zero2chat.models.reward_model import load_reward_model
-from zero2chat.trainers.ppo.config import PPOConfig
 
 
 def token_scores(
@@ -39,58 +35,24 @@ def token_scores(
     return drawn - logits.logsumexp(-1), logits, output
 
 
-class Value(nn.Module):
-    """The value function: one number per token, from a head on the policy's hidden states or a separate model."""
-
-    def __init__(self, score: nn.Linear, backbone: nn.Module | None = None):
-        super().__init__()
-        self.score, self.backbone = score, backbone
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, hidden: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return values (rows, keep) before the last `keep` tokens. `hidden`: the policy's (rows, length, width)."""
-        if self.backbone is not None:
-            positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-            hidden = self.backbone(
-                input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-            ).last_hidden_state
-        assert hidden is not None
-        hidden = hidden[:, -keep - 1 : -1]
-        return self.score(hidden.to(self.score.weight.dtype)).squeeze(-1).float()
-
-
-def new_score(width: int, like: torch.Tensor) -> nn.Linear:
-    """Make a value head that is 0 until it is trained."""
-    score = nn.Linear(width, 1, bias=False, device=like.device, dtype=like.dtype)
-    nn.init.zeros_(score.weight)
-    return score
-
-
-def open_value(path: str, dtype: torch.dtype, tokenizer: PreTrainedTokenizerBase) -> Value:
-    """Load a separate value model from a reward model.
-
-    Raises `UserError` if its tokenizer differs from the policy's, or if it has no head of the usual kind.
-    """
-    model, own_tokenizer = load_reward_model(path, str(dtype).removeprefix("torch."))
-    if own_tokenizer.get_vocab() != tokenizer.get_vocab():
-        raise UserError(f"value_model_path {path}: its tokenizer differs from the policy's: use another model")
-    if not isinstance(getattr(model, "score", None), nn.Linear):
-        raise UserError(f"value_model_path {path}: has no linear `score` layer for the values: use another model")
-    return Value(model.score, model.base_model)
-
-
 # The model API that Trainer, DeepSpeed, TRL and our optimizer use.
 _OF_POLICY = {"config", "generation_config", "device", "dtype", "is_gradient_checkpointing"}
-_OF_POLICY |= {"get_input_embeddings", "get_output_embeddings"}
+_OF_POLICY |= {"gradient_checkpointing_disable", "get_input_embeddings", "get_output_embeddings"}
 
 
 class PolicyWithValue(nn.Module):
-    """The trained module. State dict keys start with `policy.` or `value.`"""
+    """The trained module: a policy, and a value head on its last hidden states.
 
-    def __init__(self, policy: PreTrainedModel, value: Value):
+    State dict keys start with `policy.` or `value.`
+    """
+
+    def __init__(self, policy: PreTrainedModel):
         super().__init__()
-        self.policy, self.value = policy, value
+        self.policy, like = policy, next(policy.parameters())
+        width = policy.config.get_text_config().hidden_size
+        score = nn.Linear(width, 1, bias=False, device=like.device, dtype=like.dtype)
+        nn.init.zeros_(score.weight)  # all values are 0 until it is trained
+        self.value = nn.ModuleDict({"score": score})
 
     def forward(
         self,
@@ -101,35 +63,28 @@ class PolicyWithValue(nn.Module):
         with_entropy: bool = False,
     ) -> tuple[torch.Tensor, ...]:
         """Return log-probabilities, values and, `with_entropy`, entropies of the last `keep` tokens, (rows, keep)."""
-        shared = self.value.backbone is None
         logps, logits, output = token_scores(
-            self.policy, input_ids, attention_mask, keep, temperature, output_hidden_states=shared
+            self.policy, input_ids, attention_mask, keep, temperature, output_hidden_states=True
         )
-        values = self.value(input_ids, attention_mask, keep, output.hidden_states[-1] if shared else None)
+        hidden = output.hidden_states[-1][:, -keep - 1 : -1]  # a token's value is foreseen before it
+        values = self.score(hidden.to(self.score.weight.dtype)).squeeze(-1).float()
         return (logps, values, entropy_from_logits(logits)) if with_entropy else (logps, values)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.policy, name) if name in _OF_POLICY else super().__getattr__(name)
 
     @property
-    def score(self) -> nn.Linear:
-        return self.value.score
+    def score(self) -> nn.Module:
+        return self.value["score"]
 
     def gradient_checkpointing_enable(self, **kwargs: Any) -> None:
         self.policy.gradient_checkpointing_enable(**kwargs)
-        if self.value.backbone is not None:
-            self.value.backbone.gradient_checkpointing_enable(**kwargs)
         if is_peft_model(self.policy):
             self.policy.enable_input_require_grads()  # else no gradient would pass the frozen embeddings
 
-    def gradient_checkpointing_disable(self) -> None:
-        self.policy.gradient_checkpointing_disable()
-        if self.value.backbone is not None:
-            self.value.backbone.gradient_checkpointing_disable()
-
 
 def open_models(
-    model: PreTrainedModel, args: PPOConfig, tokenizer: PreTrainedTokenizerBase, peft_config: Any, revision: str
+    model: PreTrainedModel, peft_config: Any, revision: str
 ) -> tuple[PolicyWithValue, PreTrainedModel | None]:
     """Return the trained module, without dropout, so that the ratio starts at 1, and the frozen reference.
 
@@ -146,11 +101,7 @@ def open_models(
         reference = load_again(model, revision)
     else:
         reference = copy.deepcopy(model)
-    if args.value_model_path:
-        value = open_value(args.value_model_path, model.dtype, tokenizer)
-    else:
-        value = Value(new_score(model.config.get_text_config().hidden_size, next(model.parameters())))
-    trained = PolicyWithValue(policy, value)
+    trained = PolicyWithValue(policy)
     disable_dropout_in_model(trained)
     if reference is not None:
         reference.requires_grad_(False).eval()

@@ -11,9 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
-from trl.models.utils import add_hooks, remove_hooks
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 
 from zero2chat.trainers.trainer import ResumableTrainer
@@ -31,33 +29,18 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
         return contextlib.nullcontext() if self.ref_model is not None else policy.disable_adapter()
 
     @contextlib.contextmanager
-    def _generating(self, model: nn.Module) -> Iterator[Any]:
-        """Provide the policy in a trained model, or a reference, with gathered weights, ready to `generate`."""
-        backend = DistributedBackend(self.accelerator)
-        checkpointing = self.args.gradient_checkpointing_kwargs
-        with unwrap_model_for_generation(
-            model, self.accelerator, gather_deepspeed3_params=False, gradient_checkpointing_kwargs=checkpointing
-        ) as unwrapped:
-            policy = getattr(unwrapped, "policy", unwrapped)
-            if not backend.is_zero3:
-                yield policy
-                return
-            # As TRL does it, but without the value model, which generates nothing.
-            with backend.gather_params(list(policy.parameters())):
-                remove_hooks(model)
-                yield policy
-                add_hooks(model)
-
-    @contextlib.contextmanager
     def start_model(self) -> Iterator[Any]:
         """Provide the starting model, ready to `generate`. Every rank must enter this context."""
         start = self.model_wrapped if self.ref_model is None else self.ref_model
-        with self._generating(start) as model, self._without_adapter(model):
-            yield model
+        with unwrap_model_for_generation(start, self.accelerator) as model:
+            policy = getattr(model, "policy", model)
+            with self._without_adapter(policy):
+                yield policy
 
-    def trained_model(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context of the current policy, ready to `generate`. Every rank must enter it."""
-        return self._generating(self.model_wrapped)
+    @contextlib.contextmanager
+    def trained_model(self) -> Iterator[Any]:
+        with super().trained_model() as model:
+            yield model.policy
 
     # ---- model folders and checkpoints
 

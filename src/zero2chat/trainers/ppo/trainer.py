@@ -83,7 +83,7 @@ class PPOTrainer(PolicyTrainer):
         set_seed(args.seed)  # PEFT initializes the adapter's weights randomly
         ends = model.generation_config.eos_token_id
         self.eos_token_ids = ends if isinstance(ends, list) else [ends]
-        trained, self.ref_model = open_models(model, args, processing_class, peft_config, revision)
+        trained, self.ref_model = open_models(model, peft_config, revision)
         self.rewards = Rewards(rewards, args.per_device_train_batch_size)
         self._require_possible(args, train_dataset)
         self.counts: Counter[str] = Counter()  # unscored_completions, stopped_at; `train` saves them in checkpoints
