@@ -69,29 +69,6 @@ def test_a_student_comes_nearer_to_its_teacher_and_killed_in_its_second_epoch_en
     assert sum(losses[-2:]) < 0.9 * sum(losses[:2])
 
 
-def test_vllm_is_told_what_ends_a_turn(
-    given: dict[str, Any], write_yaml: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[Any] = []
-
-    def vllm(model: Any, generation_kwargs: dict[str, Any], **_: Any) -> None:
-        told.append((generation_kwargs, model.generation_config.eos_token_id))
-        raise ValueError("No available memory for the cache blocks. Try increasing `gpu_memory_utilization`.")
-
-    monkeypatch.setattr("trl.trainer.distillation_trainer.is_vllm_available", lambda: True)
-    monkeypatch.setattr("trl.trainer.distillation_trainer.VLLMGeneration", vllm)
-    for i, more in enumerate(({}, {"generation_kwargs": {"stop_token_ids": [5], "seed": 1}})):
-        named = given | {"use_vllm": True, "output_dir": str(tmp_path / f"run{i}")} | more
-        # vLLM's own words, with the names of our settings
-        said = r"^the trainer refuses its settings: No available memory .* Try increasing `vllm_gpu_memory_utilization`"
-        with pytest.raises(UserError, match=said):
-            gkd.main(["--config", str(write_yaml(tmp_path / f"{i}.yaml", **named))])
-    (first, ends), (own, _) = told
-    assert first == {"stop_token_ids": ends}
-    assert len(ends) > 0
-    assert own == {"stop_token_ids": [5], "seed": 1}
-
-
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 def test_trls_loss_is_the_papers_divergence_at_the_answers_tokens_alone(beta: float) -> None:
     torch.manual_seed(0)

@@ -27,14 +27,14 @@ from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, open_empty_chat, prompt_rows
 from zero2chat.models.hardware import flops_per_token, is_fsdp, parameter_count
 from zero2chat.models.loading import context_length, load_model
-from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses, vllm_share
+from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.stages.shared import ACCURACIES, ANSWERED, ENTROPY, LENGTHS
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch, stop_vllm_at
+from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.trainer import ResumableTrainer
 
 _ASKED = [{"role": "user", "content": "a"}]
@@ -65,6 +65,8 @@ class _Trainer(ResumableTrainer, DistillationTrainer):
 def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> None:
     if training.teacher_model_name_or_path is None:
         raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
+    if training.use_vllm:
+        raise UserError("use_vllm: gkd samples without it: remove this setting")
     if is_fsdp(training.fsdp):
         raise UserError("gkd: FSDP is not supported (it would leave the teacher on the CPU): use ddp.yaml or ZeRO")
 
@@ -89,7 +91,6 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     model, tokenizer = open_chat_model(run, model_args, args.chat_template_path, generates=True)
     revision = training.teacher_model_revision or "main"
     teacher, _ = load_model(training.teacher_model_name_or_path, model_args.dtype, revision)
-    stop_vllm_at(model, training)
 
     # Train.
     optimizer = use_muon(model, training) if args.muon else None
@@ -121,7 +122,6 @@ def _cost(
         head="tiles",
         flops=job.flops + flops_per_token(teacher, job.length) / 3,
         rollout=1.0,
-        vllm=vllm_share(training),
         refused=NOT_WHOLE if args.merge_adapter else (FSDP, *quantized_refuses(model_args)),
         unit="answers",
     )

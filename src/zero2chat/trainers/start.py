@@ -109,14 +109,6 @@ def open_chat_model(
     return model, tokenizer
 
 
-def stop_vllm_at(model: PreTrainedModel, args: Any) -> None:
-    """With `use_vllm`, add the model's stop ids to `generation_kwargs`, which may override them: the generation config
-    of the model's folder, which vLLM reads, may lack the end-of-turn token of the chat template."""
-    if args.use_vllm:
-        ends = {"stop_token_ids": model.generation_config.eos_token_id}
-        args.generation_kwargs = ends | (args.generation_kwargs or {})
-
-
 def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path], PreTrainedModel] = merged) -> None:
     """If the start model is an adapter, write it merged into its base model to the run folder, and start from that.
     Every rank must call this. Raises `UserError` as `merged` does."""
