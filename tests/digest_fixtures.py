@@ -135,7 +135,6 @@ def steps() -> dict[str, tuple[str, Row]]:
     part = {"path": "fixtures/ranked.csv", "columns": {"completion": "chosen"}, "split": "train[10%:90%]"}
     mixed = [part, {"task": "lines", "n": 40, "retell": "Tell me something."}]
     options = {"max_length": 120, "overlong": "drop", "join": 2, "datasets": [one | {"fraction": 0.5} for one in mixed]}
-    options["validation_datasets"] = sources("chats-prompt", n=10)
     options["decontaminate"] = [{"path": "fixtures/chats-named.jsonl", "column": "Question"}]
     rewards = [{"model": "runs/fixture/reward/pairs"}, {**exact, "weight": 0.5}]
     made = {

@@ -31,7 +31,7 @@ from trl.trainer import utils as trl_utils
 
 from zero2chat.core import config
 from zero2chat.trainers.arguments import score_what_is_learned
-from zero2chat.trainers.grpo_resample import COUNT
+from zero2chat.trainers.grpo import COUNT
 
 QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}, {"role": "user", "content": "d"}]

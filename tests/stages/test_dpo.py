@@ -226,6 +226,3 @@ def test_the_loss_on_validation_pairs_is_logged_while_it_trains(
     assert found[0] == pytest.approx(0.6931, abs=1e-3)
     assert metrics["val_loss"]["value"] == pytest.approx(found[6], abs=1e-3)
     assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] + metrics["val_loss"]["n"] == 200
-    if not before:
-        own = preference_yaml("own", validation_datasets=[{"path": str(preferences), "n": 7}], save_strategy="no")
-        assert run(own)["val_loss"]["n"] == 7

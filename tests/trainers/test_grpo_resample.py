@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from zero2chat.trainers.grpo_resample import resample
+from zero2chat.trainers.grpo import resample
 
 PAD = 9
 

@@ -21,7 +21,7 @@ ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [
 def test_flash_attention_which_would_not_mask_them_is_refused(tmp_path: Path) -> None:
     model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
     with pytest.raises(UserError, match="mask_documents: not with FlashAttention"):
-        PretrainTrainer(model, TrainingArguments(str(tmp_path)), SimpleNamespace(eos_token_id=0), mask_documents=True)
+        PretrainTrainer(model, SimpleNamespace(eos_token_id=0), mask_documents=True)
 
 
 def test_a_batch_that_is_cut_has_the_rows_that_stay() -> None:

@@ -6,8 +6,8 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model and preference datasets, such as `pairs/train.jsonl` of a `reward` run. Writes a model folder (an
-adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs. With validation pairs (a
-file, or a share of the data) the loss on them is logged while the model trains.
+adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs. With
+`validation_fraction` the loss on that share of the data is logged while the model trains.
 
 The implicit reward is β·log(π/π_ref) of an answer, including the end-of-turn token, where the reference π_ref is the
 model before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss (eq. 7) is the reward model's loss

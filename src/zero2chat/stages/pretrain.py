@@ -106,7 +106,7 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
             eval_dataset=concatenate_datasets(list(rows.held_out.values())),
             mask_documents=args.mask_documents,
             processing_class=tokenizer,
-            muon=(args.embedding_learning_rate, args.muon_momentum) if args.muon else None,
+            optimizer_cls_and_kwargs=args.optimizer(model, training),
             callbacks=[sampler] if args.sample_prompts else [],
         )
     sampler.trainer = trainer

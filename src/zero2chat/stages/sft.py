@@ -8,8 +8,8 @@ One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`,
 Reads a model and conversations (tasks' demonstrations, chat datasets). Writes a model folder with a chat template, and
 its accuracy on each task's test rows. The loss is on the assistant's tokens only, including the end-of-turn token and
 tool calls, never on tool results. Conversations that contain a question of the evaluations in `decontaminate` are
-removed and recorded (`decontaminated.jsonl`). With validation rows (a file, or a share of the data) the loss on them
-is logged while the model trains.
+removed and recorded (`decontaminated.jsonl`). With `validation_fraction` the loss on that share of the data is logged
+while the model trains.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from trl import ModelConfig, SFTConfig
 
 from zero2chat.core.config import Range
@@ -64,7 +64,6 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
         if self.embedding_learning_rate is not None and not self.muon:
             raise ValueError("embedding_learning_rate: only used with muon: remove it, or set `muon: true`")
         read_exams(self.decontaminate)
-        self.check_validation()
         super().__post_init__()
 
 
@@ -90,10 +89,7 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
     conversations, counts = mixed(parts, sources)
 
     validation = None
-    if args.validation_datasets:
-        held_out = read_sources(args.validation_datasets, where="validation_datasets")
-        validation = concatenate_datasets([load_conversations(source, tools=tools) for source in held_out])
-    elif args.validation_fraction:
+    if args.validation_fraction:
         kept, watched = hold_out(list(map(before_answer, conversations["messages"])), args.validation_fraction)
         conversations, validation = conversations.select(kept), conversations.select(watched)
     if args.join > 1:

@@ -89,20 +89,11 @@ class TaskStepsArguments(TaskArguments):
 
 @dataclass
 class ValidationArguments:
-    """Validation rows of their own, or a share of the training data's prompts."""
+    """Validation rows, a share of the training data's prompts."""
 
-    validation_datasets: list[dict] = field(
-        default_factory=list, metadata={"help": "Sources of validation rows, whose loss is logged during training."}
-    )
     validation_fraction: Annotated[float, Range(min=0, below=1)] = field(
-        default=0.0, metadata={"help": "Share of the datasets' prompts to hold out for validation instead."}
+        default=0.0, metadata={"help": "Share of the prompts to hold out, whose loss is logged during training."}
     )
-
-    def check_validation(self) -> None:
-        if self.validation_datasets and self.validation_fraction:
-            raise ValueError("validation_datasets and validation_fraction: set one of them")
-        if self.validation_datasets:
-            read_sources(self.validation_datasets, where="validation_datasets")
 
 
 # Seconds that a collective waits for another host before the run fails; torch's default is 1,800.

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer
@@ -31,9 +33,14 @@ from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.rewards import Reward
-from zero2chat.trainers.grpo_resample import resample
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
+
+COUNT = "num_items_in_batch"  # tokens in the loss, over all processes
+# Advantages of equal rewards are float noise divided by 0 + 1e-4: up to about 0.01. If rewards differ by more than
+# 1e-5, one advantage is above this.
+_NOISE = 0.05
+Batch = dict[str, Any]
 
 
 class GrpoTrainer(ResumableTrainer, GRPOTrainer):
@@ -161,28 +168,84 @@ def draw_others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int
     return [i for i in rows if problems[i]["prompt"] not in prompts] or rows
 
 
+# ---- dynamic sampling (DAPO: Yu et al. 2025, arXiv:2503.14476, section 3.2): groups without a gradient are replaced
+
+
+def resample(
+    sample: Callable[[list[Any]], Batch],
+    inputs: list[Any],
+    fresh: Callable[[int], list[Any]],
+    rounds: int,
+    group: int,
+    pad_id: int,
+    accelerator: Accelerator,
+) -> tuple[Batch, int]:
+    """Return one process's batch for `inputs`, and the number of its groups that were replaced.
+
+    `sample` makes TRL's batch from the inputs; `fresh(round)` returns as many inputs of other problems. A process holds
+    whole groups of `group` completions. All processes take part in each round as long as any has a group to replace.
+    Zero-variance groups left after the last round stay in the batch, without effect. Rewards must be scaled per group.
+    """
+    batch = sample(inputs)
+    replaced = 0
+    for number in range(rounds):
+        dead = _groups(batch, group, alike=True)
+        if not any(gather_object([len(dead)])):
+            break
+        more = sample(fresh(number))
+        pairs = list(zip(dead, _groups(more, group, alike=False), strict=False))
+        replaced += len(pairs)
+        batch = _replace(batch, more, pairs, group, pad_id)
+    batch[COUNT] = accelerator.gather(batch["completion_mask"].sum()).sum()
+    return batch, replaced
+
+
+def _groups(batch: Batch, group: int, alike: bool) -> list[int]:
+    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or the others.
+
+    A completion that mask_truncated_completions masks has no token in the loss.
+    """
+    moved = batch["advantages"].abs() * batch["completion_mask"].any(1)
+    flat = (moved.view(-1, group) < _NOISE).all(1)
+    return [i for i, dead in enumerate(flat.tolist()) if dead == alike]
+
+
+def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int, pad_id: int) -> Batch:
+    """Replace group a of `batch` by group b of `more`, for each (a, b), padded to one length.
+
+    Tensors are (completions,) or (completions, tokens), with prompts padded left and the rest right.
+    """
+    merged = dict(batch)
+    for key in batch.keys() - {COUNT}:
+        old, new = batch[key], more[key]
+        if old.dim() > 1:  # (completions, 1) in both: one value per completion, which is not padded
+            width, fill = max(old.shape[1], new.shape[1]), pad_id if key.endswith("_ids") else 0
+            side = 0 if key.startswith("prompt_") else 1
+            old, new = (F.pad(x, [0] * side + [width - x.shape[1]] + [0] * (1 - side), value=fill) for x in (old, new))
+        merged[key] = old.clone()
+        for a, b in pairs:
+            merged[key][a * group : (a + 1) * group] = new[b * group : (b + 1) * group]
+    return merged
+
+
 # ---- settings
 
 
 def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
     """Set the completions per generation for the global batch size, which `GRPOConfig` does not know. Raises
     `UserError` if groups do not fit, or if a checkpoint would fall between two generations."""
-    batch = training.per_device_train_batch_size * training.world_size
-    if settings.get("generation_batch_size") is not None:
-        training.steps_per_generation, left = divmod(training.generation_batch_size, batch)
-        if left or not training.steps_per_generation:
-            raise UserError(
-                f"generation_batch_size {training.generation_batch_size} is not a multiple of {batch}, the batch size "
-                "over all processes: change it"
-            )
+    batch, wanted = training.per_device_train_batch_size * training.world_size, settings.get("generation_batch_size")
+    if wanted is not None:
+        training.steps_per_generation = training.generation_batch_size // batch
     elif settings.get("steps_per_generation") is None:
         training.steps_per_generation = training.gradient_accumulation_steps
-    training.generation_batch_size = batch * training.steps_per_generation
-    if training.generation_batch_size % training.num_generations:
+    size = batch * training.steps_per_generation
+    if size % training.num_generations or (wanted is not None and size != training.generation_batch_size):
         raise UserError(
-            f"num_generations {training.num_generations} does not divide {training.generation_batch_size}, the "
-            "completions of one generation: change it, or global_batch_size"
+            f"the {wanted or size} completions of one generation are no multiple of num_generations "
+            f"{training.num_generations}, or of {batch}, the batch size over all processes: change one of them"
         )
+    training.generation_batch_size = size
     # Optimizer steps per generation.
     steps = training.steps_per_generation * training.num_iterations / training.gradient_accumulation_steps
     saves = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * training.max_steps)

@@ -32,9 +32,7 @@ class BatchedMuon(torch.optim.Muon):
     def step(self, closure: Any = None) -> Any:
         dtype = torch.bfloat16 if bf16_is_fast() else torch.float32
         for group in self.param_groups:
-            params: list[torch.Tensor] = []
-            grads: list[torch.Tensor] = []
-            momenta: list[torch.Tensor] = []
+            params, grads, momenta = (list[torch.Tensor]() for _ in range(3))
             self._init_group(group, params, grads, momenta)
             if not params:
                 continue

@@ -99,18 +99,13 @@ def keep_by_pass_rate(
 
     keys = [digest([prompt, answer]) for prompt, answer in zip(problems["prompt"], problems["answer"], strict=True)]
     found = in_saved_batches(run, FILE, keys, max(1, 2 * batch_size // spec.samples), work, "pass rates of")
-    rates = [line["passed"] / line["samples"] if line["samples"] else None for line in found]
-    kept = [i for i, rate in enumerate(rates) if rate is not None and spec.low <= rate <= spec.high]
-    easy = sum(rate is not None and rate > spec.high for rate in rates)
-    hard = sum(rate is not None and rate < spec.low for rate in rates)
-    known = [rate for rate in rates if rate is not None]
+    rates = {i: line["passed"] / line["samples"] for i, line in enumerate(found) if line["samples"]}
+    kept = [i for i, rate in rates.items() if spec.low <= rate <= spec.high]
+    easy, hard = sum(rate > spec.high for rate in rates.values()), sum(rate < spec.low for rate in rates.values())
     if is_main_process():
-        mean = f", mean pass rate {sum(known) / len(known):.0%}" if known else ""
-        print(
-            f"pass rates: {len(kept):,} of {len(rates):,} problems kept; {easy:,} too easy, {hard:,} too hard{mean}",
-            flush=True,
-        )
+        what = f"{len(kept):,} of {len(found):,} problems kept; {easy:,} too easy, {hard:,} too hard"
+        print(f"pass rates: {what}", flush=True)
     metrics: dict[str, dict[str, Any]] = {"problems_too_easy": {"value": easy}, "problems_too_hard": {"value": hard}}
-    if known:
-        metrics["pass_rate_before"] = stats.mean(known, training.seed)
+    if rates:
+        metrics["pass_rate_before"] = stats.mean(list(rates.values()), training.seed)
     return problems.select(kept), metrics

@@ -43,7 +43,6 @@ class PreferenceArguments(ValidationArguments, PairArguments):
 
     def __post_init__(self) -> None:
         read_sources(self.datasets)
-        self.check_validation()
         super().__post_init__()
 
 
@@ -94,9 +93,7 @@ def prepare_preferences(
     kept, others = hold_out([row["prompt"] for row in everything], test=args.test_fraction)
     known, held_out = [everything[i] for i in kept], [everything[i] for i in others]
     watched = None
-    if args.validation_datasets:
-        watched, _, _ = mixed_preferences(args.validation_datasets, args.equal, kind.load)
-    elif args.validation_fraction:
+    if args.validation_fraction:
         kept, others = hold_out([row["prompt"] for row in known], args.validation_fraction, args.test_fraction)
         known, watched = [known[i] for i in kept], [known[i] for i in others]
 

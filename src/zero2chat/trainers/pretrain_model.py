@@ -29,6 +29,7 @@ from zero2chat.models.experts import expert_stacks, experts_per_token
 from zero2chat.models.hardware import active_count, flops_per_token
 from zero2chat.models.loading import find_model, frozen, load_model, load_tokenizer
 from zero2chat.models.scaling import TOKENS, laws, shape_of
+from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.start import share_batch
 
 
@@ -78,6 +79,10 @@ class ModelArguments:
             raise ValueError("embedding_learning_rate: only used with muon: remove it, or set `muon: true`")
         if self.model_type not in CONFIG_MAPPING:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
+
+    def optimizer(self, model: PreTrainedModel, training: TrainingArguments) -> Any:
+        """Return the value for a Trainer's `optimizer_cls_and_kwargs=`: None for the one of `optim`."""
+        return use_muon(model, training, self.embedding_learning_rate, self.muon_momentum) if self.muon else None
 
 
 def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

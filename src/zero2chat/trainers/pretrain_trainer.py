@@ -27,7 +27,6 @@ from zero2chat.inference.generate import complete, generating
 from zero2chat.models.experts import ExpertLoads, expert_stacks
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count, peak_flops
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
 
 COUNTED = 10_000  # windows of the training text whose bytes are counted
@@ -109,24 +108,14 @@ class PretrainTrainer(ResumableTrainer):
     balance_losses: torch.Tensor | float = 0.0  # sum over this process's micro-batches since the last log line
     micro_batches = 0  # since the last log line
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        args: TrainingArguments,
-        processing_class: Any = None,
-        mask_documents: bool = False,
-        muon: tuple[float | None, float] | None = None,
-        **more: Any,
-    ):
-        """`mask_documents`: attention stays within a document; `processing_class` is then needed. `muon`: the
-        embedding's rate, and the momentum."""
+    def __init__(self, model: PreTrainedModel, processing_class: Any = None, mask_documents: bool = False, **more: Any):
+        """`mask_documents`: attention stays within a document; `processing_class` is then needed."""
         end = processing_class.eos_token_id if mask_documents else None
         if mask_documents and is_flash_attention_requested(model.config):
             # From positions alone, transformers tells it where documents begin only in a batch of one row.
             raise UserError("mask_documents: not with FlashAttention: remove attn_implementation")
         more |= {"data_collator": partial(collate, end=end), "processing_class": processing_class}
-        optimizer = use_muon(model, args, *muon) if muon else None
-        super().__init__(model=model, args=args, optimizer_cls_and_kwargs=optimizer, **more)
+        super().__init__(model=model, **more)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         if len(self.train_dataset) < batch:
             filled = f"the documents fill {len(self.train_dataset)} windows"
