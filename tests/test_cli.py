@@ -152,21 +152,19 @@ def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
     monkeypatch.setattr(runner, "run", run)
     cli.main(
         [
-            *("run", "recipes/x", "--only", "a", "--from", "b", "--restart", "c"),
+            *("run", "recipes/x", "--only", "a", "--restart", "c"),
             *("--set", "a.lr=1", "--set", "b.n=2", "--accelerate-config", "zero2", "--dry-run", "--json"),
-            *("--seeds", "3", "--jobs", "2"),
+            *("--seeds", "3"),
         ]
     )
     assert last_object(capsys.readouterr().out) == {
         "recipe": "recipes/x",
         "only": "a",
-        "from_": "b",
         "restart": "c",
         "overrides": ["a.lr=1", "b.n=2"],
         "accelerate_config": "zero2",
         "dry_run": True,
         "seeds": 3,
-        "jobs": 2,
     }
 
 

@@ -88,8 +88,7 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
         assert set(words[1:]) <= set(targets)
         return
     if words[0] == "zero2chat":
-        from zero2chat.recipes.graph import claims
-        from zero2chat.recipes.seeds import with_seeds
+        from zero2chat.recipes.graph import claims, with_seeds
 
         arguments = parser().parse_args(words[1:])
         if words[1] in stages.names() and words[1] != "index":
@@ -100,7 +99,7 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
             steps = _checked(arguments.recipe, tuple(arguments.overrides), arguments.accelerate_config)
             named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps
             names = {step.name for step in named} | claims(named).keys()
-            assert {arguments.only, arguments.from_, arguments.restart} - {None} <= names
+            assert {arguments.only, arguments.restart} - {None} <= names
         return
     if words[0] == "pip":
         extras = {extra for name in re.findall(r"\[([\w,]+)\]", command) for extra in name.split(",")}

@@ -118,7 +118,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(parents=True)
     steps = [
         {"name": "tokenizer", "stage": "tokenizer", "config": "tokenizer.yaml"},
-        {"name": "pretrain", "stage": "pretrain", "config": "pretrain.yaml", "after": ["tokenizer"]},
+        {"name": "pretrain", "stage": "pretrain", "config": "pretrain.yaml"},
     ]
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
     made = {"output_dir": "runs/own/tokenizer", "dataset": "corpus", "vocab_size": VOCABULARY}
@@ -171,15 +171,15 @@ def test_the_largest_micro_batch_fits_and_twice_as_much_does_not(recipe: Path) -
     for size, fits in ((largest, True), (2 * largest, False)):
         change(recipe, global_batch_size=batch, per_device_train_batch_size=size)
         step = plan(str(recipe), "4090")["steps"]["pretrain"]
-        assert (step["memory"]["single_gpu"]["fits"], step["config"]) == (fits, "single_gpu" if fits else None)
+        assert (step["memory"]["single_gpu"]["fits"], step["config"]) == (fits, "single_gpu" if fits else "none fits")
 
 
 def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(recipe, max_steps=-1)
     cli.main(["plan", str(recipe), "--gpu", "h100"])
     text = capsys.readouterr().out
-    assert "steps not known: set max_steps" in text
-    assert "hours not known" in text
+    assert re.search(r"\nsteps +not known: set max_steps", text)
+    assert re.search(r"\nhours +not known", text)
 
 
 def test_where_a_time_ends_training_the_hours_are_those() -> None:
@@ -306,7 +306,7 @@ def test_a_mixture_works_with_its_active_parameters_and_keeps_all(
     assert step["parameters"] == step["active"] + LAYERS * 6 * 3 * WIDTH * INNER // 2
     assert step["flops_per_token"] == dense["flops_per_token"] + 6 * routers
     assert step["memory"]["single_gpu"]["weights"] * 1e9 == pytest.approx(4 * step["parameters"])
-    assert f"{step['parameters']:,} parameters, {step['active']:,} active per token; " in said
+    assert re.search(rf"\nparameters +{step['parameters']:,} *\nactive +{step['active']:,} ", said)
 
 
 def test_a_layer_of_experts_keeps_a_tokens_experts_for_the_backward_pass() -> None:

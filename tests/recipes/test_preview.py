@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
-from zero2chat.core.registry import modules
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.encoding import encode_conversations
 from zero2chat.data.sources import Source
@@ -33,8 +32,9 @@ def config(tmp_path: Path, model_folder: Path) -> Callable[..., str]:
     def write(stage: str, **settings: Any) -> str:
         path = tmp_path / f"{stage}.yaml"
         settings = {"output_dir": str(tmp_path / "run"), "model_name_or_path": str(model)} | settings
-        comment = f"# accelerate launch -m {modules('stages')[stage]} --config {path}\n"
-        path.write_text(comment + yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
+        path.write_text(yaml.safe_dump({k: v for k, v in settings.items() if v is not None}))
+        steps = [{"name": stage, "stage": stage, "config": path.name}]
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
         return str(path)
 
     return write
@@ -93,12 +93,12 @@ def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches
     assert "1 dropped, over max_length, 100 tokens\n" in text
 
 
-def test_in_colour_an_end_that_is_learned_is_green_and_one_that_is_given_is_not() -> None:
+def test_an_end_that_is_learned_is_green_and_one_that_is_given_is_not() -> None:
     end = {"id": 3, "text": "<|im_end|>"}
     shown = show_tokens([end | {"marked": False}, {"text": "Ada", "marked": False}, end | {"marked": True}])
-    assert "green" in str(shown.spans[-1].style)
-    assert not any("green" in str(span.style) for span in shown.spans[:-1])
-    assert shown.plain == "<|im_end|>Ada<|im_end|>"
+    (span,) = shown.spans
+    assert (str(span.style), shown.plain[span.start : span.end]) == ("green", "⟦<|im_end|>⟧")
+    assert shown.plain == "<|im_end|>Ada⟦<|im_end|>⟧"
 
 
 def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str]) -> None:
@@ -135,7 +135,7 @@ def test_of_practice_the_prompts_are_shown_up_to_where_the_answer_begins(
     assert text.startswith("<|im_start|>user\n")
     assert text.endswith("<|im_start|>assistant\n")
     assert rows.limit == ("the context minus max_completion_length", 68)
-    assert preview.figures_of(rows)["marked"] == 0
+    assert not any(any(side.marked) for i in range(rows.n) for side in rows.sides(i))
 
 
 def test_of_a_corpus_the_windows_are_shown(tmp_path: Path, config: Callable[..., str], tokenizer_folder: Path) -> None:
@@ -158,16 +158,15 @@ def test_of_a_corpus_the_windows_are_shown(tmp_path: Path, config: Callable[...,
 
 def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bare = tmp_path / "bare.yaml"
-    bare.write_text("# mine\n" + Path(sft).read_text().partition("\n")[2])
+    bare.write_text(Path(sft).read_text())
     for arguments, says in (
-        ([str(bare)], "its first comment has no launch command"),
+        ([str(bare)], "bare.yaml: no recipe.yaml beside it has a step with this YAML: give --stage"),
         ([sft, "--stage", "report"], "stage 'report': preview shows the rows of training stages"),
-        ([str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
+        ([str(tmp_path / "none.yaml"), "--stage", "sft"], "none.yaml: No such file"),
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
         ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),
         ([sft], "1 of 3 conversations are longer than max_length 100 (alpaca, row 0"),
         ([sft, "--set", "overlong=drop", "--row", "3"], "--row 3: the rows are 0 to 1"),
-        ([sft, "--set", "overlong=drop", "--n", "-1"], "--n -1: expected 0 or more"),
     ):
         with pytest.raises(SystemExit) as end:
             cli.main(["preview", "--config", *arguments])

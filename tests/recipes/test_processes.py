@@ -86,11 +86,6 @@ def test_a_signal_to_the_command_alone_ends_its_step_and_what_that_started(numbe
         ended(process, number, started(1))
 
 
-def test_steps_that_run_at_once_are_ended_together() -> None:
-    with running(["python", "step.py"], "--jobs", "2") as process:
-        ended(process, signal.SIGTERM, started(2))
-
-
 def test_the_ranks_that_a_launcher_started_are_ended_without_its_traceback() -> None:
     launch = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml", "step.py"]
     with running(launch) as process:
@@ -120,15 +115,6 @@ def test_a_step_that_does_not_go_is_killed() -> None:
     Path("step.py").write_text("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + STEP)
     with running(["python", "step.py"]) as process:
         ended(process, signal.SIGTERM, started(1))
-
-
-def test_a_process_that_left_its_step_and_holds_its_output_does_not_keep_the_command() -> None:
-    left = "import subprocess, sys\nsubprocess.Popen(['sh', '-c', 'setsid sleep 45 & echo $!'])\n"
-    Path("step.py").write_text(left + STEP)
-    with running(["python", "step.py"], "--jobs", "2") as process:
-        started(2)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == SIGNALS[signal.SIGTERM]
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

@@ -11,19 +11,17 @@ def add_to(commands: Any) -> None:
     run = add(commands, "recipes.runner", "run", "run a recipe, step by step; finished steps are skipped")
     option(run, "recipe", "RECIPE", "a folder, such as recipes/quickstart")
     option(run, "--only", "STEP", "run only this step, or all steps that this claim reads")
-    option(run, "--from", "STEP", "start at this step", dest="from_")
     option(run, "--restart", "STEP", "run this step and all steps after it again")
     option(run, "--set", "STEP.KEY=VALUE", "override a setting", dest="overrides", action="append", default=[])
     option(run, "--accelerate-config", "NAME", "config in accelerate_configs/ for all steps")
     option(run, "--seeds", 1, "train with N seeds; needs a `claims` step")
-    option(run, "--jobs", 1, "run up to N steps at once, sharing the cores")
     option(run, "--dry-run", False, "print the commands without running them")
 
     preview = add(
         commands, "recipes.preview", "preview", "show rows as the model sees them, with loss mask and lengths", "show"
     )
     option(preview, "--config", "X.yaml", "a step's YAML, such as recipes/quickstart/sft.yaml", required=True)
-    option(preview, "--stage", "S", "the stage, if the YAML's first comment does not name it")
+    option(preview, "--stage", "S", "the stage, if no recipe beside the YAML names it")
     option(preview, "--set", "KEY=VALUE", "override a setting", dest="changes", action="append", default=[])
     option(preview, "--n", 3, "number of rows")
     option(preview, "--row", "I", "show only row I", type=int)
@@ -42,5 +40,4 @@ def add_to(commands: Any) -> None:
     option(new, "--eval", "FILE", "rows for the evaluation (default: some of --data)", dest="held_out")
     option(new, "--steps", "STEPS", "sft, dpo, grpo or several, such as sft,dpo (default: by the data)", default="")
     option(new, "--gpu", "NAME", "such as h100, a100, l40s or 4090 (default: this machine's CPU)")
-    option(new, "--gpus", "N", "number of GPUs (default: 1)", type=int)
     option(new, "--dry-run", False, "print the files without writing them")

@@ -1,4 +1,4 @@
-"""The graph of a recipe's steps: predecessors and successors, and the subgraph of a claim.
+"""The graph of a recipe's steps: predecessors and successors, the subgraph of a claim, and copies for further seeds.
 
 A stage that `joins`, such as `report`, only combines other steps' results. Its step reruns when those results change.
 A stage with `judges` judges claims: `judges` names the setting that holds the claims. The stage's setting `only` lists
@@ -8,15 +8,14 @@ the claims to judge, and its setting `seeds` the run folders of further seeds.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from zero2chat.core import fingerprints, runs
+from zero2chat.core import fingerprints
 from zero2chat.core.errors import UserError
-from zero2chat.recipes.recipe import Step, changed
-from zero2chat.recipes.seeds import base_name
+from zero2chat.recipes.recipe import Step, changed, owners
 
 
 def following(steps: Sequence[Step], *names: str) -> list[Step]:
@@ -50,50 +49,90 @@ def claims(steps: Sequence[Step]) -> dict[str, Step]:
 
 
 def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
-    """Return the steps a claim reads, their predecessors, and the steps that combine it with claims already measured.
-
-    Other claims are skipped: the judging step gets the list of claims to judge (`only`), and the report omits theirs.
-    """
+    """Return the steps a claim reads, their predecessors, and the steps that combine results, of this claim alone: the
+    judging step gets it as `only`, and the report omits the other steps."""
     judge = claims(steps)[name]
-    entries = {entry["name"]: entry for entry in judge.settings[judge.declared.judges]}
-    there = {step.name for step in _needed(steps, entries[name])}
-    for step in steps:
-        if not step.declared.joins and (step.folder / runs.METRICS).exists() and there.issuperset(step.after):
-            there.add(step.name)
-    ours = {os.path.normpath(step.folder) for step in steps}
-
-    def is_there(entry: Mapping[str, Any]) -> bool:
-        first_seed = [step for step in _needed(steps, entry) if step.name == base_name(step.name)]
-        others = [Path(folder) / runs.METRICS for folder in _runs(entry) - ours]
-        return all(step.name in there for step in first_seed) and all(path.exists() for path in others)
-
-    chosen = {key: entry for key, entry in entries.items() if key == name or is_there(entry)}
-    needed = [step for entry in chosen.values() for step in _needed(steps, entry)]
-    kept = [step for step in steps if step in needed and step.name in there]
-    names = [step.name for step in (*kept, *(step for step in steps if step.declared.joins))]
-    left_out = [str(step.folder) for step in steps if step.name not in names]
-    found = list(kept)
-    for step in steps:
+    entry = next(entry for entry in judge.settings[judge.declared.judges] if entry["name"] == name)
+    read = {os.path.normpath(text) for key, text in fingerprints.strings(entry) if key in ("step", "example")}
+    names = {step.name for step in steps if os.path.normpath(step.folder) in read}
+    needed = [step for step in steps if base_name(step.name) in names]  # for each seed
+    needed = [*preceding(steps, needed), *needed]
+    kept = [step for step in steps if step in needed or step.declared.joins]
+    left_out = {str(step.folder) for step in steps if step not in kept}
+    found = []
+    for step in kept:
         if step.declared.joins:
-            after = tuple(before for before in step.after if before in names)
-            step = replace(step, after=after)
+            step = replace(step, after=tuple(one.name for one in kept if one.name in step.after))
             for key in {"steps", "seeds"} & step.settings.keys():
-                kept_paths = [path for path in step.settings[key] if path not in left_out]
-                step = changed(step, {key: kept_paths}) if kept_paths != step.settings[key] else step
-            if step.declared.judges and len(chosen) < len(entries):
-                step = changed(step, {"only": list(chosen)})
-                step.settings[step.declared.judges] = list(chosen.values())  # as the stage itself receives them
+                step = changed(step, {key: [path for path in step.settings[key] if path not in left_out]})
+            if step.declared.judges:
+                step = changed(step, {"only": [name]})
+                step.settings[step.declared.judges] = [entry]  # as the stage itself receives them
+        found.append(step)
+    return found
+
+
+# ---- seeds
+
+
+def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
+    """Repeat training steps, and the steps that read them, for each further seed: `thinks` as `seed-1/thinks`, with 1
+    added to its `seed`, in `runs/claims/seed-1/thinks`. Other steps are shared; those that combine results do so over
+    all seeds.
+
+    Raises `UserError` if no step would combine the seeds, and for a step whose YAML sets no seed.
+    """
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: expected 1 or more")
+    if not any(step.declared.judges for step in steps):
+        raise UserError("--seeds: no step of this recipe judges claims, and so combines the seeds: add one")
+    again: dict[str, Step] = {}
+    for step in steps:
+        if not step.declared.joins and (step.trains or again.keys() & set(step.after)):
+            if step.trains and not isinstance(step.settings.get("seed"), int):
+                raise UserError(f"{step.config}: --seeds: seed is not set: set it, such as seed: 0")
+            again[step.name] = step
+    further = [_of_seed(step, seed, again) for seed in range(1, seeds) for step in again.values()]
+    found = [step for step in steps if not step.declared.joins] + further
+    for step in steps:
+        if step.declared.judges and further:
+            read = [other for other in further if base_name(other.name) in step.after]
+            step = replace(step, after=(*step.after, *(other.name for other in read)))
+            step = changed(step, {"seeds": [str(other.folder) for other in read]})
+        if step.declared.joins:
             found.append(step)
     return found
 
 
-def _needed(steps: Sequence[Step], claim: Mapping[str, Any]) -> list[Step]:
-    """Return the steps whose runs a claim reads, for each seed, and their predecessors."""
-    read = {step.name for step in steps if os.path.normpath(step.folder) in _runs(claim)}
-    of_all_seeds = [step for step in steps if base_name(step.name) in read]
-    return [*preceding(steps, of_all_seeds), *of_all_seeds]
+def _of_seed(step: Step, seed: int, again: Mapping[str, Step]) -> Step:
+    folders = {os.path.normpath(other.folder): other.folder for other in again.values()}
+    places = {path: str(folder.parent / f"seed-{seed}" / folder.name) for path, folder in folders.items()}
+    settings = _moved(step.settings, places)
+    if "seed" in settings:
+        settings["seed"] += seed
+    changes = {key: value for key, value in settings.items() if value != step.settings[key]}
+    after = tuple(f"seed-{seed}/{name}" if name in again else name for name in step.after)
+    return changed(replace(step, name=f"seed-{seed}/{step.name}", after=after), changes)
 
 
-def _runs(claim: Mapping[str, Any]) -> set[str]:
-    """Return the run folders that a claim names."""
-    return {os.path.normpath(text) for key, text in fingerprints.strings(claim) if key in ("step", "example")}
+def _moved(value: Any, places: Mapping[str, str]) -> Any:
+    """Replace each path in a setting that is one of these folders, or lies in one, by its new place."""
+    if isinstance(value, Mapping):
+        return {key: _moved(item, places) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item, places) for item in value]
+    if isinstance(value, str):
+        path = os.path.normpath(value)
+        for owner in owners(path):
+            if owner in places:
+                return places[owner] + path.removeprefix(owner)
+    return value
+
+
+def base_name(name: str) -> str:
+    return re.sub(r"^seed-\d+/", "", name)
+
+
+def in_seeds(steps: Sequence[Step], name: str) -> list[str]:
+    """Return a step's name, and the names of its copies for further seeds."""
+    return [step.name for step in steps if name in (step.name, base_name(step.name))]

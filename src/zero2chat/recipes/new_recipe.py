@@ -2,28 +2,50 @@
 
     zero2chat new my-recipe --model data/smollm2-135m/model --data chats.jsonl
 
-Rows are read by the stages' own code (`new_inputs.py`), so what a stage would refuse is refused here, before anything
-is written. Memory is that of `plan.py`; a CPU is planned as one device with the machine's memory.
+Rows are read by the stages' own `prepare`, so what a stage would refuse is refused here, before anything is written.
+Memory is that of `plan.py`; a CPU is planned as one device with the machine's memory.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import math
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from rich.console import Console
 from rich.text import Text
 
+from zero2chat import stages
 from zero2chat.core.errors import UserError
-from zero2chat.recipes.new_inputs import Base, Machine, Part, assign, choose_evaluation, find_machine, open_base
-from zero2chat.recipes.plan import RESERVE, plan_step
+from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, VOTES, Shape, first_fitting
+from zero2chat.data.prompts import load_problems
+from zero2chat.data.rows import load_table
+from zero2chat.data.sources import Source
+from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER
+from zero2chat.models.hardware import Gpu, parameter_count
+from zero2chat.models.loading import context_length, load_model
+from zero2chat.recipes.plan import find_gpu, plan_step
 from zero2chat.recipes.recipe import FILE, Step
+
+# The formats that each step reads
+FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
+_PREFERRED = ("dpo", "sft", "grpo")  # which step a file is for, if it fits several
+_TEMPLATES = tuple(f"chat_templates/{name}.jinja" for name in ("chatml", "llama3", "gemma"))  # tried in this order
+_FEWEST_HELD_OUT = 4  # rows
+_SHORTEST = 64  # tokens of a completion
+_METRICS = ["exact_match", "f1", "perplexity"]
+_THUMBS_DOWN = {"false", "0", "0.0"}
+_MARKS = ("####", "\\boxed", "<answer>")  # of a final answer
+_CGROUP = Path("/sys/fs/cgroup")
+# glibc keeps freed memory: recipes/tool-calls-smollm2-135m and dpo-smollm2-135m used 1.7 times the estimate
+_CPU_MEMORY = 1.7
 
 _LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_target_modules": "all-linear"}
 _METHODS: dict[str, dict[str, Any]] = {
@@ -40,19 +62,165 @@ _RATES = {
 }
 _FULL_ON_CPU = 50_000_000  # larger models get LoRA on a CPU: it needs two thirds of the time
 _CPU_LENGTH, _CPU_BATCH = 1024, 4  # larger micro-batches need memory and save no time
-_CPU_GRPO_STEPS, _GPU_GRPO_STEPS = 20, 200
+
+
+@dataclass
+class Part:
+    """One training step: the entries of its `datasets`, and the lengths of its rows in tokens."""
+
+    stage: str
+    sources: list[dict[str, Any]]
+    counts: dict[str, int]  # path → rows of the file
+    held_out: int = 0  # of these, rows for the evaluation
+    unit: str = "rows"
+    lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
+    settings: dict[str, Any] = field(default_factory=dict)  # that the rows depend on
+
+    @property
+    def trained(self) -> int:
+        return len(self.lengths) - self.held_out
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model to train, the chat template to set (None: the model's own), and the GPU (or a CPU's memory)."""
+
+    path: str
+    template: str | None
+    context: int
+    parameters: int
+    device: Gpu
+    gpu: bool
+
+
+def free_memory() -> float:
+    """Return the bytes that this machine, or this container, has free."""
+    free = float(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # "max": this container has no limit
+        free = min(free, float((_CGROUP / "memory.max").read_text()))
+    return free
+
+
+# ---- files
+
+
+def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
+    """Return the training steps in order, each with the files it reads; without `wanted`, those the files are for.
+
+    Raises `UserError` for a file that no step reads, and for a step without data.
+    """
+    for name in wanted:
+        if name not in FORMATS:
+            raise UserError(f"--steps {name}: the steps are {', '.join(FORMATS)}")
+    counts: dict[str, int] = {}
+    able: dict[str, list[str]] = {}  # path → the steps that can read it, the best one first
+    for path in dict.fromkeys(paths):
+        rows = load_table(Source(path=path, invalid="drop"))
+        columns, counts[path] = rows.column_names, len(rows)
+        if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
+            raise UserError(
+                f"{path}: its column label has votes, thumbs down among them: `zero2chat kto` trains on such rows. To "
+                "train on all its answers, remove the column"
+            )
+        fitting = [stage for stage in _PREFERRED if first_fitting(FORMATS[stage], columns)]
+        able[path] = [stage for stage in fitting if stage in (wanted or FORMATS)]
+        if not able[path]:
+            raise UserError(
+                f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(wanted or FORMATS)}: rename "
+                "them, or name them in a YAML by `columns` (docs/data.md lists the formats)"
+            )
+    parts = []
+    for stage in wanted or FORMATS:
+        read = [path for path, fitting in able.items() if stage in (fitting if wanted else fitting[:1])]
+        if wanted and not read:
+            raise UserError(f"--steps {stage}: no --data file is for it: add one (docs/data.md lists the formats)")
+        if read:
+            parts.append(
+                Part(stage, [{"path": path, "invalid": "drop"} for path in read], {path: counts[path] for path in read})
+            )
+    return parts
+
+
+# ---- rows, and the model that reads them
+
+
+def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
+    """Measure all rows with the first chat template that the model can be trained by, and return the model with it.
+
+    Raises `UserError` for rows that a stage refuses, and what each template is refused for if none fits.
+    """
+    empty, tokenizer = load_model(model, None, weights=False)
+    refused: list[UserError] = []
+    for template in (None, *_TEMPLATES) if tokenizer.chat_template else _TEMPLATES:  # None: the model's own
+        try:
+            for part in parts:
+                _measure(part, model, template)
+        except UserError as error:
+            refused.append(error)
+        else:
+            device = Gpu(1.0, free_memory() / _CPU_MEMORY) if gpu is None else find_gpu(gpu)[1]
+            return Base(model, template, context_length(empty), parameter_count(empty), device, gpu is not None)
+    raise UserError("; ".join(dict.fromkeys(map(str, refused))))
+
+
+def _measure(part: Part, model: str, template: str | None) -> None:
+    """Prepare the part's rows as its stage will, for their lengths."""
+    stage = stages.load(part.stage)
+    settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
+    settings |= {"chat_template_path": template} if template else {}
+    if part.stage == "grpo":
+        settings["max_completion_length"] = _SHORTEST  # the length is chosen by those of the prompts
+    else:
+        settings |= {"max_length": None, "overlong": "drop"}
+    if part.stage == "dpo":  # about 30 held-out pairs of small data, a twentieth of large data
+        fraction = round(min(0.3, max(0.05, 30 / sum(part.counts.values()))), 2)
+        part.settings = {"test_fraction": fraction, "equal": "drop"}
+    if part.stage == "grpo":
+        problems = [row for source in part.sources for row in load_problems(Source(**source))]
+        prompts = ["\n".join(turn["content"] for turn in row["prompt"]) for row in problems]
+        part.settings["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
+    assert stage.prepare is not None
+    rows = stage.prepare(*stage.build(settings | part.settings, part.stage))
+    part.unit = rows.unit
+    part.lengths = [max(len(side.ids) for side in rows.sides(i)) for i in range(rows.n)] + [*rows.dropped]
+
+
+def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the `rewards` for these problems: of the marked final answer if most prompts or answers mark one, or of
+    the whole text."""
+    marked = [sum(any(mark in text for mark in _MARKS) for text in texts) for texts in (prompts, answers)]
+    if 2 * max(marked) >= len(answers):
+        return [{"function": "zero2chat.rewards.math.math_answer"}]
+    return [{"function": "zero2chat.rewards.exact.exact_match", "options": {"whole": True}}]
+
+
+def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> dict[str, Any] | None:
+    """Return an entry of the evaluate stage's `datasets`: the rows of `held_out`, or at most `most` of the data's last
+    rows, which no step trains on then. None for preference pairs alone, which have no reference answer."""
+    part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
+    if held_out is not None:
+        entry: dict[str, Any] = {"path": held_out, "split": "train"}
+    elif part is not None:
+        path = max(part.counts, key=part.counts.__getitem__)  # others may have few rows
+        n = min(most, max(_FEWEST_HELD_OUT, part.counts[path] // 10), part.counts[path] // 2)
+        start = part.counts[path] - n
+        entry = {"path": path, "invalid": "drop", "split": f"train[{start}:]"}
+        for other in parts:
+            if path in other.counts:
+                other.held_out = n
+                next(source for source in other.sources if source["path"] == path)["split"] = f"train[:{start}]"
+    else:
+        return None
+    rewards = part.settings.get("rewards") if part is not None else None
+    return entry | {"label": "held_out"} | ({"rewards": rewards} if rewards else {"metrics": _METRICS})
 
 
 # ---- settings
 
 
-def percentile_95(lengths: Sequence[int]) -> int:
-    return sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1]
-
-
 def choose_length(lengths: Sequence[int], context: int, gpu: bool) -> int:
     """Return a `max_length` for 95% of the rows, or for all if the longest are not much longer."""
-    most, longest = percentile_95(lengths), max(lengths)
+    most, longest = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1], max(lengths)
     chosen = longest if longest <= 1.25 * most else most
     if not gpu:
         chosen = min(chosen, max(_CPU_LENGTH, statistics.median_low(lengths)))
@@ -64,39 +232,31 @@ def choose_batch(rows: int) -> int:
     return next((size for size, most in ((8, 1000), (16, 5000), (32, 20_000), (64, 100_000)) if rows < most), 128)
 
 
-def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], machine: Machine, followed: bool) -> Step:
-    """Choose length, method, batch and epochs so that the step fits the machine, and return the step.
+def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], followed: bool) -> tuple[Step, str]:
+    """Choose length, method, batch and epochs so that the step fits the device. Returns the step, and what was chosen.
 
     Raises `UserError` if no method fits.
     """
-    if statistics.median_low(part.lengths) > base.context:
-        raise UserError(f"{part.paths}: half of the rows have over {base.context} tokens, the model's context")
     settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/{part.stage}"}
     settings["model_name_or_path"] = str(before[-1].folder) if before else base.path
     settings |= {"chat_template_path": base.template} if base.template and not before else {}
-    settings |= {"datasets": part.sources} | _of_stage(part, base, machine.gpu) | {"per_device_train_batch_size": 1}
+    settings |= {"datasets": part.sources} | _of_stage(part, base) | {"per_device_train_batch_size": 1}
     prompt = max(part.lengths) if part.stage == "grpo" else None
-    methods = list(_METHODS) if machine.gpu else ["LoRA"] if base.parameters >= _FULL_ON_CPU else ["full", "LoRA"]
-    for method, again in itertools.product(methods, (True,) if machine.gpu else (False, True)):
-        made = settings | {"gradient_checkpointing": again} | _METHODS[method]
+    for method in _METHODS if base.gpu else ("LoRA",) if base.parameters >= _FULL_ON_CPU else ("full",):
+        made = settings | {"gradient_checkpointing": base.gpu} | _METHODS[method]
         if method == "full":
             made |= {"precompute_ref_log_probs": True} if part.stage == "dpo" else {}
         else:
-            made |= {"dtype": "bfloat16"} if machine.gpu else {}
+            made |= {"dtype": "bfloat16"} if base.gpu else {}
             made |= {"merge_adapter": True} if part.stage != "dpo" and followed else {}
         step = Step(part.stage, part.stage, folder / f"{part.stage}.yaml", (), "cpu", {}, made)
-        plan = plan_step(step, [*before, step], machine.device, machine.ranks, 1, 0.4, prompt)
-        if launch := plan["config"]:
+        memory = plan_step(step, [*before, step], base.device, 1, 1, 0.4, prompt)["memory"]["single_gpu"]
+        if memory["fits"]:
             break
     else:
-        needed = min(memory["peak"] for memory in plan["memory"].values())
-        raise UserError(
-            f"{base.path}: {base.parameters / 1e9:.2g} billion parameters do not fit {machine.label}: {part.stage} "
-            f"with {method} needs {needed:.1f} GB, and {RESERVE:.0%} stay free: give a smaller model, or a larger --gpu"
-        )
-    memory = plan["memory"][launch]
-    made["per_device_train_batch_size"] = min(memory["largest_micro_batch"], 32 if machine.gpu else _CPU_BATCH)
-    step.accelerate_config = launch if machine.gpu else "cpu"
+        needs = f"{part.stage} with {method} needs {memory['peak']:.1f} GB"
+        raise UserError(f"{base.path}: {needs}, more than is free: give a smaller model, or a larger --gpu")
+    made["per_device_train_batch_size"] = min(memory["largest_micro_batch"], 32 if base.gpu else _CPU_BATCH)
     batches = math.ceil(part.trained / made["global_batch_size"])
     steps = made.get("max_steps") or batches * made["num_train_epochs"]
     made |= {
@@ -110,74 +270,59 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], ma
         "disable_tqdm": True,
         "seed": 0,
     }
-    rows = f"{len(part.lengths):,} {part.unit}, 95% of at most {percentile_95(part.lengths):,} tokens"
-    part.summary = {"rows": rows, "method": method, "gigabytes": memory["peak"]}
-    part.summary["accelerate_config"] = step.accelerate_config
-    return step
+    rows = f"{len(part.lengths):,} {part.unit} of at most {max(part.lengths):,} tokens"
+    cost = f"{method}, {memory['peak']:.1f} GB at a micro-batch of 1"
+    return step, f"{part.stage} on {', '.join(part.counts)}: {rows}; {cost}"
 
 
-def _of_stage(part: Part, base: Base, gpu: bool) -> dict[str, Any]:
+def _of_stage(part: Part, base: Base) -> dict[str, Any]:
     """Return batch, length and duration, and the settings that only this stage has."""
     if part.stage == "grpo":
-        batch, length = 64 if gpu else 32, min(512 if gpu else 128, base.context - max(part.lengths))
-        steps = max(1, min(part.trained * 8 // batch, _GPU_GRPO_STEPS if gpu else _CPU_GRPO_STEPS))
-        own: dict[str, Any] = {
-            "num_generations": 8,
-            "max_completion_length": length,
-            "global_batch_size": batch,
-            "max_steps": steps,
-        }
+        batch, length = 64 if base.gpu else 32, min(512 if base.gpu else 128, base.context - max(part.lengths))
+        steps = max(1, min(part.trained * 8 // batch, 200 if base.gpu else 20))
+        own: dict[str, Any] = {"num_generations": 8, "max_completion_length": length}
+        own |= {"global_batch_size": batch, "max_steps": steps}
         return own | part.settings | {"log_completions": True, "num_completions_to_print": 2}
-    length = choose_length(part.lengths, base.context, gpu)
+    length = choose_length(part.lengths, base.context, base.gpu)
     own = {"max_length": length, "train_sampling_strategy": "group_by_length"}
     own |= {"overlong": "drop"} if max(part.lengths) > length else {}
-    own |= {"beta": 0.1, "eval_batch_size": 8 if gpu else 2} if part.stage == "dpo" else {}
-    epochs = 3 if gpu and part.trained < 10_000 and part.stage == "sft" else 1
+    own |= {"beta": 0.1, "eval_batch_size": 8 if base.gpu else 2} if part.stage == "dpo" else {}
+    epochs = 3 if base.gpu and part.trained < 10_000 and part.stage == "sft" else 1
     return own | part.settings | {"global_batch_size": choose_batch(part.trained), "num_train_epochs": epochs}
 
 
 # ---- the folder
 
 
-def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, folder: Path, gpu: bool) -> list[Step]:
+def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, folder: Path) -> list[Step]:
     """Return the steps with an evaluation of the model before them and one after them."""
     last, runs = training[-1].settings, f"runs/{folder.name}"
     # The data's other rows may have the same prompts: the evaluation counts them.
     trained = [source for step in training for source in step.settings["datasets"]]
     common = {"datasets": [entry], "contamination": trained, "eval_batch_size": 32}
-    common |= {key: last[key] for key in ("dtype", "load_in_4bit") if gpu and key in last}
+    common |= {key: last[key] for key in ("dtype", "load_in_4bit") if key in last}
     before = {"output_dir": f"{runs}/before", "model_name_or_path": base.path} | common
     before |= {"chat_template_path": base.template} if base.template else {}
     after = {"output_dir": f"{runs}/after", "model_name_or_path": last["output_dir"], "compare_to": f"{runs}/before"}
-    launch = "single_gpu" if gpu else "cpu"
-    first, final = (
-        Step(name, "evaluate", folder / f"{name}.yaml", (), launch, {}, settings)
-        for name, settings in (("before", before), ("after", after | common))
-    )
+    first = Step("before", "evaluate", folder / "before.yaml", (), "cpu", {}, before)
     first.arguments()  # raises what the stage would refuse
-    return [first, *training, final]
+    return [first, *training, Step("after", "evaluate", folder / "after.yaml", (), "cpu", {}, after | common)]
 
 
-def _yaml(settings: Any, *comments: str) -> str:
-    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=1000)
-    return "".join(f"# {comment}\n" for comment in comments) + text
-
-
-def _files(folder: Path, steps: Sequence[Step], title: str, summary: Sequence[str]) -> dict[str, str]:
+def _files(folder: Path, steps: Sequence[Step], launch: str, title: str, summary: Sequence[str]) -> dict[str, str]:
     """Return the texts of the recipe and of its steps' YAMLs."""
+
+    def text(settings: Any, *comments: str) -> str:
+        written = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=1000)
+        return "".join(f"# {comment}\n" for comment in comments) + written
+
     run = f"zero2chat run {shlex.quote(str(folder))}"
-    listed: list[dict[str, Any]] = [
-        {
-            "name": step.name,
-            "stage": step.stage,
-            "config": step.config.name,
-            "accelerate_config": step.accelerate_config,
-        }
-        for step in steps
-    ]
-    listed.append({"name": "report", "stage": "report", "set": {"title": title}})
-    files = {FILE: _yaml({"steps": listed}, run, *summary)}
-    return files | {step.config.name: _yaml(step.settings, f"{run} --only {step.name}") for step in steps}
+    listed: list[dict[str, Any]] = [{"name": "report", "stage": "report", "set": {"title": title}}]
+    for step in reversed(steps):
+        entry = {"name": step.name, "stage": step.stage, "config": step.config.name, "accelerate_config": launch}
+        listed.insert(0, entry)
+    files = {FILE: text({"steps": listed}, run, *summary)}
+    return files | {step.config.name: text(step.settings, f"{run} --only {step.name}") for step in steps}
 
 
 def new(
@@ -187,7 +332,6 @@ def new(
     held_out: str | None = None,
     steps: str = "",
     gpu: str | None = None,
-    gpus: int | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Write the recipe, unless `dry_run`, and return what was seen and chosen, with the files' texts.
@@ -199,28 +343,23 @@ def new(
         raise UserError(f"{recipe}: exists already, here or in runs/: give another name")
     if not folder.name or not folder.parent.is_dir():
         raise UserError(f"{recipe}: no folder {folder.parent}: create it first")
-    if "" in (*data, held_out):
-        raise UserError("--data or --eval: the path is empty: give a file, a folder or a Hub dataset")
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
         raise UserError(f"--eval {held_out}: it is trained on: leave --eval out, and the last rows are held out")
-    machine = find_machine(gpu, gpus)
     parts = assign(data, [step.strip() for step in steps.split(",") if step.strip()])
-    base = open_base(model, parts)
-    entry = choose_evaluation(parts, held_out, 500 if machine.gpu else 100)
+    base = open_base(model, parts, gpu)
+    entry = choose_evaluation(parts, held_out, 500 if base.gpu else 100)
+    template = base.template or "the model's own"
+    summary = [f"Model: {model}, {base.parameters:,} parameters, chat template: {template}"]
     made: list[Step] = []
     for i, part in enumerate(parts):
-        made.append(choose_step(part, base, folder, made, machine, followed=i + 1 < len(parts)))
-    template = base.template or "the model's own"
-    summary = [
-        f"Model: {model}, {base.parameters:,} parameters, chat template: {template}. Planned for {machine.label}"
-    ]
-    for part in parts:
-        method = f"{part.summary['method']}, {part.summary['gigabytes']:.1f} GB per device at a micro-batch of 1"
-        summary.append(f"{part.stage} on {part.paths}: {part.summary['rows']}; {part.dropped}{method}")
+        step, chosen = choose_step(part, base, folder, made, followed=i + 1 < len(parts))
+        made.append(step)
+        summary.append(chosen)
     if entry is not None:
-        made = _with_evaluation(made, entry, base, folder, machine.gpu)
+        made = _with_evaluation(made, entry, base, folder)
         summary.append(f"before and after evaluate on {entry['path']}, {entry['split']}")
-    files = _files(folder, made, f"{model} on {', '.join(Path(path).name for path in data)}", summary)
+    launch = "single_gpu" if base.gpu else "cpu"
+    files = _files(folder, made, launch, f"{model} on {', '.join(Path(path).name for path in data)}", summary)
     if not dry_run:
         try:
             folder.mkdir()
@@ -228,8 +367,7 @@ def new(
                 (folder / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    figures = {part.stage: part.summary for part in parts}
-    return {"recipe": recipe, "written": not dry_run, "summary": summary, "steps": figures, "files": files}
+    return {"recipe": recipe, "written": not dry_run, "summary": summary, "files": files}
 
 
 def show(made: Mapping[str, Any], console: Console) -> None:

@@ -65,7 +65,6 @@ def plan_step(
             in_gb = {name: size / GB for name, size in parts[batch].items()}
             memory[launch] = in_gb | {"fits": batch in fitting, "largest_micro_batch": max(fitting, default=0)}
     return {
-        "stage": step.stage,
         "parameters": job.parameters,
         "active": job.active,
         "trained": job.trained,
@@ -82,8 +81,7 @@ def plan_step(
         "tokens_per_second": speed,
         "hours": None if math.isinf(hours) else hours,
         "memory": memory,
-        "config": next((launch for launch, parts in memory.items() if parts["fits"]), None),
-        "samples": job.rollout > 0,
+        "config": next((launch for launch, parts in memory.items() if parts["fits"]), "none fits"),
     }
 
 
@@ -121,47 +119,28 @@ def plan(recipe: str, gpu: str, gpus: int = 1, nodes: int = 1, mfu: float = 0.4)
 
 
 def show(made: dict[str, Any], console: Console) -> None:
-    """Print the plan step by step, with its assumptions."""
+    """Print the plan step by step, with its assumptions: figures, and the memory under each accelerate config."""
     machines = f" on each of {made['nodes']} machines" if made["nodes"] > 1 else ""
     lines = [
-        f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB{machines}, in "
-        "bf16. These are estimates, not measurements.",
-        f"{made['reserve']:.0%} of the memory stays free. batch: the largest per_device_train_batch_size that fits.",
+        f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB{machines}, in bf16, at "
+        f"{made['mfu']:.0%} MFU. Estimates, not measurements. Hours are without the generation of completions.",
+        f"Memory is in GB per rank; {made['reserve']:.0%} stays free.",
     ]
     console.print(*lines, sep="\n", soft_wrap=True)
     for name, step in made["steps"].items():
-        console.print(f"\n[bold]{name}[/bold]", *_lines(step, made["mfu"]), sep="\n  ", soft_wrap=True)
-        console.print(_table(step["memory"]))
-    if len(made["steps"]) > 1 and made["hours"] is not None:
-        console.print(f"\ntotal: {made['hours']:,.2f} hours")
+        figures, memory = Table.grid(padding=(0, 2)), Table("", *step["memory"], box=None, pad_edge=False)
+        for key, value in step.items():
+            if key != "memory":
+                figures.add_row(key.replace("_", " "), _text(value))
+        for part in next(iter(step["memory"].values()), {}):
+            memory.add_row(part.replace("_", " "), *(_text(parts[part]) for parts in step["memory"].values()))
+        console.print(f"\n[bold]{name}[/bold]", figures, memory, sep="\n")
+    console.print(f"\ntotal hours: {_text(made['hours'])}")
 
 
-def _lines(step: dict[str, Any], mfu: float) -> list[str]:
-    active = "" if step["active"] == step["parameters"] else f", {step['active']:,} active per token"
-    trained = "" if step["trained"] >= step["parameters"] else f", {step['trained']:,} trained"
-    sides = f"{step['sides']} × " if step["sides"] > 1 else ""
-    steps = "steps not known: set max_steps" if step["steps"] is None else f"{step['steps']:,} steps"
-    hours = "hours not known" if step["hours"] is None else f"{step['hours']:,.2f} hours"
-    hours += ", excluding the time to generate and score completions" if step["samples"] else ""
-    fits = f"{step['config']} is the cheapest config that fits" if step["config"] else "no shipped config fits"
-    return [
-        f"{step['parameters']:,} parameters{active}{trained}; {step['flops_per_token'] / 1e9:,.2f} GFLOPs per token",
-        f"{step['global_batch_size']:,} {step['unit']} of {sides}{step['sequence']:,} tokens, at most "
-        f"({step['sequence_is']}): {step['tokens_per_step']:,} per step; {steps}",
-        f"{step['tokens_per_second']:,.0f} tokens/s at an MFU of {mfu:.0%}: {hours}",
-        f"{fits}, micro-batch {step['micro_batch']}, gradient accumulation {step['accumulation']}",
-    ]
-
-
-def _table(memory: dict[str, dict[str, Any]]) -> Table:
-    """Return the parts of a rank's memory in GB: a row for each accelerate config."""
-    parts = [part for part in next(iter(memory.values()), {}) if any(found[part] for found in memory.values())]
-    parts = [part for part in parts if part not in ("learning", "fits", "largest_micro_batch")]
-    short = {"gradients": "grads", "optimizer": "optim", "activations": "acts"}
-    table = Table("GB per rank", box=None, padding=(0, 1, 0, 0))
-    for part in (*parts, "batch"):
-        table.add_column(short.get(part, part), justify="right")
-    for launch, found in memory.items():
-        cells = [f"{found[part]:.2f}" for part in parts]
-        table.add_row(launch, *cells, f"{found['largest_micro_batch']:,}", style="" if found["fits"] else "dim")
-    return table
+def _text(value: Any) -> str:
+    if value is None:
+        return "not known: set max_steps"
+    return (
+        f"{value:,.2f}" if isinstance(value, float) else str(value) if isinstance(value, str | bool) else f"{value:,}"
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,16 +27,21 @@ from zero2chat.data.prepared import LOSS, Prepared, Side
 from zero2chat.models.tokenization import token_pieces
 from zero2chat.recipes.recipe import FILE
 
-_STYLES = (("dim", "dim on grey15"), ("black on green", "black on bright_green"))  # unmarked and marked, alternating
-_MARKS = "⟦⟧"  # around marked tokens, without colour
+_MARKS = "⟦⟧"  # around marked tokens
 
 
 def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Prepared]:
-    """Return the stage named in a YAML's first comment, or `stage`, and its rows. `changes` are `key=value`.
+    """Return the stage that a YAML is for, in the recipe beside it or by `stage`, and its rows. `changes` are
+    `key=value`.
 
     Raises the same `UserError` as the stage would before training.
     """
-    stage = stage or _stage_of(config)
+    beside = find(config).with_name(FILE)
+    for step in (load_yaml(beside).get("steps") or []) if beside.exists() else []:
+        if isinstance(step, dict) and step.get("config") == Path(config).name:
+            stage = stage or str(step.get("stage"))
+    if stage is None:
+        raise UserError(f"{config}: no {FILE} beside it has a step with this YAML: give --stage")
     loaded = stages.load(stage)
     if loaded.prepare is None:
         raise UserError(f"stage '{stage}': preview shows the rows of training stages, such as sft")
@@ -48,33 +52,37 @@ def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()
 def preview(
     config: str, stage: str | None = None, changes: Sequence[str] = (), n: int = 3, row: int | None = None
 ) -> dict[str, Any]:
-    """Return figures of all rows, and the tokens of `n` rows spread over them, or of one `row`."""
+    """Return figures of all rows, and the tokens of `n` rows spread over them, or of one `row`.
+
+    A row's length is that of its longest sequence, in tokens.
+    """
     stage, rows = open_rows(config, stage, changes)
     if row is not None and not 0 <= row < rows.n:
         raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
-    if n < 0:
-        raise UserError(f"--n {n}: expected 0 or more")
     shown = min(n, rows.n)
     numbers = [i * rows.n // shown for i in range(shown)] if row is None else [row]
-    examples = [{"where": rows.where(i), "sides": [_tokens(s, rows.tokenizer) for s in rows.sides(i)]} for i in numbers]
-    facts = {"stage": stage, "unit": rows.unit, "marks": rows.marks, "note": rows.note}
-    return facts | figures_of(rows) | {"examples": examples}
-
-
-def _stage_of(config: str) -> str:
-    """Return the stage that a YAML's first comment launches, or that the recipe beside it gives this YAML."""
-    try:
-        lines = find(config).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{config}: cannot be read: {error}") from error
-    comment = "\n".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
-    if launched := re.search(r"-m zero2chat[\w.]*\.(\w+)", comment):
-        return launched[1]
-    beside = find(config).with_name(FILE)
-    for step in (load_yaml(beside).get("steps") or []) if beside.exists() else []:
-        if isinstance(step, dict) and step.get("config") == Path(config).name:
-            return str(step.get("stage"))
-    raise UserError(f"{config}: its first comment has no launch command (-m zero2chat.stages.sft): give --stage")
+    sides = [rows.sides(i) for i in range(rows.n)]
+    lengths = [max(len(side.ids) for side in row) for row in sides]
+    ordered = sorted(lengths)
+    return {
+        "stage": stage,
+        "unit": rows.unit,
+        "marks": rows.marks,
+        "note": rows.note,
+        "rows": rows.n,
+        "sources": dict(rows.sources),
+        "tokens": sum(len(side.ids) for row in sides for side in row),
+        "marked": sum(sum(side.marked) for row in sides for side in row),
+        "median": statistics.median(ordered),
+        "percentile_95": ordered[math.ceil(0.95 * rows.n) - 1],
+        "longest": ordered[-1],
+        "longest_row": rows.where(lengths.index(ordered[-1])),
+        "limit": dict([rows.limit] if rows.limit else []),
+        "dropped": len(rows.dropped),
+        "examples": [
+            {"where": rows.where(i), "sides": [_tokens(s, rows.tokenizer) for s in sides[i]]} for i in numbers
+        ],
+    }
 
 
 def _tokens(side: Side, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -82,57 +90,32 @@ def _tokens(side: Side, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return {"name": side.name, "tokens": [{"id": i, "text": text, "marked": bool(mark)} for i, text, mark in tokens]}
 
 
-def figures_of(rows: Prepared) -> dict[str, Any]:
-    """Compute lengths in tokens (of a row's longest sequence), and how many tokens are marked."""
-    sides = [rows.sides(i) for i in range(rows.n)]
-    lengths = [max(len(side.ids) for side in row) for row in sides]
-    ordered = sorted(lengths)
-    figures = {
-        "rows": rows.n,
-        "sources": dict(rows.sources),
-        "tokens": sum(len(side.ids) for row in sides for side in row),
-        "median": statistics.median(ordered),
-        "percentile_95": ordered[math.ceil(0.95 * rows.n) - 1],
-        "longest": ordered[-1],
-        "longest_row": rows.where(lengths.index(ordered[-1])),
-        "marked": sum(sum(side.marked) for row in sides for side in row),
-    }
-    return figures | ({"limit": dict([rows.limit]), "dropped": len(rows.dropped)} if rows.limit else {})
-
-
 def show(made: Mapping[str, Any], console: Console) -> None:
-    """Print the rows in colour, or with marks around spans if there is no colour; then the figures."""
-    coloured = console.color_system is not None
+    """Print the rows, with marks around spans that are green too; then the figures."""
     if made["examples"]:
-        console.print(f"{'green' if coloured else _MARKS} {made['marks']}", soft_wrap=True)
+        console.print(f"{_MARKS} {made['marks']}", soft_wrap=True)
     for row in made["examples"]:
         for side in row["sides"]:
             name = f", {side['name']}" if side["name"] else ""
             console.print(Text(f"\n{row['where']}{name}: {len(side['tokens']):,} tokens", style="bold"))
-            console.print(show_tokens(side["tokens"], coloured), soft_wrap=True)
+            console.print(show_tokens(side["tokens"]), soft_wrap=True)
     sources = ", ".join(f"{label} {n:,}" for label, n in made["sources"].items())
     lines = [
         f"\n{made['rows']:,} {made['unit']}: {sources}",
         f"tokens: median {made['median']:g}, 95th percentile {made['percentile_95']:,}, longest {made['longest']:,} "
         f"({made['longest_row']}); {made['tokens']:,} in total",
     ]
-    lines += [f"{made['dropped']:,} dropped, over {name}, {n:,} tokens" for name, n in made.get("limit", {}).items()]
+    lines += [f"{made['dropped']:,} dropped, over {name}, {n:,} tokens" for name, n in made["limit"].items()]
     if made["marked"] and made["marks"] == LOSS:
         lines.append(f"{made['marked'] / made['tokens']:.1%} of the tokens carry loss")
     console.print(Text("\n".join(lines + [made["note"]] * bool(made["note"]))), soft_wrap=True)
 
 
-def show_tokens(tokens: Sequence[Mapping[str, Any]], coloured: bool = True) -> Text:
-    """Show the tokens, with the text's line breaks. Marked spans are coloured, or enclosed in marks without colour."""
-    shown, before = Text(), False
-    for n, token in enumerate(tokens):
-        if not coloured and before != token["marked"]:
-            shown.append(_MARKS[before])
-        before = token["marked"]
-        shown.append(token["text"], style=_STYLES[before][n % 2])
-        if token["text"].endswith("\\n"):
-            shown.append("\n")
-    if not coloured and before:
-        shown.append(_MARKS[1])
+def show_tokens(tokens: Sequence[Mapping[str, Any]]) -> Text:
+    """Show the tokens, with the text's line breaks, and marked spans in green between marks."""
+    shown = Text()
+    for marked, span in itertools.groupby(tokens, key=lambda token: token["marked"]):
+        text = "".join(token["text"] + "\n" * token["text"].endswith("\\n") for token in span)
+        shown.append(f"{_MARKS[0]}{text}{_MARKS[1]}" if marked else text, style="green" if marked else "")
     shown.rstrip()
     return shown

@@ -1,21 +1,19 @@
-"""Child processes of `zero2chat run`, and their termination: a signal to the command also ends its steps.
+"""The process of a step, and its termination: a signal to `zero2chat run` also ends the step.
 
-Each step has its own process group, so Ctrl-C in a terminal reaches only the command, which then ends its steps and
-prints one line. A launcher is killed immediately: it has no state, and would print long reports about its ranks. Ranks
-are terminated, and killed if they do not exit.
+A step has its own process group, so Ctrl-C in a terminal reaches only the command, which then ends the step and prints
+one line. A launcher is killed immediately: it has no state, and would print long reports about its ranks. Ranks are
+terminated, and killed if they do not exit.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
+import functools
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -23,64 +21,34 @@ import psutil
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_lock = threading.Lock()
-_running: dict[subprocess.Popen[str], bool] = {}  # whether it is a launcher of others
-_stopping = threading.Event()
-
 
 class _Stopped(BaseException):
     """Raised in the main thread by a signal."""
 
-    def __init__(self, number: int):
-        self.number = number
 
+def run(command: Sequence[str], env: Mapping[str, str], launches: bool) -> int:
+    """Run a process that ends with this one, and return its exit code. `launches`: it is a launcher of others.
 
-@contextlib.contextmanager
-def child(
-    command: Sequence[str], env: dict[str, str], launches: bool, **options: Any
-) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that ends with this one. Raises `SystemExit` while everything is being stopped."""
-    with _lock:
-        refuse_when_stopping()
-        process = subprocess.Popen(
-            command, env=env, preexec_fn=_dies_with_us(), process_group=0, text=True, errors="replace", **options
-        )
-        _running[process] = launches
-    try:
-        with process:
-            yield process
-    finally:
-        del _running[process]
-
-
-def refuse_when_stopping() -> None:
-    """Silently raises `SystemExit` while everything is being stopped: a step's end is not an error then."""
-    if _stopping.is_set():
-        raise SystemExit(1)
-
-
-@contextlib.contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """Context in which a termination signal ends the children first, and then raises `SystemExit` with the shell's
-    exit code for it. Ignored signals, as after `nohup`, stay ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # not the main thread: no signal arrives here
-        return
+    A termination signal ends it, and raises `SystemExit` with the shell's exit code for the signal. Ignored signals, as
+    after `nohup`, stay ignored.
+    """
+    # PR_SET_PDEATHSIG: the kernel terminates the child when this process dies.
+    dies = functools.partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM) if sys.platform == "linux" else None
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
-    _stopping.clear()
     try:
         for number in heard:
             signal.signal(number, _stop)
-        yield
+        with subprocess.Popen(command, env=env, preexec_fn=dies, process_group=0) as process:
+            try:
+                return process.wait()
+            except _Stopped:
+                _end(process.pid, launches)
+                raise
     except _Stopped as stopped:
-        _end_all()
-        name = signal.Signals(stopped.number).name
-        print(f"stopped by {name}: run it again to resume", file=sys.stderr, flush=True)
-        if _running:  # a process that left its step's group holds its output: Python would wait for that thread
-            sys.stdout.flush()
-            os._exit(128 + stopped.number)
-        raise SystemExit(128 + stopped.number) from None
+        number = signal.Signals(stopped.args[0])
+        print(f"stopped by {number.name}: run it again to resume", file=sys.stderr, flush=True)
+        raise SystemExit(128 + number) from None
     finally:
         for number in heard:
             signal.signal(number, before[number])
@@ -92,39 +60,18 @@ def _stop(number: int, _: Any) -> None:
     raise _Stopped(number)
 
 
-def _end_all() -> None:
-    with _lock:  # nothing can be started from here on
-        _stopping.set()
-        ending = dict(_running)
-    told: list[psutil.Process] = []
-    for process, launches in ending.items():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            first = psutil.Process(process.pid)
-            first.suspend()  # so that it starts no others during the search
-            told += [*first.children(recursive=True), first]
-            if launches:
-                first.kill()
-    for one in told:
+def _end(pid: int, launches: bool) -> None:
+    ending: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        first.suspend()  # so that it starts no others during the search
+        ending = [*first.children(recursive=True), first]
+        if launches:
+            first.kill()
+    for one in ending:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.terminate()
             one.resume()
-    _, left = psutil.wait_procs(told, timeout=_GRACE)
-    for one in left:
+    for one in psutil.wait_procs(ending, timeout=_GRACE)[1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
-    # Their threads read the remaining output and clean up.
-    end = time.monotonic() + _GRACE
-    while _running and time.monotonic() < end:
-        time.sleep(0.01)
-
-
-def _dies_with_us() -> Callable[[], None] | None:
-    """Return a function for the child to call first, so that it ends with this process; None if unsupported."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-
-    def ask() -> None:
-        libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-    return ask

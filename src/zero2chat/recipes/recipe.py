@@ -1,4 +1,4 @@
-"""Load a recipe: its steps, each one use of a stage, in topological order."""
+"""Load a recipe: its steps, each one use of a stage, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -75,36 +75,42 @@ class Step:
 def load_recipe(
     recipe: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None, accelerate_config: str | None = None
 ) -> list[Step]:
-    """Return the steps in topological order. A step's `after` are the steps whose runs it reads, and those it names.
+    """Return the steps in order. A step's `after` are the steps whose runs its settings name.
 
-    Raises `UserError` for unknown keys, stages, steps or accelerate configs, a cycle, and two steps that write the same
-    folder.
+    Raises `UserError` for unknown keys, stages or accelerate configs, a step that reads the run of a later one, and two
+    steps that have the same name or write the same folder.
     """
     folder = Path(recipe)
     where = folder / FILE
     if not package_files.find(where).exists():
         raise UserError(f"{recipe}: not a recipe (no {FILE}): give a folder such as recipes/quickstart")
-    told = config.load_yaml(where)
-    if set(told) != {"steps"} or not isinstance(told["steps"], list) or not told["steps"]:
+    written = config.load_yaml(where)
+    if set(written) != {"steps"} or not isinstance(written["steps"], list) or not written["steps"]:
         raise UserError(f"{where}: expected a single key `steps` with a list of steps")
-    steps = [
-        _read_step(entry, folder, f"{where}: steps[{i}]", overrides or {}, accelerate_config)
-        for i, entry in enumerate(told["steps"])
-    ]
-    names = [step.name for step in steps]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{where}: two steps have the name '{name}'")
-    for name in overrides or {}:
-        require_known(name, names, "--set", "step")
-    for step in steps:
-        for before in step.after:
-            require_known(before, names, f"{where}: step {step.name}: after", "step")
-    for step in steps:
+    steps: list[Step] = []
+    makers: dict[str, str] = {}  # folder → step
+    for i, entry in enumerate(written["steps"]):
+        step = _read_step(entry, folder, f"{where}: steps[{i}]", overrides or {}, accelerate_config)
         if step.stage == "report" and "steps" not in step.settings:
-            listed = [str(other.folder) for other in steps if other.stage != "report"]
-            step.settings["steps"] = step.overrides["steps"] = listed
-    return _in_order(_with_inputs(steps, where), where)
+            step = changed(step, {"steps": [str(other.folder) for other in steps]})
+        if step.name in makers.values():
+            raise UserError(f"{where}: two steps have the name '{step.name}'")
+        if (other := makers.setdefault(os.path.normpath(step.folder), step.name)) != step.name:
+            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
+        steps.append(step)
+    for name in overrides or {}:
+        require_known(name, list(makers.values()), "--set", "step")
+    for i, step in enumerate(steps):
+        read: dict[str, None] = {}
+        for path in fingerprints.input_paths(step.settings):
+            maker = next((makers[owner] for owner in owners(path) if owner in makers), None)
+            if maker in [later.name for later in steps[i:]]:
+                raise UserError(
+                    f"{step.config}: reads {path}, which step {maker} makes: list {maker} before {step.name}"
+                )
+            read |= {maker: None} if maker else {}
+        steps[i] = replace(step, after=tuple(read))
+    return steps
 
 
 def require_known(name: str, known: Sequence[str], where: str, kind: str) -> None:
@@ -120,7 +126,6 @@ class _Entry:
     stage: str
     config: str | None = None
     set: dict[str, Any] | None = None
-    after: list[str] | None = None
     accelerate_config: str = "cpu"
 
 
@@ -147,42 +152,8 @@ def _read_step(
     chosen = merged | dict(overrides.get(entry.name, {}))
     settings |= chosen
     if not isinstance(settings.get("output_dir"), str):
-        raise UserError(
-            f"{path}: output_dir is not set: set it to the run's folder, such as runs/{folder.name}/{entry.name}"
-        )
-    return Step(entry.name, entry.stage, path, tuple(entry.after or ()), launch, chosen, settings)
-
-
-def _with_inputs(steps: Sequence[Step], where: Path) -> list[Step]:
-    """Add to each step's `after` the steps whose runs its settings name."""
-    makers: dict[str, str] = {}
-    for step in steps:
-        other = makers.setdefault(os.path.normpath(step.folder), step.name)
-        if other != step.name:
-            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
-    found = []
-    for step in steps:
-        read: list[str] = []
-        for path in fingerprints.input_paths(step.settings):
-            maker = next((makers[owner] for owner in owners(path) if owner in makers), None)
-            if maker == step.name:
-                raise UserError(f"{step.config}: reads {path}, which step {maker} itself writes: name another run")
-            read += [maker] if maker else []
-        found.append(replace(step, after=tuple(dict.fromkeys((*read, *step.after)))))
-    return found
-
-
-def _in_order(steps: Sequence[Step], where: Path) -> list[Step]:
-    ordered: list[Step] = []
-    waiting = list(steps)
-    while waiting:
-        ready = [s for s in waiting if all(b in [o.name for o in ordered] for b in s.after)]
-        if not ready:
-            names = ", ".join(step.name for step in waiting)
-            raise UserError(f"{where}: the steps {names} form a cycle: change what they read, or their `after`")
-        ordered.append(ready[0])
-        waiting.remove(ready[0])
-    return ordered
+        raise UserError(f"{path}: output_dir is not set: set it, such as runs/{folder.name}/{entry.name}")
+    return Step(entry.name, entry.stage, path, (), launch, chosen, settings)
 
 
 def owners(path: str) -> list[str]:
