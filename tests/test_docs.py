@@ -275,4 +275,4 @@ def test_the_example_of_a_recipe_runs(here: Path, capsys: pytest.CaptureFixture[
     for command in commands:
         parser().parse_args(command)
     main(commands[2])
-    assert "cheapest config that fits" in capsys.readouterr().out
+    assert "config             single_gpu" in capsys.readouterr().out
