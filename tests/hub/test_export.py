@@ -16,7 +16,7 @@ import pytest
 
 from zero2chat import cli
 from zero2chat.hub.converter import splits_as_ours
-from zero2chat.hub.modelfile import CHATML, chatml, default_system
+from zero2chat.hub.modelfile import CHATML, chatml, is_chatml
 from zero2chat.models.tokenization import set_chat_template
 
 if TYPE_CHECKING:
@@ -288,20 +288,19 @@ SMOLLM = (
 
 
 @pytest.mark.parametrize(
-    ("template", "system"),
+    ("template", "fits"),
     [
-        ("chatml.jinja", ""),
-        ("llama3.jinja", None),
-        ("r1_zero.jinja", None),
-        (None, None),
-        (SMOLLM, "I am Smol"),
-        (SMOLLM.replace("{{ message.content }}", "{{ message.content | trim }}"), None),
-        (SMOLLM.replace("I am Smol", '"""\nPARAMETER stop x'), None),
-        ("{{ none.such }}", None),
+        ("chatml.jinja", True),
+        ("llama3.jinja", False),
+        ("r1_zero.jinja", False),
+        (None, False),
+        (SMOLLM, True),
+        (SMOLLM.replace("{{ message.content }}", "{{ message.content | trim }}"), False),
+        ("{{ none.such }}", False),
     ],
 )
 def test_a_template_is_written_where_it_is_chatml_and_nowhere_else(
-    template: str | None, system: str | None, tokenizer_folder: Path
+    template: str | None, fits: bool, tokenizer_folder: Path
 ) -> None:
     from transformers import AutoTokenizer
 
@@ -310,7 +309,7 @@ def test_a_template_is_written_where_it_is_chatml_and_nowhere_else(
         set_chat_template(tokenizer, ROOT / "chat_templates" / template)
     else:
         tokenizer.chat_template = template
-    assert default_system(tokenizer) == system
+    assert is_chatml(tokenizer) == fits
 
 
 GO = """package main
