@@ -9,7 +9,7 @@ import pytest
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.core.own_code import own_function
+from zero2chat.core.registry import own_function
 from zero2chat.inference.tool_format import make_tools
 
 

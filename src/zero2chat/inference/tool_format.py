@@ -15,7 +15,7 @@ from transformers.utils.chat_template_utils import DocstringParsingException, Ty
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError, as_mistakes_of, nearest
-from zero2chat.core.own_code import own_function
+from zero2chat.core.registry import own_function
 from zero2chat.core.text import on_terminal
 from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
 from zero2chat.tools.tool_functions import NAMES, python, search_in

@@ -24,7 +24,7 @@ from datasets import Dataset
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError, nearest
-from zero2chat.core.own_code import own_function
+from zero2chat.core.registry import own_function
 from zero2chat.models.tokenization import split_thought
 
 _log = logging.getLogger(__name__)

@@ -45,8 +45,7 @@ from types import ModuleType
 from typing import Any
 
 from zero2chat.core.errors import UserError, nearest
-from zero2chat.core.own_code import own_module
-from zero2chat.core.registry import modules
+from zero2chat.core.registry import modules, own_module
 
 Row = dict[str, Any]
 Message = dict[str, str]
