@@ -37,7 +37,10 @@ def test_speed_is_that_of_all_steps_before_and_after_a_kill(tmp_path: Path, monk
     callback.on_log(args, state, control, {"eval_loss": 1.0})
     callback.on_train_end(args, state, control)
     callback.on_log(args, state, control, {"eval_prose_loss": 1.0})
-    assert (callback.tokens_per_second, callback.mfu) == (200 / 6, pytest.approx(200 / 6 * 3 / 1000))
+    assert (callback.tokens_per_second, callback.mfu(callback.tokens_per_second)) == (
+        200 / 6,
+        pytest.approx(200 / 6 * 3 / 1000),
+    )
     first, second, held_out = read_jsonl(run.folder / "history.jsonl")  # what follows the training is not in it
     assert (first["tokens_per_second"], second["tokens_per_second"]) == (50.0, 25.0)
     assert (first["mfu"], second["mfu"]) == (0.15, 0.075)

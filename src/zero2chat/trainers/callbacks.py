@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from zero2chat.core.runs import Run, cores
@@ -63,12 +63,8 @@ class RunCallback(TrainerCallback, ExportableState):
         """Average over all training steps of the run, including those before a kill."""
         return self.all_tokens / self.all_seconds if self.all_seconds else 0.0
 
-    @property
-    def mfu(self) -> float:
-        """Model FLOPs utilization at `tokens_per_second`."""
-        return self._mfu(self.tokens_per_second)
-
-    def _mfu(self, tokens_per_second: float) -> float:
+    def mfu(self, tokens_per_second: float) -> float:
+        """Return the model FLOPs utilization."""
         return tokens_per_second * (self.flops or 0.0) / (self.peak * self.world_size)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -78,8 +74,10 @@ class RunCallback(TrainerCallback, ExportableState):
         self.counts.clear()
         self.counts.update(saved.get("counts", {}))
         self.world_size, self.on_device = args.world_size, args.device.type != "cpu"
-        if not self.on_device:
-            _compute_with(saved.get("threads"))
+        now, threads = torch.get_num_threads(), saved.get("threads")
+        if not self.on_device and threads not in (None, now) and threads <= cores(alone=True):
+            torch.set_num_threads(threads)
+            print(f"computing with {threads} threads instead of {now}, as before: the sums depend on it", flush=True)
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.start is None:  # the first epoch
@@ -119,14 +117,7 @@ class RunCallback(TrainerCallback, ExportableState):
         yield
         self.start = self._now() if counted else None
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
         # Values measured after the last step are in the metrics. Logged here, a killed run would have them twice.
         if not state.is_world_process_zero or logs is None or "train_loss" in logs or self.ended:
             return
@@ -147,7 +138,7 @@ class RunCallback(TrainerCallback, ExportableState):
                 tokens_per_second = tokens / self.seconds
                 line |= {"tokens": state.num_input_tokens_seen, "tokens_per_second": tokens_per_second}
                 if self.flops:
-                    line["mfu"] = self._mfu(tokens_per_second)
+                    line["mfu"] = self.mfu(tokens_per_second)
                 self.seconds, self.steps, self.tokens_before = 0.0, 0, state.num_input_tokens_seen
         else:
             eta = None
@@ -160,14 +151,6 @@ class RunCallback(TrainerCallback, ExportableState):
             PartialState().wait_for_everyone()  # every rank has written its part
             if state.is_world_process_zero:
                 self.run.seal(state.global_step)
-
-
-def _compute_with(threads: int | None) -> None:
-    """Compute with the number of threads that a checkpoint names, if there are as many cores."""
-    now = torch.get_num_threads()
-    if threads is not None and threads != now and threads <= cores(alone=True):
-        torch.set_num_threads(threads)
-        print(f"computing with {threads} threads instead of {now}, as before: the sums depend on it", flush=True)
 
 
 def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
@@ -198,12 +181,3 @@ def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:
     if eta is not None:
         parts.append(f"ETA {int(eta) // 60}m{int(eta) % 60:02d}s")
     return " | ".join(parts)
-
-
-class EarlyStopping(EarlyStoppingCallback):
-    """transformers' callback, with a patience counter that survives resuming."""
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        super().on_train_begin(args, state, control)
-        saved = state.stateful_callbacks.get("EarlyStopping", self.state())["attributes"]
-        self.early_stopping_patience_counter = saved["early_stopping_patience_counter"]

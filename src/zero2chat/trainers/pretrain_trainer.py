@@ -33,10 +33,7 @@ COUNTED = 10_000  # windows of the training text whose bytes are counted
 
 
 def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
-    """Collate windows; with `end`, the end-of-text token, positions restart after each, which models use for masking.
-
-    `input_ids`, `labels` and `position_ids` are (rows, length).
-    """
+    """Collate windows, (rows, length); positions restart after each `end`, the end-of-text token, for masking."""
     ids = torch.stack([row["input_ids"] for row in rows]).long()
     batch: dict[str, Any] = {"input_ids": ids, "labels": ids}
     if end is not None:
@@ -99,10 +96,7 @@ def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Te
 
 
 class PretrainTrainer(ResumableTrainer):
-    """Learns each window of an epoch once, also on several processes, and balances experts.
-
-    accelerate fills the last batch of an epoch with windows from its beginning; these are dropped.
-    """
+    """Learns each window of an epoch once, also on several processes, and balances experts."""
 
     balance: float | None = None  # the coefficient of the load-balancing loss; None without
     balance_losses: torch.Tensor | float = 0.0  # sum over this process's micro-batches since the last log line
@@ -117,11 +111,8 @@ class PretrainTrainer(ResumableTrainer):
         more |= {"data_collator": partial(collate, end=end), "processing_class": processing_class}
         super().__init__(model=model, **more)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        if len(self.train_dataset) < batch:
-            filled = f"the documents fill {len(self.train_dataset)} windows"
-            raise UserError(
-                f"train: {filled}, less than a batch of {batch}: give more text, or lower global_batch_size"
-            )
+        if (n := len(self.train_dataset)) < batch:
+            raise UserError(f"train: the documents fill {n} windows, less than a batch of {batch}: give more text")
         self.loads = ExpertLoads(model) if expert_stacks(model) else None
         # Take over the load-balancing loss from the model's config, which would add it to held-out losses too.
         config = model.config.get_text_config()
@@ -160,7 +151,7 @@ class PretrainTrainer(ResumableTrainer):
         metrics["parameters"] = {"value": parameter_count(self.model)}
         metrics["tokens"] = {"value": int(self.state.num_input_tokens_seen)}
         metrics["tokens_per_second"] = {"value": round(speed.tokens_per_second, 1)}
-        metrics["mfu"] = {"value": round(speed.mfu, 4)}
+        metrics["mfu"] = {"value": round(speed.mfu(speed.tokens_per_second), 4)}
         if self.loads:
             shares = self.loads.take(self.accelerator)
             metrics["active_parameters"] = {"value": active_count(self.model)}
@@ -209,6 +200,7 @@ class PretrainTrainer(ResumableTrainer):
         return super().get_batch_samples(map(self._without_repeats, epoch_iterator), num_batches, device)
 
     def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Drop the windows from an epoch's beginning with which accelerate fills its last batch."""
         args, most = self.args, self.args.per_device_train_batch_size
         left = len(self.train_dataset) % (most * args.world_size)  # windows in the last batch of all processes
         last = self.accelerator.gradient_state.end_of_dataloader

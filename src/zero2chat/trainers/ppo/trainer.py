@@ -28,14 +28,13 @@ from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase
 from trl.models import prepare_deepspeed
 from trl.trainer.utils import RepeatSampler, identity
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.models.hardware import is_fsdp
-from zero2chat.trainers.callbacks import EarlyStopping
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.log import HOW_TO_READ, MetricLog
@@ -360,3 +359,12 @@ class PPOTrainer(PolicyTrainer):
         if (worst := self.rewards.worst(means)) is not None:
             logs[f"{prefix}reward_worst"] = worst
         super().log(logs, *args, **kwargs)
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """transformers' callback, with a patience counter that survives resuming."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        super().on_train_begin(args, state, control)
+        saved = state.stateful_callbacks.get("EarlyStopping", self.state())["attributes"]
+        self.early_stopping_patience_counter = saved["early_stopping_patience_counter"]
