@@ -73,10 +73,6 @@ def test_a_context_may_grow_without_scaling(config: PreTrainedConfig) -> None:
         ({"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "factor 0.5 is not a number from 1"),
         ({"rope_parameters": {"rope_type": "linear", "factor": "x"}}, "factor 'x' is not a number from 1"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": float("inf")}}, "factor inf is not a number from 1"),
-        (
-            {"rope_parameters": {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 64}},
-            "original_max_position_embeddings 64, but the model's context is 128",
-        ),
         ({"rope_parameters": {"factor": 4.0}, "max_position_embeddings": 512}, "Unrecognized keys.*factor"),
         (
             {"rope_parameters": {"rope_type": "yarn", "beta_fast": 1, "beta_slow": 32}},

@@ -66,25 +66,20 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
         kind = rope.setdefault("rope_type", "default")
         scaled = current.get("factor", 1) if current.get("rope_type") == "linear" else 1
         trained = current.get("original_max_position_embeddings", round(old / scaled))
-        told = rope.get("original_max_position_embeddings", trained)
-        if told not in (trained, old):
-            raise ValueError(
-                f"rope_parameters: original_max_position_embeddings {told}, but the model's context is {old}: remove it"
-            )
         if kind in _STRETCHED:
-            factor = rope.setdefault("factor", (positions or length) / told)
+            factor = rope.setdefault("factor", (positions or length) / trained)
             if not isinstance(factor, int | float) or not 1 <= factor < math.inf:
                 raise ValueError(
-                    f"rope_parameters: factor {factor!r} is not a number from 1: {told} tokens are stretched"
+                    f"rope_parameters: factor {factor!r} is not a number from 1: {trained} tokens are stretched"
                 )
-            positions = round(told * factor) if positions is None else positions
-            if positions != round(told * factor):
+            positions = round(trained * factor) if positions is None else positions
+            if positions != round(trained * factor):
                 raise ValueError(
-                    f"rope_parameters: factor {factor:g} stretches {told} tokens to {round(told * factor)}, but "
+                    f"rope_parameters: factor {factor:g} stretches {trained} tokens to {round(trained * factor)}, but "
                     f"max_position_embeddings is {positions}: remove one of them"
                 )
         if kind == "yarn":
-            rope["original_max_position_embeddings"] = told
+            rope["original_max_position_embeddings"] = trained
         rope = {key: current[key] for key in _KEPT if key in current} | rope
         config.rope_parameters = rope
     config.max_position_embeddings = old if positions is None else positions

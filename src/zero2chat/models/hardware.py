@@ -179,23 +179,17 @@ def active_count(model: PreTrainedModel) -> int:
     return parameter_count(model) - idle_count(model)
 
 
-def multiplied_count(model: PreTrainedModel) -> int:
-    """Count the parameters that matrix products use, of all experts.
-
-    An embedding is only looked up, unless it is the LM head too.
-    """
-    embedding = model.get_input_embeddings().weight
-    tied = model.get_output_embeddings() is not None and model.get_output_embeddings().weight is embedding
-    return parameter_count(model) - (0 if tied else getattr(embedding, "ds_numel", embedding.numel()))
-
-
 def flops_per_token(model: PreTrainedModel, length: int) -> float:
     """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B).
 
-    Of a mixture of experts, N counts those that a token uses. Without attention heads, as in Mamba, N is all: the scan
-    of the states is not counted.
+    N counts the parameters that a token's matrix products use: of a mixture those of its experts, and not an embedding
+    that is only looked up. Without attention heads, as in Mamba, the scan of the states is not counted.
     """
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    looked_up = (
+        0 if head is not None and head.weight is embedding else getattr(embedding, "ds_numel", embedding.numel())
+    )
     c = model.config.get_text_config()
     heads = getattr(c, "num_attention_heads", None)
     attention = 12 * c.num_hidden_layers * heads * head_width(c) * length if heads else 0
-    return 6 * (multiplied_count(model) - idle_count(model)) + attention
+    return 6 * (active_count(model) - looked_up) + attention
