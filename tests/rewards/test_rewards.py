@@ -68,9 +68,6 @@ JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
         ("length.soft_overlong", {"longest": 10}, "margin"),
         ("length.short_answer", {"longest": 0}, "longest: expected at least 1, got 0"),
         ("length.short_answer", {"longest": "many"}, "longest: expected an int, got 'many'"),
-        ("repetition.repetition", {"n": 0}, "n: expected at least 1, got 0"),
-        ("repetition.repetition", {"n": "two"}, "n: expected an int, got 'two'"),
-        ("repetition.repetition", {"worst": 0.5}, "worst: expected at most 0, got 0.5"),
         ("format.tags", {"names": ["a b"]}, "names: expected a list of words, such as [think, answer], got ['a b']"),
         ("math.math_answer", {"tolerance": 1}, "tolerance: expected at least 0 and less than 1, got 1"),
         ("math.math_answer", {"tolerance": True}, "tolerance: expected a float, got True"),
@@ -90,7 +87,7 @@ def test_an_option_that_cannot_be_is_refused_when_the_recipe_is_read(
     "function",
     [
         *("math.math_answer", "exact.exact_match", "task.task_score", "code.code_tests"),
-        *("format.tags", "format.marked_answer", "length.short_answer", "repetition.repetition"),
+        *("format.tags", "format.marked_answer", "length.short_answer"),
         *("tool_use.tool_called", "tool_use.calls_succeeded"),
     ],
 )

@@ -614,7 +614,7 @@ def test_settings_are_refused_before_a_model_is_loaded(
     monkeypatch.setattr(grpo, "open_chat_model", lambda *_, **__: pytest.fail("a model was loaded"))
     for changes in (
         {"resample": 1, "scale_rewards": "batch"},
-        {"rewards": [{"function": "zero2chat.rewards.repetition.repetition", "options": {"n": 0}}]},
+        {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 0}}]},
     ):
         with pytest.raises(UserError):
             run(base("bad", **changes))
