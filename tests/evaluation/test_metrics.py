@@ -19,25 +19,15 @@ GOLD = ["the cat sat.", "the mat", "ça va ?", "Yes."]
 
 
 def test_each_metric_alone_and_all_of_them_combined() -> None:
-    found = evaluate.combine([load_metric(name) for name in ("exact_match", "f1", "rouge", "bleu", "chrf")]).compute(
+    found = evaluate.combine([load_metric(name) for name in ("exact_match", "f1", "bleu", "chrf")]).compute(
         predictions=SAID, references=GOLD
     )
     assert found["exact_match"] == [1, 0, 1, 0]
     assert found["f1"] == pytest.approx([1, 0.8, 1, 0])  # "on the mat", "the mat": 2 words of 3 and of 2
-    assert found["rouge1"] == found["rougeL"] == found["f1"]
-    assert found["rouge2"] == pytest.approx([1, 2 * 1 / 3, 1, 0])
     assert 0 < found["bleu"] < 100
     assert 0 < found["chrf"] < 100
     same = evaluate.combine([load_metric("bleu"), load_metric("chrf")]).compute(predictions=GOLD, references=GOLD)
     assert same == {"bleu": pytest.approx(100), "chrf": pytest.approx(100)}
-
-
-def test_rouge_l_follows_the_order_of_words() -> None:
-    found = load_metric("rouge").compute(
-        predictions=["police killed the gunman"], references=["the gunman killed police"]
-    )
-    assert found["rouge1"] == [1]
-    assert found["rougeL"] == [0.5]  # "the gunman"
 
 
 def test_perplexity_is_that_of_the_references_after_their_prompts(model_folder: Path) -> None:
@@ -76,11 +66,9 @@ class Longer(evaluate.Metric):
 """
 
 
-def test_a_metric_of_ones_own_is_a_file_or_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "longer").mkdir()
-    (tmp_path / "longer" / "longer.py").write_text(OWN)
-    for path in (tmp_path / "longer", tmp_path / "longer" / "longer.py"):
-        assert load_metric(str(path)).compute(predictions=SAID, references=GOLD) == {"longer": 2}
+def test_a_metric_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "longer.py").write_text(OWN)
+    assert load_metric(str(tmp_path / "longer.py")).compute(predictions=SAID, references=GOLD) == {"longer": 2}
 
 
 def test_no_name_is_looked_up_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +81,9 @@ def test_no_name_is_looked_up_elsewhere(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "ends.py").write_text("raise SystemExit(3)\n")
     for name, says in (
         ("accuracy", "unknown metric 'accuracy'"),
-        ("rogue", "unknown metric 'rogue'; did you mean 'rouge'"),
+        ("blue", "unknown metric 'blue'; did you mean 'bleu'"),
         ("someone/metric", "unknown metric 'someone/metric'"),
-        (str(tmp_path / "missing.py"), "no such file"),
+        (str(tmp_path / "missing.py"), "cannot import it: FileNotFoundError"),
         (str(tmp_path / "none.py"), "expected one subclass of evaluate.Metric in the file, found 0"),
         (str(tmp_path / "fails.py"), "cannot import it: ZeroDivisionError"),
         (str(tmp_path / "ends.py"), "cannot import it: SystemExit"),

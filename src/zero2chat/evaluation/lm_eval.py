@@ -43,13 +43,6 @@ class HarnessSpec:
         self.label = self.label or self.task
 
 
-@dataclass
-class HarnessResult:
-    metrics: dict[str, dict[str, Any]]  # by `label.metric`, or `label.metric.filter` if there are filters
-    questions: list[str]  # of the evaluated rows
-    raw: dict[str, Any]  # lm-evaluation-harness's own results, including each task of a group
-
-
 def read_harness(entries: Sequence[Any]) -> list[HarnessSpec]:
     """Read a YAML's `harness:` list. Raises `UserError` for an invalid key or value; lm-eval is not imported."""
     specs = [build([HarnessSpec], entry, f"harness[{i}]")[0] for i, entry in enumerate(entries)]
@@ -117,8 +110,11 @@ def run_harness(
     spec: HarnessSpec,
     manager: Any,
     batch_size: int,
-) -> HarnessResult | None:
-    """Evaluate one entry. With several processes each evaluates its share, and only rank 0 has the result.
+) -> tuple[dict[str, Any], list[str], dict[str, Any]] | None:
+    """Evaluate one entry. Return its metrics (`label.metric`, or `label.metric.filter` if there are filters), the
+    questions of the evaluated rows, and lm-evaluation-harness's own results, including each task of a group.
+
+    With several processes each evaluates its share, and only rank 0 has the result; the others get None.
 
     Raises `UserError` if the task's data cannot be loaded, or if the task runs remote or model-written code.
     """
@@ -149,14 +145,9 @@ def run_harness(
     if found is None:
         return None
     asked = {name: _rows(found["samples"][name]) for name in loaded["tasks"]}
-    return HarnessResult(
-        metrics=_metrics(spec, found, asked),
-        questions=[_question(loaded["tasks"][name], row["doc"]) for name, rows in asked.items() for row in rows],
-        raw=json.loads(json.dumps({key: found[key] for key in _RAW}, default=str)),
-    )
-
-
-_RAW = ("results", "versions", "n-shot", "n-samples", "lm_eval_version")
+    questions = [_question(loaded["tasks"][name], row["doc"]) for name, rows in asked.items() for row in rows]
+    raw = {key: found[key] for key in ("results", "versions", "n-shot", "n-samples", "lm_eval_version")}
+    return _metrics(spec, found, asked), questions, json.loads(json.dumps(raw, default=str))
 
 
 def _rows(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -32,6 +32,8 @@ from zero2chat.inference.generate import Answer, answer
 from zero2chat.inference.tool_format import Tools
 from zero2chat.rewards import Reward, read_rewards, with_names
 
+_SHOWN = 6  # answers saved as samples
+
 
 @dataclass
 class OwnData(Source):
@@ -98,13 +100,7 @@ def _with_reference(column: str) -> list[Shape]:
 
 # A file may also have a `completion`, with the steps to the answer, which `sft` reads.
 PROMPT_AND_ANSWER, _QUESTION_AND_ANSWER = _with_reference("answer")
-SHAPES = (
-    CONVERSATIONS[0],
-    PROMPT_AND_ANSWER,
-    *CONVERSATIONS[1:],
-    _QUESTION_AND_ANSWER,
-    Shape("prompt", ("prompt",)),
-)
+SHAPES = (CONVERSATIONS[0], PROMPT_AND_ANSWER, *CONVERSATIONS[1:], _QUESTION_AND_ANSWER, Shape("prompt", ("prompt",)))
 
 
 def _reference(given: Sequence[Message], shown: bool) -> list[str]:
@@ -167,9 +163,8 @@ def evaluate_own_data(
     rows: Rows,
     batch_size: int = 128,
     tools: Tools | None = None,
-    show: int = 6,
 ) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
-    """Return metrics `<score>_<label>`, the first `show` answers as rows for `samples.jsonl`, and each row's scores.
+    """Return metrics `<score>_<label>`, the first answers as rows for `samples.jsonl`, and each row's scores.
 
     A row that a function gives no score (None), such as a judge without a verdict, is counted as `left_out`. Every rank
     must call this; the first one scores, and all get the scores. Raises `UserError` if a function fails, or gives no
@@ -188,9 +183,8 @@ def evaluate_own_data(
         scores = [by_rewards | _by_metrics(spec, opened, rows, [one.content for one in given])]
     broadcast_object_list(scores)
     found: dict[str, list[float | None] | float] = scores[0]
-    metrics: stats.Metrics = {}
+    metrics, digests = dict[str, Any](), rows.digests()
     scored: list[Scored] = []
-    digests = rows.digests()
     for name, values in found.items():
         metrics[f"{name}_{spec.label}"] = _metric(values, len(given), spec.seed)
         if isinstance(values, list):
@@ -202,7 +196,7 @@ def evaluate_own_data(
     if is_main_process():
         said = "; ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items())
         print(f"{spec.label}: {len(given)} rows: {said}", flush=True)
-    return metrics, _samples(spec, rows, given, found)[:show], scored
+    return metrics, _samples(spec, rows, given, found)[:_SHOWN], scored
 
 
 def _by_rewards(spec: OwnData, rows: Rows, texts: Sequence[str]) -> dict[str, list[float | None]]:
@@ -229,8 +223,7 @@ def _by_metrics(
     try:
         result = evaluate.combine(list(opened)).compute(predictions=list(texts), references=rows.references)
     except UserError as error:
-        named = with_names(str(error), rows.names)
-        raise UserError(named if str(error).startswith("row ") else f"{spec.label}: {error}") from error
+        raise UserError(with_names(str(error), rows.names)) from error
     except Exception as error:  # a user's metric may raise anything
         raise UserError(f"{spec.label}: metrics: {error!r}") from error
     found: dict[str, list[float | None] | float] = {}

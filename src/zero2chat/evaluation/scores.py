@@ -3,7 +3,6 @@ number of questions that were seen in training."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import read_jsonl, write_atomically
+from zero2chat.core.runs import read_jsonl, write_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.evaluation.comparison import win_rate_name
@@ -24,12 +23,10 @@ SCORES = "scores.jsonl"  # one line per evaluated row
 
 def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
     """Write one line of `scores.jsonl` per row, and of own data per score, without the answer's text."""
-    left_out = [("text",) if one.by else ("text", "by") for one in scored]
-    lines = (
-        {key: value for key, value in asdict(one).items() if key not in without}
-        for one, without in zip(scored, left_out, strict=True)
+    rows = map(asdict, scored)
+    write_jsonl(
+        folder / SCORES, ({k: v for k, v in row.items() if k != "text" and (k, v) != ("by", "")} for row in rows)
     )
-    write_atomically(folder / SCORES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[float | None]]:
@@ -47,16 +44,13 @@ def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[st
             kept.setdefault((line["label"], line.get("by", "")), []).append((line["row"], score))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"compare_to: {path} cannot be read ({error}): run its step again") from error
-    scores = {}
-    for (label, by), lines in kept.items():
-        if label not in rows:
-            continue
-        if [row for row, _ in lines] != list(rows[label]):
+    for (label, _), lines in kept.items():
+        if label in rows and [row for row, _ in lines] != list(rows[label]):
             raise UserError(
                 f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, seed, split and "
                 "options in both, or another label in one of them"
             )
-        scores[label, by] = [score for _, score in lines]
+    scores = {key: [score for _, score in lines] for key, lines in kept.items() if key[0] in rows}
     if not scores:
         raise UserError(f"compare_to: {folder} evaluated none of these tasks: use the same labels in both")
     return scores
@@ -70,9 +64,8 @@ def changes_since(
     metrics = {}
     for (label, by), before in earlier.items():
         after = [one.score for one in scored if (one.label, one.by) == (label, by)]
-        pairs = [pair for pair in zip(before, after, strict=False) if None not in pair]
-        if pairs:  # none: this evaluation lacks the score
-            changes = [b - a for a, b in pairs if a is not None and b is not None]
+        changes = [b - a for a, b in zip(before, after, strict=False) if a is not None and b is not None]
+        if changes:  # none: this evaluation lacks the score
             metrics[f"change_{by}_{label}" if by else f"change_{label}"] = stats.mean(changes, seeds[label])
     return metrics
 

@@ -146,9 +146,9 @@ def run(run: Run, args: EvaluateArguments) -> None:
     for spec in standard:
         result = run_harness(model, tokenizer, spec, managers[spec.include_path], args.eval_batch_size)
         if result is not None:
-            metrics |= result.metrics
-            raw[spec.label] = result.raw
-            asked.append((list(result.metrics), result.questions))
+            found, its_questions, raw[spec.label] = result
+            metrics |= found
+            asked.append((list(found), its_questions))
 
     # Save.
     if is_main_process():

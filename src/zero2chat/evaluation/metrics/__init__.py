@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from zero2chat.core.errors import UserError, nearest
@@ -18,38 +17,21 @@ from zero2chat.core.errors import UserError, nearest
 if TYPE_CHECKING:
     import evaluate
 
-NAMES = ("bleu", "chrf", "exact_match", "f1", "perplexity", "rouge")
+NAMES = ("bleu", "chrf", "exact_match", "f1", "perplexity")
 
 
 def load_metric(name: str) -> evaluate.Metric:
-    """Return a metric by its name here, or from a user's file, or folder with a file of its name.
+    """Return a metric by its name here, or from a user's Python file.
 
     Raises `UserError` if there is none, or if the file cannot be imported.
     """
     import evaluate  # takes seconds
 
     if name in NAMES:
-        from zero2chat.evaluation.metrics.perplexity import Perplexity
-        from zero2chat.evaluation.metrics.texts import TextMetric
+        from zero2chat.evaluation.metrics.ours import Perplexity, TextMetric
 
-        return Perplexity(keep_in_memory=True) if name == "perplexity" else TextMetric(name)
-    module = _import(name)
-    kinds = [
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, evaluate.Metric) and kind.__module__ == module.__name__
-    ]
-    if len(kinds) != 1:
-        raise UserError(f"metrics: {name}: expected one subclass of evaluate.Metric in the file, found {len(kinds)}")
-    try:
-        return kinds[0](keep_in_memory=True)
-    except Exception as error:  # a user's class may raise anything
-        raise UserError(f"metrics: {name}: cannot be created: {error!r}") from error
-
-
-def _import(name: str) -> ModuleType:
-    path = Path(name)
-    file = path / f"{path.name}.py" if path.is_dir() else path
+        return Perplexity(name) if name == "perplexity" else TextMetric(name)
+    file = Path(name)
     if file.suffix != ".py":
         hint = nearest(name, list(NAMES))
         raise UserError(f"metrics: unknown metric '{name}'{hint}; or give the path of a .py file with your own")
@@ -59,21 +41,10 @@ def _import(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except FileNotFoundError as error:
-        raise UserError(f"metrics: {file}: no such file") from error
+        own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+        kinds = [kind for kind in own if issubclass(kind, evaluate.Metric)]
+        if len(kinds) == 1:
+            return kinds[0](keep_in_memory=True)
     except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script may end
         raise UserError(f"metrics: {file}: cannot import it: {error!r}") from error
-    return module
-
-
-def text_info() -> evaluate.MetricInfo:
-    """Return the info of a metric of texts."""
-    import evaluate
-    from datasets import Features, Value
-
-    return evaluate.MetricInfo(
-        description="",
-        citation="",
-        inputs_description="predictions: the answers; references: one reference answer for each",
-        features=Features({"predictions": Value("string"), "references": Value("string")}),
-    )
+    raise UserError(f"metrics: {name}: expected one subclass of evaluate.Metric in the file, found {len(kinds)}")
