@@ -71,7 +71,6 @@ def rows() -> dict[str, list[Row]]:
         "pairs-system": each(lambda i: {"prompt": q[i], "system": short[i], **pairs[i]}),
         "pairs-whole": each(lambda i: {"chosen": chat(i, a[i]), "rejected": chat(i, w[i])}),
         "pairs-speakers": each(lambda i: {"prompt": [{"from": "human", "value": q[i]}], **gpt[i]}),
-        "pairs-tools": each(lambda i: {"prompt": q[i], **pairs[i], "tools": [TOOL]}),
         "pairs-equal": each(lambda i: {"prompt": q[i], "chosen": a[i], "rejected": (w if i % 5 else a)[i]}),
         "votes": each(lambda i: {"prompt": q[i], "completion": (a if i % 2 else w)[i], "label": i % 2 == 1}),
         "votes-turns": each(

@@ -233,8 +233,8 @@ class DecontaminationFilter(BaseFilter):
         asked = self._questions.find(doc.text)
         if asked is None:
             return True
-        doc.metadata["question"] = asked.question
-        return False, f"asks_{asked.exam}"
+        doc.metadata["question"] = asked["question"]
+        return False, f"asks_{asked['exam']}"
 
 
 class Mask(BaseFormatter):

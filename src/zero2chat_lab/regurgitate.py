@@ -26,7 +26,7 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.core.stats import Metrics
-from zero2chat.data.canaries import FILE, Canary, never_planted
+from zero2chat.data.canaries import FILE, Canary, make_secret
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import Answers
@@ -107,6 +107,15 @@ def measure(args: RegurgitateArguments, load: Load) -> Result:
         metrics[f"canary_extraction_rate_{copies}"] = stats.rate(given_away, len(some), args.seed)
         metrics[f"exposure_{copies}"] = stats.mean([bits for _, bits in some], args.seed)
     return Result(metrics, samples)
+
+
+def never_planted(canary: Canary, n: int, seed: int) -> list[str]:
+    """Return n distinct texts of the canary's form with other secrets: the candidates for its rank."""
+    rng = random.Random(f"candidates {seed} {canary.sentence}")
+    secrets = {canary.secret: None}
+    while len(secrets) <= n:
+        secrets[make_secret(rng)] = None
+    return [canary.sentence + secret for secret in secrets if secret != canary.secret]
 
 
 def _documents(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from zero2chat.data.canaries import Planting, make_canaries, never_planted
+from zero2chat.data.canaries import Planting, make_canaries
+from zero2chat_lab.regurgitate import never_planted
 
 
 def test_each_number_of_copies_has_n_secrets_of_one_form_and_none_has_as_many() -> None:

@@ -40,20 +40,20 @@ def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
         ),
         (
             {"system": "Be brief.", "conversations": _said(("user", "Who?"), ("assistant", "Ada."))},
-            "ShareGPT (system, conversations)",
+            "ShareGPT (conversations)",
         ),
         ({"conversations": [SYSTEM, ASKED, ANSWERED], "id": 7}, "ShareGPT (conversations)"),
-        ({"system": "Be brief.", "messages": [ASKED, ANSWERED]}, "chat (system, messages)"),
-        ({"system": "Be brief.", "messages": [ASKED, ANSWERED | {"weight": 1}]}, "chat (system, messages)"),
+        ({"system": "Be brief.", "messages": [ASKED, ANSWERED]}, "chat (messages)"),
+        ({"system": "Be brief.", "messages": [ASKED, ANSWERED | {"weight": 1}]}, "chat (messages)"),
         ({"prompt": [SYSTEM, ASKED], "completion": [ANSWERED]}, "prompt and completion (prompt, completion)"),
         ({"prompt": [SYSTEM, ASKED], "completion": "Ada."}, "prompt and completion (prompt, completion)"),
         (
             {"system": "Be brief.", "prompt": "Who?", "completion": "Ada."},
-            "prompt and completion (system, prompt, completion)",
+            "prompt and completion (prompt, completion)",
         ),
         (
             {"instruction": "Who?", "input": "", "output": "Ada.", "system": "Be brief."},
-            "Alpaca (instruction, output, system)",
+            "Alpaca (instruction, output)",
         ),
     ],
 )
@@ -209,7 +209,7 @@ def test_sides_of_preferences_are_texts_or_turns(tmp_path: Path, capsys: pytest.
         pairs, _ = load_preferences(_source(tmp_path, {"prompt": "Who?"} | sides))
         no = {"role": "assistant", "content": "No."}
         where = f"mine, row 0 ({tmp_path / 'mine.jsonl'}, line 1)"
-        read = {"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no], "tools": None, "where": where}
+        read = {"prompt": [ASKED], "chosen": [ANSWERED], "rejected": [no], "where": where}
         assert list(pairs) == [read]
         assert "mine: 1 pairs, read as prompt and answers (prompt, chosen, rejected)" in capsys.readouterr().out
 

@@ -85,7 +85,7 @@ def test_a_source_that_cannot_be_is_named() -> None:
 
 def _asked(text: str, *questions: str) -> str | None:
     asked = Questions(dict.fromkeys(questions, "exam")).find(text)
-    return asked.question if asked else None
+    return asked["question"] if asked else None
 
 
 SUMS = [f"{a} + {b} = ?" for a in range(1, 13) for b in range(1, 13)]
@@ -155,7 +155,7 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
     for split, label in (("test", "facts"), ("validation", "tuning")):
         asked = questions.find(f"Say: {tasks.load('facts').rows(split, 0, 5)[3]['question']}")
         assert asked is not None
-        assert asked.exam == label
+        assert asked["exam"] == label
     for row, found in zip(rows, (True, True, True, False, False), strict=True):
         assert (questions.find(row["question"]) is not None) == found
     assert questions.find("Be brief and kind to all.") is None

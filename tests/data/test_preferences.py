@@ -19,7 +19,6 @@ from zero2chat.data.preferences import (
     pairs_of_ranking,
     ranked_pairs,
     read_comparisons,
-    without_ties,
 )
 from zero2chat.data.sources import Source
 
@@ -76,12 +75,6 @@ def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones() -> None:
     assert turned == pytest.approx(1 - 1 / (1 + math.exp(-0.5)), abs=0.08)
 
 
-def test_pairs_of_one_taste_have_no_truth() -> None:
-    pairs, _ = ranked_pairs([ROW], [PROMPT], [["0.5", "0.50", "0.7"]], worth, noise=0.0, seed=0)
-    assert len(pairs) == 3
-    assert [pair["chosen"] for pair in without_ties(pairs)] == [said("0.7")] * 2
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -113,7 +106,7 @@ def source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
 
 
 def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: Path) -> None:
-    expected = {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no"), "tools": None}
+    expected = {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")}
     for row in (
         {"prompt": "q", "chosen": "yes", "rejected": "no"},
         {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")},

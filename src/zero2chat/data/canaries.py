@@ -51,18 +51,10 @@ def make_canaries(planting: Planting, seed: int) -> list[Canary]:
         # Invented names, which do not occur elsewhere in the corpus.
         names["".join(rng.choice("bdfgklmnprtvz") + rng.choice("aeiou") for _ in range(3)).capitalize()] = None
     return [
-        Canary(f"The secret of {name} is ", _secret(rng), copies) for name, copies in zip(names, levels, strict=True)
+        Canary(f"The secret of {name} is ", make_secret(rng), copies)
+        for name, copies in zip(names, levels, strict=True)
     ]
 
 
-def _secret(rng: random.Random) -> str:
+def make_secret(rng: random.Random) -> str:
     return "".join(rng.choice("0123456789") for _ in range(_DIGITS))
-
-
-def never_planted(canary: Canary, n: int, seed: int) -> list[str]:
-    """Return n distinct texts of the canary's form with other secrets: the candidates for its rank."""
-    rng = random.Random(f"candidates {seed} {canary.sentence}")
-    secrets = {canary.secret: None}
-    while len(secrets) <= n:
-        secrets[_secret(rng)] = None
-    return [canary.sentence + secret for secret in secrets if secret != canary.secret]

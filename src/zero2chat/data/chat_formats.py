@@ -44,10 +44,8 @@ class Shape:
     columns: tuple[str, ...]
     answer: str | None = None
 
-    def described(self, columns: Sequence[str] = ()) -> str:
-        """Return its name, and its columns, or those of a dataset's `columns` that belong to it."""
-        names = [c for c in columns if c in (*self.columns, "system")]
-        return f"{self.name} ({', '.join(names or self.columns)})"
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(self.columns)})"
 
     def question(self, row: Row, where: str) -> list[Message]:
         """Return the messages of the first column, after a text in the column `system`, if they have no own one."""
@@ -114,14 +112,12 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
     columns, label = rows.column_names, source.label
     shape = first_fitting(shapes, columns)
     if shape is None:
-        known = "; ".join(shape.described() for shape in shapes)
-        such = guessed_columns(columns) if CONVERSATIONS[2] in shapes else {}
-        raise UserError(
-            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`"
-            f"{f', such as `columns: {such}`' if such else ''}"
-        )
+        known = "; ".join(map(str, shapes))
+        such = f", such as `columns: {guess}`" if (guess := guessed_columns(columns)) else ""
+        columns_are = f"its columns ({', '.join(columns)}) match no known format: {known}"
+        raise UserError(f"{label}: {columns_are}: name them by `columns`{such}")
     if is_main_process():
-        print(f"{label}: {len(rows):,} {unit}, read as {shape.described(columns)}", flush=True)
+        print(f"{label}: {len(rows):,} {unit}, read as {shape}", flush=True)
     return rows, shape
 
 
@@ -205,6 +201,12 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
             raise UserError(f"{where}: tools: expected a list of {{type: function, function: {{name, …}}}}")
         functions.append({"type": "function", "function": _filled(function)})
     return functions
+
+
+def refuse_tools(row: Row, where: str) -> None:
+    """Raises `UserError` for a row with tools of its own."""
+    if read_tools(row.get("tools"), where):
+        raise UserError(f"{where}: tools: only sft and evaluate show a row's tools: remove the column")
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:

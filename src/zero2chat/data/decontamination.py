@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from datasets import Dataset
 
@@ -110,14 +110,6 @@ def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
 # ---- removal
 
 
-class Asked(NamedTuple):
-    """A question found in a text, its evaluation set, and the matching words."""
-
-    question: str
-    exam: str
-    words: str
-
-
 class Questions:
     """Evaluation questions (question → evaluation set), and the search for them in a text, as described above."""
 
@@ -135,12 +127,15 @@ class Questions:
     def __len__(self) -> int:
         return len(self._whole)
 
-    def find(self, text: str) -> Asked | None:
-        """Return a question that the text contains, or None."""
+    def find(self, text: str) -> dict[str, str] | None:
+        """Return a `question` that the text contains, its evaluation set `exam`, and the matching `words`; or None."""
         found = words(text, pairs=False)
-        if len(found) <= self._longest and (row := tuple(found)) in self._whole:
-            return Asked(*self._whole[row], " ".join(row))
-        return next((Asked(*self._of[row], " ".join(row)) for row in self._finder.find(found)), None)
+        row = tuple(found) if len(found) <= self._longest and tuple(found) in self._whole else None
+        row = row or next(self._finder.find(found), None)
+        if row is None:
+            return None
+        question, exam = self._whole.get(row) or self._of[row]
+        return {"question": question, "exam": exam, "words": " ".join(row)}
 
 
 def _tells(row: Collection[str]) -> bool:
@@ -213,11 +208,11 @@ class Decontamination:
         kept = []
         for i, value in enumerate(rows[column]):
             texts = (text for _, text in strings(read(value)))
-            asked = next(((found, text) for text in texts if (found := self._questions.find(text))), None)
+            asked = next((found | {"text": text} for text in texts if (found := self._questions.find(text))), None)
             if asked is None:
                 kept.append(i)
             else:
-                self._removed.append({"where": f"{where}, row {i}"} | asked[0]._asdict() | {"text": asked[1]})
+                self._removed.append({"where": f"{where}, row {i}"} | asked)
         self._rows += len(rows)
         if not kept:
             question = self._removed[-1]["question"]

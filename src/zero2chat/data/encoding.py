@@ -22,6 +22,7 @@ from zero2chat.models.tokenization import neutral
 
 _A_PROCESS = 4000  # conversations that are worth a process of their own
 _TOO_LONG = "rows have an answer longer than"
+Turns = tuple[list[int], list[int]]  # ids, and the mask of the assistant's
 
 
 def which_fit(
@@ -53,25 +54,19 @@ def which_fit(
     return kept
 
 
-class _Encoder:
-    """Encodes messages, with control tokens in their text neutralised. Raises `UserError`, starting with the row's
-    name, if the chat template rejects them, or marks none of the assistant's tokens."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer = tokenizer
-        self._encode = TurnEncoder(tokenizer)
-
-    def __call__(self, messages: Any, tools: Any, where: str) -> tuple[list[int], list[int]]:
-        """Return ids and mask: 1 for the assistant's tokens, including the end of turn."""
-        try:
-            ids, mask = self._encode(neutral(messages, self._tokenizer), neutral(tools, self._tokenizer))
-        except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects
-            raise UserError(f"{where}: the chat template rejects it: {error}") from error
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-        if 1 not in mask:
-            raise UserError(f"{where}: the chat template marks no assistant tokens in it")
-        return ids, mask
+def _encode(encoder: TurnEncoder, tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any, where: str) -> Turns:
+    """Return ids and mask (1 for the assistant's tokens, including the end of turn) of messages, with control tokens
+    in their text neutralised. Raises `UserError`, starting with the row's name, if the chat template rejects them, or
+    marks none of the assistant's tokens."""
+    try:
+        ids, mask = encoder(neutral(messages, tokenizer), neutral(tools, tokenizer))
+    except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects
+        raise UserError(f"{where}: the chat template rejects it: {error}") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    if 1 not in mask:
+        raise UserError(f"{where}: the chat template marks no assistant tokens in it")
+    return ids, mask
 
 
 # ---- conversations
@@ -84,10 +79,11 @@ def encode_conversations(
 
     `processes` is the most to use, by default one for each core of this rank.
     """
-    encoder = _Encoder(tokenizer)
+    encoder = TurnEncoder(tokenizer)
 
     def encode_row(row: dict[str, Any]) -> dict[str, list[int]]:
-        ids, mask = encoder(json.loads(row["messages"]), json.loads(row["tools"]), row["where"])
+        messages, tools = json.loads(row["messages"]), json.loads(row["tools"])
+        ids, mask = _encode(encoder, tokenizer, messages, tools, row["where"])
         return {"input_ids": ids, "assistant_masks": mask}
 
     # Python renders about 300 templates per second: large data is distributed over the cores.
@@ -123,7 +119,7 @@ def tokenize_answers(
     The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Raises
     `UserError` if a side has more than one answer; a row that is too long is an error or is dropped (`which_fit`).
     """
-    encoder, names = _Encoder(tokenizer), _names(rows, label)
+    encoder, names = TurnEncoder(tokenizer), _names(rows, label)
     sides = [side for side in ("chosen", "rejected", "completion") if rows and side in rows[0]]
     tokenized, lengths = [], []
     for row, where in zip(rows, names, strict=True):
@@ -131,7 +127,7 @@ def tokenize_answers(
         for side in sides:
             if len(row[side]) > 1:
                 raise UserError(f"{where}: {side} has {len(row[side])} turns: move all but the last into the prompt")
-            ids, mask = encoder(row["prompt"] + row[side], _schemas(row), where)
+            ids, mask = _encode(encoder, tokenizer, row["prompt"] + row[side], None, where)
             end = len(mask) - mask[::-1].index(1)
             encoded.append((ids[:end], end - mask[:end][::-1].index(0) if 0 in mask[:end] else 0))
         # A text that begins with a newline may share its first token with the header: both sides begin there.
@@ -156,15 +152,6 @@ def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
 
-def tools_of(pairs: Sequence[Pair]) -> list[Any]:
-    """Return the schemas that each of `both_sides` shows, or None."""
-    return 2 * [_schemas(pair) for pair in pairs]
-
-
-def _schemas(pair: Pair) -> Any:
-    return json.loads(pair.get("tools") or "null")
-
-
 def tokenize_reward_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair], list[int]]:
@@ -173,7 +160,7 @@ def tokenize_reward_pairs(
     Also returns the pairs kept, and the lengths of the others. A pair that is too long is an error or is dropped
     (`which_fit`).
     """
-    ids = encode(tokenizer, both_sides(pairs), tools_of(pairs))
+    ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
     lengths = [max(len(a), len(b)) for a, b in both]
     kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, _names(pairs, label).__getitem__)

@@ -21,21 +21,6 @@ from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.tokenization import plain_ids, token_bytes
 
 
-def token_windows(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int, before: Sequence[int] = ()
-) -> tuple[np.ndarray, list[int]]:
-    """Return windows (n, length) of the tokens `before` and of the texts, each followed by EOS, and the remaining
-    tokens.
-
-    Control tokens written in a text are encoded as plain text.
-    """
-    row = list(before)
-    for ids in plain_ids(tokenizer, list(texts)):
-        row.extend([*ids, tokenizer.eos_token_id])
-    whole = len(row) // length * length
-    return np.asarray(row[:whole], dtype=np.int32).reshape(-1, length), row[whole:]
-
-
 def pack_documents(
     documents: Dataset,
     column: str,
@@ -44,7 +29,8 @@ def pack_documents(
     label: str,
     processes: int | None = None,
 ) -> Dataset:
-    """Return rows of `input_ids` (length,), made by `token_windows`.
+    """Return rows of `input_ids` (length,): the tokens of the texts, each followed by EOS. Control tokens written in a
+    text are encoded as plain text.
 
     Each process drops its last, incomplete window. Windows of documents on disk are cached on disk: each node's first
     rank makes them, and the other ranks open its file. Raises `UserError` if a document is not text, or if the
@@ -52,11 +38,14 @@ def pack_documents(
     """
     require_text(documents, column, label, filled=True)
     processes = None if processes is None else min(processes, len(documents))
-    rest: Sequence[int] = ()
+    rest: list[int] = []
 
     def cut(batch: dict[str, list[str]]) -> dict[str, list[np.ndarray]]:
         nonlocal rest
-        windows, rest = token_windows(batch[column], tokenizer, length, rest)
+        for ids in plain_ids(tokenizer, list(batch[column])):
+            rest.extend([*ids, tokenizer.eos_token_id])
+        whole = len(rest) // length * length
+        windows, rest = np.asarray(rest[:whole], dtype=np.int32).reshape(-1, length), rest[whole:]
         return {"input_ids": list(windows)}
 
     # Use our own cache name: `map` would hash the tokenizer, which changes when it is first used.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -20,25 +19,23 @@ from zero2chat.data.chat_formats import (
     VOTES,
     Shape,
     open_rows,
-    read_tools,
     read_turns,
     refuse_empty,
+    refuse_tools,
     text_turns,
 )
 from zero2chat.data.rows import Table
 from zero2chat.data.sources import Source, read_sources
 
 Messages = list[dict[str, str]]
-# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`,
-# and `tools`: JSON of the schemas that the chat template shows, or None.
+# prompt, chosen, rejected (messages, as in TRL), and, if known, taste_chosen and taste_rejected, or its name, `where`.
 Pair = dict[str, Any]
-# prompt, completion (messages, as in TRL), label: true for thumbs up, and, if known, `where` and `tools`, as above.
+# prompt, completion (messages, as in TRL), label: true for thumbs up, and, if known, `where`, as above.
 Thumb = dict[str, Any]
 
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
-_NAMES = {"tools": Value("string"), "where": Value("string")}
-_FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, **_NAMES})
-_THUMBS = Features({"prompt": MESSAGES, "completion": MESSAGES, "label": Value("bool"), **_NAMES})
+_FEATURES = Features({"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES, "where": Value("string")})
+_THUMBS = Features({"prompt": MESSAGES, "completion": MESSAGES, "label": Value("bool"), "where": Value("string")})
 
 
 @dataclass
@@ -151,17 +148,12 @@ def ranked_pairs(
     return pairs, equal
 
 
-def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
-    """Return the pairs where one side is better by taste, so that a noise-free label exists."""
-    return [pair for pair in pairs if pair["taste_chosen"] != pair["taste_rejected"]]
-
-
 # ---- datasets
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`,
-    `tools`, JSON of the row's own schemas or None, and `where`, the row's name.
+    and `where`, the row's name.
 
     Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
     both conversations. Raises `UserError` with all invalid pairs and those with equal sides; with `equal="drop"` the
@@ -197,8 +189,7 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
         return Dataset.from_list([thumb | {"where": rows.where(i)} for i, thumb in read], features=_THUMBS), 0
     pairs, dropped = _pairs(rows, shape, equal)
     thumbs = [
-        {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen"}
-        | {name: pair[name] for name in _NAMES}
+        {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen", "where": pair["where"]}
         for pair in pairs
         for side in ("chosen", "rejected")
     ]
@@ -212,7 +203,8 @@ def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:
     turns = text_turns(shape.conversation(row, where), where)
     if turns[-1]["role"] != "assistant":
         raise UserError(f"{where}: completion: does not end with the assistant's turn")
-    return {"prompt": turns[:-1], "completion": turns[-1:], "label": label, "tools": _tools(row, where)}
+    refuse_tools(row, where)
+    return {"prompt": turns[:-1], "completion": turns[-1:], "label": label}
 
 
 def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
@@ -252,13 +244,8 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled
         if not side or {side[0]["role"], side[-1]["role"]} != {"assistant"}:
             raise UserError(f"{where}: {name}: does not begin and end with the assistant's turn, after the prompt")
         refuse_empty(side if filled else side[:-1], f"{where}: {name}")
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "tools": _tools(row, where)}
-
-
-def _tools(row: dict[str, Any], where: str) -> str | None:
-    """Return the row's own schemas as JSON, because in a table each would have the parameters of all."""
-    schemas = read_tools(row.get("tools"), where)
-    return json.dumps(schemas) if schemas else None
+    refuse_tools(row, where)
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
 def _stripped(messages: Messages) -> list[tuple[str, str]]:

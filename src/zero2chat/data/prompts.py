@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import tasks
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
-from zero2chat.data.chat_formats import Shape, read_tools, refuse_empty, text_turns
+from zero2chat.data.chat_formats import Shape, refuse_empty, refuse_tools, text_turns
 from zero2chat.data.documents import read_text
 from zero2chat.data.encoding import which_fit
 from zero2chat.data.preferences import MESSAGES, Messages
@@ -72,8 +72,7 @@ def _read_problems(source: Source, answers: bool) -> tuple[Dataset, list[str]]:
         if not prompt or prompt[-1]["role"] != "user":
             raise UserError(f"{where}: prompt: does not end with the user's turn")
         refuse_empty(prompt, where)
-        if read_tools(row.get("tools"), where):
-            raise UserError(f"{where}: tools: only sft and evaluate show a row's tools: remove the column")
+        refuse_tools(row, where)
         answer = {"answer": _answer(row["answer"], where, answers)} if has_answers else {}
         return {"prompt": prompt} | answer
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import fsspec
 import pyarrow as pa
 from datasets import Dataset, ReadInstruction, load_dataset
-from datasets.exceptions import DatasetGenerationError, DatasetsError
+from datasets.exceptions import DatasetsError
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
@@ -29,10 +29,8 @@ from zero2chat.data.sources import BUILDERS, Source
 
 T = TypeVar("T")
 
-# The column `review` of synthetic rows
-UNREVIEWED, ACCEPTED, REJECTED = STATES = ("unreviewed", "accepted", "rejected")
+UNREVIEWED, REJECTED = "unreviewed", "rejected"  # in the column `review` of synthetic rows
 _MOST_LISTED = 20
-_NOT_UTF8 = "not UTF-8: save it as UTF-8"
 _DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 csv.field_size_limit(sys.maxsize)
@@ -116,13 +114,6 @@ class Table:
                 raise UserError(f"{self.source.label}: column '{name}' has values of several types ({said})") from error
         return Dataset(pa.table(columns))
 
-    def texts(self, column: str, setting: str = "column") -> Dataset:
-        """Return a column of texts and nulls. Raises `UserError` as `require_text`."""
-        require_column(self, column, self.source.label, setting)
-        rows = self.typed([column])
-        require_text(rows, column, self.source.label, setting)
-        return rows
-
 
 def _without_nulls(value: Any) -> Any:
     """Return a value of an Arrow table without the nulls for keys that its objects lack and others have."""
@@ -155,7 +146,7 @@ def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[lis
             raise UserError(f"{label}: cannot read {file}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             line = error.object.count(b"\n", 0, error.start) + 1
-            raise UserError(f"{label}: {file}, line {line}: {_NOT_UTF8}") from error
+            raise UserError(f"{label}: {file}, line {line}: not UTF-8: save it as UTF-8") from error
         where = f"{label}: {file}"
         for place, row in _csv_rows(text, where) if kind == "csv" else _json_rows(text, where):
             if not isinstance(row, dict):
@@ -297,11 +288,8 @@ def _load_dataset(source: Source) -> Any:
             revision=source.revision,
             **more,
         )
-    except DatasetGenerationError as error:
-        said = _NOT_UTF8 if isinstance(error.__cause__, UnicodeError) else error.__cause__
-        raise UserError(f"{label}: cannot read {', '.join(named or [source.kind])}: {said}") from error
     except (DatasetsError, OSError, ValueError, ImportError) as error:  # an import of what reads s3://…
-        raise UserError(f"{label}: cannot load {source.path}: {error}") from error
+        raise UserError(f"{label}: cannot load {source.path}: {error.__cause__ or error}") from error
     if len(rows) == 0:
         raise UserError(f"{label}: split '{source.split}' of {source.path} is empty")
     return rows
@@ -313,7 +301,11 @@ def load_documents(source: Source) -> Dataset:
         made = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
         rows = Dataset.from_dict({"text": made})
     else:
-        rows = first_rows(load_table(source), source.n).texts(source.column).rename_columns({source.column: "text"})
+        table = first_rows(load_table(source), source.n)
+        require_column(table, source.column, source.label)
+        rows = table.typed([source.column])
+        require_text(rows, source.column, source.label)
+        rows = rows.rename_columns({source.column: "text"})
     filled = [i for i, text in enumerate(rows["text"]) if text and text.strip()]
     if not filled:
         raise UserError(f"{source.label}: every document is empty")
@@ -330,17 +322,16 @@ def first_rows(rows: Any, n: int | None) -> Any:
 
 
 def without_rejected(rows: Table) -> Table:
-    """Drop and count the rows that a review rejected. Nothing is dropped if a column `review` has other values than
-    `STATES`: then it is about something else. Raises `UserError` if none remains."""
+    """Drop and count the rows that a review rejected. Raises `UserError` if none remains."""
     states = list(rows["review"]) if "review" in rows.column_names else []
     kept = [i for i, state in enumerate(states) if state != REJECTED]
-    if len(kept) == len(states) or any(state is not None and state not in STATES for state in states):
+    if len(kept) == len(states):
         return rows
+    said = f"{rows.source.label}: {len(states) - len(kept):,} of {len(states):,} rows were rejected in review"
     if not kept:
-        raise UserError(f"{rows.source.label}: all {len(rows)} rows were rejected in review: give other rows")
+        raise UserError(f"{said}: give other rows")
     if is_main_process():
-        rejected = len(states) - len(kept)
-        print(f"{rows.source.label}: {rejected:,} of {len(states):,} rows were rejected in review: dropped")
+        print(f"{said}: dropped")
     return rows.select(kept)
 
 
@@ -352,12 +343,12 @@ def require_column(rows: Table | Dataset, column: str, label: str | None, settin
         raise UserError(f"{label}: no column '{column}'; it has {', '.join(rows.column_names)}: set `{setting}`")
 
 
-def require_text(rows: Dataset, column: str, label: str | None, setting: str = "column", filled: bool = False) -> None:
+def require_text(rows: Dataset, column: str, label: str | None, filled: bool = False) -> None:
     """Raise `UserError` if the column is missing, or does not hold text, or, with `filled`, is null in some row."""
-    require_column(rows, column, label, setting)
+    require_column(rows, column, label)
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):
-        raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `{setting}`")
+        raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `column`")
     # Of the whole table, of which the rows may be a selection without nulls
     if filled and rows.data.column(column).null_count and None in rows[column][:]:
         raise UserError(f"{label}: column '{column}' is null in some row: fill it in, or remove the row")

@@ -69,8 +69,6 @@ class Source:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
             raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
-        if self.columns and self.task is not None:
-            raise ValueError("columns: only for a `path`: remove it")
         self.columns = {name: str(own) for name, own in self.columns.items()}  # a CSV's may be a number
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError("columns: a column is named twice: give it one name")

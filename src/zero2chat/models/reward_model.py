@@ -87,19 +87,13 @@ def _write(model: PreTrainedModel, folder: Path) -> None:
     save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], tools: Sequence[Any] = ()
-) -> list[list[int]]:
+def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[list[int]]:
     """Encode each conversation with the chat template, which ends the last turn as in training.
 
-    `tools` are the schemas that each conversation shows, or None. Control tokens in the text are neutralised. Raises
-    `UserError` if the template rejects a conversation.
+    Control tokens in the text are neutralised. Raises `UserError` if the template rejects a conversation.
     """
     turns = [neutral(conversation, tokenizer) for conversation in conversations]
     try:
-        if any(tools):  # a batch would show the same tools in all its conversations
-            shown = zip(turns, neutral(tools, tokenizer), strict=True)
-            return [tokenizer.apply_chat_template(a, tools=b, return_dict=True)["input_ids"] for a, b in shown]
         return tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"] if turns else []
     except TemplateError as error:
         raise UserError(f"the chat template refuses a conversation: {error}") from error
@@ -111,16 +105,15 @@ def score_texts(
     conversations: Sequence[Conversation],
     batch_size: int = 128,
     shared: bool = False,
-    tools: Sequence[Any] = (),
 ) -> tuple[list[float], list[float]]:
     """Score conversations that end with an assistant's turn: (raw scores, scores from 0 to 1), in order.
 
     Raw scores are only meaningful in comparison: sigmoid(a - b) is the probability that a is preferred to b. A score
     from 0 to 1 is the share of training answers that it beats, assuming a normal distribution. A conversation longer
     than the model's context is truncated at its beginning. `shared`: every rank calls this with the same conversations;
-    each scores its share, and all get all scores. `tools` are those of `encode`.
+    each scores its share, and all get all scores.
     """
-    raw = score_ids(model, tokenizer, encode(tokenizer, conversations, tools), batch_size, shared)
+    raw = score_ids(model, tokenizer, encode(tokenizer, conversations), batch_size, shared)
     return raw, [unit_score(model, value) for value in raw]
 
 

@@ -19,9 +19,9 @@ from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.encoding import both_sides, tokenize_reward_pairs, tools_of
+from zero2chat.data.encoding import both_sides, tokenize_reward_pairs
 from zero2chat.data.preference_files import PairFiles
-from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons, without_ties
+from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons
 from zero2chat.data.prepared import mixed_preferences
 from zero2chat.data.sources import hold_out
 from zero2chat.inference.generate import answer_each
@@ -58,9 +58,7 @@ class RewardModelTrainer(ResumableTrainer, RewardTrainer):
             if merge:
                 self.model = model = model.merge_and_unload()
             score = partial(score_texts, model, tokenizer, batch_size=batch_size, shared=True)
-            (raw, _), (scale, _) = (
-                score(both_sides(pairs), tools=tools_of(pairs)) for pairs in (held_out, known[: _SCALED_BY // 2])
-            )
+            (raw, _), (scale, _) = (score(both_sides(pairs)) for pairs in (held_out, known[: _SCALED_BY // 2]))
             set_scale(model, scale)
         chosen, rejected = raw[: len(held_out)], raw[len(held_out) :]
         margins = [a - b for a, b in zip(chosen, rejected, strict=True)]
@@ -212,7 +210,7 @@ def sample_pairs(
     known, equal = ask("train", spec.n, spec.answers, training.seed if spec.seed is None else spec.seed)
     # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.
     held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.seed or 0)
-    test = without_ties(held_out)
+    test = [pair for pair in held_out if pair["taste_chosen"] != pair["taste_rejected"]]  # others have no truth
     if not known or not test:
         raise UserError(f"comparisons: all answers of the model are equal: {equal + equal_held_out} pairs dropped")
     return known, test, equal + equal_held_out
