@@ -261,12 +261,3 @@ def test_all_claims_need_all_steps(launched: list[str]) -> None:
         _run(only="raeding")
     with pytest.raises(UserError, match=r"--set other\.…: step other does not run with --only"):
         _run("other.max_steps=2", only="reading")
-
-
-def test_a_claim_may_not_be_called_as_a_step_is(launched: list[str]) -> None:
-    claims = json.loads(json.dumps(CONFIGS["claims"]))
-    claims["claims"][0]["name"] = "ask"
-    _write(claims=claims)
-    with pytest.raises(UserError, match=r"recipes/r/claims\.yaml: claim 'ask': a step has the same name"):
-        _run()
-    assert launched == []

@@ -118,14 +118,14 @@ def test_it_knows_the_format_and_a_dry_run_writes_nothing(
     settings = yaml.safe_load(made["files"]["sft.yaml"])
     assert settings["datasets"] == [{"path": path, "invalid": "drop", "split": "train[:54]"}]
     assert settings["max_length"] <= 128  # the model's context
-    assert f"sft on {path}: 60 conversations of at most " in made["summary"][1]
+    assert f"sft on {path}: 60 rows of at most " in made["summary"][1]
 
 
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     made = new("mine", model, [jsonl("pairs.jsonl", pairs()), jsonl("sums.jsonl", sums())], dry_run=True)
     assert [line.split()[0] for line in made["summary"][1:3]] == ["dpo", "grpo"]
     pairs_trained, unit = made["summary"][1].split()[3:5]
-    assert (int(pairs_trained) < 58, unit) == (True, "pairs")  # without held-out pairs and two with equal sides
+    assert (int(pairs_trained) < 58, unit) == (True, "rows")  # without held-out pairs and two with equal sides
     grpo = yaml.safe_load(made["files"]["grpo.yaml"])
     assert grpo["rewards"] == [{"function": "zero2chat.rewards.exact.exact_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
@@ -343,7 +343,7 @@ def test_rows_that_fail(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows[21]["messages"][1]["content"] = " "
     path = jsonl("chats.jsonl", rows)
     made = new("mine", model, [path], dry_run=True)
-    assert "sft on chats.jsonl: 58 conversations of" in made["summary"][1]
+    assert "sft on chats.jsonl: 58 rows of" in made["summary"][1]
     assert (
         "chats: 2 of 60 rows are invalid: dropped, such as chats, row 17: messages: unknown role"
         in capsys.readouterr().out

@@ -17,11 +17,10 @@ from zero2chat import cli, stages
 from zero2chat.core.errors import UserError
 from zero2chat.models.hardware import GPUS
 from zero2chat.models.training_job import Job
-from zero2chat.recipes.memory import layer_bytes, per_rank
 from zero2chat.recipes.model_sizes import config_of
 from zero2chat.recipes.plan import plan, plan_step
 from zero2chat.recipes.recipe import load_recipe
-from zero2chat.recipes.training_cost import base_config
+from zero2chat.recipes.training_cost import base_config, layer_bytes, per_rank
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32

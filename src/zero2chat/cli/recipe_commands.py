@@ -21,7 +21,6 @@ def add_to(commands: Any) -> None:
         commands, "recipes.preview", "preview", "show rows as the model sees them, with loss mask and lengths", "show"
     )
     option(preview, "--config", "X.yaml", "a step's YAML, such as recipes/quickstart/sft.yaml", required=True)
-    option(preview, "--stage", "S", "the stage, if no recipe beside the YAML names it")
     option(preview, "--set", "KEY=VALUE", "override a setting", dest="changes", action="append", default=[])
     option(preview, "--n", 3, "number of rows")
     option(preview, "--row", "I", "show only row I", type=int)

@@ -37,14 +37,12 @@ def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
 
 
 def claims(steps: Sequence[Step]) -> dict[str, Step]:
-    """Map each claim's name to the step that judges it. Raises `UserError` if a step has the same name."""
+    """Map each claim's name to the step that judges it."""
     found: dict[str, Step] = {}
     for step in steps:
         for entry in step.settings.get(step.declared.judges) or ():
             if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
                 found[entry["name"]] = step
-    for name in found.keys() & {step.name for step in steps}:
-        raise UserError(f"{found[name].config}: claim '{name}': a step has the same name: rename the claim")
     return found
 
 

@@ -38,8 +38,6 @@ from zero2chat.recipes.recipe import FILE, Step
 FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
 _PREFERRED = ("dpo", "sft", "grpo")  # which step a file is for, if it fits several
 _TEMPLATES = tuple(f"chat_templates/{name}.jinja" for name in ("chatml", "llama3", "gemma"))  # tried in this order
-_FEWEST_HELD_OUT = 4  # rows
-_SHORTEST = 64  # tokens of a completion
 _METRICS = ["exact_match", "f1", "perplexity"]
 _THUMBS_DOWN = {"false", "0", "0.0"}
 _MARKS = ("####", "\\boxed", "<answer>")  # of a final answer
@@ -71,14 +69,8 @@ class Part:
     stage: str
     sources: list[dict[str, Any]]
     counts: dict[str, int]  # path → rows of the file
-    held_out: int = 0  # of these, rows for the evaluation
-    unit: str = "rows"
     lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
     settings: dict[str, Any] = field(default_factory=dict)  # that the rows depend on
-
-    @property
-    def trained(self) -> int:
-        return len(self.lengths) - self.held_out
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ def _measure(part: Part, model: str, template: str | None) -> None:
     settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
     settings |= {"chat_template_path": template} if template else {}
     if part.stage == "grpo":
-        settings["max_completion_length"] = _SHORTEST  # the length is chosen by those of the prompts
+        settings["max_completion_length"] = 64  # the length is chosen by those of the prompts
     else:
         settings |= {"max_length": None, "overlong": "drop"}
     if part.stage == "dpo":  # about 30 held-out pairs of small data, a twentieth of large data
@@ -181,7 +173,6 @@ def _measure(part: Part, model: str, template: str | None) -> None:
         part.settings["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
     assert stage.prepare is not None
     rows = stage.prepare(*stage.build(settings | part.settings, part.stage))
-    part.unit = rows.unit
     part.lengths = [max(len(side.ids) for side in rows.sides(i)) for i in range(rows.n)] + [*rows.dropped]
 
 
@@ -202,12 +193,11 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) ->
         entry: dict[str, Any] = {"path": held_out, "split": "train"}
     elif part is not None:
         path = max(part.counts, key=part.counts.__getitem__)  # others may have few rows
-        n = min(most, max(_FEWEST_HELD_OUT, part.counts[path] // 10), part.counts[path] // 2)
+        n = min(most, max(4, part.counts[path] // 10), part.counts[path] // 2)
         start = part.counts[path] - n
         entry = {"path": path, "invalid": "drop", "split": f"train[{start}:]"}
         for other in parts:
             if path in other.counts:
-                other.held_out = n
                 next(source for source in other.sources if source["path"] == path)["split"] = f"train[:{start}]"
     else:
         return None
@@ -257,7 +247,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
         needs = f"{part.stage} with {method} needs {memory['peak']:.1f} GB"
         raise UserError(f"{base.path}: {needs}, more than is free: give a smaller model, or a larger --gpu")
     made["per_device_train_batch_size"] = min(memory["largest_micro_batch"], 32 if base.gpu else _CPU_BATCH)
-    batches = math.ceil(part.trained / made["global_batch_size"])
+    batches = math.ceil(len(part.lengths) / made["global_batch_size"])
     steps = made.get("max_steps") or batches * made["num_train_epochs"]
     made |= {
         "learning_rate": _RATES[part.stage][0 if method == "full" else 2 :][base.parameters < _SMALL],
@@ -270,7 +260,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
         "disable_tqdm": True,
         "seed": 0,
     }
-    rows = f"{len(part.lengths):,} {part.unit} of at most {max(part.lengths):,} tokens"
+    rows = f"{len(part.lengths):,} rows of at most {max(part.lengths):,} tokens"
     cost = f"{method}, {memory['peak']:.1f} GB at a micro-batch of 1"
     return step, f"{part.stage} on {', '.join(part.counts)}: {rows}; {cost}"
 
@@ -279,7 +269,7 @@ def _of_stage(part: Part, base: Base) -> dict[str, Any]:
     """Return batch, length and duration, and the settings that only this stage has."""
     if part.stage == "grpo":
         batch, length = 64 if base.gpu else 32, min(512 if base.gpu else 128, base.context - max(part.lengths))
-        steps = max(1, min(part.trained * 8 // batch, 200 if base.gpu else 20))
+        steps = max(1, min(len(part.lengths) * 8 // batch, 200 if base.gpu else 20))
         own: dict[str, Any] = {"num_generations": 8, "max_completion_length": length}
         own |= {"global_batch_size": batch, "max_steps": steps}
         return own | part.settings | {"log_completions": True, "num_completions_to_print": 2}
@@ -287,8 +277,8 @@ def _of_stage(part: Part, base: Base) -> dict[str, Any]:
     own = {"max_length": length, "train_sampling_strategy": "group_by_length"}
     own |= {"overlong": "drop"} if max(part.lengths) > length else {}
     own |= {"beta": 0.1, "eval_batch_size": 8 if base.gpu else 2} if part.stage == "dpo" else {}
-    epochs = 3 if base.gpu and part.trained < 10_000 and part.stage == "sft" else 1
-    return own | part.settings | {"global_batch_size": choose_batch(part.trained), "num_train_epochs": epochs}
+    epochs = 3 if base.gpu and len(part.lengths) < 10_000 and part.stage == "sft" else 1
+    return own | part.settings | {"global_batch_size": choose_batch(len(part.lengths)), "num_train_epochs": epochs}
 
 
 # ---- the folder

@@ -2,8 +2,8 @@
 
     zero2chat plan recipes/chat-qwen3-0.6b --gpu h100
 
-Nothing is measured: FLOPs, memory (`memory.py`) and steps follow from the settings (`training_cost.py`), tokens/s from
-the FLOPs and an MFU that is assumed.
+Nothing is measured: FLOPs, memory and steps follow from the settings (`training_cost.py`), tokens/s from the FLOPs and
+an MFU that is assumed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from rich.table import Table
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.models.hardware import GPUS, Gpu
 from zero2chat.models.training_job import FSDP
-from zero2chat.recipes.memory import peaks
 from zero2chat.recipes.recipe import Step, load_recipe
-from zero2chat.recipes.training_cost import read_job
+from zero2chat.recipes.training_cost import peaks, read_job
 from zero2chat.trainers.start import share_batch
 
 RESERVE = 0.1  # share of a GPU's memory for the CUDA context, library workspaces and fragmentation
@@ -57,10 +56,11 @@ def plan_step(
     if (minutes := getattr(args, "max_minutes", None)) is not None:
         hours = minutes / 60 if job.rollout else min(hours, minutes / 60)  # `hours` are without generation
     sampled = share * job.rollout
+    sizes = [size for size in range(1, share + 1) if share % size == 0]
     memory = {}
     for launch in _candidates(gpus, nodes):
         if launch not in job.refused:
-            parts = {size: peaks(job, size, sampled, launch, ranks, gpu) for size in _divisors(share)}
+            parts = {size: peaks(job, size, sampled, launch, ranks, gpu) for size in sizes}
             fitting = [size for size, part in parts.items() if part["peak"] <= (1 - RESERVE) * gpu.memory]
             in_gb = {name: size / GB for name, size in parts[batch].items()}
             memory[launch] = in_gb | {"fits": batch in fitting, "largest_micro_batch": max(fitting, default=0)}
@@ -83,10 +83,6 @@ def plan_step(
         "memory": memory,
         "config": next((launch for launch, parts in memory.items() if parts["fits"]), "none fits"),
     }
-
-
-def _divisors(n: int) -> list[int]:
-    return [size for size in range(1, n + 1) if n % size == 0]
 
 
 def find_gpu(name: str) -> tuple[str, Gpu]:

@@ -30,18 +30,17 @@ from zero2chat.recipes.recipe import FILE
 _MARKS = "⟦⟧"  # around marked tokens
 
 
-def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()) -> tuple[str, Prepared]:
-    """Return the stage that a YAML is for, in the recipe beside it or by `stage`, and its rows. `changes` are
-    `key=value`.
+def open_rows(config: str, changes: Sequence[str] = ()) -> tuple[str, Prepared]:
+    """Return the stage that a YAML is for, in the recipe beside it, and its rows. `changes` are `key=value`.
 
     Raises the same `UserError` as the stage would before training.
     """
-    beside = find(config).with_name(FILE)
+    beside, stage = find(config).with_name(FILE), None
     for step in (load_yaml(beside).get("steps") or []) if beside.exists() else []:
         if isinstance(step, dict) and step.get("config") == Path(config).name:
-            stage = stage or str(step.get("stage"))
+            stage = str(step.get("stage"))
     if stage is None:
-        raise UserError(f"{config}: no {FILE} beside it has a step with this YAML: give --stage")
+        raise UserError(f"{config}: no {FILE} beside it has a step with this YAML")
     loaded = stages.load(stage)
     if loaded.prepare is None:
         raise UserError(f"stage '{stage}': preview shows the rows of training stages, such as sft")
@@ -49,14 +48,12 @@ def open_rows(config: str, stage: str | None = None, changes: Sequence[str] = ()
     return stage, loaded.prepare(*arguments)
 
 
-def preview(
-    config: str, stage: str | None = None, changes: Sequence[str] = (), n: int = 3, row: int | None = None
-) -> dict[str, Any]:
+def preview(config: str, changes: Sequence[str] = (), n: int = 3, row: int | None = None) -> dict[str, Any]:
     """Return figures of all rows, and the tokens of `n` rows spread over them, or of one `row`.
 
     A row's length is that of its longest sequence, in tokens.
     """
-    stage, rows = open_rows(config, stage, changes)
+    stage, rows = open_rows(config, changes)
     if row is not None and not 0 <= row < rows.n:
         raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
     shown = min(n, rows.n)
