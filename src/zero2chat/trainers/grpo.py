@@ -201,20 +201,16 @@ def resample(
 
 
 def _groups(batch: Batch, group: int, alike: bool) -> list[int]:
-    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or the others.
-
-    A completion that mask_truncated_completions masks has no token in the loss.
-    """
+    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or the others. A
+    completion that mask_truncated_completions masks has no token in the loss."""
     moved = batch["advantages"].abs() * batch["completion_mask"].any(1)
     flat = (moved.view(-1, group) < _NOISE).all(1)
     return [i for i, dead in enumerate(flat.tolist()) if dead == alike]
 
 
 def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int, pad_id: int) -> Batch:
-    """Replace group a of `batch` by group b of `more`, for each (a, b), padded to one length.
-
-    Tensors are (completions,) or (completions, tokens), with prompts padded left and the rest right.
-    """
+    """Replace group a of `batch` by group b of `more`, for each (a, b), padded to one length. Tensors are
+    (completions,) or (completions, tokens), with prompts padded left and the rest right."""
     merged = dict(batch)
     for key in batch.keys() - {COUNT}:
         old, new = batch[key], more[key]

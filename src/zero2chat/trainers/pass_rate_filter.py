@@ -64,11 +64,8 @@ def keep_by_pass_rate(
     training: GRPOConfig,
     batch_size: int,
 ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
-    """Return the problems kept, in order, and metrics with the numbers of removed ones. Every rank must call this.
-
-    Results are saved batch by batch, and an interrupted run resumes from there if the problems are the same. Only rank
-    0 judges, because a judge may answer differently on each rank.
-    """
+    """Return the problems kept, in order, and metrics with the numbers of removed ones. Every rank must call this, and
+    rank 0 judges. Results are saved batch by batch, from where an interrupted run with the same problems resumes."""
     model = model.to(training.device)
 
     def work(numbers: range, before: list[dict[str, Any]]) -> tuple[list[dict[str, int]], None]:

@@ -45,9 +45,7 @@ class SftTrainer(ResumableTrainer, SFTTrainer):
 
 def choose_attention(model_args: ModelConfig, training: SFTConfig, evaluates: bool) -> bool:
     """Choose FlashAttention for packed rows, as it computes no attention between conversations. Returns whether it did.
-
-    It takes no fp32, in which tasks are evaluated: `evaluates` says whether that happens during training.
-    """
+    It takes no fp32, in which tasks are evaluated: `evaluates` says whether that happens during training."""
     can_be_flash = training.bf16 and not evaluates and not is_on_cpu() and is_flash_attn_2_available()
     if not (training.packing and model_args.attn_implementation is None and can_be_flash):
         return False
