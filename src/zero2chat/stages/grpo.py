@@ -20,11 +20,10 @@ With `tools` a completion may contain tool calls. The tools' results are part of
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Any
 
 from trl import GRPOConfig, ModelConfig
 
-from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
@@ -59,7 +58,7 @@ class GrpoArguments(TaskStepsArguments):
     pass_rate: PassRate | None = field(
         default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high."}
     )
-    resample: Annotated[int, Range(min=0)] = field(
+    resample: int = field(
         default=0,
         metadata={"help": "Most extra generations, each as long as the first, to replace zero-variance groups."},
     )

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Literal
 
 from datasets import Dataset
 from trl import ModelConfig, SFTConfig
 
-from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, cores, is_main_process
 from zero2chat.data.conversations import before_answer, join_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination, read_exams
@@ -50,10 +49,8 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
     )
-    join: Annotated[int, Range(min=1)] = field(
-        default=1, metadata={"help": "Join up to N conversations into one, in random combinations."}
-    )
-    embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
+    join: int = field(default=1, metadata={"help": "Join up to N conversations into one, in random combinations."})
+    embedding_learning_rate: float | None = field(
         default=None, metadata={"help": "With muon; else `learning_rate`. Higher for unseen words."}
     )
     overlong: Literal["error", "drop"] = field(
