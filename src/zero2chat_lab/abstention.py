@@ -1,8 +1,5 @@
-"""Compare answers by words: does one contain the true answer, does it abstain, do two agree? And refusals.
-
-This works on words only, for any text: an answer that contains the truth among other things counts. A judge model
-(`rewards/judge.py`) can be used instead.
-"""
+"""Compare answers by words: does one contain the true answer, does it abstain, do two agree? And refusals. An answer
+that contains the truth among other things counts."""
 
 from __future__ import annotations
 
@@ -98,10 +95,9 @@ def gist(question: str, text: str) -> frozenset[str]:
 
 
 def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:
-    """Return (the share of answers that agree with the majority, the index of the first that does).
+    """Return (the share of answers that agree with the majority, the index of the first that does), or (0, None).
 
-    Each entry is the result of a task's `said`, or a `gist`; None means abstention, which agrees with nothing. Gists
-    agree if they share at least half of the larger one's words. Returns (0, None) if all abstain.
+    Each entry is the result of a task's `said`, or a `gist`; None means abstention, which agrees with nothing.
     """
     groups: list[list[int]] = []
     for i, one in enumerate(said):
@@ -116,7 +112,7 @@ def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:
 
 
 def alike(a: Hashable, b: Hashable) -> bool:
-    """Whether two answers agree, as in `agreement`."""
+    """Whether two answers agree: gists do if they share at least half of the larger one's words."""
     if isinstance(a, frozenset) and isinstance(b, frozenset):
         return 2 * len(a & b) >= max(len(a), len(b), 1)
     return a == b

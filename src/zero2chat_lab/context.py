@@ -69,11 +69,8 @@ def find_needles(
     seed: int,
     batch_size: int,
 ) -> tuple[list[bool], list[Excerpt]]:
-    """Return for each row whether greedy decoding gives its number, after exactly `length` tokens with the answer.
-
-    The needle is at `depth` of the hay (0: its beginning), between two words. Raises `UserError` if there is too little
-    hay.
-    """
+    """Return for each row whether greedy decoding gives its number, after exactly `length` tokens with the answer. The
+    needle is at `depth` of the hay (0: its beginning), between two words."""
     spelled = token_bytes(tokenizer)
     stack = [i for ids in plain_ids(tokenizer, list(hay)) for i in ids]
     rng = random.Random(f"needles {seed} {length} {depth}")
@@ -189,10 +186,7 @@ def by_position(passages: list[Passage], length: int, args: ContextArguments) ->
 
 
 def compared(lines: list[dict[str, Any]], folder: str, seed: int) -> Metrics:
-    """Return `relative_bits_<source>`: the bits of each source's documents over another model's bits of them.
-
-    Raises `UserError` if the folder has no such documents.
-    """
+    """Return `relative_bits_<source>`: the bits of each source's documents over another model's bits of them."""
     path = Path(folder) / DOCUMENTS
     if not path.is_file():
         raise UserError(f"compare_to: {folder}: no {DOCUMENTS}: give the run folder of a finished context step")

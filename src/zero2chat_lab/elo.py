@@ -86,10 +86,8 @@ def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000
 
 
 def _newton(rows: Array, weight: Array, won: Array, x: Array) -> Array | None:
-    """Maximize Σ won · log p + (weight - won) · log(1 - p) with p = sigmoid(rows · x); None if there is no maximum.
-
-    Starts at `x`. The function is concave: each step is halved until it increases.
-    """
+    """Maximize Σ won · log p + (weight - won) · log(1 - p) with p = sigmoid(rows · x), from x; None if there is no
+    maximum. The function is concave: each step is halved until it increases."""
 
     def likelihood(x: Array) -> float:
         logits = rows @ x
