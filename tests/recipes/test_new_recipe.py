@@ -17,7 +17,7 @@ import yaml
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
-from zero2chat.recipes.new_recipe import choose_batch, choose_length, choose_rewards, free_memory, new
+from zero2chat.recipes.new_recipe import choose_batch, choose_length, choose_rewards, new
 from zero2chat.recipes.recipe import load_recipe
 
 TOWNS = ("Genoa", "Lisbon", "Ålesund", "Tōkyō", "Kraków")
@@ -447,17 +447,6 @@ def test_a_tokenizer_without_a_pad_token(model: str) -> None:
         json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"})
     )
     assert "pad token is missing or is the end-of-turn token" in refusal("mine", model, [jsonl("chats.jsonl", chats())])
-
-
-def test_a_containers_limit_counts_where_it_is_below_the_machines_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zero2chat.recipes.new_recipe._CGROUP", tmp_path)
-    whole = free_memory()
-    (tmp_path / "memory.max").write_text("max\n")
-    assert free_memory() == pytest.approx(whole, rel=0.3)
-    (tmp_path / "memory.max").write_text("1700000000\n")
-    assert free_memory() == 1.7e9
 
 
 def test_a_model_that_is_too_large_for_the_memory(sized: Callable[..., str]) -> None:

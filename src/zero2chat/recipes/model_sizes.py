@@ -43,7 +43,7 @@ DIMENSIONS |= {name: DIMENSIONS[other] for name, other in _SAME.items()}
 
 
 def config_of(path: str) -> PreTrainedConfig:
-    """Return the config of a model folder, of the table, or of the Hub's local cache, to build it on the meta device.
+    """Return the config of a model folder, of the table, or of the Hub's local cache.
 
     Raises `UserError` for an unknown model, and an architecture that transformers does not know.
     """

@@ -8,7 +8,6 @@ Memory is that of `plan.py`; a CPU is planned as one device with the machine's m
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shlex
 import statistics
@@ -38,10 +37,8 @@ from zero2chat.recipes.recipe import FILE, Step
 FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
 _PREFERRED = ("dpo", "sft", "grpo")  # which step a file is for, if it fits several
 _TEMPLATES = tuple(f"chat_templates/{name}.jinja" for name in ("chatml", "llama3", "gemma"))  # tried in this order
-_METRICS = ["exact_match", "f1", "perplexity"]
 _THUMBS_DOWN = {"false", "0", "0.0"}
 _MARKS = ("####", "\\boxed", "<answer>")  # of a final answer
-_CGROUP = Path("/sys/fs/cgroup")
 # glibc keeps freed memory: recipes/tool-calls-smollm2-135m and dpo-smollm2-135m used 1.7 times the estimate
 _CPU_MEMORY = 1.7
 
@@ -83,14 +80,6 @@ class Base:
     parameters: int
     device: Gpu
     gpu: bool
-
-
-def free_memory() -> float:
-    """Return the bytes that this machine, or this container, has free."""
-    free = float(psutil.virtual_memory().available)
-    with contextlib.suppress(OSError, ValueError):  # "max": this container has no limit
-        free = min(free, float((_CGROUP / "memory.max").read_text()))
-    return free
 
 
 # ---- files
@@ -150,7 +139,7 @@ def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
         except UserError as error:
             refused.append(error)
         else:
-            device = Gpu(1.0, free_memory() / _CPU_MEMORY) if gpu is None else find_gpu(gpu)[1]
+            device = Gpu(1.0, psutil.virtual_memory().available / _CPU_MEMORY) if gpu is None else find_gpu(gpu)[1]
             return Base(model, template, context_length(empty), parameter_count(empty), device, gpu is not None)
     raise UserError("; ".join(dict.fromkeys(map(str, refused))))
 
@@ -202,7 +191,8 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) ->
     else:
         return None
     rewards = part.settings.get("rewards") if part is not None else None
-    return entry | {"label": "held_out"} | ({"rewards": rewards} if rewards else {"metrics": _METRICS})
+    scores = {"rewards": rewards} if rewards else {"metrics": ["exact_match", "f1", "perplexity"]}
+    return entry | {"label": "held_out"} | scores
 
 
 # ---- settings

@@ -2,8 +2,7 @@
 
     zero2chat preview --config recipes/quickstart/sft.yaml
 
-Settings, tokenizer, template and data are read by the stage's own functions. No weights are loaded, and no run folder
-is written.
+The rows are those of the stage's own `prepare`. No weights are loaded, and no run folder is written.
 """
 
 from __future__ import annotations

@@ -77,8 +77,7 @@ def load_recipe(
 ) -> list[Step]:
     """Return the steps in order. A step's `after` are the steps whose runs its settings name.
 
-    Raises `UserError` for unknown keys, stages or accelerate configs, a step that reads the run of a later one, and two
-    steps that have the same name or write the same folder.
+    Raises `UserError` for unknown names, a step that reads the run of a later one, and two with one name or folder.
     """
     folder = Path(recipe)
     where = folder / FILE

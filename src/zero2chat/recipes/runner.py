@@ -106,8 +106,6 @@ def run(
     chosen = _overrides(overrides)
     written = load_recipe(recipe, chosen, accelerate_config)
     steps, wanted = _choose(graph.with_seeds(written, seeds) if seeds != 1 else written, only, restart)
-    if not dry_run:
-        print(f"{recipe}: checking the settings and rows of all steps", flush=True)  # takes up to a minute
     for step in written:  # report a mistake in the last step now, not after an hour
         step.arguments()
     for name in chosen.keys() - {step.name for step in wanted}:

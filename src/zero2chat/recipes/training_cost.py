@@ -38,9 +38,6 @@ _TILE = 32_768  # tokens of the vocabulary that TRL's head processes at once
 _OUTSIDE = 8  # bytes per hidden unit and token that the embedding and the last norm keep
 
 
-# ---- models without weights
-
-
 class _Vocabulary(list[int]):
     """A placeholder for a tokenizer that may not exist yet, with what `build_model` needs of it."""
 
@@ -180,9 +177,6 @@ def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tu
     if job.size == 2 and not job.adapter:  # only DeepSpeed and FSDP keep fp32 copies of 16-bit weights
         job = replace(job, refused=(*job.refused, "single_gpu", "ddp"))
     return job, args, training
-
-
-# ---- memory
 
 
 def layer_bytes(job: Job, size: int) -> float:
