@@ -1,7 +1,7 @@
 """The graph of a recipe's steps: predecessors and successors, the subgraph of a claim, and copies for further seeds.
 
-A stage that `joins`, such as `report`, only combines other steps' results, and reruns when those change. Of a stage that
-judges claims, `judges` names the setting that holds them, `only` lists those to judge, `seeds` the runs of further seeds.
+A stage that `joins`, such as `report`, only combines other steps' results, and reruns when those change. If it judges
+claims, `judges` names the setting that holds them; `only` lists those to judge, `seeds` the runs of further seeds.
 """
 
 from __future__ import annotations
