@@ -370,6 +370,13 @@ def test_data_that_make_fetches_is_named_before_anything_runs(launched: list[str
     _write(Path("recipes/r"), STEPS, other=OTHER | folder)
     with pytest.raises(UserError, match=r"data/smollm2-135m/model: no such file: `make smollm` fetches it"):
         _run()
+    Path("data/packages").mkdir(parents=True)
+    Path("data/packages/1815-a.txt").touch()
+    packed = {"path": "text", "data_files": ["data/packages/1??5-*.txt"]}
+    more = {"output_dir": "runs/r/more", "datasets": [packed, {"path": "data/mine.jsonl"}]}
+    _write(Path("recipes/r"), [*STEPS, _step("more", "corpus")], other=OTHER, more=more)
+    with pytest.raises(UserError, match=r"more\.yaml: path: data/mine\.jsonl: no such file$"):  # the pattern is found
+        _run()
     assert launched == []
     _run(only="corpus")  # needs none of them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shlex
@@ -22,6 +23,7 @@ from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owne
 
 # Folders that `make` fetches, with the make target.
 _FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
+_SUFFIXES = (".jinja", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".md")  # of a `…path` that is a file
 
 
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
@@ -36,13 +38,18 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
 
 
 def _check_files(step: Step) -> None:
-    """Raises `UserError` for missing data that `make` fetches, and for what the stage checks first."""
+    """Raises `UserError` for a missing local file, which its step would miss after hours, and for what the stage checks
+    first."""
     if step.declared.checked_first and step.declared.check is not None:
         step.declared.check(*step.arguments())
     for key, text in fingerprints.strings(step.settings):
         maker = next((maker for place, maker in _FETCHED.items() if os.path.normpath(text).startswith(place)), None)
-        if maker and not Path(text).exists():
-            raise UserError(f"{step.config}: {key}: {text}: no such file: `make {maker}` fetches it")
+        is_file = key.endswith("path") and Path(text).suffix in _SUFFIXES and not text.startswith("runs/")
+        if "://" in text or not (maker or is_file) or package_files.find(text).exists():
+            continue
+        if not glob.glob(text, recursive=True):  # noqa: PTH207
+            hint = f": `make {maker}` fetches it" if maker else ""
+            raise UserError(f"{step.config}: {key}: {text}: no such file{hint}")
 
 
 def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
