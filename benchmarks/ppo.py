@@ -123,7 +123,7 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
     from zero2chat.models.chat_template import end_turn
     from zero2chat.models.reward_model import load_reward_model
     from zero2chat.trainers.ppo.config import PPOConfig
-    from zero2chat.trainers.ppo.rewards import Scorer
+    from zero2chat.trainers.ppo.rewards import RewardModel
     from zero2chat.trainers.ppo.trainer import PPOTrainer
 
     end_turn(model, tokenizer)
@@ -140,7 +140,7 @@ def train_ours(job: dict[str, Any], model: Any, tokenizer: Any, prompts: Any, tu
     PPOTrainer(
         model=model,
         args=config,
-        rewards=[Scorer("reward", reward, 1 / reward.config.score_std, reward_tokenizer)],
+        rewards=[RewardModel("reward", reward, reward_tokenizer)],
         train_dataset=prompts,
         processing_class=tokenizer,
         callbacks=[turns],

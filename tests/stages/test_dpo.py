@@ -162,30 +162,10 @@ def test_two_zero2_ranks_take_the_steps_of_one(
     assert said.count("training pairs") == 1
 
 
-def test_fewer_training_pairs_leave_the_held_out_ones_as_they_are(
-    preference_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(dpo, "PAIRS", dpo.PAIRS._replace(trainer=_raise(UserError("enough seen"))))
-    for name, more in {"all": {}, "few": {"train_pairs": 9}}.items():
-        with pytest.raises(UserError, match="enough seen"):
-            run(preference_yaml(name, **more))
-    assert [line for line in capsys.readouterr().out.splitlines() if "held out" in line] == [
-        f"{n} training pairs, 53 held out, 0 dropped as equal" for n in (147, 9)
-    ]
-
-
-def _raise(error: Exception) -> Callable[..., Any]:
-    def fail(*_: Any, **__: Any) -> Any:
-        raise error
-
-    return fail
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"datasets": []}, "datasets: the list is empty"),
-        ({"train_pairs": 0}, "train_pairs: expected at least 1, got 0"),
         ({"test_fraction": 1.0}, "test_fraction: expected more than 0 and less than 1, got 1.0"),
         ({"test_fraction": 1e-6}, "none of 200 pairs is in the test split"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
@@ -212,17 +192,3 @@ def test_an_answer_of_several_turns_is_refused_by_its_row(
     )
     with pytest.raises(UserError, match=r"mine, row 0 .*line 1.*: chosen has 3 turns"):
         run(preference_yaml("turns"))
-
-
-@pytest.mark.parametrize("before", [False, True])
-def test_the_loss_on_validation_pairs_is_logged_while_it_trains(
-    before: bool, preference_yaml: Callable[..., Path], preferences: Path
-) -> None:
-    path = preference_yaml("watched", validation_fraction=0.2, eval_steps=3, precompute_ref_log_probs=before)
-    metrics = run(path)
-    history = [json.loads(line) for line in (path.with_suffix("") / "history.jsonl").read_text().splitlines()]
-    found = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
-    assert list(found) == [0, 3, 6]
-    assert found[0] == pytest.approx(0.6931, abs=1e-3)
-    assert metrics["val_loss"]["value"] == pytest.approx(found[6], abs=1e-3)
-    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] + metrics["val_loss"]["n"] == 200

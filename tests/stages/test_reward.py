@@ -18,7 +18,7 @@ from zero2chat.core.runs import read_jsonl
 from zero2chat.data import preference_files
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.stages import reward
-from zero2chat.trainers.reward_trainer import preference_metrics, reliability
+from zero2chat.trainers.reward_trainer import preference_metrics
 from zero2chat_practice import lines
 
 
@@ -261,6 +261,14 @@ def test_a_pair_that_is_too_long_is_left_out_if_asked(
 # ---- the measures
 
 
+def pair(chosen: int, rejected: int) -> dict[str, Any]:
+    return {"chosen": [{"content": "w " * chosen}], "rejected": [{"content": "w " * rejected}]}
+
+
+def reliability(margins: list[float]) -> list[dict[str, float]]:
+    return preference_metrics([pair(3, 1)], [pair(1, 1)] * len(margins), margins, seed=0)[1]
+
+
 def test_reliability_bins_hold_certainty_and_agreement() -> None:
     sure = math.log(0.97 / 0.03)
     bins = reliability([0.1, -0.1, sure, sure, sure, -sure, 1e9])
@@ -279,10 +287,6 @@ def test_scores_that_say_the_chances_of_their_labels_are_calibrated() -> None:
         margins.append(margin if rng.random() < 1 / (1 + math.exp(-margin)) else -margin)
     assert stats.calibration_error(reliability(margins)) < 0.012
     assert stats.calibration_error(reliability([3 * margin for margin in margins])) > 0.05
-
-
-def pair(chosen: int, rejected: int) -> dict[str, Any]:
-    return {"chosen": [{"content": "w " * chosen}], "rejected": [{"content": "w " * rejected}]}
 
 
 def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:

@@ -6,8 +6,7 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model and preference datasets, such as `pairs/train.jsonl` of a `reward` run. Writes a model folder (an
-adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs. With
-`validation_fraction` the loss on that share of the data is logged while the model trains.
+adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs.
 
 The implicit reward is β·log(π/π_ref) of an answer, including the end-of-turn token, where the reference π_ref is the
 model before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss (eq. 7) is the reward model's loss
@@ -17,12 +16,11 @@ model before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 from trl import DPOConfig, ModelConfig
 
-from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Pair, load_preferences
@@ -33,7 +31,6 @@ from zero2chat.report.section import Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.stages.shared import IMPLICIT_REWARDS, PREFERRED
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.evaluate import evaluate_while_training, validation_loss
 from zero2chat.trainers.preferences import (
     Kind,
     PairTrainer,
@@ -60,13 +57,6 @@ from zero2chat.trainers.trainer import train
 _SHOWN = 12  # pairs kept as samples
 
 
-@dataclass
-class DpoArguments(PreferenceArguments):
-    train_pairs: Annotated[int | None, Range(min=1)] = field(
-        default=None, metadata={"help": "Maximum training pairs; the held-out pairs stay the same."}
-    )
-
-
 def train_on(
     kind: Kind, rows: Preferences, run: Run, args: PreferenceArguments, training: Any, model_args: ModelConfig
 ) -> None:
@@ -80,12 +70,9 @@ def train_on(
     forgets = forgets_reference(training, model_args)
 
     # Train.
-    train_rows, validation = kind.finish(rows.train.shuffle(seed=training.seed), training), rows.validation
-    if validation is not None:
-        evaluate_while_training(training)
+    train_rows = kind.finish(rows.train.shuffle(seed=training.seed), training)
     if training.precompute_ref_log_probs:
-        train_rows = on_disk(train_rows, run, "train")
-        validation = None if validation is None else on_disk(validation, run, "validation")
+        train_rows = on_disk(train_rows, run)
     with refused_settings():
         trainer = kind.trainer(
             model=model,
@@ -93,18 +80,16 @@ def train_on(
             ref_model=None if model_args.use_peft or forgets else open_model(model_args)[0],
             args=training,
             train_dataset=train_rows,
-            eval_dataset=validation,
             processing_class=tokenizer,
             peft_config=adapter_config(model_args),
         )
     train(trainer, run, RunCallback(run), count="non_padding")
 
     # Evaluate.
-    measured = {} if validation is None else validation_loss(trainer, len(validation))
     after = log_probs(trainer, trainer.model_wrapped, rows.test, args.eval_batch_size)
     with reference_model(trainer, model_args) as reference:
         before = log_probs(trainer, reference, rows.test, args.eval_batch_size)
-    metrics = kind.measure(rows.known, rows.held_out, before, after, training.beta, training.seed) | measured
+    metrics = kind.measure(rows.known, rows.held_out, before, after, training.beta, training.seed)
     metrics |= {
         f"{kind.unit}_train": {"value": n},
         f"{kind.unit}_test": {"value": n_test},
@@ -149,16 +134,16 @@ def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: f
 PAIRS = Kind("pairs", load_preferences, tokenize_answers, PairTrainer, margin_metrics, _sample)
 
 
-def prepare(args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Preferences:
-    return prepare_preferences(PAIRS, args, training, model_args, args.train_pairs)
+def prepare(args: PreferenceArguments, training: DPOConfig, model_args: ModelConfig) -> Preferences:
+    return prepare_preferences(PAIRS, args, training, model_args)
 
 
-def run(run: Run, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> None:
+def run(run: Run, args: PreferenceArguments, training: DPOConfig, model_args: ModelConfig) -> None:
     set_global_batch(training, args.global_batch_size)
     train_on(PAIRS, prepare(args, training, model_args), run, args, training, model_args)
 
 
-def _cost(job: Job, _: EmptyModel, args: DpoArguments, training: DPOConfig, model_args: ModelConfig) -> Job:
+def _cost(job: Job, _: EmptyModel, args: PreferenceArguments, training: DPOConfig, model_args: ModelConfig) -> Job:
     return cost(job, training, model_args, "pairs", sequences=2, forwards=1)  # the reference reads each pair, too
 
 
@@ -168,7 +153,7 @@ STAGE = Stage(
     limits="It has learned preferences between answers like those in its training data. Chosen answers, too, are often "
     "less likely than before training: DPO only increases the margin between chosen and rejected.",
     kind="trains",
-    arguments=(DpoArguments, DPOConfig, ModelConfig),
+    arguments=(PreferenceArguments, DPOConfig, ModelConfig),
     check=check_reference,
     run=run,
     prepare=prepare,

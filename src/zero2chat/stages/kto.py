@@ -23,10 +23,12 @@ from typing import Any
 from datasets import Dataset
 from trl import KTOConfig, ModelConfig
 
+from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
+from zero2chat.core.stats import Metrics
 from zero2chat.data.encoding import tokenize_answers
-from zero2chat.data.preferences import Thumb, load_votes
+from zero2chat.data.preferences import Thumb, load_votes, pairs_of_thumbs
 from zero2chat.models.training_job import EmptyModel, Job
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Curve, Section
@@ -39,8 +41,8 @@ from zero2chat.trainers.preferences import (
     Preferences,
     VoteTrainer,
     check_reference,
+    margin_metrics,
     prepare_preferences,
-    vote_metrics,
 )
 from zero2chat.trainers.start import set_global_batch
 
@@ -61,6 +63,34 @@ def _sample(thumb: Thumb, before: Sequence[float], after: Sequence[float], beta:
         "vote": "up" if thumb["label"] else "down",
         "reward": round(beta * (after[0] - before[0]), 4),
     }
+
+
+def vote_metrics(
+    train: Sequence[Thumb],
+    test: Sequence[Thumb],
+    before: Sequence[Sequence[float]],
+    after: Sequence[Sequence[float]],
+    beta: float,
+    seed: int,
+) -> Metrics:
+    """Return metrics of held-out votes, from `log_probs` of the reference and of the trained model.
+
+    `auroc` compares each vote up with each vote down. The metrics of `dpo` are added if prompts have votes of both
+    sides, which are then compared in pairs.
+    """
+    rewards = [beta * (a - b) for (a,), (b,) in zip(after, before, strict=True)]
+    area = stats.auroc(rewards, [thumb["label"] for thumb in test], seed)
+    metrics: Metrics = {} if area is None else {"auroc": area}
+    (known, _), (pairs, places) = _paired(train), _paired(test)
+    if known and pairs:
+        old, new = ([(logged[up][0], logged[down][0]) for up, down in places] for logged in (before, after))
+        metrics |= margin_metrics(known, pairs, old, new, beta, seed)
+    return metrics | {"votes_up": {"value": sum(thumb["label"] for thumb in train)}}
+
+
+def _paired(thumbs: Sequence[Thumb]) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+    places = pairs_of_thumbs(thumbs)
+    return [{"chosen": thumbs[up]["completion"], "rejected": thumbs[down]["completion"]} for up, down in places], places
 
 
 VOTES = Kind("votes", load_votes, tokenize_answers, VoteTrainer, vote_metrics, _sample, with_other_answers)

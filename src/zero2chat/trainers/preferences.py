@@ -24,17 +24,16 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.preferences import Pair, PairArguments, Thumb, length_only, pairs_of_thumbs
+from zero2chat.data.preferences import Pair, PairArguments, length_only
 from zero2chat.data.prepared import LOSS, Prepared, Side, mixed_preferences, open_empty_chat
 from zero2chat.data.sources import hold_out, read_sources
 from zero2chat.models.hardware import is_fsdp, share_of
-from zero2chat.trainers.arguments import ValidationArguments
 from zero2chat.trainers.start import open_model, set_max_length
 from zero2chat.trainers.trainer import ResumableTrainer
 
 
 @dataclass
-class PreferenceArguments(ValidationArguments, PairArguments):
+class PreferenceArguments(PairArguments):
     """Preferences, and settings that the configs of `dpo` and `kto` lack."""
 
     chat_template_path: str | None = None
@@ -42,8 +41,7 @@ class PreferenceArguments(ValidationArguments, PairArguments):
     eval_batch_size: Annotated[int, Range(min=1)] = 8
 
     def __post_init__(self) -> None:
-        read_sources(self.datasets)
-        super().__post_init__()
+        read_sources(self.datasets)  # also if there are none
 
 
 class PairTrainer(ResumableTrainer, DPOTrainer):
@@ -83,27 +81,15 @@ class Preferences(Prepared):
     equal: int  # rows dropped as equal
 
 
-def prepare_preferences(
-    kind: Kind, args: PreferenceArguments, training: Any, model_args: ModelConfig, most: int | None = None
-) -> Preferences:
-    """Return the first `most` training rows, or all, and the held-out ones. Sets `max_length` if it is not set."""
+def prepare_preferences(kind: Kind, args: PreferenceArguments, training: Any, model_args: ModelConfig) -> Preferences:
+    """Return the training rows and the held-out ones. Sets `max_length` if it is not set."""
     empty, tokenizer = open_empty_chat(model_args, args.chat_template_path)
     set_max_length(training, empty)
     everything, counts, equal = mixed_preferences(args.datasets, args.equal, kind.load)
     kept, others = hold_out([row["prompt"] for row in everything], test=args.test_fraction)
     known, held_out = [everything[i] for i in kept], [everything[i] for i in others]
-    watched = None
-    if args.validation_fraction:
-        kept, others = hold_out([row["prompt"] for row in known], args.validation_fraction, args.test_fraction)
-        known, watched = [known[i] for i in kept], [known[i] for i in others]
-
-    validation = None
-    if watched is not None:
-        label = f"validation {kind.unit}"
-        validation = kind.tokenize(watched, tokenizer, training.max_length, args.overlong, label)[0]
-        validation = kind.finish(validation, training)
-    rows = tokenize_preferences(kind.tokenize, kind.unit, tokenizer, known, held_out, args, training, most)
-    return replace(rows, validation=validation, sources=counts, equal=equal)
+    rows = tokenize_preferences(kind.tokenize, kind.unit, tokenizer, known, held_out, args, training)
+    return replace(rows, sources=counts, equal=equal)
 
 
 def tokenize_preferences(
@@ -114,17 +100,11 @@ def tokenize_preferences(
     held_out: list[Any],
     args: PairArguments,
     training: Any,
-    most: int | None = None,
 ) -> Preferences:
-    """Return the first `most` training rows, or all, and the held-out ones, without those that are too long."""
-
-    def fitting(rows: list[Any], name: str) -> tuple[Dataset, list[Any], list[int]]:
-        return tokenize(rows, tokenizer, training.max_length, args.overlong, f"{name} {unit}")
-
-    rows, known, dropped = fitting(known, "training")
-    test, held_out, _ = fitting(held_out, "held-out")
-    if most is not None:
-        known, rows = known[:most], rows.select(range(min(most, len(rows))))
+    """Return the training rows and the held-out ones, without those that are too long."""
+    limits = tokenizer, training.max_length, args.overlong
+    rows, known, dropped = tokenize(known, *limits, f"training {unit}")
+    test, held_out, _ = tokenize(held_out, *limits, f"held-out {unit}")
     scored = "prompt_ids" not in rows.column_names  # of a reward model: the last token's output is the score
     names = [name.removesuffix("_ids") for name in rows.column_names if name.endswith("_ids") and name != "prompt_ids"]
 
@@ -172,9 +152,9 @@ def check_reference(_: PreferenceArguments, training: Any, model_args: ModelConf
         raise UserError("precompute_ref_log_probs: not supported with sharded weights: use zero2.yaml")
 
 
-def on_disk(rows: Dataset, run: Run, name: str) -> Dataset:
+def on_disk(rows: Dataset, run: Run) -> Dataset:
     """Save the rows in the run's folder, so that all ranks and a resumed run find TRL's cached log-probabilities."""
-    folder = run.folder / ROWS / name
+    folder = run.folder / ROWS / "train"
     if is_main_process():
         rows.save_to_disk(folder)
     PartialState().wait_for_everyone()
@@ -241,31 +221,3 @@ def margin_metrics(
         "chosen_change": stats.mean([chosen for chosen, _ in changes], seed),
         "rejected_change": stats.mean([rejected for _, rejected in changes], seed),
     }
-
-
-def vote_metrics(
-    train: Sequence[Thumb],
-    test: Sequence[Thumb],
-    before: Sequence[Sequence[float]],
-    after: Sequence[Sequence[float]],
-    beta: float,
-    seed: int,
-) -> Metrics:
-    """Return metrics of held-out votes, from `log_probs` of the reference and of the trained model.
-
-    `auroc` compares each vote up with each vote down. The metrics of `dpo` are added if prompts have votes of both
-    sides, which are then compared in pairs.
-    """
-    rewards = [beta * (a - b) for (a,), (b,) in zip(after, before, strict=True)]
-    area = stats.auroc(rewards, [thumb["label"] for thumb in test], seed)
-    metrics: Metrics = {} if area is None else {"auroc": area}
-    (known, _), (pairs, places) = _paired(train), _paired(test)
-    if known and pairs:
-        old, new = ([(logged[up][0], logged[down][0]) for up, down in places] for logged in (before, after))
-        metrics |= margin_metrics(known, pairs, old, new, beta, seed)
-    return metrics | {"votes_up": {"value": sum(thumb["label"] for thumb in train)}}
-
-
-def _paired(thumbs: Sequence[Thumb]) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
-    places = pairs_of_thumbs(thumbs)
-    return [{"chosen": thumbs[up]["completion"], "rejected": thumbs[down]["completion"]} for up, down in places], places

@@ -85,36 +85,25 @@ def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str,
     }
 
 
-def reliability(margins: Sequence[float]) -> list[dict[str, float]]:
-    """Compute mean confidence and accuracy in equal bins of confidence from 0.5 to 1.
-
-    `margins` are score(chosen) - score(rejected). The confidence is sigmoid(|margin|); a pair is correct if its margin
-    is above 0.
-    """
-    sure = [1 / (1 + math.exp(-min(abs(margin), 700.0))) for margin in margins]
-    return stats.reliability(sure, [margin > 0 for margin in margins], 0.5)
-
-
 def preference_metrics(
     train: Sequence[Pair], test: Sequence[Pair], margins: Sequence[float], seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
     """Compute metrics and reliability bins of held-out pairs. `margins` are score(chosen) - score(rejected).
 
-    `accuracy` is measured against the noise-free tastes if they are known, else against the labels.
+    `accuracy` is measured against the noise-free tastes if they are known, else against the labels. A pair's confidence
+    is sigmoid(|margin|), from 0.5 to 1.
     """
     n = len(test)
     lengths = length_only(train, test)
     right = [margin > 0 for margin in margins]
-    bins = reliability(margins)
-    metrics: dict[str, dict[str, Any]] = {}
+    bins = stats.reliability([1 / (1 + math.exp(-min(abs(margin), 700.0))) for margin in margins], right, 0.5)
+    metrics = {"accuracy": stats.rate(sum(right), n, seed)}
     if "taste_chosen" in test[0]:
         agree = [pair["taste_chosen"] > pair["taste_rejected"] for pair in test]
+        metrics["accuracy_noisy"] = metrics["accuracy"]
         metrics["accuracy"] = stats.rate(sum(a == b for a, b in zip(right, agree, strict=True)), n, seed)
-        metrics["accuracy_noisy"] = stats.rate(sum(right), n, seed)
         metrics["noise_ceiling"] = stats.rate(sum(agree), n, seed)
         lengths = [guess if a else 1 - guess for guess, a in zip(lengths, agree, strict=True)]
-    else:
-        metrics["accuracy"] = stats.rate(sum(right), n, seed)
     metrics["accuracy_length"] = stats.rate(sum(lengths), n, seed)
     metrics["calibration_error"] = {"value": round(stats.calibration_error(bins), 4), "n": n}
     return metrics, bins

@@ -29,7 +29,7 @@ from zero2chat.inference import fast_generate as fast
 from zero2chat.models.reward_model import encode
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.model import token_scores
-from zero2chat.trainers.ppo.rewards import Scorer
+from zero2chat.trainers.ppo.rewards import RewardModel
 from zero2chat.trainers.ppo.rollout import Completions
 from zero2chat.trainers.ppo.trainer import PPOTrainer
 
@@ -85,11 +85,9 @@ def make(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: P
         args = PPOConfig(str(settings.pop("output_dir", tmp_path / "run")), **{**QUIET, **SMALL, **settings})
         given = {"model": model, "processing_class": tokenizer} | more
         funcs = funcs if isinstance(funcs, list) else [funcs]
-        rewards = [
-            func if isinstance(func, Scorer) else Scorer(func.__name__, func, weight)
-            for func, weight in zip(funcs, weights or [1.0] * len(funcs), strict=True)
-        ]
-        trainer = PPOTrainer(rewards=rewards, args=args, train_dataset=prompts, **given)
+        for func, weight in zip(funcs, weights or [1.0] * len(funcs), strict=True):
+            func.weight = weight
+        trainer = PPOTrainer(rewards=funcs, args=args, train_dataset=prompts, **given)
         if sample is not None:
 
             def rollout(_: Any, prompts: list[Any]) -> Completions:
@@ -339,7 +337,7 @@ def test_reward_models_read_answers_as_in_their_training(
         said.extend(zip(prompts, completions, strict=True))
         return [None] * len(prompts)
 
-    trainer = make([Scorer("liked", model, 1.0, tokenizer), listen], prompts, num_ppo_epochs=1, max_steps=1)
+    trainer = make([RewardModel("liked", model, tokenizer), listen], prompts, num_ppo_epochs=1, max_steps=1)
     (line,) = steps(trainer)
     assert line["reward"] == pytest.approx(line["rewards/liked/mean"])
     expected = []
@@ -368,7 +366,7 @@ def test_a_reward_model_may_have_another_tokenizer(
     )
     theirs.pad_token = "<end>"
     judge.config.pad_token_id = 96
-    (line,) = steps(make(Scorer("judge", judge, 1.0, theirs), max_steps=1, num_ppo_epochs=1))
+    (line,) = steps(make(RewardModel("judge", judge, theirs), max_steps=1, num_ppo_epochs=1))
     assert math.isfinite(line["reward"])
 
 

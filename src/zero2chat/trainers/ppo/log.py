@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,15 +23,14 @@ class MetricLog:
     def __init__(self, model: nn.Module):
         self.model = model
         self.rows = 1  # rows of the current rollout, the weight of its values: an evaluation's last one may be smaller
-        self._values: dict[bool, dict[str, list[tuple[float, int]]]] = {
-            True: defaultdict(list),
-            False: defaultdict(list),
-        }
+        self._sums: dict[bool, dict[str, tuple[float, int]]] = {True: {}, False: {}}  # of values, and of their weights
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Add values, the same on all ranks."""
-        for name, value in values.items():
-            self._values[self.model.training][name].append((float(value), self.rows))
+        """Add values, the same on all ranks; NaN is none."""
+        sums = self._sums[self.model.training]
+        for name, value in {name: float(value) for name, value in values.items()}.items():
+            total, weight = sums.get(name, (0.0, 0))
+            sums[name] = (total, weight) if math.isnan(value) else (total + value * self.rows, weight + self.rows)
 
     def add_completions(
         self,
@@ -58,10 +56,5 @@ class MetricLog:
 
     def take(self) -> dict[str, float | None]:
         """Return the means since the last call, and forget them; None if no function returned a reward."""
-        means = {}
-        for name, values in self._values[self.model.training].items():
-            known = [(value, rows) for value, rows in values if not math.isnan(value)]
-            weight = sum(rows for _, rows in known)
-            means[name] = sum(value * rows for value, rows in known) / weight if known else None
-        self._values[self.model.training].clear()
-        return means
+        sums, self._sums[self.model.training] = self._sums[self.model.training], {}
+        return {name: total / weight if weight else None for name, (total, weight) in sums.items()}

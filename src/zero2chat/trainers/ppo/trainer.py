@@ -3,7 +3,7 @@
 From prompts to a gradient, in the order in which the functions run:
 
     rollout       `Rollout`          rollout.py   prompts → one completion each, as token ids
-    rewards       `Rewards`          rewards.py   completions → (rows, functions); their weighted sum is the score
+    rewards       `call_rewards`     rewards.py   completions → (rows, functions); their weighted sum is the score
     reading       `_score`           here         policy, value and reference: one number per token, (rows, tokens)
     KL penalty    `kl_penalty`       losses.py    (rows, tokens); `token_rewards` adds the score at the last token
     advantages    `gae`              losses.py    rewards and values → advantages and returns
@@ -49,8 +49,8 @@ from zero2chat.trainers.ppo.losses import (
 )
 from zero2chat.trainers.ppo.model import open_models, token_scores
 from zero2chat.trainers.ppo.policy_trainer import PolicyTrainer
-from zero2chat.trainers.ppo.rewards import Rewards, Scorer
-from zero2chat.trainers.ppo.rollout import Batch, Rollout, as_tensors, joined, trimmed
+from zero2chat.trainers.ppo.rewards import RewardModel, call_rewards, worst_reward
+from zero2chat.trainers.ppo.rollout import Batch, Completions, Rollout, as_tensors, joined, trimmed
 from zero2chat.trainers.trainer import order_by_epoch
 
 
@@ -58,8 +58,8 @@ class PPOTrainer(PolicyTrainer):
     """Trains a causal language model with PPO on its own completions.
 
     With a `peft_config` an adapter is trained, and the reference is the model without it. `train_dataset` has a column
-    `prompt` (text or messages); other columns are passed to the reward functions. `revision` is that of the model's
-    repository, from which ZeRO-3 loads the reference. The model's stop tokens, and the pad token, are set already.
+    `prompt` (text or messages); other columns are passed to `rewards`, functions with a `weight` each. `revision` is
+    that of the model's repository, from which ZeRO-3 loads the reference. The stop and pad tokens are set already.
 
     Raises `UserError` for invalid settings, rewards or prompts, and if KL explodes.
     """
@@ -70,7 +70,7 @@ class PPOTrainer(PolicyTrainer):
     def __init__(
         self,
         model: PreTrainedModel,
-        rewards: Sequence[Scorer],
+        rewards: Sequence[Any],
         args: PPOConfig,
         train_dataset: Dataset,
         processing_class: PreTrainedTokenizerBase,
@@ -83,7 +83,7 @@ class PPOTrainer(PolicyTrainer):
         ends = model.generation_config.eos_token_id
         self.eos_token_ids = ends if isinstance(ends, list) else [ends]
         trained, self.ref_model = open_models(model, peft_config, revision)
-        self.rewards = Rewards(rewards, args.per_device_train_batch_size)
+        self.rewards, self.reward_names = rewards, [function.__name__ for function in rewards]
         self._require_possible(args, train_dataset)
         self.counts: Counter[str] = Counter()  # unscored_completions, stopped_at; `train` saves them in checkpoints
         self._step = 0  # number of forward and backward passes
@@ -116,8 +116,8 @@ class PPOTrainer(PolicyTrainer):
         if len(prompts) < at_once:
             raise UserError(f"{len(prompts)} prompts, but one rollout needs {at_once}: give more")
         metric = str(args.metric_for_best_model).removeprefix("eval_")
-        several = sum(scale is not None for scale in self.rewards.scales) > 1
-        known = ["reward", *["reward_worst"] * several, *(f"rewards/{name}/mean" for name in self.rewards.names)]
+        several = worst_reward(self.rewards, [0.0] * len(self.rewards)) is not None
+        known = ["reward", *["reward_worst"] * several, *(f"rewards/{name}/mean" for name in self.reward_names)]
         if args.metric_for_best_model is not None and metric not in known:
             why = "" if several else "; reward_worst needs two or more reward models with a saved score scale"
             raise UserError(f"metric_for_best_model: '{metric}' is not one of {', '.join(known)}{why}")
@@ -129,7 +129,9 @@ class PPOTrainer(PolicyTrainer):
                 self.ref_model = prepare_deepspeed(self.ref_model, self.accelerator)
             else:
                 self.ref_model = self.accelerator.prepare_model(self.ref_model, evaluation_mode=True)
-        self.rewards.prepare(self.accelerator, self.is_deepspeed_enabled)
+        for one in self.rewards:
+            if isinstance(one, RewardModel):
+                one.prepare(self.accelerator, self.is_deepspeed_enabled, self.args.per_device_train_batch_size)
 
     # ---- data: a rollout's prompts at once, repeated for each of its steps
 
@@ -197,17 +199,17 @@ class PPOTrainer(PolicyTrainer):
         trained = [getattr(p, "ds_tensor", p.data) for p in self.model.parameters() if p.requires_grad]
         if total((~torch.stack([weight.isfinite().all() for weight in trained]).all()).float()):
             raise self._diverged("the weights are no longer finite")
-        prompts = [row["prompt"] for row in inputs]
         with self.trained_model() as policy:
-            answers = self.rollout(policy, prompts)
+            answers = self.rollout(policy, [row["prompt"] for row in inputs])
         if not all(answers.completion_ids):
             raise UserError(f"answer {answers.completion_ids.index([])} of a rollout is empty, without an EOS token")
         batch = as_tensors(answers, self.processing_class.pad_token_id, device)
         sampled = batch["completion_mask"].bool()
         ended = torch.tensor([ids[-1] in self.eos_token_ids for ids in answers.completion_ids], device=device)
 
-        by_function = self.rewards(prompts, answers, self._columns(inputs)).to(device)
-        rewards = (by_function * self.rewards.weights.to(device)).nansum(1)
+        by_function = self._call_rewards(inputs, answers).to(device)
+        weights = torch.tensor([function.weight for function in self.rewards], device=device)
+        rewards = (by_function * weights).nansum(1)
         scores = rewards - (args.missing_eos_penalty or 0.0) * ~ended
 
         logps, values, entropy, ref_logps = self._score(batch)
@@ -224,11 +226,14 @@ class PPOTrainer(PolicyTrainer):
         self.metrics.add({"explained_variance": foreseen})
         return batch | {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
 
-    def _columns(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what reward functions get besides prompts and completions."""
-        columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion")}
-        ignored = dict.fromkeys(("log_metric", "log_extra"), lambda *_: None)
-        return columns | {"trainer_state": self.state} | ignored
+    def _call_rewards(self, inputs: list[dict[str, Any]], answers: Completions) -> torch.Tensor:
+        """Return the rewards of the answers to these prompts, as `call_rewards`, with TRL's arguments."""
+        names = [key for key in inputs[0] if key not in ("prompt", "completion")]
+        columns: dict[str, Any] = {key: [row[key] for row in inputs] for key in names}
+        columns |= {"prompts": [row["prompt"] for row in inputs], "completions": answers.completions}
+        columns |= {"completion_ids": answers.completion_ids, "trainer_state": self.state}
+        columns |= {"log_metric": lambda *_: None, "log_extra": lambda *_: None}
+        return call_rewards(self.rewards, columns, len(inputs))
 
     def _score(self, batch: Batch) -> tuple[torch.Tensor, ...]:
         """Compute log-probabilities, values and entropies of all completion tokens, and reference log-probabilities."""
@@ -334,7 +339,7 @@ class PPOTrainer(PolicyTrainer):
             raise self._diverged(f"{found}, over kl_limit {args.kl_limit:g}")
         lengths, ended, rewards, by_function = map(self.accelerator.gather, (lengths, ended, rewards, by_function))
         self.metrics.add({"entropy": surprise / tokens, "kl": far / tokens, "kl_sequence": far / rows})
-        self.metrics.add_completions(lengths, ended, rewards, by_function, self.rewards.names)
+        self.metrics.add_completions(lengths, ended, rewards, by_function, self.reward_names)
         if not self.model.training:
             return
         self.counts["unscored_completions"] += int(by_function.isnan().all(1).sum())
@@ -355,8 +360,8 @@ class PPOTrainer(PolicyTrainer):
         logs |= {prefix + name: mean for name, mean in self.metrics.take().items()}
         if prefix and logs.get("eval_reward", 0.0) is None:
             raise UserError("evaluation: no reward function returned a reward for any held-out prompt")
-        means = [logs.get(f"{prefix}rewards/{name}/mean") for name in self.rewards.names]
-        if (worst := self.rewards.worst(means)) is not None:
+        means = [logs.get(f"{prefix}rewards/{name}/mean") for name in self.reward_names]
+        if (worst := worst_reward(self.rewards, means)) is not None:
             logs[f"{prefix}reward_worst"] = worst
         super().log(logs, *args, **kwargs)
 
