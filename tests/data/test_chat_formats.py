@@ -72,8 +72,9 @@ def test_a_column_system_that_is_no_text_is_ignored(tmp_path: Path, system: Any)
         assert json.loads(found["messages"]) == [ASKED, ANSWERED]
 
 
-def test_alpacas_input_follows_its_instruction(tmp_path: Path) -> None:
-    (found,) = load_conversations(_source(tmp_path, {"instruction": "Add.", "input": "1 2", "output": "3"}))
+@pytest.mark.parametrize(("more", "answer"), [("input", "output"), ("context", "response")])
+def test_an_instructions_input_follows_it(tmp_path: Path, more: str, answer: str) -> None:
+    (found,) = load_conversations(_source(tmp_path, {"instruction": "Add.", more: "1 2", answer: "3"}))
     turns = [(message["role"], message["content"]) for message in json.loads(found["messages"])]
     assert turns == [("user", "Add.\n1 2"), ("assistant", "3")]
 

@@ -81,19 +81,7 @@ def test_at_most_twenty_are_listed() -> None:
     said = str(caught.value)
     assert said.startswith("chats: 25 of 26 rows are invalid: chats, row 1: ")
     assert said.count("chats.jsonl, line") == 20
-    assert "(chats.jsonl, line 21); and 5 more; `invalid: drop`" in said
-
-
-def test_one_is_said_without_a_list() -> None:
-    with pytest.raises(
-        UserError, match=r"^chats, row 1: no assistant .*\(chats\.jsonl, line 2\); `invalid: drop` leaves"
-    ):
-        load_conversations(_source(FINE, json.dumps({"messages": [ASKED]})))
-
-
-def test_one_row_is_invalid(capsys: pytest.CaptureFixture[str]) -> None:
-    load_conversations(_source(FINE, FINE, "{}", invalid="drop"))
-    assert "chats: 1 of 3 rows is invalid: dropped, such as chats, row 2: " in capsys.readouterr().out
+    assert "(chats.jsonl, line 21); `invalid: drop`" in said
 
 
 def test_columns_may_have_other_names(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,10 +94,7 @@ def test_columns_may_have_other_names(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(UserError, match="chats: columns: no column 'Q'; it has Frage, Antwort, prompt, level"):
         load_conversations(_source(*map(json.dumps, rows), columns={"prompt": "Q"}))
     Path("a.csv").write_text("Question;Answer\na;b\n")
-    with pytest.raises(UserError, match=r"such as `columns: {'prompt': 'Question', 'completion': 'Answer'}`"):
-        load_conversations(Source(path="a.csv"))
-    Path("a.csv").write_text("Question, Answer\na,b\n")
-    with pytest.raises(UserError, match=r"such as `columns: {'prompt': 'Question', 'completion': ' Answer'}`"):
+    with pytest.raises(UserError, match=r"such as `columns: {prompt: Question, completion: Answer}`"):
         load_conversations(Source(path="a.csv"))
 
 

@@ -3,7 +3,7 @@
     chat                   messages: [{role, content}], calls of tools in `tool_calls`
     ShareGPT               conversations: [{from, value}]
     prompt and completion  texts, or lists of messages
-    Alpaca                 instruction, output, optionally `input`
+    Alpaca                 instruction, output or response, optionally `input` or `context`
 
 Each may have `system`, a text, and `tools`: the schemas of the available tools. Preference pairs have `chosen` and
 `rejected` instead of an answer. A row whose format differs from its dataset's is an error.
@@ -51,7 +51,8 @@ class Shape:
         """Return the messages of the first column, after a text in the column `system`, if they have no own one."""
         name = self.columns[0]
         value = row[name]
-        if name == "instruction" and isinstance(more := row.get("input"), str) and more:
+        more = row.get("input") or row.get("context")
+        if name == "instruction" and isinstance(more, str):
             value = f"{value}\n{more}" if value else more
         messages = read_turns(value, "user", f"{where}: {name}")
         system = row.get("system")
@@ -74,28 +75,13 @@ CONVERSATIONS = (
     Shape("ShareGPT", ("conversations",)),
     Shape("prompt and completion", ("prompt", "completion"), "completion"),
     Shape("Alpaca", ("instruction", "output"), "output"),
+    Shape("instruction and response", ("instruction", "response"), "response"),
 )
 PREFERENCES = (
     Shape("prompt and answers", ("prompt", "chosen", "rejected")),
     Shape("whole conversations", ("chosen", "rejected")),
 )
 VOTES = (Shape("prompt, completion and label", ("prompt", "completion", "label"), "completion"),)
-
-# What exports call the two columns of prompt and completion, in small letters.
-_QUESTIONS = ("prompt", "question", "instruction", "input", "query")
-_ANSWERS = ("completion", "answer", "output", "response", "reply")
-# Would be left out, although the question needs them
-_BESIDE = ("context", "history", "messages", "conversations", "choices", "options", "passage", "article", "document")
-
-
-def guessed_columns(columns: Sequence[str]) -> dict[str, str]:
-    """Return `columns` of a source whose columns have other names than prompt and completion; {} unless it is clear
-    which they are."""
-    known = [[c for c in columns if c.strip().lower() in names] for names in (_QUESTIONS, _ANSWERS, _BESIDE)]
-    if list(map(len, known)) != [1, 1, 0]:
-        return {}
-    system = next((c for c in columns if c.strip().lower() in ("system_prompt", "system_message")), "system")
-    return {"prompt": known[0][0], "completion": known[1][0]} | ({} if system == "system" else {"system": system})
 
 
 def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | None:
@@ -113,9 +99,10 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
     shape = first_fitting(shapes, columns)
     if shape is None:
         known = "; ".join(map(str, shapes))
-        such = f", such as `columns: {guess}`" if (guess := guessed_columns(columns)) else ""
-        columns_are = f"its columns ({', '.join(columns)}) match no known format: {known}"
-        raise UserError(f"{label}: {columns_are}: name them by `columns`{such}")
+        raise UserError(
+            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`, such "
+            "as `columns: {prompt: Question, completion: Answer}`"
+        )
     if is_main_process():
         print(f"{label}: {len(rows):,} {unit}, read as {shape}", flush=True)
     return rows, shape

@@ -36,18 +36,6 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 csv.field_size_limit(sys.maxsize)
 
 
-class InvalidRows(UserError):
-    """`rows` has a line for each invalid one of a source's `n` rows, with its place. `dropped` says it in one line."""
-
-    def __init__(self, rows: Sequence[str], n: int, label: str | None):
-        self.rows, self.n, self.label = rows, n, label
-        count = f"{label}: {len(rows):,} of {n:,} rows {'is' if len(rows) == 1 else 'are'} invalid"
-        self.dropped = f"{count}: dropped, such as {rows[0]}"
-        more = f"; and {len(rows) - _MOST_LISTED} more" if len(rows) > _MOST_LISTED else ""
-        listed = rows[0] if len(rows) == 1 else f"{count}: {'; '.join(rows[:_MOST_LISTED])}{more}"
-        super().__init__(f"{listed}; `invalid: drop` leaves such rows out")
-
-
 @dataclass(frozen=True)
 class Table:
     """A source's rows in order. Those of a local JSON or CSV file are dicts, whose columns may have values of several
@@ -77,8 +65,8 @@ class Table:
     def read(self, read: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:
         """Return `read(row, where)` of each row, with its number. `where` names the row in messages.
 
-        Raises `InvalidRows` with all rows for which `read` raised `UserError`; with `invalid: drop` they are dropped
-        and counted.
+        Raises `UserError` with the first rows for which `read` raised one; with `invalid: drop` they are dropped and
+        counted.
         """
         results: list[tuple[int, T]] = []
         invalid: list[str] = []
@@ -91,11 +79,11 @@ class Table:
             except UserError as error:
                 invalid.append(f"{error} ({self.places[i]})" if self.places else str(error))
         if invalid:
-            refused = InvalidRows(invalid, len(self), self.source.label)
+            said = f"{self.source.label}: {len(invalid):,} of {len(self):,} rows are invalid"
             if self.source.invalid == "error" or not results:
-                raise refused
+                raise UserError(f"{said}: {'; '.join(invalid[:_MOST_LISTED])}; `invalid: drop` leaves such rows out")
             if is_main_process():
-                print(refused.dropped)
+                print(f"{said}: dropped, such as {invalid[0]}")
         return results
 
     def typed(self, names: Sequence[str], numbers: Sequence[int] | None = None) -> Dataset:
