@@ -32,7 +32,12 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
     tools = tools if source.tools else None
     schemas = tools.schemas if tools else None
     if source.task is not None:
-        shown = _retold(source) if source.retell is not None else _demonstrations(source, split, tools)
+        if source.retell is not None:
+            texts = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
+            request = {"role": "user", "content": source.retell}
+            shown = [[request, {"role": "assistant", "content": text}] for text in texts]
+        else:
+            shown = _demonstrations(source, split, tools)
         names = [f"{source.label}, row {i}" for i in range(len(shown))]
         return _as_dataset(shown, [schemas] * len(shown), names)
     rows, shape = open_rows(source, CONVERSATIONS, "conversations")
@@ -52,13 +57,6 @@ def _as_dataset(messages: Sequence[list[Message]], tools: Sequence[list[Any] | N
     return Dataset.from_dict(
         {"messages": list(map(json.dumps, messages)), "tools": list(map(json.dumps, tools)), "where": where}
     )
-
-
-def _retold(source: Source) -> list[list[Message]]:
-    """Return the task's documents, each as the answer to `retell`."""
-    texts = tasks.load(str(source.task)).documents(seed=source.seed, n=source.n, **source.options)
-    asked = {"role": "user", "content": source.retell}
-    return [[asked, {"role": "assistant", "content": text}] for text in texts]
 
 
 def _demonstrations(source: Source, split: str, tools: Tools | None) -> list[list[Message]]:

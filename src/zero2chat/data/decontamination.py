@@ -148,17 +148,15 @@ def read_exams(entries: Sequence[Any]) -> list[Source]:
     For a task (which needs `n`) and a dataset the default is the `test` split; a file has no splits. Raises `UserError`
     as `datasets` does, and for a task's training rows.
     """
-    given = []
-    for entry in entries:
-        keys = {"path": entry} if isinstance(entry, str) else entry
-        path = str(keys.get("path")) if isinstance(keys, dict) else ""
-        is_file = path in BUILDERS.values() or Path(path).suffix.lower() in BUILDERS
-        given.append({"split": "train" if is_file else "test"} | keys if isinstance(keys, dict) else keys)
-    sources = read_sources(given, where="decontaminate") if given else []
-    for i, source in enumerate(sources):
-        if source.task is not None and source.split == "train":
-            raise UserError(f"decontaminate[{i}]: task '{source.task}': split 'train' is training data: set another")
-    return sources
+    given = [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
+    for i, entry in enumerate(given):
+        if isinstance(entry, dict):
+            path = str(entry.get("path"))
+            is_file = path in BUILDERS.values() or Path(path).suffix.lower() in BUILDERS
+            given[i] = {"split": "train" if is_file else "test"} | entry
+            if "task" in entry and given[i]["split"] == "train":
+                raise UserError(f"decontaminate[{i}]: task '{entry['task']}': split 'train' is training data")
+    return read_sources(given, where="decontaminate") if given else []
 
 
 def load_questions(sources: Iterable[Source]) -> Questions:

@@ -98,10 +98,7 @@ def encode_conversations(
 
 
 def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, label: str) -> tuple[Dataset, list[int]]:
-    """Return the encoded conversations of at most `max_length` tokens, and the lengths of those that are dropped.
-
-    Longer ones are an error or are dropped (`which_fit`).
-    """
+    """Return the encoded conversations of at most `max_length` tokens, and the lengths of those that are dropped."""
     lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
     kept = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
     return encoded.select(kept), [length for length in lengths if length > max_length]
@@ -155,11 +152,8 @@ def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
 def tokenize_reward_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair], list[int]]:
-    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring.
-
-    Also returns the pairs kept, and the lengths of the others. A pair that is too long is an error or is dropped
-    (`which_fit`).
-    """
+    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring, the pairs kept, and
+    the lengths of the others."""
     ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
     lengths = [max(len(a), len(b)) for a, b in both]

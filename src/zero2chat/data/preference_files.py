@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import PartialState
@@ -51,43 +51,33 @@ def read_rankings(path: Path) -> set[str]:
     leave, at its end. Raises `UserError` if the file is not writable, or has other content."""
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"{path}: not writable: give another file, in a folder that exists")
-    if not path.exists():
-        return set()
-    lines = list(_lines(path))
-    ranked = [(prompt_key(read_turns(row["prompt"], "user", where)), row["pairs"]) for where, _, row in lines]
-    last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
-    if last and last < ranked[-1][1]:
-        del ranked[-last:], lines[-last:]
-    whole = b"".join(line for _, line, _ in lines)
-    with path.open("r+b") as file:
-        if file.seek(0, os.SEEK_END) > len(whole):
-            print(f"{path}: the last ranking is incomplete: removed, and asked again", flush=True)
-            file.truncate(len(whole))
-        if whole and not whole.endswith(b"\n"):  # an editor may have removed it
-            file.write(b"\n")
-    return {prompt for prompt, _ in ranked}
-
-
-def _lines(path: Path) -> Iterator[tuple[str, bytes, Pair]]:
-    """Yield each line's place, the line, and its pair; an incomplete last line is left out.
-
-    Raises `UserError` if the file cannot be read, or a line is not one of ours.
-    """
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
+    ranked: list[tuple[str, int]] = []  # a line's prompt, and the number of lines of its ranking
+    lines: list[bytes] = []
+    content = path.read_bytes() if path.exists() else b""
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        where = f"{path}, line {number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict) and tuple(row) == _COLUMNS and isinstance(row["pairs"], int):
-            yield f"{path}, line {number}", line, row
+            ranked.append((prompt_key(read_turns(row["prompt"], "user", where)), row["pairs"]))
+            lines.append(line)
         elif line.endswith(b"\n") or line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
-            raise UserError(f"{path}, line {number}: not a ranking by `zero2chat rank`: give another file")
+            raise UserError(f"{where}: not a ranking by `zero2chat rank`: give another file")
+    last = len(list(itertools.takewhile(lambda line: line == ranked[-1], reversed(ranked))))
+    if last and last < ranked[-1][1]:
+        del ranked[-last:], lines[-last:]
+    whole = b"".join(lines)
+    if len(whole) < len(content):
+        print(f"{path}: the last ranking is incomplete: removed, and asked again", flush=True)
+        os.truncate(path, len(whole))
+    if whole and not whole.endswith(b"\n"):  # an editor may have removed it
+        with path.open("ab") as file:
+            file.write(b"\n")
+    return {prompt for prompt, _ in ranked}
 
 
 def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:

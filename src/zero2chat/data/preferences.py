@@ -65,9 +65,8 @@ class Comparisons:
     with `noise`.
 
     `noise` is in units of taste: of two answers that differ by that much, the better one wins in 73 of 100 cases.
-    `pairs` takes `all` pairs of a ranking, or those of `adjacent` ranks. `held_out` prompts of `split` get two answers
-    each: test rows, or validation rows for choosing settings. Without a `seed` the training pairs are drawn by the seed
-    of the run, and the held-out pairs are the same for all seeds.
+    `pairs` takes `all` pairs of a ranking, or those of `adjacent` ranks. `held_out` test prompts get two answers each.
+    Without a `seed` the training pairs are drawn by the seed of the run, and the held-out pairs are always the same.
     """
 
     task: str
@@ -76,7 +75,6 @@ class Comparisons:
     pairs: Literal["all", "adjacent"] = "all"
     noise: Annotated[float, Range(min=0)] = 0.1
     held_out: Annotated[int, Range(min=1)] = 700
-    split: Literal["validation", "test"] = "test"
     seed: int | None = None
     max_new_tokens: Annotated[int, Range(min=1)] = 48
     temperature: Annotated[float, Range(above=0, why="all answers would be equal")] = 1.0
@@ -87,7 +85,7 @@ def read_comparisons(settings: dict[str, Any]) -> Comparisons:
     """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or n, before any work."""
     found: Comparisons = build([Comparisons], settings, "comparisons")[0]
     tasks.load_taste(found.task)
-    for split, n in (("train", found.n), (found.split, found.held_out)):
+    for split, n in (("train", found.n), ("test", found.held_out)):
         tasks.check_rows(found.task, split, found.seed or 0, n, found.options)
     return found
 
@@ -101,10 +99,9 @@ def draw_ranking(tastes: Sequence[float], noise: float, rng: random.Random) -> l
     Plackett-Luce: taste / noise + Gumbel noise, sorted. So i is before j with probability
     sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, ties have a random order.
     """
+    values = list(tastes)
     if noise:
         values = [taste / noise - math.log(-math.log(rng.random() or 1e-300)) for taste in tastes]
-    else:
-        values = list(tastes)
     order = list(range(len(tastes)))
     rng.shuffle(order)
     return sorted(order, key=lambda i: -values[i])

@@ -106,8 +106,8 @@ def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: st
 
 
 def remove_shared(training: TrainingArguments) -> None:
-    """Remove the files of `make_once`, also a killed attempt's. Every rank must call this, before the run is done: a
-    kill in between would leave them for ever."""
+    """Remove the files of `make_once`. Every rank must call this, before the run is done: a kill in between would leave
+    them for ever."""
     PartialState().wait_for_everyone()  # no rank reads them any more
     if is_main_process():
         shutil.rmtree(Path(str(training.output_dir)) / ROWS, ignore_errors=True)

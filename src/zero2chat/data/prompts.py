@@ -98,11 +98,9 @@ def _answer(value: Any, where: str, required: bool) -> str | None:
 def number_as_text(value: float, where: str) -> str:
     """Return an answer that is a number as text, a whole one without a point: pandas stores 16 as 16.0 if another row
     has none. Raises `UserError` if it is not finite."""
-    if isinstance(value, int):  # of any size: one of 400 digits is no float
-        return str(value)
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: answer: expected text or a number, got {value}: remove the row")
-    return str(int(value)) if value.is_integer() else str(value)
+    return str(int(value) if value == int(value) else value)
 
 
 def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:

@@ -35,12 +35,10 @@ class Source:
     """One dataset of a mixture: the keys of TRL's `datasets:` entries, or a task's rows.
 
     `path` is a Hub dataset, a builder (`json`, `parquet`, `csv`, `text`) with `data_files`, or a local file or folder.
-    Alternatively, `task` names a task, `n` the number of its rows or documents, and `options` its options. `fraction`
-    is the share of the mixture; `label` names the source in metrics; `column` holds the text of documents. `tools`: the
-    conversations have the stage's tools; `failing`: the share of failing calls, so that a model learns to handle them.
-    `retell`: a request, such as "Tell me something.", answered by each of the task's documents, so that pretraining
-    knowledge is not forgotten in SFT. `columns` gives columns the names that a format has, such as `{prompt: question,
-    completion: answer}`. `invalid`: rows that are no conversation, pair or prompt are an error, or dropped and counted.
+    Alternatively, `task` names a task, `n` the number of its rows or documents, and `options` its options. `failing`:
+    the share of failing calls, so that a model learns to handle them. `retell`: a request, such as "Tell me
+    something.", answered by each of the task's documents, so that pretraining knowledge is not forgotten in SFT.
+    docs/data.md has all keys.
     """
 
     path: str | None = None

