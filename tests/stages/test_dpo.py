@@ -167,7 +167,7 @@ def test_two_zero2_ranks_take_the_steps_of_one(
     [
         ({"datasets": []}, "datasets: the list is empty"),
         ({"test_fraction": 1.0}, "test_fraction: expected more than 0 and less than 1, got 1.0"),
-        ({"test_fraction": 1e-6}, "none of 200 pairs is in the test split"),
+        ({"test_fraction": 1e-6}, "none of 200 rows is left to hold out"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
         ({"max_length": 20}, r"training pairs: \d+ of \d+ rows have an answer longer than max_length 20"),
         ({"sync_ref_model": True}, "sync_ref_model: a resumed run would have another reference"),

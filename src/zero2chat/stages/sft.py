@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from datasets import Dataset
+from transformers import IntervalStrategy
 from trl import ModelConfig, SFTConfig
 
 from zero2chat.core.runs import Run, cores, is_main_process
@@ -32,14 +33,14 @@ from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_
 from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
 from zero2chat.stages.shared import ACCURACIES, ANSWERED, LOSSES
-from zero2chat.trainers.arguments import TaskStepsArguments, ValidationArguments
-from zero2chat.trainers.evaluate import evaluate_while_training, finish_with_tasks, train_with_tasks, validation_loss
+from zero2chat.trainers.arguments import TaskStepsArguments
+from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
 from zero2chat.trainers.sft import SftTrainer, choose_attention, require_packable
 from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch, set_max_length
 
 
 @dataclass
-class SftArguments(ValidationArguments, TaskStepsArguments):
+class SftArguments(TaskStepsArguments):
     """The conversations, the evaluation tasks, and settings that `SFTConfig` lacks."""
 
     decontaminate: list[dict] = field(
@@ -48,6 +49,9 @@ class SftArguments(ValidationArguments, TaskStepsArguments):
     )
     tools: dict = field(
         default_factory=dict, metadata={"help": "Tools by name, for datasets and tasks with `tools: true`."}
+    )
+    validation_fraction: float = field(
+        default=0.0, metadata={"help": "Share of the prompts to hold out, whose loss is logged during training."}
     )
     join: int = field(default=1, metadata={"help": "Join up to N conversations into one, in random combinations."})
     embedding_learning_rate: float | None = field(
@@ -127,8 +131,9 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     model, tokenizer = open_chat_model(run, model_args, training.chat_template_path)
 
     # Train.
-    if rows.validation is not None:
-        evaluate_while_training(training)
+    if rows.validation is not None and training.eval_strategy == IntervalStrategy.NO:
+        training.eval_strategy, training.eval_on_start = IntervalStrategy.STEPS, True
+        training.eval_steps = training.eval_steps or training.logging_steps
     with refused_settings():
         trainer = SftTrainer(
             model=model,
@@ -146,7 +151,8 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
 
     # Evaluate, and save.
     if rows.validation is not None:
-        metrics |= validation_loss(trainer, len(rows.validation))
+        loss = round(trainer.evaluate()["eval_loss"], 4)
+        metrics["val_loss"] = {"value": loss, "n": len(rows.validation)}
     if is_flash:  # FlashAttention takes no fp32, in which the tasks are evaluated
         model.set_attn_implementation("sdpa")
     remove_shared(training)

@@ -82,15 +82,6 @@ class TaskStepsArguments(TaskArguments):
     )
 
 
-@dataclass
-class ValidationArguments:
-    """Validation rows, a share of the training data's prompts."""
-
-    validation_fraction: Annotated[float, Range(min=0, below=1)] = field(
-        default=0.0, metadata={"help": "Share of the prompts to hold out, whose loss is logged during training."}
-    )
-
-
 # Seconds that a collective waits for another host before the run fails; torch's default is 1,800.
 _PATIENCE = 600
 
@@ -134,7 +125,7 @@ RANGES = {
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"), _NOT_NEGATIVE),
     **dict.fromkeys(("beta", "epsilon", "epsilon_high", "resample"), _NOT_NEGATIVE),
     **dict.fromkeys(("min_p", "label_smoothing", "lmbda"), _SHARE),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), Range(min=0, below=1)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "validation_fraction"), Range(min=0, below=1)),
 }
 
 

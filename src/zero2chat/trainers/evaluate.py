@@ -1,4 +1,4 @@
-"""Evaluate during training and at its end: tasks, and the loss on validation rows."""
+"""Evaluate tasks during training and at its end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import (
-    IntervalStrategy,
-    PreTrainedModel,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from zero2chat.core.runs import Run
@@ -136,18 +128,3 @@ class _TaskEvaluation(TrainerCallback):
         line |= {"training_seconds": round(self.compute.all_seconds, 1), "tokens": state.num_input_tokens_seen}
         if state.is_world_process_zero:
             self.run.log(line | {"seconds": round(self.run.seconds, 1)})
-
-
-# ---- validation rows
-
-
-def evaluate_while_training(training: TrainingArguments) -> None:
-    """Evaluate before the first step and every `eval_steps` (default: logging steps), unless the YAML says when."""
-    if training.eval_strategy == IntervalStrategy.NO:
-        training.eval_strategy, training.eval_on_start = IntervalStrategy.STEPS, True
-        training.eval_steps = training.eval_steps or training.logging_steps
-
-
-def validation_loss(trainer: Trainer, n: int) -> dict[str, dict[str, Any]]:
-    """Return the metric `val_loss` of the trained model on its `n` validation rows. Every rank must call this."""
-    return {"val_loss": {"value": round(trainer.evaluate()["eval_loss"], 4), "n": n}}

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
-from trl.models import prepare_deepspeed
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
@@ -53,20 +51,11 @@ class RewardModel:
     """A reward model and its tokenizer, as a reward function in TRL's signature: raw scores, and a weight for them."""
 
     def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weight: float = 1.0):
-        self.__name__, self.model, self.tokenizer = name, model, tokenizer
+        self.__name__, self.model, self.tokenizer = name, model.requires_grad_(False).eval(), tokenizer
         self.scale = scale_of(model)  # mean and standard deviation of the scores of its training answers, if known
         self.weight = weight / self.scale[1] if self.scale else weight
         self.batch_size = 1
-
-    def prepare(self, accelerator: Accelerator, deepspeed: bool, batch_size: int) -> None:
-        """Freeze the model and place it on the device."""
-        self.model.requires_grad_(False).eval()
-        self.batch_size = batch_size
-        if deepspeed:
-            self.engine = prepare_deepspeed(self.model, accelerator)  # it gathers the shards, so it must stay alive
-        else:
-            self.engine = accelerator.prepare_model(self.model, evaluation_mode=True, device_placement=True)
-        self.model = accelerator.unwrap_model(self.engine)
+        self.engine: Any = None  # of DeepSpeed: it gathers the shards of the model, so it must stay alive
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
         """As in its training, a conversation ends as the template says, and plain text with the EOS token."""

@@ -99,7 +99,12 @@ class PPOTrainer(PolicyTrainer):
             **more,
         )
         self.metrics = MetricLog(trained)
-        self._place_frozen_models()
+        if self.ref_model is not None:
+            self.ref_model = self._place(self.ref_model)
+        for one in rewards:
+            if isinstance(one, RewardModel):
+                one.batch_size, one.engine = args.per_device_train_batch_size, self._place(one.model)
+                one.model = self.accelerator.unwrap_model(one.engine)
         # Ranks with equal seeds would generate equal completions.
         set_seed(args.seed, device_specific=True)
         if args.early_stopping_patience is not None:
@@ -122,16 +127,11 @@ class PPOTrainer(PolicyTrainer):
             why = "" if several else "; reward_worst needs two or more reward models with a saved score scale"
             raise UserError(f"metric_for_best_model: '{metric}' is not one of {', '.join(known)}{why}")
 
-    def _place_frozen_models(self) -> None:
-        """Place reference and reward models on the device, or shard them with DeepSpeed."""
-        if self.ref_model is not None:
-            if self.is_deepspeed_enabled:
-                self.ref_model = prepare_deepspeed(self.ref_model, self.accelerator)
-            else:
-                self.ref_model = self.accelerator.prepare_model(self.ref_model, evaluation_mode=True)
-        for one in self.rewards:
-            if isinstance(one, RewardModel):
-                one.prepare(self.accelerator, self.is_deepspeed_enabled, self.args.per_device_train_batch_size)
+    def _place(self, model: nn.Module) -> nn.Module:
+        """Place a frozen model on the device, or shard it with DeepSpeed."""
+        if self.is_deepspeed_enabled:
+            return prepare_deepspeed(model, self.accelerator)
+        return self.accelerator.prepare_model(model, evaluation_mode=True)
 
     # ---- data: a rollout's prompts at once, repeated for each of its steps
 
