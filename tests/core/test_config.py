@@ -136,8 +136,9 @@ def test_a_mistake_is_named_with_its_place(  # type: ignore[no-untyped-def]
 
 
 def test_keys_that_override_merged_ones_or_differ_in_type_are_not_set_twice(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text('b: &b {rate: 1}\no: {<<: *b, rate: 2}\na: {1: x, "1": y}')
-    assert load_yaml(tmp_path / "x.yaml") == {"b": {"rate": 1}, "o": {"rate": 2}, "a": {1: "x", "1": "y"}}
+    (tmp_path / "x.yaml").write_text('b: &b {rate: 1}\no: &o {<<: *b, rate: 2}\na: {1: x, "1": y}\nc: {<<: *o}')
+    read = {"b": {"rate": 1}, "o": {"rate": 2}, "a": {1: "x", "1": "y"}, "c": {"rate": 2}}
+    assert load_yaml(tmp_path / "x.yaml") == read
 
 
 def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:

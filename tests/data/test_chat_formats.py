@@ -136,6 +136,7 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
             "mine: its columns (question, reply) match no known format: chat",
         ),
         ([{"instruction": "Who?"}], "mine: its columns (instruction) match no known format"),
+        ([ALPACA | {"history": [["a", "b"]]}], "mine, row 0: history: earlier turns are not read"),
         (
             [{"prompt": "Who?", "chosen": "Ada.", "rejected": "No."}],
             "mine: its columns (prompt, chosen, rejected) match no known format: chat",
@@ -191,6 +192,8 @@ def test_what_is_no_conversation_is_named(tmp_path: Path, rows: list[dict[str, A
 @pytest.mark.parametrize(
     ("csv", "says"),
     [
+        ("instruction,output\n\nWho?,Ada.,Tom.\n", "mine.csv, line 3: more cells than the 2 columns"),
+        ("instruction,output\rWho?,Ada.\rWho?\r", "mine, row 1: turn 2 of 2: the assistant's turn is empty"),
         ("instruction\nWho?\n", "mine: its columns (instruction) match no known format"),
         ("instruction,output\nWho?,Ada.\nWho?\n", "mine, row 1: turn 2 of 2: the assistant's turn is empty"),
         ("instruction,output\nWho?,Ada.\nWho?,Ada.,Tom.\n", "mine.csv, line 3: more cells than the 2 columns"),

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -482,6 +483,10 @@ def test_the_batches_of_every_recipe_fit_together(path: Path, monkeypatch: pytes
     settings, (args, training, _) = grpo.STAGE.parse(["--config", str(path), "--use_vllm", "false"])
     grpo.set_global_batch(training, args.global_batch_size)
     grpo.set_generations(training, settings)
+    two: Any = SimpleNamespace(**vars(training) | {"world_size": 2, "num_generations": 2, "steps_per_generation": 1})
+    two.per_device_train_batch_size = 1
+    with pytest.raises(UserError, match="resample: each process samples 1 completions, not a multiple of num_gen"):
+        grpo.set_generations(two, {"steps_per_generation": 1, "resample": 1})
     batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
     assert batch == args.global_batch_size
     assert training.generation_batch_size % batch == 0

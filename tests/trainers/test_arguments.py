@@ -180,7 +180,9 @@ def _built(stage: Any, folder: Path, **settings: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("stage", "settings", "says"),
-    [(stage, *row) for stage in (pretrain, sft) for row in BOTH] + [(sft, *row) for row in SFT],
+    [(stage, *row) for stage in (pretrain, sft) for row in BOTH]
+    + [(sft, *row) for row in SFT]
+    + [(pretrain, {"tokens": 1000, "max_steps": 5}, "max_steps: it follows from tokens: remove one of them")],
 )
 def test_a_key_that_would_be_ignored_or_do_harm_is_refused(
     tmp_path: Path, stage: Any, settings: dict[str, Any], says: str

@@ -58,6 +58,8 @@ class _Loader(yaml.CSafeLoader):
             if own.count((tag, value)) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"'{value}' is set twice", node.start_mark)
         super().flatten_mapping(node)
+        # Merged keys (`<<`) that the mapping itself sets are left out, or a mapping that merges it would find two.
+        node.value = list({(key.tag, str(key.value)): (key, value) for key, value in node.value}.values())
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]\d+$"), list("-+0123456789"))

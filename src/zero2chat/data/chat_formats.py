@@ -54,6 +54,8 @@ class Shape:
         more = row.get("input") or row.get("context")
         if name == "instruction" and isinstance(more, str):
             value = f"{value}\n{more}" if value else more
+        if name == "instruction" and row.get("history"):
+            raise UserError(f"{where}: history: earlier turns are not read: write such conversations as `messages`")
         messages = read_turns(value, "user", f"{where}: {name}")
         system = row.get("system")
         if not isinstance(system, str) or not system.strip() or (messages and messages[0]["role"] == "system"):
@@ -92,7 +94,8 @@ def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | No
 def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Shape]:
     """Return the first `n` rows of a source, which are `unit`, and the first of the formats whose columns all exist.
 
-    Rows that a review rejected are left out. Prints the format. Raises `UserError` if none fits.
+    Rows that a review rejected are left out. Prints the format. Raises `UserError` if none fits, and for a name in
+    `columns` that it does not have.
     """
     rows = first_rows(without_rejected(load_table(source)), source.n)
     columns, label = rows.column_names, source.label
@@ -103,6 +106,8 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
             f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`, such "
             "as `columns: {prompt: Question, completion: Answer}`"
         )
+    if unread := source.columns.keys() - {*shape.columns, "system", "input", "context", "tools", "review"}:
+        raise UserError(f"{label}: columns: no such column is read in the format {shape}: {', '.join(sorted(unread))}")
     if is_main_process():
         print(f"{label}: {len(rows):,} {unit}, read as {shape}", flush=True)
     return rows, shape

@@ -167,7 +167,7 @@ def _json_rows(text: str, where: str) -> Iterator[tuple[str, Any]]:
 def _csv_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the first line and the row of a CSV file with a header. The delimiter is the one that gives the header the
     most columns."""
-    first = text.partition("\n")[0]
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     delimiter = max(_DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
     # Not strict, a reader would join rows after a quotation mark that is not doubled.
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="", delimiter=delimiter, strict=True)
@@ -178,7 +178,9 @@ def _csv_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, str]]]:
         if len(set(filter(None, header))) < len(list(filter(None, header))):
             raise UserError(f"{where}: two columns have the same name: rename one of them")
         for row in reader:
-            if any(row.pop(None, [])):
+            more = row.pop(None, [])
+            line = reader.line_num - sum(cell.count("\n") for cell in row.values())  # blank lines are no rows
+            if any(more):
                 raise UserError(f"{where}, line {line}: more cells than the {len(header)} columns")
             yield f"line {line}", row
             line = reader.line_num + 1

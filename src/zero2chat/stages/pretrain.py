@@ -127,7 +127,8 @@ def _describe(model: PreTrainedModel, training: TrainingArguments, tokens: int) 
     """Print the model's size, the text's, and how matrix products and attention are computed."""
     precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
     compiled = "compiled" if training.torch_compile else "not compiled"
-    print(f"{model.num_parameters():,} parameters; {tokens:,} tokens, no padding", flush=True)
+    n = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())  # ZeRO-3 has sharded them
+    print(f"{n:,} parameters; {tokens:,} tokens, no padding", flush=True)
     print(f"matrix products in {precision}, {compiled}, attention: {model.config._attn_implementation}", flush=True)
 
 

@@ -107,6 +107,8 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
         "completions are sampled during training, so lengths are unknown: remove this setting",
     ),
     ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
+    ("max_steps", lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them"),
+    ("num_train_epochs", lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them"),
     ("muon", lambda value, others: value and others.get("use_peft"), "Muon updates full matrices, not adapters"),
     ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
 )

@@ -242,6 +242,12 @@ def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
             f"{training.num_generations}, or of {batch}, the batch size over all processes: change one of them"
         )
     training.generation_batch_size = size
+    share = size // training.world_size
+    if settings.get("resample") and share % training.num_generations:
+        raise UserError(
+            f"resample: each process samples {share} completions, not a multiple of num_generations "
+            f"{training.num_generations}: change one of them"
+        )
     # Optimizer steps per generation.
     steps = training.steps_per_generation * training.num_iterations / training.gradient_accumulation_steps
     saves = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * training.max_steps)
