@@ -12,7 +12,6 @@ from zero2chat.core.errors import UserError
 
 BAD = [
     ("max_steps", -5),
-    ("max_steps", 0),
     ("learning_rate", -1e-4),
     ("learning_rate", math.nan),
     ("learning_rate", math.inf),
