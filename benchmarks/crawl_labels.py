@@ -40,7 +40,7 @@ from lxml import html
 
 from zero2chat.core.stats import mean, rate
 from zero2chat.data.decontamination import in_a_row
-from zero2chat_crawl.debian_docs import Package, Page, fetch, unpack, write_warc
+from zero2chat_crawl.debian_docs import Package, fetch, write_warc
 from zero2chat_crawl.pii import PLACEHOLDERS
 from zero2chat_crawl.settings import Minhash
 
@@ -94,7 +94,8 @@ def paragraphs(package: Package, path: str, folder: Path) -> Texts:
     """Real paragraphs by language, without those that the package leaves untranslated."""
     root = folder / package.name
     if not root.exists():
-        unpack([package], fetch([package], folder / "packages"), root)
+        (file,) = fetch([package], folder / "packages")
+        subprocess.run(["dpkg-deb", "--extract", str(file), str(root)], check=True)
     found: Texts = {}
     for directory in sorted((root / "usr/share/doc" / package.folder).iterdir()):
         language = {"nb": "no"}.get(directory.name[:2], directory.name[:2])
@@ -413,7 +414,7 @@ def corpus(pages: Sequence[str], folder: Path, without: Sequence[str] = (), **se
     crawl |= dict.fromkeys(without) | sections | {"warcs": [str(folder / "*.warc.gz")], "workers": 2, "tasks": 4}
     crawl["rights"] = "A benchmark's."
     folder.mkdir(parents=True, exist_ok=True)
-    known = [Page(f"https://pages.example/{i}", "2026-01-02T03:04:05Z", page.encode()) for i, page in enumerate(pages)]
+    known = [(f"https://pages.example/{i}", "2026-01-02T03:04:05Z", page.encode()) for i, page in enumerate(pages)]
     for i in range(4):
         write_warc(folder / f"{i}.warc.gz", known[i::4])
     settings = {"output_dir": str(folder / "corpus"), "crawl": crawl, "validation_fraction": 0.1, "test_fraction": 0.1}

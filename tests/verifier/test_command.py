@@ -47,12 +47,15 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (None, "verify: cannot read rows.jsonl: No such file or directory"),
+        (None, "verify: rows.jsonl: no such file or folder"),
         (b"\xff\xfe", "verify: rows.jsonl, line 1: not UTF-8: save it as UTF-8"),
-        (b'{"gold": "1", "answer": "1"}\n{"gold": "1"}', "rows.jsonl, line 2: no text in the column 'answer'"),
-        (b'{"gold": "1", "answer": "1"}\n\nfive', "verify: cannot read 1 of 2 rows: invalid JSON: "),
-        (b"[1, 2]", "verify: cannot read any row: "),
-        (b'{"gold": null, "answer": "1"}', "rows.jsonl, line 1: no text in the column 'gold'"),
+        (
+            b'{"gold": "1", "answer": "1"}\n{"gold": "1"}',
+            "verify, row 1 (rows.jsonl, line 2): no text in the column 'answer'",
+        ),
+        (b'{"gold": "1", "answer": "1"}\n\nfive', "verify: rows.jsonl, line 3: invalid JSON: "),
+        (b"[1, 2]", "verify: rows.jsonl, item 1: expected an object, {…}, found int"),
+        (b'{"gold": null, "answer": "1"}', "verify, row 0 (rows.jsonl, line 1): no text in the column 'gold'"),
     ],
 )
 def test_a_bad_file_is_one_line_before_any_output(

@@ -93,16 +93,15 @@ def verify(gold: Any, answer: Any, file: str | None) -> None:
 
 def _rows_to_verify(file: str) -> list[list[str]]:
     """Return gold and answer of each row. Raises `UserError` for a row that lacks one of them."""
-    from zero2chat.data.row_files import read_row_files, unread
+    from zero2chat.data.rows import load_table
+    from zero2chat.data.sources import Source
 
-    rows, places, errors = read_row_files([file], "csv" if file.endswith(".csv") else "json", "verify", None)
-    if errors:
-        raise unread(places, errors, "verify")
-    for row, place in zip(rows, places, strict=True):
+    table = load_table(Source(path=file, label="verify"))
+    for i, row in enumerate(table.rows):
         for name in ("gold", "answer"):
             if isinstance(row.get(name), bool) or not isinstance(row.get(name), str | int | float):
-                raise UserError(f"{place}: no text in the column '{name}'")
-    return [[str(row["gold"]), str(row["answer"])] for row in rows]
+                raise UserError(f"{table.where(i)}: no text in the column '{name}'")
+    return [[str(row["gold"]), str(row["answer"])] for row in table.rows]
 
 
 def join_answers(words: list[str]) -> list[str]:
