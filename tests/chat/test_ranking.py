@@ -365,7 +365,7 @@ def test_what_cannot_be_ranked_is_said_before_anything_is_asked(
 
 def test_a_folder_in_the_files_place_and_a_temperature_of_0_are_refused(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").mkdir()
-    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+    with pytest.raises(UserError, match=r"mine\.jsonl: not writable"):
         rank_answers(str(model_folder), PROMPTS, tmp_path / "mine.jsonl")
     with pytest.raises(UserError, match="temperature: 0 makes all answers equal"):
         rank_answers(str(model_folder), PROMPTS, tmp_path / "other.jsonl", sampling=Sampling(temperature=0))

@@ -177,7 +177,10 @@ def test_the_math_verifier_and_a_text_comparison_are_rewards_like_others(opened:
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
         ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),
         ({"rewards": [_reward("trains")]}, "trains needs trainer_state, which only a trainer has"),
-        ({"rewards": [_reward("long", label="f1")], "metrics": ["f1"]}, "have the name 'f1': set the reward's `label`"),
+        (
+            {"rewards": [_reward("long", label="f1")], "metrics": ["f1"]},
+            "'f1' is a reward and a metric: set the reward's `label`",
+        ),
         ({"metrics": ["f1"], "metric": 3}, "unknown key 'metric'; did you mean 'metrics'"),
     ],
 )

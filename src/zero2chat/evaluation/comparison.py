@@ -78,9 +78,8 @@ def compare_models(
     answers = []
     for context in models:
         with context as model:
-            answers.append(
-                answer(model, tokenizer, prompts, longest, spec.temperature, batch_size, spec.seed, template=template)
-            )
+            more = {"batch_size": batch_size, "seed": spec.seed, "template": template}
+            answers.append(answer(model, tokenizer, prompts, longest, spec.temperature, **more))
     metrics, golds = compare_answers(spec, rows, *answers)
     samples: list[list[dict[str, Any]]] = []
     for texts, gold in zip(answers, golds, strict=True):

@@ -144,15 +144,12 @@ def run_harness(
         raise UserError(f"{where}: cannot be evaluated ({reason}): most tasks need the Hub, once") from error
     if found is None:
         return None
-    asked = {name: _rows(found["samples"][name]) for name in loaded["tasks"]}
+    # Rows are repeated for each filter of the answers.
+    samples = {name: found["samples"][name] for name in loaded["tasks"]}
+    asked = {name: [row for row in rows if row["filter"] == rows[0]["filter"]] for name, rows in samples.items()}
     questions = [_question(loaded["tasks"][name], row["doc"]) for name, rows in asked.items() for row in rows]
     raw = {key: found[key] for key in ("results", "versions", "n-shot", "n-samples", "lm_eval_version")}
     return _metrics(spec, found, asked), questions, json.loads(json.dumps(raw, default=str))
-
-
-def _rows(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return each row once; rows are repeated for each filter of the answers."""
-    return [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
 
 
 def _metrics(spec: HarnessSpec, found: Mapping[str, Any], asked: Iterable[str]) -> dict[str, Any]:
@@ -186,7 +183,7 @@ def _is_number(value: Any) -> bool:
 
 def _question(task: Any, row: Mapping[str, Any]) -> str:
     """Return the question without the words shared by all prompts of a task: the longest of the row's texts that the
-    prompt contains. lm-eval's own `doc_to_decontamination_query` has those words too, and fails for many tasks."""
+    prompt contains."""
     prompt = task.doc_to_text(row)
     own = [text for _, text in strings(row) if text.strip()]
     if isinstance(prompt, str):

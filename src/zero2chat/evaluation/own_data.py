@@ -1,9 +1,8 @@
 """Evaluate a model on rows of one's own: its greedy answers are scored by rewards, judges and metrics of `evaluate`.
 
 A row is a conversation, of which the model writes the part after the last user's turn, or a prompt, with or without a
-reference answer. Any source of `datasets:` will do. A row's own `tools` are in its prompt; the model's call is then the
-answer, and is compared with the row's call as text. `rewards` are reward functions, as in GRPO: the math verifier, a
-judge, one's own. `metrics` compare with the reference answers.
+reference answer. A row's own `tools` are in its prompt; the model's call is then the answer, and is compared with the
+row's call as text. `rewards` are reward functions, as in GRPO; `metrics` compare with the reference answers.
 """
 
 from __future__ import annotations
@@ -84,8 +83,7 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
                 needs = ", ".join(reward.needs_of_trainer)
                 raise UserError(f"{spec.label}: {reward.__name__} needs {needs}, which only a trainer has")
             if reward.__name__ in spec.metrics:
-                both = f"a reward and a metric have the name '{reward.__name__}'"
-                raise UserError(f"{spec.label}: {both}: set the reward's `label`")
+                raise UserError(f"{spec.label}: '{reward.__name__}' is a reward and a metric: set the reward's `label`")
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("datasets: two entries have the same label: set `label`")
     return specs
@@ -171,8 +169,8 @@ def evaluate_own_data(
     row a score.
     """
     at_hand = tools if spec.tools else None
-    length = spec.max_new_tokens
-    given = answer(model, tokenizer, rows.prompts, length, batch_size=batch_size, tools=at_hand, schemas=rows.schemas)
+    length, schemas = spec.max_new_tokens, rows.schemas
+    given = answer(model, tokenizer, rows.prompts, length, batch_size=batch_size, tools=at_hand, schemas=schemas)
     scores: list[Any] = [None]
     if is_main_process():  # the others wait: up to a day, in the group of `start_processes`
         opened = [load_metric(name) for name in spec.metrics]
@@ -230,11 +228,10 @@ def _by_metrics(
     for name, value in result.items():
         value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's and PyTorch's
         values = value if isinstance(value, list) and len(value) == len(texts) else [value]
-        if not all(isinstance(one, int | float) for one in values):
-            continue
-        if not all(map(math.isfinite, values)):
-            raise UserError(f"{spec.label}: metrics: {name} is not a finite number: {value!r:.200}")
-        found[name] = list(map(float, values)) if isinstance(value, list) else float(value)
+        if all(isinstance(one, int | float) for one in values):
+            if not all(map(math.isfinite, values)):
+                raise UserError(f"{spec.label}: metrics: {name} is not a finite number: {value!r:.200}")
+            found[name] = list(map(float, values)) if isinstance(value, list) else float(value)
     if not found:
         raise UserError(f"{spec.label}: metrics: {', '.join(spec.metrics)} gave no number: {result!r}")
     return found

@@ -220,17 +220,11 @@ def answer_questions(
 ) -> list[dict[str, Any]]:
     """Answer typed questions, each in a new conversation; print the answers and return them as unscored samples."""
     prompts = [[{"role": "user", "content": question}] for question in questions]
-    found = answer(model, tokenizer, prompts, _LONGEST_REPLY, batch_size=batch_size, tools=tools)
-    if is_main_process():
-        for question, said in zip(questions, found, strict=True):
+    samples = []
+    given = answer(model, tokenizer, prompts, _LONGEST_REPLY, batch_size=batch_size, tools=tools)
+    for question, said in zip(questions, given, strict=True):
+        if is_main_process():
             print(on_terminal(f"{question}\n  {' '.join(said.text.split())[:200]}"), flush=True)
-    return [
-        {
-            "prompt": question,
-            "completion": said.whole or said.text,
-            "task": "first questions",
-            "said": said.text,
-            "calls": said.calls,
-        }
-        for question, said in zip(questions, found, strict=True)
-    ]
+        shown = {"prompt": question, "completion": said.whole or said.text, "task": "first questions"}
+        samples.append(shown | {"said": said.text, "calls": said.calls})
+    return samples
