@@ -874,11 +874,64 @@ def test_vllm_is_told_what_ends_a_turn(base: Callable[..., Path], monkeypatch: p
     assert own == {"stop_token_ids": [5], "seed": 1}
 
 
-@pytest.mark.parametrize("more", [{"resample": 1}, {"pass_rate": {"samples": 2}}, {"use_vllm": True}])
+def test_with_vllm_calls_end_a_request_and_each_token_keeps_its_log_probability(
+    base: Callable[..., Path], model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tokenizer = load_model(model_folder)
+    requests: list[tuple[int, list[int]]] = []
+    stops: list[int] = []
+
+    class Sampler:
+        """Answers with calls of unlike lengths, and never twice; a token's log-probability is its id / -1000."""
+
+        def __init__(self, generation_kwargs: dict[str, Any], max_completion_length: int, **_: Any):
+            stops.extend(generation_kwargs["stop_token_ids"])
+            self.max_completion_length = max_completion_length
+
+        def sync_weights(self) -> None:
+            pass
+
+        def generate(self, prompts: list[list[int]], **_: Any) -> tuple[Any, ...]:
+            requests.append((self.max_completion_length, [len(ids) for ids in prompts]))
+            ids = []
+            for n, prompt in enumerate(prompts):
+                called = "<|im_start|>tool" in tokenizer.decode(prompt)
+                call = f"<PYTHON_START>6 * 7{' + 0' * (n % 3)}<PYTHON_END>"
+                ids.append(tokenizer.encode(f"{n}!<|im_end|>" if called or not n % 4 else call))
+            return prompts, ids, [[[i / -1000] for i in row] for row in ids], None
+
+    seen: list[Any] = []
+    compute_loss = grpo.GrpoTrainer.compute_loss
+
+    def listen(self: Any, model: Any, inputs: Any, **more: Any) -> Any:
+        seen.append(inputs)
+        return compute_loss(self, model, inputs, **more)
+
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", Sampler)
+    monkeypatch.setattr(grpo.GrpoTrainer, "compute_loss", listen)
+    path = base("vllm", tools={"python": {}}, use_vllm=True, max_completion_length=40, max_steps=1, tasks=[])
+    run(path)
+
+    assert tokenizer.convert_tokens_to_ids("<PYTHON_END>") in stops
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in stops
+    assert history(path)[0]["tools/call_frequency"] == 0.75
+    (first, prompts), *later = requests
+    assert first == 40
+    assert len(later) > 1  # some wait for those with more room
+    assert sum(len(lengths) for _, lengths in later) == 12
+    for more, lengths in later:
+        assert more < first
+        assert max(lengths) + more <= max(prompts) + first
+    (inputs,) = seen
+    mine = inputs["completion_mask"] * inputs["tool_mask"]
+    assert torch.equal(inputs["sampling_per_token_logps"], mine * inputs["completion_ids"] / -1000)
+    ends = [tokenizer.decode(ids[keep == 1][-1]) for ids, keep in zip(inputs["completion_ids"], mine, strict=True)]
+    assert ends == ["<|im_end|>"] * 16
+
+
+@pytest.mark.parametrize("more", [{"resample": 1}, {"pass_rate": {"samples": 2}}])
 def test_what_does_not_go_with_tools_is_refused(base: Callable[..., Path], more: dict[str, Any]) -> None:
-    with pytest.raises(
-        UserError, match="tools: these sample completions without calls: remove pass_rate, resample and use_vllm"
-    ):
+    with pytest.raises(UserError, match="tools: these sample completions without calls: remove pass_rate and resample"):
         run(base("refused", tools={"python": {}}, **more))
 
 

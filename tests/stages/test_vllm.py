@@ -194,6 +194,26 @@ def caller(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
     return made
 
 
+def test_grpo_samples_calls_and_goes_on_after_their_results(
+    server: str, caller: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    done = train(
+        "grpo",
+        model_name_or_path=str(caller),
+        tools={"python": {}},
+        num_generations=4,
+        max_completion_length=40,
+        learning_rate=1.0e-3,
+        **of_the_server(server),
+    )
+    first, *_ = check(done, caller, tmp_path / "run", longest=40)
+    assert first["tools/call_frequency"] > 0.5
+    assert first["tools/failure_frequency"] < 0.5
+    # It went on after the result, whose tokens do not count.
+    assert first["completions/mean_terminated_length"] > len(tokenizer.encode("<PYTHON_START>6 * 7<PYTHON_END>")) + 1
+    assert first["completions/clipped_ratio"] < 0.5
+
+
 def test_too_little_memory_for_the_context_is_one_line(
     write_model: Callable[..., Path], tmp_path: Path, train: Callable[..., Any]
 ) -> None:

@@ -72,8 +72,8 @@ class GrpoArguments(TaskStepsArguments):
 def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
-    if args.tools and (args.pass_rate is not None or args.resample or training.use_vllm):
-        raise UserError("tools: these sample completions without calls: remove pass_rate, resample and use_vllm")
+    if args.tools and (args.pass_rate is not None or args.resample):
+        raise UserError("tools: these sample completions without calls: remove pass_rate and resample")
     if args.resample and (training.scale_rewards, training.multi_objective_aggregation) != _PER_GROUP:
         raise UserError("resample: rewards must be normalised per group: remove scale_rewards, or set it to group")
     if args.pass_rate is not None:

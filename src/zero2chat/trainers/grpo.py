@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,7 +67,9 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
             self.call_format = CallFormat(tools, processing_class, ends)
             model.generation_config.eos_token_id = [*ends, *sorted(self.call_format.stops - {*ends})]
         if args.use_vllm:  # it reads the model's folder, which may lack the end-of-turn token of the chat template
-            args.generation_kwargs = {"stop_token_ids": ends} | (args.generation_kwargs or {})
+            args.generation_kwargs = {"stop_token_ids": model.generation_config.eos_token_id} | (
+                args.generation_kwargs or {}
+            )
         super().__init__(
             model=model,
             args=args,
@@ -88,29 +90,59 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         tokens in a tool's result.
 
         `prompt_ids` and `completion_ids` (the first turn) are lists of ids per row. Returns, per row, the mask of
-        generated tokens, the messages and the ids; then the numbers of calls and of failed calls.
+        generated tokens, the messages, the ids and vLLM's log-probabilities; then the numbers of calls and failures.
         """
         written = self.call_format
         assert written
         turns = [
             Unfolding(ids, self.processing_class, written, len(ids) + self.max_completion_length) for ids in prompt_ids
         ]
-        rows, ids = turns, completion_ids  # the rows of this round, and their new tokens
+        # vLLM's server refuses requests for more tokens, with their prompt, than its context: none asks for more than
+        # the first one did.
+        limit = self._most(map(len, prompt_ids)) + self.max_completion_length
+        log_probs = [list[float]() for _ in turns]
+        rows = list(range(len(turns)))  # the rows of this round
+        ids, sampled = completion_ids, logprobs  # their new tokens, and with vLLM the log-probabilities of these
         while True:
-            read_all(rows, ids, written.ends)
-            rows = [turn for turn in turns if turn.goes_on]
-            room = max((turn.room for turn in rows), default=0)
-            if is_deepspeed_zero3_enabled() or self.is_fsdp_enabled:
-                room = max(gather_object([room]))  # all ranks generate equally often, to gather sharded weights
+            starts = [len(turns[row].mask) for row in rows]
+            read_all([turns[row] for row in rows], ids, written.ends)
+            for row, start, values in zip(rows, starts, sampled or [], strict=sampled is not None):
+                kept = sum(turns[row].mask[start:])
+                log_probs[row] += values[:kept] + [0.0] * (len(turns[row].mask) - start - kept)
+                if turns[row].end is not None:
+                    log_probs[row].append(values[kept])
+            open_rows = [row for row, turn in enumerate(turns) if turn.goes_on]
+            room = self._most(turns[row].room for row in open_rows)
             if not room:
                 break
-            given = [turn.ids for turn in rows] or [prompt_ids[0]]  # a rank without calls left generates for nothing
-            ids = self._generate_single_turn(given, None, {}, num_generations=1)[0][: len(rows)]
+            # The other rows follow in a later round, which generates fewer tokens.
+            rows = [row for row in open_rows if not self.use_vllm or len(turns[row].ids) + room <= limit]
+            ids, sampled = self._next_turns([turns[row].ids for row in rows], prompt_ids[0], room)
         ends = [[] if turn.end is None else [turn.end] for turn in turns]
         masks = [turn.mask + [1] * len(end) for turn, end in zip(turns, ends, strict=True)]
         ids = [turn.ids[turn.prompt :] + end for turn, end in zip(turns, ends, strict=True)]
         calls, failures = sum(turn.made for turn in turns), sum(turn.failures for turn in turns)
-        return masks, [turn.messages for turn in turns], ids, None, calls, failures, []
+        return masks, [turn.messages for turn in turns], ids, log_probs if logprobs else None, calls, failures, []
+
+    def _next_turns(self, given: list[list[int]], filler: list[int], room: int) -> tuple[Any, Any]:
+        """Generate after these ids. Returns ids, and with vLLM their log-probabilities. A rank without calls left
+        generates for nothing: all take part in gathering sharded weights or, with vLLM, as many prompts from each."""
+        rows = self._most([len(given)]) if self.use_vllm else 1
+        prompts = given + [filler] * (rows - len(given))
+        if self.use_vllm:
+            self.vllm_generation.max_completion_length = room
+        try:
+            ids, log_probs = self._generate_single_turn(prompts, None, {}, num_generations=1)
+        finally:
+            if self.use_vllm:
+                self.vllm_generation.max_completion_length = self.max_completion_length
+        return ids[: len(given)], log_probs and log_probs[: len(given)]
+
+    def _most(self, numbers: Iterable[int]) -> int:
+        """Return the largest number, or 0; that of all ranks where they must generate equally often."""
+        here = max(numbers, default=0)
+        together = self.use_vllm or is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
+        return max(gather_object([here])) if together else here
 
     # ---- completions → rewards → advantages
 
