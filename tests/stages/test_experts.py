@@ -131,6 +131,7 @@ def _args(**changes: Any) -> PretrainArguments:
 
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
 MAMBA = {"num_hidden_layers": 2, "hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
+ALIBI = {"n_layers": 1, "d_model": 32, "n_heads": 2}
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,7 @@ MAMBA = {"num_hidden_layers": 2, "hidden_size": 32, "num_heads": 4, "head_dim": 
         ({"model": SMALL | EXPERTS | {"num_expert": 5}}, "no field 'num_expert'; did you mean 'num_experts'"),
         ({"model_type": "gpt2", "model": {"head_dim": 16}}, "gpt2 has no field 'head_dim'"),
         ({"model_type": "mamba2", "model": MAMBA, "mask_documents": True}, "mask_documents: has no effect on a mamba2"),
+        ({"model_type": "mpt", "model": ALIBI, "mask_documents": True}, "mask_documents: has no effect on a mpt"),
     ],
 )
 def test_a_shape_that_cannot_be_is_one_line(tiny: Path, changes: dict[str, Any], message: str) -> None:

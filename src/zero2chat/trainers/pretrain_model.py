@@ -120,8 +120,9 @@ def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> Pre
         per_token, experts = experts_per_token(shape), stack.num_experts
         if per_token is not None and not 1 <= per_token <= experts:
             raise UserError(f"model: num_experts_per_tok {per_token}: expected 1 to num_experts, {experts}")
-    if args.mask_documents and model._is_stateful:
-        raise UserError(f"mask_documents: has no effect on a {args.model_type}, which is recurrent: remove it")
+    reads_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
+    if args.mask_documents and (model._is_stateful or not reads_positions):  # recurrent, or such as ALiBi
+        raise UserError(f"mask_documents: has no effect on a {args.model_type}: remove it")
     return model
 
 
