@@ -338,20 +338,6 @@ def test_the_model_sees_the_conversation_as_its_template_renders_it(here, heard,
     assert heard == [expected]
 
 
-def test_no_field_sets_the_template_or_how_the_model_generates(here, heard):
-    client, _, name = here
-    body = {"model": name, "messages": [user("Hi")], "max_tokens": 1}
-    hostile = {
-        "chat_template_kwargs": {"chat_template": "{{ 1 }}"},
-        "generation_config": '{"num_beams": 9999}',
-        "logit_bias": {"99999999": 1},
-        "frequency_penalty": -2,
-    }
-    for more in ({}, hostile):
-        post(client, body | more)
-    assert heard[0] == heard[1]
-
-
 @pytest.mark.parametrize("place", ["user", "system", "parts", "tool", "name", "arguments", "description"])
 def test_no_attempt_reaches_the_model_as_a_control_token(here, heard, tokenizer, place):
     client, _, name = here
@@ -407,6 +393,14 @@ def test_their_other_endpoints_are_not_there(here, path):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
+        ({"stop": ["x"]}, "stop: this server does not support it"),
+        ({"frequency_penalty": -2}, "frequency_penalty: this server"),
+        ({"presence_penalty": 1}, "presence_penalty: this server"),
+        ({"logit_bias": {"99999999": 1}}, "logit_bias: this server"),
+        ({"logprobs": True}, "logprobs: this server"),
+        ({"response_format": {"type": "json_object"}}, "response_format: this server"),
+        ({"extra_body": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}}, "chat_template_kwargs: this server"),
+        ({"extra_body": {"generation_config": '{"num_beams": 9999}'}}, "generation_config: this server"),
         ({"temperature": -1}, "temperature: -1.0 is out of range"),
         ({"temperature": 1e-9}, "temperature: 1e-09 is out of range"),
         ({"top_p": 0}, "top_p: 0.0 is out of range"),
@@ -484,7 +478,14 @@ def test_settings_are_heard(here, monkeypatch, tokenizer):
     seen = made_to_say(monkeypatch, tokenizer.encode("one two three four"))
     said = ask(client, name, [user("Hi")], temperature=0.5, top_p=0.9, max_tokens=70, seed=3)
     assert said[0] == "one two three four"
-    ask(client, name, [user("Hi")], temperature=0, max_tokens=None, max_completion_tokens=8)
+    unset = {
+        "stop": None,
+        "frequency_penalty": 0,
+        "logit_bias": {},
+        "logprobs": False,
+        "response_format": {"type": "text"},
+    }
+    ask(client, name, [user("Hi")], temperature=0, max_tokens=None, max_completion_tokens=8, extra_body=unset)
     (_, warm), (_, cold) = seen
     assert warm == Sampling(0.5, top_p=0.9, seed=3, max_new_tokens=70)
     assert (cold.temperature, cold.max_new_tokens) == (0, 8)

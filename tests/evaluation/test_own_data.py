@@ -173,6 +173,7 @@ def test_the_math_verifier_and_a_text_comparison_are_rewards_like_others(opened:
     ("entry", "says"),
     [
         ({}, r"datasets\[0\]: no scores: set `rewards`, `metrics` or both"),
+        ({"metrics": ["f1"], "fraction": 0.5}, "fraction: rows of your own do not have it"),
         ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: rows of your own do not have it"),
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
         ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),

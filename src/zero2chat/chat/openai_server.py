@@ -60,12 +60,17 @@ PATIENCE = 5.0  # seconds for a request's head, and as many for its body
 MOST_CONNECTIONS = 64
 LONGEST_ANSWER = 1024  # tokens, if a request does not say
 
+# Ignored, they would change what the client gets. None may set the chat template or options of `generate`.
+_UNSUPPORTED = (
+    *("stop", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "response_format"),
+    *("chat_template_kwargs", "generation_config"),
+)
+
 _Count = Annotated[int, Field(ge=1)]
 
 
-class Body(BaseModel):
-    """The fields of a request that have an effect. Others are ignored: none may set the chat template or options of
-    `generate`."""
+class Body(BaseModel, extra="allow"):
+    """The fields of a request that have an effect."""
 
     model: str | None = None
     messages: list[dict[str, Any]]
@@ -194,6 +199,9 @@ class _Chat(ChatCompletionHandler):
         """Return what answers the request, and its prompt."""
         if body.model not in (None, self._name):
             raise UserError(f"the server is pinned to {self._name!r}: {body.model!r} is not served")
+        for key in _UNSUPPORTED:
+            if (given := (body.model_extra or {}).get(key)) and given != {"type": "text"}:
+                raise UserError(f"{key}: this server does not support it: leave it out")
         # Nested, so that none is read as a message, whatever role it names.
         offered = [] if body.tool_choice == "none" else body.tools or []
         tools = neutral({"tools": offered}, self._tokenizer)["tools"] or None

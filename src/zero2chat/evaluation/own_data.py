@@ -49,8 +49,9 @@ class OwnData(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task is not None:
-            raise ValueError("task: rows of your own do not have it: list tasks under `tasks`")
+        for key in ("task", "fraction", "failing"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: rows of your own do not have it: remove it (tasks are listed under `tasks`)")
         if not self.rewards and not self.metrics:
             raise ValueError("no scores: set `rewards`, `metrics` or both")
 

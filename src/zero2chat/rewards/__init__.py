@@ -93,7 +93,7 @@ class Reward:
         self._path = spec.function
         module, function = own_function(spec.function, "rewards", "my_rewards.polite")
         module_name, _, name = spec.function.rpartition(".")
-        if not inspect.isfunction(function):
+        if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
             raise UserError(f"rewards: '{spec.function}' is not a plain function")
         parameters = inspect.signature(function).parameters.values()
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -113,7 +113,7 @@ class Reward:
         ours = module_name.startswith(f"{__name__}.")
         self._function = function
         self._options = _by_signature(function, spec) if ours else spec.options
-        # A column may have the name of an option of our functions, such as `case`: it does not set that option.
+        # A column may have the name of an option of our functions, such as `whole`: it does not set that option.
         self._ignored = {key for key in options if key not in needed} if ours else set()
         self.errors = 0  # completions for which the function raised
         self.failure: str | None = None  # the first row of the last call for which it raised, and the error
@@ -222,7 +222,7 @@ def checked_rewards(name: str, found: Any, n: int) -> list[float | None]:
     for i, value in enumerate(values):
         try:
             number = None if value is None else float("nan" if isinstance(value, str) else value)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             number = nan
         if number is not None and not isfinite(number):
             raise UserError(f"reward {name}: returned {value!r} for completion {i}, not a finite number")
