@@ -411,7 +411,11 @@ class CrawlRun(NamedTuple):
 def corpus(pages: Sequence[str], folder: Path, without: Sequence[str] = (), **sections: Any) -> CrawlRun:
     """Runs the stage on the pages, with the recipe's settings except `sections` and the steps left out."""
     crawl = yaml.safe_load(RECIPE.read_text())["crawl"]
-    crawl |= dict.fromkeys(without) | sections | {"warcs": [str(folder / "*.warc.gz")], "workers": 2, "tasks": 4}
+    crawl |= (
+        {name: False if name == "personal_data" else None for name in without}
+        | sections
+        | {"warcs": [str(folder / "*.warc.gz")], "workers": 2, "tasks": 4}
+    )
     crawl["rights"] = "A benchmark's."
     folder.mkdir(parents=True, exist_ok=True)
     known = [(f"https://pages.example/{i}", "2026-01-02T03:04:05Z", page.encode()) for i, page in enumerate(pages)]
