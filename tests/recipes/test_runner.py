@@ -338,6 +338,19 @@ def test_only_chooses_the_step(launched: list[str]) -> None:
         _run("report.title=x", only="corpus")
 
 
+def test_a_change_before_the_wanted_steps_stops_them(launched: list[str]) -> None:
+    _run("tokenizer.vocab_size=300")
+    assert _run("tokenizer.vocab_size=300", restart="report") == {"report": "made"}
+    with pytest.raises(UserError, match=r"^tokenizer: vocab_size 300 → unset: `--restart tokenizer`"):
+        _run(only="report")
+    _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"seed": 7})
+    for flags in ({"only": "report"}, {"restart": "tokenizer"}):
+        with pytest.raises(UserError, match=r"^corpus: seed unset → 7: `--restart corpus`"):
+            _run("tokenizer.vocab_size=300", **flags)
+    assert len(launched) == 5
+    assert Path("runs/r/tokenizer/metrics.json").exists()
+
+
 def test_a_restart_checks_what_comes_before_and_then_removes(launched: list[str]) -> None:
     _run()
     (Path("runs/r/corpus") / runs.METRICS).unlink()

@@ -115,7 +115,8 @@ def run(
     steps, wanted = _choose(graph.with_seeds(written, seeds) if seeds != 1 else written, only, restart)
     for step in written:  # report a mistake in the last step now, not after an hour
         step.arguments()
-    for name in chosen.keys() - {step.name for step in wanted}:
+    upstream = graph.preceding(steps, wanted)
+    for name in chosen.keys() - {step.name for step in (*upstream, *wanted)}:
         raise UserError(f"--set {name}.…: step {name} does not run with --only or --restart: remove the option")
     for step in steps:
         runs.read_run(step.folder)  # refuse a folder that is not a run before anything starts
@@ -126,9 +127,12 @@ def run(
             print(shlex.join(step.command()))
         outcome = {step.name: "planned" for step in wanted}
     else:
-        for step in graph.preceding(steps, wanted):
+        folders = {step.name: step.folder for step in steps}
+        for step in upstream:
             if any(step.name in later.after for later in wanted):
                 fingerprints.input_digest(str(step.folder))  # it must be finished
+            if all((folders[name] / runs.METRICS).exists() for name in (step.name, *step.after)):  # and up to date
+                _refuse_changes(step, _changes(step, step_fingerprint(step, steps)))
         for step in wanted:
             runs.require_free(step.folder)
             if restart or not (step.folder / runs.METRICS).exists():
@@ -146,30 +150,39 @@ def run(
     return {"recipe": recipe, "steps": outcome, "seconds": round(time.time() - started, 1)}
 
 
+def _changes(step: Step, new: dict[str, Any]) -> list[str]:
+    """List the differences between the fingerprint saved in the step's folder, if there is one, and `new`."""
+    old = (runs.read_run(step.folder) or {"fingerprint": new})["fingerprint"]
+    return fingerprints.changes(old if "after" in old else old | {"after": new["after"]}, new)
+
+
+def _refuse_changes(step: Step, differences: Sequence[str]) -> None:
+    if differences and not runs.is_untouched(step.folder):
+        raise UserError(
+            f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and all later steps again; "
+            "nothing was changed"
+        )
+
+
 def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
     """Write the step's `run.json` and return the command to launch; None if the step is done.
 
     Raises `UserError` if the step's folder was made, or started, with another fingerprint.
     """
     command, new, identity = step.command(), step_fingerprint(step, steps), runs.read_run(step.folder)
-    if identity is not None:
-        old = identity["fingerprint"]
-        differences = fingerprints.changes(old if "after" in old else old | {"after": new["after"]}, new)
-        if differences and step.declared.joins:
-            print(f"{step.name}: its inputs have changed: running it again", flush=True)
-            shutil.rmtree(step.folder)
-            identity = None
-        elif differences and not runs.is_untouched(step.folder):
-            raise UserError(
-                f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and all later steps again; "
-                "nothing was changed"
-            )
-        elif (step.folder / runs.METRICS).exists():
-            if step.declared.again is not None:  # and writes again what is missing beside its folder
-                step.declared.main(step.words())
-            else:
-                print(f"{step.name}: done already, skipped", flush=True)
-            return None
+    differences = _changes(step, new)
+    if differences and step.declared.joins:
+        print(f"{step.name}: its inputs have changed: running it again", flush=True)
+        shutil.rmtree(step.folder)
+        identity = None
+    else:
+        _refuse_changes(step, differences)
+    if identity is not None and (step.folder / runs.METRICS).exists():
+        if step.declared.again is not None:  # and writes again what is missing beside its folder
+            step.declared.main(step.words())
+        else:
+            print(f"{step.name}: done already, skipped", flush=True)
+        return None
     shown = shlex.join(command).replace(f"{package_files.HOME}/", "")  # a record names no folder of this machine
     launch = {"recipe": recipe, "step": step.name, "command": shown}
     runs.write_identity(step.folder, (identity or {"seconds": 0.0}) | {"fingerprint": new, "launch": launch})
