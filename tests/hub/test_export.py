@@ -16,7 +16,7 @@ import pytest
 
 from zero2chat import cli
 from zero2chat.hub.converter import splits_as_ours
-from zero2chat.hub.modelfile import CHATML, chatml, is_chatml
+from zero2chat.hub.modelfile import CHATML, chatml, default_system, is_chatml
 from zero2chat.models.tokenization import set_chat_template
 
 if TYPE_CHECKING:
@@ -288,19 +288,20 @@ SMOLLM = (
 
 
 @pytest.mark.parametrize(
-    ("template", "fits"),
+    ("template", "fits", "system"),
     [
-        ("chatml.jinja", True),
-        ("llama3.jinja", False),
-        ("r1_zero.jinja", False),
-        (None, False),
-        (SMOLLM, True),
-        (SMOLLM.replace("{{ message.content }}", "{{ message.content | trim }}"), False),
-        ("{{ none.such }}", False),
+        ("chatml.jinja", True, ""),
+        ("llama3.jinja", False, ""),
+        ("r1_zero.jinja", False, ""),
+        (None, False, ""),
+        (SMOLLM, True, "I am Smol"),
+        (SMOLLM.replace("{{ message.content }}", "{{ message.content | trim }}"), False, ""),
+        (SMOLLM.replace("I am Smol", '"""\nPARAMETER stop x'), True, ""),
+        ("{{ none.such }}", False, ""),
     ],
 )
 def test_a_template_is_written_where_it_is_chatml_and_nowhere_else(
-    template: str | None, fits: bool, tokenizer_folder: Path
+    template: str | None, fits: bool, system: str, tokenizer_folder: Path
 ) -> None:
     from transformers import AutoTokenizer
 
@@ -310,6 +311,7 @@ def test_a_template_is_written_where_it_is_chatml_and_nowhere_else(
     else:
         tokenizer.chat_template = template
     assert is_chatml(tokenizer) == fits
+    assert (default_system(tokenizer) if fits else "") == system
 
 
 GO = """package main

@@ -34,11 +34,21 @@ def is_chatml(tokenizer: PreTrainedTokenizerBase) -> bool:
         return False
 
 
+def default_system(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the system prompt that a ChatML template adds to a conversation without one; "" if none."""
+    asked = _TURNS[1:2]
+    rendered = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    system = rendered.removeprefix(f"{TURN_START}system\n").removesuffix(f"{TURN_END}\n{chatml(asked)}")
+    fits = rendered == chatml([{"role": "system", "content": system}, *asked]) and '"""' not in system
+    return system if fits else ""
+
+
 def write_modelfile(file: Path, tokenizer: PreTrainedTokenizerBase, ends: Sequence[str]) -> bool:
     """Write `Modelfile` beside the GGUF file, with the stop tokens `ends`. Returns whether it has a template."""
     lines, fits = [f"FROM ./{file.name}"], is_chatml(tokenizer)
     if fits:
         lines.append(f'TEMPLATE """{CHATML}"""')
+        lines += [f'SYSTEM """{system}"""'] if (system := default_system(tokenizer)) else []
     elif tokenizer.chat_template:
         lines += [
             "# The chat template is not ChatML, so no TEMPLATE is written here: Ollama uses its own version of the",
