@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from peft.tuners import lora
 from transformers import (
     GenerationConfig,
     GPT2Config,
@@ -270,8 +271,13 @@ def test_training_mode_and_gradient_checkpointing_change_nothing(own_loop: list[
     assert own_loop == [True]
 
 
-@pytest.mark.parametrize("changes", [{}, {"use_dora": True}, {"modules_to_save": ["norm", "embed_tokens"]}])
-def test_adapters_fall_back(changes: dict[str, Any], own_loop: list[bool]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [({}, True), ({"use_dora": True}, False), ({"modules_to_save": ["norm", "embed_tokens"]}, False)],
+)
+def test_lora_is_read_with_the_weights_and_other_adapters_fall_back(
+    changes: dict[str, Any], read: bool, own_loop: list[bool]
+) -> None:
     model, inputs = make(), ragged()
     plain = greedy(model, inputs)
     use_fast_rollouts(model)
@@ -279,12 +285,31 @@ def test_adapters_fall_back(changes: dict[str, Any], own_loop: list[bool]) -> No
     config = LoraConfig(r=4, lora_alpha=16, init_lora_weights=False, target_modules=targets, **changes)
     peft = get_peft_model(model, config).eval()
     found = greedy(peft, inputs)
-    assert own_loop == []
+    assert own_loop == [True] * read
     with peft.disable_adapter():
         assert greedy(peft, inputs) == plain
     del model.generate
     assert found == greedy(peft, inputs)
     assert found != plain
+
+
+def test_an_adapter_around_another_is_read_with_it(own_loop: list[bool]) -> None:
+    model, inputs = make(), ragged()
+    config = LoraConfig(r=4, lora_alpha=16, init_lora_weights=False, target_modules=["q_proj", "down_proj"])
+    peft = get_peft_model(model, config).eval()
+    one = greedy(peft, inputs)
+    mlp = model.model.layers[0].mlp
+    mlp.down_proj = lora.Linear(mlp.down_proj, "default", config, r=4, lora_alpha=16).eval()
+    both = greedy(peft, inputs)
+    assert both != one
+    use_fast_rollouts(model)
+    assert greedy(peft, inputs) == both
+    with peft.disable_adapter():
+        plain = greedy(peft, inputs)
+    assert own_loop == [True, True]
+    mlp.down_proj = mlp.down_proj.get_base_layer()
+    with peft.disable_adapter():
+        assert greedy(peft, inputs) == plain
 
 
 def test_another_architecture_falls_back(own_loop: list[bool]) -> None:

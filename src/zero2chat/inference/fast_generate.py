@@ -71,7 +71,7 @@ def use_fast_rollouts(model: PreTrainedModel) -> None:
 
     - Training mode: it decodes as in `eval()`, without dropout. Gradient checkpointing and autocast have no effect,
       because no module's forward is called. Weights are used in their own precision.
-    - PEFT: falls back while the model has an adapter.
+    - PEFT: falls back while the model has an adapter, except for plain LoRA.
     - DDP, ZeRO-1 and ZeRO-2: weights are complete. ZeRO-3: gathered inside TRL's `unwrap_model_for_generation`.
       Otherwise under ZeRO-3, and under FSDP, it falls back, with synchronized ranks.
     """
@@ -216,9 +216,10 @@ def _moved(tensor: torch.Tensor, source: torch.Tensor, target: torch.Tensor, lef
 
 
 def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
-    """Return None for other architectures, and for weights that are sharded, quantized, adapted or mixed precision."""
+    """Return None for other architectures, and for weights that are sharded, quantized or mixed precision."""
     dtype = model.get_input_embeddings().weight.dtype
-    if not is_supported(model) or any((p.device.type, p.dtype) != ("cpu", dtype) for p in model.parameters()):
+    weights = [p for name, p in model.named_parameters() if "lora_" not in name]
+    if not is_supported(model) or any((p.device.type, p.dtype) != ("cpu", dtype) for p in weights):
         return None
     try:
         return _Decoder(model, rows)

@@ -1,4 +1,4 @@
-"""A model's weights as `fast_generate` multiplies with them: read at each rollout, and fused."""
+"""A model's weights as `fast_generate` multiplies with them: read at each rollout, fused, with LoRA's matrices."""
 
 from __future__ import annotations
 
@@ -96,6 +96,15 @@ def read_linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor],
 
 
 def _dense(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    if type(module) is not nn.Linear:
+    """Return weight and bias, with the active LoRA matrices added to the weight."""
+    if type(module) is nn.Linear:
+        return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1)
+    from peft.tuners.lora import Linear
+
+    if type(module) is not Linear or module.lora_variant or any(module.lora_bias.values()):
         raise NotReadable
-    return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1)
+    weight, bias = _dense(module.base_layer)  # `get_base_layer` would pass over nested adapters
+    for name in module.active_adapters:
+        if name in module.lora_A and not module.disable_adapters and not module.merged:
+            weight = weight + module.get_delta_weight(name).to(weight.dtype)
+    return weight, bias
