@@ -282,6 +282,7 @@ def test_one_gpu_and_ddp_do_not_train_whole_16_bit_weights(
         ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
         ({"gpus": 0}, "--gpus 0: expected 1 or more"),
         ({"nodes": 0}, "--nodes 0: expected 1 or more"),
+        ({"mfu": 0.0}, "--mfu 0.0: expected a number above 0, at most 1"),
         ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 64 cannot be divided among 3 processes"),
     ],
 )

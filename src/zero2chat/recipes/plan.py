@@ -102,6 +102,8 @@ def plan(recipe: str, gpu: str, gpus: int = 1, nodes: int = 1, mfu: float = 0.4)
     for flag, value in (("--gpus", gpus), ("--nodes", nodes)):
         if value < 1:
             raise UserError(f"{flag} {value}: expected 1 or more")
+    if not 0 < mfu <= 1:
+        raise UserError(f"--mfu {mfu}: expected a number above 0, at most 1")
     steps = load_recipe(recipe)
     training = [step for step in steps if step.trains]
     if not training:
