@@ -137,6 +137,13 @@ def test_a_function_that_is_not_there_says_where_it_is_looked_for(
         read_rewards([{"function": name}])
 
 
+def test_an_async_function_is_refused_when_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "later.py").write_text("async def score(completions, **_):\n    return [1.0 for _ in completions]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=r"^rewards: 'later\.score' is not a plain function$"):
+        read_rewards([{"function": "later.score"}])
+
+
 def test_a_users_function_is_not_called_before_there_are_completions(own: Callable[[str, str], Reward]) -> None:
     assert own("share.mean", "[1 / len(completions)]")(["a"]) == [1.0]
 
