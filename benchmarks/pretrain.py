@@ -124,8 +124,8 @@ def bare(folder: Path, seed: int, seconds: float, _: str) -> dict[str, Any]:
     from zero2chat.core.config import build
     from zero2chat.models.hardware import keep_memory
     from zero2chat.stages.pretrain import PretrainArguments
+    from zero2chat.stages.pretrain_model import build_model
     from zero2chat.trainers.muon import use_muon
-    from zero2chat.trainers.pretrain_model import build_model
 
     keep_memory()
     given = yaml.safe_load(SETTINGS.read_text()) | {"dataset": "-", "tokenizer": "-", "use_cpu": True}

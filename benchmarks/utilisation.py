@@ -26,8 +26,8 @@ from transformers import AutoTokenizer, TrainingArguments
 from zero2chat.core.config import build
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.stages.pretrain import PretrainArguments
+from zero2chat.stages.pretrain_model import build_model
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.pretrain_model import build_model
 
 MODEL = {
     "num_hidden_layers": 3,

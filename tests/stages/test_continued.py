@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
 from zero2chat.stages.pretrain import PretrainArguments, main
-from zero2chat.trainers.pretrain_model import build_model, open_start
+from zero2chat.stages.pretrain_model import build_model, open_start
 
 
 @pytest.fixture

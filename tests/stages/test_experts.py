@@ -24,7 +24,7 @@ from zero2chat.models.hardware import active_count
 from zero2chat.models.loading import load_model
 from zero2chat.stages import pretrain, sft
 from zero2chat.stages.pretrain import PretrainArguments
-from zero2chat.trainers.pretrain_model import build_model
+from zero2chat.stages.pretrain_model import build_model
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
 BALANCED = {"output_router_logits": True, "router_aux_loss_coef": 0.5}

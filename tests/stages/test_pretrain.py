@@ -20,7 +20,7 @@ from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
 from zero2chat.stages.pretrain import STAGE, PretrainArguments, main
-from zero2chat.trainers.pretrain_model import build_model, derive
+from zero2chat.stages.pretrain_model import build_model, derive
 from zero2chat.trainers.pretrain_trainer import collate
 
 

@@ -27,7 +27,7 @@ from zero2chat.models.loading import bases, context_length, head_width, load_tok
 from zero2chat.models.training_job import FSDP, SHARDED, Job
 from zero2chat.recipes.model_sizes import config_of
 from zero2chat.recipes.recipe import FILE, Step, load_recipe
-from zero2chat.trainers.pretrain_model import build_model, continued_config, derive
+from zero2chat.stages.pretrain_model import build_model, continued_config, derive
 from zero2chat.trainers.start import refused_settings
 
 # The shipped accelerate configs, with least communication first, and the ZeRO stage of each.

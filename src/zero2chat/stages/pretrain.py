@@ -31,8 +31,8 @@ from zero2chat.hub.push import finish_model_folder
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Curve, Section
 from zero2chat.stages import Stage
+from zero2chat.stages.pretrain_model import ModelArguments, derive, open_model, open_start
 from zero2chat.stages.shared import LOSSES
-from zero2chat.trainers.pretrain_model import ModelArguments, derive, open_model, open_start
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, SampleCallback
 from zero2chat.trainers.start import refused_settings, set_global_batch
 from zero2chat.trainers.trainer import train
