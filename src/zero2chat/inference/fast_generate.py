@@ -100,8 +100,8 @@ def fast_sample(
 
     Shapes are `generate`'s: (rows, prompt length) in, left-padded; (rows, prompt length + longest completion) out,
     padded after an EOS token. Samples use torch's global generator. It falls back to transformers' own loop for other
-    architectures and devices, for sharded, quantized or adapted weights, and for features that it lacks: beams,
-    returned scores, an existing cache, other stopping criteria or logits processors.
+    architectures, devices and adapters than LoRA, for sharded or quantized weights, and for features that it lacks:
+    beams, returned scores, an existing cache, other stopping criteria or logits processors.
     """
     mode = generation_config.get_generation_mode()
     mask = model_kwargs.get("attention_mask")
