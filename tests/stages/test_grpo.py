@@ -574,7 +574,7 @@ MATHS = {"rewards": [{"function": "zero2chat.rewards.math.math_answer"}]}
         ({"rewards": [{"function": "broken_rewards.digits"}]}, "cannot import 'broken_rewards.digits': invalid syntax"),
         ({"rewards": [{"function": "own_rewards.text"}]}, "returned 'good', not a list of rewards"),
         ({"rewards": [{"function": "own_rewards.one"}]}, "returned 1.0, not a list of rewards"),
-        ({"rewards": [{"function": "own_rewards.slow"}]}, "returned <coroutine object slow"),
+        ({"rewards": [{"function": "own_rewards.slow"}]}, "own_rewards.slow. is not a plain function"),
         ({"rewards": [{"function": "own_rewards.closed"}]}, r"add \*\*columns"),
         (
             {"rewards": [{"function": "own_rewards.needy"}]},
@@ -637,8 +637,8 @@ def test_settings_are_refused_before_a_model_is_loaded(
             "row 0: prompt: does not end with the user",
         ),
         ({"prompt": "What?", "answer": "no idea at all \\"}, "row 0 .*: the reference answer"),
-        ({"prompt": "What?", "answer": ""}, "mine, row 0: no answer: remove the row"),
-        ({"prompt": "What?", "answer": None}, "mine, row 0: no answer: remove the row"),
+        ({"prompt": "What?", "answer": ""}, "mine, row 0: answer: expected text or a number, got .*: remove the row"),
+        ({"prompt": "What?", "answer": None}, "mine, row 0: answer: expected text or a number, got .*: remove the row"),
         ({"prompt": "What? " * 200, "answer": "1"}, "row 0 has"),
     ],
 )

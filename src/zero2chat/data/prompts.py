@@ -143,7 +143,7 @@ def fitting_problems(
         problems, ids = problems.select(kept) if dropped else problems, [ids[i] for i in kept]
     over = [(len(one), row) for row, one in enumerate(ids) if len(one) > room]
     if over:
-        length, row = max(over)
+        length, row = max(over, key=lambda pair: pair[0])  # the first of the longest
         raise UserError(
             f"datasets: {len(over)} of {len(ids)} prompts leave no room for max_completion_length in the model's "
             f"context: the prompt limit is {room} tokens, but row {row} has {length}"
