@@ -39,6 +39,7 @@ def open_rows(config: str, changes: Sequence[str] = ()) -> tuple[str, Prepared]:
         if isinstance(step, dict) and step.get("config") == Path(config).name:
             stage = str(step.get("stage"))
     if stage is None:
+        load_yaml(config)  # raises if it is not there
         raise UserError(f"{config}: no {FILE} beside it has a step with this YAML")
     loaded = stages.load(stage)
     if loaded.prepare is None:
