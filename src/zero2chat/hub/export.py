@@ -90,11 +90,12 @@ def show(made: Mapping[str, Any], console: Console) -> None:
 
 
 def _describe(folder: Path, target: Path) -> None:
-    """Write beside a merged model what `zero2chat push` needs: the record and the card of its run."""
-    if (folder / RUN).exists() and (folder / METRICS).exists():
-        for name in ("LICENSE", "NOTICE", METRICS, "README.md"):
-            if (folder / name).exists():
-                shutil.copy(folder / name, target)
+    """Write beside a merged model its licence, and what `zero2chat push` needs: the record and the card of its run."""
+    is_run = (folder / RUN).exists() and (folder / METRICS).exists()
+    for name in ("LICENSE", "NOTICE", *((METRICS, "README.md") if is_run else ())):
+        if (folder / name).exists():
+            shutil.copy(folder / name, target)
+    if is_run:
         write_atomically(target / RUN, json.dumps(json.loads((folder / RUN).read_text()) | {"merged": True}, indent=2))
 
 

@@ -109,7 +109,7 @@ def pack(
     is_run = (folder / RUN).exists()
     if not (folder / (METRICS if is_run else CARD)).exists():
         no = f"not done (no {METRICS})" if is_run else f"not a run (no {RUN}), and no model with a card (no {CARD})"
-        raise UserError(f"{folder}: {no}: give a finished step's folder, such as runs/quickstart/sft")
+        raise UserError(f"{folder}: {no}: give a finished step's folder, such as runs/mine/sft, or write the card")
     identity = (read_run(folder) or {}) if is_run else {}
     patterns = (*_MODEL_FILES, *_OWN_FILES)
     paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
