@@ -103,7 +103,7 @@ def test_windows_of_documents_on_the_disk_are_made_once(  # type: ignore[no-unty
     ("values", "says"),
     [
         ([1, 2], r"^mine: column 'text' holds int64, not text: set `column`$"),
-        (["a", None], r"^mine: column 'text' is null in some row"),
+        (["a", None], r"^mine: row 1: column 'text' is null"),
         ([["a"]], "^mine: column 'text' holds .*, not text"),
     ],
 )

@@ -340,5 +340,5 @@ def require_text(rows: Dataset, column: str, label: str | None, filled: bool = F
     if kind not in ("string", "large_string"):
         raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `column`")
     # Of the whole table, of which the rows may be a selection without nulls
-    if filled and rows.data.column(column).null_count and None in rows[column][:]:
-        raise UserError(f"{label}: column '{column}' is null in some row: fill it in, or remove the row")
+    if filled and rows.data.column(column).null_count and None in (texts := rows[column][:]):
+        raise UserError(f"{label}: row {texts.index(None)}: column '{column}' is null: fill it in, or remove the row")
