@@ -68,7 +68,7 @@ class Slow:
 
 
 @pytest.mark.parametrize(("count", "tokens"), [("all", 8), ("non_padding", 5)])
-def test_speed_is_by_the_clock(count: str, tokens: int, tmp_path: Path) -> None:
+def test_speed_is_by_the_clock_and_tokens_are_read_back_only_for_a_log(count: str, tokens: int, tmp_path: Path) -> None:
     config = Qwen3Config(
         vocab_size=48,
         hidden_size=16,
@@ -96,6 +96,13 @@ def test_speed_is_by_the_clock(count: str, tokens: int, tmp_path: Path) -> None:
     trainer = ResumableTrainer(
         Qwen3ForCausalLM(config), args, train_dataset=Slow(), eval_dataset=Slow(), processing_class=tokenizer
     )
+    gather, gathered = trainer.accelerator.gather, []
+
+    def watched(value: Any) -> Any:
+        gathered.append(value)
+        return gather(value)
+
+    trainer.accelerator.gather = watched
     run = Run.open(args.output_dir, "pretrain", {"output_dir": args.output_dir})
     callback = RunCallback(run)
     start = time.perf_counter()
@@ -103,6 +110,8 @@ def test_speed_is_by_the_clock(count: str, tokens: int, tmp_path: Path) -> None:
     whole, rows = time.perf_counter() - start, 4 * 4 * 2
     lines = [line for line in read_jsonl(run.folder / "history.jsonl") if "loss" in line]
     assert [line["tokens"] for line in lines] == [rows / 2 * tokens, rows * tokens]
+    counts = [value for value in gathered if not value.is_floating_point()]
+    assert len(counts) == len(lines) + 1  # and the end, but not each of 16 micro-batches
     assert callback.all_seconds > rows * Slow.seconds
     assert callback.all_seconds < whole - 2 * 32 * Slow.seconds  # two evaluations
     # A batch is read ahead: of the second half's 8, one in the first half.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,15 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
 
 
 class ResumableTrainer(Trainer):
-    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint."""
+    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint.
+
+    Tokens are added up on the device until they are needed: transformers' own count makes the host wait for the device
+    in each micro-batch.
+    """
 
     paused: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `RunCallback.paused`
     counts: Counter[str]  # `RunCallback.counts`
+    uncounted: torch.Tensor | int = 0  # tokens of this process since `state.num_input_tokens_seen`
 
     def create_accelerator_and_postprocess(self) -> None:
         if is_fsdp(self.args.fsdp):
@@ -99,6 +104,23 @@ class ResumableTrainer(Trainer):
         (huggingface/transformers#48805)."""
         plain = isinstance(model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
         return plain and bool(expert_stacks(model))
+
+    def _track_num_input_tokens(self, inputs: Mapping[str, Any]) -> None:
+        count = self.args.include_num_input_tokens_seen
+        if count == "no":
+            return
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        if mask is None or count != "non_padding":
+            mask = ids != self.processing_class.pad_token_id if count == "non_padding" else torch.ones_like(ids)
+        self.uncounted += mask.sum()
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        control = self.control
+        if control.should_log or control.should_evaluate or control.should_save or control.should_training_stop:
+            tokens = torch.as_tensor(self.uncounted, device=self.args.device, dtype=torch.int64)
+            self.state.num_input_tokens_seen += self.accelerator.gather(tokens).sum().item()
+            self.uncounted = 0
+        super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
