@@ -25,10 +25,9 @@ from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import REVIEWED
+from zero2chat.core.fingerprints import REVIEWED, UNREVIEWED
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.rows import UNREVIEWED
 from zero2chat.inference.samplers import ask_model
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.report.samples import SampleTable

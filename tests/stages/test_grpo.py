@@ -797,7 +797,7 @@ def test_a_rank_without_calls_left_generates_with_those_that_have_some(
         asked.append(len(prompt_ids))
         return [tokenizer.encode("So.<|im_end|>") for _ in prompt_ids], None
 
-    others = iter([1, 1])
+    others = iter([1, 1, 1])
     monkeypatch.setattr("zero2chat.trainers.grpo.is_deepspeed_zero3_enabled", lambda: True)
     monkeypatch.setattr("zero2chat.trainers.grpo.gather_object", lambda numbers: [*numbers, next(others, 0)])
     monkeypatch.setattr(grpo.GrpoTrainer, "_generate_single_turn", draw)

@@ -16,7 +16,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find, own_file
 
 RUN, METRICS = "run.json", "metrics.json"  # in a run folder: what made it, and what it measured, written last
-REVIEWED = Path("data", "train.jsonl")  # written by `distill`, then maybe edited by people
+REVIEWED, UNREVIEWED = Path("data", "train.jsonl"), "unreviewed"  # `distill` writes it, then people may edit it
 STACK = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "peft", "deepspeed", "zero2chat")
 # Settings whose value is a path even if it is a single word, such as `mydata`.
 _PATH_KEYS = ("path", "data_dir", "data_files", "dataset", "tokenizer", "model_name_or_path", "models", "teacher")

@@ -29,7 +29,7 @@ from zero2chat.data.sources import BUILDERS, Source
 
 T = TypeVar("T")
 
-UNREVIEWED, REJECTED = "unreviewed", "rejected"  # in the column `review` of synthetic rows
+REJECTED = "rejected"  # in the column `review` of synthetic rows
 _MOST_LISTED = 20
 _DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")

@@ -34,11 +34,10 @@ from datasets import Dataset
 
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import REVIEWED
+from zero2chat.core.fingerprints import REVIEWED, UNREVIEWED
 from zero2chat.core.runs import Run, is_main_process, write_atomically
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.prompts import fitting_problems, load_problems
-from zero2chat.data.rows import UNREVIEWED
 from zero2chat.data.sources import Source, mixed, read_sources
 from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import Ask, ask_endpoint, ask_model, open_teacher

@@ -35,8 +35,7 @@ from zero2chat.stages.shared import ENTROPY, LENGTHS, REWARDS
 from zero2chat.trainers.arguments import TaskArguments
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.evaluate import finish_with_tasks
-from zero2chat.trainers.ppo.config import PPOConfig
-from zero2chat.trainers.ppo.cost import cost
+from zero2chat.trainers.ppo.config import PPOConfig, cost
 from zero2chat.trainers.ppo.rewards import RewardModelSpec, open_rewards, read_ppo_rewards
 from zero2chat.trainers.ppo.trainer import PPOTrainer
 from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch

@@ -20,7 +20,6 @@ from trl import ModelConfig, RewardConfig
 
 from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.preferences import PairArguments, read_comparisons
-from zero2chat.data.prepared import open_empty
 from zero2chat.hub.push import finish_model_folder
 from zero2chat.models.reward_model import merged_to_score
 from zero2chat.models.training_job import FSDP, SHARDED, EmptyModel, Job
@@ -43,7 +42,6 @@ from zero2chat.trainers.start import (
     refused_settings,
     remove_start,
     set_global_batch,
-    set_max_length,
     start_from_adapter,
 )
 from zero2chat.trainers.trainer import train
@@ -68,9 +66,7 @@ def prepare(args: RewardArguments, training: RewardConfig, model_args: ModelConf
 
     Raises `UserError` if the model has not sampled the pairs of `comparisons` yet.
     """
-    empty, tokenizer = open_empty(model_args, training.chat_template_path, may_score=True)
-    set_max_length(training, empty)
-    return prepare_pairs(tokenizer, args, training)
+    return prepare_pairs(args, training, model_args)
 
 
 def run(run: Run, args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> None:

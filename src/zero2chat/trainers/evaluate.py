@@ -125,6 +125,7 @@ class _TaskEvaluation(TrainerCallback):
         for name, metric in metrics.items():
             if name.startswith("accuracy_"):
                 line |= {name: metric["value"]} | {f"{name}_{key}": metric[key] for key in ("n", "low", "high")}
+        self.trainer.count_tokens()
         line |= {"training_seconds": round(self.compute.all_seconds, 1), "tokens": state.num_input_tokens_seen}
         if state.is_world_process_zero:
             self.run.log(line | {"seconds": round(self.run.seconds, 1)})

@@ -22,7 +22,7 @@ from zero2chat.core.stats import Metrics
 from zero2chat.data.encoding import both_sides, tokenize_reward_pairs
 from zero2chat.data.preference_files import PairFiles
 from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons
-from zero2chat.data.prepared import mixed_preferences
+from zero2chat.data.prepared import mixed_preferences, open_empty
 from zero2chat.data.sources import hold_out
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template, settle_chat
@@ -30,7 +30,7 @@ from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.preferences import Preferences, tokenize_preferences
-from zero2chat.trainers.start import open_model
+from zero2chat.trainers.start import open_model, set_max_length
 from zero2chat.trainers.trainer import ResumableTrainer
 
 _SHOWN = 12  # pairs saved as samples
@@ -150,8 +150,10 @@ def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], C
     return [pairs[i] for i in kept], [pairs[i] for i in others], counts, equal
 
 
-def prepare_pairs(tokenizer: PreTrainedTokenizerBase, args: Any, training: RewardConfig) -> Preferences:
-    """Return the tokenized pairs of `open_pairs`."""
+def prepare_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> Preferences:
+    """Return the tokenized pairs of `open_pairs`. Sets `max_length` if it is not set."""
+    empty, tokenizer = open_empty(model_args, training.chat_template_path, may_score=True)
+    set_max_length(training, empty)
     known, held_out, counts, equal = open_pairs(args, training.output_dir)
     rows = tokenize_preferences(tokenize_reward_pairs, "pairs", tokenizer, known, held_out, args, training)
     return replace(rows, sources=counts, equal=equal)

@@ -54,7 +54,7 @@ class ResumableTrainer(Trainer):
 
     paused: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `RunCallback.paused`
     counts: Counter[str]  # `RunCallback.counts`
-    uncounted: torch.Tensor | int = 0  # tokens of this process since `state.num_input_tokens_seen`
+    uncounted: torch.Tensor | int = 0  # tokens of this process since `count_tokens`
 
     def create_accelerator_and_postprocess(self) -> None:
         if is_fsdp(self.args.fsdp):
@@ -114,12 +114,16 @@ class ResumableTrainer(Trainer):
             mask = ids != self.processing_class.pad_token_id if count == "non_padding" else torch.ones_like(ids)
         self.uncounted += mask.sum()
 
+    def count_tokens(self) -> None:
+        """Add the tokens of all processes to `state.num_input_tokens_seen`. Every process must call this."""
+        tokens = torch.as_tensor(self.uncounted, device=self.args.device, dtype=torch.int64)
+        self.state.num_input_tokens_seen += self.accelerator.gather(tokens).sum().item()
+        self.uncounted = 0
+
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         control = self.control
         if control.should_log or control.should_evaluate or control.should_save or control.should_training_stop:
-            tokens = torch.as_tensor(self.uncounted, device=self.args.device, dtype=torch.int64)
-            self.state.num_input_tokens_seen += self.accelerator.gather(tokens).sum().item()
-            self.uncounted = 0
+            self.count_tokens()
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:

@@ -1,14 +1,17 @@
-"""The settings of `PPOTrainer`. Keys shared with `GRPOConfig` have the same names and defaults."""
+"""The settings of `PPOTrainer`, and its cost. Keys shared with `GRPOConfig` have the same names and defaults."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
+from trl import ModelConfig
 from trl.trainer.base_config import _BaseConfig as BaseConfig
 
 from zero2chat.core.config import Range
+from zero2chat.models.hardware import flops_per_token, parameter_count
+from zero2chat.models.training_job import FSDP, NOT_WHOLE, EmptyModel, Job
 
 
 @dataclass
@@ -116,3 +119,22 @@ class PPOConfig(BaseConfig):
     @property
     def steps_per_rollout(self) -> int:
         return self.num_ppo_epochs * self.num_mini_batches
+
+
+def cost(job: Job, empty: EmptyModel, args: Any, training: PPOConfig, model_args: ModelConfig) -> Job:
+    """Add the value head, the reference and the reward models, and the rollouts."""
+    judges = [empty(entry["model"], True) for entry in args.rewards if "model" in entry]
+    value = int(job.config.get_text_config().hidden_size)  # a head
+    reads = 2 * job.forward + sum(flops_per_token(judge, job.length) for judge in judges) / 3
+    return replace(
+        job,
+        trained=job.trained + value,
+        optimizer=job.optimizer + 8 * value,  # in fp32, with AdamW
+        readers=(0 if model_args.use_peft else job.parameters) + sum(map(parameter_count, judges)),
+        copies=5,
+        # All models process a rollout once, and the policy trains on it for num_ppo_epochs epochs.
+        flops=job.flops + reads / training.num_ppo_epochs,
+        rollout=training.num_mini_batches,
+        refused=NOT_WHOLE if args.merge_adapter else (FSDP,),
+        unit="answers",
+    )
