@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
-from zero2chat.models.loading import adapter_settings, load_model
+from zero2chat.models.loading import adapter_settings, load_model, unsharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,26 +39,12 @@ def merged(
             f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
             "base_model_name_or_path in adapter_config.json here"
         )
-    with _unsharded():
+    with unsharded():
         try:
             model, _ = load(base, "auto", revision=settings.get("revision") or "main")
         except UserError as error:
             raise UserError(f"{folder}: cannot load the adapter's base model: {error}") from error
         return _add(folder, base, model)
-
-
-@contextlib.contextmanager
-def _unsharded() -> Iterator[None]:
-    """Under ZeRO-3 transformers loads shards, with all ranks. Here, whole weights are loaded by one alone."""
-    from transformers.integrations import deepspeed
-
-    held = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        if held is not None and (config := held()) is not None:
-            deepspeed.set_hf_deepspeed_config(config)
 
 
 def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:

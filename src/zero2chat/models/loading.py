@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,20 @@ def bases(settings: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in ([named] if isinstance(named, str) else named)]
 
 
+@contextlib.contextmanager
+def unsharded() -> Iterator[None]:
+    """Under ZeRO-3 transformers makes shards, with all ranks. Here one makes whole weights, or none, alone."""
+    from transformers.integrations import deepspeed
+
+    held = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if held is not None and (config := held()) is not None:
+            deepspeed.set_hf_deepspeed_config(config)
+
+
 def load_model(
     path: str | Path | None,
     dtype: str | None = "float32",
@@ -90,7 +104,7 @@ def load_model(
                 refuse_reward_model(path, config.architectures)
         if not weights:
             config = AutoConfig.from_pretrained(str(shape), revision=fitting, trust_remote_code=False)
-            with torch.device("meta"):
+            with unsharded(), torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
             with contextlib.suppress(OSError):  # the model has no generation config
                 model.generation_config = GenerationConfig.from_pretrained(str(path), revision=revision)
