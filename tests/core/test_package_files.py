@@ -123,7 +123,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_every_file_of_the_package(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "src/zero2chat", *FOLDERS],
+        ["git", "ls-files", "-co", "--exclude-standard", "src", *FOLDERS],
         cwd=ROOT,
         capture_output=True,
         check=True,
