@@ -59,7 +59,7 @@ def win_rate(before: Sequence[float], after: Sequence[float], seed: int | None =
     return rate(wins, len(before), seed)
 
 
-def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamples: int = 1000) -> dict[str, Any]:
+def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0) -> dict[str, Any]:
     """Return the sum of parts over the sum of wholes, with the latter as `n`: for example bits over bytes, by document.
 
     Tokens of one document are correlated, so the 95% interval is a percentile bootstrap over documents (Efron 1979). A
@@ -69,7 +69,7 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0, resamp
     if not pairs[1].sum() > 0:
         raise ValueError("a ratio needs at least one row that counts")
     rng, n = np.random.default_rng(seed), pairs.shape[1]
-    sums = np.array([pairs @ rng.multinomial(n, np.full(n, 1 / n)) for _ in range(resamples)])
+    sums = np.array([pairs @ rng.multinomial(n, np.full(n, 1 / n)) for _ in range(1000)])
     with np.errstate(invalid="ignore"):  # a resample may have a total of 0
         low, high = np.nanpercentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     value, counting = pairs[0].sum() / pairs[1].sum(), pairs[:, pairs[1] > 0]
@@ -100,13 +100,11 @@ def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = 
     return _metric(area, n + m, max(0.0, area - half), min(1.0, area + half), seed)
 
 
-def reliability(
-    sure: Sequence[float], right: Sequence[bool], lowest: float = 0.0, bins: int = 10
-) -> list[dict[str, float]]:
-    """Return mean confidence (`sure`), accuracy (`right`) and `n` in equal bins from `lowest` to 1, but empty ones."""
-    found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+def reliability(sure: Sequence[float], right: Sequence[bool], lowest: float = 0.0) -> list[dict[str, float]]:
+    """Return mean of `sure`, share of `right` and `n` in ten equal bins from `lowest` to 1, but empty ones."""
+    found: list[list[tuple[float, bool]]] = [[] for _ in range(10)]
     for at, yes in zip(sure, right, strict=True):
-        found[min(int((at - lowest) / (1 - lowest) * bins), bins - 1)].append((at, yes))
+        found[min(int((at - lowest) / (1 - lowest) * 10), 9)].append((at, yes))
     return [
         {"sure": sum(at for at, _ in b) / len(b), "right": sum(yes for _, yes in b) / len(b), "n": len(b)}
         for b in found

@@ -19,7 +19,7 @@ from zero2chat.inference.tool_format import Tools, call_message, failed
 _OUT_OF_ORDER = "It is out of order just now."
 
 
-def load_conversations(source: Source, split: str = "train", tools: Tools | None = None) -> Dataset:
+def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
     """Load a task's demonstrations, or a dataset, as rows with `messages`, `tools` and `where`.
 
     `tools` are the schemas of the available tools, and `where` is the source's label with the row's place. `messages`
@@ -37,7 +37,7 @@ def load_conversations(source: Source, split: str = "train", tools: Tools | None
             request = {"role": "user", "content": source.retell}
             shown = [[request, {"role": "assistant", "content": text}] for text in texts]
         else:
-            shown = _demonstrations(source, split, tools)
+            shown = _demonstrations(source, tools)
         names = [f"{source.label}, row {i}" for i in range(len(shown))]
         return _as_dataset(shown, [schemas] * len(shown), names)
     rows, shape = open_rows(source, CONVERSATIONS, "conversations")
@@ -59,15 +59,15 @@ def _as_dataset(messages: Sequence[list[Message]], tools: Sequence[list[Any] | N
     )
 
 
-def _demonstrations(source: Source, split: str, tools: Tools | None) -> list[list[Message]]:
-    """Return the task's rows with worked answers. The option `styles` has the weight of each style of answers."""
+def _demonstrations(source: Source, tools: Tools | None) -> list[list[Message]]:
+    """Return the task's training rows with worked answers. The option `styles` has the weight of each style."""
     options = dict(source.options)
     styles = options.pop("styles", None) or {}
     weights = styles.values() if isinstance(styles, dict) else [None]
     if not all(isinstance(weight, int | float) and weight > 0 for weight in weights):
         raise UserError(f"{source.label}: styles: expected a weight per style, such as {{worked: 1}}, got {styles!r}")
-    task, rng = tasks.load(str(source.task)), random.Random(f"{source.seed} {split}")
-    rows = task.rows(split, source.seed, source.n, **options)
+    task, rng = tasks.load(str(source.task)), random.Random(f"{source.seed} train")
+    rows = task.rows("train", source.seed, source.n, **options)
     return [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
 
 

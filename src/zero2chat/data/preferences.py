@@ -176,7 +176,7 @@ def _pairs(rows: Table, shape: Shape, equal: str) -> tuple[Dataset, int]:
 def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Columns `prompt`, `completion` and `label` (true is thumbs up), as TRL's unpaired preferences.
 
-    Each preference pair, such as a vote on the chat page, gives two rows: its chosen answer is up, its rejected answer
+    Each preference pair, such as one of `zero2chat rank`, gives two rows: its chosen answer is up, its rejected answer
     down, next to each other (TRL's `unpair_preference_dataset` puts 1,000 chosen ones before their rejected ones).
     Raises `UserError` as `load_preferences`, and for a label that is not true or false.
     """

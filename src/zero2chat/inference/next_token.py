@@ -55,8 +55,9 @@ def next_tokens(
     return _likeliest(logits, tokenizer, top)
 
 
-def as_drawn(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int, top: int = 5) -> Drawn:
-    first, *likeliest = _likeliest(logits, tokenizer, top, [token])
+def as_drawn(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int) -> Drawn:
+    """Return the token that was drawn, and the five most likely ones."""
+    first, *likeliest = _likeliest(logits, tokenizer, 5, [token])
     return Drawn(first, likeliest)
 
 

@@ -39,7 +39,7 @@ _PREFERRED = ("dpo", "sft", "grpo")  # which step a file is for, if it fits seve
 _TEMPLATES = tuple(f"chat_templates/{name}.jinja" for name in ("chatml", "llama3", "gemma"))  # tried in this order
 _THUMBS_DOWN = {"false", "0", "0.0"}
 _MARKS = ("####", "\\boxed", "<answer>")  # of a final answer
-# glibc keeps freed memory: recipes/tool-calls-smollm2-135m and dpo-smollm2-135m used 1.7 times the estimate
+# Of a CPU's free memory, so much more must be there than is estimated: glibc keeps memory that was freed
 _CPU_MEMORY = 1.7
 
 _LORA = {"use_peft": True, "lora_r": 16, "lora_alpha": 32, "lora_target_modules": "all-linear"}

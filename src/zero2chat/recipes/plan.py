@@ -137,6 +137,8 @@ def show(made: dict[str, Any], console: Console) -> None:
 def _text(value: Any) -> str:
     if value is None:
         return "not known: set max_steps"
-    return (
-        f"{value:,.2f}" if isinstance(value, float) else str(value) if isinstance(value, str | bool) else f"{value:,}"
-    )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.2f}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"

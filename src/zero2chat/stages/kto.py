@@ -6,9 +6,9 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model and votes: rows with `prompt`, `completion` and `label` (true is thumbs up), TRL's format for
-unpaired preferences, or preference pairs, such as the chat page's votes, of which each gives a vote up and a vote down.
-Writes a model folder (an adapter folder with `use_peft`), and how well the implicit reward tells votes up from votes
-down that were held out. Everything else is as in `dpo`.
+unpaired preferences, or preference pairs, such as those of `zero2chat rank`, of which each gives a vote up and a vote
+down. Writes a model folder (an adapter folder with `use_peft`), and how well the implicit reward tells votes up from
+votes down that were held out. Everything else is as in `dpo`.
 
 KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) has the implicit reward of DPO. An answer voted up gains value as
 its reward exceeds a reference point, one voted down as its reward falls below it. The reference point estimates the KL
