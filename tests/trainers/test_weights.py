@@ -112,6 +112,19 @@ def test_what_is_trained_beside_frozen_16_bit_weights_is_fp32_and_takes_small_up
     assert (head != start).float().mean() > 0.95
 
 
+def test_layers_that_are_trained_whole_return_what_their_neighbours_compute_in() -> None:
+    torch.manual_seed(0)
+    base = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)
+    whole = ["norm", "input_layernorm", "down_proj"]
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=whole))
+    ids = torch.arange(24).view(2, 12)
+    with torch.no_grad():
+        before = model(input_ids=ids).logits
+    train_in_fp32(_trainer(model))
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    torch.testing.assert_close(model(input_ids=ids).logits, before, atol=0.02, rtol=0.02)  # without autocast
+
+
 def test_values_are_not_rounded_to_16_bits() -> None:
     torch.manual_seed(0)
     base = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)

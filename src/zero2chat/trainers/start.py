@@ -151,8 +151,8 @@ def adapter_config(model_args: ModelConfig) -> Any:
 def train_in_fp32(trainer: Trainer) -> None:
     """Cast what a trainer trains beside frozen weights to fp32. Call before its optimizer exists.
 
-    A module that is trained as a whole (`lora_modules_to_save`) still takes what its neighbours compute in, and an
-    embedding returns it. A head returns fp32: no module computes with its logits, values or scores.
+    A module that is trained as a whole (`lora_modules_to_save`) still takes and returns what its neighbours compute in.
+    Only a head returns fp32: no module computes with its logits, values or scores.
 
     Raises `UserError` as `check_precision` does, also for `dtype: auto`.
     """
@@ -168,10 +168,12 @@ def train_in_fp32(trainer: Trainer) -> None:
     for parameter in low.values():
         parameter.data = parameter.data.float()
     whole = {id(p) for name, p in low.items() if "lora_" not in name}  # PEFT casts what goes into its own matrices
+    models = [module for module in trainer.model.modules() if isinstance(module, PreTrainedModel)]
+    bodies = {id(module) for model in models for module in model.base_model.modules()}
     for module in trainer.model.modules():
         if any(id(p) in whole for p in module.parameters(recurse=False)):
             module.register_forward_pre_hook(_take_fp32)
-            if isinstance(module, nn.Embedding):
+            if id(module) in bodies:
                 module.register_forward_hook(lambda _, inputs, output: output.to(dtype))
 
 
