@@ -180,6 +180,7 @@ ALPACA = {"instruction": "Who?", "output": "Ada."}
             [{"messages": [ASKED, ANSWERED | {"reasoning_content": ["a"]}]}],
             "reasoning_content: expected text, got list",
         ),
+        ([{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}], "messages: function_call is not read"),
         ([{"prompt": "Who?", "completion": 7}], "mine, row 0: completion: expected text or a list of"),
     ],
 )

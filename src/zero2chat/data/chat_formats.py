@@ -151,6 +151,8 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
     speaker = turn.get("role", turn.get("from"))
     if not isinstance(speaker, str) or speaker not in _ROLES:
         raise UserError(f"{where}: unknown role {speaker!r}; known: {', '.join(_ROLES)}")
+    if turn.get("function_call"):
+        raise UserError(f"{where}: function_call is not read: write calls in `tool_calls`")
     message: Message = {"role": _ROLES[speaker], "content": turn.get("content", turn.get("value"))}
     calls = turn.get("tool_calls") or []
     if speaker == "function_call":
