@@ -256,7 +256,7 @@ import sys
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Trainer, TrainingArguments, set_seed
 from zero2chat.core.errors import exit_on_mistake
-from zero2chat.core.config import read_arguments
+from zero2chat.stages.command_line import read_arguments
 from zero2chat.trainers.arguments import build_training, prepare_machine
 
 with exit_on_mistake():

@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from zero2chat import __version__, cli, stages
+from zero2chat.cli.model_commands import show_next
 from zero2chat.core.errors import UserError
+from zero2chat.inference.next_token import NextToken
 from zero2chat.tools.bm25 import write_index
 
 ROOT = Path(__file__).parents[1]
@@ -395,3 +398,13 @@ def test_a_closed_pipe_ends_without_a_traceback(tokenizer_folder, more):
     os.close(writer)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+def test_the_bars_of_next_are_as_long_as_the_probabilities_say() -> None:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    shown = [NextToken(11, "[red]", 0.6)._asdict(), NextToken(12, " b", 0.2)._asdict()]
+    show_next({"next": shown}, console)
+    first, second = console.export_text().splitlines()[1:]
+    assert first.split()[:3] == ["'[red]'", "11", "60.00%"]
+    assert first.count("█") == 30
+    assert second.count("█") == 10

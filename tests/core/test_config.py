@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from zero2chat.core.config import Range, build, load_yaml, read_arguments
+from zero2chat.core.config import Range, build, load_yaml
 from zero2chat.core.errors import UserError
+from zero2chat.stages.command_line import read_arguments
 
 
 @dataclass

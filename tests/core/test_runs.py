@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
@@ -312,82 +311,6 @@ def test_rewind_drops_what_a_resumed_run_writes_again(here: Path) -> None:
     run.rewind(0)
     assert read_jsonl(run.folder / "history.jsonl") == []
     assert read_jsonl(run.folder / "samples.jsonl") == [{"step": 0, "prompt": "Wer?", "completion": "Zoë"}]
-
-
-# ---- checkpoints
-
-
-def checkpoint(run: Run, step: int, seal: bool = True) -> Path:
-    folder = run.folder / f"checkpoint-{step}"
-    folder.mkdir()
-    save_file({"w": torch.full((64,), float(step))}, folder / "model.safetensors")
-    (folder / "rng").mkdir()
-    (folder / "rng" / "0.txt").write_text("state")
-    if seal:
-        run.seal(step)
-    return folder
-
-
-def truncate_weights(folder: Path) -> None:
-    with (folder / "model.safetensors").open("r+b") as file:
-        file.truncate(100)
-
-
-def remove_weights(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-
-
-def remove_manifest(folder: Path) -> None:
-    (folder / "checkpoint.json").unlink()
-
-
-def truncate_manifest(folder: Path) -> None:
-    manifest = folder / "checkpoint.json"
-    manifest.write_text(manifest.read_text()[:20])
-
-
-@pytest.mark.parametrize("damage", [truncate_weights, remove_weights, remove_manifest, truncate_manifest])
-def test_a_half_written_checkpoint_is_named_and_the_one_before_used(
-    here: Path, capsys: pytest.CaptureFixture[str], damage: Any
-) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
-    for step in (5, 10, 9):
-        checkpoint(run, step)
-    damage(run.folder / "checkpoint-10")
-    last = run.last_checkpoint()
-    assert last is not None
-    assert float(load_file(last / "model.safetensors")["w"][0]) == 9.0
-    said = capsys.readouterr().out
-    assert said == "runs/r/sft/checkpoint-10: incomplete checkpoint, removed\n"
-    assert sorted(path.name for path in run.folder.glob("check*")) == ["checkpoint-5", "checkpoint-9"]
-
-
-def test_without_a_whole_checkpoint_it_starts_over(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
-    assert run.last_checkpoint() is None
-    checkpoint(run, 5, seal=False)
-    assert run.last_checkpoint() is None
-    assert "checkpoint-5: incomplete checkpoint, removed" in capsys.readouterr().out
-
-
-def test_other_ranks_pass_a_broken_checkpoint_over_but_leave_it(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
-    checkpoint(run, 5)
-    broken = checkpoint(run, 10, seal=False)
-    monkeypatch.setenv("RANK", "1")
-    assert run.last_checkpoint() == run.folder / "checkpoint-5"
-    assert broken.exists()
-    assert capsys.readouterr().out == ""
-
-
-def test_a_checkpoint_sealed_twice_is_whole(here: Path) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
-    folder = checkpoint(run, 5)
-    (folder / "more.txt").write_text("more")
-    run.seal(5)
-    assert run.last_checkpoint() == folder
 
 
 # ---- the end

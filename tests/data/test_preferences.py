@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from zero2chat.core.errors import UserError
-from zero2chat.data.preference_files import PairFiles
 from zero2chat.data.preferences import (
     draw_ranking,
-    length_only,
     load_preferences,
     load_votes,
     pairs_of_ranking,
@@ -132,14 +130,6 @@ def test_a_system_message_beside_the_prompt_or_in_both_conversations_is_part_of_
         load_preferences(source(tmp_path, row))
 
 
-def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:
-    pairs, _ = ranked_pairs([ROW], [PROMPT], [["0.1", "0.7", "0.3"]], worth, noise=0.0, seed=0)
-    PairFiles(tmp_path).write(pairs, pairs[:1], 2)
-    assert PairFiles(tmp_path).read() == (pairs, pairs[:1], 2)
-    read, _ = load_preferences(Source(path=str(tmp_path / "pairs" / "train.jsonl"), n=2))
-    assert [row["chosen"] for row in read] == [said("0.7")] * 2
-
-
 FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
 
 
@@ -217,24 +207,3 @@ def test_pairs_with_equal_sides_are_left_out_and_counted_if_asked(tmp_path: Path
 def test_a_task_under_datasets_is_sent_to_comparisons() -> None:
     with pytest.raises(UserError, match="lines: pairs of a task are not read from `datasets`: use `comparisons`"):
         load_preferences(Source(task="lines", n=5))
-
-
-# ---- lengths
-
-
-def pair(chosen: int, rejected: int) -> dict[str, Any]:
-    return {"chosen": [{"content": "w " * chosen}], "rejected": [{"content": "w " * rejected}]}
-
-
-@pytest.mark.parametrize(
-    ("train", "test", "expected"),
-    [
-        ([pair(9, 3), pair(5, 4)], [pair(8, 2), pair(2, 8), pair(4, 4)], [1.0, 0.0, 0.5]),  # longer wins
-        ([pair(1, 3), pair(2, 9)], [pair(8, 2), pair(2, 8)], [0.0, 1.0]),  # shorter wins
-        ([pair(5, 1), pair(5, 9)], [pair(6, 1), pair(6, 9), pair(1, 4)], [1.0, 1.0, 0.0]),  # a middle one
-    ],
-)
-def test_length_alone_takes_the_length_that_fits_the_training_labels(
-    train: list[dict[str, Any]], test: list[dict[str, Any]], expected: list[float]
-) -> None:
-    assert length_only(train, test) == expected

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rich.console import Console
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.next_token import NextToken, next_tokens, show_next
+from zero2chat.inference.next_token import next_tokens
 from zero2chat.models.loading import load_model
 
 
@@ -53,12 +52,3 @@ def test_what_cannot_be_asked_says_why(loaded, text, top, says):
 
 def test_a_text_as_long_as_the_context_is_answered(loaded):
     assert len(next_tokens(*loaded, "1" * 128, top=1)) == 1
-
-
-def test_the_bars_are_as_long_as_the_probabilities_say():
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(show_next([NextToken(11, "[red]", 0.6), NextToken(12, " b", 0.2)]))
-    first, second = console.export_text().splitlines()[1:]
-    assert first.split()[:3] == ["'[red]'", "11", "60.00%"]
-    assert first.count("█") == 30
-    assert second.count("█") == 10

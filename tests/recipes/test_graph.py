@@ -16,12 +16,12 @@ import pytest
 import yaml
 
 from zero2chat.core import runs
-from zero2chat.core.config import read_arguments
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
 from zero2chat.core.stats import rate
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import Step
+from zero2chat.stages.command_line import read_arguments
 
 ROOT = Path(__file__).parents[2]
 EXAM = [{"task": "word_problems", "n": 8, "seed": 1}]

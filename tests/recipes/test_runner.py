@@ -18,11 +18,11 @@ import pytest
 import yaml
 
 from zero2chat.core import fingerprints, runs
-from zero2chat.core.config import read_arguments
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
 from zero2chat.recipes import graph, runner
 from zero2chat.recipes.recipe import Step, load_recipe
+from zero2chat.stages.command_line import read_arguments
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat import tasks
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
-from zero2chat.data import prepared
 from zero2chat.inference.generate import answer
-from zero2chat.stages import sft
+from zero2chat.stages import sft, shared
 from zero2chat.stages.sft import main
 
 
@@ -195,16 +194,16 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
         made.append(True)
         return rows
 
-    monkeypatch.setattr(prepared, "first_goes_first", lambda is_first: contextlib.nullcontext())
+    monkeypatch.setattr(shared, "first_goes_first", lambda is_first: contextlib.nullcontext())
     for first in (True, False):
-        monkeypatch.setattr(prepared, "is_main_process", lambda first=first: first)
-        assert prepared.make_once(make, training, "train").to_list() == rows.to_list()
+        monkeypatch.setattr(shared, "is_main_process", lambda first=first: first)
+        assert shared.make_once(make, training, "train").to_list() == rows.to_list()
     assert made == [True]
     assert runs.is_untouched(tmp_path)  # settings may still change
-    monkeypatch.setattr(prepared, "is_main_process", lambda: True)
-    prepared.remove_shared(training)
+    monkeypatch.setattr(shared, "is_main_process", lambda: True)
+    shared.remove_shared(training)
     training.world_size = 1
-    assert prepared.make_once(make, training, "train") is rows  # a single process writes nothing
+    assert shared.make_once(make, training, "train") is rows  # a single process writes nothing
     assert not (tmp_path / runs.ROWS).exists()
 
 

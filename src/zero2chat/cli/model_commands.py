@@ -118,9 +118,14 @@ def next_(text: str, model: str, top: int) -> dict[str, Any]:
 
 
 def show_next(result: dict[str, Any], console: Any) -> None:
-    from zero2chat.inference.next_token import NextToken, show_next
+    from rich.table import Table
+    from rich.text import Text
 
-    console.print(show_next([NextToken(**token) for token in result["next"]]))
+    table = Table("token", "id", "probability", "", box=None)
+    for token in result["next"]:
+        bar = "█" * round(30 * token["probability"] / result["next"][0]["probability"])  # of the most likely one's
+        table.add_row(Text(f"'{token['text']}'"), str(token["id"]), f"{token['probability']:.2%}", bar)
+    console.print(table)
 
 
 def tokens(text: str, tokenizer: str, special: bool) -> dict[str, Any]:

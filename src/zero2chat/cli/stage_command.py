@@ -36,12 +36,12 @@ def run_stage(stage: str, words: list[str]) -> None:
 
 
 def _print_measured(stage: Stage, words: Sequence[str]) -> None:
-    from zero2chat.core import config
     from zero2chat.core.runs import write_jsonl
     from zero2chat.models.loading import load_for_use
     from zero2chat.stages import as_table
+    from zero2chat.stages.command_line import read_arguments
 
-    settings, _ = config.read_arguments(words)
+    settings, _ = read_arguments(words)
     as_json, out = settings.pop("json", None), settings.pop("out", None)
     (arguments,) = stage.build(settings, stage.name)
     if out is not None and not stage.keeps:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -84,45 +82,6 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 def read_yaml(text: str | bytes) -> Any:
     """Return the value of a YAML text. Raises `yaml.YAMLError`."""
     return yaml.load(text, _Loader)
-
-
-def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """Return the settings of `--config` merged with the overrides, and a name for them in messages."""
-    overrides = _pairs(argv)
-    if "config" not in overrides:
-        return overrides, "command line"
-    where = overrides.pop("config")
-    if not isinstance(where, str) or where == "true":
-        raise UserError("--config takes the path of one YAML; settings are given as --key value")
-    return {**load_yaml(where), **overrides}, where
-
-
-def _pairs(argv: Iterable[str]) -> dict[str, Any]:
-    """`--a 1 --b x y --flag --c '{d: 2}'` → `{"a": "1", "b": ["x", "y"], "flag": "true", "c": {"d": 2}}`."""
-    values: dict[str, list[Any]] = {}
-    key = None
-    for word in argv:
-        if word.startswith("--"):
-            key, _, value = word[2:].partition("=")
-            key = key.replace("-", "_")
-            values[key] = [_word(value)] if value else []
-        elif key is None:
-            raise UserError(f"unexpected argument '{word}': arguments have the form --key value")
-        else:
-            values[key].append(_word(word))
-    return {k: "true" if not v else v[0] if len(v) == 1 else v for k, v in values.items()}
-
-
-def _word(word: str) -> Any:
-    """Parse a command-line word: a YAML mapping, list or null as such, anything else as text."""
-    if word != "null" and word[:1] not in ("{", "["):
-        return word
-    with contextlib.suppress(ValueError):
-        return json.loads(word)  # recipes print JSON, some of which is no YAML
-    try:
-        return read_yaml(word)
-    except yaml.YAMLError:  # text that only starts like YAML
-        return word
 
 
 def build(

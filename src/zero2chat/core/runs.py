@@ -1,4 +1,4 @@
-"""A run folder: its identity, lock, history, samples, checkpoints, and the `metrics.json` that marks it as done."""
+"""A run folder: its identity, lock, history, samples, and the `metrics.json` that marks it as done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 HISTORY, SAMPLES = "history.jsonl", "samples.jsonl"
-MANIFEST = "checkpoint.json"
 LOCK = "_lock"  # names that begin with an underscore are never pushed
 ROWS = "_rows"  # tokenized by rank 0 for all ranks, at each start
 # Files in a folder before a run has produced anything: `run.json` (perhaps half-written), the lock, tokenized rows.
@@ -96,21 +95,15 @@ def is_untouched(folder: Path) -> bool:
 
 # ---- one writer at a time
 
-_locks: dict[Path, tuple[FileLock, int]] = {}  # folder → its lock, and the lock file's inode
+_locks: dict[Path, FileLock] = {}  # of the folders that this process writes
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # by the file system: then nobody is kept out
-
-
-def _holds(folder: Path) -> bool:
-    held, path = _locks.get(folder.resolve()), folder / LOCK
-    # The file is missing, or a different one, if the folder was removed since.
-    return held is not None and path.exists() and path.stat().st_ino == held[1]
 
 
 def lock(folder: Path) -> None:
     """Lock the folder while this process lives. Raises `UserError` if another process holds the lock."""
     from filelock import FileLock, Timeout
 
-    if _holds(folder):
+    if folder.resolve() in _locks and (folder / LOCK).exists():  # it may have been removed since
         return
     # The system releases it when the process ends, even if killed. Forked workers do not inherit it.
     made = FileLock(folder / LOCK, blocking=False, thread_local=False, fallback_to_soft=False)
@@ -127,19 +120,19 @@ def lock(folder: Path) -> None:
         if error.errno not in _UNSUPPORTED:
             raise UserError(f"{folder}: not writable ({error.strerror}): set another output_dir") from error
         (folder / LOCK).touch()
-    _locks[folder.resolve()] = made, (folder / LOCK).stat().st_ino
+    _locks[folder.resolve()] = made
 
 
 def unlock(folder: Path) -> None:
     """Release the lock and remove its file."""
-    if _holds(folder):
-        (folder / LOCK).unlink()
-        _locks.pop(folder.resolve())[0].release()
+    if made := _locks.pop(folder.resolve(), None):
+        (folder / LOCK).unlink(missing_ok=True)
+        made.release()
 
 
 def require_free(folder: Path) -> None:
     """Raises `UserError` if another process is writing the folder."""
-    if (folder / LOCK).exists() and not _holds(folder):
+    if (folder / LOCK).exists() and folder.resolve() not in _locks:
         lock(folder)
         unlock(folder)
 
@@ -229,24 +222,6 @@ class Run:
             if path.exists():
                 write_jsonl(path, kept)
 
-    def seal(self, step: int) -> None:
-        """Write a checkpoint's manifest (file → bytes) last. A checkpoint without it counts as incomplete."""
-        checkpoint = self.folder / f"checkpoint-{step}"
-        files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST]
-        sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files}
-        write_atomically(checkpoint / MANIFEST, json.dumps(sizes, indent=2))
-
-    def last_checkpoint(self) -> Path | None:
-        """Return the newest complete checkpoint. Rank 0 reports and removes newer, incomplete checkpoints."""
-        paths = [path for path in self.folder.glob("checkpoint-*") if path.name[len("checkpoint-") :].isdecimal()]
-        for path in sorted(paths, key=lambda path: int(path.name[len("checkpoint-") :]), reverse=True):
-            if _is_whole(path):
-                return path
-            if is_main_process():
-                print(f"{path}: incomplete checkpoint, removed", flush=True)
-                shutil.rmtree(path)
-        return None
-
     def withdraw(self) -> None:
         """Remove the folder of a run that was refused before it had written anything."""
         if is_main_process() and is_untouched(self.folder):
@@ -261,11 +236,3 @@ class Run:
         write_atomically(self.folder / METRICS, json.dumps(whole, indent=2) + "\n")
         unlock(self.folder)
         print(f"{self.folder}: done in {whole['seconds']['value']:.0f} s", flush=True)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        sizes = json.loads((checkpoint / MANIFEST).read_text())
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False

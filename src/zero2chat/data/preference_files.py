@@ -1,4 +1,4 @@
-"""Files of preferences: what people ranked, appended ranking by ranking, and the pairs that a run keeps."""
+"""Files of preferences that people ranked, appended ranking by ranking."""
 
 from __future__ import annotations
 
@@ -8,38 +8,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate import PartialState
-
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process, read_jsonl, write_atomically, write_jsonl
 from zero2chat.data.chat_formats import read_turns
-from zero2chat.data.preferences import Messages, Pair
+from zero2chat.data.preferences import Messages
 from zero2chat.data.prompts import prompt_key
-
-
-class PairFiles:
-    """The preference pairs that a run keeps, in its folder `pairs`."""
-
-    def __init__(self, run: str | Path):
-        self.folder = Path(run) / "pairs"
-        self.train, self.test, self._equal = (self.folder / f for f in ("train.jsonl", "test.jsonl", "equal.json"))
-
-    @property
-    def exist(self) -> bool:
-        return self._equal.exists()  # written last
-
-    def write(self, train: Sequence[Pair], test: Sequence[Pair], equal: int) -> None:
-        """Write training pairs, held-out pairs, and the number dropped as equal. Every rank must call this."""
-        if is_main_process():
-            self.folder.mkdir(exist_ok=True)
-            write_jsonl(self.train, train)
-            write_jsonl(self.test, test)
-            write_atomically(self._equal, str(equal))
-        PartialState().wait_for_everyone()
-
-    def read(self) -> tuple[list[Pair], list[Pair], int]:
-        return read_jsonl(self.train), read_jsonl(self.test), int(self._equal.read_text())
-
 
 # Each pair has the number of pairs in its ranking as `pairs`, so that an incomplete ranking is detected.
 _COLUMNS = ("pairs", "model", "prompt", "chosen", "rejected")

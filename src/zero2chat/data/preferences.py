@@ -247,24 +247,3 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled
 
 def _stripped(messages: Messages) -> list[tuple[str, str]]:
     return [(message["role"], message["content"].strip()) for message in messages]
-
-
-def _words(messages: Sequence[dict[str, str]]) -> int:
-    return sum(len(message["content"].split()) for message in messages)
-
-
-def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
-    """Baseline from lengths alone on the test pairs: 1 if it picks chosen, 0 for rejected, 0.5 for a tie.
-
-    The side whose number of words is closer to a best length wins. The best length maximizes agreement with the
-    training labels; it may be 0 or infinite, so that the shorter or longer side wins.
-    """
-
-    def guess(lengths: tuple[int, int], best: int) -> float:
-        off = [abs(length - best) for length in lengths]
-        return 0.5 if off[0] == off[1] else float(off[0] < off[1])
-
-    seen = [(_words(pair["chosen"]), _words(pair["rejected"])) for pair in train]
-    longest = max(map(max, seen))
-    best = max(range(longest + 1), key=lambda length: sum(guess(pair, length) for pair in seen))
-    return [guess((_words(pair["chosen"]), _words(pair["rejected"])), best) for pair in test]

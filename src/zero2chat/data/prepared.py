@@ -8,27 +8,20 @@ its rows, and `zero2chat new` reads their lengths. Rows that a model chooses, su
 from __future__ import annotations
 
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from datasets import Dataset, load_from_disk
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
-from zero2chat.core.errors import UserError
-from zero2chat.core.runs import ROWS, is_main_process
 from zero2chat.data.preferences import load_preferences
 from zero2chat.data.prompts import fitting_problems, load_problems
 from zero2chat.data.sources import Source, mixed, read_sources
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
-from zero2chat.models.hardware import first_goes_first
 from zero2chat.models.loading import context_length, load_model
 from zero2chat.rewards import Reward
 
@@ -81,36 +74,6 @@ def open_empty_chat(model_args: ModelConfig, template: str | None) -> tuple[PreT
     model, tokenizer = open_empty(model_args, template)
     end_turn(model, tokenizer)
     return model, tokenizer
-
-
-def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: str) -> Dataset:
-    """Return what `make` returns. Of several processes, the first makes it, and all open its file in the run's folder.
-
-    A `UserError` of `make` is raised by all of them. `remove_shared` removes the files.
-    """
-    if training.world_size == 1:
-        return make()
-    folder = Path(str(training.output_dir)) / ROWS / name
-    failed: list[UserError | None] = [None]
-    with first_goes_first(is_main_process()):
-        if is_main_process():
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed attempt
-            try:
-                make().save_to_disk(folder)
-            except UserError as error:
-                failed = [error]
-    broadcast_object_list(failed)
-    if failed[0] is not None:
-        raise failed[0]
-    return load_from_disk(folder)
-
-
-def remove_shared(training: TrainingArguments) -> None:
-    """Remove the files of `make_once`. Every rank must call this, before the run is done: a kill in between would leave
-    them for ever."""
-    PartialState().wait_for_everyone()  # no rank reads them any more
-    if is_main_process():
-        shutil.rmtree(Path(str(training.output_dir)) / ROWS, ignore_errors=True)
 
 
 def mixed_preferences(

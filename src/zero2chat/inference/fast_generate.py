@@ -33,7 +33,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.weights import NotReadable, is_supported, read_layer, read_linear, read_norm, read_table
+from zero2chat.models.weights import NotReadable, is_supported, read_layer, read_linear, read_norm, read_table
 
 # These processors use each row's scores independently, so rows may leave the batch and move. (A repetition penalty
 # stores one number per row.)

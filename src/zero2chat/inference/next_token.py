@@ -11,10 +11,7 @@ from zero2chat.models.loading import context_length
 from zero2chat.models.tokenization import plain_ids, token_pieces
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-BAR = 30
 
 
 class NextToken(NamedTuple):
@@ -70,15 +67,3 @@ def _likeliest(
     ids = [*before, *probabilities.topk(min(top, len(probabilities))).indices.tolist()]
     texts = token_pieces(tokenizer, ids)
     return [NextToken(*row) for row in zip(ids, texts, probabilities[ids].tolist(), strict=True)]
-
-
-def show_next(tokens: list[NextToken]) -> Table:
-    """Format the tokens as a table with bars, scaled to the most likely one."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("token", "id", "probability", "", box=None)
-    for token in tokens:
-        bar = "█" * round(BAR * token.probability / tokens[0].probability)
-        table.add_row(Text(f"'{token.text}'"), str(token.id), f"{token.probability:.2%}", bar)
-    return table

@@ -14,6 +14,7 @@ from zero2chat.core import config
 from zero2chat.core.errors import UserError, exit_on_mistake, nearest
 from zero2chat.core.registry import modules
 from zero2chat.core.runs import METRICS, Run, write_jsonl
+from zero2chat.stages.command_line import read_arguments
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,7 +78,7 @@ class Stage:
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[dict[str, Any], tuple[Any, ...]]:
         """`--config X.yaml [--key value …]` → the settings given, and the arguments."""
-        settings, where = config.read_arguments(sys.argv[1:] if argv is None else argv)
+        settings, where = read_arguments(sys.argv[1:] if argv is None else argv)
         return settings, self.build(settings, where)
 
     def main(self, argv: Sequence[str] | None = None) -> None:

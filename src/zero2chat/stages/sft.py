@@ -26,13 +26,13 @@ from zero2chat.core.runs import Run, cores, is_main_process
 from zero2chat.data.conversations import before_answer, join_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.encoding import encode_conversations, fitting_conversations
-from zero2chat.data.prepared import Prepared, Side, make_once, open_empty_chat, remove_shared
+from zero2chat.data.prepared import Prepared, Side, open_empty_chat
 from zero2chat.data.sources import hold_out, mixed, read_sources
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.training_job import NOT_WHOLE, EmptyModel, Job, quantized_refuses
 from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.stages import Stage
-from zero2chat.stages.shared import ACCURACIES, ANSWERED, LOSSES
+from zero2chat.stages.shared import ACCURACIES, ANSWERED, LOSSES, make_once, remove_shared
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, train_with_tasks
 from zero2chat.trainers.sft import SftTrainer, choose_attention, require_packable

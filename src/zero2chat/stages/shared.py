@@ -1,11 +1,23 @@
-"""What several stages declare alike: settings of those that measure a model, and metrics and figures of the report."""
+"""What several stages have alike: settings of those that measure a model, rows that one process makes for all, and
+metrics and figures of the report."""
 
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Literal
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset, load_from_disk
+from transformers import TrainingArguments
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import ROWS, is_main_process
+from zero2chat.models.hardware import first_goes_first
 from zero2chat.report.section import Curve
 from zero2chat.report.steps import StepResult
 
@@ -24,6 +36,36 @@ class MeasuringArguments:
         for key in self.needs:
             if getattr(self, key) is None:
                 raise ValueError(f"{key} is not set: set it to a folder or a Hub name")
+
+
+def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: str) -> Dataset:
+    """Return what `make` returns. Of several processes, the first makes it, and all open its file in the run's folder.
+
+    A `UserError` of `make` is raised by all of them. `remove_shared` removes the files.
+    """
+    if training.world_size == 1:
+        return make()
+    folder = Path(str(training.output_dir)) / ROWS / name
+    failed: list[UserError | None] = [None]
+    with first_goes_first(is_main_process()):
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed attempt
+            try:
+                make().save_to_disk(folder)
+            except UserError as error:
+                failed = [error]
+    broadcast_object_list(failed)
+    if failed[0] is not None:
+        raise failed[0]
+    return load_from_disk(folder)
+
+
+def remove_shared(training: TrainingArguments) -> None:
+    """Remove the files of `make_once`. Every rank must call this, before the run is done: a kill in between would leave
+    them for ever."""
+    PartialState().wait_for_everyone()  # no rank reads them any more
+    if is_main_process():
+        shutil.rmtree(Path(str(training.output_dir)) / ROWS, ignore_errors=True)
 
 
 REWARDS = Curve("Training reward, by reward function.", "mean reward", r"rewards/(.+)/mean")

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from zero2chat.core.runs import Run, cores
+from zero2chat.trainers.checkpoints import seal
 
 # Token counters of the Trainer and TRL. TRL's restarts in a resumed run; `tokens` has the same count.
 _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
@@ -150,7 +151,7 @@ class RunCallback(TrainerCallback, ExportableState):
         with self.paused():
             PartialState().wait_for_everyone()  # every rank has written its part
             if state.is_world_process_zero:
-                self.run.seal(state.global_step)
+                seal(self.run.folder, state.global_step)
 
 
 def _shown(line: Mapping[str, Any], max_steps: int, eta: float | None) -> str:

@@ -24,7 +24,7 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import ROWS, Run, is_main_process
 from zero2chat.core.stats import Metrics
-from zero2chat.data.preferences import Pair, PairArguments, length_only
+from zero2chat.data.preferences import Pair, PairArguments
 from zero2chat.data.prepared import LOSS, Prepared, Side, mixed_preferences, open_empty_chat
 from zero2chat.data.sources import hold_out, read_sources
 from zero2chat.models.hardware import is_fsdp, share_of
@@ -221,3 +221,24 @@ def margin_metrics(
         "chosen_change": stats.mean([chosen for chosen, _ in changes], seed),
         "rejected_change": stats.mean([rejected for _, rejected in changes], seed),
     }
+
+
+def _words(messages: Sequence[dict[str, str]]) -> int:
+    return sum(len(message["content"].split()) for message in messages)
+
+
+def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
+    """Baseline from lengths alone on the test pairs: 1 if it picks chosen, 0 for rejected, 0.5 for a tie.
+
+    The side whose number of words is closer to a best length wins. The best length maximizes agreement with the
+    training labels; it may be 0 or infinite, so that the shorter or longer side wins.
+    """
+
+    def guess(lengths: tuple[int, int], best: int) -> float:
+        off = [abs(length - best) for length in lengths]
+        return 0.5 if off[0] == off[1] else float(off[0] < off[1])
+
+    seen = [(_words(pair["chosen"]), _words(pair["rejected"])) for pair in train]
+    longest = max(map(max, seen))
+    best = max(range(longest + 1), key=lambda length: sum(guess(pair, length) for pair in seen))
+    return [guess((_words(pair["chosen"]), _words(pair["rejected"])), best) for pair in test]

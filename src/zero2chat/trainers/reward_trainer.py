@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -17,11 +18,10 @@ from trl import ModelConfig, RewardConfig, RewardTrainer
 from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process
+from zero2chat.core.runs import is_main_process, read_jsonl, write_atomically, write_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.encoding import both_sides, tokenize_reward_pairs
-from zero2chat.data.preference_files import PairFiles
-from zero2chat.data.preferences import Pair, length_only, ranked_pairs, read_comparisons
+from zero2chat.data.preferences import Pair, ranked_pairs, read_comparisons
 from zero2chat.data.prepared import mixed_preferences, open_empty
 from zero2chat.data.sources import hold_out
 from zero2chat.inference.generate import answer_each
@@ -29,12 +29,36 @@ from zero2chat.models.chat_template import prepare_chat_template, settle_chat
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.models.reward_model import load_reward_model, score_texts, set_scale, unit_score
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.preferences import Preferences, tokenize_preferences
+from zero2chat.trainers.preferences import Preferences, length_only, tokenize_preferences
 from zero2chat.trainers.start import open_model, set_max_length
 from zero2chat.trainers.trainer import ResumableTrainer
 
 _SHOWN = 12  # pairs saved as samples
 _SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
+
+
+class PairFiles:
+    """The preference pairs that a run keeps, in its folder `pairs`."""
+
+    def __init__(self, run: str | Path):
+        self.folder = Path(run) / "pairs"
+        self.train, self.test, self._equal = (self.folder / f for f in ("train.jsonl", "test.jsonl", "equal.json"))
+
+    @property
+    def exist(self) -> bool:
+        return self._equal.exists()  # written last
+
+    def write(self, train: Sequence[Pair], test: Sequence[Pair], equal: int) -> None:
+        """Write training pairs, held-out pairs, and the number dropped as equal. Every rank must call this."""
+        if is_main_process():
+            self.folder.mkdir(exist_ok=True)
+            write_jsonl(self.train, train)
+            write_jsonl(self.test, test)
+            write_atomically(self._equal, str(equal))
+        PartialState().wait_for_everyone()
+
+    def read(self) -> tuple[list[Pair], list[Pair], int]:
+        return read_jsonl(self.train), read_jsonl(self.test), int(self._equal.read_text())
 
 
 class RewardModelTrainer(ResumableTrainer, RewardTrainer):

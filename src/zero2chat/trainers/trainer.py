@@ -25,6 +25,7 @@ from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import RunCallback
+from zero2chat.trainers.checkpoints import last_checkpoint
 from zero2chat.trainers.start import refused_settings, train_in_fp32
 
 
@@ -167,7 +168,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     trainer.remove_callback(PrinterCallback)
     trainer.callback_handler.callbacks.insert(0, callback)  # first, so that a step ends before other callbacks work
     trainer.paused, trainer.counts = callback.paused, callback.counts
-    checkpoint = run.last_checkpoint()
+    checkpoint = last_checkpoint(run.folder)
     if checkpoint:
         require_fit(checkpoint, trainer)
     PartialState().wait_for_everyone()  # rank 0 has removed incomplete checkpoints

@@ -1,0 +1,52 @@
+"""A command's words as settings: `--config X.yaml --key value …`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from zero2chat.core.config import load_yaml, read_yaml
+from zero2chat.core.errors import UserError
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Return the settings of `--config` merged with the overrides, and a name for them in messages."""
+    overrides = _pairs(argv)
+    if "config" not in overrides:
+        return overrides, "command line"
+    where = overrides.pop("config")
+    if not isinstance(where, str) or where == "true":
+        raise UserError("--config takes the path of one YAML; settings are given as --key value")
+    return {**load_yaml(where), **overrides}, where
+
+
+def _pairs(argv: Iterable[str]) -> dict[str, Any]:
+    """`--a 1 --b x y --flag --c '{d: 2}'` → `{"a": "1", "b": ["x", "y"], "flag": "true", "c": {"d": 2}}`."""
+    values: dict[str, list[Any]] = {}
+    key = None
+    for word in argv:
+        if word.startswith("--"):
+            key, _, value = word[2:].partition("=")
+            key = key.replace("-", "_")
+            values[key] = [_word(value)] if value else []
+        elif key is None:
+            raise UserError(f"unexpected argument '{word}': arguments have the form --key value")
+        else:
+            values[key].append(_word(word))
+    return {k: "true" if not v else v[0] if len(v) == 1 else v for k, v in values.items()}
+
+
+def _word(word: str) -> Any:
+    """Parse a command-line word: a YAML mapping, list or null as such, anything else as text."""
+    if word != "null" and word[:1] not in ("{", "["):
+        return word
+    with contextlib.suppress(ValueError):
+        return json.loads(word)  # recipes print JSON, some of which is no YAML
+    try:
+        return read_yaml(word)
+    except yaml.YAMLError:  # text that only starts like YAML
+        return word
