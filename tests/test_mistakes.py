@@ -17,8 +17,8 @@ import pytest
 
 from zero2chat import cli, tasks
 from zero2chat.core.errors import UserError, exit_on_mistake
-from zero2chat.core.runs import Run
 from zero2chat.models.loading import load_model
+from zero2chat.stages.open_run import open_run
 from zero2chat_sandbox import monty
 from zero2chat_sandbox.python import ENGINES
 
@@ -106,7 +106,7 @@ def test_an_output_dir_that_is_null_is_not_set(tmp_path: Path, monkeypatch: pyte
     """Where transformers has a name of its own for it."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="sft: output_dir is not set: set it to the run's folder"):
-        Run.open("trainer_output", "sft", {"output_dir": given})
+        open_run("trainer_output", "sft", {"output_dir": given})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,12 +26,12 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.core.stats import Metrics
-from zero2chat.data.canaries import FILE, Canary, make_secret
 from zero2chat.data.decontamination import in_a_row
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
+from zero2chat.stages.canaries import FILE, Canary, make_secret
 from zero2chat_lab.memorization import (
     Excerpt,
     Prediction,

@@ -16,8 +16,9 @@ import torch
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import changes, fingerprint, input_paths
+from zero2chat.core.fingerprints import fingerprint, input_paths
 from zero2chat.core.runs import Run, read_jsonl, write_atomically
+from zero2chat.stages.open_run import changes, open_run
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def settings(name: str = "sft", **more: Any) -> dict[str, Any]:
 
 
 def finished(name: str, **more: Any) -> Run:
-    run = Run.open(f"runs/r/{name}", name, settings(name, **more))
+    run = open_run(f"runs/r/{name}", name, settings(name, **more))
     run.finish({"accuracy": {"value": 0.5}})
     return run
 
@@ -124,7 +125,7 @@ def test_a_file_in_a_run_stands_for_that_run(here: Path) -> None:
 @pytest.mark.parametrize("started", [False, True])
 def test_an_unfinished_upstream_run_is_a_mistake(here: Path, started: bool) -> None:
     if started:
-        Run.open("runs/r/pretrain", "pretrain", settings("pretrain"))
+        open_run("runs/r/pretrain", "pretrain", settings("pretrain"))
     with pytest.raises(UserError, match=r"runs/r/pretrain: not a finished run"):
         fingerprint("sft", settings(model_name_or_path="runs/r/pretrain"))
 
@@ -170,20 +171,20 @@ def test_a_number_spelt_another_way_is_no_change() -> None:
 
 
 def test_open_takes_up_the_same_step(here: Path) -> None:
-    Run.open("runs/r/sft", "sft", settings()).log({"step": 1})
-    again = Run.open("runs/r/sft", "sft", settings())
+    open_run("runs/r/sft", "sft", settings()).log({"step": 1})
+    again = open_run("runs/r/sft", "sft", settings())
     assert read_jsonl(again.folder / "history.jsonl") == [{"step": 1}]
-    assert not again.done
+    assert not (again.folder / "metrics.json").exists()
 
 
 def test_open_with_other_settings_says_what_changed_and_writes_nothing(here: Path) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
+    run = open_run("runs/r/sft", "sft", settings())
     run.log({"step": 1})
     before = everything_in(here)
     with pytest.raises(UserError, match=r"\(learning_rate 1e-4 → 2e-4\).*--restart sft"):
-        Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+        open_run("runs/r/sft", "sft", settings(learning_rate="2e-4"))
     with pytest.raises(UserError, match=r"stage sft → dpo"):
-        Run.open("runs/r/sft", "dpo", settings())
+        open_run("runs/r/sft", "dpo", settings())
     assert everything_in(here) == before
 
 
@@ -193,16 +194,16 @@ def test_open_on_foreign_files_writes_nothing(here: Path) -> None:
     Path("runs/r/file").write_text("mine")
     before = everything_in(here)
     with pytest.raises(UserError, match=r"runs/r/sft: holds files that are not from a run"):
-        Run.open("runs/r/sft", "sft", settings())
+        open_run("runs/r/sft", "sft", settings())
     with pytest.raises(UserError, match=r"runs/r/file: is a file, not a folder"):
-        Run.open("runs/r/file", "sft", settings("file"))
+        open_run("runs/r/file", "sft", settings("file"))
     assert everything_in(here) == before
 
 
 def test_open_after_a_kill_in_the_first_moment_starts(here: Path) -> None:
     Path("runs/r/sft").mkdir(parents=True)
     Path("runs/r/sft/run.json.tmp").write_text('{"finger')
-    Run.open("runs/r/sft", "sft", settings())
+    open_run("runs/r/sft", "sft", settings())
     assert json.loads(Path("runs/r/sft/run.json").read_text())["seconds"] == 0.0
 
 
@@ -210,19 +211,19 @@ def test_open_after_a_kill_in_the_first_moment_starts(here: Path) -> None:
 @pytest.mark.parametrize(("output_dir", "given"), [("trainer_output", {}), ("", {"output_dir": ""})])
 def test_open_without_output_dir_is_a_mistake(here: Path, output_dir: str, given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="sft: output_dir is not set"):
-        Run.open(output_dir, "sft", {"seed": 0, **given})
+        open_run(output_dir, "sft", {"seed": 0, **given})
     assert list(here.iterdir()) == []
 
 
 def test_other_ranks_write_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    run = Run.open("runs/r/sft", "sft", settings())
+    run = open_run("runs/r/sft", "sft", settings())
     run.finish({"loss": {"value": 1.0}})
     assert list(here.iterdir()) == []
 
 
 def test_clear_keeps_only_who_made_it_and_who_writes_it(here: Path) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
+    run = open_run("runs/r/sft", "sft", settings())
     run.log({"step": 1})
     (run.folder / "checkpoint-1").mkdir()
     run.clear()
@@ -233,8 +234,8 @@ def test_clear_keeps_only_who_made_it_and_who_writes_it(here: Path) -> None:
 
 HOLD = """
 import os, sys
-from zero2chat.core.runs import Run
-run = Run.open("runs/r/sft", "sft", {"output_dir": "runs/r/sft", "learning_rate": "1e-4"})
+from zero2chat.stages.open_run import open_run
+run = open_run("runs/r/sft", "sft", {"output_dir": "runs/r/sft", "learning_rate": "1e-4"})
 if os.fork() == 0:  # a worker that outlives its process
     print(os.getpid(), flush=True)
     sys.stdin.read()
@@ -251,31 +252,31 @@ def test_a_second_process_is_kept_out_until_the_first_is_dead(here: Path) -> Non
     says = rf"runs/r/sft: another process \(pid {holder.pid}\) is writing this folder: wait for it, or kill it"
     for given in (settings(), settings(learning_rate="2e-4")):  # nothing is made yet, so others would be taken
         with pytest.raises(UserError, match=says):
-            Run.open("runs/r/sft", "sft", given)
+            open_run("runs/r/sft", "sft", given)
     with pytest.raises(UserError, match=says):
         runs.require_free(Path("runs/r/sft"))
     holder.kill()
     holder.wait()
     os.kill(worker, 0)  # it is still there
     runs.require_free(Path("runs/r/sft"))
-    run = Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+    run = open_run("runs/r/sft", "sft", settings(learning_rate="2e-4"))
     run.finish({})
     assert not (run.folder / runs.LOCK).exists()
     holder.stdin.close()
 
 
 def test_a_removed_folder_is_locked_again(here: Path) -> None:
-    Run.open("runs/r/sft", "sft", settings())
+    open_run("runs/r/sft", "sft", settings())
     shutil.rmtree("runs/r/sft")
-    Run.open("runs/r/sft", "sft", settings())
+    open_run("runs/r/sft", "sft", settings())
     assert Path("runs/r/sft", runs.LOCK).read_text() == str(os.getpid())
 
 
 @pytest.mark.parametrize("name", ["run.json.tmp", runs.LOCK])
 def test_a_run_that_was_killed_in_its_first_moment_takes_other_settings(here: Path, name: str) -> None:
-    folder = Run.open("runs/r/sft", "sft", settings()).folder
+    folder = open_run("runs/r/sft", "sft", settings()).folder
     (folder / name).write_text("")
-    Run.open("runs/r/sft", "sft", settings(learning_rate="2e-4"))
+    open_run("runs/r/sft", "sft", settings(learning_rate="2e-4"))
     assert json.loads((folder / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "2e-4"
 
 
@@ -292,7 +293,7 @@ def test_jsonl_leaves_out_a_line_that_a_kill_cut_short(here: Path) -> None:
 
 
 def test_rewind_drops_what_a_resumed_run_writes_again(here: Path) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
+    run = open_run("runs/r/sft", "sft", settings())
     for step in (1, 2, 3):
         run.log({"step": step, "loss": 1.0})
         run.sample(step, "Wer?", "Zoë", reward=0.5)
@@ -317,10 +318,10 @@ def test_rewind_drops_what_a_resumed_run_writes_again(here: Path) -> None:
 
 
 def test_seconds_add_up_over_two_tries(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Run.open("runs/r/sft", "sft", settings())
+    first = open_run("runs/r/sft", "sft", settings())
     monkeypatch.setattr(first, "_started", time.time() - 100)
     first.log({"step": 1})  # killed after this
-    second = Run.open("runs/r/sft", "sft", settings())
+    second = open_run("runs/r/sft", "sft", settings())
     monkeypatch.setattr(second, "_started", time.time() - 10)
     assert second.seconds == pytest.approx(110, abs=2)
     second.finish({})
@@ -329,14 +330,14 @@ def test_seconds_add_up_over_two_tries(here: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_seconds_start_with_the_process(here: Path) -> None:
-    run = Run.open("runs/r/sft", "sft", settings())
+    run = open_run("runs/r/sft", "sft", settings())
     assert 0.1 < run.seconds < 3600  # importing torch alone took longer
 
 
 def test_finish_means_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finished("sft")
-    assert run.done
-    assert Run.open("runs/r/sft", "sft", settings()).done
+    assert (run.folder / "metrics.json").exists()
+    assert (open_run("runs/r/sft", "sft", settings()).folder / "metrics.json").exists()
     assert json.loads((run.folder / "metrics.json").read_text())["accuracy"] == {"value": 0.5}
     assert capsys.readouterr().out.startswith("runs/r/sft: done in ")
 

@@ -11,9 +11,9 @@ from huggingface_hub import ModelCard
 
 from zero2chat.core.runs import Run
 from zero2chat.core.stats import rate
-from zero2chat.core.text import public
 from zero2chat.hub import model_card
-from zero2chat.hub.model_card import add_scores, add_usage, make_card
+from zero2chat.hub.model_card import add_scores, add_usage, make_card, public
+from zero2chat.stages.open_run import open_run
 
 METRICS = {"accuracy_facts": rate(30, 40, seed=0), "accuracy": {"value": 0.7, "n": 40}, "tokens": {"value": 5000}}
 
@@ -24,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(folder: str = "runs/mine/sft", stage: str = "sft", **settings: Any) -> Run:
-    return Run.open(folder, stage, {"output_dir": folder, "learning_rate": 1e-3, **settings})
+    return open_run(folder, stage, {"output_dir": folder, "learning_rate": 1e-3, **settings})
 
 
 def _card(run: Run) -> ModelCard:

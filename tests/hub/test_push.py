@@ -32,6 +32,7 @@ from zero2chat.core.stats import rate
 from zero2chat.hub.export import export
 from zero2chat.hub.model_card import add_scores, make_card
 from zero2chat.hub.push import finish_model_folder, pack
+from zero2chat.stages.open_run import open_run
 
 METRICS = {"accuracy_facts": rate(30, 40, seed=0)}
 TOKEN, OTHER = "hf_mineminemine", "hf_yoursyoursyours"
@@ -40,7 +41,7 @@ SECRETS = ("run.json", "_lock", ".env", "token", "training_args.bin", "samples.j
 
 
 def _run(folder: Path, stage: str = "sft", **settings: Any) -> Run:
-    return Run.open(folder, stage, {"output_dir": str(folder), "learning_rate": 1e-3, **settings})
+    return open_run(folder, stage, {"output_dir": str(folder), "learning_rate": 1e-3, **settings})
 
 
 @pytest.fixture
@@ -409,7 +410,7 @@ def test_the_finished_folder_holds_no_pickle_and_is_pushed_if_asked(
     names = {path.name for path in run.folder.iterdir()}
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= names
-    assert run.done
+    assert (run.folder / "metrics.json").exists()
     assert "| accuracy_facts | 0.75 | 40 |" in (run.folder / "README.md").read_text()
     assert AutoModelForCausalLM.from_pretrained(run.folder).num_parameters() > 0
     assert AutoTokenizer.from_pretrained(run.folder).chat_template
@@ -429,5 +430,5 @@ def test_where_the_hub_does_not_take_it_the_run_is_done_and_the_line_says_how_to
     )
     with pytest.raises(UserError, match=says):
         finish_model_folder(run, trainer, AutoTokenizer.from_pretrained(model_folder), METRICS)
-    assert run.done
+    assert (run.folder / "metrics.json").exists()
     assert AutoModelForCausalLM.from_pretrained(run.folder).num_parameters() > 0

@@ -10,9 +10,9 @@ import pytest
 
 from zero2chat import cli
 from zero2chat.chat.defaults import tools_for
-from zero2chat.core.runs import Run
 from zero2chat.inference.generate import answer
 from zero2chat.models.loading import load_for_use
+from zero2chat.stages.open_run import open_run
 
 
 def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made_from(
@@ -20,7 +20,7 @@ def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):
-        run = Run.open(f"runs/{name}", "sft", {"output_dir": f"runs/{name}", "tools": {"search": {}}})
+        run = open_run(f"runs/{name}", "sft", {"output_dir": f"runs/{name}", "tools": {"search": {}}})
         shutil.copytree(model_folder, run.folder, dirs_exist_ok=True)
         run.finish({})
     cli.main(["average", "runs/one", "runs/two", "--output_dir", "runs/mean"])

@@ -16,9 +16,9 @@ from datasets import Dataset
 from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import write_jsonl
-from zero2chat.data.canaries import FILE, Planting, make_canaries
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
+from zero2chat.stages.canaries import FILE, Planting, make_canaries
 from zero2chat_lab import regurgitate
 
 COPIES = 6

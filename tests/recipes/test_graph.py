@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
 from zero2chat.core.stats import rate
 from zero2chat.recipes import runner
 from zero2chat.recipes.recipe import Step
 from zero2chat.stages.command_line import read_arguments
+from zero2chat.stages.open_run import open_run
 
 ROOT = Path(__file__).parents[2]
 EXAM = [{"task": "word_problems", "n": 8, "seed": 1}]
@@ -89,7 +89,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("accelerate_configs", "chat_templates"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in ("tokenizer", "model"):
-        runs.Run.open(f"runs/q/{name}", "sft", {"output_dir": f"runs/q/{name}"}).finish({"accuracy": rate(4, 8, 1)})
+        open_run(f"runs/q/{name}", "sft", {"output_dir": f"runs/q/{name}"}).finish({"accuracy": rate(4, 8, 1)})
     _write()
 
 
@@ -105,7 +105,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             importlib.import_module(modules("stages")[step.stage]).main(words)
             return
         settings, _ = read_arguments(words)
-        run = runs.Run.open(settings["output_dir"], step.stage, settings)
+        run = open_run(settings["output_dir"], step.stage, settings)
         run.sample(0, "What is 1 + 1?", step.name)
         seed = 1 if "seed-1" in settings["output_dir"] else 0
         run.finish({"accuracy": rate(6 - 2 * seed, 8, 1)})

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat.core import fingerprints, runs
+from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
 from zero2chat.recipes import graph, runner
 from zero2chat.recipes.recipe import Step, load_recipe
 from zero2chat.stages.command_line import read_arguments
+from zero2chat.stages.open_run import changes, open_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +68,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def launch(step: Step, command: list[str]) -> None:
         # Open the folder as the stage does: from the command line alone.
         settings, _ = read_arguments(step.words())
-        run = runs.Run.open(settings["output_dir"], step.stage, settings)
+        run = open_run(settings["output_dir"], step.stage, settings)
         run.log({"step": 0})
         run.finish({})
         names.append(step.name)
@@ -170,7 +171,7 @@ def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(r
 def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
     path = "runs/elsewhere/corpus/data/train.parquet"
     _write(recipe, STEPS, other=OTHER | {"dataset": path})
-    run = runs.Run.open("runs/elsewhere/corpus", "corpus", {"output_dir": "runs/elsewhere/corpus"})
+    run = open_run("runs/elsewhere/corpus", "corpus", {"output_dir": "runs/elsewhere/corpus"})
     with pytest.raises(UserError, match=r"runs/elsewhere/corpus/data/train\.parquet: not a finished run"):
         _run(dry_run=True)
     run.finish({})
@@ -226,7 +227,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
         settings, where = read_arguments(words[3:])
         assert where == f"recipes/r/{step.name}.yaml"
         # In a fingerprint `3` and "3" are equal.
-        assert fingerprints.changes({"settings": step.settings}, {"settings": settings}) == []
+        assert changes({"settings": step.settings}, {"settings": settings}) == []
         assert set(settings) == set(step.settings)
 
 
@@ -364,12 +365,11 @@ def test_a_missing_token_is_named_before_anything_runs(
     recipe: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zero2chat.hub.push.get_token", lambda: None)
-    push = {"output_dir": "runs/r/out", "model_name_or_path": "runs/r/tokenizer", "repo": "me/mine"}
-    _write(recipe, [*STEPS, _step("out", "publish")], out=push)
+    push = {"output_dir": "runs/r/out", "model_name_or_path": "runs/r/tokenizer", "push_to_hub": True}
+    _write(recipe, [*STEPS, _step("out", "sft")], out=push | {"datasets": [{"task": "sums", "n": 5}]})
     with pytest.raises(UserError, match="no token for the Hub"):
         runner.run("recipes/r")
     assert launched == []
-    assert runner.run("recipes/r", only="corpus")["steps"] == {"corpus": "made"}
 
 
 def test_data_that_make_fetches_is_named_before_anything_runs(launched: list[str]) -> None:

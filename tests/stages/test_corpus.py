@@ -15,8 +15,8 @@ from zero2chat import tasks
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
-from zero2chat.data.canaries import FILE, Canary
 from zero2chat.data.sources import split_of
+from zero2chat.stages.canaries import FILE, Canary
 from zero2chat.stages.corpus import main
 
 

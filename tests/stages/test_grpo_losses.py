@@ -12,8 +12,8 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import Run
 from zero2chat.stages import grpo
+from zero2chat.stages.open_run import open_run
 from zero2chat.trainers.callbacks import RunCallback
 
 LONGEST = 12
@@ -156,7 +156,7 @@ def test_training_stops_after_its_minutes(base: Callable[..., Path]) -> None:
 
 
 def test_minutes_are_those_of_all_attempts(tmp_path: Path) -> None:
-    run = Run.open(tmp_path / "run", "grpo", {"output_dir": str(tmp_path / "run")})
+    run = open_run(tmp_path / "run", "grpo", {"output_dir": str(tmp_path / "run")})
     callback, control = RunCallback(run), TrainerControl()
     told = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerState(), control
     callback.limit, callback.all_seconds = 120.0, 119.0  # the latter from a checkpoint

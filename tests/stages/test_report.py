@@ -8,11 +8,12 @@ import pytest
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.core.stats import rate
+from zero2chat.stages.open_run import open_run
 from zero2chat.stages.report import main
 
 
 def _step(folder: Path | str, stage: str) -> Run:
-    return Run.open(folder, stage, {"output_dir": str(folder), "seed": 0})
+    return open_run(folder, stage, {"output_dir": str(folder), "seed": 0})
 
 
 def _recipe() -> list[str]:

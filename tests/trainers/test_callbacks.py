@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from zero2chat.core.runs import Run, read_jsonl
+from zero2chat.core.runs import read_jsonl
+from zero2chat.stages.open_run import open_run
 from zero2chat.trainers import callbacks
 from zero2chat.trainers.callbacks import RunCallback
 
@@ -18,7 +19,7 @@ from zero2chat.trainers.callbacks import RunCallback
 def test_speed_is_that_of_all_steps_before_and_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
-    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    run = open_run(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
     args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
     kept: dict[str, Any] | None = None
     for seconds, tokens in ((2.0, 100), (4.0, 200)):  # two tries of one step each
@@ -62,7 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_step_without_new_tokens_has_no_speed_and_counts_in_that_of_the_next(
     tmp_path: Path, clock: list[float]
 ) -> None:
-    run = Run.open(tmp_path / "run", "ppo", {"output_dir": str(tmp_path / "run")})
+    run = open_run(tmp_path / "run", "ppo", {"output_dir": str(tmp_path / "run")})
     args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
     callback = RunCallback(run)
     state = TrainerState(stateful_callbacks=[callback], max_steps=10)
@@ -78,7 +79,7 @@ def test_a_step_without_new_tokens_has_no_speed_and_counts_in_that_of_the_next(
 
 
 def test_a_steps_time_has_the_wait_for_data_in_it_but_no_pause(tmp_path: Path, clock: list[float]) -> None:
-    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    run = open_run(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
     args, control = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerControl()
     callback = RunCallback(run)
     state = TrainerState(stateful_callbacks=[callback], max_steps=10)
@@ -113,7 +114,7 @@ def test_a_device_is_waited_for_where_time_is_reported_and_not_in_each_step(
         clock[0] = max(clock[0], 60.0)  # the device has been computing all the while
 
     monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
-    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    run = open_run(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
     args: Any = SimpleNamespace(device=torch.device("cuda", 0), world_size=1)
     callback, control = RunCallback(run), TrainerControl()
     state = TrainerState(stateful_callbacks=[callback], max_steps=9)
@@ -137,7 +138,7 @@ def test_a_resumed_run_computes_with_as_many_threads_as_before(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.__setitem__(0, n))
     monkeypatch.setattr(callbacks, "cores", lambda alone: 4)
-    run = Run.open(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+    run = open_run(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
     kept = RunCallback(run).state()
     assert kept["attributes"]["threads"] == 3
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
+from zero2chat.stages.open_run import open_run
 from zero2chat.trainers.checkpoints import last_checkpoint, seal
 from zero2chat.trainers.trainer import require_fit
 
@@ -78,7 +79,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RANK", raising=False)
-    return Run.open("runs/r/sft", "sft", {"output_dir": "runs/r/sft", "learning_rate": "1e-4"})
+    return open_run("runs/r/sft", "sft", {"output_dir": "runs/r/sft", "learning_rate": "1e-4"})
 
 
 def checkpoint(run: Run, step: int, sealed: bool = True) -> Path:

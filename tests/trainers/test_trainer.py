@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from transformers import Qwen3Config, Qwen3ForCausalLM, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from zero2chat.core.runs import Run, read_jsonl
+from zero2chat.core.runs import read_jsonl
+from zero2chat.stages.open_run import open_run
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.trainer import ResumableTrainer, order_by_epoch, set_epoch, train
 
@@ -103,7 +104,7 @@ def test_speed_is_by_the_clock_and_tokens_are_read_back_only_for_a_log(count: st
         return gather(value)
 
     trainer.accelerator.gather = watched
-    run = Run.open(args.output_dir, "pretrain", {"output_dir": args.output_dir})
+    run = open_run(args.output_dir, "pretrain", {"output_dir": args.output_dir})
     callback = RunCallback(run)
     start = time.perf_counter()
     train(trainer, run, callback, count)

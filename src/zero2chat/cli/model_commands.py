@@ -51,9 +51,7 @@ def add_to(commands: Any) -> None:
     option(rank, "--max-new-tokens", 256, "per answer")
     option(rank, "--out", "FILE.jsonl", "append rankings here; prompts ranked in it are skipped", required=True)
 
-    export = add(
-        commands, "hub.export", "export", "export for llama.cpp, Ollama and LM Studio, or merge an adapter", "show"
-    )
+    export = add(commands, "hub.export", "export", "export for llama.cpp, Ollama and LM Studio, or merge an adapter")
     option(export, "run", "RUN", "a model folder, such as runs/quickstart/sft")
     option(export, "--gguf", "", "write GGUF of this type; needs `make gguf`", choices=("f32", "f16", "q8_0", "q4_k_m"))
     option(export, "--merge", False, "write a LoRA adapter merged into its base model")

@@ -115,38 +115,3 @@ def fingerprint(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": {path: input_digest(path) for path in input_paths(settings)},
         "versions": versions(),
     }
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List the differences between two fingerprints: `["data/a.txt changed", "learning_rate 1e-4 → 2e-4"]`."""
-    before, after = _flat(old), _flat(new)
-    found = []
-    for key in sorted(before.keys() | after.keys()):
-        was, now = before.get(key), after.get(key)
-        kind, _, name = key.partition(".")
-        if str(was) == str(now) or (kind == "settings" and _equal_numbers(was, now)):
-            continue
-        said = "changed" if kind in ("inputs", "after") else f"{_shown(was)} → {_shown(now)}"
-        found.append(f"{name or kind} {said}")
-    return found
-
-
-def _equal_numbers(was: Any, now: Any) -> bool:
-    """Whether 0.006 equals "6e-3", which YAML reads as a string. Two strings ("1.1", "1.10") are not compared."""
-    with contextlib.suppress(TypeError, ValueError):
-        return not (isinstance(was, str) and isinstance(now, str)) and float(was) == float(now)
-    return False
-
-
-def _shown(value: Any) -> str:
-    text = "unset" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"

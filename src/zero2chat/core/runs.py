@@ -16,7 +16,6 @@ import psutil
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import METRICS as METRICS
 from zero2chat.core.fingerprints import RUN as RUN
-from zero2chat.core.fingerprints import changes, fingerprint
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -147,41 +146,11 @@ class Run:
         self._seconds_before = identity.get("seconds", 0.0)
         self._started = psutil.Process().create_time()
 
-    @classmethod
-    def open(cls, output_dir: str | Path | None, stage: str, settings: Mapping[str, Any]) -> Run:
-        """Create the folder, or reopen the one that the same step left unfinished. Rank 0 locks it until the run is
-        finished. Raises `UserError` if it holds other files or a run with other settings, or if it is locked."""
-        if not output_dir or not settings.get("output_dir"):  # if it is null, transformers substitutes a default
-            raise UserError(f"{stage}: output_dir is not set: set it to the run's folder, such as runs/mine/{stage}")
-        folder = Path(output_dir)
-        new = fingerprint(stage, settings)
-        identity, differences = read_run(folder), list[str]()
-        if identity is not None:
-            old = {key: value for key, value in identity["fingerprint"].items() if key != "after"}
-            differences = changes(old, json.loads(json.dumps(new, default=str)))
-        if differences and not is_untouched(folder):
-            raise UserError(
-                f"{folder}: made with other settings ({'; '.join(differences)}): run it again with "
-                f"`zero2chat run … --restart {folder.name}`, or set another output_dir"
-            )
-        begins = identity is None or bool(differences)
-        if identity is None or begins:  # a launch that was recorded had other settings
-            identity = {"fingerprint": new, "seconds": identity["seconds"] if identity else 0.0}
-        if is_main_process() and not (folder / METRICS).exists():
-            lock(folder)
-            if begins:
-                write_identity(folder, identity)
-        return cls(folder, identity)
-
     @property
     def settings(self) -> dict[str, Any]:
         """The settings given, without defaults."""
         settings: dict[str, Any] = self.identity["fingerprint"]["settings"]
         return settings
-
-    @property
-    def done(self) -> bool:
-        return (self.folder / METRICS).exists()
 
     @property
     def seconds(self) -> float:

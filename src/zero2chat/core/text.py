@@ -1,12 +1,9 @@
-"""Text: escape untrusted text for printing, split it into words, leave out secrets."""
+"""Text: escape untrusted text for printing, and split it into words."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from pathlib import Path, PurePath
-from typing import Any
 
 import regex
 
@@ -27,26 +24,6 @@ _UNPRINTABLE = regex.compile(r"(?V1)[\p{C}--[\n\t]]+")
 def printable(text: str) -> str:
     """Remove invisible and control characters from a text; newlines and tabs stay."""
     return _UNPRINTABLE.sub("", text)
-
-
-def public(value: Any) -> Any:
-    """Return a setting without local paths, and URLs in it without passwords and queries, which may hold keys."""
-    if isinstance(value, Mapping):
-        return {key: public(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [public(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    here, home = str(Path.cwd()).rstrip("/"), str(Path.home()).rstrip("/")
-    text = value.replace(f"{here}/", "") if here else value
-    text = text.replace(home, "~") if home else text
-    if text.startswith(("/", "~", "../", "file:")):
-        _, run, rest = text.rpartition("/runs/")
-        text = f"runs/{rest}" if run else f"…/{PurePath(text).name}"
-    text = re.sub(r"://[^/\s@]+@", "://", text)
-    if re.match(r"\w+://\S+$", text):
-        return re.split("[?#]", text, maxsplit=1)[0]
-    return re.sub(r"(\w://[^\s?#]*)[?#][^\s'\"\])},]*", r"\1", text)
 
 
 # Scripts without spaces between words, or (Hangul) before suffixes.

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,26 +23,22 @@ from zero2chat.models.adapters import merged
 from zero2chat.models.loading import find_model, load_tokenizer, refuse_reward_model
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from transformers import PreTrainedTokenizerBase
 
-TYPES = ("f32", "f16", "q8_0", "q4_k_m")  # the last two are quantized from f32
 PACKAGES = Path(__file__).with_name("packages.txt")
 
 
 def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: str) -> dict[str, Any]:
-    """Write the folder `out` and return a summary: `out`, and for GGUF `file`, `bytes` and `template`.
+    """Write the folder `out`, and return `out`, and for GGUF `file`, `bytes` and `template`.
 
     `packages` is the folder with the packages of `packages.txt`. Raises `UserError` for a problem with the packages,
     the model, the disk or the output, and leaves nothing behind.
     """
     if gguf is None and not merge:
-        raise UserError(f"export: nothing to write: give --gguf with one of {', '.join(TYPES)}, --merge, or both")
+        raise UserError("export: nothing to write: give --gguf TYPE, --merge, or both")
     folder, adapter = find_model(run)
     if folder is None:
-        raise UserError(
-            f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches a model of the Hub"
-        )
+        raise UserError(f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches it from the Hub")
     if adapter and not merge:
         print(f"{run}: a LoRA adapter: merged into its base model", flush=True)
         merge = True
@@ -76,17 +72,10 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             made |= {"file": str(target / file.name), "bytes": file.stat().st_size, "template": template}
             if merge:
                 shutil.rmtree(source)
+    print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB" if gguf else f"{target}: the merged model", flush=True)
+    if gguf and not made["template"]:
+        print(f"{target}/Modelfile: has no template, because the model has no ChatML chat template", flush=True)
     return made
-
-
-def show(made: Mapping[str, Any], console: Console) -> None:
-    """Print what `export` wrote."""
-    if "file" not in made:
-        print(f"{made['out']}: the merged model")
-        return
-    print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB")
-    if not made["template"]:
-        print(f"{made['out']}/Modelfile: has no template, because the model has no ChatML chat template")
 
 
 def _describe(folder: Path, target: Path) -> None:
@@ -126,14 +115,12 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def _write_gguf(run: str, source: Path, file: Path, gguf: str, packages: Path) -> None:
-    name = file.stem.removesuffix(f"-{gguf}")
-    if gguf in ("f32", "f16"):
-        _call(run, packages, "convert", str(source), str(file), gguf, name)
-        return
-    whole = file.with_suffix(".f32")
-    _call(run, packages, "convert", str(source), str(whole), "f32", name)
-    _call(run, packages, "quantize", str(whole), str(file), gguf)
-    whole.unlink()
+    name, quantized = file.stem.removesuffix(f"-{gguf}"), gguf not in ("f32", "f16")
+    whole = file.with_suffix(".f32") if quantized else file
+    _call(run, packages, "convert", str(source), str(whole), "f32" if quantized else gguf, name)
+    if quantized:
+        _call(run, packages, "quantize", str(whole), str(file), gguf)
+        whole.unlink()
 
 
 def _call(run: str, packages: Path, *arguments: str) -> None:
@@ -157,5 +144,6 @@ def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     generates = (source / "generation_config.json").exists()
     own = GenerationConfig.from_pretrained(str(source)).eos_token_id if generates else None
     ends = tokenizer.eos_token_id if own is None else own
-    every = ends if isinstance(ends, list) else [ends]
-    return [str(tokenizer.convert_ids_to_tokens(i)) for i in every if i is not None]
+    return [
+        str(tokenizer.convert_ids_to_tokens(i)) for i in (ends if isinstance(ends, list) else [ends]) if i is not None
+    ]

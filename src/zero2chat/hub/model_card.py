@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -13,7 +13,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from zero2chat.core.fingerprints import BUILDERS
 from zero2chat.core.registry import modules
 from zero2chat.core.runs import METRICS, RUN, read_run, write_atomically
-from zero2chat.core.text import public
 from zero2chat.models.loading import bases, is_hub_name
 
 CARD = "README.md"
@@ -106,6 +105,25 @@ def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: 
     )
 
 
+def public(value: Any) -> Any:
+    """Return a setting without local paths, and URLs in it without passwords and queries, which may hold keys."""
+    if isinstance(value, Mapping):
+        return {key: public(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [public(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    here, home = str(Path.cwd()).rstrip("/"), str(Path.home()).rstrip("/")
+    text = value.replace(f"{here}/", "") if here else value
+    text = text.replace(home, "~") if home else text
+    if text.startswith(("/", "~", "../", "file:")):
+        _, run, rest = text.rpartition("/runs/")
+        text = f"runs/{rest}" if run else f"…/{PurePath(text).name}"
+    text = re.sub(r"://[^/\s@]+@", "://", text)
+    ends = "" if re.match(r"\w+://\S+$", text) else "'\"\\])},"  # in a text, a URL may stand in quotes or brackets
+    return re.sub(rf"(\w://[^\s?#]*)[?#][^\s{ends}]*", r"\1", text)
+
+
 def _put(card: ModelCard, mark: str, section: str) -> None:
     """Put a section between two marks at the card's end, in place of an earlier one."""
     begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
@@ -125,8 +143,7 @@ def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) 
 
 def _name(folder: Path) -> str:
     """Return `quickstart/sft` for any path that ends in `runs/quickstart/sft`."""
-    parts = Path(public(str(folder))).parts
-    return "/".join(part for part in parts[-2:] if part not in ("runs", "…", "."))
+    return "/".join(part for part in Path(public(str(folder))).parts[-2:] if part not in ("runs", "…", "."))
 
 
 def _sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:

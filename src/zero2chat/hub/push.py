@@ -85,8 +85,8 @@ def finish_model_folder(
         try:
             sent = send(pack(run.folder, repo, branch), private)
         except UserError as error:
-            again = f"zero2chat push {run.folder} --repo {repo}" + " --private" * private
-            again += f" --revision {branch}" if branch else ""
+            more = " --private" * private + (f" --revision {branch}" if branch else "")
+            again = f"zero2chat push {run.folder} --repo {repo}{more}"
             raise UserError(f"{run.folder}: done, but {error}; to try again: {again}") from None
         print(f"{run.folder}: pushed to {sent['url']}", flush=True)
 

@@ -20,6 +20,7 @@ from zero2chat.core import config, fingerprints, package_files, runs
 from zero2chat.core.errors import MISTAKE_FILE, UserError
 from zero2chat.recipes import graph, processes
 from zero2chat.recipes.recipe import ACCELERATE_CONFIGS, Step, load_recipe, owners, require_known
+from zero2chat.stages.open_run import changes
 
 # Folders that `make` fetches, with the make target.
 _FETCHED = {"data/packages/": "data", "data/smollm2-135m/": "smollm", "data/debian-docs/": "debian-docs"}
@@ -38,10 +39,7 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
 
 
 def _check_files(step: Step) -> None:
-    """Raises `UserError` for a missing local file, which its step would miss after hours, and for what the stage checks
-    first."""
-    if step.declared.checked_first and step.declared.check is not None:
-        step.declared.check(*step.arguments())
+    """Raises `UserError` for a missing local file, which its step would miss after hours."""
     for key, text in fingerprints.strings(step.settings):
         maker = next((maker for place, maker in _FETCHED.items() if os.path.normpath(text).startswith(place)), None)
         is_file = key.endswith("path") and Path(text).suffix in _SUFFIXES and not text.startswith("runs/")
@@ -153,7 +151,7 @@ def run(
 def _changes(step: Step, new: dict[str, Any]) -> list[str]:
     """List the differences between the fingerprint saved in the step's folder, if there is one, and `new`."""
     old = (runs.read_run(step.folder) or {"fingerprint": new})["fingerprint"]
-    return fingerprints.changes(old if "after" in old else old | {"after": new["after"]}, new)
+    return changes(old if "after" in old else old | {"after": new["after"]}, new)
 
 
 def _refuse_changes(step: Step, differences: Sequence[str]) -> None:

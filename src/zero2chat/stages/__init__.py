@@ -15,6 +15,7 @@ from zero2chat.core.errors import UserError, exit_on_mistake, nearest
 from zero2chat.core.registry import modules
 from zero2chat.core.runs import METRICS, Run, write_jsonl
 from zero2chat.stages.command_line import read_arguments
+from zero2chat.stages.open_run import open_run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,7 +54,6 @@ class Stage:
     measure: Callable[..., Result] | None = None  # (arguments, load): `load(path)` → (model, tokenizer)
     keeps: str | Path = ""  # the file in the run folder for the lines of `measure`
     check: Callable[..., Any] | None = None  # (*arguments) → raises `UserError` before the run folder is created
-    checked_first: bool = False  # `check` reads no other step's result: a recipe calls it before its first step
     identity: Callable[..., dict[str, Any]] | None = None  # (settings, *arguments) → settings the result depends on
     beside: tuple[str, ...] = ()  # files written beside the run folder; if one is missing, the run is not done
     again: Callable[..., None] | None = None  # (*arguments): what a finished run prints again
@@ -95,7 +95,7 @@ class Stage:
         if not is_done and self.check is not None:
             self.check(*arguments)
         settings = self.identity(settings, *arguments) if self.identity is not None else settings
-        run = Run.open(common.output_dir, self.name, settings)
+        run = open_run(common.output_dir, self.name, settings)
         run.story, run.limits = self.story, self.limits
         if is_done:
             print(f"{run.folder}: done already")

@@ -20,13 +20,13 @@ from datasets import Dataset, concatenate_datasets
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, write_jsonl
-from zero2chat.data.canaries import CANARIES, FILE, Planting, make_canaries
 from zero2chat.data.decontamination import Decontamination, read_exams
 from zero2chat.data.rows import load_documents
 from zero2chat.data.sources import mixed, read_sources, split_of
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
+from zero2chat.stages.canaries import CANARIES, FILE, Planting, make_canaries
 from zero2chat.tasks import SPLITS
 
 

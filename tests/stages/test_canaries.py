@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from zero2chat.data.canaries import Planting, make_canaries
+from zero2chat.stages.canaries import Planting, make_canaries
 from zero2chat_lab.regurgitate import never_planted
 
 
