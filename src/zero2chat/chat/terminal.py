@@ -25,8 +25,8 @@ def chat(
 ) -> None:
     """Chat with a model until the input ends; with `prompt`, print one answer and return. It may call `tools`.
 
-    Questions are read from stdin. Raises `UserError` if the model cannot be loaded or has no chat template; a mistake in
-    a line of the chat is printed, and the chat continues.
+    Questions are read from stdin. Raises `UserError` if the model cannot be loaded or has no chat template; a mistake
+    in a line of the chat is printed, and the chat continues.
     """
     with naming(model_path):
         session = Session(*load_for_use(model_path), sampling, system, tools)
