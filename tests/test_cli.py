@@ -336,7 +336,7 @@ def test_ctrl_c_exits_130_without_a_traceback(model_folder):
         text=True,
     )
     assert process.stdin is not None
-    process.stdin.write("/help\n")
+    process.stdin.write("/reset\n")
     process.stdin.flush()
     assert process.stdout is not None
     process.stdout.readline()  # it has begun, and waits for the next line

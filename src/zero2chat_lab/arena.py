@@ -27,7 +27,7 @@ from zero2chat.core.stats import Metrics
 from zero2chat.evaluation.tasks import TaskSpec, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer, answer_each
 from zero2chat.models.chat_template import prepare_chat_template
-from zero2chat.models.loading import find_model, load_tokenizer
+from zero2chat.models.loading import find_model, load_tokenizer, naming
 from zero2chat.models.reward_model import load_reward_model, score_texts
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
@@ -97,11 +97,9 @@ def _look(args: ArenaArguments) -> None:
     """Raises `UserError`, before any model answers, if one is missing or has no chat template."""
     for path in filter(None, [args.reward_model, *args.models]):
         find_model(path)
-        try:
+        with naming(path):
             template = None if path == args.reward_model else args.chat_template_path
             prepare_chat_template(load_tokenizer(path), template, replace=False)
-        except UserError as error:
-            raise UserError(str(error) if path in str(error) else f"{path}: {error}") from error
 
 
 def names_of(paths: Sequence[str]) -> list[str]:

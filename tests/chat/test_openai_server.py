@@ -31,7 +31,7 @@ if not is_serve_available():
     pytest.skip("the extra `serve` is not here: `make serving` installs it", allow_module_level=True)
 
 import uvicorn
-from openai import APIConnectionError, APIError, APIStatusError, BadRequestError, NotFoundError, OpenAI
+from openai import APIError, BadRequestError, NotFoundError, OpenAI
 
 from zero2chat.chat import openai_server
 from zero2chat.inference.confidence import REFUSAL
@@ -122,8 +122,7 @@ def served(model, tokenizer, name: str, abstain_below: float = 0.0) -> Iterator[
         patch.setattr(openai_server, "load_for_use", lambda path: (model, tokenizer))
         app = openai_server.application(name, abstain_below=abstain_below)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        more = {"http": openai_server.Connection, "limit_concurrency": openai_server.MOST_CONNECTIONS}
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **more))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         base = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
@@ -574,36 +573,16 @@ def test_what_is_asked_for_by_a_client_that_has_left_is_not_generated_to_its_end
 
 
 @pytest.mark.parametrize("part", ["", "POST /v1/chat/completions HTTP/1.1\r\n", "whole head"])
-def test_half_sent_requests_shut_nobody_out_for_long(here, monkeypatch, part):
+def test_half_sent_requests_shut_nobody_out(here, part):
     client, _, name = here
-    monkeypatch.setattr(openai_server, "PATIENCE", 0.5)
     if part == "whole head":
         fields = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
         part = f"POST /v1/chat/completions HTTP/1.1\r\n{fields}\r\n{{"
     with contextlib.ExitStack() as stack:
-        for _ in range(openai_server.MOST_CONNECTIONS + 5):
+        for _ in range(70):
             half = stack.enter_context(socket.create_connection((client.base_url.host, client.base_url.port)))
-            with contextlib.suppress(OSError):
-                half.sendall(part.encode())
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            with contextlib.suppress(APIStatusError, APIConnectionError):
-                assert ask(client, name, [user("Hi")])[0] == "Hello there."
-                return
-            time.sleep(0.1)
-    raise AssertionError("nobody else is served")
-
-
-def test_a_connection_that_is_kept_is_given_up_too(here, monkeypatch):
-    client, *_ = here
-    monkeypatch.setattr(openai_server, "PATIENCE", 0.5)
-    with socket.create_connection((client.base_url.host, client.base_url.port)) as kept:
-        kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"200 OK" in kept.recv(4096)
-        kept.sendall(b"GET /health HTTP/1.1\r\n")
-        kept.settimeout(20)
-        while kept.recv(4096):
-            pass
+            half.sendall(part.encode())
+        assert ask(client, name, [user("Hi")])[0] == "Hello there."
 
 
 def test_a_client_that_does_not_read_its_stream_keeps_nobody_waiting(here, monkeypatch):
@@ -734,7 +713,9 @@ def test_mistakes_are_one_line(capsys, folder, tmp_path, tokenizer, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"port {port} of 127.0.0.1 is not available" in refused(capsys, str(folder), "--port", port)
-    assert "port: 70000 is out of range" in refused(capsys, str(folder), "--port", "70000")
+    assert "port 70000 of 127.0.0.1 is not available (bind(): port must be 0-65535" in refused(
+        capsys, str(folder), "--port", "70000"
+    )
     assert "is not available" in refused(capsys, str(folder), "--host", "no.such.host.invalid")
     model, bare = load_model(folder)
     bare.chat_template = None

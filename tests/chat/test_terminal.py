@@ -22,7 +22,9 @@ GREEDY = Sampling(temperature=0, max_new_tokens=8)
 
 
 def said(capsys, model_folder, text: str, **more) -> str:
-    chat(str(model_folder), GREEDY, lines=io.StringIO(text), **more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO(text))
+        chat(str(model_folder), GREEDY, **more)
     return capsys.readouterr().out
 
 
@@ -47,7 +49,7 @@ def test_quit_ends_before_what_follows(capsys, model_folder, answers):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("/restart", "error: no command /restart; /help lists them"),
+        ("/restart", "error: no command /restart: there are /reset and /quit"),
         ("1" * 200, "error: the message has "),
     ],
 )
@@ -55,10 +57,6 @@ def test_a_mistake_in_a_line_is_said_and_the_chat_goes_on(capsys, model_folder, 
     out = said(capsys, model_folder, f"{line}\nWho?\n")
     assert out.startswith(says)
     assert out.endswith(f"\n{answers[0]}\n")
-
-
-def test_help_names_every_command(capsys, model_folder):
-    assert said(capsys, model_folder, "/help\n") == HELP + "\n"
 
 
 def test_forgotten_turns_are_told_in_one_line(capsys, model_folder):
@@ -286,7 +284,8 @@ def test_ctrl_c_during_an_answer_stops_the_answer_and_the_chat_goes_on(capsys, m
         return draw(self, logits)
 
     monkeypatch.setattr(Session, "_draw", interrupted)
-    chat(str(model_folder), GREEDY, lines=Keyboard())
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    chat(str(model_folder), GREEDY)
     assert capsys.readouterr().out.endswith(f"\n(forgotten)\n{answers[0]}\n")
 
 
@@ -295,13 +294,14 @@ def test_ctrl_c_through_a_pipe_ends_the_chat(model_folder, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Session, "_draw", interrupted)
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who?\nWhen?\n"))
     with pytest.raises(KeyboardInterrupt):
-        chat(str(model_folder), GREEDY, lines=io.StringIO("Who?\nWhen?\n"))
+        chat(str(model_folder), GREEDY)
 
 
 def test_in_a_real_terminal_it_answers_and_ctrl_c_at_the_prompt_ends_it(model_folder, terminal):
     talk = terminal("chat", str(model_folder), "--max-new-tokens", "3")
-    assert "/help lists the commands." in talk.read_until("> ")
+    assert "/reset forgets the conversation" in talk.read_until("> ")
     talk.type("Who?")
     assert len(talk.read_until("> ").splitlines()) >= 3  # what was typed, the answer, the prompt
     time.sleep(0.5)  # readline misses a signal that comes between its prompt and its first wait for a key
@@ -315,5 +315,6 @@ def test_the_end_of_the_input_ends_the_chat_in_a_terminal(capsys, model_folder, 
         raise EOFError
 
     monkeypatch.setattr("builtins.input", ended)
-    chat(str(model_folder), GREEDY, lines=Keyboard())
-    assert capsys.readouterr().out == "/help lists the commands.\n\n"
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    chat(str(model_folder), GREEDY)
+    assert capsys.readouterr().out == f"{HELP}\n\n"

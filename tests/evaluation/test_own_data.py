@@ -90,11 +90,11 @@ def test_the_model_answers_the_last_user_in_each_format(
 
 
 @pytest.mark.parametrize(
-    ("more", "reference"), [({}, "4"), ({"reference": "completion"}, "2 + 2 = 4"), ({"reference": "level"}, "2")]
+    ("columns", "reference"), [({}, "4"), ({"answer": "completion"}, "2 + 2 = 4"), ({"answer": "level"}, "2")]
 )
-def test_the_reference_is_the_answer_as_in_grpo_or_the_column_named(more: dict[str, Any], reference: str) -> None:
+def test_the_reference_is_the_answer_as_in_grpo_or_the_column_named(columns: dict[str, str], reference: str) -> None:
     row = {"prompt": "2 + 2?", "completion": "2 + 2 = 4", "answer": 4, "level": 2}
-    rows = load_rows(_spec(row, rewards=[_reward("long")], **more))
+    rows = load_rows(_spec(row, rewards=[_reward("long")], columns=columns))
     assert (rows.prompts, rows.references) == ([[{"role": "user", "content": "2 + 2?"}]], [reference])
 
 
@@ -177,7 +177,7 @@ def test_the_math_verifier_and_a_text_comparison_are_rewards_like_others(opened:
         ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: rows of your own do not have it"),
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
         ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),
-        ({"rewards": [_reward("trains")]}, "trains needs trainer_state, which only a trainer has"),
+        ({"rewards": [_reward("trains")]}, "'trains' needs trainer_state, which only training has"),
         (
             {"rewards": [_reward("long", label="f1")], "metrics": ["f1"]},
             "'f1' is a reward and a metric: set the reward's `label`",

@@ -19,7 +19,7 @@ def test_the_four_vocabularies_cost_as_many_flops(monkeypatch: pytest.MonkeyPatc
     spent = {}
     for step in steps:
         if step.name.startswith("compute_"):
-            planned = plan_step(step, steps, GPUS["H100"], gpus=1, nodes=1, mfu=0.4)
+            planned = plan_step(step, steps, GPUS["H100"], gpus=1, mfu=0.4)
             batch = step.settings["global_batch_size"] * step.settings["max_length"]
             spent[step.name] = planned["flops_per_token"] * batch * planned["steps"]
     assert len(spent) == 4

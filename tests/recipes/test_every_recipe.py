@@ -55,16 +55,17 @@ def _gpus(page: str) -> tuple[int, int, float] | None:
 
 
 def _check_plan(step: Step, steps: list[Step], page: str) -> None:
-    planned = plan_step(step, steps, GPUS["H100"], gpus=1, nodes=1, mfu=0.4)
+    planned = plan_step(step, steps, GPUS["H100"], gpus=1, mfu=0.4)
     # How many rows a file has no setting says.
     assert planned["steps"] or "num_train_epochs" in step.settings
     assert planned["flops_per_token"] > 0
     memory = planned["memory"]["single_gpu"]
     assert all(size >= 0 for size in memory.values())
     if asked := _gpus(page):
-        nodes, gpus, size = asked
+        machines, gpus, size = asked
+        launch = "zero3" if step.accelerate_config == "multi_node" else step.accelerate_config  # on more machines
         gpu = GPUS["H100"]._replace(memory=size * 1e9)
-        found = plan_step(step, steps, gpu, gpus, nodes, mfu=0.4)["memory"][step.accelerate_config]
+        found = plan_step(step, steps, gpu, machines * gpus, mfu=0.4)["memory"][launch]
         assert found["peak"] <= (1 - RESERVE) * size, f"{step.config} needs more than the page's {size:.0f} GB"
 
 

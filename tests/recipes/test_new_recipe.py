@@ -106,15 +106,10 @@ DATA: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("format", DATA)
-def test_it_knows_the_format_and_a_dry_run_writes_nothing(
-    format: str, model: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_knows_the_format(format: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = DATA[format]()
-    before = sorted(here.rglob("*"))
-    cli.main(["new", "mine", "--model", model, "--data", path, "--dry-run", "--json"])
-    assert sorted(here.rglob("*")) == before
+    cli.main(["new", "mine", "--model", model, "--data", path, "--json"])
     made = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert not made["written"]
     settings = yaml.safe_load(made["files"]["sft.yaml"])
     assert settings["datasets"] == [{"path": path, "invalid": "drop", "split": "train[:54]"}]
     assert settings["max_length"] <= 128  # the model's context
@@ -122,7 +117,8 @@ def test_it_knows_the_format_and_a_dry_run_writes_nothing(
 
 
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
-    made = new("mine", model, [jsonl("pairs.jsonl", pairs()), jsonl("sums.jsonl", sums())], dry_run=True)
+    preferred = [row | {"completion": row["chosen"]} for row in pairs()]  # which `sft` could read, too
+    made = new("mine", model, [jsonl("pairs.jsonl", preferred), jsonl("sums.jsonl", sums())])
     assert [line.split()[0] for line in made["summary"][1:3]] == ["dpo", "grpo"]
     pairs_trained, unit = made["summary"][1].split()[3:5]
     assert (int(pairs_trained) < 58, unit) == (True, "rows")  # without held-out pairs and two with equal sides
@@ -132,9 +128,9 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
 
 
-def test_steps_follow_each_other_in_the_order_that_is_asked_for(model: str) -> None:
+def test_steps_follow_each_other_in_order(model: str) -> None:
     data = [jsonl("sums.jsonl", sums()), jsonl("chats.jsonl", chats()), jsonl("pairs.jsonl", pairs())]
-    made = new("mine", model, data, steps="sft,dpo,grpo", dry_run=True)
+    made = new("mine", model, data)
     settings = {name: yaml.safe_load(made["files"][f"{name}.yaml"]) for name in ("sft", "dpo", "grpo")}
     models = [settings[name]["model_name_or_path"] for name in settings]
     assert models == ["model", "runs/mine/sft", "runs/mine/dpo"]
@@ -159,29 +155,29 @@ def test_rows_are_held_out_or_given(model: str) -> None:
         return yaml.safe_load(made["files"][name])["datasets"][0]
 
     path = jsonl("chats.jsonl", chats())
-    made = new("mine", model, [path], dry_run=True)
+    made = new("mine", model, [path])
     assert datasets("sft.yaml") == {"path": path, "invalid": "drop", "split": "train[:54]"}
     for name in ("before.yaml", "after.yaml"):
         assert (
             datasets(name).items()
             >= {"path": path, "split": "train[54:]", "metrics": ["exact_match", "f1", "perplexity"]}.items()
         )
-    made = new("mine", model, [jsonl("few.jsonl", chats(4)), path], dry_run=True)  # 4 would be all of the first file
+    made = new("few", model, [jsonl("few.jsonl", chats(4)), path])  # 4 would be all of the first file
     assert yaml.safe_load(made["files"]["sft.yaml"])["datasets"] == [
         {"path": "few.jsonl", "invalid": "drop"},
         {"path": path, "invalid": "drop", "split": "train[:54]"},
     ]
-    made = new("mine", model, [path], held_out=jsonl("exam.jsonl", sums(9)), dry_run=True)
+    made = new("given", model, [path], held_out=jsonl("exam.jsonl", sums(9)))
     assert datasets("sft.yaml") == {"path": path, "invalid": "drop"}
     assert datasets("after.yaml")["path"] == "exam.jsonl"
-    made = new("mine", model, [jsonl("pairs.jsonl", pairs())], dry_run=True)
+    made = new("pairs", model, [jsonl("pairs.jsonl", pairs())])
     assert sorted(made["files"]) == ["dpo.yaml", "recipe.yaml"]  # dpo measures held-out pairs itself
 
 
 def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
     """Also if several steps read the file."""
     path = jsonl("both.jsonl", [row | {"completion": str(row["answer"])} for row in sums()])
-    made = new("mine", model, [path], steps="sft,grpo", dry_run=True)
+    made = new("mine", model, [path])
     sources = {name: yaml.safe_load(text)["datasets"][0] for name, text in made["files"].items() if "datasets:" in text}
     assert {name: source["split"] for name, source in sources.items()} == {
         **dict.fromkeys(("sft.yaml", "grpo.yaml"), "train[:54]"),
@@ -190,7 +186,7 @@ def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
 
 
 def test_prompts_that_training_repeats_are_counted_by_the_evaluation(model: str) -> None:
-    made = new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)
+    made = new("mine", model, [jsonl("chats.jsonl", chats())])
     for name in ("before", "after"):
         settings = yaml.safe_load(made["files"][f"{name}.yaml"])
         assert settings["contamination"] == [{"path": "chats.jsonl", "invalid": "drop", "split": "train[:54]"}]
@@ -199,7 +195,7 @@ def test_prompts_that_training_repeats_are_counted_by_the_evaluation(model: str)
 def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(model: str) -> None:
     rows = chats()
     rows[57]["messages"].append({"role": "user", "content": "Thanks!"})
-    made = new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)
+    made = new("mine", model, [jsonl("chats.jsonl", rows)])
     sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
     assert [source.get("invalid") for source in sources] == ["drop", "drop"]
 
@@ -210,14 +206,14 @@ def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, 
     with pytest.raises(
         UserError, match=r"votes.jsonl: its column label has votes, .* `zero2chat kto` trains on such rows"
     ):
-        new("mine", model, [jsonl("votes.jsonl", rows)], dry_run=True)
-    for labels in (("question", "chat"), (1, 2), (True, True)):
+        new("mine", model, [jsonl("votes.jsonl", rows)])
+    for number, labels in enumerate((("question", "chat"), (1, 2), (True, True))):
         kinds = [row | {"label": labels[i % 2]} for i, row in enumerate(rows)]
-        assert "sft.yaml" in new("mine", model, [jsonl("kinds.jsonl", kinds)], dry_run=True)["files"]
+        assert "sft.yaml" in new(f"kinds-{number}", model, [jsonl("kinds.jsonl", kinds)])["files"]
 
 
 def test_the_exam_scores_by_what_is_rewarded(model: str) -> None:
-    made = new("mine", model, [jsonl("sums.jsonl", sums())], dry_run=True)
+    made = new("mine", model, [jsonl("sums.jsonl", sums())])
     entry = yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]
     assert [one["function"].rpartition(".")[2] for one in entry["rewards"]] == ["exact_match"]
 
@@ -261,7 +257,7 @@ def sized(here: Path, model_folder: Path) -> Callable[..., str]:
 def test_a_gpu_gets_the_first_method_that_fits(
     sized: Callable[..., str], layers: int, width: int, method: str, dtype: str | None
 ) -> None:
-    made = new("mine", sized(layers, width), [jsonl("chats.jsonl", chats())], gpu="4090", dry_run=True)
+    made = new("mine", sized(layers, width), [jsonl("chats.jsonl", chats())], gpu="4090")
     assert f"tokens; {method}, " in made["summary"][1]
     settings = yaml.safe_load(made["files"]["sft.yaml"])
     assert settings.get("dtype") == dtype
@@ -342,7 +338,7 @@ def test_rows_that_fail(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows[17]["messages"][1]["role"] = "bot"
     rows[21]["messages"][1]["content"] = " "
     path = jsonl("chats.jsonl", rows)
-    made = new("mine", model, [path], dry_run=True)
+    made = new("mine", model, [path])
     assert "sft on chats.jsonl: 58 rows of" in made["summary"][1]
     assert (
         "chats: 2 of 60 rows are invalid: dropped, such as chats, row 17: messages: unknown role"
@@ -350,17 +346,8 @@ def test_rows_that_fail(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     )
     sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
     assert [source["invalid"] for source in sources] == ["drop", "drop"]
-    line = refusal("mine", model, [jsonl("all.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])])
+    line = refusal("all", model, [jsonl("all.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])])
     assert line.startswith("all: 3 of 3 rows are invalid: all, row 0: no assistant message")
-
-
-def test_a_step_without_data_and_data_without_a_step(model: str) -> None:
-    path = jsonl("chats.jsonl", chats())
-    line = refusal("mine", model, [path], steps="sft,dpo")
-    assert line == "--steps dpo: no --data file is for it: add one (docs/data.md lists the formats)"
-    assert refusal("mine", model, [path], steps="ppo") == "--steps ppo: the steps are sft, dpo, grpo"
-    line = refusal("mine", model, [path], steps="grpo")
-    assert "fit no format of grpo: rename them" in line
 
 
 def rename_token(model: str, old: str, new: str) -> None:
@@ -371,7 +358,7 @@ def rename_token(model: str, old: str, new: str) -> None:
 
 def test_a_model_without_a_template_gets_one_of_ours_that_its_tokenizer_has_the_tokens_of(model: str) -> None:
     (Path(model) / "chat_template.jinja").unlink()
-    made = new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)
+    made = new("mine", model, [jsonl("chats.jsonl", chats())])
     assert "chat template: chat_templates/chatml.jinja" in made["summary"][0]
     assert "\nchat_template_path: chat_templates/chatml.jinja\n" in made["files"]["sft.yaml"]
 
@@ -392,11 +379,9 @@ def test_a_template_of_its_own_that_would_leave_out_calls_or_thoughts_is_replace
     plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     header = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     (Path(model) / "chat_template.jinja").write_text(plain + header)
-    assert new("mine", model, [jsonl("chats.jsonl", chats())], dry_run=True)["summary"][0].count(
-        "chat template: the model's own"
-    )
+    assert new("own", model, [jsonl("chats.jsonl", chats())])["summary"][0].count("chat template: the model's own")
     rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", **answer}]} for q, _ in said(60)]
-    made = new("mine", model, [jsonl("rows.jsonl", rows)], dry_run=True)
+    made = new("mine", model, [jsonl("rows.jsonl", rows)])
     assert "chat template: chat_templates/chatml.jinja" in made["summary"][0]
 
 
@@ -417,7 +402,7 @@ def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, ow
     if own:
         path.write_text("{% for m in messages %}<|start_header_id|>{{ m.role }}\n{{ m.content }}<|eot_id|>{% endfor %}")
     rows = chats()
-    assert ("llama3.jinja" in new("mine", model, [jsonl("chats.jsonl", rows)], dry_run=True)["summary"][0]) != own
+    assert ("llama3.jinja" in new("plain", model, [jsonl("chats.jsonl", rows)])["summary"][0]) != own
     rows[3]["messages"][-1]["reasoning_content"] = "Hm."
     line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
     assert "chats, row 3 (chats.jsonl, line 4): the chat template" in line

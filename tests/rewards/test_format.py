@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from zero2chat.core.errors import UserError
-from zero2chat.rewards import Reward, RewardSpec
 from zero2chat.rewards.format import marked_answer, tags
 
 
@@ -57,8 +55,6 @@ def test_tags_stand_once_each_in_their_order_and_nothing_beside_them(text: str, 
 
 def test_a_thought_that_the_template_took_out_counts() -> None:
     assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")]) == [1.0]
-    assert tags([said("<answer>5</answer>")], names=["answer"]) == [1.0]
-    assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")], names=["answer"]) == [1.0]
 
 
 def test_of_several_messages_the_last_is_read() -> None:
@@ -74,14 +70,3 @@ def test_a_long_text_without_an_end_takes_no_time() -> None:
         1,
         0,
     ]
-
-
-@pytest.mark.parametrize("names", [[], ["a b"], [".*"]])
-def test_names_that_are_no_tags_are_the_users_mistake(names: Any) -> None:
-    with pytest.raises(UserError, match="tags: names: expected a list of words"):
-        tags(["a"], names=names)
-
-
-def test_one_name_is_no_list_of_its_letters() -> None:
-    reward = Reward(RewardSpec("zero2chat.rewards.format.tags", options={"names": "answer"}))
-    assert reward(["<answer>5</answer>"]) == [1.0]

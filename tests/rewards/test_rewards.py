@@ -68,11 +68,9 @@ JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
         ("length.soft_overlong", {"longest": 10}, "margin"),
         ("length.short_answer", {"longest": 0}, "longest: expected at least 1, got 0"),
         ("length.short_answer", {"longest": "many"}, "longest: expected an int, got 'many'"),
-        ("format.tags", {"names": ["a b"]}, "names: expected a list of words, such as [think, answer], got ['a b']"),
         ("math.math_answer", {"tolerance": 1}, "tolerance: expected at least 0 and less than 1, got 1"),
         ("math.math_answer", {"tolerance": True}, "tolerance: expected a float, got True"),
         ("math.math_answer", {"percent": "much"}, "percent: expected true or false, got 'much'"),
-        ("tool_use.tool_called", {"tools": {"python": 1}}, "tools"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_when_the_recipe_is_read(

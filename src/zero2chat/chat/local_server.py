@@ -21,23 +21,21 @@ def take_own_names(app: Any, address: str) -> None:
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 picks a free port. Raises `UserError` if the address is not available."""
-    if not 0 <= port < 65536:
-        raise UserError(f"port: {port} is out of range: give 0 (picks a free port) to 65535")
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host name with an empty part
-        reason = str(getattr(error, "strerror", None) or "not a host name").split(" (while")[0]
+        family, *_, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server((address[0], port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:  # UnicodeError: a host name with an empty part
+        reason = str(getattr(error, "strerror", None) or error).split(" (while")[0]
         raise UserError(
             f"port {port} of {host} is not available ({reason}): give another --port, or 0 to pick a free port"
         ) from error
 
 
-def run(app: Any, listener: socket.socket, shown: str, **options: Any) -> None:
-    """Serve until Ctrl-C, and print the address as the end of `shown`. `options` are uvicorn's."""
+def run(app: Any, listener: socket.socket, shown: str, log_level: str) -> None:
+    """Serve until Ctrl-C, and print `shown` with the address in it."""
     import uvicorn
 
     address, port = listener.getsockname()[:2]
     print(shown.format(f"http://{f'[{address}]' if ':' in address else address}:{port}"), flush=True)
     # Streams that are still open at Ctrl-C, such as a tab's heartbeat, are closed.
-    uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=1, **options)).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=1, log_level=log_level)).run(sockets=[listener])

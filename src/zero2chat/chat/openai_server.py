@@ -2,8 +2,8 @@
 
 How messages are read and answers and streams are written is `transformers.cli.serving`'s. Beside `transformers serve`,
 control tokens in all client text are neutralised before the chat template is applied, calls are found by ids as in a
-chat, an unsure answer can be declined, requests are limited in time and size, and there are no endpoints that load
-models or take raw text. The client runs its own tools.
+chat, an unsure answer can be declined, and there are no endpoints that load models or take raw text. The client runs
+its own tools.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jinja2 import TemplateError
@@ -27,7 +28,7 @@ from zero2chat.inference.responses import CONTENT_ONLY, OfferedAnswer, OfferedTo
 from zero2chat.inference.session import Sampling
 from zero2chat.inference.tool_calls import Attempt
 from zero2chat.inference.tool_format import CallFormat
-from zero2chat.models.loading import context_length, end_ids, load_for_use
+from zero2chat.models.loading import context_length, end_ids, load_for_use, naming
 from zero2chat.models.tokenization import neutral
 
 if not is_serve_available():
@@ -48,7 +49,6 @@ from transformers.cli.serving.utils import (
     get_response_template,
     response_events_to_chunks,
 )
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LONGEST_REQUEST = 1 << 20  # bytes of a request's body
-PATIENCE = 5.0  # seconds for a request's head, and as many for its body
-MOST_CONNECTIONS = 64
 LONGEST_ANSWER = 1024  # tokens, if a request does not say
 
 # Ignored, they would change what the client gets. None may set the chat template or options of `generate`.
@@ -96,16 +94,13 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: f
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listener:
         app = application(path, listener.getsockname()[0], abstain_below)
-        options = {"http": Connection, "log_level": "warning", "limit_concurrency": MOST_CONNECTIONS}
-        run(app, listener, f"{path}: {{}}/v1 (Ctrl-C ends it)", **options)
+        run(app, listener, f"{path}: {{}}/v1 (Ctrl-C ends it)", log_level="warning")
 
 
 def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.0) -> Starlette:
     """Return the server's ASGI application for the model of this folder or Hub name, for that address."""
-    try:
+    with naming(path):
         chat = _Chat(path, *load_for_use(path), abstain_below)
-    except UserError as error:
-        raise error if str(error).startswith(path) else UserError(f"{path}: {error}") from error
     model = {"id": path, "object": "model", "created": int(time.time()), "owned_by": "local"}
     routes = [
         Route("/v1/chat/completions", chat.answer, methods=["POST"]),
@@ -115,28 +110,6 @@ def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
     take_own_names(app, address)
     return app
-
-
-class Connection(H11Protocol):
-    """uvicorn's connection, which is closed if no whole request head comes within `PATIENCE`: a few clients that send
-    nothing would otherwise hold all places for ever."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._wait_for_head()
-
-    def on_response_complete(self) -> None:
-        self._wait_for_head()
-        super().on_response_complete()  # may begin the next request
-
-    def _wait_for_head(self) -> None:
-        before = self.cycle  # the last request, if any
-
-        def give_up() -> None:
-            if self.cycle is before:
-                self.transport.close()
-
-        self.loop.call_later(PATIENCE, give_up)
 
 
 class _Chat(ChatCompletionHandler):
@@ -149,27 +122,22 @@ class _Chat(ChatCompletionHandler):
         if not tokenizer.chat_template:
             raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
         self._name, self._model, self._tokenizer, self._abstain_below = name, model, tokenizer, abstain_below
-        self._format = lru_cache(maxsize=64)(self._read_format)
-        self._format("[]")
+        self._format([])
         tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
-        self._thread, self._one_at_a_time = ThreadPoolExecutor(1), asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1)
 
-    def _read_format(self, tools: str) -> CallFormat:
+    def _format(self, tools: list[Any]) -> CallFormat:
         """Return the format of calls of these tools. Raises `UserError` if the template cannot render them."""
-        return CallFormat(OfferedTools(json.loads(tools)), self._tokenizer, end_ids(self._model, self._tokenizer))
+        return CallFormat(OfferedTools(tools), self._tokenizer, end_ids(self._model, self._tokenizer))
 
     async def answer(self, request: Request) -> Response:
-        """Read a request within the limits, and answer it; generation stops if the client disconnects."""
+        """Read a request and answer it; generation stops if the client disconnects."""
         content = b""
         try:
-            async with asyncio.timeout(PATIENCE):
-                async for piece in request.stream():
-                    content += piece
-                    if len(content) > LONGEST_REQUEST:
-                        raise HTTPException(413, f"the request is longer than {LONGEST_REQUEST} bytes")
-        except TimeoutError:
-            close = {"connection": "close"}
-            raise HTTPException(408, f"the request is incomplete after {PATIENCE:g} seconds", close) from None
+            async for piece in request.stream():
+                content += piece
+                if len(content) > LONGEST_REQUEST:
+                    raise HTTPException(413, f"the request is longer than {LONGEST_REQUEST} bytes")
         except ClientDisconnect:
             return Response()  # nobody receives it
         # A browser sends no other website's request of this type without asking the server, which does not agree.
@@ -205,7 +173,7 @@ class _Chat(ChatCompletionHandler):
         # Nested, so that none is read as a message, whatever role it names.
         offered = [] if body.tool_choice == "none" else body.tools or []
         tools = neutral({"tools": offered}, self._tokenizer)["tools"] or None
-        written, own = self._format(json.dumps(tools or [])), self._model.generation_config
+        written, own = self._format(tools or []), self._model.generation_config
         usual = (own.temperature or 1.0) if own.do_sample else 0.0
         sampling = Sampling(
             temperature=usual if body.temperature is None else body.temperature,
@@ -265,28 +233,23 @@ class _Chat(ChatCompletionHandler):
         yield {"finish_reason": reason, "usage": usage}
 
     async def _pieces(self, answering: OfferedAnswer, prompt: list[int]) -> AsyncGenerator[Any]:
-        """Yield what the answer consists of. It is generated in a task of its own: others wait until that is done, not
-        until this client has read it."""
-        queue, loop = asyncio.Queue[Any](), asyncio.get_running_loop()
+        """Yield what the answer consists of. It is generated in a thread, which turns to the next answer when this one
+        is done, not when this client has read it."""
+        queue, loop, left = asyncio.Queue[Any](), asyncio.get_running_loop(), threading.Event()
 
-        async def generate() -> None:
-            pieces = answering.answer(prompt)
-            try:
-                async with self._one_at_a_time:
-                    while (piece := await loop.run_in_executor(self._thread, next, pieces, None)) is not None:
-                        queue.put_nowait(piece)
-                queue.put_nowait(None)
-            except Exception as error:
-                queue.put_nowait(error)
+        def generate() -> None:
+            for piece in takewhile(lambda _: not left.is_set(), answering.answer(prompt)):
+                loop.call_soon_threadsafe(queue.put_nowait, piece)
 
-        task = asyncio.create_task(generate())
+        work = loop.run_in_executor(self._thread, generate)
+        work.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (piece := await queue.get()) is not None:
-                if isinstance(piece, Exception):
-                    raise piece
                 yield piece
+            await work  # raises what ended it
         finally:
-            task.cancel()
+            left.set()
+            work.cancel()
 
     async def _events(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
         """Yield the chunks as a stream's events. An error after its beginning is its last event."""
@@ -315,4 +278,4 @@ async def _refused(request: Any, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     why = error.detail.encode("utf-8", "replace").decode()  # it may quote half a surrogate pair
     content = {"error": {"message": why, "type": "invalid_request_error"}}
-    return JSONResponse(content, error.status_code, headers=error.headers)
+    return JSONResponse(content, error.status_code)

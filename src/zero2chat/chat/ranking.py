@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 from rich.console import Console
@@ -22,7 +21,7 @@ from zero2chat.data.preferences import Messages, pairs_of_ranking
 from zero2chat.data.prompts import prompt_key
 from zero2chat.inference.generate import answer, encode_prompts
 from zero2chat.inference.session import Sampling
-from zero2chat.models.loading import context_length, load_for_use
+from zero2chat.models.loading import load_for_use
 from zero2chat.models.tokenization import split_thought, visible
 
 if TYPE_CHECKING:
@@ -40,20 +39,16 @@ def rank_answers(
     out: str | Path,
     answers: int = 4,
     sampling: Sampling | None = None,
-    lines: TextIO | None = None,
 ) -> None:
     """Ask for rankings of a model's `answers` to each prompt, and append the pairs to `out`, ranking by ranking.
 
     Prompts that are already ranked there are skipped; prompts that were skipped, or fully tied, are asked again. Orders
-    are read from `lines`, by default stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine its
-    answers and their order on screen. Raises `UserError`, before anything is written, if the model cannot be used or
-    `out` is not writable. A mistake in an order is printed, and the prompt is asked again.
+    are read from stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine its answers and their
+    order on screen. Raises `UserError`, before anything is written, if the model cannot be used or `out` is not
+    writable, and later for a prompt longer than the context. A mistake in an order is printed, and the prompt is asked
+    again.
     """
     sampling = sampling or Sampling(temperature=1.0)
-    if answers < 2:
-        raise UserError(f"answers: {answers} is too few to compare: give 2 or more")
-    if sampling.temperature == 0:
-        raise UserError("temperature: 0 makes all answers equal: give a value above 0, such as 1")
     file = Path(out)
     done = read_rankings(file)
     left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]
@@ -61,19 +56,21 @@ def rank_answers(
         print(f"{out}: all prompts are already ranked: give other prompts, or another file")
         return
     model, tokenizer = load_for_use(model_path)
-    _require_answerable(model, tokenizer, [prompt for _, prompt in left], model_path)
+    try:
+        encode_prompts(tokenizer, [prompt for _, prompt in left])
+    except (TemplateError, ValueError) as error:  # for example an unknown role; ValueError: there is no template
+        raise UserError(f"{model_path}: its chat template refuses a prompt: {error}") from error
     console = Console(highlight=False)
-    lines = lines or sys.stdin
-    orders = typed(lines)
+    orders = typed()
     print(HELP, flush=True)
     rankings = pairs = 0
-    with until_interrupted(lines):
+    with until_interrupted():
         for place, prompt in left:
             print(f"\nPrompt {place} of {len(prompts)}")
             show(console, [(message["role"], message["content"]) for message in prompt])
             print()
             texts = _distinct_answers(model, tokenizer, prompt, answers, sampling)
-            if len(texts) == 1:
+            if len(texts) < 2:
                 print("(all answers are the same: nothing to rank)", flush=True)
                 continue
             show(console, [(str(number), text) for number, text in enumerate(texts, 1)])
@@ -91,21 +88,6 @@ def rank_answers(
 
 
 # ---- answers
-
-
-def _require_answerable(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], path: str
-) -> None:
-    """Raises `UserError` if the model has no chat template, or if a prompt is too long or rejected by the template."""
-    if not tokenizer.chat_template:
-        raise UserError(f"{path}: has no chat template: use a model that was trained to chat, such as an sft step's")
-    try:
-        longest = max(map(len, encode_prompts(tokenizer, prompts)))
-    except TemplateError as error:  # for example an unknown role
-        raise UserError(f"{path}: its chat template refuses a prompt: {error}") from error
-    if longest >= context_length(model):
-        why = f"more than the model's context of {context_length(model)}: shorten it, or remove it"
-        raise UserError(f"prompts: one has {longest} tokens, {why}")
 
 
 def _distinct_answers(

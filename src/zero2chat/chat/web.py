@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,14 @@ from zero2chat.chat.web_html import SHADES, AnswerMarkup, text
 from zero2chat.core.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
-from zero2chat.models.loading import load_for_use
+from zero2chat.models.loading import load_for_use, naming
 from zero2chat.models.tokenization import control_ids, token_bytes
 
 if TYPE_CHECKING:
     import gradio as gr
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LONGEST = 4000  # characters of a message
+LONGEST = 4000  # characters that one can type
 LARGEST_REQUEST = 64 * 1024  # bytes
 CONVERSATIONS = 32  # kept in memory; beyond that, the least recently used one begins again
 WAITING = 16  # maximum queued messages
@@ -49,15 +49,14 @@ class Exchange:
     """A question and its answer."""
 
     question: str
-    answer: AnswerMarkup | None = None
+    answer: AnswerMarkup
     note: str = ""
-    mistake: bool = False
 
     @property
     def html(self) -> str:
-        answer = f'<div class="answer">{self.answer.html}</div>' if self.answer else ""
-        note = f'<p class="note{" mistake" * self.mistake}">{text(self.note)}</p>' if self.note else ""
-        return f'<section class="turn"><div class="question">{text(self.question)}</div>{answer}{note}</section>'
+        said = f'<div class="question">{text(self.question)}</div><div class="answer">{self.answer.html}</div>'
+        note = f'<p class="note">{text(self.note)}</p>' if self.note else ""
+        return f'<section class="turn">{said}{note}</section>'
 
 
 @dataclass
@@ -86,11 +85,9 @@ class ChatPage:
         tools: Tools | None = None,
     ):
         self._name, self._of_session = name, (model, tokenizer, sampling, system, tools)
-        try:
+        with naming(name):
             self._token_bytes, self._control = token_bytes(tokenizer), control_ids(tokenizer)
             self.arrive()
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
 
     def arrive(self) -> Visitor:
         return Visitor(Session(*self._of_session))
@@ -100,25 +97,13 @@ class ChatPage:
         question = question.strip()
         if not question:
             return
-        session = visitor.session
-        dropped = session.dropped
-        try:
-            if len(question) > LONGEST:
-                raise UserError(f"the message has {len(question)} characters: the maximum is {LONGEST}")
-            reply = session.reply(question)
-        except UserError as error:
-            turn = Exchange(question[:200], note=str(error), mistake=True)
-            visitor.turns = [*visitor.turns, turn][-TURNS:]
-            yield turn
-            return
-        answer = AnswerMarkup(self._token_bytes, self._control)
+        session, answer = visitor.session, AnswerMarkup(self._token_bytes, self._control)
         turn = Exchange(question, answer)
         visitor.turns, visitor.stopped = [*visitor.turns, turn][-TURNS:], False
-        session.record = []
+        session.record, dropped, shown = [], session.dropped, time.monotonic()
         yield turn
-        shown = time.monotonic()
         try:
-            for piece in reply:
+            for piece in session.reply(question):  # once this loop is left, the reply is closed: the turn is whole
                 answer.take(session.record, piece)
                 if time.monotonic() > shown + _TICK:
                     yield turn
@@ -126,8 +111,9 @@ class ChatPage:
                 if visitor.stopped:
                     turn.note = "Stopped."
                     break
+        except UserError as error:
+            turn.note = str(error)
         finally:
-            reply.close()  # type: ignore[attr-defined]
             answer.take(session.record, None)
         if session.dropped > dropped:
             turn.note = turn.note or f"The context is full; oldest turns dropped: {session.dropped}."
@@ -230,7 +216,20 @@ def application(page: ChatPage, address: str) -> Any:
     blocks = page.blocks()
     blocks.state_session_capacity = CONVERSATIONS
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard)
+
+    @app.middleware("http")
+    async def guard(request: fastapi.Request, go_on: Callable[[fastapi.Request], Awaitable[Any]]) -> Any:
+        """Requests must be small and to known paths, and the page loads nothing from other hosts."""
+        # Not `request.url`, whose path begins in the Host header.
+        path, length = request.scope["path"], request.headers.get("content-length", "0")
+        call = path.removeprefix("/gradio_api/")
+        known = call in _CALLS or call.startswith("heartbeat/")
+        known = known or (call == path and request.method in ("GET", "HEAD"))
+        small = "transfer-encoding" not in request.headers and length.isdigit() and int(length) <= LARGEST_REQUEST
+        response = await go_on(request) if known and small else fastapi.Response(status_code=403)
+        response.headers.update({"content-security-policy": _POLICY, "referrer-policy": "no-referrer"})
+        return response
+
     take_own_names(app, address)
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "Consolas", "monospace"]}
     own = Path(__file__)
@@ -247,31 +246,3 @@ def application(page: ChatPage, address: str) -> Any:
         ssr_mode=False,
         enable_monitoring=False,  # otherwise every visitor can read the queue's statistics
     )
-
-
-class Guard:
-    """ASGI middleware: requests must be small and to known paths, and the page loads nothing from other hosts."""
-
-    def __init__(self, app: Any):
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            headers, path = dict(scope["headers"]), scope["path"]
-            call = path.removeprefix("/gradio_api/")
-            known = call in _CALLS or call.startswith("heartbeat/")
-            known = known or (call == path and scope["method"] in ("GET", "HEAD"))
-            length = headers.get(b"content-length", b"0")
-            small = b"transfer-encoding" not in headers and length.isdigit() and int(length) <= LARGEST_REQUEST
-            if not (known and small):
-                await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
-                await send({"type": "http.response.body"})
-                return
-
-        async def guarded(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                policy = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
-                message = {**message, "headers": [*message.get("headers", []), *policy]}
-            await send(message)
-
-        await self._app(scope, receive, guarded)

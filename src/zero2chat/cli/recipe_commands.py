@@ -28,8 +28,7 @@ def add_to(commands: Any) -> None:
     plan = add(commands, "recipes.plan", "plan", "estimate memory and time of a recipe's training steps", "show")
     option(plan, "recipe", "RECIPE", "a folder, such as recipes/chat-qwen3-0.6b")
     option(plan, "--gpu", "NAME", "such as h100, a100, l40s or 4090", required=True)
-    option(plan, "--gpus", 1, "GPUs per node")
-    option(plan, "--nodes", 1, "number of nodes")
+    option(plan, "--gpus", 1, "number of GPUs")
     option(plan, "--mfu", 0.4, "assumed MFU")
 
     new = add(commands, "recipes.new_recipe", "new", "write a recipe for your own model and data", "show")
@@ -37,6 +36,4 @@ def add_to(commands: Any) -> None:
     option(new, "--model", "MODEL", "a model folder, or a Hub name", required=True)
     option(new, "--data", "FILE", "rows in a format of docs/data.md; repeatable", required=True, action="append")
     option(new, "--eval", "FILE", "rows for the evaluation (default: some of --data)", dest="held_out")
-    option(new, "--steps", "STEPS", "sft, dpo, grpo or several, such as sft,dpo (default: by the data)", default="")
     option(new, "--gpu", "NAME", "such as h100, a100, l40s or 4090 (default: this machine's CPU)")
-    option(new, "--dry-run", False, "print the files without writing them")

@@ -114,7 +114,7 @@ def _try(source: Source, documents: bool) -> None:
             for style in styles if isinstance(styles, dict) else ():
                 task.demonstration(row, random.Random(0), style=style)
     elif task.fetches:
-        tasks.check_options(task, options)
+        tasks.check_options(task.name, task.rows, options)
     else:
         try:
             task.documents(seed=source.seed, n=min(n, _FEW_DOCUMENTS), **options)

@@ -94,14 +94,10 @@ def _no_scripts(where: str) -> Iterator[None]:
     load, evaluate.load = evaluate.load, refuse
     try:
         yield
-    except Exception as error:
-        if refused:
-            raise UserError(refused[0]) from error
-        raise
     finally:
         evaluate.load = load
-    if refused:
-        raise UserError(refused[0])
+        if refused:
+            raise UserError(refused[0])
 
 
 def run_harness(

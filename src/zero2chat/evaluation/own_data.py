@@ -36,13 +36,8 @@ _SHOWN = 6  # answers saved as samples
 
 @dataclass
 class OwnData(Source):
-    """One entry of the evaluate stage's `datasets:`: the keys of a source, and the scores of its answers.
+    """One entry of the evaluate stage's `datasets:`: the keys of a source, and the scores of its answers."""
 
-    `reference` is the column of the reference answers, beside a column `prompt` or `question`: by default `answer`, as
-    in GRPO, or else that of the format.
-    """
-
-    reference: str | None = None
     rewards: list[dict] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
     max_new_tokens: Annotated[int, Range(min=1)] = 256
@@ -56,7 +51,7 @@ class OwnData(Source):
             raise ValueError("no scores: set `rewards`, `metrics` or both")
 
     def open_rewards(self) -> list[Reward]:
-        return read_rewards(self.rewards) if self.rewards else []
+        return read_rewards(self.rewards, alone=True) if self.rewards else []
 
 
 class Rows(NamedTuple):
@@ -80,9 +75,6 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
         for name in spec.metrics:
             load_metric(name)
         for reward in spec.open_rewards():
-            if reward.needs_of_trainer:
-                needs = ", ".join(reward.needs_of_trainer)
-                raise UserError(f"{spec.label}: {reward.__name__} needs {needs}, which only a trainer has")
             if reward.__name__ in spec.metrics:
                 raise UserError(f"{spec.label}: '{reward.__name__}' is a reward and a metric: set the reward's `label`")
     if len({spec.label for spec in specs}) < len(specs):
@@ -93,12 +85,10 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
 # ---- rows
 
 
-def _with_reference(column: str) -> list[Shape]:
-    return [Shape(f"{name} and {column}", (name, column), column) for name in ("prompt", "question")]
-
-
 # A file may also have a `completion`, with the steps to the answer, which `sft` reads.
-PROMPT_AND_ANSWER, _QUESTION_AND_ANSWER = _with_reference("answer")
+PROMPT_AND_ANSWER, _QUESTION_AND_ANSWER = (
+    Shape(f"{name} and answer", (name, "answer"), "answer") for name in ("prompt", "question")
+)
 SHAPES = (CONVERSATIONS[0], PROMPT_AND_ANSWER, *CONVERSATIONS[1:], _QUESTION_AND_ANSWER, Shape("prompt", ("prompt",)))
 
 
@@ -114,8 +104,7 @@ def _reference(given: Sequence[Message], shown: bool) -> list[str]:
 
 def load_rows(spec: OwnData) -> Rows:
     """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
-    shapes = SHAPES if spec.reference is None else _with_reference(spec.reference)
-    rows, shape = open_rows(spec, shapes, "rows to evaluate")
+    rows, shape = open_rows(spec, SHAPES, "rows to evaluate")
     has_reference: set[bool] = set()
 
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:

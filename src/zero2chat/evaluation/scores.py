@@ -15,7 +15,7 @@ from zero2chat.core.runs import read_jsonl, write_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.evaluation.comparison import win_rate_name
-from zero2chat.evaluation.tasks import Scored, TaskSpec
+from zero2chat.evaluation.tasks import Scored, TaskSpec, rows_and_prompts
 from zero2chat.models.tokenization import split_thought
 
 SCORES = "scores.jsonl"  # one line per evaluated row
@@ -99,8 +99,7 @@ def scores_of(spec: TaskSpec, metrics: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def questions_of(spec: TaskSpec) -> list[str]:
-    rows = tasks.load(spec.task).rows(spec.split, spec.seed, spec.n, **spec.options)
-    return [row["question"] for row in rows]
+    return [row["question"] for row in rows_and_prompts(spec)[0]]
 
 
 def report_contamination(

@@ -37,9 +37,7 @@ class TaskSpec:
     samples: Annotated[int, Range(min=0)] = 0  # answers per question at temperature 1, for accuracy_sampled and pass@k
     max_new_tokens: Annotated[int, Range(min=1)] = 96
     tools: bool = False  # the model may call the stage's tools
-    shots: Annotated[int, Range(min=0)] = (
-        0  # few-shot examples from the train split, as earlier turns of the conversation
-    )
+    shots: Annotated[int, Range(min=0)] = 0  # few-shot examples from the train split, as earlier turns
     # validation, for choosing settings: choosing by test rows would bias their score
     split: Literal["validation", "test"] = "test"
     against: str | None = None  # a model folder: both models answer, and the task's taste decides who wins
@@ -111,20 +109,16 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[str, Any]]]]:
-    """Return a task's rows, and for each row the conversation that ends with its question."""
-    task = tasks.load(spec.task)
+    """Return a task's rows, and for each row the conversation that ends with its question.
+
+    It begins with the turns for few-shot prompting (Brown et al. 2020): questions with worked answers.
+    """
+    task, rng = tasks.load(spec.task), random.Random(spec.seed)
     rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
-    examples = _examples(task, spec)
-    return rows, [[*examples, *task.prompt(row)] for row in rows]
-
-
-def _examples(task: tasks.Task, spec: TaskSpec) -> list[dict[str, Any]]:
-    """Return the turns for few-shot prompting (Brown et al. 2020): questions with worked answers."""
-    rng = random.Random(spec.seed)
-    turns: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     for row in task.rows("train", spec.seed, spec.shots, **spec.options) if spec.shots else ():
-        turns += [*task.prompt(row), {"role": "assistant", "content": task.demonstration(row, rng)}]
-    return turns
+        shown += [*task.prompt(row), {"role": "assistant", "content": task.demonstration(row, rng)}]
+    return rows, [[*shown, *task.prompt(row)] for row in rows]
 
 
 def evaluate_tasks(

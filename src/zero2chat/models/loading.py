@@ -177,6 +177,15 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
     return model.to(device or "cpu"), tokenizer
 
 
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Have every `UserError` about a model name it."""
+    try:
+        yield
+    except UserError as error:
+        raise error if str(error).startswith(path) else UserError(f"{path}: {error}") from error
+
+
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
     """Raise `UserError` if the model is a LoRA adapter on its base model: its weights are loaded frozen."""
     if getattr(model, "_hf_peft_config_loaded", False):

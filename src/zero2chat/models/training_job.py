@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trl import ModelConfig
 
 FSDP = "fsdp2"
-SHARDED = ("zero3", "multi_node", FSDP)  # accelerate configs that shard the weights
+SHARDED = ("zero3", FSDP)  # accelerate configs that shard the weights
 NOT_WHOLE = ("zero1", "zero2", *SHARDED)  # and those with which no rank has the whole training state
 
 # After the name of a 16-bit dtype.

@@ -35,7 +35,6 @@ from zero2chat.recipes.recipe import FILE, Step
 
 # The formats that each step reads
 FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
-_PREFERRED = ("dpo", "sft", "grpo")  # which step a file is for, if it fits several
 _TEMPLATES = tuple(f"chat_templates/{name}.jinja" for name in ("chatml", "llama3", "gemma"))  # tried in this order
 _THUMBS_DOWN = {"false", "0", "0.0"}
 _MARKS = ("####", "\\boxed", "<answer>")  # of a final answer
@@ -85,41 +84,31 @@ class Base:
 # ---- files
 
 
-def assign(paths: Sequence[str], wanted: Sequence[str]) -> list[Part]:
-    """Return the training steps in order, each with the files it reads; without `wanted`, those the files are for.
+def assign(paths: Sequence[str]) -> list[Part]:
+    """Return the training steps in order, each with the files it reads: of preference pairs only `dpo` reads the file,
+    and of prompts with completions and answers both `sft` and `grpo`.
 
-    Raises `UserError` for a file that no step reads, and for a step without data.
+    Raises `UserError` for a file that no step reads.
     """
-    for name in wanted:
-        if name not in FORMATS:
-            raise UserError(f"--steps {name}: the steps are {', '.join(FORMATS)}")
-    counts: dict[str, int] = {}
-    able: dict[str, list[str]] = {}  # path → the steps that can read it, the best one first
+    parts = {stage: Part(stage, [], {}) for stage in FORMATS}
     for path in dict.fromkeys(paths):
         rows = load_table(Source(path=path, invalid="drop"))
-        columns, counts[path] = rows.column_names, len(rows)
+        columns = rows.column_names
         if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
             raise UserError(
                 f"{path}: its column label has votes, thumbs down among them: `zero2chat kto` trains on such rows. To "
                 "train on all its answers, remove the column"
             )
-        fitting = [stage for stage in _PREFERRED if first_fitting(FORMATS[stage], columns)]
-        able[path] = [stage for stage in fitting if stage in (wanted or FORMATS)]
-        if not able[path]:
+        fitting = [stage for stage in FORMATS if first_fitting(FORMATS[stage], columns)]
+        if not fitting:
             raise UserError(
-                f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(wanted or FORMATS)}: rename "
-                "them, or name them in a YAML by `columns` (docs/data.md lists the formats)"
+                f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(FORMATS)}: rename them, or "
+                "name them in a YAML by `columns` (docs/data.md lists the formats)"
             )
-    parts = []
-    for stage in wanted or FORMATS:
-        read = [path for path, fitting in able.items() if stage in (fitting if wanted else fitting[:1])]
-        if wanted and not read:
-            raise UserError(f"--steps {stage}: no --data file is for it: add one (docs/data.md lists the formats)")
-        if read:
-            parts.append(
-                Part(stage, [{"path": path, "invalid": "drop"} for path in read], {path: counts[path] for path in read})
-            )
-    return parts
+        for stage in ["dpo"] if "dpo" in fitting else fitting:
+            parts[stage].sources.append({"path": path, "invalid": "drop"})
+            parts[stage].counts[path] = len(rows)
+    return [part for part in parts.values() if part.sources]
 
 
 # ---- rows, and the model that reads them
@@ -149,14 +138,12 @@ def _measure(part: Part, model: str, template: str | None) -> None:
     stage = stages.load(part.stage)
     settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
     settings |= {"chat_template_path": template} if template else {}
-    if part.stage == "grpo":
-        settings["max_completion_length"] = 64  # the length is chosen by those of the prompts
-    else:
-        settings |= {"max_length": None, "overlong": "drop"}
+    settings |= {"max_length": None, "overlong": "drop"} if part.stage != "grpo" else {}
     if part.stage == "dpo":  # about 30 held-out pairs of small data, a twentieth of large data
         fraction = round(min(0.3, max(0.05, 30 / sum(part.counts.values()))), 2)
         part.settings = {"test_fraction": fraction, "equal": "drop"}
     if part.stage == "grpo":
+        settings["max_completion_length"] = 64  # the length is chosen by those of the prompts
         problems = [row for source in part.sources for row in load_problems(Source(**source))]
         prompts = ["\n".join(turn["content"] for turn in row["prompt"]) for row in problems]
         part.settings["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
@@ -230,7 +217,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
             made |= {"dtype": "bfloat16"} if base.gpu else {}
             made |= {"merge_adapter": True} if part.stage != "dpo" and followed else {}
         step = Step(part.stage, part.stage, folder / f"{part.stage}.yaml", (), "cpu", {}, made)
-        memory = plan_step(step, [*before, step], base.device, 1, 1, 0.4, prompt)["memory"]["single_gpu"]
+        memory = plan_step(step, [*before, step], base.device, 1, 0.4, prompt)["memory"]["single_gpu"]
         if memory["fits"]:
             break
     else:
@@ -306,15 +293,9 @@ def _files(folder: Path, steps: Sequence[Step], launch: str, title: str, summary
 
 
 def new(
-    recipe: str,
-    model: str,
-    data: Sequence[str],
-    held_out: str | None = None,
-    steps: str = "",
-    gpu: str | None = None,
-    dry_run: bool = False,
+    recipe: str, model: str, data: Sequence[str], held_out: str | None = None, gpu: str | None = None
 ) -> dict[str, Any]:
-    """Write the recipe, unless `dry_run`, and return what was seen and chosen, with the files' texts.
+    """Write the recipe, and return what was seen and chosen, with the files' texts.
 
     Raises `UserError`, with nothing written, for a folder that exists and for what the stages would refuse.
     """
@@ -325,7 +306,7 @@ def new(
         raise UserError(f"{recipe}: no folder {folder.parent}: create it first")
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
         raise UserError(f"--eval {held_out}: it is trained on: leave --eval out, and the last rows are held out")
-    parts = assign(data, [step.strip() for step in steps.split(",") if step.strip()])
+    parts = assign(data)
     base = open_base(model, parts, gpu)
     entry = choose_evaluation(parts, held_out, 500 if base.gpu else 100)
     template = base.template or "the model's own"
@@ -340,22 +321,17 @@ def new(
         summary.append(f"before and after evaluate on {entry['path']}, {entry['split']}")
     launch = "single_gpu" if base.gpu else "cpu"
     files = _files(folder, made, launch, f"{model} on {', '.join(Path(path).name for path in data)}", summary)
-    if not dry_run:
-        try:
-            folder.mkdir()
-            for name, text in files.items():
-                (folder / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    return {"recipe": recipe, "written": not dry_run, "summary": summary, "files": files}
+    try:
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    return {"recipe": recipe, "summary": summary, "files": files}
 
 
 def show(made: Mapping[str, Any], console: Console) -> None:
-    """Print what was seen and chosen, and the files or their names."""
-    lines = list(made["summary"])
-    if made["written"]:
-        run = f"zero2chat run {shlex.quote(made['recipe'])}"
-        lines.append(f"wrote {made['recipe']}: {', '.join(made['files'])}. Run it: {run}")
-    else:
-        lines += [f"\n==> {made['recipe']}/{name} <==\n{text.rstrip()}" for name, text in made["files"].items()]
-    console.print(Text("\n".join(lines)), soft_wrap=True)
+    """Print what was seen and chosen, and the files' names."""
+    run = f"zero2chat run {shlex.quote(made['recipe'])}"
+    written = f"wrote {made['recipe']}: {', '.join(made['files'])}. Run it: {run}"
+    console.print(Text("\n".join([*made["summary"], written])), soft_wrap=True)

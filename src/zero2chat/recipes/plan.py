@@ -26,41 +26,34 @@ RESERVE = 0.1  # share of a GPU's memory for the CUDA context, library workspace
 GB = 1e9
 
 
-def _candidates(gpus: int, nodes: int) -> list[str]:
-    """Return the shipped accelerate configs for this number of GPUs and nodes, cheapest first."""
-    if nodes > 1:
-        return ["multi_node"]
-    return ["single_gpu"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3", FSDP]
-
-
 def plan_step(
-    step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, nodes: int, mfu: float, prompt: int | None = None
+    step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, mfu: float, prompt: int | None = None
 ) -> dict[str, Any]:
-    """Plan one step on `nodes` nodes of `gpus` GPUs; `prompt` is that of `read_job`. Memory is in GB.
+    """Plan one step on `gpus` GPUs; `prompt` is that of `read_job`. Memory is in GB, under the shipped accelerate
+    configs for this number of GPUs, cheapest first.
 
     Raises `UserError` as `read_job` does, and for a batch size that cannot be divided among the ranks.
     """
     job, args, training = read_job(step, steps, prompt)
-    ranks = gpus * nodes
     try:
-        batch, accumulation = share_batch(training, args.global_batch_size, ranks)
+        batch, accumulation = share_batch(training, args.global_batch_size, gpus)
     except UserError as error:
         raise UserError(f"{step.config}: {error}: change --gpus or `global_batch_size`") from error
     share = batch * accumulation
-    tokens = share * ranks * job.sequences * job.length
+    tokens = share * gpus * job.sequences * job.length
     count = training.max_steps if training.max_steps > 0 else None
     if count is None and job.rows is not None:
-        count = math.ceil(math.ceil(job.rows / (share * ranks)) * training.num_train_epochs)
-    speed = ranks * mfu * gpu.peak / job.flops
+        count = math.ceil(math.ceil(job.rows / (share * gpus)) * training.num_train_epochs)
+    speed = gpus * mfu * gpu.peak / job.flops
     hours = math.inf if count is None else count * tokens / speed / 3600
     if (minutes := getattr(args, "max_minutes", None)) is not None:
         hours = minutes / 60 if job.rollout else min(hours, minutes / 60)  # `hours` are without generation
     sampled = share * job.rollout
     sizes = [size for size in range(1, share + 1) if share % size == 0]
     memory = {}
-    for launch in _candidates(gpus, nodes):
+    for launch in ["single_gpu"] if gpus == 1 else ["ddp", "zero1", "zero2", "zero3", FSDP]:
         if launch not in job.refused:
-            parts = {size: peaks(job, size, sampled, launch, ranks, gpu) for size in sizes}
+            parts = {size: peaks(job, size, sampled, launch, gpus, gpu) for size in sizes}
             fitting = [size for size, part in parts.items() if part["peak"] <= (1 - RESERVE) * gpu.memory]
             in_gb = {name: size / GB for name, size in parts[batch].items()}
             memory[launch] = in_gb | {"fits": batch in fitting, "largest_micro_batch": max(fitting, default=0)}
@@ -73,7 +66,7 @@ def plan_step(
         "sequence_is": job.length_is,
         "unit": job.unit,
         "sides": job.sequences,
-        "global_batch_size": share * ranks,
+        "global_batch_size": share * gpus,
         "micro_batch": batch,
         "accumulation": accumulation,
         "tokens_per_step": tokens,
@@ -93,32 +86,30 @@ def find_gpu(name: str) -> tuple[str, Gpu]:
     return known[name.lower()], GPUS[known[name.lower()]]
 
 
-def plan(recipe: str, gpu: str, gpus: int = 1, nodes: int = 1, mfu: float = 0.4) -> dict[str, Any]:
+def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4) -> dict[str, Any]:
     """Plan each training step; the total of hours is None if that of a step is unknown.
 
     Raises `UserError` for an invalid recipe, GPU or number, and if no step trains.
     """
     name, card = find_gpu(gpu)
-    for flag, value in (("--gpus", gpus), ("--nodes", nodes)):
-        if value < 1:
-            raise UserError(f"{flag} {value}: expected 1 or more")
+    if gpus < 1:
+        raise UserError(f"--gpus {gpus}: expected 1 or more")
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu {mfu}: expected a number above 0, at most 1")
     steps = load_recipe(recipe)
     training = [step for step in steps if step.trains]
     if not training:
         raise UserError(f"{recipe}: no training steps: there is nothing to plan")
-    found = {step.name: plan_step(step, steps, card, gpus, nodes, mfu) for step in training}
+    found = {step.name: plan_step(step, steps, card, gpus, mfu) for step in training}
     hours = [one["hours"] for one in found.values()]
-    about = {"recipe": recipe, "gpu": name, "gpu_memory": card.memory / GB, "gpus": gpus, "nodes": nodes, "mfu": mfu}
+    about = {"recipe": recipe, "gpu": name, "gpu_memory": card.memory / GB, "gpus": gpus, "mfu": mfu}
     return about | {"reserve": RESERVE, "steps": found, "hours": None if None in hours else sum(hours)}
 
 
 def show(made: dict[str, Any], console: Console) -> None:
     """Print the plan step by step, with its assumptions: figures, and the memory under each accelerate config."""
-    machines = f" on each of {made['nodes']} machines" if made["nodes"] > 1 else ""
     lines = [
-        f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB{machines}, in bf16, at "
+        f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB, in bf16, at "
         f"{made['mfu']:.0%} MFU. Estimates, not measurements. Hours are without the generation of completions.",
         f"Memory is in GB per rank; {made['reserve']:.0%} stays free.",
     ]

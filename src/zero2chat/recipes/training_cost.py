@@ -21,8 +21,7 @@ from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
-from zero2chat.models.experts import experts_per_token
-from zero2chat.models.hardware import Gpu, active_count, flops_per_token, parameter_count
+from zero2chat.models.hardware import Gpu, active_count, flops_per_token, layer_bytes, parameter_count
 from zero2chat.models.loading import bases, context_length, head_width, load_tokenizer
 from zero2chat.models.training_job import FSDP, SHARDED, Job
 from zero2chat.recipes.model_sizes import config_of
@@ -31,7 +30,7 @@ from zero2chat.stages.pretrain_model import build_model, continued_config, deriv
 from zero2chat.trainers.start import refused_settings
 
 # The shipped accelerate configs, with least communication first, and the ZeRO stage of each.
-STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3, "multi_node": 3}
+STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 # DeepSpeed's defaults, in numbers of weights: its reduce_bucket_size, and stage3_max_live_parameters of ZeRO-3.
 _BUCKET, _LIVE = 5e8, 1e9
 _TILE = 32_768  # tokens of the vocabulary that TRL's head processes at once
@@ -179,28 +178,11 @@ def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tu
     return job, args, training
 
 
-def layer_bytes(job: Job, size: int) -> float:
-    """Return the bytes per token that a layer keeps for the backward pass, with weights of `size` bytes.
-
-    The factors are fitted to what forward passes in bf16 kept: within 10% for GPT-2, Llama and Qwen3. Gemma's further
-    norms keep a quarter more.
-    """
-    c = job.config.get_text_config()
-    heads = c.num_attention_heads + 2 * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
-    hidden = c.hidden_size
-    inner = getattr(c, "intermediate_size", None) or 1.5 * hidden  # GPT-2's MLP has no gate
-    adapters = 24 * hidden + 4 * inner if job.adapter else 0  # copies of what each adapter reads
-    if per_token := experts_per_token(c):
-        inner = per_token * (getattr(c, "moe_intermediate_size", None) or inner)
-        hidden *= 1 + per_token / 4  # the rows that each expert gets, and returns
-    return (26 if size == 4 else 16) * hidden + 7 * heads * head_width(c) + 8 * inner + adapters
-
-
 def activations(job: Job, batch: int, size: int) -> dict[str, float]:
     """Return, for `per_device_train_batch_size` `batch`, the saved `activations`, and what is added at the peak:
     `logits` in the head, or the recomputation of one layer."""
     c = job.config.get_text_config()
-    tokens, layer = batch * job.sequences * job.length, layer_bytes(job, size)
+    tokens, layer = batch * job.sequences * job.length, layer_bytes(c, size, job.adapter)
     of_a_layer, again = (c.hidden_size * size, tokens * layer) if job.checkpointing else (layer, 0.0)
     kept = tokens * (c.num_hidden_layers * of_a_layer + _OUTSIDE * c.hidden_size)
     scored = batch * job.sequences * (job.scored or job.length)

@@ -42,13 +42,10 @@ class RewardSpec:
     options: dict[str, Any] = field(default_factory=dict)
     label: str | None = None  # name in the log; default: the function's name
 
-    def __post_init__(self) -> None:
-        if not isfinite(self.weight):
-            raise ValueError(f"weight {self.weight} is not a finite number")
 
-
-def read_rewards(entries: Sequence[Any]) -> list[Reward]:
-    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid key, function or option, or an empty list."""
+def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
+    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid key, function or option, or an empty list, and,
+    if they work `alone`, for a function that needs what only a trainer has."""
     if not isinstance(entries, list) or not entries:
         raise UserError(
             "rewards: the list is empty: name at least one function, such as zero2chat.rewards.math.math_answer"
@@ -56,6 +53,10 @@ def read_rewards(entries: Sequence[Any]) -> list[Reward]:
     rewards = [Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]) for i, entry in enumerate(entries)]
     if len({reward.__name__ for reward in rewards}) < len(rewards):
         raise UserError("rewards: two entries have the same name: set `label`")
+    for reward in rewards:
+        if alone and reward.needs_of_trainer:
+            needs = ", ".join(reward.needs_of_trainer)
+            raise UserError(f"rewards: '{reward.__name__}' needs {needs}, which only training has: use another")
     return rewards
 
 

@@ -103,17 +103,15 @@ def _replies(endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], max_t
     return replies
 
 
-def request(
-    prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str, longest: int = _LONGEST
-) -> list[dict[str, str]]:
+def request(prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str) -> list[dict[str, str]]:
     """Return the messages to the judge: instructions, and question and answer in a fence.
 
-    They have `longest` characters together, at most half of them the question's. The fence has an unpredictable mark,
+    They have `_LONGEST` characters together, at most half of them the question's. The fence has an unpredictable mark,
     which depends on the texts, so that requests are reproducible.
     """
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
-    question = _cut(neutral_to_judge(question), longest // 2)
-    answer = _cut(neutral_to_judge(last_message(completion)), max(longest - len(question), longest // 2))
+    question = _cut(neutral_to_judge(question), _LONGEST // 2)
+    answer = _cut(neutral_to_judge(last_message(completion)), max(_LONGEST - len(question), _LONGEST // 2))
     mark = "=" * 5 + hashlib.sha256(f"{question}\0{answer}".encode("utf-8", "replace")).hexdigest()[:24]
     return [
         {"role": "system", "content": _INSTRUCTIONS.format(fence=mark, rubric=rubric)},

@@ -14,24 +14,14 @@ from tqdm import tqdm
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import digest
-from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_atomically
+from zero2chat.core.runs import Run, is_main_process, read_jsonl, write_jsonl
 from zero2chat.inference.samplers import Ask, Said
-from zero2chat.rewards import Reward, read_rewards
+from zero2chat.rewards import Reward
 
 FILE = "answers.jsonl"  # in the run's folder: one line per prompt, with all of the teacher's answers
 # Why an answer is not kept: the endpoint refused the prompt; it is empty; it is truncated; no reward function returned
 # a reward; the score is too low; it is a duplicate; enough others were kept.
 REASONS = ("refused", "empty", "cut", "unjudged", "wrong", "duplicate", "surplus")
-
-
-def read_judges(entries: Sequence[Any]) -> list[Reward]:
-    """`read_rewards`, without those that need a trainer."""
-    rewards = read_rewards(entries)
-    for reward in rewards:
-        if reward.needs_of_trainer:
-            needed = ", ".join(reward.needs_of_trainer)
-            raise UserError(f"rewards: '{reward.__name__}' needs {needed}, which only training has: use another")
-    return rewards
 
 
 def in_saved_batches(
@@ -55,7 +45,7 @@ def in_saved_batches(
     if whole and len(lines) < n:
         lines = lines[: len(lines) // at_once * at_once]
     if is_main_process():  # drop a batch that a kill cut short
-        write_atomically(path, "".join(map(_written, lines)))
+        write_jsonl(path, lines)
     progress = tqdm(desc=what, initial=len(lines), total=n, mininterval=10, disable=not is_main_process())
     while len(lines) < n:
         rows = range(len(lines), min(len(lines) + at_once, n))
@@ -63,7 +53,7 @@ def in_saved_batches(
         more = [{"problem": keys[i]} | dict(value) for i, value in zip(rows, values, strict=False)]
         if is_main_process():
             with path.open("a", encoding="utf-8") as opened:
-                opened.write("".join(map(_written, more)))
+                opened.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in more)
                 opened.flush()
                 os.fsync(opened.fileno())
         lines += more
@@ -71,10 +61,6 @@ def in_saved_batches(
         if failure:
             raise UserError(f"{failure}; the {what} {len(lines):,} of {n:,} prompts are saved: run it again to resume")
     return lines
-
-
-def _written(line: Mapping[str, Any]) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def collect(

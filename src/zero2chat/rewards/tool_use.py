@@ -14,12 +14,9 @@ from typing import Any
 _FAILED = ("{'error':", '{"error":')  # TRL's format of a tool's exception, and JSON's
 
 
-def tool_called(completions: Sequence[Any], tools: list[str] | None = None, **_: Any) -> list[float]:
-    """Return 1 if a tool (one of `tools`, if given) was called and returned a result that is not an error, else 0."""
-    return [
-        float(any(tools is None or name in tools for name, good in _results(turns) if good))
-        for turns in map(_turns, completions)
-    ]
+def tool_called(completions: Sequence[Any], **_: Any) -> list[float]:
+    """Return 1 if a tool was called and returned a result that is not an error, else 0."""
+    return [float(any(_results(turns))) for turns in map(_turns, completions)]
 
 
 def calls_succeeded(completions: Sequence[Any], **_: Any) -> list[float | None]:
@@ -31,7 +28,7 @@ def calls_succeeded(completions: Sequence[Any], **_: Any) -> list[float | None]:
     rewards: list[float | None] = []
     for turns in map(_turns, completions):
         called = sum(len(turn.get("tool_calls") or []) for turn in turns if turn.get("role") == "assistant")
-        results = [good for _, good in _results(turns)]
+        results = _results(turns)
         rewards.append(float(len(results) >= called and all(results)) if called else None)
     return rewards
 
@@ -40,10 +37,7 @@ def _turns(completion: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
     return [] if isinstance(completion, str) else completion
 
 
-def _results(turns: Sequence[Mapping[str, Any]]) -> list[tuple[str, bool]]:
-    """Return, per result, the tool's name, and whether it is not an error."""
+def _results(turns: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Return, per result, whether it is not an error."""
     results = [turn for turn in turns if turn.get("role") == "tool"]
-    return [
-        (str(turn.get("name") or ""), not str(turn.get("content") or "").lstrip().startswith(_FAILED))
-        for turn in results
-    ]
+    return [not str(turn.get("content") or "").lstrip().startswith(_FAILED) for turn in results]

@@ -43,8 +43,8 @@ from zero2chat.inference.openai_client import Endpoint
 from zero2chat.inference.samplers import Ask, ask_endpoint, ask_model, open_teacher
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Section
-from zero2chat.rewards import Reward
-from zero2chat.rewards.rejection_sampling import FILE, REASONS, choose, collect, measure, message_of, read_judges
+from zero2chat.rewards import Reward, read_rewards
+from zero2chat.rewards.rejection_sampling import FILE, REASONS, choose, collect, measure, message_of
 from zero2chat.stages import Stage
 
 _SHOWN = 6  # kept answers saved as samples, and rejected ones per reason
@@ -87,7 +87,7 @@ class DistillArguments:
         # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_exams(self.decontaminate)
-        read_judges(self.rewards)
+        read_rewards(self.rewards, alone=True)
 
 
 def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontamination: Decontamination) -> Dataset:
@@ -112,7 +112,7 @@ def _teacher(args: DistillArguments, problems: Dataset) -> Ask:
 
 
 def run(run: Run, args: DistillArguments) -> None:
-    sources, rewards = read_sources(args.datasets), read_judges(args.rewards)
+    sources, rewards = read_sources(args.datasets), read_rewards(args.rewards, alone=True)
     endpoint = args.endpoint
     if endpoint and not is_main_process():  # one process asks, with many requests at once
         return

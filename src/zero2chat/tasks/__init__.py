@@ -55,6 +55,7 @@ CallTool = Callable[[str, str], str | None]
 SPLITS = ("train", "validation", "test")
 SHARES = (0.8, 0.1, 0.1)
 _FUNCTIONS = ("rows", "demonstration", "score")
+_signature = functools.cache(inspect.signature)
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,11 @@ def load_taste(name: str) -> Taste:
 
 def _checked(name: str, module: ModuleType, function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `function` with checks for unknown options, splits and styles."""
-    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
-        _refuse_unknown(name, signature, given)
-        values = signature.bind(*args, **given).arguments
+        check_options(name, function, given)
+        values = _signature(function).bind(*args, **given).arguments
         if "split" in values:
             known(values["split"], SPLITS, "split")
         if "style" in values and hasattr(module, "STYLES"):
@@ -132,19 +132,15 @@ def _checked(name: str, module: ModuleType, function: Callable[..., Any]) -> Cal
     return checked
 
 
-def _refuse_unknown(name: str, signature: inspect.Signature, given: Iterable[str]) -> None:
-    parameters = signature.parameters
+def check_options(name: str, function: Callable[..., Any], given: Iterable[str]) -> None:
+    """Raises `UserError` for an option that the task's function does not have, without calling it."""
+    parameters = _signature(function).parameters
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     options = [parameter for parameter in parameters if parameter not in ("split", "seed", "n")]
     for key in given:
         if key not in parameters and not takes_any:
             hint = nearest(key, options) if options else "; it takes none"
             raise UserError(f"task '{name}': unknown option '{key}'{hint}")
-
-
-def check_options(task: Task, options: Iterable[str]) -> None:
-    """Raises `UserError` for an option that the task's rows do not have, without making rows."""
-    _refuse_unknown(task.name, inspect.signature(task.rows), options)
 
 
 # What a check has made, because a recipe's steps often name the same rows: how many, and the first one.
@@ -157,7 +153,7 @@ def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, A
     """
     task = load(name)
     if task.fetches:
-        check_options(task, options)
+        check_options(name, task.rows, options)
         return []
     asked = (inspect.unwrap(task.rows), Path.cwd(), split, seed, repr(options))
     made, first = _made.get(asked, (-1, []))

@@ -17,6 +17,7 @@ import tempfile
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -158,16 +159,13 @@ class Index:
 
     def _that_hold(self, phrases: Sequence[Sequence[str]], scores: Any, n: int) -> Any:
         """Return the n best passages that contain every phrase."""
-        holding: Any = None  # the passages with all words of the phrases, in any order
-        numbers = [self.ranking.vocab_dict.get(word) for word in {word for phrase in phrases for word in phrase}]
-        starts, passages = self.ranking.scores["indptr"], self.ranking.scores["indices"]
-        lists = [passages[starts[number] : starts[number + 1]] for number in numbers if number is not None]
-        if len(lists) == len(numbers):  # otherwise a word does not occur
-            for those in sorted(lists, key=len):
-                holding = np.asarray(those) if holding is None else np.intersect1d(holding, those, assume_unique=True)
-        if holding is None:
+        vocabulary = self.ranking.vocab_dict
+        wanted = {word for phrase in phrases for word in phrase}
+        if not wanted <= vocabulary.keys():
             return np.array([], np.int64)
-        holding = np.sort(holding)
+        starts, passages = self.ranking.scores["indptr"], self.ranking.scores["indices"]
+        lists = [passages[starts[vocabulary[word]] : starts[vocabulary[word] + 1]] for word in wanted]
+        holding = np.unique(reduce(np.intersect1d, sorted(lists, key=len)))  # with all words, in any order
         ranked = holding[np.argsort(-scores[holding], kind="stable")]
         sought = [f" {' '.join(phrase)} " for phrase in phrases]
 

@@ -8,7 +8,7 @@ schemas)`: it is told who gave the predictions, and to which prompts.
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,13 +35,10 @@ def load_metric(name: str) -> evaluate.Metric:
     if file.suffix != ".py":
         hint = nearest(name, list(NAMES))
         raise UserError(f"metrics: unknown metric '{name}'{hint}; or give the path of a .py file with your own")
-    spec = importlib.util.spec_from_file_location(f"metric_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = f"metric_{file.stem}"
     try:
-        spec.loader.exec_module(module)
-        own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+        values = runpy.run_path(name, run_name=module).values()
+        own = [kind for kind in values if isinstance(kind, type) and kind.__module__ == module]
         kinds = [kind for kind in own if issubclass(kind, evaluate.Metric)]
         if len(kinds) == 1:
             return kinds[0](keep_in_memory=True)
