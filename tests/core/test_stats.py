@@ -11,11 +11,11 @@ from zero2chat.core.stats import (
     auroc,
     mean,
     mean_share,
-    pass_at_k,
     rate,
     ratio,
     win_rate,
 )
+from zero2chat.evaluation.tasks import pass_at_k
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.stats import pass_at_k
-from zero2chat.evaluation.tasks import evaluate_tasks, read_specs
+from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs
 from zero2chat.inference.generate import Answer, answer
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.

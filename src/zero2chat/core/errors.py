@@ -67,13 +67,12 @@ def known(error: BaseException) -> str | None:
     if number in _DISK_FULL or (nameless and any(text in what for text in _DISK_FULL_TEXT)):
         return f"no space left on the disk ({what}): free some space and run again; the last checkpoint is kept"
     if number == errno.EROFS:
-        path = getattr(error, "filename", None) or "the disk"
-        return f"{path}: not writable, the disk is read-only: use a path on another disk"
+        place = getattr(error, "filename", None) or "the disk"
+        return f"{place}: not writable, the disk is read-only: use a path on another disk"
     if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
         return (
             f"out of GPU memory ({'. '.join(what.split('. ')[:2])}): lower per_device_train_batch_size, or what is "
-            "generated at once: eval_batch_size, max_completion_length; "
-            "`zero2chat plan` shows what fits"
+            "generated at once: eval_batch_size, max_completion_length; `zero2chat plan` shows what fits"
         )
     if isinstance(error, ImportError) and re.search("cannot open shared object|undefined symbol", what):
         return f"an installed package was built for another release of CUDA or torch ({what}): use `make gpu`"

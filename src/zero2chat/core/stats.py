@@ -1,4 +1,4 @@
-"""Rates with 95% intervals, pass@k, AUROC, and calibration."""
+"""Rates with 95% intervals, AUROC, and calibration."""
 
 from __future__ import annotations
 
@@ -77,12 +77,6 @@ def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0) -> dic
         whole = rate(counting.shape[1] * round(value), counting.shape[1])
         low, high = whole["low"], whole["high"]
     return _metric(float(value), int(pairs[1].sum()), float(low), float(high), seed)
-
-
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Probability that at least one of k answers drawn from n is correct, if `correct` of the n are: the unbiased
-    estimator of Chen et al. 2021 (arXiv:2107.03374, eq. 1)."""
-    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
 def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = None) -> dict[str, Any] | None:

@@ -172,7 +172,7 @@ def evaluate_tasks(
             # Answers to one question are correlated: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean_share([sum(some) / k for some in each], spec.seed)
             for size in sorted({1, k}):
-                chances = [stats.pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
+                chances = [pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
                 metrics[f"pass_at_{size}_{spec.label}"] = stats.mean_share(chances, spec.seed)
         beside = ""
         if constants:
@@ -222,3 +222,9 @@ def answer_questions(
         shown = {"prompt": question, "completion": said.whole or said.text, "task": "first questions"}
         samples.append(shown | {"said": said.text, "calls": said.calls})
     return samples
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Probability that at least one of k answers drawn from n is correct, if `correct` of the n are: the unbiased
+    estimator of Chen et al. 2021 (arXiv:2107.03374, eq. 1)."""
+    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
