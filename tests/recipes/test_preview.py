@@ -160,7 +160,7 @@ def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytes
     bare = tmp_path / "bare.yaml"
     bare.write_text(Path(sft).read_text())
     for arguments, says in (
-        ([str(bare)], "bare.yaml: no recipe.yaml beside it has a step with this YAML"),
+        ([str(bare)], "bare.yaml: no recipe beside it has a step with this YAML"),
         (["none.yaml"], "none.yaml: No such file or directory"),
         ([sft, "--set", "overlng=drop"], "unknown key 'overlng'; did you mean 'overlong'?"),
         ([sft, "--set", "max_length=1000"], "max_length 1000 exceeds the model's context of 128"),

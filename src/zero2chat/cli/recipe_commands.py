@@ -9,24 +9,26 @@ from zero2chat.cli.command import add, option
 
 def add_to(commands: Any) -> None:
     run = add(commands, "recipes.runner", "run", "run a recipe, step by step; finished steps are skipped")
-    option(run, "recipe", "RECIPE", "a folder, such as recipes/quickstart")
+    option(run, "recipe", "RECIPE", "a folder, such as recipes/quickstart, or a recipe that is one YAML")
     option(run, "--only", "STEP", "run only this step, or all steps that this claim reads")
     option(run, "--restart", "STEP", "run this step and all steps after it again")
     option(run, "--set", "STEP.KEY=VALUE", "override a setting", dest="overrides", action="append", default=[])
     option(run, "--accelerate-config", "NAME", "config in accelerate_configs/ for all steps")
     option(run, "--seeds", 1, "train with N seeds; needs a `claims` step")
     option(run, "--dry-run", False, "print the commands without running them")
+    option(run, "--settings", False, "with --dry-run: also print each setting, and the file that sets it")
 
     preview = add(
         commands, "recipes.preview", "preview", "show rows as the model sees them, with loss mask and lengths", "show"
     )
-    option(preview, "--config", "X.yaml", "a step's YAML, such as recipes/quickstart/sft.yaml", required=True)
+    option(preview, "--config", "X.yaml", "a step's YAML, or a recipe that is one YAML", required=True)
+    option(preview, "--step", "STEP", "of a recipe (default: the first training step)")
     option(preview, "--set", "KEY=VALUE", "override a setting", dest="changes", action="append", default=[])
     option(preview, "--n", 3, "number of rows")
     option(preview, "--row", "I", "show only row I", type=int)
 
     plan = add(commands, "recipes.plan", "plan", "estimate memory and time of a recipe's training steps", "show")
-    option(plan, "recipe", "RECIPE", "a folder, such as recipes/chat-qwen3-0.6b")
+    option(plan, "recipe", "RECIPE", "a folder, or a recipe that is one YAML")
     option(plan, "--gpu", "NAME", "such as h100, a100, l40s or 4090", required=True)
     option(plan, "--gpus", 1, "number of GPUs")
     option(plan, "--mfu", 0.4, "assumed MFU")

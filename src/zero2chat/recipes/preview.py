@@ -18,42 +18,47 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat import stages
 from zero2chat.core.config import load_yaml
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
 from zero2chat.data.prepared import LOSS, Prepared, Side
 from zero2chat.models.tokenization import token_pieces
-from zero2chat.recipes.recipe import FILE
+from zero2chat.recipes.recipe import load_recipe, require_known
 
 _MARKS = "⟦⟧"  # around marked tokens
 
 
-def open_rows(config: str, changes: Sequence[str] = ()) -> tuple[str, Prepared]:
-    """Return the stage that a YAML is for, in the recipe beside it, and its rows. `changes` are `key=value`.
+def open_rows(config: str, changes: Sequence[str] = (), step: str | None = None) -> tuple[str, Prepared]:
+    """Return a stage and its rows: that of a YAML, in a recipe beside it, or a recipe's `step`, by default its first
+    training step. `changes` are `key=value`.
 
     Raises the same `UserError` as the stage would before training.
     """
-    beside, stage = find(config).with_name(FILE), None
-    for step in (load_yaml(beside).get("steps") or []) if beside.exists() else []:
-        if isinstance(step, dict) and step.get("config") == Path(config).name:
-            stage = str(step.get("stage"))
-    if stage is None:
-        load_yaml(config)  # raises if it is not there
-        raise UserError(f"{config}: no {FILE} beside it has a step with this YAML")
-    loaded = stages.load(stage)
-    if loaded.prepare is None:
-        raise UserError(f"stage '{stage}': preview shows the rows of training stages, such as sft")
-    _, arguments = loaded.parse(["--config", config, *(f"--{change}" for change in changes)])
-    return stage, loaded.prepare(*arguments)
+    written, name = load_yaml(config), Path(config).name
+    beside = [config] if "steps" in written else sorted(map(str, find(config).parent.glob("*.yaml")))
+    recipes = [path for path in beside if "steps" in load_yaml(path)]
+    steps = [one for path in recipes for one in load_recipe(path) if "steps" in written or one.config.name == name]
+    if not steps:
+        raise UserError(f"{config}: no recipe beside it has a step with this YAML")
+    if step is not None:
+        require_known(step, [one.name for one in steps], "--step", "step")
+        steps = [one for one in steps if one.name == step]
+    trained = [one for one in steps if one.declared.prepare is not None]
+    if not trained:
+        raise UserError(f"stage '{steps[0].stage}': preview shows the rows of training stages, such as sft")
+    words = trained[0].words() if "steps" in written else ["--config", config]
+    _, arguments = trained[0].declared.parse([*words, *(f"--{change}" for change in changes)])
+    return trained[0].stage, trained[0].declared.prepare(*arguments)  # type: ignore[misc]
 
 
-def preview(config: str, changes: Sequence[str] = (), n: int = 3, row: int | None = None) -> dict[str, Any]:
+def preview(
+    config: str, changes: Sequence[str] = (), n: int = 3, row: int | None = None, step: str | None = None
+) -> dict[str, Any]:
     """Return figures of all rows, and the tokens of `n` rows spread over them, or of one `row`.
 
     A row's length is that of its longest sequence, in tokens.
     """
-    stage, rows = open_rows(config, changes)
+    stage, rows = open_rows(config, changes, step)
     if row is not None and not 0 <= row < rows.n:
         raise UserError(f"--row {row}: the rows are 0 to {rows.n - 1}")
     shown = min(n, rows.n)

@@ -13,6 +13,7 @@ from zero2chat import stages
 from zero2chat.core import config, fingerprints, package_files
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.registry import modules
+from zero2chat.stages.command_line import load_settings, merged
 
 ACCELERATE_CONFIGS = Path("accelerate_configs")
 FILE = "recipe.yaml"
@@ -22,7 +23,7 @@ FILE = "recipe.yaml"
 class Step:
     """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides.
 
-    `config` is that YAML, or the recipe's own file if the step has none.
+    `config` is that YAML, or the recipe's own file if the step has none, and so `is_inline`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Step:
     accelerate_config: str
     overrides: dict[str, Any]
     settings: dict[str, Any]
+    is_inline: bool = False
 
     @property
     def folder(self) -> Path:
@@ -61,11 +63,20 @@ class Step:
 
     def words(self) -> list[str]:
         """Return the stage's part of the command line: `--config X.yaml --key value …`."""
-        words = [] if self.config.name == FILE else ["--config", str(self.config)]
+        words = [] if self.is_inline else ["--config", str(self.config)]
         for key, value in self.overrides.items():
             structured = value is None or isinstance(value, list | dict)
             words += [f"--{key}", json.dumps(value, ensure_ascii=False, default=str) if structured else str(value)]
         return words
+
+    def origins(self) -> list[str]:
+        """Return a line per setting: its value, and the file that sets it."""
+        own = {} if self.is_inline else config.load_yaml(self.config)
+        return [
+            f"  {key}: {json.dumps(value, ensure_ascii=False, default=str)}  # "
+            + ("the recipe" if key in self.overrides else str(self.config if key in own else own.get("base")))
+            for key, value in self.settings.items()
+        ]
 
     def arguments(self) -> tuple[Any, ...]:
         """Build the stage's dataclasses from the settings. Raises the same `UserError` as the stage."""
@@ -79,17 +90,16 @@ def load_recipe(
 
     Raises `UserError` for unknown names, a step that reads the run of a later one, and two with one name or folder.
     """
-    folder = Path(recipe)
-    where = folder / FILE
+    where = Path(recipe) if Path(recipe).suffix == ".yaml" else Path(recipe) / FILE
     if not package_files.find(where).exists():
-        raise UserError(f"{recipe}: not a recipe (no {FILE}): give a folder such as recipes/quickstart")
+        raise UserError(f"{recipe}: not a recipe (no {where.name}): give a folder such as recipes/quickstart")
     written = config.load_yaml(where)
     if set(written) != {"steps"} or not isinstance(written["steps"], list) or not written["steps"]:
         raise UserError(f"{where}: expected a single key `steps` with a list of steps")
     steps: list[Step] = []
     makers: dict[str, str] = {}  # folder → step
     for i, entry in enumerate(written["steps"]):
-        step = _read_step(entry, folder, f"{where}: steps[{i}]", overrides or {}, accelerate_config)
+        step = _read_step(entry, where, f"{where}: steps[{i}]", overrides or {}, accelerate_config)
         if step.stage == "report" and "steps" not in step.settings:
             step = changed(step, {"steps": [str(other.folder) for other in steps]})
         if step.name in makers.values():
@@ -119,7 +129,8 @@ def require_known(name: str, known: Sequence[str], where: str, kind: str) -> Non
 
 @dataclass
 class _Entry:
-    """A step as recipe.yaml writes it. Only a report needs no `config`: it then shows all steps in order."""
+    """A step as a recipe writes it. Without a `config` its settings are those in `set`. A report shows by default all
+    steps in order."""
 
     name: str
     stage: str
@@ -129,30 +140,32 @@ class _Entry:
 
 
 def _read_step(
-    written: Any, folder: Path, place: str, overrides: Mapping[str, Mapping[str, Any]], accelerate_config: str | None
+    written: Any, recipe: Path, place: str, overrides: Mapping[str, Mapping[str, Any]], accelerate_config: str | None
 ) -> Step:
     (entry,) = config.build([_Entry], written, place)
     require_known(entry.stage, stages.names(), place, "stage")
-    if entry.config is None and entry.stage != "report":
-        raise UserError(f"{place}: config is not set: set it to the step's YAML")
     launch = accelerate_config or entry.accelerate_config
     homes = (Path(), package_files.HOME)
     known_configs = sorted({path.stem for home in homes for path in (home / ACCELERATE_CONFIGS).glob("*.yaml")})
     require_known(launch, known_configs, place, "accelerate config")
-    path = Path(os.path.normpath(folder / (entry.config or FILE)))  # ../other/sft.yaml without the detour
-    settings, own = config.load_yaml(path) if entry.config else {}, entry.set or {}
-    if entry.config is None:
-        own = {"output_dir": str(Path("runs", folder.name, entry.name)), "title": folder.name} | own
-    # If a setting is a mapping, the recipe may override single keys. The other keys keep the YAML's values.
-    merged = {
-        key: settings[key] | value if isinstance(value, dict) and isinstance(settings.get(key), dict) else value
-        for key, value in own.items()
-    }
-    chosen = merged | dict(overrides.get(entry.name, {}))
+    path = Path(os.path.normpath(recipe.parent / (entry.config or recipe.name)))  # ../other/sft.yaml, no detour
+    settings, own = load_settings(path) if entry.config else {}, entry.set or {}
+    name = name_of(recipe)
+    if entry.config is None or recipe.name != FILE:  # several recipes may share a YAML
+        title = {"title": name} if entry.config is None and entry.stage == "report" else {}
+        own = {"output_dir": str(Path("runs", name, entry.name)), **title, **own}
+    chosen = merged(settings, own) | dict(overrides.get(entry.name, {}))
     settings |= chosen
     if not isinstance(settings.get("output_dir"), str):
-        raise UserError(f"{path}: output_dir is not set: set it, such as runs/{folder.name}/{entry.name}")
-    return Step(entry.name, entry.stage, path, (), launch, chosen, settings)
+        raise UserError(f"{path}: output_dir is not set: set it, such as runs/{name}/{entry.name}")
+    return Step(entry.name, entry.stage, path, (), launch, chosen, settings, entry.config is None)
+
+
+def name_of(recipe: Path) -> str:
+    """Return the name of a recipe's file: `quickstart` for recipes/quickstart/recipe.yaml, and `chat-gemma` for
+    recipes/chat/gemma.yaml, which is a recipe by itself."""
+    folder = recipe.absolute().parent.name
+    return folder if recipe.name == FILE else f"{folder}-{recipe.stem}"
 
 
 def owners(path: str) -> list[str]:

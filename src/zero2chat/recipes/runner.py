@@ -100,12 +100,13 @@ def run(
     overrides: Iterable[str] = (),
     accelerate_config: str | None = None,
     dry_run: bool = False,
+    settings: bool = False,
     seeds: int = 1,
 ) -> dict[str, Any]:
     """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the seconds.
 
     `only` runs one step, or all steps that a claim reads. `restart` runs a step and all later ones after removing their
-    folders. Both apply to all `seeds`.
+    folders. Both apply to all `seeds`. `dry_run` prints the commands, and with `settings` all settings of each step.
     """
     started = time.time()
     chosen = _overrides(overrides)
@@ -122,7 +123,7 @@ def run(
         _check_runs(step, steps)
     if dry_run:
         for step in wanted:
-            print(shlex.join(step.command()))
+            print("\n".join([shlex.join(step.command()), *(step.origins() if settings else ())]))
         outcome = {step.name: "planned" for step in wanted}
     else:
         folders = {step.name: step.folder for step in steps}

@@ -1,16 +1,41 @@
-"""A command's words as settings: `--config X.yaml --key value …`."""
+"""A stage's settings, from its YAML and a command's words: `--config X.yaml --key value …`."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from zero2chat.core.config import load_yaml, read_yaml
 from zero2chat.core.errors import UserError
+
+
+def load_settings(path: str | Path) -> dict[str, Any]:
+    """Load a stage's YAML on top of the YAML that its key `base` names, relative to its folder.
+
+    Raises `UserError` if one of the two is missing or malformed, and for a base with a base of its own.
+    """
+    settings = load_yaml(path)
+    if "base" not in settings:
+        return settings
+    base = os.path.normpath(Path(path).parent / str(settings.pop("base")))
+    below = load_yaml(base)
+    if "base" in below:
+        raise UserError(f"{path}: base: {base} has a base itself: name {below['base']}, or copy what differs")
+    return below | merged(below, settings)
+
+
+def merged(below: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings, of which a mapping keeps the keys of `below` that it does not set itself."""
+    return {
+        key: below[key] | value if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in settings.items()
+    }
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
@@ -21,7 +46,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
     where = overrides.pop("config")
     if not isinstance(where, str) or where == "true":
         raise UserError("--config takes the path of one YAML; settings are given as --key value")
-    return {**load_yaml(where), **overrides}, where
+    return {**load_settings(where), **overrides}, where
 
 
 def _pairs(argv: Iterable[str]) -> dict[str, Any]:
