@@ -503,7 +503,7 @@ def evaluate(bench: Bench) -> Rows:
     words = ["--output_dir", str(bench.folder / "runs" / "evaluate"), "--model_name_or_path", bench.shape(SMALL)]
     words += ["--tasks", json.dumps([{"task": "sums", "n": n, "max_new_tokens": new}])]
     with replaced(module, open_evaluated=opened, evaluate_tasks=watched), contextlib.suppress(_Measured):
-        module.main(words)
+        module.STAGE.main(words)
     return found
 
 

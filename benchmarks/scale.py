@@ -69,7 +69,7 @@ def corpus(folder: Path, _: int) -> dict[str, float]:
 
     source = json.dumps([{"path": "parquet", "data_files": str(folder / "pages" / "*.parquet"), "split": "train"}])
     given = [word for name, share in HELD_OUT.items() for word in (f"--{name}", str(share))]
-    corpus.main(["--datasets", source, *given, "--output_dir", str(folder / "corpus")])
+    corpus.STAGE.main(["--datasets", source, *given, "--output_dir", str(folder / "corpus")])
     return {"pages_gb": size_of(folder / "pages"), "corpus_gb": size_of(folder / "corpus")}
 
 

@@ -64,7 +64,7 @@ class Step(NamedTuple):
 def main_of(stage: str) -> Any:
     from zero2chat.core.registry import modules
 
-    return importlib.import_module(modules("stages")[stage]).main
+    return importlib.import_module(modules("stages")[stage]).STAGE.main
 
 
 def read_settings(path: Path) -> Settings:

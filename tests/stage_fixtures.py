@@ -179,7 +179,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _write_preferences(folder / "preferences.jsonl")
     for stage in ("corpus", "tokenizer", "pretrain"):
         path = _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage])
-        importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
+        importlib.import_module(modules("stages")[stage]).STAGE.main(["--config", str(path)])
     return folder
 
 
@@ -263,7 +263,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Path, int], No
         with monkeypatch.context() as patch:
             patch.setattr(RunCallback, "on_step_end", on_step_end)
             with pytest.raises(Killed):
-                stage.main(["--config", str(path)])
+                stage.STAGE.main(["--config", str(path)])
 
     return run
 

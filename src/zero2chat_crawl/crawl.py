@@ -90,7 +90,6 @@ STAGE = Stage(
         extra=crawl_part,
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

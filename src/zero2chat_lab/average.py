@@ -185,7 +185,6 @@ STAGE = Stage(
         samples=None,
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

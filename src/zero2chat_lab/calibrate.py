@@ -295,7 +295,6 @@ STAGE = Stage(
         samples=Answers("Questions, and whether they are answered or declined"),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

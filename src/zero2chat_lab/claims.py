@@ -356,7 +356,6 @@ STAGE = Stage(
         extra=show_claims,
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

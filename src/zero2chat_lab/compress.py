@@ -136,7 +136,6 @@ STAGE = Stage(
         samples=Answers("What it keeps, with ▒ for each token that it predicts wrongly"),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

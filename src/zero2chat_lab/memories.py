@@ -355,7 +355,6 @@ STAGE = Stage(
         ),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

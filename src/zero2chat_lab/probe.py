@@ -308,7 +308,6 @@ STAGE = Stage(
         samples=Answers("Texts with the highest scores"),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

@@ -225,7 +225,6 @@ STAGE = Stage(
         samples=Answers("Prompts and continuations"),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

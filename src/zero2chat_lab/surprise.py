@@ -219,7 +219,6 @@ STAGE = Stage(
         ),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

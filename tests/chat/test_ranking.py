@@ -420,7 +420,7 @@ def test_the_stage_reward_trains_on_what_was_ranked(
         "disable_tqdm": True,
     }
     (tmp_path / "reward.yaml").write_text(yaml.safe_dump(settings))
-    reward.main(["--config", str(tmp_path / "reward.yaml")])
+    reward.STAGE.main(["--config", str(tmp_path / "reward.yaml")])
     metrics = json.loads((tmp_path / "reward" / "metrics.json").read_text())
     assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] == 20 * 5
 

@@ -24,7 +24,7 @@ from datasets import load_dataset
 
 from zero2chat.core.errors import UserError
 from zero2chat.report.steps import StepResult, read_step
-from zero2chat_crawl.crawl import main
+from zero2chat_crawl.crawl import STAGE
 
 pytest.importorskip("datatrove")
 from datatrove.executor.base import PipelineExecutor
@@ -175,7 +175,7 @@ def make(tmp_path_factory: pytest.TempPathFactory, write_yaml: Callable[..., Pat
 
     def run(settings: dict[str, Any]) -> Path:
         path = write_yaml(tmp_path_factory.mktemp("yaml") / "corpus.yaml", **settings)
-        main(["--config", str(path)])
+        STAGE.main(["--config", str(path)])
         return Path(settings["output_dir"])
 
     return run
@@ -356,7 +356,7 @@ def test_workers_end_with_the_process_that_was_killed(
     assert len(others) >= 3
     assert not psutil.wait_procs(others, timeout=10)[1]
     assert len(list(pages.glob("completions/*"))) < 3
-    main(["--config", str(path), "--crawl", json.dumps(crawl | {"workers": 2})])
+    STAGE.main(["--config", str(path), "--crawl", json.dumps(crawl | {"workers": 2})])
     assert _digests(tmp_path / "corpus") == _digests(made)
 
 
@@ -413,7 +413,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(
     assert full.stderr.startswith("error: no space left on the disk")
     assert full.stderr.count("\n") == 1
     assert not (tmp_path / "corpus" / "metrics.json").exists()
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     assert _digests(tmp_path / "corpus") == _digests(made)
 
 

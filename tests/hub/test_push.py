@@ -364,8 +364,8 @@ def test_a_stage_pushes_its_folder_which_opens_from_the_hub(hub: Any, model_fold
     (tmp_path / "sft.yaml").write_text(yaml.safe_dump(settings))
     code = """
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from zero2chat.stages.sft import main
-main(["--config", "sft.yaml"])
+from zero2chat.stages.sft import STAGE
+STAGE.main(["--config", "sft.yaml"])
 for kind in (AutoModelForCausalLM, AutoTokenizer):
     kind.from_pretrained("me/stage").save_pretrained("back")
 """

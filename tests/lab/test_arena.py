@@ -52,7 +52,7 @@ def skilled(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path: Path, write_yaml: Callable[..., Path]) -> Run:
     def make(**settings: Any) -> Path:
         path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), resamples=100, **settings)
-        arena.main(["--config", str(path)])
+        arena.STAGE.main(["--config", str(path)])
         return tmp_path / "out"
 
     return make
@@ -96,7 +96,7 @@ def test_by_gold_the_better_model_is_rated_higher_and_each_pair_is_kept(
     assert all("12345" not in sample["completion"] and "12345" in sample["other"] for sample in samples)
     out = capsys.readouterr().out
     assert re.search(r"win_rate_grpo_against_sft +0\.\d", out)
-    arena.main(["--config", str(folder.parent / "x.yaml")])
+    arena.STAGE.main(["--config", str(folder.parent / "x.yaml")])
     assert "done already" in capsys.readouterr().out
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_answers(
     given = {"models": [str(path) for path in folders.values()], "tasks": [TASK]} | changes
     path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
     with pytest.raises(UserError, match=says):
-        arena.main(["--config", str(path)])
+        arena.STAGE.main(["--config", str(path)])
 
 
 def test_a_model_without_a_template_is_named_before_any_answers_and_given_one(

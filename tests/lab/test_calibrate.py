@@ -57,7 +57,7 @@ def test_a_threshold_is_found_and_the_report_shows_what_it_does(
 ) -> None:
     settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}], "samples": 2}
     out = tmp_path / "out"
-    calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(out), **settings))])
+    calibrate.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(out), **settings))])
     found = json.loads((out / "metrics.json").read_text())
     assert 0.68 < found["threshold"]["value"] < 0.72
     assert found["wrong_declined_rate"]["value"] == found["selective_accuracy"]["value"] == 1
@@ -81,7 +81,9 @@ def test_other_rows_are_measured_and_none_of_those_that_fit(
     others.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
     settings["measured"] = [{"path": str(others)}]
-    calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))])
+    calibrate.STAGE.main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))]
+    )
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (found["questions_fitted"]["value"], found["questions"]["value"]) == (120, 3)
     assert found["threshold"]["n"] == 80
@@ -95,7 +97,9 @@ def test_rows_that_fit_are_not_measured_too(
     settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
     settings["measured"] = settings["datasets"]
     with pytest.raises(UserError, match="measured: asks what `datasets` asks, such as 'How much is 0"):
-        calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))])
+        calibrate.STAGE.main(
+            ["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))]
+        )
 
 
 @pytest.mark.parametrize(
@@ -159,4 +163,4 @@ def test_a_model_that_knows_nothing_is_one_line(model_folder: Path, capsys: pyte
 def test_wrong_settings_are_refused(changes: dict[str, Any], says_so: str, write_yaml: Any, tmp_path: Path) -> None:
     given = {"model_name_or_path": "m", "output_dir": str(tmp_path / "out"), "datasets": [{"task": "sums", "n": 3}]}
     with pytest.raises(UserError, match=says_so):
-        calibrate.main(["--config", str(write_yaml(tmp_path / "x.yaml", **given | changes))])
+        calibrate.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", **given | changes))])

@@ -39,7 +39,7 @@ def step(tmp_path: Path) -> Path:
 def _run(tmp_path: Path, write_yaml: Any, *figures: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
     claim = {"name": "knows", "claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
     path = write_yaml(tmp_path / "claims.yaml", output_dir=str(tmp_path / "claims"), claims=[claim])
-    claims.main(["--config", str(path)])
+    claims.STAGE.main(["--config", str(path)])
     return json.loads((tmp_path / "claims.json").read_text())
 
 
@@ -197,7 +197,7 @@ def test_a_figure_of_several_seeds_is_their_mean_and_of_another_step_of_one(
         claims=[claim | {"figures": figures}],
         seeds=seeds,
     )
-    claims.main(["--config", str(path)])
+    claims.STAGE.main(["--config", str(path)])
     mine, theirs = json.loads((tmp_path / "claims.json").read_text())
     assert (mine["value"], mine["seeds"], mine["met"]) == (3.0, 3, True)
     half = pytest.approx(4.303 / 3**0.5, abs=1e-3)

@@ -54,7 +54,7 @@ def test_a_text_learned_by_heart_is_small_and_kept_and_others_are_not(
     path = write_yaml(
         tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), model_name_or_path=str(model), dataset=str(corpus)
     )
-    compress.main(["--config", str(path)])
+    compress.STAGE.main(["--config", str(path)])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     size = {split: sum(len(text.encode()) for text in texts) for split, texts in (("t", TRAIN), ("h", HELD_OUT))}
     kept = metrics["kept_rate_train"]
@@ -75,7 +75,7 @@ def test_a_text_learned_by_heart_is_small_and_kept_and_others_are_not(
     assert gap["completion"][0] == compress.LOST
     assert gap["prompt"].endswith(gap["completion"][1:])
     assert all(sample["completion"].count(compress.LOST) > 5 for sample in samples[2:])
-    compress.main(["--config", str(path)])
+    compress.STAGE.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
 
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_packed_is_refused(
     given = {key: value for key, value in given.items() if value is not None}
     path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
     with pytest.raises(UserError, match=says):
-        compress.main(["--config", str(path)])
+        compress.STAGE.main(["--config", str(path)])
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 

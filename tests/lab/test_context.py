@@ -41,7 +41,7 @@ def measure(corpus: Path, model_folder: Path, tmp_path: Path, write_yaml: Callab
     def run(name: str, **changes: Any) -> dict[str, Any]:
         settings = {"model_name_or_path": str(model_folder), "dataset": str(corpus), "length": 64}
         path = write_yaml(tmp_path / f"{name}.yaml", output_dir=str(tmp_path / name), **settings | changes)
-        context.main(["--config", str(path)])
+        context.STAGE.main(["--config", str(path)])
         return json.loads((tmp_path / name / "metrics.json").read_text())
 
     return run

@@ -30,7 +30,7 @@ Says = Callable[[str, int], str]
 def run(tmp_path: Path, write_yaml: Callable[..., Path], model_folder: Path) -> Run:
     def make(**settings: Any) -> Path:
         given = {"model_name_or_path": str(model_folder), "output_dir": str(tmp_path / "out")} | settings
-        interrogate.main(["--config", str(write_yaml(tmp_path / "x.yaml", **given))])
+        interrogate.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", **given))])
         return tmp_path / "out"
 
     return make
@@ -104,7 +104,7 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
     assert all(len(sample["answers"]) == 8 for sample in samples)
 
     given = settings("sft", tmp_path / "sft", datasets=[{"path": str(folder / "data" / "train.jsonl")}], max_steps=1)
-    sft.main(["--config", str(write_yaml(tmp_path / "sft.yaml", **given))])
+    sft.STAGE.main(["--config", str(write_yaml(tmp_path / "sft.yaml", **given))])
     assert metrics(tmp_path / "sft")["conversations"]["value"] == 30
 
 

@@ -93,7 +93,7 @@ def test_the_stage_writes_metrics_and_questions_that_the_report_shows(
 ) -> None:
     folder = write_model(tmp_path / "model", max_position_embeddings=256)
     given = {"model_name_or_path": str(folder), "dataset": str(prose), "people": 5, "memory": "context"}
-    memories.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given))])
+    memories.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given))])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["accuracy_recall"]["n"] == 15
     shown = section_text(read_step(tmp_path / "out", 1))

@@ -55,7 +55,7 @@ def test_what_was_learned_by_heart_is_copied_and_each_sample_is_the_same(
 ) -> None:
     given: dict[str, Any] = {"model_name_or_path": str(learned), "dataset": str(corpus), "temperature": 0.1, **SMALL}
     path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
-    novelty.main(["--config", str(path)])
+    novelty.STAGE.main(["--config", str(path)])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     found = {name: (metric["value"], metric.get("n")) for name, metric in metrics.items()}
     assert found["distinct_rate"] == (0.25, 2)  # one of four
@@ -68,7 +68,7 @@ def test_what_was_learned_by_heart_is_copied_and_each_sample_is_the_same(
     assert len(samples) == 8
     assert {sample["longest_run"] for sample in samples} == {12}
     assert all(sample["completion"] in LEARNED for sample in samples)
-    novelty.main(["--config", str(path)])
+    novelty.STAGE.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
 
 
@@ -131,5 +131,5 @@ def test_what_cannot_be_drawn_is_refused(
     given = {key: value for key, value in given.items() if value is not None}
     path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
     with pytest.raises(UserError, match=says):
-        novelty.main(["--config", str(path)])
+        novelty.STAGE.main(["--config", str(path)])
     assert not (tmp_path / "out" / "metrics.json").exists()

@@ -53,7 +53,7 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
     write_yaml: Callable[..., Path],
 ) -> None:
     path = base("probe")
-    probe.main(["--config", str(path)])
+    probe.STAGE.main(["--config", str(path)])
     folder = path.with_suffix("")
     metrics = json.loads((folder / "metrics.json").read_text())
     lines = [json.loads(line) for line in (folder / "history.jsonl").open()]
@@ -70,7 +70,7 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
     assert 5 <= len(pairs) == metrics["gibberish_pairs"]["value"] <= 15
     more = {"datasets": [{"path": str(folder / "gibberish.jsonl")}], "max_steps": 2, "save_steps": 2}
     mended = write_yaml(tmp_path / "mended.yaml", **settings("reward", tmp_path / "mended", **more))
-    reward.main(["--config", str(mended)])
+    reward.STAGE.main(["--config", str(mended)])
     known = json.loads((tmp_path / "mended" / "metrics.json").read_text())["pairs_train"]["value"]
     kept = [json.loads(line) for line in (tmp_path / "mended" / "pairs" / "train.jsonl").open()]
     assert len(kept) == known
@@ -91,12 +91,12 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=message):
-        probe.main(["--config", str(base("bad", **changes))])
+        probe.STAGE.main(["--config", str(base("bad", **changes))])
 
 
 def test_a_model_without_a_score_head_is_no_reward_model(base: Callable[..., Path], model_folder: Path) -> None:
     with pytest.raises(UserError, match="not a reward model"):
-        probe.main(["--config", str(base("bad", reward_model=str(model_folder)))])
+        probe.STAGE.main(["--config", str(base("bad", reward_model=str(model_folder)))])
 
 
 def test_a_text_counts_that_is_loved_above_nine_in_ten_and_worse_than_nine_in_ten() -> None:

@@ -75,7 +75,7 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
     model, corpus = learned
     given: dict[str, Any] = {"model_name_or_path": str(model), "dataset": str(corpus), **SMALL}
     path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
-    regurgitate.main(["--config", str(path)])
+    regurgitate.STAGE.main(["--config", str(path)])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {name: (m["value"], m["n"]) for name, m in metrics.items() if "rate" in name} == {
         "extraction_rate_4": (1.0, 5),  # of 4 to 7 copies
@@ -103,7 +103,7 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
             assert (sample["completion"] == sample["answer"]) == bool(recited)
             assert sample["prompt"]
     assert "extraction_rate_1 " in capsys.readouterr().out
-    regurgitate.main(["--config", str(path)])
+    regurgitate.STAGE.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_asked_is_refused(
     given = {key: value for key, value in given.items() if value is not None}
     path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
     with pytest.raises(UserError, match=says):
-        regurgitate.main(["--config", str(path)])
+        regurgitate.STAGE.main(["--config", str(path)])
 
 
 def test_a_corpus_without_a_train_split_is_refused(learned: tuple[Path, Path], tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_practice_found_is_weighed_by_the_model_before_and_its_own_right_an
     models: tuple[Path, Path], base: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = base()
-    surprise.main(["--config", str(path)])
+    surprise.STAGE.main(["--config", str(path)])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     lines = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").open()]
     samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
@@ -146,7 +146,7 @@ def test_what_practice_found_is_weighed_by_the_model_before_and_its_own_right_an
     assert [line["step"] for line in lines] == list(range(0, 101, 5))
     assert lines[10]["surprisal"] == pytest.approx(metrics["surprisal_median"]["value"], abs=2e-3)
     assert "right_rate" in capsys.readouterr().out
-    surprise.main(["--config", str(path)])
+    surprise.STAGE.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
 
 
@@ -194,7 +194,7 @@ def test_an_answer_is_shown_for_what_practice_added_and_once_a_question() -> Non
 )
 def test_what_cannot_be_is_one_line(changes: dict[str, Any], says: str, base: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=says):
-        surprise.main(["--config", str(base(**changes))])
+        surprise.STAGE.main(["--config", str(base(**changes))])
 
 
 def test_a_reference_that_reads_other_tokens_is_refused_and_nothing_is_measured(
@@ -205,7 +205,7 @@ def test_a_reference_that_reads_other_tokens_is_refused_and_nothing_is_measured(
     model.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match="its tokenizer or chat template differs from those of"):
-        surprise.main(["--config", str(base(reference_model=str(tmp_path / "other")))])
+        surprise.STAGE.main(["--config", str(base(reference_model=str(tmp_path / "other")))])
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 

@@ -102,7 +102,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         words = step.words()
         names.append(step.name)
         if step.declared.joins:
-            importlib.import_module(modules("stages")[step.stage]).main(words)
+            importlib.import_module(modules("stages")[step.stage]).STAGE.main(words)
             return
         settings, _ = read_arguments(words)
         run = open_run(settings["output_dir"], step.stage, settings)

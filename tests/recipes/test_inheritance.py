@@ -17,6 +17,7 @@ SFT = {
     "output_dir": "runs/chat/sft",
     "datasets": [{"task": "sums", "n": 20}],
     "max_length": 64,
+    "overlong": "drop",
     "max_steps": 2,
     "per_device_train_batch_size": 2,
     "lr_scheduler_kwargs": {"min_lr": 1e-5, "num_cycles": 1},
@@ -30,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path) ->
     monkeypatch.chdir(tmp_path)
     folder = Path("recipes/chat")
     folder.mkdir(parents=True)
-    (folder / "sft.yaml").write_text(yaml.safe_dump(SFT))
+    (folder / "sft.yaml").write_text(yaml.safe_dump(SFT, sort_keys=False))
     more = {"base": "sft.yaml", "output_dir": "runs/chat/more", "lr_scheduler_kwargs": {"min_lr": 0.1}, "datasets": []}
     (folder / "more.yaml").write_text(yaml.safe_dump(more))
     for name, steps in (("small", 4), ("large", 8)):
@@ -89,8 +90,9 @@ def test_it_can_be_planned_previewed_and_run_in_part(capsys: pytest.CaptureFixtu
     assert "\n  max_steps: 4  # the recipe\n" in said
     assert f"\n  datasets: {json.dumps(SFT['datasets'])}  # recipes/chat/sft.yaml\n" in said
     assert runner.run(recipe, restart="again", dry_run=True)["steps"] == {"again": "planned", "report": "planned"}
-    assert [step["step"] for step in plan.plan(recipe, "h100")["steps"]] == ["sft", "again"]
-    assert preview.preview(recipe, n=1)["rows"] == 20
+    assert list(plan.plan(recipe, "h100")["steps"]) == ["sft", "again"]
+    shown = preview.preview(recipe, n=1)
+    assert (shown["rows"] + shown["dropped"], shown["limit"]) == (20, {"max_length": 64})
     assert preview.preview(recipe, ["max_length=128"], n=1, step="sft")["limit"] == {"max_length": 128}
     with pytest.raises(UserError, match="--step: unknown step 'stf'; did you mean 'sft'"):
         preview.preview(recipe, step="stf")

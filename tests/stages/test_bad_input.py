@@ -31,7 +31,7 @@ def mistake(
         path = write_yaml(tmp_path / "x.yaml", **{key: value for key, value in given.items() if value is not None})
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught, exit_on_mistake():
-            importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
+            importlib.import_module(modules("stages")[stage]).STAGE.main(["--config", str(path)])
         assert caught.value.code == 2
         err = capsys.readouterr().err
         assert "Traceback" not in err
@@ -218,7 +218,7 @@ def test_after_a_mistake_the_right_settings_simply_run(
 ) -> None:
     assert "split 'validation' is empty" in mistake("corpus", datasets=[{"task": "word_problems", "n": 3}])
     path = write_yaml(tmp_path / "x.yaml", **settings("corpus", tmp_path / "out"))
-    importlib.import_module("zero2chat.stages.corpus").main(["--config", str(path)])
+    importlib.import_module("zero2chat.stages.corpus").STAGE.main(["--config", str(path)])
     assert (tmp_path / "out" / "metrics.json").exists()
 
 
@@ -313,7 +313,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_goes_on_from
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     path = write_yaml(tmp_path / "x.yaml", **settings("sft", folder, **changes))
     capsys.readouterr()
-    importlib.import_module("zero2chat.stages.sft").main(["--config", str(path)])
+    importlib.import_module("zero2chat.stages.sft").STAGE.main(["--config", str(path)])
     newest = max(int(path.name.split("-")[1]) for path in whole)
     assert f"resuming from checkpoint-{newest}" in capsys.readouterr().out
     assert (folder / "metrics.json").exists()

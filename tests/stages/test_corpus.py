@@ -17,7 +17,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.data.sources import split_of
 from zero2chat.stages.canaries import FILE, Canary
-from zero2chat.stages.corpus import main
+from zero2chat.stages.corpus import STAGE
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def made(tmp_path: Path, write_yaml: Callable[..., Path]) -> tuple[Path, list[st
         test_fraction=0.1,
         seed=3,
     )
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     return tmp_path / "corpus", [*prose, *lines, *tasks.load("word_problems").documents(seed=0, n=100)], path
 
 
@@ -83,15 +83,17 @@ def test_the_same_seed_gives_the_same_bytes_and_a_finished_corpus_is_left_alone(
 ) -> None:
     folder, _, path = made
     before = {p.name: p.read_bytes() for p in (folder / "data").iterdir()}
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
-    main(["--config", str(path), "--output_dir", str(folder.parent / "again")])
+    STAGE.main(["--config", str(path), "--output_dir", str(folder.parent / "again")])
     assert {p.name: p.read_bytes() for p in (folder.parent / "again" / "data").iterdir()} == before
 
 
 def test_secrets_are_planted_in_the_train_split_alone_and_nothing_else_changes(made: Any, tmp_path: Path) -> None:
     folder, _, path = made
-    main(["--config", str(path), "--output_dir", str(tmp_path / "planted"), "--canaries", "{copies: [1, 5], n: 2}"])
+    STAGE.main(
+        ["--config", str(path), "--output_dir", str(tmp_path / "planted"), "--canaries", "{copies: [1, 5], n: 2}"]
+    )
     canaries = [Canary(**row) for row in read_jsonl(tmp_path / "planted" / FILE)]
     assert [canary.copies for canary in canaries] == [0, 0, 1, 1, 5, 5]
     splits, before = load_dataset(str(tmp_path / "planted")), load_dataset(str(folder))
@@ -124,7 +126,7 @@ def test_fractions_are_shares_of_the_characters(tmp_path: Path, write_yaml: Call
         validation_fraction=0.2,
         test_fraction=0.2,
     )
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     rows = [row for split in load_dataset(str(tmp_path / "c")).values() for row in split]
     characters = {name: sum(len(r["text"]) for r in rows if r["source"] == name) for name in ("long", "short")}
     assert characters == {"long": 4000, "short": 4000}
@@ -139,7 +141,7 @@ def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_a
     exams.write_text("".join(json.dumps({"question": q}) + "\n" for q in (*asked[:4], "Is this asked nowhere at all?")))
     given = [str(exams), {"task": "facts", "n": 50}]
     capsys.readouterr()
-    main(["--config", str(path), "--output_dir", str(tmp_path / "clean"), "--decontaminate", json.dumps(given)])
+    STAGE.main(["--config", str(path), "--output_dir", str(tmp_path / "clean"), "--decontaminate", json.dumps(given)])
     found = [row for rows in load_dataset(str(tmp_path / "clean")).values() for row in rows]
     assert Counter(row["text"] for row in found) == Counter(text for text in texts if text not in asked[:4])
     lines = runs.read_jsonl(tmp_path / "clean" / "decontaminated.jsonl")
@@ -160,4 +162,4 @@ def test_a_source_of_nothing_but_questions_is_refused(tmp_path: Path, write_yaml
     source = {"path": str(tmp_path / "same.jsonl")}
     path = write_yaml(tmp_path / "c.yaml", output_dir=str(tmp_path / "c"), datasets=[source], decontaminate=[source])
     with pytest.raises(UserError, match=r"same: decontaminate: every row contains .* such as: Who lives here\?"):
-        main(["--config", str(path)])
+        STAGE.main(["--config", str(path)])

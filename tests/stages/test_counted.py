@@ -56,7 +56,7 @@ def on_save(self, args, state, *more, **others):
 sealed, RunCallback.on_save = RunCallback.on_save, on_save
 pretrain.PretrainTrainer = Counting
 with exit_on_mistake():
-    pretrain.main(sys.argv[5:])
+    pretrain.STAGE.main(sys.argv[5:])
 """
 
 # 242 windows are 15 steps of 16 and one of 2, so that the second epoch begins with step 17.

@@ -32,7 +32,7 @@ def run(tmp_path: Path, write_yaml: Callable[..., Path]) -> Distill:
 
     def make(name: str = "d", **settings: Any) -> Path:
         path = write_yaml(tmp_path / f"{name}.yaml", output_dir=str(tmp_path / name), **settings)
-        distill.main(["--config", str(path)])
+        distill.STAGE.main(["--config", str(path)])
         return tmp_path / name
 
     return make
@@ -104,7 +104,7 @@ def test_a_models_answers_that_pass_are_rows_that_say_where_they_come_from(
     assert {(sample["kept"], sample["why"]) for sample in samples} >= {(True, None), (False, "wrong")}
 
     given = settings("sft", tmp_path / "sft", datasets=[{"path": str(folder / "data" / "train.jsonl")}], max_steps=1)
-    sft.main(["--config", str(write_yaml(tmp_path / "sft.yaml", **given))])
+    sft.STAGE.main(["--config", str(write_yaml(tmp_path / "sft.yaml", **given))])
     assert metrics(tmp_path / "sft")["conversations"]["value"] == len(found)
 
 

@@ -55,7 +55,7 @@ def test_each_rank_computes_its_share_of_log_probabilities(rank: int, monkeypatc
 
 def run(path: Path) -> dict[str, Any]:
     """Run the stage; its metrics."""
-    dpo.main(["--config", str(path)])
+    dpo.STAGE.main(["--config", str(path)])
     return json.loads((path.with_suffix("") / "metrics.json").read_text())
 
 

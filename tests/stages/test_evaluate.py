@@ -24,7 +24,7 @@ from zero2chat.inference.generate import answer
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.tokenization import set_chat_template
 from zero2chat.stages import evaluate
-from zero2chat.stages.evaluate import main
+from zero2chat.stages.evaluate import STAGE
 
 Evaluate = Callable[..., Path]
 
@@ -37,7 +37,7 @@ def ask(
 
     def run(name: str, **changes: Any) -> Path:
         given = settings("evaluate", tmp_path / name, **changes)
-        main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
+        STAGE.main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
         return tmp_path / name
 
     return run
@@ -97,7 +97,7 @@ def test_a_checkpoint_is_examined_on_each_task(
         return {p: p.stat().st_mtime_ns for p in checkpoint.rglob("*") if p.is_file() and p.name != "README.md"}
 
     before = files()
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     assert files() == before
     said = capsys.readouterr().out
     assert "contamination: not checked" in said
@@ -130,7 +130,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     (tmp_path / "read.jsonl").write_text("".join(json.dumps({"text": f"Asked: {text}"}) + "\n" for text in read))
     more["--contamination"] = json.dumps([str(tmp_path / "read.jsonl")])
     words = [word for pair in more.items() for word in pair]
-    main(["--config", str(path), "--output_dir", str(tmp_path / "other"), *words])
+    STAGE.main(["--config", str(path), "--output_dir", str(tmp_path / "other"), *words])
     other = json.loads((tmp_path / "other" / "metrics.json").read_text())
     assert set(other) == {*found, "seconds", "bytes_model"}
     seen = {name: metric["contaminated"] for name, metric in other.items() if "contaminated" in metric}
@@ -142,7 +142,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     assert card.index(f"## Evaluated by {tmp_path.name}/e\n") < card.index(f"## Evaluated by {tmp_path.name}/other\n")
 
     capsys.readouterr()
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
 
 
@@ -163,7 +163,7 @@ def test_a_quantised_model_is_smaller_and_answers(
     for name, more in (("whole", {}), ("bits", {key: True})):
         entries = [{"task": "facts", "n": 3, "max_new_tokens": 6}]
         given = settings("evaluate", tmp_path / name, tasks=entries, model_name_or_path=str(model), **more)
-        main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
+        STAGE.main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
         found[name] = json.loads((tmp_path / name / "metrics.json").read_text())
     assert found["bits"]["bytes_model"]["value"] < most * found["whole"]["bytes_model"]["value"]
     assert found["bits"]["accuracy_facts"]["n"] == 3
@@ -175,7 +175,7 @@ def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
     monkeypatch.setattr(lm_eval, "find_spec", lambda name: None)
     given = settings("evaluate", tmp_path / "e", tasks=[], harness=[{"task": "gsm8k", "num_fewshot": 5}])
     with pytest.raises(UserError, match=r'lm-eval is not installed: pip install "zero2chat\[eval\]"'):
-        main(["--config", str(write_yaml(tmp_path / "e.yaml", **given))])
+        STAGE.main(["--config", str(write_yaml(tmp_path / "e.yaml", **given))])
     assert not (tmp_path / "e").exists()
 
 

@@ -21,7 +21,7 @@ STAGES = ("sft", "grpo")
 
 
 def _main(stage: str, path: Path) -> Path:
-    importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
+    importlib.import_module(modules("stages")[stage]).STAGE.main(["--config", str(path)])
     return path.with_suffix("")
 
 

@@ -48,7 +48,7 @@ def mixture(
 @pytest.fixture(scope="module")
 def trained(mixture: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixture") / "pretrain"
-    pretrain.main(["--config", str(mixture(folder))])
+    pretrain.STAGE.main(["--config", str(mixture(folder))])
     return folder
 
 
@@ -93,7 +93,9 @@ def test_losses_are_those_of_the_tokens_alone(trained: Path, tiny: Path) -> None
 def test_neither_accumulation_nor_processes_weigh_the_balance_anew(
     trained: Path, mixture: Callable[..., Path], tmp_path: Path
 ) -> None:
-    pretrain.main(["--config", str(mixture(tmp_path / "parts", per_device_train_batch_size=1, save_strategy="no"))])
+    pretrain.STAGE.main(
+        ["--config", str(mixture(tmp_path / "parts", per_device_train_batch_size=1, save_strategy="no"))]
+    )
     whole, parts = (runs.read_jsonl(folder / "history.jsonl") for folder in (trained, tmp_path / "parts"))
     for a, b in zip(whole, parts, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
@@ -106,7 +108,7 @@ def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(
 ) -> None:
     path = mixture(tmp_path / "again")
     kill_after(pretrain, path, 5)
-    pretrain.main(["--config", str(path)])
+    pretrain.STAGE.main(["--config", str(path)])
     whole, again = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path / "again"))
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
@@ -114,7 +116,7 @@ def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(
 
 
 def test_without_the_loss_only_the_loads_are_logged(mixture: Callable[..., Path], tmp_path: Path) -> None:
-    pretrain.main(["--config", str(mixture(tmp_path / "m", {"output_router_logits": False}, max_steps=2))])
+    pretrain.STAGE.main(["--config", str(mixture(tmp_path / "m", {"output_router_logits": False}, max_steps=2))])
     (line,) = [line for line in runs.read_jsonl(tmp_path / "m" / "history.jsonl") if "loss" in line]
     assert "aux_loss" not in line
     assert line["expert_share/max"] >= 0.5
@@ -163,7 +165,7 @@ def test_a_model_without_attention_trains(
 ) -> None:
     given = settings("pretrain", tmp_path / "m", model_type="mamba2", max_length=32, max_steps=4, sample_tokens=2)
     path = write_yaml(tmp_path / "m.yaml", **given | {"model": MAMBA | {"chunk_size": 16}})
-    pretrain.main(["--config", str(path)])
+    pretrain.STAGE.main(["--config", str(path)])
     lines = [line for line in runs.read_jsonl(tmp_path / "m" / "history.jsonl") if "loss" in line]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert lines[-1]["mfu"] > 0
@@ -180,8 +182,8 @@ def test_adapters_of_experts_are_trained_and_merged_right_or_refused(
     given = settings("sft", tmp_path / "sft", model_name_or_path=str(trained), tasks=[], max_steps=2, **peft)
     path = write_yaml(tmp_path / "sft.yaml", **given)
     with pytest.raises(UserError, match="ParamWrapper does not work with"):
-        sft.main(["--config", str(path)])
-    sft.main(["--config", str(path), "--lora_dropout", "0"])
+        sft.STAGE.main(["--config", str(path)])
+    sft.STAGE.main(["--config", str(path), "--lora_dropout", "0"])
     (base, tokenizer), (merged, _) = load_model(trained), load_model(tmp_path / "sft")
     adapted, _ = load_model(tmp_path / "sft" / "_adapter")
     ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])

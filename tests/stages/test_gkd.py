@@ -56,12 +56,12 @@ def test_a_student_comes_nearer_to_its_teacher_and_killed_in_its_second_epoch_en
     # One of them is examined as it learns, which moves nothing.
     examined = {"tasks": [{"task": "facts", "n": 8, "max_new_tokens": 4}], "tasks_steps": 3}
     whole = given | {"output_dir": str(tmp_path / "whole")} | examined
-    gkd.main(["--config", str(write_yaml(tmp_path / "whole.yaml", **whole))])
+    gkd.STAGE.main(["--config", str(write_yaml(tmp_path / "whole.yaml", **whole))])
     lines = [line for line in read_jsonl(tmp_path / "whole" / "history.jsonl") if "accuracy_facts" in line]
     assert [line["step"] for line in lines] == [0, 3, 6]
     config = write_yaml(tmp_path / "run.yaml", **given)
     kill_after(gkd, config, 5)
-    gkd.main(["--config", str(config)])
+    gkd.STAGE.main(["--config", str(config)])
     files = [tmp_path / name / "model.safetensors" for name in ("whole", "run")]
     assert files[0].read_bytes() == files[1].read_bytes()
     losses = [line["loss"] for line in read_jsonl(tmp_path / "run" / "history.jsonl") if "loss" in line]
@@ -116,4 +116,4 @@ def test_a_mistake_is_one_line(
     named = {key: places.get(str(value), value) for key, value in (given | changes).items()}
     path = write_yaml(tmp_path / "x.yaml", **{key: value for key, value in named.items() if value is not None})
     with pytest.raises(UserError, match=says):
-        gkd.main(["--config", str(path)])
+        gkd.STAGE.main(["--config", str(path)])

@@ -158,7 +158,7 @@ def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) ->
 
 def run(path: Path) -> dict[str, Any]:
     """Run the stage; its metrics."""
-    grpo.main(["--config", str(path)])
+    grpo.STAGE.main(["--config", str(path)])
     return json.loads((path.with_suffix("") / "metrics.json").read_text())
 
 
@@ -199,7 +199,7 @@ def test_its_folder_opens_as_any_model_and_answers_alike(base: Callable[..., Pat
     assert "trained with GRPO" in (folder / "README.md").read_text()
     again = tmp_path / "again"
     asked = json.dumps([{"task": "spelling", "n": 8, "max_new_tokens": 4}])
-    evaluate.main(["--output_dir", str(again), "--model_name_or_path", str(folder), "--tasks", asked])
+    evaluate.STAGE.main(["--output_dir", str(again), "--model_name_or_path", str(folder), "--tasks", asked])
     said = [
         [s["completion"] for s in map(json.loads, (f / "samples.jsonl").open()) if s["step"] == step]
         for f, step in ((folder, 6), (again, 0))
@@ -435,7 +435,7 @@ def test_problems_too_easy_and_too_hard_are_left_out_and_a_resumed_run_reads_wha
 
     monkeypatch.setattr(pass_rate_filter, "answer", dies)
     with pytest.raises(Killed):
-        grpo.main(["--config", str(cut)])
+        grpo.STAGE.main(["--config", str(cut)])
     assert len((cut.with_suffix("") / "pass_rates.jsonl").read_text().splitlines()) == 8
     run(cut)
     assert sum(asked) - asked[2] == 24 * 6  # the killed one asked in vain; no other problem was asked again
@@ -468,7 +468,7 @@ def test_groups_that_teach_nothing_are_replaced_and_a_resumed_run_ends_alike(
     with monkeypatch.context() as patch:
         patch.setattr(RunCallback, "on_step_end", on_step_end)
         with pytest.raises(Killed):
-            grpo.main(["--config", str(cut)])
+            grpo.STAGE.main(["--config", str(cut)])
     again = run(cut)
     assert again["groups_replaced"] == metrics["groups_replaced"]
     assert sha256(whole.with_suffix("") / "model.safetensors") == sha256(cut.with_suffix("") / "model.safetensors")

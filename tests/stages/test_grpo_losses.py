@@ -125,7 +125,7 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
     monkeypatch.setattr(grpo.GrpoTrainer, "_compute_loss", watched)
     monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", scored)
     path = base("variant", **changes)
-    grpo.main(["--config", str(path)])
+    grpo.STAGE.main(["--config", str(path)])
     # TRL shuffles completions after it has scored them.
     expected = advantage(kept["rewards"][:, 0].view(-1, 4)).view(-1)
     torch.testing.assert_close(kept["advantages"].sort().values, expected.sort().values, atol=1e-4, rtol=1e-4)
@@ -144,12 +144,12 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
 
 def test_minutes_must_be_above_0(base: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=r"max_minutes: expected more than 0, got 0"):
-        grpo.main(["--config", str(base("bad", max_minutes=0))])
+        grpo.STAGE.main(["--config", str(base("bad", max_minutes=0))])
 
 
 def test_training_stops_after_its_minutes(base: Callable[..., Path]) -> None:
     path = base("short", max_steps=50, max_minutes=1e-6)
-    grpo.main(["--config", str(path)])
+    grpo.STAGE.main(["--config", str(path)])
     metrics = json.loads((path.with_suffix("") / "metrics.json").read_text())
     assert metrics["steps"] == {"value": 1}
     assert (path.with_suffix("") / "model.safetensors").exists()

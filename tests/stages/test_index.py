@@ -23,7 +23,7 @@ def made(tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Path]
             {"path": "text", "data_files": [str(tmp_path / "more.txt")]},
         ]
         settings = {"output_dir": str(tmp_path / "library"), "datasets": sources, "characters": 240} | changes
-        index.main(["--config", str(write_yaml(tmp_path / "library.yaml", **settings))])
+        index.STAGE.main(["--config", str(write_yaml(tmp_path / "library.yaml", **settings))])
         return tmp_path / "library"
 
     return make

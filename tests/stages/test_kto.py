@@ -42,7 +42,7 @@ def thumbs(preferences: Path, tmp_path: Path) -> Path:
 
 def run(path: Path) -> dict[str, Any]:
     """Run the stage; its metrics."""
-    kto.main(["--config", str(path)])
+    kto.STAGE.main(["--config", str(path)])
     return json.loads((path.with_suffix("") / "metrics.json").read_text())
 
 

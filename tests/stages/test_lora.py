@@ -53,7 +53,7 @@ def test_an_adapters_folder_opens_and_says_what_the_trained_model_said(
     changes = {"use_peft": True, "lora_r": 8, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2}
     run, again = tmp_path / "sft", tmp_path / "evaluate"
     asked = [{"task": "facts", "n": 8, "max_new_tokens": 6}]
-    sft.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", run, tasks=asked, **changes)))])
+    sft.STAGE.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", run, tasks=asked, **changes)))])
 
     losses = [line["loss"] for line in map(json.loads, (run / "history.jsonl").open()) if "loss" in line]
     assert losses[-1] < losses[0]
@@ -65,7 +65,7 @@ def test_an_adapters_folder_opens_and_says_what_the_trained_model_said(
     assert tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)[0] == "<|im_end|>"
 
     more = {"model_name_or_path": str(run), "tasks": asked}
-    evaluate.main(["--config", str(write_yaml(tmp_path / "e.yaml", **settings("evaluate", again, **more)))])
+    evaluate.STAGE.main(["--config", str(write_yaml(tmp_path / "e.yaml", **settings("evaluate", again, **more)))])
     said = [
         [line["completion"] for line in map(json.loads, (r / "samples.jsonl").open()) if "score" in line]
         for r in (run, again)
@@ -88,7 +88,9 @@ def test_an_adapter_is_trained_on_weights_of_4_bits(
     model, run = write_model(tmp_path / "model", **width), tmp_path / "run"
     changes = {"use_peft": True, "load_in_4bit": True, "lora_target_modules": "all-linear", "max_steps": 2}
     given = settings(stage, run, model_name_or_path=str(model), **changes)
-    importlib.import_module(modules("stages")[stage]).main(["--config", str(write_yaml(tmp_path / "x.yaml", **given))])
+    importlib.import_module(modules("stages")[stage]).STAGE.main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
+    )
     assert (load_reward_model if stage == "reward" else load_model)(run)
     assert (run / "adapter_model.safetensors").exists() != (stage == "reward")
 
@@ -98,7 +100,7 @@ def test_a_merged_adapters_folder_is_a_whole_model_that_says_what_the_adapter_do
 ) -> None:
     run = tmp_path / "sft"
     changes = {"use_peft": True, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2, "merge_adapter": True}
-    sft.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", run, tasks=[], **changes)))])
+    sft.STAGE.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", run, tasks=[], **changes)))])
     assert (run / "model.safetensors").exists()
     assert not (run / "adapter_model.safetensors").exists()
     (whole, tokenizer), (adapted, _) = load_model(run), load_model(run / "_adapter")
@@ -116,7 +118,9 @@ def test_what_practised_with_an_adapter_is_whole_where_asked_for(
     run = tmp_path / stage
     changes = {"use_peft": True, "lora_target_modules": "all-linear", "learning_rate": 3.0e-2, "merge_adapter": True}
     given = settings(stage, run, **changes)
-    importlib.import_module(modules("stages")[stage]).main(["--config", str(write_yaml(tmp_path / "x.yaml", **given))])
+    importlib.import_module(modules("stages")[stage]).STAGE.main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", **given))]
+    )
     assert not (run / "adapter_model.safetensors").exists()
     assert json.loads((run / "_adapter" / "adapter_config.json").read_text())["revision"] == "main"  # of its base
     (whole, tokenizer), (adapted, _) = load_model(run), load_model(run / "_adapter")
@@ -130,7 +134,7 @@ def test_merging_without_an_adapter_is_refused(
 ) -> None:
     path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "sft", merge_adapter=True))
     with pytest.raises(UserError, match="merge_adapter: there is no adapter without use_peft"):
-        sft.main(["--config", str(path)])
+        sft.STAGE.main(["--config", str(path)])
     assert not (tmp_path / "sft").exists()
 
 
@@ -165,7 +169,9 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
         short |= {"teacher_model_name_or_path": str(start)}
     given = settings("grpo" if stage == "gkd" else stage, run, model_name_or_path=str(start), **short)
     given = {key: value for key, value in (given | (lora if peft else {})).items() if key not in left_out}
-    importlib.import_module(modules("stages")[stage]).main(["--config", str(write_yaml(tmp_path / "s.yaml", **given))])
+    importlib.import_module(modules("stages")[stage]).STAGE.main(
+        ["--config", str(write_yaml(tmp_path / "s.yaml", **given))]
+    )
     assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     if stage == "dpo":
@@ -216,7 +222,9 @@ def test_a_reward_model_starts_from_an_adapter(
 ) -> None:
     run = tmp_path / "reward"
     given = settings("reward", run, model_name_or_path=str(start), max_steps=2, learning_rate=1e-6)
-    importlib.import_module("zero2chat.stages.reward").main(["--config", str(write_yaml(tmp_path / "r.yaml", **given))])
+    importlib.import_module("zero2chat.stages.reward").STAGE.main(
+        ["--config", str(write_yaml(tmp_path / "r.yaml", **given))]
+    )
     assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
     assert not (run / "_base").exists()
     body, whole = load_reward_model(run)[0].base_model.state_dict(), merged(start).base_model.state_dict()
@@ -245,7 +253,9 @@ def test_an_adapter_for_a_reward_model_scores_as_its_merged_model_does_and_train
 
     changes = {"model_name_or_path": str(model_folder), "rewards": [{"model": str(reward_adapter)}]}
     given = settings("ppo", tmp_path / "ppo", max_steps=2, **changes)
-    importlib.import_module("zero2chat.stages.ppo").main(["--config", str(write_yaml(tmp_path / "p.yaml", **given))])
+    importlib.import_module("zero2chat.stages.ppo").STAGE.main(
+        ["--config", str(write_yaml(tmp_path / "p.yaml", **given))]
+    )
     assert any("rewards/likes/mean" in line for line in read_jsonl(tmp_path / "ppo" / "history.jsonl"))
 
 
@@ -284,7 +294,7 @@ def test_a_stage_that_asks_a_model_takes_an_adapter_for_the_model_that_it_makes(
     for name, paths in (("adapter", (start, reward_adapter)), ("merged", (whole, likes))):
         path = write_yaml(tmp_path / f"{name}.yaml", output_dir=str(tmp_path / name), **asked(*paths))
         with pytest.raises(UserError, match="cut") if stage == "distill" else nullcontext():
-            importlib.import_module(modules("stages")[stage]).main(["--config", str(path)])
+            importlib.import_module(modules("stages")[stage]).STAGE.main(["--config", str(path)])
         said.append(
             (tmp_path / name / ("answers" if stage == "distill" else "samples")).with_suffix(".jsonl").read_text()
         )

@@ -133,7 +133,7 @@ def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_pa
         "max_steps": 1,
         "logging_steps": 1,
     }
-    sft.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes)))])
+    sft.STAGE.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes)))])
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "s")

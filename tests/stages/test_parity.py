@@ -54,7 +54,7 @@ def one_process(
     def train(stage: str) -> list[tuple[float, float]]:
         if stage not in curves:
             run = tmp_path_factory.mktemp("one") / stage
-            importlib.import_module(f"zero2chat.stages.{stage}").main(
+            importlib.import_module(f"zero2chat.stages.{stage}").STAGE.main(
                 ["--config", _config(stage, run, settings, write_yaml)]
             )
             curves[stage] = _curve(run)
@@ -73,7 +73,7 @@ def test_eight_sequences_at_once_and_one_after_another_train_alike(
 ) -> None:
     run = tmp_path / stage
     arguments = ["--config", _config(stage, run, settings, write_yaml), "--per_device_train_batch_size", "1"]
-    importlib.import_module(f"zero2chat.stages.{stage}").main(arguments)
+    importlib.import_module(f"zero2chat.stages.{stage}").STAGE.main(arguments)
     _assert_alike(_curve(run), one_process(stage))
 
 

@@ -109,7 +109,7 @@ LEARNS = {
 
 def run(path: Path) -> dict[str, Any]:
     """Run the stage; its metrics."""
-    ppo.main(["--config", str(path)])
+    ppo.STAGE.main(["--config", str(path)])
     return json.loads((path.with_suffix("") / "metrics.json").read_text())
 
 

@@ -9,7 +9,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.core.stats import rate
 from zero2chat.stages.open_run import open_run
-from zero2chat.stages.report import main
+from zero2chat.stages.report import STAGE
 
 
 def _step(folder: Path | str, stage: str) -> Run:
@@ -35,7 +35,7 @@ def test_the_report_lies_beside_its_run_with_every_metric(
     folders = _recipe()
     lines = "".join(f"  - {folder}\n" for folder in folders)
     Path("report.yaml").write_text(f"output_dir: runs/tiny/report\ntitle: A tiny story\nsteps:\n{lines}")
-    main(["--config", "report.yaml"])
+    STAGE.main(["--config", "report.yaml"])
 
     joined = json.loads(Path("runs/tiny/report.json").read_text())
     for folder in folders:
@@ -54,7 +54,7 @@ def test_the_report_lies_beside_its_run_with_every_metric(
     assert "runs/tiny/report.html" in out
 
     Path("runs/tiny/report.html").write_text("as it was")
-    main(["--config", "report.yaml"])
+    STAGE.main(["--config", "report.yaml"])
     again = capsys.readouterr().out
     assert "done already" in again
     assert "12.3 MB" in again
@@ -62,7 +62,7 @@ def test_the_report_lies_beside_its_run_with_every_metric(
     assert Path("runs/tiny/report.html").read_text() == "as it was"
 
     Path("runs/tiny/report.html").unlink()
-    main(["--config", "report.yaml"])
+    STAGE.main(["--config", "report.yaml"])
     assert Path("runs/tiny/report.html").read_text() == page
 
 
@@ -70,7 +70,7 @@ def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> N
     done, half = _step(tmp_path / "corpus", "corpus"), _step(tmp_path / "pretrain", "pretrain")
     done.finish({"bytes_train": {"value": 1}})
     with pytest.raises(UserError, match="step 'pretrain'"):
-        main(["--output_dir", str(tmp_path / "out" / "report"), "--steps", str(done.folder), str(half.folder)])
+        STAGE.main(["--output_dir", str(tmp_path / "out" / "report"), "--steps", str(done.folder), str(half.folder)])
     assert not (tmp_path / "out").exists()
 
 
@@ -79,22 +79,22 @@ def test_the_yaml_gives_the_introduction(tmp_path: Path, monkeypatch: pytest.Mon
     lines = "".join(f"  - {folder}\n" for folder in _recipe())
     own = "introduction: What a polish is worth.\n"
     Path("report.yaml").write_text(f"output_dir: runs/tiny/report\n{own}steps:\n{lines}")
-    main(["--config", "report.yaml"])
+    STAGE.main(["--config", "report.yaml"])
     page = Path("runs/tiny/report.html").read_text()
     assert '<p class="lead">What a polish is worth.</p>' in page
 
 
 def test_no_steps_and_no_folder_are_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="steps is not set"):
-        main(["--output_dir", str(tmp_path / "report")])
+        STAGE.main(["--output_dir", str(tmp_path / "report")])
     done = _step(tmp_path / "corpus", "corpus")
     done.finish({"bytes_train": {"value": 1}})
     with pytest.raises(UserError, match="output_dir is not set"):
-        main(["--steps", str(done.folder)])
+        STAGE.main(["--steps", str(done.folder)])
 
 
 def test_a_steps_name_is_no_markup_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = _step(tmp_path / "[red]x", "corpus")
     done.finish({"bytes_train": {"value": 1}})
-    main(["--output_dir", str(tmp_path / "report"), "--steps", str(done.folder)])
+    STAGE.main(["--output_dir", str(tmp_path / "report"), "--steps", str(done.folder)])
     assert "[red]x  corpus" in capsys.readouterr().out

@@ -109,13 +109,13 @@ from zero2chat.core.registry import modules
 from zero2chat.core.runs import Run
 from zero2chat.stages import {stage}
 Run.finish = lambda *_: time.sleep(600)
-{stage}.main()
+{stage}.STAGE.main()
 """
     return [sys.executable, "-c", held, "--config", str(path)]
 
 
 def _main(stage: str, path: Path) -> None:
-    importlib.import_module(f"zero2chat.stages.{stage}").main(["--config", str(path)])
+    importlib.import_module(f"zero2chat.stages.{stage}").STAGE.main(["--config", str(path)])
 
 
 def _seconds(run: Path) -> float:

@@ -51,7 +51,7 @@ def base(model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) ->
 
 def run(path: Path) -> dict[str, Any]:
     """Run the stage; its metrics."""
-    reward.main(["--config", str(path)])
+    reward.STAGE.main(["--config", str(path)])
     return json.loads((path.with_suffix("") / "metrics.json").read_text())
 
 
@@ -151,7 +151,7 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
         patch.setattr(preference_files, "write_jsonl", first)
         patch.setattr(preference_files, "write_atomically", _raise(Killed))
         with pytest.raises(Killed):
-            reward.main(["--config", str(cut)])
+            reward.STAGE.main(["--config", str(cut)])
     assert not list(cut.with_suffix("").glob("checkpoint-*"))
     kill_after(reward, cut, 5)
     monkeypatch.setattr(

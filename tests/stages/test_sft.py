@@ -19,7 +19,7 @@ from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import answer
 from zero2chat.stages import sft, shared
-from zero2chat.stages.sft import main
+from zero2chat.stages.sft import STAGE
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def tuned(
         "save_strategy": "no",
     }
     path = write_yaml(folder / "sft.yaml", **settings("sft", folder / "sft", **changes))
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     return folder / "sft"
 
 
@@ -124,12 +124,12 @@ def test_overlong_conversations_are_counted_and_dropped_if_asked(
         "max_length": None,  # the model's context
     }
     path = write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes))
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     assert "1 of 4 conversations are longer than max_length 128 (c, row 1 (" in capsys.readouterr().out
     assert _metrics(tmp_path / "s")["conversations"]["value"] == 3
     shorter = write_yaml(tmp_path / "t.yaml", **settings("sft", tmp_path / "t", **changes | {"max_length": 4}))
     with pytest.raises(UserError, match=r"4 of 4 conversations are longer than max_length 4 .*: raise max_length$"):
-        main(["--config", str(shorter)])
+        STAGE.main(["--config", str(shorter)])
 
 
 def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(
@@ -146,7 +146,7 @@ def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(
         "logging_steps": 1,
         "assistant_only_loss": True,  # as any user of TRL writes; it is what is done
     }
-    main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes)))])
+    STAGE.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes)))])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "s")
     lengths = [len(tokenizer.apply_chat_template(chat)["input_ids"]) for chat in chats]
     assert lengths[0] < lengths[1]
@@ -172,7 +172,7 @@ def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out
         "tasks": [],
         "max_steps": 1,
     }
-    main(["--config", str(write_yaml(tmp_path / "sft.yaml", **settings("sft", tmp_path / "sft", **changes)))])
+    STAGE.main(["--config", str(write_yaml(tmp_path / "sft.yaml", **settings("sft", tmp_path / "sft", **changes)))])
     metrics = _metrics(tmp_path / "sft")
     assert metrics["conversations"]["value"] == 22
     assert metrics["decontaminated"] == {"value": 2, "n": 24}
@@ -227,7 +227,9 @@ def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
 
     monkeypatch.setattr(sft, "prepare", shared)
     monkeypatch.setattr(sft, "finish_with_tasks", watched)
-    main(["--config", str(write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "run", tasks=[], max_steps=1)))])
+    STAGE.main(
+        ["--config", str(write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "run", tasks=[], max_steps=1)))]
+    )
     assert left == [False]
     assert (tmp_path / "run" / "metrics.json").exists()
 
@@ -244,11 +246,11 @@ def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
         raise UserError("not here")
 
     monkeypatch.setattr("zero2chat.trainers.arguments.check_precision", refuse)
-    main(["--config", str(tuned.with_suffix(".yaml"))])
+    STAGE.main(["--config", str(tuned.with_suffix(".yaml"))])
     assert capsys.readouterr().out.endswith("done already\n")
     path = write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "new"))
     with pytest.raises(UserError, match="not here"):
-        main(["--config", str(path)])
+        STAGE.main(["--config", str(path)])
     assert not (tmp_path / "new").exists()
 
 
@@ -264,7 +266,7 @@ def test_the_loss_on_validation_rows_is_logged_while_it_trains(
     data |= {"validation_fraction": 0.2}
     for name, more in (("usual", {}), ("often", {"eval_steps": 3, "packing": False})):
         folder = tmp_path / name
-        main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **settings("sft", folder, **data | more)))])
+        STAGE.main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **settings("sft", folder, **data | more)))])
         losses = {
             line["step"]: line["eval_loss"] for line in runs.read_jsonl(folder / "history.jsonl") if "eval_loss" in line
         }
@@ -287,7 +289,7 @@ def test_a_resumed_run_is_not_evaluated_at_its_beginning_again(
     short = {"max_steps": 4, "eval_steps": 2, "save_strategy": "steps", "save_steps": 1}
     path = write_yaml(tmp_path / "x.yaml", **settings("sft", tmp_path / "run", **data | short))
     kill_after(sft, path, 2)
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     lines = runs.read_jsonl(tmp_path / "run" / "history.jsonl")
     assert [line["step"] for line in lines if "eval_loss" in line] == [0, 2, 4]
 

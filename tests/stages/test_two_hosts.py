@@ -171,7 +171,7 @@ def test_two_hosts_train_as_one_process_and_stop_and_go_on_where_one_is_lost(
     }
     one, two = tmp_path / "one", tmp_path / "two"
     config = write_yaml(tmp_path / "one.yaml", **settings("pretrain", one, **changes))
-    importlib.import_module("zero2chat.stages.pretrain").main(["--config", str(config)])
+    importlib.import_module("zero2chat.stages.pretrain").STAGE.main(["--config", str(config)])
 
     config = write_yaml(tmp_path / "two.yaml", **settings("pretrain", two, **changes))
     hosts.launch(config)

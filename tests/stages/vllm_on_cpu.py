@@ -76,7 +76,7 @@ def main(stage: str, arguments: Iterable[str]) -> None:
         process_group=join(info, 0), group=SimpleNamespace()
     )
     vllm_client.packed_nccl_broadcast_producer = send
-    importlib.import_module(f"zero2chat.stages.{stage}").main(list(arguments))
+    importlib.import_module(f"zero2chat.stages.{stage}").STAGE.main(list(arguments))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
     option(plan, "--gpus", 1, "number of GPUs")
     option(plan, "--mfu", 0.4, "assumed MFU")
 
-    new = add(commands, "recipes.new_recipe", "new", "write a recipe for your own model and data", "show")
+    new = add(commands, "recipes.new_recipe", "new", "write a recipe for your own model and data")
     option(new, "recipe", "RECIPE", "a new folder, such as my-recipe")
     option(new, "--model", "MODEL", "a model folder, or a Hub name", required=True)
     option(new, "--data", "FILE", "rows in a format of docs/data.md; repeatable", required=True, action="append")

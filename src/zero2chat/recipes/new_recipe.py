@@ -11,18 +11,17 @@ from __future__ import annotations
 import math
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
-from rich.console import Console
-from rich.text import Text
 
 from zero2chat import stages
 from zero2chat.core.errors import UserError
+from zero2chat.core.text import on_terminal
 from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, VOTES, Shape, first_fitting
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.rows import load_table
@@ -295,7 +294,7 @@ def _files(folder: Path, steps: Sequence[Step], launch: str, title: str, summary
 def new(
     recipe: str, model: str, data: Sequence[str], held_out: str | None = None, gpu: str | None = None
 ) -> dict[str, Any]:
-    """Write the recipe, and return what was seen and chosen, with the files' texts.
+    """Write the recipe, and print and return what was seen and chosen, with the files' texts.
 
     Raises `UserError`, with nothing written, for a folder that exists and for what the stages would refuse.
     """
@@ -327,11 +326,6 @@ def new(
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    written = f"wrote {recipe}: {', '.join(files)}. Run it: zero2chat run {shlex.quote(recipe)}"
+    print("\n".join(map(on_terminal, [*summary, written])))
     return {"recipe": recipe, "summary": summary, "files": files}
-
-
-def show(made: Mapping[str, Any], console: Console) -> None:
-    """Print what was seen and chosen, and the files' names."""
-    run = f"zero2chat run {shlex.quote(made['recipe'])}"
-    written = f"wrote {made['recipe']}: {', '.join(made['files'])}. Run it: {run}"
-    console.print(Text("\n".join([*made["summary"], written])), soft_wrap=True)

@@ -128,8 +128,6 @@ def show(made: dict[str, Any], console: Console) -> None:
 def _text(value: Any) -> str:
     if value is None:
         return "not known: set max_steps"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
+    if isinstance(value, bool | str):
+        return value if isinstance(value, str) else "yes" if value else "no"
     return f"{value:,.2f}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"

@@ -150,7 +150,8 @@ def _read_step(
     require_known(launch, known_configs, place, "accelerate config")
     path = Path(os.path.normpath(recipe.parent / (entry.config or recipe.name)))  # ../other/sft.yaml, no detour
     settings, own = load_settings(path) if entry.config else {}, entry.set or {}
-    name = name_of(recipe)
+    folder = recipe.absolute().parent.name
+    name = folder if recipe.name == FILE else f"{folder}-{recipe.stem}"  # `chat-gemma` of recipes/chat/gemma.yaml
     if entry.config is None or recipe.name != FILE:  # several recipes may share a YAML
         title = {"title": name} if entry.config is None and entry.stage == "report" else {}
         own = {"output_dir": str(Path("runs", name, entry.name)), **title, **own}
@@ -159,13 +160,6 @@ def _read_step(
     if not isinstance(settings.get("output_dir"), str):
         raise UserError(f"{path}: output_dir is not set: set it, such as runs/{name}/{entry.name}")
     return Step(entry.name, entry.stage, path, (), launch, chosen, settings, entry.config is None)
-
-
-def name_of(recipe: Path) -> str:
-    """Return the name of a recipe's file: `quickstart` for recipes/quickstart/recipe.yaml, and `chat-gemma` for
-    recipes/chat/gemma.yaml, which is a recipe by itself."""
-    folder = recipe.absolute().parent.name
-    return folder if recipe.name == FILE else f"{folder}-{recipe.stem}"
 
 
 def owners(path: str) -> list[str]:

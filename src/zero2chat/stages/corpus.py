@@ -133,7 +133,6 @@ STAGE = Stage(
         samples=SampleTable("Examples", columns={"source": "prompt", "document": "completion"}),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

@@ -173,7 +173,6 @@ STAGE = Stage(
         samples=Answers("Kept and rejected answers"),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

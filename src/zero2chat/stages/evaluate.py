@@ -184,7 +184,6 @@ STAGE = Stage(
         figures=(TASK_SCORES,),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

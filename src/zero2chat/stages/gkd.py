@@ -153,7 +153,6 @@ STAGE = Stage(
         ),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

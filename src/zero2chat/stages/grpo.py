@@ -187,7 +187,6 @@ STAGE = Stage(
         samples=Answers("Before and after"),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

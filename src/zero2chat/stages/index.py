@@ -48,7 +48,6 @@ STAGE = Stage(
     arguments=(IndexArguments,),
     run=run,
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

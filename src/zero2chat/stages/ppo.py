@@ -186,7 +186,6 @@ STAGE = Stage(
         together_title="Over-optimization",
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

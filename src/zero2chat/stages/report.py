@@ -102,7 +102,6 @@ STAGE = Stage(
     again=_show,
     run=run,
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

@@ -192,7 +192,6 @@ STAGE = Stage(
         figures=(Curve("Loss on the assistant's turns.", "loss", LOSSES), ACCURACIES, TASK_SCORES),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()

@@ -180,7 +180,6 @@ STAGE = Stage(
         samples=_Tokens("Tokens in colour"),
     ),
 )
-main = STAGE.main
 
 if __name__ == "__main__":
     STAGE.command()
