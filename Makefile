@@ -90,10 +90,10 @@ gpu: .venv-gpu/.installed
 quickstart: install data
 	HF_HUB_OFFLINE=1 $(BIN)/zero2chat run recipes/quickstart
 
-# Write docs/results.md from the last runs of school, assistant and claims
+# Write docs/results.json from the last runs of school, assistant and claims
 results: install
-	$(BIN)/python -m zero2chat.report.results runs/school runs/assistant runs/claims > docs/.results.md || (rm docs/.results.md; false)
-	mv docs/.results.md docs/results.md
+	$(BIN)/python -m zero2chat.report.results runs/school runs/assistant runs/claims > docs/.results || (rm docs/.results; false)
+	mv docs/.results docs/results.json
 
 test: install data
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
 import shlex
 import sys
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 RECIPES = sorted((ROOT / "recipes").rglob("README.md"))
 PAGES = [ROOT / "README.md", *DOCS, *RECIPES, ROOT / "chat_templates" / "README.md"]
-WRITTEN = [ROOT / "README.md", *(page for page in DOCS if page.name != "results.md")]  # the other one is generated
+WRITTEN = [ROOT / "README.md", *DOCS]
 
 _FENCE = re.compile(r"^ *(```+)([^\n`]*)\n(.*?)^ *\1\s*$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`+[^`\n]+`+")
@@ -176,6 +177,23 @@ def test_the_readmes_results_are_those_of_the_recipes_pages() -> None:
             else:
                 ((_, _, end, interval, _, _),) = found
                 assert cell == f"{end} ({interval})", (recipe, name)
+
+
+def test_the_assistants_scores_are_those_of_results_json() -> None:
+    """`docs/results.json` is written by `make results`; the page rounds its shares to tenths of a percent."""
+    results = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
+    rows = [row for row in _rows(ROOT / "recipes" / "assistant" / "README.md") if len(row) == 6]
+    named = [(name, row) for row in rows for name in re.findall(r"\(`(\w+)`\)$", row[0])]
+    assert len(named) > 20
+    for name, (_, sft, end, interval, n, _) in named:
+        steps = [("evaluate_sft", sft)] * (name != "win_rate") + [("evaluate", end)]
+        for step, cell in steps:
+            key = f"assistant.{step}.{name}"
+            metric = results.get(key) or results[f"assistant.{step}.accuracy_{name}"]
+            assert abs(float(cell.strip("%")) - 100 * metric["value"]) < 0.051, (step, name)
+        assert n == str(metric["n"]), name
+        low, high = (float(end) for end in interval.split(" to "))
+        assert max(abs(low - 100 * metric["low"]), abs(high - 100 * metric["high"])) < 0.051, name
 
 
 def test_grpos_log_is_printed_as_its_page_says() -> None:

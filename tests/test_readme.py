@@ -47,7 +47,7 @@ COMMANDS = sorted({(page.relative_to(ROOT), command) for page in PAGES for comma
 
 @functools.cache
 def _checked(recipe: str, overrides: tuple[str, ...], accelerate_config: str | None) -> list[Step]:
-    """The recipe's steps, their settings read as the stages read them: once, as results.md has a command a step."""
+    """The recipe's steps, their settings read as the stages read them, once for all commands."""
     chosen: dict[str, dict[str, Any]] = {}
     for text in overrides:
         step, key = text.split("=")[0].split(".")
