@@ -1,7 +1,7 @@
 # make quickstart    the whole story on this machine's CPU, offline once installed
 # make test          the tests that every change must pass
 # make gpu           the packages for a GPU, with vLLM, in .venv-gpu
-.PHONY: quickstart gpu results test test-all floor lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
+.PHONY: quickstart gpu results tasks test test-all floor lint format chat ui canary clean docs data debian-docs almanac install browser smollm serving gguf harness peer-ppo
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -94,6 +94,11 @@ quickstart: install data
 results: install
 	$(BIN)/python -m zero2chat.report.results runs/school runs/assistant runs/claims > docs/.results || (rm docs/.results; false)
 	mv docs/.results docs/results.json
+
+# Write docs/tasks.md from the tasks' signatures and docstrings
+tasks: install
+	$(BIN)/python docs/tasks.py > docs/.tasks || (rm docs/.tasks; false)
+	mv docs/.tasks docs/tasks.md
 
 test: install data
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 --dist worksteal

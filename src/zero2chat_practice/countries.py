@@ -109,7 +109,7 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
 
 
 def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS, invented: int = 0) -> list[Row]:
-    """Return rows about the split's countries, or about that many `invented` ones (train split only)."""
+    """Return rows of these `kinds` about countries of the file `path`, or N `invented` ones (train split only)."""
     known_all(kinds, KINDS, "countries: kind")
     if invented and split != "train":
         raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")

@@ -93,8 +93,9 @@ def rows(
     typed: bool = False,
     whole: bool = False,
 ) -> list[Row]:
-    """Return rows about people mentioned `often`, `sometimes`, `once` or `never`, or `absent`, in the world of seed
-    `world`, or in several. `groups` is each group's size in a world; the defaults are 300, 0, 100 and 300.
+    """Return questions of these `kinds` about people of the group `told`: mentioned `often`, `sometimes`, `once` or
+    `never`, or `absent`. `world` is the seed of their world, or several. `groups` is each group's size, else 300, 0,
+    100 and 300.
 
     `part` is the fraction of the split's people to ask about. `changed` asks for the current job of people who all
     changed it after the last document; the answer is the job they have `now`, or the documents' job from `before`. With

@@ -56,9 +56,9 @@ def rows(
     system: bool = False,
     typed: bool = False,
 ) -> list[Row]:
-    """Return questions to the assistant about itself. Without `languages`: seven kinds, in English. With them
-    (`[en, de, fr]`): its name and its maker, using each form once before repeating any. `typed` writes half of the
-    questions as people type."""
+    """Return questions to the assistant about itself: seven kinds in English, or with `languages` (`[en, de, fr]`)
+    its name and its maker, using each form once before repeating any. With `system`, a system message gives another
+    name and maker, which are then right. `typed` writes half of the questions as people type."""
     found = _rows(split, seed, n, languages, system)
     if not typed:
         return found

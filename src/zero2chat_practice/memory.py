@@ -85,7 +85,8 @@ def _filler(split: str, rng: random.Random) -> _Exchange:
 def rows(
     split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST
 ) -> list[Row]:
-    """Return conversations in a fixed mix: two of ten each for `object`, `followup_sum` and `followup_problem`."""
+    """Return conversations of these `kinds` in a fixed mix: two of ten each for `object`, `followup_sum` and
+    `followup_problem`. `largest` is the largest number or result of a problem."""
     return draw(_pool(split, kinds, largest), f"memory, {split}", seed, n, by="turn", drop=True)
 
 

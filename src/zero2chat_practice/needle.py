@@ -95,7 +95,7 @@ def documents(
     seed: int, n: int, texts: str | None = None, shortest: int = 200, longest: int = 400, needles: int = 1
 ) -> list[str]:
     """Return n texts of `shortest` to `longest` characters of hay with `needles`, all of which are asked for, and told,
-    in another order at the end."""
+    in another order at the end. The hay comes from the files `texts`, a glob pattern, or is plain sentences."""
     if needles < 1 or not 1 <= shortest <= longest:
         raise UserError(
             f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, in order"

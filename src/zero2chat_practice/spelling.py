@@ -58,10 +58,10 @@ def rows(
     famous: bool = False,
     typed: bool = False,
 ) -> list[Row]:
-    """Return questions about words of three to nine letters: common ones, or all lower-case words in `texts` (a file's
-    name or a glob pattern). No word is in two splits. `famous`: the number of r's in strawberry, and every third letter
-    of ubiquitous. `quoted` puts the word in quotation marks, where it has the same tokens as in a program. `typed` adds
-    questions as people type them."""
+    """Return questions of these `kinds` about words of three to nine letters: common ones, or all lower-case words in
+    `texts` (a file or a glob pattern). No word is in two splits. `famous`: the number of r's in strawberry, and every
+    third letter of ubiquitous. `quoted` puts the word in quotation marks, where it has the same tokens as in a program.
+    `typed` adds questions as people type them."""
     known_all(kinds, tuple(_QUESTIONS), "spelling: kind")
     words = _words_of(texts) if texts else _WORDS
     questions = {kind: _QUESTIONS[kind] + (_TYPED[kind] if typed else ()) for kind in _QUESTIONS}

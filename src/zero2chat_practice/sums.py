@@ -58,7 +58,7 @@ def rows(
     operations: Sequence[str] = OPERATIONS,
     factor: int = 9,
 ) -> list[Row]:
-    """Return sums with numbers of `digits` digits, up to six.
+    """Return sums of these `operations` with numbers of `digits` digits, up to six.
 
     With at most 2 digits, products have a one-digit number and one of at most `factor`: products of one-digit numbers
     are so few that a model would memorize them instead of the rule. Results are never negative.
