@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
-from zero2chat.stages.pretrain import PretrainArguments, main
+from zero2chat.stages.pretrain import STAGE, PretrainArguments
 from zero2chat.stages.pretrain_model import build_model, open_start
 
 
@@ -26,7 +26,7 @@ def go_on(
         kept = {key: value for key, value in made.items() if key not in ("tokenizer", "model", "model_type")}
         kept |= {"max_steps": 2, "sample_prompts": [], "save_strategy": "no"}
         kept |= {"model_name_or_path": str(tiny / "pretrain")} | changes
-        main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **kept))])
+        STAGE.main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **kept))])
         return tmp_path / name
 
     return run

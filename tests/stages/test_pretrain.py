@@ -19,7 +19,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
-from zero2chat.stages.pretrain import STAGE, PretrainArguments, main
+from zero2chat.stages.pretrain import STAGE, PretrainArguments
 from zero2chat.stages.pretrain_model import build_model, derive
 from zero2chat.trainers.pretrain_trainer import collate
 
@@ -81,7 +81,7 @@ def test_neither_accumulation_nor_sampling_changes_what_is_learned(
 ) -> None:
     changes = {"per_device_train_batch_size": 2, "sample_prompts": [], "save_strategy": "no"}
     path = write_yaml(tmp_path / "p.yaml", **settings("pretrain", tmp_path / "p", **changes))
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     before, after = (
         [line["loss"] for line in runs.read_jsonl(folder / "history.jsonl") if "loss" in line]
         for folder in (tiny / "pretrain", tmp_path / "p")
@@ -105,7 +105,7 @@ def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(
     changes = {"max_steps": 2, "sample_prompts": [], "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 2}
     changes |= {"per_device_eval_batch_size": 1}
     path = write_yaml(tmp_path / "p.yaml", **settings("pretrain", tmp_path / "p", **changes))
-    main(["--config", str(path)])
+    STAGE.main(["--config", str(path)])
     (held_out,) = [x for x in runs.read_jsonl(tmp_path / "p" / "history.jsonl") if "eval_loss" in x]
     metrics = json.loads((tmp_path / "p" / "metrics.json").read_text())
     assert held_out["eval_bits_per_byte"] == pytest.approx(metrics["val_bits_per_byte"]["value"], rel=1e-3)

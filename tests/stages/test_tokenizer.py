@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import SPECIAL_TOKENS
-from zero2chat.stages.tokenizer import gpt4_token_count, main, train_tokenizer
+from zero2chat.stages.tokenizer import STAGE, gpt4_token_count, train_tokenizer
 
 PACKAGES = Path(__file__).parents[2] / "data" / "packages"
 GPT = {
@@ -72,7 +72,7 @@ def test_of_many_documents_the_first_ones_are_enough_if_asked(
     tiny: Path, tmp_path: Path, write_yaml: Callable[..., Path]
 ) -> None:
     settings = {"output_dir": str(tmp_path / "t"), "dataset": str(tiny / "corpus"), "vocab_size": 300}
-    main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings, documents=30))])
+    STAGE.main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings, documents=30))])
     first = load_dataset(str(tiny / "corpus"), split="train")["text"][:30]
     expected = train_tokenizer(iter(first), 300)
     assert AutoTokenizer.from_pretrained(tmp_path / "t").get_vocab() == expected.get_vocab()
@@ -103,7 +103,7 @@ def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(
     gpt2 = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     assert gpt2.encode("hello world") == [31373, 995]
 
-    main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings("tokenizer", tmp_path / "t", **GPT)))])
+    STAGE.main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings("tokenizer", tmp_path / "t", **GPT)))])
     metrics = json.loads((tmp_path / "t" / "metrics.json").read_text())
     texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
     size = sum(len(text.encode()) for text in texts)
@@ -136,4 +136,4 @@ def test_documents_that_are_no_text_are_a_mistake(
         Dataset.from_dict({"text": texts}).to_parquet(tmp_path / f"corpus/data/{split}-00000-of-00001.parquet")
     path = write_yaml(tmp_path / "t.yaml", **settings("tokenizer", tmp_path / "t", dataset=str(tmp_path / "corpus")))
     with pytest.raises(UserError, match=says):
-        main(["--config", str(path)])
+        STAGE.main(["--config", str(path)])
