@@ -279,14 +279,13 @@ def main() -> None:
 
 def same_answers(args: argparse.Namespace, model: Any, tokenizer: Any) -> None:
     """Print each question with both answers, or one if they are the same, and how many are."""
-    import yaml
-
     from zero2chat.hub.export import export
     from zero2chat.inference.session import Sampling, Session
     from zero2chat.inference.tool_format import Call, ToolResult, make_tools
     from zero2chat.models.loading import context_length
+    from zero2chat.stages.command_line import load_settings
 
-    config = yaml.safe_load(Path(args.questions).read_text())
+    config = load_settings(args.questions)
     tools = make_tools(config["tools"]) if config.get("question_tools") else None
 
     class InLlama(Session):

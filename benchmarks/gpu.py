@@ -312,9 +312,9 @@ def write_tokenizer(folder: Path, size: int) -> None:
 
 def recipe(path: str, *without: str, **changes: Any) -> dict[str, Any]:
     """The settings of a recipe's step, without some keys and with some changes."""
-    from zero2chat.core.config import load_yaml
+    from zero2chat.stages.command_line import load_settings
 
-    kept = {key: value for key, value in load_yaml(ROOT / "recipes" / path).items() if key not in without}
+    kept = {key: value for key, value in load_settings(ROOT / "recipes" / path).items() if key not in without}
     return kept | changes
 
 

@@ -218,9 +218,9 @@ def test_the_quickstarts_commands_run_as_printed(
     quickstart = ("run", "recipes/quickstart", *tiny)
     code, printed, errors = zero2chat(*quickstart, "--dry-run")
     assert (code, errors) == (0, [])
-    steps = ["corpus", "tokenizer", "pretrain", "sft", "reward", "ppo", "grpo"]
-    steps += ["evaluate_pretrain", "evaluate_sft", "evaluate_ppo", "evaluate", "report"]
-    launched = [re.search(r"recipes/quickstart/(\w+)\.yaml", line)[1] for line in printed]  # type: ignore[index]
+    steps = ["corpus", "tokenizer", "pretrain", "evaluate_pretrain", "sft", "evaluate_sft", "reward", "ppo"]
+    steps += ["evaluate_ppo", "grpo", "evaluate", "report"]
+    launched = [re.search(r"-m zero2chat\.stages\.(\w+)", line)[1] for line in printed]  # type: ignore[index]
     assert launched == [step.split("_")[0] for step in steps]
     assert not (tmp_path / "runs").exists()
 

@@ -1,7 +1,6 @@
 """Arena: rate models by pairwise comparison of their answers to the same prompts.
 
-    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.arena --config recipes/claims/arena.yaml
+    zero2chat run recipes/claims --only arena
 
 Reads models and the held-out rows of tasks. The judge is gold (the task's score or taste) or a reward model. Writes
 each pair with its verdict to `pairs.jsonl`, and Bradley-Terry ratings on the Elo scale (`elo.py`). `zero2chat arena`

@@ -1,6 +1,6 @@
 """Average: one model whose weights are the mean of several that were fine-tuned from one start.
 
-    python -m zero2chat_lab.average --config recipes/claims/averaged.yaml
+    zero2chat run recipes/claims --only averaged
 
 Reads model folders, such as several `sft` runs that differ in `seed`. What each learned by heart differs and fades in
 the mean; what all of them learned stays ("model soups", arXiv:2203.05482). With `shares` some count more: between a

@@ -1,7 +1,6 @@
 """Compression: a base model as a lossy zip of its training text. How small is the text, and how much is recoverable?
 
-    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.compress --config recipes/claims/compress.yaml
+    zero2chat run recipes/claims --only compress
 
 Reads a model and its training corpus. Arithmetic coding with the model's probabilities would encode a text in as many
 bits as its negative log-likelihood (Delétang et al. 2023, arXiv:2309.10668); `xz -9e` is the baseline. Without such a

@@ -1,7 +1,6 @@
 """Interrogation: find what the model knows by asking repeatedly, and teach it to abstain where it is wrong.
 
-    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.interrogate --config recipes/claims/interrogate.yaml
+    zero2chat run recipes/claims --only interrogate
 
 Reads a model, and training questions with known answers: rows of a task, or of a file. The model answers each question
 `answers` times. For known questions the model's own answer becomes a training row; for consistently wrong ones a

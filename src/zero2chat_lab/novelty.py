@@ -1,7 +1,6 @@
 """Novelty: does a base model copy its training text, or recombine it?
 
-    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.novelty --config recipes/claims/novelty.yaml
+    zero2chat run recipes/claims --only novelty
 
 Reads a model and its training corpus. Prompts the model many times with the first tokens of held-out documents, and
 samples continuations. Measures how many samples are distinct, the share of n-grams that do not occur in the training

@@ -1,7 +1,6 @@
 """Memorization: does the model reproduce its training text verbatim, and can planted canaries be extracted?
 
-    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.regurgitate --config recipes/school/regurgitate.yaml
+    zero2chat run recipes/school --only regurgitate
 
 Reads a model and its training corpus. Prompts the model with the beginnings of documents and counts exact
 continuations, by the number of copies in the train split. Validation and test documents are the control (Carlini et al.

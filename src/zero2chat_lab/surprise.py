@@ -1,7 +1,6 @@
 """Surprise: correct answers of a model after RL that were improbable under the model from before RL.
 
-    accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat_lab.surprise --config recipes/claims/surprise.yaml
+    zero2chat run recipes/claims --only surprise
 
 Move 37 of AlphaGo's second game against Lee Sedol (March 2016) was good, but had a probability of one in ten thousand
 under its network of human games. Reads two models (the later one, and the reference that it was trained from) and a

@@ -1,6 +1,6 @@
 """Index: build a search index that a model can query.
 
-    python -m zero2chat.stages.index --config recipes/tools/library.yaml
+    python -m zero2chat.stages.index --config recipes/assistant/library.yaml
 
 Reads documents as the corpus stage does, without holding any out. Writes the folder `index` for the tool `search`, and
 counts of documents and passages.

@@ -1,6 +1,6 @@
 """Report: show a recipe's results on one page with figures, and collect all metrics of its steps.
 
-    python -m zero2chat.stages.report --config recipes/quickstart/report.yaml
+    zero2chat run recipes/quickstart --only report
 
 Reads the run folders of finished steps: `metrics.json`, `history.jsonl`, `samples.jsonl` and `run.json`.
 Writes, beside its own run folder, `report.html` (one file, no script, no request) and `report.json`
