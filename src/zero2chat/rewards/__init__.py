@@ -8,6 +8,8 @@ It is called once, before training, with the options in its signature. Reference
 one that the module sets as `REFERENCES`. Options of this package's functions are converted and checked by the types
 and ranges in their signatures, and the functions are called with empty lists at configuration, so they must check the
 rest of an option first.
+
+Short imports, such as `from zero2chat.rewards import math_answer`, load a function's module when it is first named.
 """
 
 from __future__ import annotations
@@ -15,22 +17,32 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
+from importlib import import_module
 from math import isfinite, nan
-from typing import Any, get_type_hints
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.registry import own_function
 from zero2chat.models.tokenization import split_thought
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 _log = logging.getLogger(__name__)
 _FIRST_FAILURES = 64  # a function that fails for this many completions from the start is broken
 # Arguments that a trainer passes to every function, besides the dataset's columns.
 GIVEN = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+_SHORT = {"math_answer": "math", "exact_match": "exact", "code_tests": "code", "soft_overlong": "length"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SHORT:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_SHORT[name]}"), name)
 
 
 @dataclass
@@ -93,7 +105,7 @@ class Reward:
         self.weight = spec.weight
         self._path = spec.function
         module, function = own_function(spec.function, "rewards", "my_rewards.polite")
-        module_name, _, name = spec.function.rpartition(".")
+        name = spec.function.rpartition(".")[2]
         if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
             raise UserError(f"rewards: '{spec.function}' is not a plain function")
         parameters = inspect.signature(function).parameters.values()
@@ -111,7 +123,8 @@ class Reward:
         self.needs = [name for name in needed if name not in GIVEN]
         self.needs_of_trainer = [name for name in needed if name in GIVEN[2:]]
         self.__name__ = spec.label or name  # its name in TRL's log
-        ours = module_name.startswith(f"{__name__}.")
+        ours = function.__module__.startswith(f"{__name__}.")
+        module = sys.modules[function.__module__] if ours else module  # also of a short name
         self._function = function
         self._options = _by_signature(function, spec) if ours else spec.options
         # A column may have the name of an option of our functions, such as `whole`: it does not set that option.
@@ -148,9 +161,7 @@ class Reward:
         columns = {key: value for key, value in columns.items() if key not in self._ignored} | self._options
         self.failure = None
         try:
-            found = list(
-                checked_rewards(self._path, self._function(completions=completions, **columns), len(completions))
-            )
+            found = checked_rewards(self._path, self._function(completions=completions, **columns), len(completions))
         except UserError:
             raise
         except Exception as error:
@@ -164,12 +175,11 @@ class Reward:
     def _one_by_one(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[float | None]:
         found: list[float | None] = []
         failed: list[tuple[int, Exception]] = []
+        # A trainer's columns have one entry per completion; options are passed unchanged.
+        lists = {k: v for k, v in columns.items() if isinstance(v, list | tuple) and k not in self._options}
+        split = {k: v for k, v in lists.items() if len(v) == len(completions)}
         for i, completion in enumerate(completions):
-            # A trainer's columns have one entry per completion; options are passed unchanged.
-            own = {
-                key: [value[i]] if key not in self._options and _per_completion(value, len(completions)) else value
-                for key, value in columns.items()
-            }
+            own = columns | {key: [values[i]] for key, values in split.items()}
             try:
                 found += checked_rewards(self._path, self._function(completions=[completion], **own), 1)
             except UserError:
@@ -206,10 +216,6 @@ def _asked(columns: Mapping[str, Any], i: int) -> str:
         return ""
     prompt = prompts[i] if isinstance(prompts[i], str) else str(prompts[i][-1].get("content"))
     return f"prompt {prompt[-200:]!r}: "
-
-
-def _per_completion(value: Any, n: int) -> bool:
-    return isinstance(value, list | tuple) and len(value) == n
 
 
 def checked_rewards(name: str, found: Any, n: int) -> list[float | None]:

@@ -58,8 +58,8 @@ class PPOTrainer(PolicyTrainer):
     """Trains a causal language model with PPO on its own completions.
 
     With a `peft_config` an adapter is trained, and the reference is the model without it. `train_dataset` has a column
-    `prompt` (text or messages); other columns are passed to `rewards`, functions with a `weight` each. `revision` is
-    that of the model's repository, from which ZeRO-3 loads the reference. The stop and pad tokens are set already.
+    `prompt` (text or messages); other columns are passed to `rewards`, functions, each with a `weight` (default 1).
+    ZeRO-3 loads the reference from the model's repository at `revision`. Set the stop and pad tokens before.
 
     Raises `UserError` for invalid settings, rewards or prompts, and if KL explodes.
     """
@@ -208,7 +208,7 @@ class PPOTrainer(PolicyTrainer):
         ended = torch.tensor([ids[-1] in self.eos_token_ids for ids in answers.completion_ids], device=device)
 
         by_function = self._call_rewards(inputs, answers).to(device)
-        weights = torch.tensor([function.weight for function in self.rewards], device=device)
+        weights = torch.tensor([getattr(function, "weight", 1.0) for function in self.rewards], device=device)
         rewards = (by_function * weights).nansum(1)
         scores = rewards - (args.missing_eos_penalty or 0.0) * ~ended
 
