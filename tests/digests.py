@@ -80,11 +80,13 @@ def merged(settings: Settings, more: Settings) -> Settings:
 
 def recipe_steps() -> dict[str, Step]:
     steps = {}
-    for recipe in sorted((ROOT / "recipes").glob("*/recipe.yaml")):
-        for entry in yaml.safe_load(recipe.read_text(encoding="utf-8"))["steps"]:
+    for path in sorted((ROOT / "recipes").glob("*/*.yaml")):
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        name = path.parent.name if path.name == "recipe.yaml" else f"{path.parent.name}-{path.stem}"
+        for entry in recipe["steps"] if list(recipe) == ["steps"] else ():
             if entry["stage"] in (*TRAINS, *MAKES):
-                settings = merged(read_settings(recipe.parent / entry["config"]), entry.get("set", {}))
-                steps[f"{recipe.parent.name}/{entry['name']}"] = Step(entry["stage"], settings)
+                settings = read_settings(path.parent / entry["config"]) if "config" in entry else {}
+                steps[f"{name}/{entry['name']}"] = Step(entry["stage"], merged(settings, entry.get("set", {})))
     return steps
 
 

@@ -105,10 +105,11 @@ def test_every_page_is_in_the_sites_menu() -> None:
 
 
 def test_every_recipe_is_listed_with_its_hardware() -> None:
-    listed = {row[0]: row[2] for row in _rows(ROOT / "docs" / "recipes.md") if len(row) == 3}
-    for recipe in (path.parent.name for path in (ROOT / "recipes").glob("*/recipe.yaml")):
-        (hardware,) = [cell for first, cell in listed.items() if f"(../recipes/{recipe}/README.md)" in first]
-        assert re.search(r"\d.* (cores|GPUs?)\b", hardware), recipe
+    rows = [row for row in _rows(ROOT / "docs" / "recipes.md") if len(row) == 3]
+    for page in (ROOT / "recipes").glob("*/README.md"):
+        hardware = [row[2] for row in rows if f"(../recipes/{page.parent.name}/README.md)" in row[0]]
+        assert hardware, page
+        assert all(re.search(r"\d.* (cores|GPUs?)\b", cell) for cell in hardware), page
 
 
 # ---- what the pages name

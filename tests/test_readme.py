@@ -21,7 +21,7 @@ import yaml
 from zero2chat import stages
 from zero2chat.cli import main, parser
 from zero2chat.core.registry import modules
-from zero2chat.recipes.recipe import Step, load_recipe
+from zero2chat.recipes.recipe import FILE, Step, load_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "recipes").rglob("README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -123,12 +123,14 @@ def test_a_printed_command_parses(page: Path, command: str) -> None:
     stage = module.rpartition(".")[2]
     assert modules("stages")[stage] == module
     config = Path(rest[rest.index("--config") + 1])
-    step = next(step for step in load_recipe_of(config) if step.config == config)  # of several, all are launched alike
+    step = next(step for step in load_recipes_of(config.parent) if step.config == config)
     assert step.stage == stage
 
 
-def load_recipe_of(config: Path) -> list[Any]:
-    return load_recipe(config.parent)
+def load_recipes_of(folder: Path) -> list[Step]:
+    """The steps of all recipes in a folder."""
+    files = [path for path in folder.glob("*.yaml") if list(yaml.safe_load(path.read_text())) == ["steps"]]
+    return [step for path in files for step in load_recipe(folder if path.name == FILE else path)]
 
 
 # ---- the quickstart, really run

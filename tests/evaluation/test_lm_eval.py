@@ -181,8 +181,9 @@ def test_every_task_of_the_recipes_exists_and_those_that_run_code_are_refused(in
     (include_path / "hidden.yaml").write_text(
         "group: hidden\ntask: [choice, {task: humaneval}]\naggregate_metric_list: [{metric: acc}]\n"
     )
-    recipes = [yaml.safe_load(path.read_text()) for path in (ROOT / "recipes").glob("*/*.yaml")]
-    named = [entry for settings in recipes for entry in settings.get("harness", [])]
+    files = [yaml.safe_load(path.read_text()) for path in (ROOT / "recipes").glob("*/*.yaml")]
+    recipes = [step.get("set", {}) for file in files if list(file) == ["steps"] for step in file["steps"]]
+    named = [entry for settings in files + recipes for entry in settings.get("harness", [])]
     assert len(named) > 20
     specs = read_harness(
         [{**entry, "label": str(i), "include_path": str(include_path)} for i, entry in enumerate(named)]

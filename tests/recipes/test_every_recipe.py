@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from zero2chat.models.hardware import GPUS
 from zero2chat.recipes.plan import RESERVE, plan_step
@@ -15,7 +16,10 @@ from zero2chat.recipes.recipe import FILE, Step, load_recipe
 
 ROOT = Path(__file__).parents[2]
 HEADS = ["## Command", "## Needs", "## Steps", "## Expected scores"]  # of every recipe's page, then its notes
-RECIPES = sorted(path.parent.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/recipe.yaml"))
+YAMLS = sorted(path.relative_to(ROOT) for path in (ROOT / "recipes").glob("*/*.y*ml"))
+# A folder with a recipe.yaml, or a file that is a whole recipe, such as recipes/chat/qwen3-0.6b.yaml
+FILES = [path for path in YAMLS if list(yaml.safe_load((ROOT / path).read_text())) == ["steps"]]
+RECIPES = [path.parent if path.name == FILE else path for path in FILES]
 
 
 @pytest.fixture(autouse=True)
@@ -27,77 +31,79 @@ def _steps() -> list[Step]:
     return [step for recipe in RECIPES for step in load_recipe(recipe)]
 
 
+def _page(recipe: Path) -> str:
+    folder = recipe.parent if recipe.suffix == ".yaml" else recipe
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_no_yaml_is_skipped() -> None:
-    """A YAML that no recipe.yaml names would be parsed by no test."""
-    on_disk = sorted(path for path in Path("recipes").rglob("*.y*ml") if path.name != "recipe.yaml")
-    assert on_disk
-    assert sorted({step.config for step in _steps() if _has_yaml(step)}) == on_disk
-    assert len(_steps()) >= len(on_disk)
-    assert {path.parent for path in on_disk} == set(RECIPES)
+    """A YAML that no recipe names would be parsed by no test."""
+    named = {step.config for step in _steps()}
+    bases = {path.parent / yaml.safe_load(path.read_text()).get("base", path.name) for path in named}
+    assert sorted(named | bases | set(FILES)) == YAMLS
+    assert not set(Path("recipes").rglob("*.y*ml")) - set(YAMLS)
 
 
-def _has_yaml(step: Step) -> bool:
-    return step.config.name != FILE
+def test_the_first_line_of_a_yaml_launches_it() -> None:
+    """A YAML that several recipes share is launched as by one of them."""
+    commands: dict[Path, set[str]] = {}
+    for step in _steps():
+        if not step.is_inline:
+            commands.setdefault(step.config, set()).add(shlex.join(replace(step, overrides={}).command()))
+    for path, known in commands.items():
+        assert path.read_text(encoding="utf-8").splitlines()[0] in {f"# {command}" for command in known}
+    for recipe, path in zip(RECIPES, FILES, strict=True):
+        assert path.read_text(encoding="utf-8").splitlines()[0] == f"# zero2chat run {recipe}"
 
 
-def _plain(step: Step) -> str:
-    """The command of its YAML, without what recipe.yaml sets."""
-    if not _has_yaml(step):
-        return f"zero2chat run {step.config.parent} --only {step.name}"
-    return shlex.join(replace(step, overrides={}).command())
-
-
-def _gpus(page: str) -> tuple[int, int, float] | None:
-    """(machines, GPUs of each, GB of each) that the page asks for."""
-    needs = page.split("\n## Needs\n")[1].split("\n## ")[0]
-    found = re.search(r"(two machines of )?(one GPU|(?:eight|8) GPUs) of (\d+) GB", needs)
+def _gpus(recipe: Path) -> tuple[int, int, float] | None:
+    """(machines, GPUs of each, GB of each) that the page states, in the row of a recipe that is one file."""
+    needs = _page(recipe).split("\n## Needs\n")[1].split("\n## ")[0]
+    rows = [line for line in needs.splitlines() if line.startswith("|") and f"`{recipe.name}`" in line]
+    found = re.search(r"(two machines of )?(one GPU|(?:eight|8) GPUs) of (\d+) GB", "".join(rows) or needs)
     return (2 if found[1] else 1, 1 if found[2] == "one GPU" else 8, float(found[3])) if found else None
 
 
-def _check_plan(step: Step, steps: list[Step], page: str) -> None:
+def _check_plan(step: Step, steps: list[Step], stated: tuple[int, int, float] | None) -> None:
     planned = plan_step(step, steps, GPUS["H100"], gpus=1, mfu=0.4)
-    # How many rows a file has no setting says.
+    # The number of rows in a file is in no setting.
     assert planned["steps"] or "num_train_epochs" in step.settings
     assert planned["flops_per_token"] > 0
-    memory = planned["memory"]["single_gpu"]
-    assert all(size >= 0 for size in memory.values())
-    if asked := _gpus(page):
-        machines, gpus, size = asked
+    assert all(size >= 0 for size in planned["memory"]["single_gpu"].values())
+    if stated:
+        machines, gpus, size = stated
         launch = "zero3" if step.accelerate_config == "multi_node" else step.accelerate_config  # on more machines
         gpu = GPUS["H100"]._replace(memory=size * 1e9)
-        found = plan_step(step, steps, gpu, machines * gpus, mfu=0.4)["memory"][launch]
-        assert found["peak"] <= (1 - RESERVE) * size, f"{step.config} needs more than the page's {size:.0f} GB"
+        memory = plan_step(step, steps, gpu, machines * gpus, mfu=0.4)["memory"][launch]
+        assert memory["peak"] <= (1 - RESERVE) * size, f"{step.name} needs more than the page's {size:.0f} GB"
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_every_step_parses_says_how_it_is_launched_and_can_be_planned(recipe: Path) -> None:
+def test_every_step_parses_and_can_be_planned(recipe: Path) -> None:
     steps = load_recipe(recipe)
-    page = (recipe / "README.md").read_text(encoding="utf-8")
+    name = f"{recipe.parent.name}-{recipe.stem}" if recipe.suffix == ".yaml" else recipe.name
     for step in steps:
         # Both raise for a key, a value or a task that does not exist.
         if step.trains:
-            _check_plan(step, steps, page)
+            _check_plan(step, steps, _gpus(recipe))
         else:
             assert step.arguments(), step.config
-        first = step.config.read_text(encoding="utf-8").splitlines()[0]
-        assert not _has_yaml(step) or first == f"# {_plain(step)}"
-        assert step.folder == Path("runs") / recipe.name / step.name
+        assert step.folder == Path("runs", name, step.name)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_a_recipe_says_how_it_is_run_and_has_a_page(recipe: Path) -> None:
-    assert (recipe / "recipe.yaml").read_text().splitlines()[0] == f"# zero2chat run {recipe}"
-    page = (recipe / "README.md").read_text(encoding="utf-8")
+def test_a_recipe_has_a_page_that_names_its_steps(recipe: Path) -> None:
+    page = _page(recipe)
     for step in load_recipe(recipe):
-        assert _plain(step) in page, f"{recipe}/README.md lacks the command of {step.name}"
         assert f"`{step.name}`" in page
     lines = page.splitlines()
-    assert lines[0] == f"# {recipe.name}"
+    assert lines[0] == f"# {(recipe if recipe.suffix != '.yaml' else recipe.parent).name}"
     assert [line for line in lines if line.startswith("## ")][: len(HEADS)] == HEADS
     command, needs, made, scores = page.split("\n## ")[1 : len(HEADS) + 1]
-    assert f"zero2chat run {recipe}" in command
+    assert f"zero2chat run {recipe}" in command or f"`{recipe.name}`" in needs
+    assert "zero2chat run recipes/" in command
     for word in ("**Hardware**: ", "**Data**: ", "**Cost**: "):
         assert f"- {word}" in needs
-    assert "| step | what it does | reads | minutes | command |" in made
+    assert "| step | what it does | reads | minutes |" in made
     # Figures with where they come from, or plainly none
     assert re.search(r"\n\|.*\n\|---", scores) or "Not measured yet." in scores
