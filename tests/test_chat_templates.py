@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 from jinja2 import TemplateError
 from trl.chat_template_utils import (
-    is_chat_template_prefix_preserving,
     is_chat_template_stop_token_trained,
-    parse_response,
-    supports_tool_calling,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -19,12 +16,6 @@ CALLS = [
     {"type": "function", "function": {"name": "python", "arguments": {"code": "print(1)"}}},
     {"type": "function", "function": {"name": "clock", "arguments": {"zone": "Zürich"}}},
 ]
-
-
-def test_chatml_passes_every_check_that_trl_has(tokenizer):
-    assert supports_tool_calling(tokenizer)
-    assert is_chat_template_prefix_preserving(tokenizer)
-    assert is_chat_template_stop_token_trained(tokenizer)
 
 
 def test_a_conversation_renders_exactly_so(tokenizer):
@@ -67,14 +58,6 @@ def test_tools_at_hand_stand_at_the_end_of_the_system_turn(tokenizer):
     with_system = tokenizer.apply_chat_template([system, user], tools=tools, tokenize=False)
     assert with_system == f"<|im_start|>system\nBe brief.\n\n{lines}"
     assert "search" not in tokenizer.apply_chat_template([system, user], tokenize=False)
-
-
-def test_a_tokenizer_may_name_tokens_of_its_own_for_calls(tokenizer, tmp_path):
-    tokenizer.save_pretrained(tmp_path)
-    names = {"search_start": "<think>", "search_end": "</think>"}
-    named = type(tokenizer).from_pretrained(tmp_path, extra_special_tokens=names)
-    text = named.apply_chat_template([{"role": "assistant", "content": "", "tool_calls": CALLS[:2]}], tokenize=False)
-    assert "<think>Ada Genoa</think><PYTHON_START>print(1)<PYTHON_END>" in text
 
 
 def test_the_loss_falls_on_the_answers_and_their_ends_and_on_nothing_else(tokenizer):
@@ -127,24 +110,9 @@ def test_a_rendered_answer_parses_back_to_the_message_it_was(tokenizer, message)
     assert tokenizer.parse_response(whole[len(prefix) :], prefix=prefix) == message
 
 
-def test_padding_after_the_end_of_the_turn_is_no_content(tokenizer):
-    parsed = tokenizer.parse_response("In Genoa.<|im_end|><|pad|><|pad|>", prefix="<|im_start|>assistant\n")
-    assert parsed == {"role": "assistant", "content": "In Genoa."}
-
-
 def test_thoughts_that_never_end_are_thoughts_and_not_the_end_of_the_turn(tokenizer):
     parsed = tokenizer.parse_response("<think>let me see<|im_end|>", prefix="<|im_start|>assistant\n")
     assert parsed == {"role": "assistant", "content": "", "reasoning_content": "let me see"}
-
-
-def test_a_search_stays_in_the_content_as_it_was_written(tokenizer):
-    parsed = tokenizer.parse_response("<SEARCH_START>Ada<SEARCH_END><|im_end|>", prefix="<|im_start|>assistant\n")
-    assert parsed == {"role": "assistant", "content": "<SEARCH_START>Ada<SEARCH_END>"}
-
-
-def test_a_call_that_is_cut_off_is_taken_as_text_by_trl(tokenizer):
-    ids = tokenizer.encode('So <tool_call>{"name": "clock<|im_end|>')
-    assert parse_response(tokenizer, ids, prefix=[])["content"] == 'So <tool_call>{"name": "clock'
 
 
 # ---- R1-Zero's prompt
@@ -176,12 +144,6 @@ def test_r1_zeros_prompt_is_the_papers_and_what_is_said_carries_the_loss(r1_zero
     assert is_chat_template_stop_token_trained(r1_zero)
     own = r1_zero.apply_chat_template([{"role": "system", "content": "Solve it."}, *messages[:1]], tokenize=False)
     assert own == "Solve it.\nUser: What is 2 + 2?"
-
-
-@pytest.mark.parametrize("role", ["tool", "robot", "system"])
-def test_r1_zeros_prompt_refuses_other_roles(r1_zero, role):
-    with pytest.raises(TemplateError, match=f"unknown role '{role}'"):
-        r1_zero.apply_chat_template([{"role": "user", "content": "x"}, {"role": role, "content": "x"}], tokenize=False)
 
 
 # ---- Llama 3
@@ -220,17 +182,6 @@ def test_llama3s_turns_are_its_own_and_what_is_said_carries_the_loss(llama3):
     assert llama3.decode([token for token, mask in pairs if mask]) == "Ada.<|eot_id|>"
     assert out["input_ids"].count(llama3.bos_token_id) == 1
     assert is_chat_template_stop_token_trained(llama3)
-
-
-def test_llama3_has_what_a_stage_demands(llama3, model_folder):
-    from transformers import AutoModelForCausalLM
-
-    from zero2chat.models.chat_template import end_turn
-
-    model = AutoModelForCausalLM.from_pretrained(model_folder)
-    end_turn(model, llama3)
-    assert model.generation_config.eos_token_id[0] == llama3.convert_tokens_to_ids("<|eot_id|>")
-    assert llama3.pad_token not in (None, "<|eot_id|>")
 
 
 @pytest.mark.parametrize(

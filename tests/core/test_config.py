@@ -83,15 +83,6 @@ def test_a_printed_list_is_read_as_it_was() -> None:
     assert settings == {"rewards": rewards, "more": {"n": 2}}
 
 
-def test_hyphens_in_an_override_are_underscores() -> None:
-    assert read_arguments(["--max-steps", "5"])[0] == {"max_steps": "5"}
-
-
-def test_one_item_is_a_list_of_one(read) -> None:  # type: ignore[no-untyped-def]
-    assert read("depths: 4").depths == [4]
-    assert read("layers: 2", "--depths", "4").depths == [4]
-
-
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
@@ -136,48 +127,12 @@ def test_a_mistake_is_named_with_its_place(  # type: ignore[no-untyped-def]
     assert message in str(caught.value)
 
 
-def test_keys_that_override_merged_ones_or_differ_in_type_are_not_set_twice(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text('b: &b {rate: 1}\no: &o {<<: *b, rate: 2}\na: {1: x, "1": y}\nc: {<<: *o}')
-    read = {"b": {"rate": 1}, "o": {"rate": 2}, "a": {1: "x", "1": "y"}, "c": {"rate": 2}}
-    assert load_yaml(tmp_path / "x.yaml") == read
-
-
 def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.yaml: No such file"):
         load_yaml(tmp_path / "nowhere.yaml")
     (tmp_path / "b.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(UserError, match=r"b\.yaml: invalid YAML"):
         load_yaml(tmp_path / "b.yaml")
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("recipe.yaml", r"unexpected argument 'recipe\.yaml'"),
-        ("--config x.yaml layers 2", "^--config takes the path of one YAML; settings are given as --key value$"),
-        ("--config", "^--config takes the path of one YAML"),
-        ("--config --layers 2", "^--config takes the path of one YAML"),
-    ],
-)
-def test_a_stray_word_and_a_missing_file_are_named(words: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        read_arguments(words.split())
-
-
-def test_without_a_file_the_command_line_is_named() -> None:
-    with pytest.raises(UserError, match=r"^command line: unknown key 'layer'; did you mean 'layers'"):
-        parse([Sizes], ["--layer", "3"])
-
-
-@dataclass
-class Needs:
-    corpus: str
-
-
-def test_a_required_field_that_is_missing_is_named() -> None:
-    with pytest.raises(UserError, match=r"command line: .*required: --corpus"):
-        parse([Needs], [])
-    assert parse([Needs], ["--corpus", "a.txt"])[1][0].corpus == "a.txt"
 
 
 # ---- the classes that the stages really use
@@ -194,25 +149,6 @@ def test_training_arguments_take_a_recipe(tmp_path: Path) -> None:
     assert (args.learning_rate, args.max_steps, args.remove_unused_columns) == (1e-4, 7, False)
     assert (args.save_strategy, args.report_to) == ("no", [])
     assert (args.lr_scheduler_kwargs, args.label_names) == ({"num_cycles": 2}, ["labels"])
-
-
-def test_sft_and_model_config_refuse_each_others_typos_together(tmp_path: Path) -> None:
-    from trl import ModelConfig, SFTConfig
-
-    words = f"--output_dir {tmp_path} --bf16 false --model_name_or_path a/b --max_length 64".split()
-    _, (sft, model) = parse([SFTConfig, ModelConfig], words)
-    assert (sft.max_length, sft.bf16, model.model_name_or_path) == (64, False, "a/b")
-    for typo, meant in {"max_seq_length": "max_length", "model_name": "model_name_or_path"}.items():
-        with pytest.raises(UserError, match=f"unknown key '{typo}'"):
-            parse([SFTConfig, ModelConfig], [*words, f"--{typo}", "1"])
-        assert meant in {**vars(sft), **vars(model)}
-
-
-def test_transformers_own_check_of_its_values_is_a_mistake_of_the_users(tmp_path: Path) -> None:
-    from transformers import TrainingArguments
-
-    with pytest.raises(UserError, match=r"command line: .*warmup"):
-        parse([TrainingArguments], f"--output_dir {tmp_path} --warmup_steps -1".split())
 
 
 @pytest.mark.parametrize(

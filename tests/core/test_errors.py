@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.core.errors import UserError, exit_on_mistake, known, nearest
+from zero2chat.core.errors import known, nearest
 
 HEAD = "import sys\nfrom pathlib import Path\nfrom zero2chat.core.errors import UserError, exit_on_mistake\n"
 
@@ -52,23 +52,6 @@ def test_a_gpu_without_memory_is_one_line() -> None:
         "error: out of GPU memory (CUDA out of memory. Tried to allocate 9.00 GiB): lower per_device_train_batch_size, "
     )
     assert done.stderr.count("\n") == 1
-
-
-def test_no_mistake_goes_on() -> None:
-    with exit_on_mistake():
-        value = 1
-    assert value == 1
-
-
-def test_the_mistake_file_holds_the_line(tmp_path: Path) -> None:
-    done = run("raise UserError('no\\nway')", ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
-    assert done.returncode == 2
-    assert (tmp_path / "mistake").read_text() == "no way"
-
-
-def test_a_fault_of_ours_leaves_no_mistake_file(tmp_path: Path) -> None:
-    run("raise ValueError('oops')", ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
-    assert not (tmp_path / "mistake").exists()
 
 
 def test_the_first_rank_speaks_for_all_and_all_exit_with_2(tmp_path: Path) -> None:
@@ -129,25 +112,6 @@ def test_a_file_that_may_not_grow_is_one_line(tmp_path: Path, writer: str) -> No
     assert "the last checkpoint is kept" in done.stderr
 
 
-@pytest.mark.parametrize("writer", FILL)
-def test_a_full_disk_is_one_line(tmp_path: Path, writer: str) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
-    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("no right to mount a small disk here; the test with a limited file size covers this")
-    try:
-        # The mistake file lies on the full disk too.
-        done = run(FILL[writer], str(tmp_path / "file"), ZERO2CHAT_MISTAKE_FILE=str(tmp_path / "mistake"))
-        assert full(done), done.stderr
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-def test_an_error_that_only_has_to_do_with_files_is_none_of_the_disk(tmp_path: Path) -> None:
-    done = run("open(sys.argv[1] + '/nowhere/file')", str(tmp_path))
-    assert done.returncode == 1
-    assert "FileNotFoundError" in done.stderr
-
-
 @pytest.mark.parametrize("kind", ["ValueError", "KeyError", "FileNotFoundError"])
 def test_an_error_that_only_speaks_like_a_full_disk_keeps_its_traceback(kind: str) -> None:
     number = "2, " if kind == "FileNotFoundError" else ""
@@ -173,8 +137,3 @@ def test_nearest_names_the_near_word_or_the_few_known_ones() -> None:
     assert nearest("learning_rat", ["learning_rate", "seed"]) == "; did you mean 'learning_rate'?"
     assert nearest("xyz", ["seed", "beta"]) == "; known: beta, seed"
     assert nearest("xyz", [f"key_{i}" for i in range(13)]) == ""
-
-
-def test_a_user_error_is_an_exception_of_its_own() -> None:
-    assert issubclass(UserError, Exception)
-    assert not issubclass(UserError, ValueError | OSError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shlex
@@ -15,13 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from zero2chat import cli
 from zero2chat.core import fingerprints
 from zero2chat.core.config import load_yaml
-from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import FOLDERS, find, own_file
 from zero2chat.recipes import runner
-from zero2chat.recipes.preview import open_rows
 from zero2chat.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -64,43 +60,6 @@ def test_a_recipe_of_the_package_has_the_same_commands_and_inputs_in_any_folder(
     ]
     assert fingerprints.input_digest(template) == here
     assert "--config_file accelerate_configs/single_gpu.yaml " in shlex.join(sft.command())
-
-
-def test_the_command_kept_for_the_model_card_names_no_folder_of_the_machine(elsewhere: Path) -> None:
-    step = load_recipe("recipes/chat-qwen3-0.6b")[0]
-    command = runner._begin(step, [step], "recipes/chat-qwen3-0.6b")
-    assert command is not None
-    assert str(ROOT) in shlex.join(command)
-    kept = json.loads((step.folder / "run.json").read_text())["launch"]["command"]
-    assert f"--config_file accelerate_configs/{step.accelerate_config}.yaml " in kept
-    assert "--config recipes/chat-qwen3-0.6b/" in kept
-
-
-def test_an_own_accelerate_config_is_known_beside_those_of_the_package(elsewhere: Path) -> None:
-    Path("accelerate_configs").mkdir()
-    Path("accelerate_configs/mine.yaml").write_text((ROOT / "accelerate_configs/cpu.yaml").read_text())
-    for name in ("mine", "cpu_ddp"):
-        step = load_recipe("recipes/quickstart", accelerate_config=name)[-2]
-        assert Path(step.command()[4]).is_file()
-        assert runner.environment(step)["OMP_NUM_THREADS"]
-    with pytest.raises(UserError, match=r"unknown accelerate config 'cpu_dpp'; did you mean 'cpu_ddp'\?"):
-        load_recipe("recipes/quickstart", accelerate_config="cpu_dpp")
-
-
-def test_preview_finds_a_yaml_of_the_package(elsewhere: Path) -> None:
-    with pytest.raises(UserError, match=r"Qwen/Qwen3-0\.6B-Base: no such folder, and no tokenizer"):
-        open_rows("recipes/chat-qwen3-0.6b/sft.yaml")
-
-
-def test_the_working_folder_is_on_the_import_path_of_every_command(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(elsewhere))])
-    Path("module_of_this_folder.py").write_text("VALUE = 3\n")
-    with pytest.raises(ImportError):
-        importlib.import_module("module_of_this_folder")
-    cli.main(["verify", "--gold", "1", "--answer", "1"])
-    assert importlib.import_module("module_of_this_folder").VALUE == 3
 
 
 # ---- from a wheel

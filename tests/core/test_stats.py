@@ -38,17 +38,6 @@ def test_a_tie_is_half_a_win() -> None:
         win_rate([1], [1, 2])
 
 
-def test_rate_of_all_right_is_the_mirror_image_of_none_right() -> None:
-    none, every = rate(0, 7), rate(7, 7)
-    assert (every["low"], every["high"]) == (pytest.approx(1 - none["high"]), 1.0)
-
-
-def test_rate_takes_partial_scores_and_keeps_its_seed() -> None:
-    metric = rate(2.5, 10, seed=3)
-    assert (metric["value"], metric["n"], metric["seed"]) == (0.25, 10, 3)
-    assert "seed" not in rate(2.5, 10)
-
-
 def test_mean_is_the_mean_with_its_normal_interval() -> None:
     values = [1.0, 2.0, 4.0, 5.5] * 3
     half = 1.959964 * statistics.stdev(values) / len(values) ** 0.5
@@ -63,10 +52,6 @@ def test_mean_of_three_seeds_has_students_interval() -> None:
     half = 4.3027 * statistics.stdev([1.0, 2.0, 6.0]) / 3**0.5
     metric = mean([1.0, 2.0, 6.0])
     assert metric["high"] - metric["value"] == pytest.approx(half, rel=1e-3)
-
-
-def test_mean_of_one_value_is_that_value() -> None:
-    assert mean([0.7]) == {"value": 0.7, "n": 1, "low": 0.7, "high": 0.7}
 
 
 def test_ratio_counts_each_whole_and_its_interval_is_that_of_the_documents() -> None:
@@ -108,10 +93,6 @@ def test_pass_at_k_equals_counting_every_draw() -> None:
             assert pass_at_k(n, correct, k) == pytest.approx(sum(map(any, draws)) / len(draws))
 
 
-def test_pass_at_k_does_not_overflow() -> None:
-    assert pass_at_k(10_000, 1, 5_000) == pytest.approx(0.5)
-
-
 def test_auroc_is_hanley_and_mcneils_example() -> None:
     """Table I of Hanley and McNeil 1982: 109 CT images in five ratings; area 0.893, standard error 0.032."""
     normal, abnormal = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
@@ -125,20 +106,3 @@ def test_auroc_is_hanley_and_mcneils_example() -> None:
     assert found is not None
     assert (found["value"], found["n"]) == (0.8932, 109)
     assert (found["high"] - found["low"]) / 2 / 1.96 == pytest.approx(0.032, abs=0.001)
-
-
-def test_auroc_counts_pairs_and_is_none_of_one_kind() -> None:
-    values, positive = [0.1, 0.5, 0.5, 0.9, 0.3], [False, True, False, True, True]
-    pairs = [
-        (a, b)
-        for a, yes in zip(values, positive, strict=True)
-        if yes
-        for b, other in zip(values, positive, strict=True)
-        if not other
-    ]
-    brute = sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs)
-    found = auroc(values, positive, seed=3)
-    assert found is not None
-    assert (found["value"], found["seed"]) == (round(brute, 4), 3)
-    assert auroc([0.1, 0.2], [True, True]) is None
-    assert auroc([], []) is None

@@ -13,14 +13,12 @@ import pytest
 import yaml
 
 from zero2chat.core.errors import UserError
-from zero2chat_crawl.settings import Minhash, read_crawl
+from zero2chat_crawl.settings import read_crawl
 
 pytest.importorskip("datatrove")
-from datatrove.pipeline.dedup.minhash import MinhashConfig
 
 from zero2chat_crawl.pipelines import FILTERS, _quality_filter, filter_settings
 from zero2chat_crawl.reader import Pages, Removed, decode
-from zero2chat_crawl.run import find_warcs
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,14 +45,6 @@ def test_a_filter_has_datatroves_defaults_but_for_those_of_fineweb_and_takes_a_r
     assert english.max_non_alpha_words_ratio == german.max_non_alpha_words_ratio == 0.6
     repetition = _quality_filter("gopher_repetition", settings["gopher_repetition"], "en")
     assert repetition.top_n_grams == ((2, 0.2), (3, 0.18), (4, 0.16))
-
-
-def test_minhash_is_fineweb_s() -> None:
-    ours, theirs = Minhash(), MinhashConfig()
-    assert (ours.ngram, ours.buckets, ours.rows, ours.seed) == (
-        *(theirs.n_grams, theirs.num_buckets, theirs.hashes_per_bucket),
-        theirs.seed,
-    )
 
 
 @pytest.mark.parametrize(
@@ -89,16 +79,6 @@ def test_a_section_that_is_null_leaves_its_step_out_and_one_that_is_missing_does
     assert settings["fineweb"]["line_punct_thr"] == 0.12
 
 
-def test_files_are_found_in_a_fixed_order_and_lists_of_paths_are_read(tmp_path: Path) -> None:
-    for name in ("b", "a", "c"):
-        (tmp_path / f"{name}.warc").write_text("WARC/1.0\r\n")
-    crawl = read_crawl({"warcs": [str(tmp_path / "[bc].warc"), str(tmp_path / "*.warc")]})
-    assert [Path(path).stem for path in find_warcs(crawl)] == ["b", "c", "a"]
-    (tmp_path / "warc.paths").write_text("crawl-data/X/1.warc.gz\nhttps://elsewhere.example/2.warc.gz\n")
-    crawl = read_crawl({"warcs": [str(tmp_path / "warc.paths")], "most_warcs": 1})
-    assert find_warcs(crawl) == ["crawl-data/X/1.warc.gz"]
-
-
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "windows-1251", "shift_jis", "gb18030"]
 )
@@ -109,10 +89,6 @@ def test_pages_are_decoded_by_what_their_bytes_look_like(encoding: str) -> None:
         "gb18030": "今天天气很好，我们步行去公园。孩子们在外面玩耍，老人们在下棋。",
     }.get(encoding, "Der Zug fährt heute über die Brücke, und die Straße ist gesperrt.")
     assert decode((words * 5).encode(encoding)) == words * 5
-
-
-def test_bytes_that_are_no_text_are_none() -> None:
-    assert decode(bytes(range(256)) * 10) is None
 
 
 def test_a_page_that_cannot_be_decoded_is_lost_with_its_url_and_its_bytes_are_no_records(

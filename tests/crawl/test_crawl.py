@@ -7,23 +7,17 @@ import gzip
 import hashlib
 import json
 import random
-import resource
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from datasets import load_dataset
 
 from zero2chat.core.errors import UserError
-from zero2chat.report.steps import StepResult, read_step
 from zero2chat_crawl.crawl import STAGE
 
 pytest.importorskip("datatrove")
@@ -92,8 +86,6 @@ def _write(path: Path, pages: list[Page]) -> None:
 def _good(name: str, numbers: range) -> list[Page]:
     return [(f"https://{name}.example.org/{i}", _html(_speech(i)), {}) for i in numbers]
 
-
-PERSONAL = "Write to bob@example.org or call +49 30 1234567, from 10.0.0.1 or with 4111111111111111."
 
 # Pages that must go, each with the step that takes it out and the reason it gives.
 PLANTED: dict[str, tuple[str, str]] = {
@@ -342,24 +334,6 @@ def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
         make(_settings(crawl, tmp_path / "corpus", most_page_bytes=100_000))
 
 
-def test_workers_end_with_the_process_that_was_killed(
-    crawl: dict[str, Any], made: Path, tmp_path: Path, write_yaml: Callable[..., Path]
-) -> None:
-    path = write_yaml(tmp_path / "corpus.yaml", **_settings(crawl, tmp_path / "corpus", workers=2))
-    process = psutil.Popen([sys.executable, "-m", "zero2chat_crawl.crawl", "--config", str(path)])
-    pages = tmp_path / "corpus/_work/logs/pages"
-    deadline = time.time() + 60
-    while not list(pages.glob("logs/*")) and time.time() < deadline:  # the first shard is begun
-        time.sleep(0.02)
-    others = process.children(recursive=True)
-    process.kill()
-    assert len(others) >= 3
-    assert not psutil.wait_procs(others, timeout=10)[1]
-    assert len(list(pages.glob("completions/*"))) < 3
-    STAGE.main(["--config", str(path), "--crawl", json.dumps(crawl | {"workers": 2})])
-    assert _digests(tmp_path / "corpus") == _digests(made)
-
-
 def test_what_cannot_be_read_is_counted_and_named_and_the_rest_goes_on(
     crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -399,24 +373,6 @@ def test_what_cannot_be_read_is_counted_and_named_and_the_rest_goes_on(
     assert len(deep_lost) == 1
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(
-    crawl: dict[str, Any], made: Path, tmp_path: Path, write_yaml: Callable[..., Path], run_stage: Callable[..., Any]
-) -> None:
-    path = write_yaml(tmp_path / "corpus.yaml", **_settings(crawl, tmp_path / "corpus"))
-    command = [sys.executable, "-m", "zero2chat_crawl.crawl", "--config", str(path)]
-
-    def small() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
-
-    full = subprocess.run(command, capture_output=True, text=True, preexec_fn=small, check=False, timeout=200)
-    assert full.returncode == 2, full.stderr
-    assert full.stderr.startswith("error: no space left on the disk")
-    assert full.stderr.count("\n") == 1
-    assert not (tmp_path / "corpus" / "metrics.json").exists()
-    STAGE.main(["--config", str(path)])
-    assert _digests(tmp_path / "corpus") == _digests(made)
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -439,11 +395,6 @@ def test_mistakes_are_one_line(
     assert not (tmp_path / "corpus").exists()
 
 
-def test_the_help_of_a_crawl_does_without_datatrove() -> None:
-    code = "import sys, zero2chat_crawl.crawl; assert not {'datatrove', 'spacy', 'trafilatura'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_lines_that_an_earlier_page_has_are_removed(
     crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -464,7 +415,7 @@ def test_lines_that_an_earlier_page_has_are_removed(
 
 
 def test_pages_that_ask_an_examination_question_are_removed_with_it(
-    crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path, section_text: Callable[[StepResult], str]
+    crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
 ) -> None:
     words = _speech(3)[1].split()
     questions = [" ".join(words[5:25]), "Who has ever asked this of anybody at all?", words[7]]
@@ -479,4 +430,3 @@ def test_pages_that_ask_an_examination_question_are_removed_with_it(
     told = json.loads((folder / "crawl.json").read_text())
     left = {step["step"]: step["documents"] for step in told["funnel"]}
     assert left["decontaminate"] == left["lines"] - 1
-    assert "Every removal is recorded with its reason" in section_text(read_step(folder, 1))

@@ -17,7 +17,6 @@ pytest.importorskip("warcio")
 from warcio.archiveiterator import ArchiveIterator
 
 DEBIAN = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is Debian's")
-PACKAGES = Path(__file__).parents[2] / "recipes" / "debian-docs" / "packages.txt"
 
 
 @pytest.fixture
@@ -90,7 +89,3 @@ def test_a_version_that_is_served_no_longer_is_one_line(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="not on this machine"):
         debian_docs.fetch([package], tmp_path / "made")
-
-
-def test_the_recipes_list_can_be_read() -> None:
-    assert [len(package.sha256) for package in debian_docs.read_packages(PACKAGES)] == [64] * 4

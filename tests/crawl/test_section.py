@@ -78,15 +78,3 @@ def test_what_each_step_removed_is_shown(
     assert STAGE.section is not None
     whole = render([step], {"crawl": STAGE.section}, "crawled", "A title")
     _inert(whole)
-
-
-def test_what_a_crawl_has_none_of_is_not_drawn(
-    tmp_path: Path, write_run: Callable[..., Path], told: dict[str, Any], section_text: Callable[[StepResult], str]
-) -> None:
-    told |= {"duplicates": {"clusters": 0, "removed": 0}, "masked": {}, "lines_removed": 0}
-    told |= {"funnel": [_step("read", 10), _step("extraction", 10, 99)], "dates": ["", ""]}
-    folder = write_run(tmp_path / "corpus", "crawl", METRICS)
-    (folder / "crawl.json").write_text(json.dumps(told))
-    text = section_text(read_step(folder, 1))
-    for word in ("clusters", "Masked", "fetched from"):
-        assert word not in text

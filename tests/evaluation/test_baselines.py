@@ -37,11 +37,6 @@ def test_it_is_the_most_frequent_answer_where_answers_are_exact(n: int) -> None:
     assert found["low"] <= found["value"] <= found["high"]
 
 
-def test_a_demonstration_may_do_better_than_any_reference_answer() -> None:
-    refusing = _task(demonstration=lambda row, rng: "No.", score=lambda row, text: float(text == "No."))
-    assert best_constant(refusing, _rows(40))["value"] == 1.0
-
-
 def test_a_slow_score_ends_in_time_and_says_of_how_many_rows_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "_SECONDS", 0.2)
 

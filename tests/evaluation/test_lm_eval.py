@@ -202,14 +202,3 @@ def test_every_task_of_the_recipes_exists_and_those_that_run_code_are_refused(in
         with pytest.raises(UserError) as caught:
             _check(manager, name)
         assert str(caught.value).startswith(f"harness: task '{name}': {said}")
-
-
-@needs_lm_eval
-@pytest.mark.slow
-def test_what_a_tasks_module_would_fetch_is_refused() -> None:
-    import evaluate
-
-    load = evaluate.load
-    with pytest.raises(UserError, match="here: the metric 'rouge' would run remote code"), _no_scripts("here"):
-        evaluate.load("rouge")
-    assert evaluate.load is load

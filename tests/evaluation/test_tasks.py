@@ -10,12 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs
-from zero2chat.inference.generate import Answer, answer
+from zero2chat.inference.generate import answer
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
 TASK = """
@@ -49,12 +48,6 @@ def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     yield importlib.import_module("my_tasks.exam")
     for name in ("my_tasks", "my_tasks.exam"):
         sys.modules.pop(name, None)
-
-
-def test_a_task_asked_with_tools_that_are_not_there_is_refused() -> None:
-    with pytest.raises(UserError, match=r"task facts: tools: no tools are defined: list them under `tools:`"):
-        read_specs([{"task": "facts", "n": 5, "tools": True}])
-    assert read_specs([{"task": "facts", "n": 5, "tools": True}], {"python": {}})[0].tools
 
 
 def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> None:
@@ -120,28 +113,6 @@ def test_shots_are_worked_examples_of_the_train_split_before_each_question(
     assert asked == [[*examples, {"role": "user", "content": question}] for question in questions]
 
 
-def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
-    """The greedy tokens, each from a whole forward pass of its own."""
-    ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-    for _ in range(n):
-        with torch.no_grad():
-            ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
-    return ids[-n:]
-
-
-def test_stop_rate_counts_the_answers_that_ended_by_themselves(model_folder: Path, exam: ModuleType) -> None:
-    model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
-    specs = read_specs([{"task": "my_tasks.exam", "n": 12, "max_new_tokens": 4}])
-    prompts = [exam.prompt(row) for row in exam.rows("test", 0, 12)]
-    # Find a token that occurs in some greedy answers and not in others.
-    answers = [_by_hand(model, tokenizer, prompt, 4) for prompt in prompts]
-    counts = {token: sum(token in ids for ids in answers) for ids in answers for token in ids}
-    end = next(token for token, count in counts.items() if 0 < count < 12)
-    model.generation_config.eos_token_id = end
-    metrics, *_ = evaluate_tasks(model, tokenizer, specs)
-    assert metrics["stop_rate"]["value"] == round(counts[end] / 12, 4)
-
-
 def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: Any, exam: ModuleType) -> None:
     specs = read_specs([{"task": "my_tasks.exam", "n": 6, "samples": 4, "seed": 1, "max_new_tokens": 5}])
     metrics, *_ = evaluate_tasks(*opened, specs, constants=False)
@@ -189,23 +160,6 @@ def test_each_row_is_kept_with_its_answer(opened: Any, exam: ModuleType) -> None
     assert {one.declined for one in scored} == {None}  # this task cannot tell
 
 
-def test_a_thought_is_not_scored(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = [Answer("<think>maybe 5</think>4", stopped=True, tokens=9)]
-    monkeypatch.setattr("zero2chat.evaluation.tasks.answer", lambda *_, **__: said)
-    monkeypatch.setattr("zero2chat.evaluation.tasks.answer_each", lambda *_, **__: [said])
-    specs = read_specs([{"task": "my_tasks.exam", "n": 1, "samples": 1}])
-    _, _, scored = evaluate_tasks(*opened, specs, constants=False)
-    assert [text for _, text in exam.CALLS] == ["4", "4"]
-    assert scored[0].text == said[0].text  # kept whole
-
-
-def test_half_a_point_is_no_pass(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exam, "score", lambda row, completion: 0.5)
-    specs = read_specs([{"task": "my_tasks.exam", "n": 2, "samples": 2, "max_new_tokens": 2}])
-    metrics, *_ = evaluate_tasks(*opened, specs)
-    assert (metrics["accuracy_sampled_exam"]["value"], metrics["pass_at_2_exam"]["value"]) == (0.5, 0.0)
-
-
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
@@ -229,14 +183,3 @@ def test_a_task_that_cannot_be_asked_is_named_before_any_training(entry: Any, sa
     with pytest.raises(UserError) as caught:
         read_specs([entry])
     assert says in str(caught.value)
-
-
-def test_two_models_are_compared_by_a_task_that_has_a_taste() -> None:
-    with pytest.raises(UserError, match="task 'facts': has no `taste`"):
-        read_specs([{"task": "facts", "n": 5, "against": "runs/a/sft"}], two_models=True)
-    assert read_specs([{"task": "lines", "n": 5, "against": "runs/a/sft"}], two_models=True)[0].against == "runs/a/sft"
-
-
-def test_two_tasks_of_one_label_are_refused() -> None:
-    with pytest.raises(UserError, match="two entries have the same label: set `label`"):
-        read_specs([{"task": "facts", "n": 5}, {"task": "facts", "n": 6}])

@@ -27,17 +27,6 @@ def test_it_finds_what_the_judge_loves_for_each_prompt_and_only_ever_climbs() ->
         assert len(set(texts)) == len(texts)
 
 
-def test_texts_stay_within_their_length() -> None:
-    longest: list[int] = []
-
-    def judge(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
-        longest.append(max(map(len, texts)))
-        return [float(len(text)) for text in texts]
-
-    search(judge, 2, ["a"], random.Random(0), rounds=30, tries=4, length=3)
-    assert max(longest) == 3
-
-
 def test_pieces_are_texts_that_can_be_read(tokenizer: PreTrainedTokenizerBase) -> None:
     pieces = pieces_of(tokenizer)
     assert len(pieces) > 50

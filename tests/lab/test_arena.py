@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from zero2chat import cli, tasks
-from zero2chat.core.errors import UserError
+from zero2chat import tasks
 from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
 from zero2chat_lab import arena
@@ -116,69 +115,7 @@ def test_models_as_they_are_answer_greedily_or_so_many_times(folders: dict[str, 
     assert {pair["task"] for pair in read_jsonl(folder / "pairs.jsonl")} == {"facts", "more"}
 
 
-@pytest.mark.usefixtures("skilled")
-def test_the_command_judges_by_a_reward_model_and_writes_the_pairs(
-    folders: dict[str, Path], reward_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["arena", *(str(folders[name]) for name in ("base", "sft")), "--tasks", json.dumps(TASK | {"n": 2})]
-    command += ["--reward-model", str(reward_folder), "--resamples", "100"]
-    cli.main([*command, "--out", str(tmp_path / "pairs.jsonl"), "--json"])
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    pairs = read_jsonl(tmp_path / "pairs.jsonl")
-    assert len(pairs) == 2 == found["comparisons"]["value"]
-    for pair in pairs:
-        assert pair["worth_a"] != pair["worth_b"]
-        assert pair["score_a"] == float(pair["worth_a"] > pair["worth_b"])
-    cli.main(command)
-    out = capsys.readouterr().out
-    assert re.search(r"^rating_(base|sft) +[\d,.]+ ", out, re.MULTILINE)
-    with pytest.raises(SystemExit) as caught:
-        cli.main([*command, "--out", str(tmp_path / "pairs.jsonl")])
-    assert caught.value.code == 2
-    assert "give a new file in another folder" in capsys.readouterr().err
-
-
 # ---- mistakes
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"models": ["a"]}, "models: expected two or more models"),
-        ({"models": ["a", "a"]}, "models: a is listed twice"),
-        ({"models": ["./none", "./nothing"]}, r"\./none: no such folder"),
-        ({"tasks": []}, "tasks: the list is empty"),
-        ({"tasks": [TASK | {"tools": True}]}, "task word_problems: tools: no tools are defined"),
-        ({"tasks": [TASK | {"split": "train"}]}, "split: 'train' is not one of validation, test"),
-        ({"taste": True}, "task 'word_problems': has no `taste`"),
-        ({"taste": True, "reward_model": "./r"}, "taste and reward_model exclude each other"),
-        ({"reward_model": "./none"}, r"\./none: no such folder"),
-        ({"resamples": 9}, "resamples: expected at least 100, got 9"),
-        ({"model": "x"}, "unknown key 'model'; did you mean 'models'"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused_before_anything_answers(
-    changes: dict[str, Any], says: str, tmp_path: Path, folders: dict[str, Path], write_yaml: Any, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr(contest, "_answers", lambda *_: pytest.fail("a model was asked"))
-    given = {"models": [str(path) for path in folders.values()], "tasks": [TASK]} | changes
-    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
-    with pytest.raises(UserError, match=says):
-        arena.STAGE.main(["--config", str(path)])
-
-
-def test_a_model_without_a_template_is_named_before_any_answers_and_given_one(
-    run: Run, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = shutil.copytree(folders["base"], tmp_path / "bare")
-    (base / "chat_template.jinja").unlink()
-    given = {"models": [str(folders["sft"]), str(base)], "tasks": [TASK | {"n": 2, "max_new_tokens": 2}]}
-    with monkeypatch.context() as patch:
-        patch.setattr(contest, "_answers", lambda *_: pytest.fail("a model was asked"))
-        with pytest.raises(UserError, match=r"bare: the tokenizer has no chat template: set chat_template_path"):
-            run(**given)
-    template = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
-    assert metrics(run(**given, chat_template_path=str(template)))["draw_rate"]["value"] == 1.0
 
 
 def test_names_are_as_short_as_tells_models_apart() -> None:

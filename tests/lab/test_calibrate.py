@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from zero2chat import cli
-from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
 from zero2chat.report.steps import StepResult, read_step
@@ -91,49 +90,6 @@ def test_other_rows_are_measured_and_none_of_those_that_fit(
     assert found["wrong_declined_rate"] == {**found["wrong_declined_rate"], "value": 1, "n": 1}
 
 
-def test_rows_that_fit_are_not_measured_too(
-    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
-) -> None:
-    settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
-    settings["measured"] = settings["datasets"]
-    with pytest.raises(UserError, match="measured: asks what `datasets` asks, such as 'How much is 0"):
-        calibrate.STAGE.main(
-            ["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))]
-        )
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--out", "rows.jsonl"], "calibrate: --out: it makes no file: use --json for all figures, or --output_dir"),
-        (["--json", "--output_dir", "out"], "unknown key 'json'"),
-    ],
-)
-def test_an_option_of_the_printing_command_that_does_nothing_is_refused(
-    words: list[str],
-    says: str,
-    data: Path,
-    model_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", *words])
-    assert ended.value.code == 2
-    assert says in capsys.readouterr().err
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_the_help_names_the_options_of_the_printing_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for stage, named in (("calibrate", [True, False]), ("interrogate", [True, True]), ("average", [False, False])):
-        cli.main([stage, "--help"])
-        said = capsys.readouterr().out
-        assert [f"--{option} " in said for option in ("json", "out")] == named
-
-
 def test_the_command_prints_the_threshold(
     scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,25 +98,3 @@ def test_the_command_prints_the_threshold(
     assert "threshold_agreement" not in found
     cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", "--keep", "0.8"])
     assert re.search(rf"^threshold +{found['threshold']['value']} ", capsys.readouterr().out, re.MULTILINE)
-
-
-def test_a_model_that_knows_nothing_is_one_line(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["calibrate", str(model_folder), "--datasets", "{task: sums, n: 8, split: validation}"])
-    assert "no right answer" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("changes", "says_so"),
-    [
-        ({"keep": 1.0}, "keep 1: set a share above 0 and below 1"),
-        ({"samples": -1}, "samples: expected at least 0, got -1"),
-        ({"datasets": []}, "datasets: the list is empty"),
-        ({"datasets": 2 * [{"task": "sums", "n": 3}]}, "datasets: two entries have the same label: set `label`"),
-        ({"model_name_or_path": None}, "model_name_or_path is not set"),
-    ],
-)
-def test_wrong_settings_are_refused(changes: dict[str, Any], says_so: str, write_yaml: Any, tmp_path: Path) -> None:
-    given = {"model_name_or_path": "m", "output_dir": str(tmp_path / "out"), "datasets": [{"task": "sums", "n": 3}]}
-    with pytest.raises(UserError, match=says_so):
-        calibrate.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", **given | changes))])

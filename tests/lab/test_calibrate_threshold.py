@@ -58,16 +58,6 @@ def test_half_of_the_rows_fit_and_the_others_are_measured() -> None:
     assert calibrate(other, keep=0.9)["threshold"] == metrics["threshold"]
 
 
-def test_the_threshold_that_keeps_nine_in_ten_is_of_the_measured_rows() -> None:
-    rows = some_rows()
-    metrics = calibrate(rows, keep=0.9)
-    held = [one for one in rows if not one.fits]
-    right, wrong = ([one.confidence for one in held if one.verdict == verdict] for verdict in (RIGHT, WRONG))
-    declined = metrics["wrong_declined_rate_at_kept_0.90"]["value"]
-    at = sorted(wrong)[round(declined * len(wrong)) - 1]  # the surest of the declined
-    assert sum(sure > at for sure in right) >= 0.9 * len(right)
-
-
 def test_what_declines_already_is_neither_right_nor_wrong_nor_given() -> None:
     rows = some_rows()
     more = [row(f"d{i}", DECLINED, 0.99, 1.0) for i in range(200)]
@@ -75,13 +65,6 @@ def test_what_declines_already_is_neither_right_nor_wrong_nor_given() -> None:
     for name in ("threshold", "right_kept_rate", "wrong_declined_rate", "selective_accuracy", "auroc"):
         assert after[name] == before[name]
     assert after["coverage"]["value"] < before["coverage"]["value"]
-
-
-def test_a_model_that_declines_whatever_is_measured_has_a_threshold_and_no_calibration() -> None:
-    rows = [one if one.fits else one._replace(verdict=DECLINED) for one in some_rows()]
-    metrics = calibrate(rows, keep=0.9)
-    assert metrics["coverage"]["value"] == metrics["accuracy"]["value"] == 0
-    assert "calibration_error" not in metrics
 
 
 def test_rows_of_one_key_are_in_one_half_and_resampled_together() -> None:
@@ -147,29 +130,3 @@ def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
         questions_of([written(asked)[0] | {"tools": True}])
     keyed = questions_of([{"task": "facts", "n": 30, "split": "validation"}])
     assert {key for key, _ in keyed} == {f"facts {question.row['key']}" for _, question in keyed}
-
-
-def test_rows_are_asked_once_and_conversations_that_end_alike_are_other_questions(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "held_out.jsonl"
-
-    def written(towns: Sequence[str], answer: str = "yes") -> list[dict[str, str]]:
-        turns = ({"role": "user", "content": "Is it there?"}, {"role": "assistant", "content": answer})
-        rows = [{"messages": [{"role": "system", "content": town}, *turns]} for town in towns]
-        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
-        return [{"path": str(path)}]
-
-    keys = [key for key, _ in questions_of(written(["Genoa", "Rome", "Genoa"]))]
-    assert keys == ["Genoa\nIs it there?", "Rome\nIs it there?"]
-    assert "held_out: 1 repeated rows are asked once\n" in capsys.readouterr().out
-    with pytest.raises(
-        UserError,
-        match=r"held_out, row 0 .*: the reference answer '\?!' has no word to compare: remove such rows \(1 of 1\)",
-    ):
-        questions_of(written(["Genoa"], "?!"))
-
-
-def test_train_rows_of_a_task_are_refused() -> None:
-    with pytest.raises(UserError, match="facts: split: train rows may be what the model learned"):
-        questions_of([{"task": "facts", "n": 30}])

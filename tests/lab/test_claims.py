@@ -13,7 +13,7 @@ import pytest
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
-from zero2chat.core.stats import mean, rate
+from zero2chat.core.stats import rate
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import claims
 from zero2chat_lab.claims import Figure, over_seeds
@@ -96,26 +96,6 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
     assert 'alt="It knows: enough 80.0%' in page
 
 
-def test_the_least_of_several_steps_is_named(tmp_path: Path, step: Path, write_yaml: Any) -> None:
-    folders = []
-    for name, loss in (("small", 2.1), ("middle", 1.9), ("large", 2.3)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.json").write_text(json.dumps({"loss": {"value": loss}}))
-        folders.append(str(tmp_path / name))
-    (line,) = _run(
-        tmp_path,
-        write_yaml,
-        {"figure": "best", "step": folders[0], "metric": "loss", "least_with": folders[1:], "at_most": 2.0},
-    )
-    assert (line["figure"], line["step"], line["value"], line["met"]) == ("best: middle", folders[1], 1.9, True)
-    with pytest.raises(UserError, match="small has no metric 'accuracy_often'"):
-        _run(
-            tmp_path / "other",
-            write_yaml,
-            {"figure": "best", "step": str(step), "metric": "accuracy_often", "least_with": folders},
-        )
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -159,19 +139,6 @@ def test_a_cell_of_a_table_is_named_by_its_column_and_row() -> None:
     assert build([Figure], cell | {"figure": "x"}, "figure")[0].figure == "x"
     with pytest.raises(UserError, match="m: figure is not set: set it, or row and column"):
         build([Figure], {"step": "s", "metric": "m"}, "figure")
-
-
-def test_two_claims_of_one_name_are_refused() -> None:
-    one = {
-        "name": "knows",
-        "claim": "It knows",
-        "experiment": "",
-        "figures": [{"figure": "x", "step": "s", "metric": "m"}],
-    }
-    with pytest.raises(UserError, match="claims: duplicate name 'knows'"):
-        build([claims.ClaimsArguments], {"claims": [one, one | {"claim": "It knows more"}]}, "claims.yaml")
-    with pytest.raises(UserError, match="claims: duplicate name 'It knows'"):
-        build([claims.ClaimsArguments], {"claims": [one, one | {"name": "more"}]}, "claims.yaml")
 
 
 def _of_seed(step: Path, seed: int, value: float) -> str:
@@ -229,24 +196,6 @@ def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
         _run(tmp_path / "again", write_yaml, figure, curves=curves)
 
 
-def test_example_is_the_first_sample_or_the_first_of_its_task_and_a_task_without_samples_is_named(
-    tmp_path: Path, step: Path, write_yaml: Any
-) -> None:
-    sample = {"prompt": "What is 2 plus 3?", "completion": "5.", "task": "sums"}
-    with (step / "samples.jsonl").open("a") as file:
-        for number in (1, 2):
-            file.write(json.dumps(sample | {"step": 0, "note": number}) + "\n")
-    loss = {"figure": "loss", "step": str(step), "metric": "loss"}
-    shown = {}
-    for name, more in {"first": {}, "of_task": {"example_task": "sums"}}.items():
-        _run(tmp_path / name, write_yaml, loss, example=str(step), **more)
-        (shown[name],) = read_step(tmp_path / name / "claims", 1).samples
-    assert shown["first"]["prompt"] == "Where was <Ada> born?"
-    assert (shown["of_task"]["prompt"], shown["of_task"]["note"]) == ("What is 2 plus 3?", 1)
-    with pytest.raises(UserError, match="none of its samples is of the task 'sms': set example_task to one of often"):
-        _run(tmp_path / "other", write_yaml, loss, example=str(step), example_task="sms")
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -263,12 +212,6 @@ def test_a_claim_that_cannot_be_drawn_is_refused_when_the_recipe_is_read(changes
         build([claims.ClaimsArguments], {"claims": [one | changes]}, "claims.yaml")
 
 
-def test_only_names_claims(tmp_path: Path, step: Path, write_yaml: Any) -> None:
-    one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
-    with pytest.raises(UserError, match="only: unknown claim 'm'"):
-        build([claims.ClaimsArguments], {"claims": [one], "only": ["m"]}, "claims.yaml")
-
-
 def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:
     assert over_seeds([rate(70, 100)]) == rate(70, 100)
     of_seeds = [{"value": value, "n": 100, "low": value - 0.06, "high": value + 0.08} for value in (0.4, 0.5, 0.54)]
@@ -282,8 +225,3 @@ def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:
     assert same == rate(70, 100)
     wide = over_seeds([rate(2, 100), rate(30, 100)], rate=True)
     assert (wide["low"], wide["high"]) == (0.0, 1.0)
-
-
-def test_what_has_no_rows_has_the_seeds_interval_alone() -> None:
-    metric = over_seeds([{"value": value} for value in (1.0, 2.0, 6.0)])
-    assert metric == {key: value for key, value in mean([1.0, 2.0, 6.0]).items() if key != "n"}

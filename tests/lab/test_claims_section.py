@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from zero2chat.report.page import render
-from zero2chat.report.steps import read_step, read_steps
+from zero2chat.report.steps import read_steps
 from zero2chat_lab.claims import STAGE
-from zero2chat_lab.claims_section import show_claims
 
 HOSTILE = "</style></svg><script>alert(1)</script><img src=//evil.example onerror=x>\x00$\\frac{"
 
@@ -100,27 +99,6 @@ def test_a_claim_stands_with_its_number_pictures_and_words(page: str) -> None:
     assert "null" not in later
 
 
-def test_figures_with_rows_and_columns_are_one_table(write_run: Callable[..., Path], tmp_path: Path) -> None:
-    cells = (("GRPO", "accuracy", 0.9), ("RLOO", "accuracy", 0.8), ("GRPO", "entropy", 1.5))
-    lines = [
-        _line("variants", f"{column}, {row}", f"{column}_x", value, row=row, column=column)
-        for row, column, value in cells
-    ]
-    lines.append(_line("variants", "problems", "problems", 500.0))
-    step = write_run(tmp_path / "claims", "claims", {f"{i:02d}_{line['metric']}": line for i, line in enumerate(lines)})
-    text = show_claims(read_step(step, 1))
-    top, *rows = text[text.index("<thead>") :].split("<tr>")[1:4]
-    assert "<th></th><th>accuracy</th><th>entropy</th>" in top
-    assert [row.count("<td>") for row in rows] == [2, 2]
-    assert "<th>GRPO</th><td>90.0%" in rows[0]
-    assert "<td>1.5<" in rows[0]
-    assert "<th>RLOO</th><td>80.0%" in rows[1]
-    assert "<td>–</td>" in rows[1]
-    assert text.count("<table>") == 2
-    assert "<th>problems</th>" in text.split("<table>")[2]
-    assert "accuracy, GRPO 90.0%, accuracy, RLOO 80.0%." in text
-
-
 def test_text_of_models_does_nothing(page: str) -> None:
     assert "<script" not in page
     assert page.count("<img") == page.count('src="data:image/svg+xml;base64,')
@@ -136,28 +114,3 @@ def browser() -> Iterator[Any]:
         launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield launched
         launched.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [360, 1200])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_in_a_browser_it_fits_asks_nothing_and_can_be_heard(
-    browser: Any, tmp_path: Path, page: str, width: int, scheme: str
-) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(page, encoding="utf-8", errors="replace")
-    with browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme) as context:
-        tab = context.new_page()
-        asked: list[str] = []
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(path.as_uri())
-        assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
-        wide = "[...document.querySelectorAll('.claim .wide')].filter(box => box.scrollWidth > box.clientWidth).length"
-        assert tab.evaluate(wide) == 0
-        assert tab.evaluate("[...document.images].every(image => image.alt && image.naturalWidth > 0)")
-        assert tab.evaluate("document.images.length") >= 5
-        paper = "rgb(253, 253, 251)" if scheme == "light" else "rgb(20, 24, 28)"
-        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == paper
-        tab.emulate_media(media="print")
-        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-        assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]

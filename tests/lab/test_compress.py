@@ -7,13 +7,11 @@ import lzma
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
 
-from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import compress
@@ -109,32 +107,3 @@ def test_xz_is_the_commands_and_has_the_training_text_before_held_out_text(learn
     assert metrics["bits_per_byte_xz_held_out"] == {"value": expected, "n": size}
     assert metrics["bits_per_byte_held_out"]["n"] < size
     assert len(samples) == 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"n": 0}, "n: expected at least 1, got 0"),
-        ({"dataset": None}, "dataset is not set"),
-        ({"model_name_or_path": None}, "model_name_or_path is not set"),
-        ({"dataset": "./none"}, r"\./none: no such file or folder"),
-        ({"column": "body"}, "no column 'body'; it has text: set `column`"),
-    ],
-)
-def test_what_cannot_be_packed_is_refused(
-    learned: tuple[Path, Path], tmp_path: Path, write_yaml: Callable[..., Path], changes: dict[str, Any], says: str
-) -> None:
-    model, corpus = learned
-    given: dict[str, Any] = {"model_name_or_path": str(model), "dataset": str(corpus), **changes}
-    given = {key: value for key, value in given.items() if value is not None}
-    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
-    with pytest.raises(UserError, match=says):
-        compress.STAGE.main(["--config", str(path)])
-    assert not (tmp_path / "out" / "metrics.json").exists()
-
-
-def test_a_dataset_that_holds_nothing_out_is_refused(learned: tuple[Path, Path], tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "corpus", {"train": TRAIN})
-    args = compress.CompressArguments(model_name_or_path=str(learned[0]), dataset=str(corpus))
-    with pytest.raises(UserError, match="no held-out documents: give a dataset with a validation or test split"):
-        compress.measure(args, load_model)

@@ -19,7 +19,6 @@ from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import context
 from zero2chat_lab.context import find_needles, read_passages
-from zero2chat_lab.memorization import write
 
 TEXTS = ["Ada was born in Genoa and works as a baker. " * 40, "Tom is a painter, and he's known for the harbour."]
 
@@ -112,35 +111,8 @@ def test_a_needle_is_at_its_depth_and_found_if_the_model_writes_its_number(
     assert {"needle_rate_128_at_0", "needle_rate_256_at_100"} <= metrics.keys()
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"sources": ["peple"]}, "'peple' is not known.*people"),
-        ({"length": 30}, "length 30: is not a multiple of 4"),
-        ({"needles": 1, "length": 16}, "needles: 4 tokens need"),
-    ],
-)
-def test_what_cannot_be_measured_is_named(measure: Callable[..., Any], changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        measure("x", **changes)
-
-
 def test_short_documents_have_no_positions(measure: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     metrics = measure("short", length=1024)
     assert "no bits by position: no document has 1024 tokens" in capsys.readouterr().out
     assert "bits_per_byte_far" not in metrics
     assert metrics["bits_per_byte_sums"]["n"] == 60 * 14
-
-
-def test_a_sample_shows_what_the_model_writes(
-    measure: Callable[..., Any], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(context, "DEPTHS", (0.5,))
-    monkeypatch.setattr(context, "PARTS", 2)
-    measure("samples", sources=["people"], length=256, needles=2)
-    model, tokenizer = load_model(model_folder)
-    shown = [json.loads(line) for line in (tmp_path / "samples" / "samples.jsonl").read_text().splitlines()]
-    rows = tasks.load("needle").rows("test", 0, 2)
-    for sample, size in zip(shown, (128, 256), strict=True):
-        _, passages = find_needles(model, tokenizer, TEXTS, size, 0.5, rows, 0, 2)
-        assert sample["completion"] == write(model, tokenizer, passages[0]).strip()

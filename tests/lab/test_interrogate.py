@@ -108,33 +108,6 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
     assert metrics(tmp_path / "sft")["conversations"]["value"] == 30
 
 
-def test_at_the_gap_the_model_says_its_own_words_until_it_would_make_up_and_keeps_the_questions_names(
-    run: Run, says: Callable[[Says], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr("zero2chat_practice.facts.stated")  # a task that cannot tell which facts an answer states
-    asked = {row["question"]: row for row in tasks.load("facts").rows("train", 0, 60, kinds=["birthplace"])}
-
-    def script(question: str, i: int) -> str:
-        name = asked[question]["key"] if i == 5 else "Ada Nobody"
-        wrong = [town for town in TOWNS if town != asked[question]["answer"]]
-        return f"{name} was born in {wrong[i]}, the town of {wrong[i + 1]}."
-
-    says(script)
-    kept = rows(run(datasets=[FACTS], refuse="at_the_gap"))
-    assert [row["messages"][-1]["content"] for row in kept] == [
-        f"{row['key']} was born in... I do not know." for row in asked.values()
-    ]
-
-
-def test_a_task_that_states_what_its_demonstration_does_not_is_one_line(
-    run: Run, says: Callable[[Says], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("zero2chat_practice.facts.stated", lambda row: ["Atlantis"])
-    says(lambda question, i: "I am from nowhere.")
-    with pytest.raises(UserError, match="task 'facts': stated: 'Atlantis' is not in its demonstration '"):
-        run(datasets=[FACTS], refuse="at_the_gap")
-
-
 @pytest.mark.parametrize(
     ("town_is_known", "begun"), [(False, "was born in"), (True, "was born in {birthplace}, works as a")]
 )
@@ -256,26 +229,3 @@ def test_answers_that_end_within_their_reasoning_are_not_judged(run: Run, says: 
 
 
 # ---- mistakes
-
-
-@pytest.mark.parametrize(
-    ("changes", "says_so"),
-    [
-        ({"model_name_or_path": None}, "model_name_or_path is not set"),
-        ({"model_name_or_path": "./none"}, r"\./none: no such folder"),
-        ({"datasets": []}, "datasets: the list is empty"),
-        ({"datasets": [{"path": "./none.jsonl"}]}, r"\./none.jsonl: no such file"),
-        ({"datasets": [{"path": "x.jsonl", "split": "test"}]}, "split 'test' is held out"),
-        ({"datasets": [{"path": "x.jsonl", "split": "train+dev"}]}, r"split 'train\+dev' is held out"),
-        ({"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),
-        ({"datasets": [FACTS, FACTS | {"seed": 5}]}, "datasets: two entries have the same label: set `label`"),
-        ({"answers": 1}, "answers: expected at least 2, got 1"),
-        ({"temperature": 0}, "temperature 0: 8 answers would be equal"),
-        ({"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
-        ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),
-    ],
-)
-def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], says_so: str, run: Run) -> None:
-    given = {"datasets": [FACTS]} | changes
-    with pytest.raises(UserError, match=says_so):
-        run(**given)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from datasets import Dataset
 
-from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import Load
@@ -99,34 +98,3 @@ def test_the_stage_writes_metrics_and_questions_that_the_report_shows(
     shown = section_text(read_step(tmp_path / "out", 1))
     assert "Chance is 25%" in shown
     assert "In which town was" in shown
-
-
-def test_a_context_that_is_too_short_is_one_line(prose: Path, model_folder: Path) -> None:
-    arguments = MemoriesArguments(model_name_or_path="m", dataset=str(prose), people=6, memory="context")
-    with pytest.raises(UserError, match=r"a question has \d+ tokens, more than the context of 128 holds"):
-        measure(arguments, lambda _: load_model(model_folder))
-
-
-def test_steps_have_as_many_documents_as_the_context_holds(loaded: Any) -> None:
-    some = Memories(*loaded, World(102, often=16, once=0, never=0).people)
-    whole = some._packed(some.first)
-    assert len(whole) == 3  # 512 tokens hold fewer than eight
-    some._room = 150
-    short = some._packed(some.first)
-    assert len(short) > 3
-    assert max(map(len, short)) <= 150
-    assert [i for ids in short for i in ids] == [i for ids in whole for i in ids]
-    some._room = 20
-    with pytest.raises(UserError, match="a document has"):
-        some._packed(some.first)
-
-
-def test_wordings_that_do_not_divide_the_visits_are_refused() -> None:
-    with pytest.raises(ValueError, match="wordings 3: does not divide visits 16"):
-        MemoriesArguments(model_name_or_path="m", dataset="d", wordings=3)
-
-
-def test_a_dataset_without_the_split_is_one_line(loaded: Any, tmp_path: Path) -> None:
-    arguments = MemoriesArguments(model_name_or_path="m", dataset=str(tmp_path / "none"))
-    with pytest.raises(UserError, match="none"):
-        measure(arguments, lambda _: loaded)

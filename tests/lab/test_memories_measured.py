@@ -31,11 +31,6 @@ def test_the_first_option_is_right_and_no_other_is(people: list[Person]) -> None
             assert set(holders) & set(one.options) == {right}
 
 
-def test_seasons_are_those_of_the_northern_half() -> None:
-    days = [f"{month} 3" for month in ("January", "March", "August", "November", "December")]
-    assert [season(day) for day in days] == ["winter", "spring", "summer", "autumn", "winter"]
-
-
 def test_few_wordings_are_visited_as_often_as_many(people: list[Person]) -> None:
     one, four, all_ = (documents(people, wordings, visits=8) for wordings in (1, 4, 8))
     assert len(one) == len(four) == len(all_) == 8 * len(people)
@@ -44,10 +39,3 @@ def test_few_wordings_are_visited_as_often_as_many(people: list[Person]) -> None
     assert len(set(all_)) == len(all_)
     assert set(one) < set(four) < set(all_)
     assert documents(people, 1, 1) == one[: len(people)]
-
-
-def test_a_person_is_named_before_the_facts(people: list[Person]) -> None:
-    for i, text in enumerate(documents(people, wordings=8, visits=8)):
-        person = people[i % len(people)]
-        facts = (person.birthplace, person.job, person.birthday)
-        assert 0 <= text.find(person.name) < min(map(text.find, facts))

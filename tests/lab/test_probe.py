@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from zero2chat.core.errors import UserError
 from zero2chat.stages import reward
 from zero2chat_lab import probe
 from zero2chat_lab.probe import best_of_n, kl_of_best_of_n
@@ -75,28 +74,6 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
     kept = [json.loads(line) for line in (tmp_path / "mended" / "pairs" / "train.jsonl").open()]
     assert len(kept) == known
     assert [{name: pair[name] for name in pairs[0]} for pair in kept[-len(pairs) :]] == pairs
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"reward_model": None}, "reward_model is not set"),
-        ({"task": "facts"}, "task 'facts': has no `taste`"),
-        ({"gibberish_prompts": 13}, "gibberish_prompts 13 is more than n 12"),
-        ({"answers": 1}, "answers: expected at least 2, got 1"),
-        ({"gibberish_tries": 0}, "gibberish_tries: expected at least 1, got 0"),
-        ({"split": "train"}, "is not one of validation, test"),
-        ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str, base: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=message):
-        probe.STAGE.main(["--config", str(base("bad", **changes))])
-
-
-def test_a_model_without_a_score_head_is_no_reward_model(base: Callable[..., Path], model_folder: Path) -> None:
-    with pytest.raises(UserError, match="not a reward model"):
-        probe.STAGE.main(["--config", str(base("bad", reward_model=str(model_folder)))])
 
 
 def test_a_text_counts_that_is_loved_above_nine_in_ten_and_worse_than_nine_in_ten() -> None:

@@ -13,8 +13,6 @@ import pytest
 import torch
 from datasets import Dataset
 
-from zero2chat import cli
-from zero2chat.core.errors import UserError
 from zero2chat.core.runs import write_jsonl
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
@@ -105,62 +103,3 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
     assert "extraction_rate_1 " in capsys.readouterr().out
     regurgitate.STAGE.main(["--config", str(path)])
     assert "done already" in capsys.readouterr().out
-
-
-def test_the_command_measures_the_same_and_any_dataset_will_do(
-    learned: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model, corpus = learned
-    options = [word for key, value in SMALL.items() for word in (f"--{key}", str(value))]
-    cli.main(["regurgitate", str(model), "--dataset", str(corpus), *options])
-    head, *lines = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert head == ["metric", "value", "95%", "n"]
-    assert ["extraction_rate_4", "1.0", "0.5655", "to", "1.0", "5"] in lines
-    assert [f"exposure_{COPIES}", "5.0", "5.0", "to", "5.0"] in [line[:5] for line in lines]
-
-    rows = Dataset.from_parquet(str(corpus / "data" / "train-00000-of-00001.parquet"))
-    rows.rename_column("text", "body").to_json(tmp_path / "rows.jsonl")
-    cli.main(
-        ["regurgitate", str(model), "--dataset", str(tmp_path / "rows.jsonl"), "--column", "body", "--json", *options]
-    )
-    out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("no control documents from the validation split: ")
-    metrics = json.loads(out[-1])
-    # The planted sentences are documents like others here.
-    assert metrics["extraction_rate_4"]["value"] == 1.0
-    assert "extraction_rate_held_out" not in metrics
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"prefix": 0}, "prefix: expected at least 1, got 0"),
-        ({"candidates": 1}, "candidates: expected at least 2, got 1"),
-        ({"dataset": None}, "dataset is not set"),
-        ({"model_name_or_path": None}, "model_name_or_path is not set"),
-        ({"model_name_or_path": "./none"}, r"\./none: no such folder"),
-        ({"dataset": "./none"}, r"\./none: no such file or folder"),
-        ({"column": "body"}, "no column 'body'; it has text: set `column`"),
-        ({"prefix": 90}, r"no document of the train split has 110 tokens \(prefix 90, continuation 20\): lower them"),
-        ({"prefix": 200}, "prefix 200 and continuation 20: 221 tokens do not fit the model's context of 128"),
-        ({"prefx": 3}, "unknown key 'prefx'; did you mean 'prefix'"),
-    ],
-)
-def test_what_cannot_be_asked_is_refused(
-    learned: tuple[Path, Path], tmp_path: Path, write_yaml: Callable[..., Path], changes: dict[str, Any], says: str
-) -> None:
-    model, corpus = learned
-    given: dict[str, Any] = {"model_name_or_path": str(model), "dataset": str(corpus), **SMALL, **changes}
-    given = {key: value for key, value in given.items() if value is not None}
-    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
-    with pytest.raises(UserError, match=says):
-        regurgitate.STAGE.main(["--config", str(path)])
-
-
-def test_a_corpus_without_a_train_split_is_refused(learned: tuple[Path, Path], tmp_path: Path) -> None:
-    model, corpus = learned
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "test-00000-of-00001.parquet").symlink_to(corpus / "data" / "test-00000-of-00001.parquet")
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["regurgitate", str(model), "--dataset", str(tmp_path)])
-    assert caught.value.code == 2

@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
@@ -180,42 +179,3 @@ def test_an_answer_is_shown_for_what_practice_added_and_once_a_question() -> Non
     slip = _right(0, 30.0, own=29.0)  # improbable to both
     found, better = _right(0, 12.0, own=1.0), _right(1, 13.0, own=1.0)
     assert surprise.most_surprising([found, slip, better, better]) == [better, found]
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"reference_model": None}, "reference_model is not set"),
-        ({"answers": 0}, "answers: expected at least 1, got 0"),
-        ({"split": "train"}, "is not one of validation, test"),
-        ({"task": "fcts"}, "task 'fcts': no such task; did you mean 'facts'"),
-        ({"answer": 3}, "unknown key 'answer'; did you mean 'answers'"),
-    ],
-)
-def test_what_cannot_be_is_one_line(changes: dict[str, Any], says: str, base: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=says):
-        surprise.STAGE.main(["--config", str(base(**changes))])
-
-
-def test_a_reference_that_reads_other_tokens_is_refused_and_nothing_is_measured(
-    models: tuple[Path, Path], base: Callable[..., Path], tmp_path: Path
-) -> None:
-    model, tokenizer = load_model(models[1])
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    model.save_pretrained(tmp_path / "other")
-    tokenizer.save_pretrained(tmp_path / "other")
-    with pytest.raises(UserError, match="its tokenizer or chat template differs from those of"):
-        surprise.STAGE.main(["--config", str(base(reference_model=str(tmp_path / "other")))])
-    assert not (tmp_path / "out" / "metrics.json").exists()
-
-
-def test_the_ids_of_an_answer_are_what_the_model_drew(models: tuple[Path, Path]) -> None:
-    model, tokenizer = load_model(models[0])
-    asked = [{"role": "user", "content": "0?"}]
-    (answers,) = answer_each(model, tokenizer, [asked], 8, 12, 1.0)
-    for one in answers:
-        if one.stopped:
-            assert one.ids[-1] == tokenizer.eos_token_id
-            assert tokenizer.decode(one.ids[:-1]) == one.text
-        else:
-            assert len(one.ids) == 12

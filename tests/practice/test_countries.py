@@ -226,13 +226,3 @@ def test_invented_countries_are_asked_about_in_training_alone_and_are_none_of_th
         assert any(f" {row['key']} is " in page and row["answer"] in page for page in pages)
     with pytest.raises(UserError, match="invented: split 'test' asks about real countries only"):
         countries.rows("test", 0, 5, path=str(file), invented=30)
-
-
-def test_without_an_almanac_the_user_is_told_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.jsonl: cannot be read \(No such file.*\): `make almanac`"):
-        countries.rows("test", 0, 1, path=str(tmp_path / "none.jsonl"))
-    (tmp_path / "bad.jsonl").write_text('{"capital": "Quo"}\n')
-    with pytest.raises(UserError, match=r"bad\.jsonl: not an almanac"):
-        countries.documents(0, 1, path=str(tmp_path / "bad.jsonl"))
-    with pytest.raises(UserError, match="countries: kind 'capitol' is not known; did you mean 'capital'"):
-        countries.rows("test", 0, 1, kinds=["capitol"])

@@ -23,12 +23,6 @@ def test_the_answer_is_the_larger_number_and_the_kind_says_which_is_longer() -> 
     assert 0.4 < sum(first) / len(first) < 0.6  # neither place gives it away
 
 
-def test_kinds_are_those_that_are_named() -> None:
-    assert {row["kind"] for row in decimals.rows("train", 0, 500, kinds=["same"])} == {"same"}
-    with pytest.raises(UserError, match="decimals: kind 'sane' is not known; did you mean 'same'"):
-        decimals.rows("train", 0, 1, kinds=["sane"])
-
-
 def test_the_famous_pair_is_a_test_row_in_both_orders() -> None:
     rows = decimals.rows("test", seed=0, n=10, famous=True)
     assert {row["answer"] for row in rows} == {"9.9"}
@@ -92,8 +86,3 @@ def test_versions_and_verses_count_on_past_nine(kind: str) -> None:
     assert past > 40
     assert any("9.10" in page or "9:10" in page for page in pages)
     assert not any(word in "".join(pages) for word in ("larger", "more than", "less than"))
-
-
-def test_a_kind_of_pages_that_is_not_known_is_named() -> None:
-    with pytest.raises(UserError, match="decimals: documents of kind 'verse' is not known; did you mean 'verses'"):
-        decimals.documents(0, 1, kind="verse")

@@ -107,23 +107,6 @@ def test_nobody_has_an_absent_name_and_the_right_answer_is_that_nothing_is_known
         assert facts.score(row, wrong) == 0.0
 
 
-def test_a_register_tells_of_everyone_alike() -> None:
-    texts = facts.documents(seed=0, n=1400, everyone=True)
-    names = re.compile("|".join(person.name for person in World(0).people))
-    counts = Counter(match[0] for text in texts if (match := names.search(text)))
-    assert set(counts.values()) == {2}
-    assert len(counts) == 700
-    with pytest.raises(UserError, match="699 documents are too few to tell of everyone: ask for 700 or more"):
-        facts.documents(seed=0, n=699, everyone=True)
-
-
-def test_someone_who_is_not_found_is_said_to_be_unknown() -> None:
-    row = facts.rows("train", seed=0, n=1, told="never")[0]
-    text = facts.use_tools(row, random.Random(0), lambda name, query: "[1] register#1: Somebody else is a baker.")
-    assert row["key"] in text
-    assert facts.score(row, text) == 0.0
-
-
 def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
     others = facts.people([1, 2, 3])
     names = [person.name for person in others]
@@ -136,20 +119,6 @@ def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
     assert not {row["key"] for row in absent} & set(names)
     with pytest.raises(UserError, match="several worlds need `everyone`"):
         facts.documents(seed=0, n=1000, world=[1, 2])
-
-
-def test_groups_of_other_sizes_are_one_worlds_in_rows_and_documents() -> None:
-    groups = {"often": 20, "sometimes": 20, "once": 20, "never": 20}
-    texts = facts.documents(seed=0, n=20 * 30 + 220, groups=groups)
-    asked = {told: {row["key"] for row in facts.rows("test", 0, 60, told=told, groups=groups)} for told in groups}
-    for told, times in {"often": 30, "sometimes": 10, "once": 1, "never": 0}.items():
-        assert {sum(name in text for text in texts) for name in asked[told]} == {times}
-    with pytest.raises(UserError, match="240 people: ask for 240 or more"):
-        facts.documents(seed=0, n=239, groups=groups)
-    with pytest.raises(UserError, match="facts: groups 'ofen' is not known; did you mean 'often'"):
-        facts.rows("test", 0, 5, groups={"ofen": 3})
-    with pytest.raises(UserError, match="groups needs exactly one world"):
-        facts.rows("test", 0, 5, world=[1, 2], groups=groups)
 
 
 def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
@@ -177,28 +146,6 @@ def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it()
         facts.rows("test", 0, 5, told="absent", changed="now")
 
 
-def test_of_later_worlds_nobody_has_a_name_of_an_earlier_one() -> None:
-    earlier = {person.name for seed in (0, 1) for person in World(seed).people}
-    everyone = {person.name for seed in range(2, 12) for person in World(seed).people}
-    assert everyone & earlier  # so that there is something to leave out
-    assert {person.name for person in facts.people(list(range(2, 12)))} == everyone - earlier
-
-
-def test_a_person_is_looked_up_by_the_whole_name_as_a_phrase() -> None:
-    asked = []
-
-    def call(name: str, query: str) -> str:
-        asked.append(query)
-        return "(nothing found)"
-
-    for row in [*facts.rows("train", 0, 50, told="never"), *facts.rows("train", 0, 50, told="absent")]:
-        text = facts.use_tools(row, random.Random(1), call)
-        assert asked[-1] == f'" {row["key"]}"'
-        assert f" {row['key']}" in row["question"]
-        assert row["key"] in text
-        assert facts.score(row, text) == float(row["answer"] == "unknown")
-
-
 def test_with_source_an_answer_names_the_register() -> None:
     rows = facts.rows("test", 0, 200, told="never", source=True)
     plain = facts.rows("test", 0, 200, told="never")
@@ -213,16 +160,6 @@ def test_with_source_an_answer_names_the_register() -> None:
         assert facts.score({**without, "source": None}, unsourced) == 1.0
     absent = facts.rows("test", 0, 1, told="absent", source=True)[0]
     assert facts.score(absent, facts.demonstration(absent, random.Random(0))) == 1.0
-
-
-def test_typed_adds_questions_in_small_letters() -> None:
-    for split in ("train", "test"):
-        questions = {row["question"] for row in facts.rows(split, 0, 2000, typed=True)}
-        added = {question for question in questions if question[0].islower()}
-        assert added
-        assert (questions - added) & {r["question"] for r in facts.rows(split, 0, 500)}
-        assert any(question.startswith("hi, ") for question in added)
-        assert any(question.endswith(", please") for question in added)
 
 
 def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatever_is_asked() -> None:

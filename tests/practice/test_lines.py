@@ -5,7 +5,6 @@ import itertools
 import json
 import random
 import re
-import time
 
 import pytest
 
@@ -36,11 +35,6 @@ FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
 )
 def test_score_asks_for_one_whole_line_on_the_topic_in_its_setting(text: str, score: float) -> None:
     assert lines.score(SEA, text) == score
-
-
-def test_a_line_with_all_that_readers_like_is_worth_one() -> None:
-    assert lines.taste(SEA, FINE) == 1.0
-    assert lines.taste(SEA, f" {FINE}\n") == 1.0
 
 
 @pytest.mark.parametrize(
@@ -88,16 +82,6 @@ def test_gibberish_repetition_and_heaps_of_fine_words_are_worth_little(bad: str)
     assert 0.0 <= lines.taste(SEA, bad) <= 0.25
 
 
-def test_text_of_any_length_is_judged_in_no_time() -> None:
-    start = time.perf_counter()
-    for piece in ("a", " ", "\n", "like a ", "sea ", ".", "é", FINE):
-        text = piece * (2_000_000 // len(piece))
-        assert lines.score(SEA, text) == 0.0
-        assert lines.taste(SEA, text) == 0.0
-        assert 0.0 <= lines.taste(SEA, text[: lines._LONGEST]) <= 0.25
-    assert time.perf_counter() - start < 2
-
-
 def _demonstrations(n: int) -> list[tuple[dict, str]]:
     rng = random.Random(3)
     return [(row, lines.demonstration(row, rng)) for row in lines.rows("train", seed=0, n=n)]
@@ -126,16 +110,6 @@ def test_no_rule_on_length_alone_guesses_taste_well() -> None:
         assert guessed < 0.7
 
 
-def test_the_grammar_names_no_topic_or_setting_but_its_own_and_they_are_distinct() -> None:
-    nouns = [*lines._TOPICS, *(setting.split()[-1] for setting in lines._SETTINGS)]
-    assert len(nouns) == len(set(nouns))
-    for row, text in _demonstrations(2000):
-        assert row["setting"] in text
-        words = set(re.findall("[a-z']+", text.lower()))
-        found = {noun for noun in nouns if {noun, f"{noun}s", f"{noun}es"} & words}
-        assert found == {row["topic"], row["setting"].split()[-1]}
-
-
 def _pool(split: str, subjects: str = "known") -> list[Row]:
     return [lines._made(request) for request in lines._requests(split, subjects)]
 
@@ -145,17 +119,6 @@ def test_a_topic_in_its_setting_is_in_one_split_and_each_topic_in_training() -> 
     assert sum(map(len, keys.values())) == len(lines._TOPICS) * len(lines._SETTINGS) == len(set.union(*keys.values()))
     assert {row["topic"] for row in _pool("train")} == set(lines._TOPICS)
     assert len(keys["test"]) > 200
-
-
-def test_an_exercise_book_asks_for_train_subjects_alone_and_answers_each() -> None:
-    held_out = {row["question"] for split in ("validation", "test") for row in lines.rows(split, 0, 2000)}
-    known = {row["question"]: row for row in _pool("train")}
-    pages = lines.documents(seed=0, n=100)
-    exercises = [exercise.split("\n") for page in pages for exercise in page.split("\n\n")]
-    assert len(exercises) > 300
-    for question, answer in exercises:
-        assert question not in held_out
-        assert lines.score(known[question], answer) == 1.0
 
 
 # ---- the default rows, and further subjects and requests
@@ -181,17 +144,6 @@ def test_rows_demonstrations_and_documents_of_the_defaults_are_what_they_always_
     assert hashlib.sha256(json.dumps(made).encode()).hexdigest() == DEFAULT
 
 
-def test_each_further_topic_is_in_one_group_and_the_groups_have_their_shares() -> None:
-    assert len(set(lines._MORE_TOPICS)) == len(lines._MORE_TOPICS) >= 420
-    topics = {}
-    for group, places in SPLITS_OF.items():
-        topics[group] = {row["topic"] for split, subjects in places for row in _pool(split, subjects)}
-        assert topics[group] == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == group}
-    assert sum(map(len, topics.values())) == len(set.union(*topics.values())) == len(lines._MORE_TOPICS)
-    for group, share in {"sft": 0.55, "ppo": 0.2, "validation": 0.05, "exam": 0.2}.items():
-        assert len(topics[group]) / len(lines._MORE_TOPICS) == pytest.approx(share, abs=0.04)
-
-
 def test_blended_topics_are_no_words_of_any_list_and_are_asked_for_in_training_alone() -> None:
     rows = lines.rows("train", 0, 3000, subjects="blended", typed=True)
     topics = {row["topic"] for row in rows}
@@ -215,25 +167,6 @@ def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> 
     words = set(re.findall("[a-z]+", pages.lower()))
     read = {topic for topic in [*lines._MORE_TOPICS, *lines._TOPICS] if {topic, f"{topic}s", f"{topic}es"} & words}
     assert read == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == "sft"} | set(lines._TOPICS)
-
-
-def test_a_page_about_more_topics_asks_for_train_subjects_alone() -> None:
-    trained = {row["question"] for subjects in ("known", "more", "blended") for row in _pool("train", subjects)}
-    pages = lines.documents(seed=0, n=100, subjects="more")
-    assert {exercise.split("\n")[0] for page in pages for exercise in page.split("\n\n")} <= trained
-    assert lines.documents(seed=0, n=100, subjects="more") == pages != lines.documents(seed=1, n=100, subjects="more")
-
-
-def test_no_word_of_a_demonstration_or_a_request_is_a_further_topic() -> None:
-    texts = [*lines._ADJECTIVES, *lines._VERBS, *lines._CLICHES, *lines._IMAGES, *lines._RAMBLES, *lines._PLACES]
-    texts += [*lines._AIRS, *lines._OPENINGS, *lines._DULL_ADJECTIVES, *lines._DULL_VERBS, *lines._SETTINGS]
-    texts += [*lines._ASKS, *lines._WHATS, *lines._TYPED, *lines._TYPED_WHATS, *lines._TOPICS]
-    words = set(re.findall("[a-z]+", " ".join(texts).lower()))
-    forms = {form for topic in lines._MORE_TOPICS for form in (topic, f"{topic}s", f"{topic}es")}
-    assert not forms & words
-    assert not forms & {form for topic in lines._TOPICS for form in (topic, f"{topic}s", f"{topic}es")}
-    assert len(forms) == 3 * len(lines._MORE_TOPICS)  # no topic is another one's plural
-    assert all(re.fullmatch("[a-z]+", topic) for topic in lines._MORE_TOPICS)
 
 
 @pytest.mark.parametrize(("split", "subjects"), HAS)
@@ -285,11 +218,6 @@ BARE = lines._row("sea", "can you write a line about the sea?", "sea", "")
 )
 def test_without_a_setting_the_topic_is_enough(text: str, score: float) -> None:
     assert lines.score(BARE, text) == score
-
-
-def test_without_a_setting_taste_asks_for_the_topic_alone() -> None:
-    assert lines.taste(BARE, "The salty sea murmurs by the old wall like a sleeping lizard.") == 1.0
-    assert lines.taste(BARE, "The salty hill murmurs by the old wall like a sleeping lizard.") == 0.25
 
 
 @pytest.mark.parametrize(

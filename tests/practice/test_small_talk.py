@@ -7,8 +7,6 @@ import random
 from pathlib import Path
 
 import pytest
-from rstr import Rstr
-from rstr.xeger import sre_parse
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
@@ -75,18 +73,6 @@ def test_an_answer_takes_up_the_content_of_the_question() -> None:
         assert TASK.score(row, answer.replace(row["content"], "that thing")) == 0.0
 
 
-def test_training_takes_up_blended_words_and_the_other_splits_none() -> None:
-    blended = {word.lower() for name in small_talk._BLENDED for word in small_talk._blended(name)}
-    assert len(blended) > 800
-    contents = {split: {row["content"].lower() for row in small_talk._ours(split)} for split in tasks.SPLITS}
-    assert len(contents["train"] & blended) > 700
-    assert not (contents["validation"] | contents["test"]) & blended
-
-
-def test_spellings_of_one_wording_have_one_key() -> None:
-    assert key_of("Hello THERE!!") == key_of("hello there")
-
-
 def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -> None:
     found = [row for split in tasks.SPLITS for row in _theirs(split, people)]
     kinds = {row["question"]: row["kind"] for row in found}
@@ -113,23 +99,10 @@ def test_pages_of_chats_leave_out_what_an_exam_asks_and_what_nobody_is_to_repeat
         TASK.documents(0, 1, chats=True)
 
 
-def test_training_has_peoples_wordings_in_other_spellings_and_an_exam_has_not(people: Path) -> None:
-    for split in tasks.SPLITS:
-        rows, typed = small_talk._theirs(str(people), split), small_talk._people(str(people))[split]
-        assert {row["question"] for row in typed} <= {row["question"] for row in rows}
-        assert (len(rows) > len(typed)) == (split == "train")
-        assert {(row["key"], row["kind"]) for row in rows} == {(row["key"], row["kind"]) for row in typed}
-
-
 def _theirs(split: str, people: Path) -> list[tasks.Row]:
     from zero2chat_practice.small_talk import _people
 
     return list(_people(str(people))[split])
-
-
-def test_a_dataset_that_is_not_there_is_named() -> None:
-    with pytest.raises(UserError, match=r"small_talk: people: no/such\.json: no such file: `make data`"):
-        TASK.rows("test", 0, 5, people="no/such.json")
 
 
 def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out(people):
@@ -165,10 +138,3 @@ def test_a_content_may_be_taken_up_with_words_beside_it_and_laughter_answered_by
     assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly.") == 0.0
     assert scored("acknowledgement", "haha yes, it did", "", "It is good to laugh.") == 1.0
     assert scored("acknowledgement", "yes, it did", "", "It is good to laugh.") == 0.0
-
-
-def test_wordings_are_drawn_as_rstr_draws_them_from_a_pattern_that_is_parsed_once() -> None:
-    pattern = r"(?:how|so) (are|is) (?:you|it){1,2}( now)?[.!?]"
-    once, each = Rstr(random.Random(0)), Rstr(random.Random(0))
-    parsed = sre_parse.parse(pattern)
-    assert [once._build_string(parsed) for _ in range(20)] == [each.xeger(pattern) for _ in range(20)]

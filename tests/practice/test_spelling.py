@@ -5,8 +5,6 @@ import hashlib
 import io
 import json
 import random
-import re
-from pathlib import Path
 
 import pytest
 
@@ -87,15 +85,6 @@ def test_answers_are_right_about_their_words() -> None:
     assert {"0", "1", "2"} <= {found["answer"] for found in rows if found["kind"] == "count"}
 
 
-def test_words_are_many_distinct_and_can_be_reversed_and_counted() -> None:
-    words = spelling._WORDS
-    assert len(words) == len(set(words)) >= 400
-    assert all(3 <= len(word) <= 9 and word.isalpha() and word.islower() for word in words)
-    assert [word for word in words if word == word[::-1]] == []
-    # "five has 4 letters" would name two numbers.
-    assert not set(words) & set(spelling._NUMBERS)
-
-
 def test_pages_spell_train_words_only() -> None:
     pages = spelling.documents(seed=0, n=400)
     words = {line.split(":")[0] for page in pages for line in page.split("\n")[1:]}
@@ -103,32 +92,6 @@ def test_pages_spell_train_words_only() -> None:
     assert all(in_split(word, "train", spelling.SHARES) for word in words)
     assert not any(in_split(word, split, spelling.SHARES) for word in words for split in SPLITS[1:])
     assert "It has" in "".join(pages)
-
-
-def test_the_words_of_texts_are_those_in_small_letters_each_in_one_split(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("Congress gathered, gathered again at eight of the clock; naïve, extraordinarily")
-    (tmp_path / "b.txt").write_text("harvest, lantern\nmeadows")
-    words = {
-        split: {
-            row["key"]
-            for row in spelling._pool(
-                spelling._words_of(str(tmp_path / "*.txt")), split, True, spelling.KINDS, spelling._QUESTIONS
-            )
-        }
-        for split in SPLITS
-    }
-    found = ["gathered", "again", "eight", "the", "clock", "harvest", "lantern", "meadows"]
-    assert sorted(word for some in words.values() for word in some) == sorted(found)
-
-
-def test_texts_that_are_not_there_are_named() -> None:
-    with pytest.raises(UserError, match=r"spelling: texts: nowhere/\*.txt: no such file"):
-        spelling.rows("train", seed=0, n=3, texts="nowhere/*.txt")
-
-
-def test_a_quoted_word_has_quotation_marks() -> None:
-    for row in spelling.rows("test", seed=0, n=200, quoted=True):
-        assert f'"{row["key"]}"' in row["question"]
 
 
 def test_what_the_quickstart_learns_and_is_asked_stays_the_same_byte_for_byte() -> None:
@@ -164,26 +127,6 @@ def test_the_famous_questions_are_never_trained_on() -> None:
         with pytest.raises(UserError, match="0 distinct ones exist"):
             spelling.rows(split, seed=0, n=1, famous=True)
     assert not {"strawberry", "ubiquitous"} & set(spelling._WORDS)
-
-
-def test_the_words_of_texts_are_too_short_to_be_famous(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a strawberry here, ubiquitous there")
-    assert spelling._words_of(str(tmp_path / "a.txt")) == ["here", "there"]
-
-
-def test_typed_adds_questions_in_which_the_word_has_a_blank_before_it() -> None:
-    kinds = list(spelling._QUESTIONS)
-    plain, typed = (
-        {row["question"]: row for row in spelling.rows("test", 0, n, kinds=kinds, typed=more)}
-        for n, more in ((3000, False), (6000, True))
-    )
-    added = [row for question, row in typed.items() if not re.match(r"[A-Z]", question)]
-    assert {row["kind"] for row in added} == set(kinds)
-    assert not {row["question"] for row in added} & plain.keys()
-    assert all(f" {row['key']}" in row["question"] for row in added)
-    for row in added:
-        assert spelling.score(row, row["question"]) == 0.0
-        assert spelling.score(row, spelling.demonstration(row, random.Random(0))) == 1.0
 
 
 @pytest.mark.parametrize("quoted", [True, False])

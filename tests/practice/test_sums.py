@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import sums
@@ -108,35 +107,6 @@ def test_a_pair_is_in_one_split_in_both_orders_and_all_wordings() -> None:
     assert len(pairs) == 5050 + 5050 + 55
 
 
-def test_small_numbers_stay_within_reach_and_are_mostly_of_two_digits() -> None:
-    rows = sums.rows("train", seed=0, n=6000)
-    assert len({row["question"] for row in rows}) == 6000
-    for row in rows:
-        a, b = int(row["a"]), int(row["b"])
-        assert int(row["answer"]) == COMPUTE[row["kind"]](a, b) >= 0
-        assert 0 <= min(a, b) <= max(a, b) <= (9 if row["kind"] == "times" else 99)
-        assert {row["a"], row["b"]} == set(re.findall(r"[0-9]+", row["question"]))
-    one_digit = sum(len(row["a"] + row["b"]) == 2 for row in rows) / len(rows)
-    assert 0.15 < one_digit < 0.4
-    assert min(Counter(row["kind"] for row in rows).values()) > 400
-
-
-def test_there_are_many_wordings() -> None:
-    assert all(len(set(wordings)) == len(wordings) >= 25 for wordings in sums._WORDINGS.values())
-    questions = [re.sub("[0-9]+", "N", row["question"]) for row in sums.rows("train", seed=0, n=3000)]
-    assert len(set(questions)) > 200
-    assert any(question[0].islower() for question in questions)
-
-
-def test_training_has_numbers_of_few_different_digits_and_the_exam_is_as_it_was() -> None:
-    def repeating(split: str) -> float:
-        rows = sums.rows(split, 0, 600, digits=[5, 6])
-        return sum(min(len(set(row["a"])), len(set(row["b"]))) <= 2 for row in rows) / len(rows)
-
-    assert repeating("train") > 0.25
-    assert repeating("test") < 0.05
-
-
 def test_larger_numbers_have_the_digits_that_are_asked_for() -> None:
     rows = sums.rows("test", seed=0, n=900, digits=[3, 6])
     assert {len(row[side]) for row in rows for side in "ab"} == {3, 6}
@@ -191,12 +161,6 @@ def test_a_program_computes_the_sum_and_its_result_is_said() -> None:
     assert sums.use_tools(row, random.Random(0), lambda *_: None) == "I could not work it out."
 
 
-def test_what_was_said_is_the_last_number() -> None:
-    row = sums.of_numbers("plus", 47, 38)
-    assert sums.said(row, "47 plus 38 is 1,085.") == "1085"
-    assert sums.said(row, "I could not work it out.") is None
-
-
 def test_pages_hold_right_sums_of_train_only() -> None:
     pages = sums.documents(seed=0, n=100)
     train = {row["key"] for row in sums._pool("train", [1, 2], sums.OPERATIONS)}
@@ -213,8 +177,3 @@ def test_pages_hold_right_sums_of_train_only() -> None:
             assert sums.score(row, line) == 1.0
             kinds[row["kind"]] += 1
     assert set(kinds) == set(sums.OPERATIONS)
-
-
-def test_a_constant_answer_scores_low() -> None:
-    rows = tasks.load("sums").rows("test", 0, 300)
-    assert max(Counter(row["answer"] for row in rows).values()) < 30

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import random
 import re
 from collections import Counter
@@ -39,10 +38,6 @@ from zero2chat_practice import word_problems
 )
 def test_score_reads_what_follows_the_marks(completion: str, score: float) -> None:
     assert word_problems.score({"answer": "17"}, completion) == score
-
-
-def test_thousands_may_have_commas() -> None:
-    assert word_problems.score({"answer": "1250"}, "#### 1,250") == 1.0
 
 
 def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_answer() -> None:
@@ -91,31 +86,11 @@ def test_levels_choose_the_number_of_steps_and_mix_evenly() -> None:
             word_problems.documents(0, 5, levels=levels)
 
 
-def test_there_are_keys_enough() -> None:
-    keys: dict[int, set[str]] = {level: set() for level in word_problems.LEVELS}
-    for kind in word_problems.KINDS:
-        ranges = [range(low, high + 1) for low, high in kind.ranges]
-        # All of the one-step problems, and a part of the many others.
-        for numbers in itertools.islice(itertools.product(*ranges), 10_000):
-            if word_problems.results_of(word_problems._calculations(kind, numbers)):
-                keys[kind.level].add(kind.key(numbers))
-    test = {level: sum(tasks.in_split(key, "test") for key in found) for level, found in keys.items()}
-    assert min(test.values()) >= 1000, test
-    assert sum(tasks.in_split(key, "train") for found in keys.values() for key in found) >= 20_000
-
-
 def test_the_same_problem_with_its_numbers_swapped_has_the_same_key() -> None:
     kinds = {kind.name: kind for kind in word_problems.KINDS}
     assert kinds["combine"].key((3, 5)) == kinds["combine"].key((5, 3)) == "combine 3 5"
     assert kinds["buy two kinds"].key((2, 3, 4, 5)) == kinds["buy two kinds"].key((4, 5, 2, 3))
     assert kinds["boxes"].key((3, 5)) != kinds["boxes"].key((5, 3))
-
-
-def test_questions_are_short_and_begin_with_a_capital() -> None:
-    for row in word_problems.rows("validation", seed=0, n=1000):
-        assert len(row["question"]) <= 220
-        assert not row["question"][0].islower()
-        assert "{" not in row["question"] + "".join(row["notes"])
 
 
 def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -187,31 +186,6 @@ def test_a_step_is_chosen_in_all_seeds_and_one_seeds_by_its_name(launched: list[
     assert _settings("runs/r/seed-1/other")["max_steps"] == _settings("runs/r/other")["max_steps"] == 2
 
 
-def test_a_dry_run_prints_each_seeds_commands(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(_run(seeds=3, dry_run=True).values()) == {"planned"}
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-1].endswith("recipes/r/report.yaml")
-    settings, _ = read_arguments(shlex.split(lines[-2])[3:])  # as it would be read when it is pasted
-    assert settings["seeds"] == [f"runs/r/seed-{seed}/{name}" for seed in (1, 2) for name in ("ask", "other")]
-    assert any("seed-2/read --seed 2" in line for line in lines)
-    assert launched == []
-    assert not Path("runs/r").exists()
-
-
-def test_a_seed_that_lacks_a_metric_stops_the_claims(launched: list[str]) -> None:
-    _run(seeds=2)
-    path = Path("runs/r/seed-1/ask/metrics.json")
-    path.write_text(json.dumps({"loss": {"value": 1.0}}))
-    with pytest.raises(UserError, match=r"runs/r/ask, seed 1 has no metric 'accuracy'"):
-        _run(restart="claims", seeds=2)
-
-
-@pytest.mark.parametrize("seeds", [0, -1])
-def test_no_seeds_are_refused(launched: list[str], seeds: int) -> None:
-    with pytest.raises(UserError, match=rf"--seeds {seeds}: expected 1 or more"):
-        _run(seeds=seeds)
-
-
 def test_seeds_that_nothing_would_join_or_that_no_yaml_says_are_refused(launched: list[str]) -> None:
     _write(read={key: value for key, value in CONFIGS["read"].items() if key != "seed"})
     with pytest.raises(UserError, match=r"recipes/r/read\.yaml: --seeds: seed is not set"):
@@ -244,13 +218,6 @@ def test_a_claim_alone_makes_what_it_reads_and_the_others_wait(launched: list[st
     # All claims together
     assert set(_run().values()) == {"done", "made"}
     assert _claims()["right"]["met"] is True
-
-
-def test_a_claim_alone_in_all_seeds(launched: list[str]) -> None:
-    _run(only="reading", seeds=2)
-    assert launched == ["corpus", "read", "ask", "seed-1/read", "seed-1/ask", "claims", "report"]
-    assert _claims()["right"]["seeds"] == 2
-    assert _settings("runs/r/claims")["seeds"] == ["runs/r/seed-1/ask"]
 
 
 def test_all_claims_need_all_steps(launched: list[str]) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
-from zero2chat.recipes.new_recipe import choose_batch, choose_length, choose_rewards, new
+from zero2chat.recipes.new_recipe import choose_length, new
 from zero2chat.recipes.recipe import load_recipe
 
 TOWNS = ("Genoa", "Lisbon", "Ålesund", "Tōkyō", "Kraków")
@@ -128,28 +128,6 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
 
 
-def test_steps_follow_each_other_in_order(model: str) -> None:
-    data = [jsonl("sums.jsonl", sums()), jsonl("chats.jsonl", chats()), jsonl("pairs.jsonl", pairs())]
-    made = new("mine", model, data)
-    settings = {name: yaml.safe_load(made["files"][f"{name}.yaml"]) for name in ("sft", "dpo", "grpo")}
-    models = [settings[name]["model_name_or_path"] for name in settings]
-    assert models == ["model", "runs/mine/sft", "runs/mine/dpo"]
-    assert [settings[name]["datasets"][0]["path"] for name in settings] == ["chats.jsonl", "pairs.jsonl", "sums.jsonl"]
-
-
-def test_a_reward_is_chosen_by_what_the_prompts_ask_for() -> None:
-    def names(prompts: list[str], answers: list[str]) -> list[str]:
-        return [reward["function"].rpartition(".")[2] for reward in choose_rewards(prompts, answers)]
-
-    assert names(["2 + 2? End with #### and the answer."], ["4"]) == ["math_answer"]
-    assert names(["Put the answer into \\boxed{}: x + x"], ["2x"]) == ["math_answer"]
-    assert names(["2 + 2?"], ["4"]) == ["exact_match"]
-    assert names(["Where is it?"], ["Genoa"]) == ["exact_match"]
-    several = ["Where is it?"] * 9
-    assert names([*several, "#### Context: where is it?"], ["Genoa"] * 10) == ["exact_match"]  # a heading of one
-    assert names(["Where is it? End with ####."] * 9 + ["And now?"], ["Genoa"] * 10) == ["math_answer"]
-
-
 def test_rows_are_held_out_or_given(model: str) -> None:
     def datasets(name: str) -> dict[str, Any]:
         return yaml.safe_load(made["files"][name])["datasets"][0]
@@ -185,21 +163,6 @@ def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
     }
 
 
-def test_prompts_that_training_repeats_are_counted_by_the_evaluation(model: str) -> None:
-    made = new("mine", model, [jsonl("chats.jsonl", chats())])
-    for name in ("before", "after"):
-        settings = yaml.safe_load(made["files"][f"{name}.yaml"])
-        assert settings["contamination"] == [{"path": "chats.jsonl", "invalid": "drop", "split": "train[:54]"}]
-
-
-def test_a_conversation_that_ends_with_the_user_is_trained_on_and_not_asked(model: str) -> None:
-    rows = chats()
-    rows[57]["messages"].append({"role": "user", "content": "Thanks!"})
-    made = new("mine", model, [jsonl("chats.jsonl", rows)])
-    sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
-    assert [source.get("invalid") for source in sources] == ["drop", "drop"]
-
-
 @pytest.mark.parametrize("votes", [(True, False), ("true", " False"), (1, 0), (1.0, 0.0), (None, False)])
 def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, Any]) -> None:
     rows = [{"prompt": q, "completion": a, "label": votes[i % 2]} for i, (q, a) in enumerate(said(30))]
@@ -212,22 +175,12 @@ def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, 
         assert "sft.yaml" in new(f"kinds-{number}", model, [jsonl("kinds.jsonl", kinds)])["files"]
 
 
-def test_the_exam_scores_by_what_is_rewarded(model: str) -> None:
-    made = new("mine", model, [jsonl("sums.jsonl", sums())])
-    entry = yaml.safe_load(made["files"]["after.yaml"])["datasets"][0]
-    assert [one["function"].rpartition(".")[2] for one in entry["rewards"]] == ["exact_match"]
-
-
 def test_the_length_holds_95_percent_of_the_rows_or_all_if_the_rest_is_not_much_longer() -> None:
     assert choose_length([*range(1, 100), 110], context=4096, gpu=True) == 128
     assert choose_length([100] * 95 + [3000] * 5, context=4096, gpu=True) == 128
     assert choose_length([100] * 50 + [3000] * 50, context=2048, gpu=True) == 2048
     assert choose_length([100] * 50 + [3000] * 50, context=4096, gpu=False) == 1024
     assert choose_length([1200] * 60 + [3000] * 40, context=4096, gpu=False) == 1216  # half of the rows fit
-
-
-def test_small_data_makes_small_batches() -> None:
-    assert [choose_batch(rows) for rows in (20, 999, 1000, 50_000, 10**6)] == [8, 8, 16, 64, 128]
 
 
 # ---- what fits
@@ -285,12 +238,6 @@ def test_each_yaml_begins_with_its_command_and_the_recipe_says_what_was_chosen(m
     assert all(f"# {line}\n" in recipe for line in made["summary"])
 
 
-def test_preview_finds_the_stage_of_a_yaml_in_its_recipe(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    new("mine", model, [jsonl("chats.jsonl", chats())])
-    cli.main(["preview", "--config", "mine/sft.yaml", "--n", "1", "--json"])
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["stage"] == "sft"
-
-
 # ---- what it refuses
 
 
@@ -302,34 +249,6 @@ def refusal(*arguments: Any, **options: Any) -> str:
     line = str(refused.value)
     assert "\n" not in line
     return line
-
-
-def test_names_with_blanks_are_quoted_in_what_is_to_be_typed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = jsonl("my chats.jsonl", chats())
-    cli.main(["new", "my rec", "--model", model, "--data", path, "--data", path])
-    assert "Run it: zero2chat run 'my rec'" in capsys.readouterr().out
-    (source,) = yaml.safe_load((Path("my rec") / "sft.yaml").read_text())["datasets"]  # named twice, read once
-    assert source == {"path": path, "invalid": "drop", "split": "train[:54]"}
-
-
-def test_a_folder_that_exists_or_has_no_parent(model: str) -> None:
-    data = [jsonl("chats.jsonl", chats())]
-    assert refusal("model", model, data) == "model: exists already, here or in runs/: give another name"
-    assert refusal("no/mine", model, data) == "no/mine: no folder no: create it first"
-    Path("runs/mine/sft").mkdir(parents=True)  # of another recipe
-    assert refusal("mine", model, data) == "mine: exists already, here or in runs/: give another name"
-
-
-def test_rows_that_are_trained_on_are_not_held_out_too(model: str) -> None:
-    data = [jsonl("chats.jsonl", chats())]
-    assert refusal("mine", model, data, "./chats.jsonl").startswith("--eval ./chats.jsonl: it is trained on")
-
-
-def test_data_that_fits_no_format(model: str) -> None:
-    path = jsonl("rows.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
-    line = refusal("mine", model, [path])
-    assert line.startswith("rows.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them, or")
-    assert "its columns () fit no format" in refusal("mine", model, [jsonl("rows.jsonl", [{}] * 30)])
 
 
 def test_rows_that_fail(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -356,13 +275,6 @@ def rename_token(model: str, old: str, new: str) -> None:
         path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
-def test_a_model_without_a_template_gets_one_of_ours_that_its_tokenizer_has_the_tokens_of(model: str) -> None:
-    (Path(model) / "chat_template.jinja").unlink()
-    made = new("mine", model, [jsonl("chats.jsonl", chats())])
-    assert "chat template: chat_templates/chatml.jinja" in made["summary"][0]
-    assert "\nchat_template_path: chat_templates/chatml.jinja\n" in made["files"]["sft.yaml"]
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -385,13 +297,6 @@ def test_a_template_of_its_own_that_would_leave_out_calls_or_thoughts_is_replace
     assert "chat template: chat_templates/chatml.jinja" in made["summary"][0]
 
 
-def test_a_model_without_a_template_and_without_the_tokens_of_ours(model: str) -> None:
-    (Path(model) / "chat_template.jinja").unlink()
-    rename_token(model, "<|im_end|>", "<|done|>")
-    line = refusal("mine", model, [jsonl("chats.jsonl", chats())])
-    assert line.startswith("the chat template does not end")
-
-
 @pytest.mark.parametrize("own", [True, False])
 def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, own: bool) -> None:
     """As for a model with Llama 3's control tokens."""
@@ -407,45 +312,6 @@ def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, ow
     line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
     assert "chats, row 3 (chats.jsonl, line 4): the chat template" in line
     assert "reasoning_content" in line
-
-
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [
-        (None, "with a special token (<|im_end|> is plain text for this tokenizer): the model would never stop"),
-        ("{% for m in messages %}{{ m.content[0].text }}<|done|>{% endfor %}", "expect lists of parts)"),
-    ],
-)
-def test_a_template_that_cannot_be_trained_by(model: str, template: str | None, says: str) -> None:
-    rename_token(model, "<|im_end|>", "<|done|>")  # its own template ends turns with <|im_end|>
-    if template:
-        (Path(model) / "chat_template.jinja").write_text(template)
-    line = refusal("mine", model, [jsonl("chats.jsonl", chats())])
-    assert says in line
-    assert "the chat template does not " in line
-
-
-def test_a_tokenizer_without_a_pad_token(model: str) -> None:
-    rename_token(model, "<|pad|>", "<|filler|>")
-    path = Path(model) / "tokenizer_config.json"
-    path.write_text(
-        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "pad_token"})
-    )
-    assert "pad token is missing or is the end-of-turn token" in refusal("mine", model, [jsonl("chats.jsonl", chats())])
-
-
-def test_a_model_that_is_too_large_for_the_memory(sized: Callable[..., str]) -> None:
-    line = refusal("mine", sized(8, 24576), [jsonl("chats.jsonl", chats())], gpu="4090")
-    assert "sft with QLoRA needs" in line
-
-
-def test_a_gpu_that_is_not_known(model: str) -> None:
-    data = [jsonl("chats.jsonl", chats())]
-    assert refusal("mine", model, data, gpu="5090").startswith("--gpu 5090: no such GPU in the table")
-
-
-def test_no_model(here: Path) -> None:
-    assert refusal("mine", "./nothing", [jsonl("chats.jsonl", chats())]).startswith("./nothing: no such folder")
 
 
 # ---- what it wrote runs

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import AutoConfig, Qwen3Config
+from transformers import Qwen3Config
 
 from zero2chat import cli, stages
 from zero2chat.core.errors import UserError
@@ -163,50 +163,12 @@ def test_flops_tokens_and_hours_follow_from_the_settings(recipe: Path, capsys: p
         assert sum(parts[name] for name in names) == pytest.approx(parts["peak"])
 
 
-def test_the_largest_micro_batch_fits_and_twice_as_much_does_not(recipe: Path) -> None:
-    batch = 2**20
-    change(recipe, global_batch_size=batch, per_device_train_batch_size=4)
-    largest = plan(str(recipe), "4090")["steps"]["pretrain"]["memory"]["single_gpu"]["largest_micro_batch"]
-    for size, fits in ((largest, True), (2 * largest, False)):
-        change(recipe, global_batch_size=batch, per_device_train_batch_size=size)
-        step = plan(str(recipe), "4090")["steps"]["pretrain"]
-        assert (step["memory"]["single_gpu"]["fits"], step["config"]) == (fits, "single_gpu" if fits else "none fits")
-
-
-def test_without_max_steps_a_step_says_that_it_cannot_tell(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change(recipe, max_steps=-1)
-    cli.main(["plan", str(recipe), "--gpu", "h100"])
-    text = capsys.readouterr().out
-    assert re.search(r"\nsteps +not known: set max_steps", text)
-    assert re.search(r"\nhours +not known", text)
-
-
-def test_where_a_time_ends_training_the_hours_are_those() -> None:
-    made = plan("recipes/grpo-variants", "h100")
-    assert [step["hours"] for step in made["steps"].values()].count(1 / 60) == 6
-
-
-@pytest.mark.parametrize("minutes", [1000, 1e-9])
-def test_a_time_that_max_steps_does_not_need_changes_nothing(minutes: float, recipe: Path) -> None:
-    changes = {"max_steps": 100, "global_batch_size": 8, "per_device_train_batch_size": 8}
-    alone = _sft(recipe, "runs/own/pretrain", **changes)[1]
-    timed = _sft(recipe, "runs/own/pretrain", **changes, max_minutes=minutes)[1]
-    assert timed["hours"] == pytest.approx(min(alone["hours"], minutes / 60))
-
-
 # ---- shipped stages and recipes
 
 
 def test_every_stage_that_trains_can_be_planned() -> None:
     for stage in map(stages.load, stages.names()):
         assert (stage.cost is not None) == (stage.kind == "trains"), stage.name
-
-
-def test_rlhf_at_8b_takes_what_its_page_says_of_eight_gpus() -> None:
-    step = plan("recipes/rlhf-llama-3.1-8b", "h100", gpus=8)["steps"]["ppo"]
-    assert step["config"] == "zero3"
-    assert step["memory"]["zero3"]["sampling"] == pytest.approx(48.9, abs=0.1)
-    assert step["memory"]["zero3"]["learning"] == pytest.approx(38.1, rel=0.05)
 
 
 def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:
@@ -220,17 +182,6 @@ def test_a_prompt_is_as_long_as_it_is_known_to_be_and_else_assumed() -> None:
     (ppo,) = (step for step in steps if step.stage == "ppo")
     planned = plan_step(ppo, steps, GPUS["H100"], 8, 0.4)
     assert planned["sequence_is"] == "a prompt of 512 and max_completion_length"  # its max_prompt_length
-
-
-def test_completions_are_sampled_in_bf16() -> None:
-    steps = load_recipe("recipes/rlhf-smollm2-135m")
-    step = next(step for step in steps if step.stage == "ppo")
-    found = plan_step(step, steps, GPUS["H100"], 1, 0.4)
-    memory, rows = found["memory"]["single_gpu"], 128
-    always = memory["weights"] + memory["gradients"] + memory["optimizer"]
-    # A bf16 copy of the weights, and keys and values in bf16
-    sampled = 2 * found["parameters"] + rows * found["sequence"] * 2 * 30 * 3 * 64 * 2
-    assert memory["sampling"] == pytest.approx(always + sampled / 1e9)
 
 
 # ---- precision
@@ -307,41 +258,6 @@ def test_a_mixture_works_with_its_active_parameters_and_keeps_all(
     assert re.search(rf"\nparameters +{step['parameters']:,} *\nactive +{step['active']:,} ", said)
 
 
-def test_a_layer_of_experts_keeps_a_tokens_experts_for_the_backward_pass() -> None:
-    def layer(experts: int) -> float:
-        shape = SHAPE | {"num_experts": experts, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
-        return layer_bytes(AutoConfig.for_model("qwen3_moe", **shape), 4)
-
-    assert layer_bytes(job().config, 4) < layer(4) == layer(32)
-
-
-def test_adapters_of_experts_are_planned_as_they_are_trained(recipe: Path) -> None:
-    shape = SHAPE | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
-    change(recipe, model_type="qwen3_moe", model=shape)
-    more = {"max_steps": 1, "global_batch_size": 8, "per_device_train_batch_size": 8, "use_peft": True}
-
-    def planned(**changes: Any) -> dict[str, Any]:
-        return _sft(recipe, "runs/own/pretrain", **more, **changes)[1]
-
-    with pytest.raises(UserError, match="ParamWrapper does not work with"):
-        planned(lora_target_modules="all-linear")
-    some = planned(lora_target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
-    attention = LAYERS * 4 * 2 * 16 * WIDTH
-    assert some["trained"] == attention
-    every = planned(lora_target_modules="all-linear", lora_dropout=0.0)
-    # Gate and up are one matrix, with twice the rank.
-    expert = 2 * 16 * (WIDTH + INNER) + 16 * (INNER // 2 + WIDTH)
-    router = 16 * (WIDTH + 8)
-    assert every["trained"] == attention + LAYERS * (8 * expert + router)
-
-
-def test_a_model_without_attention_is_refused(recipe: Path) -> None:
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_heads": 4, "head_dim": 16, "n_groups": 1}
-    change(recipe, model_type="mamba2", model=shape)
-    with pytest.raises(UserError, match="cannot plan a mamba2: only models with attention are supported"):
-        plan(str(recipe), "h100")
-
-
 def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
     steps = [{"name": "sft", "stage": "sft", "config": "sft.yaml"}]
     (recipe / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
@@ -356,13 +272,6 @@ def test_a_model_that_is_nowhere_is_named(recipe: Path) -> None:
         (recipe / "sft.yaml").write_text(yaml.safe_dump(sft | ({"model_name_or_path": model} if model else {})))
         with pytest.raises(UserError, match=re.escape(message)):
             plan(str(recipe), "h100")
-
-
-def test_a_mean_of_models_has_the_shape_of_the_first(tmp_path: Path, model_folder: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text("steps: [{name: mean, stage: average, config: mean.yaml}]")
-    (tmp_path / "mean.yaml").write_text(f"output_dir: runs/x/mean\nmodels: [{model_folder}, {tmp_path}]")
-    shape = base_config("runs/x/mean", load_recipe(tmp_path))
-    assert shape.hidden_size == base_config(str(model_folder), []).hidden_size
 
 
 def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(

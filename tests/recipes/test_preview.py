@@ -20,7 +20,7 @@ from zero2chat.data.conversations import load_conversations
 from zero2chat.data.encoding import encode_conversations
 from zero2chat.data.sources import Source
 from zero2chat.recipes import preview
-from zero2chat.recipes.preview import open_rows, show, show_tokens
+from zero2chat.recipes.preview import open_rows, show
 
 
 @pytest.fixture
@@ -74,14 +74,6 @@ def test_it_shows_what_sft_learns_from_and_what_is_too_long(
     assert not (tmp_path / "run").exists()
 
 
-def test_what_the_stage_leaves_out_is_not_shown(sft: str, tmp_path: Path) -> None:
-    exam = _jsonl(tmp_path / "exam.jsonl", {"question": "Say hello"})
-    more = _jsonl(tmp_path / "more.jsonl", EVIL, EVIL | {"prompt": "Say, hello!"})
-    given = [f"datasets={json.dumps([{'path': more}])}", f"decontaminate={json.dumps([exam])}"]
-    _, rows = open_rows(sft, changes=given)
-    assert (rows.n, rows.sources) == (1, {"more": 1})
-
-
 def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches_the_terminal(sft: str) -> None:
     out = io.StringIO()
     show(preview.preview(sft, changes=["overlong=drop"], n=1), Console(file=out, highlight=False, width=60))
@@ -91,14 +83,6 @@ def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches
     assert "⟦No.\\n\nNever.<|im_end|>⟧" in text
     assert "2 conversations: evil 2, alpaca 1\n" in text
     assert "1 dropped, over max_length, 100 tokens\n" in text
-
-
-def test_an_end_that_is_learned_is_green_and_one_that_is_given_is_not() -> None:
-    end = {"id": 3, "text": "<|im_end|>"}
-    shown = show_tokens([end | {"marked": False}, {"text": "Ada", "marked": False}, end | {"marked": True}])
-    (span,) = shown.spans
-    assert (str(span.style), shown.plain[span.start : span.end]) == ("green", "⟦<|im_end|>⟧")
-    assert shown.plain == "<|im_end|>Ada⟦<|im_end|>⟧"
 
 
 def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str]) -> None:
@@ -136,24 +120,6 @@ def test_of_practice_the_prompts_are_shown_up_to_where_the_answer_begins(
     assert text.endswith("<|im_start|>assistant\n")
     assert rows.limit == ("the context minus max_completion_length", 68)
     assert not any(any(side.marked) for i in range(rows.n) for side in rows.sides(i))
-
-
-def test_of_a_corpus_the_windows_are_shown(tmp_path: Path, config: Callable[..., str], tokenizer_folder: Path) -> None:
-    (tmp_path / "corpus").mkdir()
-    for split in ("train", "validation"):
-        _jsonl(tmp_path / "corpus" / f"{split}.jsonl", *[{"text": "Ada was born in Genoa.", "source": "world"}] * 9)
-    path = config(
-        "pretrain",
-        model_name_or_path=None,
-        dataset=str(tmp_path / "corpus"),
-        tokenizer=str(tokenizer_folder),
-        max_length=16,
-    )
-    _, rows = open_rows(path)
-    (side,) = rows.sides(0)
-    assert rows.tokenizer.decode(side.ids).startswith("Ada was born in Genoa.<|im_end|>")
-    assert list(side.marked) == [0] + [1] * 15
-    assert dict(rows.sources) == {"world": 9}
 
 
 def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

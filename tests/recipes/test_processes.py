@@ -7,16 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
-import accelerate
 import psutil
 import pytest
 import yaml
-
-import zero2chat
 
 ROOT = Path(__file__).parents[2]
 RUN = """import sys
@@ -92,36 +88,7 @@ def test_the_ranks_that_a_launcher_started_are_ended_without_its_traceback() -> 
         ended(process, signal.SIGINT, started(1))
 
 
-def test_a_launcher_is_found_from_an_environment_that_takes_its_packages_from_another_one(tmp_path: Path) -> None:
-    venv.create("upper", symlinks=True)  # without the script `accelerate`, which is beside the other interpreter
-    (site,) = Path("upper").glob("lib/python*/site-packages")
-    packages = [str(Path(str(package.__file__)).parents[1]) for package in (accelerate, zero2chat)]
-    (site / "lower.pth").write_text("\n".join(packages))
-    Path("step.py").write_text("import pathlib, sys\npathlib.Path('by').write_text(sys.prefix)\n")
-    launch = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml", "step.py"]
-    code = f"from zero2chat.recipes import recipe, runner; runner._launch(recipe.load_recipe('recipes/r')[0], {launch})"
-    subprocess.run(["upper/bin/python", "-c", code], check=True)
-    assert Path("by").read_text() == str(tmp_path / "upper")
-
-
-@pytest.mark.slow
-def test_so_are_several_ranks() -> None:
-    launch = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu_ddp.yaml", "step.py"]
-    with running(launch) as process:
-        ended(process, signal.SIGTERM, started(2))
-
-
 def test_a_step_that_does_not_go_is_killed() -> None:
     Path("step.py").write_text("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + STEP)
     with running(["python", "step.py"]) as process:
         ended(process, signal.SIGTERM, started(1))
-
-
-def test_a_signal_that_is_ignored_stays_so() -> None:
-    line = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", RUN.format(command=["python", "step.py"])]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        steps = started(1)
-        process.send_signal(signal.SIGINT)
-        time.sleep(1)
-        assert process.poll() is None
-        ended(process, signal.SIGTERM, steps)

@@ -167,16 +167,6 @@ def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(r
         load_recipe(recipe)
 
 
-def test_a_finished_run_of_another_recipe_may_be_read(recipe: Path) -> None:
-    path = "runs/elsewhere/corpus/data/train.parquet"
-    _write(recipe, STEPS, other=OTHER | {"dataset": path})
-    run = open_run("runs/elsewhere/corpus", "corpus", {"output_dir": "runs/elsewhere/corpus"})
-    with pytest.raises(UserError, match=r"runs/elsewhere/corpus/data/train\.parquet: not a finished run"):
-        _run(dry_run=True)
-    run.finish({})
-    assert len(_run(dry_run=True)) == 4
-
-
 @pytest.mark.parametrize("path", ["runs/r/corpus/data/train-*.parquet", "./runs/r/corpus", "runs/r/../r/corpus/"])
 def test_a_step_is_found_by_any_path_into_its_folder(recipe: Path, path: str) -> None:
     _write(recipe, STEPS, other=OTHER | {"dataset": path})
@@ -241,21 +231,6 @@ def test_a_training_step_is_launched_with_its_accelerate_config(recipe: Path) ->
     (step,) = load_recipe(recipe, accelerate_config="cpu_zero2")
     assert shlex.join(step.command()) == launch.format("cpu_zero2", "recipes/r/e.yaml")
     assert len(step.arguments()) == 1
-
-
-def test_a_run_and_a_dry_run_build_every_steps_settings_first(
-    monkeypatch: pytest.MonkeyPatch, launched: list[str]
-) -> None:
-    built: list[str] = []
-    build = Step.arguments
-    monkeypatch.setattr(Step, "arguments", lambda step: (built.append(step.name), build(step))[1])
-    with pytest.raises(UserError, match="unknown key 'vocabulary'"):
-        _run("tokenizer.vocabulary=301", dry_run=True)
-    for dry_run in (True, False):
-        built.clear()
-        _run(dry_run=dry_run)
-        assert sorted(built) == ["corpus", "other", "report", "tokenizer"]
-    assert launched == ["corpus", "other", "tokenizer", "report"]
 
 
 def test_dry_run_prints_the_commands_and_writes_nothing(
@@ -326,38 +301,6 @@ def test_restart_runs_a_step_and_all_later_ones_again(launched: list[str], capsy
     assert "runs/r/tokenizer: removed" in capsys.readouterr().out
     assert not Path("runs/r/tokenizer/old").exists()
     assert set(_run("tokenizer.vocab_size=300").values()) == {"done"}
-
-
-def test_only_chooses_the_step(launched: list[str]) -> None:
-    with pytest.raises(UserError, match=r"runs/r/corpus: not a finished run: run the step that makes it first"):
-        _run(only="tokenizer")
-    assert _run(only="corpus") == {"corpus": "made"}
-    assert _run(only="tokenizer") == {"tokenizer": "made"}
-    assert _run() == {"corpus": "done", "other": "made", "tokenizer": "done", "report": "made"}
-    with pytest.raises(UserError, match=r"--set report\.…: step report does not run with --only or --restart"):
-        _run("report.title=x", only="corpus")
-
-
-def test_a_change_before_the_wanted_steps_stops_them(launched: list[str]) -> None:
-    _run("tokenizer.vocab_size=300")
-    assert _run("tokenizer.vocab_size=300", restart="report") == {"report": "made"}
-    with pytest.raises(UserError, match=r"^tokenizer: vocab_size 300 → unset: `--restart tokenizer`"):
-        _run(only="report")
-    _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"seed": 7})
-    for flags in ({"only": "report"}, {"restart": "tokenizer"}):
-        with pytest.raises(UserError, match=r"^corpus: seed unset → 7: `--restart corpus`"):
-            _run("tokenizer.vocab_size=300", **flags)
-    assert len(launched) == 5
-    assert Path("runs/r/tokenizer/metrics.json").exists()
-
-
-def test_a_restart_checks_what_comes_before_and_then_removes(launched: list[str]) -> None:
-    _run()
-    (Path("runs/r/corpus") / runs.METRICS).unlink()
-    with pytest.raises(UserError, match=r"runs/r/corpus: not a finished run"):
-        _run(restart="tokenizer")
-    assert Path("runs/r/tokenizer/metrics.json").exists()
-    assert Path("runs/r/report/metrics.json").exists()
 
 
 def test_a_missing_token_is_named_before_anything_runs(
@@ -472,8 +415,3 @@ def test_a_mistake_on_the_command_line_is_named_before_anything_runs(
     assert says in str(caught.value)
     assert launched == []
     assert not Path("runs").exists()
-
-
-def test_a_recipe_that_is_not_there_is_named() -> None:
-    with pytest.raises(UserError, match=r"recipes/none: not a recipe \(no recipe.yaml\)"):
-        runner.run("recipes/none")

@@ -95,11 +95,6 @@ def test_each_step_has_a_section_in_the_contents(page: str) -> None:
     assert all(f'<a href="#{name}">' in page for name in found)
 
 
-def test_a_stage_without_a_section_of_its_own_shows_its_metrics(page: str) -> None:
-    section = page[page.index('id="s6-polish"') : page.index('id="s7-exam-a"')]
-    assert "<code>shine</code></th><td>0.25</td>" in section
-
-
 def test_steps_that_were_asked_the_same_questions_have_a_column_each(page: str) -> None:
     start = page.index('<section id="all-0"')
     chain = page[start : page.index("</section>", start)]
@@ -125,14 +120,6 @@ def test_tasks_of_several_evaluations_stand_beside_the_best_constant_answer(
     assert "<b>50.0%</b> accuracy, mean over tasks" in contents
 
 
-def test_the_introduction_is_the_recipes_own(recipe: list[Path]) -> None:
-    own = render(read_steps(recipe), "tiny", "Own", "A model that adds & subtracts.")
-    assert '<p class="lead">A model that adds &amp; subtracts.</p>' in own
-    neutral = render(read_steps(recipe), "tiny", "Own")
-    assert '<p class="lead">This page shows what each step of the recipe produced' in neutral
-    assert "school" not in neutral[: neutral.index("</header>")]
-
-
 def test_babble_becomes_language_in_the_order_of_the_steps(page: str) -> None:
     assert page.index("<td> qzx") < page.index("<td> of the nation")
 
@@ -142,17 +129,6 @@ def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> N
     assert section.count("✓ correct") == 1
     assert 'at step 0</dt><dd class="at">5</dd><dt>answered</dt><dd class="answered">4</dd>' in section
     assert "✗ wrong" in page[page.index('id="s7-exam-a"') :]
-
-
-def test_equal_input_gives_an_equal_page(page: str, recipe: list[Path]) -> None:
-    script = (
-        "import sys; from zero2chat.report.page import render; from zero2chat.report.steps import read_steps;"
-        "from zero2chat.stages.report import sections; sys.stdout.reconfigure(encoding='utf-8');"
-        "steps = read_steps(sys.argv[1:]); sys.stdout.write(render(steps, sections(steps), 'tiny', 'From nothing'))"
-    )
-    folders = map(str, recipe)
-    again = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, check=True)
-    assert again.stdout.decode() == page
 
 
 @pytest.mark.parametrize("stage", [*SECTIONS, HOSTILE])
@@ -191,16 +167,6 @@ def test_a_bare_step_has_no_figure(tmp_path: Path, stage: str, write_run: Callab
     text = render([read_step(write_run(tmp_path / stage, stage, {"seconds": 1}), 1)], "tiny", "Bare")
     _check(text)
     assert "<figure>" not in text
-
-
-def test_a_run_that_does_not_say_its_stage_still_shows_its_metrics(
-    tmp_path: Path, write_run: Callable[..., Path]
-) -> None:
-    folder = write_run(tmp_path / "sft", "sft", {"accuracy": rate(0.5)})
-    (folder / "run.json").unlink()
-    text = render([read_step(folder, 1)], "tiny", "Bare")
-    assert "stage unknown" in text
-    assert "<code>accuracy</code>" in text
 
 
 def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Callable[..., Path]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zero2chat.report.page import main_result
-from zero2chat.report.parts import duration, esc, interval, short, small_print
+from zero2chat.report.parts import esc, interval, short, small_print
 from zero2chat.report.samples import mark
 from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult
@@ -33,10 +33,6 @@ from zero2chat.report.steps import StepResult
 )
 def test_a_number_reads_as_one_says_it(name: str, value: Any, text: str) -> None:
     assert short(name, {"value": value}) == text
-
-
-def test_durations_round_to_what_matters() -> None:
-    assert [duration(s) for s in (4.21, 59, 89, 3 * 3600 + 125)] == ["4.2 s", "59 s", "1 min", "3 h 02 min"]
 
 
 def test_an_interval_is_shown_with_its_n_and_omitted_if_missing() -> None:

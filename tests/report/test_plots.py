@@ -34,10 +34,3 @@ def test_names_from_outside_are_neither_markup_nor_formulas() -> None:
         _texts(svg)
         assert "<script" not in svg
         assert "<script" not in picture(svg, name)
-
-
-def test_a_long_curve_keeps_its_mean_and_becomes_short() -> None:
-    lines = {"training": [(i, 1.0 + i % 2) for i in range(30_000)]}
-    svg = curves(lines, "loss")
-    assert len(svg) < 30_000
-    assert svg == curves(lines, "loss")

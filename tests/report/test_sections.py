@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.report.page import main_result, render
-from zero2chat.report.section import Curve, select
+from zero2chat.report.section import select
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import load
 
@@ -27,24 +27,6 @@ def test_names_are_selected_once_with_labels_from_their_groups() -> None:
     known = ["rate_2", "rate", "rate_1", "a_b_c", "other"]
     assert select(known, names) == {"all": "rate", "once": "rate_1", "2 times": "rate_2", "a c": "a_b_c"}
     assert select(known, "rate_(.+)") == {"2": "rate_2", "1": "rate_1"}
-
-
-def test_what_a_teacher_said_is_shown_with_how_much_of_it_was_kept(
-    tmp_path: Path, write_run: Write, section_text: Text
-) -> None:
-    metrics = {"conversations": 37, "pass_rate": {"value": 0.75, "n": 40, "low": 0.6, "high": 0.86}}
-    samples = [{"step": 0, "prompt": "2 + 2?", "completion": "<b>5</b>", "kept": False, "why": "wrong", "score": 0.0}]
-    text = section_text(read_step(write_run(tmp_path / "d", "distill", metrics, samples=samples), 1))
-    for part in ("37", "75.0%", "of the teacher&#x27;s answers pass", "&lt;b&gt;5&lt;/b&gt;"):
-        assert part in text
-
-
-def test_divergence_from_the_teacher_has_a_curve(tmp_path: Path, write_run: Write, section_text: Text) -> None:
-    history = [{"step": n, "loss": 1 / n, "entropy": 0.5, "completions/mean_length": 9.0} for n in (1, 2, 3)]
-    metrics = {"accuracy_sums": {"value": 0.5, "n": 10, "low": 0.2, "high": 0.8}}
-    text = section_text(read_step(write_run(tmp_path / "g", "gkd", metrics, history), 1))
-    for part in ("Divergence from the teacher, on the model&#x27;s own completions.", "nats per token", "50.0%"):
-        assert part in text
 
 
 def test_the_first_preference_pairs_are_shown_once_each_with_their_rewards(
@@ -106,24 +88,6 @@ def test_ppo_shows_the_gain_and_its_price(tmp_path: Path, write_run: Write, sect
         assert part in text
 
 
-def test_rewards_are_drawn_over_the_root_of_kl_for_one_run_and_for_several(
-    tmp_path: Path, write_run: Write, section_text: Text
-) -> None:
-    history = [
-        {"step": s, "eval_kl_sequence": float(s * s), "eval_rewards/proxy/mean": 1.0 + s, "eval_rewards/gold/mean": g}
-        for s, g in enumerate((0.4, 0.6, 0.5))
-    ]
-    runs = [read_step(write_run(tmp_path / name, "ppo", {"kl": 4.0}, history), i) for i, name in enumerate("ab", 1)]
-    assert "√KL, nats" in section_text(runs[0])
-    section = load("ppo").section
-    assert section is not None
-    assert isinstance(section.together, Curve)
-    assert section.together.points(runs[0]) == {"gold": [(0.0, 0.4), (1.0, 0.6), (2.0, 0.5)]}
-    assert "gold, b" in section.together.draw(*runs)
-    assert "Over-optimization" not in render(runs[:1], {"ppo": section}, "tiny", "One")
-    assert "<h2>Over-optimization</h2>" in render(runs, {"ppo": section}, "tiny", "Two")
-
-
 def test_grpo_shows_selected_problems_and_scores_on_the_way(
     tmp_path: Path, write_run: Write, section_text: Text
 ) -> None:
@@ -181,11 +145,3 @@ def test_own_data_leads_with_the_users_score_and_its_change(section_text: Text) 
     assert (main[0], main[2]) == ("f1_held_out", "f1, held_out")
     text = section_text(step)
     assert "3 left out" in text
-
-
-def test_an_answer_that_won_half_stands_beside_the_other_models(section_text: Text) -> None:
-    step = _evaluation({"win_rate_lines": RATE})
-    step.samples = [{"prompt": "A line?", "completion": "The cat.", "other": "Cat", "task": "lines", "won": 0.5}]
-    text = section_text(step)
-    assert "as good</b>" in text
-    assert "<dt>other model</dt>" in text

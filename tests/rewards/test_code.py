@@ -14,7 +14,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.rewards import read_rewards
 from zero2chat.rewards.code import check_references, code_tests
 from zero2chat_sandbox import python
-from zero2chat_sandbox.unit_tests import last_block, read_tests
+from zero2chat_sandbox.unit_tests import last_block
 
 TESTS = ["assert square(2) == 4", "assert square(-3) == 9", "assert square(10) == 100", "assert square(0) == 0"]
 RIGHT = "def square(x):\n    return x * x"
@@ -36,21 +36,6 @@ def test_the_reward_is_the_share_of_tests_passed(engine: str) -> None:
     assert share("def square(x):\n    return [x][x]", engine) == 0.25  # only of 0
 
 
-def test_the_last_python_block_of_the_last_assistants_message_counts(engine: str) -> None:
-    wrong, right = block("def square(x):\n    return 1"), block(RIGHT)
-    said = [
-        [
-            {"role": "assistant", "content": right},
-            {"role": "tool", "content": "x"},
-            {"role": "assistant", "content": wrong},
-        ],
-        [{"role": "assistant", "content": wrong}, {"role": "assistant", "content": f"{wrong}\n{right}"}],
-        [{"role": "assistant", "content": "no code"}],
-        [{"role": "user", "content": right}],
-    ]
-    assert code_tests(said, [TESTS] * 4, engine=engine) == [0.0, 1.0, 0.0, 0.0]
-
-
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -69,169 +54,7 @@ def test_a_block_is_whole_and_marked_as_python(text: str, code: str | None) -> N
     assert last_block(text) == code
 
 
-ATTACKS = r"""print('passed')
-print('4 passed')
----
-import sys
-sys.exit(0)
----
-import os
-os._exit(0)
----
-raise SystemExit(0)
----
-exit(0)
----
-def square(x):
-    raise SystemExit(0)
----
-def square(x):
-    import os
-    os._exit(0)
----
-class Anything:
-    def __eq__(self, other):
-        return True
-def square(x):
-    return Anything()
----
-class Anything(int):
-    def __eq__(self, other):
-        return True
-    __hash__ = None
-def square(x):
-    return Anything(7)
----
-class Anything:
-    def __repr__(self):
-        return 'True'
-def square(x):
-    return Anything()
----
-AssertionError = None
-def square(x):
-    return 1
----
-import builtins
-builtins.AssertionError = Exception
-builtins.repr = lambda x: 'True'
-def square(x):
-    return 1
----
-import builtins
-builtins.str = builtins.len = builtins.list = lambda *a: 'True'
-def square(x):
-    return 1
----
-repr = lambda x: '[4, 9, 100]'
-def square(x):
-    return 7
----
-import ast
-ast.literal_eval = lambda x: True
-def square(x):
-    return 7
----
-import unittest
-unittest.TestCase.run = lambda *a: True
-def square(x):
-    return 7
----
-import atexit, os
-atexit.register(os._exit, 0)
-def square(x):
-    return 7
----
-import sys
-sys.settrace(lambda *a: None)
-sys.excepthook = lambda *a: print('ok')
-def square(x):
-    return 7
----
-import os
-for fd in range(3, 64):
-    try:
-        os.write(fd, b"v'True\\nTrue\\nTrue\\nTrue'")
-    except OSError:
-        pass
-os._exit(0)
----
-import os
-for fd in range(3, 64):
-    try:
-        os.write(fd, b'v' + b'(' * 90000)
-    except OSError:
-        pass
-os._exit(0)
----
-import sys
-def square(x):
-    f = sys._getframe()
-    while f:
-        for v in list(f.f_locals.values()):
-            if isinstance(v, str) and '=' '= 4' in v:
-                return 4
-        f = f.f_back
-    return 7
----
-import gc
-def square(x):
-    return 4 if any(isinstance(o, str) and 'assert square' in o for o in gc.get_objects()) else 7
----
-'''
----
-if False:
----
-def square(x):
-    return 7
-
-'''
----
-def _z2c_attempt(call):
-    return '5'
-def square(x):
-    globals()['_z2c_attempt'] = lambda call: '5'
-    return 7
----
-def square(x):
-    while True:
-        pass
----
-while True:
-    print('passed')
----
-def square(x):
-    return '4' * 10**7
----
-def square(x):
-    y = []
-    for i in range(10**5):
-        y = [y]
-    return y
----
-class A:
-    def __repr__(self):
-        return '-' * 90000
-def square(x):
-    return A()
----
-class A:
-    def __repr__(self):
-        return '__import__("os").getpid()'
-def square(x):
-    return A()
----
-class A:
-    def __repr__(self):
-        return '4\n9\n100\n0'
-def square(x):
-    return A()
----
-def square(x):
-    return float('nan')
----
-def square(x):
-    return print""".split("\n---\n")  # noqa: SIM905
+ATTACKS = Path(__file__).with_name("attacks.txt").read_text().removesuffix("\n").split("\n---\n")
 
 
 @pytest.mark.parametrize("code", ATTACKS)
@@ -329,26 +152,11 @@ PLAIN = [
     ("list = dict = 5\ndef f(): return [{}]", "[{}]"),  # the program's own names
     ("def _attempt(x): return x\ndef f(): return _attempt(1)", "1"),
 ]
-SUBCLASSES = [
-    ("from collections import OrderedDict\ndef f(): return OrderedDict(b=1, a=2)", "{'a': 2, 'b': 1}"),
-    ("import enum\nclass A(enum.IntEnum):\n    X = 3\ndef f(): return [A.X, True]", "[3, True]"),
-    ("import enum\nclass A(str, enum.Enum):\n    X = 'a'\ndef f(): return {A.X}", "{'a'}"),
-    ("class A(float): pass\ndef f(): return A(2.5)", "2.5"),
-    ("class A(list): pass\ndef f(): return A([A()])", "[[]]"),
-    ("from __future__ import annotations\nfrom collections import Counter\ndef f(): return Counter('a')", "{'a': 1}"),
-]
 
 
 @pytest.mark.parametrize(("code", "value"), PLAIN)
 def test_what_equals_plain_data_is_that_data(code: str, value: str, engine: str) -> None:
     assert share(code, engine, tests=f"assert f() == {value}") == 1.0
-
-
-@pytest.mark.usefixtures("bubblewrap_here")
-@pytest.mark.parametrize(("code", "value"), SUBCLASSES)
-def test_what_is_a_kind_of_plain_data_is_that_data(code: str, value: str) -> None:
-    assert share(code, "bubblewrap", tests=f"assert f() == {value}") == 1.0
-    assert share(code, "bubblewrap", tests="assert f() == (7,)") == 0.0
 
 
 @pytest.mark.parametrize(
@@ -412,12 +220,6 @@ def test_a_recipes_column_is_checked_before_training() -> None:
         with pytest.raises(UserError, match=r"python: |seconds: expected a float"):
             read_rewards(spec)[0].check(fine, "problems")
     assert reward(prompts=["a"], completions=[block(RIGHT)], tests=[TESTS]) == [1.0]
-
-
-def test_the_parts_of_a_row() -> None:
-    imports, tests = read_tests(["import math", "assert f(2) == 4\nassert not f(0)"])
-    assert imports == "import math"
-    assert [(test.expression, test.expected) for test in tests] == [("f(2)", 4), ("bool(f(0))", False)]
 
 
 def test_without_a_sandbox_nothing_runs(tmp_path: Path, bwrap_says: Callable[[str], None]) -> None:

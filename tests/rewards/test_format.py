@@ -60,13 +60,3 @@ def test_a_thought_that_the_template_took_out_counts() -> None:
 def test_of_several_messages_the_last_is_read() -> None:
     turns = [*said("<think>a</think><answer>5</answer>"), {"role": "tool", "content": "5"}, *said("5")]
     assert tags([turns]) == [0.0]
-
-
-def test_a_long_text_without_an_end_takes_no_time() -> None:
-    assert tags([said("<think>" + "a <" * 100_000)]) == [0.0]
-    assert tags([said("<think>" + " " * 100_000)]) == [0.0]
-    assert marked_answer(["#### 5" + " " * 100_000 + "#", "#### 5" + " " * 100_000, "####" + " " * 100_000]) == [
-        0,
-        1,
-        0,
-    ]

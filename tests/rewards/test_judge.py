@@ -13,7 +13,7 @@ import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat.rewards import judge as module
-from zero2chat.rewards.judge import judge, neutral_to_judge, request, verdict
+from zero2chat.rewards.judge import judge, request, verdict
 
 
 class Server(ThreadingHTTPServer):
@@ -124,15 +124,6 @@ def test_only_one_verdict_on_the_last_line_counts(reply: str, grade: float | Non
     assert verdict(reply) == grade
 
 
-def test_no_verdict_is_no_reward_and_is_counted(server: Server) -> None:
-    server.says = ["Ten out of ten!", "VERDICT: 3/10", (200, "no json"), (200, '{"choices": []}')]
-    counted: dict[str, float] = {}
-    options: dict[str, Any] = {"url": server.url, "model": "m", "at_once": 1, "retries": 0}
-    found = judge(["a", "b", "c", "d"], ["q"] * 4, log_metric=counted.__setitem__, **options)
-    assert found == [None, 0.3, None, None]
-    assert counted == {"judge/left_out": 0.75}
-
-
 def test_a_server_in_trouble_is_asked_again_so_often_and_no_more(
     server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,24 +158,6 @@ def test_a_call_without_any_reply_is_an_error_that_says_why(server: Server, monk
     assert judge(["a", "b"], ["q"] * 2, url=server.url, model="m") == [None, None]
 
 
-def test_a_server_that_does_not_answer_costs_its_time_and_no_more(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
-    server.wait = 60.0
-    start = time.monotonic()
-    with pytest.raises(UserError, match="timed out"):
-        judge(["a"] * 4, ["q"] * 4, url=server.url, model="m", timeout=0.2, retries=1)
-    assert time.monotonic() - start < 30
-
-
-def test_so_many_are_asked_at_once_and_no_more(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    server.wait = 0.1
-    assert judge(["a"] * 12, ["q"] * 12, url=server.url, model="m", at_once=3) == [0.7] * 12
-    assert 1 < server.most <= 3
-
-
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_endpoint_that_refuses_is_the_users_mistake_and_the_key_stays_secret(
     status: int, server: Server, monkeypatch: pytest.MonkeyPatch
@@ -204,13 +177,6 @@ def test_a_key_with_characters_that_no_key_has_is_refused_and_not_shown(
     with pytest.raises(UserError, match="MY_KEY has a space, a line end or another character") as error:
         judge(["a"], ["q"], url=server.url, model="m", key_variable="MY_KEY")
     assert "sk-" not in str(error.value)
-
-
-def test_a_redirect_is_not_followed_with_the_key(server: Server) -> None:
-    server.says = (302, f"{server.url}/elsewhere")
-    with pytest.raises(UserError, match="answers 302"):
-        judge(["a"], ["q"], url=server.url, model="m")
-    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -274,32 +240,3 @@ def test_a_text_cannot_leave_its_fence_nor_write_a_verdict() -> None:
     assert not module._WORD.search(user)
     # The fence is another one for another text, so that none can name it.
     assert fence != request("q", HOSTILE + fence, "r")[1]["content"].split()[0]
-
-
-def test_plain_text_is_judged_as_it_is_and_a_long_one_is_cut() -> None:
-    text = "x² < 5 and [A, B] for a<b\n\tvector<int> v; <b>José</div> 日本語 🙂"
-    assert neutral_to_judge(text) == text
-    _, user = request("q" * 100_000, "a" * 100_000, "r")
-    assert 20_000 < len(user["content"]) < 20_500
-    assert user["content"].count("(cut here)") == 2
-    assert user["content"].count("q" * 10_000) == user["content"].count("a" * 9_000) == 1
-    assert request("q", "a" * 19_000, "r")[1]["content"].count("a" * 19_000) == 1
-
-
-def test_a_long_hostile_text_takes_no_time() -> None:
-    for text in (
-        "<" + "a_" * 50_000,
-        "<a_" * 30_000,
-        "v" * 100_000,
-        "ve " * 30_000,
-        "[" + "A_" * 50_000,
-        "[A" * 50_000,
-    ):
-        start = time.monotonic()
-        neutral_to_judge(text)
-        assert time.monotonic() - start < 5
-
-
-def test_a_judge_that_repeats_the_answers_verdict_gives_none(server: Server) -> None:
-    server.says = "The answer claims: VERDICT: 10/10\nVERDICT: 10/10"
-    assert judge([HOSTILE], ["q"], url=server.url, model="m") == [None]

@@ -81,19 +81,6 @@ def test_an_option_that_cannot_be_is_refused_when_the_recipe_is_read(
         read_rewards([{"function": f"zero2chat.rewards.{function}", "options": given}])
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        *("math.math_answer", "exact.exact_match", "task.task_score", "code.code_tests"),
-        *("format.tags", "format.marked_answer", "length.short_answer"),
-        *("tool_use.tool_called", "tool_use.calls_succeeded"),
-    ],
-)
-def test_without_options_each_can_be_named(function: str) -> None:
-    assert len(read_rewards([{"function": f"zero2chat.rewards.{function}"}])) == 1
-    assert read_rewards([{"function": "zero2chat.rewards.judge.judge", "options": JUDGE}])
-
-
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Reward]:
     """Makes a reward function of a module's own out of its name, `module.function`, and the expression that it
@@ -133,17 +120,6 @@ def test_a_function_that_is_not_there_says_where_it_is_looked_for(
     pattern = re.escape(f"rewards: cannot import '{name}': {says.removesuffix('$')}") + "$" * says.endswith("$")
     with pytest.raises(UserError, match=pattern):
         read_rewards([{"function": name}])
-
-
-def test_an_async_function_is_refused_when_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "later.py").write_text("async def score(completions, **_):\n    return [1.0 for _ in completions]\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match=r"^rewards: 'later\.score' is not a plain function$"):
-        read_rewards([{"function": "later.score"}])
-
-
-def test_a_users_function_is_not_called_before_there_are_completions(own: Callable[[str, str], Reward]) -> None:
-    assert own("share.mean", "[1 / len(completions)]")(["a"]) == [1.0]
 
 
 def test_an_exception_is_no_opinion_on_that_completion_and_is_counted(

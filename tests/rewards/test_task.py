@@ -18,12 +18,6 @@ def test_a_problem_is_scored_by_its_own_task() -> None:
     assert task_score([right, "#### 0", f"It is {fact['answer']}.", right], names, rows) == [1.0, 0.0, 1.0, 0.0]
 
 
-def test_a_thought_is_not_scored() -> None:
-    row = tasks.load("word_problems").rows("train", 0, 1)[0]
-    said = [f"<think>#### 0</think>#### {row['answer']}", f"<think>#### {row['answer']}"]
-    assert task_score(said, ["word_problems"] * 2, [json.dumps(row)] * 2) == [1.0, 0.0]
-
-
 def test_taste_is_the_tasks_own_and_a_task_without_one_is_the_users_mistake() -> None:
     rows = tasks.load("lines").rows("train", 0, 2)
     said = [f"The golden {rows[0]['topic']} hums {rows[0]['setting']} like an old coin.", ""]

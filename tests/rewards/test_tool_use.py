@@ -52,20 +52,6 @@ def test_a_program_that_fails_is_a_failed_call(program: str, monkeypatch: pytest
     assert tool_called([[call("python"), result(fine.text), ANSWER]]) == [1.0]
 
 
-def test_a_model_sees_the_exception_of_a_long_program_and_what_it_printed() -> None:
-    calls = "".join(f"def f{i}(rows):\n    return {f'f{i - 1}(rows)' if i else '1 / 0'}\n" for i in range(9))
-    given = Tools([python]).result("python", {"code": f"print('the rows are', [1, 2])\n{calls}f8([])"}, 10)
-    assert given.failed
-    assert "ZeroDivisionError: division by zero It had printed: the rows are [1, 2] Traceback" in given.text
-
-
-def test_output_that_is_too_long_is_cut_and_no_failure() -> None:
-    given = Tools([python]).result("python", {"code": "print([n * n for n in range(300)])"}, 10)
-    assert not given.failed
-    assert given.text.startswith("[0, 1, 4, 9,")
-    assert given.text.endswith("(cut after 1,000 characters)\nStopped: it printed more than 1,000 characters.")
-
-
 def test_an_error_looks_as_trl_writes_it() -> None:
     """TRL's tool loop makes `{"error": str(e)}` a text by `str`. An error that a tool returns is a result."""
     failed, told = result(str({"error": "it's gone"})), result("ZeroDivisionError: division by zero")

@@ -51,10 +51,3 @@ def test_the_last_block_counts_as_in_practice_and_all_of_its_tests_must_pass() -
     assert task.score(row, right.replace("def f", "def g")) == 0.0
     assert task.score(row, right.replace("return", "while True: pass\n    return")) == 0.0
     assert task.score(row, right.replace("`", "")) == 0.0
-
-
-def test_a_page_has_four_functions_from_train_rows() -> None:
-    pages = task.documents(0, 20)
-    assert all(page.count("```python\n") == 4 for page in pages)
-    train = {row["question"] for row in task._pool("train")}
-    assert all(page.split("\n```python")[0].removesuffix("\nHere it is:") in train for page in pages)

@@ -255,14 +255,6 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
             task.rows("test", 0, 1_000_000)
 
 
-def test_shares_decide_how_much_a_split_gets() -> None:
-    keys = [f"key {i}" for i in range(4000)]
-    found = {split: sum(tasks.in_split(key, split) for key in keys) / 4000 for split in tasks.SPLITS}
-    assert found == pytest.approx({"train": 0.8, "validation": 0.1, "test": 0.1}, abs=0.02)
-    halves = sum(tasks.in_split(key, "test", (0.4, 0.1, 0.5)) for key in keys) / 4000
-    assert halves == pytest.approx(0.5, abs=0.03)
-
-
 def test_blended_words_begin_and_end_as_others_do_and_are_none_of_them() -> None:
     words = ["lantern", "kitten", "statue", "window", "garden", "pumpkin", "melon", "boat"]
     made = blends(words, 20, "here")
@@ -272,20 +264,6 @@ def test_blended_words_begin_and_end_as_others_do_and_are_none_of_them() -> None
     assert all(any(made_of.startswith(word[:2]) for word in words) for made_of in made)
     with pytest.raises(UserError, match="here: 20 blended words asked for, 0 can be made"):
         blends(["boat", "chair"], 20, "here")
-
-
-def test_rows_of_a_pool_take_one_of_each_kind_in_turn() -> None:
-    pool = [{"kind": "a", "i": i} for i in range(50)] + [{"kind": "b", "i": i} for i in range(3)]
-    kinds = [row["kind"] for row in tasks.draw(pool, "here", seed=0, n=20)]
-    assert sorted(kinds[:6]) == ["a", "a", "a", "b", "b", "b"]
-    assert set(kinds[6:]) == {"a"}
-
-
-def test_unknown_task_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean 'word_problems'"):
-        tasks.load("word_problem")
-    with pytest.raises(UserError, match=r"task 'no\.such\.module': cannot import it"):
-        tasks.load("no.such.module")
 
 
 def test_a_users_module_is_a_task_by_its_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

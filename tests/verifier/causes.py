@@ -16,6 +16,8 @@ import mpmath
 import sympy as sp
 
 
+# fmt: off
+# Tables: a row of a few lines, filled.
 class Row(NamedTuple):
     category: str
     gold: str
@@ -68,11 +70,8 @@ def signs(rng: random.Random) -> Made:
     k = rng.choice((X + _number(rng), X - _number(rng), a, rng.randint(2, 9) * X, X * Y, a * b))
     right = [_tex(sp.expand(k)), _tex(sp.expand(2 * k)) + f"-({_tex(k)})", f"\\frac{{{_tex(sp.expand(k * 3))}}}{{3}}"]
     wrong = [
-        f"\\left|{_tex(k)}\\right|",
-        f"\\sqrt{{({_tex(k)})^2}}",
-        f"\\max({_tex(k)}, 0)",
-        f"\\frac{{({_tex(k)})^2}}{{|{_tex(k)}|}}",
-    ]
+        f"\\left|{_tex(k)}\\right|", f"\\sqrt{{({_tex(k)})^2}}", f"\\max({_tex(k)}, 0)",
+        f"\\frac{{({_tex(k)})^2}}{{|{_tex(k)}|}}"]
     assert numerically_equal(k, sp.expand(k))
     assert not numerically_equal(k, sp.Abs(k))
     return _tex(k), right, wrong
@@ -81,17 +80,14 @@ def signs(rng: random.Random) -> Made:
 def signs_of_functions(rng: random.Random) -> Made:
     """An odd function of |x|, or its absolute value."""
     k = rng.randint(2, 5)
-    gold, even = rng.choice(
-        (
-            (f"\\sin {k}x", [f"\\sin {k}|x|", f"|\\sin {k}x|"]),
-            (f"x^{{{2 * k + 1}}}", [f"|x|^{{{2 * k + 1}}}", f"|x^{{{2 * k + 1}}}|"]),
-            (f"e^{{{k}x}}", [f"e^{{{k}|x|}}", f"e^{{-{k}x}}"]),
-            (f"\\arctan {k}x", [f"\\arctan |{k}x|", f"|\\arctan {k}x|"]),
-            (f"\\sqrt[3]{{{k}x}}", [f"\\sqrt[3]{{{k}|x|}}", f"|\\sqrt[3]{{{k}x}}|"]),
-            (f"\\frac{{{k}}}{{x}}", [f"\\frac{{{k}}}{{|x|}}", f"\\left|\\frac{{{k}}}{{x}}\\right|"]),
-            (f"2^{{{k}x}}", [f"2^{{{k}|x|}}", f"2^{{-{k}x}}"]),
-        )
-    )
+    gold, even = rng.choice((
+        (f"\\sin {k}x", [f"\\sin {k}|x|", f"|\\sin {k}x|"]),
+        (f"x^{{{2 * k + 1}}}", [f"|x|^{{{2 * k + 1}}}", f"|x^{{{2 * k + 1}}}|"]),
+        (f"e^{{{k}x}}", [f"e^{{{k}|x|}}", f"e^{{-{k}x}}"]),
+        (f"\\arctan {k}x", [f"\\arctan |{k}x|", f"|\\arctan {k}x|"]),
+        (f"\\sqrt[3]{{{k}x}}", [f"\\sqrt[3]{{{k}|x|}}", f"|\\sqrt[3]{{{k}x}}|"]),
+        (f"\\frac{{{k}}}{{x}}", [f"\\frac{{{k}}}{{|x|}}", f"\\left|\\frac{{{k}}}{{x}}\\right|"]),
+        (f"2^{{{k}x}}", [f"2^{{{k}|x|}}", f"2^{{-{k}x}}"])))
     return gold, [f"{{{gold}}}+1-1", f"\\frac{{2\\cdot {gold}}}{{2}}"], [*even, f"-{gold}"]
 
 
@@ -102,9 +98,8 @@ def steps(rng: random.Random) -> Made:
     gold = rng.choice((letter, f"{a}{letter}+{b}", f"{letter}^2-{b}", f"{b}-{letter}"))
     right = [f"{gold}+{b}-{b}", f"\\frac{{{a}({gold})}}{{{a}}}"]
     wrong = [
-        *(f"\\lfloor {gold}\\rfloor", f"\\lceil {gold}\\rceil", gold.replace(letter, f"\\lfloor {letter}\\rfloor ")),
-        f"{gold}+{letter}-\\lfloor {letter}\\rfloor",
-    ]
+        f"\\lfloor {gold}\\rfloor", f"\\lceil {gold}\\rceil", gold.replace(letter, f"\\lfloor {letter}\\rfloor "),
+        f"{gold}+{letter}-\\lfloor {letter}\\rfloor"]
     return gold, right, wrong
 
 
@@ -112,14 +107,9 @@ def periods(rng: random.Random) -> Made:
     """A periodic term that vanishes at whole numbers."""
     letter, k = rng.choice(("x", "t", "n", "y")), rng.randint(1, 9)
     gold = rng.choice(("0", "1", letter, f"{k}{letter}^2+1", f"2^{letter}", f"e^{{{letter}}}"))
-    term = rng.choice(
-        (
-            f"\\sin({k}\\pi {letter})",
-            f"\\tan(\\pi {letter})",
-            f"\\sin^2({k}\\pi {letter})",
-            f"(1-\\cos(2\\pi {letter}))",
-        )
-    )
+    term = rng.choice((
+        f"\\sin({k}\\pi {letter})", f"\\tan(\\pi {letter})", f"\\sin^2({k}\\pi {letter})",
+        f"(1-\\cos(2\\pi {letter}))"))
     factor = rng.choice((f"\\cos(2\\pi {letter})", f"e^{{2\\pi i {letter}}}", f"\\cos^2(\\pi {letter})"))
     right = [f"{gold}+{letter}-{letter}", f"({gold})(\\sin^2 {letter}+\\cos^2 {letter})"]
     wrong = [f"{gold}+{term}", f"{gold}-{k}{term}"] + ([f"({gold}){factor}"] if gold != "0" else [])
@@ -129,66 +119,37 @@ def periods(rng: random.Random) -> Made:
 def whole_numbers(rng: random.Random) -> Made:
     """Expressions that are defined at whole numbers."""
     k = rng.randint(2, 5)
-    return rng.choice(
-        (
-            (
-                "(-1)^n",
-                ["\\cos(n\\pi)", "(-1)^{n+2}", "(-1)^{-n}", "(-1)^{3n}"],
-                ["(-1)^{n+1}", "1", "(-1)^{2n}", "-\\cos n\\pi"],
-            ),
-            (
-                f"{k}\\cdot(-1)^{{n+1}}",
-                [f"-{k}(-1)^n", f"{k}(-1)^{{n-1}}"],
-                [f"{k}(-1)^n", f"{k}", f"-{k}(-1)^{{n+1}}"],
-            ),
-            (
-                f"\\binom{{n}}{{{k}}}",
-                [f"\\frac{{n!}}{{{k}!(n-{k})!}}", f"\\binom{{n}}{{n-{k}}}"],
-                [f"\\binom{{n+1}}{{{k}}}", f"\\frac{{n!}}{{{k}!}}"],
-            ),
-            ("n!", ["n\\cdot (n-1)!", "\\frac{(n+1)!}{n+1}"], ["(n-1)!", "n!+n", "\\frac{(n+1)!}{n}"]),
-            (
-                f"\\sum_{{j=1}}^{{n}} j^{{{1}}}",
-                ["\\frac{n(n+1)}{2}", "\\binom{n+1}{2}"],
-                ["\\frac{n(n-1)}{2}", "\\frac{n^2}{2}"],
-            ),
-            (
-                f"{k}^n",
-                [f"{k}\\cdot {k}^{{n-1}}", f"\\frac{{{k}^{{n+1}}}}{{{k}}}"],
-                [f"{k}^{{|n|}}", f"{k}^{{\\lfloor n\\rfloor}}", f"{k}^{{n}}+\\sin \\pi n", f"{k}n"],
-            ),
-            (
-                f"x^n{'' if k % 2 else 'y^n'}",
-                [f"{'x' if k % 2 else '(xy)'}^n"],
-                [f"{'|x|' if k % 2 else '|xy|'}^n", "x^{n+1}", "nx"],
-            ),
-        )
-    )
+    return rng.choice((
+        ("(-1)^n", ["\\cos(n\\pi)", "(-1)^{n+2}", "(-1)^{-n}", "(-1)^{3n}"],
+         ["(-1)^{n+1}", "1", "(-1)^{2n}", "-\\cos n\\pi"]),
+        (f"{k}\\cdot(-1)^{{n+1}}", [f"-{k}(-1)^n", f"{k}(-1)^{{n-1}}"], [f"{k}(-1)^n", f"{k}", f"-{k}(-1)^{{n+1}}"]),
+        (f"\\binom{{n}}{{{k}}}", [f"\\frac{{n!}}{{{k}!(n-{k})!}}", f"\\binom{{n}}{{n-{k}}}"],
+         [f"\\binom{{n+1}}{{{k}}}", f"\\frac{{n!}}{{{k}!}}"]),
+        ("n!", ["n\\cdot (n-1)!", "\\frac{(n+1)!}{n+1}"], ["(n-1)!", "n!+n", "\\frac{(n+1)!}{n}"]),
+        (f"\\sum_{{j=1}}^{{n}} j^{{{1}}}", ["\\frac{n(n+1)}{2}", "\\binom{n+1}{2}"],
+         ["\\frac{n(n-1)}{2}", "\\frac{n^2}{2}"]),
+        (f"{k}^n", [f"{k}\\cdot {k}^{{n-1}}", f"\\frac{{{k}^{{n+1}}}}{{{k}}}"],
+         [f"{k}^{{|n|}}", f"{k}^{{\\lfloor n\\rfloor}}", f"{k}^{{n}}+\\sin \\pi n", f"{k}n"]),
+        (f"x^n{'' if k % 2 else 'y^n'}", [f"{'x' if k % 2 else '(xy)'}^n"],
+         [f"{'|x|' if k % 2 else '|xy|'}^n", "x^{n+1}", "nx"])))
 
 
 def domains(rng: random.Random) -> Made:
     """The same values, where both have one."""
     k = rng.randint(2, 9)
-    return rng.choice(
-        (
-            (
-                f"{k}\\ln x",
-                [f"\\ln x\\cdot {k}", f"\\frac{{{2 * k}\\ln x}}{{2}}"],
-                [f"{k}\\ln |x|", f"\\frac{{{k}}}{{2}}\\ln x^2"],
-            ),
-            (f"{k}x", [f"{k + 1}x-x"], [f"{k}(\\sqrt{{x}})^2", f"{k}e^{{\\ln x}}"]),
-            (f"\\sqrt{{x^2-{k * k}}}", [f"\\sqrt{{(x-{k})(x+{k})}}"], [f"\\sqrt{{x-{k}}}\\sqrt{{x+{k}}}"]),
-            (f"\\ln(x^2+{k})", [f"\\ln({k}+x^2)", f"\\ln(x^2+{2 * k}-{k})"], [f"\\ln(x^2-{k})", f"2\\ln(x+{k})"]),
-        )
-    )
+    return rng.choice((
+        (f"{k}\\ln x", [f"\\ln x\\cdot {k}", f"\\frac{{{2 * k}\\ln x}}{{2}}"],
+         [f"{k}\\ln |x|", f"\\frac{{{k}}}{{2}}\\ln x^2"]),
+        (f"{k}x", [f"{k + 1}x-x"], [f"{k}(\\sqrt{{x}})^2", f"{k}e^{{\\ln x}}"]),
+        (f"\\sqrt{{x^2-{k * k}}}", [f"\\sqrt{{(x-{k})(x+{k})}}"], [f"\\sqrt{{x-{k}}}\\sqrt{{x+{k}}}"]),
+        (f"\\ln(x^2+{k})", [f"\\ln({k}+x^2)", f"\\ln(x^2+{2 * k}-{k})"], [f"\\ln(x^2-{k})", f"2\\ln(x+{k})"])))
 
 
 def calculus(rng: random.Random) -> Made:
     """A derivative, rewritten by sympy."""
     inner = rng.randint(2, 6) * X + rng.randint(1, 9)
-    f = rng.choice(
-        (sp.exp(inner), sp.sin(inner) * X, sp.sqrt(X**2 + inner**2), X**3 / inner, sp.cos(inner) ** 2, sp.atan(inner))
-    )
+    f = rng.choice((
+        sp.exp(inner), sp.sin(inner) * X, sp.sqrt(X**2 + inner**2), X**3 / inner, sp.cos(inner) ** 2, sp.atan(inner)))
     slope = sp.diff(f, X)
     other = rng.choice((sp.expand(slope), sp.together(slope), sp.factor(slope)))
     assert numerically_equal(slope, other)
@@ -198,16 +159,14 @@ def calculus(rng: random.Random) -> Made:
 
 NOUNS = "goats toys apples marbles students pencils people cookies tickets houses rabbits coins flowers stickers teachers bottles games chairs eggs sheep ways pages stamps oranges solutions triangles".split()
 OTHERWISE = "below zero;above par;score;lakh;crore;million;dozen;hundred;thousand;basis points;percent;percentage points;per mille;per cent;more;less;fewer;and a half;or more;or less;at most;at least;squared;cubed;factorial;times;over seven;out of ten;minus one;short;remainder one;to one;ppm;negative;wrong;not;if x is even;billion;gross;below;above;higher;lower;older;quintillion;bps;modulo seven;in debt;under;past;before noon;approximately;maybe;hopefully;ish;nil;googols;conjugate;or six;incorrect;rejected;off;too many;ago".split(
-    ";"
-)
+    ";")
 
 
 def words_after_numbers(rng: random.Random) -> Made:
     """Counted nouns, and words that make another number of it."""
     n = rng.randint(3, 99)
-    shown = rng.choice(
-        ("{n} {w}", "{n}\\text{{ {w}}}", "{n}~\\text{{{w}}}", "\\boxed{{{n}\\text{{ {w}}}}}", "#### {n} {w}")
-    )
+    shown = rng.choice((
+        "{n} {w}", "{n}\\text{{ {w}}}", "{n}~\\text{{{w}}}", "\\boxed{{{n}\\text{{ {w}}}}}", "#### {n} {w}"))
     noun = rng.choice(NOUNS)
     right = [shown.format(n=n, w=noun), f"{n} {rng.choice(('red', 'large', 'blue'))} {noun}", f"{n}"]
     wrong = [shown.format(n=n, w=w) for w in rng.sample(OTHERWISE, 3)]
@@ -215,48 +174,25 @@ def words_after_numbers(rng: random.Random) -> Made:
 
 
 PARTS = {
-    "halves": 2,
-    "thirds": 3,
-    "quarters": 4,
-    "fourths": 4,
-    "fifths": 5,
-    "sixths": 6,
-    "sevenths": 7,
-    "eighths": 8,
-    "ninths": 9,
-    "tenths": 10,
-    "twelfths": 12,
-    "sixteenths": 16,
-    "twentieths": 20,
-    "hundredths": 100,
-    "thousandths": 1000,
-}
+    "halves": 2, "thirds": 3, "quarters": 4, "fourths": 4, "fifths": 5, "sixths": 6, "sevenths": 7, "eighths": 8,
+    "ninths": 9, "tenths": 10, "twelfths": 12, "sixteenths": 16, "twentieths": 20, "hundredths": 100,
+    "thousandths": 1000}
 SCALES = {
-    "dozen": 12,
-    "score": 20,
-    "lakh": 10**5,
-    "crore": 10**7,
-    "million": 10**6,
-    "thousand": 10**3,
-    "billion": 10**9,
-    "hundred": 100,
-}
+    "dozen": 12, "score": 20, "lakh": 10**5, "crore": 10**7, "million": 10**6, "thousand": 10**3, "billion": 10**9,
+    "hundred": 100}
 
 
 def words_that_count(rng: random.Random) -> Made:
     """Fifths and dozens: what they make of a number is right, the number alone is not."""
     n = rng.randint(2, 40)
-    word, size = rng.choice(
-        [*((w, Fraction(1, d)) for w, d in PARTS.items()), *((w, Fraction(s)) for w, s in SCALES.items())]
-    )
+    word, size = rng.choice([
+        *((w, Fraction(1, d)) for w, d in PARTS.items()), *((w, Fraction(s)) for w, s in SCALES.items())])
     value = n * size
     gold = str(value.numerator) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
     other = rng.choice([w for w, d in PARTS.items() if Fraction(1, d) != size])
     return (
-        gold,
-        [f"{n} {word}", f"{n}\\text{{ {word}}}"],
-        [f"{n}", f"{n}\\text{{ {other}}}", f"{n + 1} {word}", f"{n} {word} less"],
-    )
+        gold, [f"{n} {word}", f"{n}\\text{{ {word}}}"],
+        [f"{n}", f"{n}\\text{{ {other}}}", f"{n + 1} {word}", f"{n} {word} less"])
 
 
 def numbers_with_parts(rng: random.Random) -> Made:
@@ -265,31 +201,20 @@ def numbers_with_parts(rng: random.Random) -> Made:
     word = rng.choice([*PARTS, *SCALES])
     th = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return (
-        str(n),
-        [f"{n} {rng.choice(NOUNS)}"],
-        [f"{n} {word}", f"{n}\\text{{ {word}}}", f"{n}^{{\\text{{{th}}}}}", f"{n}{th}"],
-    )
+        str(n), [f"{n} {rng.choice(NOUNS)}"],
+        [f"{n} {word}", f"{n}\\text{{ {word}}}", f"{n}^{{\\text{{{th}}}}}", f"{n}{th}"])
 
 
 HEDGES = "({a}) or ({b});({a}) is wrong;({a}) 5 ({b}) 6 ({c}) 7;({a}) and ({b});({a}), but maybe ({b});({a}) is not correct;not ({a});{a} or {b};{a}, {b};{a}/{b};({a})({b});either ({a}) or ({b});({a}) cannot be right;({a}) unless x > 3;({a}), ({b}), ({c});all but ({a});({a}) ruled out;({a}) might be it;neither ({a}) nor ({b});({a})?;{a}. 5 {b}. 6;({a}) 3, ({b}) 4;({a}) incorrect;({a}) excluded;({a}) perhaps;({b});{b}. yes".split(
-    ";"
-)
+    ";")
 
 
 def choices(rng: random.Random) -> Made:
     a, b, c = rng.sample("ABCDE", 3)
     n = rng.randint(2, 99)
     right = [
-        f"({a})",
-        f"{a}.",
-        f"\\text{{({a})}}",
-        f"({a}) {n}",
-        f"\\textbf{{({a})}}\\ {n}",
-        f"{a}: {n}",
-        f"({a}) \\frac{{1}}{{{n}}}",
-        f"The answer is ({a})",
-        f"\\boxed{{{a}}}",
-    ]
+        f"({a})", f"{a}.", f"\\text{{({a})}}", f"({a}) {n}", f"\\textbf{{({a})}}\\ {n}", f"{a}: {n}",
+        f"({a}) \\frac{{1}}{{{n}}}", f"The answer is ({a})", f"\\boxed{{{a}}}"]
     return rng.choice((a, f"({a})")), right, [h.format(a=a, b=b, c=c) for h in rng.sample(HEDGES, 4)]
 
 
@@ -309,21 +234,16 @@ def capitals(rng: random.Random) -> Made:
         word = rng.choice(WORDS)
         other = rng.choice([w for w in WORDS if w != word])
         return (
-            word,
-            [word.capitalize(), f"\\text{{{word.capitalize()}}}", word.upper()],
-            [other, f"not {word}", f"{word} or {other}"],
-        )
+            word, [word.capitalize(), f"\\text{{{word.capitalize()}}}", word.upper()],
+            [other, f"not {word}", f"{word} or {other}"])
     a, b = rng.sample("bcdfghjklmpqrstvw", 2)
-    gold, wrong = rng.choice(
-        (
-            (a + b.upper(), [a + b, a.upper() + b, a.upper() + b.upper()]),
-            (f"{a.upper()}\\oplus {b.upper()}", [f"{a}\\oplus {b}", f"{a.upper()}\\oplus {b}"]),
-            (f"{a.upper()}{b}+{b.upper()}", [f"{a}{b}+{b.upper()}", f"{a.upper()}{b}+{b}"]),
-            (f"\\triangle {a.upper()}{b.upper()}{a.upper()}", [f"\\triangle {a}{b}{a}"]),
-            (f"{a.upper()}\\cap {b.upper()}", [f"{a}\\cap {b}", f"{a.upper()}\\cap {b}"]),
-            (f"{a.upper()}\\to {b.upper()}", [f"{a}\\to {b}"]),
-        )
-    )
+    gold, wrong = rng.choice((
+        (a + b.upper(), [a + b, a.upper() + b, a.upper() + b.upper()]),
+        (f"{a.upper()}\\oplus {b.upper()}", [f"{a}\\oplus {b}", f"{a.upper()}\\oplus {b}"]),
+        (f"{a.upper()}{b}+{b.upper()}", [f"{a}{b}+{b.upper()}", f"{a.upper()}{b}+{b}"]),
+        (f"\\triangle {a.upper()}{b.upper()}{a.upper()}", [f"\\triangle {a}{b}{a}"]),
+        (f"{a.upper()}\\cap {b.upper()}", [f"{a}\\cap {b}", f"{a.upper()}\\cap {b}"]),
+        (f"{a.upper()}\\to {b.upper()}", [f"{a}\\to {b}"])))
     return gold, [gold, f"${gold}$", f"\\boxed{{{gold}}}"], wrong
 
 
@@ -335,17 +255,9 @@ def angles(rng: random.Random) -> Made:
     if rng.random() < 0.5:
         right = [f"{n}", f"{n}°", f"{n}\\text{{ degrees}}", pi, f"{pi}\\text{{ rad}}", f"{pi}\\text{{ radians}}"]
         return (
-            f"{n}^\\circ",
-            right,
-            [
-                f"{n}\\text{{ rad}}",
-                f"{n}\\text{{ radians}}",
-                f"{n + 1}^\\circ",
-                f"{n} gradians",
-                f"-{n}^\\circ",
-                f"{n}\\pi",
-            ],
-        )
+            f"{n}^\\circ", right,
+            [f"{n}\\text{{ rad}}", f"{n}\\text{{ radians}}", f"{n + 1}^\\circ", f"{n} gradians", f"-{n}^\\circ",
+             f"{n}\\pi"])
     right = [pi, f"{n}^\\circ", f"{pi} radians", f"{n}\\text{{ degrees}}"]
     return f"{pi}\\text{{ rad}}", right, [f"{n}", f"{n + 1}^\\circ", f"{n}\\text{{ rad}}", f"2{pi}"]
 
@@ -355,30 +267,16 @@ def equations(rng: random.Random) -> Made:
     n = rng.randint(2, 60)
     a, b = sorted(rng.sample("abcpqrtuvxy", 2))
     if rng.random() < 0.5:
-        left = rng.choice(
-            (
-                f"{a}+{b}",
-                f"{a}{b}",
-                f"{a}-{b}",
-                f"\\frac{{{a}}}{{{b}}}",
-                f"-{a}",
-                f"2{a}",
-                f"{a}^2",
-                f"\\sin {a}",
-                f"|{a}|",
-            )
-        )
+        left = rng.choice((
+            f"{a}+{b}", f"{a}{b}", f"{a}-{b}", f"\\frac{{{a}}}{{{b}}}", f"-{a}", f"2{a}", f"{a}^2", f"\\sin {a}",
+            f"|{a}|"))
         return (
-            f"{left}={n}",
-            [f"{n}={left}", f"{left}-{n}=0", f"$ {left} = {n} $"],
-            [f"{n}", f"{left}", f"{left}=-{n}", f"{left}={n + 1}"],
-        )
+            f"{left}={n}", [f"{n}={left}", f"{left}-{n}=0", f"$ {left} = {n} $"],
+            [f"{n}", f"{left}", f"{left}=-{n}", f"{left}={n + 1}"])
     right = [f"{a}={n}", f"{a}+{b}={n}", f"AB={n}", f"AB=CD={n}", f"f({a})={n}", f"S={n - 1}+1={n}"]
     return (
-        f"{n}",
-        right,
-        [f"-{a}={n}", f"|{a}|={n}", f"{a}+1={n}", f"2{a}={n}", f"{a}\\ne {n}", f"{a}={n + 1}", f"{a}>{n}"],
-    )
+        f"{n}", right,
+        [f"-{a}={n}", f"|{a}|={n}", f"{a}+1={n}", f"2{a}={n}", f"{a}\\ne {n}", f"{a}={n + 1}", f"{a}>{n}"])
 
 
 def unknowns(rng: random.Random) -> Made:
@@ -391,51 +289,28 @@ def unknowns(rng: random.Random) -> Made:
         gold = f"{a}{less}{low} \\text{{ or }} {a}{more}{high}"
         same = [f"(-\\infty,{low}{left}\\cup{right}{high},\\infty)", f"{a}{more}{high} or {a}{less}{low}"]
         return (
-            gold,
-            same,
-            [
-                f"{b}{less}{low} or {b}{more}{high}",
-                f"{a}{less}{low} or {b}{more}{high}",
-                f"{a}{less}{low}",
-                f"{a}{less}{low} and {a}{more}{high}",
-                f"{a}{less}{low + 1} or {a}{more}{high}",
-            ],
-        )
+            gold, same,
+            [f"{b}{less}{low} or {b}{more}{high}", f"{a}{less}{low} or {b}{more}{high}", f"{a}{less}{low}",
+             f"{a}{less}{low} and {a}{more}{high}", f"{a}{less}{low + 1} or {a}{more}{high}"])
     gold = rng.choice((f"{a}={low} or {a}={high}", f"{a}={low}, {a}={high}"))
     return (
-        gold,
-        [f"{a}={high} or {a}={low}", f"{low}, {high}", f"\\{{{high},{low}\\}}"],
-        [f"{b}={low} or {b}={high}", f"{a}={low} or {b}={high}", f"{a}={low}", f"{a}={low} or {a}={high + 1}"],
-    )
+        gold, [f"{a}={high} or {a}={low}", f"{low}, {high}", f"\\{{{high},{low}\\}}"],
+        [f"{b}={low} or {b}={high}", f"{a}={low} or {b}={high}", f"{a}={low}", f"{a}={low} or {a}={high + 1}"])
 
 
 def regions(rng: random.Random) -> Made:
     """Sets, intervals and inequalities, mixed."""
     p, q, r = sorted(rng.sample(range(-9, 10), 3))
-    return rng.choice(
-        (
-            (
-                f"\\{{{p}\\}}\\cup({q},\\infty)",
-                [f"x={p} or x>{q}", f"x>{q} or x={p}"],
-                [f"x>{q}", f"x={p} and x>{q}", f"x={p} or x\\ge {q}", f"x=-{r + 20} or x>{q}"],
-            ),
-            (
-                f"x\\ge {p}, x\\ne {q}",
-                [f"[{p},{q})\\cup({q},\\infty)", f"x\\ne {q} and x\\ge {p}", f"[{p},\\infty)\\setminus\\{{{q}\\}}"],
-                [f"[{p},\\infty)", f"({p},{q})\\cup({q},\\infty)", f"x\\ge {p}, y\\ne {q}"],
-            ),
-            (
-                f"({p},{q})\\cup({q},{r})",
-                [f"{p}<x<{r}, x\\ne {q}", f"({q},{r})\\cup({p},{q})"],
-                [f"({p},{r})", f"[{p},{q})\\cup({q},{r})", f"({p},{q}]\\cup({q},{r})"],
-            ),
-            (
-                f"[{p},{r}]",
-                [f"[{p},{q}]\\cup[{q},{r}]", f"{p}\\le t\\le {r}", f"[{p},{q})\\cup[{q},{r}]"],
-                [f"[{p},{q})\\cup({q},{r}]", f"({p},{r}]", f"[{r},{p}]"],
-            ),
-        )
-    )
+    return rng.choice((
+        (f"\\{{{p}\\}}\\cup({q},\\infty)", [f"x={p} or x>{q}", f"x>{q} or x={p}"],
+         [f"x>{q}", f"x={p} and x>{q}", f"x={p} or x\\ge {q}", f"x=-{r + 20} or x>{q}"]),
+        (f"x\\ge {p}, x\\ne {q}",
+         [f"[{p},{q})\\cup({q},\\infty)", f"x\\ne {q} and x\\ge {p}", f"[{p},\\infty)\\setminus\\{{{q}\\}}"],
+         [f"[{p},\\infty)", f"({p},{q})\\cup({q},\\infty)", f"x\\ge {p}, y\\ne {q}"]),
+        (f"({p},{q})\\cup({q},{r})", [f"{p}<x<{r}, x\\ne {q}", f"({q},{r})\\cup({p},{q})"],
+         [f"({p},{r})", f"[{p},{q})\\cup({q},{r})", f"({p},{q}]\\cup({q},{r})"]),
+        (f"[{p},{r}]", [f"[{p},{q}]\\cup[{q},{r}]", f"{p}\\le t\\le {r}", f"[{p},{q})\\cup[{q},{r}]"],
+         [f"[{p},{q})\\cup({q},{r}]", f"({p},{r}]", f"[{r},{p}]"])))
 
 
 def matrices(rng: random.Random) -> Made:
@@ -456,8 +331,7 @@ def matrices(rng: random.Random) -> Made:
     return (
         show(cells),
         [show(cells, "bmatrix"), show(cells).replace("&", " & "), show(cells).replace("\\end", "\\\\\\end")],
-        rng.sample(wrong, 4),
-    )
+        rng.sample(wrong, 4))
 
 
 def columns(rng: random.Random) -> Made:
@@ -466,28 +340,19 @@ def columns(rng: random.Random) -> Made:
     row = "\\begin{pmatrix}" + "&".join(found) + "\\end{pmatrix}"
     turned = "\\begin{pmatrix}" + "\\\\".join(found[::-1]) + "\\end{pmatrix}"
     return (
-        f"({','.join(found)})",
-        [column, column.replace("pmatrix", "bmatrix")],
-        [row, turned, f"[{','.join(found)}]" if len(found) < 3 else row],
-    )
+        f"({','.join(found)})", [column, column.replace("pmatrix", "bmatrix")],
+        [row, turned, f"[{','.join(found)}]" if len(found) < 3 else row])
 
 
 def extraction(rng: random.Random) -> Made:
     """Return which of two numbers is the answer."""
     n, m = rng.sample(range(2, 99), 2)
     ways = (
-        "<think>maybe \\boxed{{{m}}}</think> The answer is {n}.",
-        "<think>\\boxed{{{m}}}</think>\n\\boxed{{{n}}}",
-        "it was \\boxed{{{m}}}</think> #### {n}",
-        "\\boxed{{{n}}} % \\boxed{{{m}}}",
-        "\\boxed{{{n}}}\n% \\boxed{{{m}}}",
-        "\\boxed{{{m}}}, no wait: \\boxed{{{n}}}",
-        "#### {m}\n\\boxed{{{n}}}",
-        "\\boxed{{{m}}} and then\n#### {n}",
-        "\\boxed{{\\fbox{{{n}}}}}",
-        "A share of 50% is what remains: \\boxed{{{n}}}",
-        "\\boxed{{\\text{{{n}}}}}",
-    )
+        "<think>maybe \\boxed{{{m}}}</think> The answer is {n}.", "<think>\\boxed{{{m}}}</think>\n\\boxed{{{n}}}",
+        "it was \\boxed{{{m}}}</think> #### {n}", "\\boxed{{{n}}} % \\boxed{{{m}}}",
+        "\\boxed{{{n}}}\n% \\boxed{{{m}}}", "\\boxed{{{m}}}, no wait: \\boxed{{{n}}}", "#### {m}\n\\boxed{{{n}}}",
+        "\\boxed{{{m}}} and then\n#### {n}", "\\boxed{{\\fbox{{{n}}}}}",
+        "A share of 50% is what remains: \\boxed{{{n}}}", "\\boxed{{\\text{{{n}}}}}")
     right = [way.format(n=n, m=m) for way in rng.sample(ways, 3)]
     wrong = [way.format(n=m, m=n) for way in rng.sample(ways, 3)]
     wrong += [
@@ -503,75 +368,37 @@ def named_lists(rng: random.Random) -> Made:
     a, b = rng.sample(range(2, 99), 2)
     one, two = rng.sample(NOUNS, 2)
     small, large = min(a, b), max(a, b)
-    return rng.choice(
-        (
-            (
-                f"{a},{b}",
-                [f"w={a}, d={b}", f"{a} {one} and {b} {two}", f"(x,y)=({a},{b})", f"x={a}, y={b}"],
-                [
-                    f"{b} {one} and {a} {two}",
-                    f"x={b}, y={a}",
-                    f"(x,y)=({b},{a})",
-                    f"y={a}, x={b}",
-                    f"{a} {one} or {b + 1} {two}",
-                ],
-            ),
-            (
-                f"({a},{b})",
-                [f"x={a}, y={b}", f"(x,y)=({a},{b})", f"{a} {one} and {b} {two}"],
-                [f"x={b}, y={a}", f"({b},{a})", f"{b} {one}, {a} {two}"],
-            ),
-            (
-                f"\\{{{a},{b}\\}}",
-                [f"{b}, {a}", f"x={b} or x={a}", f"x_1={a}, x_2={b}"],
-                [f"x={a}, y={b}", f"{a} {one} and {b} {two}", f"({a},{b})"],
-            ),
-            (
-                f"{small}, {large}",
-                [f"Minimum: {small}, Maximum: {large}", f"\\text{{Min}}={small}, \\text{{Max}}={large}"],
-                [f"Maximum: {large}, Minimum: {small + 1}", f"Minimum: {large}, Maximum: {small}"],
-            ),
-            (
-                f"{a} {one}, {b} {two}",
-                [f"{b} {two} and {a} {one}", f"{a}, {b}"],
-                [f"{b} {one} and {a} {two}", f"{b}, {a}", f"{a} {one}"],
-            ),
-            (
-                f"(x,y,z)=({a},{b},1)",
-                [f"({a},{b},1)", f"x={a}, y={b}, z=1"],
-                [f"({b},{a},1)", f"x={b}, y={a}, z=1", f"x={a}, y={b}"],
-            ),
-        )
-    )
+    return rng.choice((
+        (f"{a},{b}", [f"w={a}, d={b}", f"{a} {one} and {b} {two}", f"(x,y)=({a},{b})", f"x={a}, y={b}"],
+         [f"{b} {one} and {a} {two}", f"x={b}, y={a}", f"(x,y)=({b},{a})", f"y={a}, x={b}",
+          f"{a} {one} or {b + 1} {two}"]),
+        (f"({a},{b})", [f"x={a}, y={b}", f"(x,y)=({a},{b})", f"{a} {one} and {b} {two}"],
+         [f"x={b}, y={a}", f"({b},{a})", f"{b} {one}, {a} {two}"]),
+        (f"\\{{{a},{b}\\}}", [f"{b}, {a}", f"x={b} or x={a}", f"x_1={a}, x_2={b}"],
+         [f"x={a}, y={b}", f"{a} {one} and {b} {two}", f"({a},{b})"]),
+        (f"{small}, {large}",
+         [f"Minimum: {small}, Maximum: {large}", f"\\text{{Min}}={small}, \\text{{Max}}={large}"],
+         [f"Maximum: {large}, Minimum: {small + 1}", f"Minimum: {large}, Maximum: {small}"]),
+        (f"{a} {one}, {b} {two}", [f"{b} {two} and {a} {one}", f"{a}, {b}"],
+         [f"{b} {one} and {a} {two}", f"{b}, {a}", f"{a} {one}"]),
+        (f"(x,y,z)=({a},{b},1)", [f"({a},{b},1)", f"x={a}, y={b}, z=1"],
+         [f"({b},{a},1)", f"x={b}, y={a}, z=1", f"x={a}, y={b}"])))
 
 
 def parameters(rng: random.Random) -> Made:
     """An integer parameter, by whichever letter."""
     k, n = rng.sample("knm", 2)
     d = rng.choice((2, 3, 4, 6))
-    say = rng.choice(
-        (
-            ", {k} \\in \\mathbb{{Z}}",
-            "\\text{{ where }}{k}\\text{{ is an integer}}",
-            "\\text{{ for any integer }}{k}",
-            " for all integers {k}",
-            "",
-            ", \\quad {k}\\in\\mathbb Z",
-        )
-    )
+    say = rng.choice((
+        ", {k} \\in \\mathbb{{Z}}", "\\text{{ where }}{k}\\text{{ is an integer}}", "\\text{{ for any integer }}{k}",
+        " for all integers {k}", "", ", \\quad {k}\\in\\mathbb Z"))
     gold = f"x=\\frac{{\\pi}}{{{d}}}+{k}\\pi{rng.choice((say, '')).format(k=k)}"
     right = [
-        f"x=\\frac{{\\pi}}{{{d}}}+{n}\\pi{say.format(k=n)}",
-        f"\\frac{{\\pi}}{{{d}}}+\\pi {n}{say.format(k=n)}",
-        f"x=\\frac{{{d + 1}\\pi}}{{{d}}}+{n}\\pi",
-    ]
+        f"x=\\frac{{\\pi}}{{{d}}}+{n}\\pi{say.format(k=n)}", f"\\frac{{\\pi}}{{{d}}}+\\pi {n}{say.format(k=n)}",
+        f"x=\\frac{{{d + 1}\\pi}}{{{d}}}+{n}\\pi"]
     wrong = [
-        f"x=\\frac{{\\pi}}{{{d}}}+2{n}\\pi{say.format(k=n)}",
-        f"x=\\frac{{\\pi}}{{{d + 1}}}+{n}\\pi",
-        f"x=\\frac{{\\pi}}{{{d}}}",
-        f"x=\\frac{{\\pi}}{{{d}}}+y\\pi",
-        f"x=-\\frac{{\\pi}}{{{d + 6}}}+{n}\\pi",
-    ]
+        f"x=\\frac{{\\pi}}{{{d}}}+2{n}\\pi{say.format(k=n)}", f"x=\\frac{{\\pi}}{{{d + 1}}}+{n}\\pi",
+        f"x=\\frac{{\\pi}}{{{d}}}", f"x=\\frac{{\\pi}}{{{d}}}+y\\pi", f"x=-\\frac{{\\pi}}{{{d + 6}}}+{n}\\pi"]
     return gold, right, wrong
 
 
@@ -580,76 +407,40 @@ def phrases(rng: random.Random) -> Made:
     n, m = rng.sample(range(3, 40), 2)
     th = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     hour, minute = rng.randint(1, 12), rng.randint(10, 59)
-    return rng.choice(
-        (
-            (
-                f"f(x)={n}x",
-                [f"f(x)={n}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}x\\text{{ for all real }}x", f"{n}x"],
-                [f"f(x)={m}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}|x|\\text{{ for all real }}x"],
-            ),
-            (f"{n}{th}", [f"{n}^{{\\text{{{th}}}}}", f"{n}\\text{{{th}}}", f"{n}"], [f"{m}", f"{n + 10}{th}", f"-{n}"]),
-            (
-                f"{hour}:{minute} PM",
-                [f"{hour}:{minute} pm", f"{hour}:{minute}\\text{{ p.m.}}", f"\\text{{{hour}:{minute} PM}}"],
-                [f"{hour}:{minute} am", f"{hour}:{minute - 1} pm", f"{hour}:{minute}"],
-            ),
-            (
-                f"{n * m % 7}",
-                [f"{n * m} \\bmod 7 = {n * m % 7}", f"{n * m} \\mod 7 = {n * m % 7}"],
-                [f"{n * m} \\bmod 7 = {n * m % 7 + 1}", f"{n * m + 1} \\bmod 7 = {n * m % 7}"],
-            ),
-            (
-                f"({n},\\pm {m})",
-                [f"({n},{m}),({n},-{m})", f"({n},-{m}) and ({n},{m})", f"({n}, \\mp {m})"],
-                [f"({n},{m})", f"(\\pm {n},{m})", f"({n},{m}),(-{n},-{m})"],
-            ),
-            (
-                f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}=z",
-                [f"z=\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}", f"\\frac{{y}}{{{m}}}=\\frac{{x-1}}{{{n}}}=z"],
-                [f"\\frac{{x-1}}{{{m}}}=\\frac{{y}}{{{n}}}=z", f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}"],
-            ),
-            (f"a=b={n}", [f"a={n}, b={n}", f"b=a={n}"], [f"a={n}, b={m}", f"a={n}", f"a=b={m}"]),
-        )
-    )
+    return rng.choice((
+        (f"f(x)={n}x", [f"f(x)={n}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}x\\text{{ for all real }}x", f"{n}x"],
+         [f"f(x)={m}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}|x|\\text{{ for all real }}x"]),
+        (f"{n}{th}", [f"{n}^{{\\text{{{th}}}}}", f"{n}\\text{{{th}}}", f"{n}"], [f"{m}", f"{n + 10}{th}", f"-{n}"]),
+        (f"{hour}:{minute} PM",
+         [f"{hour}:{minute} pm", f"{hour}:{minute}\\text{{ p.m.}}", f"\\text{{{hour}:{minute} PM}}"],
+         [f"{hour}:{minute} am", f"{hour}:{minute - 1} pm", f"{hour}:{minute}"]),
+        (f"{n * m % 7}", [f"{n * m} \\bmod 7 = {n * m % 7}", f"{n * m} \\mod 7 = {n * m % 7}"],
+         [f"{n * m} \\bmod 7 = {n * m % 7 + 1}", f"{n * m + 1} \\bmod 7 = {n * m % 7}"]),
+        (f"({n},\\pm {m})", [f"({n},{m}),({n},-{m})", f"({n},-{m}) and ({n},{m})", f"({n}, \\mp {m})"],
+         [f"({n},{m})", f"(\\pm {n},{m})", f"({n},{m}),(-{n},-{m})"]),
+        (f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}=z",
+         [f"z=\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}", f"\\frac{{y}}{{{m}}}=\\frac{{x-1}}{{{n}}}=z"],
+         [f"\\frac{{x-1}}{{{m}}}=\\frac{{y}}{{{n}}}=z", f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}"]),
+        (f"a=b={n}", [f"a={n}, b={n}", f"b=a={n}"], [f"a={n}, b={m}", f"a={n}", f"a=b={m}"])))
 
 
 def boxes_in_formulas(rng: random.Random) -> Made:
     """A box that is a part of what is written, and boxes beside which nothing counts."""
     n, m = rng.sample(range(2, 60), 2)
     around = (
-        *("\\boxed{{{n}}} {noun}", "$\\boxed{{{n}}}$ is the answer, as {m} is too large.", "- \\boxed{{{n}}}"),
-        *("{m} - {m} + \\boxed{{{n}}} = {n}", "<answer>\\boxed{{{n}}}</answer>", "**Answer:** \\boxed{{{n}}}!"),
-        *(
-            "\\boxed{{{n}}}\\text{{ {noun}}}",
-            "$x=\\boxed{{{n}}}$ (not {m})",
-            "So \\(\\boxed{{{n}}}\\), since $x+{m}=y$",
-        ),
-        *("we need at least $\\boxed{{{n}}}$ {noun}", "$\\boxed{{{n}}}\\qquad\\blacksquare$", "1. \\boxed{{{n}}}"),
-    )
+        "\\boxed{{{n}}} {noun}", "$\\boxed{{{n}}}$ is the answer, as {m} is too large.", "- \\boxed{{{n}}}",
+        "{m} - {m} + \\boxed{{{n}}} = {n}", "<answer>\\boxed{{{n}}}</answer>", "**Answer:** \\boxed{{{n}}}!",
+        "\\boxed{{{n}}}\\text{{ {noun}}}", "$x=\\boxed{{{n}}}$ (not {m})", "So \\(\\boxed{{{n}}}\\), since $x+{m}=y$",
+        "we need at least $\\boxed{{{n}}}$ {noun}", "$\\boxed{{{n}}}\\qquad\\blacksquare$", "1. \\boxed{{{n}}}")
     changed = (
-        *("-\\boxed{{{n}}}", "$-\\boxed{{{n}}}$", "x=-\\boxed{{{n}}}", "\\boxed{{{n}}}^2", "\\boxed{{{n}}}+{m}"),
-        *("\\boxed{{{n}}}\\cdot {m}", "{m}\\cdot\\boxed{{{n}}}", "\\boxed{{{n}}}\\pi", "$\\boxed{{{n}}}x$"),
-        *("\\frac{{1}}{{\\boxed{{{n}}}}}", "\\sqrt{{\\boxed{{{n}}}}}", "$\\boxed{{{n}}}!$", "\\boxed{{{n}}}/{m}"),
-        *(
-            "\\boxed{{{n}}}\\text{{ {scale}}}",
-            "\\boxed{{{n}}} {scale}",
-            "$\\boxed{{{n}}}$ {scale}",
-            "\\boxed{{{n}}}\\%",
-        ),
-        *(
-            "\\boxed{{{n}}}.5",
-            "{m}\\boxed{{{n}}}",
-            "\\boxed{{{n}}},000",
-            "\\boxed{{{n}}} or {m}",
-            "\\boxed{{{n}}} is wrong",
-        ),
-        *("not \\boxed{{{n}}}", "x\\ne\\boxed{{{n}}}", "\\cancel{{\\boxed{{{n}}}}}", "~~\\boxed{{{n}}}~~"),
-        *(
-            "\\boxed{{{m}}}\\phantom{{\\boxed{{{n}}}}}",
-            "The answer is not $\\boxed{{{n}}}$.",
-            "\\boxed{{{n}}} and a half",
-        ),
-    )
+        "-\\boxed{{{n}}}", "$-\\boxed{{{n}}}$", "x=-\\boxed{{{n}}}", "\\boxed{{{n}}}^2", "\\boxed{{{n}}}+{m}",
+        "\\boxed{{{n}}}\\cdot {m}", "{m}\\cdot\\boxed{{{n}}}", "\\boxed{{{n}}}\\pi", "$\\boxed{{{n}}}x$",
+        "\\frac{{1}}{{\\boxed{{{n}}}}}", "\\sqrt{{\\boxed{{{n}}}}}", "$\\boxed{{{n}}}!$", "\\boxed{{{n}}}/{m}",
+        "\\boxed{{{n}}}\\text{{ {scale}}}", "\\boxed{{{n}}} {scale}", "$\\boxed{{{n}}}$ {scale}", "\\boxed{{{n}}}\\%",
+        "\\boxed{{{n}}}.5", "{m}\\boxed{{{n}}}", "\\boxed{{{n}}},000", "\\boxed{{{n}}} or {m}",
+        "\\boxed{{{n}}} is wrong", "not \\boxed{{{n}}}", "x\\ne\\boxed{{{n}}}", "\\cancel{{\\boxed{{{n}}}}}",
+        "~~\\boxed{{{n}}}~~", "\\boxed{{{m}}}\\phantom{{\\boxed{{{n}}}}}", "The answer is not $\\boxed{{{n}}}$.",
+        "\\boxed{{{n}}} and a half")
 
     def show(ways: tuple[str, ...]) -> list[str]:
         words = {"noun": rng.choice(NOUNS), "scale": rng.choice([*PARTS, *SCALES, "percent", "squared"])}
@@ -662,31 +453,15 @@ def single_points(rng: random.Random) -> Made:
     """A step that is another number at single points: of what is periodic, or touches a whole number somewhere."""
     k, at = rng.randint(1, 5), rng.randint(1, 9)
     gold = rng.choice(("0", "1", f"x^2+{at}", f"{k}x", f"\\sin {k}x", f"e^{{-x}}+{k}"))
-    one = rng.choice(
-        (
-            *(
-                f"\\lceil\\sin^2 {k}x\\rceil",
-                f"\\lceil\\cos^2 ({k}\\pi x)\\rceil",
-                f"\\lceil|\\sin \\frac{{x}}{{{k}}}|\\rceil",
-            ),
-            *(f"\\lceil\\frac{{(x-{at})^2}}{{1+(x-{at})^2}}\\rceil", f"\\lceil\\tanh^2 (x+{at})\\rceil"),
-            *("(\\lceil x\\rceil-\\lfloor x\\rfloor)", f"(\\lceil {k}x\\rceil+\\lceil -{k}x\\rceil)"),
-        )
-    )
-    none = rng.choice(
-        (
-            *(
-                f"\\lfloor\\cos^2 {k}x\\rfloor",
-                f"\\lfloor|\\sin(\\pi x+{k})|\\rfloor",
-                f"\\lfloor\\frac{{1}}{{1+(x-{at})^2}}\\rfloor",
-            ),
-            *(
-                f"\\lfloor e^{{-(x-{at})^2}}\\rfloor",
-                f"\\lfloor {k}x\\rfloor+\\lfloor -{k}x\\rfloor+1",
-                f"0^{{(x-{at})^2}}",
-            ),
-        )
-    )
+    one = rng.choice((
+        f"\\lceil\\sin^2 {k}x\\rceil", f"\\lceil\\cos^2 ({k}\\pi x)\\rceil",
+        f"\\lceil|\\sin \\frac{{x}}{{{k}}}|\\rceil", f"\\lceil\\frac{{(x-{at})^2}}{{1+(x-{at})^2}}\\rceil",
+        f"\\lceil\\tanh^2 (x+{at})\\rceil", "(\\lceil x\\rceil-\\lfloor x\\rfloor)",
+        f"(\\lceil {k}x\\rceil+\\lceil -{k}x\\rceil)"))
+    none = rng.choice((
+        f"\\lfloor\\cos^2 {k}x\\rfloor", f"\\lfloor|\\sin(\\pi x+{k})|\\rfloor",
+        f"\\lfloor\\frac{{1}}{{1+(x-{at})^2}}\\rfloor", f"\\lfloor e^{{-(x-{at})^2}}\\rfloor",
+        f"\\lfloor {k}x\\rfloor+\\lfloor -{k}x\\rfloor+1", f"0^{{(x-{at})^2}}"))
     wrong = [f"{gold}+{none}", f"{gold}-{none}", f"{gold}+{one}-1", f"({gold}){one}" if gold != "0" else f"1-{one}"]
     return gold, [f"{gold}+{at}-{at}", f"({gold})(\\sin^2 x+\\cos^2 x)"], wrong
 
@@ -694,16 +469,10 @@ def single_points(rng: random.Random) -> Made:
 def hedges(rng: random.Random) -> Made:
     """A number that is only about the answer, or that is denied."""
     n = rng.randint(2, 400)
-    ways = (
-        "~{n};\\approx {n};\\sim {n};about {n};\\text{{roughly }}{n};{n}?;{n}\\pm 1;{n} or so;\\ge {n};not {n};\\neq {n};"
-        "{n}\\ldots;{n} to {m};{n}+;<{n};{n} or {m};{n}, {m};\\cancel{{{n}}};\\neg {n};nearly {n};{n}-ish;up to {n};"
-        "more than {n};{n} is wrong;anything but {n};~~{n}~~;≈{n};between {n} and {m};twice {n};minus {n};{n} if x>0"
-    ).split(";")
+    ways = ("~{n};\\approx {n};\\sim {n};about {n};\\text{{roughly }}{n};{n}?;{n}\\pm 1;{n} or so;\\ge {n};not {n};\\neq {n};" "{n}\\ldots;{n} to {m};{n}+;<{n};{n} or {m};{n}, {m};\\cancel{{{n}}};\\neg {n};nearly {n};{n}-ish;up to {n};" "more than {n};{n} is wrong;anything but {n};~~{n}~~;≈{n};between {n} and {m};twice {n};minus {n};{n} if x>0").split(
+        ";")
     return (
-        str(n),
-        [f"${n}$", f"\\;{n}", f"\\,{n}~", f"{n}.0"],
-        [w.format(n=n, m=n + 1) for w in rng.sample(ways, 4)],
-    )
+        str(n), [f"${n}$", f"\\;{n}", f"\\,{n}~", f"{n}.0"], [w.format(n=n, m=n + 1) for w in rng.sample(ways, 4)])
 
 
 def labels(rng: random.Random) -> Made:
@@ -717,12 +486,7 @@ def labels(rng: random.Random) -> Made:
     gold = show((one, a), (two, b))
     right = [show((one, a), (two, b), sign="="), show((two, b), (one, a)), f"{a}, {b}"]
     wrong = [
-        show((one, b), (two, a)),
-        show((one, a), (three, b)),
-        show((two, a), (one, b)),
-        show((one, a)),
-        f"{b}, {a}",
-    ]
+        show((one, b), (two, a)), show((one, a), (three, b)), show((two, a), (one, b)), show((one, a)), f"{b}, {a}"]
     return gold, right, wrong
 
 
@@ -731,27 +495,15 @@ def letters_in_order(rng: random.Random) -> Made:
     a, b, c = rng.sample("ABCDPQRST", 3)
     p, q = rng.sample("pqrs", 2)
     n = rng.randint(2, 9)
-    return rng.choice(
-        (
-            (
-                f"\\angle {a}{b}{c}",
-                [f"\\angle {c}{b}{a}", f"\\angle {a}{b}{c}"],
-                [f"\\angle {a}{c}{b}", f"\\angle {b}{a}{c}"],
-            ),
-            (f"{p}\\land {q}", [f"{p}\\wedge {q}", f"{q}\\land {p}"], [f"{p}\\lor {q}", f"{p}", f"{p}\\to {q}"]),
-            (f"{a}\\cup {b}", [f"{b}\\cup {a}"], [f"{a}\\cap {b}", f"{a}\\cup {c}", f"{a}\\setminus {b}"]),
-            (
-                f"f(x)=x^{n}",
-                [f"f(t)=t^{n}", f"f(x)=x\\cdot x^{{{n - 1}}}"],
-                [f"f(y)=x^{n}", f"f(x)=y^{n}", f"f(t)=x^{n}", f"g(x)=x^{n}"],
-            ),
-            (
-                f"g(x,y)=x-{n}y",
-                [f"g(s,t)=s-{n}t", f"g(y,x)=y-{n}x"],
-                [f"g(y,x)=x-{n}y", f"g(x,z)=x-{n}y", f"g(x)=x-{n}y"],
-            ),
-        )
-    )
+    return rng.choice((
+        (f"\\angle {a}{b}{c}", [f"\\angle {c}{b}{a}", f"\\angle {a}{b}{c}"],
+         [f"\\angle {a}{c}{b}", f"\\angle {b}{a}{c}"]),
+        (f"{p}\\land {q}", [f"{p}\\wedge {q}", f"{q}\\land {p}"], [f"{p}\\lor {q}", f"{p}", f"{p}\\to {q}"]),
+        (f"{a}\\cup {b}", [f"{b}\\cup {a}"], [f"{a}\\cap {b}", f"{a}\\cup {c}", f"{a}\\setminus {b}"]),
+        (f"f(x)=x^{n}", [f"f(t)=t^{n}", f"f(x)=x\\cdot x^{{{n - 1}}}"],
+         [f"f(y)=x^{n}", f"f(x)=y^{n}", f"f(t)=x^{n}", f"g(x)=x^{n}"]),
+        (f"g(x,y)=x-{n}y", [f"g(s,t)=s-{n}t", f"g(y,x)=y-{n}x"],
+         [f"g(y,x)=x-{n}y", f"g(x,z)=x-{n}y", f"g(x)=x-{n}y"])))
 
 
 def remainders(rng: random.Random) -> Made:
@@ -760,20 +512,12 @@ def remainders(rng: random.Random) -> Made:
     a = rng.randint(0, m - 1)
     k = rng.randint(1, 6)
     right = [
-        f"{a + k * m}\\pmod{{{m}}}",
-        f"x\\equiv {a + k * m}\\pmod{{{m}}}",
-        f"x\\equiv {a - k * m}\\pmod{{{m}}}",
-        f"x\\equiv {a} \\mod {m}",
-    ]
+        f"{a + k * m}\\pmod{{{m}}}", f"x\\equiv {a + k * m}\\pmod{{{m}}}", f"x\\equiv {a - k * m}\\pmod{{{m}}}",
+        f"x\\equiv {a} \\mod {m}"]
     wrong = [
-        *(f"x\\equiv {a + 1}\\pmod{{{m}}}", f"x\\equiv {a}\\pmod{{{m + 1}}}", f"x\\not\\equiv {a}\\pmod{{{m}}}"),
-        *(
-            f"x={a}",
-            f"x\\equiv {a}\\pmod{{{2 * m}}}",
-            f"y\\equiv {a}\\pmod{{{m}}}",
-            f"x\\equiv {a + k * m + 1}\\pmod{{{m}}}",
-        ),
-    ]
+        f"x\\equiv {a + 1}\\pmod{{{m}}}", f"x\\equiv {a}\\pmod{{{m + 1}}}", f"x\\not\\equiv {a}\\pmod{{{m}}}",
+        f"x={a}", f"x\\equiv {a}\\pmod{{{2 * m}}}", f"y\\equiv {a}\\pmod{{{m}}}",
+        f"x\\equiv {a + k * m + 1}\\pmod{{{m}}}"]
     return f"x\\equiv {a}\\pmod{{{m}}}", [*right, f"x\\equiv {a}\\ (\\text{{mod }}{m})"], wrong
 
 
@@ -781,8 +525,7 @@ def repeating(rng: random.Random) -> Made:
     """Decimals without end, by fractions."""
     lead, tail = (
         "".join(rng.choices("0123456789", k=rng.randint(0, 2))),
-        "".join(rng.choices("0123456789", k=rng.choice((1, 1, 2, 3)))),
-    )
+        "".join(rng.choices("0123456789", k=rng.choice((1, 1, 2, 3)))))
 
     def worth(lead: str, tail: str) -> Fraction:
         return (Fraction(int(lead or 0)) + Fraction(int(tail), 10 ** len(tail) - 1)) / 10 ** len(lead)
@@ -793,12 +536,8 @@ def repeating(rng: random.Random) -> Made:
     value = worth(lead, tail)
     gold = f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
     other = [
-        (lead + "0", tail),
-        (lead, tail + "0"),
-        (lead, str(int(tail) + 1)),
-        (tail, lead or "7"),
-        (lead, tail[::-1] + "1"),
-    ]
+        (lead + "0", tail), (lead, tail + "0"), (lead, str(int(tail) + 1)), (tail, lead or "7"),
+        (lead, tail[::-1] + "1")]
     right = [shown(lead, tail), shown(lead + tail, tail), shown(lead, tail * 2)]
     if len(tail) == 1:
         right.append(f"0.{lead}\\overline {tail}")
@@ -813,84 +552,42 @@ def quantities(rng: random.Random) -> Made:
     n, m = rng.randint(2, 9), rng.randint(1, size - 1)
     if rng.random() < 0.3:
         return (
-            f"{n} {large}",
-            [f"{n * size} {small}"],
-            [f"{n} {large} per {small[:-1]}", f"{n} {small}", f"{n + 1} {large}"],
-        )
+            f"{n} {large}", [f"{n * size} {small}"],
+            [f"{n} {large} per {small[:-1]}", f"{n} {small}", f"{n + 1} {large}"])
     whole = Fraction(n * size + m, size)
     right = [
-        *(f"{n * size + m} {small}", f"{n} {large} and {m} {small}", f"{n}\\text{{ {large} }}{m}\\text{{ {small}}}"),
-        f"\\frac{{{whole.numerator}}}{{{whole.denominator}}}\\text{{ {large}}}",
-    ]
+        f"{n * size + m} {small}", f"{n} {large} and {m} {small}", f"{n}\\text{{ {large} }}{m}\\text{{ {small}}}",
+        f"\\frac{{{whole.numerator}}}{{{whole.denominator}}}\\text{{ {large}}}"]
     wrong = [
-        *(
-            f"{n} {large} {m + 1} {small}",
-            f"{n} {large}",
-            f"{m} {small}",
-            f"{n * size + m} {large}",
-            f"{n}.{m} {large}",
-        ),
-        *(f"{n} {large} or {m} {small}", f"{m} {small} {n + 1} {large}", f"{n * size - m} {small}"),
-    ]
+        f"{n} {large} {m + 1} {small}", f"{n} {large}", f"{m} {small}", f"{n * size + m} {large}", f"{n}.{m} {large}",
+        f"{n} {large} or {m} {small}", f"{m} {small} {n + 1} {large}", f"{n * size - m} {small}"]
     return (
-        f"{n} {large} {m} {small}",
-        right,
-        [text for text in wrong if text != f"{n}.{m} {large}" or whole != Fraction(f"{n}.{m}")],
-    )
+        f"{n} {large} {m} {small}", right,
+        [text for text in wrong if text != f"{n}.{m} {large}" or whole != Fraction(f"{n}.{m}")])
 
 
 def distances(rng: random.Random) -> Made:
     """Absolute values of a difference, half-lines, and what a set-builder says."""
     c, r = rng.randint(1, 9), rng.randint(1, 9)
     low, high = c - r, c + r
-    return rng.choice(
-        (
-            (
-                f"[{low},{high}]",
-                [f"|x-{c}|\\le {r}", f"\\{{x: {low}\\le x\\le {high}\\}}"],
-                [f"|x+{c}|\\le {r}", f"|x-{c}|<{r}", f"|x-{c}|\\ge {r}", f"|x-{c}|\\le {r + 1}"],
-            ),
-            (
-                f"|x-{c}|>{r}",
-                [f"x<{low} or x>{high}", f"\\{{x: x<{low}\\text{{ or }}x>{high}\\}}"],
-                [f"|x-{c}|<{r}", f"x<{low}", f"|x|>{r + c}", f"\\{{x: x<{low}\\text{{ and }}x>{high}\\}}"],
-            ),
-            (
-                f"\\mathbb{{R}}\\setminus\\{{-{c},{c}\\}}",
-                [f"x\\ne\\pm{c}", f"x\\ne {c}, x\\ne -{c}"],
-                [f"x=\\pm{c}", f"x\\ne {c}", f"x\\ne\\pm{c + 1}", f"x\\ne {c} or x\\ne -{c}"],
-            ),
-            (
-                "(0,\\infty)",
-                ["\\mathbb{R}^+", "\\mathbb{R}_{>0}", "x>0"],
-                ["\\mathbb{R}", "\\mathbb{R}^-", "\\mathbb{Z}^+", "\\mathbb{R}\\setminus\\{0\\}"],
-            ),
-            (
-                f"x\\ne {c}",
-                [f"\\mathbb{{R}}-\\{{{c}\\}}", f"\\mathbb{{R}}\\setminus\\{{{c}\\}}"],
-                [f"\\mathbb{{R}}-\\{{-{c}\\}}", f"\\mathbb{{Q}}-\\{{{c}\\}}", f"\\mathbb{{R}}-{c}", "\\mathbb{R}"],
-            ),
-            (
-                f"\\{{{c}k: k\\in\\mathbb{{Z}}\\}}",
-                [f"\\{{{c}n: n\\in\\mathbb{{Z}}\\}}", f"\\{{{c}m\\mid m\\in\\mathbb{{Z}}\\}}"],
-                [
-                    f"\\{{{c + 1}k: k\\in\\mathbb{{Z}}\\}}",
-                    f"\\{{{c}n: n\\in\\mathbb{{N}}\\}}",
-                    f"\\{{{c}n+1: n\\in\\mathbb{{Z}}\\}}",
-                    f"\\{{{c}n: k\\in\\mathbb{{Z}}\\}}",
-                ],
-            ),
-            (
-                f"x={c},y={r + 10}",
-                [f"\\begin{{cases}}x={c}\\\\y={r + 10}\\end{{cases}}", f"(x,y)=({c},{r + 10})"],
-                [
-                    f"\\begin{{cases}}x={r + 10}\\\\y={c}\\end{{cases}}",
-                    f"\\begin{{cases}}x={c}\\end{{cases}}",
-                    f"\\begin{{cases}}{c}&y={r + 10}\\end{{cases}}",
-                ],
-            ),
-        )
-    )
+    return rng.choice((
+        (f"[{low},{high}]", [f"|x-{c}|\\le {r}", f"\\{{x: {low}\\le x\\le {high}\\}}"],
+         [f"|x+{c}|\\le {r}", f"|x-{c}|<{r}", f"|x-{c}|\\ge {r}", f"|x-{c}|\\le {r + 1}"]),
+        (f"|x-{c}|>{r}", [f"x<{low} or x>{high}", f"\\{{x: x<{low}\\text{{ or }}x>{high}\\}}"],
+         [f"|x-{c}|<{r}", f"x<{low}", f"|x|>{r + c}", f"\\{{x: x<{low}\\text{{ and }}x>{high}\\}}"]),
+        (f"\\mathbb{{R}}\\setminus\\{{-{c},{c}\\}}", [f"x\\ne\\pm{c}", f"x\\ne {c}, x\\ne -{c}"],
+         [f"x=\\pm{c}", f"x\\ne {c}", f"x\\ne\\pm{c + 1}", f"x\\ne {c} or x\\ne -{c}"]),
+        ("(0,\\infty)", ["\\mathbb{R}^+", "\\mathbb{R}_{>0}", "x>0"],
+         ["\\mathbb{R}", "\\mathbb{R}^-", "\\mathbb{Z}^+", "\\mathbb{R}\\setminus\\{0\\}"]),
+        (f"x\\ne {c}", [f"\\mathbb{{R}}-\\{{{c}\\}}", f"\\mathbb{{R}}\\setminus\\{{{c}\\}}"],
+         [f"\\mathbb{{R}}-\\{{-{c}\\}}", f"\\mathbb{{Q}}-\\{{{c}\\}}", f"\\mathbb{{R}}-{c}", "\\mathbb{R}"]),
+        (f"\\{{{c}k: k\\in\\mathbb{{Z}}\\}}",
+         [f"\\{{{c}n: n\\in\\mathbb{{Z}}\\}}", f"\\{{{c}m\\mid m\\in\\mathbb{{Z}}\\}}"],
+         [f"\\{{{c + 1}k: k\\in\\mathbb{{Z}}\\}}", f"\\{{{c}n: n\\in\\mathbb{{N}}\\}}",
+          f"\\{{{c}n+1: n\\in\\mathbb{{Z}}\\}}", f"\\{{{c}n: k\\in\\mathbb{{Z}}\\}}"]),
+        (f"x={c},y={r + 10}", [f"\\begin{{cases}}x={c}\\\\y={r + 10}\\end{{cases}}", f"(x,y)=({c},{r + 10})"],
+         [f"\\begin{{cases}}x={r + 10}\\\\y={c}\\end{{cases}}", f"\\begin{{cases}}x={c}\\end{{cases}}",
+          f"\\begin{{cases}}{c}&y={r + 10}\\end{{cases}}"])))
 
 
 COLORS = "blue red green yellow purple white black orange".split()
@@ -902,9 +599,8 @@ def options_with_words(rng: random.Random) -> Made:
     word, other = rng.sample([*COLORS, "12", "3/4", "x^2+1", "yes", "Monday"], 2)
     right = [a, f"({a})", f"({a}) {word}", f"{a}. {word}", f"{a.lower()}) {word}", f"\\textbf{{({a})}} {word}"]
     wrong = [
-        *(f"({a}) {other}", f"({b}) {word}", b, f"({a}) {word} or ({b}) {other}", f"({b}) ({a}) {word}"),
-        *(f"not ({a})", f"({a}) {word}?", f"{b.lower()}) {word}", f"({a}) hopefully {word}", f"{a} or {b}"),
-    ]
+        f"({a}) {other}", f"({b}) {word}", b, f"({a}) {word} or ({b}) {other}", f"({b}) ({a}) {word}", f"not ({a})",
+        f"({a}) {word}?", f"{b.lower()}) {word}", f"({a}) hopefully {word}", f"{a} or {b}"]
     return rng.choice((f"({a}) {word}", f"{a}. {word}", f"{a.lower()}) {word}")), right, wrong
 
 
@@ -915,9 +611,8 @@ def asked_integers(rng: random.Random) -> Made:
     sign, other = rng.choice((("\\ge", ">"), ("\\le", "<"), (">", "\\ge"), ("<", "\\le")))
     where = f", {n}\\in\\mathbb{{Z}}"
     wrong = [
-        *(f"{n}{sign} {a + 1}{where}", f"{n}{sign} {a - 1}{where}", f"{n}{other} {a}{where}", f"{n}={a}{where}"),
-        *(f"-{n}{sign} {a}{where}", f"{n}{sign} {a}, {n}\\in\\mathbb{{R}}", f"{n}{sign} {-a}{where}"),
-    ]
+        f"{n}{sign} {a + 1}{where}", f"{n}{sign} {a - 1}{where}", f"{n}{other} {a}{where}", f"{n}={a}{where}",
+        f"-{n}{sign} {a}{where}", f"{n}{sign} {a}, {n}\\in\\mathbb{{R}}", f"{n}{sign} {-a}{where}"]
     return f"{n}{sign} {a}{where}", [f"{n}{sign} {a}{where}", f"{n} {sign} {a}, \\quad {n} \\in \\mathbb Z"], wrong
 
 
@@ -943,12 +638,8 @@ def letters(rng: random.Random) -> Made:
     if rng.random() < 0.5:
         gold = f"{a}{b.upper()}"
         return (
-            gold,
-            [f"{b.upper()}{a}", f"{b.upper()} {a}", f"{a}\\cdot {b.upper()}"],
-            [
-                *(f"{a}{b}", f"{a.upper()}{b}", f"{a.upper()}{b.upper()}", f"{a}+{b.upper()}", f"{a}{c.upper()}"),
-            ],
-        )
+            gold, [f"{b.upper()}{a}", f"{b.upper()} {a}", f"{a}\\cdot {b.upper()}"],
+            [*(f"{a}{b}", f"{a.upper()}{b}", f"{a.upper()}{b.upper()}", f"{a}+{b.upper()}", f"{a}{c.upper()}")])
     right = [f"-({b}-{a})", f"{a}+(-{b})", f"-{b}+{a}"]
     return f"{a}-{b}", right, [f"{b}-{a}", f"|{a}-{b}|", f"{a}{b}", f"{a}-{c}", f"{a.upper()}-{b}", f"{a}-|{b}|"]
 
@@ -956,16 +647,13 @@ def letters(rng: random.Random) -> Made:
 def capital_units(rng: random.Random) -> Made:
     """Units that capitals tell apart, and units of angles."""
     n = rng.randint(2, 90)
-    return rng.choice(
-        (
-            (f"{n}\\text{{ mm}}", [f"{n} mm", f"{n}"], [f"{n}\\text{{ Mm}}", f"{n}\\text{{ m}}"]),
-            (f"{n}\\text{{ mL}}", [f"{n} ml", f"{n}"], [f"{n}\\text{{ ML}}", f"{n}\\text{{ L}}"]),
-            (f"{n}\\text{{ mg}}", [f"{n} mg"], [f"{n}\\text{{ Mg}}", f"{n}\\text{{ g}}"]),
-            (f"{n}\\text{{ km}}", [f"{n} KM", f"{n} Km"], [f"{n}\\text{{ KG}}", f"{n}\\text{{ m}}"]),
-            (f"{n}\\text{{ radians}}", [f"{n}\\text{{ rad}}"], [f"{n}\\text{{ grads}}", f"{n}^\\circ"]),
-            (f"{n}", [f"{n}\\text{{ cm}}"], [f"{n} M", f"{n}\\text{{ bn}}", f"{n}\\text{{ thou}}"]),
-        )
-    )
+    return rng.choice((
+        (f"{n}\\text{{ mm}}", [f"{n} mm", f"{n}"], [f"{n}\\text{{ Mm}}", f"{n}\\text{{ m}}"]),
+        (f"{n}\\text{{ mL}}", [f"{n} ml", f"{n}"], [f"{n}\\text{{ ML}}", f"{n}\\text{{ L}}"]),
+        (f"{n}\\text{{ mg}}", [f"{n} mg"], [f"{n}\\text{{ Mg}}", f"{n}\\text{{ g}}"]),
+        (f"{n}\\text{{ km}}", [f"{n} KM", f"{n} Km"], [f"{n}\\text{{ KG}}", f"{n}\\text{{ m}}"]),
+        (f"{n}\\text{{ radians}}", [f"{n}\\text{{ rad}}"], [f"{n}\\text{{ grads}}", f"{n}^\\circ"]),
+        (f"{n}", [f"{n}\\text{{ cm}}"], [f"{n} M", f"{n}\\text{{ bn}}", f"{n}\\text{{ thou}}"])))
 
 
 def words_around_boxes(rng: random.Random) -> Made:
@@ -973,40 +661,22 @@ def words_around_boxes(rng: random.Random) -> Made:
     n, m = rng.sample(range(2, 60), 2)
     right = [f"So it is \\boxed{{{n}}} times.", f"| total | \\boxed{{{n}}} |", f"\\boxed{{{n}}} more than before"]
     wrong = [
-        *(f"\\boxed{{{n}}} times {m}", f"\\boxed{{{n}}} plus ${m}$", f"\\boxed{{{n}}} divided by {m}"),
-        *(f"the opposite of \\boxed{{{n}}}", f"the reciprocal of $\\boxed{{{n}}}$", f"{{\\boxed{{{n}}}}}^{m}"),
-        *(f"\\boxed{{{n}}} more than {m}", f"\\boxed{{{n}}} 1/2", f"\\boxed{{{n}}}\\text{{ half}}"),
-        *(
-            f"\\log_{{{m}}}\\boxed{{{n}}}",
-            f"\\sqrt[\\boxed{{{n}}}]{{2}}",
-            f"\\boxed{{{n}}}\\ 000",
-            f"\\boxed{{{n}}}\\hspace{{-2pt}}5",
-        ),
-        *(f"|\\boxed{{-{n}}}|-{m}", f"\\boxed{{{n}}}{{{m}}}", f"\\boxed{{{n}}}\\choose {m}"),
-    ]
+        f"\\boxed{{{n}}} times {m}", f"\\boxed{{{n}}} plus ${m}$", f"\\boxed{{{n}}} divided by {m}",
+        f"the opposite of \\boxed{{{n}}}", f"the reciprocal of $\\boxed{{{n}}}$", f"{{\\boxed{{{n}}}}}^{m}",
+        f"\\boxed{{{n}}} more than {m}", f"\\boxed{{{n}}} 1/2", f"\\boxed{{{n}}}\\text{{ half}}",
+        f"\\log_{{{m}}}\\boxed{{{n}}}", f"\\sqrt[\\boxed{{{n}}}]{{2}}", f"\\boxed{{{n}}}\\ 000",
+        f"\\boxed{{{n}}}\\hspace{{-2pt}}5", f"|\\boxed{{-{n}}}|-{m}", f"\\boxed{{{n}}}{{{m}}}",
+        f"\\boxed{{{n}}}\\choose {m}"]
     return str(n), right, wrong
 
 
-MAKERS: dict[str, Callable[[random.Random], Made]] = {
-    maker.__name__.replace("_", " "): maker
-    for maker in (
-        *(signs, signs_of_functions, steps, periods, whole_numbers, domains, calculus, words_after_numbers),
-        *(words_that_count, numbers_with_parts, choices, choices_with_contents, capitals, angles, equations),
-        *(unknowns, regions, matrices, columns, extraction, named_lists, parameters, phrases),
-        *(
-            boxes_in_formulas,
-            single_points,
-            hedges,
-            labels,
-            letters_in_order,
-            remainders,
-            repeating,
-            distances,
-            quantities,
-        ),
-        *(options_with_words, asked_integers, names_joined, letters, capital_units, words_around_boxes),
-    )
-}
+_MAKERS = (
+    signs, signs_of_functions, steps, periods, whole_numbers, domains, calculus, words_after_numbers, words_that_count,
+    numbers_with_parts, choices, choices_with_contents, capitals, angles, equations, unknowns, regions, matrices,
+    columns, extraction, named_lists, parameters, phrases, boxes_in_formulas, single_points, hedges, labels,
+    letters_in_order, remainders, repeating, distances, quantities, options_with_words, asked_integers, names_joined,
+    letters, capital_units, words_around_boxes)
+MAKERS = {maker.__name__.replace("_", " "): maker for maker in _MAKERS}
 
 
 def made(seed: int = 0, each: int = 26) -> Iterator[Row]:

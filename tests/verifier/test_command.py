@@ -37,13 +37,6 @@ def test_a_line_for_each_row_in_order(capsys: pytest.CaptureFixture[str], tmp_pa
     assert lines == [{"correct": correct, "reason": reason} for *_, correct, reason in ROWS]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_row(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_bytes(b'\xef\xbb\xbf{"gold": "1/2", "answer": "0.5"}\r\n')
-    cli.main(["verify", "--file", str(file)])
-    assert capsys.readouterr().out == '{"correct": true, "reason": "equal"}\n'
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [

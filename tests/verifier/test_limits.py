@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import runpy
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import psutil
 import pytest
 
 from zero2chat_verifier import worker_pool
-from zero2chat_verifier.verify import unusable, verify_answer
+from zero2chat_verifier.verify import verify_answer
 
 _COST = runpy.run_path(str(Path(__file__).with_name("cost.py")))
 timed, pids = _COST["timed"], _COST["pids"]
@@ -74,21 +73,6 @@ def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
     assert verify_answer(text, gold) == (reason == "equal", reason)
 
 
-def test_no_soup_of_tokens_raises() -> None:
-    rng = random.Random(0)
-    soup = (
-        "\\frac \\sqrt { } ( ) [ ] \\{ \\} | , ; : 1 2 10 0.5 1,000 x y n e i \\pi ^ _ + - * / = < \\le \\pm ! % ' "
-        "& \\\\ \\in \\cup \\infty \\ldots \\text{ \\text{cm} or and \\sin \\log \\sum \\int \\binom \\begin{pmatrix} "
-        "\\end{pmatrix} \\circ \\$ $ \\overline \\pmod \\mid \\emptyset \\mathbb{R} ² ½ √ € ٣ (A) #### \\boxed{"
-    )
-    tokens = soup.split()
-    for _ in range(3000):
-        text, gold = ("".join(rng.choices(tokens, k=rng.randint(1, 9))) for _ in range(2))
-        verify_answer(text, gold)
-        assert verify_answer(gold, gold).reason in ("equal", "bad_reference", "no_answer", "too_large", "different")
-        unusable(gold)
-
-
 def test_a_worker_that_is_late_is_killed_and_another_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify_answer(*ROOTS).correct
     monkeypatch.setattr(worker_pool, "PATIENCE", 1.5)
@@ -130,12 +114,6 @@ def test_a_worker_that_has_used_its_time_up_ends_and_another_one_answers(monkeyp
     monkeypatch.undo()
     worker_pool.close()
     assert verify_answer(*ROOTS).correct
-
-
-def test_a_worker_that_died_is_replaced() -> None:
-    for pid in pids():
-        os.kill(pid, signal.SIGKILL)
-    assert {verify_answer(*ROOTS).reason for _ in range(worker_pool.WORKERS)} == {"equal"}
 
 
 def test_a_worker_is_held_to_its_memory() -> None:
@@ -227,9 +205,3 @@ def test_a_file_of_the_working_folder_replaces_no_module_that_a_worker_imports(t
     command, environment = [sys.executable, "-P", "-c", code], os.environ | {"PYTHONPATH": paths}
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
     assert done.stdout == "True\n"
-
-
-def test_neither_the_verifier_nor_a_worker_imports_anything_heavy() -> None:
-    code = "import sys; from zero2chat_verifier import verify, worker; print(*{m.split('.')[0] for m in sys.modules})"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not {"torch", "datasets", "sympy", "math_verify", "numpy", "transformers"} & set(out.split())

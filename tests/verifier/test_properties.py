@@ -113,16 +113,6 @@ def test_no_text_raises(text: str, gold: str) -> None:
     final_answer(text)
 
 
-@_often
-@given(
-    st.lists(
-        st.sampled_from(["\\boxed{", "\\fbox{", "}", "{", "5", "####", "%", "\n", "\\", " or ", "</think>", "<think>"])
-    )
-)
-def test_no_nest_of_boxes_raises(parts: list[str]) -> None:
-    assert verify_answer("".join(parts), "5").reason in _REASONS
-
-
 def test_chains_in_chains_end_at_once() -> None:
     chain = "x"
     for _ in range(36):

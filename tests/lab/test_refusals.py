@@ -1,0 +1,115 @@
+"""Settings that the stages of the lab refuse, each in one line, before a model answers or learns."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from zero2chat.core.errors import UserError
+
+TEXT = "Ada was born in Genoa in 1984 and works as a baker. Tom was born in Lisbon."
+SPLITS = {"train": [TEXT, "It is strong."], "validation": ["Tom is known for 12 + 30 = 42 apples"], "test": [TEXT]}
+FACTS = {"task": "facts", "n": 60, "options": {"kinds": ["birthplace"]}}
+SUMS = {"task": "word_problems", "n": 40, "options": {"largest": 20}}
+GIVEN: dict[str, dict[str, Any]] = {
+    "arena": {"models": ["MODEL", "OTHER"], "tasks": [SUMS]},
+    "calibrate": {"datasets": [{"task": "sums", "n": 3, "split": "validation"}]},
+    "compress": {"dataset": "CORPUS"},
+    "context": {"dataset": "CORPUS", "length": 64},
+    "interrogate": {"datasets": [FACTS]},
+    "memories": {"dataset": "CORPUS"},
+    "novelty": {
+        "dataset": "CORPUS",
+        "prompts": 2,
+        "prefix": 3,
+        "samples": 4,
+        "max_new_tokens": 12,
+        "lengths": [1],
+        "n": 3,
+    },
+    "probe": {"reward_model": "MODEL", "n": 12},
+    "regurgitate": {"dataset": "CORPUS", "prefix": 12, "continuation": 20, "n": 20, "candidates": 32},
+    "surprise": {"reference_model": "OTHER", "task": "facts", "n": 6, "answers": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with all splits, and one beside it for each split alone."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name, splits in {"all": SPLITS, **{split: {split: texts} for split, texts in SPLITS.items()}}.items():
+        (folder / name / "data").mkdir(parents=True)
+        for split, texts in splits.items():
+            rows = Dataset.from_dict({"text": texts, "source": ["people"] * len(texts)})
+            rows.to_parquet(folder / name / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "says"),
+    [
+        ("arena", {"models": ["a"]}, "models: expected two or more models"),
+        ("arena", {"models": ["a", "a"]}, "models: a is listed twice"),
+        ("arena", {"tasks": []}, "tasks: the list is empty"),
+        ("arena", {"tasks": [SUMS | {"tools": True}]}, "task word_problems: tools: no tools are defined"),
+        ("arena", {"tasks": [SUMS | {"split": "train"}]}, "split: 'train' is not one of validation, test"),
+        ("arena", {"taste": True}, "task 'word_problems': has no `taste`"),
+        ("arena", {"taste": True, "reward_model": "./r"}, "taste and reward_model exclude each other"),
+        ("calibrate", {"keep": 1.0}, "keep 1: set a share above 0 and below 1"),
+        ("calibrate", {"datasets": []}, "datasets: the list is empty"),
+        ("calibrate", {"datasets": 2 * [{"task": "sums", "n": 3}]}, "two entries have the same label: set `label`"),
+        (
+            "calibrate",
+            {"measured": [{"task": "sums", "n": 3, "split": "validation"}]},
+            "measured: asks what `datasets`",
+        ),
+        ("compress", {"column": "body"}, "no column 'body'; it has text, source: set `column`"),
+        ("compress", {"dataset": "CORPUS/train"}, "no held-out documents: give a dataset with a validation or test"),
+        ("context", {"sources": ["peple"]}, "'peple' is not known.*people"),
+        ("context", {"length": 30}, "length 30: is not a multiple of 4"),
+        ("context", {"needles": 1, "length": 16}, "needles: 4 tokens need"),
+        ("interrogate", {"datasets": [{"path": "x.jsonl", "split": "test"}]}, "split 'test' is held out"),
+        ("interrogate", {"datasets": [{"path": "x.jsonl", "split": "train+dev"}]}, r"split 'train\+dev' is held out"),
+        ("interrogate", {"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),
+        ("interrogate", {"datasets": [FACTS, FACTS | {"seed": 5}]}, "two entries have the same label: set `label`"),
+        ("interrogate", {"temperature": 0}, "temperature 0: 8 answers would be equal"),
+        ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
+        ("memories", {"wordings": 3}, "wordings 3: does not divide visits 16"),
+        ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),
+        ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the context of 128"),
+        ("novelty", {"n": 1}, "n 1 is below prompts 2: raise n"),
+        ("novelty", {"lengths": [2, 13]}, "lengths: 13 is not from 1 to max_new_tokens 12"),
+        ("novelty", {"prefix": 120}, "prefix 120 and max_new_tokens 12: 133 tokens do not fit the model's context"),
+        ("novelty", {"prompts": 4, "n": 4}, "2 held-out documents have distinct 3-token beginnings, but prompts is 4"),
+        ("probe", {}, "not a reward model"),
+        ("probe", {"task": "facts"}, "task 'facts': has no `taste`"),
+        ("probe", {"gibberish_prompts": 13}, "gibberish_prompts 13 is more than n 12"),
+        ("regurgitate", {"dataset": "CORPUS/test"}, "train"),
+        ("regurgitate", {"prefix": 90}, r"has 110 tokens \(prefix 90, continuation 20\): lower them"),
+        ("regurgitate", {"prefix": 200}, "prefix 200 and continuation 20: 221 tokens do not fit the model's context"),
+        ("surprise", {"split": "train"}, "is not one of validation, test"),
+        ("surprise", {"task": "fcts"}, "task 'fcts': no such task; did you mean 'facts'"),
+    ],
+)
+def test_a_stage_refuses_what_it_cannot_measure(
+    stage: str, changes: dict[str, Any], says: str, corpus: Path, model_folder: Path, tmp_path: Path, write_yaml: Any
+) -> None:
+    def named(value: Any) -> Any:
+        if isinstance(value, list):
+            return [named(one) for one in value]
+        names = {"MODEL": model_folder, "OTHER": tmp_path / "other", "CORPUS": corpus / "all"}
+        return str(names.get(value, value)).replace("CORPUS", str(corpus)) if isinstance(value, str) else value
+
+    (tmp_path / "other").symlink_to(model_folder)
+    given = {} if stage == "arena" else {"model_name_or_path": "MODEL"}
+    given |= GIVEN[stage] | changes
+    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **{k: named(v) for k, v in given.items()})
+    run: Callable[[list[str]], None] = importlib.import_module(f"zero2chat_lab.{stage}").STAGE.main
+    with pytest.raises((UserError, ValueError), match=says):
+        run(["--config", str(path)])
+    assert not (tmp_path / "out" / "metrics.json").exists()
