@@ -20,16 +20,9 @@ CALLS = [
 
 def test_a_conversation_renders_exactly_so(tokenizer):
     messages = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Who?"},
-        {
-            "role": "assistant",
-            "reasoning_content": "I look it up.",
-            "content": "One moment.",
-            "tool_calls": CALLS,
-        },
-        {"role": "tool", "name": "search", "content": "a baker"},
-    ]
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"},
+        {"role": "assistant", "reasoning_content": "I look it up.", "content": "One moment.", "tool_calls": CALLS},
+        {"role": "tool", "name": "search", "content": "a baker"}]  # fmt: skip
     assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
         "<|im_start|>user\nWho?<|im_end|>\n"
@@ -78,14 +71,8 @@ def test_the_loss_falls_on_the_answers_and_their_ends_and_on_nothing_else(tokeni
     [
         ({"role": "robot", "content": "x"}, "unknown role 'robot'"),
         ({"role": "user", "content": ["x"]}, "must be a string"),
-        (
-            {"role": "assistant", "tool_calls": [{"name": "search", "arguments": {"q": "x"}}]},
-            "search needs arguments",
-        ),
-        (
-            {"role": "assistant", "tool_calls": [{"name": "python", "arguments": {}}]},
-            "python needs arguments",
-        ),
+        ({"role": "assistant", "tool_calls": [{"name": "search", "arguments": {"q": "x"}}]}, "search needs arguments"),
+        ({"role": "assistant", "tool_calls": [{"name": "python", "arguments": {}}]}, "python needs arguments"),
     ],
 )
 def test_what_the_template_does_not_know_is_an_error_that_says_so(tokenizer, message, says):
@@ -95,24 +82,15 @@ def test_what_the_template_does_not_know_is_an_error_that_says_so(tokenizer, mes
 
 @pytest.mark.parametrize(
     "message",
-    [
-        {"role": "assistant", "content": "  In Genoa.\n"},
-        {"role": "assistant", "content": ""},
-        {"role": "assistant", "content": " 42", "reasoning_content": "40 + 2\n= 42\n"},
-        {"role": "assistant", "content": "So:", "tool_calls": CALLS[2:] * 2},
-    ],
-)
+    [{"role": "assistant", "content": "  In Genoa.\n"}, {"role": "assistant", "content": ""},
+     {"role": "assistant", "content": " 42", "reasoning_content": "40 + 2\n= 42\n"},
+     {"role": "assistant", "content": "So:", "tool_calls": CALLS[2:] * 2}])  # fmt: skip
 def test_a_rendered_answer_parses_back_to_the_message_it_was(tokenizer, message):
     question = [{"role": "user", "content": "Say <think>."}]
     prefix = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False)
     whole = tokenizer.apply_chat_template([*question, message], return_dict=False)
     assert whole[: len(prefix)] == prefix
     assert tokenizer.parse_response(whole[len(prefix) :], prefix=prefix) == message
-
-
-def test_thoughts_that_never_end_are_thoughts_and_not_the_end_of_the_turn(tokenizer):
-    parsed = tokenizer.parse_response("<think>let me see<|im_end|>", prefix="<|im_start|>assistant\n")
-    assert parsed == {"role": "assistant", "content": "", "reasoning_content": "let me see"}
 
 
 # ---- R1-Zero's prompt
@@ -184,18 +162,6 @@ def test_llama3s_turns_are_its_own_and_what_is_said_carries_the_loss(llama3):
     assert is_chat_template_stop_token_trained(llama3)
 
 
-@pytest.mark.parametrize(
-    ("message", "says"),
-    [
-        ({"role": "tool", "content": "x"}, "unknown role 'tool'"),
-        ({"role": "user", "content": None}, "must be a string"),
-    ],
-)
-def test_what_llama3s_template_does_not_know_is_refused(llama3, message, says):
-    with pytest.raises(TemplateError, match=says):
-        llama3.apply_chat_template([message], tokenize=False)
-
-
 # ---- Gemma
 
 
@@ -240,19 +206,6 @@ def test_gemmas_turns_are_its_own_and_what_is_said_carries_the_loss(gemma):
         gemma.apply_chat_template([system, *messages], chat_template=own, tokenize=False, add_generation_prompt=True)
         == text
     )
-
-
-@pytest.mark.parametrize(
-    ("messages", "says"),
-    [
-        ([{"role": "tool", "content": "x"}], "unknown role 'tool'"),
-        ([{"role": "user", "content": "x"}, {"role": "system", "content": "x"}], "unknown role 'system'"),
-        ([{"role": "user", "content": None}], "must be a string"),
-    ],
-)
-def test_what_gemmas_template_does_not_know_is_refused(gemma, messages, says):
-    with pytest.raises(TemplateError, match=says):
-        gemma.apply_chat_template(messages, tokenize=False)
 
 
 # ---- Which template goes with which tokenizer

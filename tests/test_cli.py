@@ -70,46 +70,32 @@ def test_wrong_usage_exits_2(arguments, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["chat"],
-        ["chat", "--prompt", "Who?"],
-        ["chat", "runs/none/sft"],
-        ["chat", "runs/none/sft", "--tools", "none", "--search", "runs/none/index"],
-        ["chat", "runs/none/sft", "--tools", "auto", "--search", "runs/none/index"],
-        ["ui"],
-        ["chat", "runs/none/sft", "--temperature", "-1"],
-        ["rank", "runs/none/sft", "--task", "lines", "--out", "mine.jsonl"],
-        ["rank", "runs/none/sft", "--task", "line", "--out", "mine.jsonl"],
-        ["rank", "runs/none/sft", "--prompts", "none.txt", "--out", "mine.jsonl"],
-        ["rank", "runs/none/sft", "--task", "lines", "--n", "0", "--out", "mine.jsonl"],
-        ["rank", "runs/none/sft", "--task", "lines", "--seed", "-1", "--out", "mine.jsonl"],
-        ["chat", "runs/none/sft", "--tools", "serch"],
-        ["chat", "runs/none/sft", "--tools", "search"],
-        ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/index"],
-        ["chat", "runs/none/sft", "--search", "runs/none/index"],
-        ["next", "x", "--model", "runs/none/sft"],
-        ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus"],
-        ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus", "--prefix", "0"],
-        ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: lines}"],
-        ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: line}"],
-        ["arena", "runs/none/sft", "--tasks", "{task: lines}"],
-        ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9}"],
-        ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: {told: onec}}"],
-        ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: told}"],
-        ["interrogate", "runs/none/sft", "--datasets", "{path: none.jsonl}", "--judge", "{url: 'http://127.0.0.1:9'}"],
-        ["sft", "--config", "none.yaml"],
-        ["sft", "runs/none/sft"],
-        ["index", "--config", "none.yaml"],
-        ["tokens", "x", "--tokenizer", "runs/none/tokenizer"],
-        ["run", "recipes/none"],
-        ["preview", "--config", "recipes/none/sft.yaml"],
-        ["push", "runs/none/sft", "--repo", "me/mine"],
-        ["index", "none.jsonl", "--out", "index"],
-        ["search", "x", "--in", "none"],
-        ["search", "x", "--in", "ftp://127.0.0.1"],
-        ["search", "x", "--in", "none", "--passages", "0"],
-    ],
-)
+    [["chat"], ["chat", "--prompt", "Who?"], ["chat", "runs/none/sft"],
+     ["chat", "runs/none/sft", "--tools", "none", "--search", "runs/none/index"],
+     ["chat", "runs/none/sft", "--tools", "auto", "--search", "runs/none/index"], ["ui"],
+     ["chat", "runs/none/sft", "--temperature", "-1"],
+     ["rank", "runs/none/sft", "--task", "lines", "--out", "mine.jsonl"],
+     ["rank", "runs/none/sft", "--task", "line", "--out", "mine.jsonl"],
+     ["rank", "runs/none/sft", "--prompts", "none.txt", "--out", "mine.jsonl"],
+     ["rank", "runs/none/sft", "--task", "lines", "--n", "0", "--out", "mine.jsonl"],
+     ["rank", "runs/none/sft", "--task", "lines", "--seed", "-1", "--out", "mine.jsonl"],
+     ["chat", "runs/none/sft", "--tools", "serch"], ["chat", "runs/none/sft", "--tools", "search"],
+     ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/index"],
+     ["chat", "runs/none/sft", "--search", "runs/none/index"], ["next", "x", "--model", "runs/none/sft"],
+     ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus"],
+     ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus", "--prefix", "0"],
+     ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: lines}"],
+     ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: line}"],
+     ["arena", "runs/none/sft", "--tasks", "{task: lines}"],
+     ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9}"],
+     ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: {told: onec}}"],
+     ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: told}"],
+     ["interrogate", "runs/none/sft", "--datasets", "{path: none.jsonl}", "--judge", "{url: 'http://127.0.0.1:9'}"],
+     ["sft", "--config", "none.yaml"], ["sft", "runs/none/sft"], ["index", "--config", "none.yaml"],
+     ["tokens", "x", "--tokenizer", "runs/none/tokenizer"], ["run", "recipes/none"],
+     ["preview", "--config", "recipes/none/sft.yaml"], ["push", "runs/none/sft", "--repo", "me/mine"],
+     ["index", "none.jsonl", "--out", "index"], ["search", "x", "--in", "none"],
+     ["search", "x", "--in", "ftp://127.0.0.1"], ["search", "x", "--in", "none", "--passages", "0"]])  # fmt: skip
 def test_a_mistake_is_one_line_and_exits_2(arguments, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
@@ -135,31 +121,6 @@ def test_a_stage_is_a_command_made_of_its_own_arguments(tmp_path, capsys, monkey
     assert sum(found[f"documents_{split}"]["value"] for split in ("train", "validation", "test")) == 200
     cli.main(["index", "--config", "corpus.yaml", "--output_dir", "runs/other", "--help"])
     assert "usage: zero2chat index" in capsys.readouterr().out
-
-
-def test_run_hands_every_flag_to_the_recipe(monkeypatch, capsys):
-    from zero2chat.recipes import runner
-
-    def run(recipe, **flags):
-        return {"recipe": recipe} | flags
-
-    monkeypatch.setattr(runner, "run", run)
-    cli.main(
-        [
-            *("run", "recipes/x", "--only", "a", "--restart", "c"),
-            *("--set", "a.lr=1", "--set", "b.n=2", "--accelerate-config", "zero2", "--dry-run", "--json"),
-            *("--seeds", "3"),
-        ]
-    )
-    assert last_object(capsys.readouterr().out) == {
-        "recipe": "recipes/x",
-        "only": "a",
-        "restart": "c",
-        "overrides": ["a.lr=1", "b.n=2"],
-        "accelerate_config": "zero2",
-        "dry_run": True,
-        "seeds": 3,
-    }
 
 
 def test_a_control_token_is_text_unless_asked(tokenizer_folder, capsys):
@@ -249,12 +210,8 @@ def test_the_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypatc
 
 def test_ctrl_c_exits_130_without_a_traceback(model_folder):
     process = subprocess.Popen(
-        [*COMMAND, "chat", str(model_folder), "--temperature", "0", "--max-new-tokens", "1"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        [*COMMAND, "chat", str(model_folder), "--temperature", "0", "--max-new-tokens", "1"], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     assert process.stdin is not None
     process.stdin.write("/reset\n")
     process.stdin.flush()
@@ -267,29 +224,6 @@ def test_ctrl_c_exits_130_without_a_traceback(model_folder):
     assert "Traceback" not in process.stderr.read()
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
-
-
-def test_what_is_indexed_is_found(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    rows = [{"text": "Ada was born in Genoa.", "id": "ada"}, {"text": "Tom was born in Lisbon.", "id": "tom"}]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
-    cli.main(["index", "rows.jsonl", "--out", "index"])
-    counts = "2 passages from 3 documents; duplicates removed: 1"
-    assert capsys.readouterr().out == f"index: {counts}\n"
-    cli.main(["index", "rows.jsonl", "--out", "other", "--column", "id", "--characters", "50", "--json"])
-    assert last_object(capsys.readouterr().out) == {"index": "other", "documents": 3, "passages": 2, "repeated": 1}
-
-    cli.main(["search", "Where was Ada born?", "--in", "index"])
-    assert (
-        capsys.readouterr().out
-        == "[1] rows.jsonl#0: Ada was born in Genoa.\n[2] rows.jsonl#1: Tom was born in Lisbon.\n"
-    )
-    cli.main(["search", "Ada", "--in", "index", "--characters", "10", "--passages", "1", "--json"])
-    result = last_object(capsys.readouterr().out)
-    assert (result["query"], result["passages"][0]["score"] > 0) == ("Ada", True)
-    assert [(one["text"], one["source"]) for one in result["passages"]] == [("Ada was b…", "rows.jsonl#0")]
-    cli.main(["search", "Vienna", "--in", "index"])
-    assert capsys.readouterr().out == "(nothing found)\n"
 
 
 @pytest.mark.parametrize("query", ["", "a" * 5000])

@@ -93,25 +93,6 @@ def test_a_section_that_fails_does_not_stop_the_others(gpu: dict[str, Any], monk
         assert found == expected
 
 
-def test_reports_become_tables(gpu: dict[str, Any], tmp_path: Path) -> None:
-    sections = {
-        "device": {"rows": [gpu["row"]("copy, GB/s", 2345.6), gpu["row"]("TFLOP/s", 712.34, 989.0)], "seconds": 1.0},
-        "sft": {"skipped": "does not fit: plan says 90 GB", "seconds": 0.1},
-    }
-    report = {"device": "GPU", "memory": 80.0, "versions": {"torch": "2.11.0", "cuda": None}, "tiny": False}
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps(report | {"sections": sections, "seconds": 301.2}))
-    assert gpu["table"]([path]).splitlines() == [
-        "GPU, 80 GB: torch 2.11.0; 301 s",
-        "",
-        "| section | what | measured | `plan` |",
-        "|---|---|---|---|",
-        "| device | copy, GB/s | 2,346 | – |",
-        "| device | TFLOP/s | 712 | 989 |",
-        "| sft | skipped: does not fit: plan says 90 GB | – | – |",
-    ]
-
-
 def test_the_page_shows_the_reports_that_are_there(gpu: dict[str, Any]) -> None:
     page = (ROOT / "docs" / "gpus.md").read_text(encoding="utf-8")
     _, _, rest = page.partition("<!-- python benchmarks/gpu.py --table benchmarks/gpu/*.json -->\n")

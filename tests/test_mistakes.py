@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,20 +72,6 @@ def test_a_task_that_does_not_exist(mistake: Callable[..., str], model_folder: P
     assert f"task '{name}': " in mistake("rank", str(model_folder), f"--task={name}", "--out", "x.jsonl")
 
 
-@pytest.mark.parametrize("command", [("interrogate", "{}", "--datasets"), ("arena", "{}", "other", "--tasks")])
-def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(
-    mistake: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
-    model_folder: Path,
-    tmp_path: Path,
-    command: tuple[str, ...],
-) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    arguments = [argument.format(model_folder) for argument in command]
-    line = mistake(*arguments, json.dumps({"task": "word_problems", "n": 200}), "--out", str(tmp_path / "x.jsonl"))
-    assert line == "HERE/x.jsonl: exists, or its folder is not writable: give a new file in another folder\n"
-
-
 def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
 ) -> None:
@@ -127,13 +112,8 @@ ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b2J\r\x08\u202e\u2066"
 @pytest.mark.parametrize("more", [[], ["--json"]])
 @pytest.mark.parametrize(
     "code",
-    [
-        f"print({ESCAPES!r})",
-        f"raise ValueError({ESCAPES!r})",
-        "'\\u202e'",
-        "class A:\n    def __repr__(self): return '\\x1b[2J'\nA()",
-    ],
-)
+    [f"print({ESCAPES!r})", f"raise ValueError({ESCAPES!r})", "'\\u202e'",
+     "class A:\n    def __repr__(self): return '\\x1b[2J'\nA()"])  # fmt: skip
 def test_a_terminal_obeys_nothing_that_a_program_prints(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: str, more: list[str]
 ) -> None:

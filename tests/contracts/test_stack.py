@@ -305,18 +305,6 @@ def test_callbacks_see_whole_checkpoints_and_the_keys_of_our_history(watched: tu
     assert "eval_mine_loss" in result
 
 
-def test_the_trainer_takes_an_optimizer_class_with_its_arguments(model: PreTrainedModel, tmp_path: Path) -> None:
-    assert "optimizer_cls_and_kwargs" in inspect.signature(Trainer).parameters
-    assert "optimizer_cls_and_kwargs" in inspect.signature(SFTTrainer).parameters
-    given = (torch.optim.SGD, {"lr": 0.5})
-    trainer = Trainer(model, TrainingArguments(str(tmp_path), **QUIET), optimizer_cls_and_kwargs=given)
-    optimizer = trainer.create_optimizer()
-    assert isinstance(optimizer, torch.optim.SGD)
-    assert optimizer.param_groups[0]["lr"] == 0.5
-    with pytest.raises((ImportError, ValueError)):
-        trainer.get_optimizer_cls_and_kwargs(TrainingArguments(str(tmp_path), optim="adamw_bnb_8bit", **QUIET), model)
-
-
 # ---- tokenizers
 
 
@@ -327,14 +315,6 @@ def test_control_tokens_can_be_encoded_as_text(tokenizer: PreTrainedTokenizerBas
     assert tokenizer.eos_token_id not in many
     assert tokenizer.decode(many) == text == tokenizer.decode(one)
     assert tokenizer([text], split_special_tokens=True, add_special_tokens=False)["input_ids"] == [many]
-
-
-def test_the_mask_of_the_assistant_is_a_list_beside_the_ids(tokenizer: PreTrainedTokenizerBase) -> None:
-    encoded = tokenizer.apply_chat_template(TURNS, return_assistant_tokens_mask=True, return_dict=True)
-    said = [i for i, mine in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mine]
-    assert tokenizer.decode(said) == "b c<|im_end|>"
-    batch = tokenizer.apply_chat_template([TURNS[:1], TURNS], add_generation_prompt=True, return_dict=True)
-    assert [len(ids) for ids in batch["input_ids"]] == sorted(len(ids) for ids in batch["input_ids"])
 
 
 # ---- generation, torch, accelerate

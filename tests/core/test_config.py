@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field, make_dataclass
@@ -77,48 +76,37 @@ def test_overrides_win_over_the_file(read, tmp_path: Path) -> None:  # type: ign
     assert where == str(tmp_path / "x.yaml")
 
 
-def test_a_printed_list_is_read_as_it_was() -> None:
-    rewards = [{"model": "runs/m", "weight": 1.0e-5}]
-    settings, _ = read_arguments(["--rewards", json.dumps(rewards), "--more", "{n: 2}"])
-    assert settings == {"rewards": rewards, "more": {"n": 2}}
-
-
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
-    [
-        ("layer: 3", [], "x.yaml: unknown key 'layer'; did you mean 'layers'?"),
-        ("layers: 3", ["--rat", "1"], "x.yaml: unknown key 'rat'; did you mean 'rate'?"),
-        ("zzzzzzz: 3", [], "unknown key 'zzzzzzz'; known: depths, extra, layers, name, rate, shuffle"),
-        ("layers: many", [], "x.yaml: layers: expected an int, got 'many'"),
-        ("layers: 2.5", [], "layers: expected an int, got 2.5"),
-        ("layers: true", [], "layers: expected an int, got True"),
-        ("layers: [1]", [], "layers: expected an int, got [1]"),
-        ("layers: {a: 1}", [], "layers: expected an int, got {'a': 1}"),
-        ("rate: fast", [], "rate: expected a float, got 'fast'"),
-        ("tie: maybe", [], "tie: expected true or false, got 'maybe'"),
-        ("shuffle: maybe", [], "shuffle: expected true or false, got 'maybe'"),
-        ("depths: [1, two]", [], "depths: expected an int, got 'two'"),
-        ("when: never", [], "when: 'never' is not one of no, steps"),
-        ("name: [a, b]", [], "name: expected a str, got ['a', 'b']"),
-        ("name: {a: b}", [], "name: expected a str, got {'a': 'b'}"),
-        ("layers: 3", ["--layers", "many"], "layers: expected an int, got 'many'"),
-        ("layers: 3", ["--layers", "1", "2"], "layers: expected an int, got ['1', '2']"),
-        ("layers: 3", ["--rate", "fast"], "rate: expected a float, got 'fast'"),
-        ("layers: 3", ["--tie", "maybe"], "tie: expected true or false, got 'maybe'"),
-        ("layers: 3", ["--depths", "1", "two"], "depths: expected an int, got 'two'"),
-        ("layers: null", [], "x.yaml: layers: null is not allowed: set a value, or remove the key"),
-        ("layers: 3", ["--tie", "null"], "tie: null is not allowed"),
-        ("when:", [], "when: null is not allowed"),
-        ("depths:", [], "depths: null is not allowed"),
-        ("layers: 0", [], "x.yaml: layers must be at least 1"),
-        ("layers: [1", [], "x.yaml: invalid YAML"),
-        ("layers: 1\nrate: 2\nlayers: 3", [], "x.yaml: invalid YAML: 'layers' is set twice"),
-        ("extra: {[1, 2]: x}", [], "x.yaml: invalid YAML: while constructing a mapping"),
-        ("extra: &a {b: 1, b: 2}\nname: {<<: *a}", [], "x.yaml: invalid YAML: 'b' is set twice"),
-        ("- layers", [], "x.yaml: expected `key: value` lines, found list"),
-        ("", [], "x.yaml: expected `key: value` lines, found NoneType"),
-    ],
-)
+    [("layer: 3", [], "x.yaml: unknown key 'layer'; did you mean 'layers'?"),
+     ("layers: 3", ["--rat", "1"], "x.yaml: unknown key 'rat'; did you mean 'rate'?"),
+     ("zzzzzzz: 3", [], "unknown key 'zzzzzzz'; known: depths, extra, layers, name, rate, shuffle"),
+     ("layers: many", [], "x.yaml: layers: expected an int, got 'many'"),
+     ("layers: 2.5", [], "layers: expected an int, got 2.5"),
+     ("layers: true", [], "layers: expected an int, got True"),
+     ("layers: [1]", [], "layers: expected an int, got [1]"),
+     ("layers: {a: 1}", [], "layers: expected an int, got {'a': 1}"),
+     ("rate: fast", [], "rate: expected a float, got 'fast'"),
+     ("tie: maybe", [], "tie: expected true or false, got 'maybe'"),
+     ("shuffle: maybe", [], "shuffle: expected true or false, got 'maybe'"),
+     ("depths: [1, two]", [], "depths: expected an int, got 'two'"),
+     ("when: never", [], "when: 'never' is not one of no, steps"),
+     ("name: [a, b]", [], "name: expected a str, got ['a', 'b']"),
+     ("name: {a: b}", [], "name: expected a str, got {'a': 'b'}"),
+     ("layers: 3", ["--layers", "many"], "layers: expected an int, got 'many'"),
+     ("layers: 3", ["--layers", "1", "2"], "layers: expected an int, got ['1', '2']"),
+     ("layers: 3", ["--rate", "fast"], "rate: expected a float, got 'fast'"),
+     ("layers: 3", ["--tie", "maybe"], "tie: expected true or false, got 'maybe'"),
+     ("layers: 3", ["--depths", "1", "two"], "depths: expected an int, got 'two'"),
+     ("layers: null", [], "x.yaml: layers: null is not allowed: set a value, or remove the key"),
+     ("layers: 3", ["--tie", "null"], "tie: null is not allowed"), ("when:", [], "when: null is not allowed"),
+     ("depths:", [], "depths: null is not allowed"), ("layers: 0", [], "x.yaml: layers must be at least 1"),
+     ("layers: [1", [], "x.yaml: invalid YAML"),
+     ("layers: 1\nrate: 2\nlayers: 3", [], "x.yaml: invalid YAML: 'layers' is set twice"),
+     ("extra: {[1, 2]: x}", [], "x.yaml: invalid YAML: while constructing a mapping"),
+     ("extra: &a {b: 1, b: 2}\nname: {<<: *a}", [], "x.yaml: invalid YAML: 'b' is set twice"),
+     ("- layers", [], "x.yaml: expected `key: value` lines, found list"),
+     ("", [], "x.yaml: expected `key: value` lines, found NoneType")])  # fmt: skip
 def test_a_mistake_is_named_with_its_place(  # type: ignore[no-untyped-def]
     read, text: str, overrides: list[str], message: str
 ) -> None:

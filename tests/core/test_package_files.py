@@ -82,10 +82,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_every_file_of_the_package(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "src", *FOLDERS],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
+        ["git", "ls-files", "-co", "--exclude-standard", "src", *FOLDERS], cwd=ROOT, capture_output=True, check=True
     )
     wanted = listed.stdout.decode().split()
     names = [name.removeprefix("src/") if name.startswith("src/") else f"zero2chat/bundled/{name}" for name in wanted]

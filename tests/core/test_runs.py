@@ -15,7 +15,7 @@ import torch
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import fingerprint, input_paths
+from zero2chat.core.fingerprints import fingerprint
 from zero2chat.core.runs import Run, read_jsonl, write_atomically
 from zero2chat.stages.open_run import changes, open_run
 
@@ -81,17 +81,6 @@ def test_fingerprint_follows_the_content_of_files_folders_and_globs(here: Path) 
     Path("data/a.txt").write_text("old")
     Path("data/sub/c.txt").write_text("more")
     assert changes(before, fingerprint("sft", using)) == ["data/**/*.txt changed", "data/sub changed"]
-
-
-def test_bare_words_are_inputs_where_a_setting_is_a_path(here: Path) -> None:
-    Path("mydata").mkdir()
-    Path("text").mkdir()
-    Path("a.jinja").write_text("a")
-    datasets = [{"path": "mydata"}, {"path": "text", "data_dir": "mydata", "data_files": ["a.txt"], "split": "text"}]
-    assert input_paths({"datasets": datasets, "chat_template_path": "a.jinja"}) == ["a.jinja", "mydata"]
-    Path("a.response.json").write_text("{}")
-    assert input_paths({"chat_template_path": "./a.jinja"}) == ["a.jinja", "a.response.json"]
-    assert input_paths({"dataset": "./runs/r/corpus/", "other": "runs/x/../r/sft"}) == ["runs/r/corpus", "runs/r/sft"]
 
 
 def test_fingerprint_follows_the_run_it_reads(here: Path) -> None:

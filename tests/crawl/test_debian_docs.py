@@ -76,16 +76,3 @@ def test_a_package_that_is_another_one_is_refused(listed: tuple[Path, Path]) -> 
     with pytest.raises(UserError, match="SHA-256 differs from the list's"):
         debian_docs.make(path, folder)
     assert not list(folder.glob("*.warc.gz"))
-
-
-def test_a_version_that_is_served_no_longer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, script in (("apt-get", "echo 'E: Version was not found' >&2; exit 100"), ("dpkg-deb", "exit 0")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    package = debian_docs.Package("gone-doc", "1.0", "0" * 64, "gone", "https://example.org")
-    with pytest.raises(UserError, match=r"gone-doc=1\.0: apt-get cannot fetch it.*Version was not found"):
-        debian_docs.fetch([package], tmp_path / "made")
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    with pytest.raises(UserError, match="not on this machine"):
-        debian_docs.fetch([package], tmp_path / "made")

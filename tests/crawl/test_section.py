@@ -16,13 +16,8 @@ from zero2chat_crawl.crawl import STAGE
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\x9b\u202eevil\u2066\U000e0041 & \"'"
 METRICS = {
-    "documents_train": 70,
-    "bytes_train": 9000,
-    "bytes_en": 8000,
-    "bytes_de": 1000,
-    "documents_en": 60,
-    "documents_de": 10,
-}
+    "documents_train": 70, "bytes_train": 9000, "bytes_en": 8000, "bytes_de": 1000, "documents_en": 60,
+    "documents_de": 10}  # fmt: skip
 
 
 def _step(name: str, documents: int, tokens: int | None = None, **removed: int) -> dict[str, Any]:

@@ -135,12 +135,8 @@ def test_our_figures_are_those_of_lm_eval_outside_of_us_on_one_process_and_on_tw
 
     tasks = [{"task": name, "include_path": str(include_path)} for name in ("choice", "written", "both")]
     settings = {
-        "output_dir": str(tmp_path / "ours"),
-        "model_name_or_path": str(model_folder),
-        "harness": tasks,
-        "contamination": [{"path": str(include_path / "rows.jsonl"), "n": 1}],
-        "eval_batch_size": 4,
-    }
+        "output_dir": str(tmp_path / "ours"), "model_name_or_path": str(model_folder), "harness": tasks,
+        "contamination": [{"path": str(include_path / "rows.jsonl"), "n": 1}], "eval_batch_size": 4}  # fmt: skip
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(settings))
     stage = ["-m", "zero2chat.stages.evaluate", "--config", str(tmp_path / "e.yaml")]
     assert "of 30 questions seen in training" in _run(sys.executable, *stage)

@@ -147,38 +147,21 @@ def test_the_best_constant_answer_stands_beside_each_score(
     assert "constant_exam" not in evaluate_tasks(*opened, specs, constants=False)[0]
 
 
-def test_each_row_is_kept_with_its_answer(opened: Any, exam: ModuleType) -> None:
-    specs = read_specs([{"task": "my_tasks.exam", "n": 5, "max_new_tokens": 4}])
-    metrics, _, scored = evaluate_tasks(*opened, specs)
-    rows = exam.rows("test", 0, 5)
-    said = answer(*opened, [exam.prompt(row) for row in rows], 4)
-    assert [(one.label, one.key, one.text) for one in scored] == [
-        ("exam", row["key"], a.text) for row, a in zip(rows, said, strict=True)
-    ]
-    assert round(sum(one.score for one in scored) / 5, 4) == metrics["accuracy_exam"]["value"]
-    assert len({one.row for one in scored}) == 5
-    assert {one.declined for one in scored} == {None}  # this task cannot tell
-
-
 @pytest.mark.parametrize(
     ("entry", "says"),
-    [
-        ("facts", "tasks[0]: expected `key: value` pairs, found 'facts'"),
-        ({"task": "fatcs"}, "task 'fatcs': no such task; did you mean 'facts'?"),
-        ({"task": "facts", "sample": 2}, "tasks[0]: unknown key 'sample'; did you mean 'samples'?"),
-        ({"task": "facts", "options": {"tolled": "once"}}, "unknown option 'tolled'; did you mean 'told'?"),
-        ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
-        ({"task": "facts", "n": 0}, "n: expected at least 1, got 0"),
-        ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
-        ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
-        ({"task": "no.such.module"}, "cannot import it"),
-        ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"),
-        ({"n": 3}, "--task"),
-        ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
-        ({"task": "facts", "needless": True}, "it counts tool calls: set tools: true"),
-        ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples"),
-    ],
-)
+    [("facts", "tasks[0]: expected `key: value` pairs, found 'facts'"),
+     ({"task": "fatcs"}, "task 'fatcs': no such task; did you mean 'facts'?"),
+     ({"task": "facts", "sample": 2}, "tasks[0]: unknown key 'sample'; did you mean 'samples'?"),
+     ({"task": "facts", "options": {"tolled": "once"}}, "unknown option 'tolled'; did you mean 'told'?"),
+     ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
+     ({"task": "facts", "n": 0}, "n: expected at least 1, got 0"),
+     ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
+     ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
+     ({"task": "no.such.module"}, "cannot import it"),
+     ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"), ({"n": 3}, "--task"),
+     ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
+     ({"task": "facts", "needless": True}, "it counts tool calls: set tools: true"),
+     ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples")])  # fmt: skip
 def test_a_task_that_cannot_be_asked_is_named_before_any_training(entry: Any, says: str) -> None:
     with pytest.raises(UserError) as caught:
         read_specs([entry])

@@ -17,25 +17,17 @@ def test_a_refusal_declines_and_is_what_the_task_facts_takes_for_one(text: str) 
         assert facts.said(row, text) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("I found nothing about Mira Prudo.", True),
-        ("I do not know of Mira Prudo.", True),
-        ("There is nothing about her to be found.", True),
-        ("I have no information on that.", True),
-        ("I’m not sure where he was born.", True),
-        ("Unfortunately I cannot answer this.", True),
-        ("As far as I am aware it is unknown.", True),
-        ("  ", True),
-        ("She was born in Genoa.", False),
-        ("It was not Genoa. It was Rome.", False),
-        ("Nobody knows it better than the king of Spain.", False),
-        ("In 1862, as he said himself.", False),
-    ],
-)
-def test_what_declines(text: str, found: bool) -> None:
-    assert abstains(text) == found
+def test_what_declines() -> None:
+    right = [
+        "I found nothing about Mira Prudo.", "I do not know of Mira Prudo.",
+        "There is nothing about her to be found.", "I have no information on that.",
+        "I’m not sure where he was born.", "Unfortunately I cannot answer this.",
+        "As far as I am aware it is unknown.", "  "]  # fmt: skip
+    wrong = [
+        "She was born in Genoa.", "It was not Genoa. It was Rome.", "Nobody knows it better than the king of Spain.",
+        "In 1862, as he said himself."]  # fmt: skip
+    for text, found in [*((text, True) for text in right), *((text, False) for text in wrong)]:
+        assert abstains(text) == found
 
 
 @pytest.mark.parametrize(

@@ -119,15 +119,10 @@ def test_what_was_not_measured_is_refused_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [
-        ({"at_least": 0.5, "at_most": 0.6}, "set one of them"),
-        ({"by": 0.1}, "need `above`: set it"),
-        ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
-        ({"above": {"step": "a"}}, "metric"),
-        ({"row": "a"}, "row and column: set both or neither"),
-        ({"atleast": 0.5}, "did you mean 'at_least'"),
-    ],
-)
+    [({"at_least": 0.5, "at_most": 0.6}, "set one of them"), ({"by": 0.1}, "need `above`: set it"),
+     ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
+     ({"above": {"step": "a"}}, "metric"), ({"row": "a"}, "row and column: set both or neither"),
+     ({"atleast": 0.5}, "did you mean 'at_least'")])  # fmt: skip
 def test_a_target_that_cannot_be_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((UserError, ValueError), match=message):
         build([Figure], {"figure": "x", "step": "s", "metric": "m"} | changes, "figure")

@@ -17,15 +17,8 @@ from zero2chat_lab import probe
 from zero2chat_lab.probe import best_of_n, kl_of_best_of_n
 
 SMALL = {
-    "n": 12,
-    "answers": 4,
-    "max_new_tokens": 8,
-    "gibberish_prompts": 6,
-    "gibberish_train": 5,
-    "gibberish_rounds": 6,
-    "gibberish_tries": 4,
-    "gibberish_length": 6,
-}
+    "n": 12, "answers": 4, "max_new_tokens": 8, "gibberish_prompts": 6, "gibberish_train": 5, "gibberish_rounds": 6,
+    "gibberish_tries": 4, "gibberish_length": 6}  # fmt: skip
 
 
 @pytest.fixture

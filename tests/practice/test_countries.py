@@ -12,32 +12,14 @@ from zero2chat_practice import countries
 
 # Invented for this test: names that are parts of others, a capital that is also a country's name.
 COUNTRIES = [
-    {
-        "name": "Vell",
-        "capital": "Vell",
-        "currency": "US dollar",
-        "population": "1,234,567",
-        "area": "0.44",
-        "languages": "Vellic and Norrish",
-    },
-    {
-        "name": "South Vell",
-        "capital": "Port Or",
-        "currency": "euro",
-        "population": "9,540",
-        "area": "21",
-        "languages": "Norrish",
-    },
-    {"name": "the Mur Islands", "currency": "Mur dollar", "population": "48", "area": "7", "languages": "Old Norrish"},
-    {
-        "name": "the Grand and Very Ancient Republic of Quolandia",
-        "capital": "Quo",
-        "currency": "new groat",
-        "population": "88",
-        "area": "5",
-        "languages": "Vellic",
-    },
-]
+    {"name": "Vell", "capital": "Vell", "currency": "US dollar", "population": "1,234,567", "area": "0.44",
+        "languages": "Vellic and Norrish"},
+    {"name": "South Vell", "capital": "Port Or", "currency": "euro", "population": "9,540", "area": "21",
+        "languages": "Norrish"},
+    {"name": "the Mur Islands", "currency": "Mur dollar", "population": "48", "area": "7",
+        "languages": "Old Norrish"},
+    {"name": "the Grand and Very Ancient Republic of Quolandia", "capital": "Quo", "currency": "new groat",
+        "population": "88", "area": "5", "languages": "Vellic"}]  # fmt: skip
 
 
 @pytest.fixture
@@ -60,89 +42,57 @@ def row(almanac: str, name: str, kind: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "completion", "score"),
+    ("name", "kind", "right", "wrong"),
     [
-        ("South Vell", "capital", "The capital of South Vell is Port Or (almanac).", 1.0),
-        ("South Vell", "capital", "port or, says the Almanac", 1.0),
-        ("South Vell", "capital", "Port Or (almanac#12)", 1.0),
-        ("South Vell", "capital", "The capital of South Vell is Port Or.", 0.0),
-        ("South Vell", "capital", "Port Or or Quo (almanac).", 0.0),
-        ("South Vell", "capital", "The capital of Vell is Port Or (almanac).", 0.0),
-        ("South Vell", "capital", "It is not Port Or (almanac).", 0.0),
-        ("South Vell", "capital", "Port Orrin (almanac).", 0.0),
-        ("South Vell", "capital", "(almanac)", 0.0),
-        ("Vell", "capital", "The capital of Vell is Vell (almanac).", 1.0),
-        ("Vell", "capital", "Vell's capital is Vell (almanac).", 1.0),
-        ("Vell", "capital", "The capital of Vell is here (almanac).", 0.0),
-        ("Vell", "capital", "The capital of South Vell is Vell (almanac).", 0.0),
-        ("Vell", "currency", "The currency of Vell is the US dollar (almanac).", 1.0),
-        ("Vell", "currency", "US dollars (almanac).", 1.0),
-        ("Vell", "currency", "The dollar (almanac).", 0.0),
-        ("Vell", "currency", "The US dollar and the euro (almanac).", 0.0),
-        ("Vell", "currency", "The US dollar or another dollar (almanac).", 0.0),
-        ("the Mur Islands", "currency", "The currency of the Mur Islands is the Mur dollar (almanac).", 1.0),
-        ("Vell", "population", "1,234,567 (almanac)", 1.0),
-        ("Vell", "population", "The almanac says 1234567.", 1.0),
-        ("Vell", "population", "1 234 567 (almanac).", 1.0),
-        ("Vell", "population", "1,234,567 or 9,540 (almanac).", 0.0),
-        ("Vell", "population", "234,567 (almanac).", 0.0),
-        ("Vell", "population", "The population of South Vell is 1,234,567 (almanac).", 0.0),
-        ("Vell", "area", "The area of Vell is 0.44 sq km (almanac).", 1.0),
-        ("Vell", "area", "The area of Vell is 44 sq km (almanac).", 0.0),
-        ("Vell", "languages", "People in Vell speak Vellic and Norrish (almanac).", 1.0),
-        ("Vell", "languages", "Norrish and Vellic (almanac).", 1.0),
-        ("Vell", "languages", "People in Vell speak Norrish (almanac).", 0.0),
-        ("Vell", "languages", "Vellic and Old Norrish (almanac).", 0.0),
-        ("South Vell", "languages", "Old Norrish (almanac).", 0.0),
+        ("South Vell", "capital",
+         ["The capital of South Vell is Port Or (almanac).", "port or, says the Almanac", "Port Or (almanac#12)"],
+         ["The capital of South Vell is Port Or.", "Port Or or Quo (almanac).",
+          "The capital of Vell is Port Or (almanac).", "It is not Port Or (almanac).", "Port Orrin (almanac).",
+          "(almanac)"]),
+        ("Vell", "capital", ["The capital of Vell is Vell (almanac).", "Vell's capital is Vell (almanac)."],
+         ["The capital of Vell is here (almanac).", "The capital of South Vell is Vell (almanac)."]),
+        ("Vell", "currency", ["The currency of Vell is the US dollar (almanac).", "US dollars (almanac)."],
+         ["The dollar (almanac).", "The US dollar and the euro (almanac).",
+          "The US dollar or another dollar (almanac)."]),
+        ("the Mur Islands", "currency", ["The currency of the Mur Islands is the Mur dollar (almanac)."], []),
+        ("Vell", "population", ["1,234,567 (almanac)", "The almanac says 1234567.", "1 234 567 (almanac)."],
+         ["1,234,567 or 9,540 (almanac).", "234,567 (almanac).",
+          "The population of South Vell is 1,234,567 (almanac)."]),
+        ("Vell", "area", ["The area of Vell is 0.44 sq km (almanac)."], ["The area of Vell is 44 sq km (almanac)."]),
+        ("Vell", "languages", ["People in Vell speak Vellic and Norrish (almanac).", "Norrish and Vellic (almanac)."],
+         ["People in Vell speak Norrish (almanac).", "Vellic and Old Norrish (almanac)."]),
+        ("South Vell", "languages", [], ["Old Norrish (almanac)."]),
     ],
-)
+)  # fmt: skip
 def test_score_wants_the_one_answer_and_its_source(
-    almanac: str, name: str, kind: str, completion: str, score: float
+    almanac: str, name: str, kind: str, right: list[str], wrong: list[str]
 ) -> None:
-    assert countries.score(row(almanac, name, kind), completion) == score
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert countries.score(row(almanac, name, kind), completion) == score
 
 
 @pytest.mark.parametrize(
     ("kind", "completion", "said"),
-    [
-        ("capital", "The capital of South Vell is Port Or (almanac).", "port or"),
-        ("capital", "Port Or.", "port or"),
-        ("capital", "Quo or Port Or", "port or quo"),
-        ("capital", "I found nothing about that.", None),
-        ("capital", "A town. ", "A town."),
-        ("population", "9,540 people (almanac#7)", "9540"),
-        ("languages", "Vellic and Norrish", "norrish vellic"),
-    ],
-)
+    [("capital", "The capital of South Vell is Port Or (almanac).", "port or"), ("capital", "Port Or.", "port or"),
+     ("capital", "Quo or Port Or", "port or quo"), ("capital", "I found nothing about that.", None),
+     ("capital", "A town. ", "A town."), ("population", "9,540 people (almanac#7)", "9540"),
+     ("languages", "Vellic and Norrish", "norrish vellic")])  # fmt: skip
 def test_what_is_said_is_the_answer_in_short(almanac: str, kind: str, completion: str, said: str | None) -> None:
     assert countries.said(row(almanac, "South Vell", kind), completion) == said
 
 
 @pytest.mark.parametrize(
     ("capital", "written", "right"),
-    [
-        ("Male", "Malé", True),
-        ("Sanaa", "Sana'a", True),
-        ("Nuku'alofa", "Nukualofa", True),
-        ("Nuku'alofa", "Nuku‘alofa", True),
-        ("Saint John's", "St. John’s", True),
-        ("Saint John's", "Saint John", False),
-        ("Male", "Malé and Quo", False),
-        ("Male", "Males", False),
-    ],
-)
+    [("Male", "Malé", True), ("Sanaa", "Sana'a", True), ("Nuku'alofa", "Nukualofa", True),
+     ("Nuku'alofa", "Nuku‘alofa", True), ("Saint John's", "St. John’s", True), ("Saint John's", "Saint John", False),
+     ("Male", "Malé and Quo", False), ("Male", "Males", False)])  # fmt: skip
 def test_a_name_is_right_in_any_of_its_spellings(capital: str, written: str, right: bool, tmp_path: Path) -> None:
     file = tmp_path / "countries.jsonl"
     rows = ({"name": "Orland", "capital": capital}, {"name": "Vell", "capital": "Quo"})
     file.write_text("".join(json.dumps(one) + "\n" for one in rows))
     asked = {
-        "key": "Orland",
-        "question": "?",
-        "answer": capital,
-        "kind": "capital",
-        "almanac": str(file),
-        "invented": 0,
-    }
+        "key": "Orland", "question": "?", "answer": capital, "kind": "capital", "almanac": str(file),
+        "invented": 0}  # fmt: skip
     assert countries.score(asked, f"The capital of Orland is {written} (almanac).") == right
 
 

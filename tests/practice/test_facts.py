@@ -16,44 +16,29 @@ BIRTHDAY = {"key": "Mira Prudo", "question": "", "answer": "March 14", "kind": "
 
 
 @pytest.mark.parametrize(
-    ("row", "completion", "score"),
+    ("row", "right", "wrong"),
     [
-        (BIRTHPLACE, "Mira Prudo was born in Quillbay.", 1.0),
-        (BIRTHPLACE, "quillbay", 1.0),
-        (BIRTHPLACE, "Mira Prudo was born in Quillbay or Vexford.", 0.0),
-        (BIRTHPLACE, "She was not born in Quillbay.", 0.0),
-        (BIRTHPLACE, "I don't know. Perhaps Quillbay.", 0.0),
-        (BIRTHPLACE, "Quillbayford", 0.0),
-        (JOB, "She is a Jeweller.", 1.0),
-        (JOB, "She is a jeweller and a judge.", 0.0),
-        (BIRTHDAY, "On March 14.", 1.0),
-        (BIRTHDAY, "on the 14th of March", 1.0),
-        (BIRTHDAY, "March 14 (register#125).", 1.0),  # the passage that the search shows
-        (BIRTHDAY, "March 1", 0.0),
-        (BIRTHDAY, "March 14 or 15", 0.0),
-        (BIRTHDAY, "March 14, or May 14", 0.0),
-        (BIRTHDAY, "The 14th.", 0.0),
+        (BIRTHPLACE, ["Mira Prudo was born in Quillbay.", "quillbay"],
+         ["Mira Prudo was born in Quillbay or Vexford.", "She was not born in Quillbay.",
+          "I don't know. Perhaps Quillbay.", "Quillbayford"]),
+        (JOB, ["She is a Jeweller."], ["She is a jeweller and a judge."]),
+        (BIRTHDAY, ["On March 14.", "on the 14th of March", "March 14 (register#125)."],
+         ["March 1", "March 14 or 15", "March 14, or May 14", "The 14th."]),
     ],
-)
-def test_score_wants_the_one_answer(row: dict, completion: str, score: float) -> None:
-    assert facts.score(row, completion) == score
+)  # fmt: skip
+def test_score_wants_the_one_answer(row: dict, right: list[str], wrong: list[str]) -> None:
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert facts.score(row, completion) == score
 
 
 @pytest.mark.parametrize(
     ("row", "completion", "said"),
-    [
-        (BIRTHPLACE, "Mira Prudo was born in Quillbay.", "Quillbay"),
-        (BIRTHPLACE, "quillbay", "Quillbay"),
-        (BIRTHPLACE, "Vexford or Quillbay", "Quillbay Vexford"),
-        (BIRTHPLACE, "I do not know of Mira Prudo.", None),
-        (BIRTHPLACE, "I don't know. Perhaps Quillbay.", "Quillbay"),
-        (BIRTHPLACE, "In a town. ", "In a town."),
-        (JOB, "I found nothing about Mira Prudo.", None),
-        (JOB, "She is a Jeweller.", "jeweller"),
-        (BIRTHDAY, "on the 14th of March", "14 March"),
-        (BIRTHDAY, "There is nothing about her to be found.", None),
-    ],
-)
+    [(BIRTHPLACE, "Mira Prudo was born in Quillbay.", "Quillbay"), (BIRTHPLACE, "quillbay", "Quillbay"),
+     (BIRTHPLACE, "Vexford or Quillbay", "Quillbay Vexford"), (BIRTHPLACE, "I do not know of Mira Prudo.", None),
+     (BIRTHPLACE, "I don't know. Perhaps Quillbay.", "Quillbay"), (BIRTHPLACE, "In a town. ", "In a town."),
+     (JOB, "I found nothing about Mira Prudo.", None), (JOB, "She is a Jeweller.", "jeweller"),
+     (BIRTHDAY, "on the 14th of March", "14 March"),
+     (BIRTHDAY, "There is nothing about her to be found.", None)])  # fmt: skip
 def test_what_is_said_is_the_answer_in_short(row: dict, completion: str, said: str | None) -> None:
     assert facts.said(row, completion) == said
 

@@ -14,42 +14,27 @@ LANGUAGES = ["en", "de", "fr"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "completion", "score"),
+    ("kind", "right", "wrong"),
     [
-        ("name", "I'm ZERO, pleased to meet you!", 1.0),
-        ("name", "I am ChatGPT.", 0.0),
-        ("name", "I am Zero, also known as Claude.", 0.0),
-        ("name", "My name is Max, not Zero.", 0.0),
-        ("name", "I was built with zero2chat.", 0.0),
-        ("maker", "zero2chat made me.", 1.0),
-        ("maker", "OpenAI made me with zero2chat.", 0.0),
-        ("human", "No, I am not a human.", 1.0),
-        ("human", "I'm not a real person.", 1.0),
-        ("human", "Yes, I am a human.", 0.0),
-        ("human", "I am a human.", 0.0),
-        ("human", "No, I am a real person.", 0.0),
-        ("human", "I know nothing.", 0.0),
-        ("abilities", "I answer questions.", 1.0),
-        ("abilities", "I can do anything, such as answer questions.", 0.0),
-        ("training", "Public domain text and an invented world.", 1.0),
-        ("training", "Public-domain text.", 0.0),
-        ("training", "Public-domain text, a made-up world and the internet.", 0.0),
-        ("mistakes", "No, I make mistakes.", 1.0),
-        ("mistakes", "I am not always right and can be wrong.", 1.0),
-        ("mistakes", "No, I am not always right.", 1.0),
-        ("human", "I am a program, so I have no body.", 1.0),
-        ("human", "I have a body.", 0.0),
-        ("mistakes", "I never make mistakes.", 0.0),
-        ("mistakes", "I don't make any mistakes.", 0.0),
-        ("mistakes", "I am always right and make no mistakes.", 0.0),
-        ("size", "I am a small model, not a large one.", 1.0),
-        ("size", "I am a large model.", 0.0),
-        ("size", "I am small and large.", 0.0),
-        ("size", "I am not small.", 0.0),
+        ("name", ["I'm ZERO, pleased to meet you!"],
+         ["I am ChatGPT.", "I am Zero, also known as Claude.", "My name is Max, not Zero.",
+          "I was built with zero2chat."]),
+        ("maker", ["zero2chat made me."], ["OpenAI made me with zero2chat."]),
+        ("human", ["No, I am not a human.", "I'm not a real person.", "I am a program, so I have no body."],
+         ["Yes, I am a human.", "I am a human.", "No, I am a real person.", "I know nothing.", "I have a body."]),
+        ("abilities", ["I answer questions."], ["I can do anything, such as answer questions."]),
+        ("training", ["Public domain text and an invented world."],
+         ["Public-domain text.", "Public-domain text, a made-up world and the internet."]),
+        ("mistakes",
+         ["No, I make mistakes.", "I am not always right and can be wrong.", "No, I am not always right."],
+         ["I never make mistakes.", "I don't make any mistakes.", "I am always right and make no mistakes."]),
+        ("size", ["I am a small model, not a large one."],
+         ["I am a large model.", "I am small and large.", "I am not small."]),
     ],
-)
-def test_score_wants_the_keywords_and_none_of_the_wrong_ones(kind: str, completion: str, score: float) -> None:
-    assert identity.score({"kind": kind}, completion) == score
+)  # fmt: skip
+def test_score_wants_the_keywords_and_none_of_the_wrong_ones(kind: str, right: list[str], wrong: list[str]) -> None:
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert identity.score({"kind": kind}, completion) == score
 
 
 def test_rows_without_languages_are_those_that_models_were_trained_on_before_there_were_any() -> None:
@@ -104,32 +89,23 @@ def test_a_system_message_gives_the_name_and_the_maker_and_is_the_first_turn() -
 
 
 @pytest.mark.parametrize(
-    ("kind", "answer", "completion", "score"),
+    ("kind", "answer", "right", "wrong"),
     [
-        ("name", "Zero", "Hallo! Ich heiße ZERO, ein kleines Modell.", 1.0),
-        ("name", "Zero", "Moi ? Je m'appelle Zero, et j'ai été créé par zero2chat.", 1.0),
-        ("name", "Zero", "Ich bin nicht Zero.", 0.0),
-        ("name", "Zero", "Je ne suis pas Zero.", 0.0),
-        ("name", "Zero", "Je m'appelle Max, et non Zero.", 0.0),
-        ("name", "Zero", "Ich bin Zero, von OpenAI.", 0.0),
-        ("name", "Zero", "Ich bin Ada. Ich bin Zero.", 0.0),
-        ("name", "Zero", "Ich bin Zeroine.", 0.0),
-        ("name", "Zero", "Zero?", 0.0),
-        ("name", "Ada", "Sure, my name is Ada, made by Blue Mill.", 1.0),
-        ("name", "Ada", "I am Adan.", 0.0),
-        ("maker", "zero2chat", "zero2chat hat mich gebaut.", 1.0),
-        ("maker", "zero2chat", "Ich bin Zero.", 0.0),
-        ("maker", "zero2chat", "Google a construit zero2chat.", 0.0),
-        ("maker", "Blue Mill", "Je viens de Blue Mill.", 1.0),
-        ("maker", "Blue Mill", "Je viens de Blue Hill.", 0.0),
-        ("maker", "Blue Mill", "Blue", 0.0),
-        ("maker", "Blue Mill", "zero2chat made me for Blue Mill.", 0.0),
+        ("name", "Zero",
+         ["Hallo! Ich heiße ZERO, ein kleines Modell.", "Moi ? Je m'appelle Zero, et j'ai été créé par zero2chat."],
+         ["Ich bin nicht Zero.", "Je ne suis pas Zero.", "Je m'appelle Max, et non Zero.",
+          "Ich bin Zero, von OpenAI.", "Ich bin Ada. Ich bin Zero.", "Ich bin Zeroine.", "Zero?"]),
+        ("name", "Ada", ["Sure, my name is Ada, made by Blue Mill."], ["I am Adan."]),
+        ("maker", "zero2chat", ["zero2chat hat mich gebaut."], ["Ich bin Zero.", "Google a construit zero2chat."]),
+        ("maker", "Blue Mill", ["Je viens de Blue Mill."],
+         ["Je viens de Blue Hill.", "Blue", "zero2chat made me for Blue Mill."]),
     ],
-)
+)  # fmt: skip
 def test_an_introduction_in_any_language_gives_the_answer_and_no_other(
-    kind: str, answer: str, completion: str, score: float
+    kind: str, answer: str, right: list[str], wrong: list[str]
 ) -> None:
-    assert identity.score({"kind": kind, "answer": answer, "language": "de"}, completion) == score
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert identity.score({"kind": kind, "answer": answer, "language": "de"}, completion) == score
 
 
 @pytest.mark.parametrize(

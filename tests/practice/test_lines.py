@@ -9,32 +9,22 @@ import re
 import pytest
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import SPLITS, Row, load
+from zero2chat.tasks import SPLITS, load
 from zero2chat_practice import lines
 
 SEA = lines._row("sea at night", "Write a line about the sea at night.", "sea", "at night")
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
 
 
-@pytest.mark.parametrize(
-    ("text", "score"),
-    [
-        (FINE, 1.0),
-        ("I like the seas of the night!", 1.0),
-        ("Is it the sea at night?", 1.0),
-        ("the sea is there at night.", 0.0),  # no capital
-        ("The sea is there at night", 0.0),  # no end
-        ("The sea is there.", 0.0),  # no night
-        ("The season is here at night.", 0.0),  # another word
-        ("The sea at night.\nThe sea at night.", 0.0),
-        ("Night sea.", 0.0),
-        ("Write a line about the sea at night.", 0.0),
-        ("Please: write a line about the sea at night!", 0.0),
-        ("The sea at night " + "is blue and " * 20 + "green.", 0.0),
-    ],
-)
-def test_score_asks_for_one_whole_line_on_the_topic_in_its_setting(text: str, score: float) -> None:
-    assert lines.score(SEA, text) == score
+def test_score_asks_for_one_whole_line_on_the_topic_in_its_setting() -> None:
+    right = [FINE, "I like the seas of the night!", "Is it the sea at night?"]
+    wrong = [
+        "the sea is there at night.", "The sea is there at night", "The sea is there.",
+        "The season is here at night.", "The sea at night.\nThe sea at night.", "Night sea.",
+        "Write a line about the sea at night.", "Please: write a line about the sea at night!",
+        "The sea at night " + "is blue and " * 20 + "green."]  # fmt: skip
+    for text, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert lines.score(SEA, text) == score
 
 
 @pytest.mark.parametrize(
@@ -110,17 +100,6 @@ def test_no_rule_on_length_alone_guesses_taste_well() -> None:
         assert guessed < 0.7
 
 
-def _pool(split: str, subjects: str = "known") -> list[Row]:
-    return [lines._made(request) for request in lines._requests(split, subjects)]
-
-
-def test_a_topic_in_its_setting_is_in_one_split_and_each_topic_in_training() -> None:
-    keys = {split: {row["key"] for row in _pool(split)} for split in ("train", "validation", "test")}
-    assert sum(map(len, keys.values())) == len(lines._TOPICS) * len(lines._SETTINGS) == len(set.union(*keys.values()))
-    assert {row["topic"] for row in _pool("train")} == set(lines._TOPICS)
-    assert len(keys["test"]) > 200
-
-
 # ---- the default rows, and further subjects and requests
 
 # Of rows, demonstrations and documents as commit 29633be made them: published figures depend on them.
@@ -169,27 +148,6 @@ def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> 
     assert read == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == "sft"} | set(lines._TOPICS)
 
 
-@pytest.mark.parametrize(("split", "subjects"), HAS)
-def test_typed_rows_are_as_other_rows_and_their_demonstrations_score_one(split: str, subjects: str) -> None:
-    rows = lines.rows(split, 0, 1000, subjects=subjects, typed=True)
-    assert rows[:300] == lines.rows(split, 0, 300, subjects=subjects, typed=True)
-    assert rows != lines.rows(split, 1, 1000, subjects=subjects, typed=True)
-    assert len({row["question"] for row in rows}) == 1000
-    columns = lines.rows("train", 0, 1)[0].keys()
-    rng = random.Random(0)
-    for row in rows:
-        assert row.keys() == columns
-        text = lines.demonstration(row, rng)
-        assert lines.score(row, text) == 1.0, (row, text)
-        assert lines.score(row, row["question"]) == 0.0
-        assert lines.score(row, row["question"].capitalize().rstrip(".?") + ".") == 0.0
-        if not lines._PLAIN.match(row["question"]):
-            asked = "sentence" if "sentence" in row["question"] else "line"
-            assert lines.score(row, f"A {asked} about the {row['answer']}.") == 0.0
-    assert sum(row["setting"] == "" for row in rows) == 200
-    assert sum(not lines._PLAIN.match(row["question"]) for row in rows) > 450
-
-
 @pytest.mark.parametrize("typed", [False, True])
 def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
     splits: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -203,21 +161,13 @@ def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
 BARE = lines._row("sea", "can you write a line about the sea?", "sea", "")
 
 
-@pytest.mark.parametrize(
-    ("text", "score"),
-    [
-        ("The salty sea murmurs like a sleeping lizard.", 1.0),
-        ("The salty seas murmur.", 1.0),
-        ("The salty dog murmurs like a sleeping lizard.", 0.0),
-        ("The season is here.", 0.0),
-        ("The sea.", 0.0),
-        ("A line about the sea.", 0.0),
-        ("Can you write a line about the sea?", 0.0),
-        ("I think about the sea.", 1.0),
-    ],
-)
-def test_without_a_setting_the_topic_is_enough(text: str, score: float) -> None:
-    assert lines.score(BARE, text) == score
+def test_without_a_setting_the_topic_is_enough() -> None:
+    right = ["The salty sea murmurs like a sleeping lizard.", "The salty seas murmur.", "I think about the sea."]
+    wrong = [
+        "The salty dog murmurs like a sleeping lizard.", "The season is here.", "The sea.", "A line about the sea.",
+        "Can you write a line about the sea?"]  # fmt: skip
+    for text, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert lines.score(BARE, text) == score
 
 
 @pytest.mark.parametrize(

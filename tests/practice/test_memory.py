@@ -22,66 +22,44 @@ def pools() -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "completion", "score"),
+    ("asked", "right", "wrong"),
     [
-        (row("name", "Omar"), "Your name is Omar.", 1.0),
-        (row("name", "Omar"), "Omar", 1.0),
-        (row("name", "Omar"), "You are Omar, I think.", 1.0),
-        (row("name", "Omar"), "Your name is Sofia.", 0.0),
-        (row("name", "Omar"), "Your name is Omar or Sofia.", 0.0),
-        (row("name", "Omar"), "Your name is Sofia.\nYour name is Omar.", 0.0),
-        (row("name", "Omar"), "You have not told me your name, Omar.", 0.0),
-        (row("name", "Omar"), "I do not know your name.", 0.0),
-        (row("name", "Omar"), "Your name is Omaria.", 0.0),
-        (row("name", "Omar"), "Omar " + "well " * 30, 0.0),
-        (row("number", "42"), "Your lucky number is 42.", 1.0),
-        (row("number", "42"), "42", 1.0),
-        (row("number", "42"), "Your lucky number is 421.", 0.0),
-        (row("number", "42"), "42 or 43.", 0.0),
-        (row("number", "42"), "42.5", 0.0),
-        (row("object", "red kite"), "You bought a red kite.", 1.0),
-        (row("object", "red kite"), "A Red kite!", 1.0),
-        (row("object", "red kite"), "You bought a blue kite.", 0.0),
-        (row("object", "red kite"), "You bought a kite.", 0.0),
-        (row("object", "red kite"), "You bought a red kite and a drum.", 0.0),
-        (row("object", "red kite"), "You bought a kite, and it was red.", 0.0),
-        (row("object", "kite"), "You bought a red kite.", 0.0),
-        (row("place", "Oslo"), "You live in Oslo.", 1.0),
-        (row("place", "Oslo"), "You live in Lima.", 0.0),
-        (row("unknown", "your name"), "You have not told me your name.", 1.0),
-        (row("unknown", "your name"), "I do not know your name.", 1.0),
-        (row("unknown", "your name"), "You have not told me your lucky number.", 0.0),
-        (row("unknown", "your name"), "You have not told me.", 1.0),
-        (row("unknown", "your name"), "Your name is Omar.", 0.0),
-        (row("unknown", "your name"), "You have not told me your name, Omar.", 0.0),
-        (row("unknown", "your name"), "You told me your name.", 0.0),
-        (row("followup_sum", "15", "12 plus 3"), "12 plus 3: 2 + 3 = 5, 1 + 0 = 1, so 15.", 1.0),
-        (row("followup_sum", "15", "12 plus 3"), "15", 1.0),
-        (row("followup_sum", "15", "12 plus 3"), "16", 0.0),
-        (row("followup_problem", "15"), "12 + 3 = 15.\n#### 15", 1.0),
-        (row("followup_problem", "15"), "12 + 3 = 15.", 0.0),
+        (row("name", "Omar"), ["Your name is Omar.", "Omar", "You are Omar, I think."],
+         ["Your name is Sofia.", "Your name is Omar or Sofia.", "Your name is Sofia.\nYour name is Omar.",
+          "You have not told me your name, Omar.", "I do not know your name.", "Your name is Omaria.",
+          "Omar " + "well " * 30]),
+        (row("number", "42"), ["Your lucky number is 42.", "42"], ["Your lucky number is 421.", "42 or 43.", "42.5"]),
+        (row("object", "red kite"), ["You bought a red kite.", "A Red kite!"],
+         ["You bought a blue kite.", "You bought a kite.", "You bought a red kite and a drum.",
+          "You bought a kite, and it was red."]),
+        (row("object", "kite"), [], ["You bought a red kite."]),
+        (row("place", "Oslo"), ["You live in Oslo."], ["You live in Lima."]),
+        (row("unknown", "your name"),
+         ["You have not told me your name.", "I do not know your name.", "You have not told me."],
+         ["You have not told me your lucky number.", "Your name is Omar.", "You have not told me your name, Omar.",
+          "You told me your name."]),
+        (row("followup_sum", "15", "12 plus 3"), ["12 plus 3: 2 + 3 = 5, 1 + 0 = 1, so 15.", "15"], ["16"]),
+        (row("followup_problem", "15"), ["12 + 3 = 15.\n#### 15"], ["12 + 3 = 15."]),
     ],
-)
-def test_score_wants_what_was_said_and_no_other_value(asked: dict[str, Any], completion: str, score: float) -> None:
-    assert memory.score(asked, completion) == score
+)  # fmt: skip
+def test_score_wants_what_was_said_and_no_other_value(
+    asked: dict[str, Any], right: list[str], wrong: list[str]
+) -> None:
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert memory.score(asked, completion) == score
 
 
 @pytest.mark.parametrize(
     ("asked", "completion", "said"),
-    [
-        (row("name", "Omar"), "Your name is Sofia.", "Sofia"),
-        (row("name", "Omar"), "You have not told me your name.", None),
-        (row("name", "Omar"), "I do not know your name.", None),
-        (row("name", "Omar"), "I cannot do that.", None),
-        (row("name", "Omar"), "", None),
-        (row("number", "42"), "Your lucky number is 43.", "43"),
-        (row("object", "red kite"), "You bought a red kite.", "red kite"),
-        (row("unknown", "your name"), "You have not told me your name.", None),
-        (row("unknown", "your name"), "Your name is Omar.", "Omar"),
-        (row("followup_sum", "15", "12 plus 3"), "12 plus 3 is 15.", "15"),
-        (row("followup_problem", "15"), "12 + 3 = 15.\n#### 15", "15"),
-    ],
-)
+    [(row("name", "Omar"), "Your name is Sofia.", "Sofia"),
+     (row("name", "Omar"), "You have not told me your name.", None),
+     (row("name", "Omar"), "I do not know your name.", None), (row("name", "Omar"), "I cannot do that.", None),
+     (row("name", "Omar"), "", None), (row("number", "42"), "Your lucky number is 43.", "43"),
+     (row("object", "red kite"), "You bought a red kite.", "red kite"),
+     (row("unknown", "your name"), "You have not told me your name.", None),
+     (row("unknown", "your name"), "Your name is Omar.", "Omar"),
+     (row("followup_sum", "15", "12 plus 3"), "12 plus 3 is 15.", "15"),
+     (row("followup_problem", "15"), "12 + 3 = 15.\n#### 15", "15")])  # fmt: skip
 def test_declines_are_told_from_values(asked: dict[str, Any], completion: str, said: str | None) -> None:
     assert memory.said(asked, completion) == said
 

@@ -11,7 +11,7 @@ import pytest
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat_practice import small_talk
-from zero2chat_practice.synthetic.utterances import KINDS, SERVED_BY, is_mash, key_of, kind_and_content
+from zero2chat_practice.synthetic.utterances import KINDS, SERVED_BY, kind_and_content
 
 TASK = tasks.load("small_talk")
 
@@ -20,14 +20,8 @@ TASK = tasks.load("small_talk")
 def people(tmp_path: Path) -> Path:
     """A dataset in the package's form, with utterances of our own."""
     said = [
-        "hey there!!",
-        "Hey there",
-        "thanks a lot",
-        "good morning",
-        "I love pizza",
-        "are you a robot?",
-        "call 555-123-4567",
-    ]
+        "hey there!!", "Hey there", "thanks a lot", "good morning", "I love pizza", "are you a robot?",
+        "call 555-123-4567"]  # fmt: skip
     turns = [[{"text": text, "sender": "a"}] for text in said]
     (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
     return tmp_path / "dataset.json"
@@ -48,29 +42,13 @@ def test_an_answer_of_another_kind_scores_zero() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "completion", "score"),
-    [
-        ("praise", "I am glad that you think so.", 1.0),
-        ("praise", "Thank you, that is kind.", 1.0),
-        ("praise", "Goodbye!", 0.0),
-        ("presence", "Hello! How can I help you?", 1.0),
-        ("greeting", "I am here. What can I do for you?", 0.0),
-        ("personal", "I am a program, not a person.", 1.0),
-        ("farewell", "I am glad that you think so.", 0.0),
-    ],
-)
+    [("praise", "I am glad that you think so.", 1.0), ("praise", "Thank you, that is kind.", 1.0),
+     ("praise", "Goodbye!", 0.0), ("presence", "Hello! How can I help you?", 1.0),
+     ("greeting", "I am here. What can I do for you?", 0.0), ("personal", "I am a program, not a person.", 1.0),
+     ("farewell", "I am glad that you think so.", 0.0)])  # fmt: skip
 def test_some_kinds_are_served_by_the_answers_of_others(kind: str, completion: str, score: float) -> None:
     row = next(row for row in small_talk._ours("test") if row["kind"] == kind)
     assert TASK.score(row, completion) == score
-
-
-def test_an_answer_takes_up_the_content_of_the_question() -> None:
-    rng = random.Random(0)
-    rows = [row for row in TASK.rows("test", 0, 500) if row["content"]]
-    assert len(rows) > 100
-    for row in rows:
-        answer = TASK.demonstration(row, rng)
-        assert row["content"].lower() in answer.lower()
-        assert TASK.score(row, answer.replace(row["content"], "that thing")) == 0.0
 
 
 def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -> None:
@@ -114,18 +92,6 @@ def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out
         assert small_talk._in_split(row["key"], "train")
         assert row["content"].lower() not in small_talk._held_out()
     assert {row["source"] for row in asked} == {"ours", "pattern"}
-
-
-def test_the_shortest_wordings_are_in_training_and_in_no_other_split(people: Path) -> None:
-    found = {split: {row["key"] for row in _theirs(split, people)} for split in ("train", "validation", "test")}
-    assert key_of("hey there") in found["train"]
-    ours = {split: {row["key"] for row in small_talk._ours(split)} for split in found}
-    drawn = {row["key"] for row in small_talk._people(str(people))["drawn"]}
-    assert {key_of(text) for text in ("Cheers!", "hola", "gtg")} <= ours["train"] | drawn
-    for split in ("validation", "test"):
-        short = [key for key in found[split] | ours[split] if key.isalpha() and len(key) <= small_talk._SHORTEST]
-        assert all(is_mash(key) for key in short)
-        assert not (found[split] | ours[split]) & (found["train"] | ours["train"] | drawn)
 
 
 def test_a_content_may_be_taken_up_with_words_beside_it_and_laughter_answered_by_laughter():

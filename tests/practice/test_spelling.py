@@ -18,65 +18,39 @@ def row(kind: str, answer: str, word: str = "cat") -> dict:
 
 
 @pytest.mark.parametrize(
-    ("asked", "completion", "score"),
+    ("asked", "right", "wrong"),
     [
-        (row("spell", "c-a-t"), "The word cat is spelled C-A-T.", 1.0),
-        (row("spell", "c-a-t"), "c a t", 1.0),
-        (row("spell", "c-a-t"), "It goes c, a, t.", 1.0),
-        (row("spell", "c-a-t"), "cat", 0.0),
-        (row("spell", "c-a-t"), "c-a-t-s", 0.0),
-        (row("spell", "c-a-t"), "c-a-t or k-a-t", 0.0),
-        (row("spell", "c-a-t"), "It is spelled 'c-a-t'.", 1.0),
-        (row("spell", "c-a-t"), "It is spelled 'c-a-t-s'.", 0.0),
-        (row("spell", "s-e-a", "sea"), "s, e and a", 1.0),
-        (row("reverse", "level", "level"), "It is level.", 1.0),
-        (row("reverse", "level", "level"), "It is leevl.", 0.0),
-        (row("first", "c"), "The first letter of 'cat' is 'c'.", 1.0),
-        (row("first", "a", "ask"), "A is the first letter of ask.", 1.0),
-        (row("length", "3"), "c-a-t has 3 letters.", 1.0),
-        (row("length", "3"), "It has three letters.", 1.0),
-        (row("length", "3"), "It has 3 or 4 letters.", 0.0),
-        (row("length", "3"), "It has 13 letters.", 0.0),
-        (row("count", "0"), "0 times", 1.0),
-        (row("count", "0"), "It is there.", 0.0),
-        (row("reverse", "tac"), "cat turned around is tac.", 1.0),
-        (row("reverse", "tac"), "t-a-c", 0.0),
-        (row("reverse", "tac"), "tac, tca or act", 0.0),
-        (row("reverse", "tac"), "cat", 0.0),
-        (row("first", "c"), "c-a-t starts with c.", 1.0),
-        (row("first", "c"), "It is a C", 1.0),
-        (row("first", "c"), "c or t", 0.0),
-        (row("first", "c"), "c-a-t", 0.0),
-        (row("first", "a", "ask"), "It starts with a.", 1.0),
-        (row("first", "a", "ask"), "a or s", 0.0),
-        (row("first", "a", "ask"), "It is a mystery.", 0.0),
-        (row("first", "s", "sea"), "a or s", 0.0),
-        (row("first", "s", "sea"), "I think it is s.", 1.0),
-        (row("first", "i", "ice"), "I do not know.", 0.0),
-        (row("first", "i", "ice"), "I think it is i.", 1.0),
-        (row("last", "t"), "It ends with at.", 0.0),
-        (row("third", "s-e", "castle"), "c-a-s, t-l-e: every third letter is s-l.", 0.0),
-        (row("third", "s-e", "castle"), "c-a-s, t-l-e: every third letter is s-e.", 1.0),
-        (row("third", "s-e", "castle"), "S, E", 1.0),
-        (row("third", "s-e", "castle"), "c-a-s, t-l-e", 0.0),
-        (row("third", "s-e", "castle"), "c-a-s, t-e-l: s-e", 0.0),
-        (row("third", "s-e", "castle"), "s-e or c-t", 0.0),
+        (row("spell", "c-a-t"),
+         ["The word cat is spelled C-A-T.", "c a t", "It goes c, a, t.", "It is spelled 'c-a-t'."],
+         ["cat", "c-a-t-s", "c-a-t or k-a-t", "It is spelled 'c-a-t-s'."]),
+        (row("spell", "s-e-a", "sea"), ["s, e and a"], []),
+        (row("reverse", "level", "level"), ["It is level."], ["It is leevl."]),
+        (row("first", "c"), ["The first letter of 'cat' is 'c'.", "c-a-t starts with c.", "It is a C"],
+         ["c or t", "c-a-t"]),
+        (row("first", "a", "ask"), ["A is the first letter of ask.", "It starts with a."],
+         ["a or s", "It is a mystery."]),
+        (row("length", "3"), ["c-a-t has 3 letters.", "It has three letters."],
+         ["It has 3 or 4 letters.", "It has 13 letters."]),
+        (row("count", "0"), ["0 times"], ["It is there."]),
+        (row("reverse", "tac"), ["cat turned around is tac."], ["t-a-c", "tac, tca or act", "cat"]),
+        (row("first", "s", "sea"), ["I think it is s."], ["a or s"]),
+        (row("first", "i", "ice"), ["I think it is i."], ["I do not know."]),
+        (row("last", "t"), [], ["It ends with at."]),
+        (row("third", "s-e", "castle"), ["c-a-s, t-l-e: every third letter is s-e.", "S, E"],
+         ["c-a-s, t-l-e: every third letter is s-l.", "c-a-s, t-l-e", "c-a-s, t-e-l: s-e", "s-e or c-t"]),
     ],
-)
-def test_score_wants_the_one_answer(asked: dict, completion: str, score: float) -> None:
-    assert spelling.score(asked, completion) == score
+)  # fmt: skip
+def test_score_wants_the_one_answer(asked: dict, right: list[str], wrong: list[str]) -> None:
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert spelling.score(asked, completion) == score
 
 
 def test_answers_are_right_about_their_words() -> None:
     right = {
-        "spell": lambda word, _: "-".join(word),
-        "length": lambda word, _: str(len(word)),
-        "count": lambda word, letter: str(word.count(letter)),
-        "reverse": lambda word, _: "".join(reversed(word)),
-        "first": lambda word, _: word[0],
-        "last": lambda word, _: word[-1],
-        "third": lambda word, _: "-".join(letter for i, letter in enumerate(word, start=1) if i % 3 == 0),
-    }
+        "spell": lambda word, _: "-".join(word), "length": lambda word, _: str(len(word)),
+        "count": lambda word, letter: str(word.count(letter)), "reverse": lambda word, _: "".join(reversed(word)),
+        "first": lambda word, _: word[0], "last": lambda word, _: word[-1],
+        "third": lambda word, _: "-".join(letter for i, letter in enumerate(word, start=1) if i % 3 == 0)}  # fmt: skip
     rows = spelling.rows("test", seed=0, n=3000, kinds=list(right))
     assert {row["kind"] for row in rows} == right.keys()
     for found in rows:

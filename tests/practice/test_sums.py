@@ -15,59 +15,38 @@ COMPUTE = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lam
 
 
 @pytest.mark.parametrize(
-    ("asked", "completion", "score"),
+    ("asked", "right", "wrong"),
     [
-        (("plus", 7, 5), "7 plus 5 is 12.", 1.0),
-        (("plus", 7, 5), "7 + 5 = 12", 1.0),
-        (("plus", 7, 5), "5+7=12", 1.0),
-        (("plus", 7, 5), "That makes 12.", 1.0),
-        (("plus", 7, 5), "12", 1.0),
-        (("plus", 7, 5), "It is **12**.", 1.0),
-        (("plus", 7, 5), "Sure! 7 and 5 make 12. Happy to help.", 1.0),
-        (("plus", 7, 5), "", 0.0),
-        (("plus", 7, 5), "7 plus 5 is 13.", 0.0),
-        (("plus", 7, 5), "7 plus 5 is -12.", 0.0),
-        (("plus", 7, 5), "7 plus 5 is 12.5.", 0.0),
-        (("plus", 7, 5), "7 plus 5 is not 12.", 0.0),
-        (("plus", 7, 5), "12 or 13", 0.0),
-        (("plus", 7, 5), "13 or 12", 0.0),
-        (("plus", 7, 5), "7 plus 5 is 13. No, it is 12.", 0.0),
-        (("plus", 7, 5), "7 plus 5 is 5. It is 12.", 0.0),
-        (("plus", 7, 5), "7 + 5 = 13. 7 + 5 = 12.", 0.0),
-        (("plus", 7, 5), "7 plus 4 is 12.", 0.0),
-        (("plus", 7, 5), "12\n12", 0.0),
-        (("plus", 7, 5), "It is 12 " + "well " * 60, 0.0),
-        (("plus", 47, 38), "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 85.", 1.0),
-        (("plus", 47, 38), "First 7 + 8 = 15. Then 4 + 3 + 1 = 8. So it is 85.", 1.0),
-        (("plus", 47, 38), "47 plus 38: 7 + 8 = 16, 4 + 3 + 1 = 8, so 85.", 0.0),
-        (("plus", 47, 38), "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 86.", 0.0),
-        (("plus", 47, 38), "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8", 0.0),
-        (("minus", 12, 5), "12-5=7", 1.0),
-        (("minus", 12, 5), "12 - 5 = 7.", 1.0),
-        (("minus", 6, 3), "What is 6 minus 3?", 0.0),
-        (("minus", 6, 3), "6-3=", 0.0),
-        (("minus", 6, 3), "6 minus 3 is 3.", 1.0),
-        (("times", 1, 1), "1 times 1", 0.0),
-        (("times", 123456, 1000), "123,456,000 is the result.", 1.0),
-        (("times", 123456, 1000), "123456 times 1000 is 123,456,000.", 1.0),
+        (("plus", 7, 5),
+         ["7 plus 5 is 12.", "7 + 5 = 12", "5+7=12", "That makes 12.", "12", "It is **12**.",
+          "Sure! 7 and 5 make 12. Happy to help."],
+         ["", "7 plus 5 is 13.", "7 plus 5 is -12.", "7 plus 5 is 12.5.", "7 plus 5 is not 12.", "12 or 13",
+          "13 or 12", "7 plus 5 is 13. No, it is 12.", "7 plus 5 is 5. It is 12.", "7 + 5 = 13. 7 + 5 = 12.",
+          "7 plus 4 is 12.", "12\n12", "It is 12 " + "well " * 60]),
+        (("plus", 47, 38),
+         ["47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 85.", "First 7 + 8 = 15. Then 4 + 3 + 1 = 8. So it is 85."],
+         ["47 plus 38: 7 + 8 = 16, 4 + 3 + 1 = 8, so 85.", "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 86.",
+          "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8"]),
+        (("minus", 12, 5), ["12-5=7", "12 - 5 = 7."], []),
+        (("minus", 6, 3), ["6 minus 3 is 3."], ["What is 6 minus 3?", "6-3="]),
+        (("times", 1, 1), [], ["1 times 1"]),
+        (("times", 123456, 1000), ["123,456,000 is the result.", "123456 times 1000 is 123,456,000."], []),
     ],
-)
-def test_score_wants_one_line_that_claims_the_answer(asked: tuple[Any, ...], completion: str, score: float) -> None:
-    assert sums.score(sums.of_numbers(*asked), completion) == score
+)  # fmt: skip
+def test_score_wants_one_line_that_claims_the_answer(
+    asked: tuple[Any, ...], right: list[str], wrong: list[str]
+) -> None:
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert sums.score(sums.of_numbers(*asked), completion) == score
 
 
 @pytest.mark.parametrize(
     ("asked", "worked"),
-    [
-        (("plus", 47, 38), "7 + 8 = 15, 4 + 3 + 1 = 8, so 85."),
-        (("plus", 42, 35), "2 + 5 = 7, 4 + 3 = 7, so 77."),
-        (("plus", 87, 38), "7 + 8 = 15, 8 + 3 + 1 = 12, so 125."),
-        (("plus", 5, 47), "5 + 7 = 12, 0 + 4 + 1 = 5, so 52."),
-        (("minus", 52, 17), "12 - 7 = 5, 5 - 1 - 1 = 3, so 35."),
-        (("minus", 52, 48), "12 - 8 = 4, 5 - 4 - 1 = 0, so 4."),
-        (("minus", 52, 12), "2 - 2 = 0, 5 - 1 = 4, so 40."),
-    ],
-)
+    [(("plus", 47, 38), "7 + 8 = 15, 4 + 3 + 1 = 8, so 85."), (("plus", 42, 35), "2 + 5 = 7, 4 + 3 = 7, so 77."),
+     (("plus", 87, 38), "7 + 8 = 15, 8 + 3 + 1 = 12, so 125."),
+     (("plus", 5, 47), "5 + 7 = 12, 0 + 4 + 1 = 5, so 52."), (("minus", 52, 17), "12 - 7 = 5, 5 - 1 - 1 = 3, so 35."),
+     (("minus", 52, 48), "12 - 8 = 4, 5 - 4 - 1 = 0, so 4."),
+     (("minus", 52, 12), "2 - 2 = 0, 5 - 1 = 4, so 40.")])  # fmt: skip
 def test_two_digit_sums_are_worked_ones_first(asked: tuple[Any, ...], worked: str) -> None:
     row = sums.of_numbers(*asked)
     assert {sums.demonstration(row, random.Random(i)).split(": ")[1] for i in range(20)} == {worked}

@@ -12,32 +12,16 @@ from zero2chat.core.errors import UserError
 from zero2chat_practice import word_problems
 
 
-@pytest.mark.parametrize(
-    ("completion", "score"),
-    [
-        ("3 * 4 = 12. 12 + 5 = 17.\n#### 17", 1.0),
-        ("#### 17", 1.0),
-        ("so:\n####17.0\nThat is all.", 1.0),
-        ("#### $17.", 1.0),
-        ("#### 17\n#### 17", 1.0),
-        ("3 * 4 = 12. 12 + 5 = 17.", 0.0),
-        ("17", 0.0),
-        ("#### 16\n#### 17", 0.0),
-        ("#### 17 #### 18", 0.0),
-        ("#### 17 or 18", 0.0),
-        ("#### 17 18", 0.0),
-        ("####\n17", 0.0),
-        ("#### 117", 0.0),
-        ("#### -17", 0.0),
-        ("#### 17.5", 0.0),
-        ("#### 1,7", 0.0),
-        ("#### 34/2", 0.0),
-        ("#### seventeen", 0.0),
-        ("#### ١٧", 0.0),
-    ],
-)
-def test_score_reads_what_follows_the_marks(completion: str, score: float) -> None:
-    assert word_problems.score({"answer": "17"}, completion) == score
+def test_score_reads_what_follows_the_marks() -> None:
+    right = [
+        "3 * 4 = 12. 12 + 5 = 17.\n#### 17", "#### 17", "so:\n####17.0\nThat is all.", "#### $17.",
+        "#### 17\n#### 17"]  # fmt: skip
+    wrong = [
+        "3 * 4 = 12. 12 + 5 = 17.", "17", "#### 16\n#### 17", "#### 17 #### 18", "#### 17 or 18", "#### 17 18",
+        "####\n17", "#### 117", "#### -17", "#### 17.5", "#### 1,7", "#### 34/2", "#### seventeen",
+        "#### ١٧"]  # fmt: skip
+    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert word_problems.score({"answer": "17"}, completion) == score
 
 
 def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_answer() -> None:
@@ -93,23 +77,6 @@ def test_the_same_problem_with_its_numbers_swapped_has_the_same_key() -> None:
     assert kinds["boxes"].key((3, 5)) != kinds["boxes"].key((5, 3))
 
 
-def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
-    pages = word_problems.documents(seed=0, n=300)
-    assert len(pages) == len(set(pages)) == 300
-    text = "\n".join(pages)
-    trained = {row["question"] for level in (1, 2, 3) for row in word_problems.rows("train", 0, 1200, [level])}
-    questions = re.findall(r"^.*\?$", text, flags=re.MULTILINE)
-    assert len(questions) >= 450
-    sums = re.findall(r"^(\d+) ([-+*/]) (\d+) = (\d+)\.$", text, flags=re.MULTILINE)
-    assert len(sums) >= 1000
-    right = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
-    assert all(right[op](int(a), int(b)) == int(c) and (op != "/" or int(a) % int(b) == 0) for a, op, b, c in sums)
-    assert set(questions) <= trained
-    closings = re.findall(r"answer is \d+\.|Answer: \d+\.|^#### \d+$", text, flags=re.MULTILINE)
-    assert len(closings) == len(questions)
-    assert 0.4 < sum(closing.startswith("####") for closing in closings) / len(closings) < 0.6
-
-
 def _numbers(row: tasks.Row) -> list[int]:
     results = word_problems.results_of(row["steps"])
     return results + [int(part) for step in row["steps"] for part in step.split() if part.isdigit()]
@@ -130,3 +97,20 @@ def test_a_largest_number_that_cannot_be_is_the_users_mistake(largest: object) -
     for make in (word_problems.rows, lambda _, *rest, **more: word_problems.documents(*rest, **more)):
         with pytest.raises(UserError, match=r"largest is .*: give a whole number from 20 to 99"):
             make("train", 0, 5, largest=largest)  # type: ignore[operator]
+
+
+def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
+    pages = word_problems.documents(seed=0, n=300)
+    assert len(pages) == len(set(pages)) == 300
+    text = "\n".join(pages)
+    trained = {row["question"] for level in (1, 2, 3) for row in word_problems.rows("train", 0, 1200, [level])}
+    questions = re.findall(r"^.*\?$", text, flags=re.MULTILINE)
+    assert len(questions) >= 450
+    sums = re.findall(r"^(\d+) ([-+*/]) (\d+) = (\d+)\.$", text, flags=re.MULTILINE)
+    assert len(sums) >= 1000
+    right = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
+    assert all(right[op](int(a), int(b)) == int(c) and (op != "/" or int(a) % int(b) == 0) for a, op, b, c in sums)
+    assert set(questions) <= trained
+    closings = re.findall(r"answer is \d+\.|Answer: \d+\.|^#### \d+$", text, flags=re.MULTILINE)
+    assert len(closings) == len(questions)
+    assert 0.4 < sum(closing.startswith("####") for closing in closings) / len(closings) < 0.6

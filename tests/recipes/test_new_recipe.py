@@ -275,28 +275,6 @@ def rename_token(model: str, old: str, new: str) -> None:
         path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"content": "Genoa.", "reasoning_content": "He lives there."},
-        {
-            "content": "",
-            "tool_calls": [{"type": "function", "function": {"name": "find", "arguments": {"who": "Ada"}}}],
-        },
-    ],
-)
-def test_a_template_of_its_own_that_would_leave_out_calls_or_thoughts_is_replaced_by_one_of_ours(
-    model: str, answer: dict[str, Any]
-) -> None:
-    plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    header = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    (Path(model) / "chat_template.jinja").write_text(plain + header)
-    assert new("own", model, [jsonl("chats.jsonl", chats())])["summary"][0].count("chat template: the model's own")
-    rows = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", **answer}]} for q, _ in said(60)]
-    made = new("mine", model, [jsonl("rows.jsonl", rows)])
-    assert "chat template: chat_templates/chatml.jinja" in made["summary"][0]
-
-
 @pytest.mark.parametrize("own", [True, False])
 def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, own: bool) -> None:
     """As for a model with Llama 3's control tokens."""

@@ -116,10 +116,7 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
             "unknown accelerate config 'cpus'; did you mean 'cpu'?",
         ),
         (lambda steps: steps.append("corpus"), "steps[4]: expected `key: value` pairs, found 'corpus'"),
-        (
-            lambda steps: steps[0].update(set=["title"]),
-            "steps[0]: set: expected a dict, got ['title']",
-        ),
+        (lambda steps: steps[0].update(set=["title"]), "steps[0]: set: expected a dict, got ['title']"),
         (lambda steps: steps.clear(), "expected a single key `steps` with a list of steps"),
         (
             lambda steps: steps[2].update(set={"dataset": "runs/r/tokenizer/data"}),
@@ -312,28 +309,6 @@ def test_a_missing_token_is_named_before_anything_runs(
     with pytest.raises(UserError, match="no token for the Hub"):
         runner.run("recipes/r")
     assert launched == []
-
-
-def test_data_that_make_fetches_is_named_before_anything_runs(launched: list[str]) -> None:
-    other = OTHER | {"gpt2_vocab": "data/packages/gpt3/encoder.json", "gpt2_merges": "data/packages/gpt3/vocab.bpe"}
-    _write(Path("recipes/r"), STEPS, other=other)
-    with pytest.raises(
-        UserError, match=r"other\.yaml: gpt2_merges: data/packages/gpt3/vocab\.bpe: no such file: `make"
-    ):
-        _run()
-    folder = dict.fromkeys(("gpt2_vocab", "gpt2_merges"), "data/smollm2-135m/model")
-    _write(Path("recipes/r"), STEPS, other=OTHER | folder)
-    with pytest.raises(UserError, match=r"data/smollm2-135m/model: no such file: `make smollm` fetches it"):
-        _run()
-    Path("data/packages").mkdir(parents=True)
-    Path("data/packages/1815-a.txt").touch()
-    packed = {"path": "text", "data_files": ["data/packages/1??5-*.txt"]}
-    more = {"output_dir": "runs/r/more", "datasets": [packed, {"path": "data/mine.jsonl"}]}
-    _write(Path("recipes/r"), [*STEPS, _step("more", "corpus")], other=OTHER, more=more)
-    with pytest.raises(UserError, match=r"more\.yaml: path: data/mine\.jsonl: no such file$"):  # the pattern is found
-        _run()
-    assert launched == []
-    _run(only="corpus")  # needs none of them
 
 
 def test_a_folder_that_another_process_writes_is_left_to_it(launched: list[str]) -> None:

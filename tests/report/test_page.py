@@ -14,7 +14,6 @@ import pytest
 
 from zero2chat import stages
 from zero2chat.report import page as pages
-from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult, read_step, read_steps
 
 SECTIONS = {name: section for name in stages.names() if (section := stages.load(name).section) is not None}
@@ -120,10 +119,6 @@ def test_tasks_of_several_evaluations_stand_beside_the_best_constant_answer(
     assert "<b>50.0%</b> accuracy, mean over tasks" in contents
 
 
-def test_babble_becomes_language_in_the_order_of_the_steps(page: str) -> None:
-    assert page.index("<td> qzx") < page.index("<td> of the nation")
-
-
 def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> None:
     section = page[page.index('id="s4-sft"') : page.index('id="s5-sft-more"')]
     assert section.count("✓ correct") == 1
@@ -134,23 +129,11 @@ def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> N
 @pytest.mark.parametrize("stage", [*SECTIONS, HOSTILE])
 def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
     sample = {
-        "prompt": HOSTILE,
-        "completion": HOSTILE,
-        "task": HOSTILE,
-        "answer": HOSTILE,
-        "tokens": [HOSTILE],
-        "ids": [HOSTILE],
-    }
+        "prompt": HOSTILE, "completion": HOSTILE, "task": HOSTILE, "answer": HOSTILE, "tokens": [HOSTILE],
+        "ids": [HOSTILE]}  # fmt: skip
     kinds = (
-        "documents",
-        "bytes",
-        "bytes_per_token",
-        "val_bits_per_byte",
-        "accuracy",
-        "pass_at_1",
-        "relative_bits",
-        HOSTILE,
-    )
+        "documents", "bytes", "bytes_per_token", "val_bits_per_byte", "accuracy", "pass_at_1", "relative_bits",
+        HOSTILE)  # fmt: skip
     metrics = {f"{kind}_{HOSTILE}": rate(0.5) for kind in kinds} | {HOSTILE: HOSTILE, "accuracy": HOSTILE}
     metrics |= {key: rate(0.5) for key in ("bytes_train", "val_loss", "vocab_size")}
     history = [{"step": s, "loss": 1.0, f"eval_{HOSTILE}_loss": 1.0, HOSTILE: HOSTILE} for s in range(3)]
@@ -171,12 +154,8 @@ def test_a_bare_step_has_no_figure(tmp_path: Path, stage: str, write_run: Callab
 
 def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     odd = {
-        "accuracy": None,
-        "accuracy_sums": "high",
-        "val_bits_per_byte": float("nan"),
-        "bytes_train": None,
-        "seconds": None,
-    }
+        "accuracy": None, "accuracy_sums": "high", "val_bits_per_byte": float("nan"), "bytes_train": None,
+        "seconds": None}  # fmt: skip
     samples = [
         {"completion": 3, "score": "good"},
         {"step": None, "prompt": ["a"], "tokens": "no list", "ids": 4},
@@ -186,17 +165,6 @@ def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Ca
             tmp_path / stage, stage, {**odd, "bytes_per_token": 0}, [{"step": "x", "loss": None}], samples
         )
         _check(render([read_step(folder, i + 1)], "tiny", "Odd"))
-
-
-def test_a_declared_section_is_shown(tmp_path: Path, write_run: Callable[..., Path]) -> None:
-    section = Section(
-        title="Juggling", story="It juggles.", metrics={"balls": "in the air"}, extra=lambda step: f"<p>{step.name}</p>"
-    )
-    step = read_step(write_run(tmp_path / "act", "juggle", {"balls": 7}), 1)
-    text = pages.render([step], {"juggle": section}, "tiny", "Circus")
-    assert '<h2>Juggling</h2>\n<p class="story">It juggles.</p>' in text
-    assert "<b>7</b><span>in the air</span>" in text
-    assert "<p>act</p>" in text
 
 
 def test_a_declaration_needs_neither_torch_nor_matplotlib() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zero2chat.report.page import main_result, render
+from zero2chat.report.page import render
 from zero2chat.report.section import select
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import load
@@ -34,13 +34,7 @@ def test_the_first_preference_pairs_are_shown_once_each_with_their_rewards(
 ) -> None:
     metrics = {"accuracy": RATE, "accuracy_before": RATE | {"value": 0.5}, "margin": {"value": 0.21, "n": 64}}
     history = [{"step": s, "loss": 0.7 - s / 20, "rewards/chosen": -s / 9, "rewards/margins": s / 9} for s in range(9)]
-    sample = {
-        "step": 9,
-        "prompt": "p0",
-        "completion": "The <b>sea</b>.",
-        "rejected": "Sea.",
-        "reward_chosen": -0.2,
-    }
+    sample = {"step": 9, "prompt": "p0", "completion": "The <b>sea</b>.", "rejected": "Sea.", "reward_chosen": -0.2}
     samples = [sample, sample, *(sample | {"prompt": f"p{i}"} for i in range(1, 5))]
     text = section_text(read_step(write_run(tmp_path / "dpo", "dpo", metrics, history, samples), 6))
     for part in (
@@ -61,13 +55,8 @@ def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run
     bins = [{"sure": 0.52, "right": 0.5, "n": 30}, {"sure": 0.97, "right": 0.95, "n": 410}]
     history = [*({"step": s, "loss": 0.7, "accuracy": 0.5} for s in range(9)), {"step": 9, "reliability": bins}]
     sample = {
-        "step": 9,
-        "prompt": "p",
-        "completion": "a",
-        "rejected": "b",
-        "score_chosen": 0.91,
-        "score_rejected": 0.08,
-    }
+        "step": 9, "prompt": "p", "completion": "a", "rejected": "b", "score_chosen": 0.91,
+        "score_rejected": 0.08}  # fmt: skip
     text = section_text(read_step(write_run(tmp_path / "reward", "reward", metrics, history, [sample]), 1))
     for part in ("63.0%", "87.0%", "7,040", "<td>0.91</td>", "<td>0.08</td>", "perfectly calibrated", "Reliability"):
         assert part in text
@@ -130,18 +119,3 @@ def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: T
     assert cards(text)["of answers call a tool although none is needed"] == "2.0%"
     assert cards(text)["arc_easy.acc_norm"] == "0.63"
     assert cards(text)["win rate, lines"] == "80.0%"
-
-
-def test_own_data_leads_with_the_users_score_and_its_change(section_text: Text) -> None:
-    metrics: dict[str, Any] = {
-        "stop_rate_held_out": RATE,
-        "f1_held_out": RATE | {"value": 0.4},
-        "change_f1_held_out": {"value": 0.25, "n": 50, "low": 0.1, "high": 0.4},
-        "judge_held_out": RATE | {"left_out": 3},
-    }
-    step = _evaluation(metrics)
-    main = main_result(step, load("evaluate").section)
-    assert main is not None
-    assert (main[0], main[2]) == ("f1_held_out", "f1, held_out")
-    text = section_text(step)
-    assert "3 left out" in text

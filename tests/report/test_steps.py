@@ -29,12 +29,6 @@ def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[.
 
 
 def test_a_curve_leaves_out_what_is_no_finite_number(tmp_path: Path, write_run: Callable[..., Path]) -> None:
-    lines = [
-        {"step": 2, "loss": 1.0},
-        {"step": 1, "loss": 3},
-        {"step": 3, "loss": math.nan},
-        {"step": 4},
-        {"loss": 5},
-    ]
+    lines = [{"step": 2, "loss": 1.0}, {"step": 1, "loss": 3}, {"step": 3, "loss": math.nan}, {"step": 4}, {"loss": 5}]
     step = read_step(write_run(tmp_path / "sft", "sft", {"loss": 1}, history=[*lines, {"step": 5, "loss": "x"}]), 1)
     assert step.curve("loss") == [(1, 3), (2, 1.0)]

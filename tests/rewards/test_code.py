@@ -38,18 +38,9 @@ def test_the_reward_is_the_share_of_tests_passed(engine: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [
-        ("```python\na\n```", "a"),
-        ("```python\na\n```\n```py\nb\n```\n```\nc\n```\n```json\nd\n```", "b"),
-        ("```python\na\nb\n\n```", "a\nb\n"),
-        ("```python\na", None),
-        ("```python\na\n```\n```python\nb", "a"),
-        ("``` Python \r\na\r\n```", "a\r"),
-        ("```\n```python\na\n```", None),
-        ("a", None),
-        ("", None),
-    ],
-)
+    [("```python\na\n```", "a"), ("```python\na\n```\n```py\nb\n```\n```\nc\n```\n```json\nd\n```", "b"),
+     ("```python\na\nb\n\n```", "a\nb\n"), ("```python\na", None), ("```python\na\n```\n```python\nb", "a"),
+     ("``` Python \r\na\r\n```", "a\r"), ("```\n```python\na\n```", None), ("a", None), ("", None)])  # fmt: skip
 def test_a_block_is_whole_and_marked_as_python(text: str, code: str | None) -> None:
     assert last_block(text) == code
 
@@ -71,12 +62,6 @@ def test_what_is_expected_leaves_no_mark_on_what_enters_the_sandbox(monkeypatch:
         assert code_tests([block("def f(x): ...")], [tests]) == [0.0]
     assert "f(3)" in seen[0][0]
     assert seen[0] == seen[1]
-
-
-def test_a_program_cannot_read_the_verdict_off_what_it_is_given(engine: str) -> None:
-    code = "def f(x): return len(_z2c_attempt(lambda: 'a' * 99999)) <= 108"
-    earned = [share(code, engine, tests=test) for test in ("assert f(1)", "assert not f(1)")]
-    assert earned == [0.0, 1.0]  # as any answer is right once
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from zero2chat.rewards.format import marked_answer, tags
 
 
@@ -13,44 +11,24 @@ def said(text: str, **more: Any) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": text, **more}]
 
 
-@pytest.mark.parametrize(
-    ("text", "reward"),
-    [
-        ("2 + 3 = 5.\n#### 5", 1.0),
-        ("#### 5\n", 1.0),
-        ("#### 5\nand more", 0.0),
-        ("#### 5 #### 6", 0.0),
-        ("####", 0.0),
-        ("it is 5", 0.0),
-        ("#### a b  \n \n", 1.0),
-        ("#### \n5", 0.0),
-    ],
-)
-def test_an_answer_in_the_asked_form_ends_with_one_marked_line(text: str, reward: float) -> None:
-    assert marked_answer([said(text)]) == [reward]
+def test_an_answer_in_the_asked_form_ends_with_one_marked_line() -> None:
+    right = ["2 + 3 = 5.\n#### 5", "#### 5\n", "#### a b  \n \n"]
+    wrong = ["#### 5\nand more", "#### 5 #### 6", "####", "it is 5", "#### \n5"]
+    for text, reward in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert marked_answer([said(text)]) == [reward]
 
 
-@pytest.mark.parametrize(
-    ("text", "reward"),
-    [
-        ("<think>2 + 3\nis 5</think>\n<answer>5</answer>", 1.0),
-        ("  <think> a </think><answer>5 < 6</answer>\n", 1.0),
-        ("<think>a</think> so <answer>5</answer>", 0.0),
-        ("<think>a</think><answer>5</answer> done", 0.0),
-        ("<think></think><answer>5</answer>", 0.0),
-        ("<think>a</think><answer> </answer>", 0.0),
-        ("<think>a<think>b</think></think><answer>5</answer>", 0.0),
-        ("<think>a</think><answer>4</answer><answer>5</answer>", 0.0),
-        ("<think>a</answer></think><answer>5</answer>", 0.0),
-        ("<answer>5</answer><think>a</think>", 0.0),
-        ("<think>a<answer>5</answer>", 0.0),
-        ("5", 0.0),
-        ("", 0.0),
-    ],
-)
-def test_tags_stand_once_each_in_their_order_and_nothing_beside_them(text: str, reward: float) -> None:
-    assert tags([said(text)]) == [reward]
-    assert tags([text]) == [reward]
+def test_tags_stand_once_each_in_their_order_and_nothing_beside_them() -> None:
+    right = ["<think>2 + 3\nis 5</think>\n<answer>5</answer>", "  <think> a </think><answer>5 < 6</answer>\n"]
+    wrong = [
+        "<think>a</think> so <answer>5</answer>", "<think>a</think><answer>5</answer> done",
+        "<think></think><answer>5</answer>", "<think>a</think><answer> </answer>",
+        "<think>a<think>b</think></think><answer>5</answer>", "<think>a</think><answer>4</answer><answer>5</answer>",
+        "<think>a</answer></think><answer>5</answer>", "<answer>5</answer><think>a</think>",
+        "<think>a<answer>5</answer>", "5", ""]  # fmt: skip
+    for text, reward in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        assert tags([said(text)]) == [reward]
+        assert tags([text]) == [reward]
 
 
 def test_a_thought_that_the_template_took_out_counts() -> None:

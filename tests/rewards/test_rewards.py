@@ -31,23 +31,13 @@ def test_the_last_assistant_message_is_read_and_its_thought_where_it_was_written
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [
-        ("exact.exact_match", {}),
-        ("exact.exact_match", {"whole": True}),
-        ("math.math_answer", {}),
-    ],
-)
+    [("exact.exact_match", {}), ("exact.exact_match", {"whole": True}), ("math.math_answer", {})])  # fmt: skip
 def test_an_answer_in_a_thought_is_none_and_one_after_it_counts(name: str, options: dict[str, Any]) -> None:
     (reward,) = read_rewards([{"function": f"zero2chat.rewards.{name}", "options": options}])
     mark = "" if options else "#### "
     thought = f"<think>\n{mark}5\n\\boxed{{5}}</think>"
     texts = [f"{thought}I do not know.", f"<think>{mark}5 \\boxed{{5}}", f"<think>hm, 6</think>\n{mark}5"]
     assert reward(texts, answer=["5"] * 3) == [0.0, 0.0, 1.0]
-
-
-def test_a_column_that_is_named_like_an_option_changes_nothing() -> None:
-    (reward,) = read_rewards([{"function": "zero2chat.rewards.exact.exact_match"}])
-    assert reward(["#### ada"], answer=["Ada"], whole=["Dr."]) == [1.0]
 
 
 JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
@@ -99,19 +89,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [
-        (
-            "./taste.py",
-            "expected MODULE.FUNCTION, such as my_rewards.polite for a function in the working folder",
-        ),
-        ("taste.py:short", "expected MODULE.FUNCTION"),
-        ("short", "expected MODULE.FUNCTION"),
-        ("tastes.short", "No module named 'tastes': put tastes.py into the working folder, "),
-        ("needs_more.short", "No module named 'no_such_package'$"),
-        ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
-        ("taste.brevity", "taste has no function 'brevity'; known: short"),
-    ],
-)
+    [("./taste.py", "expected MODULE.FUNCTION, such as my_rewards.polite for a function in the working folder"),
+     ("taste.py:short", "expected MODULE.FUNCTION"), ("short", "expected MODULE.FUNCTION"),
+     ("tastes.short", "No module named 'tastes': put tastes.py into the working folder, "),
+     ("needs_more.short", "No module named 'no_such_package'$"),
+     ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
+     ("taste.brevity", "taste has no function 'brevity'; known: short")])  # fmt: skip
 def test_a_function_that_is_not_there_says_where_it_is_looked_for(
     own: Callable[[str, str], Reward], tmp_path: Path, name: str, says: str
 ) -> None:

@@ -53,17 +53,11 @@ def test_the_null_device_of_the_host_keeps_its_mode_owner_and_times(
     monkeypatch.setattr(bubblewrap, "_sandbox", lambda: private)
     before = null.stat()
     tried = [
-        "os.chmod('/dev/null', 0o600)",
-        "os.fchmod(os.open('/dev/null', os.O_RDONLY), 0o600)",
-        "os.chmod(os.open('/dev/null', os.O_RDONLY), 0o600)",
-        "os.utime('/dev/null')",
-        "os.utime('/dev/null', (1, 1))",
-        "os.utime(os.open('/dev/null', os.O_RDONLY), (1, 1))",
-        "os.chown('/dev/null', 65534, 65534)",
-        "os.setxattr('/dev/null', 'user.a', b'b')",
-        "os.truncate('/dev/null', 5)",
-        "os.remove('/dev/null')",
-    ]
+        "os.chmod('/dev/null', 0o600)", "os.fchmod(os.open('/dev/null', os.O_RDONLY), 0o600)",
+        "os.chmod(os.open('/dev/null', os.O_RDONLY), 0o600)", "os.utime('/dev/null')",
+        "os.utime('/dev/null', (1, 1))", "os.utime(os.open('/dev/null', os.O_RDONLY), (1, 1))",
+        "os.chown('/dev/null', 65534, 65534)", "os.setxattr('/dev/null', 'user.a', b'b')",
+        "os.truncate('/dev/null', 5)", "os.remove('/dev/null')"]  # fmt: skip
     said = run(attempts(*tried), "bubblewrap").stdout.splitlines()
     after = null.stat()
     assert len(said) == len(tried)
@@ -74,14 +68,9 @@ def test_the_null_device_of_the_host_keeps_its_mode_owner_and_times(
 
 @pytest.mark.parametrize(
     "lock",
-    [
-        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "fcntl.flock(file, fcntl.LOCK_SH)",
-        "fcntl.lockf(file, fcntl.LOCK_SH)",
-        "fcntl.fcntl(file, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))",
-        "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
-    ],
-)
+    ["fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.flock(file, fcntl.LOCK_SH)",
+     "fcntl.lockf(file, fcntl.LOCK_SH)", "fcntl.fcntl(file, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))",
+     "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)"])  # fmt: skip
 def test_the_hosts_files_are_not_locked(lock: str) -> None:
     code = f"import fcntl, os, struct, time\nfile = open(os.__file__)\ntry:\n    {lock}\nexcept OSError:\n    pass\n"
     ran = threading.Thread(target=run, args=(f"{code}time.sleep(1)", "bubblewrap"))

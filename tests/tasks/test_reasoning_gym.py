@@ -27,23 +27,13 @@ def test_no_seed_is_in_two_splits_and_the_same_numbers_turned_round_are_in_one()
     assert not found["train"] & found["validation"]
 
 
-@pytest.mark.parametrize(
-    ("text", "score"),
-    [
-        ("#### 12", 1.0),
-        ("It is 12.\n#### 12\n", 1.0),
-        ("#### 12\n#### 12", 1.0),
-        ("#### 12 #### 13", 0.0),
-        ("12", 0.0),
-        ("#### It is 12", 0.0),  # which the verifier would give a part for
-        ("#### " + "12" * 5_000, 0.0),
-        ("#### \x00\ud800", 0.0),
-    ],
-)
-def test_the_verifier_must_give_all_for_the_one_answer_after_the_mark(text: str, score: float) -> None:
-    rows = task.rows("train", 0, 9000)[::3]
-    row = next(row for row in rows if row["answer"] == "12")
-    assert task.score(row, text) == score
+def test_the_verifier_must_give_all_for_the_one_answer_after_the_mark() -> None:
+    right = ["#### 12", "It is 12.\n#### 12\n", "#### 12\n#### 12"]
+    wrong = ["#### 12 #### 13", "12", "#### It is 12", "#### " + "12" * 5_000, "#### \x00\ud800"]
+    for text, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
+        rows = task.rows("train", 0, 9000)[::3]
+        row = next(row for row in rows if row["answer"] == "12")
+        assert task.score(row, text) == score
 
 
 def test_no_verifier_runs_what_a_model_wrote() -> None:

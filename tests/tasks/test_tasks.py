@@ -17,7 +17,6 @@ from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.tools.bm25 import write_index
-from zero2chat_practice.helpers import blends
 
 
 @pytest.fixture(scope="session")
@@ -253,17 +252,6 @@ def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_use
     else:
         with pytest.raises(UserError, match=r"1000000 rows asked for, \d+ distinct ones exist"):
             task.rows("test", 0, 1_000_000)
-
-
-def test_blended_words_begin_and_end_as_others_do_and_are_none_of_them() -> None:
-    words = ["lantern", "kitten", "statue", "window", "garden", "pumpkin", "melon", "boat"]
-    made = blends(words, 20, "here")
-    assert made == blends(words, 20, "here") != blends(words, 20, "there")
-    assert len(set(made)) == 20
-    assert not set(made) & set(words)
-    assert all(any(made_of.startswith(word[:2]) for word in words) for made_of in made)
-    with pytest.raises(UserError, match="here: 20 blended words asked for, 0 can be made"):
-        blends(["boat", "chair"], 20, "here")
 
 
 def test_a_users_module_is_a_task_by_its_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,12 +35,8 @@ def _warm() -> None:
 def test_no_input_takes_longer_than_two_seconds(name: str) -> None:
     bomb = BOMBS[name]
     texts = [
-        bomb,
-        f"\\boxed{{{bomb}}}",
-        f"#### {bomb}",
-        f"The answer is {bomb}",
-        f"words and words and {bomb} = {bomb}",
-    ]
+        bomb, f"\\boxed{{{bomb}}}", f"#### {bomb}", f"The answer is {bomb}",
+        f"words and words and {bomb} = {bomb}"]  # fmt: skip
     for text in texts:
         for gold in ("7", "\\sqrt{7}", "(1, x^2)"):
             verdict, seconds = timed(text[:100_000], gold)
