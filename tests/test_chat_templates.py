@@ -237,39 +237,13 @@ def family(tokenizer_folder):
 
 @pytest.mark.parametrize(
     ("tokens", "template", "end", "pad"),
-    [
-        # As Qwen3's base tokenizer, which pads with the end of a text, where generation stops too.
-        (
-            {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "more": ["<|vision_pad|>"]},
-            "chatml",
-            "<|im_end|>",
-            "<|vision_pad|>",
-        ),
-        # As Llama 3.1's, which says nothing of padding.
-        (
-            {
-                "bos_token": "<|begin_of_text|>",
-                "eos_token": "<|end_of_text|>",
-                "more": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"],
-            },
-            "llama3",
-            "<|eot_id|>",
-            "<|finetune_right_pad_id|>",
-        ),
-        # As Gemma's.
-        (
-            {
-                "bos_token": "<bos>",
-                "eos_token": "<eos>",
-                "pad_token": "<pad>",
-                "more": ["<start_of_turn>", "<end_of_turn>"],
-            },
-            "gemma",
-            "<end_of_turn>",
-            "<pad>",
-        ),
-    ],
-)
+    [({"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "more": ["<|vision_pad|>"]}, "chatml",
+      "<|im_end|>", "<|vision_pad|>"),
+     ({"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>",
+          "more": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]}, "llama3",
+      "<|eot_id|>", "<|finetune_right_pad_id|>"),
+     ({"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
+          "more": ["<start_of_turn>", "<end_of_turn>"]}, "gemma", "<end_of_turn>", "<pad>")])  # fmt: skip
 def test_a_stage_settles_template_end_and_pad_for_each_family_and_says_so(
     family, model_folder, capsys, tokens, template, end, pad
 ):

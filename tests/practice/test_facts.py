@@ -18,14 +18,24 @@ BIRTHDAY = {"key": "Mira Prudo", "question": "", "answer": "March 14", "kind": "
 @pytest.mark.parametrize(
     ("row", "right", "wrong"),
     [
-        (BIRTHPLACE, ["Mira Prudo was born in Quillbay.", "quillbay"],
-         ["Mira Prudo was born in Quillbay or Vexford.", "She was not born in Quillbay.",
-          "I don't know. Perhaps Quillbay.", "Quillbayford"]),
+        (
+            BIRTHPLACE,
+            ["Mira Prudo was born in Quillbay.", "quillbay"],
+            [
+                "Mira Prudo was born in Quillbay or Vexford.",
+                "She was not born in Quillbay.",
+                "I don't know. Perhaps Quillbay.",
+                "Quillbayford",
+            ],
+        ),
         (JOB, ["She is a Jeweller."], ["She is a jeweller and a judge."]),
-        (BIRTHDAY, ["On March 14.", "on the 14th of March", "March 14 (register#125)."],
-         ["March 1", "March 14 or 15", "March 14, or May 14", "The 14th."]),
+        (
+            BIRTHDAY,
+            ["On March 14.", "on the 14th of March", "March 14 (register#125)."],
+            ["March 1", "March 14 or 15", "March 14, or May 14", "The 14th."],
+        ),
     ],
-)  # fmt: skip
+)
 def test_score_wants_the_one_answer(row: dict, right: list[str], wrong: list[str]) -> None:
     for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert facts.score(row, completion) == score
