@@ -24,10 +24,7 @@ def _write_run(
 ) -> Path:
     """A run folder; without metrics an unfinished one. Bare numbers become metrics."""
     folder.mkdir(parents=True)
-    identity = {
-        "fingerprint": {"stage": stage, "settings": {"seed": 0}, "inputs": {}, "versions": {}},
-        "seconds": 1.0,
-    }
+    identity = {"fingerprint": {"stage": stage, "settings": {"seed": 0}, "inputs": {}, "versions": {}}, "seconds": 1.0}
     (folder / "run.json").write_text(json.dumps(identity))
     if metrics is not None:
         whole = {name: m if isinstance(m, dict) else {"value": m} for name, m in metrics.items()}
@@ -54,12 +51,7 @@ def _write_recipe(root: Path) -> list[Path]:
         _write_run(
             root / "corpus",
             "corpus",
-            {
-                "documents_train": 900,
-                "bytes_train": 12_345_678,
-                "documents_prose": 900,
-                "bytes_prose": 12_345_678,
-            },
+            {"documents_train": 900, "bytes_train": 12_345_678, "documents_prose": 900, "bytes_prose": 12_345_678},
             samples=[{"step": 0, "prompt": "prose", "completion": "Fellow citizens"}],
         ),
         _write_run(
@@ -67,24 +59,13 @@ def _write_recipe(root: Path) -> list[Path]:
             "tokenizer",
             {"vocab_size": 512, "bytes_per_token": {"value": 2.5, "n": 9000}, "bytes_per_token_gpt4": 4.0},
             samples=[
-                {
-                    "step": 0,
-                    "prompt": "the end\n",
-                    "completion": "",
-                    "tokens": ["the", " end", "\n"],
-                    "ids": [7, 8, 9],
-                }
+                {"step": 0, "prompt": "the end\n", "completion": "", "tokens": ["the", " end", "\n"], "ids": [7, 8, 9]}
             ],
         ),
         _write_run(
             root / "pretrain",
             "pretrain",
-            {
-                "val_bits_per_byte": 1.5,
-                "val_bits_per_byte_prose": 1.5,
-                "parameters": 3_300_000,
-                "seconds": 61,
-            },
+            {"val_bits_per_byte": 1.5, "val_bits_per_byte_prose": 1.5, "parameters": 3_300_000, "seconds": 61},
             history=[
                 *({"step": s, "loss": 8.0 / (s + 1), "learning_rate": 0.001, "tokens": s * 64} for s in range(8)),
                 {"step": 4, "eval_prose_loss": 3.0, "val_bits_per_byte": 1.7},

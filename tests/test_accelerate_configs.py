@@ -15,11 +15,7 @@ import pytest
 import yaml
 from accelerate.commands import launch
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.utils.launch import (
-    prepare_deepspeed_cmd_env,
-    prepare_multi_gpu_env,
-    prepare_simple_launcher_cmd_env,
-)
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "accelerate_configs").glob("*.yaml"))
@@ -127,9 +123,7 @@ def test_under_slurm_each_machine_is_launched_with_its_rank(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", DEEPSPEED)
 @pytest.mark.parametrize("numbers", [(2, 2, 0.5, "bf16"), (1, 8, 1.0, "no"), (4, 1, 1.0, "fp16")])
-def test_deepspeed_takes_its_numbers_from_the_training_arguments(
-    name: str, numbers: tuple[int, int, float, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deepspeeds_numbers(name: str, numbers: tuple[int, int, float, str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("deepspeed")
     from accelerate.utils import DeepSpeedPlugin
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig, unset_hf_deepspeed_config
@@ -186,9 +180,7 @@ def test_fsdp2_saves_a_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", "float32"), ("no", "bfloat16")])
-def test_fsdp2_casts_what_it_trains_to_fp32_in_mixed_precision_only(
-    precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fsdp2_casts_what_it_trains_to_fp32(precision: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`check_precision` and `train_in_fp32` rely on it."""
     import torch
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model

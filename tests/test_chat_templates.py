@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 from jinja2 import TemplateError
-from trl.chat_template_utils import (
-    is_chat_template_stop_token_trained,
-)
+from trl.chat_template_utils import is_chat_template_stop_token_trained
 
 ROOT = Path(__file__).parents[1]
 
@@ -244,9 +242,7 @@ def family(tokenizer_folder):
       "<|eot_id|>", "<|finetune_right_pad_id|>"),
      ({"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
           "more": ["<start_of_turn>", "<end_of_turn>"]}, "gemma", "<end_of_turn>", "<pad>")])  # fmt: skip
-def test_a_stage_settles_template_end_and_pad_for_each_family_and_says_so(
-    family, model_folder, capsys, tokens, template, end, pad
-):
+def test_template_end_and_pad_of_each_family(family, model_folder, capsys, tokens, template, end, pad):
     from transformers import AutoModelForCausalLM
     from trl import ModelConfig
 

@@ -55,9 +55,7 @@ def ours(pairs: Sequence[Pair], model: PreTrainedModel, tokenizer: Any, folder: 
     return PairTrainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
 
 
-def test_it_learns_the_ids_that_the_template_marks_as_the_assistants_and_no_others(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_only_answers_are_learned(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     trainer = ours([*PAIRS, HOSTILE], model, tokenizer, tmp_path)
     batches = list(trainer.get_train_dataloader())
     learned = {"chosen": [], "rejected": []}  # type: dict[str, list[str]]
@@ -77,9 +75,7 @@ def test_it_learns_the_ids_that_the_template_marks_as_the_assistants_and_no_othe
     assert learned["rejected"][2].lstrip("\n") == "<|im_end|>"
 
 
-def test_trl_alone_would_learn_what_follows_the_end_of_turn_and_cut_it_off_where_it_is_late(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_what_trl_alone_would_learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     long: Pair = {"prompt": turns("Is it 2?"), "chosen": said("yes " * 60), "rejected": said("no")}
     args = DPOConfig(str(tmp_path), max_length=32, **QUIET)
     reference = AutoModelForCausalLM.from_pretrained(model.name_or_path)
@@ -105,9 +101,7 @@ def log_prob(model: PreTrainedModel, tokenizer: Any, pair: Pair, side: str) -> t
     return scores[mine[1:], ids[1:][mine[1:]]].sum()
 
 
-def test_its_loss_is_equation_7_of_rafailov_et_al_worked_out_by_hand(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_its_loss_is_equation_7(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     trainer = ours(PAIRS, model, tokenizer, tmp_path, beta=0.3)
     (batch,) = list(trainer.get_train_dataloader())
     with torch.no_grad():

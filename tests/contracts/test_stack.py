@@ -41,9 +41,7 @@ def model(model_folder: Path) -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("outputs", [("log_probs",), ("log_probs", "entropy", "is_top1")])
-def test_trls_head_that_leaves_out_prompts_and_padding_has_the_same_loss_and_gradients(
-    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]
-) -> None:
+def test_trls_head_is_exact(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]) -> None:
     ids = torch.randint(10, 100, (3, 20), generator=torch.Generator().manual_seed(0))
     labels = ids.clone()
     labels[:, :12], labels[1, 15:] = -100, -100
@@ -97,9 +95,7 @@ def test_trl_parses_a_response_by_our_response_template(tokenizer: PreTrainedTok
     assert (parsed["role"], parsed["content"], parsed["reasoning_content"]) == ("assistant", "y", "x")
 
 
-def test_grpos_order_comes_from_a_generator_and_its_rewards_are_nan_where_none(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_grpos_order_and_no_rewards(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     args = GRPOConfig(
         str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=4, max_steps=2, **QUIET
     )
@@ -164,9 +160,7 @@ def test_grpo_makes_of_a_batch_what_resampling_knows(
     assert trainer.state.log_history[0]["habits/x"] == 2.0
 
 
-def test_grpo_masks_all_of_an_answer_that_was_cut(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_grpo_masks_cut_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     args = GRPOConfig(
         str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=1, max_steps=1,
         mask_truncated_completions=True, **QUIET,
@@ -232,9 +226,7 @@ def test_sft_learns_what_assistant_masks_mark_and_nothing_else(
     assert sorted(found) == list(enumerate(rows["assistant_masks"]))  # nothing is cut, lost or twice there
 
 
-def test_packed_conversations_do_not_see_each_other(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
+def test_packed_rows_are_apart(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"input_ids": [[50, 51, 52, 53], [60, 61, 62]], "assistant_masks": [[1] * 4, [1] * 3]})
     trainer = SFTTrainer(
         model=model.eval(),

@@ -41,7 +41,7 @@ def test_a_path_is_looked_up_in_the_package_if_the_working_folder_lacks_it(elsew
         assert find(other) == Path(other)
 
 
-def test_a_recipe_of_the_package_has_the_same_commands_and_inputs_in_any_folder(
+def test_the_same_anywhere(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps = load_recipe("recipes/chat-qwen3-0.6b")
@@ -98,9 +98,7 @@ CHATS = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # six minutes on a busy machine
-def test_a_recipe_of_ones_own_runs_in_an_empty_folder_with_the_package_from_a_wheel(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_an_own_recipe_runs_in_an_empty_folder_from_a_wheel(installed: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "my-recipe"
     recipe.mkdir()
     (tmp_path / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in CHATS))

@@ -7,14 +7,7 @@ import statistics
 
 import pytest
 
-from zero2chat.core.stats import (
-    auroc,
-    mean,
-    mean_share,
-    rate,
-    ratio,
-    win_rate,
-)
+from zero2chat.core.stats import auroc, mean, mean_share, rate, ratio, win_rate
 from zero2chat.evaluation.tasks import pass_at_k
 
 

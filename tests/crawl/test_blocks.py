@@ -78,9 +78,7 @@ def test_pages_are_decoded_by_what_their_bytes_look_like(encoding: str) -> None:
     assert decode((words * 5).encode(encoding)) == words * 5
 
 
-def test_a_page_that_cannot_be_decoded_is_lost_with_its_url_and_its_bytes_are_no_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_that_cannot_be_decoded_is_lost_with_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from warcio.bufferedreaders import BufferedReader
     from warcio.statusandheaders import StatusAndHeaders
     from warcio.warcwriter import WARCWriter

@@ -325,9 +325,7 @@ def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
         make(_settings(crawl, tmp_path / "corpus", most_page_bytes=100_000))
 
 
-def test_what_cannot_be_read_is_counted_and_named_and_the_rest_goes_on(
-    crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_what_cannot_be_read_is_counted(crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path) -> None:
     pages = _good("a", range(0, 12))
     _write(tmp_path / "cut.warc.gz", pages[:4])
     data = (tmp_path / "cut.warc.gz").read_bytes()
@@ -382,9 +380,7 @@ def test_mistakes_are_one_line(
     assert not (tmp_path / "corpus").exists()
 
 
-def test_lines_that_an_earlier_page_has_are_removed(
-    crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_repeated_lines_are_removed(crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path) -> None:
     notice = "If you see anything in this documentation that is not correct, please use this form to report it."
     rng = random.Random(0)
     pages = [
@@ -401,9 +397,7 @@ def test_lines_that_an_earlier_page_has_are_removed(
     assert json.loads((folder / "crawl.json").read_text())["lines_removed"] == 11
 
 
-def test_pages_that_ask_an_examination_question_are_removed_with_it(
-    crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_pages_with_a_held_out_question_go(crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path) -> None:
     words = _speech(3)[1].split()
     questions = [" ".join(words[5:25]), "Who has ever asked this of anybody at all?", words[7]]
     (tmp_path / "exam.jsonl").write_text("".join(json.dumps({"question": q}) + "\n" for q in questions))

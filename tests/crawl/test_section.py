@@ -40,10 +40,7 @@ def told() -> dict[str, Any]:
         "losses": {"not_html": 30},
         "splits": {},
         "languages": {"en": 60, "de": 10} | {f"l{n}": 1 for n in range(30)},
-        "duplicates": {
-            "clusters": 41,
-            "removed": 100,
-        },
+        "duplicates": {"clusters": 41, "removed": 100},
         "lines_removed": 1234,
         "masked": {"email": 17, HOSTILE: 1},
         "documents_masked": 11,

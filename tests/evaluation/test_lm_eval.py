@@ -123,9 +123,7 @@ def _run(*command: str) -> str:
 @needs_lm_eval
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_our_figures_are_those_of_lm_eval_outside_of_us_on_one_process_and_on_two(
-    model_folder: Path, include_path: Path, tmp_path: Path
-) -> None:
+def test_our_figures_are_lm_evals_on_one_rank_and_two(model_folder: Path, include_path: Path, tmp_path: Path) -> None:
     model = f"pretrained={model_folder},dtype=float32"
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", model, "--device", "cpu"]
     more = ["--include_path", str(include_path), "--output_path", str(tmp_path / "theirs"), "--batch_size", "4"]

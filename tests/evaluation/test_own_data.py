@@ -76,9 +76,7 @@ MORE = [{"role": "system", "content": "Be brief."}, *TURNS, {"role": "user", "co
      ({"instruction": "Who?", "output": "Ada."}, ASKED, "Ada."), ({"prompt": "Who?", "answer": 7}, ASKED, "7"),
      ({"question": "Who?", "answer": "Ada."}, ASKED, "Ada."),
      ({"prompt": ASKED, "level": 2}, ASKED, None)])  # fmt: skip
-def test_the_model_answers_the_last_user_in_each_format(
-    row: dict[str, Any], prompt: list[dict[str, str]], reference: str | None
-) -> None:
+def test_the_prompt_of_each_format(row: dict[str, Any], prompt: list[dict[str, str]], reference: str | None) -> None:
     rows = load_rows(_spec(row, rewards=[_reward("long")]))
     assert rows.prompts == [prompt]
     assert rows.references == ([] if reference is None else [reference])

@@ -92,9 +92,7 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
         assert (sample["answer"], sample["score"]) == (row["answer"], exam.score(row, said[row["key"]]))
 
 
-def test_shots_are_worked_examples_of_the_train_split_before_each_question(
-    opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shots_are_train_rows(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def listen(model: Any, tokenizer: Any, prompts: Any, *args: Any, **kwargs: Any) -> Any:
@@ -135,9 +133,7 @@ def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: A
     assert exam.CALLS[6:] != drawn
 
 
-def test_the_best_constant_answer_stands_beside_each_score(
-    opened: Any, exam: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_best_constant_answer(opened: Any, exam: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     specs = read_specs([{"task": "my_tasks.exam", "n": 9, "max_new_tokens": 2}])
     metrics, *_ = evaluate_tasks(*opened, specs)
     rows = exam.rows("test", 0, 9)

@@ -68,9 +68,7 @@ def in_order(found: dict[str, Any]) -> bool:
 
 
 @pytest.mark.usefixtures("skilled")
-def test_by_gold_the_better_model_is_rated_higher_and_each_pair_is_kept(
-    run: Run, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_better_model_rates_higher(run: Run, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = run(models=[str(path) for path in folders.values()], tasks=[TASK])
     found = metrics(folder)
     assert in_order(found)

@@ -1,18 +1,24 @@
-"""The mean of models as a step, and as a command."""
+"""The mean of models: exact, whole, as a step and as a command, and refused where it would know nothing."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel
 
 from zero2chat import cli
 from zero2chat.chat.defaults import tools_for
+from zero2chat.core.errors import UserError
 from zero2chat.inference.generate import answer
-from zero2chat.models.loading import load_for_use
+from zero2chat.models.loading import load_for_use, load_model
 from zero2chat.stages.open_run import open_run
+from zero2chat_lab.average import averaged
 
 
 def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made_from(
@@ -68,3 +74,106 @@ def test_what_cannot_be_averaged_is_one_line_and_writes_no_model(
     assert says in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "mean" / "model.safetensors").exists()
+
+
+@pytest.fixture
+def near(model_folder: Path, tmp_path: Path) -> Callable[..., str]:
+    """A copy of the tiny model with noise of some size added to its weights, as if it had been fine-tuned."""
+
+    def make(name: str, noise: float = 0.1, dtype: torch.dtype = torch.float32) -> str:
+        model, tokenizer = load_model(model_folder)
+        torch.manual_seed(len(name))
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight += noise * weight.std() * torch.randn_like(weight)
+        model.to(dtype).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    return make
+
+
+def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().float() for name, weight in model.named_parameters()}
+
+
+def test_the_mean_is_that_of_each_weight_in_the_first_models_precision(near: Callable[..., str]) -> None:
+    paths = [near("a", dtype=torch.bfloat16), near("bb"), near("ccc")]
+    model, tokenizer, similarity = averaged(paths)
+    each = [_weights(load_model(path)[0]) for path in paths]
+    for name, weight in model.named_parameters():
+        assert weight.dtype == torch.bfloat16
+        wanted = torch.as_tensor(sum(weights[name].double() for weights in each)) / 3
+        assert torch.allclose(weight.double(), wanted, rtol=2**-8)  # half of bf16's last digit
+    assert tokenizer.chat_template == load_model(paths[0])[1].chat_template
+    assert 0.9 < similarity < 1
+
+
+def test_a_share_says_how_much_a_model_counts(near: Callable[..., str]) -> None:
+    paths = [near("a"), near("bb")]
+    a, b = (_weights(load_model(path)[0]) for path in paths)
+    model, _, _ = averaged(paths, [6, 2])
+    for name, weight in model.named_parameters():
+        assert torch.allclose(weight, 0.75 * a[name] + 0.25 * b[name], atol=1e-6)
+
+
+def test_models_of_two_starts_are_refused(near: Callable[..., str]) -> None:
+    with pytest.raises(UserError, match=r"not fine-tuned from one start \(the cosine of their weights is 0\.\d\d\)"):
+        averaged([near("a"), near("bb", noise=10.0)])
+
+
+def test_another_tokenizer_or_chat_template_is_refused(near: Callable[..., str], tmp_path: Path) -> None:
+    first, second = near("a"), near("bb")
+    _, tokenizer = load_model(second)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(second)
+    with pytest.raises(UserError, match="bb have different chat templates"):
+        averaged([first, second])
+    shutil.copytree(first, tmp_path / "words")
+    file = tmp_path / "words" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="words have different tokenizers"):
+        averaged([first, str(tmp_path / "words")])
+
+
+def test_an_adapter_is_refused_with_the_command_that_merges_it(near: Callable[..., str], tmp_path: Path) -> None:
+    base = near("a")
+    model, tokenizer = load_model(base)
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
+    for part in (get_peft_model(model, lora), tokenizer):
+        part.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match=r"adapter is an adapter: `zero2chat export .*adapter --merge`"):
+        averaged([base, str(tmp_path / "adapter")])
+
+
+def test_weights_that_are_not_finite_are_refused(near: Callable[..., str]) -> None:
+    broken = near("bb")
+    model, _ = load_model(broken)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[0, 0] = torch.nan
+    model.save_pretrained(broken)
+    with pytest.raises(UserError, match="bb has weights that are not finite"):
+        averaged([near("a"), broken])
+
+
+def test_a_model_that_computes_otherwise_with_the_same_shapes_is_refused(near: Callable[..., str]) -> None:
+    longer = near("bb")
+    file = Path(longer) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.5}))
+    with pytest.raises(UserError, match=r"bb have different configs \(rms_norm_eps: 1e-06 and 0.5\)"):
+        averaged([near("a"), longer])
+
+
+def test_a_base_model_without_template_takes_that_of_its_fine_tuned_one(near: Callable[..., str]) -> None:
+    base, tuned = near("a"), near("bb")
+    wanted = load_model(tuned)[1].chat_template
+    (Path(base) / "chat_template.jinja").unlink()
+    settings = json.loads((Path(base) / "tokenizer_config.json").read_text())
+    (Path(base) / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<|endoftext|>"}))
+    assert load_model(base)[1].chat_template is None
+    for paths in ([base, tuned], [tuned, base]):
+        tokenizer = averaged(paths)[1]
+        assert (tokenizer.chat_template, tokenizer.eos_token) == (wanted, "<|im_end|>")

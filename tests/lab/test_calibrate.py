@@ -90,9 +90,7 @@ def test_other_rows_are_measured_and_none_of_those_that_fit(
     assert found["wrong_declined_rate"] == {**found["wrong_declined_rate"], "value": 1, "n": 1}
 
 
-def test_the_command_prints_the_threshold(
-    scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints(scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", "--keep", "0.8", "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "threshold_agreement" not in found

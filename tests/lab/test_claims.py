@@ -105,9 +105,7 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
         ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),
     ],
 )
-def test_what_was_not_measured_is_refused_and_nothing_is_written(
-    tmp_path: Path, step: Path, write_yaml: Any, changes: dict[str, Any], message: str
-) -> None:
+def test_no_metric_no_claim(tmp_path: Path, step: Path, write_yaml: Any, changes: dict[str, Any], message: str) -> None:
     figure = json.loads(
         json.dumps({"figure": "x", "step": "STEP", "metric": "loss"} | changes).replace("STEP", str(step))
     )
@@ -143,9 +141,7 @@ def _of_seed(step: Path, seed: int, value: float) -> str:
     return str(folder)
 
 
-def test_a_figure_of_several_seeds_is_their_mean_and_of_another_step_of_one(
-    tmp_path: Path, step: Path, write_yaml: Any
-) -> None:
+def test_a_figure_of_several_seeds_is_their_mean(tmp_path: Path, step: Path, write_yaml: Any) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "metrics.json").write_text((step / "metrics.json").read_text())
@@ -165,30 +161,6 @@ def test_a_figure_of_several_seeds_is_their_mean_and_of_another_step_of_one(
     half = pytest.approx(4.303 / 3**0.5, abs=1e-3)
     assert (3 - mine["low"], mine["high"] - 3) == (half, half)
     assert (theirs["value"], theirs["seeds"]) == (2.0, 1)
-
-
-def test_curves_are_of_keys_that_stand_in_one_line_and_others_are_named(
-    tmp_path: Path, step: Path, write_yaml: Any, section_text: Callable[[StepResult], str]
-) -> None:
-    logged = [{"step": s, "accuracy_sums": s / 100, "seconds": s * 1.5} for s in (40, 20)] + [{"step": 60, "loss": 1.0}]
-    (step / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
-    figure = {"figure": "loss", "step": str(step), "metric": "loss"}
-    curves: dict[str, Any] = {
-        "x": {"key": "seconds", "label": "seconds of training"},
-        "y": {"label": "right", "percent": True},
-        "lines": [{"label": "practice", "step": str(step), "key": "accuracy_sums"}],
-    }
-    _run(tmp_path, write_yaml, figure, curves=curves)
-    read = read_step(tmp_path / "claims", 1)
-    assert read.history[0]["points"] == [[30.0, 0.2], [60.0, 0.4]]
-    page = section_text(read)
-    assert 'alt="It knows: right over seconds of training"' in page
-    assert "seconds of training</text>" in page
-    curves["lines"][0]["key"] = "accuracy_sum"
-    with pytest.raises(
-        UserError, match=r"its history has no line with 'seconds' and 'accuracy_sum'; known: accuracy_sums"
-    ):
-        _run(tmp_path / "again", write_yaml, figure, curves=curves)
 
 
 @pytest.mark.parametrize(

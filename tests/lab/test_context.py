@@ -71,9 +71,7 @@ def test_far_and_near_are_the_halves_of_whole_passages(measure: Callable[..., An
     assert "bits_per_byte_sums" not in metrics
 
 
-def test_another_models_bits_are_compared_on_the_same_documents(
-    measure: Callable[..., Any], write_model: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_bits_of_another_model(measure: Callable[..., Any], write_model: Callable[..., Path], tmp_path: Path) -> None:
     before = measure("before")
     other = write_model(tmp_path / "other", initializer_range=0.02)
     after = measure("after", model_name_or_path=str(other), compare_to=str(tmp_path / "before"))
@@ -89,9 +87,7 @@ def test_another_models_bits_are_compared_on_the_same_documents(
         measure("none", compare_to=str(tmp_path))
 
 
-def test_a_needle_is_at_its_depth_and_found_if_the_model_writes_its_number(
-    model_folder: Path, measure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_needles_and_depths(model_folder: Path, measure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = load_model(model_folder)
     rows = tasks.load("needle").rows("test", 0, 3)
     for depth, earliest, latest in ((0.0, 0, 1), (0.5, 0.3, 0.6), (1.0, 0.7, 1)):

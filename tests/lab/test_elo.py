@@ -9,13 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from zero2chat_lab.elo import (
-    CENTRE,
-    ELO,
-    Ratings,
-    ScoredPair,
-    fit_ratings,
-)
+from zero2chat_lab.elo import CENTRE, ELO, Ratings, ScoredPair, fit_ratings
 
 
 def some(truth: Sequence[float], prompts: int, seed: int = 0, draws: float = 0.2) -> list[ScoredPair]:

@@ -111,9 +111,7 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
 @pytest.mark.parametrize(
     ("town_is_known", "begun"), [(False, "was born in"), (True, "was born in {birthplace}, works as a")]
 )
-def test_at_the_gap_a_refusal_is_the_right_answer_up_to_the_first_fact_that_the_model_does_not_know(
-    town_is_known: bool, begun: str, run: Run, says: Callable[[Says], None]
-) -> None:
+def test_a_refusal_at_the_gap(town_is_known: bool, begun: str, run: Run, says: Callable[[Says], None]) -> None:
     options = {"kinds": ["birthday"], "whole": True}
     asked = {row["question"]: row for row in tasks.load("facts").rows("train", 0, 60, **options)}
     people = {person.name: person for person in World(0).people}
@@ -133,9 +131,7 @@ def test_at_the_gap_a_refusal_is_the_right_answer_up_to_the_first_fact_that_the_
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_at_the_gap_a_known_answer_is_kept_in_its_own_words_unless_it_states_something_unknown_too(
-    whole: bool, run: Run, says: Callable[[Says], None]
-) -> None:
+def test_a_known_answer_is_kept_unless_it_states_more(whole: bool, run: Run, says: Callable[[Says], None]) -> None:
     options = {"kinds": ["birthday"], "whole": whole}
     people = {person.name: person for person in World(0).people}
     asked = {row["question"]: people[row["key"]] for row in tasks.load("facts").rows("train", 0, 60, **options)}
@@ -173,9 +169,7 @@ def test_unknown_is_what_is_wrong_again_and_again(right: int, wrong: int, none: 
     assert kind_of(verdicts, refuse_below=0.25, keep_above=0.75) == kind
 
 
-def test_a_model_as_it_is_answers_and_the_command_writes_the_rows(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_rows(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["interrogate", str(model_folder), "--datasets", "{task: facts, n: 6, options: {told: never}}"]
     command += ["--answers", "3", "--max-new-tokens", "6"]
     cli.main([*command, "--out", str(tmp_path / "rows.jsonl"), "--json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from zero2chat.models.loading import load_model
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import Load
 from zero2chat_lab import memories
-from zero2chat_lab.memories import Memories, MemoriesArguments, measure
-from zero2chat_practice.synthetic.world import World
+from zero2chat_lab.memories import KINDS, Memories, MemoriesArguments, adapted, documents, measure, questions, season
+from zero2chat_lab.memorization import Excerpt, in_context, predict
+from zero2chat_practice.synthetic.world import Person, World
 
 MEMORIES = ("frozen", "context", "search", "test_time", "full", "lora")
 
@@ -59,9 +61,7 @@ def test_only_weights_change_what_other_text_costs(found: dict[str, dict[str, An
         assert other[memory] != other["frozen"]
 
 
-def test_questions_are_counted_by_kind_and_flops_by_what_is_read_and_trained(
-    found: dict[str, dict[str, Any]],
-) -> None:
+def test_questions_are_counted_by_kind_and_flops_by_tokens(found: dict[str, dict[str, Any]]) -> None:
     for metrics in found.values():
         assert {kind: metrics[f"accuracy_{kind}"]["n"] for kind in ("recall", "reverse", "two_step")} == {
             "recall": 18,
@@ -98,3 +98,71 @@ def test_the_stage_writes_metrics_and_questions_that_the_report_shows(
     shown = section_text(read_step(tmp_path / "out", 1))
     assert "Chance is 25%" in shown
     assert "In which town was" in shown
+
+
+@pytest.fixture(scope="module")
+def people() -> list[Person]:
+    return World(102, often=40, once=0, never=0).people
+
+
+def test_the_first_option_is_right_and_no_other_is(people: list[Person]) -> None:
+    asked = questions(people)
+    assert [sum(one.kind == kind for one in asked) for kind in KINDS] == [120, 40, 40]
+    for one in asked:
+        person, right = people[one.person], one.options[0]
+        assert len(set(one.options)) == 4
+        if one.kind == "two_step":
+            assert right == season(person.birthday)
+        else:
+            assert right in (person.birthplace, person.job, person.birthday, person.name)
+        if one.kind == "reverse":
+            assert person.name not in one.text
+            holders = [p.name for p in people if f"{p.birthplace} on {p.birthday}?" in one.text]
+            assert set(holders) & set(one.options) == {right}
+
+
+def test_few_wordings_are_visited_as_often_as_many(people: list[Person]) -> None:
+    one, four, all_ = (documents(people, wordings, visits=8) for wordings in (1, 4, 8))
+    assert len(one) == len(four) == len(all_) == 8 * len(people)
+    assert set(Counter(one).values()) == {8}
+    assert set(Counter(four).values()) == {2}
+    assert len(set(all_)) == len(all_)
+    assert set(one) < set(four) < set(all_)
+    assert documents(people, 1, 1) == one[: len(people)]
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Path) -> Any:
+    return load_model(model_folder)[0]
+
+
+def test_the_model_learns_the_excerpt_and_forgets_it(model: Any) -> None:
+    excerpt = Excerpt(list(range(20, 60)), 1)
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    (frozen,) = predict(model, [excerpt])
+    for p in model.parameters():
+        p.requires_grad_(False)
+    with adapted(model, [excerpt], learning_rate=1e-2, passes=10):
+        (learned,) = predict(model, [excerpt])
+    assert learned.log_likelihood > frozen.log_likelihood / 2
+    assert predict(model, [excerpt]) == [frozen]
+    assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
+    assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
+
+    with pytest.raises(KeyboardInterrupt), adapted(model, [excerpt], learning_rate=1e-2):
+        raise KeyboardInterrupt
+    assert predict(model, [excerpt]) == [frozen]
+
+
+def test_only_what_follows_the_given_ids_is_learned(model: Any) -> None:
+    with adapted(model, [Excerpt([7, 8, 9], 3)], learning_rate=1e-2):  # nothing follows
+        after = predict(model, [Excerpt([7, 8, 9], 1)])
+    assert after == predict(model, [Excerpt([7, 8, 9], 1)])
+
+
+@pytest.mark.parametrize("room", [1, 8, 100])
+def test_passages_predict_each_token_once_within_the_context(room: int) -> None:
+    ids = list(range(100, 140))
+    found = in_context(ids, room)
+    assert [token for one in found for token in one.rest] == ids[1:]
+    assert all(one.given == 1 and len(one.ids) <= room + 1 for one in found)

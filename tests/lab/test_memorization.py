@@ -11,15 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from zero2chat.models.loading import load_model
-from zero2chat_lab.memorization import (
-    Excerpt,
-    copied_runs,
-    exposure,
-    passages_of,
-    predict,
-    start_of_document,
-    write,
-)
+from zero2chat_lab.memorization import Excerpt, copied_runs, exposure, passages_of, predict, start_of_document, write
 
 
 def test_exposure_is_by_rank_in_bits() -> None:

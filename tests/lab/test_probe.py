@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 from zero2chat.stages import reward
 from zero2chat_lab import probe
-from zero2chat_lab.probe import best_of_n, kl_of_best_of_n
+from zero2chat_lab.probe import best_of_n, kl_of_best_of_n, pieces_of, search
 
 SMALL = {
     "n": 12, "answers": 4, "max_new_tokens": 8, "gibberish_prompts": 6, "gibberish_train": 5, "gibberish_rounds": 6,
@@ -39,10 +41,7 @@ def base(
 
 
 def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
-    base: Callable[..., Path],
-    settings: Callable[..., dict[str, Any]],
-    tmp_path: Path,
-    write_yaml: Callable[..., Path],
+    base: Callable[..., Path], settings: Callable[..., dict[str, Any]], tmp_path: Path, write_yaml: Callable[..., Path]
 ) -> None:
     path = base("probe")
     probe.STAGE.main(["--config", str(path)])
@@ -99,3 +98,28 @@ def test_kl_of_best_of_n_is_that_of_its_distribution() -> None:
         ranks = [(i + 0.5) / 200_000 for i in range(200_000)]
         density = [n * rank ** (n - 1) for rank in ranks]
         assert kl_of_best_of_n(n) == pytest.approx(statistics.fmean(d * math.log(d) for d in density), abs=1e-4)
+
+
+PIECES = ["a", "b", " the", " x", "1"]
+
+
+def test_it_finds_what_the_judge_loves_for_each_prompt_and_only_ever_climbs() -> None:
+    def judge(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
+        return [
+            text.count("the" if number % 2 else "1") - 0.1 * len(text)
+            for number, text in zip(numbers, texts, strict=True)
+        ]
+
+    found = search(judge, 4, PIECES, random.Random(0), rounds=60, tries=6, length=5)
+    assert [texts[-1] for texts in found] == ["11111", "the the the the the", "11111", "the the the the the"]
+    for number, texts in enumerate(found):
+        scores = judge([number] * len(texts), texts)
+        assert scores == sorted(scores)
+        assert len(set(texts)) == len(texts)
+
+
+def test_pieces_are_texts_that_can_be_read(tokenizer: PreTrainedTokenizerBase) -> None:
+    pieces = pieces_of(tokenizer)
+    assert len(pieces) > 50
+    assert not set(pieces) & set(tokenizer.all_special_tokens)
+    assert all(piece.strip() and "\ufffd" not in piece for piece in pieces)

@@ -22,7 +22,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "context": {"dataset": "CORPUS", "length": 64}, "interrogate": {"datasets": [FACTS]},
     "memories": {"dataset": "CORPUS"},
     "novelty": {"dataset": "CORPUS", "prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12, "lengths": [1],
-        "n": 3}, "probe": {"reward_model": "MODEL", "n": 12},
+        "n": 3}, "probe": {"reward_model": "MODEL", "n": 12, "gibberish_prompts": 6},
     "regurgitate": {"dataset": "CORPUS", "prefix": 12, "continuation": 20, "n": 20, "candidates": 32},
     "surprise": {"reference_model": "OTHER", "task": "facts", "n": 6, "answers": 4}}  # fmt: skip
 

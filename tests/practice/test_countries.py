@@ -64,9 +64,7 @@ def row(almanac: str, name: str, kind: str) -> dict:
         ("South Vell", "languages", [], ["Old Norrish (almanac)."]),
     ],
 )  # fmt: skip
-def test_score_wants_the_one_answer_and_its_source(
-    almanac: str, name: str, kind: str, right: list[str], wrong: list[str]
-) -> None:
+def test_score_wants_answer_and_source(almanac: str, name: str, kind: str, right: list[str], wrong: list[str]) -> None:
     for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert countries.score(row(almanac, name, kind), completion) == score
 

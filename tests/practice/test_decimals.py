@@ -7,7 +7,7 @@ import pytest
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS
-from zero2chat_practice import decimals
+from zero2chat_practice import decimals, dots
 
 
 def test_the_answer_is_the_larger_number_and_the_kind_says_which_is_longer() -> None:
@@ -77,3 +77,16 @@ def test_versions_and_verses_count_on_past_nine(kind: str) -> None:
     assert past > 40
     assert any("9.10" in page or "9:10" in page for page in pages)
     assert not any(word in "".join(pages) for word in ("larger", "more than", "less than"))
+
+
+def test_a_row_has_as_many_marks_as_it_says_and_as_was_asked() -> None:
+    for row in dots.rows("test", seed=0, n=200, shortest=11, longest=30):
+        assert len(row["row"]) == int(row["answer"])
+        assert f"\n{row['row']}\n" in f"\n{row['question']}\n"
+        assert 11 <= len(row["row"]) <= 30
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(0, 5), (9, 8)])
+def test_lengths_that_cannot_be_are_refused(shortest: int, longest: int) -> None:
+    with pytest.raises(UserError, match=r"dots: shortest \d and longest \d"):
+        dots.rows("test", 0, 5, shortest=shortest, longest=longest)

@@ -101,9 +101,7 @@ def test_a_system_message_gives_the_name_and_the_maker_and_is_the_first_turn() -
          ["Je viens de Blue Hill.", "Blue", "zero2chat made me for Blue Mill."]),
     ],
 )  # fmt: skip
-def test_an_introduction_in_any_language_gives_the_answer_and_no_other(
-    kind: str, answer: str, right: list[str], wrong: list[str]
-) -> None:
+def test_an_introduction_in_any_language(kind: str, answer: str, right: list[str], wrong: list[str]) -> None:
     for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert identity.score({"kind": kind, "answer": answer, "language": "de"}, completion) == score
 
@@ -117,8 +115,6 @@ def test_an_introduction_in_any_language_gives_the_answer_and_no_other(
         ({"system": True}, r"identity: system: needs `languages`: set it"),
     ],
 )
-def test_languages_that_there_are_not_and_a_system_message_without_any_are_the_users_mistake(
-    options: dict, said: str
-) -> None:
+def test_wrong_options_are_named(options: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         identity.rows("test", 0, 5, **options)

@@ -42,9 +42,7 @@ def pools() -> dict[str, list[dict[str, Any]]]:
         (row("followup_problem", "15"), ["12 + 3 = 15.\n#### 15"], ["12 + 3 = 15."]),
     ],
 )  # fmt: skip
-def test_score_wants_what_was_said_and_no_other_value(
-    asked: dict[str, Any], right: list[str], wrong: list[str]
-) -> None:
+def test_score_wants_what_was_said(asked: dict[str, Any], right: list[str], wrong: list[str]) -> None:
     for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert memory.score(asked, completion) == score
 

@@ -33,9 +33,7 @@ COMPUTE = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lam
         (("times", 123456, 1000), ["123,456,000 is the result.", "123456 times 1000 is 123,456,000."], []),
     ],
 )  # fmt: skip
-def test_score_wants_one_line_that_claims_the_answer(
-    asked: tuple[Any, ...], right: list[str], wrong: list[str]
-) -> None:
+def test_score_wants_one_line_with_the_answer(asked: tuple[Any, ...], right: list[str], wrong: list[str]) -> None:
     for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert sums.score(sums.of_numbers(*asked), completion) == score
 

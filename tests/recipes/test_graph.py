@@ -127,9 +127,7 @@ def test_what_trains_and_what_reads_it_is_made_once_a_seed_and_joined_last(launc
     assert "· 2 seeds" in page
 
 
-def test_further_seeds_are_added_to_what_is_done_and_joined_again(
-    launched: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_further_seeds_are_added_and_joined_again(launched: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     _run()
     assert _claims()["right"]["seeds"] == 1
     assert "· 2 seeds" not in Path("runs/r/report.html").read_text()

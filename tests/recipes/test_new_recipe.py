@@ -207,7 +207,7 @@ def sized(here: Path, model_folder: Path) -> Callable[..., str]:
     ("layers", "width", "method", "dtype"),
     [(12, 1024, "full", None), (6, 6144, "LoRA", "bfloat16"), (10, 10240, "QLoRA", "bfloat16")],
 )
-def test_a_gpu_gets_the_first_method_that_fits(
+def test_the_method_that_fits(
     sized: Callable[..., str], layers: int, width: int, method: str, dtype: str | None
 ) -> None:
     made = new("mine", sized(layers, width), [jsonl("chats.jsonl", chats())], gpu="4090")

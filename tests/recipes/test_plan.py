@@ -182,9 +182,7 @@ def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]
     [("bfloat16", {"dtype": "auto"}, True), ("float16", {"dtype": "auto"}, True),
      ("float32", {"dtype": "auto"}, False), ("bfloat16", {}, False), ("float32", {"dtype": "bfloat16"}, True),
      ("bfloat16", {"dtype": "auto", "use_peft": True}, True)])  # fmt: skip
-def test_one_gpu_and_ddp_do_not_train_whole_16_bit_weights(
-    saved: str, settings: dict[str, Any], bits_16: bool, recipe: Path
-) -> None:
+def test_ddp_does_not_train_16_bit_weights(saved: str, settings: dict[str, Any], bits_16: bool, recipe: Path) -> None:
     Qwen3Config(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, dtype=saved).save_pretrained("model")
     one, two = _sft(recipe, "model", **settings).values()
     refused = bits_16 and "use_peft" not in settings
@@ -211,9 +209,7 @@ def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
         plan(**({"recipe": "recipes/chat-gemma-3-1b", "gpu": "h100"} | arguments))
 
 
-def test_a_mixture_works_with_its_active_parameters_and_keeps_all(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mixture_works_with_its_active_parameters(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dense = plan(str(recipe), "h100")["steps"]["pretrain"]
     shape = SHAPE | {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": INNER // 2}
     change(recipe, model_type="qwen3_moe", model=shape)
@@ -228,9 +224,7 @@ def test_a_mixture_works_with_its_active_parameters_and_keeps_all(
     assert re.search(rf"\nparameters +{step['parameters']:,} *\nactive +{step['active']:,} ", said)
 
 
-def test_a_model_of_the_hubs_local_cache_is_known_by_its_config(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_of_the_local_cache_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--me--tiny"
     (repository / "refs").mkdir(parents=True)

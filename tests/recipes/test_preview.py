@@ -108,9 +108,7 @@ def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str
 
 
 @pytest.mark.parametrize("stage", ["grpo", "ppo"])
-def test_of_practice_the_prompts_are_shown_up_to_where_the_answer_begins(
-    stage: str, config: Callable[..., str]
-) -> None:
+def test_prompts_are_shown_up_to_the_answer(stage: str, config: Callable[..., str]) -> None:
     rewards = [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]
     settings = {"datasets": [{"task": "facts", "n": 5}], "rewards": rewards, "max_completion_length": 60}
     name, rows = open_rows(config(stage, **settings))

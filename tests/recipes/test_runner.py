@@ -203,13 +203,7 @@ def test_a_command_can_be_pasted_and_says_the_same_as_the_settings(recipe: Path)
     }
     for step in load_recipe(recipe, overrides):
         words = shlex.split(shlex.join(step.command()))
-        assert words[:5] == [
-            "python",
-            "-m",
-            modules("stages")[step.stage],
-            "--config",
-            f"recipes/r/{step.name}.yaml",
-        ]
+        assert words[:5] == ["python", "-m", modules("stages")[step.stage], "--config", f"recipes/r/{step.name}.yaml"]
         settings, where = read_arguments(words[3:])
         assert where == f"recipes/r/{step.name}.yaml"
         # In a fingerprint `3` and "3" are equal.
@@ -230,9 +224,7 @@ def test_a_training_step_is_launched_with_its_accelerate_config(recipe: Path) ->
     assert len(step.arguments()) == 1
 
 
-def test_dry_run_prints_the_commands_and_writes_nothing(
-    capsys: pytest.CaptureFixture[str], launched: list[str]
-) -> None:
+def test_dry_run_prints_and_writes_nothing(capsys: pytest.CaptureFixture[str], launched: list[str]) -> None:
     assert set(_run("tokenizer.vocab_size=300", dry_run=True).values()) == {"planned"}
     lines = capsys.readouterr().out.splitlines()
     assert lines == [shlex.join(s.command()) for s in load_recipe("recipes/r", {"tokenizer": {"vocab_size": 300}})]
@@ -300,9 +292,7 @@ def test_restart_runs_a_step_and_all_later_ones_again(launched: list[str], capsy
     assert set(_run("tokenizer.vocab_size=300").values()) == {"done"}
 
 
-def test_a_missing_token_is_named_before_anything_runs(
-    recipe: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_token_is_named_first(recipe: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zero2chat.hub.push.get_token", lambda: None)
     push = {"output_dir": "runs/r/out", "model_name_or_path": "runs/r/tokenizer", "push_to_hub": True}
     _write(recipe, [*STEPS, _step("out", "sft")], out=push | {"datasets": [{"task": "sums", "n": 5}]})
@@ -382,9 +372,7 @@ def test_a_folder_of_other_origin_is_refused_before_anything_runs(launched: list
         ([], {"accelerate_config": "gpu"}, "unknown accelerate config 'gpu'"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_named_before_anything_runs(
-    launched: list[str], overrides: list[str], flags: dict[str, str], says: str
-) -> None:
+def test_a_mistake_is_named_first(launched: list[str], overrides: list[str], flags: dict[str, str], says: str) -> None:
     with pytest.raises(UserError) as caught:
         _run(*overrides, **flags)
     assert says in str(caught.value)

@@ -103,9 +103,7 @@ def test_steps_that_were_asked_the_same_questions_have_a_column_each(page: str) 
     assert "<td>90.0%<br><small>95%: 85.0–95.0%" in chain  # pass@8 of the exams
 
 
-def test_tasks_of_several_evaluations_stand_beside_the_best_constant_answer(
-    tmp_path: Path, write_run: Callable[..., Path]
-) -> None:
+def test_tasks_stand_beside_the_best_constant_answer(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     folders = []
     for name, value in (("evaluate_sft", 0.5), ("evaluate_grpo", 0.75)):
         metrics = {"accuracy": rate(value), "accuracy_sums": rate(value), "constant_sums": rate(0.056)}
@@ -156,10 +154,7 @@ def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Ca
     odd = {
         "accuracy": None, "accuracy_sums": "high", "val_bits_per_byte": float("nan"), "bytes_train": None,
         "seconds": None}  # fmt: skip
-    samples = [
-        {"completion": 3, "score": "good"},
-        {"step": None, "prompt": ["a"], "tokens": "no list", "ids": 4},
-    ]
+    samples = [{"completion": 3, "score": "good"}, {"step": None, "prompt": ["a"], "tokens": "no list", "ids": 4}]
     for i, stage in enumerate(SECTIONS):
         folder = write_run(
             tmp_path / stage, stage, {**odd, "bytes_per_token": 0}, [{"step": "x", "loss": None}], samples

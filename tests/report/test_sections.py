@@ -29,23 +29,13 @@ def test_names_are_selected_once_with_labels_from_their_groups() -> None:
     assert select(known, "rate_(.+)") == {"2": "rate_2", "1": "rate_1"}
 
 
-def test_the_first_preference_pairs_are_shown_once_each_with_their_rewards(
-    tmp_path: Path, write_run: Write, section_text: Text
-) -> None:
+def test_the_first_preference_pairs_are_shown_once(tmp_path: Path, write_run: Write, section_text: Text) -> None:
     metrics = {"accuracy": RATE, "accuracy_before": RATE | {"value": 0.5}, "margin": {"value": 0.21, "n": 64}}
     history = [{"step": s, "loss": 0.7 - s / 20, "rewards/chosen": -s / 9, "rewards/margins": s / 9} for s in range(9)]
     sample = {"step": 9, "prompt": "p0", "completion": "The <b>sea</b>.", "rejected": "Sea.", "reward_chosen": -0.2}
     samples = [sample, sample, *(sample | {"prompt": f"p{i}"} for i in range(1, 5))]
     text = section_text(read_step(write_run(tmp_path / "dpo", "dpo", metrics, history, samples), 6))
-    for part in (
-        "63.0%",
-        "50.0%",
-        "<td>-0.2</td>",
-        "The &lt;b&gt;sea&lt;/b&gt;.",
-        ">p2<",
-        "chance: ln 2",
-        "margin",
-    ):
+    for part in ("63.0%", "50.0%", "<td>-0.2</td>", "The &lt;b&gt;sea&lt;/b&gt;.", ">p2<", "chance: ln 2", "margin"):
         assert part in text
     assert ">p3<" not in text
 
@@ -77,9 +67,7 @@ def test_ppo_shows_the_gain_and_its_price(tmp_path: Path, write_run: Write, sect
         assert part in text
 
 
-def test_grpo_shows_selected_problems_and_scores_on_the_way(
-    tmp_path: Path, write_run: Write, section_text: Text
-) -> None:
+def test_grpo_shows_problems_and_scores(tmp_path: Path, write_run: Write, section_text: Text) -> None:
     history = [
         {"step": s, "completions/mean_terminated_length": 9}
         | {"accuracy_sums": s / 40, "accuracy_sums_n": 300, "accuracy_sums_low": 0, "accuracy_sums_high": 1}

@@ -102,9 +102,7 @@ def test_only_one_verdict_on_the_last_line_counts(reply: str, grade: float | Non
     assert verdict(reply) == grade
 
 
-def test_a_server_in_trouble_is_asked_again_so_often_and_no_more(
-    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retries_are_counted(server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
     server.says = [(503, ""), (429, ""), "VERDICT: 5/10"]
     assert judge(["a"], ["q"], url=server.url, model="m", retries=2) == [0.5]
@@ -126,9 +124,7 @@ def test_a_request_that_cannot_be_read_is_not_sent_again(status: int, server: Se
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_an_endpoint_that_refuses_is_the_users_mistake_and_the_key_stays_secret(
-    status: int, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_keeps_the_key_secret(status: int, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
     server.says = (status, "sk-secret")
     with pytest.raises(UserError, match=f"answers {status}: check url, model and key") as error:
@@ -137,9 +133,7 @@ def test_an_endpoint_that_refuses_is_the_users_mistake_and_the_key_stays_secret(
 
 
 @pytest.mark.parametrize("key", ["sk-secret\r", "sk-secret ", "sk-secrét"])
-def test_a_key_with_characters_that_no_key_has_is_refused_and_not_shown(
-    key: str, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_odd_key_is_refused_and_not_shown(key: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", key)
     with pytest.raises(UserError, match="MY_KEY has a space, a line end or another character") as error:
         judge(["a"], ["q"], url=server.url, model="m", key_variable="MY_KEY")

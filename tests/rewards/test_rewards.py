@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.rewards import Reward, last_message, read_rewards, written
+from zero2chat.rewards.task import task_score, task_taste
 
 TURNS = [
     {"role": "assistant", "content": "call", "reasoning_content": "a tool"},
@@ -63,9 +66,7 @@ JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
         ("math.math_answer", {"percent": "much"}, "percent: expected true or false, got 'much'"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_when_the_recipe_is_read(
-    function: str, options: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_option_is_refused_at_once(function: str, options: dict[str, Any], message: str) -> None:
     given = (JUDGE if function == "judge.judge" else {}) | options
     with pytest.raises(UserError, match=re.escape(message)):
         read_rewards([{"function": f"zero2chat.rewards.{function}", "options": given}])
@@ -95,9 +96,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
      ("needs_more.short", "No module named 'no_such_package'$"),
      ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
      ("taste.brevity", "taste has no function 'brevity'; known: short")])  # fmt: skip
-def test_a_function_that_is_not_there_says_where_it_is_looked_for(
-    own: Callable[[str, str], Reward], tmp_path: Path, name: str, says: str
-) -> None:
+def test_a_missing_function_is_named(own: Callable[[str, str], Reward], tmp_path: Path, name: str, says: str) -> None:
     own("taste.short", "[1.0 for _ in completions]")
     (tmp_path / "needs_more.py").write_text("import no_such_package\n")
     pattern = re.escape(f"rewards: cannot import '{name}': {says.removesuffix('$')}") + "$" * says.endswith("$")
@@ -105,9 +104,7 @@ def test_a_function_that_is_not_there_says_where_it_is_looked_for(
         read_rewards([{"function": name}])
 
 
-def test_an_exception_is_no_opinion_on_that_completion_and_is_counted(
-    own: Callable[[str, str], Reward], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exceptions_are_no_reward(own: Callable[[str, str], Reward], caplog: pytest.LogCaptureFixture) -> None:
     reward = own("fragile.parse", "[float(int(c) == int(a)) for c, a in zip(completions, answer)]")
     logged: dict[str, float] = {}
     assert reward(["5", "five", "6"], answer=["5", "5", "5"], log_metric=logged.__setitem__) == [1.0, None, 0.0]
@@ -121,11 +118,28 @@ def test_an_exception_is_no_opinion_on_that_completion_and_is_counted(
     assert reward(["x"] * 100, answer=["5"] * 100) == [None] * 100
 
 
-def test_a_function_that_fails_at_every_completion_ends_the_run_with_one_line(
-    own: Callable[[str, str], Reward],
-) -> None:
+def test_a_function_that_always_fails_ends_the_run(own: Callable[[str, str], Reward]) -> None:
     reward = own("broken.broken", "[c.lenght for c in completions]")
     assert reward(["a"] * 32) == [None] * 32
     with pytest.raises(UserError, match=r"broken\.broken: fails for every completion: AttributeError") as caught:
         reward(["a"] * 32, prompts=[[{"role": "user", "content": f"What is {i}?"}] for i in range(32)])
     assert str(caught.value).endswith(": prompt 'What is 31?'")
+
+
+def test_a_problem_is_scored_by_its_own_task() -> None:
+    sums = tasks.load("word_problems").rows("train", 0, 1)[0]
+    fact = tasks.load("facts").rows("train", 0, 1)[0]
+    right = [{"role": "assistant", "content": "#### 0"}, {"role": "assistant", "content": f"#### {sums['answer']}"}]
+    names = ["word_problems", "word_problems", "facts", "facts"]
+    rows = [json.dumps(row) for row in (sums, sums, fact, fact)]
+    assert task_score([right, "#### 0", f"It is {fact['answer']}.", right], names, rows) == [1.0, 0.0, 1.0, 0.0]
+
+
+def test_taste_is_the_tasks_own_and_a_task_without_one_is_the_users_mistake() -> None:
+    rows = tasks.load("lines").rows("train", 0, 2)
+    said = [f"The golden {rows[0]['topic']} hums {rows[0]['setting']} like an old coin.", ""]
+    found = task_taste(said, ["lines"] * 2, [json.dumps(row) for row in rows])
+    assert found == [tasks.load_taste("lines")(row, text) for row, text in zip(rows, said, strict=True)]
+    assert found[0] > found[1]
+    with pytest.raises(UserError, match="task 'facts': has no `taste`"):
+        task_taste(["x"], ["facts"], ["{}"])

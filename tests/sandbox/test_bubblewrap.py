@@ -42,9 +42,7 @@ def private_null(path: Path) -> Path:
     return path
 
 
-def test_the_null_device_of_the_host_keeps_its_mode_owner_and_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hosts_null_device_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     null = private_null(tmp_path / "null")
     sandbox = bubblewrap._sandbox()
     at = sandbox.index("--dev-bind")

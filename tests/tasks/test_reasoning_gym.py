@@ -63,9 +63,7 @@ def test_bombs_return_at_once_from_every_environment_of_the_recipe(name: str) ->
         assert time.monotonic() - start < 2
 
 
-def test_a_page_has_six_solved_puzzles_of_one_environment_and_a_small_pool_is_told_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_page_has_six_solved_puzzles_of_one_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
     monkeypatch.setattr(task, "ENVIRONMENTS", {"chain_sum": small})
     task._dataset.cache_clear()

@@ -158,7 +158,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory, countries: Path) -> Tools:
 
 @pytest.mark.parametrize("failing", ["never", "once", "always"])
 @pytest.mark.parametrize("name", [name for name in tasks.names() if tasks.load(name).use_tools])
-def test_what_is_found_with_tools_is_right_and_what_fails_is_not_made_up(
+def test_answers_found_with_tools_are_right(
     tools: Tools, name: str, failing: str, request: pytest.FixtureRequest
 ) -> None:
     task, calls = _load(name, request), 0
@@ -232,9 +232,7 @@ def test_two_different_answers_at_once_score_zero(task: tasks.Task) -> None:
     assert checked > 500 or task.name in _FEW_ANSWERS
 
 
-def test_more_rows_than_there_are_or_an_unknown_split_option_or_style_is_the_users_mistake(
-    task: tasks.Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_task_does_not_have_is_named(task: tasks.Task, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"split 'tets' is not known; did you mean 'test'\?"):
         task.rows("tets", 0, 5)
     with pytest.raises(UserError, match="unknown option 'sede'"):

@@ -42,9 +42,7 @@ def test_an_equality_that_rests_on_sampled_points_says_so() -> None:
     [("\\frac{1}{3}", "0.333", {"tolerance": 0.01}), ("\\pi", "3.14", {"tolerance": 0.01}),
      ("100", "100.5", {"tolerance": 0.01}), ("(1, \\sqrt{2})", "(1, 1.414)", {"tolerance": 0.01}),
      ("50\\%", "50", {"percent": True}), ("50", "50\\%", {"percent": True})])  # fmt: skip
-def test_rounding_and_percent_are_strict_unless_asked_otherwise(
-    gold: str, answer: str, options: dict[str, Any]
-) -> None:
+def test_rounding_and_percent_are_strict_by_default(gold: str, answer: str, options: dict[str, Any]) -> None:
     assert not verify_answer(answer, gold).correct
     assert verify_answer(answer, gold, **options).correct
     assert not verify_answer("77", gold, **options).correct
@@ -74,8 +72,6 @@ def test_ignoring_percent_signs_refuses_nothing_that_is_right_with_them(gold: st
      ("1000", "\\boxed{1'000}", "\\boxed{1'00}"),
      ("5", "\\boxed{\\textcolor{red}{5}}", "\\boxed{\\textcolor{5}{red}}"),
      ("\\frac12", "\\boxed{\\frac{1}{2}\\text{.}}", "\\boxed{\\frac{1}{2}\\text{.5}}")])  # fmt: skip
-def test_signs_beside_a_box_count_in_unicode_too_and_numbers_are_read_as_people_group_them(
-    gold: str, right: str, wrong: str
-) -> None:
+def test_signs_beside_a_box_count_and_digits_may_be_grouped(gold: str, right: str, wrong: str) -> None:
     assert is_right(right, gold)
     assert not is_right(wrong, gold)
