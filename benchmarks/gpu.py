@@ -215,7 +215,7 @@ class Bench:
         from zero2chat.recipes.recipe import Step
 
         step = Step(path.stem, stage, path, (), "single_gpu", {}, settings)
-        return plan_step(step, [step], self.gpu, 1, 1, MFU)
+        return plan_step(step, [step], self.gpu, gpus=1, mfu=MFU)
 
 
 class _Clock:

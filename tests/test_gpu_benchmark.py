@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -15,6 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from zero2chat.models.hardware import GPUS
+from zero2chat.recipes import plan
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
@@ -65,6 +69,19 @@ def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) ->
     assert figures["sft: packed: padding, %"]["measured"] < figures["sft: not packed: padding, %"]["measured"]
     for batch in (1, 8, 64, 256):
         assert f"decode: batch {batch}: tokens/s" in figures
+
+
+def test_the_plan_beside_a_figure_is_that_of_the_command(gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one GPU, at the same MFU, and with the prompts that `plan` assumes."""
+    command, step = inspect.signature(plan.plan), inspect.signature(plan.plan_step)
+    monkeypatch.setattr(plan, "plan_step", lambda *args, **more: step.bind(*args, **more).arguments)
+    given = gpu["Bench"].plan(SimpleNamespace(gpu=GPUS["H100"]), "grpo", {}, Path("grpo.yaml"))
+    assert {name: given.get(name) for name in ("gpu", "gpus", "mfu", "prompt")} == {
+        "gpu": GPUS["H100"],
+        "gpus": command.parameters["gpus"].default,
+        "mfu": command.parameters["mfu"].default,
+        "prompt": None,
+    }
 
 
 @pytest.mark.timeout(60, method="thread")  # the benchmark has a use for the signal of the other method

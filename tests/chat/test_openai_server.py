@@ -511,6 +511,9 @@ def test_a_body_that_is_not_json_is_refused_as_other_requests_are(here):
         error = answer.json()["error"]
         assert error["type"] == "invalid_request_error"
         assert "body" in error["message"] or "JSON" in error["message"]
+    other = httpx.get(f"{client.base_url}chat/completions")
+    assert (other.status_code, other.headers["allow"]) == (405, "POST")
+    assert other.json()["error"]["message"] == "Method Not Allowed"
 
 
 def test_a_seed_is_kept_beside_other_requests(here):

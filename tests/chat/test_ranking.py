@@ -350,6 +350,8 @@ def test_a_file_that_holds_something_else_is_left_alone(
     [
         ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: not writable: give another file, in a folder that exists"),
         ({"out": "mine.txt"}, "mine.txt: the file name must end in .jsonl"),
+        ({"answers": 1}, "answers: 1 is too few to compare: give 2 or more"),
+        ({"answers": 0}, "answers: 0 is too few to compare: give 2 or more"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_before_anything_is_asked(
@@ -373,10 +375,9 @@ def test_a_prompt_longer_than_the_context_is_told_and_what_was_ranked_before_is_
     assert len(kept(tmp_path)) == 6
 
 
-def test_one_answer_or_a_temperature_of_0_gives_nothing_to_rank(
-    asked: Callable[..., str], model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_temperature_of_0_gives_nothing_to_rank(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert asked("", PROMPTS[:2], answers=1).count("nothing to rank") == 2
     rank_answers(str(model_folder), PROMPTS[:1], tmp_path / "mine.jsonl", sampling=Sampling(0, max_new_tokens=6))
     assert "nothing to rank" in capsys.readouterr().out
     assert not (tmp_path / "mine.jsonl").exists()

@@ -278,4 +278,4 @@ async def _refused(request: Any, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     why = error.detail.encode("utf-8", "replace").decode()  # it may quote half a surrogate pair
     content = {"error": {"message": why, "type": "invalid_request_error"}}
-    return JSONResponse(content, error.status_code)
+    return JSONResponse(content, error.status_code, headers=error.headers)  # such as Allow, of a 405

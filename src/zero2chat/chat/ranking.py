@@ -49,6 +49,8 @@ def rank_answers(
     again.
     """
     sampling = sampling or Sampling(temperature=1.0)
+    if answers < 2:
+        raise UserError(f"answers: {answers} is too few to compare: give 2 or more")
     file = Path(out)
     done = read_rankings(file)
     left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]

@@ -218,15 +218,15 @@ def application(page: ChatPage, address: str) -> Any:
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware("http")
-    async def guard(request: fastapi.Request, go_on: Callable[[fastapi.Request], Awaitable[Any]]) -> Any:
+    async def guard(request: fastapi.Request, call_next: Callable[[fastapi.Request], Awaitable[Any]]) -> Any:
         """Requests must be small and to known paths, and the page loads nothing from other hosts."""
         # Not `request.url`, whose path begins in the Host header.
         path, length = request.scope["path"], request.headers.get("content-length", "0")
         call = path.removeprefix("/gradio_api/")
         known = call in _CALLS or call.startswith("heartbeat/")
         known = known or (call == path and request.method in ("GET", "HEAD"))
-        small = "transfer-encoding" not in request.headers and length.isdigit() and int(length) <= LARGEST_REQUEST
-        response = await go_on(request) if known and small else fastapi.Response(status_code=403)
+        small = "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= LARGEST_REQUEST
+        response = await call_next(request) if known and small else fastapi.Response(status_code=403)
         response.headers.update({"content-security-policy": _POLICY, "referrer-policy": "no-referrer"})
         return response
 

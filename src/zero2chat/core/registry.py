@@ -66,8 +66,9 @@ def own_function(path: str, what: str, example: str) -> tuple[ModuleType, Any]:
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
         raise UserError(f"{cannot}: expected MODULE.FUNCTION, such as {example} for a function in the working folder")
     module = own_module(module_name, cannot)
-    if not callable(found := getattr(module, name, None)):
+    function = vars(module).get(name)
+    if not callable(function):
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         place = getattr(module, "__file__", None) or "built in"
         raise UserError(f"{cannot}: {module_name} has no function '{name}'{nearest(name, functions)} (in {place})")
-    return module, found
+    return module, function

@@ -68,7 +68,9 @@ def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
     for reward in rewards:
         if alone and reward.needs_of_trainer:
             needs = ", ".join(reward.needs_of_trainer)
-            raise UserError(f"rewards: '{reward.__name__}' needs {needs}, which only training has: use another")
+            raise UserError(
+                f"rewards: '{reward.__name__}' needs {needs}, which only training has: use another function"
+            )
     return rewards
 
 
