@@ -13,7 +13,6 @@ import pytest
 
 from zero2chat import cli, stages
 from zero2chat.core.errors import UserError
-from zero2chat.tools.bm25 import write_index
 
 COMMAND = [sys.executable, "-m", "zero2chat.cli"]
 
@@ -152,18 +151,6 @@ def test_chat_through_a_pipe_prints_the_answers_and_nothing_else(model_folder):
     assert piped.stderr == prompted.stderr == ""
 
 
-def test_rank_through_a_pipe_keeps_what_was_ranked(model_folder, tmp_path):
-    out = tmp_path / "mine.jsonl"
-    arguments = ["--task", "lines", "--n", "3", "--answers", "2", "--temperature", "2", "--max-new-tokens", "4"]
-    done = cli_run("rank", str(model_folder), *arguments, "--out", str(out), "--seed", "1", input="2 1\ns\n1 2\n")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("Prompt ") == 3
-    assert done.stdout.endswith(f"2 rankings, 2 pairs added to {out}\n")
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["pairs"] for row in rows] == [1, 1]
-    assert rows[0]["prompt"] != rows[1]["prompt"]
-
-
 @pytest.mark.parametrize("command", ["chat", "ui"])
 def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(command, monkeypatch, tmp_path, capsys):
     from zero2chat.chat import terminal, web
@@ -224,15 +211,3 @@ def test_ctrl_c_exits_130_without_a_traceback(model_folder):
     assert "Traceback" not in process.stderr.read()
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
-
-
-@pytest.mark.parametrize("query", ["", "a" * 5000])
-def test_a_search_that_fails_is_one_line_and_exits_1(query, tmp_path, capsys):
-    write_index(str(tmp_path / "index"), [("Ada was born in Genoa.", "ada")], "a test")
-    with pytest.raises(SystemExit) as end:
-        cli.main(["search", query, "--in", str(tmp_path / "index")])
-    assert end.value.code == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: The ")
-    assert err.count("\n") == 1

@@ -9,10 +9,8 @@ import os
 import runpy
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,32 +80,6 @@ def test_the_plan_beside_a_figure_is_that_of_the_command(gpu: dict[str, Any], mo
         "mfu": command.parameters["mfu"].default,
         "prompt": None,
     }
-
-
-@pytest.mark.timeout(60, method="thread")  # the benchmark has a use for the signal of the other method
-def test_a_section_that_fails_does_not_stop_the_others(gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: Any) -> None:
-        raise ValueError("no such thing")
-
-    def is_skipped(_: Any) -> None:
-        raise gpu["Skipped"]("not here")
-
-    def endless(_: Any) -> None:
-        while True:
-            pass
-
-    cases: list[tuple[Callable[[Any], Any], float, dict[str, Any]]] = [
-        (fails, 60, {"failed": "ValueError: no such thing"}),
-        (is_skipped, 60, {"skipped": "not here"}),
-        (lambda _: [gpu["row"]("x", 2)], 60, {"rows": [{"what": "x", "measured": 2, "plan": None}]}),
-        (endless, 0.2, {"skipped": "the time ran out"}),
-        (fails, -1, {"skipped": "no time left"}),
-    ]
-    for section, seconds, expected in cases:
-        monkeypatch.setitem(gpu["SECTIONS"], "device", section)
-        found = gpu["measured"]("device", SimpleNamespace(free=lambda: None), time.time() + seconds)
-        assert found.pop("seconds") < 60
-        assert found == expected
 
 
 def test_the_page_shows_the_reports_that_are_there(gpu: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 from zero2chat import cli, tasks
 from zero2chat.core.errors import UserError
-from zero2chat_sandbox import monty
 from zero2chat_sandbox.python import ENGINES
 
 BOM = "\ufeff"
@@ -127,20 +126,3 @@ def test_a_terminal_obeys_nothing_that_a_program_prints(
 
 
 # ---- an engine that is not there
-
-
-@pytest.mark.parametrize("binary", ["/nowhere/monty", "/bin/false"])
-@pytest.mark.parametrize("arguments", [("python",), ("chat", "{}", "--tools", "python", "--prompt", "hi")])
-def test_monty_without_a_binary_that_starts_is_one_line(
-    mistake: Callable[..., str],
-    monkeypatch: pytest.MonkeyPatch,
-    model_folder: Path,
-    arguments: tuple[str, ...],
-    binary: str,
-) -> None:
-    monkeypatch.setattr(monty, "_pool", None)
-    monkeypatch.setenv("MONTY_BIN", binary)
-    monkeypatch.setattr("sys.stdin", io.StringIO("1"))
-    line = mistake(*(argument.format(model_folder) for argument in arguments))
-    assert line.startswith("python: the engine monty does not start (")
-    assert "pip install --force-reinstall pydantic-monty" in line

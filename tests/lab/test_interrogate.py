@@ -186,22 +186,6 @@ def test_the_command_writes_rows(model_folder: Path, tmp_path: Path, capsys: pyt
     assert "rows.jsonl: exists" in capsys.readouterr().err
 
 
-def test_questions_of_a_file_are_judged_by_their_words(run: Run, says: Callable[[Says], None], tmp_path: Path) -> None:
-    asked = [{"question": f"When did Place{i} build a bridge?", "answer": str(1800 + i)} for i in range(3)]
-    path = tmp_path / "asked.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in asked))
-    said = {"Place0": "It was in 1800.", "Place1": "In 1501, or so.", "Place2": "I do not know."}
-    says(lambda question, i: said[question.split()[2]])
-    folder = run(datasets=[{"path": str(path)}], answers=4)
-    assert [metrics(folder)[f"{kind}_rate"]["value"] for kind in knowledge_probe.KINDS] == pytest.approx(
-        [1 / 3, 1 / 3, 0, 1 / 3], abs=1e-3
-    )
-    assert {row["origin"]["kind"]: row["messages"][-1]["content"] in REFUSALS for row in rows(folder)} == {
-        "known": False,
-        "unknown": True,
-    }
-
-
 def test_answers_that_end_within_their_reasoning_are_not_judged(run: Run, says: Callable[[Says], None]) -> None:
     says(lambda question, i: "<think>The bridge…")
     with pytest.raises(UserError, match="max_new_tokens 48: 240 of 240 answers end within their reasoning"):

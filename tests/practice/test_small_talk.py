@@ -40,17 +40,6 @@ def test_an_answer_of_another_kind_scores_zero() -> None:
     assert checked > 2000
 
 
-@pytest.mark.parametrize(
-    ("kind", "completion", "score"),
-    [("praise", "I am glad that you think so.", 1.0), ("praise", "Thank you, that is kind.", 1.0),
-     ("praise", "Goodbye!", 0.0), ("presence", "Hello! How can I help you?", 1.0),
-     ("greeting", "I am here. What can I do for you?", 0.0), ("personal", "I am a program, not a person.", 1.0),
-     ("farewell", "I am glad that you think so.", 0.0)])  # fmt: skip
-def test_some_kinds_are_served_by_the_answers_of_others(kind: str, completion: str, score: float) -> None:
-    row = next(row for row in small_talk._ours("test") if row["kind"] == kind)
-    assert TASK.score(row, completion) == score
-
-
 def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -> None:
     found = [row for split in tasks.SPLITS for row in _theirs(split, people)]
     kinds = {row["question"]: row["kind"] for row in found}
@@ -92,15 +81,3 @@ def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out
         assert small_talk._in_split(row["key"], "train")
         assert row["content"].lower() not in small_talk._held_out()
     assert {row["source"] for row in asked} == {"ours", "pattern"}
-
-
-def test_a_content_may_be_taken_up_with_words_beside_it_and_laughter_answered_by_laughter():
-    def scored(kind: str, question: str, content: str, answer: str) -> float:
-        return TASK.score({"kind": kind, "question": question, "content": content}, answer)
-
-    assert scored("activity", "We are going fishing tonight.", "fishing", "I hope you enjoy fishing tonight.") == 1.0
-    assert scored("activity", "We are going fishing tonight.", "fishing", "I hope you enjoy fishing tomorrow.") == 0.0
-    assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly sad.") == 1.0
-    assert scored("feeling_bad", "I'm slightly sad :(", "sad", "I am sorry that you are slightly.") == 0.0
-    assert scored("acknowledgement", "haha yes, it did", "", "It is good to laugh.") == 1.0
-    assert scored("acknowledgement", "yes, it did", "", "It is good to laugh.") == 0.0

@@ -227,37 +227,6 @@ def test_nothing_stays_for_the_next_program(engine: str) -> None:
     )
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_fork_of_a_process_that_used_monty_is_told_so() -> None:
-    assert run("1", "monty").value == "1"
-    pid = os.fork()
-    if pid == 0:
-        try:
-            run("1", "monty")
-        except SandboxError:
-            os._exit(7)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    assert run("2", "monty").value == "2"
-
-
-@pytest.mark.usefixtures("bubblewrap_here")
-def test_none_is_left_to_others_to_be_reaped() -> None:
-    """The first process of a container may reap none."""
-    code = """import ctypes, os
-from zero2chat_sandbox.python import Limits, run
-run("0", "bubblewrap")
-ctypes.CDLL(None).prctl(36, 1)  # what has lost its parent comes to this process
-for code in ("1", "while True: pass", "import os; os._exit(3)", "import ctypes; ctypes.string_at(0)"):
-    run(code, "bubblewrap", Limits(0.3))
-try:
-    print(os.waitpid(-1, 0))
-except ChildProcessError:
-    print("none")"""
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (ran.stdout, ran.stderr) == ("none\n", "")
-
-
 @pytest.mark.usefixtures("bubblewrap_here")
 def test_where_it_is_killed_nothing_is_left() -> None:
     code = (

@@ -244,20 +244,6 @@ def _surds(rng: random.Random) -> tuple[str, list[str], list[str]]:
     return sp.latex(value), right, wrong
 
 
-def _trigonometry(rng: random.Random) -> tuple[str, list[str], list[str]]:
-    angle = sp.Rational(rng.randint(1, 23), 12) * sp.pi
-    name = rng.choice(("sin", "cos"))
-    value = getattr(sp, name)(angle)
-    shown = f"\\{name}\\left({sp.latex(angle)}\\right)"
-    degrees = int(angle * 180 / sp.pi)
-    moved = getattr(sp, name)(angle + sp.pi / 12)
-    return (
-        shown,
-        [sp.latex(value), f"\\{name} {degrees}^\\circ"],
-        [sp.latex(moved), sp.latex(value + sp.Rational(1, 10**9))],
-    )
-
-
 def _functions(rng: random.Random) -> tuple[str, list[str], list[str]]:
     x = sp.Symbol("x")
     inner = rng.randint(2, 7) * x + rng.randint(1, 5)
@@ -265,24 +251,6 @@ def _functions(rng: random.Random) -> tuple[str, list[str], list[str]]:
     slope = sp.diff(f, x)
     right = [sp.latex(sp.together(slope)), sp.latex(sp.expand(slope))]
     return sp.latex(slope), right, [sp.latex(slope + 1), sp.latex(-slope), sp.latex(slope.subs(x, 2 * x))]
-
-
-def _equations(rng: random.Random) -> tuple[str, list[str], list[str]]:
-    a, b, c, k = (rng.randint(2, 9) for _ in range(4))
-    gold = f"{a}x+{b}y={c}"
-    right = [f"{k * b}y+{k * a}x-{k * c}=0", f"y=\\frac{{{c}-{a}x}}{{{b}}}"]
-    return gold, right, [f"{a}x-{b}y={c}", f"{a}x+{b}y={c + 1}", f"{k * b}y+{k * a}x-{c}=0"]
-
-
-def _intervals(rng: random.Random) -> tuple[str, list[str], list[str]]:
-    low, high = sorted(rng.sample(range(-20, 20), 2))
-    left, right = rng.choice("(["), rng.choice(")]")
-    signs = {"(": "<", ")": "<", "[": "\\le", "]": "\\leq"}
-    other = {"(": "[", "[": "(", ")": "]", "]": ")"}
-    gold = f"{left}{low},{high}{right}"
-    same = [f"{low}{signs[left]} x {signs[right]} {high}", f"{left}{_latex(Fraction(low))}, {2 * high}/2{right}"]
-    wrong = [f"{other[left]}{low},{high}{right}", f"{left}{low},{high}{other[right]}", f"{left}{low},{high + 1}{right}"]
-    return gold, same, wrong
 
 
 def _collections(rng: random.Random) -> tuple[str, list[str], list[str]]:
@@ -301,44 +269,14 @@ def _collections(rng: random.Random) -> tuple[str, list[str], list[str]]:
     return show(found), same, wrong
 
 
-def _matrices(rng: random.Random) -> tuple[str, list[str], list[str]]:
-    found = sp.Matrix(2, 2, rng.sample(range(-9, 10), 4))
-
-    def show(matrix: sp.Matrix, kind: str) -> str:
-        rows = " \\\\ ".join(" & ".join(sp.latex(cell) for cell in row) for row in matrix.tolist())
-        return f"\\begin{{{kind}}}{rows}\\end{{{kind}}}"
-
-    other = found.copy()
-    other[rng.randrange(4)] += 1
-    wrong = [show(found.T, "pmatrix"), show(other, "pmatrix"), show(-found, "bmatrix")]
-    return show(found, "pmatrix"), [show(found, "bmatrix"), show(found + sp.zeros(2, 2), "pmatrix")], wrong
-
-
-def _measures(rng: random.Random) -> tuple[str, list[str], list[str]]:
-    n = rng.randint(2, 99)
-    kind = rng.choice(("percent", "money", "length", "time"))
-    if kind == "percent":
-        return f"{n}\\%", [f"{n}%", _latex(Fraction(n, 100))], [str(n), f"{n + 1}\\%", f"{n}0\\%"]
-    if kind == "money":
-        return f"\\${n}.50", [f"${n}.5", f"{2 * n + 1}/2"], [f"\\${n}.05", f"€{n}.50", f"\\${n}"]
-    if kind == "length":
-        return (
-            f"{n}\\text{{ m}}",
-            [f"{n} meters", f"{100 * n}\\text{{ cm}}"],
-            [f"{n}\\text{{ cm}}", f"{n + 1} m", f"{n} m^2"],
-        )
-    return (
-        f"{n} minutes",
-        [f"{60 * n} seconds", f"{n}\\text{{ min}}"],
-        [f"{n} hours", f"{n} seconds", f"{n + 1} minutes"],
-    )
-
-
 MAKERS = {
-    "numbers": _integers, "fractions": _fractions, "algebra, polynomials": _polynomials, "algebra, roots": _surds,
-    "algebra, angles": _trigonometry, "algebra, functions": _functions, "equations": _equations,
-    "intervals": _intervals, "sets and tuples": _collections, "matrices": _matrices,
-    "percent, money, units": _measures}  # fmt: skip
+    "numbers": _integers,
+    "fractions": _fractions,
+    "algebra, polynomials": _polynomials,
+    "algebra, roots": _surds,
+    "algebra, functions": _functions,
+    "sets and tuples": _collections,
+}
 
 
 def made(seed: int = 0, each: int = 16) -> Iterator[Row]:
