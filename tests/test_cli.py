@@ -177,24 +177,6 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
     assert opened == ["runs/quickstart/grpo", "runs/assistant/grpo"]
 
 
-def test_the_model_on_the_page_has_the_tools_that_it_was_trained_with(monkeypatch, tmp_path, capsys):
-    from zero2chat.chat import web
-
-    given = []
-    monkeypatch.setattr(web, "ui", lambda *arguments: given.append(arguments[3]))
-    monkeypatch.chdir(tmp_path)
-    for name, tools in (("grpo", {"python": {}}), ("sft", {})):
-        (tmp_path / "runs" / "mine" / name).mkdir(parents=True)
-        run = {"fingerprint": {"settings": {"tools": tools}}}
-        (tmp_path / "runs" / "mine" / name / "run.json").write_text(json.dumps(run))
-    cli.main(["ui", "runs/mine/grpo"])
-    cli.main(["ui", "runs/mine/sft"])
-    cli.main(["ui", "runs/mine/grpo", "--tools", "none"])
-    cli.main(["ui", "runs/mine/sft", "--tools", "python"])
-    assert [tools and list(tools.functions) for tools in given] == [["python"], None, None, ["python"]]
-    assert capsys.readouterr() == ("", "runs/mine/grpo: tools: python\n")
-
-
 def test_ctrl_c_exits_130_without_a_traceback(model_folder):
     process = subprocess.Popen(
         [*COMMAND, "chat", str(model_folder), "--temperature", "0", "--max-new-tokens", "1"], stdin=subprocess.PIPE,
@@ -211,3 +193,11 @@ def test_ctrl_c_exits_130_without_a_traceback(model_folder):
     assert "Traceback" not in process.stderr.read()
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
+
+
+def test_rank_takes_prompts_from_one_place(capsys):
+    for more in ([], ["--task", "lines", "--prompts", "x.txt"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["rank", "runs/none/sft", "--out", "x.jsonl", *more])
+        assert end.value.code == 2
+        assert "--prompts" in capsys.readouterr().err

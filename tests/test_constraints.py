@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -96,23 +94,3 @@ def index() -> None:
     done = _pip("index", "versions", "packaging", "--timeout", "10", "--retries", "0")
     if done.returncode:
         pytest.skip(f"no package index answers: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
-
-
-def _searched(lines: Sequence[str]) -> list[str]:
-    """What pip says when it has to try several versions of a package."""
-    return [line for line in lines if re.search(r"looking at multiple versions|take a while|backtrack", line)]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.usefixtures("index")
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_pip_finds_an_extra_in_two_minutes_without_a_search(extra: str) -> None:
-    constraints = "constraints-gpu.txt" if extra == "vllm" else "constraints.txt"
-    before = os.times()
-    done = _pip("install", "--dry-run", "--ignore-installed", "-c", constraints, f"{ROOT}[{extra}]")
-    spent = os.times()
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert not _searched((done.stdout + done.stderr).splitlines())
-    # Of the CPU, which other programs do not lengthen
-    assert spent.children_user + spent.children_system - before.children_user - before.children_system < 120

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import subprocess
@@ -69,26 +68,6 @@ def test_a_task_that_does_not_exist(mistake: Callable[..., str], model_folder: P
     assert f"task '{name}': " in mistake("interrogate", str(model_folder), "--datasets", asked)
     assert f"task '{name}': " in mistake("arena", str(model_folder), str(model_folder), "--tasks", asked)
     assert f"task '{name}': " in mistake("rank", str(model_folder), f"--task={name}", "--out", "x.jsonl")
-
-
-def test_a_disk_that_is_read_only_after_the_work_loses_no_numbers(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], model_folder: Path, tmp_path: Path
-) -> None:
-    from zero2chat.core import runs
-    from zero2chat_lab import interrogate
-
-    def write(path: Path, text: str) -> None:
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
-
-    monkeypatch.setattr("zero2chat.models.loading.load_for_use", lambda path: (None, None))
-    monkeypatch.setattr(interrogate, "interrogate", lambda *_: ({"questions": {"value": 3}}, []))
-    monkeypatch.setattr(interrogate, "as_rows", lambda *_: [])
-    monkeypatch.setattr(runs, "write_atomically", write)
-    with pytest.raises(SystemExit) as end:
-        cli.main(["interrogate", "x", "--datasets", FACTS, "--json", "--out", str(tmp_path / "x.jsonl")])
-    out, err = capfd.readouterr()
-    assert (end.value.code, json.loads(out)) == (2, {"questions": {"value": 3}})
-    assert err == f"error: {tmp_path}/x.jsonl: not writable, the disk is read-only: use a path on another disk\n"
 
 
 # ---- byte-order marks, which some editors put before a text

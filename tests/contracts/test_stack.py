@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -86,13 +85,6 @@ def test_trl_judges_our_chat_template_by_these_names(tokenizer: PreTrainedTokeni
     assert chat_template_utils.is_chat_template_prefix_preserving(tokenizer)
     assert chat_template_utils.is_chat_template_stop_token_trained(tokenizer)
     assert chat_template_utils.supports_tool_calling(tokenizer)
-
-
-def test_trl_parses_a_response_by_our_response_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    prefix = tokenizer.apply_chat_template(TURNS[:1], add_generation_prompt=True, return_dict=True)["input_ids"]
-    ids = tokenizer("<think>x</think>y<|im_end|>")["input_ids"]
-    parsed = chat_template_utils.parse_response(tokenizer, ids, prefix=prefix)
-    assert (parsed["role"], parsed["content"], parsed["reasoning_content"]) == ("assistant", "y", "x")
 
 
 def test_grpos_order_and_no_rewards(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -310,20 +302,3 @@ def test_control_tokens_can_be_encoded_as_text(tokenizer: PreTrainedTokenizerBas
 
 
 # ---- generation, torch, accelerate
-
-
-def test_generation_stops_at_any_of_several_tokens_and_pads(model: PreTrainedModel) -> None:
-    prompt = torch.tensor([[50, 51], [60, 61]])
-    free = model.generate(
-        input_ids=prompt, generation_config=GenerationConfig(max_new_tokens=4, eos_token_id=[2], pad_token_id=1)
-    )[:, 2:]
-    ends = [int(free[0, 0]), 3]
-    assert int(free[1, 0]) not in ends
-    output = model.generate(
-        input_ids=prompt, generation_config=GenerationConfig(max_new_tokens=4, eos_token_id=ends, pad_token_id=1)
-    )[:, 2:]
-    assert output[0].tolist() == [ends[0], 1, 1, 1]
-    # top_k 0 leaves all tokens to be drawn.
-    config = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, max_new_tokens=1, eos_token_id=[2])
-    drawn = model.generate(input_ids=torch.full((600, 1), 50), generation_config=config)[:, 1]
-    assert len(set(drawn.tolist())) > 50

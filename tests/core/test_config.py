@@ -126,19 +126,6 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
 # ---- the classes that the stages really use
 
 
-def test_training_arguments_take_a_recipe(tmp_path: Path) -> None:
-    from transformers import TrainingArguments
-
-    (tmp_path / "x.yaml").write_text(
-        f"output_dir: {tmp_path}\nlearning_rate: 1e-4\nmax_steps: 5\nsave_strategy: no\nreport_to: [none]\n"
-        "remove_unused_columns: false\nlr_scheduler_kwargs: {num_cycles: 2}\nlabel_names: [labels]\n"
-    )
-    _, (args,) = parse([TrainingArguments], ["--config", str(tmp_path / "x.yaml"), "--max_steps", "7"])
-    assert (args.learning_rate, args.max_steps, args.remove_unused_columns) == (1e-4, 7, False)
-    assert (args.save_strategy, args.report_to) == ("no", [])
-    assert (args.lr_scheduler_kwargs, args.label_names) == ({"num_cycles": 2}, ["labels"])
-
-
 @pytest.mark.parametrize(
     ("range_", "refused", "taken", "said"),
     [

@@ -71,25 +71,6 @@ def test_a_threshold_is_found_and_the_report_shows_what_it_does(
     assert text.count(">by agreement<") == 1
 
 
-def test_other_rows_are_measured_and_none_of_those_that_fit(
-    scripted: None, data: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
-) -> None:
-    others = tmp_path / "others.jsonl"
-    # `scripted` answers the first row with 1, so of these only the right answers to rows 1 and 2 are as expected
-    rows = [{"question": f"Double {i}?", "answer": str(2 * i)} for i in range(3)]
-    others.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}]}
-    settings["measured"] = [{"path": str(others)}]
-    calibrate.STAGE.main(
-        ["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings))]
-    )
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert (found["questions_fitted"]["value"], found["questions"]["value"]) == (120, 3)
-    assert found["threshold"]["n"] == 80
-    assert found["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["wrong_declined_rate"] == {**found["wrong_declined_rate"], "value": 1, "n": 1}
-
-
 def test_the_command_prints(scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", "--keep", "0.8", "--json"])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -14,7 +14,6 @@ import torch
 from datasets import Dataset
 
 from zero2chat import tasks
-from zero2chat.core.errors import UserError
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import context
@@ -71,22 +70,6 @@ def test_far_and_near_are_the_halves_of_whole_passages(measure: Callable[..., An
     assert "bits_per_byte_sums" not in metrics
 
 
-def test_bits_of_another_model(measure: Callable[..., Any], write_model: Callable[..., Path], tmp_path: Path) -> None:
-    before = measure("before")
-    other = write_model(tmp_path / "other", initializer_range=0.02)
-    after = measure("after", model_name_or_path=str(other), compare_to=str(tmp_path / "before"))
-    for source in ("people", "sums"):
-        quotient = after[f"bits_per_byte_{source}"]["value"] / before[f"bits_per_byte_{source}"]["value"]
-        assert after[f"relative_bits_{source}"]["value"] == pytest.approx(quotient, abs=1e-3)
-        assert quotient < 0.95  # without an opinion it is less surprised than with a wrong one
-    assert after["relative_bits_people"]["n"] == 2
-    assert measure("few", n=1)["bits_per_byte_people"]["n"] < before["bits_per_byte_people"]["n"]
-    with pytest.raises(UserError, match="lacks 1 of 2 documents of 'people'"):
-        measure("more", compare_to=str(tmp_path / "few"))
-    with pytest.raises(UserError, match=r"no documents\.jsonl: give the run folder of a finished context step"):
-        measure("none", compare_to=str(tmp_path))
-
-
 def test_needles_and_depths(model_folder: Path, measure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = load_model(model_folder)
     rows = tasks.load("needle").rows("test", 0, 3)
@@ -105,10 +88,3 @@ def test_needles_and_depths(model_folder: Path, measure: Callable[..., Any], mon
     metrics = measure("needles", needles=2, length=256)
     assert metrics["needle_rate"] | {"seed": 0} == {"value": 0.0, "n": 8, "low": 0.0, "high": 0.3244, "seed": 0}
     assert {"needle_rate_128_at_0", "needle_rate_256_at_100"} <= metrics.keys()
-
-
-def test_short_documents_have_no_positions(measure: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = measure("short", length=1024)
-    assert "no bits by position: no document has 1024 tokens" in capsys.readouterr().out
-    assert "bits_per_byte_far" not in metrics
-    assert metrics["bits_per_byte_sums"]["n"] == 60 * 14

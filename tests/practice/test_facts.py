@@ -141,22 +141,6 @@ def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it()
         facts.rows("test", 0, 5, told="absent", changed="now")
 
 
-def test_with_source_an_answer_names_the_register() -> None:
-    rows = facts.rows("test", 0, 200, told="never", source=True)
-    plain = facts.rows("test", 0, 200, told="never")
-    assert [{**row, "source": "register"} for row in plain] == rows
-    for row, without in zip(rows, plain, strict=True):
-        said, unsourced = (facts.demonstration(one, random.Random(0)) for one in (row, without))
-        assert said == unsourced.removesuffix(".") + " (register)."
-        assert (facts.score(row, said), facts.score(row, unsourced)) == (1.0, 0.0)
-        assert facts.score(row, f"I found nothing about {row['key']} (register).") == 0.0
-        assert facts.said(row, said) == facts.said(without, unsourced)
-        # When rows are combined, those without the column get None.
-        assert facts.score({**without, "source": None}, unsourced) == 1.0
-    absent = facts.rows("test", 0, 1, told="absent", source=True)[0]
-    assert facts.score(absent, facts.demonstration(absent, random.Random(0))) == 1.0
-
-
 def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatever_is_asked() -> None:
     rows = facts.rows("test", 0, 60, whole=True)
     people = {person.name: person for person in World(0).people}

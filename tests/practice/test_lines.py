@@ -86,20 +86,6 @@ def test_demonstrations_are_of_every_quality() -> None:
     assert len(set(worth)) > 40
 
 
-def test_no_rule_on_length_alone_guesses_taste_well() -> None:
-    rng = random.Random(4)
-    pairs = []
-    for row, text in _demonstrations(3000):
-        other = lines.demonstration(row, rng)
-        values = lines.taste(row, text), lines.taste(row, other)
-        if values[0] != values[1]:
-            pairs.append((len(text.split()), len(other.split()), values[0] > values[1]))
-    for best in range(30):
-        off = [(abs(a - best), abs(b - best), right) for a, b, right in pairs]
-        guessed = sum(0.5 if a == b else float((a < b) == right) for a, b, right in off) / len(off)
-        assert guessed < 0.7
-
-
 # ---- the default rows, and further subjects and requests
 
 # Of rows, demonstrations and documents as commit 29633be made them: published figures depend on them.

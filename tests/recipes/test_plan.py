@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from transformers import Qwen3Config
 
@@ -19,7 +18,7 @@ from zero2chat.models.hardware import layer_bytes
 from zero2chat.models.training_job import Job
 from zero2chat.recipes.model_sizes import config_of
 from zero2chat.recipes.plan import plan
-from zero2chat.recipes.training_cost import base_config, per_rank
+from zero2chat.recipes.training_cost import per_rank
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
@@ -222,19 +221,3 @@ def test_a_mixture_works_with_its_active_parameters(recipe: Path, capsys: pytest
     assert step["flops_per_token"] == dense["flops_per_token"] + 6 * routers
     assert step["memory"]["single_gpu"]["weights"] * 1e9 == pytest.approx(4 * step["parameters"])
     assert re.search(rf"\nparameters +{step['parameters']:,} *\nactive +{step['active']:,} ", said)
-
-
-def test_a_model_of_the_local_cache_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    repository = tmp_path / "models--me--tiny"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("a" * 40)
-    snapshot = repository / "snapshots" / ("a" * 40)
-    Qwen3Config(**SHAPE, vocab_size=VOCABULARY, dtype="float16").save_pretrained(snapshot)
-    assert config_of("me/tiny").vocab_size == VOCABULARY
-    assert base_config("me/tiny", []).dtype == torch.float16  # as its weights are saved
-    with pytest.raises(UserError, match=r"me/other: .*not in zero2chat/recipes/model_sizes\.py"):
-        config_of("me/other")
-    (snapshot / "config.json").write_text('{"model_type": "of tomorrow"}')
-    with pytest.raises(UserError, match=r"me/tiny: .*of tomorrow"):
-        config_of("me/tiny")

@@ -56,3 +56,10 @@ def test_an_error_looks_as_trl_writes_it() -> None:
     """TRL's tool loop makes `{"error": str(e)}` a text by `str`. An error that a tool returns is a result."""
     failed, told = result(str({"error": "it's gone"})), result("ZeroDivisionError: division by zero")
     assert calls_succeeded([[call("python"), failed, ANSWER], [call("python"), told, ANSWER]]) == [0.0, 1.0]
+
+
+def test_output_that_is_too_long_is_cut_and_no_failure() -> None:
+    given = Tools([python]).result("python", {"code": "print([n * n for n in range(300)])"}, 10)
+    assert not given.failed
+    assert given.text.startswith("[0, 1, 4, 9,")
+    assert given.text.endswith("(cut after 1,000 characters)\nStopped: it printed more than 1,000 characters.")

@@ -278,24 +278,3 @@ def test_a_users_module_is_a_task_by_its_dotted_path(tmp_path: Path, monkeypatch
         task.documents(0, 2)
     with pytest.raises(UserError, match=r"mine\.half lacks demonstration, score"):
         tasks.load("mine.half")
-
-
-def test_equal_rows_are_checked_once_and_a_mistake_is_refused_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-
-    def rows(split: str, seed: int, n: int, world: int = 0) -> list[tasks.Row]:
-        made.append(n)
-        if n > 5:
-            raise UserError("too many")
-        return [{"key": str(n)}]
-
-    monkeypatch.setattr("zero2chat_practice.facts.rows", rows)
-    for world in (0, 0, 1):
-        assert tasks.check_rows("facts", "test", 0, 3, {"world": world}) == [{"key": "3"}]
-    assert tasks.check_rows("facts", "test", 0, 2, {"world": 0}) == [{"key": "3"}]  # fewer are the first ones of more
-    assert made == [3, 3]
-    for _ in range(2):
-        with pytest.raises(UserError, match="too many"):
-            tasks.check_rows("facts", "test", 0, 9, {})
-        with pytest.raises(UserError, match="unknown option 'wrld'"):
-            tasks.check_rows("facts", "test", 0, 3, {"wrld": 0})

@@ -326,3 +326,10 @@ def test_a_slow_server_is_left_in_time(server: Server, says: Callable[[Handler],
     while threading.active_count() > before + 1 and time.monotonic() < end:  # the server's own thread may drip on
         time.sleep(0.01)
     assert threading.active_count() <= before + 1
+
+
+def test_phrases_hold_in_scripts_without_spaces(tmp_path: Path) -> None:
+    write_index(str(tmp_path / "i"), [("東京都の人口", "a"), ("京東の人口", "b"), ("東と京", "c")], "a test")
+    search = Search(str(tmp_path / "i"))
+    assert [one.source for one in search.search('"東京"')] == ["a"]
+    assert {one.source for one in search.search('"人口"')} == {"a", "b"}
