@@ -8,6 +8,8 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -129,7 +131,7 @@ def test_files_stages_and_rewards_that_a_page_names_are_there(page: Path) -> Non
 
 
 def test_the_table_of_stages_is_what_the_stages_say_of_themselves() -> None:
-    rows = [row for row in _rows(ROOT / "docs" / "concepts.md") if len(row) == 2]
+    rows = [row for row in _rows(ROOT / "docs" / "stages.md") if len(row) == 2]
     table = ((name.strip("`"), text) for name, text in rows[rows.index(["stage", "what it makes"]) + 2 :])
     listed = {name: text for name, text in table if name in stages.names()}
     assert len(listed) > 20  # a new stage need not be listed
@@ -260,6 +262,20 @@ def test_the_example_of_a_task_and_of_a_reward_run(title: str, file: str, here: 
     (here / file).write_text(module)
     for run in _tests(test):
         run()
+
+
+def test_the_examples_pass_the_linter(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for title in ("A task", "A reward", "A recipe", "A stage"):
+        for i, code in enumerate(_code(_section(title), "python")):
+            place = "tests" if "def test_" in code else "my_tasks" if title == "A task" else "src/zero2chat"
+            file = tmp_path / place / f"{'opposites' if title == 'A task' else title.split()[1]}_{i}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(code)
+    for command in (["check"], ["format", "--check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]
+        done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
 
 
 def test_the_example_of_a_stage_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
