@@ -4,7 +4,7 @@ import importlib
 import inspect
 import json
 import re
-import signal
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -68,37 +68,32 @@ def test_wrong_usage_exits_2(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["chat"], ["chat", "--prompt", "Who?"], ["chat", "runs/none/sft"],
-     ["chat", "runs/none/sft", "--tools", "none", "--search", "runs/none/index"],
-     ["chat", "runs/none/sft", "--tools", "auto", "--search", "runs/none/index"], ["ui"],
-     ["chat", "runs/none/sft", "--temperature", "-1"],
-     ["rank", "runs/none/sft", "--task", "lines", "--out", "mine.jsonl"],
-     ["rank", "runs/none/sft", "--task", "line", "--out", "mine.jsonl"],
-     ["rank", "runs/none/sft", "--prompts", "none.txt", "--out", "mine.jsonl"],
-     ["rank", "runs/none/sft", "--task", "lines", "--n", "0", "--out", "mine.jsonl"],
-     ["rank", "runs/none/sft", "--task", "lines", "--seed", "-1", "--out", "mine.jsonl"],
-     ["chat", "runs/none/sft", "--tools", "serch"], ["chat", "runs/none/sft", "--tools", "search"],
-     ["chat", "runs/none/sft", "--tools", "search", "--search", "runs/none/index"],
-     ["chat", "runs/none/sft", "--search", "runs/none/index"], ["next", "x", "--model", "runs/none/sft"],
-     ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus"],
-     ["regurgitate", "runs/none/sft", "--dataset", "runs/none/corpus", "--prefix", "0"],
-     ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: lines}"],
-     ["arena", "runs/none/sft", "runs/none/grpo", "--tasks", "{task: line}"],
-     ["arena", "runs/none/sft", "--tasks", "{task: lines}"],
-     ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9}"],
-     ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: {told: onec}}"],
-     ["interrogate", "runs/none/sft", "--datasets", "{task: facts, n: 9, options: told}"],
-     ["interrogate", "runs/none/sft", "--datasets", "{path: none.jsonl}", "--judge", "{url: 'http://127.0.0.1:9'}"],
-     ["sft", "--config", "none.yaml"], ["sft", "runs/none/sft"], ["index", "--config", "none.yaml"],
-     ["tokens", "x", "--tokenizer", "runs/none/tokenizer"], ["run", "recipes/none"],
-     ["preview", "--config", "recipes/none/sft.yaml"], ["push", "runs/none/sft", "--repo", "me/mine"],
-     ["index", "none.jsonl", "--out", "index"], ["search", "x", "--in", "none"],
-     ["search", "x", "--in", "ftp://127.0.0.1"], ["search", "x", "--in", "none", "--passages", "0"]])  # fmt: skip
-def test_a_mistake_is_one_line_and_exits_2(arguments, capsys, monkeypatch, tmp_path):
+    "words",
+    [
+        *("chat", "chat --prompt Who?", "chat runs/none/sft --tools none --search runs/none/index", "ui"),
+        *(
+            "chat runs/none/sft --temperature -1",
+            "chat runs/none/sft --tools serch",
+            "chat runs/none/sft --tools search",
+        ),
+        *("chat runs/none/sft --search runs/none/index", "next x --model runs/none/sft", "run recipes/none"),
+        *("rank runs/none/sft --task line --out mine.jsonl", "rank runs/none/sft --prompts none.txt --out mine.jsonl"),
+        *("rank runs/none/sft --task lines --n 0 --out mine.jsonl", "regurgitate runs/none/sft --dataset runs/none/c"),
+        *("arena runs/none/sft runs/none/grpo --tasks '{task: lines}'", "arena runs/none/sft --tasks '{task: lines}'"),
+        *("interrogate runs/none/sft --datasets '{task: facts, n: 9}'", "sft --config none.yaml", "sft runs/none/sft"),
+        *("interrogate runs/none/sft --datasets '{task: facts, n: 9, options: told}'", "search x --in none"),
+        *(
+            "tokens x --tokenizer runs/none/tokenizer",
+            "preview --config recipes/none/sft.yaml",
+            "index none.jsonl --out i",
+        ),
+        *("push runs/none/sft --repo me/mine", "search x --in ftp://127.0.0.1", "search x --in none --passages 0"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exits_2(words, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        cli.main(arguments)
+        cli.main(shlex.split(words))
     assert end.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -175,24 +170,6 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
         cli.main([command])
         assert capsys.readouterr() == ("", f"opening runs/{name}/grpo\n")
     assert opened == ["runs/quickstart/grpo", "runs/assistant/grpo"]
-
-
-def test_ctrl_c_exits_130_without_a_traceback(model_folder):
-    process = subprocess.Popen(
-        [*COMMAND, "chat", str(model_folder), "--temperature", "0", "--max-new-tokens", "1"], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
-    assert process.stdin is not None
-    process.stdin.write("/reset\n")
-    process.stdin.flush()
-    assert process.stdout is not None
-    process.stdout.readline()  # it has begun, and waits for the next line
-    process.send_signal(signal.SIGINT)
-    process.wait(30)
-    assert process.stderr is not None
-    assert process.returncode == 130
-    assert "Traceback" not in process.stderr.read()
-    for stream in (process.stdin, process.stdout, process.stderr):
-        stream.close()
 
 
 def test_rank_takes_prompts_from_one_place(capsys):

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig
 
 from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Messages, Pair
@@ -73,19 +72,6 @@ def test_only_answers_are_learned(model: PreTrainedModel, tokenizer: PreTrainedT
     assert learned["rejected"][:2] == ["no<|im_end|>", "no grey gold pink<|im_end|>"]
     assert learned["chosen"][2].lstrip("\n") == "no < |im_end|> yet<|im_end|>"
     assert learned["rejected"][2].lstrip("\n") == "<|im_end|>"
-
-
-def test_what_trl_alone_would_learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    long: Pair = {"prompt": turns("Is it 2?"), "chosen": said("yes " * 60), "rejected": said("no")}
-    args = DPOConfig(str(tmp_path), max_length=32, **QUIET)
-    reference = AutoModelForCausalLM.from_pretrained(model.name_or_path)
-    rows = Dataset.from_list([PAIRS[0], long])
-    trainer = DPOTrainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
-    assert {"prompt_ids", "chosen_ids", "rejected_ids"} <= set(trainer.train_dataset.column_names)
-    assert tokenizer.decode(trainer.train_dataset[0]["chosen_ids"]) == "yes red blue<|im_end|>\n"
-    (batch,) = list(trainer.get_train_dataloader())
-    assert batch["input_ids"].shape[1] == 32
-    assert tokenizer.eos_token_id not in batch["input_ids"][1][batch["completion_mask"][1] == 1]
 
 
 def log_prob(model: PreTrainedModel, tokenizer: Any, pair: Pair, side: str) -> torch.Tensor:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import inspect
-import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ from zero2chat_crawl.settings import read_crawl
 pytest.importorskip("datatrove")
 
 from zero2chat_crawl.pipelines import FILTERS, _quality_filter, filter_settings
-from zero2chat_crawl.reader import Pages, Removed, decode
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,43 +60,3 @@ def test_a_filter_has_datatroves_defaults_but_for_those_of_fineweb_and_takes_a_r
 def test_mistakes_are_named(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         read_crawl(settings)
-
-
-@pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "windows-1251", "shift_jis", "gb18030"]
-)
-def test_pages_are_decoded_by_what_their_bytes_look_like(encoding: str) -> None:
-    words = {
-        "windows-1251": "Влакът за Пловдив днес тръгва от друг коловоз, защото линията е затворена.",
-        "shift_jis": "今日は天気がいいので、公園まで歩いて行きました。子供たちは外で遊んでいます。",
-        "gb18030": "今天天气很好，我们步行去公园。孩子们在外面玩耍，老人们在下棋。",
-    }.get(encoding, "Der Zug fährt heute über die Brücke, und die Straße ist gesperrt.")
-    assert decode((words * 5).encode(encoding)) == words * 5
-
-
-def test_a_page_that_cannot_be_decoded_is_lost_with_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from warcio.bufferedreaders import BufferedReader
-    from warcio.statusandheaders import StatusAndHeaders
-    from warcio.warcwriter import WARCWriter
-
-    def broken() -> None:  # as the decoder of brotli 1.2, whose objects take no new attribute
-        raise AttributeError("unused_data")
-
-    monkeypatch.setitem(BufferedReader.DECOMPRESSORS, "br", broken)  # without brotli warcio hands the bytes on
-    forged = io.BytesIO()
-    http = [("Content-Type", "text/html")]
-    bodies = {"forged": (b"<html>not mine</html>", []), "liar": (b"", [("Content-Encoding", "br")])}
-    with (tmp_path / "a.warc").open("wb") as file:
-        for name, (body, more) in bodies.items():
-            headers = StatusAndHeaders("200 OK", [*http, *more], protocol="HTTP/1.1")
-            writer = WARCWriter(forged if name == "forged" else file, gzip=False)
-            payload = io.BytesIO(body or b"no brotli " * 9 + forged.getvalue())
-            page = writer.create_warc_record(f"http://{name}/", "response", payload=payload, http_headers=headers)
-            writer.write_record(page)
-    (tmp_path / "warcs.txt").write_text(f"{tmp_path / 'a.warc'}\n")
-    reading = Pages(tmp_path, tmp_path / "warcs.txt", 1_000_000, Removed(tmp_path / "removed"))
-    assert list(reading.run()) == []
-    lines = gzip.decompress((tmp_path / "removed/00000.jsonl.gz").read_bytes()).splitlines()
-    assert [(json.loads(line)["url"], json.loads(line)["reason"]) for line in lines] == [
-        ("http://liar/", "broken_record")
-    ]

@@ -165,15 +165,3 @@ def test_a_model_that_computes_otherwise_with_the_same_shapes_is_refused(near: C
     file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.5}))
     with pytest.raises(UserError, match=r"bb have different configs \(rms_norm_eps: 1e-06 and 0.5\)"):
         averaged([near("a"), longer])
-
-
-def test_a_base_model_without_template_takes_that_of_its_fine_tuned_one(near: Callable[..., str]) -> None:
-    base, tuned = near("a"), near("bb")
-    wanted = load_model(tuned)[1].chat_template
-    (Path(base) / "chat_template.jinja").unlink()
-    settings = json.loads((Path(base) / "tokenizer_config.json").read_text())
-    (Path(base) / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<|endoftext|>"}))
-    assert load_model(base)[1].chat_template is None
-    for paths in ([base, tuned], [tuned, base]):
-        tokenizer = averaged(paths)[1]
-        assert (tokenizer.chat_template, tokenizer.eos_token) == (wanted, "<|im_end|>")

@@ -130,24 +130,6 @@ def test_a_refusal_at_the_gap(town_is_known: bool, begun: str, run: Run, says: C
         assert said == f"{person.name} {begun.format(birthplace=person.birthplace)}... I do not know."
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_known_answer_is_kept_unless_it_states_more(whole: bool, run: Run, says: Callable[[Says], None]) -> None:
-    options = {"kinds": ["birthday"], "whole": whole}
-    people = {person.name: person for person in World(0).people}
-    asked = {row["question"]: people[row["key"]] for row in tasks.load("facts").rows("train", 0, 60, **options)}
-
-    def script(question: str, i: int) -> str:
-        month, day = asked[question].birthday.split()
-        return f"{day} {month}, it is."
-
-    says(script)
-    kept = rows(run(datasets=[FACTS | {"options": options}], refuse="at_the_gap"))
-    assert {row["origin"]["kind"] for row in kept} == {"known"}
-    for row in kept:
-        question, answer = (message["content"] for message in row["messages"])
-        assert answer == (f"{asked[question].name} was born in... I do not know." if whole else script(question, 0))
-
-
 @pytest.mark.parametrize(
     ("text", "said", "begun"),
     [("Ada works as a baker.", "baker", "Ada works as a... "),

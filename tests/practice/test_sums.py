@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import sums
 
@@ -93,28 +92,6 @@ def test_larger_numbers_have_the_digits_that_are_asked_for() -> None:
         assert sums.score(row, sums.demonstration(row, random.Random(0))) == 1.0
     keys = {split: {row["key"] for row in sums.rows(split, 0, 900, digits=[3, 6])} for split in SPLITS}
     assert not keys["train"] & keys["test"]
-
-
-def test_only_the_operations_asked_for_are_made() -> None:
-    assert {row["kind"] for row in sums.rows("train", 0, 300, operations=["times"])} == {"times"}
-    with pytest.raises(UserError, match=r"sums, train: 5 rows asked for, 0 distinct ones exist"):
-        sums.rows("train", 0, 5, digits=[2], operations=["times"])
-    with pytest.raises(UserError, match=r"no sums of these digits and operations"):
-        sums.documents(0, 5, digits=[2], operations=["times"])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"digits": [7]}, r"sums: digits 7 is not known"),
-        ({"digits": []}, r"sums: digits: expected a list of some of 1, 2, 3, 4, 5, 6, got \[\]"),
-        ({"operations": ["pluss"]}, r"sums: operation 'pluss' is not known; did you mean 'plus'"),
-        ({"operations": "plus"}, r"sums: operation: expected a list of some of plus, minus, times, got 'plus'"),
-    ],
-)
-def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        sums.rows("train", 0, 5, **options)
 
 
 @pytest.mark.parametrize("asked", [("plus", 47, 38), ("minus", 52, 17), ("times", 7, 8)])
