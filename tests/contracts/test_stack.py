@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,58 +88,55 @@ def test_trl_judges_our_chat_template_by_these_names(tokenizer: PreTrainedTokeni
     assert chat_template_utils.supports_tool_calling(tokenizer)
 
 
-def test_grpos_order_and_no_rewards(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    args = GRPOConfig(
-        str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=4, max_steps=2, **QUIET
-    )
-    seen: list[torch.Tensor] = []
+@pytest.fixture
+def practised(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> Callable[..., tuple[GRPOTrainer, list[Any]]]:
+    """`practised(method, reward, **settings)` → GRPO's trainer after its steps, and each result of its method."""
 
-    class Watched(GRPOTrainer):
-        def _calculate_rewards(self, *inputs: Any) -> torch.Tensor:
-            seen.append(super()._calculate_rewards(*inputs))
-            return seen[-1]
+    def train(method: str, reward: Any, **more: Any) -> tuple[GRPOTrainer, list[Any]]:
+        given = {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 4, "max_steps": 1}
+        rows = Dataset.from_list([{"prompt": TURNS[:1], "answer": str(i)} for i in range(8)])
+        args = GRPOConfig(str(tmp_path), **given | QUIET | more)
+        trainer = GRPOTrainer(model, [reward], args, train_dataset=rows, processing_class=tokenizer)
+        own, seen = getattr(trainer, method), list[Any]()
 
+        def watched(*inputs: Any) -> Any:
+            trainer._log_metric("habits/x", 2.0)
+            seen.append((inputs, own(*inputs)))
+            return seen[-1][1]
+
+        setattr(trainer, method, watched)
+        trainer.train()
+        return trainer, seen
+
+    return train
+
+
+def _lengths(completions: list[Any], **_: Any) -> list[float]:
+    return [float(i) for i in range(len(completions))]
+
+
+def test_grpos_order_comes_from_a_generator_and_its_rewards_are_nan_where_none(practised: Any) -> None:
     def odd(completions: list[Any], **_: Any) -> list[float | None]:
         return [None if i % 2 else 1.0 for i in range(len(completions))]
 
-    rows = Dataset.from_list([{"prompt": TURNS[:1], "answer": str(i)} for i in range(8)])
-    trainer = Watched(model, [odd], args, train_dataset=rows, processing_class=tokenizer)
+    trainer, seen = practised("_calculate_rewards", odd, max_steps=2)
+    assert trainer.state.num_input_tokens_seen > 0  # counted by TRL itself
+    assert [rewards.shape for _, rewards in seen] == [(4, 1)] * 2
+    assert [rewards.isnan().flatten().tolist() for _, rewards in seen] == [[False, True] * 2] * 2
     sampler = trainer._get_train_sampler()
     first = list(sampler)
     assert list(sampler) != first
     sampler.generator.manual_seed(sampler.seed)
     assert list(sampler) == first
-    trainer.train()
-    assert trainer.state.num_input_tokens_seen > 0  # counted by TRL itself
-    assert [rewards.shape for rewards in seen] == [(4, 1)] * 2
-    assert [rewards.isnan().flatten().tolist() for rewards in seen] == [[False, True] * 2] * 2
 
 
 @pytest.mark.parametrize("more", [{}, {"steps_per_generation": 2, "beta": 0.1}], ids=["plain", "old and reference"])
-def test_grpo_makes_of_a_batch_what_resampling_knows(
-    more: dict[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    args = GRPOConfig(
-        str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=4, max_steps=1,
-        **QUIET, **more,
-    )  # fmt: skip
-    seen: list[dict[str, Any]] = []
-
-    class Watched(GRPOTrainer):
-        def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
-            assert {"prompt", "answer"} <= inputs[0].keys()
-            assert inputs[0] == inputs[1]  # a group stands together
-            self._log_metric("habits/x", 2.0)
-            seen.append(super()._generate_and_score_completions(inputs))
-            return seen[-1]
-
-    def lengths(completions: list[Any], **_: Any) -> list[float]:
-        return [float(i) for i in range(len(completions))]
-
-    rows = Dataset.from_list([{"prompt": TURNS[:1], "answer": str(i)} for i in range(8)])
-    trainer = Watched(model, [lengths], args, train_dataset=rows, processing_class=tokenizer)
-    trainer.train()
-    (batch,) = seen
+def test_grpo_makes_of_a_batch_what_resampling_knows(more: dict[str, Any], practised: Any) -> None:
+    trainer, [((inputs,), batch)] = practised("_generate_and_score_completions", _lengths, **more)
+    assert {"prompt", "answer"} <= inputs[0].keys()
+    assert inputs[0] == inputs[1]  # a group stands together
     n = 4 * trainer.args.steps_per_generation
     known = {"prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "advantages", COUNT}
     more_known = {"old_per_token_logps", "ref_per_token_logps", "sampling_per_token_logps", "importance_sampling_ratio"}
@@ -152,25 +150,9 @@ def test_grpo_makes_of_a_batch_what_resampling_knows(
     assert trainer.state.log_history[0]["habits/x"] == 2.0
 
 
-def test_grpo_masks_cut_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    args = GRPOConfig(
-        str(tmp_path), per_device_train_batch_size=4, num_generations=2, max_completion_length=1, max_steps=1,
-        mask_truncated_completions=True, **QUIET,
-    )  # fmt: skip
-    seen: list[dict[str, Any]] = []
-
-    class Watched(GRPOTrainer):
-        def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
-            seen.append(super()._generate_and_score_completions(inputs))
-            return seen[-1]
-
-    def lengths(completions: list[Any], **_: Any) -> list[float]:
-        return [float(i) for i in range(len(completions))]
-
-    rows = Dataset.from_list([{"prompt": TURNS[:1]} for _ in range(8)])
-    trainer = Watched(model, [lengths], args, train_dataset=rows, processing_class=tokenizer)
-    trainer.train()
-    (batch,) = seen
+def test_grpo_masks_all_of_an_answer_that_was_cut(practised: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    cut = {"max_completion_length": 1, "mask_truncated_completions": True}
+    trainer, [(_, batch)] = practised("_generate_and_score_completions", _lengths, **cut)
     ended = (batch["completion_ids"] == tokenizer.eos_token_id).any(1)
     assert batch["completion_mask"].any(1).tolist() == ended.tolist()
     assert not ended.all()

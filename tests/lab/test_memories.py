@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from zero2chat.models.loading import load_model
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import Load
 from zero2chat_lab import memories
-from zero2chat_lab.memories import KINDS, Memories, MemoriesArguments, adapted, documents, measure, questions, season
+from zero2chat_lab.memories import KINDS, Memories, MemoriesArguments, adapted, measure, questions, season
 from zero2chat_lab.memorization import Excerpt, in_context, predict
 from zero2chat_practice.synthetic.world import Person, World
 
@@ -119,16 +118,6 @@ def test_the_first_option_is_right_and_no_other_is(people: list[Person]) -> None
             assert person.name not in one.text
             holders = [p.name for p in people if f"{p.birthplace} on {p.birthday}?" in one.text]
             assert set(holders) & set(one.options) == {right}
-
-
-def test_few_wordings_are_visited_as_often_as_many(people: list[Person]) -> None:
-    one, four, all_ = (documents(people, wordings, visits=8) for wordings in (1, 4, 8))
-    assert len(one) == len(four) == len(all_) == 8 * len(people)
-    assert set(Counter(one).values()) == {8}
-    assert set(Counter(four).values()) == {2}
-    assert len(set(all_)) == len(all_)
-    assert set(one) < set(four) < set(all_)
-    assert documents(people, 1, 1) == one[: len(people)]
 
 
 @pytest.fixture(scope="module")

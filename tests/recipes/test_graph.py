@@ -144,20 +144,6 @@ def test_further_seeds_are_added_and_joined_again(launched: list[str], capsys: p
     assert launched == ["claims", "report"]
 
 
-def test_a_step_is_chosen_in_all_seeds_and_one_seeds_by_its_name(launched: list[str]) -> None:
-    _run(seeds=2)
-    del launched[:]
-    assert set(_run(only="read", seeds=2)) == {"read", "seed-1/read"}
-    assert set(_run(only="seed-1/read", seeds=2)) == {"seed-1/read"}
-    again = [*("ask", "other"), *("seed-1/ask", "seed-1/other"), *("claims", "report")]
-    _run(restart="ask", seeds=2)
-    assert launched == again
-    del launched[:]
-    _run("other.max_steps=2", restart="other", seeds=2)
-    assert launched == ["other", "seed-1/other", "claims", "report"]
-    assert _settings("runs/r/seed-1/other")["max_steps"] == _settings("runs/r/other")["max_steps"] == 2
-
-
 def test_seeds_that_nothing_would_join_or_that_no_yaml_says_are_refused(launched: list[str]) -> None:
     _write(read={key: value for key, value in CONFIGS["read"].items() if key != "seed"})
     with pytest.raises(UserError, match=r"recipes/r/read\.yaml: --seeds: seed is not set"):

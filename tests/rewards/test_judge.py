@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,9 +24,6 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[dict[str, Any]] = []
         self.says: Any = "Good.\nVERDICT: 7/10"
-        self.wait = 0.0
-        self.now = self.most = 0
-        self.lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -38,25 +34,14 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with server.lock:
-            server.asked.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
-            server.now += 1
-            server.most = max(server.most, server.now)
-            says = server.says.pop(0) if isinstance(server.says, list) else server.says
-        time.sleep(server.wait)
+        says, body = self.server.says, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+        says = says.pop(0) if isinstance(says, list) else says
         reply = {"choices": [{"message": {"role": "assistant", "content": says}}]}
         status, data = says if isinstance(says, tuple) else (200, json.dumps(reply))
         self.send_response(status)
-        if status == 302:
-            self.send_header("Location", data)
         self.end_headers()
         self.wfile.write(data.encode())
-        with server.lock:
-            server.now -= 1
-
-    do_GET = do_POST
 
     def log_message(self, *_: Any) -> None:
         pass

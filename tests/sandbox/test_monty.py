@@ -82,18 +82,3 @@ def test_the_last_expression_is_the_value(code: str, value: str | None) -> None:
 )
 def test_a_return_outside_of_functions_is_an_error_as_in_python(code: str) -> None:
     assert "SyntaxError: 'return' outside function" in str(run(code).error)
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("x = 1\nx.y(2)", "  line 2, in <module>\n    x.y(2)\nAttributeError"),
-        ("x = (", "  line 1\n    x = (\nSyntaxError"),
-        ("class A:\n    def __repr__(self): return 1 / 0\nA()", "  line 3, in <module>\n    A()\n  line 2, in"),
-    ],
-)
-def test_an_error_shows_the_programs_own_lines(code: str, said: str) -> None:
-    error = run(code).error or ""
-    assert said in error
-    assert "_z2c" not in error
-    assert "None" not in error

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import numpy as np
@@ -230,14 +229,13 @@ def test_control_characters_do_not_come_through(tmp_path: Path) -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """What it was asked, and what it does: `says` is given the handler."""
+    """`says` is given the handler."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[tuple[str, dict[str, list[str]]]] = []
-        self.headers: list[dict[str, str]] = []
+        self.asked = 0
         self.says: Callable[[Handler], None] = lambda handler: handler.give("{}")
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -249,8 +247,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append((urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)))
-        self.server.headers.append(dict(self.headers))
+        self.server.asked += 1
         self.server.says(self)
 
     def give(self, body: str | bytes, status: int = 200, **headers: str) -> None:
@@ -279,8 +276,8 @@ def test_a_redirect_is_not_followed(server: Server, serve: Any, status: int) -> 
     for target in (f"{elsewhere.url}/search", f"{server.url}/other", "file:///etc/passwd"):
         server.says = lambda handler, target=target: handler.give("", status, Location=target)
         assert ask(server) == (status, b"")
-    assert elsewhere.asked == []
-    assert len(server.asked) == 3
+    assert elsewhere.asked == 0
+    assert server.asked == 3
 
 
 def test_of_50_mb_of_html_no_more_is_read_than_needed(server: Server) -> None:
