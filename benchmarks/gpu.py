@@ -311,11 +311,15 @@ def write_tokenizer(folder: Path, size: int) -> None:
 
 
 def recipe(path: str, *without: str, **changes: Any) -> dict[str, Any]:
-    """The settings of a recipe's step, without some keys and with some changes."""
+    """The settings of a stage's YAML or of a recipe's step (`chat/qwen3-8b.yaml#sft`), without some keys and with some
+    changes."""
+    from zero2chat.recipes.recipe import load_recipe
     from zero2chat.stages.command_line import load_settings
 
-    kept = {key: value for key, value in load_settings(ROOT / "recipes" / path).items() if key not in without}
-    return kept | changes
+    file, _, name = path.partition("#")
+    of_step = {step.name: step.settings for step in load_recipe(ROOT / "recipes" / file)} if name else {}
+    settings = of_step[name] if name else load_settings(ROOT / "recipes" / file)
+    return {key: value for key, value in settings.items() if key not in without} | changes
 
 
 # ---- the sections
@@ -339,7 +343,7 @@ def device(bench: Bench) -> Rows:
 
 
 def pretrain(bench: Bench) -> Rows:
-    """GPT-2 124M, as in recipes/gpt2-124m."""
+    """GPT-2 124M, as in recipes/gpt2/124m.yaml."""
     warm, steps, batch, length = bench.of((3, 10, 128, 1024), (1, 2, 4, 64))
     rng = random.Random(0)
     sizes = {"train": (warm + steps + 1) * batch * length, "validation": 2 * length}
@@ -351,7 +355,7 @@ def pretrain(bench: Bench) -> Rows:
     changes |= {"global_batch_size": batch, "max_length": length, "dataset_num_proc": None}
     if bench.tiny or find_spec("triton") is None:
         changes["torch_compile"] = False
-    settings = recipe("gpt2-124m/pretrain.yaml", **changes)
+    settings = recipe("gpt2/pretrain.yaml", **changes)
     if bench.tiny:
         settings |= {"model": settings["model"] | _TINY_GPT2, "per_device_train_batch_size": 2}
     clock, planned = bench.train("pretrain", "pretrain", settings, warm, steps)
@@ -392,14 +396,14 @@ def _sft(bench: Bench, name: str, path: str, model: str, steps: tuple[int, int],
 
 
 def sft(bench: Bench) -> Rows:
-    """SFT of Qwen3-0.6B's shape, as in recipes/chat-qwen3-0.6b: rows of similar length together, and packed rows."""
+    """SFT of Qwen3-0.6B's shape, as in recipes/chat: rows of similar length together, and packed rows."""
     steps, batch = bench.of((2, 8), (1, 2)), bench.of(64, 4)
     found: Rows = []
     for name, packing in (("not packed", False), ("packed", True)):
         made = _sft(
             bench,
             f"sft-{name.replace(' ', '-')}",
-            "chat-qwen3-0.6b/sft.yaml",
+            "chat/sft.yaml",
             SMALL,
             steps,
             batch // (2 * packing or 1),
@@ -411,7 +415,7 @@ def sft(bench: Bench) -> Rows:
 
 
 def lora(bench: Bench) -> Rows:
-    """LoRA of Qwen3-8B's shape on bf16 weights, else as in recipes/chat-qwen3-8b."""
+    """LoRA of Qwen3-8B's shape on bf16 weights, else as in recipes/chat."""
     from zero2chat.models.hardware import bf16_is_fast
 
     if find_spec("peft") is None:
@@ -419,7 +423,7 @@ def lora(bench: Bench) -> Rows:
     if bench.device.type == "cuda" and not bf16_is_fast():
         raise Skipped("this GPU has no bf16")
     steps, batch = bench.of((1, 5), (1, 2)), bench.of(16, 8)
-    return _sft(bench, "lora", "chat-qwen3-8b/sft.yaml", LARGE, steps, batch // 2, packing=True)
+    return _sft(bench, "lora", "chat/qwen3-8b.yaml#sft", LARGE, steps, batch // 2, packing=True)
 
 
 def _prompts(bench: Bench) -> str:
@@ -472,8 +476,8 @@ def grpo_vllm(bench: Bench) -> Rows:
 
 
 def ppo(bench: Bench) -> Rows:
-    """PPO of Qwen3-0.6B's shape with a value head and a reward function, else as in recipes/rlhf-smollm2-135m."""
-    settings = recipe("rlhf-smollm2-135m/ppo.yaml", "kl_budget", "max_prompt_length")
+    """PPO of Qwen3-0.6B's shape with a value head and a reward function, else as in recipes/rlhf."""
+    settings = recipe("rlhf/ppo.yaml", "kl_budget", "max_prompt_length")
     return _reinforce(bench, "ppo", "ppo", "_roll_out", settings, bench.of(64, 4))
 
 

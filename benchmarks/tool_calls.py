@@ -1,6 +1,6 @@
 """Does a model call the tools that it is given? Conversations up to a call, and what the model writes next.
 
-    make smollm && python benchmarks/tool_calls.py runs/tool-calls-smollm2-135m/sft [MODEL …] [--json]
+    make smollm && python benchmarks/tool_calls.py runs/smollm2-tool-calls/sft [MODEL …] [--json]
 
 The 50 conversations are those that `make smollm` holds out. `parsed`: the response template parses one call. `fits`: it
 is a call of a given tool, with all required arguments and no unknown ones. `same`: name and arguments are those of the

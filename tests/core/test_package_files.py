@@ -44,8 +44,8 @@ def test_a_path_is_looked_up_in_the_package_if_the_working_folder_lacks_it(elsew
 def test_the_same_anywhere(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps = load_recipe("recipes/chat-qwen3-0.6b")
-    runner.run("recipes/chat-qwen3-0.6b", dry_run=True)
+    steps = load_recipe("recipes/chat/qwen3-0.6b.yaml")
+    runner.run("recipes/chat/qwen3-0.6b.yaml", dry_run=True)
     printed = capsys.readouterr().out
     assert f"--config_file {ROOT / 'accelerate_configs/single_gpu.yaml'} " in printed
     template = "chat_templates/chatml.jinja"
@@ -55,7 +55,7 @@ def test_the_same_anywhere(
     assert "chat_templates/chatml.response.json" in fingerprints.input_paths(sft.settings)
     assert load_yaml(sft.config)["learning_rate"] == sft.settings["learning_rate"]
     monkeypatch.chdir(ROOT)
-    assert [(step.name, step.settings) for step in load_recipe("recipes/chat-qwen3-0.6b")] == [
+    assert [(step.name, step.settings) for step in load_recipe("recipes/chat/qwen3-0.6b.yaml")] == [
         (step.name, step.settings) for step in steps
     ]
     assert fingerprints.input_digest(template) == here

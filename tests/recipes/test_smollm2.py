@@ -1,4 +1,4 @@
-"""A few steps of recipes/rlhf-smollm2-135m with real weights and preferences, by the command in its README."""
+"""A few steps of recipes/rlhf/smollm2-135m.yaml with real weights and preferences, by the command in its README."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_recipe_runs_here_as_its_page_says(tmp_path: Path) -> None:
     for name in ("recipes", "accelerate_configs", "chat_templates"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "data").symlink_to(ROOT / "data")
-    page = (tmp_path / "recipes" / "rlhf-smollm2-135m" / "README.md").read_text()
+    page = (tmp_path / "recipes" / "rlhf" / "README.md").read_text()
     (command,) = re.findall(r"^zero2chat run .* --set .*$", page, re.MULTILINE)
     program = Path(sys.executable).parent / "zero2chat"
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}

@@ -1,6 +1,6 @@
 """Estimate parameters, FLOPs, memory and time of a recipe's training steps, without running them.
 
-    zero2chat plan recipes/chat-qwen3-0.6b --gpu h100
+    zero2chat plan recipes/chat/qwen3-0.6b.yaml --gpu h100
 
 Nothing is measured: FLOPs, memory and steps follow from the settings (`training_cost.py`), tokens/s from the FLOPs and
 an MFU that is assumed.

@@ -151,7 +151,7 @@ def _read_step(
     path = Path(os.path.normpath(recipe.parent / (entry.config or recipe.name)))  # ../other/sft.yaml, no detour
     settings, own = load_settings(path) if entry.config else {}, entry.set or {}
     folder = recipe.absolute().parent.name
-    name = folder if recipe.name == FILE else f"{folder}-{recipe.stem}"  # `chat-gemma` of recipes/chat/gemma.yaml
+    name = folder if recipe.name == FILE else f"{folder}-{recipe.stem}"  # `gpt2-124m` of recipes/gpt2/124m.yaml
     if entry.config is None or recipe.name != FILE:  # several recipes may share a YAML
         title = {"title": name} if entry.config is None and entry.stage == "report" else {}
         own = {"output_dir": str(Path("runs", name, entry.name)), **title, **own}

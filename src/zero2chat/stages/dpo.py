@@ -1,7 +1,7 @@
 """Direct preference optimisation: train on preference pairs directly, without a reward model and without sampling.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
-        -m zero2chat.stages.dpo --config recipes/dpo-smollm2-135m/dpo.yaml
+        -m zero2chat.stages.dpo --config recipes/votes/dpo.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
