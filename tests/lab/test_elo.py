@@ -63,21 +63,6 @@ def test_ratings_are_those_of_a_reference_that_finds_them_another_way(comparison
     assert np.mean(values(found)) == pytest.approx(CENTRE)
 
 
-def test_a_draw_is_half_a_win_and_who_stands_first_does_not_matter() -> None:
-    draw = [ScoredPair(i, 0, 1, 0.5) for i in range(8)]
-    halves = [ScoredPair(i, 0, 1, float(i % 2)) for i in range(8)]
-    assert values(fit_ratings(draw, 2, resamples=100)) == pytest.approx([1000, 1000])
-    assert values(fit_ratings(halves, 2, resamples=100)) == pytest.approx([1000, 1000])
-    comparisons = some([0.0, 1.0, -0.4], 40)
-    turned = [ScoredPair(c.prompt, c.b, c.a, 1 - c.score) for c in comparisons]
-    assert values(fit_ratings(turned, 3, resamples=100)) == pytest.approx(
-        values(fit_ratings(comparisons, 3, resamples=100))
-    )
-    three_to_one = [ScoredPair(i, 0, 1, float(i % 4 > 0)) for i in range(8)]
-    first, second = values(fit_ratings(three_to_one, 2, resamples=100))
-    assert first - second == pytest.approx(400 * math.log10(3))
-
-
 def test_comparisons_of_one_prompt_are_one_draw() -> None:
     """Said ten times over, the same is no more sure; of ten prompts it is."""
     once = some([0.0, 0.8], 40, draws=0.0)

@@ -15,7 +15,7 @@ from zero2chat.models.loading import load_model
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import Load
 from zero2chat_lab import memories
-from zero2chat_lab.memories import KINDS, Memories, MemoriesArguments, adapted, measure, questions, season
+from zero2chat_lab.memories import KINDS, MemoriesArguments, adapted, measure, questions, season
 from zero2chat_lab.memorization import Excerpt, in_context, predict
 from zero2chat_practice.synthetic.world import Person, World
 
@@ -71,15 +71,6 @@ def test_questions_are_counted_by_kind_and_flops_by_tokens(found: dict[str, dict
     assert flops["context"] > flops["frozen"]
     # Both read the same questions, and train on the same tokens for 6 and for 4 FLOPs.
     assert flops["full"] - flops["frozen"] == pytest.approx(1.5 * (flops["lora"] - flops["frozen"]))
-
-
-@pytest.mark.parametrize("lora", [False, True])
-def test_within_the_block_the_weights_know_the_documents(loaded: Any, lora: bool) -> None:
-    some = Memories(*loaded, World(102, often=6, once=0, never=0).people)
-    before = sum(some.bits(some.model, some.first))
-    with some.in_weights(some.first, 1e-2, passes=40, lora=lora) as model:
-        assert sum(some.bits(model, some.first)) < 0.8 * before
-    assert sum(some.bits(some.model, some.first)) == before
 
 
 def test_the_stage_writes_metrics_and_questions_that_the_report_shows(

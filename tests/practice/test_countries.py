@@ -115,26 +115,6 @@ def test_a_country_is_looked_up_as_spelled_in_the_question_and_answered_by_what_
         assert (countries.score(mur, text), countries.said(mur, text)) == (0.0, None)
 
 
-def test_pages_tell_all_that_is_known_and_are_one_passage(almanac: str) -> None:
-    pages = countries.documents(0, 4, path=almanac)
-    assert sorted(pages) == sorted(countries.documents(1, 4, path=almanac))
-    assert max(map(len, pages)) <= countries.LONGEST
-    for country in COUNTRIES:
-        (page,) = [page for page in pages if f"of {country['name']} is" in page]
-        assert all(value in page for value in country.values())
-    (short,) = [page for page in pages if "South Vell" in page]
-    assert short == (
-        "The capital of South Vell is Port Or. The currency of South Vell is the euro. The population of South Vell is "
-        "9,540. The area of South Vell is 21 sq km. The language of South Vell is Norrish."
-    )
-    (long,) = [page for page in pages if "Quolandia" in page]
-    assert long.endswith(
-        "of Quolandia is the new groat. The population is 88. The area is 5 sq km. The language is Vellic."
-    )
-    with pytest.raises(UserError, match="countries: 5 pages asked for, 4 countries exist"):
-        countries.documents(0, 5, path=almanac)
-
-
 def test_invented_countries_are_asked_about_in_training_alone_and_are_none_of_the_almanac(tmp_path: Path) -> None:
     names = [
         f"{first}{last}"

