@@ -166,3 +166,5 @@ def test_a_missing_run_of_a_recipe_in_the_working_folder_names_that_recipe(tmp_p
     (tmp_path / "mine" / "recipe.yaml").touch()
     with pytest.raises(UserError, match=r"`zero2chat run mine` makes it \(step sft\)"):
         load_model("runs/mine/sft")
+    with pytest.raises(UserError, match=r"`zero2chat run recipes/chat/qwen3-0.6b.yaml` makes it \(step sft\)"):
+        load_model("runs/chat-qwen3-0.6b/sft")

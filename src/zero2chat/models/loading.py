@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.package_files import find
 from zero2chat.models.vocabulary import refuse_grown
 
 if TYPE_CHECKING:
@@ -238,9 +239,16 @@ def _find(path: str | Path) -> Path | None:
 def _remedy(folder: Path) -> str:
     if folder.parts[:1] == ("runs",) and len(folder.parts) > 2:
         name, step = folder.parts[1:3]
-        recipe = name if Path(name, "recipe.yaml").exists() else f"recipes/{name}"  # `zero2chat new` writes NAME
-        return f"`zero2chat run {recipe}` makes it (step {step})"
+        return f"`zero2chat run {recipe_of(name)}` makes it (step {step})"
     return "give a folder written by `save_pretrained`, such as runs/quickstart/sft"
+
+
+def recipe_of(name: str) -> str:
+    """Return the recipe that writes runs/<name>: a folder, or one file such as recipes/chat/qwen3-0.6b.yaml."""
+    if Path(name, "recipe.yaml").exists():  # `zero2chat new` writes NAME
+        return name
+    files = {f"{path.parent.name}-{path.stem}": path for path in find("recipes").glob("*/*.yaml")}
+    return f"recipes/{files[name].parent.name}/{files[name].name}" if name in files else f"recipes/{name}"
 
 
 def _refused(path: str | Path, folder: Path | None, what: str, error: Exception) -> UserError:

@@ -22,7 +22,7 @@ from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
 from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find
 from zero2chat.models.hardware import Gpu, active_count, flops_per_token, layer_bytes, parameter_count
-from zero2chat.models.loading import bases, context_length, head_width, load_tokenizer
+from zero2chat.models.loading import bases, context_length, head_width, load_tokenizer, recipe_of
 from zero2chat.models.training_job import FSDP, SHARDED, Job
 from zero2chat.recipes.model_sizes import config_of
 from zero2chat.recipes.recipe import FILE, Step, load_recipe
@@ -46,9 +46,9 @@ class _Vocabulary(list[int]):
 def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | None:
     """Return the step that makes a run, and all steps of its recipe: this one, or the recipe that the path names."""
     parts = Path(path).parts
-    other = Path("recipes", *parts[1:2])
-    if parts[:1] == ("runs",) and not any(step.folder.parts[:2] == parts[:2] for step in steps):
-        steps = load_recipe(other) if find(other / FILE).exists() else []
+    if parts[:1] == ("runs",) and parts[1:] and not any(step.folder.parts[:2] == parts[:2] for step in steps):
+        other = recipe_of(parts[1])
+        steps = load_recipe(other) if other.endswith(".yaml") or find(f"{other}/{FILE}").exists() else []
     maker = next((step for step in steps if os.path.normpath(step.folder) == os.path.normpath(path)), None)
     return None if maker is None else (maker, steps)
 
