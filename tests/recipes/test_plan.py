@@ -202,7 +202,7 @@ def test_ddp_does_not_train_16_bit_weights(saved: str, settings: dict[str, Any],
      ({"recipe": "recipes/smollm2/benchmarks.yaml"}, "no training steps"),
      ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
      ({"gpus": 0}, "--gpus 0: expected 1 or more"), ({"mfu": 0.0}, "--mfu 0.0: expected a number above 0, at most 1"),
-     ({"gpus": 3}, "gemma-3-1b/sft.yaml: global_batch_size 64 cannot be divided among 3 processes")])  # fmt: skip
+     ({"gpus": 3}, "chat/sft.yaml: global_batch_size 64 cannot be divided among 3 processes")])  # fmt: skip
 def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         plan(**({"recipe": "recipes/chat/gemma-3-1b.yaml", "gpu": "h100"} | arguments))
