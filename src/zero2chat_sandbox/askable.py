@@ -26,21 +26,21 @@ _PARTING = {"split", "rsplit", "get", "encode", "decode", "most_common"}
 _NEVER = (ast.Compare, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
-def is_askable(asked: ast.expr, imported: frozenset[str]) -> bool:
+def is_askable(expression: ast.expr, imported: frozenset[str]) -> bool:
     """Whether the expression only uses the program, and contains nothing that reveals the answer to it. `imported` are
     the names that the tests import from Python."""
     # A comparison inside would pass the expected value in.
-    if any(isinstance(part, _NEVER) for part in ast.walk(asked)):
+    if any(isinstance(part, _NEVER) for part in ast.walk(expression)):
         return False
-    names = {part.id for part in ast.walk(asked) if isinstance(part, ast.Name)}
+    names = {part.id for part in ast.walk(expression) if isinstance(part, ast.Name)}
     known = imported | sys.stdlib_module_names | set(dir(builtins))
-    if names <= known and isinstance(asked, ast.Call) and isinstance(asked.func, ast.Name):
+    if names <= known and isinstance(expression, ast.Call) and isinstance(expression.func, ast.Name):
         # The requested function may have a built-in's name, save one that would run code in a text: eval("f(2) - 4").
-        known -= {asked.func.id} - imported - {"eval", "exec"}
-    return _Asked(known).is_own(asked)
+        known -= {expression.func.id} - imported - {"eval", "exec"}
+    return _Origins(known).is_own(expression)
 
 
-class _Asked:
+class _Origins:
     """`known`: names that are Python's, not the program's; `free`: names of elements that are constants; `parts`: names
     of elements of what the program returned."""
 
@@ -130,13 +130,13 @@ class _Asked:
         by = [one.operand if isinstance(one, ast.UnaryOp) else one for one in by]
         return inner is not None and all(map(inner.is_own, by))
 
-    def _inside(self, function: ast.Lambda) -> _Asked | None:
+    def _inside(self, function: ast.Lambda) -> _Origins | None:
         """Return the names inside a function of elements; None if it has values of its own, as in `lambda x, y=4`."""
         given = function.args
         if given.defaults or any(given.kw_defaults):
             return None
         names = {argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
-        return _Asked(self._known - names, self._free - names, self._parts | names)
+        return _Origins(self._known - names, self._free - names, self._parts | names)
 
     def _is_input(self, node: ast.expr) -> bool:
         """Whether this may be passed to the program: constants, or values that come from it alone."""
@@ -156,7 +156,7 @@ class _Asked:
         bound |= {p.id for p in ast.walk(node) if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)}
         return not names <= self._known | self._free | bound
 
-    def _within(self, generators: list[ast.comprehension]) -> _Asked | None:
+    def _within(self, generators: list[ast.comprehension]) -> _Origins | None:
         """Return the names inside a comprehension: elements of constants are inputs, others come from the program."""
         inner = self
         for one in generators:
@@ -164,9 +164,9 @@ class _Asked:
                 return None
             targets = {part.id for part in ast.walk(one.target) if isinstance(part, ast.Name)}
             if not inner._holds_own(one.iter):
-                inner = _Asked(inner._known - targets, inner._free | targets, inner._parts - targets)
+                inner = _Origins(inner._known - targets, inner._free | targets, inner._parts - targets)
             elif inner.is_own(one.iter):
-                inner = _Asked(inner._known - targets, inner._free - targets, inner._parts | targets)
+                inner = _Origins(inner._known - targets, inner._free - targets, inner._parts | targets)
             else:
                 return None
         return inner

@@ -61,7 +61,7 @@ class _Ending(NamedTuple):
 
     started: bool
     printed: bytes
-    told: bytes
+    report: bytes
     exit_code: int
     stopped: str | None
 
@@ -75,12 +75,12 @@ def run(code: str, limits: Limits) -> ExecutionResult:
     printed = ending.printed.decode("utf-8", "replace")
     if not ending.started:
         raise SandboxError(f"python: bubblewrap did not set up its sandbox: {_one_line(printed)}")
-    kind, told = ending.told[:1], ending.told[1:].decode("utf-8", "replace")
+    kind, report = ending.report[:1], ending.report[1:].decode("utf-8", "replace")
     value, error = None, ending.stopped
     if error is None and kind == b"v":
-        value = told
+        value = report
     elif error is None and kind == b"e":
-        error = told
+        error = report
     elif error is None and kind != b"n":
         how = _SIGNALS.get(ending.exit_code, f"exit code {ending.exit_code}")
         error = f"The program ended before its last line: {how}."
@@ -109,7 +109,7 @@ def _sandbox() -> tuple[str, ...]:
     for program in filter(None, candidates):
         command = (str(program), *_view())
         ending = _launch(command, _PROBE, Limits())
-        if ending.started and ending.told == b"n" and ending.printed == _PROBED:
+        if ending.started and ending.report == b"n" and ending.printed == _PROBED:
             return command
         said = _one_line(ending.printed.decode("utf-8", "replace"))
     if not said:
@@ -145,12 +145,12 @@ def _c_libraries(python: Path, library: Path) -> list[tuple[str, str]]:
     """Return (name, path) of the libraries of the interpreter and its modules. The loader's name is its path."""
     modules = sorted(str(path) for path in (library / "lib-dynload").glob("*.so") if not _UNUSED.match(path.name))
     try:
-        told = subprocess.run(["ldd", str(python), *modules], capture_output=True, text=True, timeout=60).stdout
+        output = subprocess.run(["ldd", str(python), *modules], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxError(f"python: bubblewrap: ldd does not say what Python links to: {error}") from error
-    found = dict(re.findall(r"^\s+(\S+) => (/\S+) \(", told, re.MULTILINE))
-    found |= {path: path for path in re.findall(r"^\s+(/\S+) \(", told, re.MULTILINE)}
-    return sorted(found.items())
+    libraries = dict(re.findall(r"^\s+(\S+) => (/\S+) \(", output, re.MULTILINE))
+    libraries |= {path: path for path in re.findall(r"^\s+(/\S+) \(", output, re.MULTILINE)}
+    return sorted(libraries.items())
 
 
 def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
@@ -158,7 +158,7 @@ def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
     with ExitStack() as stack:
         program = stack.enter_context(_memory_file("program", code.encode()))
         rules = stack.enter_context(_memory_file("rules", _filter()))
-        told, tell = stack.enter_context(_pipe())
+        report, tell = stack.enter_context(_pipe())
         printed, print_ = stack.enter_context(_pipe())
         info, inform = stack.enter_context(_pipe())
         first = _First(info)
@@ -177,7 +177,7 @@ def _launch(command: tuple[str, ...], code: str, limits: Limits) -> _Ending:
         try:
             gone = os.pidfd_open(process.pid)
             stack.callback(os.close, gone)
-            return _read(process, gone, first, printed, told, limits)
+            return _read(process, gone, first, printed, report, limits)
         finally:
             _kill(process, first)
             with suppress(subprocess.TimeoutExpired):
@@ -197,8 +197,8 @@ class _First:
         """Return the pid, or None if bwrap has not reported it yet."""
         with suppress(BlockingIOError):
             self._said += os.read(self._info, 4096)
-        found = re.search(rb'"child-pid": (\d+)\D', self._said)
-        return None if found is None else int(found[1])
+        match = re.search(rb'"child-pid": (\d+)\D', self._said)
+        return None if match is None else int(match[1])
 
     def threads(self) -> int:
         """Return its number of threads; 0 if it has ended, or if its pid is unknown."""
@@ -221,19 +221,19 @@ def _kill(process: subprocess.Popen[bytes], first: _First) -> None:
 
 
 def _read(
-    process: subprocess.Popen[bytes], gone: int, first: _First, printed: int, told: int, limits: Limits
+    process: subprocess.Popen[bytes], gone: int, first: _First, printed: int, report: int, limits: Limits
 ) -> _Ending:
     """Read both pipes until bwrap, and so the sandbox, has ended. (EOF may never come: a fork of this process may hold
     the pipes open.)"""
-    found = {printed: bytearray(), told: bytearray()}
-    most = {printed: 4 * limits.output, told: 8 * limits.output + 1000}  # bytes
+    buffers = {printed: bytearray(), report: bytearray()}
+    most = {printed: 4 * limits.output, report: 8 * limits.output + 1000}  # bytes
 
     def flooded() -> bool:
-        too_long = any(len(found[fd]) > most[fd] for fd in found)
-        return started and (too_long or _characters(found[printed]) > limits.output)
+        too_long = any(len(buffers[fd]) > most[fd] for fd in buffers)
+        return started and (too_long or _characters(buffers[printed]) > limits.output)
 
     poll = select.poll()
-    for fd in (printed, told, gone):
+    for fd in (printed, report, gone):
         poll.register(fd, select.POLLIN)
     started, killed, stopped = False, False, None
     deadline = time.monotonic() + _START
@@ -243,17 +243,17 @@ def _read(
         return [fd for fd, _ in poll.poll(1000 * max(0.0, min(left, _WATCH) if started and not killed else left))]
 
     while (ready := wait()) != [gone]:
-        for fd in found:
+        for fd in buffers:
             piece = os.read(fd, 65536) if fd in ready else b""
-            if len(found[fd]) <= most[fd]:
-                found[fd] += piece
-        if told in ready and not started and not killed:
+            if len(buffers[fd]) <= most[fd]:
+                buffers[fd] += piece
+        if report in ready and not started and not killed:
             started, deadline = True, time.monotonic() + limits.seconds
         late = time.monotonic() >= deadline
         if killed and late:
             raise RuntimeError("a sandbox that was killed is still there")
         # After its complete report the process may be slow to exit, which does not count for the program.
-        done = found[told].endswith(_END)
+        done = buffers[report].endswith(_END)
         crowded = started and first.threads() > _THREADS
         if killed or not (done or late or crowded or flooded()):
             continue
@@ -265,7 +265,7 @@ def _read(
         _kill(process, first)
     if flooded():
         stopped = f"Stopped: it printed more than {limits.output:,} characters."
-    output, said = (bytes(found[fd]) for fd in (printed, told))
+    output, said = (bytes(buffers[fd]) for fd in (printed, report))
     return _Ending(started, output, said[1:].removesuffix(_END), process.wait(_STOP), stopped)
 
 

@@ -35,9 +35,9 @@ def mount(scratch: int) -> None:
     options = f"size={scratch},nr_inodes={max(64, scratch // 4096)},mode=755"
     made = call("mount", b"tmpfs", SCRATCH.encode(), b"tmpfs", MS_NOSUID | MS_NODEV, options.encode())
     # The kernel does not allow clearing a flag of the host's own mount.
-    kept = os.statvfs(NULL).f_flag & MS_NOEXEC
-    kept |= MS_RDONLY | MS_NOSUID | MS_REMOUNT | MS_BIND
-    changed = call("mount", None, NULL.encode(), None, kept, None)
+    flags = os.statvfs(NULL).f_flag & MS_NOEXEC
+    flags |= MS_RDONLY | MS_NOSUID | MS_REMOUNT | MS_BIND
+    changed = call("mount", None, NULL.encode(), None, flags, None)
     dropped = call("capset", CAPABILITIES.to_bytes(8, "little"), bytes(24))
     again = call("mount", b"tmpfs", SCRATCH.encode(), b"tmpfs", MS_NOSUID | MS_NODEV, options.encode())
     if (made, changed, dropped, again) != (0, 0, 0, -1):
@@ -74,7 +74,7 @@ def execute(source: str) -> object:
     return eval(compile(_ast.Expression(last.value), NAME, "eval"), names)
 
 
-def told(error: BaseException, source: str) -> str:
+def error_text(error: BaseException, source: str) -> str:
     """Describe an error in a few lines: its place in the program, and the message."""
     lines = source.split("\n")
     frames, trace = [], error.__traceback__
@@ -86,20 +86,20 @@ def told(error: BaseException, source: str) -> str:
         frames.append((error.lineno, "<module>"))
     if len(frames) > 8:
         frames[3:-4] = [(0, f"… {len(frames) - 7} more calls …")]
-    found = []
+    calls = []
     for number, where in frames:
         if not number:
-            found.append(f"  {where}")
+            calls.append(f"  {where}")
             continue
-        found.append(f"  line {number}" + ("" if where == "<module>" else f", in {where}"))
+        calls.append(f"  line {number}" + ("" if where == "<module>" else f", in {where}"))
         if number <= len(lines):
-            found.append(f"    {lines[number - 1].strip()[:200]}")
+            calls.append(f"    {lines[number - 1].strip()[:200]}")
     what = type(error).__name__
     try:
         said = error.msg if isinstance(error, SyntaxError) else str(error)
     except BaseException:
         said = ""
-    return "\n".join(["Traceback:", *found] * bool(found) + [f"{what}: {said}" if said else what])
+    return "\n".join(["Traceback:", *calls] * bool(calls) + [f"{what}: {said}" if said else what])
 
 
 def ended(source: str, longest: int) -> str:
@@ -110,7 +110,7 @@ def ended(source: str, longest: int) -> str:
     except SystemExit as error:
         return "n" if error.code in (None, 0) else "eSystemExit: " + str(error.code)[:longest]
     except BaseException as error:
-        return "e" + told(error, source)[:longest]
+        return "e" + error_text(error, source)[:longest]
 
 
 def main() -> None:

@@ -113,7 +113,7 @@ def run(code: str, limits: Limits) -> ExecutionResult:
     value, error = None, None
     try:
         with session:
-            program, ending = _told_as_text(session, code, limits.output + 1)
+            program, ending = _as_text(session, code, limits.output + 1)
             if outside is None:  # inside `exec`, a `return` does not end the program
                 inputs, program = {"_z2c_code": program}, _CALLED
                 value = session.feed_run(f"{program}\n{ending}", inputs=inputs, print_callback=printed)
@@ -122,7 +122,7 @@ def run(code: str, limits: Limits) -> ExecutionResult:
     except monty.MontyCrashedError as crash:
         error = "TimeoutError" if crash.timed_out else f"The interpreter crashed: {crash}"
     except monty.MontyError as mistake:
-        error = _told(mistake, code)
+        error = _traceback(mistake, code)
     except RuntimeError as failure:  # no worker could be started
         raise SandboxError(f"python: monty: {failure}") from failure
     stdout = printed.output
@@ -137,7 +137,7 @@ def run(code: str, limits: Limits) -> ExecutionResult:
     )
 
 
-def _told_as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
+def _as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
     """Return the program, and code for its value as text: the repr of its last expression, or None. An f-string is
     always text, even if the program replaced `repr`."""
     import pydantic_monty as monty
@@ -229,10 +229,10 @@ def _nowhere(stream: str, text: str) -> None:
     """Discard what a value's `__repr__` prints."""
 
 
-def _told(mistake: Any, code: str) -> str:
+def _traceback(mistake: Any, code: str) -> str:
     """Convert the interpreter's traceback for the model: with the lines of its own program."""
-    told = str(mistake.display() if hasattr(mistake, "display") else mistake)[:_LONGEST_ERROR]
-    lines = re.sub(r'File "[^"\n]*", ', "", told).split("\n")
+    text = str(mistake.display() if hasattr(mistake, "display") else mistake)[:_LONGEST_ERROR]
+    lines = re.sub(r'File "[^"\n]*", ', "", text).split("\n")
     own = code.split("\n")
     if f"    {_CALLED}" in lines:  # no line of the program's
         at = lines.index(f"    {_CALLED}")

@@ -73,17 +73,17 @@ class Case:
     relative: float = 0.0
     absolute: float = 0.0
 
-    def passed(self, found: Any) -> bool:
+    def passed(self, value: Any) -> bool:
         try:
             if self.how == "is":
-                return found is self.expected
+                return value is self.expected
             if self.how == "close":
-                return math.isclose(found, self.expected, rel_tol=self.relative, abs_tol=self.absolute)
+                return math.isclose(value, self.expected, rel_tol=self.relative, abs_tol=self.absolute)
             if self.how == "nearer than":
-                return bool(abs(found - self.expected) < self.absolute)
+                return bool(abs(value - self.expected) < self.absolute)
             if self.how == "as near as":
-                return bool(abs(found - self.expected) <= self.absolute)
-            return bool(found == self.expected)
+                return bool(abs(value - self.expected) <= self.absolute)
+            return bool(value == self.expected)
         except (TypeError, OverflowError):  # not a number, or an integer larger than any float
             return False
 
@@ -98,7 +98,7 @@ def read_tests(tests: str | Sequence[str]) -> tuple[str, tuple[Case, ...]]:
 
 def last_block(text: str) -> str | None:
     """Return the last complete ```python block of a text."""
-    found: str | None = None
+    code: str | None = None
     block: list[str] | None = None
     wanted = False
     for line in text.split("\n"):
@@ -106,10 +106,10 @@ def last_block(text: str) -> str | None:
         if block is None and mark.startswith("```"):
             block, wanted = [], mark[3:].strip().lower() in ("python", "py", "python3")
         elif block is not None and mark == "```":
-            found, block = ("\n".join(block) if wanted else found), None
+            code, block = ("\n".join(block) if wanted else code), None
         elif block is not None:
             block.append(line)
-    return found
+    return code
 
 
 def share_passed(text: str, tests: Any, engine: str, limits: python.Limits) -> float:
@@ -178,7 +178,7 @@ def _read_tests(text: str) -> tuple[str, tuple[Case, ...]]:
 
 def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]:
     imported = [statement for statement in statements if isinstance(statement, ast.Import | ast.ImportFrom)]
-    imports, found = [_import(statement) for statement in imported], []
+    imports, cases = [_import(statement) for statement in imported], []
     known = frozenset((alias.asname or alias.name).partition(".")[0] for node in imported for alias in node.names)
     for statement in statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -192,14 +192,14 @@ def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]
             raise SandboxError(f"tests: an expected value is longer than {_LONGEST:,} characters")
         if not test.passed(_literal(repr(test.expected), test.expected)):
             raise SandboxError(f"tests: no answer passes {ast.unparse(statement)[:60]!r}")
-        found.append(test)
-    if not 1 <= len(found) <= _MOST:
-        raise SandboxError(f"tests: {len(found)} tests: give 1 to {_MOST}")
-    if sum(map(len, imports)) + sum(len(test.expression) for test in found) > _LONGEST_TESTS:
+        cases.append(test)
+    if not 1 <= len(cases) <= _MOST:
+        raise SandboxError(f"tests: {len(cases)} tests: give 1 to {_MOST}")
+    if sum(map(len, imports)) + sum(len(test.expression) for test in cases) > _LONGEST_TESTS:
         raise SandboxError(
             f"tests: longer than {_LONGEST_TESTS:,} characters, even without expected values: shorten them"
         )
-    return "\n".join(imports), tuple(found)
+    return "\n".join(imports), tuple(cases)
 
 
 def _import(node: ast.Import | ast.ImportFrom) -> str:
@@ -248,8 +248,8 @@ def _isclose(left: ast.expr, right: ast.expr, imported: frozenset[str], options:
     return _test(left, right, imported, how="close", relative=known["rel_tol"], absolute=known["abs_tol"])
 
 
-def _test(asked: ast.expr, expected: ast.expr, imported: frozenset[str], ask: str = "{}", **how: Any) -> Case | None:
-    if not is_askable(asked, imported):
+def _test(node: ast.expr, expected: ast.expr, imported: frozenset[str], ask: str = "{}", **how: Any) -> Case | None:
+    if not is_askable(node, imported):
         return None
     try:
         value = ast.literal_eval(expected)
@@ -258,4 +258,4 @@ def _test(asked: ast.expr, expected: ast.expr, imported: frozenset[str], ask: st
     numeric = how["how"] not in ("equal", "is")
     if numeric and (isinstance(value, bool) or not isinstance(value, int | float)):
         return None
-    return Case(ask.format(ast.unparse(asked)), value, **how)
+    return Case(ask.format(ast.unparse(node)), value, **how)

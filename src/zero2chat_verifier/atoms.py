@@ -64,9 +64,9 @@ def unexpected(what: str) -> Node:
 
 def atom(parser: Reader) -> Node:
     parser.deeper()
-    found = _inner_atom(parser)
+    node = _inner_atom(parser)
     parser.depth -= 1
-    return found
+    return node
 
 
 def _inner_atom(parser: Reader) -> Node:
@@ -269,8 +269,8 @@ def _call(parser: Reader, name: str) -> Node:
     name = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}.get(name, name)
     if raised == ("neg", ONE) and name in ("sin", "cos", "tan"):
         name, raised = f"arc{name}", None
-    found: Node = ("call", name, *arguments) if base is None else ("call", name, *arguments, base)
-    return found if raised is None else ("pow", found, raised)
+    node: Node = ("call", name, *arguments) if base is None else ("call", name, *arguments, base)
+    return node if raised is None else ("pow", node, raised)
 
 
 def _applied(parser: Reader) -> Node:
@@ -333,12 +333,12 @@ def _environment(parser: Reader) -> Node:
         raise Unreadable("an environment ends that did not begin")
     if not rows[-1]:
         rows.pop()
-    found = tuple(rows) if cells else tuple(row for row in rows if row)
-    if not found or not all(found):
+    table = tuple(rows) if cells else tuple(row for row in rows if row)
+    if not table or not all(table):
         raise Unreadable("an empty row")
-    if name == "cases" and all(len(row) == 1 and row[0][0] == "relation" for row in found):
-        return ("list", "and", tuple(row[0] for row in found))  # a system of equations
-    return ("matrix" if name in (*_MATRICES, "array") else name, found)
+    if name == "cases" and all(len(row) == 1 and row[0][0] == "relation" for row in table):
+        return ("list", "and", tuple(row[0] for row in table))  # a system of equations
+    return ("matrix" if name in (*_MATRICES, "array") else name, table)
 
 
 def _cell(parser: Reader) -> Node:

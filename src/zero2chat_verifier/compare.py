@@ -120,9 +120,9 @@ class Comparison:
         kinds = gold[0], answer[0]
         if kinds == ("tuple", "tuple"):
             return gold[1] == answer[1] and gold[3] == answer[3] and self._each(gold[2], answer[2])
-        found = self._regions(gold, answer)
-        if found is not None:
-            return found
+        verdict = self._regions(gold, answer)
+        if verdict is not None:
+            return verdict
         if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
             return self._collections(gold, answer)
         if "list" in kinds and "tuple" in kinds:
@@ -131,7 +131,7 @@ class Comparison:
             return self._relations(gold, answer)
         if kinds[0] in ("matrix", "cases") and kinds[0] == kinds[1]:
             shape = [len(row) for row in gold[1]] == [len(row) for row in answer[1]]
-            return shape and all(self._each(mine, theirs) for mine, theirs in zip(gold[1], answer[1], strict=True))
+            return shape and all(self._each(row, other) for row, other in zip(gold[1], answer[1], strict=True))
         if "matrix" in kinds and "tuple" in kinds:
             column, pair = (gold, answer) if kinds[0] == "matrix" else (answer, gold)
             rows = column[1]
@@ -210,47 +210,47 @@ class Comparison:
         return len(gold) == len(answer) and all(self._same(a, b) for a, b in zip(gold, answer, strict=True))
 
     def _collections(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = items_of(gold), items_of(answer)
+        golds, answers = items_of(gold), items_of(answer)
         joined = gold[0] == answer[0] == "list" and {gold[1], answer[1]} == {"or", "and"}
-        if joined and all(item[0] == "variable" for item in mine):
+        if joined and all(item[0] == "variable" for item in golds):
             return False  # p \land q against p \lor q
         if joined and "relation" in str(gold):
-            named = len({repr(self._named(item)[0]) for item in mine}) == 1
+            named = len({repr(self._named(item)[0]) for item in golds}) == 1
             if not named:
                 return False
-        if ("dots",) in mine or ("dots",) in theirs:
-            return gold[0] == answer[0] and self._each(mine, theirs)
-        if len(mine) != len(theirs):
+        if ("dots",) in golds or ("dots",) in answers:
+            return gold[0] == answer[0] and self._each(golds, answers)
+        if len(golds) != len(answers):
             return False
-        ours, others = self._labels(mine), self._labels(theirs)
+        ours, others = self._labels(golds), self._labels(answers)
         stems = [{label.split("_")[0] for label in labels} for labels in (ours, others)]
         if len(set(ours)) > 1 and len(set(others)) > 1:
             if gold[0] == answer[0] == "list" and (gold[1] == "or") != (answer[1] == "or"):
                 return False  # x = 1 and y = 2 against x = 1 or y = 2
             if len(set(ours)) == len(ours) and sorted(ours) == sorted(others):
                 order = [others.index(label) for label in ours]  # name by name
-                return self._each(mine, [theirs[i] for i in order])
-            spoken = [{self._named(item)[0] for item in listed} for listed in (mine, theirs)]
+                return self._each(golds, [answers[i] for i in order])
+            spoken = [{self._named(item)[0] for item in listed} for listed in (golds, answers)]
             if all(name is not None and name[0] == "unit" for names in spoken for name in names):
-                return self._each(mine, theirs) if alike(ours, others) else False
-            return self._unordered(mine, theirs)
+                return self._each(golds, answers) if alike(ours, others) else False
+            return self._unordered(golds, answers)
         if len(set(ours)) > 1 or len(set(others)) > 1:
             if len(stems[0] | stems[1]) > 1:
                 # x = 1, y = 2 against 1, 2: sorted by name; 7 goats, 4 toys against 7, 4: as written
                 if "set" in (gold[0], answer[0]):
                     return False  # {1, 2} has two values of one variable
-                return not (ours and others) and in_order(ours or others) and self._each(mine, theirs)
+                return not (ours and others) and in_order(ours or others) and self._each(golds, answers)
             # x_1 = 1, x_2 = 2 are solutions in any order.
-            mine, theirs = [self._named(item)[1] or item for item in mine], [self._named(i)[1] or i for i in theirs]
+            golds, answers = [self._named(item)[1] or item for item in golds], [self._named(i)[1] or i for i in answers]
         elif ours and others and stems[0] != stems[1]:
             return False  # x = 1 or x = 2 against y = 1 or y = 2
-        return self._unordered(self._values_of_one_name(mine), self._values_of_one_name(theirs))
+        return self._unordered(self._values_of_one_name(golds), self._values_of_one_name(answers))
 
     def _labels(self, listed: Sequence[Node]) -> list[str]:
         """Return the label of each item, as in `x = 1`, `Minimum: 1` and `7 goats`; an empty list unless all items have
         one.
         """
-        found = []
+        labels = []
         for item in listed:
             name = self._named(item)[0]
             if name is not None:
@@ -260,18 +260,18 @@ class Comparison:
                 label = "/".join(sorted(quantity[1])) if quantity else ""
             if not label:
                 return []
-            found.append(label.casefold() if name is None or name[0] == "unit" else label)
-        return found
+            labels.append(label.casefold() if name is None or name[0] == "unit" else label)
+        return labels
 
     def _unordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
         if len(gold) != len(answer) or len(gold) > 100:
             return False
         left = list(answer)
         for item in gold:
-            found = next((i for i, other in enumerate(left) if self._same(item, other)), None)
-            if found is None:
+            place = next((i for i, other in enumerate(left) if self._same(item, other)), None)
+            if place is None:
                 return False
-            left.pop(found)
+            left.pop(place)
         return True
 
     def _values_of_one_name(self, items: list[Node]) -> list[Node]:
@@ -303,12 +303,12 @@ class Comparison:
         ours, others = regions.region(gold), regions.region(answer)
         if not ours or not others:
             return None
-        mine, theirs = regions.unknowns(gold), regions.unknowns(answer)
-        if mine and theirs and mine != theirs:
+        gold_names, answer_names = regions.unknowns(gold), regions.unknowns(answer)
+        if gold_names and answer_names and gold_names != answer_names:
             return False
-        found = regions.same(ours, others, self._values.ranks)
-        if found is not None:
-            return found
+        verdict = regions.same(ours, others, self._values.ranks)
+        if verdict is not None:
+            return verdict
         # If their endpoints contain letters, compare span by span.
         left, right = regions.spans(ours), regions.spans(others)
         if left is None or right is None:
@@ -321,9 +321,9 @@ class Comparison:
     def _relations(self, gold: Node, answer: Node) -> bool:
         if variables(gold) != variables(answer):
             return False
-        found = self._regions(gold, answer)  # k \in (0, 1) against 0 < k < 1
-        if found is not None:
-            return found
+        verdict = self._regions(gold, answer)  # k \in (0, 1) against 0 < k < 1
+        if verdict is not None:
+            return verdict
         if len(gold[1]) == len(answer[1]) == 1:
             sign, other = gold[1][0], answer[1][0]
             if sign in FLIP and other in FLIP:
@@ -356,17 +356,17 @@ class Comparison:
     def _proportional(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
         first, other = gold[0], answer[0]
         return all(
-            self._same(("mul", mine, other), ("mul", theirs, first))
-            for mine, theirs in zip(gold[1:], answer[1:], strict=True)
+            self._same(("mul", part, other), ("mul", answer_part, first))
+            for part, answer_part in zip(gold[1:], answer[1:], strict=True)
         )
 
     # Quantities
 
     def _measured(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = split(gold), split(answer)
-        if mine is None or theirs is None:
+        gold_parts, answer_parts = split(gold), split(answer)
+        if gold_parts is None or answer_parts is None:
             return self._structure(gold, answer)
-        (bare, unit, scale), (other, other_unit, other_scale) = mine, theirs
+        (bare, unit, scale), (other, other_unit, other_scale) = gold_parts, answer_parts
         radians = [measures.pop("radian", 0) for measures in (unit, other_unit)]
         if any(radians) and (unit or other_unit):
             return False
@@ -385,12 +385,12 @@ class Comparison:
         return self._number(bare, other) if any(radians) else self._angles(bare, other)
 
     def _angles(self, gold: Node, answer: Node) -> bool:
-        mine, theirs = degrees(gold), degrees(answer)
-        if (mine is None) == (theirs is None):
+        gold_angle, answer_angle = degrees(gold), degrees(answer)
+        if (gold_angle is None) == (answer_angle is None):
             return self._number(gold, answer)
         # "30" and "pi/6" both equal 30 degrees.
-        bare, other = (mine or gold), (theirs or answer)
-        written = repr(other if mine else bare)
+        bare, other = (gold_angle or gold), (answer_angle or answer)
+        written = repr(other if gold_angle else bare)
         in_radians = "'pi'" in written or "'degrees'" in written
         return self._number(gold, answer) if in_radians else self._number(bare, other)
 
@@ -403,14 +403,14 @@ class Comparison:
         """Compare expressions that have no value part by part, such as `1 + 2 + \\ldots + n`."""
         if gold[0] != answer[0] or len(gold) != len(answer) or gold[0] in ("unit", "variable", "number", "constant"):
             return gold == answer
-        for mine, theirs in zip(gold[1:], answer[1:], strict=True):
-            if isinstance(mine, tuple) and isinstance(theirs, tuple):
-                if not mine or not theirs or isinstance(mine[0], tuple) or isinstance(theirs[0], tuple):
-                    if not self._each(mine, theirs):
+        for part, other in zip(gold[1:], answer[1:], strict=True):
+            if isinstance(part, tuple) and isinstance(other, tuple):
+                if not part or not other or isinstance(part[0], tuple) or isinstance(other[0], tuple):
+                    if not self._each(part, other):
                         return False
-                elif mine != theirs and not (isinstance(mine[0], str) and self._same_part(mine, theirs)):
+                elif part != other and not (isinstance(part[0], str) and self._same_part(part, other)):
                     return False
-            elif mine != theirs:
+            elif part != other:
                 return False
         return True
 

@@ -12,7 +12,7 @@ _BOXES = ("\\boxed", "\\fbox")
 _BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # the content of \boxed without braces
 _MODULO = re.compile(r"%\s*\(?[0-9]+\)?\s*=")  # N % 10 = 4
-_THOUGHT = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
+_REASONING = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
 _MOST_PERCENTS = 50  # of a line: the first ones
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)|\\begin\{comment\}.*?(?:\\end\{comment\}|$)", re.DOTALL)
 _NEAR = 200  # characters before and after a box that may change its meaning
@@ -88,14 +88,14 @@ _LAST_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*([^=]+)$")
 def reference(gold: str) -> str:
     """Return the final answer of a reference: what the last box or `####` (as in GSM8K) marks, or else all of it."""
     gold = str(gold)
-    found = final_answer(gold)
-    return gold.strip() if found is None else found
+    answer = final_answer(gold)
+    return gold.strip() if answer is None else answer
 
 
 def final_answer(text: str) -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
-    "" if it is empty; None if there is neither, or if the box is not closed. Finished thoughts and LaTeX comments are
+    "" if it is empty; None if there is neither, or if the box is not closed. Finished reasoning and LaTeX comments are
     skipped. Of nested boxes the outermost counts, and boxes joined by "or" or "and" are one answer. If a box is part
     of a formula, as in `-\\boxed{5}`, the formula is the answer.
     """
@@ -108,22 +108,22 @@ def final_answer(text: str) -> str | None:
         text = _without_comments(text)
         box, mark = max(text.rfind(name) for name in _BOXES), text.rfind("####")
     if box >= 0:
-        start, found = _last_box(text)
+        start, boxed = _last_box(text)
         if mark < start:
-            return found
+            return boxed
     if mark < 0:
         return None
     return text[mark + 4 : mark + 4 + 2 * LONGEST].strip().split("\n")[0].strip()
 
 
 def _shown(text: str) -> str:
-    """Remove finished thoughts. Text before a lone </think> is a thought too, because the prompt may have opened it."""
+    """Remove finished reasoning. Text before a lone </think> is reasoning too, as the prompt may have opened it."""
     if "<!--" in text or "{comment}" in text:
         text = _COMMENT.sub(" ", text)
     if "</" not in text and "<|/" not in text:
         return text
     shown, at, depth = "", 0, 0
-    for mark in _THOUGHT.finditer(text):
+    for mark in _REASONING.finditer(text):
         if mark[1]:
             if depth == 0:
                 shown = ""
@@ -183,7 +183,7 @@ def _last_box(text: str) -> tuple[int, str | None]:
                 boxes.append((start, match.end(), text[content : match.start()].strip()))
     if not boxes or boxes[-1][1] <= last:
         return last, None
-    start, end, found = boxes.pop()
+    start, end, boxed = boxes.pop()
     single = len(boxes)
     while boxes:
         between = text[boxes[-1][1] : start]
@@ -192,13 +192,13 @@ def _last_box(text: str) -> tuple[int, str | None]:
             break
         start, _, before = boxes.pop()
         sign = joined[1].strip(", ") or ","
-        found = f"{before} {',' if sign.startswith(chr(92)) else sign} {found}"
-    if len(boxes) < single and text[:start].endswith("(") and text.startswith(")", end) and "," in found:
-        return start, f"({found})"  # (\boxed{1}, \boxed{2})
-    return start, _with_neighbours(text, start, end, found)
+        boxed = f"{before} {',' if sign.startswith(chr(92)) else sign} {boxed}"
+    if len(boxes) < single and text[:start].endswith("(") and text.startswith(")", end) and "," in boxed:
+        return start, f"({boxed})"  # (\boxed{1}, \boxed{2})
+    return start, _with_neighbours(text, start, end, boxed)
 
 
-def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
+def _with_neighbours(text: str, start: int, end: int, boxed: str) -> str:
     """Return a box's content, extended by adjacent text that changes its value; "" if the box is struck out."""
     before = _DASH_BEFORE.sub(r"\1−", text[max(0, start - _NEAR) : start].translate(_SIGNS_BEFORE))
     after = text[end : end + _NEAR].translate(_SIGNS_AFTER)
@@ -209,35 +209,35 @@ def _with_neighbours(text: str, start: int, end: int, found: str) -> str:
             return ""
     denied = _WORDS_BEFORE.search(before)
     if denied:
-        return f"{denied[0].strip(' $*')} {found}"
+        return f"{denied[0].strip(' $*')} {boxed}"
     words = _WORDS_AFTER.match(after)
     if words and scale(words["first"]) is not None:
-        return f"{found}\\text{{ {words['first']}}}"
+        return f"{boxed}\\text{{ {words['first']}}}"
     if words:
         at = words.start("words")
-        choice = _OTHER_CHOICE.match(after, at) if _CHOICE.fullmatch(found) else None
-        other = choice[1] not in found if choice else _ALTERNATIVE.match(after, at)
+        choice = _OTHER_CHOICE.match(after, at) if _CHOICE.fullmatch(boxed) else None
+        other = choice[1] not in boxed if choice else _ALTERNATIVE.match(after, at)
         if other or _CHANGED.match(words["words"].lower()):
-            return f"{found} {words['words']}"
+            return f"{boxed} {words['words']}"
     operated = _OPERATED.match(after)
     if operated:  # \boxed{5} times 2
-        return f"{found} {operated[0]}"
+        return f"{boxed} {operated[0]}"
     bars = before.endswith("|") and after.startswith("|")
     if bars and text[text.rfind("\n", 0, start) + 1 : end + 1].count("|") == 2:  # not a row of a table
-        found, before, after = f"|{found}|", before[:-1], after[1:]
+        boxed, before, after = f"|{boxed}|", before[:-1], after[1:]
     inside = _in_formula(text, start)
-    before, inner = _TAGS.sub("", before), found
+    before, inner = _TAGS.sub("", before), boxed
     for opening, closing in _BRACKETS:  # (\boxed{5})^2
         if before.endswith(opening) and after.startswith(closing) and not blank:
-            found, before, after = f"({found})", before[: -len(opening)], after[len(closing) :]
+            boxed, before, after = f"({boxed})", before[: -len(opening)], after[len(closing) :]
     left = _BEFORE.search(before) or (_BEFORE_IN_FORMULA.search(before) if inside else None)
     unit = _UNIT_AFTER.match(after)
     right = unit if unit and known(unit[1]) else _AFTER.match(after)
     right = right or (_AFTER_IN_FORMULA.match(after) if inside else None) or _TUPLE_AFTER.match(after)
     left = left or _TUPLE_BEFORE.search(before)
-    if blank or not found or not (left or right):
+    if blank or not boxed or not (left or right):
         return inner
-    whole = found if found.isalnum() and not after[:1].isdigit() and not before[-1:].isdigit() else f"{{{found}}}"
+    whole = boxed if boxed.isalnum() and not after[:1].isdigit() and not before[-1:].isdigit() else f"{{{boxed}}}"
     if left:
         starts = [match.end() for match in _FORMULA_START.finditer(before) if match.end() <= left.start() + 1]
         whole = before[max(starts, default=0) :] + whole

@@ -151,10 +151,10 @@ def stated_domain(text: str) -> str | None:
     """Return "R" if an answer ends with "for all real x" or with "for all x \\in \\mathbb{R}"."""
     if "for" not in text[-_TAIL:] and "∀" not in text[-_TAIL:] and "where" not in text[-_TAIL:]:
         return None
-    found = _FOR_ALL.search(_tail(text.translate(_TRANSLATE).replace("$", "").strip(" .")))
-    if found is None or not found[2]:
+    match = _FOR_ALL.search(_tail(text.translate(_TRANSLATE).replace("$", "").strip(" .")))
+    if match is None or not match[2]:
         return None
-    return found[3] or {"real": "R", "rational": "Q"}.get(found[1])
+    return match[3] or {"real": "R", "rational": "Q"}.get(match[1])
 
 
 def tokenize(cleaned: str) -> list[Token]:
@@ -211,8 +211,8 @@ def _unwrapped(text: str) -> str:
         spaced = trailing[0][0].isspace() or len(trailing[1]) > 1
         if spaced and "\\" not in trailing[0]:
             start = len(text) - len(trailing[0])
-            found = re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", trailing[0])
-            text = text[:start] + found
+            marked = re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", trailing[0])
+            text = text[:start] + marked
 
     counted = _COUNTED.search(text[-60:])
     if counted:

@@ -184,11 +184,11 @@ def renamed(node: Node, name: Node, gold_name: Node) -> Node:
 def items_of(node: Node) -> list[Node]:
     """Return the items of a set or list, with both values of each ±; in a set, each item once."""
     items = node[2] if node[0] == "list" else node[1]
-    found = []
+    values = []
     for item in items:
         spread = signs_spread(item)
-        found += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
-    return list(dict.fromkeys(found)) if node[0] == "set" else found
+        values += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
+    return list(dict.fromkeys(values)) if node[0] == "set" else values
 
 
 def signs_spread(node: Node) -> Node:
@@ -222,8 +222,8 @@ def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
     """Return a quantity's number, its unit, and the unit's size in base units; None if a word is not a unit."""
     kind = node[0]
     if kind == "unit":
-        found = read_unit(node[1])
-        return None if found is None else (("number", Fraction(1)), *found)
+        measures = read_unit(node[1])
+        return None if measures is None else (("number", Fraction(1)), *measures)
     if kind in ("neg", "percent", "degrees"):
         inner = split(node[1])
         return None if inner is None else ((kind, inner[0]), inner[1], inner[2])
@@ -279,7 +279,7 @@ def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
             domain = last[2][1][1]
             rest = node[2][:-1]
-            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest) and not _asked(rest, last[2][0][1]):
+            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest) and not _is_unknown(rest, last[2][0][1]):
                 return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), last[2][0][1], domain
     free = variables(node) - {term[2][0][1] for term in _equations(node) if term[2][0][0] == "variable"}
     if len(free) == 1 and free <= set("kmnl") and _by_half_turns(node, min(free)):
@@ -287,13 +287,13 @@ def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
     return node, None, None
 
 
-def _asked(node: Any, name: str) -> bool:
+def _is_unknown(node: Any, name: str) -> bool:
     """Whether a letter is the requested unknown, as in `n \\ge 3`, not a parameter that may be any integer."""
     if not isinstance(node, tuple) or not node:
         return False
     if node[0] == "relation" and name in variables(node):
         return name in variables(node[2][0]) or node[1] not in (("=",), ("ne",))
-    return any(_asked(part, name) for part in node)
+    return any(_is_unknown(part, name) for part in node)
 
 
 def _equations(node: Node) -> list[Node]:

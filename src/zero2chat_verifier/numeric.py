@@ -98,8 +98,8 @@ class Exact:
         if kind in ("add", "mul"):
             total = self.value(node[1])
             for part in node[2:]:
-                total, found = self._matched(total, self.value(part))
-                total = self._checked(total + found if kind == "add" else total * found)
+                total, term = self._matched(total, self.value(part))
+                total = self._checked(total + term if kind == "add" else total * term)
             return total
         if kind == "div":
             return self._divided(self.value(node[1]), self.value(node[2]))
@@ -124,25 +124,25 @@ class Exact:
         """Convert two numbers to types that can be added and divided."""
         return one, other
 
-    def _checked(self, found: Any) -> Any:
+    def _checked(self, number: Any) -> Any:
         """Return the number, after adding its cost to the budget."""
-        if isinstance(found, Fraction):
-            bits = max(found.numerator.bit_length(), found.denominator.bit_length())
+        if isinstance(number, Fraction):
+            bits = max(number.numerator.bit_length(), number.denominator.bit_length())
             if bits > _MOST_BITS:
                 raise TooLarge("a number of too many digits")
             # Sums of fractions reduce by the greatest common divisor, whose cost is quadratic.
-            self._spend(1 + (bits // 64) ** 2 if found.denominator != 1 else 1 + bits // 64)
-        return found
+            self._spend(1 + (bits // 64) ** 2 if number.denominator != 1 else 1 + bits // 64)
+        return number
 
     def _spend(self, work: int) -> None:
         self.work += 20 + work
         if self.work > _MOST_WORK:
             raise TooLarge("too much to work out")
 
-    def _variable(self, found: Fraction | tuple[Fraction, Fraction]) -> Any:
-        if isinstance(found, tuple):
+    def _variable(self, value: Fraction | tuple[Fraction, Fraction]) -> Any:
+        if isinstance(value, tuple):
             raise NeedsDigits
-        return found
+        return value
 
     def _constant(self, name: str) -> Any:
         if name in self._point:  # the i of a sum over i
@@ -217,10 +217,10 @@ class Exact:
             raise NoValue("a binomial below zero")
         if k > 2000 or k * max(1, n.numerator.bit_length()) > _MOST_BITS:
             raise TooLarge("a binomial of too many digits")
-        found = Fraction(1)
+        product = Fraction(1)
         for i in range(int(k)):
-            found = self._checked(found * (n - i) / (i + 1))
-        return found
+            product = self._checked(product * (n - i) / (i + 1))
+        return product
 
     def _irrational_call(self, name: str, given: list[Any]) -> Any:
         raise NeedsDigits
@@ -236,17 +236,17 @@ class Exact:
         if high - low >= _MOST_TERMS:
             raise TooLarge("a sum of too many terms")
         before = self._point.get(name)
-        found: Any = Fraction(int(node[1] == "prod"))
+        total: Any = Fraction(int(node[1] == "prod"))
         for k in range(int(low), int(high) + 1):
             self._point[name] = Fraction(k)
             term = self.value(node[4])
             self._spend(100)
-            found = self._checked(found * term if node[1] == "prod" else found + term)
+            total = self._checked(total * term if node[1] == "prod" else total + term)
         if before is None:
             self._point.pop(name, None)
         else:
             self._point[name] = before
-        return found
+        return total
 
 
 class Digits(Exact):
@@ -269,30 +269,30 @@ class Digits(Exact):
         """Return the value as a number of this many digits."""
         return self._float(self.value(node))
 
-    def _float(self, found: Any) -> Any:
-        if isinstance(found, Fraction):
-            return self._mp.mpf(found.numerator) / found.denominator
-        return found
+    def _float(self, number: Any) -> Any:
+        if isinstance(number, Fraction):
+            return self._mp.mpf(number.numerator) / number.denominator
+        return number
 
-    def _checked(self, found: Any) -> Any:
-        found = super()._checked(found)
-        if isinstance(found, Fraction):
-            self.size += 0.302 * (found.numerator.bit_length() + found.denominator.bit_length())
-        elif found != 0:
-            if not self._mp.isfinite(found):
+    def _checked(self, number: Any) -> Any:
+        number = super()._checked(number)
+        if isinstance(number, Fraction):
+            self.size += 0.302 * (number.numerator.bit_length() + number.denominator.bit_length())
+        elif number != 0:
+            if not self._mp.isfinite(number):
                 raise NoValue("no finite number")
-            if self._real and getattr(found, "imag", 0) != 0:
+            if self._real and getattr(number, "imag", 0) != 0:
                 raise NoValue("no real number")
-            self.size += 0.302 * abs(self._mp.mag(found))
+            self.size += 0.302 * abs(self._mp.mag(number))
             self._spend(200)
         if self.size > _MOST_DIGITS:
             raise TooLarge("numbers of too many digits")
-        return found
+        return number
 
-    def _variable(self, found: Fraction | tuple[Fraction, Fraction]) -> Any:
-        if isinstance(found, tuple):
-            return self._mp.mpc(*map(self._float, found))
-        return found
+    def _variable(self, value: Fraction | tuple[Fraction, Fraction]) -> Any:
+        if isinstance(value, tuple):
+            return self._mp.mpc(*map(self._float, value))
+        return value
 
     def _constant(self, name: str) -> Any:
         if name in self._point:
@@ -311,8 +311,8 @@ class Digits(Exact):
         mp = self._mp
         if isinstance(exponent, Fraction) and isinstance(base, Fraction) and base < 0 and exponent.denominator % 2:
             # (-8)^{1/3} is -2, as at school.
-            found = mp.power(-self._float(base), self._float(exponent))
-            return self._checked(-found if exponent.numerator % 2 else found)
+            power = mp.power(-self._float(base), self._float(exponent))
+            return self._checked(-power if exponent.numerator % 2 else power)
         half = isinstance(exponent, Fraction) and exponent.denominator == 2
         base, exponent = self._float(base), self._float(exponent)
         if base == 0:
@@ -379,7 +379,7 @@ class Digits(Exact):
 
     def _called(self, function: Callable[..., Any], *given: Any) -> Any:
         try:
-            found = function(*given)
+            value = function(*given)
         except ValueError as error:  # at a pole
             raise NoValue(str(error)) from error
-        return self._checked(found)
+        return self._checked(value)

@@ -20,12 +20,12 @@ _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "
 
 def read(text: str) -> Node:
     """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
-    found = Parser(tokenize(clean_latex(text))).whole()
-    level: list[Any] = [found]
+    tree = Parser(tokenize(clean_latex(text))).whole()
+    level: list[Any] = [tree]
     for _ in range(_TALLEST):
         level = [part for node in level for part in node if isinstance(part, tuple)]
         if not level:
-            return found
+            return tree
     raise TooLarge("nested too deeply")  # even without brackets, as in 1/2/3/…
 
 
@@ -38,16 +38,16 @@ class Parser:
         self.outward = False  # inside ]a, b[
 
     def whole(self) -> Node:
-        found = self.listing()
+        tree = self.listing()
         if (
             self.tokens[0].value == "["
             and self.tokens[-1].value == "]"
-            and found[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
+            and tree[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
         ):
             raise Unreadable("square brackets around all of it, which may be a floor")
         if self.at < len(self.tokens):
             raise Unreadable(f"cannot read on from {self.tokens[self.at].value!r}")
-        return found
+        return tree
 
     def peek(self, ahead: int = 0) -> Token:
         at = self.at + ahead
@@ -58,9 +58,9 @@ class Parser:
         return token.kind in ("sign", "command") and token.value in values
 
     def take(self, *values: str) -> bool:
-        found = self.sees(*values)
-        self.at += found
-        return found
+        seen = self.sees(*values)
+        self.at += seen
+        return seen
 
     def next(self) -> Token:
         self.at += 1
@@ -117,26 +117,26 @@ class Parser:
                 sign = {"<": "le", ">": "ge"}[sign]
             signs.append({"sim": "approx"}.get(sign, sign))
             terms.append(self._remainder(self._sets()))
-        found = ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
+        node = ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
         if self.sees("pmod", "bmod", "mod"):
             self.next()
-            found = ("modulo", found, self.argument() if self.sees("{") else self.power())
+            node = ("modulo", node, self.argument() if self.sees("{") else self.power())
         elif self.sees("(") and self.peek(1).value in ("mod", "bmod"):
             self.at += 2
-            found = ("modulo", found, self.sum())
+            node = ("modulo", node, self.sum())
             self.need(")")
-        return found
+        return node
 
-    def _remainder(self, found: Node) -> Node:
+    def _remainder(self, left: Node) -> Node:
         """Read the left side of `17 \\bmod 5 = 2`, a number. (In `x = 2 \\bmod 5`, a residue class is read later.)"""
         start = self.at
         if not self.take("bmod", "mod"):
-            return found
+            return left
         by = self.argument() if self.sees("{") else self.power()
         if self.sees("="):
-            return ("call", "mod", found, by)
+            return ("call", "mod", left, by)
         self.at = start
-        return found
+        return left
 
     def _definition(self) -> Node | None:
         """Read `f(x) =` or `P(x, y) =`: the names of a function and of its parameters."""
@@ -160,13 +160,13 @@ class Parser:
         return ("defined", name, tuple(parameters))
 
     def _sets(self) -> Node:
-        found = self.sum()
+        left = self.sum()
         while self.sees("cup", "cap", "setminus", *(() if self.bars else (":",))):
             sign = self.next().value
             kind = {"cup": "union", "cap": "inter", "setminus": "minus", ":": "ratio"}[sign]
             right = self.sum()
-            found = (*found, right) if found[0] == kind and kind != "minus" else (kind, found, right)
-        return found
+            left = (*left, right) if left[0] == kind and kind != "minus" else (kind, left, right)
+        return left
 
     def sum(self) -> Node:
         terms: list[Node] = []
@@ -258,40 +258,40 @@ class Parser:
         signs = 0
         while self.sees("+", "-"):
             signs += self.next().value == "-"
-        found = self.power()
-        return ("neg", found) if signs % 2 else found
+        node = self.power()
+        return ("neg", node) if signs % 2 else node
 
     def power(self) -> Node:
-        found = atom(self)
+        node = atom(self)
         raised = 0
         while True:
             if self.take("^", "**"):
                 raised += 1
-                if raised > 1 and found[0] == "pow":
+                if raised > 1 and node[0] == "pow":
                     raise Unreadable("two exponents")
-                found = self.raised(found)
+                node = self.raised(node)
             elif self.sees("!") and self.peek(1).value != "=":
                 count = 0
                 while self.take("!"):
                     count += 1
                 if count > 2:
                     raise TooLarge("factorials of factorials")
-                found = ("call", "factorial" if count == 1 else "factorial2", found)
+                node = ("call", "factorial" if count == 1 else "factorial2", node)
             elif self.take("%", "\\%", "percent"):
-                found = ("percent", found)
+                node = ("percent", node)
             elif self.peek().kind == "text" and self.peek().value.strip() in ("percent", "%", "per cent"):
                 self.next()
-                found = ("percent", found)
+                node = ("percent", node)
             elif self.peek().kind == "text" and self.peek().value.strip() in ("degrees", "degree", "deg"):
                 self.next()
-                found = ("degrees", found)
+                node = ("degrees", node)
             elif self.take("circ"):
-                found = ("degrees", found)
-            elif self.sees("'") and found[0] == "variable":
+                node = ("degrees", node)
+            elif self.sees("'") and node[0] == "variable":
                 self.next()
-                found = ("variable", f"{found[1]}'")
+                node = ("variable", f"{node[1]}'")
             else:
-                return found
+                return node
 
     def raised(self, base: Node) -> Node:
         if self.take("circ"):
@@ -320,11 +320,11 @@ class Parser:
         """Read a LaTeX argument: `{…}`, or one token, such as the 1 of \\frac12."""
         token = self.next()
         if token.kind == "sign" and token.value == "{":
-            found = self.listing()
+            node = self.listing()
             if self.take("choose"):
-                found = ("call", "binom", found, self.listing())
+                node = ("call", "binom", node, self.listing())
             self.need("}")
-            return found
+            return node
         if token.kind == "number" and token.value.isdigit():
             if len(token.value) > 1:
                 self.at -= 1

@@ -69,9 +69,9 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
                 continue
             # One variable always has this size, the others half of the time: all of them are rarely near a constant.
             same = not mixed or j == i % len(names) or rng.random() < 0.5
-            found = _number(rng, size if same else rng.choice(_SIZES), marks, largest)
+            value = _number(rng, size if same else rng.choice(_SIZES), marks, largest)
             # x^n is real for integer n, or for positive x.
-            point[name] = abs(found) if powers and i % 2 else sign * found
+            point[name] = abs(value) if powers and i % 2 else sign * value
         return point
 
     for i, size in enumerate(_SIZES):
@@ -120,12 +120,12 @@ def _steps(node: Any) -> list[Node]:
     """Return the floors and ceilings in an expression, and the powers of zero, which jump as well."""
     if not isinstance(node, tuple) or not node:
         return []
-    found = [step for part in node for step in _steps(part)]
+    steps = [step for part in node for step in _steps(part)]
     if (node[0] == "call" and node[1] in _STEPS) or (
         node[0] == "pow" and variables(node[2]) and not variables(node[1]) and _worth(node[1], {}) == [0]
     ):
-        found.append(node)
-    return found
+        steps.append(node)
+    return steps
 
 
 def _step_kind(node: Any) -> str:
@@ -151,14 +151,14 @@ def _parts(level: list[Any]) -> Iterator[Node]:
 
 def _edges(gold: Node, answer: Node) -> dict[str, set[Fraction]]:
     """Return, by variable, where polynomials in the steps of one side are an integer or a half-integer, or turn."""
-    found: dict[str, set[Fraction]] = {}
+    edges: dict[str, set[Fraction]] = {}
     for part in _parts(list({*_steps(gold)} ^ {*_steps(answer)})[:_MOST_MARKS]):
         names = variables(part) if isinstance(part[0], str) else set()
         for name in names if len(names) == 1 else ():
-            if len(marks := found.setdefault(name, set())) < 4 * _MOST_MARKS:
+            if len(marks := edges.setdefault(name, set())) < 4 * _MOST_MARKS:
                 for half in range(-4, 5):
                     marks.update(_turns(("add", part, ("number", Fraction(half, 2))), name))
-    return found
+    return edges
 
 
 def _lenient(point: Point) -> bool:
@@ -192,14 +192,14 @@ def _implied(node: Any, calls: tuple[str, ...], kinds: tuple[str, ...]) -> set[s
     """Return the variables for which an expression is defined at integers only, such as n in n! and (-1)^n."""
     if not isinstance(node, tuple) or not node:
         return set()
-    found: set[str] = set().union(*(_implied(part, calls, kinds) for part in node))
+    names: set[str] = set().union(*(_implied(part, calls, kinds) for part in node))
     if node[0] == "call" and node[1] in calls:
-        found |= variables(node)
+        names |= variables(node)
     elif node[0] == "big" and node[0] in kinds:
-        found |= variables(node[2]) | variables(node[3])
+        names |= variables(node[2]) | variables(node[3])
     elif node[0] == "pow" and node[0] in kinds and _below_zero(node[1]):
-        found |= variables(node[2])
-    return found
+        names |= variables(node[2])
+    return names
 
 
 def _below_zero(base: Node) -> bool:
@@ -212,33 +212,33 @@ def _exponents(node: Any) -> set[str]:
     """Return the variables in exponents of bases that may be negative."""
     if not isinstance(node, tuple) or not node:
         return set()
-    found: set[str] = set().union(*(_exponents(part) for part in node))
+    names: set[str] = set().union(*(_exponents(part) for part in node))
     if node[0] == "pow" and variables(node[1]):
-        found |= variables(node[2])
-    return found
+        names |= variables(node[2])
+    return names
 
 
 def _marks(gold: Node, answer: Node) -> list[Fraction]:
     """Return the constants of both expressions and the kinks of absolute values and similar functions, sorted."""
-    found: set[Fraction] = set()
+    marks: set[Fraction] = set()
 
     def gather(node: Any) -> None:
-        if len(found) >= 4 * _MOST_MARKS or not isinstance(node, tuple) or not node:
+        if len(marks) >= 4 * _MOST_MARKS or not isinstance(node, tuple) or not node:
             return
         if isinstance(node[0], str) and node[0] != "nothing" and not variables(node):
-            found.update(_worth(node, {}))
+            marks.update(_worth(node, {}))
             return
         for part in node:
             gather(part)
 
     gather(gold)
     gather(answer)
-    found.update(zero for zeros in _kinks((gold, answer)).values() for zero in zeros)
-    both = sorted(found | {-mark for mark in found})
+    marks.update(zero for zeros in _kinks((gold, answer)).values() for zero in zeros)
+    both = sorted(marks | {-mark for mark in marks})
     # The middle ones are the small ones. The largest is covered by the points beyond it.
     surplus = max(0, len(both) - 2 * _MOST_MARKS)
-    kept = both[surplus // 2 : len(both) - (surplus - surplus // 2)]
-    return sorted({*kept, *both[:1], *both[-1:]})
+    middle = both[surplus // 2 : len(both) - (surplus - surplus // 2)]
+    return sorted({*middle, *both[:1], *both[-1:]})
 
 
 def _worth(node: Node, point: Point) -> list[Fraction]:
@@ -246,23 +246,23 @@ def _worth(node: Node, point: Point) -> list[Fraction]:
     if not has_value(node):
         return []
     try:
-        found = Exact(point).value(node)
+        value = Exact(point).value(node)
     except (NeedsDigits, NoValue, Undecided, TooLarge, ArithmeticError):
         return []
-    return [found] if isinstance(found, Fraction) else []
+    return [value] if isinstance(value, Fraction) else []
 
 
 def _kinks(node: Any) -> dict[str, set[Fraction]]:
     """Return, by variable, the zeros and turning points of polynomials inside an absolute value, a root or the like."""
-    found: dict[str, set[Fraction]] = {}
+    kinks: dict[str, set[Fraction]] = {}
     for part in _parts([node]):
         if part[0] == "call" and part[1] in _KINKED:
             for given in part[2:]:
                 names = variables(given)
-                if len(names) == 1 and sum(map(len, found.values())) < 4 * _MOST_MARKS:
+                if len(names) == 1 and sum(map(len, kinks.values())) < 4 * _MOST_MARKS:
                     (name,) = names
-                    found.setdefault(name, set()).update(_turns(given, name))
-    return found
+                    kinks.setdefault(name, set()).update(_turns(given, name))
+    return kinks
 
 
 def _turns(node: Node, name: str) -> list[Fraction]:
@@ -298,7 +298,7 @@ def _zeros(coefficients: list[Fraction]) -> list[Fraction]:
             total = total * at + number
         return total > 0
 
-    found = set(turns)
+    zeros = set(turns)
     for low, high in itertools.pairwise([-bound, *turns, bound]):
         # Between two turning points it has at most one zero.
         start = positive(low)
@@ -307,5 +307,5 @@ def _zeros(coefficients: list[Fraction]) -> list[Fraction]:
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if positive(middle) == start else (low, middle)
-        found.add(high.limit_denominator(10**9))
-    return sorted(found)
+        zeros.add(high.limit_denominator(10**9))
+    return sorted(zeros)

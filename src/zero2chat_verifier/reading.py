@@ -96,11 +96,11 @@ def read_answer(text: str) -> Reading:
         if labelled:
             # (A) 5: an option with its content.
             rest = plain[labelled.end() :]
-            found = read_answer(rest)
-            if found.problem:
-                return found
+            content = read_answer(rest)
+            if content.problem:
+                return content
             letter = str(labelled[str(labelled.lastgroup)]).upper()
-            return found._replace(choice="?" if found.choice or _hedged(rest) else letter)
+            return content._replace(choice="?" if content.choice or _hedged(rest) else letter)
         if _CHOICES.fullmatch(plain):
             return Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))))
         ordinal = _ORDINAL.fullmatch(plain)
@@ -164,11 +164,11 @@ def says(text: str, word: str) -> bool:
     ) & set(spoken[1:])
 
 
-def same_words(found: str, expected: str) -> bool:
+def same_words(answer: str, expected: str) -> bool:
     """Whether two phrases are equal. Case matters, except in ordinary words."""
-    if found == expected:
+    if answer == expected:
         return True
-    ours, others = expected.split(), found.split()
+    ours, others = expected.split(), answer.split()
     return len(ours) == len(others) and all(_same_word(a, b) for a, b in zip(ours, others, strict=True))
 
 
@@ -185,9 +185,9 @@ def _same_word(one: str, other: str) -> bool:
     return len(word) > (4 if shouted else 3) and re.search("[aeiouy]", word) is not None and not ordered
 
 
-def same_tokens(found: Reading, expected: Reading) -> bool:
+def same_tokens(answer: Reading, expected: Reading) -> bool:
     """Whether two answers that the grammar does not cover have the same tokens."""
-    ours, others = expected.tokens or (), found.tokens or ()
+    ours, others = expected.tokens or (), answer.tokens or ()
     return len(ours) == len(others) and all(
         a == b or (a[0] == b[0] == "text" and same_words(b[1], a[1])) for a, b in zip(ours, others, strict=True)
     )

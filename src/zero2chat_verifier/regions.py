@@ -116,18 +116,18 @@ def _middle(node: Node) -> Node | None:
     return ("neg", node[2] if len(node) == 3 else ("add", *node[2:]))
 
 
-def ends(found: Region) -> Iterator[Node]:
+def ends(area: Region) -> Iterator[Node]:
     """Return the finite endpoints of a region's spans."""
-    if found[0] == "span":
-        yield from (end for end in found[2:4] if end not in (INFINITY, _LOWEST))
+    if area[0] == "span":
+        yield from (end for end in area[2:4] if end not in (INFINITY, _LOWEST))
     else:
-        for part in found[1:]:
+        for part in area[1:]:
             yield from ends(part)
 
 
-def spans(found: Region) -> list[Region] | None:
+def spans(area: Region) -> list[Region] | None:
     """Return a union's spans; None for any other region."""
-    parts = [found] if found[0] == "span" else list(found[1:]) if found[0] == "or" else []
+    parts = [area] if area[0] == "span" else list(area[1:]) if area[0] == "or" else []
     return parts if parts and all(part[0] == "span" for part in parts) else None
 
 
@@ -136,22 +136,22 @@ def same(gold: Region, answer: Region, ranks: Callable[[list[Node]], list[int] |
     numbers = list(dict.fromkeys([*ends(gold), *ends(answer)]))
     if len(numbers) > _MOST_ENDS or not all(has_value(end) and not variables(end) for end in numbers):
         return None
-    found = ranks(numbers)
-    if found is None:
+    order = ranks(numbers)
+    if order is None:
         return None
     # The number line, cut at each endpoint: an open piece, a point, an open piece, and so on.
-    places = {end: 2 * rank + 1 for end, rank in zip(numbers, found, strict=True)}
-    last = 2 * (max(found, default=-1) + 1)
-    mine, theirs = _pieces(gold, places, last), _pieces(answer, places, last)
-    return mine is not None and mine == theirs
+    places = {end: 2 * rank + 1 for end, rank in zip(numbers, order, strict=True)}
+    last = 2 * (max(order, default=-1) + 1)
+    gold_pieces, answer_pieces = _pieces(gold, places, last), _pieces(answer, places, last)
+    return gold_pieces is not None and gold_pieces == answer_pieces
 
 
-def _pieces(found: Region, places: dict[Node, int], last: int) -> frozenset[int] | None:
+def _pieces(area: Region, places: dict[Node, int], last: int) -> frozenset[int] | None:
     """Return which pieces of the number line a region contains; None if a span is empty, such as (2, 1) and [3,
     infinity].
     """
-    if found[0] == "span":
-        _, left, low, high, right = found
+    if area[0] == "span":
+        _, left, low, high, right = area
         if low == INFINITY or high == _LOWEST:
             return None
         if (low == _LOWEST and left == "[") or (high == INFINITY and right == "]"):
@@ -159,10 +159,10 @@ def _pieces(found: Region, places: dict[Node, int], last: int) -> frozenset[int]
         start = 0 if low == _LOWEST else places[low] + (left == "(")
         end = last if high == INFINITY else places[high] - (right == ")")
         return frozenset(range(start, end + 1)) if start <= end else None
-    parts = [_pieces(part, places, last) for part in found[1:]]
+    parts = [_pieces(part, places, last) for part in area[1:]]
     if any(part is None for part in parts):
         return None
     sets = [part for part in parts if part is not None]
-    if found[0] == "not":
+    if area[0] == "not":
         return frozenset(range(last + 1)) - sets[0]
-    return frozenset.union(*sets) if found[0] == "or" else frozenset.intersection(*sets)
+    return frozenset.union(*sets) if area[0] == "or" else frozenset.intersection(*sets)

@@ -52,18 +52,18 @@ class ValueComparison:
         for pair in self._pairs(gold, answer, closed):
             if pair is None:
                 return None
-            mine, theirs, far = pair
-            zeros = (abs(mine) <= far) + (abs(theirs) <= far)
+            gold_value, answer_value, margin = pair
+            zeros = (abs(gold_value) <= margin) + (abs(answer_value) <= margin)
             if zeros == 1:
                 return None
             if zeros:
                 continue
-            found = theirs / mine
+            quotient = answer_value / gold_value
             if ratio is not None:
-                exact = isinstance(found, Fraction) and isinstance(ratio, Fraction)
-                if found != ratio if exact else abs(found - ratio) > _SLACK * abs(ratio):
+                exact = isinstance(quotient, Fraction) and isinstance(ratio, Fraction)
+                if quotient != ratio if exact else abs(quotient - ratio) > _SLACK * abs(ratio):
                     return None
-            ratio = found
+            ratio = quotient
             self._agreed += 1
         if not self._enough(closed) or (isinstance(ratio, complex) or getattr(ratio, "imag", 0) != 0):
             return None
@@ -72,18 +72,18 @@ class ValueComparison:
     def ranks(self, nodes: Sequence[Node]) -> list[int] | None:
         """Return each number's rank, equal numbers sharing one; None if they have no order."""
         try:
-            numbers, far = self._all(nodes)
+            numbers, margin = self._all(nodes)
         except (NoValue, Undecided, ArithmeticError):
             return None
         if any(getattr(number, "imag", 0) != 0 for number in numbers):
             return None
         numbers = [number.real for number in numbers]  # Python cannot sort complex numbers, even without imaginary part
-        found, place = [0] * len(nodes), 0
+        ranks, place = [0] * len(nodes), 0
         order = sorted(range(len(nodes)), key=lambda i: numbers[i])
         for before, after in itertools.pairwise(order):
-            place += numbers[after] - numbers[before] > far
-            found[after] = place
-        return found
+            place += numbers[after] - numbers[before] > margin
+            ranks[after] = place
+        return ranks
 
     def _all(self, nodes: Sequence[Node]) -> tuple[list[Any], Any]:
         try:
@@ -115,7 +115,7 @@ class ValueComparison:
                     return
                 continue
             try:
-                mine, theirs, far = self._at(gold, answer, point, i < _FINE)
+                gold_value, answer_value, margin = self._at(gold, answer, point, i < _FINE)
             except Undecided:
                 continue
             except (TooLarge, OverflowError):
@@ -123,11 +123,11 @@ class ValueComparison:
                     raise
                 self._skipped += 1
                 continue
-            if mine is None or theirs is None:
-                if (mine is None) != (theirs is None) and not lenient:
+            if gold_value is None or answer_value is None:
+                if (gold_value is None) != (answer_value is None) and not lenient:
                     yield None
                 continue
-            yield mine, theirs, far
+            yield gold_value, answer_value, margin
 
     def _at(self, gold: Node, answer: Node, point: Point, fine: bool) -> _Pair:
         if self._work > _MOST_WORK:
@@ -143,24 +143,24 @@ class ValueComparison:
                 raise
         real = bool(point) and not self._imaginary and not any(isinstance(value, tuple) for value in point.values())
         rough = Digits(point, real=real)
-        mine, theirs = _value(rough, gold), _value(rough, answer)
+        gold_value, answer_value = _value(rough, gold), _value(rough, answer)
         self._work += rough.work
         size = int(rough.size) + 1
-        if mine is None or theirs is None:
-            return mine, theirs, 0
+        if gold_value is None or answer_value is None:
+            return gold_value, answer_value, 0
         if not fine and size <= _ROUGH_SIZE:
-            return mine, theirs, rough.number(("number", Fraction(1, 10**25)))
+            return gold_value, answer_value, rough.number(("number", Fraction(1, 10**25)))
         numbers = Digits(point, 100 + 2 * size, real)
-        mine, theirs = numbers.number(gold), numbers.number(answer)
+        gold_value, answer_value = numbers.number(gold), numbers.number(answer)
         self._work += numbers.work
-        return mine, theirs, numbers.number(("number", Fraction(1, 10 ** (60 + size))))
+        return gold_value, answer_value, numbers.number(("number", Fraction(1, 10 ** (60 + size))))
 
-    def _alike(self, mine: Any, theirs: Any, far: Any, closed: bool) -> bool | None:
+    def _alike(self, gold_value: Any, answer_value: Any, margin: Any, closed: bool) -> bool | None:
         """Whether two values are equal; None if neither is real and a missing value is allowed there."""
-        apart = abs(mine - theirs)
-        if apart <= far or (closed and self._tolerance and apart <= self._tolerance * abs(mine)):
+        apart = abs(gold_value - answer_value)
+        if apart <= margin or (closed and self._tolerance and apart <= self._tolerance * abs(gold_value)):
             return True
-        both = all(abs(getattr(number, "imag", 0)) > far for number in (mine, theirs))
+        both = all(abs(getattr(number, "imag", 0)) > margin for number in (gold_value, answer_value))
         return None if both and not self._imaginary and not closed else False
 
 

@@ -78,8 +78,8 @@ def scale(word: str) -> Fraction | None:
     word = word.strip().lower()
     if word in _PARTS:
         return _PARTS[word]
-    found = _SCALES.get(word if word in ("scores", "gross") else word.removesuffix("s"))
-    return None if found is None else Fraction(found)
+    factor = _SCALES.get(word if word in ("scores", "gross") else word.removesuffix("s"))
+    return None if factor is None else Fraction(factor)
 
 
 def ordinal(word: str) -> int | None:
@@ -117,8 +117,8 @@ def known(name: str) -> bool:
 
 def in_parts(name: str) -> tuple[str, Fraction] | None:
     """Return measure and size of a unit that can be followed by smaller ones, as in 2 hours 15 minutes."""
-    found = _lookup(name)
-    return found if found and found[0] in ("second", "month", "inch", "pound", "dollar") else None
+    unit = _lookup(name)
+    return unit if unit and unit[0] in ("second", "month", "inch", "pound", "dollar") else None
 
 
 def _lookup(name: str) -> tuple[str, Fraction] | None:
@@ -149,18 +149,18 @@ def read_unit(text: str) -> tuple[Unit, Fraction] | None:
             return None
         power = {"s": 2, "c": 3}[(match[1] or match[3])[0]] if match[1] or match[3] else int(match[4] or 1)
         name = match[2]
-        found = _lookup(name)
+        unit = _lookup(name)
         if power > 1 and name in ("root", "roots"):
             return None
-        if found is None:
+        if unit is None:
             # "of" is harmless inside, as in "pieces of cake", but not at an end.
             inner = re.sub(r"(?<=[a-z]) of (?=[a-z])", " ", name.lower())
             if len(name) < 3 or not re.search("[aeiouy]", inner) or counts_otherwise(inner):
                 return None
-            found = (_singular(name.lower()), Fraction(1))
-        if found[0]:
-            measures[found[0]] = measures.get(found[0], 0) + over * power
-            size *= found[1] ** (over * power)
+            unit = (_singular(name.lower()), Fraction(1))
+        if unit[0]:
+            measures[unit[0]] = measures.get(unit[0], 0) + over * power
+            size *= unit[1] ** (over * power)
     return {measure: power for measure, power in measures.items() if power}, size
 
 

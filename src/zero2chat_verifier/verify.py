@@ -50,10 +50,10 @@ def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = 
     """
     try:
         marked = final_answer(text)
-        found = unmarked_answer(text) if marked is None else marked
+        answer = unmarked_answer(text) if marked is None else marked
     except Exception:
         return _failed(text, gold)
-    return compare(found, reference(gold), tolerance, percent)
+    return compare(answer, reference(gold), tolerance, percent)
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
@@ -86,32 +86,32 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
         plain = plain_number(answer)
         if plain is not None:
             return "equal" if plain == expected.number else "different"
-    found = read_answer(answer)
-    if found.problem:
-        return found.problem
-    if expected.ordinal is not None and expected.ordinal in (found.ordinal, found.number):
+    reading = read_answer(answer)
+    if reading.problem:
+        return reading.problem
+    if expected.ordinal is not None and expected.ordinal in (reading.ordinal, reading.number):
         return "equal"
-    if expected.choice and found.choice:
+    if expected.choice and reading.choice:
         # The letter alone is enough. If both also have a content, it must agree.
-        bare = expected.words == expected.choice or found.words == found.choice
-        if expected.choice != found.choice or bare:
-            return "equal" if expected.choice == found.choice else "different"
+        bare = expected.words == expected.choice or reading.words == reading.choice
+        if expected.choice != reading.choice or bare:
+            return "equal" if expected.choice == reading.choice else "different"
     if (expected.words or "").lower() in YES_OR_NO:
-        said = without_label(answer) if expected.choice and found.choice else answer
+        said = without_label(answer) if expected.choice and reading.choice else answer
         return "equal" if says(said, str(expected.words).lower()) else "different"
     if expected.words is not None:
         # A letter among words does not choose the option: "the B" is not (B).
-        spoken = found.choice or expected.words != expected.choice
-        same = spoken and found.words is not None and same_words(found.words, expected.words)
+        spoken = reading.choice or expected.words != expected.choice
+        same = spoken and reading.words is not None and same_words(reading.words, expected.words)
         return "equal" if same else "different"
-    if found.words is not None:
+    if reading.words is not None:
         return "different"
-    if found.domain and expected.domain and found.domain != expected.domain:
+    if reading.domain and expected.domain and reading.domain != expected.domain:
         return "different"
-    if found.tree is None or expected.tree is None:
-        return "equal" if found.tree is expected.tree and same_tokens(found, expected) else "different"
+    if reading.tree is None or expected.tree is None:
+        return "equal" if reading.tree is expected.tree and same_tokens(reading, expected) else "different"
     try:
-        return _outcome(expected.tree, found.tree, False, tolerance, percent)
+        return _outcome(expected.tree, reading.tree, False, tolerance, percent)
     except NeedsDigits:
         return worker_pool.ask(answer, gold, tolerance, percent)
     except (TooLarge, RecursionError):
@@ -129,9 +129,9 @@ def _outcome(gold: Node, answer: Node, digits: bool, tolerance: float, percent: 
 
 def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
     """Finish a `compare` in a worker process, with digits of irrational numbers, and return the reason."""
-    found, expected = read_answer(answer).tree, read_gold(gold).tree
+    tree, expected = read_answer(answer).tree, read_gold(gold).tree
     try:
-        return _outcome(expected, found, True, tolerance, percent) if found and expected else "different"
+        return _outcome(expected, tree, True, tolerance, percent) if tree and expected else "different"
     except (TooLarge, RecursionError, MemoryError, OverflowError):
         return "too_large"
     except Exception:
@@ -140,12 +140,12 @@ def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = 
 
 def unusable(gold: str) -> bool:
     """Whether a gold answer cannot be compared with any answer."""
-    found = read_gold(reference(gold))
-    if found.problem or (found.tokens is not None and any(value == "\\" for _, value in found.tokens)):
+    expected = read_gold(reference(gold))
+    if expected.problem or (expected.tokens is not None and any(value == "\\" for _, value in expected.tokens)):
         return True
-    if found.tree is not None and has_value(found.tree) and not variables(found.tree):
+    if expected.tree is not None and has_value(expected.tree) and not variables(expected.tree):
         try:
-            Exact().value(found.tree)
+            Exact().value(expected.tree)
         except NeedsDigits:
             return False
         except (TooLarge, NoValue, Undecided):

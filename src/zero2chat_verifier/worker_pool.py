@@ -60,18 +60,18 @@ class _Worker:
 
     def _line(self, seconds: float) -> str:
         assert self._process.stdout is not None
-        until, found = time.monotonic() + seconds, b""
+        until, line = time.monotonic() + seconds, b""
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
-        while not found.endswith(b"\n"):
+        while not line.endswith(b"\n"):
             left = until - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
                 raise TimeoutError
             part = os.read(self._process.stdout.fileno(), 4096)
             if not part:
                 raise EOFError
-            found += part
-        return found.decode().strip()
+            line += part
+        return line.decode().strip()
 
     def close(self) -> None:
         self._process.kill()
@@ -99,9 +99,9 @@ class _Pool:
         while True:
             worker, spoilt = self._borrow(), True
             try:
-                found = worker.answer(question)
+                reason = worker.answer(question)
                 spoilt = False
-                return found
+                return reason
             except TimeoutError:
                 return "timeout"
             except EOFError:
