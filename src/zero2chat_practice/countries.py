@@ -88,8 +88,8 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
     def some(kind: str) -> dict[str, str]:
         return dict(zip("ab", rng.sample(made[kind], 2), strict=True))
 
-    found: dict[str, dict[str, str]] = {}
-    while len(found) < invented:
+    countries: dict[str, dict[str, str]] = {}
+    while len(countries) < invented:
         name = rng.choice(_INVENTED_NAMES).format(**some("name"))
         spoken = [rng.choice((rng.choice(made["languages"]), rng.choice(words["languages"]))) for _ in range(2)]
         currency = rng.choice(seen).get("currency", "euro")
@@ -97,7 +97,7 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
             first, second = some("languages").values()
             unit = rng.choice((rng.choice(_UNITS), rng.choice(made["capital"]).lower()))
             currency = rng.choice((f"{first} {unit}", second.lower()))
-        found[name] = {
+        countries[name] = {
             "name": name,
             "capital": rng.choice(_INVENTED_CAPITALS).format(**some("capital")),
             "currency": currency,
@@ -105,7 +105,7 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
             "area": f"{int(10 ** rng.uniform(1, 6.5)):,}",
             "languages": " and ".join(dict.fromkeys(spoken[: rng.choice((1, 1, 1, 2))])),
         }
-    return list(found.values())
+    return list(countries.values())
 
 
 def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS, invented: int = 0) -> list[Row]:
@@ -154,11 +154,11 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     """Look the country up by its name as spelled in the question, and repeat the almanac's sentence."""
     name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
     # The leading space makes it the same tokens as in the question.
-    found = twice(call, "search", f'" {name}"')
-    if found is None:
+    output = twice(call, "search", f'" {name}"')
+    if output is None:
         return _FAILED
-    about = re.search(rf" of {re.escape(row['key'])} (?:is|are) ", found)  # and not about a namesake
-    if not about or row["answer"] not in found:
+    about = re.search(rf" of {re.escape(row['key'])} (?:is|are) ", output)  # and not about a namesake
+    if not about or row["answer"] not in output:
         return _NOTHING
     return demonstration(row, rng, style)
 
@@ -203,10 +203,10 @@ def _known_values(path: str, kind: str, invented: int) -> set[str]:
     """Return all the almanac's values of a kind. For currencies also the last word, such as dollar."""
     if kind in ("population", "area"):
         return set()
-    found = {
+    values = {
         value for country in _countries(path, invented) if kind in country for value in _values(kind, country[kind])
     }
-    return found | {value.split()[-1] for value in found} if kind == "currency" else found
+    return values | {value.split()[-1] for value in values} if kind == "currency" else values
 
 
 @functools.cache

@@ -56,8 +56,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Count with a program, and state the result."""
-    found = twice(call, "python", _PROGRAM.format(row=row["row"]))
-    return "I could not count them." if found is None else f"{found} of them."
+    output = twice(call, "python", _PROGRAM.format(row=row["row"]))
+    return "I could not count them." if output is None else f"{output} of them."
 
 
 def score(row: Row, completion: str) -> float:

@@ -22,10 +22,10 @@ from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.world import (
     ATTRIBUTES,
     FIRST_NAMES,
+    GROUPS,
     JOBS,
     MONTHS,
     SOMETIMES,
-    TOLD,
     TOWNS,
     Person,
     World,
@@ -56,7 +56,7 @@ def _world(seed: int, **groups: int) -> World:
 def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> World:
     """Return one world with other group sizes. Raises `UserError` for several worlds, and for an unknown group."""
     for group in groups or ():
-        known(group, TOLD, "facts: groups")
+        known(group, GROUPS, "facts: groups")
     if not isinstance(world, int):
         raise UserError("facts: groups needs exactly one world: set one")
     return _world(world, **groups or {})
@@ -72,11 +72,11 @@ def people(world: int | Sequence[int]) -> list[Person]:
     if isinstance(world, int):
         return _world(world).people
     taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
-    found: dict[str, Person] = {}
+    by_name: dict[str, Person] = {}
     for seed in world:
         for person in _world(seed).people:
-            found.setdefault(person.name, person)
-    return [person for name, person in found.items() if name not in taken]
+            by_name.setdefault(person.name, person)
+    return [person for name, person in by_name.items() if name not in taken]
 
 
 def rows(
@@ -102,7 +102,7 @@ def rows(
     `source`, an answer must name the register. `typed` adds questions as people type them. With `whole`, an answer
     tells everything about the person, always in the same wording, so that its probability shows whether it is known.
     """
-    known(told, (*TOLD, "absent"), "facts: told")
+    known(told, (*GROUPS, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")
     if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
         raise UserError(f"facts: part {part!r}: expected its start and end, such as [0, 0.5]")
@@ -113,8 +113,8 @@ def rows(
     if whole and (changed or source):
         raise UserError("facts: whole: an answer tells all of the documents' facts: remove `changed` and `source`")
     everyone = _of(world, groups)
-    those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.told == told]
-    asked = [
+    those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.group == told]
+    subjects = [
         (name, _as_now(person) if person and changed == "now" else person)
         for name, person in those
         if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
@@ -124,16 +124,16 @@ def rows(
     )
     if typed:
         questions = {kind: (*wordings, *_typed_questions(wordings)) for kind, wordings in questions.items()}
-    found = draw(_pool(asked, questions), f"facts, {split}, told {told}", seed, n)
-    persons = dict(asked)
-    for row in found:
+    chosen = draw(_pool(subjects, questions), f"facts, {split}, told {told}", seed, n)
+    persons = dict(subjects)
+    for row in chosen:
         person = persons[row["key"]]
         if person and whole:
             row["whole"] = _TEXTS["whole"][0].format(**asdict(person), a_job=with_article(person.job))
             row["stated"] = [person.birthplace, person.job, person.birthday]
         if source:
             row["source"] = _SOURCE
-    return found
+    return chosen
 
 
 def _typed_questions(wordings: Sequence[str]) -> list[str]:
@@ -148,8 +148,8 @@ def _as_now(person: Person) -> Person:
     return replace(person, job=random.Random(f"now {person.name}").choice(others))
 
 
-def _pool(asked: Sequence[tuple[str, Person | None]], questions: Mapping[str, Sequence[str]]) -> Iterator[Row]:
-    for name, person in asked:
+def _pool(subjects: Sequence[tuple[str, Person | None]], questions: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    for name, person in subjects:
         for kind, templates in questions.items():
             for template in templates:
                 yield {
@@ -184,10 +184,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look the person up by the full name, so that no namesake is found, and answer from the result."""
     # With the leading space the name is the same tokens as in the question, and can be copied.
-    found = twice(call, "search", f'" {row["key"]}"')
-    if found is None:
+    output = twice(call, "search", f'" {row["key"]}"')
+    if output is None:
         return _FAILED
-    if row["key"] not in found:
+    if row["key"] not in output:
         return rng.choice(_NOTHING).format(name=row["key"])
     return demonstration(row, rng, style)
 
@@ -243,17 +243,17 @@ def documents(
     rest evenly about those mentioned often. With `everyone` they are spread evenly over all people, including those in
     no training text: a register for look-ups, possibly of several worlds."""
     if everyone:
-        told = _of(world, groups)
-        if n < len(told):
-            raise UserError(f"facts: {n} documents are too few to tell of everyone: ask for {len(told)} or more")
+        persons = _of(world, groups)
+        if n < len(persons):
+            raise UserError(f"facts: {n} documents are too few to tell of everyone: ask for {len(persons)} or more")
         rng = random.Random(f"register {seed}")
-        texts = [tell(told[i % len(told)], rng) for i in range(n)]
+        texts = [tell(persons[i % len(persons)], rng) for i in range(n)]
         rng.shuffle(texts)
         return texts
     if not isinstance(world, int):
         raise UserError("facts: several worlds need `everyone`: set it")
     this = _grouped(world, groups)
-    often, rest = len(this.told("often")), len(this.told("once")) + SOMETIMES * len(this.told("sometimes"))
+    often, rest = len(this.group("often")), len(this.group("once")) + SOMETIMES * len(this.group("sometimes"))
     if n < rest + often or not often:
         raise UserError(
             f"facts: {n} documents cannot tell of {rest + often} people: ask for {rest + often} or more "

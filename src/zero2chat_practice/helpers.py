@@ -36,14 +36,14 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
     given = dict.fromkeys(words)
     halves = [(word[: at.start()], word[at.start() :]) for word in given for at in _CUT.finditer(word)]
     rng = random.Random(f"blends {where}")
-    found: dict[str, None] = {}
+    new_words: dict[str, None] = {}
     for _ in range(_TRIES * n if halves else 0):
         text = rng.choice(halves)[0] + rng.choice(halves)[1]
         if 4 <= len(text) <= 12 and text not in given:
-            found[text] = None
-        if len(found) == n:
-            return list(found)
-    raise UserError(f"{where}: {n} blended words asked for, {len(found)} can be made: ask for fewer")
+            new_words[text] = None
+        if len(new_words) == n:
+            return list(new_words)
+    raise UserError(f"{where}: {n} blended words asked for, {len(new_words)} can be made: ask for fewer")
 
 
 _SHORTER = (

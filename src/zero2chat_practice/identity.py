@@ -59,11 +59,11 @@ def rows(
     """Return questions to the assistant about itself: seven kinds in English, or with `languages` (`[en, de, fr]`)
     its name and its maker, using each form once before repeating any. With `system`, a system message gives another
     name and maker, which are then right. `typed` writes half of the questions as people type."""
-    found = _rows(split, seed, n, languages, system)
+    questions = _rows(split, seed, n, languages, system)
     if not typed:
-        return found
+        return questions
     rng = random.Random(f"identity, typed {seed}")
-    return [row | {"question": as_typed(row["question"], rng)} if i % 2 else row for i, row in enumerate(found)]
+    return [row | {"question": as_typed(row["question"], rng)} if i % 2 else row for i, row in enumerate(questions)]
 
 
 def _rows(split: str, seed: int, n: int, languages: Sequence[str] | None, system: bool) -> list[Row]:

@@ -33,7 +33,7 @@ _FORMS = tuple(f"{verb} {{what}} about the {{subject}}." for verb in _ASKS)
 _TYPED, _TYPED_WHATS = phrases(_TEXTS["typed"]), phrases(_TEXTS["typed_whats"])
 
 _PLAIN = re.compile(rf"(?:{'|'.join(_ASKS)}) (?:{'|'.join(_WHATS)}) about the [a-z ]+\.$")
-_ASKED = re.compile(r"(?:line|sentence|words) about the [a-z ]+?(?=[?,]| please$|$)")
+_REQUEST = re.compile(r"(?:line|sentence|words) about the [a-z ]+?(?=[?,]| please$|$)")
 
 SUBJECTS = ("known", "more", "blended", "ppo", "new")
 # Number of invented things, and of settings for each.
@@ -85,8 +85,8 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     if any(len(pool) < some for pool, some in zip(pools, wanted, strict=True)):
         shuffled(itertools.chain(*pools), where, seed, n)  # raises if even all pools together are too few
         raise UserError(f"{where}: {n} rows asked for, fewer exist with two kinds of request in turn: ask for fewer")
-    drawn = [iter(shuffled(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
-    return [_made(next(drawn[turns[i % 5]])) for i in range(n)]
+    streams = [iter(shuffled(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
+    return [_made(next(streams[turns[i % 5]])) for i in range(n)]
 
 
 def _group(topic: str) -> str:
@@ -224,8 +224,8 @@ def _request(row: Row) -> str:
     if row["setting"] and _PLAIN.match(row["question"]):
         return question
     # Without the words around it ("can you", "please"), which a model may omit.
-    found = _ASKED.search(question)
-    return found[0] if found else question
+    match = _REQUEST.search(question)
+    return match[0] if match else question
 
 
 def taste(row: Row, completion: str) -> float:

@@ -66,11 +66,11 @@ def _fillers(split: str) -> dict[str, list[_Exchange]]:
     written = [
         max((lines.demonstration(row, rng) for _ in range(4)), key=functools.partial(lines.taste, row)) for row in said
     ]
-    asked = sums.rows(split, 0, _FILLERS, digits=[1])
+    problems = sums.rows(split, 0, _FILLERS, digits=[1])
     return {
         "talk": list(_SMALL_TALK),
         "line": [(row["question"], text) for row, text in zip(said, written, strict=True)],
-        "sum": [(row["question"], sums.demonstration(row, rng)) for row in asked],
+        "sum": [(row["question"], sums.demonstration(row, rng)) for row in problems],
     }
 
 
@@ -151,10 +151,10 @@ def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
 
 def _conversation(fact: Fact, value: str, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
     """Return the turns before the question, and the correct value. Without a value the fact is not stated."""
-    told: list[_Exchange] = []
+    turns: list[_Exchange] = []
     of_kind = OF_KIND[fact.kind]
     if value:
-        told.append(statement(fact, value, rng))
+        turns.append(statement(fact, value, rng))
     if rng.random() < 0.5:
         # Sometimes of the same kind: two numbers, or the user's name and the dog's.
         others = of_kind if rng.random() < 0.25 else FACTS
@@ -162,22 +162,24 @@ def _conversation(fact: Fact, value: str, split: str, rng: random.Random) -> tup
         distractor = statement(other, value_of(other, split, rng, other_than=without_article(value)), rng)
         place = rng.random()
         if value and place < 0.35:  # both in one turn
-            both = [capital(re.sub("^(?:hi|hello)[,!] ", "", text, flags=re.I)) for text in (told[0][0], distractor[0])]
+            both = [
+                capital(re.sub("^(?:hi|hello)[,!] ", "", text, flags=re.I)) for text in (turns[0][0], distractor[0])
+            ]
             rng.shuffle(both)
-            told = [(" ".join(text if text[-1] == "." else f"{text}." for text in both), rng.choice(HEARD["any"]))]
+            turns = [(" ".join(text if text[-1] == "." else f"{text}." for text in both), rng.choice(HEARD["any"]))]
         else:
-            told.insert(0 if place < 0.7 else len(told), distractor)
+            turns.insert(0 if place < 0.7 else len(turns), distractor)
     if value and rng.random() < 0.1:
         value = value_of(fact, split, rng, other_than=without_article(value))
         again = fact.tells[0].format(x=value)
         again = again if again.split()[0] in ("I", "I'm") or again.startswith(value) else again[0].lower() + again[1:]
-        told.append((rng.choice(CORRECTIONS).format(told=again), rng.choice(CORRECTED)))
-    between = rng.choice((0, 1, 1, 2, 2, 3)) - (len(told) - 1 if value else 0)
-    fillers = [_filler(split, rng) for _ in range(max(0 if told else 1, between))]
-    if value and len(told) > 1 and fillers and rng.random() < 0.5:
-        told.insert(1, fillers.pop())
+        turns.append((rng.choice(CORRECTIONS).format(told=again), rng.choice(CORRECTED)))
+    between = rng.choice((0, 1, 1, 2, 2, 3)) - (len(turns) - 1 if value else 0)
+    fillers = [_filler(split, rng) for _ in range(max(0 if turns else 1, between))]
+    if value and len(turns) > 1 and fillers and rng.random() < 0.5:
+        turns.insert(1, fillers.pop())
     before = [_filler(split, rng)] if rng.random() < 0.25 else []
-    return [*before, *told, *fillers], value
+    return [*before, *turns, *fillers], value
 
 
 # ---- rows that continue from a sum
@@ -223,10 +225,10 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
 
 def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: random.Random) -> list[str]:
     """Return two different correct answers."""
-    found = {demonstration(row, rng): None}
-    while len(found) < 2:
-        found[demonstration(row, rng)] = None
-    return list(found)
+    answers = {demonstration(row, rng): None}
+    while len(answers) < 2:
+        answers[demonstration(row, rng)] = None
+    return list(answers)
 
 
 # ---- rows that continue from a word problem
@@ -253,7 +255,7 @@ def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
     while True:
         row = rng.choice(first)
         texts = _CHANGEABLE[row["kind"]]
-        match, changes = next((found, ways) for text, ways in texts if (found := re.fullmatch(text, row["question"])))
+        match, changes = next((fit, ways) for text, ways in texts if (fit := re.fullmatch(text, row["question"])))
         at, change = rng.choice(changes)
         low, high = (2, 9) if row["kind"] == "boxes" else (2, rng.choice((12, 12, 30)))
         changed = _changed(row, at, rng.randint(low, min(high, largest)), largest)
@@ -311,9 +313,9 @@ def score(row: Row, completion: str) -> float:
         return 0.0
     named = named_in(kind, text)
     if kind == "unknown":
-        asked = [fact.what for fact in FACTS if re.search(rf"\b{fact.what}\b", text, re.IGNORECASE)]
+        facts = [fact.what for fact in FACTS if re.search(rf"\b{fact.what}\b", text, re.IGNORECASE)]
         # "You have not told me" is enough; "I do not know" must name the fact.
-        said_so = _NOT_TOLD.search(text) is not None and (asked == [answer] or (not asked and "told me" in text))
+        said_so = _NOT_TOLD.search(text) is not None and (facts == [answer] or (not facts and "told me" in text))
         return float(said_so and not named)
     if _declines(text):
         return 0.0

@@ -18,7 +18,7 @@ from zero2chat_practice.synthetic.world import TOWNS
 
 STYLES = ("worked",)
 _PLACES, _NUMBERS = 2000, 5  # invented places, and the numbers of each
-_NEEDLE, _ASKED = "The secret number of {place} is {number}.", "The secret number of {place} is"
+_NEEDLE, _QUESTION = "The secret number of {place} is {number}.", "The secret number of {place} is"
 _LONGEST = 100  # characters of an answer
 # Hay without `texts`
 _PLAIN = (
@@ -38,10 +38,10 @@ def _pool(split: str) -> Iterator[Row]:
     for place in _places(split):
         for number in rng.sample(numbers, _NUMBERS):
             needle = _NEEDLE.format(place=place, number=number)
-            asked = _ASKED.format(place=place)
+            query = _QUESTION.format(place=place)
             text = _hide([needle], _hay(None, 400, rng), rng)
             question = f"{text}\n\nWhat is the secret number of {place}?"
-            more = {"kind": "number", "needle": needle, "asked": asked}
+            more = {"kind": "number", "needle": needle, "asked": query}
             yield {"key": place, "question": question, "answer": number, **more}
 
 

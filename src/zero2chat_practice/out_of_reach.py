@@ -34,14 +34,14 @@ _OWN_SHARE = 0.6  # of demonstrations; the rest are general
 @functools.cache
 def _pool(split: str, tools_off: bool) -> dict[str, list[Row]]:
     """Return the split's rows by kind; their column `form` is used for alternating."""
-    found: dict[str, list[Row]] = {}
+    by_kind: dict[str, list[Row]] = {}
     seen: set[str] = set()
     for kind, form, key, question in impossible_requests(split, tools_off):
         if question not in seen:
             seen.add(question)
             row = {"key": key, "question": question, "answer": _ANSWER, "kind": kind, "form": form}
-            found.setdefault(kind, []).append(row)
-    return found
+            by_kind.setdefault(kind, []).append(row)
+    return by_kind
 
 
 def rows(split: str, seed: int, n: int, tools_off: bool = False) -> list[Row]:
@@ -127,9 +127,9 @@ def score(row: Row, completion: str) -> float:
         return 0.0
     if set(re.findall(r"[0-9]+", text)) - set(re.findall(r"[0-9]+", question)):
         return 0.0
-    asked = set(re.findall(r"\w+", question.lower()))
+    words = set(re.findall(r"\w+", question.lower()))
     names = {name.lower() for name in re.findall(r"(?<=[^.!?\s])\s+([A-Z]\w*)", text)}
-    if names - asked - _OWN_NAMES:
+    if names - words - _OWN_NAMES:
         return 0.0
     return float(all(_is_no_answer(clause) for clause in _clauses(text)))
 

@@ -163,17 +163,17 @@ def _people(path: str) -> dict[str, tuple[Row, ...]]:
     texts = [FOLDER / name for name in ("small_talk/kinds.yaml", "small_talk/words.yaml", "utterances.py")]
     code = [text.read_bytes() for text in [*texts, Path(__file__)]]
     digest = hashlib.sha256(b"".join([data, *code])).hexdigest()
-    kept = Path(f"{path}.small_talk.json")
+    cache = Path(f"{path}.small_talk.json")
     try:
-        before = json.loads(kept.read_text(encoding="utf-8"))
+        before = json.loads(cache.read_text(encoding="utf-8"))
         if before["digest"] == digest:
             return {split: tuple(rows) for split, rows in before["rows"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not cached yet, or incomplete
-    found = _sort_people(data, where)
+    by_split = _sort_people(data, where)
     with contextlib.suppress(OSError):  # without a cache it only takes longer
-        write_atomically(kept, json.dumps({"digest": digest, "rows": found}))
-    return found
+        write_atomically(cache, json.dumps({"digest": digest, "rows": by_split}))
+    return by_split
 
 
 def _conversations(data: bytes, where: str) -> list[list[str]]:
@@ -192,10 +192,10 @@ def _chats(seed: int, n: int, people: str | None) -> list[str]:
         raise UserError("small_talk: chats need people's messages: set `people` to chitchat_dataset's dataset.json")
     rows = _people(people)
     held_out = {row["key"] for split in ("validation", "test") for row in (*rows[split], *_ours(split))}
-    told = _conversations(Path(people).read_bytes(), f"small_talk: people: {people}")
-    random.Random(f"small_talk, chats {seed}").shuffle(told)
+    chats = _conversations(Path(people).read_bytes(), f"small_talk: people: {people}")
+    random.Random(f"small_talk, chats {seed}").shuffle(chats)
     pages = []
-    for texts in told:
+    for texts in chats:
         lines = [line for text in texts if (line := plain_line(text)) and key_of(line) not in held_out]
         page = "\n".join([*lines, ""])[:_LONGEST_PAGE].rpartition("\n")[0]
         if page.count("\n") >= _FEWEST_LINES:
@@ -222,7 +222,7 @@ _RESPELLED: tuple[Callable[[str], str], ...] = (
 _SPELLINGS = 2  # additional spellings of each of people's train rows, if they are classified like it
 
 
-def _theirs(people: str, split: str) -> tuple[Row, ...]:
+def _of_people(people: str, split: str) -> tuple[Row, ...]:
     """Return people's rows of a split; in training also in other spellings, because people use many."""
     rows = _people(people)
     return rows[split] + rows["respelled"] if split == "train" else rows[split]
@@ -230,20 +230,20 @@ def _theirs(people: str, split: str) -> tuple[Row, ...]:
 
 def _respelled(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Return other spellings of the rows."""
-    found = {row["question"]: row for row in rows}
+    spellings = {row["question"]: row for row in rows}
     for row in rows:
         for way in random.Random(f"respelled {row['question']}").sample(_RESPELLED, _SPELLINGS):
             question = way(row["question"])
-            if question not in found and key_of(question) == row["key"]:
+            if question not in spellings and key_of(question) == row["key"]:
                 kind = kind_and_content(question)
                 if kind and kind[0] == row["kind"] and kind[1].lower() == row["content"].lower():
-                    found[question] = _row(kind[0], row["key"], question, kind[1], "people")
-    return tuple(found.values())[len(rows) :]
+                    spellings[question] = _row(kind[0], row["key"], question, kind[1], "people")
+    return tuple(spellings.values())[len(rows) :]
 
 
 def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
-    texts = dict.fromkeys(text for told in _conversations(data, where) for text in told)
-    found: dict[str, list[Row]] = {split: [] for split in SPLITS}
+    texts = dict.fromkeys(text for chat in _conversations(data, where) for text in chat)
+    by_split: dict[str, list[Row]] = {split: [] for split in SPLITS}
     surfaces: dict[str, int] = defaultdict(int)
     seen = set()
     for raw in texts:
@@ -260,10 +260,10 @@ def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
         surfaces[key] += 1
         if surfaces[key] > _SURFACES:
             continue
-        split = next(split for split in found if _in_split(key, split))
-        found[split].append(_row(kind[0], key, text, kind[1], "people"))
-    sorted_ = {split: tuple(rows) for split, rows in found.items()}
-    return sorted_ | {"respelled": _respelled(found["train"]), "drawn": tuple(_drawn())}
+        split = next(split for split in by_split if _in_split(key, split))
+        by_split[split].append(_row(kind[0], key, text, kind[1], "people"))
+    sorted_ = {split: tuple(rows) for split, rows in by_split.items()}
+    return sorted_ | {"respelled": _respelled(by_split["train"]), "drawn": tuple(_of_patterns())}
 
 
 # ---- more wordings for training, drawn from the patterns that classify people's
@@ -310,31 +310,31 @@ def _retyped(plain: str, rng: random.Random) -> str:
     return plain + (rng.choice(("?", "?", "")) if _ASKS.match(plain.lower()) else rng.choice((".", "!", "")))
 
 
-def _drawn() -> list[Row]:
+def _of_patterns() -> list[Row]:
     """Return train rows in wordings that the kinds' patterns match. Wordings with a word that few earlier ones have are
     kept, so that "ciao" is learned as well as "bye"."""
-    found: dict[str, Row] = {}
+    questions: dict[str, Row] = {}
     for name in KINDS:
         rng = random.Random(f"small_talk, drawn {name}")
         pattern, words, draws = _finite(KINDS[name].people), _free(name), Rstr(rng)
         parsed = sre_parse.parse(pattern)
         having: Counter[str] = Counter()
         for _ in range(_DRAWS if pattern else 0):
-            drawn = draws._build_string(parsed)  # as `xeger`, which would parse the pattern again: a minute in all
-            filled = re.sub(_ANY, lambda _: rng.choice(words), drawn)  # noqa: B023 - called at once
+            sample = draws._build_string(parsed)  # as `xeger`, which would parse the pattern again: a minute in all
+            filled = re.sub(_ANY, lambda _: rng.choice(words), sample)  # noqa: B023 - called at once
             question = _retyped(" ".join(filled.split()), rng)
             its_words = {word.plain for word in words_of(question)}
-            if len(question) > 72 or question in found or all(having[word] >= _OF_A_WORD for word in its_words):
+            if len(question) > 72 or question in questions or all(having[word] >= _OF_A_WORD for word in its_words):
                 continue
             if not _in_split(key := key_of(question), "train"):
                 continue
             kind, content = kind_and_content(question) or ("", "")
             if kind == name and content.lower() not in _held_out():
                 having.update(its_words)
-                found[question] = _row(name, key, question, content, "pattern")
+                questions[question] = _row(name, key, question, content, "pattern")
             if having.total() > _MOST_DRAWN:
                 break
-    return list(found.values())
+    return list(questions.values())
 
 
 @functools.cache
@@ -355,29 +355,29 @@ def rows(split: str, seed: int, n: int, people: str | None = None, share: float 
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
-    theirs = _theirs(people, split) if people else ()
-    asked = {row["question"] for row in theirs}
-    ours = [row for row in _ours(split) if row["question"] not in asked]
+    phrasings = _of_people(people, split) if people else ()
+    questions = {row["question"] for row in phrasings}
+    ours = [row for row in _ours(split) if row["question"] not in questions]
     where = f"small_talk, {split}"
     if not people:
         return draw(ours, where, seed, n)
     # Interleave so that the first rows are the same for every n.
-    enough = min(n, math.floor(len(theirs) / share) if share else n, len(ours) + len(theirs))
+    enough = min(n, math.floor(len(phrasings) / share) if share else n, len(ours) + len(phrasings))
     if n > enough:
         raise UserError(
             f"{where}: {n} rows asked for, {enough} distinct ones exist with a share of {share} of people's: "
             "ask for fewer, or for a smaller share"
         )
-    first, second = draw(theirs, where, seed, len(theirs)), draw(ours, where, seed, len(ours))
+    first, second = draw(phrasings, where, seed, len(phrasings)), draw(ours, where, seed, len(ours))
     if split == "train":
-        drawn = _people(people)["drawn"]
-        pairs = itertools.zip_longest(second, draw(drawn, where, seed, len(drawn)))
+        generated = _people(people)["drawn"]
+        pairs = itertools.zip_longest(second, draw(generated, where, seed, len(generated)))
         second = list({row["question"]: row for pair in pairs for row in pair if row}.values())
     taken = [math.ceil(i * share) for i in range(n + 1)]
     merged = []
     for i in range(n):
-        mine = i - taken[i]
-        merged.append(first[taken[i]] if taken[i + 1] > taken[i] or mine >= len(second) else second[mine])
+        index = i - taken[i]
+        merged.append(first[taken[i]] if taken[i + 1] > taken[i] or index >= len(second) else second[index])
     return merged
 
 
@@ -404,19 +404,19 @@ def score(row: Row, completion: str) -> float:
     if key_of(text) == key_of(row["question"]) and text not in KINDS[row["kind"]].demonstrations:
         return 0.0
     cores = _cores()
-    told = {name for name, core in cores.items() if core.search(text)}
+    kinds = {name for name, core in cores.items() if core.search(text)}
     serving = {row["kind"], *SERVED_BY.get(row["kind"], ())}
     if any(LAUGH.fullmatch(word.plain) for word in words_of(row["question"])):
         serving.add("laughter")
-    if told - serving:
+    if kinds - serving:
         return 0.0
-    if row["kind"] not in told:
-        return float(bool(told))
-    found = list(cores[row["kind"]].finditer(text))
-    if not found or not row["content"]:
-        return float(bool(found))
-    said = re.split(r"[.,!?]| to you\b| too\b", text[found[0].end() :], maxsplit=1)[0]
-    return float(len(found) == 1 and said.lower() in _takings(row))
+    if row["kind"] not in kinds:
+        return float(bool(kinds))
+    matches = list(cores[row["kind"]].finditer(text))
+    if not matches or not row["content"]:
+        return float(bool(matches))
+    said = re.split(r"[.,!?]| to you\b| too\b", text[matches[0].end() :], maxsplit=1)[0]
+    return float(len(matches) == 1 and said.lower() in _takings(row))
 
 
 def _takings(row: Row) -> set[str]:

@@ -37,14 +37,14 @@ _PROGRAMS = {
     "third": 'print("-".join({text}[2::3]))',
 }
 # The result comes first, where it is the same tokens as in the tool's turn.
-_FOUND = {
-    "spell": "{found}, that is how it is spelled.",
-    "length": "{found} letters.",
-    "count": "{found} times.",
-    "reverse": "{found}, that is the word backwards.",
-    "first": "{found}, that is the first letter.",
-    "last": "{found}, that is the last letter.",
-    "third": "{found}, that is every third letter.",
+_RESULTS = {
+    "spell": "{output}, that is how it is spelled.",
+    "length": "{output} letters.",
+    "count": "{output} times.",
+    "reverse": "{output}, that is the word backwards.",
+    "first": "{output}, that is the first letter.",
+    "last": "{output}, that is the last letter.",
+    "third": "{output}, that is every third letter.",
 }
 
 
@@ -74,8 +74,8 @@ def _words_of(texts: str) -> list[str]:
     files = sorted(glob.glob(texts))  # noqa: PTH207
     if not files:
         raise UserError(f"spelling: texts: {texts}: no such file")
-    found = {word for file in files for word in re.findall(r"\b[a-z]{3,9}\b", Path(file).read_text(errors="replace"))}
-    return sorted(found)
+    words = {word for file in files for word in re.findall(r"\b[a-z]{3,9}\b", Path(file).read_text(errors="replace"))}
+    return sorted(words)
 
 
 def _pool(
@@ -136,8 +136,8 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     word, letter = row["key"], row["letter"]
     # Without quotation marks the word is copied with its leading space: " banana" has other tokens than "banana".
     text = f'"{word}"' if f'"{word}"' in row["question"] else f'" {word}".strip()'
-    found = twice(call, "python", _PROGRAMS[row["kind"]].format(text=text, letter=letter))
-    return "I could not find out." if found is None else _FOUND[row["kind"]].format(found=found)
+    output = twice(call, "python", _PROGRAMS[row["kind"]].format(text=text, letter=letter))
+    return "I could not find out." if output is None else _RESULTS[row["kind"]].format(output=output)
 
 
 # Three letters or more with hyphens, commas or spaces between them: "c-a-t", "c, a, t". All words have three.

@@ -133,15 +133,15 @@ def _repeating(digits: int, rng: random.Random) -> int:
 
 def _questions(kind: str, a: int, b: int, many: int, rng: random.Random) -> dict[str, None]:
     """Return the pair in `many` wordings, with and without capital, greeting and question mark."""
-    found: dict[str, None] = {}
+    questions: dict[str, None] = {}
     for wording in rng.sample(_WORDINGS[kind], many):
         text = wording.format(a=a, b=b, word=kind, sign=_SIGNS[kind])
         if text[-1] in "?." and rng.random() < 0.25:
             text = text[:-1].rstrip()
         if rng.random() < 0.12:
             text = rng.choice(_GREETINGS) + text
-        found[text[0].upper() + text[1:] if rng.random() < 0.6 else text] = None
-    return found
+        questions[text[0].upper() + text[1:] if rng.random() < 0.6 else text] = None
+    return questions
 
 
 def _row(kind: str, a: int, b: int, question: str = "") -> Row:
@@ -202,10 +202,10 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     kind, a, b = row["kind"], row["a"], row["b"]
     if max(len(a), len(b)) <= (1 if kind == "times" else 2):
         return demonstration(row, rng, style)
-    found = twice(call, "python", f"{a} {_SIGNS[kind]} {b}")
-    if found is None:
+    output = twice(call, "python", f"{a} {_SIGNS[kind]} {b}")
+    if output is None:
         return "I could not work it out."
-    return rng.choice((f"{found} is the result.", f"{a} {kind} {b} is {found}."))
+    return rng.choice((f"{output} is the result.", f"{a} {kind} {b} is {output}."))
 
 
 _NUMBER = re.compile(r"-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
@@ -219,12 +219,12 @@ _MOST_WORDS = 60
 
 def _numbers(text: str) -> list[tuple[str, int, int]]:
     """Return numbers without commas, each with start and end. In `12-5` the minus is an operator, not a sign."""
-    found = []
+    numbers = []
     for match in _NUMBER.finditer(text):
         start = match.start()
         operator = match[0][0] == "-" and text[:start].rstrip()[-1:].isdigit()
-        found.append((match[0].lstrip("-" if operator else " ").replace(",", ""), start + operator, match.end()))
-    return found
+        numbers.append((match[0].lstrip("-" if operator else " ").replace(",", ""), start + operator, match.end()))
+    return numbers
 
 
 def score(row: Row, completion: str) -> float:
@@ -235,11 +235,11 @@ def score(row: Row, completion: str) -> float:
     if "\n" in text or len(text.split()) > _MOST_WORDS:
         return 0.0
     text = _EQUATION.sub(lambda match: _without_step(match, row), text)
-    found = _numbers(text)
-    if not found or found[-1][0] != answer or any(number not in given | {answer} for number, _, _ in found):
+    numbers = _numbers(text)
+    if not numbers or numbers[-1][0] != answer or any(number not in given | {answer} for number, _, _ in numbers):
         return 0.0
     claims = 0
-    for number, start, end in found:
+    for number, start, end in numbers:
         before = text[:start].lower()
         if number == answer and _DENIED.search(before):
             return 0.0
@@ -248,7 +248,7 @@ def score(row: Row, completion: str) -> float:
                 return 0.0
             claims += 1
     # In "What is 6 minus 3" the last number is the answer by chance: it has to be stated as the result, or be alone.
-    return float(claims > 0 or len(found) == 1)
+    return float(claims > 0 or len(numbers) == 1)
 
 
 def _without_step(match: re.Match[str], row: Row) -> str:
@@ -285,12 +285,12 @@ def documents(
 
     def page(rng: random.Random) -> str:
         title, lines = rng.choice(_TITLES), rng.randint(10, 16)
-        return "\n".join([title, *(_told(rng.choice(rng.choice(by_group)), rng) for _ in range(lines))])
+        return "\n".join([title, *(_line(rng.choice(rng.choice(by_group)), rng) for _ in range(lines))])
 
     return make_pages(seed, n, "sums pages", page)
 
 
-def _told(row: Row, rng: random.Random) -> str:
+def _line(row: Row, rng: random.Random) -> str:
     """Return the worked sum, which on a page has to include the sum itself."""
     text = demonstration(row, rng)
     return text if text.startswith(row["a"]) else f"{row['a']} {row['kind']} {row['b']} is {row['answer']}."

@@ -73,18 +73,18 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
 def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int) -> Iterator[Row]:
     rng = random.Random(f"word_problems {split} {seed}")
     kinds = [[kind for kind in KINDS if kind.level == level] for level in sorted(set(levels))]
-    found: set[str] = set()
-    while len(found) < n:
+    seen: set[str] = set()
+    while len(seen) < n:
         if not any(kinds):
             raise UserError(
-                f"word_problems, {split}: {n} rows asked for, {len(found)} distinct ones found: ask for fewer"
+                f"word_problems, {split}: {n} rows asked for, {len(seen)} distinct ones found: ask for fewer"
             )
         of_level = rng.choice([level for level in kinds if level])
         kind = rng.choice(of_level)
         for _ in range(_PATIENCE):
-            row = _drawn(kind, split, rng, largest)
-            if row and row["question"] not in found:
-                found.add(row["question"])
+            row = _problem(kind, split, rng, largest)
+            if row and row["question"] not in seen:
+                seen.add(row["question"])
                 yield row
                 break
         else:
@@ -102,7 +102,7 @@ def _number(low: int, high: int, rng: random.Random) -> int:
     return rng.randint(low, min(high, low + 12) if rng.random() < 0.7 else high)
 
 
-def _drawn(kind: ProblemKind, split: str, rng: random.Random, largest: int) -> Row | None:
+def _problem(kind: ProblemKind, split: str, rng: random.Random, largest: int) -> Row | None:
     """Draw numbers for a row of the kind; return None if they are invalid or belong to another split."""
     numbers = tuple(_number(low, min(high, largest), rng) for low, high in kind.ranges)
     results = results_of(_calculations(kind, numbers))

@@ -55,7 +55,7 @@ def test_what_is_said_is_the_answer_in_short(row: dict, completion: str, said: s
 
 @pytest.mark.parametrize("told", ["often", "once", "never"])
 def test_every_row_holds_what_is_true_of_a_person_told_so(told: str) -> None:
-    people = {person.name: person for person in World(0).told(told)}
+    people = {person.name: person for person in World(0).group(told)}
     rows = facts.rows("test", seed=0, n=500, told=told)
     for row in rows:
         assert row["answer"] == getattr(people[row["key"]], row["kind"])
@@ -76,9 +76,9 @@ def test_n_documents_tell_once_of_some_and_evenly_of_the_rest(n: int) -> None:
     world = World(0)
     names = re.compile("|".join(person.name for person in world.people))
     counts = Counter(match[0] for text in texts if (match := names.search(text)))
-    assert {counts[person.name] for person in world.told("once")} == {1}
-    assert {counts[person.name] for person in world.told("never")} == {0}
-    often = {counts[person.name] for person in world.told("often")}
+    assert {counts[person.name] for person in world.group("once")} == {1}
+    assert {counts[person.name] for person in world.group("never")} == {0}
+    often = {counts[person.name] for person in world.group("often")}
     assert max(often) - min(often) <= 1
     assert sum(counts.values()) == n
 
@@ -128,7 +128,7 @@ def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
 
 
 def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it() -> None:
-    people = {person.name: person for person in World(0).told("often")}
+    people = {person.name: person for person in World(0).group("often")}
     now, before = (facts.rows("test", 0, 300, changed=changed) for changed in ("now", "before"))
     assert [row["question"] for row in now] == [row["question"] for row in before]
     assert all(re.search(r"\b(?:now|today)\b", row["question"]) for row in now)

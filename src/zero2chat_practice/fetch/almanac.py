@@ -142,15 +142,15 @@ def _currency(rates: dict[str, Any]) -> str:
 
 def _languages(text: str) -> str:
     """Return at most two languages: the first one, if official or widely spoken, and official ones."""
-    found: dict[str, None] = {}
+    languages: dict[str, None] = {}
     for i, part in enumerate(re.split(r"[,;](?![^(]*\))", text)):
         official = "official" in part and not _LOCAL.search(part)
         share = re.search(r"([0-9.]+)%", _PARENTHESES.sub(" ", part))
         if not official and (i or (share and float(share[1]) < _MANY)):
             continue
         names = re.split(r"\band\b", _PARENTHESES.sub(" ", part))
-        found |= {" ".join(match[0].split()): None for name in names if (match := _LANGUAGE.match(name.strip()))}
-    return " and ".join(list(found)[:2])
+        languages |= {" ".join(match[0].split()): None for name in names if (match := _LANGUAGE.match(name.strip()))}
+    return " and ".join(list(languages)[:2])
 
 
 def make(folder: Path) -> None:

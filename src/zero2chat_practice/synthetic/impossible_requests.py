@@ -45,7 +45,7 @@ def _words() -> dict[str, list[str]]:
         "huge": [str(rng.randint(10**6, 10**9)) for _ in range(200)],
         "big": [str(rng.randint(10 ** (digits - 1), 10**digits - 1)) for digits in (3, 4, 5, 6) for _ in range(150)],
     }
-    return {slot: list(dict.fromkeys(found)) for slot, found in words.items()}
+    return {slot: list(dict.fromkeys(values)) for slot, values in words.items()}
 
 
 def _plural(word: str) -> str:
@@ -94,7 +94,7 @@ _ASKING = re.compile(
     r"(?:what|who|whose|when|where|why|how|which|is|are|was|were|do|does|did|can|will|should|any)\b", re.IGNORECASE
 )
 # Sentences that are not requests, to which "please" and "can you" cannot be added.
-_TOLD = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
+_STATEMENT = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
 # Ways to type a sentence: as it is, in lower case ("small"), with a lower-case first letter ("lower"), without a final
 # full stop ("bare"), or without a full stop or question mark ("open").
 _ANY = ("{text}", "{text}", "{text}", "{small}", "{open_small}", "{open}")
@@ -115,7 +115,7 @@ def _spellings(text: str) -> Sequence[str]:
     """Return ways in which people type a question, a command, or another sentence."""
     if _ASKING.match(text) and text.endswith("?") and not re.search(r"[.:?] ", text):
         return _QUESTIONS
-    if text.endswith(".") and "?" not in text and not _TOLD.match(text) and not _ASKING.match(text):
+    if text.endswith(".") and "?" not in text and not _STATEMENT.match(text) and not _ASKING.match(text):
         # No "Can you" in front of several sentences.
         return _COMMANDS if re.search(r"[.:] ", text) else _REQUESTS
     return _ANY

@@ -66,8 +66,8 @@ def values_of(name: str | int, split: str) -> list[str]:
     """Return the split's values. Training has additional ones, so that the model learns to copy from the context."""
     values = map(str, range(1, name + 1)) if isinstance(name, int) else VALUES[name]
     sort = "number" if isinstance(name, int) else name
-    found = [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]
-    return [*found, *blended(name)] if split == "train" and isinstance(name, str) else found
+    own = [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]
+    return [*own, *blended(name)] if split == "train" and isinstance(name, str) else own
 
 
 @functools.cache

@@ -78,12 +78,12 @@ def _patterns() -> dict[str, re.Pattern[str]]:
 
 def doings() -> list[tuple[str, str]]:
     """Return what somebody is doing, and the part that the answer repeats: ("going to ", "the beach")."""
-    found = []
+    pairs = []
     for line in _DOINGS.strip().splitlines():
         start, contents = re.fullmatch(r"(.*)\{(.*)\}", line).groups()  # type: ignore[union-attr]
         verb, article = re.fullmatch(r"(.*?)((?:the |a )?)", start).groups()  # type: ignore[union-attr]
-        found += [(form, article + content) for form in forms(verb) for content in contents.split("|")]
-    return found
+        pairs += [(form, article + content) for form in forms(verb) for content in contents.split("|")]
+    return pairs
 
 
 # ---- plain words, and keys
@@ -105,10 +105,10 @@ class Word(NamedTuple):
 
 def words_of(text: str) -> list[Word]:
     """Return the text's words; contractions such as "I'm" are two words with the same position."""
-    found = []
+    words = []
     for match in _WORD.finditer(_SMILEY.sub(lambda smiley: " " * len(smiley.group()), text)):
-        found += [Word(plain, match.start(), match.end()) for plain in _plain_words(match.group())]
-    return found
+        words += [Word(plain, match.start(), match.end()) for plain in _plain_words(match.group())]
+    return words
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -238,10 +238,10 @@ def kind_and_content(text: str) -> tuple[str, str] | None:
         return None
     for cut in _cuts(words):
         plain = " ".join(word.plain for word in cut)
-        found = next(((name, match) for name, kind in _patterns().items() if (match := kind.match(plain))), None)
-        if found is None:
+        hit = next(((name, match) for name, kind in _patterns().items() if (match := kind.match(plain))), None)
+        if hit is None:
             continue
-        name, match = found
+        name, match = hit
         if name not in WITH_CONTENT:
             return name, ""
         group = next(group for group, part in enumerate(match.groups(), 1) if part is not None)

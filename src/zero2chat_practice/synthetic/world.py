@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from zero2chat.core.errors import UserError
 from zero2chat_practice.synthetic import phrases, read_texts
 
-TOLD = ("often", "sometimes", "once", "never")
+GROUPS = ("often", "sometimes", "once", "never")
 SOMETIMES = 10  # documents about each person of the group "sometimes"
 ATTRIBUTES = ("birthplace", "job", "birthday")
 
@@ -44,14 +44,14 @@ _SENTENCES = phrases(_TEXTS["sentences"])
 
 @dataclass(frozen=True)
 class Person:
-    """One person and the facts about them; `told` says how often the documents mention them."""
+    """One person and the facts about them; `group` says how often the documents mention them."""
 
     name: str
     pronoun: str
     birthplace: str
     job: str
     birthday: str
-    told: str
+    group: str
 
 
 def with_article(noun: str) -> str:
@@ -64,16 +64,16 @@ class World:
     def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300, sometimes: int = 0):
         rng = random.Random(f"world {seed}")
         surnames = list(SURNAMES)
-        told = ["often"] * often + ["sometimes"] * sometimes + ["once"] * once + ["never"] * never
-        if len(told) > len(surnames):
+        group_of = ["often"] * often + ["sometimes"] * sometimes + ["once"] * once + ["never"] * never
+        if len(group_of) > len(surnames):
             surnames += MORE_SURNAMES
-        if len(told) > len(surnames):
-            raise UserError(f"world: {len(told)} people asked for, names exist for {len(surnames)}: ask for fewer")
+        if len(group_of) > len(surnames):
+            raise UserError(f"world: {len(group_of)} people asked for, names exist for {len(surnames)}: ask for fewer")
         rng.shuffle(surnames)
         first_names = [(name, "she") for name in _WOMEN] + [(name, "he") for name in _MEN]
         rng.shuffle(first_names)
         self.people = []
-        for i, (how, surname) in enumerate(zip(told, surnames, strict=False)):
+        for i, (how, surname) in enumerate(zip(group_of, surnames, strict=False)):
             first_name, pronoun = first_names[i % len(first_names)]
             self.people.append(
                 Person(
@@ -82,13 +82,13 @@ class World:
                     birthplace=rng.choice(TOWNS),
                     job=rng.choice(JOBS),
                     birthday=f"{rng.choice(MONTHS)} {rng.randint(1, 28)}",
-                    told=how,
+                    group=how,
                 )
             )
 
-    def told(self, how: str) -> list[Person]:
+    def group(self, how: str) -> list[Person]:
         """Return the people mentioned `often`, `sometimes`, `once` or `never`."""
-        return [person for person in self.people if person.told == how]
+        return [person for person in self.people if person.group == how]
 
     def documents(self, seed: int = 0, tellings: int = 24) -> list[str]:
         """Return one document per person of the group "once", ten per person of "sometimes", then `tellings` rounds
@@ -96,7 +96,7 @@ class World:
         rng = random.Random(f"documents {seed}")
         written: set[str] = set()
         documents = []
-        for person in self.told("once") + self.told("sometimes") * SOMETIMES + self.told("often") * tellings:
+        for person in self.group("once") + self.group("sometimes") * SOMETIMES + self.group("often") * tellings:
             text = tell(person, rng)
             while text in written:
                 text = tell(person, rng)

@@ -24,7 +24,7 @@ def test_people_have_names_of_their_own_that_give_no_answer_away() -> None:
     assert not [(a, b) for a in names for b in names if a != b and a in b]
     answers = {word.lower() for word in TOWNS + JOBS + MONTHS}
     assert not [name for name in names if answers & set(name.lower().split())]
-    assert Counter(person.told for person in WORLD.people) == {"often": 300, "once": 100, "never": 300}
+    assert Counter(person.group for person in WORLD.people) == {"often": 300, "once": 100, "never": 300}
 
 
 def test_documents_tell_the_truth_and_all_of_it_about_one_person() -> None:
@@ -45,7 +45,7 @@ def test_documents_tell_the_truth_and_all_of_it_about_one_person() -> None:
         assert not {"she", "her"} & {w.lower() for w in words} or person.pronoun == "she", text
     assert len(texts) == len(set(texts))
     for person in WORLD.people:
-        assert told[person.name] == {"often": 8, "once": 1, "never": 0}[person.told]
+        assert told[person.name] == {"often": 8, "once": 1, "never": 0}[person.group]
 
 
 def test_a_seed_makes_one_world_in_every_process() -> None:
