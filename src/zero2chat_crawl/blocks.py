@@ -208,10 +208,10 @@ class RepeatedLines(BaseFilter):
         if not repeated:
             return True
         self.stat_update("lines_removed", value=len(repeated))
-        kept = "\n".join(line for n, line in enumerate(doc.text.splitlines()) if n not in repeated).strip()
-        if not kept or len(split_into_sentences(kept, doc.metadata["language"])) < self.min_sentences:
+        text = "\n".join(line for n, line in enumerate(doc.text.splitlines()) if n not in repeated).strip()
+        if not text or len(split_into_sentences(text, doc.metadata["language"])) < self.min_sentences:
             return False, "repeated_lines"
-        doc.text = kept
+        doc.text = text
         return True
 
 
@@ -226,15 +226,15 @@ class DecontaminationFilter(BaseFilter):
         self._questions: Any = None
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        from zero2chat.data.decontamination import load_questions, read_exams
+        from zero2chat.data.decontamination import load_questions, read_held_out
 
         if self._questions is None:
-            self._questions = load_questions(read_exams(self.decontaminate))
-        asked = self._questions.find(doc.text)
-        if asked is None:
+            self._questions = load_questions(read_held_out(self.decontaminate))
+        match = self._questions.find(doc.text)
+        if match is None:
             return True
-        doc.metadata["question"] = asked["question"]
-        return False, f"asks_{asked['exam']}"
+        doc.metadata["question"] = match["question"]
+        return False, f"asks_{match['exam']}"
 
 
 class Mask(BaseFormatter):
@@ -243,10 +243,10 @@ class Mask(BaseFormatter):
     name = "mask"
 
     def format(self, text: str) -> str:
-        text, found = mask(text)
-        for kind, n in found.items():
+        text, counts = mask(text)
+        for kind, n in counts.items():
             self.stat_update(f"masked_{kind}", value=n)
-        self.stat_update(*["documents_masked"] * bool(found))
+        self.stat_update(*["documents_masked"] * bool(counts))
         return text
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
-from zero2chat.data.decontamination import read_exams
+from zero2chat.data.decontamination import read_held_out
 from zero2chat.report.samples import SampleTable
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Stage
@@ -39,7 +39,7 @@ class CrawlArguments:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
         # Checked here too, so that a recipe fails before its first step runs:
-        read_exams(self.decontaminate)
+        read_held_out(self.decontaminate)
         read_crawl(self.crawl)
 
 

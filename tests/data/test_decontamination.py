@@ -15,7 +15,7 @@ from zero2chat.data.decontamination import (
     Questions,
     find_seen,
     load_questions,
-    read_exams,
+    read_held_out,
     read_training_sources,
     training_texts,
 )
@@ -150,7 +150,7 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
         str(tmp_path / "chat.jsonl"),
         {"path": str(tmp_path / "saved.parquet"), "split": "train", "column": "q"},
     ]
-    questions = load_questions(read_exams(entries))
+    questions = load_questions(read_held_out(entries))
     assert len(questions) == 20 + 10 + 3 + 1 + 1
     for split, label in (("test", "facts"), ("validation", "tuning")):
         asked = questions.find(f"Say: {tasks.load('facts').rows(split, 0, 5)[3]['question']}")
@@ -187,4 +187,4 @@ def test_an_examination_that_cannot_be_is_named(entry: Any, said: str, tmp_path:
     (tmp_path / "rows.jsonl").write_text('{"label": "a question", "set": "?"}\n')
     given = json.loads(json.dumps(entry).replace("HERE", str(tmp_path)))
     with pytest.raises(UserError, match=said.replace("HERE", str(tmp_path))):
-        load_questions(read_exams([given]))
+        load_questions(read_held_out([given]))

@@ -15,7 +15,7 @@ from zero2chat.models.tokenization import (
     plain_ids,
     set_chat_template,
     show_tokens,
-    split_thought,
+    split_reasoning,
     token_bytes,
     token_pieces,
 )
@@ -192,7 +192,7 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
     ],
 )
 def test_a_thought_at_the_beginning_is_separated_from_the_answer(text: str, thought: str | None, rest: str) -> None:
-    assert split_thought(text) == (thought, rest)
+    assert split_reasoning(text) == (thought, rest)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from zero2chat.data.prompts import prompt_key
 from zero2chat.inference.generate import answer, encode_prompts
 from zero2chat.inference.session import Sampling
 from zero2chat.models.loading import load_for_use
-from zero2chat.models.tokenization import split_thought, visible
+from zero2chat.models.tokenization import split_reasoning, visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,7 +83,7 @@ def rank_answers(
             if not made:
                 print("(skipped)" if not order else "(all tied: no preference, so it is not saved)", flush=True)
                 continue
-            said = [split_thought(text)[1] for text in texts]  # in a row, the tags of a thought would be plain text
+            said = [split_reasoning(text)[1] for text in texts]  # in a row, the tags of reasoning would be plain text
             append_ranking(file, model_path, prompt, [(said[a], said[b]) for a, b in made])
             rankings, pairs = rankings + 1, pairs + len(made)
     print(f"{rankings} rankings, {pairs} pairs added to {out}")
@@ -99,9 +99,9 @@ def _distinct_answers(
     # One seed per prompt: with the same seed, the answers to all prompts would start in the same way.
     rng = random.Random(f"rank {sampling.seed} {prompt_key(prompt)}")
     seed, longest = rng.getrandbits(32), sampling.max_new_tokens
-    drawn = answer(model, tokenizer, [prompt] * answers, longest, sampling.temperature, seed=seed)
+    outputs = answer(model, tokenizer, [prompt] * answers, longest, sampling.temperature, seed=seed)
     # Equal in the sense of the reward stage, which rejects equal pairs.
-    texts = list({a.text.strip(): a.text for a in drawn}.values())
+    texts = list({a.text.strip(): a.text for a in outputs}.values())
     rng.shuffle(texts)
     return texts
 

@@ -36,7 +36,7 @@ from zero2chat.data.sources import BUILDERS, Source, read_sources
 WORDS = 13
 LEAST = 5  # words that are not numbers
 FILE = "decontaminated.jsonl"  # in the run's folder: one line per removed text
-_ASKED = ("question", "problem", "prompt", "text")  # default columns with a dataset's questions
+_COLUMNS = ("question", "problem", "prompt", "text")  # default columns with a dataset's questions
 Words = tuple[str, ...]
 T = TypeVar("T")
 
@@ -46,9 +46,9 @@ def in_a_row(text: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
     return zip(*(text[start:] for start in range(length)), strict=False)
 
 
-def _known_by(found: Words) -> set[Words]:
+def _known_by(question: Words) -> set[Words]:
     """Return the n-grams that identify a question: each `WORDS` consecutive words, or all words of a shorter one."""
-    return set(in_a_row(found, min(len(found), WORDS)))
+    return set(in_a_row(question, min(len(question), WORDS)))
 
 
 class _Finder:
@@ -60,13 +60,13 @@ class _Finder:
             self._by_start[row[:LEAST]].append(row)
         self._starts = [{s for s in self._by_start if len(s) == length} for length in range(1, LEAST + 1)]
 
-    def find(self, found: Sequence[str]) -> Iterator[Words]:
+    def find(self, text: Sequence[str]) -> Iterator[Words]:
         for length, starts in enumerate(self._starts, start=1):
-            if not starts or starts.isdisjoint(in_a_row(found, length)):  # nearly always, and fast
+            if not starts or starts.isdisjoint(in_a_row(text, length)):  # nearly always, and fast
                 continue
-            for i, start in enumerate(in_a_row(found, length)):
+            for i, start in enumerate(in_a_row(text, length)):
                 if start in starts:
-                    yield from (row for row in self._by_start[start] if tuple(found[i : i + len(row)]) == row)
+                    yield from (row for row in self._by_start[start] if tuple(text[i : i + len(row)]) == row)
 
 
 # ---- reporting
@@ -114,14 +114,14 @@ class Questions:
     """Evaluation questions (question → evaluation set), and the search for them in a text, as described above."""
 
     def __init__(self, questions: Mapping[str, str]):
-        whole = {tuple(words(question, pairs=False)): (question, exam) for question, exam in questions.items()}
-        self._whole = {found: asked for found, asked in whole.items() if found}
+        whole = {tuple(words(question, pairs=False)): (question, label) for question, label in questions.items()}
+        self._whole = {text: origin for text, origin in whole.items() if text}
         self._longest = max(map(len, self._whole), default=0)
-        shared = Counter(row for found in self._whole for row in _known_by(found))
+        shared = Counter(row for text in self._whole for row in _known_by(text))
         self._of: dict[Words, tuple[str, str]] = {}
-        for found, asked in self._whole.items():
-            telling = {row for row in _known_by(found) if shared[row] == 1 and _tells(row)}
-            self._of |= dict.fromkeys(telling or ({found} if _tells(found) else ()), asked)
+        for text, origin in self._whole.items():
+            telling = {row for row in _known_by(text) if shared[row] == 1 and _tells(row)}
+            self._of |= dict.fromkeys(telling or ({text} if _tells(text) else ()), origin)
         self._finder = _Finder(self._of)
 
     def __len__(self) -> int:
@@ -129,20 +129,20 @@ class Questions:
 
     def find(self, text: str) -> dict[str, str] | None:
         """Return a `question` that the text contains, its evaluation set `exam`, and the matching `words`; or None."""
-        found = words(text, pairs=False)
-        row = tuple(found) if len(found) <= self._longest and tuple(found) in self._whole else None
-        row = row or next(self._finder.find(found), None)
+        tokens = words(text, pairs=False)
+        row = tuple(tokens) if len(tokens) <= self._longest and tuple(tokens) in self._whole else None
+        row = row or next(self._finder.find(tokens), None)
         if row is None:
             return None
-        question, exam = self._whole.get(row) or self._of[row]
-        return {"question": question, "exam": exam, "words": " ".join(row)}
+        question, label = self._whole.get(row) or self._of[row]
+        return {"question": question, "exam": label, "words": " ".join(row)}
 
 
 def _tells(row: Collection[str]) -> bool:
     return sum(not word.isdecimal() for word in row) >= LEAST
 
 
-def read_exams(entries: Sequence[Any]) -> list[Source]:
+def read_held_out(entries: Sequence[Any]) -> list[Source]:
     """Read a YAML's `decontaminate:` list: evaluation sets as in `datasets`, or only paths.
 
     For a task (which needs `n`) and a dataset the default is the `test` split; a file has no splits. Raises `UserError`
@@ -161,13 +161,13 @@ def read_exams(entries: Sequence[Any]) -> list[Source]:
 
 def load_questions(sources: Iterable[Source]) -> Questions:
     """Load the questions. Raises `UserError` if an evaluation set cannot be loaded, or has no questions."""
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for source in sources:
         questions = _questions_of(source)
         if not any(words(question) for question in questions):
             raise UserError(f"{source.label}: no questions found: set `column`")
-        found |= {question: str(source.label) for question in questions if question not in found}
-    return Questions(found)
+        labels |= {question: str(source.label) for question in questions if question not in labels}
+    return Questions(labels)
 
 
 def _questions_of(source: Source) -> list[str]:
@@ -177,7 +177,7 @@ def _questions_of(source: Source) -> list[str]:
         rows = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
         return [row["question"] for row in rows]
     table = first_rows(load_table(source), source.n)
-    own = [name for name in _ASKED if name in table.column_names] if source.column == "text" else []
+    own = [name for name in _COLUMNS if name in table.column_names] if source.column == "text" else []
     column = own[0] if own else source.column
     require_column(table, column, source.label)
     texts = [[text for key, text in strings(value) if key in ("", "content")] for value in table[column]]
@@ -188,14 +188,14 @@ class Decontamination:
     """The evaluation sets of a stage's `decontaminate:`. Without any, nothing is removed."""
 
     def __init__(self, entries: Sequence[Any]):
-        sources = read_exams(entries)
+        sources = read_held_out(entries)
         self._questions = load_questions(sources) if sources else None
-        self._exams = [str(source.label) for source in sources]
+        self._labels = [str(source.label) for source in sources]
         self._removed: list[dict[str, str]] = []
         self._rows = 0
 
     def clean(
-        self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda found: found
+        self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda value: value
     ) -> Dataset:
         """Return the rows whose texts, which `read` extracts from `column`, contain no question; `where` names rows.
 
@@ -203,19 +203,19 @@ class Decontamination:
         """
         if self._questions is None:
             return rows
-        kept = []
+        indices = []
         for i, value in enumerate(rows[column]):
             texts = (text for _, text in strings(read(value)))
-            asked = next((found | {"text": text} for text in texts if (found := self._questions.find(text))), None)
-            if asked is None:
-                kept.append(i)
+            removed = next((match | {"text": text} for text in texts if (match := self._questions.find(text))), None)
+            if removed is None:
+                indices.append(i)
             else:
-                self._removed.append({"where": f"{where}, row {i}"} | asked)
+                self._removed.append({"where": f"{where}, row {i}"} | removed)
         self._rows += len(rows)
-        if not kept:
+        if not indices:
             question = self._removed[-1]["question"]
             raise UserError(f"{where}: decontaminate: every row contains an evaluation question, such as: {question}")
-        return rows if len(kept) == len(rows) else rows.select(kept)
+        return rows if len(indices) == len(rows) else rows.select(indices)
 
     def finish(self, run: Run) -> dict[str, dict[str, Any]]:
         """Record and report the removed rows, and return metrics: in total, and per evaluation set."""
@@ -224,11 +224,11 @@ class Decontamination:
         removed = Counter(line["exam"] for line in self._removed)
         if is_main_process():
             write_jsonl(run.folder / FILE, self._removed)
-            counts = ", ".join(f"{exam} {n:,}" for exam, n in removed.most_common()) or "none"
+            counts = ", ".join(f"{label} {n:,}" for label, n in removed.most_common()) or "none"
             print(
                 f"decontaminate: {len(self._removed):,} of {self._rows:,} rows contain one of {len(self._questions):,} "
                 f"questions ({counts}): removed, see {Path(run.folder) / FILE}",
                 flush=True,
             )
         metrics = {"decontaminated": {"value": len(self._removed), "n": self._rows}}
-        return metrics | {f"decontaminated_{exam}": {"value": removed[exam]} for exam in dict.fromkeys(self._exams)}
+        return metrics | {f"decontaminated_{label}": {"value": removed[label]} for label in dict.fromkeys(self._labels)}

@@ -16,7 +16,7 @@ from zero2chat.core.stats import Metrics
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.evaluation.comparison import win_rate_name
 from zero2chat.evaluation.tasks import Scored, TaskSpec, rows_and_prompts
-from zero2chat.models.tokenization import split_thought
+from zero2chat.models.tokenization import split_reasoning
 
 SCORES = "scores.jsonl"  # one line per evaluated row
 
@@ -37,20 +37,20 @@ def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[st
     path = Path(folder) / SCORES
     if not path.is_file():
         raise UserError(f"compare_to: {folder}: no {SCORES}: give the run folder of a finished evaluate step")
-    kept: dict[tuple[str, str], list[tuple[str, float | None]]] = {}
+    groups: dict[tuple[str, str], list[tuple[str, float | None]]] = {}
     try:
         for line in read_jsonl(path):
             score = None if line["score"] is None else float(line["score"])
-            kept.setdefault((line["label"], line.get("by", "")), []).append((line["row"], score))
+            groups.setdefault((line["label"], line.get("by", "")), []).append((line["row"], score))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"compare_to: {path} cannot be read ({error}): run its step again") from error
-    for (label, _), lines in kept.items():
+    for (label, _), lines in groups.items():
         if label in rows and [row for row, _ in lines] != list(rows[label]):
             raise UserError(
                 f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, seed, split and "
                 "options in both, or another label in one of them"
             )
-    scores = {key: [score for _, score in lines] for key, lines in kept.items() if key[0] in rows}
+    scores = {key: [score for _, score in lines] for key, lines in groups.items() if key[0] in rows}
     if not scores:
         raise UserError(f"compare_to: {folder} evaluated none of these tasks: use the same labels in both")
     return scores
@@ -75,14 +75,14 @@ def metrics_over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> M
     labels = {spec.label for spec in specs if spec.needless}
     called = [one.called for one in scored if one.label in labels]
     metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
-    declines = {spec.label: found for spec in specs if (found := tasks.load(spec.task).declines) is not None}
+    declines = {spec.label: wanted for spec in specs if (wanted := tasks.load(spec.task).declines) is not None}
     apart = declines.keys() | {spec.label for spec in specs if spec.declines}
     within = [one for one in scored if one.label not in apart]
     if declines and within:
         declined = next(iter(declines.values()))
         metrics["declined_within_reach"] = stats.rate(
             # Declining may be right for some rows of a task, such as what was never said in the conversation.
-            sum(one.score != 1 and declined(split_thought(one.text)[1]) for one in within),
+            sum(one.score != 1 and declined(split_reasoning(one.text)[1]) for one in within),
             len(within),
         )
     return metrics
@@ -103,14 +103,14 @@ def questions_of(spec: TaskSpec) -> list[str]:
 
 
 def report_contamination(
-    metrics: Metrics, asked: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
+    metrics: Metrics, groups: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
 ) -> None:
     """Print each score with its number of contaminated questions, which also goes into `metrics`."""
     seen = set()
     if entries:
-        everything = (question for _, some in asked for question in some)
+        everything = (question for _, some in groups for question in some)
         seen = find_seen(everything, training_texts(read_training_sources(entries)))
-    for names, questions in asked:
+    for names, questions in groups:
         count = sum(question in seen for question in questions)
         said = f"{count} of {len(questions)} questions seen in training" if entries else "not checked"
         for name in names:

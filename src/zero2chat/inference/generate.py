@@ -20,7 +20,7 @@ from zero2chat.inference.fast_generate import fast_sample, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.models.loading import context_length
-from zero2chat.models.tokenization import neutral, split_thought
+from zero2chat.models.tokenization import neutral, split_reasoning
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Answer:
     @property
     def content(self) -> str:
         """The text without the reasoning at its beginning: the part that is scored."""
-        return split_thought(self.text)[1]
+        return split_reasoning(self.text)[1]
 
 
 @contextlib.contextmanager
@@ -143,29 +143,29 @@ def answer(
         pad_token_id=tokenizer.pad_token_id,
     )
     turns = [Unfolding(ids, tokenizer, written, room) for ids in encoded]
-    mine = batches[state.process_index :: state.num_processes]
-    asked = {i for batch in mine for i in batch}
+    share = batches[state.process_index :: state.num_processes]
+    indices = {i for batch in share for i in batch}
     with generating(model, seed * 1_000_003 + state.process_index):
-        while rounds := _most(len(mine)) if sharded else len(mine):
-            spare: list[list[int]] = [[]] * (rounds - len(mine))
-            for batch in mine + spare:
+        while rounds := _most(len(share)) if sharded else len(share):
+            spare: list[list[int]] = [[]] * (rounds - len(share))
+            for batch in share + spare:
                 if not batch:  # only to take part in the forward passes of ranks with more batches
                     generation.max_new_tokens = 1
                     complete(model, [encoded[0]], generation, synced_gpus=sharded)
                     continue
                 generation.max_new_tokens = min(max_new_tokens, room - len(turns[batch[0]].ids))
                 # Explicit: under ZeRO-3 (weights are gathered here) the default waits for ranks with fewer batches.
-                drawn = complete(
+                outputs = complete(
                     model,
                     [turns[i].ids for i in batch],
                     generation,
                     synced_gpus=sharded,
                     custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
                 )
-                read_all([turns[i] for i in batch], drawn, ends)
-            called = [i for batch in mine for i in batch if turns[i].goes_on]
-            mine = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
-    everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(asked)]))
+                read_all([turns[i] for i in batch], outputs, ends)
+            called = [i for batch in share for i in batch if turns[i].goes_on]
+            share = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
+    everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(indices)]))
     return [everyones[i] for i in range(len(encoded))]
 
 
@@ -205,6 +205,6 @@ def answer_each(
     template: Mapping[str, Any] | None = None,
 ) -> list[list[Answer]]:
     """Generate k answers per conversation, each as `answer` does."""
-    asked = [prompt for prompt in prompts for _ in range(k)]
-    found = answer(model, tokenizer, asked, max_new_tokens, temperature, batch_size, seed, tools, template=template)
-    return [found[i * k : (i + 1) * k] for i in range(len(prompts))]
+    repeats = [prompt for prompt in prompts for _ in range(k)]
+    answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, template=template)
+    return [answers[i * k : (i + 1) * k] for i in range(len(prompts))]

@@ -12,7 +12,7 @@ from zero2chat.inference.openai_client import Endpoint, NoReply
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
-from zero2chat.models.tokenization import split_thought
+from zero2chat.models.tokenization import split_reasoning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,8 +47,8 @@ def ask_model(
     """Sample from a local model: `samples` answers per prompt, of at most `longest` tokens."""
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
-        found = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
-        return [[_said(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in found], None
+        answers = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
+        return [[_said(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in answers], None
 
     return ask
 
@@ -56,8 +56,8 @@ def ask_model(
 def _said(text: str) -> Said:
     """Return a text as a message, with reasoning at its beginning separated."""
     text = text.encode("utf-8", "replace").decode()  # broken JSON may contain half a surrogate pair
-    thought, content = split_thought(text)
-    return {"content": content} | ({} if thought is None else {"reasoning_content": thought})
+    reasoning, content = split_reasoning(text)
+    return {"content": content} | ({} if reasoning is None else {"reasoning_content": reasoning})
 
 
 def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: int) -> Ask:
@@ -79,18 +79,18 @@ def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: 
         return said | {"why": None if choice.get("finish_reason") in (None, "stop") else "cut"}
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], UserError | None]:
-        found: list[list[Said]] = []
+        replies: list[list[Said]] = []
         with ThreadPoolExecutor(endpoint.at_once) as pool:
             waiting = [[pool.submit(one, prompt) for _ in range(samples)] for prompt in prompts]
             try:
                 for some in waiting:
-                    found.append([reply.result() for reply in some])
+                    replies.append([reply.result() for reply in some])
             except NoReply as error:
                 pool.shutdown(cancel_futures=True)
-                return found, UserError(f"endpoint: {endpoint}: no reply: {error}")
+                return replies, UserError(f"endpoint: {endpoint}: no reply: {error}")
             except UserError as error:
                 pool.shutdown(cancel_futures=True)
-                return found, error
-        return found, None
+                return replies, error
+        return replies, None
 
     return ask

@@ -140,8 +140,8 @@ def _as_read(text: str, tokens: Sequence[str], tokenizer: PreTrainedTokenizerBas
 def _neutralised(text: str, control: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
     text = _as_read(text, control, tokenizer)
     # Repeat until none is left: breaking one may reveal another that overlapped it.
-    while found := [token for token in control if token in text]:
-        for token in found:
+    while tokens := [token for token in control if token in text]:
+        for token in tokens:
             text = text.replace(token, _broken(token))
     return text
 
@@ -159,10 +159,10 @@ def neutral(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     control = apart + [tag for tag in _TOOL_TAGS if isinstance(template, str) and tag in template]
 
     def message(item: Any) -> Any:
-        found = _neutral(item, tokenizer, control)
+        result = _neutral(item, tokenizer, control)
         if isinstance(item, Mapping) and item.get("role") == "assistant" and isinstance(item.get("content"), str):
-            found["content"] = _neutral(item["content"], tokenizer, apart)
-        return found
+            result["content"] = _neutral(item["content"], tokenizer, apart)
+        return result
 
     return [message(item) for item in value] if isinstance(value, list | tuple) else message(value)
 
@@ -176,16 +176,16 @@ def _neutral(value: Any, tokenizer: PreTrainedTokenizerBase, control: Sequence[s
     return [_neutral(item, tokenizer, control) for item in value] if isinstance(value, list | tuple) else value
 
 
-def split_thought(text: str) -> tuple[str | None, str]:
+def split_reasoning(text: str) -> tuple[str | None, str]:
     """Return the reasoning at the beginning of an answer, or None, and the rest of the answer.
 
     The prompt may already contain `<think>`. Reasoning that has no end leaves no answer: the rest is "".
     """
     before, end, after = text.partition(THINK_END)
-    opened, start, thought = before.partition(THINK_START)
+    opened, start, reasoning = before.partition(THINK_START)
     if opened.strip() if start else not end:
         return None, text
-    return (thought if start else before), after
+    return (reasoning if start else before), after
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:

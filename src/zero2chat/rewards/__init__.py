@@ -2,14 +2,13 @@
 
 A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments, each a list with one
 entry per completion, and returns one number per completion, or None for no reward, which has no effect on training.
-Functions read the last assistant message (with tools, the first one is the call) without its thought. A module may have
-`check_references(answers)`, which raises `UserError` with the row of a reference answer that its functions cannot use.
-It is called once, before training, with the options in its signature. References are in the column `answer`, or in the
-one that the module sets as `REFERENCES`. Options of this package's functions are converted and checked by the types
-and ranges in their signatures, and the functions are called with empty lists at configuration, so they must check the
-rest of an option first.
+Functions read the last assistant message (with tools, the first one is the call) without its reasoning. A module may
+have `check_references(answers)`, called once before training, which raises `UserError` with the row of an unusable
+reference answer. References are in the column `answer`, or in the one that the module names in `REFERENCES`.
 
-Short imports, such as `from zero2chat.rewards import math_answer`, load a function's module when it is first named.
+Options of this package's functions are converted and checked by their signatures. The functions are called with empty
+lists at configuration, so they must check the rest of an option first. Short imports, such as `from zero2chat.rewards
+import math_answer`, load a function's module on first use.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.registry import own_function
-from zero2chat.models.tokenization import split_thought
+from zero2chat.models.tokenization import split_reasoning
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -76,18 +75,18 @@ def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
 
 def with_names(said: str, names: Sequence[str]) -> str:
     """Return a message with the name of the row whose number it begins with."""
-    return re.sub(r"^row (\d+)", lambda found: names[int(found[1])], said)
+    return re.sub(r"^row (\d+)", lambda match: names[int(match[1])], said)
 
 
 def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
     """Return the text of a completion's last assistant message, without reasoning at its beginning, or ""."""
-    return split_thought(_last(completion)[1])[1]
+    return split_reasoning(_last(completion)[1])[1]
 
 
 def written(completion: str | Sequence[Mapping[str, Any]]) -> str:
     """Return the last assistant message with its reasoning, which a chat template may store in a separate field."""
-    thought, text = _last(completion)
-    return (f"<think>{thought}</think>" if thought else "") + text
+    reasoning, text = _last(completion)
+    return (f"<think>{reasoning}</think>" if reasoning else "") + text
 
 
 def _last(completion: str | Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:
@@ -163,19 +162,19 @@ class Reward:
         columns = {key: value for key, value in columns.items() if key not in self._ignored} | self._options
         self.failure = None
         try:
-            found = checked_rewards(self._path, self._function(completions=completions, **columns), len(completions))
+            values = checked_rewards(self._path, self._function(completions=completions, **columns), len(completions))
         except UserError:
             raise
         except Exception as error:
             if not completions:
                 raise
             _log.warning("reward %s: %r: the completions are judged one by one", self._path, error)
-            found = self._one_by_one(completions, columns)
-        self._judged += sum(value is not None for value in found)
-        return found
+            values = self._one_by_one(completions, columns)
+        self._judged += sum(value is not None for value in values)
+        return values
 
     def _one_by_one(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[float | None]:
-        found: list[float | None] = []
+        rewards: list[float | None] = []
         failed: list[tuple[int, Exception]] = []
         # A trainer's columns have one entry per completion; options are passed unchanged.
         lists = {k: v for k, v in columns.items() if isinstance(v, list | tuple) and k not in self._options}
@@ -183,25 +182,25 @@ class Reward:
         for i, completion in enumerate(completions):
             own = columns | {key: [values[i]] for key, values in split.items()}
             try:
-                found += checked_rewards(self._path, self._function(completions=[completion], **own), 1)
+                rewards += checked_rewards(self._path, self._function(completions=[completion], **own), 1)
             except UserError:
                 raise
             except Exception as error:
-                said = f"{_asked(columns, i)}answer {last_message(completion)[:200]!r}"
+                said = f"{_prompt_end(columns, i)}answer {last_message(completion)[:200]!r}"
                 _log.warning("reward %s: %r: %s", self._path, error, said)
                 self.failure = self.failure or f"row {i}: reward {self._path}: {error!r}: {said}"
                 failed.append((i, error))
-                found.append(None)
+                rewards.append(None)
         self.errors += len(failed)
         if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
             i, cause = failed[-1]
             raise UserError(
-                f"reward {self._path}: fails for every completion: {cause!r}: {_asked(columns, i)}".rstrip(": ")
+                f"reward {self._path}: fails for every completion: {cause!r}: {_prompt_end(columns, i)}".rstrip(": ")
             ) from cause
         log_metric = columns.get("log_metric")
         if log_metric is not None:
             log_metric(f"{self.__name__}/errors", len(failed) / len(completions))
-        return found
+        return rewards
 
 
 def _by_signature(function: Any, spec: RewardSpec) -> dict[str, Any]:
@@ -211,7 +210,7 @@ def _by_signature(function: Any, spec: RewardSpec) -> dict[str, Any]:
     return vars(build([options], spec.options, f"rewards: {spec.function}")[0])
 
 
-def _asked(columns: Mapping[str, Any], i: int) -> str:
+def _prompt_end(columns: Mapping[str, Any], i: int) -> str:
     """Return the end of a row's prompt, for a message; "" if the function was called without prompts."""
     prompts = columns.get("prompts") or ()
     if i >= len(prompts):
@@ -220,11 +219,11 @@ def _asked(columns: Mapping[str, Any], i: int) -> str:
     return f"prompt {prompt[-200:]!r}: "
 
 
-def checked_rewards(name: str, found: Any, n: int) -> list[float | None]:
+def checked_rewards(name: str, result: Any, n: int) -> list[float | None]:
     """Check a function's return value for n completions. Raises `UserError` for a wrong number, or a non-finite one."""
-    if isinstance(found, str) or not hasattr(found, "__iter__"):
-        raise UserError(f"reward {name}: returned {found!r}, not a list of rewards")
-    values = list(found)
+    if isinstance(result, str) or not hasattr(result, "__iter__"):
+        raise UserError(f"reward {name}: returned {result!r}, not a list of rewards")
+    values = list(result)
     if len(values) != n:
         raise UserError(f"reward {name}: returned {len(values)} rewards for {n} completions")
     rewards: list[float | None] = []

@@ -20,7 +20,7 @@ from datasets import Dataset, concatenate_datasets
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, write_jsonl
-from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.decontamination import Decontamination, read_held_out
 from zero2chat.data.rows import load_documents
 from zero2chat.data.sources import mixed, read_sources, split_of
 from zero2chat.report.samples import SampleTable
@@ -49,7 +49,7 @@ class CorpusArguments:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave no documents for training")
         # Checked here too, so that a recipe fails before its first step runs:
-        read_exams(self.decontaminate)
+        read_held_out(self.decontaminate)
         sources = read_sources(self.datasets, documents=True)
         if self.canaries:
             build([Planting], self.canaries, CANARIES)

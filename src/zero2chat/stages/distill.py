@@ -36,7 +36,7 @@ from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import REVIEWED, UNREVIEWED
 from zero2chat.core.runs import Run, is_main_process, write_atomically
-from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.decontamination import Decontamination, read_held_out
 from zero2chat.data.prompts import fitting_problems, load_problems
 from zero2chat.data.sources import Source, mixed, read_sources
 from zero2chat.inference.openai_client import Endpoint
@@ -86,7 +86,7 @@ class DistillArguments:
             raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be equal: set it above 0")
         # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
-        read_exams(self.decontaminate)
+        read_held_out(self.decontaminate)
         read_rewards(self.rewards, alone=True)
 
 

@@ -24,7 +24,7 @@ from trl import ModelConfig, SFTConfig
 
 from zero2chat.core.runs import Run, cores, is_main_process
 from zero2chat.data.conversations import before_answer, join_conversations, load_conversations
-from zero2chat.data.decontamination import Decontamination, read_exams
+from zero2chat.data.decontamination import Decontamination, read_held_out
 from zero2chat.data.encoding import encode_conversations, fitting_conversations
 from zero2chat.data.prepared import Prepared, Side, open_empty_chat
 from zero2chat.data.sources import hold_out, mixed, read_sources
@@ -64,7 +64,7 @@ class SftArguments(TaskStepsArguments):
     def __post_init__(self) -> None:
         if self.embedding_learning_rate is not None and not self.muon:
             raise ValueError("embedding_learning_rate: only used with muon: remove it, or set `muon: true`")
-        read_exams(self.decontaminate)
+        read_held_out(self.decontaminate)
         super().__post_init__()
 
 
@@ -91,8 +91,8 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
 
     validation = None
     if args.validation_fraction:
-        kept, watched = hold_out(list(map(before_answer, conversations["messages"])), args.validation_fraction)
-        conversations, validation = conversations.select(kept), conversations.select(watched)
+        used, watched = hold_out(list(map(before_answer, conversations["messages"])), args.validation_fraction)
+        conversations, validation = conversations.select(used), conversations.select(watched)
     if args.join > 1:
         # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
         conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
