@@ -99,10 +99,10 @@ def make(listed: Path, folder: Path) -> int:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for file in files:
             subprocess.run(["dpkg-deb", "--extract", str(file), scratch], check=True)
-        found = [page for package in packages for page in pages(package, Path(scratch))]
+        documents = [page for package in packages for page in pages(package, Path(scratch))]
     for i in range(FILES):  # every eighth page, so that each file has pages of all packages
-        write_warc(folder / f"docs-{i:02d}.warc.gz", found[i::FILES])
-    return len(found)
+        write_warc(folder / f"docs-{i:02d}.warc.gz", documents[i::FILES])
+    return len(documents)
 
 
 if __name__ == "__main__":

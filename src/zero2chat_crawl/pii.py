@@ -46,12 +46,12 @@ def _is_ipv4(match: re.Match[str]) -> bool:
 def mask(text: str) -> tuple[str, Counter[str]]:
     """Replace each address by its placeholder; return the text, and the number of each kind that it had."""
     text, emails = _EMAIL.subn(PLACEHOLDERS["email"], text)
-    found = Counter({"email": emails} if emails else {})
+    counts = Counter({"email": emails} if emails else {})
 
     def put(match: re.Match[str]) -> str:
         if not _is_ipv4(match):
             return match[0]
-        found["ip"] += 1
+        counts["ip"] += 1
         return PLACEHOLDERS["ip"]
 
-    return _IPV4.sub(put, text), found
+    return _IPV4.sub(put, text), counts

@@ -52,7 +52,7 @@ def filter_settings(crawl: Crawl) -> dict[str, Any]:
 
     Raises `UserError` for a key that datatrove's filter does not have, and a value of another type.
     """
-    found: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
     for section, (block, differing) in FILTERS.items():
         known = []
         for name, parameter in inspect.signature(block).parameters.items():
@@ -63,8 +63,8 @@ def filter_settings(crawl: Crawl) -> dict[str, Any]:
                 known.append((name, hint, field(default_factory=partial(deepcopy, default))))
         given = getattr(crawl, section)
         kind = make_dataclass(section, known)
-        found[section] = None if given is None else asdict(build([kind], given, f"crawl: {section}")[0])
-    return found
+        sections[section] = None if given is None else asdict(build([kind], given, f"crawl: {section}")[0])
+    return sections
 
 
 @dataclass
@@ -108,23 +108,23 @@ def parts(
             _measured("personal_data", blocks.Mask(), chain)
         return [*chain, blocks.Corpus(folder / "data", split)]
 
-    found = [Part("pages", lambda: _pages(crawl, folder), tasks)]
+    steps = [Part("pages", lambda: _pages(crawl, folder), tasks)]
     if minhash:
         options = {"n_grams": minhash.ngram, "num_buckets": minhash.buckets, "hashes_per_bucket": minhash.rows}
         hashed = MinhashConfig(**options, seed=minhash.seed, hash_config=sha1)
-        kept = {"save_cluster_id": True, "save_cluster_size": True}
-        found += [
+        saved = {"save_cluster_id": True, "save_cluster_size": True}
+        steps += [
             Part("signatures", lambda: [read(), blocks.Signatures(signed, hashed)], tasks),
             Part("buckets", lambda: [MinhashDedupBuckets(signed, pairs, config=hashed)], minhash.buckets),
-            Part("clusters", lambda: [blocks.Clusters(pairs, clusters, hashed, **kept)], 1),
+            Part("clusters", lambda: [blocks.Clusters(pairs, clusters, hashed, **saved)], 1),
         ]
     if lines:
         by_words = {"config": by_line, "min_words": lines.min_words, "finder_workers": ranges}
-        found += [
+        steps += [
             Part("lines", lambda: [*unique(), blocks.LineSignatures(hashed_lines, **by_words)], tasks),
             Part("repeats", lambda: [SentenceFindDedups(hashed_lines, repeats, config=by_line)], ranges),
         ]
-    return [*found, Part("corpus", corpus, tasks)]
+    return [*steps, Part("corpus", corpus, tasks)]
 
 
 def _measured(step: str, block: Any, chain: list[Any], text: bool = True) -> list[Any]:

@@ -162,9 +162,9 @@ def _next_member(file: Any, magic: bytes, begin: int) -> int | None:
     file.seek(begin)
     tail, place = b"", begin
     while chunk := file.read(1 << 20):
-        found = (tail + chunk).find(magic)
-        if found >= 0:
-            return place - len(tail) + found
+        offset = (tail + chunk).find(magic)
+        if offset >= 0:
+            return place - len(tail) + offset
         tail, place = chunk[-(len(magic) - 1) :], place + len(chunk)
     return None
 

@@ -80,7 +80,7 @@ def run_crawl(
 
 def find_warcs(crawl: Crawl) -> list[str]:
     """Return the files in a fixed order. Raises `UserError` if a name matches none, or a local file is not WARC."""
-    found: list[str] = []
+    paths: list[str] = []
     for name in crawl.warcs:
         try:
             matches = _matches(name)
@@ -88,8 +88,8 @@ def find_warcs(crawl: Crawl) -> list[str]:
             raise UserError(f"crawl: warcs: {name}: cannot be read ({error})") from error
         if not matches:
             raise UserError(f"crawl: warcs: {name}: no such file; `make debian-docs` makes those of the recipes")
-        found += matches
-    return list(dict.fromkeys(found))[: crawl.most_warcs]
+        paths += matches
+    return list(dict.fromkeys(paths))[: crawl.most_warcs]
 
 
 def _matches(name: str) -> list[str]:

@@ -22,22 +22,22 @@ def crawl_part(step: StepResult) -> str:
 
     if not (step.folder / CRAWL).is_file():
         return ""
-    told = json.loads((step.folder / CRAWL).read_text(encoding="utf-8"))
+    report = json.loads((step.folder / CRAWL).read_text(encoding="utf-8"))
     text = ""
-    if all(told["dates"]):
-        first, last = (esc(str(date)[:10]) for date in told["dates"])
+    if all(report["dates"]):
+        first, last = (esc(str(date)[:10]) for date in report["dates"])
         text += paragraph(f"The pages were fetched from {first} to {last}. The model cannot know of later events.")
-    left = bars({"documents": {step["step"]: {"value": step["documents"]} for step in told["funnel"]}})
-    drawn = picture(left, "Documents that remain after each filter, from the pages read to the corpus.")
-    text += f'<div class="gallery">\n{drawn}</div>\n<h3>What was removed, and why</h3>\n'
-    rows = [(esc(s["step"]), exact(s["documents"]), _counts(s["removed"], _REASONS)) for s in told["funnel"]]
+    left = bars({"documents": {step["step"]: {"value": step["documents"]} for step in report["funnel"]}})
+    figure = picture(left, "Documents that remain after each filter, from the pages read to the corpus.")
+    text += f'<div class="gallery">\n{figure}</div>\n<h3>What was removed, and why</h3>\n'
+    rows = [(esc(s["step"]), exact(s["documents"]), _counts(s["removed"], _REASONS)) for s in report["funnel"]]
     text += table(("step", "documents left", "main reasons for removal"), rows)
-    if told["lines_removed"]:
-        text += paragraph(f"Repeated lines removed from documents that were kept: {exact(told['lines_removed'])}.")
-    if told["masked"]:
-        text += paragraph(f"PII masked in {exact(told['documents_masked'])} documents: {_counts(told['masked'])}.")
-    if told["duplicates"]["clusters"]:
-        number, gone = (exact(told["duplicates"][name]) for name in ("clusters", "removed"))
+    if report["lines_removed"]:
+        text += paragraph(f"Repeated lines removed from documents that were kept: {exact(report['lines_removed'])}.")
+    if report["masked"]:
+        text += paragraph(f"PII masked in {exact(report['documents_masked'])} documents: {_counts(report['masked'])}.")
+    if report["duplicates"]["clusters"]:
+        number, gone = (exact(report["duplicates"][name]) for name in ("clusters", "removed"))
         text += paragraph(f"{number} clusters of near-duplicates: one document of each was kept, {gone} were removed.")
     return text
 

@@ -21,12 +21,12 @@ from zero2chat_crawl.settings import CRAWL, REMOVED, WORK, Crawl
 
 def read_stats(logs: Path) -> dict[str, Counter[str]]:
     """Sum the shards' statistics, which datatrove writes: block → label → total."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    totals: dict[str, Counter[str]] = defaultdict(Counter)
     for file in sorted((logs / "stats").glob("*.json")):
         for block in json.loads(file.read_text()):
             for label, value in block["stats"].items():
-                found[block["name"]][label] += int(value["total"] if isinstance(value, dict) else value)
-    return found
+                totals[block["name"]][label] += int(value["total"] if isinstance(value, dict) else value)
+    return totals
 
 
 def funnel(stats: Mapping[str, Counter[str]]) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def summarise(crawl: Crawl, folder: Path, versions: Mapping[str, str]) -> dict[s
     masked = {label.removeprefix("masked_"): n for label, n in personal.items() if label.startswith("masked_")}
     lost = {**by_step["read"], **by_step["extraction"]}
     duplicates = sum(by_step.get("minhash", {}).values())
-    told = {
+    report = {
         "crawled_before": crawl.crawled_before,
         "dates": _dates(folder),
         "funnel": steps,
@@ -87,8 +87,8 @@ def summarise(crawl: Crawl, folder: Path, versions: Mapping[str, str]) -> dict[s
         "documents_masked": personal["documents_masked"],
         "packages": dict(versions),
     }
-    write_atomically(folder / CRAWL, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    write_atomically(folder / CARD, _card(crawl, folder, told))
+    write_atomically(folder / CRAWL, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / CARD, _card(crawl, folder, report))
     metrics = {f"{kind}_{name}": n for kind in ("documents", "bytes") for name, n in counts[kind].items()}
     metrics |= {f"tokens_{split}": counts["tokens"][split] for split in SPLITS}
     metrics |= {"pages": steps[0]["documents"], "losses": sum(lost.values()), "near_duplicates": duplicates}
@@ -99,22 +99,23 @@ def summarise(crawl: Crawl, folder: Path, versions: Mapping[str, str]) -> dict[s
     return {name: {"value": n} for name, n in metrics.items()}
 
 
-def _card(crawl: Crawl, folder: Path, told: Mapping[str, Any]) -> str:
-    about = {"language": list(told["languages"]), "license": crawl.license or "other", "pretty_name": folder.name}
+def _card(crawl: Crawl, folder: Path, report: Mapping[str, Any]) -> str:
+    about = {"language": list(report["languages"]), "license": crawl.license or "other", "pretty_name": folder.name}
     about |= {"task_categories": ["text-generation"], "tags": ["zero2chat", "web", "datatrove"]}
-    first, last = (date[:10] for date in told["dates"])
+    first, last = (date[:10] for date in report["dates"])
     day = crawl.crawled_before
     until = f"Pages fetched on {day} or later were dropped." if day else "No pages were dropped by date."
+    masked = _counts(report["masked"])
     steps = [
         f"| {s['step']} | {s['documents']} | {s['tokens'] or ''} | {s['bytes']} | {_counts(s['removed'], 4)} |\n"
-        for s in told["funnel"]
+        for s in report["funnel"]
     ]
     return f"""---
 {yaml.safe_dump(about, sort_keys=False, allow_unicode=True)}---
 
 # {folder.name}
 
-{sum(told["splits"].values())} documents of web pages, by FineWeb's recipe (arXiv:2406.17557) on datatrove.
+{sum(report["splits"].values())} documents of web pages, by FineWeb's recipe (arXiv:2406.17557) on datatrove.
 
 ## Knowledge cutoff
 
@@ -128,7 +129,7 @@ Each row has the URL of its page. {"" if crawl.license else "No license was set 
 
 ## PII
 
-Masked by pattern: {_counts(told["masked"]) or "none"}. Names, postal addresses and other PII without a pattern remain.
+Masked by pattern: {masked or "none"}. Names, postal addresses and other PII without a pattern remain.
 
 ## Processing
 
@@ -138,8 +139,8 @@ Removed documents are in `{REMOVED}/<step>/`, with their reasons.
 | step | documents | tokens | bytes | removed |
 |---|---|---|---|---|
 {"".join(steps)}
-Splits: {_counts(told["splits"])}. Languages: {_counts(told["languages"])}. Repeated lines removed:
-{told["lines_removed"]}. Made with {_counts(told["packages"])}; `run.json` has the settings of all filters.
+Splits: {_counts(report["splits"])}. Languages: {_counts(report["languages"])}. Repeated lines removed:
+{report["lines_removed"]}. Made with {_counts(report["packages"])}; `run.json` has the settings of all filters.
 """
 
 

@@ -52,7 +52,7 @@ _ALONE = regex.compile(r"(?V1)[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}
 def words(text: str) -> list[tuple[str, int]]:
     """Return the words in lower case, each with its place in the text. A number is written as 1234.5, however the text
     writes it."""
-    found = []
+    spans = []
     for match in _WORD.finditer(text.replace("\u2212", "-")):
         if match[1]:
             word = re.sub(r",(?=\d{3}(?:\D|$))", "", match[1])
@@ -60,8 +60,8 @@ def words(text: str) -> list[tuple[str, int]]:
             word = word.rstrip("0").rstrip(".") if "." in word else word
         else:
             word = unicodedata.normalize("NFC", match[0]).casefold()
-        found.append((word, match.start()))
-    return found
+        spans.append((word, match.start()))
+    return spans
 
 
 def _words(text: str) -> list[str]:

@@ -119,23 +119,23 @@ def names_of(paths: Sequence[str]) -> list[str]:
 def _bouts(args: ArenaArguments, load: Load) -> Iterator[Bout]:
     """Yield all pairs of answers to all prompts. The models answer one after another; gold verdicts are included."""
     specs = read_specs(args.tasks)
-    asked = [(spec, *rows_and_prompts(spec)) for spec in specs]
+    entries = [(spec, *rows_and_prompts(spec)) for spec in specs]
     said: list[list[list[list[str]]]] = []  # by model, task, prompt: one answer, or `samples`
     for path in args.models:
         model, tokenizer = load(path)
         prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
-        said.append([_answers(model, tokenizer, spec, prompts, args) for spec, _, prompts in asked])
+        said.append([_answers(model, tokenizer, spec, prompts, args) for spec, _, prompts in entries])
         if is_main_process():
-            print(f"{path}: {sum(len(prompts) for _, _, prompts in asked):,} prompts answered", flush=True)
+            print(f"{path}: {sum(len(prompts) for _, _, prompts in entries):,} prompts answered", flush=True)
     number = itertools.count()
-    for k, (spec, rows, prompts) in enumerate(asked):
+    for k, (spec, rows, prompts) in enumerate(entries):
         gold: tasks.Taste | None = None
         if args.reward_model is None:
             gold = tasks.load_taste(spec.task) if args.taste else tasks.load(spec.task).score
         for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-            n, found = next(number), [by_task[k][i] for by_task in said]
-            for a, b in itertools.combinations(range(len(found)), 2):
-                for pair in zip(found[a], found[b], strict=True):
+            n, answers = next(number), [by_task[k][i] for by_task in said]
+            for a, b in itertools.combinations(range(len(answers)), 2):
+                for pair in zip(answers[a], answers[b], strict=True):
                     bout = Bout(n, str(spec.label), prompt, (a, b), pair)
                     yield _by_worth(bout, *(gold(row, text) for text in pair)) if gold else bout
 
@@ -159,13 +159,13 @@ def _by_worth(bout: Bout, a: float, b: float) -> Bout:
 def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
     model, tokenizer = load_reward_model(args.reward_model, args.dtype)
     device = torch.accelerator.current_accelerator(check_available=True)
-    asked = {
+    chats = {
         (bout.prompt, text): [*bout.messages, {"role": "assistant", "content": text}]
         for bout in bouts
         for text in bout.answers
     }
-    raw, _ = score_texts(model.to(device or "cpu"), tokenizer, list(asked.values()), args.eval_batch_size)
-    worth = dict(zip(asked, raw, strict=True))
+    raw, _ = score_texts(model.to(device or "cpu"), tokenizer, list(chats.values()), args.eval_batch_size)
+    worth = dict(zip(chats, raw, strict=True))
     return [_by_worth(bout, *(worth[bout.prompt, text] for text in bout.answers)) for bout in bouts]
 
 
@@ -175,14 +175,14 @@ def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
 def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout]) -> Metrics:
     """Compute ratings, the best first, and pairwise win rates."""
     comparisons = [ScoredPair(bout.prompt, *bout.models, bout.score) for bout in bouts]
-    found = fit_ratings(comparisons, len(names), args.resamples, args.seed)
-    order = sorted(range(len(names)), key=lambda i: -found.models[i].value)
+    ratings = fit_ratings(comparisons, len(names), args.resamples, args.seed)
+    order = sorted(range(len(names)), key=lambda i: -ratings.models[i].value)
     fought = [sum(i in c[1:3] for c in comparisons) for i in range(len(names))]
 
     def metric(estimate: Any, n: int) -> dict[str, Any]:
         return {key: round(value, 1) for key, value in estimate._asdict().items()} | {"n": n, "seed": args.seed}
 
-    metrics = {f"rating_{names[i]}": metric(found.models[i], fought[i]) for i in order}
+    metrics = {f"rating_{names[i]}": metric(ratings.models[i], fought[i]) for i in order}
     for a, b in itertools.combinations(order, 2):
         of_prompt: dict[int, list[float]] = {}
         for c in comparisons:
@@ -195,7 +195,7 @@ def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout]) 
         "prompts": {"value": len({c.prompt for c in comparisons})},
         "comparisons": {"value": len(comparisons)},
         "draw_rate": stats.rate(sum(c.score == 0.5 for c in comparisons), len(comparisons)),
-        "draws_added": {"value": found.draws},
+        "draws_added": {"value": ratings.draws},
     }
 
 

@@ -114,15 +114,15 @@ def ask(
     refuse_cut([not one.stopped and bool(one.ids) and not one.content for one in greedy], args.max_new_tokens)
     if not is_main_process():
         return []
-    found = []
+    judged = []
     for (key, question), context, one, others in zip(
         questions, encode_prompts(tokenizer, prompts), greedy, sampled, strict=True
     ):
         said = one.ids[:-1] if one.stopped else one.ids
         sure = confidence(log_probabilities(model, context, said))
         same = _share_alike(question, one.content, [other.content for other in others]) if others else None
-        found.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.content), sure, same))
-    return found
+        judged.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.content), sure, same))
+    return judged
 
 
 def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:
@@ -187,8 +187,8 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
     metrics: Metrics = {"questions_fitted": {"value": len(fit)}, "questions": {"value": len(held)}}
     metrics["accuracy"] = _rate(held, [one.verdict == RIGHT for one in held], seed)
     for suffix, sure in by.items():
-        found = threshold_metrics(fit, held, sure, keep, seed)
-        metrics |= {f"{name}{suffix}": metric for name, metric in found.items()}
+        measures = threshold_metrics(fit, held, sure, keep, seed)
+        metrics |= {f"{name}{suffix}": metric for name, metric in measures.items()}
     tried = [[one for one in half if one.verdict != DECLINED] for half in (fit, held)]
     said_fit, said_held = ([one.confidence for one in half] for half in tried)
     right_fit, right_held = ([one.verdict == RIGHT for one in half] for half in tried)
@@ -205,18 +205,18 @@ def threshold_metrics(fit: Sequence[Judged], held: Sequence[Judged], sure: Sure,
     """Fit a threshold for `sure` on the right answers of some rows, and measure it on others."""
     right = [sure(one) for one in fit if one.verdict == RIGHT]
     threshold = threshold_for(right, keep)
-    kept = [one.verdict != DECLINED and sure(one) >= threshold for one in held]
+    answered = [one.verdict != DECLINED and sure(one) >= threshold for one in held]
     metrics: Metrics = {"threshold": {"value": threshold, "n": len(right)}}
     for name, verdict, counts in (("right_kept_rate", RIGHT, True), ("wrong_declined_rate", WRONG, False)):
-        some = [(one, yes == counts) for one, yes in zip(held, kept, strict=True) if one.verdict == verdict]
+        some = [(one, yes == counts) for one, yes in zip(held, answered, strict=True) if one.verdict == verdict]
         if some:
             metrics[name] = _rate([one for one, _ in some], [yes for _, yes in some], seed)
-    metrics["coverage"] = _rate(held, kept, seed)
+    metrics["coverage"] = _rate(held, answered, seed)
     known, wrong = (sorted(sure(one) for one in held if one.verdict == verdict) for verdict in (RIGHT, WRONG))
     if known and wrong:
         declined = bisect_left(wrong, known[math.floor(len(known) * (1 - 0.9) + 1e-9)]) / len(wrong)
         metrics["wrong_declined_rate_at_kept_0.90"] = {"value": round(declined, 4), "n": len(wrong)}
-    given = [one for one, yes in zip(held, kept, strict=True) if yes]
+    given = [one for one, yes in zip(held, answered, strict=True) if yes]
     if given:
         metrics["selective_accuracy"] = _rate(given, [one.verdict == RIGHT for one in given], seed)
     tried = [(sure(one), one.verdict == RIGHT) for one in held if one.verdict != DECLINED]

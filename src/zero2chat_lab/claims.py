@@ -155,7 +155,7 @@ class ClaimsArguments:
                 raise UserError(f"only: unknown claim '{name}'{nearest(name, names)}")
 
     @property
-    def asked(self) -> list[Claim]:
+    def selection(self) -> list[Claim]:
         """Return the claims to judge."""
         return [claim for claim in self.claims if self.only is None or claim.name in self.only]
 
@@ -166,7 +166,7 @@ def _once(names: Sequence[str], where: str) -> None:
             raise UserError(f"{where}: duplicate name '{name}': rename one")
 
 
-def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
+def _identity(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
     """Return the settings without claims that were not requested, so that the steps they read may be missing."""
     if args.only is None:
         return settings
@@ -175,15 +175,15 @@ def _asked(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]:
 
 def judge_claims(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """The lines of `claims.json`, the examples as samples, and the curves. Raises `UserError` where one is missing."""
-    wanted = dict.fromkeys(name for claim in args.asked for name in _named(claim))
+    wanted = dict.fromkeys(name for claim in args.selection for name in _named(claim))
     steps = {name: [read_step(folder, 1) for folder in _of_seeds(name, args.seeds)] for name in wanted}
     lines = [
-        _line(claim, figure) | (judged(figure, steps) if claim in args.asked else WAITING)
+        _line(claim, figure) | (judged(figure, steps) if claim in args.selection else WAITING)
         for claim in args.claims
         for figure in claim.figures
     ]
-    samples = [sample for claim in args.asked for sample in _example(claim, steps)]
-    history = [points for claim in args.asked for points in _history(claim, steps)]
+    samples = [sample for claim in args.selection for sample in _example(claim, steps)]
+    history = [points for claim in args.selection for points in _history(claim, steps)]
     return lines, samples, history
 
 
@@ -218,15 +218,15 @@ def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
 
 def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
     """Return a metric combined over the seeds of its step, with their number."""
-    found: list[Metric] = []
+    metrics: list[Metric] = []
     for step in steps[of.step]:
-        where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(found)}"
+        where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(metrics)}"
         if of.metric not in step.metrics:
             raise UserError(f"{where} has no metric '{of.metric}'{nearest(of.metric, list(step.metrics))}")
         if finite(step.metrics[of.metric]["value"]) is None:
             raise UserError(f"{where}: {of.metric}: expected a number")
-        found.append(step.metrics[of.metric])
-    return over_seeds(found, is_rate(of.metric, found[0])) | {"seeds": len(found)}
+        metrics.append(step.metrics[of.metric])
+    return over_seeds(metrics, is_rate(of.metric, metrics[0])) | {"seeds": len(metrics)}
 
 
 def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
@@ -324,15 +324,15 @@ def _history(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[di
     """Return the lines of its curves, for the first seed. Raises `UserError` if a history has no such points."""
     if claim.curves is None:
         return []
-    x, y, found = claim.curves.x, claim.curves.y, []
+    x, y, curves = claim.curves.x, claim.curves.y, []
     for line in claim.curves.lines:
         points = steps[line.step][0].curve(line.key, x.key)
         if not points:
             keys = ", ".join(sorted({key for logged in steps[line.step][0].history for key in logged}))
             raise UserError(f"{line.step}: its history has no line with '{x.key}' and '{line.key}'; known: {keys}")
         about = {"claim": claim.claim, "line": line.label, "x": x.label, "y": y.label, "percent": y.percent}
-        found.append({"step": 0, **about, "points": points})
-    return found
+        curves.append({"step": 0, **about, "points": points})
+    return curves
 
 
 STAGE = Stage(
@@ -344,7 +344,7 @@ STAGE = Stage(
     beside=(FILE,),
     arguments=(ClaimsArguments,),
     check=judge_claims,
-    identity=_asked,
+    identity=_identity,
     run=run,
     section=Section(
         title="The story, measured",

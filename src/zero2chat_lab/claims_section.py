@@ -72,8 +72,8 @@ def _pictures(step: StepResult, claim: str, figures: Sequence[Metric]) -> list[s
     shown = list[str]()
     if logged := [line for line in step.history if line.get("claim") == claim]:
         x, y, percent = (logged[0][key] for key in ("x", "y", "percent"))
-        drawn = curves({str(line["line"]): line["points"] for line in logged}, y, x, percent=percent)
-        shown.append(picture(drawn, f"{y[:1].upper()}{y[1:]}, over {x} (first seed).", f"{claim}: {y} over {x}"))
+        plot = curves({str(line["line"]): line["points"] for line in logged}, y, x, percent=percent)
+        shown.append(picture(plot, f"{y[:1].upper()}{y[1:]}, over {x} (first seed).", f"{claim}: {y} over {x}"))
     over_axis = [figure for figure in figures if "at" in figure]
     for kind in dict.fromkeys(map(_kind, over_axis)):
         alike = [figure for figure in over_axis if _kind(figure) == kind]
@@ -88,8 +88,8 @@ def _pictures(step: StepResult, claim: str, figures: Sequence[Metric]) -> list[s
     alike = [one for one in rest if _kind(one) == _kind(rest[0]) and one.get("column") == rest[0].get("column")]
     named = {str(figure.get("row") or figure["figure"]): figure for figure in alike}
     if len(named) > 1:
-        drawn = bars({_kind(rest[0]): named}, rest[0]["metric"], dots=_kind(rest[0]) == "rating")
-        shown.append(picture(drawn, "Figures with 95% intervals.", _in_words(claim, alike)))
+        plot = bars({_kind(rest[0]): named}, rest[0]["metric"], dots=_kind(rest[0]) == "rating")
+        shown.append(picture(plot, "Figures with 95% intervals.", _in_words(claim, alike)))
     return shown
 
 

@@ -62,17 +62,17 @@ def measure(args: CompressArguments, load: Load) -> Result:
     samples: list[dict[str, Any]] = []
     for split, texts in splits.items():
         rng = random.Random(f"compress {args.seed} {split}")
-        drawn = rng.sample(texts, min(args.n or len(texts), len(texts)))
-        documents = [_passages(model, tokenizer, text) for text in drawn]
+        sample = rng.sample(texts, min(args.n or len(texts), len(texts)))
+        documents = [_passages(model, tokenizer, text) for text in sample]
         readings = iter(predict(model, [one for some in documents for one in some], args.eval_batch_size))
-        found = [[next(readings) for _ in some] for some in documents]
-        bits = [-sum(reading.log_likelihood for reading in some) / math.log(2) for some in found]
-        kept = [[sum(reading.right) for reading in some] for some in found]
-        tokens = [sum(len(reading.right) for reading in some) for some in found]
-        metrics[f"bits_per_byte_{split}"] = stats.ratio(bits, [len(text.encode()) for text in drawn], args.seed)
+        predictions = [[next(readings) for _ in some] for some in documents]
+        bits = [-sum(reading.log_likelihood for reading in some) / math.log(2) for some in predictions]
+        hits = [[sum(reading.right) for reading in some] for some in predictions]
+        tokens = [sum(len(reading.right) for reading in some) for some in predictions]
+        metrics[f"bits_per_byte_{split}"] = stats.ratio(bits, [len(text.encode()) for text in sample], args.seed)
         metrics[f"bits_per_byte_xz_{split}"] = {"value": round(8 * zipped[split] / sizes[split], 4), "n": sizes[split]}
-        metrics[f"kept_rate_{split}"] = stats.ratio(list(map(sum, kept)), tokens, args.seed)
-        shown = [(some[0], read[0]) for some, read in zip(documents, found, strict=True) if some]
+        metrics[f"kept_rate_{split}"] = stats.ratio(list(map(sum, hits)), tokens, args.seed)
+        shown = [(some[0], read[0]) for some, read in zip(documents, predictions, strict=True) if some]
         for passage, reading in shown[:_SHOWN]:
             samples.append(
                 {"prompt": tokenizer.decode(passage.rest), "completion": with_gaps(tokenizer, passage, reading)}

@@ -76,9 +76,9 @@ def find_needles(
     rng = random.Random(f"needles {seed} {length} {depth}")
     passages = []
     for row in rows:
-        needle, asked, answer = plain_ids(tokenizer, [f" {row['needle']}", f"\n\n{row['asked']}", f" {row['answer']}"])
+        needle, query, answer = plain_ids(tokenizer, [f" {row['needle']}", f"\n\n{row['asked']}", f" {row['answer']}"])
         start = start_of_document(tokenizer)
-        room = length - sum(map(len, (start, needle, asked, answer)))
+        room = length - sum(map(len, (start, needle, query, answer)))
         if room < 1 or len(stack) < room:
             raise UserError(
                 f"needles: {length} tokens need {room} tokens of hay, and the documents have {len(stack)}: set a "
@@ -89,7 +89,7 @@ def find_needles(
         at = round(depth * room)
         while 0 < at < room and not spelled[text[at]].startswith((b" ", b"\n")):
             at -= 1
-        ids = [*start, *text[:at], *needle, *text[at:], *asked, *answer]
+        ids = [*start, *text[:at], *needle, *text[at:], *query, *answer]
         passages.append(Excerpt(ids, len(ids) - len(answer)))
     return [reading.verbatim for reading in predict(model, passages, batch_size)], passages
 
@@ -132,10 +132,10 @@ def measure(args: ContextArguments, load: Load) -> Result:
     lines: list[dict[str, Any]] = []
     passages: list[Passage] = []
     for source, some in texts.items():
-        found = read_passages(model, tokenizer, some, length, args.eval_batch_size)
-        passages += found
+        pieces = read_passages(model, tokenizer, some, length, args.eval_batch_size)
+        passages += pieces
         bits, sizes = np.zeros(len(some)), np.zeros(len(some))
-        for one in found:
+        for one in pieces:
             bits[one.document] += one.bits.sum()
             sizes[one.document] += one.sizes.sum()
         metrics[f"bits_per_byte_{source}"] = stats.ratio(bits.tolist(), sizes.tolist(), args.seed)
@@ -158,11 +158,11 @@ def _documents(args: ContextArguments) -> dict[str, list[str]]:
     known = sorted(rows.unique("source")) if named else [_ALL]
     for source in args.sources:
         tasks.known(source, known, f"sources: {args.dataset} ({args.split}): source")
-    found = {}
+    documents = {}
     for source in args.sources or known:
         chosen = [i for i, label in enumerate(rows["source"]) if label == source] if named else range(len(rows))
-        found[source] = list(first_rows(rows.select(chosen), args.n)[args.column])
-    return found
+        documents[source] = list(first_rows(rows.select(chosen), args.n)[args.column])
+    return documents
 
 
 def by_position(passages: list[Passage], length: int, args: ContextArguments) -> Metrics:
@@ -181,8 +181,10 @@ def by_position(passages: list[Passage], length: int, args: ContextArguments) ->
     step, half = length // PARTS, length // 2
     metrics = {f"bits_per_byte_to_{end}": between(end - step, end) for end in range(step, length + 1, step)}
     metrics |= {"bits_per_byte_near": between(0, half), "bits_per_byte_far": between(half, length)}
-    near, far = (bits[:, part].sum(1) / sizes[:, part].sum(1) for part in (slice(0, half), slice(half, length)))
-    return metrics | {"far_minus_near": stats.mean((far - near).tolist(), args.seed)}
+    first_half, second_half = (
+        bits[:, part].sum(1) / sizes[:, part].sum(1) for part in (slice(0, half), slice(half, length))
+    )
+    return metrics | {"far_minus_near": stats.mean((second_half - first_half).tolist(), args.seed)}
 
 
 def compared(lines: list[dict[str, Any]], folder: str, seed: int) -> Metrics:
@@ -208,18 +210,18 @@ def _needles(
 ) -> tuple[Metrics, list[dict[str, Any]]]:
     """Return the rate of found needles in all, and by depth and length; and a sample of each length."""
     rows = tasks.load("needle").rows(args.split, args.seed, args.needles)
-    found: dict[tuple[int, float], list[bool]] = {}
+    hits: dict[tuple[int, float], list[bool]] = {}
     samples = []
     for part in range(1, PARTS + 1):
         size = length * part // PARTS
         for depth in DEPTHS:
             right, passages = find_needles(model, tokenizer, hay, size, depth, rows, args.seed, args.eval_batch_size)
-            found[size, depth] = right
+            hits[size, depth] = right
         end = tokenizer.decode(passages[0].ids[: passages[0].given][-40:])
         written = {"completion": write(model, tokenizer, passages[0]).strip(), "score": float(right[0])}
         samples.append({"prompt": f"… {end}", "task": f"needle in {size} tokens"} | written)
-    metrics: Metrics = {"needle_rate": stats.rate(sum(map(sum, found.values())), sum(map(len, found.values())))}
-    for (size, depth), right in found.items():
+    metrics: Metrics = {"needle_rate": stats.rate(sum(map(sum, hits.values())), sum(map(len, hits.values())))}
+    for (size, depth), right in hits.items():
         metrics[f"needle_rate_{size}_at_{round(100 * depth)}"] = stats.rate(sum(right), len(right))
     return metrics, samples
 

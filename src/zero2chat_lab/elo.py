@@ -67,20 +67,20 @@ def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000
     assert best is not None  # each model won or drew, so a maximum exists (Ford 1957)
     rng = np.random.default_rng(seed)
     prompts, of_prompt = np.unique([c.prompt for c in comparisons], return_inverse=True)
-    found = []
+    refits = []
     for _ in range(resamples):
         times = rng.multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)))[of_prompt].astype(float)
         resampled = None if draws else fit(times, 0.0, best)
         if resampled is None:
             resampled = fit(times, rng.exponential(size=count), best)
         if resampled is not None:
-            found.append(resampled)
+            refits.append(resampled)
 
     def points(solution: Array) -> Array:
         ratings = ELO * np.concatenate([[0.0], solution])
         return ratings - ratings.mean() + CENTRE
 
-    low, high = np.percentile([points(one) for one in found], [2.5, 97.5], axis=0)
+    low, high = np.percentile([points(one) for one in refits], [2.5, 97.5], axis=0)
     estimates = [Estimate(*map(float, each)) for each in zip(points(best), low, high, strict=True)]
     return Ratings(estimates, count if draws else 0)
 

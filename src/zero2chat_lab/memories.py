@@ -81,12 +81,12 @@ def questions(people: Sequence[Person]) -> list[Question]:
     - reverse: who was born in that town on that day (the reversal curse, Berglund et al. 2023, arXiv:2309.12288);
     - two_step: in which season the birthday is, which takes the fact and something that the model knew before.
     """
-    rng, found = random.Random("four memories"), []
+    rng, quiz = random.Random("four memories"), []
     days = [f"{month} {day}" for month in MONTHS for day in range(1, 29)]
 
     def add(kind: str, person: int, text: str, right: str, pool: Sequence[str]) -> None:
         wrong = rng.sample([one for one in pool if one != right], OPTIONS - 1)
-        found.append(Question(kind, person, text, (right, *wrong)))
+        quiz.append(Question(kind, person, text, (right, *wrong)))
 
     for i, person in enumerate(people):
         for attribute, pool in (("birthplace", TOWNS), ("job", JOBS), ("birthday", days)):
@@ -95,7 +95,7 @@ def questions(people: Sequence[Person]) -> list[Question]:
         others = [one.name for one in people if (one.birthplace, one.birthday) != born]
         add("reverse", i, f"Who was born in {person.birthplace} on {person.birthday}?", person.name, others)
         add("two_step", i, f"In which season is {person.name}'s birthday?", season(person.birthday), _SEASONS)
-    return found
+    return quiz
 
 
 def documents(people: Sequence[Person], wordings: int, visits: int) -> list[str]:
@@ -104,20 +104,20 @@ def documents(people: Sequence[Person], wordings: int, visits: int) -> list[str]
     Each tells all three facts word by word, and names the person before them, so that no document has the order of the
     questions in reverse. Raises `UserError` if there are not so many wordings.
     """
-    told = [_wordings(person, wordings) for person in people]
-    return [texts[i] for i in range(wordings) for texts in told] * (visits // wordings)
+    by_person = [_wordings(person, wordings) for person in people]
+    return [texts[i] for i in range(wordings) for texts in by_person] * (visits // wordings)
 
 
 def _wordings(person: Person, n: int) -> list[str]:
-    rng, found = random.Random(f"documents {person.name}"), dict[str, None]()
+    rng, texts = random.Random(f"documents {person.name}"), dict[str, None]()
     for _ in range(_TRIES * n):
         text = tell(person, rng)
         facts = min(text.find(str(getattr(person, kind))) for kind in _RECALL)
         if text.find(person.name) < facts:
-            found[text] = None
-        if len(found) == n:
-            return list(found)
-    raise UserError(f"wordings {n}: only {len(found)} were found for {person.name}: lower it")
+            texts[text] = None
+        if len(texts) == n:
+            return list(texts)
+    raise UserError(f"wordings {n}: only {len(texts)} were found for {person.name}: lower it")
 
 
 @contextmanager
@@ -168,23 +168,23 @@ class Memories:
         self._parameters = sum(p.numel() for p in model.parameters())
 
     def ask(
-        self, model: PreTrainedModel, asked: Sequence[Question], before: Callable[[Question], str] | None = None
+        self, model: PreTrainedModel, quiz: Sequence[Question], before: Callable[[Question], str] | None = None
     ) -> list[str]:
         """Return the option that gains most from the bare word "Answer:" to the question, which may come after a text.
         Every rank must call this. Raises `UserError` if a question is longer than the context."""
-        bare = list(dict.fromkeys(option for question in asked for option in question.options))
+        bare = list(dict.fromkeys(option for question in quiz for option in question.options))
         excerpts = [self._excerpt("Answer:", option) for option in bare]
-        for question in asked:
+        for question in quiz:
             text = f"{before(question)}\n\n" if before else ""
             prompt = f"{text}Question: {question.text}\nAnswer:"
             excerpts += [self._excerpt(prompt, option) for option in question.options]
         if (longest := max(len(one.ids) for one in excerpts)) > self._room + 1:
             raise UserError(f"a question has {longest} tokens, more than the context of {self._room} holds")
-        found = [one.log_likelihood for one in predict(model, excerpts)]
+        scores = [one.log_likelihood for one in predict(model, excerpts)]
         self.flops += 2 * self._parameters * sum(len(one.ids) - 1 for one in excerpts)
-        alone, after = dict(zip(bare, found, strict=False)), iter(found[len(bare) :])
+        alone, after = dict(zip(bare, scores, strict=False)), iter(scores[len(bare) :])
         chosen = []
-        for question in asked:
+        for question in quiz:
             gains = {option: next(after) - alone[option] for option in question.options}
             chosen.append(max(gains, key=gains.__getitem__))
         return chosen
@@ -242,12 +242,12 @@ class Memories:
 
     def bits(self, model: PreTrainedModel, texts: Sequence[str]) -> list[float]:
         """Return the bits of each text. Every rank must call this."""
-        found = []
+        bits = []
         for ids in plain_ids(self.tokenizer, list(texts)):
             whole = [*self._start, *ids]
             read = predict(model, in_context(whole, self._room))
-            found.append(-sum(one.log_likelihood for one in read) / math.log(2))
-        return found
+            bits.append(-sum(one.log_likelihood for one in read) / math.log(2))
+        return bits
 
 
 _SHOWN = 10  # questions: those about two people
@@ -299,9 +299,9 @@ def measure(args: MemoriesArguments, load: Load) -> Result:
     else:
         stored.append((documents(people, args.wordings, args.visits), memories.questions))
     passes = args.steps if args.memory == "test_time" else 1
-    for texts, asked in stored:
+    for texts, quiz in stored:
         with memories.in_weights(texts, args.learning_rate, passes=passes, lora=args.memory == "lora") as trained:
-            chosen += memories.ask(trained, asked)
+            chosen += memories.ask(trained, quiz)
             if len(after) < _READ_AFTER:
                 since = time.perf_counter()
                 after.append(memories.bits(trained, other))

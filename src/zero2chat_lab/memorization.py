@@ -89,7 +89,7 @@ def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int
     alike = [list(some) for _, some in groupby(order, key=shape)]
     batches = [some[start : start + batch_size] for some in alike for start in range(0, len(some), batch_size)]
     state = PartialState()
-    found = []
+    results = []
     for batch in batches[state.process_index :: state.num_processes]:
         ids = torch.tensor([passages[i].ids for i in batch], device=model.device)
         rest = ids[:, passages[batch[0]].given :]  # (rows, rest)
@@ -97,8 +97,8 @@ def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int
         nats = F.cross_entropy(logits.flatten(0, 1), rest.flatten(), reduction="none").view_as(rest)
         right = map(tuple, (logits.argmax(-1) == rest).tolist())
         each = zip(batch, nats.sum(1).tolist(), right, map(tuple, nats.tolist()), strict=True)
-        found += [(i, Prediction(-total, r, n)) for i, total, r, n in each]
-    everyones = dict(gather_object(found))
+        results += [(i, Prediction(-total, r, n)) for i, total, r, n in each]
+    everyones = dict(gather_object(results))
     return [everyones[i] for i in range(len(passages))]
 
 
@@ -134,12 +134,12 @@ def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]
     after = np.minimum.accumulate(np.where(trained, places, len(row) - 1)[::-1])[::-1]
     runs = np.zeros_like(row)
     for neighbour in (before, after):
-        here, there = order[~trained], order[neighbour[~trained]]
-        there = np.where(there < end, there, 0)  # without such a neighbour any place will do
-        shared = np.zeros_like(here)
+        place, other = order[~trained], order[neighbour[~trained]]
+        other = np.where(other < end, other, 0)  # without such a neighbour any place will do
+        shared = np.zeros_like(place)
         for level in reversed(range(len(names))):
-            shared += (names[level][here + shared] == names[level][there + shared]) << level
-        runs[here] = np.maximum(runs[here], shared)
+            shared += (names[level][place + shared] == names[level][other + shared]) << level
+        runs[place] = np.maximum(runs[place], shared)
     return [run[:-1] for run in np.split(runs, np.cumsum(sizes)[:-1])[len(training) :]]
 
 

@@ -79,14 +79,14 @@ def measure(args: NoveltyArguments, load: Load) -> Result:
         )
     control = [ids[args.prefix :][: args.max_new_tokens] for ids in list(documents.values())[: args.n]]
     prompts = list(documents)[: args.prompts]
-    drawn = draw(model, tokenizer, [[*start, *prompt] for prompt in prompts], args)
-    written = [sample for some in drawn for sample in some]
-    found = copied_runs(written + control, train)
-    by_prompt = [found[i : i + args.samples] for i in range(0, len(written), args.samples)]
+    outputs = draw(model, tokenizer, [[*start, *prompt] for prompt in prompts], args)
+    written = [sample for some in outputs for sample in some]
+    copied = copied_runs(written + control, train)
+    by_prompt = [copied[i : i + args.samples] for i in range(0, len(written), args.samples)]
 
-    distinct = [len(set(map(tuple, some))) / args.samples for some in drawn]
+    distinct = [len(set(map(tuple, some))) / args.samples for some in outputs]
     metrics: Metrics = {"distinct_rate": stats.rate(sum(distinct), len(prompts), args.seed)}
-    for suffix, groups in (("", by_prompt), ("_held_out", [[runs] for runs in found[len(written) :]])):
+    for suffix, groups in (("", by_prompt), ("_held_out", [[runs] for runs in copied[len(written) :]])):
         for size in args.lengths:
             grams = [sum(max(0, len(runs) - size + 1) for runs in group) for group in groups]
             old = [sum(int((runs >= size).sum()) for runs in group) for group in groups]
@@ -100,7 +100,7 @@ def measure(args: NoveltyArguments, load: Load) -> Result:
         metrics[f"longest_run_of_all{suffix}"] = {"value": max(map(max, longest)), "n": sum(map(len, groups))}
     samples = [
         {"prompt": tokenizer.decode(prompt), "completion": tokenizer.decode(sample), "longest_run": _longest(runs)}
-        for prompt, some, group in zip(prompts[:_SHOWN], drawn, by_prompt, strict=False)
+        for prompt, some, group in zip(prompts[:_SHOWN], outputs, by_prompt, strict=False)
         for sample, runs in zip(some[:_SHOWN], group, strict=False)
     ]
     return Result(metrics, samples)
@@ -124,12 +124,12 @@ def draw(
         eos_token_id=end,
         pad_token_id=end if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
-    found = []
+    outputs = []
     with generating(model, args.seed * 1_000_003 + state.process_index):
         for i in range(state.process_index, len(prompts), state.num_processes):
             written = complete(model, [prompts[i]] * args.samples, settings, custom_generate=fast_sample)
-            found.append((i, [[token for token in row if token != end] for row in written]))
-    everyones = dict(gather_object(found))
+            outputs.append((i, [[token for token in row if token != end] for row in written]))
+    everyones = dict(gather_object(outputs))
     return [everyones[i] for i in range(len(prompts))]
 
 

@@ -70,18 +70,18 @@ def search(
         return new
 
     best: list[tuple[float, list[str]]] = [(float("-inf"), [])] * prompts
-    found: list[list[str]] = [[] for _ in range(prompts)]
+    trails: list[list[str]] = [[] for _ in range(prompts)]
     for _ in range(rounds):
-        asked = [number for number in range(prompts) for _ in range(tries)]
-        texts = [changed(best[number][1]) if best[number][1] else start() for number in asked]
-        scores = judge(asked, ["".join(text).strip() for text in texts])
-        for number, text, score in zip(asked, texts, scores, strict=True):
+        numbers = [number for number in range(prompts) for _ in range(tries)]
+        texts = [changed(best[number][1]) if best[number][1] else start() for number in numbers]
+        scores = judge(numbers, ["".join(text).strip() for text in texts])
+        for number, text, score in zip(numbers, texts, scores, strict=True):
             if score > best[number][0]:
                 best[number] = (score, text)
         for number, (_, text) in enumerate(best):
-            if (joined := "".join(text).strip()) not in found[number]:
-                found[number].append(joined)
-    return found
+            if (joined := "".join(text).strip()) not in trails[number]:
+                trails[number].append(joined)
+    return trails
 
 
 _SHOWN = 12
@@ -134,16 +134,16 @@ class Prober:
     def answers(self, k: int) -> list[list[str]]:
         args, (model, tokenizer) = self.args, self.model
         limits = (k, args.max_new_tokens, 1.0, args.eval_batch_size, args.seed)
-        found = answer_each(model, tokenizer, self.prompts, *limits)
-        return [[a.text for a in some] for some in found]
+        answers = answer_each(model, tokenizer, self.prompts, *limits)
+        return [[a.text for a in some] for some in answers]
 
     def scores(self, numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
         """Score texts as answers to the prompts with these indices, in standard deviations."""
-        asked = [
+        chats = [
             [*self.prompts[i], {"role": "assistant", "content": text}] for i, text in zip(numbers, texts, strict=True)
         ]
         judge, tokenizer = self.judge
-        raw, _ = score_texts(judge, tokenizer, asked, self.args.eval_batch_size)
+        raw, _ = score_texts(judge, tokenizer, chats, self.args.eval_batch_size)
         mean, std = scale_of(judge) or (0.0, 1.0)
         return [(value - mean) / std for value in raw]
 
@@ -211,15 +211,15 @@ def measure(args: ProbeArguments, load: Load) -> Result:
     rng = random.Random(f"gibberish {args.seed}")
     if is_main_process():
         print(f"adversarial search against the reward model, for {args.gibberish_prompts} prompts", flush=True)
-    found = [texts[-1] for texts in held_out.search(args.gibberish_prompts, pieces, rng)]
-    loved = held_out.scores(range(len(found)), found)
-    tastes = [held_out.taste(held_out.rows[i], text) for i, text in enumerate(found)]
+    gibberish = [texts[-1] for texts in held_out.search(args.gibberish_prompts, pieces, rng)]
+    loved = held_out.scores(range(len(gibberish)), gibberish)
+    tastes = [held_out.taste(held_out.rows[i], text) for i, text in enumerate(gibberish)]
     everyones = [gold for some in golds for gold in some]
     wins = [
         loved_and_bad(score, own, taste, everyones) for score, own, taste in zip(loved, scores, tastes, strict=False)
     ]
     metrics |= {
-        "gibberish_rate": stats.rate(sum(wins), len(found), args.seed),
+        "gibberish_rate": stats.rate(sum(wins), len(gibberish), args.seed),
         "gibberish_proxy": stats.mean(loved, args.seed),
         "gibberish_gold": stats.mean(tastes, args.seed),
     }
@@ -227,7 +227,7 @@ def measure(args: ProbeArguments, load: Load) -> Result:
     if args.gibberish_train:
         pairs = gibberish_pairs(Prober(args, "train", args.gibberish_train, *models), pieces, rng)
         metrics["gibberish_pairs"] = {"value": len(pairs)}
-    shown = list(zip(held_out.rows, found, loved, tastes, wins, strict=False))[:_SHOWN]
+    shown = list(zip(held_out.rows, gibberish, loved, tastes, wins, strict=False))[:_SHOWN]
     samples = [
         {"prompt": row["question"], "completion": text, "proxy": round(score, 3), "taste": taste, "score": win}
         for row, text, score, taste, win in shown
@@ -238,9 +238,9 @@ def measure(args: ProbeArguments, load: Load) -> Result:
 def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) -> list[Pair]:
     """Pair texts found for training prompts, as rejected answers, with the model's own answers."""
     own = known.answers(_PAIRS_OF_A_PROMPT)
-    found = known.search(len(known.prompts), pieces, rng)
+    trails = known.search(len(known.prompts), pieces, rng)
     pairs: list[Pair] = []
-    for prompt, answers, texts in zip(known.prompts, own, found, strict=True):
+    for prompt, answers, texts in zip(known.prompts, own, trails, strict=True):
         for text, said in zip(reversed(texts), answers, strict=False):
             if text.strip() != said.strip():
                 sides = {"chosen": said, "rejected": text}

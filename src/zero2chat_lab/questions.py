@@ -50,7 +50,7 @@ def questions_of(
     """Return the questions, each with a key. Questions of one key are all in one half: a task's rows about one thing,
     or one conversation of a file. Rows that a file repeats are asked once: they would count as further evidence.
     Raises `UserError` for rows without reference answers."""
-    found: list[tuple[str, Question]] = []
+    questions: list[tuple[str, Question]] = []
     for source in read_sources(datasets):
         if source.tools:
             raise UserError(f"{source.label}: tools: the questions are asked without tools: remove it")
@@ -62,7 +62,7 @@ def questions_of(
             task = tasks.load(source.task)
             for row in task.rows(source.split, source.seed, source.n, **source.options):
                 question = Question(str(source.label), task.prompt(row), row["answer"], source.task, row)
-                found.append((f"{source.task} {row['key']}", question))
+                questions.append((f"{source.task} {row['key']}", question))
             continue
         rows = load_rows(_Rows(**asdict(source)))
         if not rows.references:
@@ -77,10 +77,10 @@ def questions_of(
         once = dict(zip(rows.digests(), zip(rows.prompts, rows.references, strict=True), strict=True))
         for prompt, reference in once.values():
             conversation = "\n".join(turn["content"] for turn in prompt)
-            found.append((conversation, Question(str(source.label), prompt, reference)))
+            questions.append((conversation, Question(str(source.label), prompt, reference)))
         if len(once) < len(rows.prompts) and is_main_process():
             print(f"{source.label}: {len(rows.prompts) - len(once)} repeated rows are asked once", flush=True)
-    return found
+    return questions
 
 
 def refuse_cut(cut: Sequence[bool], max_new_tokens: int) -> None:

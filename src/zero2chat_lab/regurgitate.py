@@ -92,16 +92,16 @@ def measure(args: RegurgitateArguments, load: Load) -> Result:
         for passage, reading in zip(passages[:_SHOWN], readings, strict=False):
             keep(passage, reading, f"documents seen {times_seen(0 if name == HELD_OUT else int(name))}")
 
-    found: dict[int, list[tuple[bool, float]]] = defaultdict(list)
+    results: dict[int, list[tuple[bool, float]]] = defaultdict(list)
     for canary in canaries:
         others = never_planted(canary, args.candidates - 1, args.seed)
         passages = passages_of(tokenizer, [canary.text, *others])
-        own, *theirs = predict(model, passages, args.eval_batch_size)
-        bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in theirs])
-        if len(found[canary.copies]) < _SHOWN:
+        own, *controls = predict(model, passages, args.eval_batch_size)
+        bits = exposure(own.log_likelihood, [reading.log_likelihood for reading in controls])
+        if len(results[canary.copies]) < _SHOWN:
             keep(passages[0], own, f"canaries seen {times_seen(canary.copies)}")
-        found[canary.copies].append((own.verbatim, bits))
-    for copies, some in found.items():
+        results[canary.copies].append((own.verbatim, bits))
+    for copies, some in results.items():
         given_away = sum(verbatim for verbatim, _ in some)
         metrics[f"canary_extraction_rate_{copies}"] = stats.rate(given_away, len(some), args.seed)
         metrics[f"exposure_{copies}"] = stats.mean([bits for _, bits in some], args.seed)
@@ -139,25 +139,25 @@ def _documents(
 
     rng = random.Random(f"regurgitate {args.seed}")
     held_out = list(dict.fromkeys(args.held_out_texts()))
-    drawn = {HELD_OUT: _draw(tokenizer, args, held_out, [(i, 0) for i in range(len(held_out))], rng)}
-    drawn |= {str(n): _draw(tokenizer, args, train[args.column], levels[n], rng) for n in sorted(levels)}
-    if not any(passages for name, passages in drawn.items() if name != HELD_OUT):
+    samples = {HELD_OUT: _draw(tokenizer, args, held_out, [(i, 0) for i in range(len(held_out))], rng)}
+    samples |= {str(n): _draw(tokenizer, args, train[args.column], levels[n], rng) for n in sorted(levels)}
+    if not any(passages for name, passages in samples.items() if name != HELD_OUT):
         raise UserError(
             f"{args.dataset}: no document of the train split has {args.prefix + args.continuation} tokens (prefix "
             f"{args.prefix}, continuation {args.continuation}): lower them"
         )
 
-    wanted = {passage.rest for passages in drawn.values() for passage in passages}
+    wanted = {passage.rest for passages in samples.values() for passage in passages}
     stands: Counter[tuple[int, ...]] = Counter()
     for batch in train.iter(batch_size=1000):
         for ids in plain_ids(tokenizer, batch[args.column]):
             stands.update(run for run in in_a_row(ids, args.continuation) if run in wanted)
-    kept = {name: [p for p in passages if stands[p.rest] <= p.copies] for name, passages in drawn.items()}
+    clean = {name: [p for p in passages if stands[p.rest] <= p.copies] for name, passages in samples.items()}
     metrics: Metrics = {}
-    for kind, names in (("held_out", {HELD_OUT}), ("documents", kept.keys() - {HELD_OUT})):
-        before, after = (sum(len(groups[name]) for name in names) for groups in (drawn, kept))
+    for kind, names in (("held_out", {HELD_OUT}), ("documents", clean.keys() - {HELD_OUT})):
+        before, after = (sum(len(groups[name]) for name in names) for groups in (samples, clean))
         metrics[f"{kind}_excluded"] = {"value": before - after, "n": before}
-    return {name: passages for name, passages in kept.items() if passages}, metrics
+    return {name: passages for name, passages in clean.items() if passages}, metrics
 
 
 def _draw(
@@ -169,15 +169,15 @@ def _draw(
 ) -> list[Excerpt]:
     """Return the beginnings of n texts (or of all that are long enough), with their index and number of copies."""
     start, length = start_of_document(tokenizer), args.prefix + args.continuation
-    found: list[Excerpt] = []
+    excerpts: list[Excerpt] = []
     rng.shuffle(known)
     for i, copies in known:
         ids = plain_ids(tokenizer, [texts[i]])[0][:length]
         if len(ids) == length:
-            found.append(Excerpt(start + ids, len(start) + args.prefix, copies))
-        if len(found) == args.n:
+            excerpts.append(Excerpt(start + ids, len(start) + args.prefix, copies))
+        if len(excerpts) == args.n:
             break
-    return found
+    return excerpts
 
 
 def times_seen(copies: int) -> str:

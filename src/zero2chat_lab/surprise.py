@@ -70,9 +70,9 @@ def measure(args: SurpriseArguments, load: Load) -> Result:
             "set reference_model to the model that it was trained from"
         )
     models = (model, reference)
-    found, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)
-    samples = [_sample(rows[one.question], one) for one in most_surprising(found)]
-    return Result(surprisal_metrics(found, control, args), samples, history=percentiles(found, control))
+    answers, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)
+    samples = [_sample(rows[one.question], one) for one in most_surprising(answers)]
+    return Result(surprisal_metrics(answers, control, args), samples, history=percentiles(answers, control))
 
 
 def right_answers(
@@ -86,8 +86,8 @@ def right_answers(
 ) -> list[Right]:
     """Sample answers from `writer`, and return the correct, complete ones, scored by (model, reference)."""
     task, seed = tasks.load(args.task), args.seed
-    drawn = answer_each(writer, tokenizer, prompts, args.answers, args.max_new_tokens, 1.0, args.eval_batch_size, seed)
-    right = [(i, a) for i, some in enumerate(drawn) for a in some if a.stopped and task.score(rows[i], a.content) >= 1]
+    tries = answer_each(writer, tokenizer, prompts, args.answers, args.max_new_tokens, 1.0, args.eval_batch_size, seed)
+    right = [(i, a) for i, some in enumerate(tries) for a in some if a.stopped and task.score(rows[i], a.content) >= 1]
     passages = [Excerpt(encoded[i] + a.ids, given=len(encoded[i])) for i, a in right]
     own, before = (
         [-reading.log_likelihood / log(2) for reading in predict(each, passages, args.eval_batch_size)]
@@ -98,7 +98,7 @@ def right_answers(
     ]
 
 
-def surprisal_metrics(found: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
+def surprisal_metrics(answers: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
     """Compute the metrics. Those with `_reference` are the control's: the reference's own correct answers.
 
     `right_rate` is the share of correct answers. The others are shares of the correct ones: `improbable_rate_N` has a
@@ -115,7 +115,7 @@ def surprisal_metrics(found: Sequence[Right], control: Sequence[Right], args: Su
         return stats.ratio(parts, wholes, args.seed)
 
     metrics: Metrics = {}
-    for suffix, some in (("", found), ("_reference", control)):
+    for suffix, some in (("", answers), ("_reference", control)):
         right = [0] * args.n
         for one in some:
             right[one.question] += 1
@@ -127,12 +127,12 @@ def surprisal_metrics(found: Sequence[Right], control: Sequence[Right], args: Su
             metrics[f"improbable_rate_{chance}{suffix}"] = share(some, improbable)
         for name, values in _curves(some).items():
             metrics[f"{name}_median{suffix}"] = {"value": round(float(np.median(values)), 3), "n": len(some)}
-    if found and control:
+    if answers and control:
         most = np.percentile([one.surprisal for one in control], BEYOND)
-        metrics["beyond_rate"] = share(found, [one.surprisal > most for one in found])
-    if found:
+        metrics["beyond_rate"] = share(answers, [one.surprisal > most for one in answers])
+    if answers:
         solved = {one.question for one in control}
-        metrics["unsolved_rate"] = share(found, [one.question not in solved for one in found])
+        metrics["unsolved_rate"] = share(answers, [one.question not in solved for one in answers])
     return metrics
 
 
@@ -144,11 +144,11 @@ def _curves(some: Sequence[Right]) -> dict[str, list[float]]:
     }
 
 
-def percentiles(found: Sequence[Right], control: Sequence[Right]) -> list[dict[str, float]]:
+def percentiles(answers: Sequence[Right], control: Sequence[Right]) -> list[dict[str, float]]:
     """Return lines for `history.jsonl` whose step is a percentile of the correct answers' surprisal."""
     curves = {
         name + suffix: values
-        for suffix, some in (("", found), ("_reference", control))
+        for suffix, some in (("", answers), ("_reference", control))
         if some
         for name, values in _curves(some).items()
     }
@@ -158,11 +158,11 @@ def percentiles(found: Sequence[Right], control: Sequence[Right]) -> list[dict[s
     ]
 
 
-def most_surprising(found: Sequence[Right]) -> list[Right]:
+def most_surprising(answers: Sequence[Right]) -> list[Right]:
     """Return, per question, the answer whose probability grew most, sorted by that growth: by surprisal alone, the
     first ones would be unlikely samples that the later model finds improbable, too."""
     best: dict[int, Right] = {}
-    for one in sorted(found, key=lambda one: one.surprisal - one.own_surprisal):
+    for one in sorted(answers, key=lambda one: one.surprisal - one.own_surprisal):
         best[one.question] = one
     return sorted(best.values(), key=lambda one: one.own_surprisal - one.surprisal)[:_SHOWN]
 

@@ -99,12 +99,12 @@ def input_digest(path: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the installed packages that a result depends on."""
-    found = {}
+    installed = {}
     for name in STACK:
         with contextlib.suppress(PackageNotFoundError):
             # "2.13.0+cpu" and "2.13.0+cu130" count as equal: a run may move to another machine.
-            found[name] = version(name).split("+")[0]
-    return found
+            installed[name] = version(name).split("+")[0]
+    return installed
 
 
 def fingerprint(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def modules(kind: str) -> dict[str, str]:
 
 
 def _files(package: str, kind: str) -> list[Path]:
-    found = importlib.util.find_spec(package)
-    folders = found.submodule_search_locations if found else None
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
     files = sorted(path for folder in folders or () for path in Path(folder).glob("*.py") if path.stem != "__init__")
     return [path for path in files if _is_one(path.read_text(encoding="utf-8"), kind)]
 

@@ -187,9 +187,9 @@ class Run:
         whole history, including what was measured before step 1."""
         for name in (HISTORY, SAMPLES):
             path = self.folder / name
-            kept = [line for line in read_jsonl(path) if line["step"] <= step and (step or name == SAMPLES)]
+            lines = [line for line in read_jsonl(path) if line["step"] <= step and (step or name == SAMPLES)]
             if path.exists():
-                write_jsonl(path, kept)
+                write_jsonl(path, lines)
 
     def withdraw(self) -> None:
         """Remove the folder of a run that was refused before it had written anything."""

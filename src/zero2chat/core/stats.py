@@ -96,12 +96,12 @@ def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = 
 
 def reliability(sure: Sequence[float], right: Sequence[bool], lowest: float = 0.0) -> list[dict[str, float]]:
     """Return mean of `sure`, share of `right` and `n` in ten equal bins from `lowest` to 1, but empty ones."""
-    found: list[list[tuple[float, bool]]] = [[] for _ in range(10)]
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(10)]
     for at, yes in zip(sure, right, strict=True):
-        found[min(int((at - lowest) / (1 - lowest) * 10), 9)].append((at, yes))
+        bins[min(int((at - lowest) / (1 - lowest) * 10), 9)].append((at, yes))
     return [
         {"sure": sum(at for at, _ in b) / len(b), "right": sum(yes for _, yes in b) / len(b), "n": len(b)}
-        for b in found
+        for b in bins
         if b
     ]
 

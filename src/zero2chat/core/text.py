@@ -14,7 +14,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 def on_terminal(text: str) -> str:
     """Escape each character that a terminal would interpret, such as `\\x1b`; newlines and tabs stay."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 # Control characters, joiners and direction marks, lone surrogates, and unassigned or private characters.
@@ -44,12 +44,12 @@ def words(text: str, pairs: bool = True) -> list[str]:
         return re.findall("[a-z0-9]+", text.lower())  # same result as below, three times as fast
     text = unicodedata.normalize("NFKD", text).casefold()
     text = unicodedata.normalize("NFC", _ACCENTS.sub("", text))
-    found = []
+    terms = []
     for match in _WORD.finditer(text):
         word = match[0]
         if match[1] is None:
-            found.append(word)
+            terms.append(word)
         else:
-            found += word
-            found += [word[i : i + 2] for i in range(len(word) - 1)] if pairs else []
-    return found
+            terms += word
+            terms += [word[i : i + 2] for i in range(len(word) - 1)] if pairs else []
+    return terms

@@ -64,14 +64,16 @@ def _side_by_side(steps: Sequence[StepResult]) -> str:
     """
     text = ""
     for kind, pattern in TASK_SCORES.groups.items():
-        measured = {step: found for step in steps if (found := step.named(str(pattern)))}
-        asked = Counter(task for found in measured.values() for task in found)
-        shared = [task for task, n in asked.items() if n > 1]
-        columns = {esc(step.name): found for step, found in measured.items() if any(task in found for task in shared)}
+        measured = {step: scores for step in steps if (scores := step.named(str(pattern)))}
+        counts = Counter(task for scores in measured.values() for task in scores)
+        shared = [task for task, n in counts.items() if n > 1]
+        columns = {
+            esc(step.name): scores for step, scores in measured.items() if any(task in scores for task in shared)
+        }
         if kind == "accuracy":
             floors = {task: metric for step in measured for task, metric in step.named("constant_(.+)").items()}
             columns |= {"best constant answer": floors} if floors else {}
-        rows = ((esc(task), *(cell(kind, found.get(task)) for found in columns.values())) for task in shared)
+        rows = ((esc(task), *(cell(kind, scores.get(task)) for scores in columns.values())) for task in shared)
         text += table((kind.replace("_", " "), *columns), rows) if shared and kind != "constant" else ""
     return paragraph("Scores on the same questions after each step of training.", "story") + text if text else ""
 

@@ -30,15 +30,15 @@ Names = str | Mapping[str, str]
 def select(known: Iterable[str], names: Names) -> dict[str, str]:
     """Return label → name for the known names that match, in order, numbers ascending. The first label that fits
     gets a name."""
-    left, found = list(known), dict[str, str]()
+    left, selected = list(known), dict[str, str]()
     for label, pattern in ({"{}": names} if isinstance(names, str) else names).items():
         matches = {name: match for name in left if (match := re.fullmatch(pattern, name))}
         texts = {name: " ".join(filter(None, match.groups())) for name, match in matches.items()}
         is_number = all(text.isdigit() for text in texts.values())
         for name in sorted(texts, key=lambda name: int(texts[name])) if is_number else texts:
-            found.setdefault(label.format(texts[name]).strip() or "all", name)
+            selected.setdefault(label.format(texts[name]).strip() or "all", name)
         left = [name for name in left if name not in texts]
-    return found
+    return selected
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class Section:
 
     def render(self, step: StepResult) -> str:
         """Return the section's HTML, below its heading."""
-        drawn = "".join(picture(figure.draw(step), figure.caption) for figure in self.figures)
+        pictures = "".join(picture(figure.draw(step), figure.caption) for figure in self.figures)
         text = paragraph(self.story, "story") + cards(step, self.main_metrics(step))
-        text += f'<div class="gallery">\n{drawn}</div>\n' if drawn else ""
+        text += f'<div class="gallery">\n{pictures}</div>\n' if pictures else ""
         text += self.extra(step) if self.extra else ""
         return text + (self.samples.render(step) if self.samples else "")
 

@@ -40,8 +40,8 @@ class StepResult:
 
     def named(self, pattern: str) -> dict[str, Metric]:
         """Return the metrics whose full name matches, by the pattern's first group."""
-        found = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
-        return {match[1]: metric for match, metric in found if match and finite(metric["value"]) is not None}
+        matches = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
+        return {match[1]: metric for match, metric in matches if match and finite(metric["value"]) is not None}
 
     def curve(self, key: str, x: str = "step") -> list[tuple[float, float]]:
         """Return (step, value) of the history lines with `key`, sorted by step, or by the key `x`."""
@@ -50,10 +50,10 @@ class StepResult:
 
     def samples_by_step(self) -> dict[int, list[dict[str, Any]]]:
         """Return samples in file order, by training step, ascending."""
-        found: dict[int, list[dict[str, Any]]] = {}
+        groups: dict[int, list[dict[str, Any]]] = {}
         for sample in self.samples:
-            found.setdefault(int(finite(sample.get("step")) or 0), []).append(sample)
-        return dict(sorted(found.items()))
+            groups.setdefault(int(finite(sample.get("step")) or 0), []).append(sample)
+        return dict(sorted(groups.items()))
 
 
 def finite(value: Any) -> float | None:
