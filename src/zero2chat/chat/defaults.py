@@ -29,8 +29,8 @@ def default_model() -> str:
     for model in _MODELS:
         if (Path(model) / METRICS).exists():
             return model
-    here = " nor ".join(_MODELS)
-    raise UserError(f"no model named, and neither {here} is here: name one, or run `make quickstart` in a clone")
+    models = " nor ".join(_MODELS)
+    raise UserError(f"no model named, and neither {models} is here: name one, or run `make quickstart` in a clone")
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:

@@ -147,8 +147,8 @@ class _Chat(ChatCompletionHandler):
             body = Body.model_validate(json.loads(content.decode()))
             answering, prompt = self._begin(body)
         except ValidationError as error:
-            found = [f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}" for one in error.errors()]
-            raise HTTPException(400, "; ".join(found)) from None
+            mistakes = [f"{'.'.join(map(str, one['loc'])) or 'the body'}: {one['msg']}" for one in error.errors()]
+            raise HTTPException(400, "; ".join(mistakes)) from None
         except (UserError, TemplateError) as error:
             raise HTTPException(400, str(error)) from error
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -228,8 +228,8 @@ class _Chat(ChatCompletionHandler):
         for item in response_events_to_chunks(parser.finalize()[1]):
             yield {"reasoning_content" if isinstance(item, ReasoningText) else "content": item}
         reason = "tool_calls" if calls else "length" if answering.truncated else "stop"
-        used, drawn = len(prompt), answering.drawn
-        usage = CompletionUsage(prompt_tokens=used, completion_tokens=drawn, total_tokens=used + drawn)
+        used, length = len(prompt), answering.length
+        usage = CompletionUsage(prompt_tokens=used, completion_tokens=length, total_tokens=used + length)
         yield {"finish_reason": reason, "usage": usage}
 
     async def _pieces(self, answering: OfferedAnswer, prompt: list[int]) -> AsyncGenerator[Any]:
@@ -262,14 +262,14 @@ class _Chat(ChatCompletionHandler):
 
     async def _collected(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> JSONResponse:
         """Return the chunks of a stream as one answer."""
-        content, thoughts, calls, last = "", "", list[dict[str, Any]](), dict[str, Any]()
+        content, reasoning, calls, last = "", "", list[dict[str, Any]](), dict[str, Any]()
         async for last in chunks:
             content += last.get("content", "")
-            thoughts += last.get("reasoning_content", "")
+            reasoning += last.get("reasoning_content", "")
             calls += [
                 {key: value for key, value in call.items() if key != "index"} for call in last.get("tool_calls", ())
             ]
-        more = {"tool_calls": calls or None, "reasoning_content": thoughts or None, **last}
+        more = {"tool_calls": calls or None, "reasoning_content": reasoning or None, **last}
         return JSONResponse(self._build_completion(name, content, self._name, **more))
 
 

@@ -16,7 +16,7 @@ from zero2chat.inference.tool_format import Call, ToolResult
 from zero2chat.models.tokenization import visible
 
 if TYPE_CHECKING:
-    from zero2chat.inference.next_token import Drawn
+    from zero2chat.inference.next_token import SampledToken
 
 # A token's colour is the first class whose threshold is at most its probability. The legend shows the same classes.
 SHADES = ((0.9, "s0", "≥ 90%"), (0.5, "s1", "≥ 50%"), (0.2, "s2", "≥ 20%"), (0.05, "s3", "≥ 5%"), (0.0, "s4", "less"))
@@ -43,7 +43,7 @@ class AnswerMarkup:
     def html(self) -> str:
         return "".join(self._parts) + "</div>" * bool(self._block)
 
-    def take(self, record: list[Drawn] | None, piece: str | Call | ToolResult | None) -> None:
+    def take(self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None) -> None:
         """Add the tokens of a session's record, which is emptied, and what it yielded after them."""
         while record:
             self._add(record.pop(0))
@@ -53,10 +53,10 @@ class AnswerMarkup:
             head = "error" if piece.failed else "result"
             self._parts.append(f'<div class="result {head}"><b>{head}</b>{text(piece.text)}</div>')
 
-    def _add(self, drawn: Drawn) -> None:
+    def _add(self, sample: SampledToken) -> None:
         """Add a token. Tokens of a call are grouped in a block."""
-        self._enter("called" if drawn.called else "said")
-        token = drawn.token
+        self._enter("called" if sample.called else "said")
+        token = sample.token
         if token.id in self._control:
             label, kind = text(token.text), "control"
         else:
@@ -64,7 +64,7 @@ class AnswerMarkup:
             label = text(self._decoder.decode(self._bytes[token.id])).replace("\n", "<i>↵</i>\n") or "<i>·</i>"
             kind = next(name for least, name, _ in SHADES if token.probability >= least)
         # For the page's script: the sampled token, then the most likely ones.
-        rows = [[row.id, row.text, round(row.probability, 4)] for row in (token, *drawn.likeliest)]
+        rows = [[row.id, row.text, round(row.probability, 4)] for row in (token, *sample.likeliest)]
         alternatives = text(json.dumps(rows, ensure_ascii=False))
         self._parts.append(f'<span class="token {kind}" data-drawn="{alternatives}">{label}</span>')
 

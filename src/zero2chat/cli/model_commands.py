@@ -7,18 +7,18 @@ from typing import Any
 
 from zero2chat.cli.command import add, option, text
 
-_HERE = "cli.model_commands"
+_MODULE = "cli.model_commands"
 _BELOW = "decline if an answer's mean token probability is below this, such as what `zero2chat calibrate` prints"
 _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 
 
 def add_to(commands: Any) -> None:
-    chat = add(commands, _HERE, "chat", "talk to a model in the terminal", json=False)
+    chat = add(commands, _MODULE, "chat", "talk to a model in the terminal", json=False)
     _add_conversation(chat)
     option(chat, "--abstain-below", 0.0, _BELOW, metavar="P")
     option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=text)
 
-    ui = add(commands, _HERE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", json=False)
+    ui = add(commands, _MODULE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", json=False)
     _add_conversation(ui)
     option(ui, "--host", "H", "address to bind; 0.0.0.0: everybody who can reach this machine", default="127.0.0.1")
     option(ui, "--port", 7860, "0 picks a free port")
@@ -29,17 +29,19 @@ def add_to(commands: Any) -> None:
     option(serve, "--port", 8000, "0 picks a free port")
     option(serve, "--abstain-below", 0.0, _BELOW, metavar="P")
 
-    next_ = add(commands, _HERE, "next_", "show the most likely next tokens after a text", "show_next")
+    next_ = add(commands, _MODULE, "next_", "show the most likely next tokens after a text", "show_next")
     option(next_, "text", "TEXT", "", type=text)
     option(next_, "--model", "M", "a folder or a Hub name", required=True)
     option(next_, "--top", 10, "number of tokens")
 
-    tokens = add(commands, _HERE, "tokens", "show the tokens of a text, in colour, with their ids", "show_tokens")
+    tokens = add(commands, _MODULE, "tokens", "show the tokens of a text, in colour, with their ids", "show_tokens")
     option(tokens, "text", "TEXT", "", type=text)
     option(tokens, "--tokenizer", "FOLDER", "a folder or a Hub name", default="runs/quickstart/tokenizer")
     option(tokens, "--special", False, "encode <|im_end|> and other special tokens as such, not as text")
 
-    rank = add(commands, _HERE, "rank", "rank a model's answers as preference data (see docs/labelling.md)", json=False)
+    rank = add(
+        commands, _MODULE, "rank", "rank a model's answers as preference data (see docs/labelling.md)", json=False
+    )
     option(rank, "model", "MODEL", _FOLDER)
     source = rank.add_mutually_exclusive_group(required=True)
     option(source, "--task", "NAME", "ask training rows of a task, such as lines")
@@ -58,7 +60,7 @@ def add_to(commands: Any) -> None:
     option(export, "--out", "FOLDER", "a new folder for the output (default: in exports/)")
     option(export, "--packages", "FOLDER", "where `make gguf` installed the converter", default=".gguf")
 
-    push = add(commands, _HERE, "push", "push a trained step's model to the Hub")
+    push = add(commands, _MODULE, "push", "push a trained step's model to the Hub")
     option(push, "run", "RUN", "a trained step's folder, such as runs/quickstart/grpo, or an exported one")
     option(push, "--repo", "NAME", "repository, such as me/my-model; created if missing", required=True)
     option(push, "--private", False, "create the repository as private")

@@ -9,27 +9,29 @@ from zero2chat.cli.command import add, option, print_json, text
 from zero2chat.core.errors import UserError, as_mistakes_of
 from zero2chat.core.text import on_terminal
 
-_HERE = "cli.tool_commands"
+_MODULE = "cli.tool_commands"
 
 
 def add_to(commands: Any) -> None:
-    run = add(commands, _HERE, "python", "run a program from stdin in a sandbox; exits with 1 if it fails", "show_text")
+    run = add(
+        commands, _MODULE, "python", "run a program from stdin in a sandbox; exits with 1 if it fails", "show_text"
+    )
     option(run, "--engine", "E", "monty (a subset of Python) or bubblewrap (CPython; Linux)", default="monty")
     option(run, "--timeout", 5.0, "time limit")
 
-    build = add(commands, _HERE, "index", "build a search index; with --config X.yaml, the stage", "show_index")
+    build = add(commands, _MODULE, "index", "build a search index; with --config X.yaml, the stage", "show_index")
     option(build, "source", "SOURCE", "a folder of .txt and .md files, or a dataset: a folder, a file, a Hub name")
     option(build, "--out", "FOLDER", "a new folder for the index", required=True)
     option(build, "--column", "C", "dataset column with texts", default="text")
     option(build, "--characters", 600, "maximum passage length")
 
-    look = add(commands, _HERE, "search", "show what a search call returns; exits with 1 if it fails", "show_text")
+    look = add(commands, _MODULE, "search", "show what a search call returns; exits with 1 if it fails", "show_text")
     option(look, "query", "QUERY", "", type=text)
     option(look, "--in", "WHERE", "an index", dest="where", required=True)
     option(look, "--passages", 3, "maximum number of passages")
     option(look, "--characters", 1000, "maximum length of the result")
 
-    check = add(commands, _HERE, "verify", "check an answer against a gold answer; prints JSON with the reason")
+    check = add(commands, _MODULE, "verify", "check an answer against a gold answer; prints JSON with the reason")
     option(check, "--gold", "G", "the reference answer", type=text)
     option(check, "--answer", "A", "an answer, or a text that ends with one", type=text)
     option(check, "--file", "ROWS.jsonl", "rows with the fields gold and answer; one result per line")
@@ -71,11 +73,11 @@ def search(query: str, where: str, passages: int, characters: int) -> dict[str, 
     from zero2chat.tools.search import Search, SearchFailed, as_text
 
     try:
-        passages_found = Search(where, passages, characters).search(query)
+        results = Search(where, passages, characters).search(query)
     except SearchFailed as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    return {"query": query, "passages": [found._asdict() for found in passages_found], "text": as_text(passages_found)}
+    return {"query": query, "passages": [passage._asdict() for passage in results], "text": as_text(results)}
 
 
 def show_text(result: dict[str, Any], _: Any) -> None:

@@ -48,8 +48,8 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
             raise UserError(f"{where}: no assistant message to learn from")
         return messages, read_tools(row.get("tools"), where) or schemas
 
-    numbers, found = zip(*rows.read(read), strict=True)
-    messages, shown_tools = zip(*found, strict=True)
+    numbers, pairs = zip(*rows.read(read), strict=True)
+    messages, shown_tools = zip(*pairs, strict=True)
     return _as_dataset(messages, shown_tools, list(map(rows.where, numbers)))
 
 

@@ -39,19 +39,19 @@ def which_fit(
     With `overlong="error"`, or if no row fits, longer rows raise `UserError`; else they are dropped and counted. `what`
     describes them in the message, such as "conversations are longer than"; `name` names a row, `setting` the limit.
     """
-    kept = [i for i, length in enumerate(lengths) if length <= max_length]
-    if len(kept) < len(lengths):
+    indices = [i for i, length in enumerate(lengths) if length <= max_length]
+    if len(indices) < len(lengths):
         longest = max(range(len(lengths)), key=lengths.__getitem__)
         said = (
-            f"{label}: {len(lengths) - len(kept)} of {len(lengths)} {what} {setting} {max_length} "
+            f"{label}: {len(lengths) - len(indices)} of {len(lengths)} {what} {setting} {max_length} "
             f"({name(longest)} is the longest, {lengths[longest]} tokens)"
         )
-        if overlong == "error" or not kept:
-            drop = ", or set `overlong: drop` to drop them" if kept else ""
+        if overlong == "error" or not indices:
+            drop = ", or set `overlong: drop` to drop them" if indices else ""
             raise UserError(f"{said}: raise {setting}{drop}")
         if is_main_process():
             print(f"{said}: dropped", flush=True)
-    return kept
+    return indices
 
 
 def _encode(encoder: TurnEncoder, tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any, where: str) -> Turns:
@@ -100,8 +100,8 @@ def encode_conversations(
 def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, label: str) -> tuple[Dataset, list[int]]:
     """Return the encoded conversations of at most `max_length` tokens, and the lengths of those that are dropped."""
     lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
-    kept = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
-    return encoded.select(kept), [length for length in lengths if length > max_length]
+    indices = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
+    return encoded.select(indices), [length for length in lengths if length > max_length]
 
 
 # ---- preferences
@@ -135,9 +135,9 @@ def tokenize_answers(
         answers = {f"{side}_ids": ids[start:] for side, (ids, _) in zip(sides, encoded, strict=True)}
         tokenized.append({"prompt_ids": prompt} | answers | ({"label": row["label"]} if "label" in row else {}))
         lengths.append(max(len(ids) for ids, _ in encoded))
-    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, names.__getitem__)
+    indices = which_fit(lengths, max_length, overlong, label, _TOO_LONG, names.__getitem__)
     dropped = [length for length in lengths if length > max_length]
-    return Dataset.from_list([tokenized[i] for i in kept]), [rows[i] for i in kept], dropped
+    return Dataset.from_list([tokenized[i] for i in indices]), [rows[i] for i in indices], dropped
 
 
 def _names(rows: Sequence[dict[str, Any]], label: str) -> list[str]:
@@ -157,6 +157,8 @@ def tokenize_reward_pairs(
     ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
     lengths = [max(len(a), len(b)) for a, b in both]
-    kept = which_fit(lengths, max_length, overlong, label, _TOO_LONG, _names(pairs, label).__getitem__)
-    rows = Dataset.from_dict({"chosen_ids": [both[i][0] for i in kept], "rejected_ids": [both[i][1] for i in kept]})
-    return rows, [pairs[i] for i in kept], [length for length in lengths if length > max_length]
+    indices = which_fit(lengths, max_length, overlong, label, _TOO_LONG, _names(pairs, label).__getitem__)
+    rows = Dataset.from_dict(
+        {"chosen_ids": [both[i][0] for i in indices], "rejected_ids": [both[i][1] for i in indices]}
+    )
+    return rows, [pairs[i] for i in indices], [length for length in lengths if length > max_length]

@@ -83,11 +83,11 @@ class Comparisons:
 
 def read_comparisons(settings: dict[str, Any]) -> Comparisons:
     """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or n, before any work."""
-    found: Comparisons = build([Comparisons], settings, "comparisons")[0]
-    tasks.load_taste(found.task)
-    for split, n in (("train", found.n), ("test", found.held_out)):
-        tasks.check_rows(found.task, split, found.seed or 0, n, found.options)
-    return found
+    comparisons: Comparisons = build([Comparisons], settings, "comparisons")[0]
+    tasks.load_taste(comparisons.task)
+    for split, n in (("train", comparisons.n), ("test", comparisons.held_out)):
+        tasks.check_rows(comparisons.task, split, comparisons.seed or 0, n, comparisons.options)
+    return comparisons
 
 
 # ---- rankings
@@ -167,10 +167,10 @@ def _open(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Sh
 
 def _pairs(rows: Table, shape: Shape, equal: str) -> tuple[Dataset, int]:
     pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal, rows.source.kind == "csv"))
-    kept = [pair | {"where": rows.where(i)} for i, pair in pairs if pair is not None]
-    if not kept:
+    choices = [pair | {"where": rows.where(i)} for i, pair in pairs if pair is not None]
+    if not choices:
         raise UserError(f"{rows.source.label}: chosen and rejected are equal in every row")
-    return Dataset.from_list(kept, features=_FEATURES), len(pairs) - len(kept)
+    return Dataset.from_list(choices, features=_FEATURES), len(pairs) - len(choices)
 
 
 def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:

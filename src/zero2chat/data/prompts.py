@@ -76,9 +76,9 @@ def _read_problems(source: Source, answers: bool) -> tuple[Dataset, list[str]]:
         answer = {"answer": _answer(row["answer"], where, answers)} if has_answers else {}
         return {"prompt": prompt} | answer
 
-    numbers, kept = zip(*table.read(read), strict=True)
+    numbers, entries = zip(*table.read(read), strict=True)
     features = {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
-    problems = Dataset.from_list(list(kept), features=Features(features))
+    problems = Dataset.from_list(list(entries), features=Features(features))
     others = table.typed([name for name in table.column_names if name not in (*features, "tools", *_TAKEN)], numbers)
     whole = concatenate_datasets([problems, others], axis=1) if others.column_names else problems
     return whole, list(map(table.where, numbers))
@@ -138,9 +138,11 @@ def fitting_problems(
     dropped: list[int] = []
     if longest is not None:
         lengths = list(map(len, ids))
-        kept = which_fit(lengths, longest, "drop", "datasets", "prompts are over", "row {}".format, "max_prompt_length")
+        indices = which_fit(
+            lengths, longest, "drop", "datasets", "prompts are over", "row {}".format, "max_prompt_length"
+        )
         dropped = [length for length in lengths if length > longest]
-        problems, ids = problems.select(kept) if dropped else problems, [ids[i] for i in kept]
+        problems, ids = problems.select(indices) if dropped else problems, [ids[i] for i in indices]
     over = [(len(one), row) for row, one in enumerate(ids) if len(one) > room]
     if over:
         length, row = max(over, key=lambda pair: pair[0])  # the first of the longest

@@ -314,15 +314,15 @@ def first_rows(rows: Any, n: int | None) -> Any:
 def without_rejected(rows: Table) -> Table:
     """Drop and count the rows that a review rejected. Raises `UserError` if none remains."""
     states = list(rows["review"]) if "review" in rows.column_names else []
-    kept = [i for i, state in enumerate(states) if state != REJECTED]
-    if len(kept) == len(states):
+    indices = [i for i, state in enumerate(states) if state != REJECTED]
+    if len(indices) == len(states):
         return rows
-    said = f"{rows.source.label}: {len(states) - len(kept):,} of {len(states):,} rows were rejected in review"
-    if not kept:
+    said = f"{rows.source.label}: {len(states) - len(indices):,} of {len(states):,} rows were rejected in review"
+    if not indices:
         raise UserError(f"{said}: give other rows")
     if is_main_process():
         print(f"{said}: dropped")
-    return rows.select(kept)
+    return rows.select(indices)
 
 
 # ---- columns

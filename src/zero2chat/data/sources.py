@@ -153,17 +153,17 @@ def mixed(
     normalised, and the mixture is the largest one without repeated rows. Raises `UserError` if a column has values of
     different types in two parts.
     """
-    kept = [len(part) for part in parts]
+    lengths = [len(part) for part in parts]
     if shares := [source.fraction for source in sources if source.fraction is not None]:
         sizes = [list(itertools.accumulate(size(row) for row in part)) for part in parts]
         whole = min(part[-1] / share for part, share in zip(sizes, shares, strict=True))
         budgets = [whole * share * (1 + 1e-9) for share in shares]
-        kept = [max(bisect.bisect_right(part, budget), 1) for part, budget in zip(sizes, budgets, strict=True)]
+        lengths = [max(bisect.bisect_right(part, budget), 1) for part, budget in zip(sizes, budgets, strict=True)]
     counts: Counter[str] = Counter()
-    for source, n in zip(sources, kept, strict=True):
+    for source, n in zip(sources, lengths, strict=True):
         counts[str(source.label)] += n
     try:
-        used = [part if n == len(part) else part.select(range(n)) for part, n in zip(parts, kept, strict=True)]
+        used = [part if n == len(part) else part.select(range(n)) for part, n in zip(parts, lengths, strict=True)]
         return concatenate_datasets(used), counts
     except ValueError as error:
         raise UserError(f"datasets: the sources have values of different types in a column: {error}") from error

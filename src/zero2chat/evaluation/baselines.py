@@ -27,15 +27,15 @@ def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) ->
     ends = time.perf_counter() + _SECONDS
     first = rows[:_FIRST] if len(rows) > _MANY else rows
     # Use part of the time, so that finalists get some too.
-    found = list(_sums(task, first, _candidates(task, rows, seed), ends - 0.4 * _SECONDS))
+    totals = list(_sums(task, first, _candidates(task, rows, seed), ends - 0.4 * _SECONDS))
     if len(first) < len(rows):
-        finalists = sorted(found, key=lambda one: -one[1] / one[2])[:_FINALISTS]
+        finalists = sorted(totals, key=lambda one: -one[1] / one[2])[:_FINALISTS]
         rest = rows[len(first) :]
         whole = list(_sums(task, rest, [text for text, _, n in finalists if n == len(first)], ends))
         # A finalist that was not scored on all other rows counts by its first rows only.
         before = {text: total for text, total, _ in finalists}
-        found = [(text, before[text] + total, len(rows)) for text, total, n in whole if n == len(rest)] or found
-    _, total, n = max(found, key=lambda one: one[1] / one[2])
+        totals = [(text, before[text] + total, len(rows)) for text, total, n in whole if n == len(rest)] or totals
+    _, total, n = max(totals, key=lambda one: one[1] / one[2])
     return stats.rate(total, n, seed)
 
 

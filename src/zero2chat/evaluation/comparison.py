@@ -147,10 +147,10 @@ def compare_with(
     taste = tasks.load_taste(spec.task)
     rows, prompts = rows_and_prompts(spec)
     at_hand = tools if spec.tools else None
-    theirs, our = (
+    others, our = (
         answer(*opened, prompts, spec.max_new_tokens, 1.0, batch_size, spec.seed, at_hand) for opened in (other, ours)
     )
-    before, after = ([taste(row, a.content) for row, a in zip(rows, some, strict=True)] for some in (theirs, our))
+    before, after = ([taste(row, a.content) for row, a in zip(rows, some, strict=True)] for some in (others, our))
     samples = [
         {
             "prompt": row["question"],
@@ -159,6 +159,6 @@ def compare_with(
             "task": spec.label,
             "won": stats.win_rate([gold], [our_gold])["value"],
         }
-        for row, another, one, gold, our_gold in zip(rows, theirs, our, before, after, strict=True)
+        for row, another, one, gold, our_gold in zip(rows, others, our, before, after, strict=True)
     ]
     return stats.win_rate(before, after, spec.seed), samples[:_SHOWN]

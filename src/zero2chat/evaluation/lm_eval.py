@@ -126,7 +126,7 @@ def run_harness(
     try:
         with _no_scripts(where):
             loaded = manager.load(spec.task)
-            found = simple_evaluate(
+            results = simple_evaluate(
                 model=lm,
                 tasks=[loaded["groups"].get(spec.task) or loaded["tasks"][spec.task]],
                 num_fewshot=spec.num_fewshot,
@@ -138,28 +138,28 @@ def run_harness(
     except (OSError, ValueError, ImportError, LookupError) as error:  # includes datasets' own errors
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{where}: cannot be evaluated ({reason}): most tasks need the Hub, once") from error
-    if found is None:
+    if results is None:
         return None
     # Rows are repeated for each filter of the answers.
-    samples = {name: found["samples"][name] for name in loaded["tasks"]}
-    asked = {name: [row for row in rows if row["filter"] == rows[0]["filter"]] for name, rows in samples.items()}
-    questions = [_question(loaded["tasks"][name], row["doc"]) for name, rows in asked.items() for row in rows]
-    raw = {key: found[key] for key in ("results", "versions", "n-shot", "n-samples", "lm_eval_version")}
-    return _metrics(spec, found, asked), questions, json.loads(json.dumps(raw, default=str))
+    samples = {name: results["samples"][name] for name in loaded["tasks"]}
+    tasks = {name: [row for row in rows if row["filter"] == rows[0]["filter"]] for name, rows in samples.items()}
+    questions = [_question(loaded["tasks"][name], row["doc"]) for name, rows in tasks.items() for row in rows]
+    raw = {key: results[key] for key in ("results", "versions", "n-shot", "n-samples", "lm_eval_version")}
+    return _metrics(spec, results, tasks), questions, json.loads(json.dumps(raw, default=str))
 
 
-def _metrics(spec: HarnessSpec, found: Mapping[str, Any], asked: Iterable[str]) -> dict[str, Any]:
-    """Return the results under the entry's label, unrounded, with 95% intervals; `asked` are its tasks.
+def _metrics(spec: HarnessSpec, results: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, Any]:
+    """Return the results under the entry's label, unrounded, with 95% intervals; `tasks` are its tasks.
 
     A score that is a share of rows has Wilson's interval; others use lm-eval's standard error, if it has one.
     """
-    scores = found["results"][spec.task]
+    scores = results["results"][spec.task]
     metrics: dict[str, Any] = {}
     for key, value in scores.items():
         metric, _, filtered = key.partition(",")
         if not filtered or metric.endswith("_stderr") or not _is_number(value):
             continue
-        rows = [row for name in asked for row in found["samples"][name] if row["filter"] == filtered]
+        rows = [row for name in tasks for row in results["samples"][name] if row["filter"] == filtered]
         values = [row[metric] for row in rows if metric in row]
         result = {"value": float(value), "n": len(values) or len(rows)}
         stderr = scores.get(f"{metric}_stderr,{filtered}")

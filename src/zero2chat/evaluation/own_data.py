@@ -124,8 +124,8 @@ def load_rows(spec: OwnData) -> Rows:
         has_reference.add(bool(given))
         return messages[: users[-1]], given, schemas
 
-    numbers, kept = zip(*rows.read(read), strict=True)
-    prompts, given, own = map(list, zip(*kept, strict=True))
+    numbers, entries = zip(*rows.read(read), strict=True)
+    prompts, given, own = map(list, zip(*entries, strict=True))
     references = [text for texts in given for text in texts]
     names = list(map(rows.where, numbers))
     if spec.metrics and not references:
@@ -170,10 +170,10 @@ def evaluate_own_data(
         by_rewards = _by_rewards(spec, rows, [one.text for one in given])  # they read the reasoning as in GRPO
         scores = [by_rewards | _by_metrics(spec, opened, rows, [one.content for one in given])]
     broadcast_object_list(scores)
-    found: dict[str, list[float | None] | float] = scores[0]
+    results: dict[str, list[float | None] | float] = scores[0]
     metrics, digests = dict[str, Any](), rows.digests()
     scored: list[Scored] = []
-    for name, values in found.items():
+    for name, values in results.items():
         metrics[f"{name}_{spec.label}"] = _metric(values, len(given), spec.seed)
         if isinstance(values, list):
             scored += [
@@ -184,21 +184,21 @@ def evaluate_own_data(
     if is_main_process():
         said = "; ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items())
         print(f"{spec.label}: {len(given)} rows: {said}", flush=True)
-    return metrics, _samples(spec, rows, given, found)[:_SHOWN], scored
+    return metrics, _samples(spec, rows, given, results)[:_SHOWN], scored
 
 
 def _by_rewards(spec: OwnData, rows: Rows, texts: Sequence[str]) -> dict[str, list[float | None]]:
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     columns = {name: rows.others[name][:] for name in rows.others.column_names}
-    found = {}
+    scores = {}
     for reward in spec.open_rewards():
         values = reward(completions, prompts=rows.prompts, **columns)
         if reward.failure is not None:
             raise UserError(with_names(reward.failure, rows.names))
         if values.count(None) == len(values):
             raise UserError(f"{spec.label}: {reward.__name__} gave no row a score")
-        found[reward.__name__] = values
-    return found
+        scores[reward.__name__] = values
+    return scores
 
 
 def _by_metrics(
@@ -214,32 +214,32 @@ def _by_metrics(
         raise UserError(with_names(str(error), rows.names)) from error
     except Exception as error:  # a user's metric may raise anything
         raise UserError(f"{spec.label}: metrics: {error!r}") from error
-    found: dict[str, list[float | None] | float] = {}
+    scores: dict[str, list[float | None] | float] = {}
     for name, value in result.items():
         value = value.tolist() if hasattr(value, "tolist") else value  # NumPy's and PyTorch's
         values = value if isinstance(value, list) and len(value) == len(texts) else [value]
         if all(isinstance(one, int | float) for one in values):
             if not all(map(math.isfinite, values)):
                 raise UserError(f"{spec.label}: metrics: {name} is not a finite number: {value!r:.200}")
-            found[name] = list(map(float, values)) if isinstance(value, list) else float(value)
-    if not found:
+            scores[name] = list(map(float, values)) if isinstance(value, list) else float(value)
+    if not scores:
         raise UserError(f"{spec.label}: metrics: {', '.join(spec.metrics)} gave no number: {result!r}")
-    return found
+    return scores
 
 
 def _metric(values: list[float | None] | float, n: int, seed: int) -> dict[str, Any]:
     if not isinstance(values, list):
         return {"value": round(values, 4), "n": n}
-    kept = [value for value in values if value is not None]
-    is_rate = all(0 <= value <= 1 for value in kept)
-    metric = stats.rate(sum(kept), len(kept), seed) if is_rate else stats.mean(kept, seed)
-    return metric | ({"left_out": n - len(kept)} if len(kept) < n else {})
+    numbers = [value for value in values if value is not None]
+    is_rate = all(0 <= value <= 1 for value in numbers)
+    metric = stats.rate(sum(numbers), len(numbers), seed) if is_rate else stats.mean(numbers, seed)
+    return metric | ({"left_out": n - len(numbers)} if len(numbers) < n else {})
 
 
 def _samples(
-    spec: OwnData, rows: Rows, given: Sequence[Answer], found: Mapping[str, list[float | None] | float]
+    spec: OwnData, rows: Rows, given: Sequence[Answer], scores: Mapping[str, list[float | None] | float]
 ) -> list[dict[str, Any]]:
-    first = next((values for values in found.values() if isinstance(values, list)), None)
+    first = next((values for values in scores.values() if isinstance(values, list)), None)
     return [
         {"prompt": prompt[-1]["content"], "completion": one.whole or one.text, "task": spec.label}
         | ({"score": first[i]} if first and first[i] is not None else {})

@@ -152,15 +152,15 @@ def evaluate_tasks(
         greedy = answer(
             model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand, template=template
         )
-        found = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
-        scored += found
-        metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score or 0 for one in found), len(rows), spec.seed)
+        cases = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
+        scored += cases
+        metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score or 0 for one in cases), len(rows), spec.seed)
         if task.said is not None:
-            declined = sum(bool(one.declined) for one in found)
+            declined = sum(bool(one.declined) for one in cases)
             metrics[f"abstention_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
         if at_hand:
-            metrics[f"tool_call_rate_{spec.label}"] = stats.rate(sum(one.called for one in found), len(rows), spec.seed)
-        for row, a, one in list(zip(rows, greedy, found, strict=True))[:show]:
+            metrics[f"tool_call_rate_{spec.label}"] = stats.rate(sum(one.called for one in cases), len(rows), spec.seed)
+        for row, a, one in list(zip(rows, greedy, cases, strict=True))[:show]:
             more = {"task": spec.label, "score": one.score, "answer": row["answer"]}
             samples.append({"prompt": row["question"], "completion": a.whole or a.text} | more)
         if spec.samples:
@@ -187,8 +187,8 @@ def evaluate_tasks(
     if specs:
         metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
         metrics["stop_rate"] = stats.rate(sum(one.stopped for one in scored), len(scored))
-    if drawn := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
-        metrics["accuracy_sampled"] = _mean_over_tasks(drawn)
+    if rates := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
+        metrics["accuracy_sampled"] = _mean_over_tasks(rates)
     return metrics, samples, scored
 
 

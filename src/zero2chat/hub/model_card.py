@@ -113,8 +113,8 @@ def public(value: Any) -> Any:
         return [public(item) for item in value]
     if not isinstance(value, str):
         return value
-    here, home = str(Path.cwd()).rstrip("/"), str(Path.home()).rstrip("/")
-    text = value.replace(f"{here}/", "") if here else value
+    folder, home = str(Path.cwd()).rstrip("/"), str(Path.home()).rstrip("/")
+    text = value.replace(f"{folder}/", "") if folder else value
     text = text.replace(home, "~") if home else text
     if text.startswith(("/", "~", "../", "file:")):
         _, run, rest = text.rpartition("/runs/")
@@ -133,12 +133,12 @@ def _put(card: ModelCard, mark: str, section: str) -> None:
 
 def _results(kind: str, dataset: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[EvalResult]:
     """Return the results for `model-index`."""
-    found = []
+    results = []
     for key, metric in metrics.items():
         if "n" in metric:
             more = {part: metric[part] for part in ("n", "low", "high", "seed", "contaminated") if part in metric}
-            found.append(EvalResult(kind, dataset, dataset, key, metric["value"], metric_name=key, metric_args=more))
-    return found
+            results.append(EvalResult(kind, dataset, dataset, key, metric["value"], metric_name=key, metric_args=more))
+    return results
 
 
 def _name(folder: Path) -> str:

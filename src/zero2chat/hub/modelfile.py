@@ -36,10 +36,10 @@ def is_chatml(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def default_system(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the system prompt that a ChatML template adds to a conversation without one; "" if none."""
-    asked = _TURNS[1:2]
-    rendered = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
-    system = rendered.removeprefix(f"{TURN_START}system\n").removesuffix(f"{TURN_END}\n{chatml(asked)}")
-    fits = rendered == chatml([{"role": "system", "content": system}, *asked]) and '"""' not in system
+    turns = _TURNS[1:2]
+    rendered = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    system = rendered.removeprefix(f"{TURN_START}system\n").removesuffix(f"{TURN_END}\n{chatml(turns)}")
+    fits = rendered == chatml([{"role": "system", "content": system}, *turns]) and '"""' not in system
     return system if fits else ""
 
 

@@ -31,6 +31,6 @@ def log_probabilities(model: PreTrainedModel, context: Sequence[int], answer: Se
     ids = torch.tensor([[*context, *answer]], device=model.device)
     with torch.inference_mode():
         logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=len(answer)).logits[0]
-        found = logits.float().log_softmax(-1).gather(1, ids[0, len(context) :, None])
-    values: list[float] = found[:, 0].tolist()
+        logps = logits.float().log_softmax(-1).gather(1, ids[0, len(context) :, None])
+    values: list[float] = logps[:, 0].tolist()
     return values

@@ -21,7 +21,7 @@ class NextToken(NamedTuple):
 
 
 @dataclass
-class Drawn:
+class SampledToken:
     """A sampled token, and its most likely alternatives. `called`: it is part of a tool call."""
 
     token: NextToken
@@ -52,10 +52,10 @@ def next_tokens(
     return _likeliest(logits, tokenizer, top)
 
 
-def as_drawn(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int) -> Drawn:
+def sampled_token(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int) -> SampledToken:
     """Return the token that was drawn, and the five most likely ones."""
     first, *likeliest = _likeliest(logits, tokenizer, 5, [token])
-    return Drawn(first, likeliest)
+    return SampledToken(first, likeliest)
 
 
 def _likeliest(

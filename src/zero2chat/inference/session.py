@@ -18,7 +18,7 @@ from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, T
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import REFUSAL, confidence
-from zero2chat.inference.next_token import Drawn, as_drawn
+from zero2chat.inference.next_token import SampledToken, sampled_token
 from zero2chat.inference.tool_calls import Attempt, Unfolding
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
 from zero2chat.models.chat_template import training_template
@@ -83,8 +83,8 @@ class Answering:
         ends: Collection[int],
     ):
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
-        self.record: list[Drawn] | None = None
-        self.limit, self.drawn, self.truncated = context_length(model), 0, False
+        self.record: list[SampledToken] | None = None
+        self.limit, self.length, self.truncated = context_length(model), 0, False
         self._format, self._ends = written, ends
         self._head: list[int] = []  # the ids before all turns
         # The name that transformers gives the cache since 5.24, and the name before it
@@ -136,14 +136,14 @@ class Answering:
     def _stream(self, prompt: list[int]) -> Iterator[Any]:
         most, context = self.sampling.max_new_tokens, self._make_room(len(prompt))
         self._turn = turn = Unfolding(prompt, self.tokenizer, self._format, self.limit - len(self._head))
-        calls, self.drawn = turn.calls, 0
+        calls, self.length = turn.calls, 0
         while turn.goes_on:
             words = _Words(self.tokenizer)
             self._settled = len(turn.ids)
             self._log_probabilities = []
-            while not calls.over and self.drawn < most and len(context) + len(turn.ids) < self.limit:
+            while not calls.over and self.length < most and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
-                self.drawn += 1
+                self.length += 1
                 opened, waiting, made = bool(calls.inside), len(calls.held), len(calls.pending)
                 piece = words.add(turn.add(token, token in self._ends))
                 if calls.inside or calls.over:
@@ -160,7 +160,7 @@ class Answering:
             if self._cache is not None and self._cache.get_seq_length() > len(context) + len(turn.ids):
                 self._cache = None  # it has some ids that followed the calls
             if turn.attempts:
-                yield from self._call(turn, most - self.drawn)
+                yield from self._call(turn, most - self.length)
                 context = self._make_room(len(turn.ids))
 
     def _encode(self, text: str) -> list[int]:
@@ -183,7 +183,7 @@ class Answering:
         if own is not None and token not in self._ends:
             self._log_probabilities.append(float(own[0, token]))
         if self.record is not None:
-            self.record.append(as_drawn(logits[0], self.tokenizer, token))
+            self.record.append(sampled_token(logits[0], self.tokenizer, token))
         return token
 
     def _draw(self, logits: Any) -> int:
@@ -246,7 +246,7 @@ class Session(Answering):
         try:
             self._turn_text("")
         except UserError:
-            # Qwen3's own template drops thoughts from earlier turns, and TRL's training version keeps them.
+            # Qwen3's own template drops reasoning from earlier turns, and TRL's training version keeps it.
             self._template = training_template(self.tokenizer)
         rendered = self._render(self._example)
         before_turns = rendered.find(self._turn_text("question", header=False))

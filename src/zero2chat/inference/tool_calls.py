@@ -154,8 +154,8 @@ class Calls:
     def _read(self, mark: Mark | None, text: str, mistake: str) -> list[Attempt]:
         if mark and mark.name:
             return [Attempt(Call(mark.name, text), {mark.parameter: text}, mistake)]
-        found = parsed(text)
-        calls = found if isinstance(found, list) and found else [found]
+        value = parsed(text)
+        calls = value if isinstance(value, list) and value else [value]
         if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
             mistake = mistake or 'A call is a JSON object, {"name": …, "arguments": {…}}.'
             return [Attempt(Call("", text), None, mistake)]
@@ -197,7 +197,7 @@ class Unfolding:
     def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):
         self._tokenizer, self._format, self._room = tokenizer, written, room
         self.calls = Calls(written)
-        self._turn = self._kept = len(prompt)  # start of the text after the last call; end of the turn's last call
+        self._turn = self._call_end = len(prompt)  # start of the text after the last call; end of the turn's last call
         self._text_ids: list[int] = []  # the turn's text
         self.prompt, self.ids, self.mask = len(prompt), list(prompt), list[int]()
         self.messages: list[dict[str, Any]] = []
@@ -231,7 +231,7 @@ class Unfolding:
         text = self.calls.read(token, ends_turn)
         self._text_ids += text
         if len(self.calls.pending) > made:
-            self._kept = len(self.ids)
+            self._call_end = len(self.ids)
         if self.calls.over and ends_turn and not self.calls.pending:
             self.end = token
         return text
@@ -242,7 +242,7 @@ class Unfolding:
         if not self.calls.pending:
             self.messages.append({"role": "assistant", "content": self.text})
             return
-        del self.mask[len(self.mask) - (len(self.ids) - self._kept) :], self.ids[self._kept :]
+        del self.mask[len(self.mask) - (len(self.ids) - self._call_end) :], self.ids[self._call_end :]
         attempts = self.calls.take()
         made = ((a.call.name, a.arguments if isinstance(a.arguments, dict) else {}) for a in attempts)
         self.messages.append(call_message(*made) | {"content": self._tokenizer.decode(self._text_ids)})
@@ -269,10 +269,10 @@ class Unfolding:
             self.goes_on = True
 
 
-def read_all(turns: Sequence[Unfolding], drawn: Sequence[Sequence[int]], ends: Collection[int]) -> None:
+def read_all(turns: Sequence[Unfolding], outputs: Sequence[Sequence[int]], ends: Collection[int]) -> None:
     """Let each answer take its generated tokens, up to the end of the turn or of its calls. Calls are executed at once,
     as many as there are cores: a program that does not end would keep all others waiting until its time is up."""
-    for turn, ids in zip(turns, drawn, strict=True):
+    for turn, ids in zip(turns, outputs, strict=True):
         for token in ids[: turn.room]:
             turn.add(token, token in ends)
             if turn.calls.over:

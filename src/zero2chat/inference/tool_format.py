@@ -144,10 +144,10 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
         if name == "search":
             from zero2chat.tools.search import Search
 
-            (found,) = build([SearchOptions], options or {}, f"{where}: search")
-            if not found.where:
+            (settings,) = build([SearchOptions], options or {}, f"{where}: search")
+            if not settings.where:
                 raise UserError(f"{where}: search: where is not set: set it to an index")
-            functions.append(search_in(Search(found.where, found.passages, found.characters)))
+            functions.append(search_in(Search(settings.where, settings.passages, settings.characters)))
         elif name == "python":
             with as_mistakes_of(SandboxError):
                 run("1")  # fail now if the sandbox is not available
@@ -197,11 +197,11 @@ class CallFormat:
         control = control_ids(tokenizer)
         turn = self._rest(_QUESTION, [*_QUESTION, {"role": "user", "content": ""}])
         self.ends = {*ends, *control.intersection(self._encode(turn))}
-        found = {name: self._mark(name, control - self.ends) for name in tools.functions}
-        self.marks = dict(mark for mark in found.values() if mark)
+        marks = {name: self._mark(name, control - self.ends) for name in tools.functions}
+        self.marks = dict(mark for mark in marks.values() if mark)
         self._closing = {
             name: tokenizer.added_tokens_decoder[mark[1].end].content if mark else CALL_TAGS[1]
-            for name, mark in found.items()
+            for name, mark in marks.items()
         }
         for name in tools.functions:
             result = self._results_text([(name, "what it says")])
@@ -244,22 +244,22 @@ class CallFormat:
         texts = [neutral(result.text, self.tokenizer) for _, result in results]
         length = max(map(len, texts))
         while True:
-            told = [shortened(text, length) for text in texts]
+            contents = [shortened(text, length) for text in texts]
             try:
-                ids = self._encode(self._results_text(list(zip(names, told, strict=True))))
+                ids = self._encode(self._results_text(list(zip(names, contents, strict=True))))
             except UserError:  # what a model writes ends no training
                 return [failed("The chat template renders no such calls together.") for _ in results], []
             if len(ids) <= room:
-                return [replace(result, text=text) for (_, result), text in zip(results, told, strict=True)], ids
+                return [replace(result, text=text) for (_, result), text in zip(results, contents, strict=True)], ids
             if not length:
                 return [failed("The context has no room for a result.") for _ in results], []
             length = length * 3 // 4
 
-    def _results_text(self, told: Sequence[tuple[str, str]]) -> str:
-        calls = call_message(*((name, self.tools.example(name)) for name, _ in told))
-        turns = [{"role": "tool", "name": name, "content": text} for name, text in told]
+    def _results_text(self, results: Sequence[tuple[str, str]]) -> str:
+        calls = call_message(*((name, self.tools.example(name)) for name, _ in results))
+        turns = [{"role": "tool", "name": name, "content": text} for name, text in results]
         rendered = render_messages(self.tokenizer, [*_QUESTION, calls, *turns], self.tools, header=True)
-        end = self._closing[told[-1][0]]
+        end = self._closing[results[-1][0]]
         return rendered[rendered.rindex(end) + len(end) :]
 
     def _rest(self, before: list[dict[str, Any]], after: list[dict[str, Any]], header: bool = False) -> str:

@@ -59,8 +59,8 @@ def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:
             config = PeftConfig.from_pretrained(str(folder))
             config.inference_mode = True
             adapted = PeftModel(model.float(), config)
-            found = adapted.load_adapter(str(folder), "default", torch_device="cpu")
-            strangers = [*found.missing_keys, *found.unexpected_keys]
+            result = adapted.load_adapter(str(folder), "default", torch_device="cpu")
+            strangers = [*result.missing_keys, *result.unexpected_keys]
             if strangers:
                 raise ValueError(f"{len(strangers)} weights have no counterpart, such as {strangers[0]}")
             probe = torch.arange(min(_PROBE, model.config.get_text_config().vocab_size))[None]

@@ -90,7 +90,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
             "the chat template does not render the assistant's text (some templates of vision models expect lists of "
             "parts): set chat_template_path to one that takes text"
         )
-    last, said = ([i for i, mine in zip(ids, mask, strict=True) if mine] for ids, mask in encoded)
+    last, said = ([i for i, flag in zip(ids, mask, strict=True) if flag] for ids, mask in encoded)
     end_token = _first_end(tokenizer, last, added) or next((i for i in reversed(said) if i in added), None)
     if end_token is None:
         end = tokenizer.decode(said).partition("b")[2].strip()
@@ -117,15 +117,15 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
 
 def _first_end(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], added: Collection[int]) -> int | None:
     """Return the control token that a turn ends with. Phi 3's last turn has another one after white space."""
-    found, apart = None, True
+    end, apart = None, True
     for token in reversed(said):
         if token in added:
-            found, apart = token if apart else found, False
+            end, apart = token if apart else end, False
         elif tokenizer.decode([token]).strip():
             break
         else:
             apart = True
-    return found
+    return end
 
 
 # ---- which tokens carry loss
@@ -166,7 +166,7 @@ class TurnEncoder:
         return ids[_shared(without, ids) :]
 
     def refuse_left_out(self, messages: Sequence[Any], tools: Any = None) -> None:
-        """Raise `UserError` if the template would leave out a call or a thought of the messages (`left_out`)."""
+        """Raise `UserError` if the template would leave out a call or the reasoning of the messages (`left_out`)."""
         if part := self.left_out(messages, tools):
             raise UserError(
                 f"the chat template leaves out {part}: set chat_template_path to one that renders them, such as "
@@ -176,7 +176,7 @@ class TurnEncoder:
     def left_out(self, messages: Sequence[Any], tools: Any = None) -> str | None:
         """Return `tool_calls` or `reasoning_content` if the template would leave out one of these messages'.
 
-        Each is looked for with its turn as the last one, because many templates leave out earlier thoughts on purpose.
+        Each is looked for with its turn as the last one, because many templates leave out earlier reasoning on purpose.
         """
         had: tuple[Any, ...] = (bool(tools),)
         for i, message in enumerate(messages):
@@ -194,8 +194,8 @@ class TurnEncoder:
         """Whether the template renders this part of the last message, all calls if it is calls."""
         *before, last = messages
         # GPT-OSS and LFM 2.5 call it `thinking`, which a message may have, too.
-        marks, thoughts = ["left_out_or_not"], {"reasoning_content", "thinking"} & last.keys()
-        marked = last | dict.fromkeys(thoughts, marks[0])
+        marks, keys = ["left_out_or_not"], {"reasoning_content", "thinking"} & last.keys()
+        marked = last | dict.fromkeys(keys, marks[0])
         if part == "tool_calls":
             marks = [f"left_out_or_not_{i}_" for i in range(len(last[part]))]
             named = zip(last[part], marks, strict=True)
@@ -246,7 +246,7 @@ class TurnEncoder:
 
     def _trimmed(self, ids: list[int], mask: list[int]) -> list[int]:
         """Remove the header, and what follows the end of the turn, from each span: some of TRL's mark them."""
-        kept, end = list(mask), len(ids)
+        trimmed, end = list(mask), len(ids)
         while end:
             if not mask[end - 1]:
                 end -= 1
@@ -257,10 +257,10 @@ class TurnEncoder:
             # Phi 3's last turn ends twice.
             while first < (before := self._end(ids, first, last - 1)) and ids[before - 1] == ids[last - 1]:
                 last = before
-            kept[start:first] = [0] * (first - start)
-            kept[last:end] = [0] * (end - last)
+            trimmed[start:first] = [0] * (first - start)
+            trimmed[last:end] = [0] * (end - last)
             end = start
-        return kept
+        return trimmed
 
     def _end(self, ids: list[int], start: int, end: int) -> int:
         """Return where the span ends without white space after its last control token."""

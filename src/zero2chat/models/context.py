@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CONTEXT_FIELDS = ("max_position_embeddings", "rope_parameters")
 _STRETCHED = ("linear", "yarn")  # types whose factor is the new context over the old one
-_KEPT = ("rope_theta", "partial_rotary_factor")  # of the old parameters, unless they are set
+_ROPE_KEYS = ("rope_theta", "partial_rotary_factor")  # of the old parameters, unless they are set
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
                 )
         if kind == "yarn":
             rope["original_max_position_embeddings"] = trained
-        rope = {key: current[key] for key in _KEPT if key in current} | rope
+        rope = {key: current[key] for key in _ROPE_KEYS if key in current} | rope
         config.rope_parameters = rope
     config.max_position_embeddings = old if positions is None else positions
     if length > config.max_position_embeddings:

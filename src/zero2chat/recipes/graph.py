@@ -19,30 +19,30 @@ from zero2chat.recipes.recipe import Step, changed, owners
 
 def following(steps: Sequence[Step], *names: str) -> list[Step]:
     """Return these steps and all steps that depend on them, directly or indirectly, in order."""
-    found = set(names)
+    reached = set(names)
     for step in steps:
-        if found & set(step.after):
-            found.add(step.name)
-    return [step for step in steps if step.name in found]
+        if reached & set(step.after):
+            reached.add(step.name)
+    return [step for step in steps if step.name in reached]
 
 
 def preceding(steps: Sequence[Step], wanted: Sequence[Step]) -> list[Step]:
     """Return the steps that the wanted steps depend on, directly or indirectly, in order."""
-    found = {step.name for step in wanted}
+    needed = {step.name for step in wanted}
     for step in reversed(steps):
-        if step.name in found:
-            found |= set(step.after)
-    return [step for step in steps if step.name in found and step not in wanted]
+        if step.name in needed:
+            needed |= set(step.after)
+    return [step for step in steps if step.name in needed and step not in wanted]
 
 
 def claims(steps: Sequence[Step]) -> dict[str, Step]:
     """Map each claim's name to the step that judges it."""
-    found: dict[str, Step] = {}
+    judges: dict[str, Step] = {}
     for step in steps:
         for entry in step.settings.get(step.declared.judges) or ():
             if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
-                found[entry["name"]] = step
-    return found
+                judges[entry["name"]] = step
+    return judges
 
 
 def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
@@ -54,19 +54,19 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
     names = {step.name for step in steps if os.path.normpath(step.folder) in read}
     needed = [step for step in steps if base_name(step.name) in names]  # for each seed
     needed = [*preceding(steps, needed), *needed]
-    kept = [step for step in steps if step in needed or step.declared.joins]
-    left_out = {str(step.folder) for step in steps if step not in kept}
-    found = []
-    for step in kept:
+    chosen = [step for step in steps if step in needed or step.declared.joins]
+    left_out = {str(step.folder) for step in steps if step not in chosen}
+    copies = []
+    for step in chosen:
         if step.declared.joins:
-            step = replace(step, after=tuple(one.name for one in kept if one.name in step.after))
+            step = replace(step, after=tuple(one.name for one in chosen if one.name in step.after))
             for key in {"steps", "seeds"} & step.settings.keys():
                 step = changed(step, {key: [path for path in step.settings[key] if path not in left_out]})
             if step.declared.judges:
                 step = changed(step, {"only": [name]})
                 step.settings[step.declared.judges] = [entry]  # as the stage itself receives them
-        found.append(step)
-    return found
+        copies.append(step)
+    return copies
 
 
 # ---- seeds
@@ -90,15 +90,15 @@ def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
                 raise UserError(f"{step.config}: --seeds: seed is not set: set it, such as seed: 0")
             again[step.name] = step
     further = [_of_seed(step, seed, again) for seed in range(1, seeds) for step in again.values()]
-    found = [step for step in steps if not step.declared.joins] + further
+    all_steps = [step for step in steps if not step.declared.joins] + further
     for step in steps:
         if step.declared.judges and further:
             read = [other for other in further if base_name(other.name) in step.after]
             step = replace(step, after=(*step.after, *(other.name for other in read)))
             step = changed(step, {"seeds": [str(other.folder) for other in read]})
         if step.declared.joins:
-            found.append(step)
-    return found
+            all_steps.append(step)
+    return all_steps
 
 
 def _of_seed(step: Step, seed: int, again: Mapping[str, Step]) -> Step:

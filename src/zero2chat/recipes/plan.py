@@ -100,10 +100,10 @@ def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4) -> dict[str, An
     training = [step for step in steps if step.trains]
     if not training:
         raise UserError(f"{recipe}: no training steps: there is nothing to plan")
-    found = {step.name: plan_step(step, steps, card, gpus, mfu) for step in training}
-    hours = [one["hours"] for one in found.values()]
+    plans = {step.name: plan_step(step, steps, card, gpus, mfu) for step in training}
+    hours = [one["hours"] for one in plans.values()]
     about = {"recipe": recipe, "gpu": name, "gpu_memory": card.memory / GB, "gpus": gpus, "mfu": mfu}
-    return about | {"reserve": RESERVE, "steps": found, "hours": None if None in hours else sum(hours)}
+    return about | {"reserve": RESERVE, "steps": plans, "hours": None if None in hours else sum(hours)}
 
 
 def show(made: dict[str, Any], console: Console) -> None:

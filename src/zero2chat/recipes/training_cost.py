@@ -184,7 +184,7 @@ def activations(job: Job, batch: int, size: int) -> dict[str, float]:
     c = job.config.get_text_config()
     tokens, layer = batch * job.sequences * job.length, layer_bytes(c, size, job.adapter)
     of_a_layer, again = (c.hidden_size * size, tokens * layer) if job.checkpointing else (layer, 0.0)
-    kept = tokens * (c.num_hidden_layers * of_a_layer + _OUTSIDE * c.hidden_size)
+    saved = tokens * (c.num_hidden_layers * of_a_layer + _OUTSIDE * c.hidden_size)
     scored = batch * job.sequences * (job.scored or job.length)
     head = 0.0
     if job.head == "whole":
@@ -193,7 +193,7 @@ def activations(job: Job, batch: int, size: int) -> dict[str, float]:
         # Gradients of the head and of its input in fp32, and a tile of logits in fp32.
         head = 8.0 * scored * c.hidden_size + 4.0 * min(scored, TOKEN_CHUNK_SIZE) * min(_TILE, c.vocab_size)
         head += 0.0 if job.adapter else 4.0 * c.vocab_size * c.hidden_size
-    return {"activations": kept + max(0.0, again - head), "logits": head}
+    return {"activations": saved + max(0.0, again - head), "logits": head}
 
 
 def per_rank(job: Job, batch: int, launch: str, ranks: int) -> dict[str, float]:

@@ -75,7 +75,7 @@ def judge(
     except ValueError as error:
         raise UserError(f"judge: {error}") from error
     endpoint.headers()  # fail now if the key is missing
-    requests = [request(*asked, rubric) for asked in zip(prompts, completions, strict=True)]
+    requests = [request(*pair, rubric) for pair in zip(prompts, completions, strict=True)]
     grades = [None if reply is None else verdict(reply) for reply in _replies(endpoint, requests, max_tokens)]
     if log_metric is not None and grades:
         log_metric("judge/left_out", grades.count(None) / len(grades))
@@ -88,12 +88,12 @@ def _replies(endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], max_t
 
     def ask(messages: list[dict[str, str]]) -> str | None:
         try:
-            found = endpoint.ask(messages, temperature=0, max_tokens=max_tokens)
+            choice = endpoint.ask(messages, temperature=0, max_tokens=max_tokens)
         except NoReply as error:
             _log.warning("judge: %s: no reply: %s", endpoint, error)
             unheard.append(str(error))
             return None
-        text = found["message"]["content"]
+        text = choice["message"]["content"]
         return text if isinstance(text, str) else None
 
     with ThreadPoolExecutor(endpoint.at_once) as pool:

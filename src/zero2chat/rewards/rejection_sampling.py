@@ -87,8 +87,8 @@ def collect(
 
 
 def message_of(said: Said) -> dict[str, str]:
-    kept = {key: said[key] for key in ("reasoning_content", "content") if key in said}
-    return {"role": "assistant"} | kept
+    texts = {key: said[key] for key in ("reasoning_content", "content") if key in said}
+    return {"role": "assistant"} | texts
 
 
 def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward]) -> None:
@@ -111,7 +111,7 @@ def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward])
     completions = [[message_of(one)] for _, one in judged]
     values = [reward(completions, **columns) for reward in rewards]
     for k, (_, one) in enumerate(judged):
-        given = [(reward.weight, found[k]) for reward, found in zip(rewards, values, strict=True)]
+        given = [(reward.weight, scores[k]) for reward, scores in zip(rewards, values, strict=True)]
         known = [weight * value for weight, value in given if value is not None]
         one["score"] = sum(known) if known else None
 
@@ -121,25 +121,25 @@ def choose(collected: Sequence[tuple[Any, Sequence[Said]]], keep: int, keep_abov
     seen = set[str]()
     verdicts: list[list[str | None]] = []
     for prompt, said in collected:
-        found: list[str | None] = []
+        reasons: list[str | None] = []
         for one in said:
             why = one["why"]
             if why is None:
                 why = "unjudged" if one["score"] is None else "wrong" if one["score"] <= keep_above else None
             if why is None:
                 key = digest([prompt, " ".join(one["content"].casefold().split()), one.get("reasoning_content")])
-                why = "duplicate" if key in seen else "surplus" if found.count(None) >= keep else None
+                why = "duplicate" if key in seen else "surplus" if reasons.count(None) >= keep else None
                 seen.add(key)
-            found.append(why)
-        verdicts.append(found)
+            reasons.append(why)
+        verdicts.append(reasons)
     return verdicts
 
 
 def measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, dict[str, Any]]:
     """Compute rates of kept and rejected answers. Answers to one prompt are correlated: intervals are over prompts."""
 
-    def share(*found: str | None) -> dict[str, Any]:
-        return stats.rate(sum(sum(why in found for why in some) / len(some) for some in verdicts), len(verdicts), seed)
+    def share(*kinds: str | None) -> dict[str, Any]:
+        return stats.rate(sum(sum(why in kinds for why in some) / len(some) for some in verdicts), len(verdicts), seed)
 
     return {
         "prompts": {"value": len(verdicts)},

@@ -126,17 +126,17 @@ class Stage:
             model, tokenizer = load_model(path, args.dtype)
             return model.to(state.device), tokenizer
 
-        found = self.measure(args, load)
+        result = self.measure(args, load)
         if state.is_main_process:
-            Console(highlight=False).print(as_table(found.metrics))
+            Console(highlight=False).print(as_table(result.metrics))
             run.clear()
-            if found.lines is not None:
+            if result.lines is not None:
                 (run.folder / self.keeps).parent.mkdir(exist_ok=True)
-                write_jsonl(run.folder / self.keeps, found.lines)
-            for line in found.history:
+                write_jsonl(run.folder / self.keeps, result.lines)
+            for line in result.history:
                 run.log(line)
-            run.replace_samples(0, found.samples)
-        run.finish(found.metrics)
+            run.replace_samples(0, result.samples)
+        run.finish(result.metrics)
 
     def command(self) -> None:
         """`main` as a program: a user's mistake is one line and exit code 2."""

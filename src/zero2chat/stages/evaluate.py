@@ -124,11 +124,11 @@ def run(run: Run, args: EvaluateArguments) -> None:
         model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=tools
     )
     metrics |= metrics_over_tasks(scored, specs)
-    asked_own: list[tuple[list[str], list[str]]] = []
+    own_questions: list[tuple[list[str], list[str]]] = []
     for data, rows in own:
-        found, shown, more = evaluate_own_data(model, tokenizer, data, rows, args.eval_batch_size, tools)
-        metrics, samples, scored = metrics | found, samples + shown, scored + more
-        asked_own.append((list(found), [prompt[-1]["content"] for prompt in rows.prompts]))
+        measures, shown, more = evaluate_own_data(model, tokenizer, data, rows, args.eval_batch_size, tools)
+        metrics, samples, scored = metrics | measures, samples + shown, scored + more
+        own_questions.append((list(measures), [prompt[-1]["content"] for prompt in rows.prompts]))
     seeds = {str(spec.label): spec.seed for spec in specs} | {str(data.label): data.seed for data, _ in own}
     metrics |= changes_since(scored, earlier, seeds)
     for pair in compared:
@@ -140,21 +140,21 @@ def run(run: Run, args: EvaluateArguments) -> None:
     if args.questions:
         at_hand = tools if args.question_tools else None
         samples += answer_questions(model, tokenizer, args.questions, args.eval_batch_size, at_hand)
-    asked = [(scores_of(spec, metrics), questions_of(spec) if args.contamination else []) for spec in entries]
-    asked += asked_own
+    questions = [(scores_of(spec, metrics), questions_of(spec) if args.contamination else []) for spec in entries]
+    questions += own_questions
     raw = {}
     for spec in standard:
         result = run_harness(model, tokenizer, spec, managers[spec.include_path], args.eval_batch_size)
         if result is not None:
-            found, its_questions, raw[spec.label] = result
-            metrics |= found
-            asked.append((list(found), its_questions))
+            measures, its_questions, raw[spec.label] = result
+            metrics |= measures
+            questions.append((list(measures), its_questions))
 
     # Save.
     if is_main_process():
         run.replace_samples(0, samples)
         write_scores(run.folder, scored)
-        report_contamination(metrics, asked, args.contamination)
+        report_contamination(metrics, questions, args.contamination)
         print_changes(metrics, args.compare_to)
         if raw:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")

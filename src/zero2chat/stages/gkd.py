@@ -37,7 +37,7 @@ from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.start import adapter_config, open_chat_model, refused_settings, set_global_batch
 from zero2chat.trainers.trainer import ResumableTrainer
 
-_ASKED = [{"role": "user", "content": "a"}]
+_PROMPT = [{"role": "user", "content": "a"}]
 
 
 @dataclass
@@ -53,7 +53,7 @@ def _require_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTo
         raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
     if teacher.get_vocab() != student.get_vocab():
         raise UserError(f"{path}: has another tokenizer than the student: use a teacher with the same, or `distill`")
-    ids = [each.apply_chat_template(_ASKED, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
+    ids = [each.apply_chat_template(_PROMPT, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
     if ids[0] != ids[1]:
         raise UserError(f"{path}: its chat template is not the student's: set chat_template_path to the teacher's")
 

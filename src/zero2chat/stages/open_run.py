@@ -51,15 +51,15 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """List the differences between two fingerprints: `["data/a.txt changed", "learning_rate 1e-4 → 2e-4"]`."""
     before, after = _flat(old), _flat(new)
-    found = []
+    lines = []
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
         kind, _, name = key.partition(".")
         if str(was) == str(now) or (kind == "settings" and _equal_numbers(was, now)):
             continue
         said = "changed" if kind in ("inputs", "after") else f"{_shown(was)} → {_shown(now)}"
-        found.append(f"{name or kind} {said}")
-    return found
+        lines.append(f"{name or kind} {said}")
+    return lines
 
 
 def _equal_numbers(was: Any, now: Any) -> bool:

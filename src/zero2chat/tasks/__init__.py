@@ -155,11 +155,11 @@ def check_rows(name: str, split: str, seed: int, n: int, options: Mapping[str, A
     if task.fetches:
         check_options(name, task.rows, options)
         return []
-    asked = (inspect.unwrap(task.rows), Path.cwd(), split, seed, repr(options))
-    made, first = _made.get(asked, (-1, []))
+    key = (inspect.unwrap(task.rows), Path.cwd(), split, seed, repr(options))
+    made, first = _made.get(key, (-1, []))
     if n > made:
         first = task.rows(split, seed, n, **options)[:1]
-        _made[asked] = n, first
+        _made[key] = n, first
     return first
 
 
@@ -190,8 +190,8 @@ def in_split(key: str, split: str, shares: tuple[float, float, float] = SHARES) 
     """
     known(split, SPLITS, "split")
     at, (train, validation, _) = place(key), shares
-    found = "train" if at < train else "validation" if at < train + validation else "test"
-    return found == split
+    part = "train" if at < train else "validation" if at < train + validation else "test"
+    return part == split
 
 
 def place(key: str) -> float:
@@ -201,11 +201,11 @@ def place(key: str) -> float:
 
 def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
     """Return a finite pool in an order by `seed`. Raises `UserError` if it is smaller than n."""
-    found = list(pool)
-    if n > len(found):
-        raise UserError(f"{where}: {n} rows asked for, {len(found)} distinct ones exist: ask for fewer")
-    random.Random(f"{where} {seed}").shuffle(found)
-    return found
+    rows = list(pool)
+    if n > len(rows):
+        raise UserError(f"{where}: {n} rows asked for, {len(rows)} distinct ones exist: ask for fewer")
+    random.Random(f"{where} {seed}").shuffle(rows)
+    return rows
 
 
 def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", drop: bool = False) -> list[Row]:
@@ -220,8 +220,8 @@ def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", d
     for row in rows:
         turns.append(seen[row[by]])
         seen[row[by]] += 1
-    found = [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
-    return [{column: row[column] for column in row if column != by} for row in found] if drop else found
+    chosen = [rows[i] for i in sorted(range(len(rows)), key=turns.__getitem__)[:n]]
+    return [{column: row[column] for column in row if column != by} for row in chosen] if drop else chosen
 
 
 _FINAL = re.compile(r"\$?(-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)\.?")

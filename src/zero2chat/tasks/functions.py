@@ -60,7 +60,7 @@ _KINDS = (
 )
 _ARGUMENTS = {"number": "x", "word": "s", "list": "a"}
 _CALLED = ("f", "g", "h", "solve", "compute", "result")
-_ASKED = (
+_FORMS = (
     "Write a Python function {name}({argument}) that returns {text}.",
     "Define {name}({argument}): it returns {text}.",
     "In Python, {name}({argument}) is to return {text}. Write it.",
@@ -80,7 +80,7 @@ def _pool(split: str) -> list[Row]:
         for k in kind.ks
         if in_split(f"{kind.name} {k}", split)  # a function is in one split, in all wordings
         for name in _CALLED
-        for form in _ASKED
+        for form in _FORMS
     ]
 
 
@@ -89,10 +89,10 @@ def _row(kind: _Rule, k: int, name: str, form: str) -> Row:
     argument = _ARGUMENTS[kind.takes]
     tests = [f"assert {name}({given!r}) == {result!r}" for given, result in _cases(kind, k)]
     rng.shuffle(tests)
-    asked = form.format(name=name, argument=argument, text=rng.choice(kind.texts).format(k=k))
+    request = form.format(name=name, argument=argument, text=rng.choice(kind.texts).format(k=k))
     return {
         "key": f"{kind.name} {k}",
-        "question": "\n".join((asked, *tests[:_SHOWN])),
+        "question": "\n".join((request, *tests[:_SHOWN])),
         "answer": _source(name, argument, kind.bodies[0].format(k=k)),
         "kind": kind.name,
         "name": name,

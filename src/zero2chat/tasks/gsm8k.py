@@ -31,13 +31,13 @@ def rows(split: str, seed: int, n: int, path: str = "openai/gsm8k") -> list[Row]
 def _pool(path: str, part: str, split: str) -> list[Row]:
     revision = REVISION if path == "openai/gsm8k" else None
     try:
-        found = load_dataset(path, "main", split=part, revision=revision)
+        dataset = load_dataset(path, "main", split=part, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"task 'gsm8k': {path}: cannot be loaded ({reason}): it needs the Hub, once") from error
     return [
         _row(question, solution)
-        for question, solution in zip(found["question"], found["answer"], strict=True)
+        for question, solution in zip(dataset["question"], dataset["answer"], strict=True)
         if part == "test" or in_split(question, split, SHARES)
     ]
 

@@ -35,17 +35,17 @@ _WORDINGS = ("#### {}", "The answer is {}.\n#### {}", "It is {}.\n#### {}", "I f
 def rows(split: str, seed: int, n: int) -> list[Row]:
     """Return n puzzles, alternating between environments. Raises `UserError` if there are fewer distinct ones."""
     sources = {name: _puzzles(name, split, seed) for name in ENVIRONMENTS}
-    found: list[Row] = []
-    while len(found) < n:
+    puzzles: list[Row] = []
+    while len(puzzles) < n:
         if not sources:
-            raise UserError(f"reasoning_gym, {split}: {n} rows asked for, {len(found)} distinct ones exist")
+            raise UserError(f"reasoning_gym, {split}: {n} rows asked for, {len(puzzles)} distinct ones exist")
         for name in list(sources):
             row = next(sources[name], None)
             if row is None:
                 del sources[name]
             else:
-                found.append(row)
-    return found[:n]
+                puzzles.append(row)
+    return puzzles[:n]
 
 
 def _puzzles(name: str, split: str, seed: int) -> Iterator[Row]:
@@ -63,9 +63,9 @@ def _puzzles(name: str, split: str, seed: int) -> Iterator[Row]:
         if question not in seen and in_split(key, split):
             misses = 0
             seen.add(question)
-            told = json.dumps(entry, default=str, sort_keys=True)
+            details = json.dumps(entry, default=str, sort_keys=True)
             row = {"key": key, "question": question, "answer": answer, "kind": name}
-            yield row | {"environment": environment, "entry": told}
+            yield row | {"environment": environment, "entry": details}
         else:
             misses += 1
             if misses > _PATIENCE:

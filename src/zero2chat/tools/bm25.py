@@ -207,7 +207,7 @@ def cut(text: str, characters: int) -> Iterator[str]:
     while len(text) - start > characters:
         window = text[start : start + characters]
         ends = ([m.end() for m in end.finditer(window) if m.end() > characters // 3] for end in _ENDS)
-        length = next((found[-1] for found in ends if found), characters)
+        length = next((places[-1] for places in ends if places), characters)
         if passage := window[:length].strip():
             yield passage
         start += length

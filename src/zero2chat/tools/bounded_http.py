@@ -32,7 +32,7 @@ def fetch(
     after `seconds`.
     """
     client = httpx2.Client(timeout=seconds, verify=_ssl_context())
-    found: list[tuple[int, bytes] | Exception] = []
+    outcomes: list[tuple[int, bytes] | Exception] = []
 
     def send() -> None:
         try:
@@ -44,11 +44,11 @@ def fetch(
                     body += piece
                     if len(body) > largest:
                         break
-            found.append((response.status_code, bytes(body)))
+            outcomes.append((response.status_code, bytes(body)))
         except (httpx2.InvalidURL, UnicodeError):
-            found.append(httpx2.ConnectError("the host's name is invalid"))
+            outcomes.append(httpx2.ConnectError("the host's name is invalid"))
         except Exception as error:
-            found.append(error)
+            outcomes.append(error)
         finally:
             client.close()
 
@@ -58,11 +58,11 @@ def fetch(
     thread.start()
     thread.join(seconds)
     client.close()
-    if not found:
+    if not outcomes:
         raise httpx2.TimeoutException("timed out")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+    if isinstance(outcomes[0], Exception):
+        raise outcomes[0]
+    return outcomes[0]
 
 
 def reason(error: httpx2.HTTPError) -> str:

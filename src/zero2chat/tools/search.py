@@ -41,14 +41,14 @@ class Search:
         if not query:
             raise SearchFailed("The query is empty.")
         return [
-            Passage(_within(found.text, self._characters), _within(found.source, _LONGEST_SOURCE), found.score)
-            for found in self._index.find(query, self._passages)
+            Passage(_within(passage.text, self._characters), _within(passage.source, _LONGEST_SOURCE), passage.score)
+            for passage in self._index.find(query, self._passages)
         ]
 
 
 def as_text(passages: Sequence[Passage]) -> str:
     """Format passages for the model: one line each, with number and source, so that a text cannot look like another."""
-    parts = ([_line(found.source), _line(found.text)] for found in passages)
+    parts = ([_line(passage.source), _line(passage.text)] for passage in passages)
     lines = [f"[{n}] {': '.join(filter(None, both))}" for n, both in enumerate(parts, 1)]
     return "\n".join(lines) or "(nothing found)"
 

@@ -107,10 +107,10 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
             starts = [len(turns[row].mask) for row in rows]
             read_all([turns[row] for row in rows], ids, written.ends)
             for row, start, values in zip(rows, starts, sampled or [], strict=sampled is not None):
-                kept = sum(turns[row].mask[start:])
-                log_probs[row] += values[:kept] + [0.0] * (len(turns[row].mask) - start - kept)
+                count = sum(turns[row].mask[start:])
+                log_probs[row] += values[:count] + [0.0] * (len(turns[row].mask) - start - count)
                 if turns[row].end is not None:
-                    log_probs[row].append(values[kept])
+                    log_probs[row].append(values[count])
             open_rows = [row for row, turn in enumerate(turns) if turn.goes_on]
             room = self._most(turns[row].room for row in open_rows)
             if not room:
@@ -140,9 +140,9 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
     def _most(self, numbers: Iterable[int]) -> int:
         """Return the largest number, or 0; that of all ranks where they must generate equally often."""
-        here = max(numbers, default=0)
+        largest = max(numbers, default=0)
         together = self.use_vllm or is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
-        return max(gather_object([here])) if together else here
+        return max(gather_object([largest])) if together else largest
 
     # ---- completions → rewards → advantages
 

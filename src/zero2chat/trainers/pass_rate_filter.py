@@ -95,14 +95,14 @@ def keep_by_pass_rate(
         return broadcast_object_list(lines), None
 
     keys = [digest([prompt, answer]) for prompt, answer in zip(problems["prompt"], problems["answer"], strict=True)]
-    found = in_saved_batches(run, FILE, keys, max(1, 2 * batch_size // spec.samples), work, "pass rates of")
-    rates = {i: line["passed"] / line["samples"] for i, line in enumerate(found) if line["samples"]}
-    kept = [i for i, rate in rates.items() if spec.low <= rate <= spec.high]
+    judged_rows = in_saved_batches(run, FILE, keys, max(1, 2 * batch_size // spec.samples), work, "pass rates of")
+    rates = {i: line["passed"] / line["samples"] for i, line in enumerate(judged_rows) if line["samples"]}
+    indices = [i for i, rate in rates.items() if spec.low <= rate <= spec.high]
     easy, hard = sum(rate > spec.high for rate in rates.values()), sum(rate < spec.low for rate in rates.values())
     if is_main_process():
-        what = f"{len(kept):,} of {len(found):,} problems kept; {easy:,} too easy, {hard:,} too hard"
+        what = f"{len(indices):,} of {len(judged_rows):,} problems kept; {easy:,} too easy, {hard:,} too hard"
         print(f"pass rates: {what}", flush=True)
     metrics: dict[str, dict[str, Any]] = {"problems_too_easy": {"value": easy}, "problems_too_hard": {"value": hard}}
     if rates:
         metrics["pass_rate_before"] = stats.mean(list(rates.values()), training.seed)
-    return problems.select(kept), metrics
+    return problems.select(indices), metrics

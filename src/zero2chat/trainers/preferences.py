@@ -86,8 +86,8 @@ def prepare_preferences(kind: Kind, args: PreferenceArguments, training: Any, mo
     empty, tokenizer = open_empty_chat(model_args, args.chat_template_path)
     set_max_length(training, empty)
     everything, counts, equal = mixed_preferences(args.datasets, args.equal, kind.load)
-    kept, others = hold_out([row["prompt"] for row in everything], test=args.test_fraction)
-    known, held_out = [everything[i] for i in kept], [everything[i] for i in others]
+    indices, others = hold_out([row["prompt"] for row in everything], test=args.test_fraction)
+    known, held_out = [everything[i] for i in indices], [everything[i] for i in others]
     rows = tokenize_preferences(kind.tokenize, kind.unit, tokenizer, known, held_out, args, training)
     return replace(rows, sources=counts, equal=equal)
 

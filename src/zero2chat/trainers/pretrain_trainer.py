@@ -66,8 +66,8 @@ class SampleCallback(TrainerCallback):
         )
         with trainer.paused(), trainer.trained_model() as model, generating(model, trainer.args.seed):
             # One by one: GPT-2's tokenizer has no padding.
-            drawn = [complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.prompts]
-        for prompt, ids in zip(self.prompts, drawn, strict=True):
+            samples = [complete(model, [tokenizer(prompt).input_ids], generation)[0] for prompt in self.prompts]
+        for prompt, ids in zip(self.prompts, samples, strict=True):
             if state.is_world_process_zero:
                 completion = tokenizer.decode(ids, skip_special_tokens=True)
                 self.run.sample(state.global_step, prompt, completion)

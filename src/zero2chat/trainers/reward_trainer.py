@@ -170,8 +170,8 @@ def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], C
             f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {files.folder}"
         )
     pairs, counts, equal = mixed_preferences(args.datasets, args.equal)
-    kept, others = hold_out([pair["prompt"] for pair in pairs], test=args.test_fraction)
-    return [pairs[i] for i in kept], [pairs[i] for i in others], counts, equal
+    indices, others = hold_out([pair["prompt"] for pair in pairs], test=args.test_fraction)
+    return [pairs[i] for i in indices], [pairs[i] for i in others], counts, equal
 
 
 def prepare_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> Preferences:

@@ -80,8 +80,8 @@ class ResumableTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if getattr(self, "log_completions", False):  # TRL's trainers that sample print some, and save a table of all
-            for kept in (self._logs["prompt"], self._logs["completion"], *self._logs.get("extra", {}).values()):
-                kept.extend([printed(kept.popleft()) for _ in range(len(kept))])
+            for column in (self._logs["prompt"], self._logs["completion"], *self._logs.get("extra", {}).values()):
+                column.extend([printed(column.popleft()) for _ in range(len(column))])
         super().log(logs, *args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:

@@ -31,8 +31,8 @@ def token_scores(
     )
     # A token is predicted at the position before it. (A model without logits_to_keep returns all logits.)
     logits = output.logits[:, -keep - 1 : -1].float() / temperature
-    drawn = logits.gather(-1, input_ids[:, -keep:, None]).squeeze(-1)
-    return drawn - logits.logsumexp(-1), logits, output
+    own_logits = logits.gather(-1, input_ids[:, -keep:, None]).squeeze(-1)
+    return own_logits - logits.logsumexp(-1), logits, output
 
 
 # The model API that Trainer, DeepSpeed, TRL and our optimizer use.

@@ -239,7 +239,7 @@ class PPOTrainer(PolicyTrainer):
         """Compute log-probabilities, values and entropies of all completion tokens, and reference log-probabilities."""
         size = self.args.per_device_train_batch_size
         width = batch["completion_ids"].shape[1]
-        found: list[list[torch.Tensor]] = []
+        chunks: list[list[torch.Tensor]] = []
         for start in range(0, len(batch["completion_ids"]), size):
             part = trimmed({key: values[start : start + size] for key, values in batch.items()})
             ids, mask, keep = joined(part)
@@ -248,8 +248,8 @@ class PPOTrainer(PolicyTrainer):
                 reference = self.model.policy if self.ref_model is None else self.ref_model
                 with self._without_adapter(reference):
                     ref_logps, _, _ = token_scores(reference, ids, mask, keep, self.args.temperature)
-            found.append([nn.functional.pad(x.float(), (0, width - keep)) for x in (*own, ref_logps)])
-        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+            chunks.append([nn.functional.pad(x.float(), (0, width - keep)) for x in (*own, ref_logps)])
+        return tuple(torch.cat(parts) for parts in zip(*chunks, strict=True))
 
     # ---- what is measured after training
 
@@ -333,21 +333,21 @@ class PPOTrainer(PolicyTrainer):
         args, lengths, at = self.args, batch["completion_mask"].sum(1), self.state.global_step + 1
         sums = [kl.sum(), entropy.sum(), lengths.sum().float(), batch["prompt_mask"].sum().float()]
         sums.append(torch.tensor(float(len(kl)), device=kl.device))
-        far, surprise, tokens, asked, rows = self._total(torch.stack(sums)).tolist()
-        if not abs(far / tokens) <= args.kl_limit:
-            found = f"KL to the start model is {far / tokens:.3g} nats per token"
-            raise self._diverged(f"{found}, over kl_limit {args.kl_limit:g}")
+        total_kl, surprise, tokens, prompt_tokens, rows = self._total(torch.stack(sums)).tolist()
+        if not abs(total_kl / tokens) <= args.kl_limit:
+            measured = f"KL to the start model is {total_kl / tokens:.3g} nats per token"
+            raise self._diverged(f"{measured}, over kl_limit {args.kl_limit:g}")
         lengths, ended, rewards, by_function = map(self.accelerator.gather, (lengths, ended, rewards, by_function))
-        self.metrics.add({"entropy": surprise / tokens, "kl": far / tokens, "kl_sequence": far / rows})
+        self.metrics.add({"entropy": surprise / tokens, "kl": total_kl / tokens, "kl_sequence": total_kl / rows})
         self.metrics.add_completions(lengths, ended, rewards, by_function, self.reward_names)
         if not self.model.training:
             return
         self.counts["unscored_completions"] += int(by_function.isnan().all(1).sum())
-        self.state.num_input_tokens_seen += int(asked + tokens)
-        if args.kl_budget is not None and far / rows > args.kl_budget:
+        self.state.num_input_tokens_seen += int(prompt_tokens + tokens)
+        if args.kl_budget is not None and total_kl / rows > args.kl_budget:
             self.counts["stopped_at"] = at
             if self.is_world_process_zero():
-                over = f"KL {far / rows:.2f} nats per completion, over kl_budget {args.kl_budget:g}"
+                over = f"KL {total_kl / rows:.2f} nats per completion, over kl_budget {args.kl_budget:g}"
                 print(f"step {at}: {over}: stopped", flush=True)
 
     def _diverged(self, what: str) -> UserError:
