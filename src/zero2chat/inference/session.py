@@ -69,7 +69,7 @@ class Answering:
     """Streams answers, token by token: the one loop of the terminal, the page and the server.
 
     A subclass says what comes before an answer, and what happens at calls. If `record` is a list, each generated token
-    is added to it, and an answer yields after each token, maybe an empty text. Of the last answer, `drawn` is the
+    is added to it, and an answer yields after each token, maybe an empty text. Of the last answer, `length` is the
     number of tokens, and `truncated` whether it ended at a limit. With `abstain_below`, text is yielded only when it is
     final: before a call, and at the end.
     """

@@ -14,8 +14,7 @@ _TAG = re.compile(r"</?answer>")
 
 
 def exact_match(completions: Sequence[Any], answer: Sequence[str], whole: bool = False, **_: Any) -> list[float]:
-    """Return 1 if the final answer equals the reference's text, else 0. Case, and outer and repeated spaces, are
-    ignored.
+    """Return 1 if the final answer equals the reference's text, except for case and repeated or outer spaces, else 0.
 
     The final answer is the result of `final_text`, or, with `whole`, the whole text, for answers without any markup. A
     worked reference counts by the text after its last `####`.
@@ -44,8 +43,7 @@ def reference_answer(gold: Any) -> str:
 
 
 def final_text(text: str) -> str | None:
-    """Return the content of the last `<answer>…</answer>`, or else the text after the last `####`; None if
-    there is neither, or if it is empty."""
+    """Return the content of the last `<answer>…</answer>`, else the text after the last `####`; None if empty."""
     elements = _ELEMENT.findall(text)
     if elements:
         return elements[-1].strip() or None
