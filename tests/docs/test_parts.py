@@ -11,10 +11,7 @@ from typing import Any
 import pytest
 import torch
 import trl
-from datasets import Dataset
 
-from zero2chat.core.errors import UserError
-from zero2chat.rewards import read_rewards
 from zero2chat_verifier.verify import verify_answer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "parts.md").read_text(encoding="utf-8")
@@ -96,12 +93,3 @@ def test_only_the_assistants_tokens_have_loss(run: Callable[[str], dict[str, Any
     (batch, *_) = scope["trainer"].get_train_dataloader()
     learned = batch["labels"][0][batch["labels"][0] != -100]
     assert scope["tokenizer"].decode(learned) == "4<|im_end|>"
-
-
-def test_a_short_path_in_a_yaml_has_the_checks_of_the_module() -> None:
-    (reward,) = read_rewards([{"function": "zero2chat.rewards.math_answer", "options": {"tolerance": 0.1}}])
-    assert reward(["#### 10.5"], answer=["10"]) == [1.0]
-    with pytest.raises(UserError, match="row 0: the reference answer '' cannot be compared"):
-        reward.check(Dataset.from_list([{"prompt": "?", "answer": ""}]), "rows")
-    with pytest.raises(UserError, match="tolerance: expected"):
-        read_rewards([{"function": "zero2chat.rewards.math_answer", "options": {"tolerance": 2}}])

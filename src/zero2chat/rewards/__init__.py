@@ -16,7 +16,6 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from importlib import import_module
@@ -106,7 +105,7 @@ class Reward:
         self.weight = spec.weight
         self._path = spec.function
         module, function = own_function(spec.function, "rewards", "my_rewards.polite")
-        name = spec.function.rpartition(".")[2]
+        module_name, _, name = spec.function.rpartition(".")
         if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
             raise UserError(f"rewards: '{spec.function}' is not a plain function")
         parameters = inspect.signature(function).parameters.values()
@@ -124,8 +123,7 @@ class Reward:
         self.needs = [name for name in needed if name not in GIVEN]
         self.needs_of_trainer = [name for name in needed if name in GIVEN[2:]]
         self.__name__ = spec.label or name  # its name in TRL's log
-        ours = function.__module__.startswith(f"{__name__}.")
-        module = sys.modules[function.__module__] if ours else module  # also of a short name
+        ours = module_name.startswith(f"{__name__}.")
         self._function = function
         self._options = _by_signature(function, spec) if ours else spec.options
         # A column may have the name of an option of our functions, such as `whole`: it does not set that option.
