@@ -23,6 +23,7 @@ from zero2chat import stages
 from zero2chat.cli import main, parser
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import modules
+from zero2chat.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -269,7 +270,7 @@ def test_the_examples_pass_the_linter(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")  # so that its imports are first-party
     (tmp_path / "my_tasks").mkdir()
-    for title in ("A task", "A reward", "A recipe", "A stage"):
+    for title in ("A task", "A reward", "A stage"):
         for i, code in enumerate(_code(_section(title), "python")):
             (
                 tmp_path / "my_tasks" / ("opposites.py" if title == "A task" and i == 0 else f"{title[2:]}_{i}.py")
@@ -304,9 +305,12 @@ def test_the_example_of_a_recipe_runs(here: Path, capsys: pytest.CaptureFixture[
     (folder / "sft.yaml").write_text(sft)
     for name in ("accelerate_configs", "chat_templates"):
         (here / name).symlink_to(ROOT / name)
-    (test,) = _code(section, "python")
-    for run in _tests(test):
-        run(capsys)
+    main(["run", "recipes/mine", "--dry-run"])
+    launched, report = capsys.readouterr().out.splitlines()
+    assert launched == sft.splitlines()[0].removeprefix("# ")
+    assert report.startswith("python -m zero2chat.stages.report --output_dir runs/mine/report")
+    for step in load_recipe("recipes/mine"):
+        step.arguments()
     (shell,) = _code(section, "console")
     commands = [shlex.split(line.removeprefix("$ "))[1:] for line in shell.splitlines()]
     assert [command[0] for command in commands] == ["run", "preview", "plan"]
