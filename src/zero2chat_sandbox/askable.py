@@ -118,8 +118,7 @@ class _Origins:
 
     def _is_key(self, function: ast.expr) -> bool:
         """Whether this is a valid sort key: a function as in `_is_way`, a tuple of several, a negated one, or
-        `str.lower`.
-        """
+        `str.lower`."""
         match function:
             case ast.Attribute(value=ast.Name(id=kind), attr=name) if kind in self._known:
                 return not name.startswith("__")
@@ -173,8 +172,7 @@ class _Origins:
 
     def _is_made(self, value: ast.expr) -> bool:
         """Whether a value is a new instance of one of the program's classes, a plain name, or what their methods
-        return.
-        """
+        return."""
         while isinstance(value, ast.Attribute | ast.Call):
             if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
                 return value.func.id[:1].isupper() and value.func.id not in self._known

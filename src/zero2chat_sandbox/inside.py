@@ -46,6 +46,7 @@ def mount(scratch: int) -> None:
 
 
 def restrict(seconds: int, memory: int, file_size: int, threads: int) -> None:
+    """Limit CPU seconds, bytes of memory, bytes per file, and threads of this process for good."""
     for what, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, seconds),

@@ -74,6 +74,7 @@ class Case:
     absolute: float = 0.0
 
     def passed(self, value: Any) -> bool:
+        """Whether the value is as expected; False for one that cannot be compared."""
         try:
             if self.how == "is":
                 return value is self.expected
@@ -113,7 +114,7 @@ def last_block(text: str) -> str | None:
 
 
 def share_passed(text: str, tests: Any, engine: str, limits: python.Limits) -> float:
-    """Return the share of a row's tests that the last ```python block of a text passes."""
+    """Return the share, 0 to 1, of a row's tests that the last ```python block passes. Raises `SandboxError`."""
     setup, cases = read_tests(tests)
     code = last_block(text)
     if code is None:

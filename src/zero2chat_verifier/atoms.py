@@ -63,6 +63,7 @@ def unexpected(what: str) -> Node:
 
 
 def atom(parser: Reader) -> Node:
+    """Read a number, a name, a call or a bracket. Raises `Unreadable` for others, `TooLarge` if nested too deep."""
     parser.deeper()
     node = _inner_atom(parser)
     parser.depth -= 1

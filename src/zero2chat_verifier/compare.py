@@ -62,6 +62,7 @@ class Comparison:
         return self._values.sampled
 
     def equal(self) -> bool:
+        """Whether the answer equals the gold answer. Raises `NeedsDigits` and `TooLarge` as the class says."""
         return self._gold == self._answer or self._for_integers() or self._same(self._gold, self._answer)
 
     def _spend(self, steps: int) -> None:
@@ -71,8 +72,7 @@ class Comparison:
 
     def _for_integers(self) -> bool:
         """Match `n\\pi` with `k\\pi` if both say or imply that the letter is any integer. The letter may differ, and k
-        may be shifted by 1.
-        """
+        may be shifted by 1."""
         gold, name, domain = integer_parameter(self._gold)
         answer, other, other_domain = integer_parameter(self._answer)
         if domain and other is None:  # only the reference states a domain
@@ -248,8 +248,7 @@ class Comparison:
 
     def _labels(self, listed: Sequence[Node]) -> list[str]:
         """Return the label of each item, as in `x = 1`, `Minimum: 1` and `7 goats`; an empty list unless all items have
-        one.
-        """
+        one."""
         labels = []
         for item in listed:
             name = self._named(item)[0]

@@ -136,8 +136,7 @@ def _shown(text: str) -> str:
 
 def _without_comments(text: str) -> str:
     """Remove LaTeX comments that contain an answer mark. A percent sign after a number or directly after a word does
-    not start a comment, unless an answer is marked before it on the same line.
-    """
+    not start a comment, unless an answer is marked before it on the same line."""
     lines = []
     for line in text.split("\n"):
         marks = (*_BOXES, "####")

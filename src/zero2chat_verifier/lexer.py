@@ -110,8 +110,7 @@ _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 def clean_latex(text: str) -> str:
     """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
-    time.
-    """
+    time."""
     text = text.translate(_TRANSLATE)
     if text.lstrip().startswith("~"):  # ~5 means about 5; elsewhere ~ is LaTeX's space
         text = f"\\approx {text.lstrip(' ~')}"

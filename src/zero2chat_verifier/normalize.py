@@ -158,6 +158,7 @@ def alike(ours: list[str], others: list[str]) -> bool:
 
 
 def same_name(gold: Node, answer: Node) -> bool:
+    """Whether the left sides of "=" can name the same value."""
     if "unit" in (gold[0], answer[0]):
         return not any(name[0] == "unit" and denies(name[1]) for name in (gold, answer))
     if "nothing" in (gold[0], answer[0]):
@@ -211,6 +212,7 @@ def signs_spread(node: Node) -> Node:
 
 
 def difference(node: Node) -> Node:
+    """Return left minus right of an equation."""
     return ("add", node[2][0], ("neg", node[2][1]))
 
 
@@ -268,6 +270,7 @@ def degrees(node: Node) -> Node | None:
 
 
 def times(node: Node, size: Fraction) -> Node:
+    """Multiply by a number."""
     return node if size == 1 else ("mul", ("number", size), node)
 
 

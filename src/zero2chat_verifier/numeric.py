@@ -40,8 +40,7 @@ Point = Mapping[str, Fraction | tuple[Fraction, Fraction]]
 
 def has_value(node: Node) -> bool:
     """Whether a node consists of kinds that `value` can evaluate. Dots, units and sets are compared part by part
-    instead.
-    """
+    instead."""
     kind = node[0]
     if kind == "constant":
         return node[1] in ("pi", "e", "i")
@@ -86,6 +85,7 @@ class Exact:
         self.work = 0
 
     def value(self, node: Node) -> Any:
+        """Return the value at the point: a `Fraction`, or a number of mpmath with `Digits`."""
         kind = node[0]
         if kind == "number":
             return self._checked(node[1])

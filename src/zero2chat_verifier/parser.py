@@ -30,6 +30,8 @@ def read(text: str) -> Node:
 
 
 class Parser:
+    """Recursive descent, one method per level of the grammar. Raises `Unreadable` and `TooLarge` as `read` does."""
+
     def __init__(self, tokens: list[Token]):
         if len(tokens) > _MOST:
             raise TooLarge("too many tokens")
@@ -38,6 +40,7 @@ class Parser:
         self.outward = False  # inside ]a, b[
 
     def whole(self) -> Node:
+        """Return the tree of all tokens."""
         tree = self.listing()
         if (
             self.tokens[0].value == "["

@@ -148,8 +148,7 @@ def same(gold: Region, answer: Region, ranks: Callable[[list[Node]], list[int] |
 
 def _pieces(area: Region, places: dict[Node, int], last: int) -> frozenset[int] | None:
     """Return which pieces of the number line a region contains; None if a span is empty, such as (2, 1) and [3,
-    infinity].
-    """
+    infinity]."""
     if area[0] == "span":
         _, left, low, high, right = area
         if low == INFINITY or high == _LOWEST:

@@ -24,8 +24,7 @@ class ValueComparison:
 
     def __init__(self, seed: bytes, digits: bool, imaginary: bool, tolerance: float):
         """`imaginary`: whether complex values count. If i occurs nowhere, they are outside the domain of a real
-        expression.
-        """
+        expression."""
         self.sampled = False
         self._seed, self._digits, self._imaginary = seed, digits, imaginary
         self._tolerance = Fraction(tolerance)

@@ -112,6 +112,7 @@ def denies(words: str) -> bool:
 
 
 def known(name: str) -> bool:
+    """Whether this is the name of a unit."""
     return name in _SPEEDS or _lookup(name) is not None
 
 

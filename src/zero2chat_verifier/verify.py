@@ -43,10 +43,10 @@ class Verdict(NamedTuple):
 
 
 def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Decide whether the final answer of a text equals a gold answer, and why, in at most 2 seconds of processor time.
+    """Decide whether a text's final answer equals a gold answer, and why, in at most 2 seconds of processor time.
 
     The last box or `####` marks the answer. In a text with neither, the answer follows the last "the answer is", or is
-    the whole text if that is not prose. `tolerance` and `percent` are those of `compare`.
+    the whole text if that is not prose. `tolerance` and `percent` are those of `compare`. No text raises an error.
     """
     try:
         marked = final_answer(text)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class NextToken(NamedTuple):
+    """A token that may come next, and its probability, from 0 to 1."""
+
     id: int
     text: str
     probability: float
@@ -53,7 +55,7 @@ def next_tokens(
 
 
 def sampled_token(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int) -> SampledToken:
-    """Return the token that was drawn, and the five most likely ones."""
+    """Return the sampled token, and the five most likely ones, given the logits (vocabulary,) before it."""
     first, *likeliest = _likeliest(logits, tokenizer, 5, [token])
     return SampledToken(first, likeliest)
 

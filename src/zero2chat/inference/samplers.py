@@ -44,7 +44,7 @@ def ask_model(
     longest: int,
     batch_size: int = 128,
 ) -> Ask:
-    """Sample from a local model: `samples` answers per prompt, of at most `longest` tokens."""
+    """Return a function that samples from a local model: `samples` answers per prompt, of at most `longest` tokens."""
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
         answers = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
@@ -61,7 +61,7 @@ def _said(text: str) -> Said:
 
 
 def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: int) -> Ask:
-    """Sample from an API in the same way. Raises `UserError` if the API key is missing."""
+    """Return such a function that asks an API. Raises `UserError` if the API key is missing."""
     endpoint.headers()
 
     def one(prompt: Messages) -> Said:

@@ -214,6 +214,7 @@ class Unfolding:
 
     @property
     def text(self) -> str:
+        """The text after the last call."""
         text: str = self._tokenizer.decode(self.ids[self._turn :])
         return text
 

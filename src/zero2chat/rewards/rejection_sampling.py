@@ -87,6 +87,7 @@ def collect(
 
 
 def message_of(said: Said) -> dict[str, str]:
+    """Return an answer as an assistant's message."""
     texts = {key: said[key] for key in ("reasoning_content", "content") if key in said}
     return {"role": "assistant"} | texts
 

@@ -65,7 +65,7 @@ class RunCallback(TrainerCallback, ExportableState):
         return self.all_tokens / self.all_seconds if self.all_seconds else 0.0
 
     def mfu(self, tokens_per_second: float) -> float:
-        """Return the model FLOPs utilization."""
+        """Return the model FLOPs utilization, a share of `peak` (PaLM: Chowdhery et al. 2022, arXiv:2204.02311)."""
         return tokens_per_second * (self.flops or 0.0) / (self.peak * self.world_size)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

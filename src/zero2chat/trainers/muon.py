@@ -20,8 +20,7 @@ class BatchedMuon(torch.optim.Muon):
     """torch's Muon, orthogonalising matrices of one shape together: a third faster for small ones.
 
     A parameter of three dimensions is a stack of matrices, such as the experts of a layer, each of which is
-    orthogonalised by itself. It uses bf16 as torch does, except on CPUs without native bf16, where fp32 takes a fifth
-    of the time.
+    orthogonalised by itself. It uses bf16 as torch does, but fp32, five times as fast, on CPUs without native bf16.
     """
 
     def __init__(self, params: list[nn.Parameter], *args: Any, **kwargs: Any):

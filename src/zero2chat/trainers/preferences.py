@@ -75,6 +75,8 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Preferences(Prepared):
+    """Tokenized rows for `dpo` or `kto`."""
+
     test: Dataset  # held-out rows
     known: list[Any]  # the training rows and the held-out ones, as they were read
     held_out: list[Any]

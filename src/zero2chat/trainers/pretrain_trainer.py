@@ -75,6 +75,7 @@ class SampleCallback(TrainerCallback):
 
 
 def bytes_per_token(parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase) -> float:
+    """Return the mean number of UTF-8 bytes per predicted token of these windows."""
     counts = [count_target_bytes(windows, tokenizer) for windows in parts]
     return sum(size for _, size in counts) / sum(tokens for tokens, _ in counts)
 

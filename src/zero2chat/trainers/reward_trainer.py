@@ -58,6 +58,7 @@ class PairFiles:
         PartialState().wait_for_everyone()
 
     def read(self) -> tuple[list[Pair], list[Pair], int]:
+        """Return what `write` was given."""
         return read_jsonl(self.train), read_jsonl(self.test), int(self._equal.read_text())
 
 
@@ -160,7 +161,8 @@ def open_new_reward_model(training: RewardConfig, model_args: ModelConfig) -> tu
 
 
 def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], Counter[str], int]:
-    """Return training and held-out pairs, the number of the former from each source, and that dropped as equal."""
+    """Return training and held-out pairs, training pairs by source, and the number dropped as equal. Raises `UserError`
+    for a run folder whose `comparisons` are not sampled yet."""
     files = PairFiles(str(folder))
     if files.exist:
         known, held_out, equal = files.read()
@@ -203,10 +205,8 @@ def make_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> No
 def sample_pairs(
     settings: dict[str, Any], training: RewardConfig, model_args: ModelConfig, batch_size: int
 ) -> tuple[list[Pair], list[Pair], int]:
-    """Let the model answer the prompts of a YAML's `comparisons:`, and rank its answers. Every rank must call this.
-
-    Returns training pairs, held-out pairs, and the number dropped as equal.
-    """
+    """Let the model answer the prompts of a YAML's `comparisons:`, and rank its answers. Returns training pairs,
+    held-out pairs, and the number dropped as equal. Every rank must call this. Raises `UserError` without pairs."""
     spec = read_comparisons(settings)
     model, tokenizer = open_model(model_args)
     settle_chat(model, tokenizer, training.chat_template_path, model_args)

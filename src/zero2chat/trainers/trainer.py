@@ -159,7 +159,8 @@ class ResumableTrainer(Trainer):
 def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str = "all") -> None:
     """Train from the last complete checkpoint, or from the start. Afterwards the model has the final weights.
 
-    `count` says which tokens count: "all", "non_padding", or "no" if the trainer counts them itself.
+    `count` says which tokens count: "all", "non_padding", or "no" if the trainer counts them itself. Raises `UserError`
+    for settings that TRL or transformers refuse, and as `require_fit` and `train_in_fp32` do.
     """
     with refused_settings():
         trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # raises if the optimizer is not installed

@@ -18,8 +18,9 @@ def alone(values: torch.Tensor) -> torch.Tensor:
 
 
 def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> torch.Tensor:
-    """Estimate the KL to the reference for each sampled token (Schulman 2020, "Approximating KL Divergence"). Both
-    estimators are unbiased; k1 may be below 0, k3 never is and has a lower variance.
+    """Estimate the KL to the reference for each sampled token, in nats (Schulman 2020, "Approximating KL Divergence").
+
+    With d = logps - ref_logps, k1 is d, and k3 is exp(-d) - 1 + d: unbiased too, never below 0, of lower variance.
     """
     difference = logps - ref_logps
     if estimator == "k1":
@@ -28,7 +29,7 @@ def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> 
 
 
 def token_rewards(scores: torch.Tensor, kl: torch.Tensor, coef: float, mask: torch.Tensor) -> torch.Tensor:
-    """Return each token's reward: its KL penalty, and at a completion's last token the score (completions,)."""
+    """Return each token's reward: -coef × KL, plus the score, (completions,), at the last token (arXiv:2203.02155)."""
     rewards = -coef * kl
     rewards[torch.arange(len(scores), device=kl.device), mask.sum(1) - 1] += scores
     return rewards
@@ -39,8 +40,7 @@ def gae(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute advantages and returns (Schulman et al. 2016, arXiv:1506.02438, eq. 16); 0 where the mask is 0.
 
-    delta_t = r_t + gamma V_t+1 - V_t, A_t = delta_t + gamma lam A_t+1; after the last token of a completion V and A are
-    0.
+    delta_t = r_t + gamma V_t+1 - V_t, A_t = delta_t + gamma lam A_t+1; V and A are 0 after a completion's last token.
     """
     mask = mask.bool()
     advantages = torch.zeros_like(values)
@@ -54,7 +54,7 @@ def gae(
 
 
 def moments(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance over the mask; `total` sums over processes. Both are 0 for an empty mask."""
+    """Return mean and variance, scalars, over the mask and processes (`total` sums); both are 0 for an empty mask."""
     mask = mask.to(values.dtype)
     count = total(mask.sum()).clamp(min=1)
     mean = total((values * mask).sum()) / count
@@ -70,10 +70,7 @@ def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> to
 def explained_variance(
     values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, total: Total = alone
 ) -> torch.Tensor:
-    """The share of the returns' variance that the values explain: 1 is perfect, 0 is as good as a constant.
-
-    NaN if all returns are equal.
-    """
+    """Return 1 - Var(returns - values) / Var(returns), a scalar: 1 is perfect, 0 a constant; NaN for equal returns."""
     _, missed = moments(returns - values, mask, total)
     _, variance = moments(returns, mask, total)
     return torch.where(variance > 1e-8, 1 - missed / variance, torch.nan)
@@ -82,7 +79,7 @@ def explained_variance(
 def policy_loss(
     logps: torch.Tensor, old_logps: torch.Tensor, advantages: torch.Tensor, cliprange: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each token's loss, and whether its ratio was clipped (Schulman et al. 2017, arXiv:1707.06347, eq. 7).
+    """Return each token's loss, and whether clipping changed it (Schulman et al. 2017, arXiv:1707.06347, eq. 7).
 
     Without a `cliprange` it is the importance-weighted policy gradient.
     """

@@ -16,9 +16,8 @@ from trl.trainer.utils import disable_dropout_in_model, entropy_from_logits
 def token_scores(
     policy: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, temperature: float, **more: Any
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Return, for the last `keep` tokens: their log-probabilities at that temperature (rows, keep), the fp32 logits
-    (rows, keep, vocabulary) that predict them, and the model's whole output.
-    """
+    """Return, for the last `keep` of (rows, length) tokens: their log-probabilities at that temperature, (rows, keep),
+    the fp32 logits that predict them, (rows, keep, vocabulary), and the model's whole output."""
     # Left-padded rows start at position 0 too, as in `generate`.
     positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
     output = policy(

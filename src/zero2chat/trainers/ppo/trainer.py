@@ -254,6 +254,7 @@ class PPOTrainer(PolicyTrainer):
     # ---- what is measured after training
 
     def train_metrics(self) -> Metrics:
+        """Return the steps, the completions without a reward, and the step of the best model or of an early stop."""
         values = {"steps": self.state.global_step, "unscored_completions": self.counts["unscored_completions"]}
         if self.args.load_best_model_at_end and self.state.best_global_step is not None:
             values["best_step"] = self.state.best_global_step
@@ -273,7 +274,7 @@ class PPOTrainer(PolicyTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Return the batch's share of its minibatch's mean loss over tokens."""
+        """Return the batch's share of its minibatch's mean loss over tokens. Raises `UserError` if it is not finite."""
         args, mask = self.args, inputs["mask"]
         if self.model.training:
             ids, attention, keep = joined(inputs)
