@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.core.registry import own_function
 from zero2chat.inference.tool_format import make_tools
@@ -39,15 +38,3 @@ def test_a_function_is_found_with_its_module() -> None:
 def test_a_tool_that_is_not_there_says_where_it_is_looked_for(path: str, says: str) -> None:
     with pytest.raises(UserError, match=re.escape(f"tools: cannot import '{path}': {says}")):
         make_tools({path: {}})
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("nowhere.at_all", "No module named 'nowhere': put nowhere.py into the working folder, "),
-        ("that_ends.inner", "the script is over"),
-    ],
-)
-def test_a_task_that_is_not_there_says_where_it_is_looked_for(name: str, says: str) -> None:
-    with pytest.raises(UserError, match=re.escape(f"task '{name}': cannot import it: {says}")):
-        tasks.load(name)

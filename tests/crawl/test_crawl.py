@@ -18,6 +18,7 @@ import yaml
 from datasets import load_dataset
 
 from zero2chat.core.errors import UserError
+from zero2chat.report.steps import read_step
 from zero2chat_crawl.crawl import STAGE
 
 pytest.importorskip("datatrove")
@@ -397,7 +398,7 @@ def test_repeated_lines_are_removed(crawl: dict[str, Any], make: Callable[..., P
     assert json.loads((folder / "crawl.json").read_text())["lines_removed"] == 11
 
 
-def test_pages_with_a_held_out_question_go(crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path) -> None:
+def test_pages_with_a_held_out_question_go(crawl: dict[str, Any], make: Any, tmp_path: Path, section_text: Any) -> None:
     words = _speech(3)[1].split()
     questions = [" ".join(words[5:25]), "Who has ever asked this of anybody at all?", words[7]]
     (tmp_path / "exam.jsonl").write_text("".join(json.dumps({"question": q}) + "\n" for q in questions))
@@ -411,3 +412,6 @@ def test_pages_with_a_held_out_question_go(crawl: dict[str, Any], make: Callable
     told = json.loads((folder / "crawl.json").read_text())
     left = {step["step"]: step["documents"] for step in told["funnel"]}
     assert left["decontaminate"] == left["lines"] - 1
+    shown = section_text(read_step(folder, 1))
+    assert "Every removal is recorded with its reason" in shown
+    assert "near_duplicate 1" in shown
