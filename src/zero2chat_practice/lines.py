@@ -160,10 +160,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     adjective = rng.choice(_ADJECTIVES if rng.random() < 0.45 else _DULL_ADJECTIVES) if rng.random() < 0.75 else ""
     verb = rng.choice(_VERBS if rng.random() < 0.4 else _DULL_VERBS)
     parts = [f"{rng.choice(_OPENINGS)}the {adjective} {topic} {verb} {row['setting']}"]
-    place = rng.random()
-    if place < 0.2:
+    ending = rng.random()
+    if ending < 0.2:
         parts.append(f"in the {rng.choice(_ADJECTIVES)} {rng.choice(_AIRS)}")
-    elif place < 0.5:
+    elif ending < 0.5:
         parts.append(rng.choice(_PLACES))
     flourish = rng.random()
     if flourish < 0.4:

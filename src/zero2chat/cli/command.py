@@ -12,14 +12,14 @@ import os
 from typing import Any
 
 
-def add(commands: Any, module: str, name: str, help: str, show: str = "", json: bool = True) -> Any:
+def add(commands: Any, module: str, name: str, help: str, show: str = "", as_json: bool = True) -> Any:
     """Add the command of a module's function and return its parser, whose arguments are the function's.
 
     `show` is another function of the module: it gets the result and a console.
     """
     parser: argparse.ArgumentParser = commands.add_parser(name.rstrip("_"), help=help)
     parser.set_defaults(module=f"zero2chat.{module}", function=name, show=show)
-    if json:
+    if as_json:
         parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return parser
 
@@ -37,7 +37,7 @@ def option(parser: Any, name: str, value: str | float, help: str, **more: Any) -
     parser.add_argument(name, help=help, **more)
 
 
-def text(argument: str) -> str:
+def decoded(argument: str) -> str:
     """Decode an argument as text. Bytes that are not valid UTF-8 become U+FFFD."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

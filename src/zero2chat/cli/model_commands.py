@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from zero2chat.cli.command import add, option, text
+from zero2chat.cli.command import add, decoded, option
 
 _MODULE = "cli.model_commands"
 _BELOW = "decline if an answer's mean token probability is below this, such as what `zero2chat calibrate` prints"
@@ -13,34 +13,34 @@ _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 
 
 def add_to(commands: Any) -> None:
-    chat = add(commands, _MODULE, "chat", "talk to a model in the terminal", json=False)
+    chat = add(commands, _MODULE, "chat", "talk to a model in the terminal", as_json=False)
     _add_conversation(chat)
     option(chat, "--abstain-below", 0.0, _BELOW, metavar="P")
-    option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=text)
+    option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=decoded)
 
-    ui = add(commands, _MODULE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", json=False)
+    ui = add(commands, _MODULE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", as_json=False)
     _add_conversation(ui)
     option(ui, "--host", "H", "address to bind; 0.0.0.0: everybody who can reach this machine", default="127.0.0.1")
     option(ui, "--port", 7860, "0 picks a free port")
 
-    serve = add(commands, "chat.openai_server", "serve", "serve a model over an OpenAI-compatible API", json=False)
+    serve = add(commands, "chat.openai_server", "serve", "serve a model over an OpenAI-compatible API", as_json=False)
     option(serve, "path", "MODEL", _FOLDER)
     option(serve, "--host", "H", "address to bind", default="127.0.0.1")
     option(serve, "--port", 8000, "0 picks a free port")
     option(serve, "--abstain-below", 0.0, _BELOW, metavar="P")
 
     next_ = add(commands, _MODULE, "next_", "show the most likely next tokens after a text", "show_next")
-    option(next_, "text", "TEXT", "", type=text)
+    option(next_, "text", "TEXT", "", type=decoded)
     option(next_, "--model", "M", "a folder or a Hub name", required=True)
     option(next_, "--top", 10, "number of tokens")
 
     tokens = add(commands, _MODULE, "tokens", "show the tokens of a text, in colour, with their ids", "show_tokens")
-    option(tokens, "text", "TEXT", "", type=text)
+    option(tokens, "text", "TEXT", "", type=decoded)
     option(tokens, "--tokenizer", "FOLDER", "a folder or a Hub name", default="runs/quickstart/tokenizer")
     option(tokens, "--special", False, "encode <|im_end|> and other special tokens as such, not as text")
 
     rank = add(
-        commands, _MODULE, "rank", "rank a model's answers as preference data (see docs/labelling.md)", json=False
+        commands, _MODULE, "rank", "rank a model's answers as preference data (see docs/labelling.md)", as_json=False
     )
     option(rank, "model", "MODEL", _FOLDER)
     source = rank.add_mutually_exclusive_group(required=True)
@@ -72,7 +72,7 @@ def add_to(commands: Any) -> None:
 
 def _add_conversation(parser: Any) -> None:
     option(parser, "model", "MODEL", f"{_FOLDER} (default: the last in runs/assistant or runs/quickstart)", nargs="?")
-    option(parser, "--system", "TEXT", "the system prompt", type=text)
+    option(parser, "--system", "TEXT", "the system prompt", type=decoded)
     option(parser, "--temperature", 0.3, "0 is greedy; small models become incoherent at high temperatures")
     option(parser, "--top-k", 0, "sample from the k most likely tokens (0: all)")
     option(parser, "--top-p", 1.0, "nucleus sampling: keep tokens up to this total probability (1: all)")

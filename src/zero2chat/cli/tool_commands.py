@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from zero2chat.cli.command import add, option, print_json, text
+from zero2chat.cli.command import add, decoded, option, print_json
 from zero2chat.core.errors import UserError, as_mistakes_of
 from zero2chat.core.text import on_terminal
 
@@ -26,14 +26,14 @@ def add_to(commands: Any) -> None:
     option(build, "--characters", 600, "maximum passage length")
 
     look = add(commands, _MODULE, "search", "show what a search call returns; exits with 1 if it fails", "show_text")
-    option(look, "query", "QUERY", "", type=text)
+    option(look, "query", "QUERY", "", type=decoded)
     option(look, "--in", "WHERE", "an index", dest="where", required=True)
     option(look, "--passages", 3, "maximum number of passages")
     option(look, "--characters", 1000, "maximum length of the result")
 
     check = add(commands, _MODULE, "verify", "check an answer against a gold answer; prints JSON with the reason")
-    option(check, "--gold", "G", "the reference answer", type=text)
-    option(check, "--answer", "A", "an answer, or a text that ends with one", type=text)
+    option(check, "--gold", "G", "the reference answer", type=decoded)
+    option(check, "--answer", "A", "an answer, or a text that ends with one", type=decoded)
     option(check, "--file", "ROWS.jsonl", "rows with the fields gold and answer; one result per line")
 
 

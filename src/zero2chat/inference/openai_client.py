@@ -36,8 +36,8 @@ class NoReply(Exception):
     """The endpoint did not answer a request; the text says why. `unread`: it rejects this request, but may accept
     others."""
 
-    def __init__(self, reason: str, unread: bool = False):
-        super().__init__(reason)
+    def __init__(self, why: str, unread: bool = False):
+        super().__init__(why)
         self.unread = unread
 
 

@@ -94,7 +94,7 @@ def keep_by_pass_rate(
                 lines[i] = {"passed": sum(judged), "samples": len(judged)}
         return broadcast_object_list(lines), None
 
-    keys = [digest([prompt, answer]) for prompt, answer in zip(problems["prompt"], problems["answer"], strict=True)]
+    keys = [digest([prompt, gold]) for prompt, gold in zip(problems["prompt"], problems["answer"], strict=True)]
     judged_rows = in_saved_batches(run, FILE, keys, max(1, 2 * batch_size // spec.samples), work, "pass rates of")
     rates = {i: line["passed"] / line["samples"] for i, line in enumerate(judged_rows) if line["samples"]}
     indices = [i for i, rate in rates.items() if spec.low <= rate <= spec.high]
