@@ -1,18 +1,17 @@
 """A tiny corpus, tokenizer and pretrained model, made once by the stages themselves, and ways to run a stage.
 
-Test modules cannot import this file: what they share comes as fixtures, `tiny`, `preferences`, `reward_folder`,
-`settings`, `write_yaml`, `run_stage`, `two_ranks`, `kill_after`.
+A test asks for the fixtures `tiny`, `settings`, `configured`, `train`, `killed`, `two_ranks` and imports the functions.
 """
 
 from __future__ import annotations
 
-import importlib
+import hashlib
 import json
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,136 +21,88 @@ import yaml
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from zero2chat.core.registry import modules
+from zero2chat.core.runs import read_jsonl
+from zero2chat.stages import load
 from zero2chat.trainers.callbacks import RunCallback
 
 REPOSITORY = Path(__file__).parents[1]
 CPU_ZERO2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
+TEMPLATE = REPOSITORY / "chat_templates/chatml.jinja"
 COLOURS = "red blue green grey pink gold".split()  # noqa: SIM905
+LORA = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4}
+# Endings of the keys of history.jsonl that may differ between two runs of the same steps.
+TIMES = ("seconds", "per_second", "mfu", "runtime", "step_time")
+
+Settings = Callable[..., dict[str, Any]]  # (stage, output_dir, **changes)
+Configured = Callable[..., Path]  # (stage, name, **changes) → a YAML
+Train = Callable[..., Path]  # (stage, name, **changes) → the folder of a finished run
 
 
 def _settings(folder: Path) -> dict[str, dict[str, Any]]:
     """The settings of each tiny stage, its output_dir left out, reading what `tiny` made in `folder`."""
-    short = {
-        "max_steps": 6,
-        "learning_rate": 2.0e-3,
-        "gradient_checkpointing": False,
-        "logging_steps": 2,
-        "save_strategy": "steps",
-        "save_steps": 4,
-        "save_total_limit": 2,
-        "bf16": False,
-        "disable_tqdm": True,
-    }
+    short = {"max_steps": 6, "logging_steps": 2, "save_strategy": "steps", "save_steps": 4, "save_total_limit": 2}
+    short |= {"bf16": False, "disable_tqdm": True}
+    start = {"model_name_or_path": str(folder / "pretrain"), "chat_template_path": str(TEMPLATE)}
+    tuned = start | short | {"learning_rate": 2.0e-3, "gradient_checkpointing": False}
+    eight = {"global_batch_size": 8, "per_device_train_batch_size": 8, "max_length": 128}
+    sixteen = {"global_batch_size": 16, "per_device_train_batch_size": 16, "max_completion_length": 12}
+    rewards = [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]
+    asked = {"datasets": [{"task": "facts", "n": 24}]}
+    tasks = [{"task": "facts", "n": 8, "max_new_tokens": 4}]
+    preferences = {"datasets": [{"path": str(folder / "preferences.jsonl")}], "test_fraction": 0.3}
+    worlds = [{"task": "facts", "n": 500, "label": "world"}, {"task": "word_problems", "n": 200, "label": "textbook"}]
+    shape = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    samples = {"sample_prompts": ["Sums in", "There are"], "sample_steps": 3, "sample_tokens": 4}
     return {
-        "corpus": {
-            "datasets": [
-                {"task": "facts", "n": 500, "label": "world"},
-                {"task": "word_problems", "n": 200, "label": "textbook"},
-            ],
-            "validation_fraction": 0.05,
-            "test_fraction": 0.05,
-        },
+        "corpus": {"datasets": worlds, "validation_fraction": 0.05, "test_fraction": 0.05},
         "tokenizer": {"dataset": str(folder / "corpus"), "vocab_size": 400},
         "pretrain": {
             "dataset": str(folder / "corpus"),
             "tokenizer": str(folder / "tokenizer"),
-            "model": {
-                "num_hidden_layers": 2,
-                "hidden_size": 32,
-                "intermediate_size": 64,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 1,
-                "head_dim": 16,
-                "tie_word_embeddings": True,
-            },
-            "max_length": 128,
-            "global_batch_size": 8,
-            "per_device_train_batch_size": 8,
+            "model": shape | {"num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True},
             "per_device_eval_batch_size": 32,
-            "max_steps": 6,
             "learning_rate": 5.0e-3,
             "warmup_steps": 2,
-            "logging_steps": 2,
-            "save_strategy": "steps",
-            "save_steps": 4,
-            "save_total_limit": 2,
-            "sample_prompts": ["Sums in", "There are"],
-            "sample_steps": 3,
-            "sample_tokens": 4,
-            "bf16": False,
-            "disable_tqdm": True,
+            **(eight | short | samples),
         },
         "sft": {
-            "model_name_or_path": str(folder / "pretrain"),
-            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
             "datasets": [{"task": "facts", "n": 120}],
-            "tasks": [{"task": "facts", "n": 8, "max_new_tokens": 4}],
+            "tasks": tasks,
             "max_length": 128,
             "packing": True,
             "global_batch_size": 4,
             "per_device_train_batch_size": 4,
-            **short,
+            **tuned,
         },
         "reward": {
-            "model_name_or_path": str(folder / "pretrain"),
-            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
             "comparisons": {"task": "lines", "n": 12, "answers": 3, "held_out": 40, "max_new_tokens": 8},
-            "max_length": 128,
-            "global_batch_size": 8,
-            "per_device_train_batch_size": 8,
-            **short,
+            **(eight | tuned),
         },
-        "dpo": {
-            "model_name_or_path": str(folder / "pretrain"),
-            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
-            "datasets": [{"path": str(folder / "preferences.jsonl")}],
-            "test_fraction": 0.3,
-            "max_length": 128,
-            "global_batch_size": 8,
-            "per_device_train_batch_size": 8,
-            **short,
-        },
-        "grpo": {
-            "model_name_or_path": str(folder / "pretrain"),
-            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
-            "datasets": [{"task": "facts", "n": 24}],
-            "rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}],
-            "tasks": [{"task": "facts", "n": 8, "max_new_tokens": 4}],
-            "global_batch_size": 16,
-            "per_device_train_batch_size": 16,
-            "num_generations": 4,
-            "max_completion_length": 12,
-            **short,
-        },
-        "ppo": {
-            "model_name_or_path": str(folder / "pretrain"),
-            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
-            "datasets": [{"task": "facts", "n": 24}],
-            "rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}],
-            "held_out": {"task": "facts", "n": 8},
-            "global_batch_size": 16,
-            "per_device_train_batch_size": 16,
-            "num_ppo_epochs": 1,
-            "max_completion_length": 12,
-            **short,
-        },
-        "evaluate": {
-            "model_name_or_path": str(folder / "pretrain"),
-            "chat_template_path": str(REPOSITORY / "chat_templates" / "chatml.jinja"),
-            "tasks": [{"task": "facts", "n": 8, "samples": 2, "max_new_tokens": 4}],
-        },
+        "dpo": preferences | eight | tuned,
+        "kto": preferences | eight | tuned,
+        "grpo": asked | {"rewards": rewards, "tasks": tasks, "num_generations": 4} | sixteen | tuned,
+        "gkd": asked | sixteen | tuned,
+        "ppo": asked
+        | {"rewards": rewards, "held_out": {"task": "facts", "n": 8}, "num_ppo_epochs": 1, **sixteen, **tuned},
+        "evaluate": start | {"tasks": [tasks[0] | {"samples": 2}]},
     }
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def _write_preferences(path: Path) -> Path:
     """200 pairs in which the chosen answer says yes, of all lengths alike."""
     rng = random.Random(0)
-    with path.open("w") as file:
-        for i in range(200):
-            more = [" ".join(rng.choices(COLOURS, k=rng.randint(1, 6))) for _ in "ab"]
-            row = {"prompt": f"Is it {i}?", "chosen": f"yes {more[0]}", "rejected": f"no {more[1]}"}
-            file.write(json.dumps(row) + "\n")
-    return path
+
+    def answer(word: str) -> str:
+        return f"{word} {' '.join(rng.choices(COLOURS, k=rng.randint(1, 6)))}"
+
+    pairs = [{"prompt": f"Is it {i}?", "chosen": answer("yes"), "rejected": answer("no")} for i in range(200)]
+    return write_rows(path, pairs)
 
 
 @pytest.fixture
@@ -172,14 +123,58 @@ def write_yaml() -> Callable[..., Path]:
     return _write_yaml
 
 
+def main(stage: str, path: Path, *overrides: str) -> Path:
+    """Run a stage in this process → the folder that is named as its YAML."""
+    load(stage).main(["--config", str(path), *overrides])
+    return path.with_suffix("")
+
+
+def metrics(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "metrics.json").read_text())
+    return found
+
+
+def history(run: Path, key: str = "loss") -> list[dict[str, Any]]:
+    """Return the lines of the history that have this key."""
+    return [line for line in read_jsonl(run / "history.jsonl") if key in line]
+
+
+def untimed(run: Path) -> list[dict[str, Any]]:
+    """Return the whole history without the keys that hold times."""
+    lines = read_jsonl(run / "history.jsonl")
+    return [{key: value for key, value in line.items() if not key.endswith(TIMES)} for line in lines]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def checkpoints(run: Path, sealed: bool = True) -> list[int]:
+    """Return the steps of the checkpoints that are whole, or of those that are being written."""
+    found = [path for path in run.glob("checkpoint-*") if (path / "checkpoint.json").exists() == sealed]
+    return sorted(int(path.name.split("-")[1]) for path in found)
+
+
+def assert_same_end(run: Path, whole: Path, *files: str) -> None:
+    """Assert that a run that was killed ended, bit for bit, as an uninterrupted one."""
+    weights = next(name for name in ("adapter_model.safetensors", "model.safetensors") if (whole / name).exists())
+    for name in (weights, *files):
+        assert sha256(run / name) == sha256(whole / name), name
+    assert checkpoints(run) == checkpoints(whole)
+    assert untimed(run) == untimed(whole)
+    if (whole / "samples.jsonl").exists():
+        assert sha256(run / "samples.jsonl") == sha256(whole / "samples.jsonl")
+    ends = [{key: value for key, value in metrics(one).items() if not key.endswith(TIMES)} for one in (run, whole)]
+    assert ends[0] == ends[1]
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the finished runs `corpus`, `tokenizer` and `pretrain` (Qwen3, 2 layers × 32, 400 tokens)."""
     folder = tmp_path_factory.mktemp("tiny")
     _write_preferences(folder / "preferences.jsonl")
     for stage in ("corpus", "tokenizer", "pretrain"):
-        path = _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage])
-        importlib.import_module(modules("stages")[stage]).STAGE.main(["--config", str(path)])
+        main(stage, _write_yaml(folder / f"{stage}.yaml", output_dir=str(folder / stage), **_settings(folder)[stage]))
     return folder
 
 
@@ -197,13 +192,30 @@ def reward_folder(model_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_pa
 
 
 @pytest.fixture(scope="session")
-def settings(tiny: Path) -> Callable[..., dict[str, Any]]:
+def settings(tiny: Path) -> Settings:
     """`settings(stage, output_dir, **changes)` → settings of the tiny stage that reads from `tiny`."""
 
     def make(stage: str, output_dir: Path, **changes: Any) -> dict[str, Any]:
-        return {"output_dir": str(output_dir), **_settings(tiny)[stage], **changes}
+        return {"output_dir": str(output_dir), **_settings(tiny).get(stage, {}), **changes}
 
     return make
+
+
+@pytest.fixture
+def configured(settings: Settings, tmp_path: Path) -> Configured:
+    """`configured(stage, name, **changes)` → the YAML of a tiny stage; a change of None leaves a setting out."""
+
+    def make(stage: str, name: str = "run", **changes: Any) -> Path:
+        given = settings(stage, tmp_path / name) | changes
+        return _write_yaml(tmp_path / f"{name}.yaml", **{k: v for k, v in given.items() if v is not None})
+
+    return make
+
+
+@pytest.fixture
+def train(configured: Configured) -> Train:
+    """`train(stage, name, **changes)` → the folder of a tiny stage's run, made in this process."""
+    return lambda stage, name="run", **changes: main(stage, configured(stage, name, **changes))
 
 
 def stage_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -225,19 +237,17 @@ def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def two_ranks() -> Callable[..., str]:
-    """`two_ranks(stage, yaml, *overrides, config=cpu_zero2.yaml)`: the stage on two CPU ranks; what it printed."""
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """`two_ranks(stage, yaml, *overrides, zero=2)`: the stage on two CPU ranks, sharded by ZeRO → what it printed."""
+    zero3 = tmp_path_factory.mktemp("accelerate") / "cpu_zero3.yaml"
+    whole = "zero_stage: 3\n  zero3_save_16bit_model: true"
+    zero3.write_text(CPU_ZERO2.read_text().replace("zero_stage: 2", whole))
 
-    def run(stage: str, path: Path, *overrides: str, config: Path = CPU_ZERO2) -> str:
-        accelerate = str(Path(sys.executable).with_name("accelerate"))
+    def run(stage: str, path: Path, *overrides: str, zero: int = 2) -> str:
+        accelerate, config = str(Path(sys.executable).with_name("accelerate")), CPU_ZERO2 if zero == 2 else zero3
         command = [accelerate, "launch", "--quiet", "--config_file", str(config), "-m", modules("stages")[stage]]
-        process = subprocess.run(
-            [*command, "--config", str(path), *overrides],
-            env=stage_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command += ["--config", str(path), *overrides]
+        process = subprocess.run(command, env=stage_environment(), capture_output=True, text=True, check=False)
         assert process.returncode == 0, process.stderr[-3000:]
         return process.stdout
 
@@ -249,10 +259,10 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Path, int], None]:
-    """`kill_after(stage, yaml, step)`: run a stage's module here; it dies at that step's end."""
+def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path, int], None]:
+    """`kill_after(stage, yaml, step)`: run a stage in this process; it dies at that step's end."""
 
-    def run(stage: Any, path: Path, last: int) -> None:
+    def run(stage: str, path: Path, last: int) -> None:
         old = RunCallback.on_step_end
 
         def on_step_end(self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -263,23 +273,14 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Path, int], No
         with monkeypatch.context() as patch:
             patch.setattr(RunCallback, "on_step_end", on_step_end)
             with pytest.raises(Killed):
-                stage.STAGE.main(["--config", str(path)])
+                main(stage, path)
 
     return run
 
 
 @pytest.fixture
-def preference_yaml(
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    model_folder: Path,
-    preferences: Path,
-    tmp_path: Path,
-) -> Callable[..., Path]:
-    """`preference_yaml(name, **changes)`: the YAML of a small run on `preferences`, as pairs or as votes."""
-
-    def make(name: str, **changes: Any) -> Path:
-        own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
-        return write_yaml(tmp_path / f"{name}.yaml", **settings("dpo", tmp_path / name, **own | changes))
-
-    return make
+def own_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts the module `own_rewards` on the path of this process and its children, as a user's own."""
+    folder = str(REPOSITORY / "tests/stages")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", folder, prepend=os.pathsep)

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stage_fixtures import Train, metrics
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
-from zero2chat.stages.pretrain import STAGE, PretrainArguments
+from zero2chat.stages.pretrain import PretrainArguments
 from zero2chat.stages.pretrain_model import build_model, open_start
 
 
 @pytest.fixture
-def go_on(
-    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
-) -> Callable[..., Path]:
-    """`go_on(name, **changes)` continues the tiny model for two steps, and returns the run's folder."""
-
-    def run(name: str, **changes: Any) -> Path:
-        made = settings("pretrain", tmp_path / name)
-        kept = {key: value for key, value in made.items() if key not in ("tokenizer", "model", "model_type")}
-        kept |= {"max_steps": 2, "sample_prompts": [], "save_strategy": "no"}
-        kept |= {"model_name_or_path": str(tiny / "pretrain")} | changes
-        STAGE.main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **kept))])
-        return tmp_path / name
-
-    return run
+def resume(tiny: Path, train: Train) -> Train:
+    """`resume(name, **changes)` trains the tiny model for two more steps → the run's folder."""
+    own = {"tokenizer": None, "model": None, "max_steps": 2, "sample_prompts": [], "save_strategy": "no"}
+    own |= {"model_name_or_path": str(tiny / "pretrain")}
+    return lambda name="run", **changes: train("pretrain", name, **own | changes)
 
 
-def test_it_starts_from_the_models_weights_with_its_tokens(tiny: Path, go_on: Callable[..., Path]) -> None:
-    before, after = (json.loads((folder / "metrics.json").read_text()) for folder in (tiny / "pretrain", go_on("more")))
-    fresh = json.loads((go_on("still", learning_rate=1e-9, muon=False) / "metrics.json").read_text())
-    assert fresh["val_bits_per_byte"]["value"] == pytest.approx(before["val_bits_per_byte"]["value"], abs=1e-3)
-    assert after["val_bits_per_byte"]["value"] < before["val_bits_per_byte"]["value"]
+def test_it_starts_from_the_models_weights_with_its_tokens(tiny: Path, resume: Train) -> None:
+    runs = tiny / "pretrain", resume("still", learning_rate=1e-9, muon=False), resume("more")
+    before, still, after = (metrics(run)["val_bits_per_byte"]["value"] for run in runs)
+    assert still == pytest.approx(before, abs=1e-3)
+    assert after < before
 
 
-def test_the_context_grows(go_on: Callable[..., Path]) -> None:
+def test_the_context_grows(resume: Train) -> None:
     rope = {"rope_type": "yarn", "factor": 2.0}
-    model = AutoModelForCausalLM.from_pretrained(go_on("longer", max_length=256, model={"rope_parameters": rope}))
+    model = AutoModelForCausalLM.from_pretrained(resume(max_length=256, model={"rope_parameters": rope}))
     assert model.config.max_position_embeddings == 256
     assert (model.config.rope_parameters["factor"], model.model.rotary_emb.rope_type) == (2.0, "yarn")
 
@@ -68,20 +58,12 @@ def test_settings_that_a_continued_model_cannot_have_are_refused(
         _args(tiny, **changes)
 
 
-def test_a_longer_window_than_the_context_is_refused(tiny: Path) -> None:
+def test_a_longer_window_than_the_context_and_an_adapter_are_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="model: max_length 256 is more than the context of 128 tokens"):
         open_start(_args(tiny, max_length=256))
-
-
-def test_an_adapter_is_refused(tmp_path: Path, tiny: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="is a LoRA adapter, whose weights are frozen"):
         open_start(_args(tiny, model_name_or_path=str(tmp_path)))
-
-
-def test_a_corpus_smaller_than_one_batch_is_refused(go_on: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=r"train: the documents fill \d+ windows, less than a batch of 4096"):
-        go_on("small", global_batch_size=4096, per_device_train_batch_size=8)
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from stage_fixtures import REPOSITORY, Settings, history, stage_environment
 
-REPOSITORY = Path(__file__).parents[2]
 ACCELERATE = str(Path(sys.executable).with_name("accelerate"))
 
 # The stage, which records (step, row) before each forward pass, with one rank killed: the last one in a step's
@@ -67,16 +65,9 @@ KILLS = (("pass", 7, 2), ("saved", 10, 0), ("pass", 19, 2))
 NEVER = ("never", 0, 0)
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def train(
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
+    settings: Settings, write_yaml: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., tuple[dict[int, Counter[str]], list[float]]]:
     """`train(muon, *(config, kill))` → the rows of each step that counts, and its loss, over launches."""
     script = tmp_path_factory.mktemp("stage") / "stage.py"
@@ -98,10 +89,10 @@ def train(
         config = str(write_yaml(folder / "run.yaml", **settings("pretrain", folder / "run", **changes)))
         rows: dict[int, Counter[str]] = {}
         for i, (launch, kill) in enumerate(tries):
-            name, *words = launch.split()
-            words = ["--quiet", "--config_file", str(REPOSITORY / f"accelerate_configs/{name}.yaml"), *words]
-            words += [str(script), str(folder / f"seen-{i}"), *map(str, kill), "--config", config]
-            done = _run(ACCELERATE, "launch", *words)
+            command = [ACCELERATE, "launch", "--quiet", "--config_file"]
+            command += [str(REPOSITORY / f"accelerate_configs/{launch}.yaml"), str(script)]
+            command += [str(folder / f"seen-{i}"), *map(str, kill), "--config", config]
+            done = subprocess.run(command, env=stage_environment(), capture_output=True, text=True, check=False)
             assert (done.returncode == 0) == (kill == NEVER), done.stderr
             start = re.search(r"resuming from checkpoint-(\d+)$", done.stdout, re.MULTILINE)
             assert bool(start) == bool(i), done.stdout
@@ -111,8 +102,7 @@ def train(
                 for step, row in map(json.loads, file.read_text().splitlines()):
                     assert step > begun
                     rows.setdefault(step, Counter())[row] += 1
-        lines = map(json.loads, (folder / "run/history.jsonl").read_text().splitlines())
-        return rows, [line["loss"] for line in lines if "loss" in line]
+        return rows, [line["loss"] for line in history(folder / "run")]
 
     return functools.cache(run)
 
@@ -128,13 +118,7 @@ def train(
         (("cpu_ddp", "cpu", "cpu_ddp", "cpu"), False, 2e-5),
         (("cpu", "cpu_ddp", "cpu", "cpu_ddp"), True, 4e-4),
     ],
-    ids=[
-        "one rank",
-        "two ZeRO-2 ranks",
-        "two ZeRO-2 ranks, Muon",
-        "two DDP ranks and one",
-        "one and two, Muon",
-    ],
+    ids=["one rank", "two ZeRO-2 ranks", "two ZeRO-2 ranks, Muon", "two DDP ranks and one", "one and two, Muon"],
 )
 def test_no_row_is_seen_twice_or_lost_over_three_kills(
     configs: tuple[str, ...],

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stage_fixtures import TEMPLATE, Configured, Killed, Train, main, metrics, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import tasks
-from zero2chat.core import fingerprints, runs, stats
+from zero2chat.core import fingerprints, stats
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.evaluation import lm_eval, models
 from zero2chat.evaluation.models import open_evaluated
 from zero2chat.evaluation.scores import metrics_over_tasks
@@ -24,23 +26,12 @@ from zero2chat.inference.generate import answer
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.tokenization import set_chat_template
 from zero2chat.stages import evaluate
-from zero2chat.stages.evaluate import STAGE
-
-Evaluate = Callable[..., Path]
 
 
 @pytest.fixture
-def ask(
-    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
-) -> Evaluate:
-    """`ask(name, **changes)` evaluates the pretrained model, and returns the run's folder."""
-
-    def run(name: str, **changes: Any) -> Path:
-        given = settings("evaluate", tmp_path / name, **changes)
-        STAGE.main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
-        return tmp_path / name
-
-    return run
+def ask(train: Train) -> Train:
+    """`ask(name, **changes)` evaluates the pretrained model → the run's folder."""
+    return lambda name="e", **changes: train("evaluate", name, **changes)
 
 
 @pytest.mark.parametrize(
@@ -54,128 +45,105 @@ def ask(
 def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(
     changes: dict[str, Any], cpu: str, gpu: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Enough(Exception):
-        pass
-
     seen: list[str] = []
 
     def load(path: str, dtype: str, *_: Any, **more: Any) -> None:
         seen.append(dtype)
-        raise Enough
+        raise Killed
 
     monkeypatch.setattr(models, "load_model", load)
     monkeypatch.setattr("trl.get_quantization_config", lambda _: None)
     args = evaluate.EvaluateArguments(model_name_or_path="a", output_dir="b", questions=["c"], **changes)
     for on_cpu in (True, False):
         monkeypatch.setattr(models, "is_on_cpu", lambda on_cpu=on_cpu: on_cpu)
-        with pytest.raises(Enough):
+        with pytest.raises(Killed):
             open_evaluated("a", args)
     assert seen == [cpu, gpu]
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return found
+def _open(path: Path) -> tuple[Any, Any]:
+    """Open a base model for chat, as the stage does."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    set_chat_template(tokenizer, TEMPLATE)
+    end_turn(model, tokenizer)
+    return model, tokenizer
 
 
 def test_a_checkpoint_is_examined_on_each_task(
-    tiny: Path,
-    tmp_path: Path,
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    tiny: Path, tmp_path: Path, configured: Configured, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entries = [
         {"task": "facts", "n": 5, "samples": 2, "max_new_tokens": 6},
         {"task": "facts", "n": 4, "options": {"told": "once"}, "label": "once", "max_new_tokens": 6},
     ]
     checkpoint = shutil.copytree(tiny / "pretrain", tmp_path / "model")
-    given = settings("evaluate", tmp_path / "e", tasks=entries, model_name_or_path=str(checkpoint))
-    path = write_yaml(tmp_path / "e.yaml", **given)
+    path = configured("evaluate", "e", tasks=entries, model_name_or_path=str(checkpoint))
 
     def files() -> dict[Path, int]:
         return {p: p.stat().st_mtime_ns for p in checkpoint.rglob("*") if p.is_file() and p.name != "README.md"}
 
     before = files()
-    STAGE.main(["--config", str(path)])
+    run = main("evaluate", path)
     assert files() == before
-    said = capsys.readouterr().out
-    assert "contamination: not checked" in said
-    assert "seen in training" not in said
+    printed = capsys.readouterr().out
+    assert "contamination: not checked" in printed
+    assert "seen in training" not in printed
 
-    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    seconds = metrics.pop("seconds")
-    assert seconds["value"] > 0
-    assert metrics.pop("bytes_model")["value"] >= (checkpoint / "model.safetensors").stat().st_size * 0.9
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    set_chat_template(tokenizer, given["chat_template_path"])
-    model = AutoModelForCausalLM.from_pretrained(checkpoint)
-    end_turn(model, tokenizer)
-    found, samples, scored = evaluate_tasks(model, tokenizer, read_specs(entries))
-    assert metrics == found
-    assert set(found) == {
-        *("accuracy", "accuracy_facts", "accuracy_once", "accuracy_sampled", "accuracy_sampled_facts", "stop_rate"),
-        *("pass_at_1_facts", "pass_at_2_facts", "abstention_rate_facts", "abstention_rate_once"),
-        *("constant_facts", "constant_once"),
+    measured = metrics(run)
+    assert measured.pop("seconds")["value"] > 0
+    assert measured.pop("bytes_model")["value"] >= (checkpoint / "model.safetensors").stat().st_size * 0.9
+    found, samples, scored = evaluate_tasks(*_open(checkpoint), read_specs(entries))
+    assert measured == found
+    of_facts = {"accuracy_facts", "accuracy_sampled_facts", "pass_at_1_facts", "pass_at_2_facts"}
+    assert set(found) == of_facts | {
+        *("accuracy", "accuracy_once", "accuracy_sampled", "stop_rate"),
+        *("abstention_rate_facts", "abstention_rate_once", "constant_facts", "constant_once"),
     }
-    kept = runs.read_jsonl(tmp_path / "e" / "scores.jsonl")
-    assert [(line["label"], line["key"], line["score"], line["stopped"]) for line in kept] == [
+    lines = read_jsonl(run / "scores.jsonl")
+    assert [(line["label"], line["key"], line["score"], line["stopped"]) for line in lines] == [
         (one.label, one.key, one.score, one.stopped) for one in scored
     ]
-    assert set(kept[0]) == {"label", "key", "row", "score", "declined", "called", "stopped"}
-    assert runs.read_jsonl(tmp_path / "e" / "samples.jsonl") == [{"step": 0} | sample for sample in samples]
+    assert set(lines[0]) == {"label", "key", "row", "score", "declined", "called", "stopped"}
+    assert read_jsonl(run / "samples.jsonl") == [{"step": 0} | sample for sample in samples]
 
+    texts = [{"text": f"Asked: {row['question']}"} for row in tasks.load("facts").rows("test", 0, 3)]
     more = {"--dtype": "bfloat16", "--seed": "1", "--attn_implementation": "eager", "--model_revision": "main"}
-    read = [row["question"] for row in tasks.load("facts").rows("test", 0, 3)]
-    (tmp_path / "read.jsonl").write_text("".join(json.dumps({"text": f"Asked: {text}"}) + "\n" for text in read))
-    more["--contamination"] = json.dumps([str(tmp_path / "read.jsonl")])
-    words = [word for pair in more.items() for word in pair]
-    STAGE.main(["--config", str(path), "--output_dir", str(tmp_path / "other"), *words])
-    other = json.loads((tmp_path / "other" / "metrics.json").read_text())
+    more |= {"--output_dir": str(tmp_path / "other")}
+    more["--contamination"] = json.dumps([str(write_rows(tmp_path / "read.jsonl", texts))])
+    main("evaluate", path, *(word for pair in more.items() for word in pair))
+    other = metrics(tmp_path / "other")
     assert set(other) == {*found, "seconds", "bytes_model"}
     seen = {name: metric["contaminated"] for name, metric in other.items() if "contaminated" in metric}
-    assert seen == dict.fromkeys(
-        ("accuracy_facts", "accuracy_sampled_facts", "pass_at_1_facts", "pass_at_2_facts"), 3
-    ) | {"accuracy_once": 0}
+    assert seen == dict.fromkeys(of_facts, 3) | {"accuracy_once": 0}
     assert "contamination: 3 of 5 questions seen in training" in capsys.readouterr().out
     card = (checkpoint / "README.md").read_text()
     assert card.index(f"## Evaluated by {tmp_path.name}/e\n") < card.index(f"## Evaluated by {tmp_path.name}/other\n")
-
-    capsys.readouterr()
-    STAGE.main(["--config", str(path)])
+    main("evaluate", path)
     assert "done already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("key", "most"), [("load_in_8bit", 0.6), ("load_in_4bit", 0.45)])
 def test_a_quantised_model_is_smaller_and_answers(
-    key: str,
-    most: float,
-    write_model: Callable[..., Path],
-    tmp_path: Path,
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
+    key: str, most: float, write_model: Callable[..., Path], tmp_path: Path, ask: Train
 ) -> None:
     pytest.importorskip("bitsandbytes")
     # On a CPU its kernels take no narrower matrices.
     width = {"hidden_size": 64, "intermediate_size": 256, "head_dim": 32, "num_key_value_heads": 2}
-    model = write_model(tmp_path / "model", **width)
-    found = {}
-    for name, more in (("whole", {}), ("bits", {key: True})):
-        entries = [{"task": "facts", "n": 3, "max_new_tokens": 6}]
-        given = settings("evaluate", tmp_path / name, tasks=entries, model_name_or_path=str(model), **more)
-        STAGE.main(["--config", str(write_yaml(tmp_path / f"{name}.yaml", **given))])
-        found[name] = json.loads((tmp_path / name / "metrics.json").read_text())
-    assert found["bits"]["bytes_model"]["value"] < most * found["whole"]["bytes_model"]["value"]
-    assert found["bits"]["accuracy_facts"]["n"] == 3
+    model, entries = write_model(tmp_path / "model", **width), [{"task": "facts", "n": 3, "max_new_tokens": 6}]
+    whole, bits = (
+        metrics(ask(name, tasks=entries, model_name_or_path=str(model), **more))
+        for name, more in (("whole", {}), ("bits", {key: True}))
+    )
+    assert bits["bytes_model"]["value"] < most * whole["bytes_model"]["value"]
+    assert bits["accuracy_facts"]["n"] == 3
 
 
 def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
-    tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], monkeypatch: Any
+    ask: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lm_eval, "find_spec", lambda name: None)
-    given = settings("evaluate", tmp_path / "e", tasks=[], harness=[{"task": "gsm8k", "num_fewshot": 5}])
     with pytest.raises(UserError, match=r'lm-eval is not installed: pip install "zero2chat\[eval\]"'):
-        STAGE.main(["--config", str(write_yaml(tmp_path / "e.yaml", **given))])
+        ask(tasks=[], harness=[{"task": "gsm8k", "num_fewshot": 5}])
     assert not (tmp_path / "e").exists()
 
 
@@ -185,21 +153,21 @@ def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
 FACTS = {"task": "facts", "n": 6, "max_new_tokens": 4}
 
 
-def test_the_change_is_the_mean_of_paired_differences(ask: Evaluate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_change_is_the_mean_of_paired_differences(ask: Train, capsys: pytest.CaptureFixture[str]) -> None:
     before = ask("before", tasks=[FACTS, FACTS | {"label": "alone"}])
-    lines = runs.read_jsonl(before / "scores.jsonl")
+    lines = read_jsonl(before / "scores.jsonl")
     for line, score in zip(lines, (1, 0, 0, 1, 0, 0) * 2, strict=True):  # as another model had scored
         line["score"] = score
-    (before / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(before / "scores.jsonl", lines)
     capsys.readouterr()
     after = ask("after", tasks=[FACTS, FACTS | {"label": "new", "seed": 1}], compare_to=str(before))
-    now = [line["score"] for line in runs.read_jsonl(after / "scores.jsonl") if line["label"] == "facts"]
+    now = [line["score"] for line in read_jsonl(after / "scores.jsonl") if line["label"] == "facts"]
     differences = [b - a for a, b in zip((1, 0, 0, 1, 0, 0), now, strict=True)]
     assert any(differences)
-    metrics = _metrics(after)
-    assert metrics["change_facts"] == stats.mean(differences, 0)
-    assert [name for name in metrics if name.startswith("change_")] == ["change_facts"]
-    assert f"change_facts: {metrics['change_facts']['value']:+.3f} since before (95%: " in capsys.readouterr().out
+    found = metrics(after)
+    assert found["change_facts"] == stats.mean(differences, 0)
+    assert [name for name in found if name.startswith("change_")] == ["change_facts"]
+    assert f"change_facts: {found['change_facts']['value']:+.3f} since before (95%: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -210,13 +178,13 @@ def test_the_change_is_the_mean_of_paired_differences(ask: Evaluate, capsys: pyt
         ({"label": "other"}, r"evaluated none of these tasks: use the same labels in both"),
     ],
 )
-def test_what_was_asked_on_other_rows_is_not_compared(ask: Evaluate, changes: dict[str, Any], says: str) -> None:
+def test_what_was_asked_on_other_rows_is_not_compared(ask: Train, changes: dict[str, Any], says: str) -> None:
     before = ask("before", tasks=[FACTS])
     with pytest.raises(UserError, match=says):
         ask("after", tasks=[FACTS | changes], compare_to=str(before))
 
 
-def test_a_folder_without_scores_cannot_be_compared_to(ask: Evaluate, tiny: Path) -> None:
+def test_a_folder_without_scores_cannot_be_compared_to(ask: Train, tiny: Path) -> None:
     with pytest.raises(UserError, match=r"compare_to: .*pretrain: no scores\.jsonl: give the run folder"):
         ask("after", tasks=[FACTS], compare_to=str(tiny / "pretrain"))
 
@@ -246,37 +214,38 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
         *(_one("hard", "I cannot.", called=True), _one("unknown", "I cannot."), _one("beyond", "I cannot.")),
         _one("hard", "I cannot know your name.", score=1.0),  # for this row it is right
     ]
-    metrics = metrics_over_tasks(scored, specs)  # type: ignore[arg-type]
-    assert metrics == {"needless_calls": stats.rate(1, 4), "declined_within_reach": stats.rate(2, 6)}
-    assert set(metrics_over_tasks(scored, specs[:4])) == {"needless_calls"}  # type: ignore[arg-type]
-    assert metrics_over_tasks(scored, specs[2:4]) == {}  # type: ignore[arg-type]
+    assert metrics_over_tasks(scored, specs) == {
+        "needless_calls": stats.rate(1, 4),
+        "declined_within_reach": stats.rate(2, 6),
+    }
+    assert set(metrics_over_tasks(scored, specs[:4])) == {"needless_calls"}
+    assert metrics_over_tasks(scored, specs[2:4]) == {}
 
 
 # ---- own data
 
 
-def test_own_rows_are_scored_compared_and_checked_for_contamination(ask: Evaluate, tmp_path: Path) -> None:
+def test_own_rows_are_scored_compared_and_checked_for_contamination(ask: Train, tmp_path: Path) -> None:
     rows = [{"prompt": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(6)]
-    (tmp_path / "exam.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "seen.jsonl").write_text(json.dumps({"text": "Asked: What is 2 + 1?"}) + "\n")
-    own = {"path": str(tmp_path / "exam.jsonl"), "max_new_tokens": 4, "metrics": ["f1", "perplexity"]}
+    seen = write_rows(tmp_path / "seen.jsonl", [{"text": "Asked: What is 2 + 1?"}])
+    own = {"path": str(write_rows(tmp_path / "exam.jsonl", rows)), "max_new_tokens": 4, "metrics": ["f1", "perplexity"]}
     own |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]}
-    before = ask("before", tasks=[], datasets=[own], contamination=[str(tmp_path / "seen.jsonl")])
-    metrics = _metrics(before)
-    assert {"f1_exam", "perplexity_exam", "short_answer_exam", "stop_rate_exam"} <= set(metrics)
-    assert metrics["f1_exam"]["contaminated"] == 1
-    lines = runs.read_jsonl(before / "scores.jsonl")
+    before = ask("before", tasks=[], datasets=[own], contamination=[str(seen)])
+    found = metrics(before)
+    assert {"f1_exam", "perplexity_exam", "short_answer_exam", "stop_rate_exam"} <= set(found)
+    assert found["f1_exam"]["contaminated"] == 1
+    lines = read_jsonl(before / "scores.jsonl")
     assert [line["by"] for line in lines] == ["short_answer"] * 6 + ["f1"] * 6
     for line in lines[6:]:  # as another model had scored
         line["score"] = 0.25
     lines[7]["score"] = None
-    (before / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_rows(before / "scores.jsonl", lines)
     after = ask("after", tasks=[FACTS], datasets=[own], compare_to=str(before))
-    now = [line["score"] for line in runs.read_jsonl(after / "scores.jsonl") if line.get("by") == "f1"]
+    now = [line["score"] for line in read_jsonl(after / "scores.jsonl") if line.get("by") == "f1"]
     changes = [score - 0.25 for i, score in enumerate(now) if i != 1]
-    assert _metrics(after)["change_f1_exam"] == stats.mean(changes, 0)
-    assert _metrics(after)["change_short_answer_exam"]["value"] == 0
-    assert runs.read_jsonl(after / "samples.jsonl")[-1]["task"] == "exam"
+    assert metrics(after)["change_f1_exam"] == stats.mean(changes, 0)
+    assert metrics(after)["change_short_answer_exam"]["value"] == 0
+    assert read_jsonl(after / "samples.jsonl")[-1]["task"] == "exam"
     with pytest.raises(UserError, match="datasets: a task has the label 'facts', too"):
         ask("e", tasks=[FACTS], datasets=[own | {"label": "facts"}])
 
@@ -285,35 +254,26 @@ def test_own_rows_are_scored_compared_and_checked_for_contamination(ask: Evaluat
 
 
 def test_two_models_are_compared_by_taste(
-    ask: Evaluate, tiny: Path, write_model: Callable[..., Path], tmp_path: Path
+    ask: Train, tiny: Path, write_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     other = write_model(tmp_path / "other")
     lines = {"task": "lines", "n": 12, "max_new_tokens": 8, "seed": 3}
-    entries = [
-        FACTS,
-        lines | {"against": str(other), "label": "win_rate"},
-        lines | {"against": str(tiny / "pretrain")},
-    ]
-    folder = ask("e", tasks=entries)
-    metrics = _metrics(folder)
-    assert (metrics["win_rate_lines"]["value"], metrics["win_rate_lines"]["n"]) == (0.5, 12)  # all ties with itself
-    assert not {"accuracy_lines", "accuracy_win_rate", "constant_lines"} & set(metrics)
-    assert metrics["accuracy"]["value"] == metrics["accuracy_facts"]["value"]
-    assert {line["label"] for line in runs.read_jsonl(folder / "scores.jsonl")} == {"facts"}
+    entries = [FACTS, lines | {"against": str(other), "label": "win_rate"}, lines | {"against": str(tiny / "pretrain")}]
+    run = ask(tasks=entries)
+    found = metrics(run)
+    assert (found["win_rate_lines"]["value"], found["win_rate_lines"]["n"]) == (0.5, 12)  # all ties with itself
+    assert not {"accuracy_lines", "accuracy_win_rate", "constant_lines"} & set(found)
+    assert found["accuracy"]["value"] == found["accuracy_facts"]["value"]
+    assert {line["label"] for line in read_jsonl(run / "scores.jsonl")} == {"facts"}
 
-    spec = read_specs(entries, two_models=True)[1]
-    rows, prompts = rows_and_prompts(spec)
+    rows, prompts = rows_and_prompts(read_specs(entries, two_models=True)[1])
     golds = []
     for path in (other, tiny / "pretrain"):
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        set_chat_template(tokenizer, Path(evaluate.__file__).parents[3] / "chat_templates" / "chatml.jinja")
-        model = AutoModelForCausalLM.from_pretrained(path)
-        end_turn(model, tokenizer)
-        said = answer(model, tokenizer, prompts, 8, 1.0, seed=3)
-        golds.append([tasks.load_taste("lines")(row, a.text) for row, a in zip(rows, said, strict=True)])
+        answers = answer(*_open(path), prompts, 8, 1.0, seed=3)
+        golds.append([tasks.load_taste("lines")(row, a.text) for row, a in zip(rows, answers, strict=True)])
     assert golds[0] != golds[1]
-    assert metrics["win_rate"] == stats.win_rate(*golds, seed=3)
-    shown = [sample for sample in runs.read_jsonl(folder / "samples.jsonl") if sample["task"] == "win_rate"]
+    assert found["win_rate"] == stats.win_rate(*golds, seed=3)
+    shown = [sample for sample in read_jsonl(run / "samples.jsonl") if sample["task"] == "win_rate"]
     assert len(shown) == 6
     assert {sample["won"] for sample in shown} <= {0.0, 0.5, 1.0}
     assert all("other" in sample for sample in shown)
@@ -323,22 +283,23 @@ def test_two_models_are_compared_by_taste(
 
 
 def test_typed_questions_are_answered_and_kept_without_a_score(
-    ask: Evaluate, tiny: Path, capsys: pytest.CaptureFixture[str]
+    ask: Train, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     questions = ["Hello. How are you?", "What is 3/4 of 12?"]
     folder = ask("e", tasks=[], questions=questions)
-    samples = runs.read_jsonl(folder / "samples.jsonl")
+    samples = read_jsonl(folder / "samples.jsonl")
     assert [(sample["prompt"], sample["task"]) for sample in samples] == [(q, "first questions") for q in questions]
     assert not any("score" in sample for sample in samples)
     assert "Hello. How are you?\n  " in capsys.readouterr().out
-    assert "accuracy" not in _metrics(folder)
+    assert "accuracy" not in metrics(folder)
 
 
-def test_a_base_model_stops_at_the_end_of_a_turn(tiny: Path, settings: Callable[..., dict[str, Any]]) -> None:
-    given = settings("evaluate", "e")
-    args = evaluate.EvaluateArguments(
-        model_name_or_path=str(tiny / "pretrain"), questions=["Hi!"], chat_template_path=given["chat_template_path"]
-    )
+def _arguments(template: Path) -> evaluate.EvaluateArguments:
+    return evaluate.EvaluateArguments(model_name_or_path="m", questions=["Hi!"], chat_template_path=str(template))
+
+
+def test_a_base_model_stops_at_the_end_of_a_turn(tiny: Path) -> None:
+    args = _arguments(TEMPLATE)
     alone, tokenizer = open_evaluated(str(tiny / "pretrain"), args, chats=False)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     own = alone.generation_config.eos_token_id
@@ -350,29 +311,10 @@ def test_a_base_model_stops_at_the_end_of_a_turn(tiny: Path, settings: Callable[
 
 
 def test_a_template_whose_end_the_tokenizer_does_not_know_leaves_the_models_own_end(
-    tiny: Path, capsys: pytest.CaptureFixture[str], settings: Callable[..., dict[str, Any]]
+    tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chatml = Path(settings("evaluate", "e")["chat_template_path"])
-    args = evaluate.EvaluateArguments(
-        model_name_or_path="m", questions=["Hi!"], chat_template_path=str(chatml.with_name("llama3.jinja"))
-    )
+    args = _arguments(TEMPLATE.with_name("llama3.jinja"))
     alone, _ = open_evaluated(str(tiny / "pretrain"), args, chats=False)
     model, _ = open_evaluated(str(tiny / "pretrain"), args)
     assert model.generation_config.eos_token_id == alone.generation_config.eos_token_id
     assert "only the model's own EOS tokens end an answer" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"questions": [" "]}, "questions: a question is empty"),
-        ({"questions": ["Hi!"], "question_tools": True}, "question_tools: it needs `questions` and `tools`"),
-        (
-            {"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"},
-            "compare_to: only `tasks` and `datasets` can be compared",
-        ),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(ask: Evaluate, changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        ask("e", **changes)

@@ -13,28 +13,24 @@ import pytest
 import torch
 from datasets import load_dataset
 from safetensors.torch import load_file
+from stage_fixtures import LORA, REPOSITORY, Settings, Train, assert_same_end, history, main, metrics
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
 
 from zero2chat import cli
-from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.data.packing import pack_documents
 from zero2chat.models.hardware import active_count
 from zero2chat.models.loading import load_model
-from zero2chat.stages import pretrain, sft
 from zero2chat.stages.pretrain import PretrainArguments
 from zero2chat.stages.pretrain_model import build_model
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
 BALANCED = {"output_router_logits": True, "router_aux_loss_coef": 0.5}
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def mixture(
-    tiny: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
-) -> Callable[..., Path]:
+def mixture(settings: Settings, write_yaml: Callable[..., Path]) -> Callable[..., Path]:
     """`mixture(folder, **changes)` writes the YAML of a tiny mixture's pretraining."""
 
     def write(folder: Path, model: dict[str, Any] | None = None, **changes: Any) -> Path:
@@ -47,13 +43,11 @@ def mixture(
 
 @pytest.fixture(scope="module")
 def trained(mixture: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("mixture") / "pretrain"
-    pretrain.STAGE.main(["--config", str(mixture(folder))])
-    return folder
+    return main("pretrain", mixture(tmp_path_factory.mktemp("mixture") / "pretrain"))
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
-    return {name: metric["value"] for name, metric in json.loads((folder / "metrics.json").read_text()).items()}
+def _values(run: Path) -> dict[str, Any]:
+    return {name: metric["value"] for name, metric in metrics(run).items()}
 
 
 def test_it_is_an_ordinary_model_folder_with_a_matrix_per_expert(trained: Path) -> None:
@@ -68,10 +62,10 @@ def test_it_is_an_ordinary_model_folder_with_a_matrix_per_expert(trained: Path) 
 
 def test_metrics_have_the_loads_and_the_parameters_that_a_token_uses(trained: Path) -> None:
     model, _ = load_model(trained)
-    found, history = _metrics(trained), runs.read_jsonl(trained / "history.jsonl")
+    found = _values(trained)
     assert (found["parameters"], found["active_parameters"]) == (model.num_parameters(), active_count(model))
     assert 0 <= found["expert_share_min"] <= 0.5 <= found["expert_share_max"] <= 1  # two of four for each token
-    for line in (line for line in history if "loss" in line):
+    for line in history(trained):
         assert 0 <= line["expert_share/min"] <= 0.5 <= line["expert_share/max"] <= 1
         assert 1.9 < line["aux_loss"] < 4
 
@@ -85,19 +79,15 @@ def test_losses_are_those_of_the_tokens_alone(trained: Path, tiny: Path) -> None
         ids = torch.tensor(pack_documents(chosen, "text", tokenizer, 128, source)["input_ids"][:])
         logits = model(ids).logits[:, :-1].flatten(0, 1)
         losses.append(torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten(), reduction="none"))
-    assert _metrics(trained)["val_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-3)
-    history = [line for line in runs.read_jsonl(trained / "history.jsonl") if "loss" in line]
-    assert abs(history[0]["loss"] - math.log(len(tokenizer))) < 0.5  # the coefficient of 0.5 would add 1
+    assert _values(trained)["val_loss"] == pytest.approx(torch.cat(losses).mean().item(), abs=1e-3)
+    assert abs(history(trained)[0]["loss"] - math.log(len(tokenizer))) < 0.5  # the coefficient of 0.5 would add 1
 
 
 def test_neither_accumulation_nor_processes_weigh_the_balance_anew(
     trained: Path, mixture: Callable[..., Path], tmp_path: Path
 ) -> None:
-    pretrain.STAGE.main(
-        ["--config", str(mixture(tmp_path / "parts", per_device_train_batch_size=1, save_strategy="no"))]
-    )
-    whole, parts = (runs.read_jsonl(folder / "history.jsonl") for folder in (trained, tmp_path / "parts"))
-    for a, b in zip(whole, parts, strict=True):
+    parts = main("pretrain", mixture(tmp_path / "parts", per_device_train_batch_size=1, save_strategy="no"))
+    for a, b in zip(history(trained), history(parts), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
         # Of one window the loads are less even than of eight; eight times the weight would even them out.
         assert b["aux_loss"] == pytest.approx(a["aux_loss"], rel=0.1)
@@ -107,17 +97,12 @@ def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(
     trained: Path, mixture: Callable[..., Path], kill_after: Callable[..., None], tmp_path: Path
 ) -> None:
     path = mixture(tmp_path / "again")
-    kill_after(pretrain, path, 5)
-    pretrain.STAGE.main(["--config", str(path)])
-    whole, again = (load_file(folder / "model.safetensors") for folder in (trained, tmp_path / "again"))
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-    assert _metrics(tmp_path / "again")["expert_share_max"] == _metrics(trained)["expert_share_max"]
+    kill_after("pretrain", path, 5)
+    assert_same_end(main("pretrain", path), trained)
 
 
 def test_without_the_loss_only_the_loads_are_logged(mixture: Callable[..., Path], tmp_path: Path) -> None:
-    pretrain.STAGE.main(["--config", str(mixture(tmp_path / "m", {"output_router_logits": False}, max_steps=2))])
-    (line,) = [line for line in runs.read_jsonl(tmp_path / "m" / "history.jsonl") if "loss" in line]
+    (line,) = history(main("pretrain", mixture(tmp_path / "m", {"output_router_logits": False}, max_steps=2)))
     assert "aux_loss" not in line
     assert line["expert_share/max"] >= 0.5
 
@@ -160,32 +145,25 @@ def test_documents_are_masked_where_a_model_can(tiny: Path, family: str, model: 
     assert build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
 
 
-def test_a_model_without_attention_trains(
-    tiny: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
-) -> None:
-    given = settings("pretrain", tmp_path / "m", model_type="mamba2", max_length=32, max_steps=4, sample_tokens=2)
-    path = write_yaml(tmp_path / "m.yaml", **given | {"model": MAMBA | {"chunk_size": 16}})
-    pretrain.STAGE.main(["--config", str(path)])
-    lines = [line for line in runs.read_jsonl(tmp_path / "m" / "history.jsonl") if "loss" in line]
+def test_a_model_without_attention_trains(train: Train) -> None:
+    shape = MAMBA | {"chunk_size": 16}
+    run = train("pretrain", model_type="mamba2", model=shape, max_length=32, max_steps=4, sample_tokens=2)
+    lines = history(run)
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert lines[-1]["mfu"] > 0
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "m").config.model_type == "mamba2"
+    assert AutoModelForCausalLM.from_pretrained(run).config.model_type == "mamba2"
 
 
 # ---- adapters, and the way out
 
 
-def test_adapters_of_experts_are_trained_and_merged_right_or_refused(
-    trained: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
-) -> None:
-    peft = {"use_peft": True, "lora_target_modules": "all-linear", "merge_adapter": True, "learning_rate": 3.0e-2}
-    given = settings("sft", tmp_path / "sft", model_name_or_path=str(trained), tasks=[], max_steps=2, **peft)
-    path = write_yaml(tmp_path / "sft.yaml", **given)
+def test_adapters_of_experts_are_trained_and_merged_right_or_refused(trained: Path, train: Train) -> None:
+    own = {"model_name_or_path": str(trained), "tasks": [], "max_steps": 2, "merge_adapter": True}
+    own |= LORA | {"learning_rate": 3.0e-2}
     with pytest.raises(UserError, match="ParamWrapper does not work with"):
-        sft.STAGE.main(["--config", str(path)])
-    sft.STAGE.main(["--config", str(path), "--lora_dropout", "0"])
-    (base, tokenizer), (merged, _) = load_model(trained), load_model(tmp_path / "sft")
-    adapted, _ = load_model(tmp_path / "sft" / "_adapter")
+        train("sft", **own)
+    run = train("sft", **own, lora_dropout=0.0)
+    (base, _), (merged, tokenizer), (adapted, _) = (load_model(one) for one in (trained, run, run / "_adapter"))
     ids = torch.tensor([tokenizer("Ada was born in")["input_ids"]])
     torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, atol=1e-4, rtol=0)
     for name in ("gate_up_proj", "down_proj"):
@@ -202,10 +180,10 @@ def test_it_is_pushed_as_any_model(trained: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (ROOT / ".gguf" / "llama_cpp").exists(), reason="`make gguf` has not run")
+@pytest.mark.skipif(not (REPOSITORY / ".gguf" / "llama_cpp").exists(), reason="`make gguf` has not run")
 def test_llama_cpp_says_what_it_says(trained: Path, tmp_path: Path) -> None:
-    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "gguf.py"))
-    out = ["--out", str(tmp_path / "out"), "--packages", str(ROOT / ".gguf")]
+    benchmark = runpy.run_path(str(REPOSITORY / "benchmarks" / "gguf.py"))
+    out = ["--out", str(tmp_path / "out"), "--packages", str(REPOSITORY / ".gguf")]
     cli.main(["export", str(trained), "--gguf", "f32", *out])
     (file,) = (tmp_path / "out").glob("*.gguf")
     llama = benchmark["Llama"](str(file), 128, whole_cache=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from stage_fixtures import Train, history, metrics
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from zero2chat.core.errors import UserError
 from zero2chat.stages import grpo
 from zero2chat.stages.open_run import open_run
 from zero2chat.trainers.callbacks import RunCallback
@@ -72,25 +71,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[..., Tensor], Callable[[Tenso
 
 
 @pytest.fixture
-def base(
-    settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], model_folder: Path, tmp_path: Path
-) -> Callable[..., Path]:
-    """`base(name, **changes)`: the YAML of a run that takes two steps on each generation."""
-
-    def make(name: str, **changes: Any) -> Path:
-        own: dict[str, Any] = {
-            "model_name_or_path": str(model_folder),
-            "max_steps": 2,
-            "num_iterations": 2,
-            "learning_rate": 5.0e-3,
-            "max_completion_length": LONGEST,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "tasks": [],
-        }
-        return write_yaml(tmp_path / f"{name}.yaml", **settings("grpo", tmp_path / name, **own | changes))
-
-    return make
+def practise(train: Train, model_folder: Path) -> Train:
+    """`practise(**changes)` → the folder of a run that takes two steps on each generation."""
+    own = {"model_name_or_path": str(model_folder), "max_steps": 2, "num_iterations": 2, "learning_rate": 5.0e-3}
+    own |= {"max_completion_length": LONGEST, "logging_steps": 1, "save_strategy": "no", "tasks": []}
+    return lambda **changes: train("grpo", **own | changes)
 
 
 def logs_of(model: Any, inputs: dict[str, Any]) -> Tensor:
@@ -102,9 +87,9 @@ def logs_of(model: Any, inputs: dict[str, Any]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variants_loss_is_its_formula(name: str, practise: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     changes, formula, advantage = VARIANTS[name]
-    found: list[tuple[float, float]] = []
+    losses: list[tuple[float, float]] = []
     moved: list[float] = []
     kept: dict[str, Tensor] = {}
     compute, score = grpo.GrpoTrainer._compute_loss, grpo.GrpoTrainer._calculate_rewards
@@ -115,7 +100,7 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
         moved.append(((new - old) * mask).abs().max().item())
         kept["advantages"] = inputs["advantages"]
         loss = compute(self, model, inputs)
-        found.append((loss.item(), formula(new, old, inputs["advantages"], mask).item()))
+        losses.append((loss.item(), formula(new, old, inputs["advantages"], mask).item()))
         return loss
 
     def scored(self: Any, *more: Any) -> Tensor:
@@ -124,44 +109,35 @@ def test_a_variants_loss_is_its_formula(name: str, base: Callable[..., Path], mo
 
     monkeypatch.setattr(grpo.GrpoTrainer, "_compute_loss", watched)
     monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", scored)
-    path = base("variant", **changes)
-    grpo.STAGE.main(["--config", str(path)])
+    run = practise(**changes)
     # TRL shuffles completions after it has scored them.
     expected = advantage(kept["rewards"][:, 0].view(-1, 4)).view(-1)
     torch.testing.assert_close(kept["advantages"].sort().values, expected.sort().values, atol=1e-4, rtol=1e-4)
-    assert len(found) == 2
+    assert len(losses) == 2
     assert moved[0] < 1e-3 < 0.05 < moved[1]
-    assert [loss for loss, _ in found] == pytest.approx([by_hand for _, by_hand in found], abs=2e-4)
-    assert abs(found[1][0]) > 1e-3
+    assert [loss for loss, _ in losses] == pytest.approx([by_hand for _, by_hand in losses], abs=2e-4)
+    assert abs(losses[1][0]) > 1e-3
 
-    metrics = json.loads((path.with_suffix("") / "metrics.json").read_text())
-    assert metrics["steps"] == {"value": 2}
-    first, last = map(json.loads, (path.with_suffix("") / "history.jsonl").read_text().splitlines())
-    assert metrics["entropy"]["value"] == pytest.approx(last["entropy"], abs=1e-4)
+    assert metrics(run)["steps"] == {"value": 2}
+    first, last = history(run)
+    assert metrics(run)["entropy"]["value"] == pytest.approx(last["entropy"], abs=1e-4)
     # Logged by the step that samples
-    assert metrics["completion_length"]["value"] == pytest.approx(first["completions/mean_length"], abs=1e-4)
+    assert metrics(run)["completion_length"]["value"] == pytest.approx(first["completions/mean_length"], abs=1e-4)
 
 
-def test_minutes_must_be_above_0(base: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match=r"max_minutes: expected more than 0, got 0"):
-        grpo.STAGE.main(["--config", str(base("bad", max_minutes=0))])
-
-
-def test_training_stops_after_its_minutes(base: Callable[..., Path]) -> None:
-    path = base("short", max_steps=50, max_minutes=1e-6)
-    grpo.STAGE.main(["--config", str(path)])
-    metrics = json.loads((path.with_suffix("") / "metrics.json").read_text())
-    assert metrics["steps"] == {"value": 1}
-    assert (path.with_suffix("") / "model.safetensors").exists()
+def test_training_stops_after_its_minutes(practise: Train) -> None:
+    run = practise(max_steps=50, max_minutes=1e-6)
+    assert metrics(run)["steps"] == {"value": 1}
+    assert (run / "model.safetensors").exists()
 
 
 def test_minutes_are_those_of_all_attempts(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", "grpo", {"output_dir": str(tmp_path / "run")})
     callback, control = RunCallback(run), TrainerControl()
-    told = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerState(), control
+    state = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerState(), control
     callback.limit, callback.all_seconds = 120.0, 119.0  # the latter from a checkpoint
-    callback.on_step_end(*told)
+    callback.on_step_end(*state)
     assert not control.should_training_stop
     callback.all_seconds = 120.0
-    callback.on_step_end(*told)
+    callback.on_step_end(*state)
     assert control.should_training_stop

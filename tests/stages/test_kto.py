@@ -1,10 +1,7 @@
-"""KTO on tiny models: it learns from votes of either format, resumes after a kill, and refuses votes of one side."""
+"""KTO on tiny models: it learns from votes of either format, and refuses votes of one side."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from stage_fixtures import Train, history, metrics, write_rows
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preference_files import append_ranking
 from zero2chat.data.preferences import load_votes, pairs_of_thumbs
@@ -31,71 +30,68 @@ QUIET: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "g
 @pytest.fixture
 def thumbs(preferences: Path, tmp_path: Path) -> Path:
     """The same votes as rows of their own."""
-    file = tmp_path / "thumbs.jsonl"
-    with file.open("w") as lines:
-        for row in map(json.loads, preferences.read_text().splitlines()):
-            for side in ("chosen", "rejected"):
-                vote = {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
-                lines.write(json.dumps(vote) + "\n")
-    return file
+    votes = [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in read_jsonl(preferences)
+        for side in ("chosen", "rejected")
+    ]
+    return write_rows(tmp_path / "thumbs.jsonl", votes)
 
 
-def run(path: Path) -> dict[str, Any]:
-    """Run the stage; its metrics."""
-    kto.STAGE.main(["--config", str(path)])
-    return json.loads((path.with_suffix("") / "metrics.json").read_text())
+@pytest.fixture
+def learn(train: Train, model_folder: Path, preferences: Path) -> Train:
+    """`learn(name, **changes)` → the folder of a small run on `preferences`."""
+    own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
+    return lambda name="run", **changes: train("kto", name, **own | changes)
 
 
-def losses(path: Path) -> list[float]:
-    return [line["loss"] for line in map(json.loads, (path.with_suffix("") / "history.jsonl").open()) if "loss" in line]
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in history(run)]
 
 
-def test_it_learns_from_votes_which_answers_are_liked(preference_yaml: Callable[..., Path], thumbs: Path) -> None:
-    path = preference_yaml("whole", max_steps=30, logging_steps=5, datasets=[{"path": str(thumbs)}])
-    metrics = run(path)
-    assert losses(path)[0] < 0.5
-    assert metrics["auroc"]["value"] > 0.95
-    assert metrics["accuracy"]["value"] > 0.95  # of an answer with each vote to one prompt
-    assert metrics["chosen_change"]["value"] > 0 > metrics["rejected_change"]["value"]
-    assert metrics["votes_train"]["value"] + metrics["votes_test"]["value"] == 400
-    assert metrics["votes_up"]["value"] == metrics["votes_train"]["value"] / 2
-    assert metrics["accuracy"]["n"] == metrics["votes_test"]["value"] / 2 > 30
-    samples = [json.loads(line) for line in (path.with_suffix("") / "samples.jsonl").read_text().splitlines()]
+def read(path: Path) -> Any:
+    return mixed_preferences([{"path": str(path)}], "error", load_votes)[0]
+
+
+def test_it_learns_from_votes_which_answers_are_liked(learn: Train, thumbs: Path) -> None:
+    run = learn(max_steps=30, logging_steps=5, datasets=[{"path": str(thumbs)}])
+    found = metrics(run)
+    assert losses(run)[0] < 0.5
+    assert found["auroc"]["value"] > 0.95
+    assert found["accuracy"]["value"] > 0.95  # of an answer with each vote to one prompt
+    assert found["chosen_change"]["value"] > 0 > found["rejected_change"]["value"]
+    assert found["votes_train"]["value"] + found["votes_test"]["value"] == 400
+    assert found["votes_up"]["value"] == found["votes_train"]["value"] / 2
+    assert found["accuracy"]["n"] == found["votes_test"]["value"] / 2 > 30
+    samples = read_jsonl(run / "samples.jsonl")
     assert {sample["vote"]: sample["reward"] > 0 for sample in samples} == {"up": True, "down": False}
 
 
 def test_a_file_of_pairs_is_read_once(preferences: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Any] = []
-    monkeypatch.setattr(
-        "zero2chat.data.chat_formats.load_table", lambda source: read.append(source) or load_table(source)
-    )
+    sources: list[Any] = []
+    load = lambda source: sources.append(source) or load_table(source)  # noqa: E731
+    monkeypatch.setattr("zero2chat.data.chat_formats.load_table", load)
     load_votes(*read_sources([{"path": str(preferences)}]))
-    assert len(read) == 1
+    assert len(sources) == 1
 
 
-def test_a_pair_is_a_vote_up_and_a_vote_down(
-    preference_yaml: Callable[..., Path], thumbs: Path, preferences: Path
-) -> None:
-    (pairs,), (votes,) = (read_sources([{"path": str(path)}]) for path in (preferences, thumbs))
-    given, chosen = (load_votes(source)[0].remove_columns("where").to_list() for source in (pairs, votes))
-    assert given == chosen
-    given, chosen = (
-        preference_yaml("pairs", max_steps=2),
-        preference_yaml("votes", max_steps=2, datasets=[{"path": str(thumbs)}]),
-    )
-    assert run(given)["auroc"] == run(chosen)["auroc"]
-    assert losses(given) == losses(chosen)
+def test_a_pair_is_a_vote_up_and_a_vote_down(learn: Train, thumbs: Path, preferences: Path) -> None:
+    rows = [load_votes(*read_sources([{"path": str(p)}]))[0].remove_columns("where") for p in (preferences, thumbs)]
+    assert rows[0].to_list() == rows[1].to_list()
+    pairs, votes = learn("pairs", max_steps=2), learn("votes", max_steps=2, datasets=[{"path": str(thumbs)}])
+    assert metrics(pairs)["auroc"] == metrics(votes)["auroc"]
+    assert losses(pairs) == losses(votes)
 
 
-def test_pairs_that_people_ranked_are_read(tmp_path: Path) -> None:
-    file = tmp_path / "votes.jsonl"
+def test_rankings_of_people_and_csv_files_are_read(tmp_path: Path) -> None:
     prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    append_ranking(file, "a", prompt, [("Hello.", "What?")])
-    found, _, _ = mixed_preferences([{"path": str(file)}], "error", load_votes)
-    assert [(row["prompt"], row["completion"][0]["content"], row["label"]) for row in found] == [
-        (prompt, "Hello.", True),
-        (prompt, "What?", False),
-    ]
+    append_ranking(tmp_path / "ranked.jsonl", "a", prompt, [("Hello.", "Go.")])
+    (tmp_path / "votes.csv").write_text("prompt,completion,label\nHi,Hello.,TRUE\nHi,Go.,false\n")
+    (tmp_path / "pairs.csv").write_text("prompt,chosen,rejected,label\nHi,Hello.,Go.,web\n")
+    for name in ("ranked.jsonl", "votes.csv", "pairs.csv"):
+        votes = [(vote["completion"][0]["content"], vote["label"]) for vote in read(tmp_path / name)]
+        assert votes == [("Hello.", True), ("Go.", False)]
+    assert read(tmp_path / "ranked.jsonl")[0]["prompt"] == prompt
 
 
 def test_votes_without_a_vote_of_the_other_side_are_not_paired() -> None:
@@ -115,12 +111,8 @@ def test_its_loss_is_equation_8_of_ethayarajh_et_al_worked_out_by_hand(
     model, reference = (AutoModelForCausalLM.from_pretrained(model_folder) for _ in range(2))
     said = [("Is it 1?", "yes", True), ("Is it 2?", "no red blue", False), ("Is it 3?", "yes gold grey", True)]
     turns = [
-        {
-            "prompt": [{"role": "user", "content": asked}],
-            "completion": [{"role": "assistant", "content": answer}],
-            "label": up,
-        }
-        for asked, answer, up in said
+        {"prompt": [{"role": "user", "content": q}], "completion": [{"role": "assistant", "content": a}], "label": up}
+        for q, a, up in said
     ]
     args = KTOConfig(str(tmp_path), beta=0.3, desirable_weight=1.5, per_device_train_batch_size=3, **QUIET)
     rows = kto.with_other_answers(tokenize_answers(turns, tokenizer, 128, "error", "rows")[0], args)
@@ -157,43 +149,11 @@ def test_the_other_answers_are_those_of_trl(tokenizer: PreTrainedTokenizerBase, 
     assert ours["KL_completion_ids"] == theirs["KL_completion_ids"]
 
 
-def test_references_computed_before_are_those_computed_on_the_way(preference_yaml: Callable[..., Path]) -> None:
-    short = {"max_steps": 3, "save_strategy": "no"}
-    late, early = preference_yaml("late", **short), preference_yaml("early", precompute_ref_log_probs=True, **short)
-    metrics, again = run(late), run(early)
+def test_references_computed_before_are_those_computed_on_the_way(learn: Train) -> None:
+    late, early = (learn(str(early), max_steps=3, precompute_ref_log_probs=early) for early in (False, True))
     assert losses(early) == pytest.approx(losses(late), abs=1e-4)
     for key in ("auroc", "accuracy", "margin"):
-        assert again[key]["value"] == pytest.approx(metrics[key]["value"], abs=1e-3)
-
-
-@pytest.mark.parametrize("more", [{}, {"loss_type": "apo_zero_unpaired", "train_sampling_strategy": "group_by_length"}])
-def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    more: dict[str, Any], preference_yaml: Callable[..., Path], kill_after: Callable[..., None]
-) -> None:
-    whole, cut = preference_yaml("whole", **more), preference_yaml("cut", **more)
-    run(whole)
-    kill_after(kto, cut, 5)
-    run(cut)
-    folders = whole.with_suffix(""), cut.with_suffix("")
-    for name in ("model.safetensors", "samples.jsonl"):
-        assert len({hashlib.sha256((folder / name).read_bytes()).hexdigest() for folder in folders}) == 1, name
-    assert losses(whole) == losses(cut)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"per_device_train_batch_size": 1}, "the trainer refuses its settings: .*batch size must be > 1"),
-        ({"train_sampling_strategy": "random"}, "the trainer refuses its settings: .*'sequential'"),
-        ({"max_length": 20}, r"training votes: \d+ of \d+ rows have an answer longer than max_length 20"),
-        ({"validation_fraction": 0.1}, "unknown key 'validation_fraction'"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(
-    changes: dict[str, Any], message: str, preference_yaml: Callable[..., Path]
-) -> None:
-    with pytest.raises(UserError, match=message):
-        run(preference_yaml("bad", **changes))
+        assert metrics(early)[key]["value"] == pytest.approx(metrics(late)[key]["value"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -201,10 +161,7 @@ def test_settings_that_cannot_be_are_refused(
     [
         ([{"label": True}, {"label": True}], "datasets: all 2 votes are thumbs up: add votes that are thumbs down"),
         ([{"label": False}], "datasets: all 1 votes are thumbs down: add votes that are thumbs up"),
-        (
-            [{"label": True}, {"label": "no"}],
-            "row 1: label: expected true .thumbs up. or false .*, got 'no'",
-        ),
+        ([{"label": True}, {"label": "no"}], "row 1: label: expected true .thumbs up. or false .*, got 'no'"),
         ([{"label": True, "completion": ""}], "row 0: turn 2 of 2: the assistant's turn is empty"),
         ([{}], r"columns \(prompt, completion\) match no known format: .*; prompt, completion and label"),
     ],
@@ -212,18 +169,6 @@ def test_settings_that_cannot_be_are_refused(
 def test_votes_that_cannot_be_learned_from_are_refused(
     rows: list[dict[str, Any]], message: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "votes.jsonl"
-    file.write_text("".join(json.dumps({"prompt": "Hi", "completion": "Hello.", **row}) + "\n" for row in rows))
+    path = write_rows(tmp_path / "votes.jsonl", [{"prompt": "Hi", "completion": "Hello.", **row} for row in rows])
     with pytest.raises(UserError, match=message):
-        kto.require_both_sides(mixed_preferences([{"path": str(file)}], "error", load_votes)[0])
-
-
-def test_a_csv_has_votes_as_text_and_pairs_may_have_a_label_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "votes.csv").write_text("prompt,completion,label\nHi,Hello.,TRUE\nHi,Go.,false\n")
-    (tmp_path / "pairs.csv").write_text("prompt,chosen,rejected,label\nHi,Hello.,Go.,web\n")
-    for file in ("votes.csv", "pairs.csv"):
-        thumbs, _, _ = mixed_preferences([{"path": str(tmp_path / file)}], "error", load_votes)
-        assert [(vote["completion"][0]["content"], vote["label"]) for vote in thumbs] == [
-            ("Hello.", True),
-            ("Go.", False),
-        ]
+        kto.require_both_sides(read(path))

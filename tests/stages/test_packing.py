@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +9,22 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from stage_fixtures import Train, history, write_rows
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from trl import SFTConfig
 
 from zero2chat.core.errors import UserError
 from zero2chat.data.packing import PackedRows
-from zero2chat.stages import sft
 from zero2chat.trainers.sft import SftTrainer, require_packable
 
 LENGTHS = (9, 4, 12, 7, 5, 3)  # tokens, in rows of at most 20
+ALL = set(range(len(LENGTHS)))
 # In SmolLM3 every second layer here has no positions; in Gemma 3 it sees four tokens.
 KINDS: dict[str, dict[str, Any]] = {
     "qwen3": {},
@@ -67,31 +72,22 @@ def _learn(trainer: Any) -> tuple[dict[str, Any], float, dict[str, torch.Tensor]
     return batch, loss.item(), {name: p.grad.clone() for name, p in trainer.model.named_parameters()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "flash_attention_2"])
 def test_packed_rows_have_the_loss_and_gradients_of_conversations_apart(
-    kind: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+    kind: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    everything = set(range(len(LENGTHS)))
-    model = _model(kind, tokenizer)
-    apart, loss, gradients = _learn(_trainer(model, tokenizer, tmp_path, False, everything))
-    packed, packed_loss, packed_gradients = _learn(_trainer(model, tokenizer, tmp_path, True, everything))
+    """With FlashAttention rows are joined into one."""
+    flash = kind not in KINDS
+    model = _model("qwen3" if flash else kind, tokenizer)
+    apart, loss, gradients = _learn(_trainer(model, tokenizer, tmp_path, False, ALL))
+    if flash:
+        request.getfixturevalue("flash_attention")
+        model.config._attn_implementation = kind
+    packed, packed_loss, packed_gradients = _learn(_trainer(model, tokenizer, tmp_path, True, ALL))
     assert apart["input_ids"].shape == (6, 12)
-    assert packed["input_ids"].shape == (3, 19)  # 12 + 7, 9 + 5 + 4, 3
-    assert packed_loss == pytest.approx(loss, rel=1e-5)
-    torch.testing.assert_close(packed_gradients, gradients, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.usefixtures("flash_attention")
-def test_with_flash_attention_rows_are_joined_and_loss_and_gradients_the_same(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    everything = set(range(len(LENGTHS)))
-    model = _model("qwen3", tokenizer)
-    _, loss, gradients = _learn(_trainer(model, tokenizer, tmp_path, False, everything))
-    model.config._attn_implementation = "flash_attention_2"
-    packed, packed_loss, packed_gradients = _learn(_trainer(model, tokenizer, tmp_path, True, everything))
-    assert packed["input_ids"].shape == (1, 40)
-    assert sorted(packed["cu_seq_lens_q"].diff().tolist()) == sorted(LENGTHS)
+    assert packed["input_ids"].shape == ((1, 40) if flash else (3, 19))  # 12 + 7, 9 + 5 + 4, 3
+    if flash:
+        assert sorted(packed["cu_seq_lens_q"].diff().tolist()) == sorted(LENGTHS)
     assert packed_loss == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(packed_gradients, gradients, atol=1e-5, rtol=1e-4)
 
@@ -117,33 +113,17 @@ def test_positions_restart_and_first_tokens_and_padding_are_not_learned() -> Non
 
 
 def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_padding(
-    tmp_path: Path,
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    capsys: pytest.CaptureFixture[str],
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
-    (tmp_path / "c.jsonl").write_text((json.dumps({"messages": chat}) + "\n") * 40)
-    changes: dict[str, Any] = {
-        "datasets": [{"path": str(tmp_path / "c.jsonl")}],
-        "tasks": [],
-        "packing": True,
-        "global_batch_size": 2,
-        "per_device_train_batch_size": 2,
-        "max_steps": 1,
-        "logging_steps": 1,
-    }
-    sft.STAGE.main(["--config", str(write_yaml(tmp_path / "s.yaml", **settings("sft", tmp_path / "s", **changes)))])
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "s")
-    length = len(tokenizer.apply_chat_template(chat)["input_ids"])
+    path = write_rows(tmp_path / "c.jsonl", [{"messages": chat}] * 40)
+    two = {"global_batch_size": 2, "per_device_train_batch_size": 2, "max_steps": 1, "logging_steps": 1}
+    run = train("sft", datasets=[{"path": str(path)}], tasks=[], **two)
+    length = len(AutoTokenizer.from_pretrained(run).apply_chat_template(chat)["input_ids"])
     in_a_row = 128 // length
-    rows = -(-40 // in_a_row)
-    assert f"packed into {rows} rows; attention: sdpa" in capsys.readouterr().out
-    lines = [json.loads(line) for line in (tmp_path / "s" / "history.jsonl").read_text().splitlines()]
-    (line,) = [line for line in lines if "loss" in line]
-    assert line["tokens"] in {length * (n + m) for n in (in_a_row, 40 % in_a_row) for m in (in_a_row,)}
+    assert f"packed into {-(-40 // in_a_row)} rows; attention: sdpa" in capsys.readouterr().out
+    (line,) = history(run)
+    assert line["tokens"] in {length * (n + in_a_row) for n in (in_a_row, 40 % in_a_row)}
 
 
 def test_layers_that_no_mask_of_attention_separates_are_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset, concatenate_datasets, load_dataset
+from stage_fixtures import Configured, Train, history, metrics
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from zero2chat.core import runs
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import read_jsonl
 from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
@@ -41,7 +41,7 @@ def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
 def test_held_out_bits_per_byte_are_those_of_the_saved_model(tiny: Path) -> None:
     folder = tiny / "pretrain"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    found = metrics(folder)
     rows = load_dataset(str(tiny / "corpus"), split="validation")
     total = [0.0, 0]
     for source in ("world", "textbook"):
@@ -53,18 +53,17 @@ def test_held_out_bits_per_byte_are_those_of_the_saved_model(tiny: Path) -> None
         spelled = [tokenizer.decode([i], skip_special_tokens=True) for i in range(len(tokenizer))]
         assert all("\ufffd" not in spelled[i] for i in ids.flatten().tolist())  # so that bytes can be counted thus
         size = sum(len(spelled[i].encode()) for i in ids[:, 1:].flatten().tolist())
-        metric = metrics[f"val_bits_per_byte_{source}"]
+        metric = found[f"val_bits_per_byte_{source}"]
         assert (metric["value"], metric["n"]) == (pytest.approx(nats / math.log(2) / size, abs=2e-3), size)
         total = [total[0] + nats, total[1] + size]
-    assert metrics["val_bits_per_byte"]["value"] == pytest.approx(total[0] / math.log(2) / total[1], abs=2e-3)
-    assert metrics["parameters"]["value"] == model.num_parameters()
-    assert metrics["tokens"]["value"] == 6 * 8 * 128
-    assert metrics["seconds"]["value"] > 0
+    assert found["val_bits_per_byte"]["value"] == pytest.approx(total[0] / math.log(2) / total[1], abs=2e-3)
+    assert found["parameters"]["value"] == model.num_parameters()
+    assert found["tokens"]["value"] == 6 * 8 * 128
+    assert found["seconds"]["value"] > 0
 
 
 def test_it_learns_and_writes_down_how(tiny: Path) -> None:
-    history = runs.read_jsonl(tiny / "pretrain" / "history.jsonl")
-    lines = [line for line in history if "loss" in line]
+    lines = history(tiny / "pretrain")
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert [line["tokens"] for line in lines] == [2 * 8 * 128, 4 * 8 * 128, 6 * 8 * 128]
@@ -72,23 +71,15 @@ def test_it_learns_and_writes_down_how(tiny: Path) -> None:
         assert {"learning_rate", "grad_norm", "bits_per_byte", "tokens_per_second", "mfu", "seconds"} <= set(line)
         ratio = lines[0]["bits_per_byte"] / lines[0]["loss"]
         assert line["bits_per_byte"] == pytest.approx(ratio * line["loss"], rel=1e-3)
-    samples = runs.read_jsonl(tiny / "pretrain" / "samples.jsonl")
+    samples = read_jsonl(tiny / "pretrain" / "samples.jsonl")
     assert [(s["step"], s["prompt"]) for s in samples] == [(n, p) for n in (3, 6) for p in ("Sums in", "There are")]
 
 
-def test_neither_accumulation_nor_sampling_changes_what_is_learned(
-    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
-) -> None:
-    changes = {"per_device_train_batch_size": 2, "sample_prompts": [], "save_strategy": "no"}
-    path = write_yaml(tmp_path / "p.yaml", **settings("pretrain", tmp_path / "p", **changes))
-    STAGE.main(["--config", str(path)])
-    before, after = (
-        [line["loss"] for line in runs.read_jsonl(folder / "history.jsonl") if "loss" in line]
-        for folder in (tiny / "pretrain", tmp_path / "p")
-    )
+def test_sampling_changes_nothing_that_is_learned(tiny: Path, train: Train) -> None:
+    run = train("pretrain", sample_prompts=[], save_strategy="no")
+    before, after = ([line["loss"] for line in history(one)] for one in (tiny / "pretrain", run))
     assert after == pytest.approx(before, rel=1e-3)
-    assert json.loads((tmp_path / "p" / "metrics.json").read_text())["tokens"]["value"] == 6 * 8 * 128
-    assert not (tmp_path / "p" / "samples.jsonl").exists()
+    assert not (run / "samples.jsonl").exists()
 
 
 @pytest.mark.parametrize(("family", "positions"), [("qwen3", "max_position_embeddings"), ("gpt2", "n_positions")])
@@ -99,17 +90,13 @@ def test_a_context_below_max_length_is_refused_by_its_own_name(tiny: Path, famil
         build_model(args, tokenizer)
 
 
-def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(
-    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
-) -> None:
-    changes = {"max_steps": 2, "sample_prompts": [], "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 2}
-    changes |= {"per_device_eval_batch_size": 1}
-    path = write_yaml(tmp_path / "p.yaml", **settings("pretrain", tmp_path / "p", **changes))
-    STAGE.main(["--config", str(path)])
-    (held_out,) = [x for x in runs.read_jsonl(tmp_path / "p" / "history.jsonl") if "eval_loss" in x]
-    metrics = json.loads((tmp_path / "p" / "metrics.json").read_text())
-    assert held_out["eval_bits_per_byte"] == pytest.approx(metrics["val_bits_per_byte"]["value"], rel=1e-3)
-    assert metrics["tokens_per_second"]["value"] > 0
+def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(train: Train) -> None:
+    evaluated = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 1}
+    run = train("pretrain", max_steps=2, sample_prompts=[], save_strategy="no", **evaluated)
+    (held_out,) = history(run, "eval_loss")
+    found = metrics(run)
+    assert held_out["eval_bits_per_byte"] == pytest.approx(found["val_bits_per_byte"]["value"], rel=1e-3)
+    assert found["tokens_per_second"]["value"] > 0
 
 
 # ---- documents in a window
@@ -134,21 +121,14 @@ def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny:
 
 
 @pytest.fixture
-def derived(
-    tiny: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path], tmp_path: Path
-) -> Any:
+def derived(tiny: Path, configured: Configured) -> Callable[..., tuple[Any, Any, dict[str, Any]]]:
     """`derived(**changes)` → what the stage's arguments are with depth 2 and these, and what was derived."""
 
     def make(**changes: Any) -> tuple[Any, Any, dict[str, Any]]:
-        free = {
-            key: value
-            for key, value in settings("pretrain", tmp_path / "p").items()
-            if key not in ("model", "global_batch_size", "max_steps", "learning_rate")
-        }
-        path = write_yaml(tmp_path / "p.yaml", **free, depth=2, **changes)
+        free = dict.fromkeys(("model", "global_batch_size", "max_steps", "learning_rate"))
+        path = configured("pretrain", depth=2, **free | changes)
         given, (args, training) = STAGE.parse(["--config", str(path)])
-        found = derive(args, training, given, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
-        return args, training, found
+        return args, training, derive(args, training, given, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
 
     return make
 
@@ -175,17 +155,12 @@ def test_of_a_mixture_twenty_tokens_a_parameter_that_a_token_uses(derived: Calla
     assert found["tokens"] == dense.tokens + 20 * routers < 20 * parameter_count(model) / 2
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("tokens", 1_000_000), ("global_batch_size", 24), ("max_steps", 7), ("learning_rate", 0.5)],
-)
-def test_what_is_set_stays(derived: Callable[..., Any], key: str, value: float) -> None:
-    args, training, found = derived(**{key: value})
-    assert getattr(args if hasattr(args, key) else training, key) == value
-    assert key not in found
-
-
-def test_a_field_of_the_model_stays_and_the_rest_follows(derived: Callable[..., Any]) -> None:
+def test_what_is_set_stays_and_the_rest_follows(derived: Callable[..., Any]) -> None:
+    given = {"tokens": 1_000_000, "global_batch_size": 24, "max_steps": 7, "learning_rate": 0.5}
+    for key, value in given.items():
+        args, training, found = derived(**{key: value})
+        assert getattr(args if hasattr(args, key) else training, key) == value
+        assert key not in found
     args, _, found = derived(model={"num_key_value_heads": 1})
     assert (args.model["num_key_value_heads"], args.model["hidden_size"]) == (1, 128)
     assert "num_key_value_heads" not in found

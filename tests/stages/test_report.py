@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from stage_fixtures import metrics
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
@@ -34,21 +35,21 @@ def test_the_report_lies_beside_its_run_with_every_metric(
     monkeypatch.chdir(tmp_path)
     folders = _recipe()
     lines = "".join(f"  - {folder}\n" for folder in folders)
-    Path("report.yaml").write_text(f"output_dir: runs/tiny/report\ntitle: A tiny story\nsteps:\n{lines}")
+    Path("report.yaml").write_text(
+        f"output_dir: runs/tiny/report\ntitle: A tiny story\nintroduction: What a polish is worth.\nsteps:\n{lines}"
+    )
     STAGE.main(["--config", "report.yaml"])
 
-    joined = json.loads(Path("runs/tiny/report.json").read_text())
-    for folder in folders:
-        for name, metric in json.loads((Path(folder) / "metrics.json").read_text()).items():
-            assert joined.pop(f"{Path(folder).name}.{name}") == metric
-    assert joined == {}
+    joined = {f"{Path(run).name}.{name}": one for run in folders for name, one in metrics(Path(run)).items()}
+    assert json.loads(Path("runs/tiny/report.json").read_text()) == joined
     page = Path("runs/tiny/report.html").read_text()
     assert "<h1>A tiny story</h1>" in page
+    assert '<p class="lead">What a polish is worth.</p>' in page
     assert "recipe <code>tiny</code>" in page
     assert "of the &lt;b&gt;nation&lt;/b&gt;" in page
 
-    metrics = json.loads(Path("runs/tiny/report/metrics.json").read_text())
-    assert (metrics["steps"]["value"], metrics["sections"]["value"]) == (3, 2)
+    found = metrics(Path("runs/tiny/report"))
+    assert (found["steps"]["value"], found["sections"]["value"]) == (3, 2)
     out = capsys.readouterr().out
     assert "12.3 MB" in out
     assert "runs/tiny/report.html" in out
@@ -56,9 +57,8 @@ def test_the_report_lies_beside_its_run_with_every_metric(
     Path("runs/tiny/report.html").write_text("as it was")
     STAGE.main(["--config", "report.yaml"])
     again = capsys.readouterr().out
-    assert "done already" in again
-    assert "12.3 MB" in again
-    assert "runs/tiny/report.html" in again
+    for shown in ("done already", "12.3 MB", "runs/tiny/report.html"):
+        assert shown in again
     assert Path("runs/tiny/report.html").read_text() == "as it was"
 
     Path("runs/tiny/report.html").unlink()
@@ -72,25 +72,6 @@ def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> N
     with pytest.raises(UserError, match="step 'pretrain'"):
         STAGE.main(["--output_dir", str(tmp_path / "out" / "report"), "--steps", str(done.folder), str(half.folder)])
     assert not (tmp_path / "out").exists()
-
-
-def test_the_yaml_gives_the_introduction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    lines = "".join(f"  - {folder}\n" for folder in _recipe())
-    own = "introduction: What a polish is worth.\n"
-    Path("report.yaml").write_text(f"output_dir: runs/tiny/report\n{own}steps:\n{lines}")
-    STAGE.main(["--config", "report.yaml"])
-    page = Path("runs/tiny/report.html").read_text()
-    assert '<p class="lead">What a polish is worth.</p>' in page
-
-
-def test_no_steps_and_no_folder_are_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="steps is not set"):
-        STAGE.main(["--output_dir", str(tmp_path / "report")])
-    done = _step(tmp_path / "corpus", "corpus")
-    done.finish({"bytes_train": {"value": 1}})
-    with pytest.raises(UserError, match="output_dir is not set"):
-        STAGE.main(["--steps", str(done.folder)])
 
 
 def test_a_steps_name_is_no_markup_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,11 +25,7 @@ PAIRS = {"datasets": [{"task": "lines", "n": 8}]}
     ],
 )
 def test_fsdp_of_the_launch_config_counts(
-    stage: Any,
-    settings: dict[str, Any],
-    says: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stage: Any, settings: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {"output_dir": str(tmp_path / "run"), "model_name_or_path": "m", **PAIRS, **settings}
     arguments = stage.STAGE.build(given, "a.yaml")

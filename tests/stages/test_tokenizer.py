@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset, load_dataset
+from stage_fixtures import Train, metrics
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import SPECIAL_TOKENS
-from zero2chat.stages.tokenizer import STAGE, gpt4_token_count, train_tokenizer
+from zero2chat.stages.tokenizer import gpt4_token_count, train_tokenizer
 
 PACKAGES = Path(__file__).parents[2] / "data" / "packages"
 GPT = {
@@ -29,19 +29,21 @@ def made(tiny: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny / "tokenizer")
 
 
+HARD = [
+    "",
+    " ",
+    "\n\n\t x  ",
+    "don't",
+    "naïve café Straße",
+    "한국어 日本語 🙂🚀",
+    "e\u0301 \u00e9",
+    "\u0000\u0007",
+    "a\r\nb",
+]
+
+
 def test_any_text_makes_the_round_trip(made: PreTrainedTokenizerBase, tiny: Path) -> None:
-    hard = [
-        "",
-        " ",
-        "\n\n\t x  ",
-        "don't",
-        "naïve café Straße",
-        "한국어 日本語 🙂🚀",
-        "e\u0301 \u00e9",
-        "\u0000\u0007",
-        "a\r\nb",
-    ]
-    for text in [*hard, *load_dataset(str(tiny / "corpus"), split="test")["text"]]:
+    for text in [*HARD, *load_dataset(str(tiny / "corpus"), split="test")["text"]]:
         assert made.decode(made(text)["input_ids"]) == text
 
 
@@ -68,31 +70,24 @@ def test_training_twice_gives_the_same_tokenizer(tiny: Path) -> None:
     assert len(one) == 400
 
 
-def test_of_many_documents_the_first_ones_are_enough_if_asked(
-    tiny: Path, tmp_path: Path, write_yaml: Callable[..., Path]
-) -> None:
-    settings = {"output_dir": str(tmp_path / "t"), "dataset": str(tiny / "corpus"), "vocab_size": 300}
-    STAGE.main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings, documents=30))])
-    first = load_dataset(str(tiny / "corpus"), split="train")["text"][:30]
-    expected = train_tokenizer(iter(first), 300)
-    assert AutoTokenizer.from_pretrained(tmp_path / "t").get_vocab() == expected.get_vocab()
+def test_of_many_documents_the_first_ones_are_read_if_documents_is_set(tiny: Path, train: Train) -> None:
+    expected = train_tokenizer(iter(load_dataset(str(tiny / "corpus"), split="train")["text"][:30]), 300)
+    run = train("tokenizer", vocab_size=300, documents=30)
+    assert AutoTokenizer.from_pretrained(run).get_vocab() == expected.get_vocab()
 
 
 def test_metrics_are_bytes_a_token_of_the_unseen_documents(tiny: Path, made: PreTrainedTokenizerBase) -> None:
     texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
-    size = sum(len(text.encode()) for text in texts)
-    metrics = json.loads((tiny / "tokenizer" / "metrics.json").read_text())
-    assert metrics["vocab_size"]["value"] == 400
-    assert metrics["bytes_per_token"]["n"] == size
-    assert metrics["bytes_per_token"]["value"] == round(size / sum(len(made(t)["input_ids"]) for t in texts), 4)
+    size, found = sum(len(text.encode()) for text in texts), metrics(tiny / "tokenizer")
+    assert found["vocab_size"]["value"] == 400
+    assert found["bytes_per_token"]["n"] == size
+    assert found["bytes_per_token"]["value"] == round(size / sum(len(made(t)["input_ids"]) for t in texts), 4)
     for sample in runs.read_jsonl(tiny / "tokenizer" / "samples.jsonl"):
         assert sample["ids"] == made(sample["prompt"])["input_ids"]
         assert "".join(sample["tokens"]) == sample["prompt"]
 
 
-def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(
-    tiny: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]], write_yaml: Callable[..., Path]
-) -> None:
+def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(tiny: Path, train: Train) -> None:
     import tiktoken
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 
@@ -103,20 +98,16 @@ def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(
     gpt2 = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     assert gpt2.encode("hello world") == [31373, 995]
 
-    STAGE.main(["--config", str(write_yaml(tmp_path / "t.yaml", **settings("tokenizer", tmp_path / "t", **GPT)))])
-    metrics = json.loads((tmp_path / "t" / "metrics.json").read_text())
+    found = {name: metric["value"] for name, metric in metrics(train("tokenizer", **GPT)).items()}
     texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
-    size = sum(len(text.encode()) for text in texts)
-    assert metrics["vocab_size_gpt2"]["value"] == 50257
-    assert metrics["vocab_size_gpt4"]["value"] == 100256  # without its special tokens
-    assert metrics["bytes_per_token_gpt2"]["value"] == round(size / sum(len(gpt2.encode(t)) for t in texts), 4)
-    counted, _ = gpt4_token_count(GPT["gpt4_ranks"], texts)
-    assert metrics["bytes_per_token_gpt4"]["value"] == round(size / counted, 4)
-    assert 2 < metrics["bytes_per_token_gpt4"]["value"] < 6
+    size, (counted, _) = sum(len(text.encode()) for text in texts), gpt4_token_count(GPT["gpt4_ranks"], texts)
+    assert (found["vocab_size_gpt2"], found["vocab_size_gpt4"]) == (50257, 100256)  # without GPT-4's special tokens
+    assert found["bytes_per_token_gpt2"] == round(size / sum(len(gpt2.encode(t)) for t in texts), 4)
+    assert found["bytes_per_token_gpt4"] == round(size / counted, 4)
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "says"),
+    ("training", "test", "says"),
     [
         (["a"], ["a", None], r"\(test\): row 1: column 'text' is null"),
         ([None, "a"], ["a"], r"\(train\): row 0: column 'text' is null"),
@@ -124,16 +115,10 @@ def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(
     ],
 )
 def test_documents_that_are_no_text_are_a_mistake(
-    tmp_path: Path,
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    train: list[Any],
-    test: list[Any],
-    says: str,
+    tmp_path: Path, train: Train, training: list[Any], test: list[Any], says: str
 ) -> None:
     (tmp_path / "corpus" / "data").mkdir(parents=True)
-    for split, texts in {"train": train, "test": test}.items():
+    for split, texts in {"train": training, "test": test}.items():
         Dataset.from_dict({"text": texts}).to_parquet(tmp_path / f"corpus/data/{split}-00000-of-00001.parquet")
-    path = write_yaml(tmp_path / "t.yaml", **settings("tokenizer", tmp_path / "t", dataset=str(tmp_path / "corpus")))
     with pytest.raises(UserError, match=says):
-        STAGE.main(["--config", str(path)])
+        train("tokenizer", dataset=str(tmp_path / "corpus"))

@@ -6,20 +6,18 @@ Both write to one disk, as the hosts of a cluster do.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from stage_fixtures import CPU_ZERO2, Configured, checkpoints, history, main, stage_environment
 
-REPOSITORY = Path(__file__).parents[2]
 STEPS = 20
 
 
@@ -64,27 +62,15 @@ class Hosts:
         """The same command on each, but for its rank."""
         accelerate = str(Path(sys.executable).with_name("accelerate"))
         # cpu_zero2.yaml on one host more, as multi_node.yaml is zero3.yaml on more.
-        words = [
-            "--quiet",
-            "--config_file",
-            str(REPOSITORY / "accelerate_configs/cpu_zero2.yaml"),
-            "--num_machines",
-            "2",
-        ]
+        words = ["--quiet", "--config_file", str(CPU_ZERO2), "--num_machines", "2"]
         words += ["--main_process_ip", "10.77.0.1", "--main_process_port", "29500"]
         words += ["--deepspeed_multinode_launcher", "standard"]
         stage = ["-m", "zero2chat.stages.pretrain", "--config", str(config)]
-        env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        self.running = [
-            subprocess.Popen(
-                ["ip", "netns", "exec", space, accelerate, "launch", *words, "--machine_rank", str(i), *stage],
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for i, space in enumerate(self.names)
-        ]
+        options = {"env": stage_environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.running = []
+        for i, space in enumerate(self.names):
+            launch = ["ip", "netns", "exec", space, accelerate, "launch", *words, "--machine_rank", str(i), *stage]
+            self.running.append(subprocess.Popen(launch, **options))
 
     def wait(self, seconds: float) -> list[tuple[int, str, str]]:
         """(exit code, stdout, stderr) of each host's launch. Nothing of it lives on."""
@@ -131,12 +117,7 @@ def hosts() -> Iterator[Hosts]:
 
 
 def _losses(run: Path) -> dict[int, float]:
-    lines = map(json.loads, (run / "history.jsonl").read_text().splitlines())
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
-
-
-def _whole(run: Path) -> list[int]:
-    return sorted(int(path.parent.name.split("-")[1]) for path in run.glob("checkpoint-*/checkpoint.json"))
+    return {line["step"]: line["loss"] for line in history(run)}
 
 
 @pytest.mark.slow
@@ -150,14 +131,8 @@ def _whole(run: Path) -> list[int]:
     ],
     ids=["AdamW, a host is killed", "Muon, a cable is cut"],
 )
-def test_two_hosts_train_as_one_process_and_stop_and_go_on_where_one_is_lost(
-    muon: bool,
-    end: str,
-    tolerance: float,
-    hosts: Hosts,
-    settings: Callable[..., dict[str, Any]],
-    write_yaml: Callable[..., Path],
-    tmp_path: Path,
+def test_two_hosts_train_as_one_process_and_stop_and_resume_where_one_is_lost(
+    muon: bool, end: str, tolerance: float, hosts: Hosts, configured: Configured
 ) -> None:
     changes = {
         "muon": muon,
@@ -169,29 +144,23 @@ def test_two_hosts_train_as_one_process_and_stop_and_go_on_where_one_is_lost(
         "sample_prompts": [],
         "ddp_timeout": 20,  # seconds; a host that does not answer ends the others then
     }
-    one, two = tmp_path / "one", tmp_path / "two"
-    config = write_yaml(tmp_path / "one.yaml", **settings("pretrain", one, **changes))
-    importlib.import_module("zero2chat.stages.pretrain").STAGE.main(["--config", str(config)])
-
-    config = write_yaml(tmp_path / "two.yaml", **settings("pretrain", two, **changes))
-    hosts.launch(config)
-    history = two / "history.jsonl"
-    while not history.exists() or history.read_bytes().count(b"\n") < 7:
+    one, path = main("pretrain", configured("pretrain", "one", **changes)), configured("pretrain", "two", **changes)
+    two = path.with_suffix("")
+    hosts.launch(path)
+    lines = two / "history.jsonl"
+    while not lines.exists() or lines.read_bytes().count(b"\n") < 7:
         assert all(process.poll() is None for process in hosts.running), hosts.wait(60)
         time.sleep(0.01)
     assert hosts.carried() > 500_000  # 7 steps' gradients of 31,456 parameters, in fp32
     hosts.kill(1) if end == "killed" else hosts.cut(1)
-    ends = hosts.wait(120)
-    assert all(code != 0 for code, _, _ in ends)
-    last = _whole(two)[-1]
+    assert all(code != 0 for code, _, _ in hosts.wait(120))
+    last = checkpoints(two)[-1]
 
     hosts.connect("up")
-    hosts.launch(config)
-    first, second = hosts.wait(900)
-    assert first[0] == 0, first[2]
-    assert second[0] == 0, second[2]
-    assert f"{two}: resuming from checkpoint-{last}\n" in first[1] + second[1]
-    assert "error: " not in first[2] + second[2]
-    losses = _losses(two)
-    assert list(losses) == list(range(1, STEPS + 1))
-    assert losses == pytest.approx(_losses(one), abs=tolerance)
+    hosts.launch(path)
+    ends = hosts.wait(900)
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert f"{two}: resuming from checkpoint-{last}\n" in "".join(out for _, out, _ in ends)
+    assert "error: " not in "".join(err for _, _, err in ends)
+    assert list(_losses(two)) == list(range(1, STEPS + 1))
+    assert _losses(two) == pytest.approx(_losses(one), abs=tolerance)

@@ -6,7 +6,6 @@ beside it. TRL sends weights by NCCL alone, which needs GPUs: `vllm_on_cpu.py` p
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -18,8 +17,8 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
+from stage_fixtures import Configured, history, metrics
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from zero2chat.inference.tool_format import call_message, make_tools
@@ -99,41 +98,37 @@ def _answers(url: str) -> bool:
         return False
 
 
-GRPO = {"num_generations": 4, "tasks": [{"task": "lines", "n": 4, "max_new_tokens": 4}]}
-USUAL: dict[str, Any] = {
-    "datasets": [{"task": "lines", "n": 32}],
-    "rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}],
-    "global_batch_size": 8,
-    "per_device_train_batch_size": 8,
-    "max_completion_length": 12,
-    "max_steps": 3,
-    # So that each step's weights are far from those before.
-    "learning_rate": 1.0e-2,
-    "lr_scheduler_type": "constant",
-    "max_grad_norm": 1.0,
-    "gradient_checkpointing": False,
-    "bf16": False,
-    "logging_steps": 1,
-    "save_strategy": "no",
-    "disable_tqdm": True,
-    "use_vllm": True,
-}
-
-
 @pytest.fixture
-def train(tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`train(stage, **settings)` runs a stage in vLLM's environment. In mode `server` weights go by gloo."""
+def train(configured: Configured) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`train(model, **settings)` runs GRPO in vLLM's environment. In mode `server` weights go by gloo."""
+    usual: dict[str, Any] = {
+        "chat_template_path": None,
+        "datasets": [{"task": "lines", "n": 32}],
+        "tasks": [{"task": "lines", "n": 4, "max_new_tokens": 4}],
+        "global_batch_size": 8,
+        "per_device_train_batch_size": 8,
+        "max_steps": 3,
+        # So that each step's weights are far from those before.
+        "learning_rate": 1.0e-2,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "use_vllm": True,
+    }
 
-    def run(stage: str, vllm_mode: str = "server", **settings: Any) -> subprocess.CompletedProcess[str]:
-        given = USUAL | {"output_dir": str(tmp_path / "run"), "vllm_mode": vllm_mode} | settings
-        path = write_yaml(tmp_path / f"{stage}.yaml", **given)
-        ours = ["-m", f"zero2chat.stages.{stage}"]
-        started = [str(HERE / "vllm_on_cpu.py"), stage] if vllm_mode == "server" else ours
-        command = [str(PYTHON), *started, "--config", str(path)]
-        more = environment(ROOT / "src")
-        return subprocess.run(command, env=more, cwd=ROOT, capture_output=True, text=True, check=False)
+    def run(model: Path, vllm_mode: str = "server", **settings: Any) -> subprocess.CompletedProcess[str]:
+        own = {"model_name_or_path": str(model), "vllm_mode": vllm_mode}
+        path = configured("grpo", "run", **usual | own | settings)
+        started = [str(HERE / "vllm_on_cpu.py"), "grpo"] if vllm_mode == "server" else ["-m", "zero2chat.stages.grpo"]
+        return in_environment(*started, "--config", str(path))
 
     return run
+
+
+def in_environment(*words: str) -> subprocess.CompletedProcess[str]:
+    env = environment(ROOT / "src")
+    return subprocess.run([str(PYTHON), *words], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def of_the_server(url: str) -> dict[str, Any]:
@@ -142,7 +137,7 @@ def of_the_server(url: str) -> dict[str, Any]:
 
 def check(done: subprocess.CompletedProcess[str], model: Path, run: Path, longest: int) -> list[dict[str, Any]]:
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    lines = history(run)
     assert len(lines) == 3
     for line in lines:
         # A sampler with other weights, or one that a step's weights reached in part, would find its tokens more or
@@ -151,15 +146,14 @@ def check(done: subprocess.CompletedProcess[str], model: Path, run: Path, longes
         assert 1 <= line["completions/mean_length"] <= longest
     before, after = (load_file(f / "model.safetensors") for f in (model, run))
     assert all((before[name] != after[name]).any() for name in before)
-    assert yaml.safe_load((run / "metrics.json").read_text())["seconds"]["value"] > 0
+    assert metrics(run)["seconds"]["value"] > 0
     return lines
 
 
 def test_grpo_samples_from_the_server_with_the_weights_of_each_step(
     server: str, folder: Path, tmp_path: Path, train: Callable[..., Any]
 ) -> None:
-    done = train("grpo", model_name_or_path=str(folder), **of_the_server(server), **GRPO)
-    check(done, folder, tmp_path / "run", longest=12)
+    check(train(folder, **of_the_server(server)), folder, tmp_path / "run", longest=12)
 
 
 @pytest.fixture(scope="module")
@@ -167,20 +161,13 @@ def caller(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
     """The folder of such a model, but it calls Python, and then answers in one way or another."""
     model, schemas = AutoModelForCausalLM.from_pretrained(folder), make_tools({"python": {}}).schemas
     call = call_message(("python", {"code": "6 * 7"}))
-    texts = [
-        tokenizer.apply_chat_template(
-            [
-                {"role": "user", "content": row["question"]},
-                call,
-                {"role": "tool", "name": "python", "content": "42"},
-                {"role": "assistant", "content": answer},
-            ],
-            tools=schemas,
-            tokenize=False,
-        )
+    result = {"role": "tool", "name": "python", "content": "42"}
+    chats = [
+        [{"role": "user", "content": row["question"]}, call, result, {"role": "assistant", "content": answer}]
         for row in lines.rows("train", 0, 8)
         for answer in ("42", "It is 42.")
     ]
+    texts = [tokenizer.apply_chat_template(chat, tools=schemas, tokenize=False) for chat in chats]
     batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
@@ -194,18 +181,11 @@ def caller(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Path:
     return made
 
 
-def test_grpo_samples_calls_and_goes_on_after_their_results(
+def test_grpo_samples_calls_and_resumes_after_their_results(
     server: str, caller: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, train: Callable[..., Any]
 ) -> None:
-    done = train(
-        "grpo",
-        model_name_or_path=str(caller),
-        tools={"python": {}},
-        num_generations=4,
-        max_completion_length=40,
-        learning_rate=1.0e-3,
-        **of_the_server(server),
-    )
+    calls = {"tools": {"python": {}}, "max_completion_length": 40, "learning_rate": 1.0e-3, "tasks": []}
+    done = train(caller, **calls, **of_the_server(server))
     first, *_ = check(done, caller, tmp_path / "run", longest=40)
     assert first["tools/call_frequency"] > 0.5
     assert first["tools/failure_frequency"] < 0.5
@@ -220,7 +200,7 @@ def test_too_little_memory_for_the_context_is_one_line(
     # 32 KiB a token in bf16: 2 GiB, where `environment` gives 1.
     wide = {"num_hidden_layers": 16, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64}
     folder = write_model(tmp_path / "model", max_position_embeddings=65536, **wide)
-    done = train("grpo", model_name_or_path=str(folder), vllm_mode="colocate", **GRPO)
+    done = train(folder, vllm_mode="colocate")
     assert done.returncode == 2, done.stderr[-3000:]
     (line,) = [line for line in done.stderr.splitlines() if "the trainer refuses its settings: " in line]
     assert "2.0 GiB KV cache is needed" in line
@@ -229,8 +209,7 @@ def test_too_little_memory_for_the_context_is_one_line(
 
 
 def test_the_contracts_hold_and_recipes_parse_in_the_versions_of_a_gpu() -> None:
-    tests = ["tests/contracts", "tests/recipes/test_every_recipe.py"]
-    command = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", *tests]
-    env = environment(ROOT / "src")
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = in_environment(
+        "-m", "pytest", "-p", "no:cacheprovider", "tests/contracts", "tests/recipes/test_every_recipe.py"
+    )
     assert done.returncode == 0, done.stdout[-3000:]
