@@ -82,6 +82,7 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
         "kto": preferences | eight | tuned,
         "grpo": asked | {"rewards": rewards, "tasks": tasks, "num_generations": 4} | sixteen | tuned,
         "gkd": asked | sixteen | tuned,
+        "distill": asked | {"rewards": rewards, "teacher": str(folder / "pretrain"), "max_completion_length": 12},
         "ppo": asked
         | {"rewards": rewards, "held_out": {"task": "facts", "n": 8}, "num_ppo_epochs": 1, **sixteen, **tuned},
         "evaluate": start | {"tasks": [tasks[0] | {"samples": 2}]},

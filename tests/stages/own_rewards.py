@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,31 +60,18 @@ def alike(completions: Completions, **_: Any) -> list[float]:
     return [1.0] * len(completions)
 
 
-def in_thirds(completions: Completions, **_: Any) -> list[float]:
-    return [float(i % 3) for i in range(len(completions))]
-
-
 # ---- wrong ones
 
 
-def one_too_few(completions: Completions, **_: Any) -> list[float]:
-    return [0.0] * (len(completions) - 1)
+def wrong(returned: Callable[[int], Any]) -> Callable[..., Any]:
+    return lambda completions, **_: returned(len(completions))
 
 
-def not_a_number(completions: Completions, **_: Any) -> list[float]:
-    return [math.nan] * len(completions)
-
-
-def words(completions: Completions, **_: Any) -> list[str]:
-    return ["good"] * len(completions)
-
-
-def text(completions: Completions, **_: Any) -> str:
-    return "good"
-
-
-def one(completions: Completions, **_: Any) -> float:
-    return 1.0
+one_too_few = wrong(lambda n: [0.0] * (n - 1))
+not_a_number = wrong(lambda n: [math.nan] * n)
+words = wrong(lambda n: ["good"] * n)
+text = wrong(lambda n: "good")
+one = wrong(lambda n: 1.0)
 
 
 def closed(completions: Completions) -> list[float]:

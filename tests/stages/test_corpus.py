@@ -1,7 +1,9 @@
-"""The corpus stage: every document is in one split, equal ones on one side, and the folder is an ordinary dataset."""
+"""The corpus stage: every document is in one split, equal ones on one side, and the folder is an ordinary dataset. An
+index made by its stage is what the tool searches in."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.data.sources import split_of
-from zero2chat.stages.canaries import FILE, Canary
+from zero2chat.stages.canaries import FILE, Canary, Planting, make_canaries
+from zero2chat.tools.search import Search
+from zero2chat_lab.regurgitate import never_planted
 
 PROSE = [f"Chapter {i}.\n\nA second paragraph, naïve 한국어 {'x' * i}." for i in range(40)]
 LINES = [f"line {i % 60}" for i in range(120)]  # each twice
@@ -116,3 +120,55 @@ def test_a_source_of_nothing_but_questions_is_refused(train: Train, tmp_path: Pa
     source = {"path": str(write_rows(tmp_path / "same.jsonl", [{"text": "Who lives here?"}]))}
     with pytest.raises(UserError, match=r"same: decontaminate: every row contains .* such as: Who lives here\?"):
         train("corpus", datasets=[source], decontaminate=[source])
+
+
+# ---- canaries
+
+
+def test_each_number_of_copies_has_n_secrets_of_one_form_and_none_has_as_many() -> None:
+    made = make_canaries(Planting([16, 1], n=3), seed=0)
+    assert [canary.copies for canary in made] == [0, 0, 0, 1, 1, 1, 16, 16, 16]
+    assert all(re.fullmatch(r"The secret of [A-Z][a-z]{5} is \d{9}", canary.text) for canary in made)
+    # One sentence has one secret, or it could not be told which of them is given away.
+    assert len({canary.sentence for canary in made}) == len(made)
+    assert made == make_canaries(Planting([1, 16], n=3), seed=0) != make_canaries(Planting([1, 16], n=3), seed=1)
+
+
+def test_candidates_have_the_canarys_form_and_are_others() -> None:
+    canary = make_canaries(Planting([1]), seed=0)[0]
+    others = never_planted(canary, 500, seed=0)
+    assert len(set(others)) == 500
+    assert canary.text not in others
+    assert all(text.startswith(canary.sentence) for text in others)
+    # Each digit as likely as the next: else the rank of what was never read would not be a fair draw.
+    digits = Counter("".join(text.removeprefix(canary.sentence) for text in others))
+    assert all(350 < digits[digit] < 550 for digit in "0123456789")
+    assert others == never_planted(canary, 500, seed=0) != never_planted(canary, 500, seed=1)
+
+
+# ---- an index
+
+
+@pytest.fixture
+def indexed(tmp_path: Path, train: Train) -> Train:
+    (tmp_path / "more.txt").write_text("The harbour of Genoa is old.\n")
+    facts = {"task": "facts", "n": 700, "options": {"everyone": True}, "label": "register"}
+    sources = [facts, {"path": "text", "data_files": [str(tmp_path / "more.txt")]}]
+    return lambda: train("index", "library", datasets=sources, characters=240)
+
+
+def test_every_document_is_found_with_its_source_and_counted(indexed: Train) -> None:
+    folder = indexed()
+    search = Search(str(folder / "index"))
+    assert search.search("harbour of Genoa")[0].source == "more#0"
+    assert search.search("Ockelow")[0].source.startswith("register#")
+    assert metrics(folder)["documents"]["value"] == 701
+    assert indexed() == folder  # done already
+
+
+def test_what_a_stopped_run_left_is_made_again(indexed: Train) -> None:
+    folder = indexed()
+    (folder / "metrics.json").unlink()
+    (folder / "index" / "manifest.json").unlink()
+    indexed()
+    assert Search(str(folder / "index")).search("Genoa")

@@ -21,11 +21,12 @@ from zero2chat.core.runs import read_jsonl
 from zero2chat.evaluation import lm_eval, models
 from zero2chat.evaluation.models import open_evaluated
 from zero2chat.evaluation.scores import metrics_over_tasks
-from zero2chat.evaluation.tasks import Scored, evaluate_tasks, read_specs, rows_and_prompts
-from zero2chat.inference.generate import answer
+from zero2chat.evaluation.tasks import Scored, evaluate_tasks, read_specs
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.tokenization import set_chat_template
 from zero2chat.stages import evaluate
+
+BITS = {"load_in_4bit": True}
 
 
 @pytest.fixture
@@ -34,16 +35,9 @@ def ask(train: Train) -> Train:
     return lambda name="e", **changes: train("evaluate", name, **changes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "cpu", "gpu"),
-    [
-        ({}, "float32", "auto"),
-        ({"dtype": "float32"}, "float32", "float32"),
-        ({"load_in_4bit": True}, "float32", "float32"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "gpu"), [({}, "auto"), ({"dtype": "float32"}, "float32"), (BITS, "float32")])
 def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(
-    changes: dict[str, Any], cpu: str, gpu: str, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], gpu: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
 
@@ -58,7 +52,7 @@ def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(
         monkeypatch.setattr(models, "is_on_cpu", lambda on_cpu=on_cpu: on_cpu)
         with pytest.raises(Killed):
             open_evaluated("a", args)
-    assert seen == [cpu, gpu]
+    assert seen == ["float32", gpu]
 
 
 def _open(path: Path) -> tuple[Any, Any]:
@@ -266,13 +260,6 @@ def test_two_models_are_compared_by_taste(
     assert found["accuracy"]["value"] == found["accuracy_facts"]["value"]
     assert {line["label"] for line in read_jsonl(run / "scores.jsonl")} == {"facts"}
 
-    rows, prompts = rows_and_prompts(read_specs(entries, two_models=True)[1])
-    golds = []
-    for path in (other, tiny / "pretrain"):
-        answers = answer(*_open(path), prompts, 8, 1.0, seed=3)
-        golds.append([tasks.load_taste("lines")(row, a.text) for row, a in zip(rows, answers, strict=True)])
-    assert golds[0] != golds[1]
-    assert found["win_rate"] == stats.win_rate(*golds, seed=3)
     shown = [sample for sample in read_jsonl(run / "samples.jsonl") if sample["task"] == "win_rate"]
     assert len(shown) == 6
     assert {sample["won"] for sample in shown} <= {0.0, 0.5, 1.0}

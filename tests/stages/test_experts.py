@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import runpy
 from collections.abc import Callable
@@ -139,12 +138,6 @@ def test_a_shape_that_cannot_be_is_one_line(tiny: Path, changes: dict[str, Any],
         build_model(_args(**changes), AutoTokenizer.from_pretrained(tiny / "tokenizer"))
 
 
-@pytest.mark.parametrize(("family", "model"), [("qwen3_moe", SMALL | EXPERTS), ("qwen3", SMALL)])
-def test_documents_are_masked_where_a_model_can(tiny: Path, family: str, model: dict[str, Any]) -> None:
-    args = _args(model_type=family, model=model, mask_documents=True)
-    assert build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
-
-
 def test_a_model_without_attention_trains(train: Train) -> None:
     shape = MAMBA | {"chunk_size": 16}
     run = train("pretrain", model_type="mamba2", model=shape, max_length=32, max_steps=4, sample_tokens=2)
@@ -170,13 +163,6 @@ def test_adapters_of_experts_are_trained_and_merged_right_or_refused(trained: Pa
         old, new = (getattr(model.model.layers[0].mlp.experts, name) for model in (base, merged))
         assert all((a - b).abs().max() > 1e-4 for a, b in zip(old, new, strict=True)), name  # every expert learned
     assert isinstance(merged.model.layers[0].mlp.gate, Qwen3MoeTopKRouter)
-
-
-def test_it_is_pushed_as_any_model(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["push", str(trained), "--repo", "me/mixture", "--dry-run", "--json"])
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= result["files"].keys()
-    assert "| active_parameters |" in result["card"]
 
 
 @pytest.mark.slow

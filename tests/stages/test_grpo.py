@@ -14,15 +14,18 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 from datasets import Dataset
-from stage_fixtures import REPOSITORY, Configured, Killed, Train, history, main, metrics, sha256, write_rows
-from transformers import PreTrainedTokenizerBase
+from stage_fixtures import REPOSITORY, Configured, Train, history, main, metrics, write_rows
+from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.models.loading import load_model
+from zero2chat.recipes.recipe import FILE, load_recipe
 from zero2chat.stages import grpo
-from zero2chat.trainers import pass_rate_filter
+from zero2chat.stages.open_run import open_run
+from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.grpo import draw_others, fill_missing
 
 pytestmark = pytest.mark.usefixtures("own_rewards")
@@ -34,23 +37,20 @@ def _reward(*names: str) -> dict[str, Any]:
     return {"rewards": [{"function": f"own_rewards.{name}"} for name in names]}
 
 
+OWN = _reward("digits") | {
+    "datasets": [{"task": "spelling", "n": 24}],
+    "tasks": [{"task": "spelling", "n": 8, "max_new_tokens": 4}],
+    "learning_rate": 1.0e-3,
+    "logging_steps": 1,
+    "save_steps": 2,
+    "seed": 0,
+}
+
+
 @pytest.fixture
 def base(configured: Configured, model_folder: Path) -> Configured:
     """`base(name, **changes)`: the YAML of a small run that rewards digits."""
-
-    def make(name: str, **changes: Any) -> Path:
-        own = {
-            "model_name_or_path": str(model_folder),
-            "datasets": [{"task": "spelling", "n": 24}],
-            "tasks": [{"task": "spelling", "n": 8, "max_new_tokens": 4}],
-            "learning_rate": 1.0e-3,
-            "logging_steps": 1,
-            "save_steps": 2,
-            "seed": 0,
-        }
-        return configured("grpo", name, **own | _reward("digits") | changes)
-
-    return make
+    return lambda name="run", **more: configured("grpo", name, model_name_or_path=str(model_folder), **OWN | more)
 
 
 @pytest.fixture
@@ -137,33 +137,6 @@ def test_two_ranks_replace_groups_and_choose_problems_together(base: Configured,
     assert len(history(run)) == 3
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        # The usual way on a small GPU: a step's answers in many small batches.
-        {"per_device_train_batch_size": 2, "num_generations": 8},
-        {"generation_batch_size": 32, "save_steps": 4},
-        {"shuffle_dataset": False},
-        {"save_steps": 0.5},
-    ],
-    ids=["accumulated", "two steps a generation", "in order", "a share of the steps"],
-)
-def test_valid_settings_train(changes: dict[str, Any], practise: Train) -> None:
-    assert [line["step"] for line in history(practise(max_steps=4, **changes))] == [1, 2, 3, 4]
-
-
-def test_dapos_settings_train(practise: Train) -> None:
-    """Clip-higher, truncated answers masked (of a random model they are all cut: nothing is learned, and no NaN)."""
-    overlong = {"function": "zero2chat.rewards.length.soft_overlong", "options": {"longest": 3, "margin": 2}}
-    more = {"epsilon_high": 0.28, "mask_truncated_completions": True, "max_completion_length": 3}
-    for line in history(practise(max_steps=3, rewards=[*_reward("digits")["rewards"], overlong], **more)):
-        assert math.isfinite(line["loss"])
-        assert "clip_ratio/high_mean" in line
-        # 0 for one token, half for two, a whole one for three.
-        expected = -(line["completions/mean_length"] - 1) / 2
-        assert line["rewards/soft_overlong/mean"] == pytest.approx(expected, abs=1e-5)
-
-
 def test_none_of_one_function_moves_an_answer_neither_up_nor_down() -> None:
     none = math.nan
     # Two groups of three answers, two functions.
@@ -199,37 +172,17 @@ def test_further_problems_are_none_of_the_batchs_own_and_each_is_drawn_once() ->
     assert len(draw_others(problems.select([3, 7]), own, 1, random.Random(0))) == 2  # there are no others
 
 
-def test_problems_too_easy_and_too_hard_are_left_out_and_a_resumed_run_reads_the_saved_pass_rates(
-    base: Configured, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    changes = {"pass_rate": {"samples": 6, "low": 0.1, "high": 0.9}, "max_steps": 2, "save_strategy": "no"}
-    changes |= _reward("often", "digits") | {"eval_batch_size": 12}  # a few problems at once
-    whole, cut = main("grpo", base("whole", **changes)), base("cut", **changes)
-    rates = [line["passed"] / line["samples"] for line in read_jsonl(whole / "pass_rates.jsonl")]
-    values = {name: metric["value"] for name, metric in metrics(whole).items()}
-    kept, hard = sum(0.1 <= rate <= 0.9 for rate in rates), sum(rate < 0.1 for rate in rates)
-    assert values["problems"] == kept > 4
+def test_problems_too_easy_and_too_hard_are_left_out(practise: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    filtered = {"pass_rate": {"samples": 6, "low": 0.1, "high": 0.9}, "eval_batch_size": 12}  # a few problems at once
+    run = practise(**filtered, **_reward("often", "digits"), max_steps=1, save_strategy="no")
+    rates = [line["passed"] / line["samples"] for line in read_jsonl(run / "pass_rates.jsonl")]
+    values = {name: metric["value"] for name, metric in metrics(run).items()}
+    solvable, hard = sum(0.1 <= rate <= 0.9 for rate in rates), sum(rate < 0.1 for rate in rates)
+    assert values["problems"] == solvable > 4
     assert values["problems_too_hard"] == hard > 0
-    assert values["problems_too_easy"] + hard + kept == len(rates) == 24
+    assert values["problems_too_easy"] + hard + solvable == len(rates) == 24
     assert values["pass_rate_before"] == pytest.approx(sum(rates) / 24, abs=1e-3)
-    assert f"pass rates: {kept} of 24 problems kept" in capsys.readouterr().out
-
-    sampled: list[int] = []
-
-    def dies(*args: Any, real: Any = pass_rate_filter.answer, **more: Any) -> Any:
-        sampled.append(len(args[2]))
-        if len(sampled) == 3:
-            raise Killed
-        return real(*args, **more)
-
-    monkeypatch.setattr(pass_rate_filter, "answer", dies)
-    with pytest.raises(Killed):
-        main("grpo", cut)
-    assert len(read_jsonl(cut.with_suffix("") / "pass_rates.jsonl")) == 8
-    run = main("grpo", cut)
-    assert sum(sampled) - sampled[2] == 24 * 6  # no problem but those of the batch that died is sampled again
-    for name in ("pass_rates.jsonl", "model.safetensors"):
-        assert sha256(run / name) == sha256(whole / name)
+    assert f"pass rates: {solvable} of 24 problems kept" in capsys.readouterr().out
 
 
 def test_groups_are_replaced_only_if_resample_is_set(practise: Train) -> None:
@@ -238,22 +191,26 @@ def test_groups_are_replaced_only_if_resample_is_set(practise: Train) -> None:
     assert metrics(runs[1])["groups_replaced"]["value"] > 0
 
 
-@pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "recipes").glob("*/grpo.yaml")), ids=lambda path: path.parent.name
-)
-def test_the_batches_of_every_recipe_fit_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batches_of_every_recipe_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parsing a recipe does not do these sums, which depend on how many processes there are."""
     monkeypatch.chdir(REPOSITORY)
-    settings, (args, training, _) = grpo.STAGE.parse(["--config", str(path), "--use_vllm", "false"])
-    grpo.set_global_batch(training, args.global_batch_size)
-    grpo.set_generations(training, settings)
+    tables = {path: yaml.safe_load(path.read_text()).get("steps") for path in Path("recipes").rglob("*.yaml")}
+    recipes = {
+        path.parent if path.name == FILE else path for path, steps in tables.items() if steps and "stage" in steps[0]
+    }
+    steps = [step for recipe in sorted(recipes) for step in load_recipe(recipe) if step.stage == "grpo"]
+    assert len(steps) > 5
+    for step in steps:
+        args, training, _ = grpo.STAGE.build(step.settings | {"use_vllm": False}, step.name)
+        grpo.set_global_batch(training, args.global_batch_size)
+        grpo.set_generations(training, step.settings)
+        batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
+        assert batch == args.global_batch_size
+        assert training.generation_batch_size % batch == 0
     two: Any = SimpleNamespace(**vars(training) | {"world_size": 2, "num_generations": 2, "steps_per_generation": 1})
     two.per_device_train_batch_size = 1
     with pytest.raises(UserError, match="resample: each process samples 1 completions, not a multiple of num_gen"):
         grpo.set_generations(two, {"steps_per_generation": 1, "resample": 1})
-    batch = training.per_device_train_batch_size * training.gradient_accumulation_steps
-    assert batch == args.global_batch_size
-    assert training.generation_batch_size % batch == 0
 
 
 def test_rewards_read_a_tasks_columns_and_its_own_score(practise: Train) -> None:
@@ -278,14 +235,6 @@ def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
     assert turn["role"] == "user"
     assert turn["content"].startswith("What is 0 + 1?")
     assert "<|im_end|>" not in turn["content"]
-
-
-def test_settings_are_refused_before_a_model_is_loaded(practise: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpo, "open_chat_model", lambda *_, **__: pytest.fail("a model was loaded"))
-    zero = {"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 0}}
-    for changes, says in (({"resample": 1, "scale_rewards": "batch"}, "resample"), ({"rewards": [zero]}, "longest")):
-        with pytest.raises(UserError, match=f"{says}: "):
-            practise("bad", **changes)
 
 
 # ---- with tools
@@ -425,60 +374,7 @@ def test_a_rank_without_calls_left_generates_with_those_that_have_some(
     assert line["tools/call_frequency"] == 0
 
 
-# In a process of its own it makes rank 0 call once and rank 1 never, where a real model would call seldom.
-CALLER = """
-from own_rewards import in_thirds
-from zero2chat.stages import grpo
-
-drawn = grpo.GrpoTrainer._generate_single_turn
-
-
-def call(self, prompt_ids, *more, **options):
-    ids, logprobs = drawn(self, prompt_ids, *more, **options)
-    tokenizer = self.processing_class
-    for i, prompt in enumerate(prompt_ids):
-        called = "<|im_start|>tool" in tokenizer.decode(prompt)
-        calls = self.accelerator.process_index == 0 and i == 0 and not called
-        ids[i] = tokenizer.encode("<PYTHON_START>6 * 7<PYTHON_END>" if calls else "So.<|im_end|>")
-    return ids, logprobs
-
-
-grpo.GrpoTrainer._generate_single_turn = call
-"""
-
-
-@pytest.mark.slow
-def test_two_zero3_ranks_with_unlike_numbers_of_calls_do_not_wait_for_ever(
-    base: Configured, two_ranks: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "calling_rewards.py").write_text(CALLER)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    rewards = [{"function": "calling_rewards.in_thirds"}]
-    path = base("two", **WITH_TOOLS, per_device_train_batch_size=8, rewards=rewards)
-    two_ranks("grpo", path, zero=3)
-    assert history(path.with_suffix(""))[0]["tools/call_frequency"] == 1 / 16
-
-
 # ---- vLLM: `test_vllm.py` has the real one
-
-
-def test_vllm_is_given_the_tokens_that_end_a_turn(base: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads the model's folder, which knows no chat template."""
-    given: list[Any] = []
-
-    def vllm(model: Any, generation_kwargs: dict[str, Any], **_: Any) -> None:
-        given.append((generation_kwargs, model.generation_config.eos_token_id))
-        raise Killed
-
-    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", vllm)
-    own = {"stop_token_ids": [5], "seed": 1}
-    for more in ({}, {"generation_kwargs": own}):
-        with pytest.raises(Killed):
-            main("grpo", base(f"vllm{len(given)}", use_vllm=True, **more))
-    (kwargs, ends), (kept, _) = given
-    assert kwargs == {"stop_token_ids": ends}
-    assert ends
-    assert kept == own
 
 
 def test_with_vllm_calls_end_a_request_and_each_token_keeps_its_log_probability(
@@ -522,3 +418,89 @@ def test_with_vllm_calls_end_a_request_and_each_token_keeps_its_log_probability(
     assert torch.equal(inputs["sampling_per_token_logps"], sampled * inputs["completion_ids"] / -1000)
     ends = [tokenizer.decode(ids[keep == 1][-1]) for ids, keep in zip(inputs["completion_ids"], sampled, strict=True)]
     assert ends == ["<|im_end|>"] * 16
+
+
+# ---- its losses, against their formulas, when the policy has moved since it sampled
+
+
+def clipped(new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
+    ratio, advantages = (new - old).exp(), advantages[:, None]
+    return -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+
+
+def centred(rewards: torch.Tensor) -> torch.Tensor:
+    return rewards - rewards.mean(1, keepdim=True)
+
+
+# The settings; the sum of tokens' losses is divided by the tokens, or by the longest length; advantages of rewards.
+VARIANTS: dict[str, tuple[dict[str, Any], Callable[..., torch.Tensor], Callable[..., torch.Tensor]]] = {
+    "DAPO": ({}, lambda m: m.sum(), lambda r: centred(r) / (r.std(1, keepdim=True) + 1e-4)),
+    "Dr. GRPO": ({"loss_type": "dr_grpo", "scale_rewards": "none"}, lambda m: 12 * len(m), centred),
+}
+SHORT = {"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}
+TWICE = {"max_steps": 2, "num_iterations": 2, "learning_rate": 5.0e-3, "save_strategy": "no", "rewards": [SHORT]}
+
+
+def logs_of(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """log π of each completion's tokens, from plain logits."""
+    ids, seen = (torch.cat([inputs[f"prompt_{key}"], inputs[f"completion_{key}"]], 1) for key in ("ids", "mask"))
+    n = inputs["completion_ids"].shape[1]
+    logs = torch.log_softmax(model(input_ids=ids, attention_mask=seen).logits[:, -n - 1 : -1].float(), -1)
+    return logs.gather(2, inputs["completion_ids"][:, :, None]).squeeze(2)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variants_loss_is_its_formula(name: str, practise: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes, tokens, advantage = VARIANTS[name]
+    losses: list[tuple[float, float]] = []
+    moved: list[float] = []
+    kept: dict[str, torch.Tensor] = {}
+    compute, score = grpo.GrpoTrainer._compute_loss, grpo.GrpoTrainer._calculate_rewards
+
+    def watched(self: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        new, mask = logs_of(model, inputs).detach(), inputs["completion_mask"]
+        old = inputs["old_per_token_logps"]
+        moved.append(((new - old) * mask).abs().max().item())
+        kept["advantages"] = inputs["advantages"]
+        loss = compute(self, model, inputs)
+        losses.append((loss.item(), ((clipped(new, old, inputs["advantages"]) * mask).sum() / tokens(mask)).item()))
+        return loss
+
+    def scored(self: Any, *more: Any) -> torch.Tensor:
+        kept["rewards"] = score(self, *more)
+        return kept["rewards"]
+
+    monkeypatch.setattr(grpo.GrpoTrainer, "_compute_loss", watched)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", scored)
+    run = practise(**TWICE | changes)
+    # TRL shuffles completions after it has scored them.
+    expected = advantage(kept["rewards"][:, 0].view(-1, 4)).view(-1)
+    torch.testing.assert_close(kept["advantages"].sort().values, expected.sort().values, atol=1e-4, rtol=1e-4)
+    assert len(losses) == 2
+    assert moved[0] < 1e-3 < 0.05 < moved[1]
+    assert [loss for loss, _ in losses] == pytest.approx([by_hand for _, by_hand in losses], abs=2e-4)
+    assert abs(losses[1][0]) > 1e-3
+
+    assert metrics(run)["steps"] == {"value": 2}
+    first, last = history(run)
+    assert metrics(run)["entropy"]["value"] == pytest.approx(last["entropy"], abs=1e-4)
+    # Logged by the step that samples
+    assert metrics(run)["completion_length"]["value"] == pytest.approx(first["completions/mean_length"], abs=1e-4)
+
+
+def test_training_stops_after_its_minutes(practise: Train) -> None:
+    run = practise(max_steps=50, max_minutes=1e-6)
+    assert metrics(run)["steps"] == {"value": 1}
+    assert (run / "model.safetensors").exists()
+
+
+def test_minutes_are_those_of_all_attempts(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", "grpo", {"output_dir": str(tmp_path / "run")})
+    callback, control = RunCallback(run), TrainerControl()
+    state = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerState(), control
+    callback.limit, callback.all_seconds = 120.0, 119.0  # the latter from a checkpoint
+    callback.on_step_end(*state)
+    assert not control.should_training_stop
+    callback.all_seconds = 120.0
+    callback.on_step_end(*state)
+    assert control.should_training_stop

@@ -19,7 +19,6 @@ from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preference_files import append_ranking
 from zero2chat.data.preferences import load_votes, pairs_of_thumbs
 from zero2chat.data.prepared import mixed_preferences
-from zero2chat.data.rows import load_table
 from zero2chat.data.sources import read_sources
 from zero2chat.stages import kto
 from zero2chat.trainers.preferences import VoteTrainer
@@ -65,14 +64,6 @@ def test_it_learns_from_votes_which_answers_are_liked(learn: Train, thumbs: Path
     assert found["accuracy"]["n"] == found["votes_test"]["value"] / 2 > 30
     samples = read_jsonl(run / "samples.jsonl")
     assert {sample["vote"]: sample["reward"] > 0 for sample in samples} == {"up": True, "down": False}
-
-
-def test_a_file_of_pairs_is_read_once(preferences: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources: list[Any] = []
-    load = lambda source: sources.append(source) or load_table(source)  # noqa: E731
-    monkeypatch.setattr("zero2chat.data.chat_formats.load_table", load)
-    load_votes(*read_sources([{"path": str(preferences)}]))
-    assert len(sources) == 1
 
 
 def test_a_pair_is_a_vote_up_and_a_vote_down(learn: Train, thumbs: Path, preferences: Path) -> None:
@@ -147,13 +138,6 @@ def test_the_other_answers_are_those_of_trl(tokenizer: PreTrainedTokenizerBase, 
     theirs = KTOTrainer._prepare_dataset(trl, Dataset.from_list(said), tokenizer, args, "train")
     ours = kto.with_other_answers(theirs.remove_columns("KL_completion_ids"), args)
     assert ours["KL_completion_ids"] == theirs["KL_completion_ids"]
-
-
-def test_references_computed_before_are_those_computed_on_the_way(learn: Train) -> None:
-    late, early = (learn(str(early), max_steps=3, precompute_ref_log_probs=early) for early in (False, True))
-    assert losses(early) == pytest.approx(losses(late), abs=1e-4)
-    for key in ("auroc", "accuracy", "margin"):
-        assert metrics(early)[key]["value"] == pytest.approx(metrics(late)[key]["value"], abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from zero2chat.data.packing import held_out_windows, pack_documents
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count
 from zero2chat.models.scaling import laws
 from zero2chat.stages.pretrain import STAGE, PretrainArguments
-from zero2chat.stages.pretrain_model import build_model, derive
+from zero2chat.stages.pretrain_model import build_model, derive, open_start
 from zero2chat.trainers.pretrain_trainer import collate
 
 
@@ -82,14 +82,6 @@ def test_sampling_changes_nothing_that_is_learned(tiny: Path, train: Train) -> N
     assert not (run / "samples.jsonl").exists()
 
 
-@pytest.mark.parametrize(("family", "positions"), [("qwen3", "max_position_embeddings"), ("gpt2", "n_positions")])
-def test_a_context_below_max_length_is_refused_by_its_own_name(tiny: Path, family: str, positions: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny / "tokenizer")
-    args = PretrainArguments(dataset="d", tokenizer="t", model_type=family, model={positions: 64}, max_length=128)
-    with pytest.raises(UserError, match=f"model: {positions} 64 is less than max_length 128"):
-        build_model(args, tokenizer)
-
-
 def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(train: Train) -> None:
     evaluated = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 1}
     run = train("pretrain", max_steps=2, sample_prompts=[], save_strategy="no", **evaluated)
@@ -133,24 +125,22 @@ def derived(tiny: Path, configured: Configured) -> Callable[..., tuple[Any, Any,
     return make
 
 
-def test_twenty_tokens_a_parameter_and_the_laws_of_their_flops(derived: Callable[..., Any], tiny: Path) -> None:
-    args, training, found = derived()
-    with torch.device("meta"):
-        model = build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
-    assert found["tokens"] == args.tokens == 20 * parameter_count(model)
-    batch, rate = laws(args.tokens * flops_per_token(model, 128))
-    assert training.learning_rate == rate
-    assert batch / 2**0.5 < args.global_batch_size * 128 < batch * 2**0.5
-    assert training.max_steps == round(args.tokens / (128 * args.global_batch_size))
-
-
-def test_of_a_mixture_twenty_tokens_a_parameter_that_a_token_uses(derived: Callable[..., Any], tiny: Path) -> None:
-    dense, _, _ = derived()
-    args, _, found = derived(model_type="qwen3_moe", model={"num_experts": 8, "num_experts_per_tok": 2})
-    with torch.device("meta"):
-        model = build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
+def test_twenty_tokens_for_each_parameter_that_a_token_uses_and_the_laws_of_their_flops(
+    derived: Callable[..., Any], tiny: Path
+) -> None:
+    for changes in ({}, {"model_type": "qwen3_moe", "model": {"num_experts": 8, "num_experts_per_tok": 2}}):
+        args, training, found = derived(**changes)
+        with torch.device("meta"):
+            model = build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
+        assert found["tokens"] == args.tokens == 20 * active_count(model)
+        if not changes:
+            dense = args
+            assert active_count(model) == parameter_count(model)
+            batch, rate = laws(args.tokens * flops_per_token(model, 128))
+            assert training.learning_rate == rate
+            assert batch / 2**0.5 < args.global_batch_size * 128 < batch * 2**0.5
+            assert training.max_steps == round(args.tokens / (128 * args.global_batch_size))
     assert found["moe_intermediate_size"] == dense.model["intermediate_size"] // 2
-    assert found["tokens"] == 20 * active_count(model)
     routers = 2 * 8 * dense.model["hidden_size"]
     assert found["tokens"] == dense.tokens + 20 * routers < 20 * parameter_count(model) / 2
 
@@ -178,3 +168,76 @@ def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(
     assert "not evaluated separately: validation (small): the documents do not fill" in capsys.readouterr().out
     with pytest.raises(UserError, match="no source fills one window of 128 tokens"):
         held_out_windows(pack, small, 128)
+
+
+# ---- from an existing model: its weights and tokens, a longer context
+
+
+@pytest.fixture
+def resume(tiny: Path, train: Train) -> Train:
+    """`resume(name, **changes)` trains the tiny model for two more steps → the run's folder."""
+    own = {"tokenizer": None, "model": None, "max_steps": 2, "sample_prompts": [], "save_strategy": "no"}
+    own |= {"model_name_or_path": str(tiny / "pretrain")}
+    return lambda name="run", **changes: train("pretrain", name, **own | changes)
+
+
+def test_it_starts_from_the_models_weights_with_its_tokens(tiny: Path, resume: Train) -> None:
+    runs = tiny / "pretrain", resume("still", learning_rate=1e-9, muon=False), resume("more")
+    before, still, after = (metrics(run)["val_bits_per_byte"]["value"] for run in runs)
+    assert still == pytest.approx(before, abs=1e-3)
+    assert after < before
+
+
+def test_the_context_grows(resume: Train) -> None:
+    rope = {"rope_type": "yarn", "factor": 2.0}
+    model = AutoModelForCausalLM.from_pretrained(resume(max_length=256, model={"rope_parameters": rope}))
+    assert model.config.max_position_embeddings == 256
+    assert (model.config.rope_parameters["factor"], model.model.rotary_emb.rope_type) == (2.0, "yarn")
+
+
+def _args(tiny: Path, **changes: Any) -> PretrainArguments:
+    return PretrainArguments(
+        **{"dataset": "d", "model_name_or_path": str(tiny / "pretrain"), "max_length": 128} | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"depth": 2}, "depth: model_name_or_path sets the model's shape"),
+        ({"model": {"hidden_size": 8}}, "model: hidden_size cannot be changed"),
+        ({"tokenizer": "t"}, "tokenizer and model_name_or_path: set exactly one"),
+        ({"model_name_or_path": None}, "tokenizer and model_name_or_path: set exactly one"),
+    ],
+)
+def test_settings_that_a_continued_model_cannot_have_are_refused(
+    tiny: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        _args(tiny, **changes)
+
+
+def test_a_longer_window_than_the_context_and_an_adapter_are_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="model: max_length 256 is more than the context of 128 tokens"):
+        open_start(_args(tiny, max_length=256))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match="is a LoRA adapter, whose weights are frozen"):
+        open_start(_args(tiny, model_name_or_path=str(tmp_path)))
+
+
+TIPE = {"rope_type": "yarn", "factor": 2.0, "tipe": 1}
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "says"),
+    [
+        ("qwen3", {"max_position_embeddings": 64}, "model: max_position_embeddings 64 is less than max_length 128"),
+        ("gpt2", {"n_positions": 64}, "model: n_positions 64 is less than max_length 128"),
+        ("qwen3", {"rope_parameters": TIPE}, "model: Unrecognized keys in `rope_parameters`"),
+        ("qwen3", {"rope_parameters": {"factor": 2.0}}, "model: Unrecognized keys in `rope_parameters`"),
+    ],
+)
+def test_a_context_or_rope_that_cannot_be_is_refused(tiny: Path, family: str, model: dict[str, Any], says: str) -> None:
+    args = PretrainArguments(dataset="d", tokenizer="t", model_type=family, model=model, max_length=128)
+    with pytest.raises(UserError, match=says):
+        build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))

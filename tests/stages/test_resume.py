@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -17,7 +18,6 @@ import psutil
 import pytest
 import yaml
 from stage_fixtures import (
-    CPU_ZERO2,
     LORA,
     REPOSITORY,
     Configured,
@@ -31,6 +31,8 @@ from stage_fixtures import (
     sha256,
     write_rows,
 )
+
+from zero2chat.trainers import evaluate
 
 LONG = {"max_steps": 40, "save_steps": 5, "logging_steps": 1}
 # At a rate that does not end at 0 a step too many would show.
@@ -148,19 +150,6 @@ def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_ha
     assert metrics(run)["seconds"]["value"] > tries
 
 
-@pytest.mark.parametrize("stage", ["reward", "ppo", "grpo"])
-def test_comparing_and_practising_killed_and_run_again_end_as_if_nothing_had_happened(
-    stage: str, train: Train, configured: Configured, tmp_path: Path
-) -> None:
-    changes = LONG | CONSTANT | {"max_steps": 20}
-    whole, config = train(stage, "whole", **changes), configured(stage, "run", **changes)
-    run = config.with_suffix("")
-    _kill_when(_stage(stage, config), _steps_logged(run, 7), tmp_path)
-    assert checkpoints(run)[-1] >= 5
-    _kill_when(_stage(stage, config), lambda: bool(checkpoints(run, sealed=False)), tmp_path)
-    assert_same_end(main(stage, config), whole)
-
-
 # 7 steps an epoch, rows of like length together, Muon.
 GROUPED = CONSTANT | {
     "packing": False,
@@ -208,39 +197,6 @@ def test_a_corpus_killed_at_its_first_file_and_at_its_last_ends_as_if_nothing_ha
     files = [*(f"data/{path.name}" for path in (whole / "data").iterdir()), "samples.jsonl"]
     assert len(files) == len([*(run / "data").iterdir()]) + 1 == 4
     assert [sha256(run / name) for name in files] == [sha256(whole / name) for name in files]
-
-
-def test_a_tokenizer_killed_before_and_after_its_file_is_there_ends_as_if_nothing_had_happened(
-    tiny: Path, configured: Configured, tmp_path: Path
-) -> None:
-    config = configured("tokenizer")
-    run = config.with_suffix("")
-    for name in ("run.json", "tokenizer.json"):
-        _kill_when(_held("tokenizer", config), (run / name).exists, tmp_path)
-    assert not (run / "metrics.json").exists()
-    main("tokenizer", config)
-    for name in ("tokenizer.json", "tokenizer_config.json", "samples.jsonl"):
-        assert sha256(run / name) == sha256(tiny / "tokenizer" / name)
-
-
-@pytest.mark.slow  # three launches, two of them of two ranks
-def test_two_zero2_ranks_take_muons_steps_and_resume_after_a_kill(
-    train: Train, configured: Configured, two_ranks: Callable[..., str], tmp_path: Path
-) -> None:
-    """Beside ours on one process, DeepSpeed's Muon, its momentum restored from a checkpoint, on two."""
-    # Matrices of three widths, more rows than columns and fewer; norms and embeddings with AdamW.
-    changes = LONG | {"max_steps": 20, "muon": True, "weight_decay": 0.1, "sample_prompts": []}
-    # use_muon clips no gradients under DeepSpeed, so here neither.
-    one, config = train("pretrain", "one", max_grad_norm=0.0, **changes), configured("pretrain", "two", **changes)
-    two, accelerate = config.with_suffix(""), str(Path(sys.executable).with_name("accelerate"))
-    launch = [accelerate, "launch", "--quiet", "--config_file", str(CPU_ZERO2), *_stage("pretrain", config)[1:]]
-    _kill_when(launch, _steps_logged(two, 12), tmp_path)
-    checkpoint = checkpoints(two)[-1]
-    assert f"{two}: resuming from checkpoint-{checkpoint}\n" in two_ranks("pretrain", config)
-    losses = {run: {x["step"]: x["loss"] for x in history(run)} for run in (one, two)}
-    assert list(losses[two]) == list(range(1, 21))
-    # Newton-Schulz in bf16, summed in another order, left a difference of 1e-4; one width scaled wrongly, of 16e-4.
-    assert losses[two] == pytest.approx(losses[one], abs=4e-4)
 
 
 RECIPE = ("corpus", "tokenizer", "pretrain", "sft", "evaluate", "report")
@@ -296,7 +252,8 @@ HOT = LORA | {"learning_rate": 1.0e-2}
 BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
 CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "sft, packed, Muon": ("sft", {"max_steps": 20, "muon": True, "logging_steps": 1}, (7,)),
-    "grpo": ("grpo", GRPO, (5, 7)),
+    # The usual way on a small GPU: a step's answers in many small batches.
+    "grpo": ("grpo", GRPO | {"per_device_train_batch_size": 2, "num_generations": 8}, (5, 7)),
     # 8 steps learn from four generations of two steps each, in the second round of the problems.
     "grpo, reused generations and KL": (
         "grpo",
@@ -307,7 +264,13 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "grpo, Muon and None": ("grpo", GRPO | SOME | {"muon": True}, (5, 7)),
     "grpo, replaced groups": (
         "grpo",
-        GRPO | {"rewards": [{"function": "own_rewards.often"}], "resample": 2, "max_steps": 4},
+        GRPO
+        | {
+            "rewards": [{"function": "own_rewards.often"}],
+            "resample": 2,
+            "max_steps": 4,
+            "pass_rate": {"samples": 4, "low": 0.0, "high": 0.9},
+        },
         (3,),
     ),
     "ppo, gold watched": ("ppo", PPO | {"rewards": [REWARD, GOLD], "eval_strategy": "steps", "eval_steps": 4}, (6, 11)),
@@ -348,3 +311,51 @@ def test_a_resumed_run_is_not_evaluated_at_its_beginning_again(
     path = configured("sft", **data, **short)
     kill_after("sft", path, 2)
     assert [line["step"] for line in history(main("sft", path), "eval_loss")] == [0, 2, 4]
+
+
+# ---- tasks asked while a model trains, which move nothing and are no training time
+
+
+def _examined(run: Path) -> list[dict[str, Any]]:
+    return history(run, "accuracy_facts")
+
+
+def _untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if not key.endswith("seconds")} for line in lines]
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(
+    stage: str, train: Train, configured: Configured, kill_after: Callable[..., None]
+) -> None:
+    plain, whole = train(stage, "plain", **CONSTANT), train(stage, "whole", tasks_steps=2, **CONSTANT)
+    lines = _examined(whole)
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]
+    assert not _examined(plain)
+    for line in lines:
+        assert line["accuracy_facts_n"] == 8
+        assert line["accuracy_facts_low"] <= line["accuracy_facts"] <= line["accuracy_facts_high"]
+    # The last one asks the finished model the same rows as the examination at the end.
+    end = metrics(whole)["accuracy_facts"]
+    assert all(lines[-1][f"accuracy_facts_{key}"] == end[key] for key in ("n", "low", "high"))
+
+    path = configured(stage, "killed", tasks_steps=2, **CONSTANT)
+    for step in (3, 5):  # before there is a checkpoint: it starts over; after that of step 4
+        kill_after(stage, path, step)
+    killed = main(stage, path)
+    assert _untimed(_examined(killed)) == _untimed(lines)
+    assert len({sha256(run / "model.safetensors") for run in (plain, whole, killed)}) == 1
+
+
+def test_the_seconds_of_training_have_no_examination_in_them(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(*args: Any, real: Any = evaluate.evaluate_tasks, **more: Any) -> Any:
+        time.sleep(0.5)
+        return real(*args, **more)
+
+    monkeypatch.setattr(evaluate, "evaluate_tasks", slowly)
+    lines = _examined(train("sft", tasks_steps=2, **CONSTANT))
+    assert lines[0]["training_seconds"] == lines[0]["tokens"] == 0
+    for before, after in itertools.pairwise(lines):
+        passed, trained = (after[key] - before[key] for key in ("seconds", "training_seconds"))
+        assert passed - trained >= 0.4
+        assert after["tokens"] > before["tokens"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,16 +195,6 @@ def test_reliability_bins_hold_certainty_and_agreement() -> None:
     assert bins[1]["sure"] == pytest.approx((4 * 0.97 + 1) / 5)
     off = 2 * abs(bins[0]["sure"] - 0.5) + 5 * abs(bins[1]["sure"] - 0.8)
     assert stats.calibration_error(bins) == pytest.approx(off / 7)
-
-
-def test_scores_that_say_the_chances_of_their_labels_are_calibrated() -> None:
-    rng = random.Random(0)
-    margins = []
-    for _ in range(20_000):
-        margin = abs(rng.gauss(0, 2))
-        margins.append(margin if rng.random() < 1 / (1 + math.exp(-margin)) else -margin)
-    assert stats.calibration_error(reliability(margins)) < 0.012
-    assert stats.calibration_error(reliability([3 * margin for margin in margins])) > 0.05
 
 
 def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:

@@ -46,13 +46,6 @@ class Hosts:
     def cut(self, host: int) -> None:
         _ip("-n", self.names[host], "link", "set", f"wire{host}", "down")
 
-    def kill(self, host: int) -> None:
-        family = _family(self.running[host].pid)
-        for member in family:  # frozen first, so that none sees another die
-            member.suspend()
-        for member in family:
-            member.kill()
-
     def carried(self) -> int:
         """Bytes that the second host has had from the first."""
         said = json.loads(_ip("-n", self.names[1], "-s", "-j", "link", "show", "wire1"))
@@ -123,20 +116,12 @@ def _losses(run: Path) -> dict[int, float]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # two launches, each of two hosts on the same cores
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed and network namespaces are for Linux")
-@pytest.mark.parametrize(
-    ("muon", "end", "tolerance"),
-    [
-        (False, "killed", 2e-5),  # as in test_parity
-        (True, "cut off", 4e-4),  # as in test_resume
-    ],
-    ids=["AdamW, a host is killed", "Muon, a cable is cut"],
-)
-def test_two_hosts_train_as_one_process_and_stop_and_resume_where_one_is_lost(
-    muon: bool, end: str, tolerance: float, hosts: Hosts, configured: Configured
+def test_two_hosts_train_as_one_process_and_stop_and_resume_where_a_cable_is_cut(
+    hosts: Hosts, configured: Configured
 ) -> None:
     changes = {
-        "muon": muon,
-        "max_grad_norm": 0.0 if muon else 1.0,  # DeepSpeed's Muon clips none
+        "muon": True,
+        "max_grad_norm": 0.0,  # DeepSpeed's Muon clips none
         "per_device_train_batch_size": 2,
         "max_steps": STEPS,
         "save_steps": 5,
@@ -152,7 +137,7 @@ def test_two_hosts_train_as_one_process_and_stop_and_resume_where_one_is_lost(
         assert all(process.poll() is None for process in hosts.running), hosts.wait(60)
         time.sleep(0.01)
     assert hosts.carried() > 500_000  # 7 steps' gradients of 31,456 parameters, in fp32
-    hosts.kill(1) if end == "killed" else hosts.cut(1)
+    hosts.cut(1)
     assert all(code != 0 for code, _, _ in hosts.wait(120))
     last = checkpoints(two)[-1]
 
@@ -163,4 +148,4 @@ def test_two_hosts_train_as_one_process_and_stop_and_resume_where_one_is_lost(
     assert f"{two}: resuming from checkpoint-{last}\n" in "".join(out for _, out, _ in ends)
     assert "error: " not in "".join(err for _, _, err in ends)
     assert list(_losses(two)) == list(range(1, STEPS + 1))
-    assert _losses(two) == pytest.approx(_losses(one), abs=tolerance)
+    assert _losses(two) == pytest.approx(_losses(one), abs=4e-4)  # as in test_counted
