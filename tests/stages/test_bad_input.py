@@ -45,7 +45,6 @@ def _reward(function: str, **more: Any) -> dict[str, Any]:
 
 
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "head_dim": 16}
-MOST = {"task": "facts", "n": 10**6}
 GROUPS = {"num_generations": 6, "global_batch_size": 48, "per_device_train_batch_size": 12}
 URL = "http://127.0.0.1:9"
 SECRET = {"url": URL, "model": "m", "key_variable": "NO_KEY"}
@@ -56,10 +55,8 @@ NO_TOOLS = "tools: these sample completions without calls: remove pass_rate and 
 TYPO = "HERE/out.yaml: unknown key 'lerning_rate'; did you mean 'learning_rate'?"
 MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
     "corpus": [
-        ({"validation_fraction": "some"}, "HERE/out.yaml: validation_fraction: expected a float, got 'some'"),
         ({"validation_fraction": 0.6, "test_fraction": 0.5}, "leave no documents for training"),
         ({"test_fraction": 0}, "must be above 0"),
-        ({"seed": -1}, "HERE/out.yaml: seed: expected an integer from 0 to 4294967295, got -1"),
         ({"datasets": [{"task": "fact", "n": 9}]}, "task 'fact': no such task; did you mean 'facts'?"),
         ({"datasets": [{"task": "word_problems", "n": 3}]}, "split 'validation' is empty (3 documents in total)"),
         ({"canaries": {"copy": [4]}}, "canaries: unknown key 'copy'; did you mean 'copies'?"),
@@ -117,7 +114,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"embedding_learning_rate": 1e-3}, "HERE/out.yaml: embedding_learning_rate: only used with muon: remove"),
         ({"dtype": "float16"}, "dtype: float16 weights lose small updates"),
         ({"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/out.yaml: task 'facts': unknown option 'tell'"),
-        ({"datasets": [MOST]}, "1000000 rows asked for"),
+        ({"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
     ],
     "reward": [
         ({"comparisons": None}, "set `comparisons`"),
@@ -171,7 +168,6 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"pass_rate": {"sample": 4}}, "pass_rate: unknown key 'sample'"),
         (_reward("tokens") | {"pass_rate": {}}, "'tokens' needs completion_ids, which only training has"),
         (_reward("alike") | {"pass_rate": {"samples": 2}}, "pass_rate: 0 problems remain, but one generation needs 4"),
-        ({"resample": -1}, "resample: expected at least 0, got -1"),
         *(({"resample": 1, "scale_rewards": scale}, NO_GROUP) for scale in ("batch", "none", False)),
         ({"reward_weights": [1.0]}, "reward_weights: the stage decides it"),
         ({"max_minutes": 0}, "max_minutes: expected more than 0, got 0"),
@@ -217,7 +213,6 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"tasks": []}, "tasks, datasets and harness are empty"),
         ({"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set one of them"),
         ({"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: dtype auto is not supported: set dtype"),
-        ({"harness": [{"tsk": "gsm8k"}]}, "harness[0]: unknown key 'tsk'; did you mean 'task'?"),
         ({"harness": [{"task": "x", "include_path": "none"}]}, "include_path none: no such folder"),
         ({"contamination": [{"pth": "x"}]}, "contamination[0]: unknown key 'pth'; did you mean 'path'?"),
         ({"chat_template_path": None}, "the tokenizer has no chat template"),

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from stage_fixtures import LORA, Configured, Train, history, main, metrics, write_rows
+from stage_fixtures import LORA, Configured, Train, history, main, metrics
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.data.preferences import Pair
 from zero2chat.models import hardware
@@ -143,10 +142,3 @@ def test_two_zero2_ranks_take_the_steps_of_one(learn: Train, base: Configured, t
     assert losses(two) == pytest.approx(losses(one), abs=2e-3)
     assert metrics(two)["margin"]["value"] == pytest.approx(metrics(one)["margin"]["value"], abs=5e-3)
     assert printed.count("training pairs") == 1
-
-
-def test_an_answer_of_several_turns_is_refused_by_its_row(learn: Train, preferences: Path) -> None:
-    more = [{"role": role, "content": "x"} for role in ("assistant", "user", "assistant")]
-    write_rows(preferences, [{"prompt": f"{i}", "chosen": more, "rejected": "no"} for i in range(9)])
-    with pytest.raises(UserError, match=r"mine, row 0 .*line 1.*: chosen has 3 turns"):
-        learn("turns")

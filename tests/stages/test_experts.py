@@ -1,9 +1,8 @@
-"""A mixture of experts from nothing: pretrained, killed and resumed, adapted, exported and pushed as any model."""
+"""A mixture of experts from nothing: pretrained, killed and resumed, and adapted as any model."""
 
 from __future__ import annotations
 
 import math
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ import pytest
 import torch
 from datasets import load_dataset
 from safetensors.torch import load_file
-from stage_fixtures import LORA, REPOSITORY, Settings, Train, assert_same_end, history, main, metrics
+from stage_fixtures import LORA, Settings, Train, assert_same_end, history, main, metrics
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeTopKRouter
 
-from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.data.packing import pack_documents
 from zero2chat.models.hardware import active_count
@@ -147,7 +145,7 @@ def test_a_model_without_attention_trains(train: Train) -> None:
     assert AutoModelForCausalLM.from_pretrained(run).config.model_type == "mamba2"
 
 
-# ---- adapters, and the way out
+# ---- adapters
 
 
 def test_adapters_of_experts_are_trained_and_merged_right_or_refused(trained: Path, train: Train) -> None:
@@ -163,19 +161,3 @@ def test_adapters_of_experts_are_trained_and_merged_right_or_refused(trained: Pa
         old, new = (getattr(model.model.layers[0].mlp.experts, name) for model in (base, merged))
         assert all((a - b).abs().max() > 1e-4 for a, b in zip(old, new, strict=True)), name  # every expert learned
     assert isinstance(merged.model.layers[0].mlp.gate, Qwen3MoeTopKRouter)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (REPOSITORY / ".gguf" / "llama_cpp").exists(), reason="`make gguf` has not run")
-def test_llama_cpp_says_what_it_says(trained: Path, tmp_path: Path) -> None:
-    benchmark = runpy.run_path(str(REPOSITORY / "benchmarks" / "gguf.py"))
-    out = ["--out", str(tmp_path / "out"), "--packages", str(REPOSITORY / ".gguf")]
-    cli.main(["export", str(trained), "--gguf", "f32", *out])
-    (file,) = (tmp_path / "out").glob("*.gguf")
-    llama = benchmark["Llama"](str(file), 128, whole_cache=True)
-    model, tokenizer = load_model(trained)
-    for prompt in ("Ada was born in", "There are 12 apples", "Sums"):
-        ids = tokenizer(prompt)["input_ids"]
-        said, _, _ = benchmark["continued"](model, ids)
-        assert llama("greedy", ids, len(said), []) == said
-    llama.close()

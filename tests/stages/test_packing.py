@@ -10,13 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from stage_fixtures import Train, history, write_rows
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from zero2chat.core.errors import UserError

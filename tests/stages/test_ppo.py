@@ -93,11 +93,6 @@ def test_a_reward_model_and_a_function_are_weighed_and_logged_by_name(practise: 
         assert line["reward"] == pytest.approx((2.0 * liked - again) / 4.0 + 3.0 * digits, abs=1e-4)
 
 
-def test_a_language_model_is_no_reward_model(practise: Train, model_folder: Path) -> None:
-    with pytest.raises(UserError, match=r"not a reward model \(no score head\)"):
-        practise(rewards=[{"model": str(model_folder)}])
-
-
 # ---- the best model, by reward models
 
 

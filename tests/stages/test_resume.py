@@ -29,7 +29,6 @@ from stage_fixtures import (
     main,
     metrics,
     sha256,
-    write_rows,
 )
 
 from zero2chat.trainers import evaluate
@@ -253,6 +252,8 @@ BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
 CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "sft, packed, Muon": ("sft", {"max_steps": 20, "muon": True, "logging_steps": 1}, (7,)),
     # The usual way on a small GPU: a step's answers in many small batches.
+    # It is not evaluated at its beginning again.
+    "sft, evaluated": ("sft", {"validation_fraction": 0.2, "eval_steps": 2, "save_steps": 1, "max_steps": 4}, (2,)),
     "grpo": ("grpo", GRPO | {"per_device_train_batch_size": 2, "num_generations": 8}, (5, 7)),
     # 8 steps learn from four generations of two steps each, in the second round of the problems.
     "grpo, reused generations and KL": (
@@ -302,26 +303,7 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
         assert ("gold_lost" in metrics(whole)) == ("eval_strategy" in changes)
 
 
-def test_a_resumed_run_is_not_evaluated_at_its_beginning_again(
-    configured: Configured, kill_after: Callable[..., None], tmp_path: Path
-) -> None:
-    rows = [{"prompt": f"Say {i}.", "completion": f"{i}"} for i in range(60)]
-    data = {"datasets": [{"path": str(write_rows(tmp_path / "chat.jsonl", rows))}], "tasks": []}
-    short = {"validation_fraction": 0.2, "max_steps": 4, "eval_steps": 2, "save_steps": 1}
-    path = configured("sft", **data, **short)
-    kill_after("sft", path, 2)
-    assert [line["step"] for line in history(main("sft", path), "eval_loss")] == [0, 2, 4]
-
-
 # ---- tasks asked while a model trains, which move nothing and are no training time
-
-
-def _examined(run: Path) -> list[dict[str, Any]]:
-    return history(run, "accuracy_facts")
-
-
-def _untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in line.items() if not key.endswith("seconds")} for line in lines]
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
@@ -329,9 +311,9 @@ def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(
     stage: str, train: Train, configured: Configured, kill_after: Callable[..., None]
 ) -> None:
     plain, whole = train(stage, "plain", **CONSTANT), train(stage, "whole", tasks_steps=2, **CONSTANT)
-    lines = _examined(whole)
+    lines = history(whole, "accuracy_facts")
     assert [line["step"] for line in lines] == [0, 2, 4, 6]
-    assert not _examined(plain)
+    assert not history(plain, "accuracy_facts")
     for line in lines:
         assert line["accuracy_facts_n"] == 8
         assert line["accuracy_facts_low"] <= line["accuracy_facts"] <= line["accuracy_facts_high"]
@@ -343,8 +325,8 @@ def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(
     for step in (3, 5):  # before there is a checkpoint: it starts over; after that of step 4
         kill_after(stage, path, step)
     killed = main(stage, path)
-    assert _untimed(_examined(killed)) == _untimed(lines)
-    assert len({sha256(run / "model.safetensors") for run in (plain, whole, killed)}) == 1
+    assert_same_end(killed, whole)
+    assert sha256(plain / "model.safetensors") == sha256(whole / "model.safetensors")
 
 
 def test_the_seconds_of_training_have_no_examination_in_them(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +335,7 @@ def test_the_seconds_of_training_have_no_examination_in_them(train: Train, monke
         return real(*args, **more)
 
     monkeypatch.setattr(evaluate, "evaluate_tasks", slowly)
-    lines = _examined(train("sft", tasks_steps=2, **CONSTANT))
+    lines = history(train("sft", tasks_steps=2, **CONSTANT), "accuracy_facts")
     assert lines[0]["training_seconds"] == lines[0]["tokens"] == 0
     for before, after in itertools.pairwise(lines):
         passed, trained = (after[key] - before[key] for key in ("seconds", "training_seconds"))

@@ -13,8 +13,8 @@ from stage_fixtures import LORA, Configured, Killed, Train, assert_same_end, his
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
-from zero2chat.data import preference_files
 from zero2chat.models.reward_model import load_reward_model, score_texts
+from zero2chat.trainers import reward_trainer
 from zero2chat.trainers.reward_trainer import preference_metrics
 from zero2chat_practice import lines
 
@@ -113,17 +113,17 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
     kill_after: Callable[..., None],
 ) -> None:
     whole, cut = learn("whole", **more), base("cut", **more)
-    written = preference_files.write_jsonl
+    written = reward_trainer.write_jsonl
     with monkeypatch.context() as patch:  # one of its files is written, the other is not
         first = lambda path, pairs: "test" not in path.name and written(path, pairs)  # noqa: E731
-        patch.setattr(preference_files, "write_jsonl", first)
-        patch.setattr(preference_files, "write_atomically", _raise(Killed()))
+        patch.setattr(reward_trainer, "write_jsonl", first)
+        patch.setattr(reward_trainer, "write_atomically", _raise(Killed()))
         with pytest.raises(Killed):
             main("reward", cut)
     assert not list(cut.with_suffix("").glob("checkpoint-*"))
     kill_after("reward", cut, 5)
     sampled_again = _raise(AssertionError("answers are sampled once"))
-    monkeypatch.setattr("zero2chat.trainers.reward_trainer.sample_pairs", sampled_again)
+    monkeypatch.setattr(reward_trainer, "sample_pairs", sampled_again)
     run = main("reward", cut)
     assert_same_end(run, whole, "config.json", "pairs/train.jsonl", "pairs/test.jsonl")
     assert load_reward_model(run)[0].config.score_std > 0

@@ -21,10 +21,7 @@ from zero2chat.stages import sft, shared
 
 TURNS = [("Hi", "Hello."), ("Bye", "Bye bye.")]
 
-TASKS = [
-    {"task": "facts", "n": 7, "max_new_tokens": 4},
-    {"task": "identity", "n": 5, "max_new_tokens": 12, "seed": 1},
-]
+TASKS = [{"task": "facts", "n": 7, "max_new_tokens": 4}, {"task": "identity", "n": 5, "max_new_tokens": 12, "seed": 1}]
 
 
 def chat(*contents: str) -> dict[str, Any]:
@@ -156,24 +153,15 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
 
 
 def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or a kill in between would leave them in a finished run for ever."""
-    prepare, finish = sft.prepare, sft.finish_with_tasks
-    left: list[bool] = []
-
-    def shared(*args: Any) -> Any:
-        (tmp_path / "run" / runs.ROWS).mkdir()
-        return prepare(*args)
-
-    def watched(trainer: Any, model: Any, run: runs.Run, *rest: Any) -> None:
-        left.append((run.folder / runs.ROWS).exists())
-        finish(trainer, model, run, *rest)
-
-    monkeypatch.setattr(sft, "prepare", shared)
-    monkeypatch.setattr(sft, "finish_with_tasks", watched)
-    assert (train("sft", tasks=[], max_steps=1) / "metrics.json").exists()
-    assert left == [False]
+    calls: list[str] = []
+    for name in ("remove_shared", "finish_with_tasks"):
+        real = getattr(sft, name)
+        monkeypatch.setattr(sft, name, lambda *args, name=name, real=real: calls.append(name) or real(*args))
+    train("sft", tasks=[], max_steps=1)
+    assert calls == ["remove_shared", "finish_with_tasks"]
 
 
 def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
