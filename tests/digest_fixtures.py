@@ -35,8 +35,8 @@ def chat(i: int, answer: str) -> list[Row]:
 
 def called(i: int) -> list[Row]:
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": i, "b": 7 * i}}}
-    told = [turn("assistant", "", tool_calls=[call]), turn("tool", str(8 * i), name="add")]
-    return [turn("user", q[i]), *told, turn("assistant", a[i])]
+    result = [turn("assistant", "", tool_calls=[call]), turn("tool", str(8 * i), name="add")]
+    return [turn("user", q[i]), *result, turn("assistant", a[i])]
 
 
 def speakers(i: int) -> list[Row]:
@@ -93,14 +93,14 @@ def is_flat(name: str) -> bool:
 def write(folder: Path) -> None:
     """Write each format as JSON Lines, JSON and Parquet, and as CSV if its cells are text."""
     folder.mkdir()
-    for name, found in rows().items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-        (folder / f"{name}.json").write_text(json.dumps(found, ensure_ascii=False, indent=1))
-        pq.write_table(pa.Table.from_pylist(found), folder / f"{name}.parquet")
+    for name, lines in rows().items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+        (folder / f"{name}.json").write_text(json.dumps(lines, ensure_ascii=False, indent=1))
+        pq.write_table(pa.Table.from_pylist(lines), folder / f"{name}.parquet")
         if is_flat(name):
             with (folder / f"{name}.csv").open("w", newline="") as file:
                 writer = csv.writer(file, delimiter=";" if name == "chats-named" else ",")
-                writer.writerows([list(found[0]), *(row.values() for row in found)])
+                writer.writerows([list(lines[0]), *(row.values() for row in lines)])
 
 
 def sources(name: str, **more: Any) -> list[Row]:

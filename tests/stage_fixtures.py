@@ -47,7 +47,7 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
     eight = {"global_batch_size": 8, "per_device_train_batch_size": 8, "max_length": 128}
     sixteen = {"global_batch_size": 16, "per_device_train_batch_size": 16, "max_completion_length": 12}
     rewards = [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]
-    asked = {"datasets": [{"task": "facts", "n": 24}]}
+    problems = {"datasets": [{"task": "facts", "n": 24}]}
     tasks = [{"task": "facts", "n": 8, "max_new_tokens": 4}]
     preferences = {"datasets": [{"path": str(folder / "preferences.jsonl")}], "test_fraction": 0.3}
     worlds = [{"task": "facts", "n": 500, "label": "world"}, {"task": "word_problems", "n": 200, "label": "textbook"}]
@@ -80,10 +80,10 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
         },
         "dpo": preferences | eight | tuned,
         "kto": preferences | eight | tuned,
-        "grpo": asked | {"rewards": rewards, "tasks": tasks, "num_generations": 4} | sixteen | tuned,
-        "gkd": asked | sixteen | tuned,
-        "distill": asked | {"rewards": rewards, "teacher": str(folder / "pretrain"), "max_completion_length": 12},
-        "ppo": asked
+        "grpo": problems | {"rewards": rewards, "tasks": tasks, "num_generations": 4} | sixteen | tuned,
+        "gkd": problems | sixteen | tuned,
+        "distill": problems | {"rewards": rewards, "teacher": str(folder / "pretrain"), "max_completion_length": 12},
+        "ppo": problems
         | {"rewards": rewards, "held_out": {"task": "facts", "n": 8}, "num_ppo_epochs": 1, **sixteen, **tuned},
         "evaluate": start | {"tasks": [tasks[0] | {"samples": 2}]},
     }
@@ -131,8 +131,8 @@ def main(stage: str, path: Path, *overrides: str) -> Path:
 
 
 def metrics(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "metrics.json").read_text())
-    return found
+    values: dict[str, Any] = json.loads((run / "metrics.json").read_text())
+    return values
 
 
 def history(run: Path, key: str = "loss") -> list[dict[str, Any]]:
@@ -152,8 +152,8 @@ def sha256(path: Path) -> str:
 
 def checkpoints(run: Path, sealed: bool = True) -> list[int]:
     """Return the steps of the checkpoints that are whole, or of those that are being written."""
-    found = [path for path in run.glob("checkpoint-*") if (path / "checkpoint.json").exists() == sealed]
-    return sorted(int(path.name.split("-")[1]) for path in found)
+    values = [path for path in run.glob("checkpoint-*") if (path / "checkpoint.json").exists() == sealed]
+    return sorted(int(path.name.split("-")[1]) for path in values)
 
 
 def assert_same_end(run: Path, whole: Path, *files: str) -> None:

@@ -32,8 +32,8 @@ def of_some(completions: Completions, **_: Any) -> list[float | None]:
 
 def often(completions: Completions, prompts: Completions, **_: Any) -> list[float]:
     """Right where the text's length says so, for some prompts; for the others never."""
-    asked = [prompt[-1]["content"].lower() for prompt in prompts]
-    return [float(len(t) % 2 and sum(map(ord, q)) % 2) for t, q in zip(texts_of(completions), asked, strict=True)]
+    questions = [prompt[-1]["content"].lower() for prompt in prompts]
+    return [float(len(t) % 2 and sum(map(ord, q)) % 2) for t, q in zip(texts_of(completions), questions, strict=True)]
 
 
 def written_down(completions: Completions, **_: Any) -> list[float]:

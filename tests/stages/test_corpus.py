@@ -47,18 +47,18 @@ def _files(run: Path) -> dict[str, bytes]:
 
 def test_no_document_is_lost_and_equal_ones_share_a_split(base: Configured, capsys: pytest.CaptureFixture[str]) -> None:
     run = main("corpus", base())
-    splits, found = load_dataset(str(run)), metrics(run)
+    splits, values = load_dataset(str(run)), metrics(run)
     assert set(splits) == {"train", "validation", "test"}
     assert Counter(text for rows in splits.values() for text in rows["text"]) == Counter(TEXTS)
     for name, rows in splits.items():
         assert all(split_of(text, 0.2, 0.1) == name for text in rows["text"])
-        assert found[f"documents_{name}"]["value"] == len(rows)
-        assert found[f"bytes_{name}"]["value"] == sum(len(text.encode()) for text in rows["text"])
+        assert values[f"documents_{name}"]["value"] == len(rows)
+        assert values[f"bytes_{name}"]["value"] == sum(len(text.encode()) for text in rows["text"])
     assert splits["train"]["text"] != sorted(splits["train"]["text"], key=TEXTS.index)  # shuffled
     for label in ("prose", "lines", "textbook"):
         texts = [row["text"] for row in splits["train"] if row["source"] == label]
-        assert found[f"documents_{label}"]["value"] == len(texts)
-        assert found[f"bytes_{label}"]["value"] == sum(len(text.encode()) for text in texts)
+        assert values[f"documents_{label}"]["value"] == len(texts)
+        assert values[f"bytes_{label}"]["value"] == sum(len(text.encode()) for text in texts)
     assert {sample["prompt"] for sample in read_jsonl(run / "samples.jsonl")} == {"prose", "lines", "textbook"}
 
     # The same seed gives the same bytes, and a finished corpus is left alone.
@@ -99,20 +99,20 @@ def test_fractions_are_shares_of_the_characters(train: Train, tmp_path: Path) ->
 def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_and_written_down(
     base: Configured, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [text for text in TEXTS if text.startswith("Chapter 3")][:4]  # 3, 30, 31, 32
-    questions = [{"question": text} for text in (*asked, "Is this asked nowhere at all?")]
+    removed = [text for text in TEXTS if text.startswith("Chapter 3")][:4]  # 3, 30, 31, 32
+    questions = [{"question": text} for text in (*removed, "Is this asked nowhere at all?")]
     exams: list[Any] = [str(write_rows(tmp_path / "exams.jsonl", questions)), {"task": "facts", "n": 50}]
     run = main("corpus", base(decontaminate=exams))
     texts = [row["text"] for rows in load_dataset(str(run)).values() for row in rows]
-    assert Counter(texts) == Counter(text for text in TEXTS if text not in asked)
+    assert Counter(texts) == Counter(text for text in TEXTS if text not in removed)
     lines = read_jsonl(run / "decontaminated.jsonl")
     assert [(line["text"], line["question"], line["exam"]) for line in lines] == [
-        (text, text, "exams") for text in asked
+        (text, text, "exams") for text in removed
     ]
     assert [line["where"] for line in lines] == [f"prose, row {i}" for i in (3, 30, 31, 32)]
-    found = metrics(run)
-    assert found["decontaminated"] == {"value": 4, "n": len(TEXTS)}
-    assert (found["decontaminated_exams"], found["decontaminated_facts"]) == ({"value": 4}, {"value": 0})
+    values = metrics(run)
+    assert values["decontaminated"] == {"value": 4, "n": len(TEXTS)}
+    assert (values["decontaminated_exams"], values["decontaminated_facts"]) == ({"value": 4}, {"value": 0})
     assert f"4 of {len(TEXTS)} rows contain one of 55 questions (exams 4): removed" in capsys.readouterr().out
 
 

@@ -60,10 +60,10 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's answers, as if it had ended each of them by itself: one of random weights seldom does."""
 
     def answers(*args: Any, real: Any = samplers.answer_each) -> Any:
-        found = real(*args)
-        for answer in (answer for some in found for answer in some):
+        values = real(*args)
+        for answer in (answer for some in values for answer in some):
             answer.stopped = True
-        return found
+        return values
 
     monkeypatch.setattr(ASK, answers)
 
@@ -81,18 +81,18 @@ def test_a_models_answers_that_pass_are_rows_that_say_where_they_come_from(
 
     monkeypatch.setattr("zero2chat.rewards.length.short_answer", some)
     run = local(rewards=[SHORT | {"options": {}, "weight": 2}], keep_above=1.5)
-    found, measured = rows(run), metrics(run)
+    values, measured = rows(run), metrics(run)
     task = tasks.load("facts")
     questions = {row["key"]: task.prompt(row) for row in task.rows("train", 0, 10)}
     expected = {"teacher": str(model_folder), "temperature": 1.0, "source": "facts", "score": 2.0}
-    for row in found:
+    for row in values:
         assert row["messages"][:-1] == questions[row["origin"]["key"]]
         assert row["review"] == "unreviewed"
         assert len(row["messages"][-1]["content"]) % 2 == 1
         assert row["origin"].items() >= expected.items()
-    assert max(Counter(row["origin"]["key"] for row in found).values()) <= 2
+    assert max(Counter(row["origin"]["key"] for row in values).values()) <= 2
     assert (measured["prompts"]["value"], measured["answers"]["value"]) == (10, 40)
-    assert measured["conversations"]["value"] == len(found) > 0
+    assert measured["conversations"]["value"] == len(values) > 0
     assert measured["rejected_rate_wrong"]["value"] == round(scored.count(0) / 40, 4) > 0
     assert measured["pass_rate"]["value"] == round(scored.count(1) / 40, 4)
     shares = [measured["kept_rate"], *(measured[f"rejected_rate_{why}"] for why in REASONS)]
@@ -102,7 +102,7 @@ def test_a_models_answers_that_pass_are_rows_that_say_where_they_come_from(
     assert {(sample["kept"], sample["why"]) for sample in samples} >= {(True, None), (False, "wrong")}
 
     studied = train("sft", "sft", datasets=[{"path": str(run / "data" / "train.jsonl")}], max_steps=1)
-    assert metrics(studied)["conversations"]["value"] == len(found)
+    assert metrics(studied)["conversations"]["value"] == len(values)
 
 
 @pytest.mark.usefixtures("ended")
@@ -173,7 +173,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
 
     @property
@@ -186,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(body)
+        self.server.requests.append(body)
         self.server.keys.add(self.headers.get("Authorization"))
         says = self.server.says(body)
         self.send_response(says if isinstance(says, int) else 200)
@@ -242,17 +242,17 @@ def test_an_endpoint_answers_in_the_teachers_place_reasoning_included_and_its_ke
         ][n]
 
     run = remote(says, key_variable="MY_KEY")
-    assert set(Counter(map(number, server.asked)).values()) == {2}
+    assert set(Counter(map(number, server.requests)).values()) == {2}
     assert server.keys == {"Bearer sk-secret"}
     messages = [{"role": "user", "content": PROMPTS[0]["prompt"]}]
-    assert server.asked[0] == {"model": "m", "temperature": 0.6, "max_tokens": 256, "messages": messages}
-    found = rows(run)
-    assert [row["messages"][-1] for row in found] == [
+    assert server.requests[0] == {"model": "m", "temperature": 0.6, "max_tokens": 256, "messages": messages}
+    values = rows(run)
+    assert [row["messages"][-1] for row in values] == [
         {"role": "assistant", "reasoning_content": reasoning, "content": rf"\boxed{{{n}}}"}
         for reasoning, n in (("one more ?", 1), ("one more", 2))
     ]
     origin = {"teacher": "m", "temperature": 0.6, "source": "prompts", "key": "1", "sample": 0, "score": 1.0}
-    assert found[1]["origin"] == origin
+    assert values[1]["origin"] == origin
     for why in ("wrong", "cut", "empty", "refused"):
         assert metrics(run)[f"rejected_rate_{why}"]["value"] == round(1 / 6, 4)
     everything = "".join(path.read_text() for path in run.rglob("*") if path.is_file())
@@ -265,9 +265,9 @@ def test_a_lost_connection_is_one_line_and_the_answers_before_it_are_not_asked_a
     where = "endpoint: http://127.0.0.1:.*: no reply: it answers 503; the answers to 4 of 6 prompts are saved: run it a"
     with pytest.raises(UserError, match=where):
         remote(lambda request: 503 if number(request) == 4 else right(request))
-    server.asked.clear()
+    server.requests.clear()
     assert len(rows(remote(right))) == 6
-    assert sorted(map(number, server.asked)) == [4, 4, 5, 5]
+    assert sorted(map(number, server.requests)) == [4, 4, 5, 5]
 
 
 @pytest.mark.parametrize(

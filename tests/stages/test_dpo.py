@@ -42,7 +42,7 @@ def test_each_rank_computes_its_share_of_log_probabilities(rank: int, monkeypatc
     others = (2, 3) if rank == 0 else (0, 1, 4)
     state = SimpleNamespace(num_processes=2, process_index=rank)
     monkeypatch.setattr(hardware, "PartialState", lambda: state)
-    gather = lambda found: found + [(i, expected[i]) for i in others]  # noqa: E731
+    gather = lambda values: values + [(i, expected[i]) for i in others]  # noqa: E731
     monkeypatch.setattr("zero2chat.trainers.preferences.gather_object", gather)
     accelerator = SimpleNamespace(autocast=contextlib.nullcontext)
     trainer: Any = SimpleNamespace(data_collator=collate, args=SimpleNamespace(device="cpu"), accelerator=accelerator)
@@ -95,14 +95,14 @@ def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_
     learn: Train, model_folder: Path
 ) -> None:
     run = learn(max_steps=30, logging_steps=5)
-    found = metrics(run)
-    assert found["accuracy"]["value"] > 0.95
-    assert found["accuracy_length"]["value"] < 0.75
-    assert found["accuracy"]["n"] == found["pairs_test"]["value"] > 30
-    assert found["pairs_train"]["value"] + found["pairs_test"]["value"] == 200
-    assert found["accuracy"]["low"] < found["accuracy"]["value"]
-    assert found["margin"]["value"] > 0.5
-    assert found["tokens"]["value"] > 30 * 8 * 2 * 10
+    values = metrics(run)
+    assert values["accuracy"]["value"] > 0.95
+    assert values["accuracy_length"]["value"] < 0.75
+    assert values["accuracy"]["n"] == values["pairs_test"]["value"] > 30
+    assert values["pairs_train"]["value"] + values["pairs_test"]["value"] == 200
+    assert values["accuracy"]["low"] < values["accuracy"]["value"]
+    assert values["margin"]["value"] > 0.5
+    assert values["tokens"]["value"] > 30 * 8 * 2 * 10
     assert len(read_jsonl(run / "samples.jsonl")) == 12
     assert_rewards_are_those_of_the_folder(run, model_folder)
     assert not [p.name for p in run.iterdir() if p.suffix in (".bin", ".pt")]

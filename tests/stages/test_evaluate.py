@@ -86,10 +86,10 @@ def test_a_checkpoint_is_examined_on_each_task(
     measured = metrics(run)
     assert measured.pop("seconds")["value"] > 0
     assert measured.pop("bytes_model")["value"] >= (checkpoint / "model.safetensors").stat().st_size * 0.9
-    found, samples, scored = evaluate_tasks(*_open(checkpoint), read_specs(entries))
-    assert measured == found
+    values, samples, scored = evaluate_tasks(*_open(checkpoint), read_specs(entries))
+    assert measured == values
     of_facts = {"accuracy_facts", "accuracy_sampled_facts", "pass_at_1_facts", "pass_at_2_facts"}
-    assert set(found) == of_facts | {
+    assert set(values) == of_facts | {
         *("accuracy", "accuracy_once", "accuracy_sampled", "stop_rate"),
         *("abstention_rate_facts", "abstention_rate_once", "constant_facts", "constant_once"),
     }
@@ -106,7 +106,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     more["--contamination"] = json.dumps([str(write_rows(tmp_path / "read.jsonl", texts))])
     main("evaluate", path, *(word for pair in more.items() for word in pair))
     other = metrics(tmp_path / "other")
-    assert set(other) == {*found, "seconds", "bytes_model"}
+    assert set(other) == {*values, "seconds", "bytes_model"}
     seen = {name: metric["contaminated"] for name, metric in other.items() if "contaminated" in metric}
     assert seen == dict.fromkeys(of_facts, 3) | {"accuracy_once": 0}
     assert "contamination: 3 of 5 questions seen in training" in capsys.readouterr().out
@@ -158,10 +158,10 @@ def test_the_change_is_the_mean_of_paired_differences(ask: Train, capsys: pytest
     now = [line["score"] for line in read_jsonl(after / "scores.jsonl") if line["label"] == "facts"]
     differences = [b - a for a, b in zip((1, 0, 0, 1, 0, 0), now, strict=True)]
     assert any(differences)
-    found = metrics(after)
-    assert found["change_facts"] == stats.mean(differences, 0)
-    assert [name for name in found if name.startswith("change_")] == ["change_facts"]
-    assert f"change_facts: {found['change_facts']['value']:+.3f} since before (95%: " in capsys.readouterr().out
+    values = metrics(after)
+    assert values["change_facts"] == stats.mean(differences, 0)
+    assert [name for name in values if name.startswith("change_")] == ["change_facts"]
+    assert f"change_facts: {values['change_facts']['value']:+.3f} since before (95%: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_own_rows_are_scored_compared_and_checked_for_contamination(ask: Train, 
     own = {"path": str(write_rows(tmp_path / "exam.jsonl", rows)), "max_new_tokens": 4, "metrics": ["f1", "perplexity"]}
     own |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]}
     before = ask("before", tasks=[], datasets=[own], contamination=[str(seen)])
-    found = metrics(before)
-    assert {"f1_exam", "perplexity_exam", "short_answer_exam", "stop_rate_exam"} <= set(found)
-    assert found["f1_exam"]["contaminated"] == 1
+    values = metrics(before)
+    assert {"f1_exam", "perplexity_exam", "short_answer_exam", "stop_rate_exam"} <= set(values)
+    assert values["f1_exam"]["contaminated"] == 1
     lines = read_jsonl(before / "scores.jsonl")
     assert [line["by"] for line in lines] == ["short_answer"] * 6 + ["f1"] * 6
     for line in lines[6:]:  # as another model had scored
@@ -254,10 +254,10 @@ def test_two_models_are_compared_by_taste(
     lines = {"task": "lines", "n": 12, "max_new_tokens": 8, "seed": 3}
     entries = [FACTS, lines | {"against": str(other), "label": "win_rate"}, lines | {"against": str(tiny / "pretrain")}]
     run = ask(tasks=entries)
-    found = metrics(run)
-    assert (found["win_rate_lines"]["value"], found["win_rate_lines"]["n"]) == (0.5, 12)  # all ties with itself
-    assert not {"accuracy_lines", "accuracy_win_rate", "constant_lines"} & set(found)
-    assert found["accuracy"]["value"] == found["accuracy_facts"]["value"]
+    values = metrics(run)
+    assert (values["win_rate_lines"]["value"], values["win_rate_lines"]["n"]) == (0.5, 12)  # all ties with itself
+    assert not {"accuracy_lines", "accuracy_win_rate", "constant_lines"} & set(values)
+    assert values["accuracy"]["value"] == values["accuracy_facts"]["value"]
     assert {line["label"] for line in read_jsonl(run / "scores.jsonl")} == {"facts"}
 
     shown = [sample for sample in read_jsonl(run / "samples.jsonl") if sample["task"] == "win_rate"]

@@ -59,9 +59,9 @@ def test_it_is_an_ordinary_model_folder_with_a_matrix_per_expert(trained: Path) 
 
 def test_metrics_have_the_loads_and_the_parameters_that_a_token_uses(trained: Path) -> None:
     model, _ = load_model(trained)
-    found = _values(trained)
-    assert (found["parameters"], found["active_parameters"]) == (model.num_parameters(), active_count(model))
-    assert 0 <= found["expert_share_min"] <= 0.5 <= found["expert_share_max"] <= 1  # two of four for each token
+    values = _values(trained)
+    assert (values["parameters"], values["active_parameters"]) == (model.num_parameters(), active_count(model))
+    assert 0 <= values["expert_share_min"] <= 0.5 <= values["expert_share_max"] <= 1  # two of four for each token
     for line in history(trained):
         assert 0 <= line["expert_share/min"] <= 0.5 <= line["expert_share/max"] <= 1
         assert 1.9 < line["aux_loss"] < 4

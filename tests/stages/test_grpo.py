@@ -284,11 +284,11 @@ def test_results_of_tools_get_no_gradient_and_every_token_that_the_model_drew_ge
     likelihoods = grpo.GrpoTrainer._get_per_token_logps_and_entropies
 
     def keep(self: Any, *args: Any, **more: Any) -> Any:
-        found = likelihoods(self, *args, **more)
-        if found[0].requires_grad:
-            found[0].retain_grad()
-            batches.append(found[0])
-        return found
+        output = likelihoods(self, *args, **more)
+        if output[0].requires_grad:
+            output[0].retain_grad()
+            batches.append(output[0])
+        return output
 
     sample(say)
     monkeypatch.setattr(grpo.GrpoTrainer, "_get_per_token_logps_and_entropies", keep)
@@ -348,9 +348,9 @@ def test_calls_and_results_stay_within_the_length_of_an_answer(
     loop = grpo.GrpoTrainer._tool_call_loop
 
     def watch(self: Any, *args: Any) -> Any:
-        found = loop(self, *args)
-        rows.extend(found[2])
-        return found
+        output = loop(self, *args)
+        rows.extend(output[2])
+        return output
 
     sample(lambda *_: '<PYTHON_START>"long " * 99<PYTHON_END>')
     monkeypatch.setattr(grpo.GrpoTrainer, "_tool_call_loop", watch)
@@ -454,28 +454,28 @@ def test_a_variants_loss_is_its_formula(name: str, practise: Train, monkeypatch:
     changes, tokens, advantage = VARIANTS[name]
     losses: list[tuple[float, float]] = []
     moved: list[float] = []
-    kept: dict[str, torch.Tensor] = {}
+    batch: dict[str, torch.Tensor] = {}
     compute, score = grpo.GrpoTrainer._compute_loss, grpo.GrpoTrainer._calculate_rewards
 
     def watched(self: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         new, mask = logs_of(model, inputs).detach(), inputs["completion_mask"]
         old = inputs["old_per_token_logps"]
         moved.append(((new - old) * mask).abs().max().item())
-        kept["advantages"] = inputs["advantages"]
+        batch["advantages"] = inputs["advantages"]
         loss = compute(self, model, inputs)
         losses.append((loss.item(), ((clipped(new, old, inputs["advantages"]) * mask).sum() / tokens(mask)).item()))
         return loss
 
     def scored(self: Any, *more: Any) -> torch.Tensor:
-        kept["rewards"] = score(self, *more)
-        return kept["rewards"]
+        batch["rewards"] = score(self, *more)
+        return batch["rewards"]
 
     monkeypatch.setattr(grpo.GrpoTrainer, "_compute_loss", watched)
     monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", scored)
     run = practise(**TWICE | changes)
     # TRL shuffles completions after it has scored them.
-    expected = advantage(kept["rewards"][:, 0].view(-1, 4)).view(-1)
-    torch.testing.assert_close(kept["advantages"].sort().values, expected.sort().values, atol=1e-4, rtol=1e-4)
+    expected = advantage(batch["rewards"][:, 0].view(-1, 4)).view(-1)
+    torch.testing.assert_close(batch["advantages"].sort().values, expected.sort().values, atol=1e-4, rtol=1e-4)
     assert len(losses) == 2
     assert moved[0] < 1e-3 < 0.05 < moved[1]
     assert [loss for loss, _ in losses] == pytest.approx([by_hand for _, by_hand in losses], abs=2e-4)

@@ -54,14 +54,14 @@ def read(path: Path) -> Any:
 
 def test_it_learns_from_votes_which_answers_are_liked(learn: Train, thumbs: Path) -> None:
     run = learn(max_steps=30, logging_steps=5, datasets=[{"path": str(thumbs)}])
-    found = metrics(run)
+    values = metrics(run)
     assert losses(run)[0] < 0.5
-    assert found["auroc"]["value"] > 0.95
-    assert found["accuracy"]["value"] > 0.95  # of an answer with each vote to one prompt
-    assert found["chosen_change"]["value"] > 0 > found["rejected_change"]["value"]
-    assert found["votes_train"]["value"] + found["votes_test"]["value"] == 400
-    assert found["votes_up"]["value"] == found["votes_train"]["value"] / 2
-    assert found["accuracy"]["n"] == found["votes_test"]["value"] / 2 > 30
+    assert values["auroc"]["value"] > 0.95
+    assert values["accuracy"]["value"] > 0.95  # of an answer with each vote to one prompt
+    assert values["chosen_change"]["value"] > 0 > values["rejected_change"]["value"]
+    assert values["votes_train"]["value"] + values["votes_test"]["value"] == 400
+    assert values["votes_up"]["value"] == values["votes_train"]["value"] / 2
+    assert values["accuracy"]["n"] == values["votes_test"]["value"] / 2 > 30
     samples = read_jsonl(run / "samples.jsonl")
     assert {sample["vote"]: sample["reward"] > 0 for sample in samples} == {"up": True, "down": False}
 
@@ -89,11 +89,11 @@ def test_votes_without_a_vote_of_the_other_side_are_not_paired() -> None:
     given = [("a", True), ("a", False), ("b", False), ("b", False), ("a", True)]
     votes = [{"prompt": prompt, "completion": str(i), "label": up} for i, (prompt, up) in enumerate(given)]
     assert pairs_of_thumbs(votes) == [(0, 1)]
-    found = kto.vote_metrics(votes, votes[2:4], [(0.0,), (0.0,)], [(1.0,), (2.0,)], 0.1, 0)
-    assert found == {"votes_up": {"value": 2}}
-    found = kto.vote_metrics(votes, [votes[0], votes[2]], [(0.0,), (0.0,)], [(2.0,), (1.0,)], 0.1, 0)
-    assert found["auroc"]["value"] == 1.0
-    assert "accuracy" not in found
+    values = kto.vote_metrics(votes, votes[2:4], [(0.0,), (0.0,)], [(1.0,), (2.0,)], 0.1, 0)
+    assert values == {"votes_up": {"value": 2}}
+    values = kto.vote_metrics(votes, [votes[0], votes[2]], [(0.0,), (0.0,)], [(2.0,), (1.0,)], 0.1, 0)
+    assert values["auroc"]["value"] == 1.0
+    assert "accuracy" not in values
 
 
 def test_its_loss_is_equation_8_of_ethayarajh_et_al_worked_out_by_hand(
@@ -135,9 +135,9 @@ def test_the_other_answers_are_those_of_trl(tokenizer: PreTrainedTokenizerBase, 
     said = [{"prompt": f"{i}?", "completion": f"{i}", "label": i % 2 == 0} for i in range(7)]
     args = KTOConfig(str(tmp_path), per_device_train_batch_size=3, **QUIET)
     trl: Any = SimpleNamespace(calculate_KL=True, _tokenizer=tokenizer, desirable_weight=1.0, undesirable_weight=1.0)
-    theirs = KTOTrainer._prepare_dataset(trl, Dataset.from_list(said), tokenizer, args, "train")
-    ours = kto.with_other_answers(theirs.remove_columns("KL_completion_ids"), args)
-    assert ours["KL_completion_ids"] == theirs["KL_completion_ids"]
+    expected = KTOTrainer._prepare_dataset(trl, Dataset.from_list(said), tokenizer, args, "train")
+    ours = kto.with_other_answers(expected.remove_columns("KL_completion_ids"), args)
+    assert ours["KL_completion_ids"] == expected["KL_completion_ids"]
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def _logits(folder: Path) -> torch.Tensor:
 
 def _assert_near(before: Path, after: Path, plain: Path) -> None:
     """Assert that two small steps were taken from the adapter `before`, not from its base, `plain`."""
-    near, far = ((_logits(after) - _logits(one)).abs().max() for one in (before, plain))
-    assert near < far / 100
+    to_start, to_base = ((_logits(after) - _logits(one)).abs().max() for one in (before, plain))
+    assert to_start < to_base / 100
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_an_adapters_folder_opens_and_answers_as_the_trained_model(tiny: Path, t
     model, tokenizer = load_model(run)
     assert tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)[0] == "<|im_end|>"
     again = train("evaluate", "again", model_name_or_path=str(run), tasks=tasks)
-    trained, asked = ([s for s in read_jsonl(r / "samples.jsonl") if "score" in s] for r in (run, again))
-    assert [s["completion"] for s in trained] == [s["completion"] for s in asked] != []
+    trained, evaluated = ([s for s in read_jsonl(r / "samples.jsonl") if "score" in s] for r in (run, again))
+    assert [s["completion"] for s in trained] == [s["completion"] for s in evaluated] != []
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo", "reward", "grpo", "ppo"])

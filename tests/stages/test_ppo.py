@@ -61,14 +61,14 @@ def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(
     weak = {"kl_coef": 0.001, "kl_limit": 50.0, "cliprange_value": 10.0}
     also = {"tasks": [{"task": "spelling", "n": 8, "max_new_tokens": 4}]}
     run = practise(max_steps=100, learning_rate=5.0e-3, save_strategy="no", **weak, **also, **CONSTANT)
-    found, lines = metrics(run), history(run, "reward")
+    values, lines = metrics(run), history(run, "reward")
     rewards = [line["reward"] for line in lines]
     assert sum(rewards[-5:]) / 5 > 3 * sum(rewards[:5]) / 5
-    assert (found["prompts"], found["steps"]) == ({"value": 48}, {"value": 100})
-    assert found["win_rate"]["n"] == found["gold_before"]["n"] == found["kl"]["n"] == 20
-    assert found["accuracy"]["n"] == 8
-    assert found["reward"]["value"] > 2 * rewards[0]
-    assert found["kl"]["value"] > 0.1
+    assert (values["prompts"], values["steps"]) == ({"value": 48}, {"value": 100})
+    assert values["win_rate"]["n"] == values["gold_before"]["n"] == values["kl"]["n"] == 20
+    assert values["accuracy"]["n"] == 8
+    assert values["reward"]["value"] > 2 * rewards[0]
+    assert values["kl"]["value"] > 0.1
     printed = capsys.readouterr().out
     for shown in ("How to read the log. reward", "reward 0.", "truncated ", "length ", "KL ", "tokens/s", "ETA"):
         assert shown in printed
@@ -130,17 +130,17 @@ def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_an
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = practise("whole", **watched)
-    evaluations, found = history(run, "eval_reward_worst"), metrics(run)
+    evaluations, values = history(run, "eval_reward_worst"), metrics(run)
     for line in evaluations:
         likes = [(line["eval_rewards/liked/mean"] - 0.5) / 4.0, (line["eval_rewards/other/mean"] + 3.0) / 2.0]
         assert line["eval_reward_worst"] == pytest.approx(min(likes), abs=1e-4)
         assert 0 <= line["eval_rewards/gold/mean"] <= 1
     best = max(evaluations[1:], key=lambda line: line["eval_reward_worst"])["step"]  # the start does not compete
-    assert "gold_lost" not in found  # the best model is kept, so nothing is followed to its end
-    assert found["best_step"]["value"] == best
-    assert found["steps"]["value"] == evaluations[-1]["step"] == best + 8 < 40
-    kept, last = (sha256(run / f"checkpoint-{step}/model.safetensors") for step in (best, best + 8))
-    assert sha256(run / "model.safetensors") == kept != last
+    assert "gold_lost" not in values  # the best model is kept, so nothing is followed to its end
+    assert values["best_step"]["value"] == best
+    assert values["steps"]["value"] == evaluations[-1]["step"] == best + 8 < 40
+    saved, last = (sha256(run / f"checkpoint-{step}/model.safetensors") for step in (best, best + 8))
+    assert sha256(run / "model.safetensors") == saved != last
 
     cut = base("cut", **watched)
     kill_after("ppo", cut, 6)
@@ -149,7 +149,7 @@ def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_an
         with pytest.raises(KeyboardInterrupt):
             main("ppo", cut)
     again = main("ppo", cut)
-    assert metrics(again) | {"seconds": 0} == found | {"seconds": 0}
+    assert metrics(again) | {"seconds": 0} == values | {"seconds": 0}
     assert [line["step"] for line in history(again, "eval_reward")] == [line["step"] for line in evaluations]
     assert sha256(again / "model.safetensors") == sha256(run / "model.safetensors")
 
@@ -168,13 +168,13 @@ def test_the_gold_reward_lost_is_the_difference_between_its_peak_and_the_end_and
 
     monkeypatch.setattr(ppo.PPOTrainer, "evaluate", watch)
     chosen = dict.fromkeys(("metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"))
-    found = metrics(practise("followed", **watched | chosen | {"max_steps": 12}))
+    values = metrics(practise("followed", **watched | chosen | {"max_steps": 12}))
     assert len(shown) == 5  # at the start, at steps 4, 8 and 12, and at the end
     *golds, end = (one["eval_rewards/gold/mean"] for one in shown)
     peak = max(golds)
-    assert found["gold_peak"] == {"value": pytest.approx(peak, abs=1e-4), "n": 20}
-    assert found["kl_peak"]["value"] == pytest.approx(shown[golds.index(peak)]["eval_kl_sequence"], abs=1e-3)
-    assert found["gold_lost"]["value"] == pytest.approx(peak - end, abs=2e-4)
+    assert values["gold_peak"] == {"value": pytest.approx(peak, abs=1e-4), "n": 20}
+    assert values["kl_peak"]["value"] == pytest.approx(shown[golds.index(peak)]["eval_kl_sequence"], abs=1e-3)
+    assert values["gold_lost"]["value"] == pytest.approx(peak - end, abs=2e-4)
     assert peak > end
 
     prompts.clear()
@@ -224,19 +224,19 @@ def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere
     texts = [fine.format(**row) for row in rows]
     before = [Answer(text, True, 9) for text in (dull, dull, texts[2])]
     after = [Answer(text, True, 9) for text in (texts[0], dull, texts[2])]
-    found, golds = comparison.compare_answers(comparison.HeldOut("lines", n=3), rows, before, after)
-    assert found["win_rate"]["value"] == pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4)
+    values, golds = comparison.compare_answers(comparison.HeldOut("lines", n=3), rows, before, after)
+    assert values["win_rate"]["value"] == pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4)
     assert golds[0][:2] == [0.0, 0.0]
     spread = math.sqrt(sum((g - sum(golds[0]) / 3) ** 2 for g in golds[0]) / 2)
     gain = (sum(golds[1]) - sum(golds[0])) / 3 / spread
-    assert found["gold_gain"]["value"] == pytest.approx(gain, abs=1e-4)
+    assert values["gold_gain"]["value"] == pytest.approx(gain, abs=1e-4)
     alike, _ = comparison.compare_answers(comparison.HeldOut("lines", n=3), rows, [before[0]] * 3, after)
     assert "gold_gain" not in alike
 
     rows = tasks.load("spelling").rows("test", 0, 2)
     right, wrong = [Answer(str(row["answer"]), True, 9) for row in rows], [Answer("?", True, 9)] * 2
-    found, _ = comparison.compare_answers(comparison.HeldOut("spelling", n=2), rows, wrong, right)
-    assert found["win_rate"]["value"] == 1.0
+    values, _ = comparison.compare_answers(comparison.HeldOut("spelling", n=2), rows, wrong, right)
+    assert values["win_rate"]["value"] == 1.0
 
 
 # ---- many processes

@@ -41,7 +41,7 @@ def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
 def test_held_out_bits_per_byte_are_those_of_the_saved_model(tiny: Path) -> None:
     folder = tiny / "pretrain"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    found = metrics(folder)
+    values = metrics(folder)
     rows = load_dataset(str(tiny / "corpus"), split="validation")
     total = [0.0, 0]
     for source in ("world", "textbook"):
@@ -53,13 +53,13 @@ def test_held_out_bits_per_byte_are_those_of_the_saved_model(tiny: Path) -> None
         spelled = [tokenizer.decode([i], skip_special_tokens=True) for i in range(len(tokenizer))]
         assert all("\ufffd" not in spelled[i] for i in ids.flatten().tolist())  # so that bytes can be counted thus
         size = sum(len(spelled[i].encode()) for i in ids[:, 1:].flatten().tolist())
-        metric = found[f"val_bits_per_byte_{source}"]
+        metric = values[f"val_bits_per_byte_{source}"]
         assert (metric["value"], metric["n"]) == (pytest.approx(nats / math.log(2) / size, abs=2e-3), size)
         total = [total[0] + nats, total[1] + size]
-    assert found["val_bits_per_byte"]["value"] == pytest.approx(total[0] / math.log(2) / total[1], abs=2e-3)
-    assert found["parameters"]["value"] == model.num_parameters()
-    assert found["tokens"]["value"] == 6 * 8 * 128
-    assert found["seconds"]["value"] > 0
+    assert values["val_bits_per_byte"]["value"] == pytest.approx(total[0] / math.log(2) / total[1], abs=2e-3)
+    assert values["parameters"]["value"] == model.num_parameters()
+    assert values["tokens"]["value"] == 6 * 8 * 128
+    assert values["seconds"]["value"] > 0
 
 
 def test_it_learns_and_writes_down_how(tiny: Path) -> None:
@@ -86,9 +86,9 @@ def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(train: Tra
     evaluated = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 1}
     run = train("pretrain", max_steps=2, sample_prompts=[], save_strategy="no", **evaluated)
     (held_out,) = history(run, "eval_loss")
-    found = metrics(run)
-    assert held_out["eval_bits_per_byte"] == pytest.approx(found["val_bits_per_byte"]["value"], rel=1e-3)
-    assert found["tokens_per_second"]["value"] > 0
+    values = metrics(run)
+    assert held_out["eval_bits_per_byte"] == pytest.approx(values["val_bits_per_byte"]["value"], rel=1e-3)
+    assert values["tokens_per_second"]["value"] > 0
 
 
 # ---- documents in a window
@@ -129,10 +129,10 @@ def test_twenty_tokens_for_each_parameter_that_a_token_uses_and_the_laws_of_thei
     derived: Callable[..., Any], tiny: Path
 ) -> None:
     for changes in ({}, {"model_type": "qwen3_moe", "model": {"num_experts": 8, "num_experts_per_tok": 2}}):
-        args, training, found = derived(**changes)
+        args, training, values = derived(**changes)
         with torch.device("meta"):
             model = build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))
-        assert found["tokens"] == args.tokens == 20 * active_count(model)
+        assert values["tokens"] == args.tokens == 20 * active_count(model)
         if not changes:
             dense = args
             assert active_count(model) == parameter_count(model)
@@ -140,20 +140,20 @@ def test_twenty_tokens_for_each_parameter_that_a_token_uses_and_the_laws_of_thei
             assert training.learning_rate == rate
             assert batch / 2**0.5 < args.global_batch_size * 128 < batch * 2**0.5
             assert training.max_steps == round(args.tokens / (128 * args.global_batch_size))
-    assert found["moe_intermediate_size"] == dense.model["intermediate_size"] // 2
+    assert values["moe_intermediate_size"] == dense.model["intermediate_size"] // 2
     routers = 2 * 8 * dense.model["hidden_size"]
-    assert found["tokens"] == dense.tokens + 20 * routers < 20 * parameter_count(model) / 2
+    assert values["tokens"] == dense.tokens + 20 * routers < 20 * parameter_count(model) / 2
 
 
 def test_what_is_set_stays_and_the_rest_follows(derived: Callable[..., Any]) -> None:
     given = {"tokens": 1_000_000, "global_batch_size": 24, "max_steps": 7, "learning_rate": 0.5}
     for key, value in given.items():
-        args, training, found = derived(**{key: value})
+        args, training, values = derived(**{key: value})
         assert getattr(args if hasattr(args, key) else training, key) == value
-        assert key not in found
-    args, _, found = derived(model={"num_key_value_heads": 1})
+        assert key not in values
+    args, _, values = derived(model={"num_key_value_heads": 1})
     assert (args.model["num_key_value_heads"], args.model["hidden_size"]) == (1, 128)
-    assert "num_key_value_heads" not in found
+    assert "num_key_value_heads" not in values
 
 
 def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(

@@ -48,8 +48,8 @@ def test_the_report_lies_beside_its_run_with_every_metric(
     assert "recipe <code>tiny</code>" in page
     assert "of the &lt;b&gt;nation&lt;/b&gt;" in page
 
-    found = metrics(Path("runs/tiny/report"))
-    assert (found["steps"]["value"], found["sections"]["value"]) == (3, 2)
+    values = metrics(Path("runs/tiny/report"))
+    assert (values["steps"]["value"], values["sections"]["value"]) == (3, 2)
     out = capsys.readouterr().out
     assert "12.3 MB" in out
     assert "runs/tiny/report.html" in out

@@ -42,12 +42,12 @@ def _pairs(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 def test_it_learns_a_users_own_preferences_and_length_alone_does_not(learn: Train, preferences: Path) -> None:
     run = learn(**_own(preferences), max_steps=40)
-    found = metrics(run)
-    assert found["accuracy"]["value"] > 0.95
-    assert found["accuracy_length"]["value"] < 0.75
-    assert found["pairs_train"]["value"] + found["pairs_test"]["value"] == 200
-    assert found["accuracy"]["n"] == found["pairs_test"]["value"] > 30
-    assert "noise_ceiling" not in found
+    values = metrics(run)
+    assert values["accuracy"]["value"] > 0.95
+    assert values["accuracy_length"]["value"] < 0.75
+    assert values["pairs_train"]["value"] + values["pairs_test"]["value"] == 200
+    assert values["accuracy"]["n"] == values["pairs_test"]["value"] > 30
+    assert "noise_ceiling" not in values
 
     # The folder is all that scoring needs, and gives what was measured.
     model, tokenizer = load_reward_model(run)
@@ -62,7 +62,7 @@ def test_it_learns_a_users_own_preferences_and_length_alone_does_not(learn: Trai
 
     # It learns from more pairs.
     again = learn("again", **_own(preferences), model_name_or_path=str(run), max_steps=2, learning_rate=1e-6)
-    assert metrics(again)["accuracy"]["value"] == found["accuracy"]["value"]
+    assert metrics(again)["accuracy"]["value"] == values["accuracy"]["value"]
 
 
 def test_comparisons_without_a_seed_are_drawn_by_that_of_the_run_and_held_out_pairs_are_not(learn: Train) -> None:
@@ -77,9 +77,9 @@ def test_comparisons_without_a_seed_are_drawn_by_that_of_the_run_and_held_out_pa
 
 def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(learn: Train, preferences: Path) -> None:
     run = learn()
-    found, pairs = metrics(run), _pairs(run)
-    assert len(pairs["train"]) == found["pairs_train"]["value"] <= 12 * 3
-    assert len(pairs["test"]) == found["pairs_test"]["value"] <= 40
+    values, pairs = metrics(run), _pairs(run)
+    assert len(pairs["train"]) == values["pairs_train"]["value"] <= 12 * 3
+    assert len(pairs["test"]) == values["pairs_test"]["value"] <= 40
     for split, n in (("train", 12), ("test", 40)):
         rows = {row["question"]: row for row in lines.rows(split, 0, n)}
         for pair in pairs[split]:
@@ -89,19 +89,19 @@ def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(learn: 
     test = pairs["test"]
     assert all(pair["taste_chosen"] != pair["taste_rejected"] for pair in test)
     agree = sum(pair["taste_chosen"] > pair["taste_rejected"] for pair in test) / len(test)
-    assert found["noise_ceiling"]["value"] == pytest.approx(agree, abs=1e-4)
+    assert values["noise_ceiling"]["value"] == pytest.approx(agree, abs=1e-4)
 
     # Computed by hand from the folder: how often the higher score has the higher taste.
     model, tokenizer = load_reward_model(run)
     raw = [score_texts(model, tokenizer, [p["prompt"] + p[s] for p in test])[0] for s in ("chosen", "rejected")]
     right = [(a > b) == (p["taste_chosen"] > p["taste_rejected"]) for a, b, p in zip(*raw, test, strict=True) if a != b]
-    assert found["accuracy"]["value"] == pytest.approx(sum(right) / len(test), abs=0.03)
+    assert values["accuracy"]["value"] == pytest.approx(sum(right) / len(test), abs=0.03)
     assert sum(b["n"] for b in history(run, "reliability")[-1]["reliability"]) == len(test)
 
     # Preferences beside comparisons are learned from, and none is held out.
     both = metrics(learn("both", datasets=[{"path": str(preferences)}]))
-    assert both["pairs_train"]["value"] == found["pairs_train"]["value"] + 200
-    assert both["pairs_test"] == found["pairs_test"]
+    assert both["pairs_train"]["value"] == values["pairs_train"]["value"] + 200
+    assert both["pairs_test"] == values["pairs_test"]
 
 
 @pytest.mark.parametrize("more", [LORA, {"train_sampling_strategy": "group_by_length"}], ids=["LoRA", "by length"])
@@ -170,10 +170,10 @@ def test_a_pair_that_is_equal_or_too_long_is_refused_or_dropped(
     write_rows(preferences, [*read_jsonl(preferences), {"prompt": "Is it?", **pair}])
     with pytest.raises(UserError, match=says):
         learn("refused", **_own(preferences), max_steps=2)
-    found = metrics(learn("dropped", **_own(preferences), max_steps=2, **{option: "drop"}))
-    assert found["pairs_train"]["value"] + found["pairs_test"]["value"] == 200
+    values = metrics(learn("dropped", **_own(preferences), max_steps=2, **{option: "drop"}))
+    assert values["pairs_train"]["value"] + values["pairs_test"]["value"] == 200
     if option == "equal":
-        assert found["pairs_equal"]["value"] == 1
+        assert values["pairs_equal"]["value"] == 1
 
 
 # ---- the measures
@@ -199,9 +199,9 @@ def test_reliability_bins_hold_certainty_and_agreement() -> None:
 
 def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:
     test = [pair_of(1, 1) | {"taste_chosen": a, "taste_rejected": b} for a, b in ((0.9, 0.1), (0.2, 0.4), (0.3, 0.1))]
-    found, bins = preference_metrics([pair_of(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
-    assert found["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["accuracy_noisy"]["value"] == pytest.approx(1 / 3, abs=1e-4)
-    assert found["noise_ceiling"]["value"] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["accuracy_length"]["value"] == 0.5
-    assert sum(b["n"] for b in bins) == found["calibration_error"]["n"] == 3
+    values, bins = preference_metrics([pair_of(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
+    assert values["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert values["accuracy_noisy"]["value"] == pytest.approx(1 / 3, abs=1e-4)
+    assert values["noise_ceiling"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert values["accuracy_length"]["value"] == 0.5
+    assert sum(b["n"] for b in bins) == values["calibration_error"]["n"] == 3

@@ -68,8 +68,8 @@ def test_it_learns_the_conversations_and_when_to_stop(tuned: Path) -> None:
     assert metrics(tuned)["conversations"]["value"] == 80
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tuned), AutoTokenizer.from_pretrained(tuned)
     first, second = chat("Hi")["messages"], chat("Hi", "Hello.", "Bye")["messages"]
-    found = answer(model, tokenizer, [first, second], 16)
-    assert [(a.text, a.stopped) for a in found] == [("Hello.", True), ("Bye bye.", True)]
+    values = answer(model, tokenizer, [first, second], 16)
+    assert [(a.text, a.stopped) for a in values] == [("Hello.", True), ("Bye bye.", True)]
 
 
 def test_the_folder_opens_with_all_that_chatting_needs(tuned: Path) -> None:
@@ -122,10 +122,10 @@ def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out
     exams = [str(exam), {"task": "facts", "n": 50, "label": "test_rows"}]
     sources = [{"path": str(tmp_path / "chat.jsonl")}, {"task": "facts", "n": 20}]
     run = tune("s", [*clean, *asking], datasets=sources, decontaminate=exams, max_steps=1)
-    found = metrics(run)
-    assert found["conversations"]["value"] == 22
-    assert found["decontaminated"] == {"value": 2, "n": 24}
-    assert (found["decontaminated_exam"]["value"], found["decontaminated_test_rows"]["value"]) == (2, 0)
+    values = metrics(run)
+    assert values["conversations"]["value"] == 22
+    assert values["decontaminated"] == {"value": 2, "n": 24}
+    assert (values["decontaminated_exam"]["value"], values["decontaminated_test_rows"]["value"]) == (2, 0)
     lines = runs.read_jsonl(run / "decontaminated.jsonl")
     assert [(line["where"], line["question"], line["text"]) for line in lines] == [
         ("chat, row 2", "2 + 3 = ?", "2 + 3 = ?"),
@@ -184,7 +184,7 @@ def test_the_loss_on_validation_rows_is_logged_while_it_trains(tune: Train) -> N
         run = tune(name, rows, validation_fraction=0.2, **more)
         losses = {line["step"]: line["eval_loss"] for line in history(run, "eval_loss")}
         assert list(losses) == ([0, 2, 4, 6] if name == "usual" else [0, 3, 6])
-        found = metrics(run)
-        assert found["val_loss"]["value"] == pytest.approx(losses[6], abs=1e-3)
-        assert 0 < found["val_loss"]["n"] == 60 - found["conversations"]["value"] < 30
-        assert found["val_loss"]["n"] % 2 == 0  # both rows of a prompt are on one side
+        values = metrics(run)
+        assert values["val_loss"]["value"] == pytest.approx(losses[6], abs=1e-3)
+        assert 0 < values["val_loss"]["n"] == 60 - values["conversations"]["value"] < 30
+        assert values["val_loss"]["n"] % 2 == 0  # both rows of a prompt are on one side

@@ -77,10 +77,10 @@ def test_of_many_documents_the_first_ones_are_read_if_documents_is_set(tiny: Pat
 
 def test_metrics_are_bytes_a_token_of_the_unseen_documents(tiny: Path, made: PreTrainedTokenizerBase) -> None:
     texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
-    size, found = sum(len(text.encode()) for text in texts), metrics(tiny / "tokenizer")
-    assert found["vocab_size"]["value"] == 400
-    assert found["bytes_per_token"]["n"] == size
-    assert found["bytes_per_token"]["value"] == round(size / sum(len(made(t)["input_ids"]) for t in texts), 4)
+    size, values = sum(len(text.encode()) for text in texts), metrics(tiny / "tokenizer")
+    assert values["vocab_size"]["value"] == 400
+    assert values["bytes_per_token"]["n"] == size
+    assert values["bytes_per_token"]["value"] == round(size / sum(len(made(t)["input_ids"]) for t in texts), 4)
     for sample in runs.read_jsonl(tiny / "tokenizer" / "samples.jsonl"):
         assert sample["ids"] == made(sample["prompt"])["input_ids"]
         assert "".join(sample["tokens"]) == sample["prompt"]
@@ -93,12 +93,12 @@ def test_gpt2_and_gpt4_are_measured_as_they_measure_themselves(tiny: Path, train
     pattern = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
     ranks = data_gym_to_mergeable_bpe_ranks(GPT["gpt2_merges"], GPT["gpt2_vocab"])
     gpt2 = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
-    found = {name: metric["value"] for name, metric in metrics(train("tokenizer", **GPT)).items()}
+    values = {name: metric["value"] for name, metric in metrics(train("tokenizer", **GPT)).items()}
     texts = load_dataset(str(tiny / "corpus"), split="test")["text"][:]
     size, (counted, _) = sum(len(text.encode()) for text in texts), gpt4_token_count(GPT["gpt4_ranks"], texts)
-    assert (found["vocab_size_gpt2"], found["vocab_size_gpt4"]) == (50257, 100256)  # without GPT-4's special tokens
-    assert found["bytes_per_token_gpt2"] == round(size / sum(len(gpt2.encode(t)) for t in texts), 4)
-    assert found["bytes_per_token_gpt4"] == round(size / counted, 4)
+    assert (values["vocab_size_gpt2"], values["vocab_size_gpt4"]) == (50257, 100256)  # without GPT-4's special tokens
+    assert values["bytes_per_token_gpt2"] == round(size / sum(len(gpt2.encode(t)) for t in texts), 4)
+    assert values["bytes_per_token_gpt4"] == round(size / counted, 4)
 
 
 def test_documents_that_are_no_text_are_a_mistake(tmp_path: Path, train: Train) -> None:
