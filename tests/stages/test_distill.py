@@ -219,8 +219,8 @@ def remote(train: Train, server: Server, prompts: Any) -> Train:
     def run(says: Callable[[dict[str, Any]], Any], **more: Any) -> Path:
         server.says = says
         endpoint = {"url": server.url, "model": "m", "at_once": 1, "retries": 0, "timeout": 5} | more
-        given = {"endpoint": endpoint, "datasets": prompts, "rewards": [RIGHT]}
-        return train("distill", "d", **given, samples=2, temperature=0.6)
+        given = {"endpoint": endpoint, "datasets": prompts, "rewards": [RIGHT], "teacher": None}
+        return train("distill", "d", **given, samples=2, temperature=0.6, max_completion_length=None)
 
     return run
 

@@ -59,7 +59,7 @@ def practise(base: Configured) -> Train:
     return lambda name="run", **changes: main("grpo", base(name, **changes))
 
 
-def test_what_is_rewarded_becomes_likelier(practise: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_rewarded_becomes_likelier(practise: Train, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     run = practise(max_steps=60, save_strategy="no", **CONSTANT)
     rewards = [line["reward"] for line in history(run)]
     assert sum(rewards[-10:]) / 10 > 3 * sum(rewards[:10]) / 10
@@ -75,9 +75,7 @@ def test_what_is_rewarded_becomes_likelier(practise: Train, capsys: pytest.Captu
     before, after = ([s for s in samples if s["step"] == step] for step in (0, 60))
     assert [s["prompt"] for s in before] == [s["prompt"] for s in after]
     assert "trained with GRPO" in (run / "README.md").read_text()
-    tasks = json.dumps([{"task": "spelling", "n": 8, "max_new_tokens": 4}])
-    again = run.with_name("again")
-    main("evaluate", again, "--output_dir", str(again), "--model_name_or_path", str(run), "--tasks", tasks)
+    again = train("evaluate", "again", model_name_or_path=str(run), chat_template_path=None, tasks=OWN["tasks"])
     assert [s["completion"] for s in read_jsonl(again / "samples.jsonl")] == [s["completion"] for s in after]
 
 
