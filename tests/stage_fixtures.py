@@ -30,8 +30,9 @@ CPU_ZERO2 = REPOSITORY / "accelerate_configs/cpu_zero2.yaml"
 TEMPLATE = REPOSITORY / "chat_templates/chatml.jinja"
 COLOURS = "red blue green grey pink gold".split()  # noqa: SIM905
 LORA = {"use_peft": True, "lora_target_modules": "all-linear", "lora_r": 4}
-# Endings of the keys of history.jsonl that may differ between two runs of the same steps.
-TIMES = ("seconds", "per_second", "mfu", "runtime", "step_time")
+# Endings of the keys of history.jsonl that may differ between two runs of the same steps. TRL counts the tokens of
+# evaluations from the beginning of a process.
+TIMES = ("seconds", "per_second", "mfu", "runtime", "step_time", "eval_num_tokens")
 
 Settings = Callable[..., dict[str, Any]]  # (stage, output_dir, **changes)
 Configured = Callable[..., Path]  # (stage, name, **changes) → a YAML
@@ -141,7 +142,7 @@ def history(run: Path, key: str = "loss") -> list[dict[str, Any]]:
 
 
 def untimed(run: Path) -> list[dict[str, Any]]:
-    """Return the whole history without the keys that hold times."""
+    """Return the whole history without these keys."""
     lines = read_jsonl(run / "history.jsonl")
     return [{key: value for key, value in line.items() if not key.endswith(TIMES)} for line in lines]
 

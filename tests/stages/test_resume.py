@@ -241,6 +241,7 @@ def test_a_recipe_killed_in_pretraining_skips_finished_steps_and_ends_as_if_noth
 
 REWARD = {"function": "own_rewards.digits"}
 GOLD = {"function": "zero2chat.rewards.task.task_taste", "weight": 0.0, "label": "gold"}
+EVALUATED = {"validation_fraction": 0.2, "eval_steps": 2, "logging_steps": 1}
 OFTEN = {"rewards": [{"function": "own_rewards.often"}]}
 SOME = {"rewards": [{"function": "own_rewards.of_some"}]}
 GRPO: dict[str, Any] = CONSTANT | {"max_steps": 8, "save_steps": 2, "logging_steps": 1, "rewards": [REWARD]}
@@ -253,7 +254,7 @@ BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
 CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "sft, packed, Muon": ("sft", {"max_steps": 20, "muon": True, "logging_steps": 1}, (7,)),
     # It is not evaluated at its beginning again.
-    "sft, evaluated": ("sft", {"validation_fraction": 0.2, "eval_steps": 2, "save_steps": 1, "max_steps": 4}, (2,)),
+    "sft, evaluated": ("sft", EVALUATED | {"save_steps": 1, "max_steps": 4}, (2,)),
     # The usual way on a small GPU: a step's answers in many small batches.
     "grpo": ("grpo", GRPO | {"per_device_train_batch_size": 2, "num_generations": 8}, (5, 7)),
     # 8 steps learn from four generations of two steps each, in the second round of the problems.
