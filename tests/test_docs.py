@@ -272,9 +272,8 @@ def test_the_examples_pass_the_linter(tmp_path: Path) -> None:
     (tmp_path / "my_tasks").mkdir()
     for title in ("A task", "A reward", "A stage"):
         for i, code in enumerate(_code(_section(title), "python")):
-            (
-                tmp_path / "my_tasks" / ("opposites.py" if title == "A task" and i == 0 else f"{title[2:]}_{i}.py")
-            ).write_text(code)
+            name = "opposites" if title == "A task" and i == 0 else f"{title[2:]}_{i}"
+            (tmp_path / "my_tasks" / f"{name}.py").write_text(code)
     for command in (["check"], ["format", "--check"]):
         ruff = [sys.executable, "-m", "ruff", *command, "--no-cache", "my_tasks"]
         done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True, check=False)
