@@ -220,7 +220,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"questions": ["Hi!"], "question_tools": True}, "question_tools: it needs `questions` and `tools`"),
         ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: only `tasks` and `datasets` can be"),
     ],
-    "report": [({}, "steps is not set"), ({"output_dir": None, "steps": ["a"]}, "output_dir is not set")],
+    "report": [({}, "steps is not set")],
 }
 for stage in ("sft", "dpo", "grpo", "ppo"):
     MISTAKES[stage].append(({"use_peft": True, "lora_target_modules": ["q_prj"]}, "the trainer refuses its settings: "))
