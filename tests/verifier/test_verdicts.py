@@ -24,3 +24,8 @@ def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_ref
     recall = {category: f"{1 - missed[category] / n:.2f} of {n}" for category, n in asked.items()}
     assert not accepted, shown
     assert len(refused) <= 0.03 * sum(asked.values()), f"{recall}\n{shown}"
+
+
+def test_a_unit_per_another_is_converted() -> None:
+    assert verify_answer("1 km/min", "60\\text{ km/h}").correct
+    assert not verify_answer("2 km/min", "60\\text{ km/h}").correct
