@@ -22,13 +22,8 @@ from zero2chat_practice import lines
 @pytest.fixture
 def base(configured: Configured, model_folder: Path) -> Configured:
     """`base(name, **changes)`: the YAML of a small run on its own answers to the task `lines`."""
-    own = {
-        "model_name_or_path": str(model_folder),
-        "chat_template_path": None,
-        "save_steps": 3,
-        "logging_steps": 1,
-        "seed": 0,
-    }
+    own: dict[str, Any] = {"model_name_or_path": str(model_folder), "chat_template_path": None}
+    own |= {"save_steps": 3, "logging_steps": 1, "seed": 0}
     return lambda name="run", **changes: configured("reward", name, **own | changes)
 
 
