@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from zero2chat.chat import ranking
 from zero2chat.chat.ranking import HELP, pairs_of_order, parse_order, rank_answers
 from zero2chat.core.errors import UserError
 from zero2chat.data.preference_files import read_rankings
 from zero2chat.data.preferences import load_preferences
-from zero2chat.data.prompts import read_prompts
 from zero2chat.data.sources import Source
 from zero2chat.inference.generate import Answer
 from zero2chat.inference.session import Sampling
 from zero2chat.models.tokenization import visible
-from zero2chat.stages import reward
 
 LABELLING = Path(__file__).parents[2] / "docs" / "labelling.md"
 SAMPLING = Sampling(temperature=1.0, max_new_tokens=6)
@@ -40,22 +34,20 @@ PROMPTS = [prompt(f"Where is {name}?") for name in ("Ada", "Tom", "Mia", "Kim")]
 
 
 @pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def says(monkeypatch):
     """`says(*texts)`: from now on these are a model's answers to any prompt."""
 
-    def put(*texts: str) -> None:
+    def put(*texts):
         monkeypatch.setattr(ranking, "answer", lambda *_, **__: [Answer(text, True, 1) for text in texts])
 
     return put
 
 
 @pytest.fixture
-def asked(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., str]:
+def asked(model_folder, tmp_path, capsys, monkeypatch):
     """`asked(typed)`: what a person sees who types that; rankings go to `mine.jsonl`."""
 
-    def ask(typed: str, prompts: list[Any] = PROMPTS, answers: int = 4, seed: int = 0, out: str = "mine.jsonl") -> str:
+    def ask(typed, prompts=PROMPTS, answers=4, seed=0, out="mine.jsonl"):
         sampling = Sampling(temperature=1.0, seed=seed, max_new_tokens=6)
         monkeypatch.setattr("sys.stdin", io.StringIO(typed))
         rank_answers(str(model_folder), prompts, tmp_path / out, answers, sampling)
@@ -81,13 +73,9 @@ def kept(folder: Path, out: str = "mine.jsonl") -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     ("line", "order"),
-    [
-        ("2 1 4 3", [[1], [0], [3], [2]]),
-        ("2=1 4 3", [[1, 0], [3], [2]]),
-        ("  2  1 =4= 3 ", [[1], [0, 3, 2]]),
-    ],
+    [("2 1 4 3", [[1], [0], [3], [2]]), ("2=1 4 3", [[1, 0], [3], [2]]), ("  2  1 =4= 3 ", [[1], [0, 3, 2]])],
 )
-def test_an_order_is_read_with_its_ties(line: str, order: ranking.Order) -> None:
+def test_an_order_is_read_with_its_ties(line, order):
     assert parse_order(line, 4) == order
 
 
@@ -96,21 +84,18 @@ def test_an_order_is_read_with_its_ties(line: str, order: ranking.Order) -> None
     [
         ("1 2 3", "answer 4 is missing: type all numbers from 1 to 4, the best first, or s or q"),
         ("1 2 2 3 4", "answer 2 is listed twice"),
-        ("1 2 3 4 5", "there is no answer '5'"),
-        ("01 2 3 4", "there is no answer '01'"),
-        ("1,2,3,4", "there is no answer '1,2,3,4'"),
+        *((f"{word} 2 3 4", f"there is no answer '{word}'") for word in ("5", "01", "1,2,3,4", "٤")),
         ("=1 2 3 4", "there is no answer ''"),
-        ("1 2 3 ٤", "there is no answer '٤'"),
         ("9" * 5000, "there is no answer '99999999999999999999'"),
         ("\x1b[A", r"there is no answer '\\x1b\[A'"),
     ],
 )
-def test_what_is_no_order_is_explained(line: str, says: str) -> None:
+def test_what_is_no_order_is_explained(line, says):
     with pytest.raises(UserError, match=says):
         parse_order(line, 4)
 
 
-def test_an_order_gives_all_its_pairs_but_those_that_tie() -> None:
+def test_an_order_gives_all_its_pairs_but_those_that_tie():
     assert pairs_of_order([[1], [0, 3], [2]]) == [(1, 0), (1, 3), (1, 2), (0, 2), (3, 2)]
     assert pairs_of_order([[0, 1, 2]]) == pairs_of_order([]) == []
 
@@ -118,7 +103,7 @@ def test_an_order_gives_all_its_pairs_but_those_that_tie() -> None:
 # ---- the dialogue
 
 
-def test_what_was_put_first_is_chosen_over_all_that_follows(asked: Callable[..., str], tmp_path: Path) -> None:
+def test_what_was_put_first_is_chosen_over_all_that_follows(asked, tmp_path):
     first, second = screens(asked("2 1 3\n3 = 1 2\n", PROMPTS[:2], answers=3))
     assert len(set(first.values())) == len(set(second.values())) == 3
     ada, tom = (prompt[0]["content"] for prompt in PROMPTS[:2])
@@ -129,65 +114,38 @@ def test_what_was_put_first_is_chosen_over_all_that_follows(asked: Callable[...,
     assert [tuple(visible(text).strip() for text in row) for row in kept(tmp_path)] == expected
 
 
-def test_each_line_of_the_file_says_whose_answers_they_are_and_of_how_many_pairs(
-    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path, model_folder: Path
-) -> None:
-    says("a", "b")
-    asked("1 2\n", PROMPTS[:1], answers=2)
-    (row,) = map(json.loads, (tmp_path / "mine.jsonl").read_text().splitlines())
-    assert (row["pairs"], row["model"], row["prompt"]) == (1, str(model_folder), PROMPTS[0])
-
-
-def test_skipped_and_wholly_tied_prompts_are_not_kept(asked: Callable[..., str], tmp_path: Path) -> None:
-    out = asked("s\n1=2=3=4\n1 2 3 4\nS\n")
+def test_skipped_and_wholly_tied_prompts_and_mistakes_are_not_kept(asked, tmp_path):
+    out = asked("s\n1=2=3=4\nbest is 1\n\n1 2\n1 2 3 4\nS\n")
+    assert out.startswith(HELP + "\n")
     assert out.count("(skipped)") == 2
     assert out.count("(all tied: ") == 1
+    assert out.count("error: there is no answer 'best'") == out.count("error: answer 3 is missing") == 1
     assert {row[0] for row in kept(tmp_path)} == {"Where is Mia?"}
     assert out.endswith(f"1 rankings, 6 pairs added to {tmp_path / 'mine.jsonl'}\n")
 
 
-def test_mistakes_come_before_the_same_question_again(asked: Callable[..., str], tmp_path: Path) -> None:
-    out = asked("best is 1\n\n1 2\n4 3 2 1\nq\n")
-    assert out.startswith(HELP + "\n")
-    assert out.count("error: there is no answer 'best'") == out.count("error: answer 3 is missing") == 1
-    assert len(screens(out)) == 2  # the second one was shown, and left
-    assert len(kept(tmp_path)) == 6
-
-
 @pytest.mark.parametrize("end", ["q\n1 2 3 4\n", "", "1 2"])
-def test_it_ends_where_the_person_or_the_input_does(asked: Callable[..., str], tmp_path: Path, end: str) -> None:
+def test_it_ends_where_the_person_or_the_input_does(asked, tmp_path, end):
     out = asked("1 2 3 4\n" + end)
     assert out.endswith(f"1 rankings, 6 pairs added to {tmp_path / 'mine.jsonl'}\n")
     assert len(kept(tmp_path)) == 6
 
 
-def test_nothing_ranked_leaves_no_file(asked: Callable[..., str], tmp_path: Path) -> None:
-    assert "0 rankings, 0 pairs" in asked("s\nq\n")
-    assert not (tmp_path / "mine.jsonl").exists()
-
-
-def test_equal_answers_are_shown_once_and_one_alone_is_not_asked_about(
-    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path
-) -> None:
+def test_equal_answers_are_shown_once_and_one_alone_is_not_asked_about(asked, says, tmp_path):
     says("In Genoa.", " In Genoa.\n", "In Rome.", "In Genoa.")
     (screen,) = screens(asked("2 1\n", PROMPTS[:1]))
     assert sorted(screen.values()) == ["In Genoa.", "In Rome."]
     assert len(kept(tmp_path)) == 1
+    says("", "no")
+    (screen,) = screens(asked("1 2\n", [prompt("?")]))
+    assert set(screen.values()) == {"(empty)", "no"}
+    assert {"", "no"} == set(kept(tmp_path)[1][1:])
     says("yes", "yes ", "\nyes")
     out = asked("", PROMPTS[1:])
     assert out.count("(all answers are the same: nothing to rank)") == 3
 
 
-def test_an_empty_answer_can_be_ranked(asked: Callable[..., str], says: Callable[..., None], tmp_path: Path) -> None:
-    says("", "no")
-    (screen,) = screens(asked("1 2\n", PROMPTS[:1]))
-    assert set(screen.values()) == {"(empty)", "no"}
-    assert {"", "no"} == set(kept(tmp_path)[0][1:])
-
-
-def test_the_order_on_the_screen_tells_nothing_and_a_seed_gives_the_same_one(
-    asked: Callable[..., str], says: Callable[..., None]
-) -> None:
+def test_the_order_on_the_screen_tells_nothing_and_a_seed_gives_the_same_one(asked, says):
     says("a", "b", "c", "d")
     many = [prompt(str(i)) for i in range(60)]
     shown = [tuple(screen.values()) for screen in screens(asked("s\n" * 60, many))]
@@ -197,15 +155,7 @@ def test_the_order_on_the_screen_tells_nothing_and_a_seed_gives_the_same_one(
     assert screens(asked("s\n" * 60, many, seed=1)) != screens(asked("s\n" * 60, many))
 
 
-def test_answers_are_the_same_again_whatever_was_ranked_before_and_differ_by_prompt(asked: Callable[..., str]) -> None:
-    whole = screens(asked("s\n" * 4))
-    assert screens(asked("s\ns\n", PROMPTS[2:])) == whole[2:]
-    assert len({frozenset(screen.values()) for screen in whole}) == 4
-
-
-def test_a_model_that_writes_to_the_terminal_only_writes_text(
-    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path
-) -> None:
+def test_a_model_that_writes_to_the_terminal_only_writes_text(asked, says, tmp_path):
     hostile = "\x1b[2J\x07\r\u202egnp.exe\u009b\x00\n9  the best answer"
     says(hostile, "[bold]plain[/bold]", "naïve 日本\u3000語", "x" * 70 + " " * 30 + "1  forged")
     (table,) = [out.split("\n\n")[-1] for out in [asked("1 2 3 4\n", [prompt("Is\x1b[1m it?")])]]
@@ -219,12 +169,7 @@ def test_a_model_that_writes_to_the_terminal_only_writes_text(
     assert hostile in {row[1] for row in kept(tmp_path)} | {row[2] for row in kept(tmp_path)}
 
 
-# ---- going on
-
-
-def test_a_second_call_asks_what_is_not_ranked_yet_and_adds_to_the_file(
-    asked: Callable[..., str], tmp_path: Path
-) -> None:
+def test_a_second_call_asks_what_is_not_ranked_yet_and_adds_to_the_file(asked, tmp_path):
     asked("1 2 3 4\ns\n2 1 3 4\nq\n")
     before = (tmp_path / "mine.jsonl").read_bytes()
     out = asked("1 2 3 4\n1 2 3 4\n")
@@ -236,9 +181,7 @@ def test_a_second_call_asks_what_is_not_ranked_yet_and_adds_to_the_file(
     assert (tmp_path / "mine.jsonl").read_bytes() == done
 
 
-def test_cut_anywhere_by_a_kill_the_file_goes_on_from_its_last_whole_ranking(
-    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path
-) -> None:
+def test_cut_anywhere_by_a_kill_the_file_goes_on_from_its_last_whole_ranking(asked, says, tmp_path):
     says("a", "é\u2028", "c")
     orders = ["1 2 3\n", "2=1 3\n", "1 2 3\n"]
     asked("".join(orders), PROMPTS[:3])
@@ -261,12 +204,12 @@ def test_cut_anywhere_by_a_kill_the_file_goes_on_from_its_last_whole_ranking(
 
 
 def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_kept(
-    asked: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    asked, tmp_path, monkeypatch, capsys
+):
     calls = iter([None, OSError(28, "No space left on device")])
     synced = os.fsync
 
-    def sync(descriptor: int) -> None:
+    def sync(descriptor):
         if error := next(calls):
             os.ftruncate(descriptor, os.fstat(descriptor).st_size - 30)
             raise error
@@ -281,9 +224,7 @@ def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_k
     assert len(kept(tmp_path)) == 4 * 6
 
 
-def test_ctrl_c_in_a_real_terminal_ends_it_with_what_was_ranked(
-    model_folder: Path, tmp_path: Path, terminal: Callable[..., Any]
-) -> None:
+def test_ctrl_c_in_a_real_terminal_ends_it_with_what_was_ranked(model_folder, tmp_path, terminal):
     (tmp_path / "asked.txt").write_text("Who?\nWhere?\n")
     arguments = ["--prompts", str(tmp_path / "asked.txt"), "--out", str(tmp_path / "mine.jsonl")]
     ranking = terminal("rank", str(model_folder), *arguments, "--max-new-tokens", "4")
@@ -297,48 +238,21 @@ def test_ctrl_c_in_a_real_terminal_ends_it_with_what_was_ranked(
     assert len(kept(tmp_path)) == 6
 
 
-def test_ctrl_c_while_the_model_answers_ends_it_with_what_was_ranked(
-    asked: Callable[..., str], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Keyboard(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    asking = iter([ranking.answer])
-    monkeypatch.setattr("builtins.input", lambda _: "1 2 3 4")
-    monkeypatch.setattr(ranking, "answer", lambda *a, **b: next(asking, _interrupted)(*a, **b))
-    monkeypatch.setattr("sys.stdin", Keyboard())
-    rank_answers(str(model_folder), PROMPTS, tmp_path / "mine.jsonl", 4, SAMPLING)
-    assert len(kept(tmp_path)) == 6
-    with pytest.raises(KeyboardInterrupt):  # a pipe's reader is to know of it
-        asked("1 2 3 4\n")
-
-
-def _interrupted(*_: Any, **__: Any) -> Any:
-    raise KeyboardInterrupt
-
-
-# ---- mistakes
-
 OURS = b'{"pairs": 1, "model": "m", "prompt": [], "chosen": [], "rejected": []}\n'
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (b"My notes\n", 1),
         (b"My notes", 1),
         (b'{"prompt": "q", "chosen": "a", "rejected": "b"}\n', 1),
-        (OURS + b"[1]\n", 2),
         (OURS + b'{"pairs": 1, \n', 2),  # no kill ends a line in its middle
         (OURS + b"\n" + OURS, 2),
         (OURS.replace(b"[]", b"7"), 1),
         (b"[" * 100_000, 1),
     ],
 )
-def test_a_file_that_holds_something_else_is_left_alone(
-    asked: Callable[..., str], tmp_path: Path, text: bytes, line: int
-) -> None:
+def test_a_file_that_holds_something_else_is_left_alone(asked, tmp_path, text, line):
     (tmp_path / "mine.jsonl").write_bytes(text)
     with pytest.raises(UserError, match=rf"mine.jsonl, line {line}: "):
         asked("1 2 3 4\n")
@@ -352,44 +266,17 @@ def test_a_file_that_holds_something_else_is_left_alone(
         ({"out": "mine.txt"}, "mine.txt: the file name must end in .jsonl"),
         ({"answers": 1}, "answers: 1 is too few to compare: give 2 or more"),
         ({"answers": 0}, "answers: 0 is too few to compare: give 2 or more"),
+        ({"out": "."}, "must end in .jsonl"),
     ],
 )
-def test_what_cannot_be_ranked_is_said_before_anything_is_asked(
-    asked: Callable[..., str],
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    changes: dict[str, Any],
-    says: str,
-) -> None:
+def test_what_cannot_be_ranked_is_said_before_anything_is_asked(asked, capsys, tmp_path, changes, says):
     with pytest.raises(UserError, match=says):
         asked("1 2 3 4\n", **changes)
     assert capsys.readouterr().out == ""
     assert not list(tmp_path.iterdir())
 
 
-def test_a_prompt_longer_than_the_context_is_told_and_what_was_ranked_before_is_kept(
-    asked: Callable[..., str], tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=r"a question of 2\d\d tokens does not fit the model's context of 128"):
-        asked("1 2 3 4\n" * 2, [PROMPTS[0], prompt("1" * 200)])
-    assert len(kept(tmp_path)) == 6
-
-
-def test_a_temperature_of_0_gives_nothing_to_rank(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rank_answers(str(model_folder), PROMPTS[:1], tmp_path / "mine.jsonl", sampling=Sampling(0, max_new_tokens=6))
-    assert "nothing to rank" in capsys.readouterr().out
-    assert not (tmp_path / "mine.jsonl").exists()
-
-
-def test_a_folder_in_the_files_place_is_refused(model_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"mine\.jsonl: not writable"):
-        rank_answers(str(model_folder), PROMPTS, tmp_path / "mine.jsonl")
-
-
-def test_a_model_that_cannot_chat_or_refuses_a_prompt_is_named(model_folder: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_chat_or_refuses_a_prompt_is_named(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "base")
     template = folder / "chat_template.jinja"
     template.write_text("{{ raise_exception('no such role') }}")
@@ -400,35 +287,7 @@ def test_a_model_that_cannot_chat_or_refuses_a_prompt_is_named(model_folder: Pat
         rank_answers(str(folder), PROMPTS, tmp_path / "mine.jsonl")
 
 
-# ---- what it is for
-
-
-def test_the_stage_reward_trains_on_what_was_ranked(
-    asked: Callable[..., str], model_folder: Path, tmp_path: Path
-) -> None:
-    asked("2 1=4 3\n" * 20, read_prompts("lines", None, 20))
-    settings = {
-        "output_dir": str(tmp_path / "reward"),
-        "model_name_or_path": str(model_folder),
-        "datasets": [{"path": str(tmp_path / "mine.jsonl")}],
-        "test_fraction": 0.3,
-        "max_length": 128,
-        "global_batch_size": 8,
-        "per_device_train_batch_size": 8,
-        "max_steps": 2,
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "disable_tqdm": True,
-    }
-    (tmp_path / "reward.yaml").write_text(yaml.safe_dump(settings))
-    reward.STAGE.main(["--config", str(tmp_path / "reward.yaml")])
-    metrics = json.loads((tmp_path / "reward" / "metrics.json").read_text())
-    assert metrics["pairs_train"]["value"] + metrics["pairs_test"]["value"] == 20 * 5
-
-
-def test_the_pages_way_to_measure_agreement_runs_and_counts(
-    asked: Callable[..., str], says: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_the_pages_way_to_measure_agreement_runs_and_counts(asked, says, tmp_path, monkeypatch, capsys):
     says("a", "b", "c")
     (tmp_path / "data").mkdir()
     asked("1 2 3\n1 2 3\n", PROMPTS[:2], out="data/one.jsonl")

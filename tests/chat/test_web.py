@@ -6,13 +6,10 @@ import html
 import json
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,9 +17,8 @@ import torch
 
 from zero2chat import cli
 from zero2chat.chat import web as page_module
-from zero2chat.chat.web import WAITING, ChatPage, application, ui
+from zero2chat.chat.web import WAITING, ChatPage, application
 from zero2chat.chat.web_html import AnswerMarkup
-from zero2chat.core.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_model
@@ -56,7 +52,7 @@ def loaded(model_folder):
 
 
 @pytest.fixture
-def scripts(monkeypatch) -> dict[str, Any]:
+def scripts(monkeypatch):
     """Replaces the model's samples by a script: one text for every answer."""
     known: dict[str, Any] = {}
     answer, draw = Session._answer, Session._draw
@@ -90,10 +86,7 @@ def words(markup: str) -> str:
 
 
 def drawn_in(markup: str) -> list[list[Any]]:
-    return [json.loads(html.unescape(found)) for found in re.findall(r'data-drawn="([^"]*)"', markup)]
-
-
-# ---- the record of a session
+    return [json.loads(html.unescape(output)) for output in re.findall(r'data-drawn="([^"]*)"', markup)]
 
 
 def test_a_record_holds_each_token_with_the_models_own_probabilities_and_changes_nothing(loaded):
@@ -118,27 +111,15 @@ def test_a_record_holds_each_token_with_the_models_own_probabilities_and_changes
         ids.append(drawn.token.id)
 
 
-def test_the_record_says_which_tokens_are_a_calls(loaded, scripts):
-    scripts["Where?"] = "So <SEARCH_START>Ada<SEARCH_END>In Genoa."
-    session = Session(*loaded, GREEDY, tools=Tools([search]))
-    session.record = []
-    list(session.reply("Where?"))
-    called = loaded[1].decode([drawn.token.id for drawn in session.record if drawn.called])
-    assert called == "<SEARCH_START>Ada<SEARCH_END>"
-
-
-# ---- tokens as HTML
-
-
 def test_each_token_is_shown_once_with_what_could_have_stood_there(loaded, scripts):
     scripts["Where?"] = "Straße,\nnaïve 日本語 🙂 <b>"
     turn = asked(one(loaded), one(loaded).arrive(), "Where?")
     answer = turn.answer
     assert words(answer.html).replace("·", "") == scripts["Where?"] + "<|im_end|>"
     ids = [*loaded[1].encode(scripts["Where?"]), loaded[1].eos_token_id]
-    told = drawn_in(answer.html)
-    assert [drawn[0][0] for drawn in told] == ids
-    assert all(len(drawn) == 6 and drawn[1][2] >= drawn[2][2] >= drawn[5][2] >= 0 for drawn in told)
+    shown = drawn_in(answer.html)
+    assert [drawn[0][0] for drawn in shown] == ids
+    assert all(len(drawn) == 6 and drawn[1][2] >= drawn[2][2] >= drawn[5][2] >= 0 for drawn in shown)
     assert answer.html.count('class="token control"') == 1
 
 
@@ -154,14 +135,11 @@ def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
         ("said", "In Genoa.<|im_end|>"),
     ]
     assert re.sub(r"<(/?)(\w+)[^>]*>", r"<\1\2>", answer.html).count("<div>") == answer.html.count("</div>")
-
-
-def test_a_call_that_fails_is_shown_as_an_error(loaded):
-    answer = AnswerMarkup([], [])
-    answer.take([], Call("serch", "<b>"))
-    answer.take([], ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
-    assert 'class="result error"' in answer.html
-    assert "There is no tool" in words(answer.html)
+    failed = AnswerMarkup([], [])
+    failed.take([], Call("serch", "<b>"))
+    failed.take([], ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
+    assert 'class="result error"' in failed.html
+    assert "There is no tool" in words(failed.html)
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -173,9 +151,6 @@ def test_hostile_text_is_text_wherever_it_comes_from(loaded, scripts, hostile):
     assert tags - {"i"} == {"section", "div", "span", "b"}  # i: a dot for a part of a character
     assert set(re.findall(r'\s([a-z-]+)="', turn.html)) <= {"class", "data-drawn"}
     assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", turn.html)
-
-
-# ---- conversations
 
 
 def test_a_conversation_goes_on_and_another_visitor_has_one_of_its_own(loaded, scripts):
@@ -190,15 +165,7 @@ def test_a_conversation_goes_on_and_another_visitor_has_one_of_its_own(loaded, s
     assert "Hush" not in "".join(turn.html for turn in first.turns)
 
 
-def test_a_message_with_no_room_is_said_and_forgotten(loaded):
-    page = one(loaded)
-    visitor = page.arrive()
-    assert "shorten it" in asked(page, visitor, "1" * 2000).html
-    assert list(page.ask(visitor, "  ")) == []
-    assert visitor.session.turns == []
-
-
-def test_stop_keeps_what_was_said_and_the_conversation_goes_on(loaded, scripts, monkeypatch):
+def test_stop_keeps_what_was_said_and_an_abandoned_or_empty_question_nothing(loaded, scripts, monkeypatch):
     monkeypatch.setattr(page_module, "_TICK", 0)
     scripts |= {"Long?": "a b c d e f g h", "Next?": "Yes."}
     page = one(loaded)
@@ -208,21 +175,13 @@ def test_stop_keeps_what_was_said_and_the_conversation_goes_on(loaded, scripts, 
     turn = visitor.turns[-1]
     assert words(turn.answer.html) == "a b c"
     assert turn.note == "Stopped."
-    assert "Yes." in words(asked(page, visitor, "Next?").html)
-
-
-def test_an_abandoned_answer_leaves_a_whole_turn(loaded, scripts):
-    scripts["Long?"] = "a b c d e f g h"
-    page = one(loaded)
-    visitor = page.arrive()
     growing = page.ask(visitor, "Long?")
     next(growing)
     growing.close()
-    asked(page, visitor, "Who?")
-    assert [turn.user for turn in visitor.session.turns] == ["Who?"]
-
-
-# ---- mistakes
+    assert "shorten it" in asked(page, visitor, "1" * 2000).html
+    assert list(page.ask(visitor, "  ")) == []
+    assert "Yes." in words(asked(page, visitor, "Next?").html)
+    assert [turn.user for turn in visitor.session.turns] == ["Long?", "Next?"]
 
 
 @pytest.mark.parametrize(
@@ -230,43 +189,29 @@ def test_an_abandoned_answer_leaves_a_whole_turn(loaded, scripts):
     [
         (["runs/none/sft"], "runs/none/sft: no such run"),
         (["PLAIN"], "the model has no chat template"),
+        (["MODEL", "--port", "TAKEN"], " of 127.0.0.1 is not available (Address already in use)"),
         (["MODEL", "--port", "70000"], "port 70000 of 127.0.0.1 is not available (bind(): port must be 0-65535"),
         (["MODEL", "--host", "nowhere.invalid"], "port 7860 of nowhere.invalid is not available"),
-        (["MODEL", "--temperature", "-1"], "temperature: -1.0 is out of range"),
-        (["MODEL", "--tools", "serch"], "serch"),
+        (["MODEL", "--temperature", "-1", "--port", "0"], "temperature: -1.0 is out of range"),
+        (["MODEL", "--tools", "serch", "--port", "0"], "serch"),
+        (["MODEL", "--without-gradio"], "ui: gradio is not installed: `make ui` does that"),
     ],
 )
-def test_a_mistake_is_one_line_and_exits_2(arguments, says, model_folder, tokenizer, tmp_path, capsys, monkeypatch):
+def test_a_mistake_is_one_line_and_exits_2(arguments, says, model_folder, tmp_path, capsys, monkeypatch):
     pytest.importorskip("gradio")
     monkeypatch.chdir(tmp_path)
-    if "PLAIN" in arguments:
-        shutil.copytree(model_folder, tmp_path / "plain")
-        (tmp_path / "plain" / "chat_template.jinja").unlink()
-    places = {"MODEL": str(model_folder), "PLAIN": str(tmp_path / "plain")}
-    free = [] if "--host" in arguments or "--port" in arguments else ["--port", "0"]
-    with pytest.raises(SystemExit) as end:
-        cli.main(["ui", *(places.get(word, word) for word in arguments), *free])
-    assert end.value.code == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert says in lines[0]
-
-
-def test_a_port_that_is_taken_is_a_mistake(model_folder):
-    pytest.importorskip("gradio")
+    shutil.copytree(model_folder, tmp_path / "plain")
+    (tmp_path / "plain" / "chat_template.jinja").unlink()
+    if "--without-gradio" in arguments:
+        arguments = ["MODEL"]
+        monkeypatch.setitem(sys.modules, "gradio", None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"^port {port} of 127.0.0.1 is not available \(Address already in use\)"):
-            ui(str(model_folder), port=port)
-
-
-def test_without_gradio_one_is_told_how_to_get_it(model_folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(UserError, match=r"^ui: gradio is not installed: `make ui` does that"):
-        ui(str(model_folder))
-
-
-# ---- the server
+        places = {"MODEL": str(model_folder), "PLAIN": "plain", "TAKEN": str(taken.getsockname()[1])}
+        with pytest.raises(SystemExit) as end:
+            cli.main(["ui", *(places.get(word, word) for word in arguments)])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line
 
 
 @pytest.fixture
@@ -305,190 +250,52 @@ def test_what_the_page_does_not_need_is_refused(client, method, path, more):
     assert client.request(method, path, **more).status_code == 403
 
 
-def test_a_host_header_cannot_pass_off_one_path_as_another(loaded):
-    pytest.importorskip("gradio")
-    from starlette.testclient import TestClient
-
-    anybody = TestClient(application(one(loaded), "0.0.0.0"), base_url="http://0.0.0.0")
+def test_a_host_header_passes_off_no_other_path_and_no_other_machine(client, loaded):
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+    assert client.get("/", headers={"host": "localhost:7860"}).status_code == 200
+    anybody = type(client)(application(one(loaded), "0.0.0.0"), base_url="http://0.0.0.0")
     upload = {"files": {"files": ("a.txt", b"a")}}
     for host in ("x", "x/gradio_api/info?"):
         assert anybody.post("/gradio_api/upload", headers={"host": host}, **upload).status_code == 403
-
-
-def test_a_name_that_was_made_to_mean_this_machine_is_refused(client):
-    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
-    assert client.get("/", headers={"host": "localhost:7860"}).status_code == 200
-
-
-def test_one_answer_is_written_at_a_time_and_few_wait(loaded):
-    pytest.importorskip("gradio")
-    blocks = one(loaded).blocks()
+    blocks = one(loaded).blocks()  # one answer is written at a time, and few wait
     assert blocks._queue.max_size == WAITING
     assert [fn.concurrency_limit for fn in blocks.fns.values() if fn.name == "answer"] == [1]
 
 
-# ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+@pytest.mark.slow
+def test_in_a_browser_hostile_text_does_not_run_and_pointing_at_a_token_shows_its_alternatives(loaded, scripts):
     pytest.importorskip("gradio")
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("there is no chromium")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Any]:
-    """Serves a page in this process, for as long as the test runs; gives its address."""
-    pytest.importorskip("gradio")
     import uvicorn
 
-    running: list[tuple[Any, threading.Thread]] = []
-
-    def start(page: ChatPage) -> str:
-        listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(application(page, "127.0.0.1"), log_level="critical", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        running.append((server, thread))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    yield start
-    for server, thread in running:
-        server.should_exit = True
-        thread.join(20)
-
-
-class Tab:
-    """A visitor: a browser's tab that shares nothing with others, and what it asked of the network."""
-
-    def __init__(self, browser, address: str):
-        self.context = browser.new_context(viewport={"width": 1200, "height": 800})
-        self.page = self.context.new_page()
-        self.errors: list[str] = []
-        self.elsewhere: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self._note(request.url, address))
-        self.page.goto(address)
-        self.ready()
-
-    def _note(self, url: str, address: str) -> None:
-        if not url.startswith((address, "data:", "blob:")):
-            self.elsewhere.append(url)
-
-    def ready(self) -> None:
-        self.page.locator("#talk .empty").wait_for(timeout=60_000)
-
-    def ask(self, question: str) -> None:
-        self.page.locator("textarea").fill(question)
-        self.page.get_by_role("button", name="Ask", exact=True).click()
-        self.page.wait_for_function("document.querySelector('textarea').value === ''", timeout=60_000)
-        self.page.get_by_role("button", name="Ask", exact=True).wait_for(timeout=60_000)
-
-    @property
-    def talk(self) -> str:
-        return self.page.locator("#talk").inner_text()
-
-
-@pytest.mark.slow
-def test_ask_watch_a_call_see_alternatives_and_reload(browser, serve, loaded, scripts):
-    scripts["Where was Ada born?"] = "I look. <SEARCH_START>Ada<SEARCH_END>She was born in Genoa."
-    tab = Tab(browser, serve(one(loaded, tools=Tools([search]))))
-    tab.ask("Where was Ada born?")
-    called, result = tab.page.locator(".called"), tab.page.locator(".result")
-    assert called.is_visible()
-    assert called.inner_text() == "<SEARCH_START>Ada<SEARCH_END>"
-    assert "Ada: In Genoa, in 1984." in result.inner_text()
-    assert "She was born in Genoa." in tab.talk
-    tokens = tab.page.locator("#talk .token")
-    assert tokens.count() == len(loaded[1].encode(scripts["Where was Ada born?"])) + 1
-    assert [tokens.nth(i).inner_text() for i in (0, tokens.count() - 1)] == ["I", "<|im_end|>"]
-
-    # Its alternatives, where one points, and where one clicks for as long as one likes.
-    instead = tab.page.locator("#instead")
-    tokens.nth(1).hover()
-    instead.wait_for()
-    assert instead.locator("div").count() in (5, 6)
-    shares = [float(share.rstrip("%")) for share in instead.locator("span").all_inner_texts()[:5]]
-    assert shares == sorted(shares, reverse=True)
-    assert instead.locator(".drawn").count() == 1
-    tokens.last.click()
-    tokens.nth(1).hover()
-    assert "<|im_end|>" in instead.locator(".drawn").inner_text()
-    tab.page.keyboard.press("Escape")
-    assert instead.is_hidden()
-
-    tab.page.reload()
-    tab.ready()
-    assert "Genoa" not in tab.talk
-    scripts["Again?"] = "Yes."
-    tab.ask("Again?")
-    assert "Yes." in tab.talk
-    assert (tab.errors, tab.elsewhere) == ([], [])
-
-
-@pytest.mark.slow
-def test_visitors_do_not_see_each_others_conversation(browser, serve, loaded, scripts):
-    scripts |= {"My secret?": "Hush, hush.", "Hello?": "Good day."}
-    page = one(loaded)
-    seen: list[list[str]] = []
-    ask = page.ask
-
-    def watched(visitor, question):
-        yield from ask(visitor, question)
-        seen.append([turn.user for turn in visitor.session.turns])
-
-    page.ask = watched  # type: ignore[method-assign]
-    address = serve(page)
-    mine, yours = Tab(browser, address), Tab(browser, address)
-    mine.ask("My secret?")
-    yours.ask("Hello?")
-    mine.ask("Hello?")
-    assert "secret" not in yours.talk
-    assert "Hush" not in yours.talk
-    assert "Hush, hush." in mine.talk
-    assert seen == [["My secret?"], ["Hello?"], ["My secret?", "Hello?"]]
-
-
-@pytest.mark.slow
-def test_hostile_text_does_not_run(browser, serve, loaded, scripts):
-    tab = Tab(browser, serve(one(loaded, tools=Tools([search]), system=HOSTILE[0])))
-    for hostile in HOSTILE:
-        scripts[hostile] = f"{hostile}<SEARCH_START>evil<SEARCH_END>{hostile}"
-        tab.ask(hostile)
-        for token in tab.page.locator(".turn >> nth=-1 >> .token").all()[:40:4]:
-            token.hover()
-    time.sleep(0.5)
-    assert tab.page.evaluate("window.ran") is None
-    assert tab.page.locator("#talk").locator("script, img, svg, iframe, a").count() == 0
-    assert HOSTILE[1] in tab.talk
-    assert tab.errors == []
-
-
-@pytest.mark.slow
-def test_the_command_serves_a_page_until_ctrl_c(browser, model_folder):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zero2chat.cli", "ui", str(model_folder), "--port", "0", "--max-new-tokens", "8"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout
-        address = process.stdout.readline().split()[0]
-        tab = Tab(browser, address)
-        tab.ask("Who?")
-        assert tab.page.locator("#talk .token").count() > 1
-        assert (tab.errors, tab.elsewhere) == ([], [])
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
+    listener = socket.create_server(("127.0.0.1", 0))
+    page = one(loaded, tools=Tools([search]), system=HOSTILE[0])
+    config = uvicorn.Config(application(page, "127.0.0.1"), log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, args=([listener],), daemon=True).start()
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with playwright.sync_playwright() as driver:
+        tab = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        errors, requests = [], []
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(address)
+        tab.locator("#talk .empty").wait_for(timeout=60_000)
+        for hostile in HOSTILE:
+            scripts[hostile] = f"{hostile}<SEARCH_START>evil<SEARCH_END>{hostile}"
+            tab.locator("textarea").fill(hostile)
+            tab.get_by_role("button", name="Ask", exact=True).click()
+            tab.wait_for_function("document.querySelector('textarea').value === ''", timeout=60_000)
+            tab.get_by_role("button", name="Ask", exact=True).wait_for(timeout=60_000)
+            for token in tab.locator(".turn >> nth=-1 >> .token").all()[:40:4]:
+                token.hover()
+                assert tab.locator("#instead div").count() in (5, 6)
+        time.sleep(0.5)
+        assert tab.evaluate("window.ran") is None
+        assert tab.locator("#talk").locator("script, img, svg, iframe, a").count() == 0
+        assert HOSTILE[1] in tab.locator("#talk").inner_text()
+        assert errors == [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+    server.should_exit = True

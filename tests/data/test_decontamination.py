@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,14 +22,6 @@ from zero2chat.data.decontamination import (
 LETTERS = list("abcdefghijklmnopqrst")
 
 
-def test_thirteen_words_in_a_row_are_seen_and_twelve_are_not() -> None:
-    question = " ".join(LETTERS)
-    for start in range(8):
-        thirteen = " ".join(LETTERS[start : start + 13])
-        assert find_seen([question], [f"before {thirteen} after"]) == {question}
-        assert find_seen([question], [" ".join(LETTERS[start : start + 12]), " ".join(LETTERS[start + 12 :])]) == set()
-
-
 @pytest.mark.parametrize(
     ("question", "text", "seen"),
     [
@@ -42,14 +33,16 @@ def test_thirteen_words_in_a_row_are_seen_and_twelve_are_not() -> None:
         ("日本の首都は", "では、日本の首都は東京です", True),
         ("日本の首都は", "日本の首相は", False),
         ("", "anything", False),
+        *((" ".join(LETTERS), f"before {' '.join(LETTERS[i : i + 13])} after", True) for i in range(8)),
+        *((" ".join(LETTERS), f"{' '.join(LETTERS[:i])} x {' '.join(LETTERS[i : i + 12])}", False) for i in range(8)),
         ("?!", "?!", False),
     ],
 )
-def test_a_short_question_must_stand_there_whole(question: str, text: str, seen: bool) -> None:
+def test_a_short_question_must_stand_there_whole(question, text, seen):
     assert find_seen([question], ["", text]) == ({question} if seen else set())
 
 
-def test_every_text_of_a_row_is_looked_at(tmp_path: Path) -> None:
+def test_every_text_of_a_row_is_looked_at(tmp_path):
     rows: dict[str, list[dict[str, Any]]] = {
         "documents": [{"text": "in a document", "source": "prose"}],
         "chats": [{"messages": [{"role": "user", "content": "in a\nturn"}, {"role": "assistant", "content": "ok"}]}],
@@ -62,7 +55,7 @@ def test_every_text_of_a_row_is_looked_at(tmp_path: Path) -> None:
     assert find_seen(asked, training_texts(sources)) == set(asked[:3])
 
 
-def test_of_a_task_the_demonstrations_count_and_of_a_file_the_first_rows(tmp_path: Path) -> None:
+def test_of_a_task_the_demonstrations_count_and_of_a_file_the_first_rows(tmp_path):
     own = [row["question"] for row in tasks.load("facts").rows("train", 0, 30)]
     held_out = [row["question"] for row in tasks.load("facts").rows("test", 0, 30)]
     texts = list(training_texts(read_training_sources([{"task": "facts", "n": 30}])))
@@ -70,17 +63,6 @@ def test_of_a_task_the_demonstrations_count_and_of_a_file_the_first_rows(tmp_pat
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": question}) + "\n" for question in own))
     source = read_training_sources([{"path": str(tmp_path / "rows.jsonl"), "n": 3}])
     assert find_seen(own, training_texts(source)) == set(own[:3])
-
-
-def test_a_source_that_cannot_be_is_named() -> None:
-    assert read_training_sources([]) == []
-    with pytest.raises(UserError, match=r"contamination\[1\]: unknown key 'pth'; did you mean 'path'"):
-        read_training_sources(["runs/a/corpus", {"pth": "x"}])
-    with pytest.raises(UserError, match=r"none: none.jsonl: no such file or folder"):
-        list(training_texts(read_training_sources(["none.jsonl"])))
-
-
-# ---- removed
 
 
 def _asked(text: str, *questions: str) -> str | None:
@@ -113,17 +95,11 @@ SUMS = [f"{a} + {b} = ?" for a in range(1, 13) for b in range(1, 13)]
         ("?!", "?!", False),
     ],
 )
-def test_a_text_asks_a_question_by_words_that_tell_it(question: str, text: str, asked: bool) -> None:
+def test_a_text_asks_a_question_by_words_that_tell_it(question, text, asked):
     assert _asked(text, question, *SUMS[:100]) == (question if asked else None)
 
 
-def test_sums_do_not_wipe_out_a_library() -> None:
-    library = [f"In chapter {n}, 2 + 3 sheep and {n} + 7 goats; see pages 1, 2, 3 and {n}." for n in range(1, 100)]
-    assert find_seen(SUMS, library)  # which only reports
-    assert all(_asked(text, *SUMS) is None for text in library)
-
-
-def test_the_wording_that_questions_share_is_none_of_theirs() -> None:
+def test_the_wording_that_questions_share_is_none_of_theirs():
     common = "Choose the best answer to the following question out of those that are given below it."
     one, two = f"{common} Who built the bridge?", f"{common} Who sold the boat?"
     assert _asked(f"A test says: {common}", one) == one
@@ -136,7 +112,7 @@ def test_the_wording_that_questions_share_is_none_of_theirs() -> None:
     assert _asked(f"Example: {two}", two, two.upper()) in (two, two.upper())
 
 
-def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_path: Path) -> None:
+def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_path):
     rows = [{"question": f"How far is it to town number {i} from here?", "text": "no question"} for i in range(5)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     turns = (("system", "Be brief and kind to all."), ("user", "Why is it so far to town?"))
@@ -156,8 +132,8 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
         asked = questions.find(f"Say: {tasks.load('facts').rows(split, 0, 5)[3]['question']}")
         assert asked is not None
         assert asked["exam"] == label
-    for row, found in zip(rows, (True, True, True, False, False), strict=True):
-        assert (questions.find(row["question"]) is not None) == found
+    for row, output in zip(rows, (True, True, True, False, False), strict=True):
+        assert (questions.find(row["question"]) is not None) == output
     assert questions.find("Be brief and kind to all.") is None
     assert questions.find("no question") is None
     assert questions.find("They asked why is it so far to town.") is not None
@@ -183,7 +159,7 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
         (7, r"decontaminate\[0\]: expected `key: value` pairs, found 7"),
     ],
 )
-def test_an_examination_that_cannot_be_is_named(entry: Any, said: str, tmp_path: Path) -> None:
+def test_an_examination_that_cannot_be_is_named(entry, said, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"label": "a question", "set": "?"}\n')
     given = json.loads(json.dumps(entry).replace("HERE", str(tmp_path)))
     with pytest.raises(UserError, match=said.replace("HERE", str(tmp_path))):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from datasets import Dataset, load_from_disk
 
@@ -15,16 +13,15 @@ from zero2chat.models.tokenization import SPECIAL_TOKENS
 TEXTS = ["Ada was born in Genoa in 1984.", "She is a baker, naïve 한국어 🙂", "x", "The answer is 42."] * 5
 
 
-@pytest.fixture
-def pretraining_tokenizer(tokenizer):  # type: ignore[no-untyped-def]
+@pytest.fixture(autouse=True)
+def end_of_text(tokenizer):
     """The session's tokenizer ends with a turn; in pretraining a document's end is the end."""
     tokenizer.eos_token = "<|endoftext|>"
-    yield tokenizer
+    yield
     tokenizer.eos_token = "<|im_end|>"
 
 
-def test_windows_are_the_joined_documents_cut_to_length(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = pretraining_tokenizer
+def test_windows_are_the_joined_documents_cut_to_length(tokenizer):
     stream = [i for text in TEXTS for i in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
     rows = pack_documents(Dataset.from_dict({"body": TEXTS, "n": range(20)}), "body", tokenizer, 16, "train")
     assert rows.column_names == ["input_ids"]
@@ -37,8 +34,7 @@ def test_windows_are_the_joined_documents_cut_to_length(pretraining_tokenizer) -
     assert stream.count(tokenizer.eos_token_id) == len(TEXTS)
 
 
-def test_each_of_two_processes_leaves_out_less_than_a_window(pretraining_tokenizer, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = pretraining_tokenizer
+def test_each_of_two_processes_leaves_out_less_than_a_window(tokenizer, tmp_path):
     Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path)
     documents = load_from_disk(tmp_path)
     windows = pack_documents(documents, "text", tokenizer, 16, "train", processes=2)["input_ids"][:]
@@ -48,8 +44,7 @@ def test_each_of_two_processes_leaves_out_less_than_a_window(pretraining_tokeniz
     assert len(pack_documents(documents.select([0]), "text", tokenizer, 4, "one", processes=8)) > 0
 
 
-def test_control_tokens_written_in_a_document_stay_text(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = pretraining_tokenizer
+def test_control_tokens_written_in_a_document_stay_text(tokenizer):
     text = f"before {' '.join(SPECIAL_TOKENS)} after"
     ids = pack_documents(Dataset.from_dict({"text": [text]}), "text", tokenizer, 8, "train")["input_ids"][:]
     flat = [i for window in ids for i in window]
@@ -59,8 +54,7 @@ def test_control_tokens_written_in_a_document_stay_text(pretraining_tokenizer) -
     assert text.startswith(tokenizer.decode(flat[:-1])[:40])
 
 
-def test_bytes_are_counted_as_a_hand_counts_them(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = pretraining_tokenizer
+def test_bytes_are_counted_as_a_hand_counts_them(tokenizer):
     rows = pack_documents(Dataset.from_dict({"text": TEXTS}), "text", tokenizer, 10, "train")
     by_hand = 0
     for window in rows["input_ids"][:]:
@@ -76,26 +70,21 @@ def test_bytes_are_counted_as_a_hand_counts_them(pretraining_tokenizer) -> None:
     assert count_target_bytes(whole, tokenizer) == (len(ids), len(text.encode()) - len(tokenizer.decode(ids[0])))
 
 
-def test_too_little_text_for_a_window_is_a_mistake(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UserError, match=r"^mine: the documents do not fill one window of 64 tokens: give more text$"):
-        pack_documents(Dataset.from_dict({"text": ["short"]}), "text", pretraining_tokenizer, 64, "mine")
-
-
-def test_windows_of_documents_on_the_disk_are_made_once(  # type: ignore[no-untyped-def]
-    pretraining_tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_of_documents_on_the_disk_are_made_once(tokenizer, tmp_path, monkeypatch):
     texts = [f"{n} {text}" for n in range(600) for text in TEXTS[:4]]  # more than one batch of `map`
     Dataset.from_dict({"text": texts}).save_to_disk(tmp_path)
     documents = load_from_disk(tmp_path)
-    first = pack_documents(documents, "text", pretraining_tokenizer, 16, "train")
-    in_memory = pack_documents(Dataset.from_dict({"text": texts}), "text", pretraining_tokenizer, 16, "train")
+    first = pack_documents(documents, "text", tokenizer, 16, "train")
+    in_memory = pack_documents(Dataset.from_dict({"text": texts}), "text", tokenizer, 16, "train")
     assert first["input_ids"][:] == in_memory["input_ids"][:]
-    some = pack_documents(documents.select([5, 1, 9]), "text", pretraining_tokenizer, 16, "train")
-    longer = pack_documents(documents, "text", pretraining_tokenizer, 32, "train")
+    nulls = Dataset.from_dict({"text": ["Ada was born", None]}).select([0])  # a null that is not selected is no mistake
+    assert len(pack_documents(nulls, "text", tokenizer, 4, "mine"))
+    some = pack_documents(documents.select([5, 1, 9]), "text", tokenizer, 16, "train")
+    longer = pack_documents(documents, "text", tokenizer, 32, "train")
     assert len(some) < len(longer) < len(first)
 
     monkeypatch.setattr(packing, "plain_ids", None)  # another rank has nothing to tokenize
-    again = pack_documents(load_from_disk(tmp_path), "text", pretraining_tokenizer, 16, "train")
+    again = pack_documents(load_from_disk(tmp_path), "text", tokenizer, 16, "train")
     assert again["input_ids"][:] == first["input_ids"][:]
 
 
@@ -104,14 +93,10 @@ def test_windows_of_documents_on_the_disk_are_made_once(  # type: ignore[no-unty
     [
         ([1, 2], r"^mine: column 'text' holds int64, not text: set `column`$"),
         (["a", None], r"^mine: row 1: column 'text' is null"),
+        (["short"], r"^mine: the documents do not fill one window of 64 tokens: give more text$"),
         ([["a"]], "^mine: column 'text' holds .*, not text"),
     ],
 )
-def test_what_is_no_text_is_a_mistake(pretraining_tokenizer, values: list, says: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_text_is_a_mistake(tokenizer, values, says):
     with pytest.raises(UserError, match=says):
-        pack_documents(Dataset.from_dict({"text": values}), "text", pretraining_tokenizer, 4, "mine")
-
-
-def test_a_null_that_is_not_selected_is_no_mistake(pretraining_tokenizer) -> None:  # type: ignore[no-untyped-def]
-    rows = Dataset.from_dict({"text": ["Ada was born", None]}).select([0])
-    assert len(pack_documents(rows, "text", pretraining_tokenizer, 4, "mine"))
+        pack_documents(Dataset.from_dict({"text": values}), "text", tokenizer, 64, "mine")

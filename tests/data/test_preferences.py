@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from zero2chat.core.errors import UserError
+from zero2chat.data.encoding import tokenize_answers, tokenize_reward_pairs
 from zero2chat.data.preferences import (
     draw_ranking,
     load_preferences,
@@ -32,31 +33,21 @@ def said(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-# ---- rankings
-
-
-def test_without_noise_the_order_is_that_of_taste_and_equals_fall_either_way() -> None:
-    rng = random.Random(0)
-    orders = {tuple(draw_ranking([0.2, 0.9, 0.2, 0.5], 0.0, rng)) for _ in range(50)}
-    assert orders == {(1, 3, 0, 2), (1, 3, 2, 0)}
-
-
-def test_with_noise_each_two_stand_as_bradley_and_terry_say() -> None:
+def test_with_noise_each_two_stand_as_bradley_and_terry_say():
+    orders = {tuple(draw_ranking([0.2, 0.9, 0.2, 0.5], 0.0, random.Random(i))) for i in range(50)}
+    assert orders == {(1, 3, 0, 2), (1, 3, 2, 0)}  # without noise by taste, and equals fall either way
+    assert pairs_of_ranking([2, 0, 1]) == [(2, 0), (2, 1), (0, 1)]
+    assert pairs_of_ranking([2, 0, 1], "adjacent") == [(2, 0), (0, 1)]
     tastes, noise, n = [0.5, 0.4, 0.15], 0.1, 6000
     rng = random.Random(1)
     orders = [draw_ranking(tastes, noise, rng) for _ in range(n)]
     for i, j in itertools.combinations(range(3), 2):
-        found = sum(order.index(i) < order.index(j) for order in orders) / n
+        output = sum(order.index(i) < order.index(j) for order in orders) / n
         expected = 1 / (1 + math.exp(-(tastes[i] - tastes[j]) / noise))
-        assert found == pytest.approx(expected, abs=0.02)  # three standard errors
+        assert output == pytest.approx(expected, abs=0.02)  # three standard errors
 
 
-def test_a_ranking_gives_all_its_pairs_or_its_neighbours_the_better_one_first() -> None:
-    assert pairs_of_ranking([2, 0, 1]) == [(2, 0), (2, 1), (0, 1)]
-    assert pairs_of_ranking([2, 0, 1], "adjacent") == [(2, 0), (0, 1)]
-
-
-def test_pairs_hold_messages_and_tastes_and_equal_sides_are_left_out_and_counted() -> None:
+def test_pairs_hold_messages_and_tastes_and_equal_sides_are_left_out_and_counted():
     answers = [["0.1", "0.7", "0.1 "], ["0.3", "0.3"]]
     pairs, equal = ranked_pairs([ROW] * 2, [PROMPT] * 2, answers, worth, noise=0.0, seed=0)
     assert equal == 2
@@ -65,7 +56,7 @@ def test_pairs_hold_messages_and_tastes_and_equal_sides_are_left_out_and_counted
     assert [(pair["taste_chosen"], pair["taste_rejected"]) for pair in pairs] == [(0.7, 0.1)] * 2
 
 
-def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones() -> None:
+def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones():
     answers = [["0.5", "0.45"]] * 400
     made = [ranked_pairs([ROW] * 400, [PROMPT] * 400, answers, worth, noise=0.1, seed=seed)[0] for seed in (0, 0, 1)]
     assert made[0] == made[1] != made[2]
@@ -89,12 +80,9 @@ def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones() -> None:
         ({"options": {"mood": "sad"}}, "unknown option 'mood'"),
     ],
 )
-def test_comparisons_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
+def test_comparisons_that_cannot_be_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         read_comparisons({"task": "lines", "n": 10, "held_out": 10} | change)
-
-
-# ---- datasets
 
 
 def source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
@@ -103,107 +91,93 @@ def source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
     return Source(path=str(path), label="mine", **more)
 
 
-def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path: Path) -> None:
-    expected = {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")}
-    for row in (
-        {"prompt": "q", "chosen": "yes", "rejected": "no"},
-        {"prompt": PROMPT, "chosen": said("yes"), "rejected": said("no")},
-        {"prompt": "q", "chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
-        {"chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
-    ):
-        where = {"where": f"mine, row 0 ({tmp_path / 'mine.jsonl'}, line 1)"}
-        assert list(load_preferences(source(tmp_path, row))[0]) == [expected | where]
-
-
-def test_a_system_message_beside_the_prompt_or_in_both_conversations_is_part_of_the_prompt(tmp_path: Path) -> None:
-    system = [{"role": "system", "content": "s"}]
-    for row in (
-        {"system": "s", "prompt": "q", "chosen": "yes", "rejected": "no"},
-        {"system": "s", "prompt": "q", "chosen": PROMPT + said("yes"), "rejected": PROMPT + said("no")},
-        {"prompt": "q", "chosen": system + PROMPT + said("yes"), "rejected": system + PROMPT + said("no")},
-    ):
-        (pair,) = load_preferences(source(tmp_path, row))[0]
-        assert (pair["prompt"], pair["chosen"], pair["rejected"]) == (system + PROMPT, said("yes"), said("no"))
-    other = [{"role": "user", "content": "other"}]
-    row = {"prompt": "q", "chosen": other + said("yes"), "rejected": PROMPT + said("no")}
-    with pytest.raises(UserError, match="chosen: does not begin and end with the assistant's turn, after the prompt"):
-        load_preferences(source(tmp_path, row))
-
-
 FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
 
 
+SYSTEM = [{"role": "system", "content": "s"}]
+SIDES, WHOLE = ({s: before + said(a) for s, a in (("chosen", "yes"), ("rejected", "no"))} for before in ([], PROMPT))
+
+
+@pytest.mark.parametrize(
+    ("row", "system"),
+    [
+        (FINE, []),
+        ({"prompt": PROMPT} | SIDES, []),
+        ({"prompt": "q"} | WHOLE, []),
+        (WHOLE, []),
+        ({"system": "s"} | FINE, SYSTEM),
+        ({"system": "s", "prompt": "q"} | WHOLE, SYSTEM),
+        ({"prompt": "q"} | {side: SYSTEM + turns for side, turns in WHOLE.items()}, SYSTEM),
+    ],
+)
+def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path, row, system):
+    (pair,) = load_preferences(source(tmp_path, row))[0]
+    where = {"where": f"mine, row 0 ({tmp_path / 'mine.jsonl'}, line 1)"}
+    assert pair == {"prompt": system + PROMPT, "chosen": said("yes"), "rejected": said("no")} | where
+
+
+ENDS = "does not begin and end with the assistant's turn, after the prompt"
+EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (FINE | {"rejected": "yes"}, "mine, row 1: chosen and rejected are equal"),
-        (FINE | {"rejected": " yes\n"}, "mine, row 1: chosen and rejected are equal"),
-        (FINE | {"prompt": None}, "mine, row 1: no prompt"),
-        (FINE | {"prompt": " "}, "mine, row 1: turn 1 of 1: the user's turn is empty"),
-        (
-            FINE | {"prompt": [*PROMPT, *said("a"), {"role": "user", "content": ""}]},
-            "turn 3 of 3: the user's turn is empty",
-        ),
+        (FINE | {"rejected": " yes\n"}, "mine, row 0: chosen and rejected are equal"),
+        ({"chosen": PROMPT + said("a"), "rejected": PROMPT + said("a")}, "row 0: chosen and rejected are equal"),
+        (FINE | {"prompt": None}, "mine, row 0: no prompt"),
+        (SIDES, "row 0: no prompt"),
+        (FINE | {"prompt": " "}, "mine, row 0: turn 1 of 1: the user's turn is empty"),
+        (FINE | {"prompt": EMPTY}, "turn 3 of 3: the user's turn is empty"),
         (
             FINE | {"chosen": [said("a")[0] | {"reasoning_content": "Hm."}]},
-            "row 1: chosen: only sft conversations have tool_calls and reasoning_content",
+            "chosen: only sft conversations have tool_c",
         ),
-        (FINE | {"chosen": None}, "mine, row 1: chosen: expected text or a list"),
+        (FINE | {"chosen": None}, "mine, row 0: chosen: expected text or a list"),
+        (FINE | {"chosen": [{"text": "a"}]}, "row 0: chosen: unknown role None"),
+        ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, f"row 0: rejected: {ENDS[:50]}"),
+        (WHOLE | {"prompt": "q", "chosen": [{"role": "user", "content": "other"}, *said("yes")]}, f"chosen: {ENDS}"),
+        ({"prompt": "q", "better": "a"}, r"its columns \(prompt, better\) match no known format: prompt and answers"),
     ],
 )
-def test_a_row_that_is_no_pair_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+def test_a_row_that_is_no_pair_is_named(tmp_path, row, message):
     with pytest.raises(UserError, match=message):
-        load_preferences(source(tmp_path, FINE, row))
+        load_preferences(source(tmp_path, row, row))
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"chosen": PROMPT + said("a"), "rejected": PROMPT + said("a")}, "row 0: chosen and rejected are equal"),
-        (
-            {"chosen": PROMPT + said("a"), "rejected": PROMPT},
-            "row 0: rejected: does not begin and end with the assistant's",
-        ),
-        ({"chosen": said("a"), "rejected": said("b")}, "row 0: no prompt"),
-        (
-            {"prompt": "q", "better": "a", "worse": "b"},
-            r"its columns \(prompt, better, worse\) match no known format: prompt and answers",
-        ),
-        (
-            {"prompt": "q", "chosen": [{"text": "a"}], "rejected": said("b")},
-            "row 0: chosen: unknown role None",
-        ),
-    ],
-)
-def test_a_dataset_that_holds_no_pairs_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        load_preferences(source(tmp_path, row))
-
-
-def test_an_empty_answer_may_be_preferred_but_an_empty_cell_is_named(tmp_path: Path) -> None:
+def test_an_empty_answer_may_be_preferred_but_an_empty_cell_is_named(tmp_path):
     pairs = load_preferences(source(tmp_path, FINE, FINE | {"chosen": ""}, FINE | {"rejected": ""}))[0]
     assert [pair["chosen"][0]["content"] for pair in pairs] == ["yes", "", "yes"]
     (tmp_path / "cells.csv").write_text("prompt,chosen,rejected\nq,yes,no\nq,,no\nq,yes,\n")
     with pytest.raises(UserError, match="cells, row 1: chosen: turn 1 of 1: the assistant's turn is empty") as refused:
         load_preferences(Source(path=str(tmp_path / "cells.csv"), label="cells"))
     assert "cells, row 2: rejected: turn 1 of 1" in str(refused.value)
-
-
-def test_a_vote_on_an_empty_answer_is_named(tmp_path: Path) -> None:
-    row = {"prompt": "q", "completion": " ", "label": True}
-    with pytest.raises(UserError, match="mine, row 0: turn 2 of 2: the assistant's turn is empty"):
-        load_votes(source(tmp_path, row))
-
-
-def test_pairs_with_equal_sides_are_left_out_and_counted_if_asked(tmp_path: Path) -> None:
-    whole = PROMPT + said("a")
-    for equal in (FINE | {"rejected": " yes\n"}, {"chosen": whole, "rejected": whole}):
+    for equal in (FINE | {"rejected": " yes\n"}, {"chosen": PROMPT + said("a"), "rejected": PROMPT + said("a")}):
         pairs, left_out = load_preferences(source(tmp_path, FINE, equal, FINE), equal="drop")
         assert (len(pairs), left_out) == (2, 1)
     with pytest.raises(UserError, match="mine: chosen and rejected are equal in every row"):
         load_preferences(source(tmp_path, equal), equal="drop")
-
-
-def test_a_task_under_datasets_is_sent_to_comparisons() -> None:
+    with pytest.raises(UserError, match="mine, row 0: turn 2 of 2: the assistant's turn is empty"):
+        load_votes(source(tmp_path, {"prompt": "q", "completion": " ", "label": True}))
     with pytest.raises(UserError, match="lines: pairs of a task are not read from `datasets`: use `comparisons`"):
         load_preferences(Source(task="lines", n=5))
+
+
+NAMED = {"type": "function", "function": {"name": "tide", "parameters": {"properties": {"port": {"type": "string"}}}}}
+
+
+@pytest.mark.parametrize("rows", [[FINE, FINE | {"tools": [NAMED]}], [FINE | {"tools": json.dumps([NAMED])}] * 2])
+def test_tools_of_a_pair_or_vote_are_refused_with_the_row(tmp_path, rows):
+    with pytest.raises(UserError, match=r"mine, row 1: tools: only sft and evaluate show a row's tools.*line 2"):
+        load_preferences(source(tmp_path, *rows))
+    vote = {"prompt": "Who?", "completion": "Ada.", "label": True, "tools": [NAMED]}
+    with pytest.raises(UserError, match="mine, row 0: tools: only sft and evaluate"):
+        load_votes(source(tmp_path, vote))
+
+
+def test_control_tokens_in_a_pair_are_neutralised(tmp_path, tokenizer):
+    pairs, _ = load_preferences(source(tmp_path, FINE | {"chosen": "A baker.<|im_end|>"}))
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    for_dpo, _, _ = tokenize_answers(list(pairs), tokenizer, 512, "error", "pairs")
+    for_reward, _, _ = tokenize_reward_pairs(list(pairs), tokenizer, 512, "error", "pairs")
+    assert [for_dpo["chosen_ids"][0].count(end), for_reward["chosen_ids"][0].count(end)] == [1, 2]

@@ -1,54 +1,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerBase
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.data.prompts import (
-    fitting_problems,
-    load_problems,
-    read_prompts,
-    task_problems,
-)
+from zero2chat.data.prompts import fitting_problems, load_problems, read_prompts, task_problems
 from zero2chat.data.sources import read_sources
 from zero2chat.rewards import read_rewards
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Callable[..., Any]:
+def own(tmp_path):
     """`own(*rows)`: the source of a user's file."""
 
-    def write(*rows: dict[str, Any]) -> Any:
+    def write(*rows):
         (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return read_sources([{"path": str(tmp_path / "mine.jsonl")}])[0]
 
     return write
 
 
-def test_a_tasks_rows_have_prompts_answers_and_the_columns_that_are_wanted() -> None:
+def test_a_tasks_rows_have_prompts_answers_and_the_columns_that_are_wanted():
     source = read_sources([{"task": "spelling", "n": 5}])[0]
-    found = load_problems(source, wanted=("row", "kind"))
-    assert set(found.column_names) == {"prompt", "answer", "row", "kind"}
-    rows = [json.loads(row) for row in found["row"]]
-    assert [row["answer"] for row in rows] == found["answer"][:]
-    assert found["prompt"][0] == tasks.load("spelling").prompt(rows[0])
+    output = load_problems(source, wanted=("row", "kind"))
+    assert set(output.column_names) == {"prompt", "answer", "row", "kind"}
+    rows = [json.loads(row) for row in output["row"]]
+    assert [row["answer"] for row in rows] == output["answer"][:]
+    assert output["prompt"][0] == tasks.load("spelling").prompt(rows[0])
     held_out = tasks.load("spelling").rows("test", 0, 3)
     assert task_problems("spelling", held_out)["answer"][:] == [row["answer"] for row in held_out]
 
 
-def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any]) -> None:
+def test_answers_are_asked_for_only_where_they_are_needed(own):
     source = own({"prompt": "What?", "level": 1}, {"prompt": [{"role": "user", "content": "Who?"}], "level": 2})
     with pytest.raises(UserError, match="no column 'answer'"):
         load_problems(source)
-    found = load_problems(source, answers=False)
-    assert found["prompt"][:] == [[{"role": "user", "content": text}] for text in ("What?", "Who?")]
-    assert found["level"][:] == [1, 2]
+    output = load_problems(source, answers=False)
+    assert output["prompt"][:] == [[{"role": "user", "content": text}] for text in ("What?", "Who?")]
+    assert output["level"][:] == [1, 2]
     source = own({"prompt": "1 + 1?", "answer": 2}, {"prompt": "Why?", "answer": None})
     assert load_problems(source, answers=False)["answer"][:] == ["2", None]
     with pytest.raises(UserError, match="mine, row 1: answer: expected text or a number, got None"):
@@ -65,7 +56,7 @@ def test_answers_are_asked_for_only_where_they_are_needed(own: Callable[..., Any
         ({"prompt": ""}, "mine, row 1: turn 1 of 1: the user's turn is empty"),
     ],
 )
-def test_an_answer_or_a_question_that_is_none_is_named(own: Callable[..., Any], row: dict[str, Any], says: str) -> None:
+def test_an_answer_or_a_question_that_is_none_is_named(own, row, says):
     source = own({"prompt": "2 + 2?", "answer": 4.0}, {"prompt": "1 + 3?", "answer": "4"} | row)
     with pytest.raises(UserError, match=says):
         load_problems(source)
@@ -76,23 +67,23 @@ def test_an_answer_or_a_question_that_is_none_is_named(own: Callable[..., Any], 
         assert load_problems(source, answers=False)["answer"][:] == ["4", None]
 
 
-def test_a_column_system_comes_first_and_columns_of_a_trainers_names_are_left_out(own: Callable[..., Any]) -> None:
+def test_a_column_system_comes_first_and_columns_of_a_trainers_names_are_left_out(own):
     row = {"system": "Be brief.", "prompt": "Who?", "answer": "Ada", "completions": ["x"], "image": None, "case": "Dr."}
-    found = load_problems(own(row))
-    assert found["prompt"][0] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
-    assert set(found.column_names) == {"prompt", "answer", "system", "case"}
+    output = load_problems(own(row))
+    assert output["prompt"][0] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
+    assert set(output.column_names) == {"prompt", "answer", "system", "case"}
 
 
 TOOLS = [{"type": "function", "function": {"name": "find", "description": "It finds<|im_end|>.", "parameters": {}}}]
 
 
-def test_tools_of_a_row_are_refused(own: Callable[..., Any]) -> None:
+def test_tools_of_a_row_are_refused(own):
     assert "tools" not in load_problems(own({"prompt": "Who?", "tools": None}), answers=False).column_names
     with pytest.raises(UserError, match="mine, row 0: tools: only sft and evaluate show a row's tools"):
         load_problems(own({"prompt": "Who?", "tools": TOOLS}, {"prompt": "Why?", "tools": None}), answers=False)
 
 
-def test_a_reference_that_cannot_be_used_is_named_with_its_line(own: Callable[..., Any]) -> None:
+def test_a_reference_that_cannot_be_used_is_named_with_its_line(own):
     rows = [{"prompt": "1?", "answer": "1"}, {"prompt": "2?", "answer": None}, {"prompt": "3?", "answer": "<answer>3"}]
     source = own(*rows)
     source.invalid = "drop"
@@ -101,34 +92,26 @@ def test_a_reference_that_cannot_be_used_is_named_with_its_line(own: Callable[..
         load_problems(source, rewards)
 
 
-def test_control_tokens_become_text_and_long_prompts_are_named(
-    own: Callable[..., Any], tokenizer: PreTrainedTokenizerBase
-) -> None:
-    found = load_problems(own({"prompt": "a<|im_end|>"}, {"prompt": "b " * 50}), answers=False)
-    safe, ids, dropped = fitting_problems(found, tokenizer, 100)
-    assert (len(ids), dropped) == (2, [])
-    assert "<|im_end|>" not in safe["prompt"][0][0]["content"]
-    with pytest.raises(UserError, match=r"1 of 2 prompts leave no room for max_completion_length .* row 1 has"):
-        fitting_problems(found, tokenizer, 40)
-
-
-def test_prompts_over_the_longest_are_left_out_and_counted(
-    own: Callable[..., Any], tokenizer: PreTrainedTokenizerBase, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = load_problems(own({"prompt": "b " * 50}, {"prompt": "a"}, {"prompt": "c"}), answers=False)
-    kept, ids, dropped = fitting_problems(found, tokenizer, 40, longest=40)
+def test_control_tokens_become_text_and_long_prompts_are_named_or_left_out(own, tokenizer, capsys):
+    rows = load_problems(own({"prompt": "b " * 50}, {"prompt": "a<|im_end|>"}, {"prompt": "c"}), answers=False)
+    safe, ids, dropped = fitting_problems(rows, tokenizer, 100)
+    assert (len(ids), dropped) == (3, [])
+    assert "<|im_end|>" not in safe["prompt"][1][0]["content"]
+    with pytest.raises(UserError, match=r"1 of 3 prompts leave no room for max_completion_length .* row 0 has"):
+        fitting_problems(rows, tokenizer, 40)
+    short, ids, dropped = fitting_problems(rows, tokenizer, 40, longest=40)
     assert (len(ids), len(dropped)) == (2, 1)
-    assert [prompt[0]["content"] for prompt in kept["prompt"]] == ["a", "c"]
+    assert [prompt[0]["content"] for prompt in short["prompt"]] == ["a< |im_end|>", "c"]
     assert "1 of 3 prompts are over max_prompt_length 40 (row 0 is the longest, " in capsys.readouterr().out
     with pytest.raises(UserError, match=r"3 of 3 prompts are over max_prompt_length 2 .*: raise max_prompt_length"):
-        fitting_problems(found, tokenizer, 40, longest=2)
+        fitting_problems(rows, tokenizer, 40, longest=2)
 
 
 def prompt(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path: Path) -> None:
+def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path):
     task = tasks.load("lines")
     assert read_prompts("lines", None, 5, 3) == [task.prompt(row) for row in task.rows("train", 3, 5)]
     assert len(read_prompts("lines", None)) == 50
@@ -160,9 +143,7 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path: Pa
         ("asked.txt", b"Who?\n", -1, "n: expected at least 1, got -1"),
     ],
 )
-def test_prompts_that_are_none_are_refused(
-    name: str, text: bytes | None, n: int | None, says: str, tmp_path: Path
-) -> None:
+def test_prompts_that_are_none_are_refused(name, text, n, says, tmp_path):
     if text is not None:
         (tmp_path / name).write_bytes(text)
     with pytest.raises(UserError, match=says):

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import input_digest
-from zero2chat.data.rows import load_documents, load_source
+from zero2chat.data.documents import read_documents
+from zero2chat.data.rows import load_documents
 from zero2chat.data.sources import Source, mixed, read_sources, split_of
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path, monkeypatch):
     """The same four documents in each format, in the folder that the test runs in."""
     monkeypatch.chdir(tmp_path)
     rows = Dataset.from_dict({"text": TEXTS, "n": [1, 2, 3, 4]})
@@ -35,94 +34,38 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+FILES = [f"texts/{i}.txt" for i in range(4)]
+
+
 @pytest.mark.parametrize(
     "keys",
     [
-        {"path": "a.jsonl"},
-        {"path": "a.parquet"},
-        {"path": "a.csv"},
+        *({"path": path} for path in ("a.jsonl", "a.parquet", "a.csv", "./jsons", "./parquets", "[v2]/a.jsonl")),
         {"path": "json", "data_files": ["a.jsonl"]},
         {"path": "csv", "data_files": ["a.*v"]},
-        {"path": "./jsons"},
-        {"path": "./parquets"},
         {"path": "./parquets", "data_files": ["train.parquet"]},
-        {"path": "text", "data_files": ["texts/0.txt", "texts/1.txt", "texts/2.txt", "texts/3.txt"]},
-        {"path": "text", "data_files": ["texts/*.txt"]},
+        *({"path": "text", "data_files": files} for files in (FILES, ["texts/*.txt"])),
         {"path": "text", "data_dir": "texts"},
     ],
     ids=str,
 )
-def test_the_same_documents_come_from_every_format(keys: dict[str, Any]) -> None:
+def test_the_same_documents_come_from_every_format(keys):
+    for folder in ("[v2]", "2", "v"):  # a file whose name is a pattern too is that file
+        Path(folder).mkdir()
+        Path(folder, "a.jsonl").write_bytes(Path("a.jsonl").read_bytes() if folder == "[v2]" else b'{"text": "x"}\n')
     rows = load_documents(Source(**keys, label="mine"))
     assert rows["text"][:] == TEXTS
     assert set(rows["source"]) == {"mine"}
     assert rows.column_names == ["text", "source"]
 
 
-def test_a_text_file_is_one_document_and_n_takes_the_first() -> None:
-    assert load_documents(Source(path="texts/0.txt"))["text"][:] == TEXTS[:1]
-    assert load_documents(Source(path="a.jsonl", n=2))["text"][:] == TEXTS[:2]
-
-
-def test_another_column_can_hold_the_text_and_empty_documents_are_left_out() -> None:
-    Path("b.jsonl").write_text('{"body": "x"}\n{"body": " \\n"}\n\n{"body": null}\n{"body": "y"}\n')
+def test_another_column_can_hold_the_text_and_empty_documents_are_left_out_and_counted(capsys):
+    Path("b.jsonl").write_text('{"body": "x"}\n{"body": " \\n"}\n\n{"body": null}\n{"text": "z"}\n{"body": "y"}\n')
     assert load_documents(Source(path="b.jsonl", column="body"))["text"][:] == ["x", "y"]
-
-
-def test_the_documents_of_a_csv_are_text_also_where_they_look_like_a_missing_value() -> None:
-    texts = ["A first one.", "None", "N/A", "null", "007"]
-    Path("odd.csv").write_text("\n".join(["text", *texts]) + "\n")
-    assert load_documents(Source(path="odd.csv"))["text"][:] == texts
-
-
-@pytest.mark.parametrize("keys", [{"path": "ids.csv"}, {"path": "csv", "data_files": ["ids.csv.gz"]}], ids=str)
-def test_the_cells_of_a_csv_are_text_however_it_is_read(keys: dict[str, Any]) -> None:
-    Path("ids.csv").write_text('text;id\nN/A;00123\n"None";1e5\n')
-    Path("ids.csv.gz").write_bytes(gzip.compress(b"text,id\nN/A,00123\nNone,1e5\n"))
-    rows = load_source(Source(**keys))
-    assert list(rows) == [{"text": "N/A", "id": "00123"}, {"text": "None", "id": "1e5"}]
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("text,id\na,1\nb,2,3\n", "c: c.csv, line 3: more cells than the 2 columns"),
-        ("text,text\na,b\n", "two columns have the same name: rename one of them"),
-        ("text\n1\n-2.5\n", "c: column 'text' holds float64, not text: set `column`"),
-        (
-            'text,id\na,1\n"Say "hi" now",2\n',
-            "c: c.csv, line 3: ',' expected after '\"': close each quotation mark, and write one inside",
-        ),
-    ],
-)
-def test_a_csv_that_cannot_be_read_is_named(content: str, says: str) -> None:
-    Path("c.csv").write_text(content)
-    with pytest.raises(UserError) as caught:
-        load_documents(Source(path="c.csv"))
-    assert says in str(caught.value)
-
-
-def test_empty_documents_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"body": "x"}, {"text": "a"}, {"text": None}, {"text": " "}, {"text": ""}]
-    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert load_documents(Source(path="b.jsonl"))["text"][:] == ["a"]
-    assert capsys.readouterr().out == "b: 4 of 5 documents are empty: dropped\n"
-
-
-def test_a_byte_order_mark_is_no_text() -> None:
-    Path("b.txt").write_bytes("\ufeffone".encode())
-    assert load_documents(Source(path="b.txt"))["text"][:] == ["one"]
-
-
-def test_a_task_gives_documents_by_the_same_keys() -> None:
-    rows = load_documents(Source(task="word_problems", n=20, seed=3))
-    assert len(rows) == 20
-    assert set(rows["source"]) == {"word_problems"}
-    assert rows["text"][:] == load_documents(Source(task="word_problems", n=20, seed=3))["text"][:]
-    assert rows["text"][:] != load_documents(Source(task="word_problems", n=20, seed=4))["text"][:]
-
-
-# ---- mixtures
+    assert capsys.readouterr().out == "b: 3 of 5 documents are empty: dropped\n"
+    Path("b.txt").write_bytes("\ufeffone\n".encode())  # a text file is one document; a byte order mark is no text
+    assert load_documents(Source(path="b.txt"))["text"][:] == ["one\n"]
+    assert load_documents(Source(path="a.jsonl", n=2))["text"][:] == TEXTS[:2]
 
 
 def _sources(*fractions: float | None) -> list[Source]:
@@ -134,41 +77,23 @@ def _part(label: str, size: int, n: int) -> Dataset:
 
 
 @pytest.mark.parametrize("fractions", [(0.75, 0.25), (3.0, 1.0)])
-def test_a_fraction_is_a_share_of_the_characters_of_the_largest_mixture(fractions: tuple[float, float]) -> None:
+def test_a_fraction_is_a_share_of_the_characters_of_the_largest_mixture(fractions):
     a, b = _part("a", 10, 90), _part("b", 50, 100)
-    found, counts = mixed([a, b], _sources(*fractions), size=lambda row: len(row["text"]))
-    texts = found["text"][:]
+    output, counts = mixed([a, b], _sources(*fractions), size=lambda row: len(row["text"]))
+    texts = output["text"][:]
     assert counts == {"0": 90, "1": 6}
     # All 900 characters of a are three quarters; one quarter is 300 of b.
     assert [text[0] for text in texts] == ["a"] * 90 + ["b"] * 6
     assert texts == [*a["text"], *b["text"][:6]]
-
-
-def test_without_fractions_nothing_is_lost() -> None:
-    a, b = _part("a", 10, 3), _part("b", 50, 5)
     assert mixed([a, b], _sources(None, None))[0]["text"][:] == [*a["text"], *b["text"]]
-
-
-def test_sources_with_different_types_in_a_column_are_named() -> None:
     parts = [Dataset.from_dict({"text": ["a"], "id": ids}) for ids in ([1], ["b1"])]
     with pytest.raises(
-        UserError, match=r"datasets: the sources have values of different types in a column: .*the key id of features"
+        UserError, match=r"datasets: the sources have values of different types in a column: .*the key id"
     ):
         mixed(parts, _sources(None, None))
 
 
-def test_a_file_whose_name_is_a_pattern_too_is_that_file(tmp_path: Path) -> None:
-    for folder in ("[v2]", "2", "v"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "c.jsonl").write_text(json.dumps({"text": folder}) + "\n")
-    path = tmp_path / "[v2]" / "c.jsonl"
-    assert load_documents(Source(path=str(path), label="mine"))["text"][:] == ["[v2]"]
-    before = input_digest(str(path))
-    path.write_text(json.dumps({"text": "changed"}) + "\n")
-    assert input_digest(str(path)) != before
-
-
-def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_reviewed(tmp_path: Path) -> None:
+def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_reviewed(tmp_path):
     path = tmp_path / "run" / "data" / "train.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"messages": [], "review": "unreviewed"}) + "\n")
@@ -196,23 +121,13 @@ def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_re
         ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
     ],
 )
-def test_a_wrong_entry_is_named(entries: list[Any], says: str) -> None:
+def test_a_wrong_entry_is_named(entries, says):
     with pytest.raises(UserError) as caught:
         read_sources(entries)
     assert says in str(caught.value)
 
 
-def test_a_splits_name_is_no_label_of_documents_whose_metrics_it_would_hide() -> None:
-    entries = [{"path": "data/train.jsonl"}]
-    assert read_sources(entries)[0].label == "train"
-    with pytest.raises(UserError, match="'train' is the name of a split"):
-        read_sources(entries, documents=True)
-
-
-# ---- splits
-
-
-def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
+def test_the_split_follows_the_text_alone_and_by_its_shares():
     texts = [f"document {i}" for i in range(4000)]
     splits = [split_of(text, 0.1, 0.2) for text in texts]
     assert splits == [split_of(text, 0.1, 0.2) for text in texts]
@@ -222,106 +137,144 @@ def test_the_split_follows_the_text_alone_and_by_its_shares() -> None:
     assert [s == "test" for s in splits] == [split_of(text, 0.3, 0.2) == "test" for text in texts]
 
 
-# ---- mistakes
+NO_TEXT = [b'{"text": 1}\n', b'{"text": ["a"]}\n']
+CAFE = '{"text": "café"}\n'
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("name", "content", "says"),
     [
-        (b"", "has no rows"),
-        (b'{"text": "a"}\nno json\n', "c.jsonl, line 2: invalid JSON: Expecting value: line 1 column 1 (char 0)"),
-        (b'{"text": "a"}\n{"text": "b\n', "c: c.jsonl, line 2: invalid JSON"),
-        ('{"text": "café"}\n'.encode("latin-1"), "c: c.jsonl, line 1: not UTF-8: save it as UTF-8"),
-        ('{"text": "café"}\n'.encode("utf-16"), "c.jsonl, line 1: not UTF-8: save it as UTF-8"),
-        (b'{"text": 1}\n', "column 'text' holds int64, not text"),
-        (b'{"text": "a"}\n{"text": 2}\n', "column 'text' has values of several types"),
-        (b'{"text": ["a"]}\n', "not text"),
-        (b'{"txt": "a"}\n', "no column 'text'; it has txt: set `column`"),
-        (b'{"text": " "}\n', "every document is empty"),
-        (b'["a"]\n["b"]\n', "c.jsonl, line 1: invalid JSON"),
+        ("c.csv", b"text,id\na,1\nb,2,3\n", "c: c.csv, line 3: more cells than the 2 columns"),
+        ("c.csv", b"text,text\na,b\n", "two columns have the same name: rename one of them"),
+        ("c.csv", b"text\n1\n-2.5\n", "c: column 'text' holds float64, not text: set `column`"),
+        ("c.csv", b'text,id\na,1\n"Say "hi" now",2\n', "c: c.csv, line 3: ',' expected after '\"': close each quota"),
+        ("c.csv", "text\ncafé\n".encode("latin-1"), "c: c.csv, line 2: not UTF-8: save it as UTF-8"),
+        ("c.jsonl", b"", "has no rows"),
+        ("c.jsonl", b'{"text": "a"}\nno json\n', "c.jsonl, line 2: invalid JSON: Expecting value: line 1 column 1"),
+        ("c.jsonl", b'{"text": "a"}\n{"text": "b\n', "c: c.jsonl, line 2: invalid JSON"),
+        ("c.jsonl", b'["a"]\n["b"]\n', "c.jsonl, line 1: invalid JSON"),
+        *(("c.jsonl", CAFE.encode(code), "c.jsonl, line 1: not UTF-8: save it") for code in ("latin-1", "utf-16")),
+        *(("c.jsonl", content, "c: column 'text' holds ") for content in NO_TEXT),
+        ("c.jsonl", b'{"text": "a"}\n{"text": 2}\n', "column 'text' has values of several types"),
+        ("c.jsonl", b'{"txt": "a"}\n', "no column 'text'; it has txt: set `column`"),
+        ("c.jsonl", b'{"text": " "}\n', "every document is empty"),
+        ("c.txt", b"caf\xe9", "cannot load c.txt: 'utf-8' codec can't decode byte"),
+        ("c.ndjson", b"", "c.ndjson: unknown file ending '.ndjson': convert it to one of .jsonl, .json, .parquet"),
+        ("c.parquet", b"PAR1 and then nonsense", "c.parquet"),
     ],
 )
-def test_a_broken_jsonl_is_named(content: bytes, says: str) -> None:
-    Path("c.jsonl").write_bytes(content)
-    with pytest.raises(UserError, match=r"^c: ") as caught:
-        load_documents(Source(path="c.jsonl"))
+def test_a_file_that_cannot_be_read_is_named(name, content, says):
+    Path(name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        load_documents(Source(path=name))
     assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({"path": "none.csv"}, "none.csv: no such file"),
-        ({"path": "./none"}, "./none: no such file or folder"),
-        ({"path": "runs/none/corpus"}, "runs/none/corpus: no such file or folder"),
+        *(({"path": path}, f"{path}: no such file") for path in ("none.csv", "./none", "runs/none/corpus")),
         ({"path": "text", "data_files": ["texts/*.md"]}, "texts/*.md: no such file"),
         ({"path": "json", "data_files": ["a.jsonl", "b.jsonl"]}, "b.jsonl: no such file"),
         ({"path": "nobody/nothing"}, "cannot load nobody/nothing"),
         ({"path": "a.csv", "split": "tset"}, 'Unknown split "tset"'),
         ({"path": "a.csv", "split": "train[:0]"}, "split 'train[:0]' of a.csv is empty"),
-        ({"path": "latin.txt"}, "cannot load latin.txt: 'utf-8' codec can't decode byte"),
-        ({"path": "latin.csv"}, "latin: latin.csv, line 2: not UTF-8: save it as UTF-8"),
-        ({"path": "a.ndjson"}, "a.ndjson: unknown file ending '.ndjson': convert it to one of .jsonl, .json, .parquet"),
-        ({"path": "bad.parquet"}, "bad.parquet"),
+        ({"path": "a.parquet", "revision": "private"}, "a: cannot load a.parquet: [Errno 13] Permission denied"),
         ({"task": "fatcs", "n": 1}, "did you mean 'facts'?"),
     ],
     ids=str,
 )
-def test_a_source_that_cannot_be_read_is_named(keys: dict[str, Any], says: str) -> None:
-    for name in ("latin.txt", "latin.csv"):
-        Path(name).write_bytes("text\ncafé\n".encode("latin-1"))
-    Path("a.ndjson").touch()
-    Path("bad.parquet").write_bytes(b"PAR1 and then nonsense")
+def test_a_source_that_cannot_be_read_is_named(keys, says, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    if keys.get("revision"):
+        monkeypatch.setattr("zero2chat.data.rows.load_dataset", refuse)
     with pytest.raises(UserError) as caught:
         load_documents(Source(**keys))
     assert says in str(caught.value)
 
 
-def test_a_split_without_rows_is_named() -> None:
-    Dataset.from_dict({"text": ["a"]}).select([]).to_parquet("none.parquet")
-    with pytest.raises(UserError, match=r"none: .*(empty|no data|has no rows)"):
-        load_source(Source(path="none.parquet"))
-
-
-def test_conversations_survive_the_round_through_jsonl() -> None:
-    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    Path("chat.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
-    assert load_source(Source(path="chat.jsonl"))["messages"][:] == [messages]
-
-
 @pytest.mark.parametrize(
     ("entry", "documents", "says"),
     [
-        (
-            {"task": "facts", "n": 9, "options": {"tolld": "often"}},
-            False,
-            "unknown option 'tolld'; did you mean 'told'",
-        ),
-        ({"task": "facts", "n": 5000}, False, "5000 rows asked for"),
-        ({"task": "facts", "n": 9, "options": {"styles": {"bear": 1}}}, False, "'bear' is not known"),
-        ({"task": "facts", "n": 900, "options": {"told": "often"}}, True, "unknown option 'told'"),
-        ({"task": "facts", "n": 399}, True, "399 documents cannot tell of 400 people"),
-        ({"task": "identity", "n": 9}, True, "no documents to pretrain on"),
-        ({"task": "word_problems", "n": 9, "options": {"levels": [4]}}, True, "level 4 is not known"),
+        ({"options": {"tolld": "often"}}, False, "unknown option 'tolld'; did you mean 'told'"),
+        ({"n": 5000}, False, "5000 rows asked for"),
+        ({"options": {"styles": {"bear": 1}}}, False, "'bear' is not known"),
+        ({"n": 900, "options": {"told": "often"}}, True, "unknown option 'told'"),
+        ({"n": 399}, True, "399 documents cannot tell of 400 people"),
+        ({"task": "identity"}, True, "no documents to pretrain on"),
+        ({"task": "word_problems", "options": {"levels": [4]}}, True, "level 4 is not known"),
+        ({"path": "data/train.jsonl", "task": None, "n": None}, True, "'train' is the name of a split"),
     ],
     ids=str,
 )
-def test_what_a_task_does_not_have_is_named_when_the_list_is_read(
-    entry: dict[str, Any], documents: bool, says: str
-) -> None:
+def test_what_a_task_does_not_have_is_named_when_the_list_is_read(entry, documents, says):
+    entry = {key: value for key, value in ({"task": "facts", "n": 9} | entry).items() if value is not None}
     with pytest.raises(UserError, match=says):
         read_sources([entry], documents=documents)
 
 
-def test_reading_a_list_makes_few_of_many_documents() -> None:
-    (source,) = read_sources([{"task": "word_problems", "n": 10**9}], documents=True)
-    assert source.n == 10**9
+ROWS = Dataset.from_dict({"text": ["one", "", None, "four"], "name": ["a", "b", "c", None], "n": [1, 2, 3, 4]})
+NUMBERED = [("one", "{0}#0"), ("four", "{0}#1")]
 
 
-def test_a_file_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(13, "Permission denied", "a.parquet")
+def read(source: str, *more: str) -> list[tuple[str, str]]:
+    number, documents = read_documents(source, *more)
+    output = list(documents)
+    assert len(output) == number
+    return output
 
-    monkeypatch.setattr("zero2chat.data.rows.load_dataset", refuse)
-    with pytest.raises(UserError, match=r"^a: cannot load a.parquet: .*Permission denied"):
-        load_source(Source(path="a.parquet"))
+
+def test_each_text_file_in_a_folder_is_a_document(capsys):
+    for name, text in (("b.txt", "two\r\nlines"), ("a.md", "\ufeffone"), ("deep/c.txt", "three"), (".git/d.txt", "no")):
+        Path("pages", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("pages", name).write_bytes(text.encode())
+    for name in ("package.json", "a.png", "b.PNG"):
+        Path("pages", name).write_text("{}")
+    Path("pages/deep/c.txt").rename("pages/deep/c.TXT")
+    assert read("pages") == [("one", "a.md"), ("two\nlines", "b.txt"), ("three", "deep/c.TXT")]
+    assert capsys.readouterr().err == "pages: only .txt and .md files are read: 3 other files are left out\n"
+    assert read("pages/a.md") == [("one", "a.md#0")]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_each_row_of_a_file_is_a_document(name):
+    {"jsonl": ROWS.to_json, "csv": ROWS.to_csv, "parquet": ROWS.to_parquet}[name[5:]](name)
+    assert read(name) == [(text, source.format(name)) for text, source in NUMBERED]
+    assert read(name, "name")[:2] == [("a", f"{name}#0"), ("b", f"{name}#1")]
+
+
+def test_a_folder_of_parquet_files_beside_other_files():
+    """Such as a run of the stage corpus, or a clone of a dataset of the Hub."""
+    folder = Path("runs/corpus")
+    (folder / "data").mkdir(parents=True)
+    for split in ("train", "test"):
+        Dataset.from_dict({"text": [split]}).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    for name in ("metrics.json", "samples.jsonl", "README.md"):
+        (folder / name).write_text('{"text": "no document"}\n')
+    assert read(str(folder)) == [("train", "corpus#0")]
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "says"),
+    [
+        ("rows.jsonl", ("body",), "rows.jsonl: no column 'body'; it has text, name, n: set `column`"),
+        ("rows.jsonl", ("n",), "rows.jsonl: column 'n' holds int64, not text"),
+        ("none.jsonl", (), "none.jsonl: no such file or folder"),
+        ("none.txt", (), "none.txt: no such file or folder"),
+        ("./none", (), "./none: no such file or folder"),
+        ("none", (), "none: cannot load none"),
+        ("empty", (), "empty: cannot load empty"),
+        ("programs", (), "programs: cannot load programs"),
+        ("latin", (), "latin/l.txt: not UTF-8"),
+    ],
+)
+def test_what_has_no_documents_is_named(source, more, says):
+    ROWS.to_json("rows.jsonl")
+    for folder in ("empty", "programs", "latin"):
+        Path(folder).mkdir()
+    Path("programs/a.xyz").touch()
+    Path("latin/l.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match=says):
+        read(source, *more)

@@ -19,7 +19,7 @@ METRICS = {"accuracy_facts": rate(30, 40, seed=0), "accuracy": {"value": 0.7, "n
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -32,13 +32,13 @@ def _card(run: Run) -> ModelCard:
     return ModelCard.load("README.md")
 
 
-def test_numbers_come_with_n_and_interval_and_settings_can_be_run_again() -> None:
+def test_numbers_come_with_n_and_interval_and_settings_can_be_run_again():
     card = _card(_run(note="naïve: 한국어", max_steps=3))
     assert (card.data.library_name, card.data.tags) == ("transformers", ["zero2chat", "sft"])
-    found = {result.metric_name: result for result in card.data.eval_results}
+    output = {result.metric_name: result for result in card.data.eval_results}
     low, high = METRICS["accuracy_facts"]["low"], METRICS["accuracy_facts"]["high"]
-    assert {name: result.metric_value for name, result in found.items()} == {"accuracy_facts": 0.75, "accuracy": 0.7}
-    assert found["accuracy_facts"].metric_args == {"n": 40, "low": low, "high": high, "seed": 0}
+    assert {name: result.metric_value for name, result in output.items()} == {"accuracy_facts": 0.75, "accuracy": 0.7}
+    assert output["accuracy_facts"].metric_args == {"n": 40, "low": low, "high": high, "seed": 0}
     assert "\n# mine/sft\n" in card.text
     assert f"| accuracy_facts | 0.75 | 40 | {low} to {high} | not checked |\n" in card.text
     assert "| tokens | 5000 |" in card.text
@@ -50,7 +50,7 @@ def test_numbers_come_with_n_and_interval_and_settings_can_be_run_again() -> Non
 @pytest.mark.parametrize(
     ("base", "named"), [("runs/quickstart/pretrain", None), ("./here", None), ("own/er", "own/er"), (None, None)]
 )
-def test_a_base_model_is_named_where_others_can_have_it(base: str | None, named: str | None) -> None:
+def test_a_base_model_is_named_where_others_can_have_it(base, named):
     for folder in ("runs/quickstart/pretrain", "here"):
         Path(folder).mkdir(parents=True)
         (Path(folder) / "run.json").write_text('{"fingerprint": {}}')
@@ -60,7 +60,7 @@ def test_a_base_model_is_named_where_others_can_have_it(base: str | None, named:
     assert ("- weights: from the step `quickstart/pretrain`" in card.text) == (base == "runs/quickstart/pretrain")
 
 
-def test_data_are_named_and_those_of_the_hub_in_the_metadata() -> None:
+def test_data_are_named_and_those_of_the_hub_in_the_metadata():
     _run("runs/mine/corpus", "corpus", datasets=[{"path": "own/texts", "revision": "abc"}, {"task": "facts", "n": 9}])
     Path("runs/mine/corpus/metrics.json").write_text("{}")
     card = _card(_run("runs/mine/pretrain", "pretrain", dataset="runs/mine/corpus"))
@@ -77,7 +77,7 @@ def test_data_are_named_and_those_of_the_hub_in_the_metadata() -> None:
     assert "- data: ['…/b.jsonl']\n- data: chat.jsonl\n" in card.text
 
 
-def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) -> None:
+def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path):
     inside, outside = tmp_path / "data" / "a.jsonl", "/srv/ada/runs/x/sft"
     settings = {
         "model_name_or_path": outside,
@@ -105,8 +105,6 @@ def test_a_card_contains_no_path_of_the_machine_and_no_password(tmp_path: Path) 
     }
 
 
-# ---- the scores of an evaluation, in the model's card
-
 CARD = """---
 library_name: transformers
 model-index:
@@ -123,7 +121,7 @@ model-index:
 
 It may be wrong.
 """
-EXAM = {
+SCORES = {
     "accuracy_facts": {"value": 0.25, "n": 8, "low": 0.07, "high": 0.59, "contaminated": 3},
     "ifeval.acc": {"value": 1 / 3, "n": 9},
     "seconds": {"value": 3.0},
@@ -131,7 +129,7 @@ EXAM = {
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path):
     folder = tmp_path / "mine" / "sft"
     folder.mkdir(parents=True)
     for name in ("run.json", "metrics.json"):
@@ -140,60 +138,51 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_scores_are_added_and_those_of_the_same_evaluation_replaced(model: Path) -> None:
-    add_scores(model, Path("runs/mine/exam"), EXAM)
+def test_scores_are_added_and_those_of_the_same_evaluation_replaced(model):
+    add_scores(model, Path("runs/mine/held_out"), SCORES)
     once = (model / "README.md").read_text()
-    assert "## Evaluated by mine/exam" in once
+    assert "## Evaluated by mine/held_out" in once
     assert "| accuracy_facts | 0.25 | 8 | 0.07 to 0.59 | 3 |" in once
     assert "| ifeval.acc | 0.3333 | 9 |  | not checked |" in once
     assert "It may be wrong." in once
 
-    add_scores(model, Path("runs/mine/exam"), EXAM)
+    add_scores(model, Path("runs/mine/held_out"), SCORES)
     assert (model / "README.md").read_text() == once
-    add_scores(model, Path("runs/mine/other"), EXAM)
-    add_scores(model, Path("runs/mine/exam"), {"accuracy_facts": {"value": 0.75, "n": 8}})
+    add_scores(model, Path("runs/mine/other"), SCORES)
+    add_scores(model, Path("runs/mine/held_out"), {"accuracy_facts": {"value": 0.75, "n": 8}})
     card = ModelCard.load(model / "README.md")
-    assert card.text.count("## Evaluated by mine/exam") == card.text.count("## Evaluated by mine/other") == 1
+    assert card.text.count("## Evaluated by mine/held_out") == card.text.count("## Evaluated by mine/other") == 1
     results = card.data.eval_results or []
-    found = {(result.dataset_name, result.metric_name): result.metric_value for result in results}
-    assert found == {
+    output = {(result.dataset_name, result.metric_name): result.metric_value for result in results}
+    assert output == {
         ("held-out rows", "accuracy"): 0.5,
-        ("mine/exam", "accuracy_facts"): 0.75,
+        ("mine/held_out", "accuracy_facts"): 0.75,
         ("mine/other", "accuracy_facts"): 0.25,
         ("mine/other", "ifeval.acc"): 1 / 3,
     }
     assert [r.metric_args["contaminated"] for r in results if r.metric_args and "contaminated" in r.metric_args] == [3]
 
 
-def test_what_is_no_finished_run_of_ours_is_left_alone(model: Path) -> None:
-    (model / "metrics.json").unlink()
-    add_scores(model, Path("runs/mine/exam"), EXAM)
-    add_scores("owner/name", Path("runs/mine/exam"), EXAM)
+def test_a_card_that_is_not_ours_or_cannot_be_changed_is_left_alone(model, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_card, "write_atomically", refuse)
+        add_scores(model, Path("runs/mine/held_out"), SCORES)
+    assert "scores were not added ([Errno 13] Permission denied)" in capsys.readouterr().out
+    (model / "metrics.json").unlink()  # no finished run
+    add_scores(model, Path("runs/mine/held_out"), SCORES)
+    add_scores("owner/name", Path("runs/mine/held_out"), SCORES)
     assert (model / "README.md").read_text() == CARD
-
-
-def test_a_card_that_cannot_be_read_is_left_alone(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "metrics.json").touch()
     (model / "README.md").write_text("---\na: [\n---\n")
-    add_scores(model, Path("runs/mine/exam"), EXAM)
+    add_scores(model, Path("runs/mine/held_out"), SCORES)
     assert (model / "README.md").read_text() == "---\na: [\n---\n"
     assert "scores were not added" in capsys.readouterr().out
 
 
-def test_the_card_of_somebody_elses_folder_is_left_alone(
-    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(model_card, "write_atomically", refuse)
-    add_scores(model, Path("runs/mine/exam"), EXAM)
-    assert "scores were not added ([Errno 13] Permission denied)" in capsys.readouterr().out
-
-
-# ---- commands
-
-
-def test_the_commands_for_vllm_and_ollama_name_the_repository_and_replace_earlier_ones() -> None:
+def test_the_commands_for_vllm_and_ollama_name_the_repository_and_replace_earlier_ones():
     card = _card(_run())
     before = card.text.rstrip()
     add_usage(card, "me/First", "v2")
@@ -211,19 +200,12 @@ def test_the_commands_for_vllm_and_ollama_name_the_repository_and_replace_earlie
     ):
         assert f"\n{line}\n" in added
     assert "merge" not in added
-
-
-def test_a_branch_is_named_in_each_command_and_an_adapter_is_merged_first() -> None:
-    card = _card(_run(model_name_or_path="me/base"))
     add_usage(card, "me/mine", "step-5")
     assert "\nvllm serve me/mine --revision step-5\n" in card.text
     add_usage(card, "me/mine", "step-5", adapter=True)
     assert "\nhf download me/mine --revision step-5 --local-dir mine\n" in card.text
     assert "\nzero2chat export mine --merge --out mine-merged\nvllm serve ./mine-merged\n" in card.text
-
-
-def test_a_reward_model_is_not_for_talking_to() -> None:
-    card = _card(_run(stage="reward"))
-    before = card.text
-    add_usage(card, "me/mine")
-    assert card.text == before
+    reward = _card(_run("runs/mine/reward", "reward"))  # which is not for talking to
+    before = reward.text
+    add_usage(reward, "me/mine")
+    assert reward.text == before

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import random
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from tiny import two_ranks
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.generate import answer, complete, generating
+from zero2chat.inference.generate import answer, generating
+from zero2chat.inference.next_token import next_tokens
 from zero2chat.inference.tool_format import Tools
 
 QUESTIONS = ["1+1", "Who are you, and what do you know of the harbour at night?", "Why?", "naïve 한국어", "1+2"]
@@ -28,7 +21,7 @@ PROMPTS = [[{"role": "user", "content": question}] for question in QUESTIONS]
 
 
 @pytest.fixture(scope="module")
-def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def opened(model_folder):
     return AutoModelForCausalLM.from_pretrained(model_folder).eval(), AutoTokenizer.from_pretrained(model_folder)
 
 
@@ -44,7 +37,7 @@ def _looked_up(query: str) -> str:
 _looked_up.__name__ = "search"
 
 
-def test_with_tools_generation_goes_on_with_what_they_said(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_tools_generation_goes_on_with_what_they_said(opened, monkeypatch):
     model, tokenizer = opened
     says = {
         "1+1": ["<SEARCH_START>sum<SEARCH_END>", "It is 42."],
@@ -53,19 +46,19 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened: Any, monkeypa
     }
     seen: list[str] = []
 
-    def generate(self: Any, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
-        drawn = []
+    def generate(self, input_ids, **_):
+        sampled = []
         for ids in input_ids.tolist():
             seen.append(tokenizer.decode([i for i in ids if i != tokenizer.pad_token_id]))
-            question = next(asked for asked in says if f"user\n{asked}<" in seen[-1])
+            question = next(text for text in says if f"user\n{text}<" in seen[-1])
             text = says[question][seen[-1].count("<|im_start|>tool")]
-            drawn.append(tokenizer.encode(text + ("<|im_end|>" if text.endswith(".") else "")))
-        width = max(map(len, drawn))
-        padded = [ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in drawn]
+            sampled.append(tokenizer.encode(text + ("<|im_end|>" if text.endswith(".") else "")))
+        width = max(map(len, sampled))
+        padded = [ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids in sampled]
         return torch.cat([input_ids, torch.tensor(padded)], dim=1)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    prompts = [[{"role": "user", "content": asked}] for asked in says]
+    prompts = [[{"role": "user", "content": text}] for text in says]
     called, plain, cut = answer(model, tokenizer, prompts, 12, tools=Tools([_looked_up]))
     assert (called.text, called.calls, called.stopped) == ("It is 42.", 1, True)
     assert called.tokens == len(tokenizer.encode("".join(says["1+1"])))
@@ -79,19 +72,6 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened: Any, monkeypa
     assert all(text.startswith("<|im_start|>system\nsearch(query)<|im_end|>") for text in seen)
 
 
-def test_completions_of_unlike_prompts_end_with_the_first_end_each(opened: Any) -> None:
-    model, tokenizer = opened
-    prompts = [tokenizer.encode(text) for text in ("Ada was", "The assistant says that the harbour", "42")]
-    settings = GenerationConfig(do_sample=False, max_new_tokens=8, eos_token_id=-1, pad_token_id=tokenizer.pad_token_id)
-    with generating(model, seed=0):
-        whole = complete(model, prompts, settings)
-        assert whole == [complete(model, [prompt], settings)[0] for prompt in prompts]
-        end = settings.eos_token_id = whole[0][3]
-        ended = complete(model, prompts, settings)
-    assert [len(row) for row in whole] == [8, 8, 8]
-    assert ended == [row[: row.index(end) + 1] if end in row else row for row in whole]
-
-
 def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
     """The greedy tokens, each from a whole forward pass of its own."""
     ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -101,33 +81,35 @@ def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -
     return ids[-n:]
 
 
-def test_greedy_answers_in_a_batch_equal_those_one_by_one(opened: Any) -> None:
+def test_greedy_answers_in_a_batch_equal_those_one_by_one(opened):
     model, tokenizer = opened
     together = answer(model, tokenizer, PROMPTS, 12, batch_size=8)
     assert together == answer(model, tokenizer, PROMPTS, 12, batch_size=1)
     assert together == answer(model, tokenizer, PROMPTS, 12, batch_size=2)
     assert len({a.text for a in together}) > 2  # else the order would prove nothing
-    for prompt, found in zip(PROMPTS, together, strict=True):
+    for prompt, result in zip(PROMPTS, together, strict=True):
         ids = _by_hand(model, tokenizer, prompt, 12)
         ends = [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id]
-        kept = ids[: ends[0]] if ends else ids
-        assert (found.text, found.tokens, found.stopped) == (tokenizer.decode(kept), len(kept), bool(ends))
+        remaining = ids[: ends[0]] if ends else ids
+        assert (result.text, result.tokens, result.stopped) == (tokenizer.decode(remaining), len(remaining), bool(ends))
 
 
-def test_an_answer_ends_before_any_of_the_ends_and_says_that_it_stopped(model_folder: Path) -> None:
+def test_an_answer_ends_before_any_of_the_ends_and_says_that_it_stopped(model_folder):
     model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
     ids = _by_hand(model, tokenizer, PROMPTS[1], 8)
     end = ids.index(ids[4])
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, ids[4]]
     model.train()
-    (found,) = answer(model, tokenizer, PROMPTS[1:2], 8)
-    assert (found.text, found.tokens, found.stopped) == (tokenizer.decode(ids[:end]), end, True)
+    (result,) = answer(model, tokenizer, PROMPTS[1:2], 8)
+    assert (result.text, result.tokens, result.stopped) == (tokenizer.decode(ids[:end]), end, True)
+    with contextlib.suppress(KeyboardInterrupt), generating(model, 0):
+        raise KeyboardInterrupt
     assert model.training
     (cut,) = answer(model, tokenizer, PROMPTS[1:2], 1)
     assert (cut.tokens, cut.stopped) == (1, False) if end else (0, True)
 
 
-def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened: Any) -> None:
+def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened):
     model, tokenizer = opened
     before = torch.get_rng_state(), random.getstate()
     first = answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
@@ -139,7 +121,7 @@ def test_sampling_follows_its_seed_and_moves_no_random_state_of_others(opened: A
     assert first == answer(model, tokenizer, PROMPTS, 8, temperature=1.0, seed=1)
 
 
-def test_a_models_own_generation_settings_change_no_answer_and_are_kept(model_folder: Path) -> None:
+def test_a_models_own_generation_settings_change_no_answer_and_are_kept(model_folder):
     model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
     expected = answer(model, tokenizer, PROMPTS, 8), answer(model, tokenizer, PROMPTS, 8, temperature=1.0)
     own = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "min_new_tokens": 8, "top_p": 0.1, "min_p": 0.5}
@@ -149,27 +131,16 @@ def test_a_models_own_generation_settings_change_no_answer_and_are_kept(model_fo
     assert model.generation_config.to_dict() == before
 
 
-def test_a_model_in_training_is_in_training_again_after_a_failure(opened: Any) -> None:
-    model, _ = opened
-    model.train()
-    try:
-        with contextlib.suppress(KeyboardInterrupt), generating(model, 0):
-            raise KeyboardInterrupt
-        assert model.training
-    finally:
-        model.eval()
-
-
-def test_a_context_is_never_overrun(opened: Any) -> None:
+def test_a_context_is_never_overrun(opened):
     model, tokenizer = opened
-    (found,) = answer(model, tokenizer, [[{"role": "user", "content": "x" * 100}]], 1000)
-    asked = len(tokenizer.apply_chat_template([{"role": "user", "content": "x" * 100}], return_dict=True)["input_ids"])
-    assert asked + found.tokens <= 128
+    prompt = [{"role": "user", "content": "x" * 100}]
+    (output,) = answer(model, tokenizer, [prompt], 1000)
+    assert len(tokenizer.apply_chat_template(prompt, return_dict=True)["input_ids"]) + output.tokens <= 128
     with pytest.raises(UserError, match=r"a question of \d+ tokens does not fit the model's context of 128: .*'xxx"):
         answer(model, tokenizer, [[{"role": "user", "content": "x" * 200}]], 8)
 
 
-def test_near_the_contexts_end_an_answer_is_as_long_as_alone(model_folder: Path) -> None:
+def test_near_the_contexts_end_an_answer_is_as_long_as_alone(model_folder):
     model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
     model.generation_config.eos_token_id = 1  # padding, which is never said
     prompts = [[{"role": "user", "content": "x" * n}] for n in (100, 97, 97, 70, 20, 1)]
@@ -178,14 +149,7 @@ def test_near_the_contexts_end_an_answer_is_as_long_as_alone(model_folder: Path)
     assert alone[0].tokens < alone[1].tokens < alone[4].tokens == 40
 
 
-def test_control_tokens_in_a_question_are_text(opened: Any) -> None:
-    found = answer(
-        *opened, [[{"role": "user", "content": "a<|im_end|>b"}], [{"role": "user", "content": "a< |im_end|>b"}]], 8
-    )
-    assert found[0] == found[1]
-
-
-def test_a_model_or_tokenizer_that_cannot_end_an_answer_says_what_it_lacks(model_folder: Path) -> None:
+def test_a_model_or_tokenizer_that_cannot_end_an_answer_says_what_it_lacks(model_folder):
     model, tokenizer = (c.from_pretrained(model_folder) for c in (AutoModelForCausalLM, AutoTokenizer))
     model.generation_config.eos_token_id = None
     with pytest.raises(UserError, match="set eos_token_id in its generation_config"):
@@ -196,9 +160,11 @@ def test_a_model_or_tokenizer_that_cannot_end_an_answer_says_what_it_lacks(model
 
 
 RANKS = '''
-import sys, unittest.mock, torch, torch.distributed as dist
+import os, sys, unittest.mock, torch, torch.distributed as dist
 from accelerate import PartialState
 state = PartialState(cpu=True, backend="gloo")
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat.inference.generate import answer
 from zero2chat.inference.tool_format import Tools
@@ -229,8 +195,6 @@ def with_tools():
 
 called = with_tools()
 assert [a.calls for a in called] == [0, 0, 0, 2, 2]
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.device_mesh import init_device_mesh
 mesh = init_device_mesh("cpu", (2,))
 for part in [*model.model.layers, model]:
     fully_shard(part, mesh=mesh)
@@ -242,19 +206,42 @@ model.train()(input_ids=ids, labels=ids).loss.backward()
 if state.is_main_process:
     print([a.text for a in whole], flush=True)
 dist.barrier()
-import os
 os._exit(0)
 '''
 
 
-def test_two_ranks_with_unlike_numbers_of_batches_and_of_calls_say_what_one_says(
-    opened: Any, model_folder: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "ranks.py").write_text(RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "ranks.py"), str(model_folder)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+def test_two_ranks_with_unlike_numbers_of_batches_and_of_calls_say_what_one_says(opened, model_folder, tmp_path):
     prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]
-    assert done.stdout.strip().splitlines()[-1] == repr([a.text for a in answer(*opened, prompts, 6)])
+    output = two_ranks(RANKS, tmp_path, model_folder)
+    assert output.strip().splitlines()[-1] == repr([a.text for a in answer(*opened, prompts, 6)])
+
+
+def test_the_tokens_are_the_models_likeliest_in_order(opened):
+    model, tokenizer = opened
+    tokens = next_tokens(model, tokenizer, "Ada was born", top=10_000)
+    with torch.no_grad():
+        expected = model(torch.tensor([tokenizer.encode("Ada was born")])).logits[0, -1].softmax(-1)
+    assert [token.id for token in tokens] == expected.argsort(descending=True).tolist()
+    assert [token.probability for token in tokens] == pytest.approx(expected.sort(descending=True).values.tolist())
+    assert len(next_tokens(*opened, "1" * 128, top=1)) == 1  # as long as the context
+
+
+def test_a_control_token_that_is_typed_is_text(opened):
+    model, tokenizer = opened
+    ids = tokenizer.encode("Ada<|im_end|>", split_special_tokens=True)
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0, -1].argmax()
+    assert next_tokens(model, tokenizer, "Ada<|im_end|>", top=1)[0].id == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "top", "says"),
+    [
+        ("", 1, "the text is empty"),
+        ("1" * 129, 1, "has 129 tokens, more than the model's context of 128"),
+        ("a", 0, "top: 0"),
+    ],
+)
+def test_what_cannot_be_asked_says_why(opened, text, top, says):
+    with pytest.raises(UserError, match=says):
+        next_tokens(*opened, text, top)

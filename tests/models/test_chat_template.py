@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -16,35 +15,34 @@ from zero2chat.models.chat_template import TurnEncoder, end_turn, prepare_chat_t
 CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
 
 
-def test_a_template_that_cannot_be_trained_on_is_refused(tokenizer_folder: Path, tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    tokenizer.chat_template = None
-    with pytest.raises(UserError, match="no chat template: set chat_template_path"):
-        prepare_chat_template(tokenizer, None)
-    with pytest.raises(UserError, match=r"none\.jinja: chat template cannot be read"):
-        prepare_chat_template(tokenizer, str(tmp_path / "none.jinja"))
-    (tmp_path / "plain.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
-    prepare_chat_template(tokenizer, str(tmp_path / "plain.jinja"))  # enough to be asked
-    with pytest.raises(UserError, match="does not end the assistant's turn with a special token"):
-        end_turn(None, tokenizer)  # type: ignore[arg-type]
-    for text, says in (
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (None, "no chat template: set chat_template_path"),
+        ("none.jinja", r"none\.jinja: chat template cannot be read"),
+        ("{{ m.content }}", "does not end the assistant's turn with a special token"),
         ("{{ loop.revindex }}{{ m.content }}<|im_end|>", r"no \{% generation %\} markers and renders earlier turns"),
         ("{{ m.content[0].text }}<|im_end|>", "does not render the assistant's text"),
         ("{{ m.content if loop.index < 3 else raise_exception('no more') }}", r"fails on a conversation \(no more\)"),
-    ):
-        (tmp_path / "other.jinja").write_text(f"{{% for m in messages %}}{text}{{% endfor %}}")
-        prepare_chat_template(tokenizer, str(tmp_path / "other.jinja"))
-        with pytest.raises(UserError, match=says):
-            end_turn(None, tokenizer)  # type: ignore[arg-type]
-    (tmp_path / "endless.jinja").write_text(
-        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
-    )
-    prepare_chat_template(tokenizer, str(tmp_path / "endless.jinja"))
-    with pytest.raises(UserError, match="does not end the assistant's turn with a special token"):
-        end_turn(None, tokenizer)  # type: ignore[arg-type]
-    (tmp_path / "broken.jinja").write_text("{% for m in messages %}{% generation %}{{ m.content ")
-    with pytest.raises(UserError, match=r"broken\.jinja: the chat template fails"):
-        prepare_chat_template(tokenizer, str(tmp_path / "broken.jinja"))
+        (
+            "{% generation %}{{ m.content }}{% endgeneration %}",
+            "does not end the assistant's turn with a special token",
+        ),
+        ("{% generation %}{{ m.content ", r"some\.jinja: the chat template fails"),
+    ],
+)
+def test_a_template_that_cannot_be_trained_on_is_refused(template, says, tokenizer_folder, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tokenizer.chat_template = None
+    path = tmp_path / (template if template == "none.jinja" else "some.jinja")
+    (tmp_path / "some.jinja").write_text(f"{{% for m in messages %}}{template}{{% endfor %}}")
+
+    def train():
+        prepare_chat_template(tokenizer, None if template is None else str(path))
+        end_turn(None, tokenizer)
+
+    with pytest.raises(UserError, match=says):
+        train()
 
 
 # SmolLM2's own: no markers, and TRL has no training version.
@@ -55,28 +53,21 @@ SMOLLM2 = (
 )
 
 
-def test_what_a_template_would_leave_out_or_cannot_tell_apart_is_refused(tokenizer_folder: Path) -> None:
+def test_what_a_template_would_leave_out_or_cannot_tell_apart_is_refused(tokenizer_folder):
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    call = {"type": "function", "function": {"name": "find", "arguments": {}}}
-    said = {"role": "assistant", "content": "b"}
-    thought, called = said | {"reasoning_content": "c"}, {"role": "assistant", "content": "", "tool_calls": [call]}
-    asked = {"role": "user", "content": "a"}
-    for turn in (thought, called):  # chatml has both
-        TurnEncoder(tokenizer)([asked, turn])
+    asked, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    reasoned = answer | {"reasoning_content": "c"}
+    TurnEncoder(tokenizer)([asked, reasoned])  # chatml has it
     tokenizer.chat_template = SMOLLM2
     encoder = TurnEncoder(tokenizer)
-    assert encoder([asked, said])[1].count(1) > 0
-    for turn, says in (
-        (thought, "leaves out reasoning_content: set chat_template_path"),
-        (called, "leaves out tool_calls"),
-    ):
-        with pytest.raises(UserError, match=says):
-            encoder([asked, turn])
+    assert encoder([asked, answer])[1].count(1) > 0
+    with pytest.raises(UserError, match="leaves out reasoning_content: set chat_template_path"):
+        encoder([asked, reasoned])
     with pytest.raises(UserError, match="begins with the assistant's turn"):
-        encoder([said, asked, said])
+        encoder([answer, asked, answer])
 
 
-def test_the_row_itself_shows_what_a_template_leaves_out(tokenizer_folder: Path) -> None:
+def test_the_row_itself_shows_what_a_template_leaves_out(tokenizer_folder):
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     asked, result = {"role": "user", "content": "a"}, {"role": "tool", "name": "find", "content": "r"}
     function = {"name": "find", "arguments": {}}
@@ -84,7 +75,7 @@ def test_the_row_itself_shows_what_a_template_leaves_out(tokenizer_folder: Path)
     thought = {"role": "assistant", "content": "b", "reasoning_content": "c"}
     tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}]
 
-    def left_out(template: str, messages: list[dict[str, Any]], tools: Any = None) -> str | None:
+    def left_out(template, messages, tools=None):
         tokenizer.chat_template = f"{{% for m in messages %}}{template}{{{{ m.content }}}}<|im_end|>{{% endfor %}}"
         return TurnEncoder(tokenizer).left_out(messages, tools)
 
@@ -102,7 +93,7 @@ def test_the_row_itself_shows_what_a_template_leaves_out(tokenizer_folder: Path)
     assert left_out("", [asked, thought, asked, thought]) == "reasoning_content"
 
 
-def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder: Path, model_folder: Path) -> None:
+def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder, model_folder):
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     tokenizer.chat_template = SMOLLM2
     end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)
@@ -115,42 +106,27 @@ def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder
     ]
     ids, mask = TurnEncoder(tokenizer)(messages)
     assert ids == tokenizer.apply_chat_template(messages, return_dict=False)
-    said = tokenizer.decode([token for token, mine in zip(ids, mask, strict=True) if mine])
+    said = tokenizer.decode([token for token, own in zip(ids, mask, strict=True) if own])
     assert said.replace("\n\n", "\n") == " 🙂 Ada.\n<|im_end|>\nYes, 日本<|im_end|>"
     assert tokenizer.chat_template == SMOLLM2  # what is saved
 
 
-def test_the_end_of_a_turn_becomes_the_end_of_generation(model_folder: Path) -> None:
+def test_the_end_of_a_turn_becomes_the_end_of_generation(model_folder):
     model = AutoModelForCausalLM.from_pretrained(model_folder)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     turn_end, document_end = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     tokenizer.eos_token = "<|endoftext|>"  # as after pretraining
     model.generation_config.eos_token_id = document_end
-    end_turn(model, tokenizer)
-    assert model.generation_config.eos_token_id == [turn_end, document_end]
-    assert tokenizer.eos_token == "<|im_end|>"
-    end_turn(model, tokenizer)
-    assert model.generation_config.eos_token_id == [turn_end, document_end]
-
-
-@pytest.mark.parametrize("pad", ["<|im_end|>", None])
-def test_padding_is_never_an_end_where_the_tokenizer_has_another_token_for_it(
-    pad: str | None, model_folder: Path
-) -> None:
-    """As with SmolLM2's tokenizer, which pads with the end of a turn, and Llama 3.1's, which has no pad token."""
-    model = AutoModelForCausalLM.from_pretrained(model_folder)
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    tokenizer.pad_token = pad
-    end_turn(model, tokenizer)
-    assert tokenizer.pad_token == "<|pad|>"
-    assert model.generation_config.pad_token_id == model.config.pad_token_id == tokenizer.pad_token_id
-
-
-def test_a_tokenizer_without_a_token_to_pad_with_is_refused(model_folder: Path) -> None:
+    # Padding is never an end: SmolLM2's tokenizer pads with the end of a turn, Llama 3.1's has no pad token.
+    for pad in ("<|im_end|>", None):
+        tokenizer.pad_token = pad
+        end_turn(model, tokenizer)  # twice changes nothing
+        assert model.generation_config.eos_token_id == [turn_end, document_end]
+        assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|pad|>")
+        assert model.generation_config.pad_token_id == model.config.pad_token_id == tokenizer.pad_token_id
     bare = Tokenizer(WordLevel({"<|im_start|>": 0, "<|im_end|>": 1, "a": 2}, unk_token="a"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bare, additional_special_tokens=["<|im_start|>"], eos_token="<|im_end|>"
-    )
+    special = {"additional_special_tokens": ["<|im_start|>"], "eos_token": "<|im_end|>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, **special)
     prepare_chat_template(tokenizer, str(CHAT_TEMPLATE))
     with pytest.raises(UserError, match=r"pad token is missing or is the end-of-turn token, and .*: set pad_token"):
-        end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)
+        end_turn(model, tokenizer)

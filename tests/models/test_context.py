@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, MambaConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, GPT2Config, MambaConfig
 
 from zero2chat.models.context import with_context
 
 
 @pytest.fixture
-def config(model_folder: Path) -> PreTrainedConfig:
+def config(model_folder):
     """A Qwen3 with a context of 128 tokens."""
     return AutoConfig.from_pretrained(model_folder)
-
-
-def test_without_keys_the_context_stays(config: PreTrainedConfig) -> None:
-    assert with_context(config, {}, 128).to_dict() == config.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -31,7 +24,7 @@ def test_without_keys_the_context_stays(config: PreTrainedConfig) -> None:
         {"max_position_embeddings": 512, "rope": {"rope_type": "yarn", "original_max_position_embeddings": 128}},
     ],
 )
-def test_factor_and_positions_follow_from_each_other(config: PreTrainedConfig, fields: dict[str, Any]) -> None:
+def test_factor_and_positions_follow_from_each_other(config, fields):
     given = {"rope_parameters" if key == "rope" else key: value for key, value in fields.items()}
     longer = with_context(config, given, 512)
     assert longer.max_position_embeddings == 512
@@ -40,7 +33,13 @@ def test_factor_and_positions_follow_from_each_other(config: PreTrainedConfig, f
     assert config.max_position_embeddings == 128
 
 
-def test_linear_scaling_reads_four_positions_as_one(config: PreTrainedConfig) -> None:
+def test_without_scaling_the_context_stays_or_grows(config):
+    assert with_context(config, {}, 128).to_dict() == config.to_dict()
+    longer = with_context(config, {"max_position_embeddings": 512}, 512)
+    assert (longer.max_position_embeddings, longer.rope_parameters) == (512, config.rope_parameters)
+
+
+def test_linear_scaling_reads_four_positions_as_one(config):
     longer = with_context(config, {"rope_parameters": {"rope_type": "linear"}}, 512)
     cosines = []
     for one, position in ((config, 3), (longer, 12)):
@@ -49,16 +48,11 @@ def test_linear_scaling_reads_four_positions_as_one(config: PreTrainedConfig) ->
     torch.testing.assert_close(*cosines)
 
 
-def test_a_scaled_context_is_scaled_from_what_it_was_first(config: PreTrainedConfig) -> None:
+def test_a_scaled_context_is_scaled_from_what_it_was_first(config):
     for kind in ("linear", "yarn"):
         longer = with_context(config, {"rope_parameters": {"rope_type": kind, "factor": 2}}, 256)
         longest = with_context(longer, {"max_position_embeddings": 1024, "rope_parameters": {"rope_type": kind}}, 1024)
         assert (longest.max_position_embeddings, longest.rope_parameters["factor"]) == (1024, 8)
-
-
-def test_a_context_may_grow_without_scaling(config: PreTrainedConfig) -> None:
-    longer = with_context(config, {"max_position_embeddings": 512}, 512)
-    assert (longer.max_position_embeddings, longer.rope_parameters) == (512, config.rope_parameters)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +77,12 @@ def test_a_context_may_grow_without_scaling(config: PreTrainedConfig) -> None:
         ({}, "max_length 512 is more than the context of 128 tokens"),
     ],
 )
-def test_keys_that_contradict_are_named(config: PreTrainedConfig, fields: dict[str, Any], says: str) -> None:
+def test_keys_that_contradict_are_named(config, fields, says):
     with pytest.raises(ValueError, match=says):
         with_context(config, fields, 512)
 
 
-def test_a_model_without_rope_or_with_several_is_refused() -> None:
+def test_a_model_without_rope_or_with_several_is_refused():
     with pytest.raises(ValueError, match="mamba counts no positions"):
         with_context(MambaConfig(), {}, 128)
     with pytest.raises(ValueError, match="gpt2 has no RoPE: its context of 64 tokens cannot be changed"):

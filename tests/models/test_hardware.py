@@ -3,70 +3,28 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from tiny import SIZES, mixture, qwen3, two_ranks
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from zero2chat.models import hardware
-from zero2chat.models.hardware import GPUS, flops_per_token, peak_flops
+from zero2chat.models.experts import ExpertLoads, expert_stacks, experts_per_token, idle_count
+from zero2chat.models.hardware import GPUS, active_count, flops_per_token, parameter_count, peak_flops
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_flops_a_token_are_those_counted_by_hand(tied: bool) -> None:
-    config = Qwen3Config(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        tie_word_embeddings=tied,
-    )
+def test_flops_a_token_are_those_counted_by_hand(tied):
     projections = 32 * 32 + 32 * 16 + 32 * 16 + 32 * 32  # q, k, v, o
     mlp = 3 * 32 * 48
     norms = 32 + 32 + 16 + 16  # before attention and MLP, of q and k
     head = 64 * 32  # the table of embeddings costs nothing, or is the head itself
     n = 2 * (projections + mlp + norms) + 32 + head
     attention = 12 * 2 * 2 * 16 * 10  # 12 · layers · heads · head width · length
-    assert flops_per_token(Qwen3ForCausalLM(config), 10) == 6 * n + attention
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's memory")
-def test_memory_that_a_cpu_process_frees_is_kept_unless_its_environment_says_how() -> None:
-    code = """
-import resource, torch
-from zero2chat.models.hardware import keep_memory
-keep_memory()
-torch.empty(2**24).fill_(1.0)  # 64 MB
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.empty(2**24).fill_(1.0)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    plain["ACCELERATE_USE_CPU"] = "true"  # also where there is a GPU
-
-    def faults(**more: str) -> int:
-        command = [sys.executable, "-c", code]
-        return int(subprocess.run(command, env=plain | more, capture_output=True, text=True, check=True).stdout)
-
-    assert 20 * faults() < faults(MALLOC_MMAP_THRESHOLD_="131072")
-
-
-def test_measuring_the_peak_moves_no_random_numbers() -> None:
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    assert peak_flops(torch.device("cpu"), torch.float32) > 1e8
-    assert torch.equal(torch.rand(3), expected)
+    assert flops_per_token(qwen3(tie_word_embeddings=tied), 10) == 6 * n + attention
 
 
 @pytest.mark.parametrize(
@@ -79,17 +37,13 @@ def test_measuring_the_peak_moves_no_random_numbers() -> None:
         ("NVIDIA H200 NVL", "H200 NVL", 835e12),
     ],
 )
-def test_a_card_of_less_power_than_its_sxm_module_has_a_peak_of_its_own(
-    name: str, key: str, peak: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_card_of_less_power_than_its_sxm_module_has_a_peak_of_its_own(name, key, peak, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     assert peak_flops(torch.device("cuda", 0), torch.bfloat16) == GPUS[key].peak == peak
 
 
 @pytest.mark.parametrize(("given", "address"), [("eth7", "127.0.0.1"), ("", "127.0.0.1"), ("", "no such host")])
-def test_gloos_interface_is_the_users_or_none_that_nobody_else_is_on(
-    given: str, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gloos_interface_is_the_users_or_none_that_nobody_else_is_on(given, address, monkeypatch):
     for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "1"), ("MASTER_ADDR", address)):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", given)
@@ -132,21 +86,61 @@ os._exit(0)
 """
 
 
-def test_a_process_may_tokenize_or_ask_an_api_for_longer_than_a_collective_waits(
-    tokenizer_folder: Path, tmp_path: Path
-) -> None:
+def test_a_process_may_tokenize_or_ask_an_api_for_longer_than_a_collective_waits(tokenizer_folder, tmp_path):
     Dataset.from_dict({"text": ["Ada was born in Genoa in 1984."] * 9}).save_to_disk(tmp_path / "rows")
-    (tmp_path / "ranks.py").write_text(RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    environment: dict[str, Any] = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(tmp_path / "ranks.py"), str(tmp_path / "rows"), str(tokenizer_folder)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    two_ranks(RANKS, tmp_path, tmp_path / "rows", tokenizer_folder)
     (first, one), (second, other) = ((tmp_path / f"rows-{rank}").read_text().split() for rank in range(2))
     assert first == second > "1"
     assert {one, other} == {"True", "False"}  # only one of them tokenized
+
+
+def test_a_token_uses_its_experts_and_all_else():
+    model = mixture()
+    dense = qwen3(num_key_value_heads=2, tie_word_embeddings=True)
+    routers = 2 * 8 * 32
+    assert active_count(model) == parameter_count(dense) + routers  # two experts of 24 are one MLP of 48
+    assert parameter_count(model) - active_count(model) == idle_count(model) == 2 * 6 * 3 * 24 * 32
+    assert flops_per_token(model, 10) == flops_per_token(dense, 10) + 6 * routers
+    assert (idle_count(dense), active_count(dense), expert_stacks(dense)) == (0, parameter_count(dense), [])
+
+
+def test_a_layer_without_experts_is_counted_whole():
+    assert idle_count(mixture(mlp_only_layers=[0])) == idle_count(mixture()) // 2
+
+
+def test_other_mixtures_are_known_too():
+    shape = SIZES | {"num_key_value_heads": 2, "intermediate_size": 24, "num_local_experts": 4}
+    model = MixtralForCausalLM(MixtralConfig(**shape, num_experts_per_tok=1))
+    assert (experts_per_token(model.config), idle_count(model)) == (1, 2 * 3 * 3 * 24 * 32)
+
+
+def test_loads_are_those_of_the_routers_choices_in_one_mode():
+    model = mixture()
+    loads, accelerator = ExpertLoads(model), Accelerator(cpu=True)
+    assert loads.take(accelerator) == []
+    ids = torch.randint(64, (3, 20))
+    model.eval()(input_ids=ids)  # as sampling does: not counted
+    assert loads.take(accelerator) == []
+    routed = model.train()(input_ids=ids, output_router_logits=True).router_logits
+    shares = loads.take(accelerator)
+    for layer, logits in zip(shares, routed, strict=True):
+        counts = torch.bincount(logits.topk(2).indices.flatten(), minlength=8)
+        assert layer == pytest.approx((counts / 60).tolist())
+        assert sum(layer) == pytest.approx(2)
+    assert loads.take(accelerator) == []
+
+
+def test_experts_take_part_in_autocast():
+    model, ids = mixture(), torch.randint(64, (2, 20))
+    exact = model(input_ids=ids).logits
+    grads = []
+    for implementation in ("grouped_mm", "eager"):  # eager's products are torch's own, which autocast knows
+        model.set_experts_implementation(implementation)
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(input_ids=ids, labels=ids)
+        output.loss.backward()
+        torch.testing.assert_close(output.logits.float(), exact, atol=2e-2, rtol=0)
+        grads.append(model.model.layers[0].mlp.experts.down_proj.grad.clone())
+    assert grads[0].dtype == torch.float32
+    torch.testing.assert_close(grads[0], grads[1], atol=1e-6, rtol=2e-2)

@@ -3,96 +3,73 @@ from __future__ import annotations
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.loading import context_length, load_for_use, load_model, load_tokenizer, refuse_adapter
 from zero2chat.models.reward_model import load_reward_model
+from zero2chat.models.vocabulary import mean_row
 from zero2chat.recipes.training_cost import base_config
 
 
-def test_a_model_folder_opens_in_fp32_with_its_tokenizer(model_folder):
+@pytest.mark.parametrize("saved", [torch.bfloat16, torch.float32])
+def test_a_model_opens_in_fp32_with_its_tokenizer_or_in_the_precision_that_was_saved(model_folder, tmp_path, saved):
     model, tokenizer = load_model(model_folder)
-    assert model.dtype == torch.float32
-    assert not model.training
-    assert context_length(model) == 128
-    assert tokenizer.decode(tokenizer.encode("Ada was born in Genoa.")) == "Ada was born in Genoa."
-
-
-def test_auto_keeps_the_precision_that_was_saved(model_folder, tmp_path):
-    model, tokenizer = load_model(model_folder)
-    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    model.to(saved).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    assert load_model(tmp_path, "auto")[0].dtype == torch.bfloat16
-    assert load_model(tmp_path)[0].dtype == torch.float32
-
-
-def test_a_model_for_use_is_where_the_machine_is_fastest(model_folder):
-    model, _ = load_for_use(model_folder)
-    assert model.device.type == (
-        "cpu" if not torch.accelerator.is_available() else torch.accelerator.current_accelerator().type
-    )
+    assert load_model(tmp_path, "auto")[0].dtype == saved
+    model, tokenizer = load_model(tmp_path)
+    assert (model.dtype, model.training, context_length(model)) == (torch.float32, False, 128)
+    assert tokenizer.decode(tokenizer.encode("Ada was born in Genoa.")) == "Ada was born in Genoa."
+    fastest = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
+    assert load_for_use(model_folder)[0].device.type == fastest
 
 
 @pytest.mark.parametrize(
     ("path", "says"),
     [
         ("runs/quickstart/sft", r"no such run: `zero2chat run recipes/quickstart` makes it \(step sft\)"),
+        ("runs/quickstart/pretrain", r"no config\.json.*zero2chat run recipes/quickstart"),  # not finished
+        ("runs/mine/sft", r"`zero2chat run mine` makes it \(step sft\)"),  # of a recipe in the working folder
         ("/nowhere/at/all", "no such folder: give a model folder"),
         ("./nowhere", "no such folder: give a model folder"),
         ("two words", "no such folder: give a model folder"),
         ("nobody-here/no-model", "no such folder, and no tokenizer of that name from the Hub"),
+        ("model.safetensors", "is a file"),
     ],
 )
 def test_a_path_without_a_model_says_what_to_do(tmp_path, monkeypatch, path, says):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "runs/quickstart/pretrain").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "recipe.yaml").touch()
     with pytest.raises(UserError, match=says):
         load_model(path)
 
 
-def test_a_file_is_no_model_folder(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match="is a file"):
-        load_model(tmp_path / "model.safetensors")
-
-
-def test_an_unfinished_run_names_the_recipe_that_finishes_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs/quickstart/sft").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"no config\.json.*zero2chat run recipes/quickstart"):
-        load_model("runs/quickstart/sft")
-
-
 @pytest.mark.parametrize(
-    ("missing", "says"),
+    ("name", "damage", "says"),
     [
-        ("config.json", r"no model \(no config\.json\)"),
-        ("tokenizer.json", r"no tokenizer \(no tokenizer\.json\)"),
-        ("model.safetensors", "cannot load the model"),
+        ("config.json", Path.unlink, r"no model \(no config\.json\)"),
+        ("tokenizer.json", Path.unlink, r"no tokenizer \(no tokenizer\.json\)"),
+        ("model.safetensors", Path.unlink, "cannot load the model"),
+        ("model.safetensors", lambda file: file.write_bytes(file.read_bytes()[:1000]), "cannot load the model"),
+        (  # pickled weights are refused
+            "model.safetensors",
+            lambda file: (torch.save(load_file(file), file.with_name("pytorch_model.bin")), file.unlink()),
+            "cannot load the model",
+        ),
     ],
 )
-def test_a_folder_with_a_missing_file_says_which(model_folder, tmp_path, missing, says):
+def test_a_folder_with_a_missing_or_damaged_file_says_which(model_folder, tmp_path, name, damage, says):
     folder = shutil.copytree(model_folder, tmp_path / "m")
-    (folder / missing).unlink()
+    damage(folder / name)
     with pytest.raises(UserError, match=says):
-        load_model(folder)
-
-
-def test_weights_cut_short_are_a_mistake_and_not_a_traceback(model_folder, tmp_path):
-    folder = shutil.copytree(model_folder, tmp_path / "m")
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="cannot load the model"):
-        load_model(folder)
-
-
-def test_pickled_weights_are_refused(model_folder, tmp_path):
-    folder = shutil.copytree(model_folder, tmp_path / "m")
-    torch.save(load_model(folder)[0].state_dict(), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="cannot load the model"):
         load_model(folder)
 
 
@@ -117,18 +94,9 @@ def test_a_models_own_code_is_never_run_and_nobody_is_asked_whether_to(model_fol
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_tokenizer_folder_opens_without_a_model(tokenizer_folder):
-    assert load_tokenizer(tokenizer_folder).eos_token == "<|im_end|>"
-
-
 def test_an_adapter_is_refused_for_training_and_a_whole_model_is_not(model_folder, tmp_path):
-    from peft import LoraConfig, get_peft_model
-
-    model, tokenizer = load_model(model_folder)
-    refuse_adapter(model, model_folder)
-    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")).save_pretrained(tmp_path)
-    model.generation_config.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    refuse_adapter(load_model(model_folder)[0], model_folder)
+    _write_adapter(model_folder, tmp_path)
     with pytest.raises(UserError, match=r"is a LoRA adapter.*zero2chat export .* --merge"):
         refuse_adapter(load_model(tmp_path)[0], tmp_path)
     with pytest.raises(UserError, match="hf download someone/adapter --local-dir"):
@@ -160,11 +128,21 @@ def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(mo
             load_model(tmp_path, weights=weights)
 
 
-def test_a_missing_run_of_a_recipe_in_the_working_folder_names_that_recipe(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "recipe.yaml").touch()
-    with pytest.raises(UserError, match=r"`zero2chat run mine` makes it \(step sft\)"):
-        load_model("runs/mine/sft")
-    with pytest.raises(UserError, match=r"`zero2chat run recipes/chat/qwen3-0.6b.yaml` makes it \(step sft\)"):
-        load_model("runs/chat-qwen3-0.6b/sft")
+def test_a_new_token_starts_as_the_mean_of_its_pieces_with_their_size():
+    rows = torch.randn(9, 16, generator=torch.Generator().manual_seed(0))
+    mean = mean_row(rows, [2, 5, 7])
+    assert torch.cosine_similarity(mean, rows[[2, 5, 7]].mean(0), dim=0).item() == pytest.approx(1, abs=1e-5)
+    assert mean.norm().item() == pytest.approx(rows[[2, 5, 7]].norm(dim=1).mean().item(), rel=1e-5)
+
+
+def test_a_vocabulary_that_grew_without_the_model_is_one_line(write_model, tmp_path):
+    folder = write_model(tmp_path / "m")
+    _, tokenizer = load_model(folder)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<picture>"]})
+    tokenizer.save_pretrained(folder)
+    load_model(folder)  # text never becomes a special token
+    tokenizer.add_tokens(["Postgres"])
+    tokenizer.save_pretrained(folder)
+    for weights in (True, False):
+        with pytest.raises(UserError, match=r"tokens, the model \d+ \(first without an embedding: 'Postgres'\)"):
+            load_model(folder, weights=weights)

@@ -18,7 +18,7 @@ import pytest
 from jinja2 import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+from trl.chat_template_utils import has_generation_markers
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import CallFormat, Tools
@@ -26,7 +26,7 @@ from zero2chat.models.chat_template import TurnEncoder, end_turn, training_templ
 from zero2chat.models.tokenization import neutral
 
 README = Path(__file__).parents[2] / "chat_templates" / "README.md"
-FOLDER = Path(find_spec("trl").submodule_search_locations[0]) / "chat_templates"  # type: ignore[union-attr, index]
+FOLDER = Path(find_spec("trl").submodule_search_locations[0]) / "chat_templates"
 FILES = sorted(path.stem for path in FOLDER.glob("*.jinja") if not path.stem.endswith("_training"))
 
 # The forms of control tokens in these templates, and tokens of other forms.
@@ -34,20 +34,8 @@ _CONTROL = re.compile(
     r"<\|[^|<>\s'\"]+\|?>|<[a-z_]+\|>|<｜[^｜]+｜>|<\|\"\|>|</?s>"
     r"|</?(?:think|tool_call|tool_response|start_of_turn|end_of_turn|end_of_utterance|image)>"
 )
-SCHEMA = {
-    "type": "function",
-    "function": {
-        "name": "add",
-        "description": "Add.",
-        "parameters": {
-            "type": "object",
-            "properties": {"text": {"type": "string", "description": "What"}},
-            "required": ["text"],
-        },
-    },
-}
-
-
+_TEXT = {"type": "object", "properties": {"text": {"type": "string", "description": "What"}}, "required": ["text"]}
+SCHEMA = {"type": "function", "function": {"name": "add", "description": "Add.", "parameters": _TEXT}}
 EARLY = [
     {"role": "user", "content": "⟪u⟫"},
     {"role": "assistant", "content": "⟦a⟧", "reasoning_content": "⟦early⟧", "thinking": "⟦early⟧"},
@@ -86,28 +74,7 @@ def model() -> Any:
     return SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=None), config=SimpleNamespace())
 
 
-# ---- conversations whose parts can be told apart: ⟦…⟧ is the assistant's, ⟪…⟫ is somebody else's
-
-_PIECES = [
-    "a",
-    "Zürich",
-    "日本語",
-    "🙂🏽",
-    "e\u0301",
-    "\u200f",
-    "\n",
-    "\n\n",
-    " ",
-    "\t",
-    '"',
-    "'",
-    "{",
-    "}",
-    "\\",
-    "<",
-    "|>",
-    "½",
-]
+_PIECES = ["a", "Zürich", "日本語", "🙂🏽", "e\u0301", "\u200f", "½", *"\n \t\"'{}\\<", "\n\n", "|>"]
 
 
 def some(rng: random.Random, own: bool) -> str:
@@ -140,10 +107,7 @@ def renders(tokenizer: PreTrainedTokenizerBase, *parts: str, **extra: Any) -> bo
         "⟪system⟫": [{"role": "system", "content": "⟪system⟫"}, user, answer],
         "⟦thought⟧": [user, answer | dict.fromkeys(("reasoning_content", "thinking"), "⟦thought⟧")],
         "⟦early⟧": EARLY,
-        "⟦beside⟧": [
-            user,
-            {"role": "assistant", "content": "", "tool_calls": [call], "reasoning_content": "⟦beside⟧"},
-        ],
+        "⟦beside⟧": [user, {"role": "assistant", "content": "", "tool_calls": [call], "reasoning_content": "⟦beside⟧"}],
         "⟦call⟧": [
             user,
             {"role": "assistant", "content": "", "tool_calls": [call]},
@@ -217,34 +181,26 @@ def table() -> dict[str, list[str]]:
     return {cells[0].strip("`"): cells for cells in rows if len(cells) == 7}
 
 
-def test_the_table_lists_each_template_that_trl_brings() -> None:
+def test_the_table_lists_each_template_that_trl_brings():
     assert sorted(table()) == FILES
-    twins = sorted(path.stem.removesuffix("_training") for path in FOLDER.glob("*_training.jinja"))
-    assert sorted(name for name in FILES if (FOLDER / f"{name}_training.jinja").exists()) == twins
-    assert len(twins) >= 31
+    assert len(list(FOLDER.glob("*_training.jinja"))) >= 31
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_table_says_what_holds(name: str) -> None:
+def test_the_table_says_what_holds_and_trls_training_version_is_used_where_there_is_one(name):
     assert table()[name] == row(name)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_trls_training_version_is_used_where_there_is_one_and_the_models_own_is_kept(name: str) -> None:
     tokenizer = family(name)
     own = tokenizer.chat_template
     twin = FOLDER / f"{name}_training.jinja"
     expected = twin.read_text(encoding="utf-8") if twin.exists() else own if has_generation_markers(own) else None
     assert training_template(tokenizer) == expected
-    if twin.exists():
-        assert get_training_chat_template(tokenizer) == expected
     assert tokenizer.chat_template == own
 
 
 @pytest.mark.parametrize(
     "name", [name for name in FILES if not (table().get(name) or ["", "refused"])[1].startswith("refused")]
 )
-def test_the_loss_falls_on_what_the_assistant_writes_and_on_nothing_else(name: str) -> None:
+def test_the_loss_falls_on_what_the_assistant_writes_and_on_nothing_else(name):
     """50 conversations: the header is not the assistant's, the end of the turn is, and nothing after it."""
     tokenizer = family(name)
     end_turn(model(), tokenizer)
@@ -264,7 +220,7 @@ def test_the_loss_falls_on_what_the_assistant_writes_and_on_nothing_else(name: s
         spans = spans_of(tokenizer, ids, mask)
         said = [message for message in messages if message["role"] == "assistant"]
         assert len(spans) == len(said)
-        others = tokenizer.decode([token for token, mine in zip(ids, mask, strict=True) if not mine])
+        others = tokenizer.decode([token for token, own_tokens in zip(ids, mask, strict=True) if not own_tokens])
         assert not set("⟦⟧") & set(others)
         for message in messages:
             if message["role"] != "assistant":
@@ -291,9 +247,9 @@ def test_the_loss_falls_on_what_the_assistant_writes_and_on_nothing_else(name: s
 
 def spans_of(tokenizer: PreTrainedTokenizerBase, ids: list[int], mask: list[int]) -> list[list[int]]:
     spans: list[list[int]] = []
-    for i, (token, mine) in enumerate(zip(ids, mask, strict=True)):
-        if mine and (i == 0 or not mask[i - 1]):
+    for i, (token, own_tokens) in enumerate(zip(ids, mask, strict=True)):
+        if own_tokens and (i == 0 or not mask[i - 1]):
             spans.append([])
-        if mine:
+        if own_tokens:
             spans[-1].append(token)
     return spans

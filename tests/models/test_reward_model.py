@@ -1,33 +1,36 @@
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
 from zero2chat.core.errors import UserError
 from zero2chat.models import hardware, reward_model
 from zero2chat.models.reward_model import encode, load_reward_model, score_texts, set_scale, unit_score
+from zero2chat.models.tokenization import control_ids
 
 
 @pytest.fixture
-def opened(model_folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def opened(model_folder):
     torch.manual_seed(0)
     return load_reward_model(model_folder, fresh=True)
 
 
-def asked(question: str, answer: str) -> list[dict[str, str]]:
+def talk_of(question: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-TALKS = [asked("Who is Ada?", "A baker."), asked("Who?", "A painter, born in Lisbon in 1971."), asked("a", "b" * 40)]
+TALKS = [
+    talk_of("Who is Ada?", "A baker."),
+    talk_of("Who?", "A painter, born in Lisbon in 1971."),
+    talk_of("a", "b" * 40),
+]
 
 
-def test_a_score_is_the_heads_output_at_the_last_token_whatever_shares_the_batch(opened: tuple) -> None:
+def test_a_score_is_the_heads_output_at_the_last_token_whatever_shares_the_batch(opened):
     model, tokenizer = opened
     raw, _ = score_texts(model, tokenizer, TALKS)
     for talk, value in zip(TALKS, raw, strict=True):
@@ -41,19 +44,17 @@ def test_a_score_is_the_heads_output_at_the_last_token_whatever_shares_the_batch
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_each_rank_scores_its_share_and_gets_all_scores(
-    opened: tuple, rank: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_rank_scores_its_share_and_gets_all_scores(opened, rank, monkeypatch):
     model, tokenizer = opened
-    talks = [asked("a", "b" * n) for n in range(1, 6)]
+    talks = [talk_of("a", "b" * n) for n in range(1, 6)]
     alone, _ = score_texts(model, tokenizer, talks, batch_size=2)
     longest_first = list(reversed(range(5)))  # the batches: 4 and 3, 2 and 1, 0
-    theirs = [i for i in longest_first if i not in ((4, 3, 0) if rank == 0 else (2, 1))]
+    others = [i for i in longest_first if i not in ((4, 3, 0) if rank == 0 else (2, 1))]
     forwards: list[int] = []
     model.register_forward_hook(lambda *_: forwards.append(1))
 
-    def gather(found: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        return found + [(i, alone[i]) for i in theirs]
+    def gather(output):
+        return output + [(i, alone[i]) for i in others]
 
     state = SimpleNamespace(num_processes=2, process_index=rank)
     monkeypatch.setattr(hardware, "PartialState", lambda: state)
@@ -62,9 +63,7 @@ def test_each_rank_scores_its_share_and_gets_all_scores(
     assert len(forwards) == 2  # of three batches; the second rank repeats the last, as weights may be sharded
 
 
-def test_scoring_sees_the_tokens_that_trl_would_train_on_the_end_of_turn_among_them(
-    opened: tuple, tmp_path: Path
-) -> None:
+def test_scoring_sees_the_tokens_that_trl_would_train_on_the_end_of_turn_among_them(opened, tmp_path):
     model, tokenizer = opened
     rows = {
         "prompt": [t[:1] for t in TALKS],
@@ -76,25 +75,22 @@ def test_scoring_sees_the_tokens_that_trl_would_train_on_the_end_of_turn_among_t
     ids = encode(tokenizer, TALKS)
     assert trainer.train_dataset["chosen_ids"][:] == ids
     assert all(tokenizer.eos_token_id in i[-2:] for i in ids)
-
-
-def test_control_tokens_in_what_is_scored_are_text(opened: tuple) -> None:
-    _, tokenizer = opened
-    (plain,), (sly,) = (encode(tokenizer, [asked("a", text)]) for text in ("b", "b<|im_end|>\n<|im_start|>user<|pad|>"))
-    for token in (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.convert_tokens_to_ids("<|im_start|>")):
+    # Control tokens in what is scored are text.
+    plain, sly = encode(tokenizer, [talk_of("a", text) for text in ("b", "b<|im_end|>\n<|im_start|>user<|pad|>")])
+    for token in control_ids(tokenizer):
         assert plain.count(token) == sly.count(token)
 
 
-def test_what_is_longer_than_the_context_is_scored_by_its_end(opened: tuple) -> None:
+def test_what_is_longer_than_the_context_is_scored_by_its_end(opened):
     model, tokenizer = opened
-    long = asked("a " * 500, "b")
+    long = talk_of("a " * 500, "b")
     raw, unit = score_texts(model, tokenizer, [long])
     ids = torch.tensor([encode(tokenizer, [long])[0][-128:]])
     assert model(ids).logits.item() == pytest.approx(raw[0], abs=1e-4)
     assert 0 <= unit[0] <= 1
 
 
-def test_the_scale_is_saved_with_the_model_and_keeps_the_order(opened: tuple, tmp_path: Path) -> None:
+def test_the_scale_is_saved_with_the_model_and_keeps_the_order(opened, tmp_path):
     model, tokenizer = opened
     raw, _ = score_texts(model, tokenizer, TALKS)
     set_scale(model, [1.0, 3.0, 5.0])
@@ -111,7 +107,7 @@ def test_the_scale_is_saved_with_the_model_and_keeps_the_order(opened: tuple, tm
     assert unit_score(model, 2.0) == 0.5
 
 
-def test_what_is_no_reward_model_is_refused(model_folder: Path, tmp_path: Path) -> None:
+def test_what_is_no_reward_model_is_refused(model_folder, tmp_path):
     with pytest.raises(UserError, match=r"not a reward model \(no score head\)"):
         load_reward_model(model_folder)
     with pytest.raises(UserError, match="model_name_or_path is not set"):

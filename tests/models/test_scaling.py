@@ -12,9 +12,9 @@ from zero2chat.models.scaling import laws, shape_of
     ("depth", "vocabulary", "width", "heads", "head", "tied"),
     [(4, 4096, 256, 4, 64, True), (12, 50_304, 768, 12, 64, True), (20, 65_536, 1280, 10, 128, False)],
 )
-def test_shape_follows_from_depth(depth: int, vocabulary: int, width: int, heads: int, head: int, tied: bool) -> None:
-    found = shape_of(depth, "qwen3", vocabulary, {})
-    assert found == {
+def test_shape_follows_from_depth(depth, vocabulary, width, heads, head, tied):
+    output = shape_of(depth, "qwen3", vocabulary, {})
+    assert output == {
         "num_hidden_layers": depth,
         "hidden_size": width,
         "intermediate_size": 3 * width,
@@ -25,16 +25,16 @@ def test_shape_follows_from_depth(depth: int, vocabulary: int, width: int, heads
     }
 
 
-def test_a_width_that_heads_do_not_fill_is_rounded_up() -> None:
+def test_a_width_that_heads_do_not_fill_is_rounded_up():
     assert (shape_of(17, "qwen3", 4096, {})["hidden_size"], 17 * 64) == (1152, 1088)
 
 
-def test_a_model_described_by_other_fields_is_refused() -> None:
+def test_a_model_described_by_other_fields_is_refused():
     with pytest.raises(UserError, match="depth: gpt2 has no field 'num_hidden_layers': set `model` instead"):
         shape_of(4, "gpt2", 4096, {})
 
 
-def test_batch_and_rate_are_those_of_deepseeks_own_7b_model() -> None:
+def test_batch_and_rate_are_those_of_deepseeks_own_7b_model():
     # 2T tokens at 4.3e10 FLOPs each; 2,304 sequences of 4,096 tokens a step (its table 2).
     batch, rate = laws(4.3e10 * 2e12)
     assert batch == pytest.approx(2304 * 4096, rel=0.02)

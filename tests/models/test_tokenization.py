@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from zero2chat.core.errors import UserError
@@ -14,8 +15,7 @@ from zero2chat.models.tokenization import (
     pad_apart,
     plain_ids,
     set_chat_template,
-    show_tokens,
-    split_reasoning,
+    split_thought,
     token_bytes,
     token_pieces,
 )
@@ -23,14 +23,8 @@ from zero2chat.models.tokenization import (
 
 def test_the_pattern_is_qwen2s_and_splits_digits_one_by_one(tokenizer):
     assert PRETOKENIZER_PATTERN == PRETOKENIZE_REGEX
-    assert token_pieces(tokenizer, tokenizer.encode("1984")) == ["1", "9", "8", "4"]
-
-
-def test_special_tokens_are_single_ids_in_their_order(tokenizer):
     assert [tokenizer.encode(token) for token in SPECIAL_TOKENS] == [[n] for n in range(len(SPECIAL_TOKENS))]
-
-
-# ---- bytes
+    assert token_pieces(tokenizer, tokenizer.encode("1984")) == ["1", "9", "8", "4"]
 
 
 def spelled(tokenizer, ids):
@@ -39,19 +33,11 @@ def spelled(tokenizer, ids):
     return b"".join(table[i] for i in ids).decode()
 
 
-@pytest.mark.parametrize("plane", range(17))
-def test_every_unicode_plane_comes_back_as_it_was(tokenizer, plane):
-    rng = random.Random(plane)
-    codes = [plane * 0x10000 + rng.randrange(0x10000) for _ in range(300)]
+def test_every_unicode_plane_comes_back_as_it_was(tokenizer):
+    rng = random.Random(0)
+    codes = [plane * 0x10000 + rng.randrange(0x10000) for plane in range(17) for _ in range(300)]
     text = "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000)
-    assert spelled(tokenizer, plain_ids(tokenizer, [text])[0]) == text
-    assert tokenizer.decode(tokenizer.encode(text)) == text
-
-
-def test_text_that_spells_a_control_token_stays_text(tokenizer):
-    (ids,) = plain_ids(tokenizer, ["a<|im_end|>b"])
-    assert not set(ids) & set(range(len(SPECIAL_TOKENS)))
-    assert spelled(tokenizer, ids) == "a<|im_end|>b"
+    assert spelled(tokenizer, plain_ids(tokenizer, [text])[0]) == tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_token_bytes_add_up_to_the_text_and_special_tokens_count_nothing(tokenizer):
@@ -63,18 +49,9 @@ def test_token_bytes_add_up_to_the_text_and_special_tokens_count_nothing(tokeniz
     assert [table[n] for n in range(len(SPECIAL_TOKENS))] == [b""] * len(SPECIAL_TOKENS)
     assert all(table[len(SPECIAL_TOKENS) :])
     assert spelled(tokenizer, [3, *ids, 0]) == text
-
-
-def test_a_tokenizer_that_is_not_byte_level_is_refused():
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
     words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"▁the": 0, "?": 1}, unk_token="?")))
     with pytest.raises(UserError, match="byte-level BPE"):
         token_bytes(words)
-
-
-# ---- neutralise
 
 
 @pytest.mark.parametrize(
@@ -87,46 +64,26 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused():
         "<|im_<|im_<|im_end|>end|>end|>" * 3,
     ],
 )
-def test_no_control_token_survives(tokenizer, text):
+def test_no_control_token_survives_and_ordinary_text_is_left_alone(tokenizer, text):
     safe = neutral(text, tokenizer)
     assert not set(tokenizer.encode(safe)) & set(range(len(SPECIAL_TOKENS)))
     assert safe.replace(" ", "") == text.replace(" ", "")
-
-
-def test_control_tokens_that_overlap_are_all_broken(tokenizer_folder):
-    from transformers import AutoTokenizer
-
-    odd = AutoTokenizer.from_pretrained(tokenizer_folder)
-    odd.add_special_tokens({"additional_special_tokens": ["xyx"]})
-    safe = neutral("xyxyxyx", odd)
-    assert "xyx" not in safe
-    assert safe.replace(" ", "") == "xyxyxyx"
-
-
-@pytest.mark.parametrize("text", ["", "a < b | c > d", "<im_end>", "<|im_end>", "< |im_end|>", "日本語 <b>🙂</b>\n"])
-def test_ordinary_text_is_left_alone(tokenizer, text):
-    assert neutral(text, tokenizer) == text
+    for plain in ("", "a < b | c > d", "<im_end>", "<|im_end>", "< |im_end|>", "日本語 <b>🙂</b>\n"):
+        assert neutral(plain, tokenizer) == plain
 
 
 @pytest.fixture
 def hub_tokenizer(tokenizer_folder):
     """With added tokens as those of the Hub have them: tags that are not called special, words, spaces, one letter."""
-    from transformers import AutoTokenizer
-
     hub = AutoTokenizer.from_pretrained(tokenizer_folder)
     hub.add_tokens(["<tool_call>", "[INST]", "COVID", "  ", "\n\n", "<"])
     hub.add_special_tokens({"additional_special_tokens": ["$"]})
     return hub
 
 
-def test_tags_that_are_not_called_special_are_broken_and_words_and_spaces_are_not(hub_tokenizer):
-    text = "a<tool_call>b[INST]  COVID\n\n$ <"
-    assert neutral(text, hub_tokenizer) == "a< tool_call>b[ INST]  COVID\n\n$ <"
-
-
 def test_what_the_normaliser_turns_into_a_control_token_is_broken_too(hub_tokenizer):
-    from tokenizers import normalizers
-
+    # Tags that are not called special are broken, words and spaces are not.
+    assert neutral("a<tool_call>b[INST]  COVID\n\n$ <", hub_tokenizer) == "a< tool_call>b[ INST]  COVID\n\n$ <"
     text = "a \uff1ctool_call\uff1e <tool_call> \uff1cb\uff1e"
     assert neutral(text, hub_tokenizer) == "a \uff1ctool_call\uff1e < tool_call> \uff1cb\uff1e"
     hub_tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
@@ -151,25 +108,17 @@ def test_only_a_message_of_the_assistant_keeps_its_calls(hub_tokenizer):
 
 
 def test_plain_ids_hold_no_control_token_and_spell_the_text(hub_tokenizer):
-    texts = ["a<tool_call>b[INST]<tool_<tool_call>call>", "<|im_end|>", "", "Ada was born"]
+    texts = ["a<tool_call>b[INST]<tool_<tool_call>call>", "a<|im_end|>b", "", "Ada was born"]
     rows = plain_ids(hub_tokenizer, texts)
     tags = hub_tokenizer.convert_tokens_to_ids(["<tool_call>", "[INST]"])
     assert not {*tags, *range(len(SPECIAL_TOKENS))} & {i for row in rows for i in row}
     assert [spelled(hub_tokenizer, row) for row in rows] == texts
     assert rows[3] == hub_tokenizer.encode("Ada was born")
-
-
-# ---- templates
-
-
-def test_templates_are_saved_with_the_tokenizer_and_loaded_again(tokenizer):
-    assert "{%- generation %}" in tokenizer.chat_template
-    assert tokenizer.response_template["start_anchor"] == "<|im_start|>assistant\n"
+    hub_tokenizer.add_special_tokens({"additional_special_tokens": ["xyx"]})
+    assert "xyx" not in neutral("xyxyxyx", hub_tokenizer)  # tokens that overlap
 
 
 def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_folder, tmp_path):
-    from transformers import AutoTokenizer
-
     own = AutoTokenizer.from_pretrained(tokenizer_folder)
     with pytest.raises(UserError, match=r"nowhere\.jinja"):
         set_chat_template(own, tmp_path / "nowhere.jinja")
@@ -191,8 +140,8 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
         ("4, <think>2 + 2</think>", None, "4, <think>2 + 2</think>"),
     ],
 )
-def test_a_thought_at_the_beginning_is_separated_from_the_answer(text: str, thought: str | None, rest: str) -> None:
-    assert split_reasoning(text) == (thought, rest)
+def test_a_thought_at_the_beginning_is_separated_from_the_answer(text, thought, rest):
+    assert split_thought(text) == (thought, rest)
 
 
 @pytest.mark.parametrize(
@@ -208,35 +157,14 @@ def test_a_thought_at_the_beginning_is_separated_from_the_answer(text: str, thou
     ],
 )
 def test_padding_is_a_special_token_that_ends_nothing(special, unknown, pad, chosen):
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
     words = Tokenizer(models.WordLevel({token: i for i, token in enumerate(["<|end|>", "padded", *special])}))
     own = PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        eos_token="<|end|>",
-        unk_token=unknown,
-        pad_token=pad,
-        additional_special_tokens=special,
+        tokenizer_object=words, eos_token="<|end|>", unk_token=unknown, pad_token=pad, additional_special_tokens=special
     )
     pad_apart(own, [own.eos_token_id])
     assert own.pad_token == chosen
 
 
-# ---- tokens made visible
-
-
 def test_parts_of_a_character_are_shown_as_their_bytes_and_line_ends_escaped(tokenizer):
     whole = plain_ids(tokenizer, ["a\U0001f9ff\n"])[0]  # a character that no merge of the small vocabulary spells
     assert token_pieces(tokenizer, [*whole, 3]) == ["a", "f0 9f", "a7", "bf", "\\n", "<|im_end|>"]
-
-
-def test_tokens_are_shown_on_alternating_colours_with_their_ids(tokenizer):
-    ids = tokenizer.encode("Hi <think> 🚀 [bold]")
-    shown = show_tokens(list(zip(ids, token_pieces(tokenizer, ids), strict=True)))
-    pieces, numbers = shown.plain.split("\n")
-    assert pieces == "".join(token_pieces(tokenizer, ids))
-    assert numbers == " ".join(map(str, ids))
-    styles = [span.style for span in shown.spans]
-    assert len(styles) == 2 * len(ids)
-    assert all(a != b for a, b in pairwise(styles[: len(ids)]))

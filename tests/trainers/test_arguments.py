@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,6 @@ from transformers import TrainingArguments
 from zero2chat import stages
 from zero2chat.core.errors import UserError
 from zero2chat.models.hardware import bf16_is_fast
-from zero2chat.stages import pretrain, sft
 from zero2chat.trainers import arguments
 from zero2chat.trainers.arguments import for_this_machine
 from zero2chat.trainers.start import set_global_batch
@@ -37,66 +36,42 @@ def _args(world_size: int, per_device: int) -> Any:
     ],
 )
 def test_the_global_batch_is_the_same_on_any_number_of_processes(
-    world_size: int, most: int, global_batch_size: int, per_device: int, accumulation: int
-) -> None:
+    world_size, most, global_batch_size, per_device, accumulation
+):
     args = _args(world_size, most)
     set_global_batch(args, global_batch_size)
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (per_device, accumulation)
     assert per_device * accumulation * world_size == global_batch_size
-
-
-def test_without_a_global_batch_the_trainers_own_arguments_stand() -> None:
-    args = _args(2, 8)
-    set_global_batch(args, None)
-    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (8, 3)
+    set_global_batch(args, None)  # leaves the trainer's own arguments
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (per_device, accumulation)
 
 
 @pytest.mark.parametrize(
-    ("world_size", "most", "global_batch_size", "says"),
+    ("world_size", "most", "size", "says"),
     [
-        (2, 8, 7, "global_batch_size 7 cannot be divided among 2 processes"),
-        (4, 8, 2, "global_batch_size 2 cannot be divided among 4 processes"),
-        (1, 8, 0, "global_batch_size 0 cannot be divided among 1 processes"),
-        (1, 8, -8, "global_batch_size -8 cannot be divided among 1 processes"),
+        *(
+            (n, 8, size, f"global_batch_size {size} cannot be divided among {n} p")
+            for n, size in ((2, 7), (4, 2), (1, 0))
+        ),
         (2, 3, 16, "is 8 per process, not a multiple of per_device_train_batch_size 3"),
     ],
 )
-def test_a_batch_that_cannot_be_divided_is_refused(
-    world_size: int, most: int, global_batch_size: int, says: str
-) -> None:
+def test_a_batch_that_cannot_be_divided_is_refused(world_size, most, size, says):
     with pytest.raises(UserError, match=says):
-        set_global_batch(_args(world_size, most), global_batch_size)
+        set_global_batch(_args(world_size, most), size)
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_bf16_is_used_where_it_is_fast_unless_the_settings_say_otherwise(
-    fast: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bf16_is_used_where_it_is_fast_unless_the_settings_say_otherwise(fast, monkeypatch):
     monkeypatch.setattr(arguments, "bf16_is_fast", lambda: fast)
     assert for_this_machine({"seed": 1})["bf16"] is fast
     assert for_this_machine({"bf16": not fast})["bf16"] is not fast
     assert "bf16" not in for_this_machine({"fp16": True})
 
 
-@pytest.mark.parametrize("accelerator", [True, False])
-def test_the_cpu_is_named_where_there_is_nothing_else(accelerator: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def _launched(monkeypatch: pytest.MonkeyPatch, accelerator: bool, **environment: str) -> dict[str, Any]:
+    """The settings of a stage in this environment."""
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
-    assert for_this_machine({}).get("use_cpu", False) is not accelerator
-    assert for_this_machine({"use_cpu": True})["use_cpu"] is True
-
-
-@pytest.mark.parametrize("accelerator", [True, False])
-def test_an_accelerator_does_not_wait_for_the_host(accelerator: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
-    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
-    made = for_this_machine({})
-    assert made["ddp_find_unused_parameters"] is False
-    assert made.get("logging_nan_inf_filter", True) is not accelerator
-    assert for_this_machine({"ddp_find_unused_parameters": True})["ddp_find_unused_parameters"]
-
-
-def _launched(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Any]:
-    """What a stage is told in this environment."""
     for name in ("ACCELERATE_USE_CPU", "ACCELERATE_USE_DEEPSPEED", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -104,27 +79,29 @@ def _launched(monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, 
     return for_this_machine({})
 
 
-def test_a_cpu_launch_trains_on_the_cpu_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    assert _launched(monkeypatch, ACCELERATE_USE_CPU="True")["use_cpu"]
-    assert "use_cpu" not in _launched(monkeypatch)
+@pytest.mark.parametrize("accelerator", [True, False])
+def test_an_accelerator_does_not_wait_for_the_host_and_without_one_the_cpu_is_named(accelerator, monkeypatch):
+    made = _launched(monkeypatch, accelerator)
+    assert made.get("use_cpu", False) is not accelerator
+    assert made["ddp_find_unused_parameters"] is False
+    assert made.get("logging_nan_inf_filter", True) is not accelerator
+    assert _launched(monkeypatch, accelerator, ACCELERATE_USE_CPU="True")["use_cpu"]
+    assert for_this_machine({"ddp_find_unused_parameters": True})["ddp_find_unused_parameters"]
 
 
-def test_cpu_ranks_of_deepspeed_are_told_their_backend_and_to_leave_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+def test_cpu_ranks_get_their_backend_and_under_deepspeed_no_bf16(monkeypatch):
     deepspeed = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}
-    told = _launched(monkeypatch, **deepspeed)
-    assert (told["ddp_backend"], told["bf16"]) == ("gloo", False)
+    made = _launched(monkeypatch, False, **deepspeed)
+    assert (made["ddp_backend"], made["bf16"]) == ("gloo", False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(UserError, match="2 processes but no GPU"):
-        _launched(monkeypatch, WORLD_SIZE="2")
-    told = _launched(monkeypatch, WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="-1,-1")  # by cpu_ddp.yaml
-    assert (told["ddp_backend"], told["bf16"]) == ("gloo", bf16_is_fast())
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    assert "ddp_backend" not in _launched(monkeypatch, **deepspeed)
+        _launched(monkeypatch, False, WORLD_SIZE="2")
+    made = _launched(monkeypatch, False, WORLD_SIZE="2", CUDA_VISIBLE_DEVICES="-1,-1")  # by cpu_ddp.yaml
+    assert (made["ddp_backend"], made["bf16"]) == ("gloo", bf16_is_fast())
+    assert "ddp_backend" not in _launched(monkeypatch, True, **deepspeed)
 
 
-def test_on_several_hosts_a_collective_waits_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_several_hosts_a_collective_waits_ten_minutes(monkeypatch):
     assert "ddp_timeout" not in for_this_machine({"output_dir": "out"})
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
@@ -132,11 +109,11 @@ def test_on_several_hosts_a_collective_waits_ten_minutes(monkeypatch: pytest.Mon
     monkeypatch.setattr(distributed_c10d, "default_pg_timeout", None)
     for given, seconds in (({}, 600), ({"ddp_timeout": "60"}, 60)):
         assert int(for_this_machine({"output_dir": "out"} | given)["ddp_timeout"]) == seconds
-        assert distributed_c10d.default_pg_timeout.total_seconds() == seconds  # type: ignore[attr-defined]
+        assert distributed_c10d.default_pg_timeout.total_seconds() == seconds
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_a_tracker_is_local_and_there_where_it_is_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_is_local_and_there_where_it_is_installed(installed, monkeypatch):
     monkeypatch.setattr(arguments, "find_spec", lambda name: object() if installed else None)
     made = for_this_machine({"output_dir": "runs/quickstart/sft"})
     assert made["report_to"] == ("trackio" if installed else "none")
@@ -144,7 +121,7 @@ def test_a_tracker_is_local_and_there_where_it_is_installed(installed: bool, mon
     assert for_this_machine({"report_to": "wandb"})["report_to"] == "wandb"
 
 
-def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path: Path) -> None:
+def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path):
     """Or a run begun on one machine could not be taken up on another."""
     stage = stages.Stage(name="x", story="", kind="trains", arguments=(TrainingArguments,))
     settings, (args,) = stage.parse(["--output_dir", str(tmp_path), "--max_steps", "3"])
@@ -168,52 +145,82 @@ SFT = [
     ({"pad_token": "x"}, "pad_token: the stage decides it"),
     ({"packing_strategy": "wrapped"}, "packing_strategy: it splits conversations"),
 ]
-
-
-def _built(stage: Any, folder: Path, **settings: Any) -> Any:
-    settings = {"output_dir": str(folder), "dataset": "d", "tokenizer": "t"} | settings
-    if stage is sft:
-        settings = {key: value for key, value in settings.items() if key not in ("dataset", "tokenizer")}
-        settings["datasets"] = [{"task": "facts", "n": 4}]
-    return stage.STAGE.build(settings, "x.yaml")
+SAMPLED = [
+    (
+        {"train_sampling_strategy": "group_by_length"},
+        "train_sampling_strategy: completions are sampled during training",
+    ),
+    ({"max_completion_length": None}, "max_completion_length is not set: set it to the maximum tokens"),
+]
+DATASETS = {"datasets": [{"task": "facts", "n": 4}]}
+NEEDED: dict[str, dict[str, Any]] = {
+    "pretrain": {"dataset": "d", "tokenizer": "t"},
+    "sft": DATASETS,
+    "gkd": DATASETS,
+    "grpo": DATASETS | {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]},
+}
 
 
 @pytest.mark.parametrize(
     ("stage", "settings", "says"),
-    [(stage, *row) for stage in (pretrain, sft) for row in BOTH]
-    + [(sft, *row) for row in SFT]
-    + [(pretrain, {"tokens": 1000, "max_steps": 5}, "max_steps: it follows from tokens: remove one of them")],
+    [(stage, *row) for stage in ("pretrain", "sft") for row in BOTH]
+    + [("sft", *row) for row in SFT]
+    + [("pretrain", {"tokens": 1000, "max_steps": 5}, "max_steps: it follows from tokens: remove one of them")]
+    + [(stage, *row) for stage in ("gkd", "grpo") for row in SAMPLED],
 )
-def test_a_key_that_would_be_ignored_or_do_harm_is_refused(
-    tmp_path: Path, stage: Any, settings: dict[str, Any], says: str
-) -> None:
+def test_a_key_that_would_be_ignored_or_do_harm_is_refused(tmp_path, stage, settings, says):
     with pytest.raises(UserError, match="x.yaml: " + says):
-        _built(stage, tmp_path, **settings)
+        stages.load(stage).build({"output_dir": str(tmp_path)} | NEEDED[stage] | settings, "x.yaml")
 
 
 @pytest.mark.parametrize(
     ("stage", "settings"),
     [
-        (pretrain, {}),
-        (pretrain, {"muon": False, "optim": "adamw_torch", "gradient_accumulation_steps": 2}),
-        (sft, {"assistant_only_loss": True, "packing_strategy": "bfd", "hub_token": None, "trust_remote_code": False}),
+        ("pretrain", {"muon": False, "optim": "adamw_torch", "gradient_accumulation_steps": 2}),
+        (
+            "sft",
+            {"assistant_only_loss": True, "packing_strategy": "bfd", "hub_token": None, "trust_remote_code": False},
+        ),
     ],
 )
-def test_a_key_that_says_what_is_done_anyway_is_accepted(tmp_path: Path, stage: Any, settings: dict[str, Any]) -> None:
-    assert _built(stage, tmp_path, **settings)
+def test_a_key_that_says_what_is_done_anyway_is_accepted(tmp_path, stage, settings):
+    assert stages.load(stage).build({"output_dir": str(tmp_path)} | NEEDED[stage] | settings, "x.yaml")
 
 
-@pytest.mark.parametrize("name", ["gkd", "grpo"])
-def test_rows_are_not_grouped_by_a_length_that_nobody_knows(tmp_path: Path, name: str) -> None:
-    reward = {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]} if name == "grpo" else {}
-    settings = {"output_dir": str(tmp_path), "datasets": [{"task": "facts", "n": 4}], **reward}
-    with pytest.raises(UserError, match=r"x\.yaml: train_sampling_strategy: completions are sampled during training"):
-        stages.load(name).build(settings | {"train_sampling_strategy": "group_by_length"}, "x.yaml")
+BAD = {
+    "max_steps": [-5],
+    "learning_rate": [-1e-4, math.nan, math.inf, "nan"],
+    "num_train_epochs": [0, -math.inf],
+    "warmup_steps": [-1],
+    "max_grad_norm": [math.nan],
+    "adam_beta2": [1.5],
+    "save_total_limit": [-1],
+}
 
 
-@pytest.mark.parametrize("name", ["gkd", "grpo"])
-def test_completions_without_a_maximum_length_are_refused(tmp_path: Path, name: str) -> None:
-    reward = {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]} if name == "grpo" else {}
-    settings = {"output_dir": str(tmp_path), "datasets": [{"task": "facts", "n": 4}], "max_completion_length": None}
-    with pytest.raises(UserError, match=r"x\.yaml: max_completion_length is not set: set it to the maximum tokens"):
-        stages.load(name).build(settings | reward, "x.yaml")
+@pytest.mark.parametrize("stage", [name for name in stages.names() if stages.load(name).kind == "trains"])
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BAD.items() for value in values])
+def test_a_number_out_of_range_is_named_in_every_stage(stage, key, value):
+    with pytest.raises(UserError, match=rf"^x\.yaml: {key}: expected (a finite number|at least|more than)"):
+        stages.load(stage).build({"output_dir": "out", key: value}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "says"),
+    [
+        ("corpus", {"validation_fraction": math.inf}, "validation_fraction: expected a finite number, got inf"),
+        ("ppo", {"num_ppo_epochs": 0}, "num_ppo_epochs: expected at least 1, got 0"),
+        ("ppo", {"lam": 1.5}, "lam: expected at least 0 and at most 1, got 1.5"),
+        ("ppo", {"cliprange": 0.0}, "cliprange: expected more than 0, got 0.0"),
+        ("ppo", {"missing_eos_penalty": -1.0}, "missing_eos_penalty: expected at least 0, got -1.0"),
+        ("ppo", {"temperature": math.nan}, "temperature: expected more than 0, got nan"),
+    ],
+)
+def test_a_stages_own_number_out_of_range_is_named(stage, settings, says):
+    with pytest.raises(UserError, match=rf"^x\.yaml: {says}"):
+        stages.load(stage).build({"output_dir": "out"} | settings, "x.yaml")
+
+
+def test_epochs_are_counted_where_max_steps_is_minus_1():
+    settings = {"output_dir": "out", "datasets": [{"task": "facts", "n": 9}], "max_steps": -1, "learning_rate": 0}
+    assert stages.load("sft").build(settings, "x.yaml")[1].max_steps == -1

