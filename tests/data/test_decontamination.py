@@ -66,7 +66,7 @@ def test_of_a_task_the_demonstrations_count_and_of_a_file_the_first_rows(tmp_pat
 
 
 def _asked(text: str, *questions: str) -> str | None:
-    asked = Questions(dict.fromkeys(questions, "exam")).find(text)
+    asked = Questions(dict.fromkeys(questions, "held-out")).find(text)
     return asked["question"] if asked else None
 
 
@@ -112,7 +112,7 @@ def test_the_wording_that_questions_share_is_none_of_theirs():
     assert _asked(f"Example: {two}", two, two.upper()) in (two, two.upper())
 
 
-def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_path):
+def test_the_questions_of_held_out_rows_are_those_of_their_split_and_column(tmp_path):
     rows = [{"question": f"How far is it to town number {i} from here?", "text": "no question"} for i in range(5)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     turns = (("system", "Be brief and kind to all."), ("user", "Why is it so far to town?"))
@@ -159,7 +159,7 @@ def test_the_questions_of_examinations_are_those_of_their_split_and_column(tmp_p
         (7, r"decontaminate\[0\]: expected `key: value` pairs, found 7"),
     ],
 )
-def test_an_examination_that_cannot_be_is_named(entry, said, tmp_path):
+def test_held_out_rows_that_cannot_be_is_named(entry, said, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"label": "a question", "set": "?"}\n')
     given = json.loads(json.dumps(entry).replace("HERE", str(tmp_path)))
     with pytest.raises(UserError, match=said.replace("HERE", str(tmp_path))):

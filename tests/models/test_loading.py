@@ -34,6 +34,7 @@ def test_a_model_opens_in_fp32_with_its_tokenizer_or_in_the_precision_that_was_s
     [
         ("runs/quickstart/sft", r"no such run: `zero2chat run recipes/quickstart` makes it \(step sft\)"),
         ("runs/quickstart/pretrain", r"no config\.json.*zero2chat run recipes/quickstart"),  # not finished
+        ("runs/chat-qwen3-0.6b/sft", r"`zero2chat run recipes/chat/qwen3-0.6b.yaml` makes it \(step sft\)"),
         ("runs/mine/sft", r"`zero2chat run mine` makes it \(step sft\)"),  # of a recipe in the working folder
         ("/nowhere/at/all", "no such folder: give a model folder"),
         ("./nowhere", "no such folder: give a model folder"),

@@ -15,7 +15,7 @@ from zero2chat.models.tokenization import (
     pad_apart,
     plain_ids,
     set_chat_template,
-    split_thought,
+    split_reasoning,
     token_bytes,
     token_pieces,
 )
@@ -129,7 +129,7 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
 
 
 @pytest.mark.parametrize(
-    ("text", "thought", "rest"),
+    ("text", "reasoning", "rest"),
     [
         ("<think>2 + 2</think>4", "2 + 2", "4"),
         ("\n<think>\n2\n</think>\n\n4", "\n2\n", "\n\n4"),
@@ -140,8 +140,8 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
         ("4, <think>2 + 2</think>", None, "4, <think>2 + 2</think>"),
     ],
 )
-def test_a_thought_at_the_beginning_is_separated_from_the_answer(text, thought, rest):
-    assert split_thought(text) == (thought, rest)
+def test_reasoning_at_the_beginning_is_separated_from_the_answer(text, reasoning, rest):
+    assert split_reasoning(text) == (reasoning, rest)
 
 
 @pytest.mark.parametrize(
