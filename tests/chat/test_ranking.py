@@ -6,8 +6,6 @@ import io
 import os
 import re
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -222,20 +220,6 @@ def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_k
     capsys.readouterr()
     assert re.findall(r"Prompt (\d)", asked("1 2 3 4\n" * 3)) == ["2", "3", "4"]
     assert len(kept(tmp_path)) == 4 * 6
-
-
-def test_ctrl_c_in_a_real_terminal_ends_it_with_what_was_ranked(model_folder, tmp_path, terminal):
-    (tmp_path / "asked.txt").write_text("Who?\nWhere?\n")
-    arguments = ["--prompts", str(tmp_path / "asked.txt"), "--out", str(tmp_path / "mine.jsonl")]
-    ranking = terminal("rank", str(model_folder), *arguments, "--max-new-tokens", "4")
-    assert "Prompt 1 of 2" in ranking.read_until("> ")
-    ranking.type("2 1 4 3")
-    ranking.read_until("> ")
-    time.sleep(0.5)  # readline misses a signal that comes between its prompt and its first wait for a key
-    ranking.process.send_signal(signal.SIGINT)
-    assert "1 rankings, 6 pairs" in ranking.read_until("mine.jsonl")
-    assert ranking.process.wait(60) == 0
-    assert len(kept(tmp_path)) == 6
 
 
 OURS = b'{"pairs": 1, "model": "m", "prompt": [], "chosen": [], "rejected": []}\n'

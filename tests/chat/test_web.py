@@ -166,12 +166,13 @@ def test_a_conversation_goes_on_and_another_visitor_has_one_of_its_own(loaded, s
 
 
 def test_stop_keeps_what_was_said_and_an_abandoned_or_empty_question_nothing(loaded, scripts, monkeypatch):
-    monkeypatch.setattr(page_module, "_TICK", 0)
     scripts |= {"Long?": "a b c d e f g h", "Next?": "Yes."}
     page = one(loaded)
     visitor = page.arrive()
-    for number, _ in enumerate(page.ask(visitor, "Long?")):
-        visitor.stopped = number == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(page_module, "_TICK", 0)
+        for number, _ in enumerate(page.ask(visitor, "Long?")):
+            visitor.stopped = number == 3
     turn = visitor.turns[-1]
     assert words(turn.answer.html) == "a b c"
     assert turn.note == "Stopped."

@@ -68,10 +68,6 @@ def test_a_scaled_context_is_scaled_from_what_it_was_first(config):
         ({"rope_parameters": {"rope_type": "linear", "factor": "x"}}, "factor 'x' is not a number from 1"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": float("inf")}}, "factor inf is not a number from 1"),
         ({"rope_parameters": {"factor": 4.0}, "max_position_embeddings": 512}, "Unrecognized keys.*factor"),
-        (
-            {"rope_parameters": {"rope_type": "yarn", "beta_fast": 1, "beta_slow": 32}},
-            "beta_fast field must be greater",
-        ),
         ({"rope_parameters": {"rope_type": "yarn", "facter": 4}}, "Unrecognized keys.*facter"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2}}, "max_length 512 is more than the context of 256"),
         ({}, "max_length 512 is more than the context of 128 tokens"),

@@ -213,7 +213,7 @@ def test_a_number_out_of_range_is_named_in_every_stage(stage, key, value):
         ("ppo", {"lam": 1.5}, "lam: expected at least 0 and at most 1, got 1.5"),
         ("ppo", {"cliprange": 0.0}, "cliprange: expected more than 0, got 0.0"),
         ("ppo", {"missing_eos_penalty": -1.0}, "missing_eos_penalty: expected at least 0, got -1.0"),
-        ("ppo", {"temperature": math.nan}, "temperature: expected more than 0, got nan"),
+        ("ppo", {"temperature": 0.0}, "temperature: expected more than 0, got 0.0"),
     ],
 )
 def test_a_stages_own_number_out_of_range_is_named(stage, settings, says):

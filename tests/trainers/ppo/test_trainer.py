@@ -326,7 +326,7 @@ def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(make, model_fold
     # The folder is an ordinary model's, and a checkpoint holds the value.
     whole.save_model(str(tmp_path / "made"))
     loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path / "made", output_loading_info=True)
-    assert not report["unexpected_keys"] | report["missing_keys"]
+    assert not [*report["unexpected_keys"], *report["missing_keys"]]
     weights = loaded.state_dict()
     assert all((weights[name] == weight).all() for name, weight in whole.model.policy.state_dict().items())
     assert not (tmp_path / "made" / "value.safetensors").exists()
