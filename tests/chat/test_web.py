@@ -293,7 +293,8 @@ def test_in_a_browser_hostile_text_does_not_run_and_pointing_at_a_token_shows_it
             tab.get_by_role("button", name="Ask", exact=True).wait_for(timeout=60_000)
             for token in tab.locator(".turn >> nth=-1 >> .token").all()[:40:4]:
                 token.hover()
-                assert tab.locator("#instead div").count() in (5, 6)
+        tab.locator("#instead").wait_for()
+        assert tab.locator("#instead div").count() in (5, 6)
         time.sleep(0.5)
         assert tab.evaluate("window.ran") is None
         assert tab.locator("#talk").locator("script, img, svg, iframe, a").count() == 0
