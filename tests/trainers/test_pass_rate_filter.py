@@ -84,12 +84,17 @@ def test_what_was_found_before_a_kill_is_not_asked_again(tmp_path, asked):
     asked.clear()
     assert _keep(tmp_path / "cut", rates) == expected
     assert asked == []
-    # Of other problems nothing was found, and of no problem nothing is.
-    assert _keep(tmp_path / "cut", [1, 2, 4, 3, 4])[0] == ["0 1", "1 2", "3 3"]
-    assert set(asked) == {"2 4", "3 3"}
-    (tmp_path / "cut" / FILE).write_text('{"passed": 4, "samples": 4}\n' * 4)
+
+
+def test_problems_other_than_those_measured_are_asked_again(tmp_path, asked):
+    _keep(tmp_path / "run", [1, 2, 3, 0])
     asked.clear()
-    assert _keep(tmp_path / "cut", [1, 2, 4, 3])[0] == ["0 1", "1 2", "3 3"]
+    remaining, _ = _keep(tmp_path / "run", [1, 2, 4, 3])
+    assert remaining == ["0 1", "1 2", "3 3"]
+    assert set(asked) == {"2 4", "3 3"}
+    (tmp_path / "run" / FILE).write_text('{"passed": 4, "samples": 4}\n' * 4)  # of no problem
+    asked.clear()
+    assert _keep(tmp_path / "run", [1, 2, 4, 3])[0] == remaining
 
 
 def test_cut_answers_fail_where_training_would_mask_them(tmp_path, asked, monkeypatch):
