@@ -263,12 +263,14 @@ class _Chat(ChatCompletionHandler):
     async def _collected(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> JSONResponse:
         """Return the chunks of a stream as one answer."""
         content, reasoning, calls, last = "", "", list[dict[str, Any]](), dict[str, Any]()
-        async for last in chunks:
-            content += last.get("content", "")
-            reasoning += last.get("reasoning_content", "")
-            calls += [
-                {key: value for key, value in call.items() if key != "index"} for call in last.get("tool_calls", ())
-            ]
+        try:
+            async for last in chunks:
+                content += last.get("content", "")
+                reasoning += last.get("reasoning_content", "")
+                calls += [{key: call[key] for key in call if key != "index"} for call in last.get("tool_calls", ())]
+        except Exception as error:  # raised, it would also end the connection that the client keeps
+            _log.exception("an answer has failed")
+            return JSONResponse({"error": {"message": type(error).__name__, "type": "server_error"}}, 500)
         more = {"tool_calls": calls or None, "reasoning_content": reasoning or None, **last}
         return JSONResponse(self._build_completion(name, content, self._name, **more))
 
