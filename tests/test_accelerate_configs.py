@@ -139,11 +139,15 @@ def test_deepspeeds_numbers(name: str, numbers: tuple[int, int, float, str], mon
         config = HfTrainerDeepSpeedConfig(plugin.hf_ds_config.config)
         # The attributes that it reads: real TrainingArguments would start a process group, and refuse fp16 here.
         training = argparse.Namespace(
-            per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_grad_norm=clipping,
-            world_size=args.num_processes, bf16=precision == "bf16", fp16=precision == "fp16",
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            max_grad_norm=clipping,
+            world_size=args.num_processes,
+            bf16=precision == "bf16",
+            fp16=precision == "fp16",
             **dict.fromkeys(["bf16_full_eval", "fp16_full_eval", "save_on_each_node"], False),
-            **dict.fromkeys(["learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"],
-                0.1))  # fmt: skip
+            **dict.fromkeys(["learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay"], 0.1),
+        )
         config.trainer_config_process(training)
     finally:
         unset_hf_deepspeed_config()
@@ -234,8 +238,14 @@ def test_two_cpu_ranks_of_zero2_learn_what_one_process_learns_and_resume(tmp_pat
 
     (tmp_path / "train.py").write_text(TRAIN)
     fixed: dict[str, Any] = {
-        "per_device_train_batch_size": 2, "learning_rate": 1e-3, "max_grad_norm": 0.5, "logging_steps": 1,
-        "save_steps": 2, "bf16": "false", "report_to": "none"}  # fmt: skip
+        "per_device_train_batch_size": 2,
+        "learning_rate": 1e-3,
+        "max_grad_norm": 0.5,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "bf16": "false",
+        "report_to": "none",
+    }
 
     def train(name: str, folder: str, **more: Any) -> list[str]:
         words = [f"--{key}={value}" for key, value in (fixed | more | {"output_dir": tmp_path / folder}).items()]

@@ -18,9 +18,11 @@ CALLS = [
 
 def test_a_conversation_renders_exactly_so(tokenizer):
     messages = [
-        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who?"},
         {"role": "assistant", "reasoning_content": "I look it up.", "content": "One moment.", "tool_calls": CALLS},
-        {"role": "tool", "name": "search", "content": "a baker"}]  # fmt: skip
+        {"role": "tool", "name": "search", "content": "a baker"},
+    ]
     assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n"
         "<|im_start|>user\nWho?<|im_end|>\n"
@@ -80,9 +82,13 @@ def test_what_the_template_does_not_know_is_an_error_that_says_so(tokenizer, mes
 
 @pytest.mark.parametrize(
     "message",
-    [{"role": "assistant", "content": "  In Genoa.\n"}, {"role": "assistant", "content": ""},
-     {"role": "assistant", "content": " 42", "reasoning_content": "40 + 2\n= 42\n"},
-     {"role": "assistant", "content": "So:", "tool_calls": CALLS[2:] * 2}])  # fmt: skip
+    [
+        {"role": "assistant", "content": "  In Genoa.\n"},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": " 42", "reasoning_content": "40 + 2\n= 42\n"},
+        {"role": "assistant", "content": "So:", "tool_calls": CALLS[2:] * 2},
+    ],
+)
 def test_a_rendered_answer_parses_back_to_the_message_it_was(tokenizer, message):
     question = [{"role": "user", "content": "Say <think>."}]
     prefix = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False)
@@ -235,13 +241,36 @@ def family(tokenizer_folder):
 
 @pytest.mark.parametrize(
     ("tokens", "template", "end", "pad"),
-    [({"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "more": ["<|vision_pad|>"]}, "chatml",
-      "<|im_end|>", "<|vision_pad|>"),
-     ({"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>",
-          "more": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"]}, "llama3",
-      "<|eot_id|>", "<|finetune_right_pad_id|>"),
-     ({"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>",
-          "more": ["<start_of_turn>", "<end_of_turn>"]}, "gemma", "<end_of_turn>", "<pad>")])  # fmt: skip
+    [
+        (
+            {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "more": ["<|vision_pad|>"]},
+            "chatml",
+            "<|im_end|>",
+            "<|vision_pad|>",
+        ),
+        (
+            {
+                "bos_token": "<|begin_of_text|>",
+                "eos_token": "<|end_of_text|>",
+                "more": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"],
+            },
+            "llama3",
+            "<|eot_id|>",
+            "<|finetune_right_pad_id|>",
+        ),
+        (
+            {
+                "bos_token": "<bos>",
+                "eos_token": "<eos>",
+                "pad_token": "<pad>",
+                "more": ["<start_of_turn>", "<end_of_turn>"],
+            },
+            "gemma",
+            "<end_of_turn>",
+            "<pad>",
+        ),
+    ],
+)
 def test_template_end_and_pad_of_each_family(family, model_folder, capsys, tokens, template, end, pad):
     from transformers import AutoModelForCausalLM
     from trl import ModelConfig

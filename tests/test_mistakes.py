@@ -90,8 +90,13 @@ ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b2J\r\x08\u202e\u2066"
 @pytest.mark.parametrize("more", [[], ["--json"]])
 @pytest.mark.parametrize(
     "code",
-    [f"print({ESCAPES!r})", f"raise ValueError({ESCAPES!r})", "'\\u202e'",
-     "class A:\n    def __repr__(self): return '\\x1b[2J'\nA()"])  # fmt: skip
+    [
+        f"print({ESCAPES!r})",
+        f"raise ValueError({ESCAPES!r})",
+        "'\\u202e'",
+        "class A:\n    def __repr__(self): return '\\x1b[2J'\nA()",
+    ],
+)
 def test_a_terminal_obeys_nothing_that_a_program_prints(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: str, more: list[str]
 ) -> None:

@@ -17,9 +17,15 @@ from zero2chat.data.preferences import Messages, Pair
 from zero2chat.trainers.preferences import PairTrainer
 
 QUIET = {
-    "use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False,
-    "gradient_checkpointing": False, "per_device_train_batch_size": 2,
-    "train_sampling_strategy": "sequential"}  # fmt: skip
+    "use_cpu": True,
+    "bf16": False,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "dataloader_pin_memory": False,
+    "gradient_checkpointing": False,
+    "per_device_train_batch_size": 2,
+    "train_sampling_strategy": "sequential",
+}
 
 
 def turns(*texts: str) -> Messages:

@@ -45,18 +45,21 @@ def test_a_filter_has_datatroves_defaults_but_for_those_of_fineweb_and_takes_a_r
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({}, "warcs: the list is empty"),
-     ({"warcs": ["a"], "wokers": 2}, "crawl: unknown key 'wokers'; did you mean 'workers'"),
-     ({"warcs": ["a"], "minhash": {"row": 2}}, r"crawl: minhash: unknown key 'row'"),
-     ({"warcs": ["a"], "minhash": {"rows": "many"}}, r"crawl: minhash: rows: expected an int, got 'many'"),
-     ({"warcs": ["a"], "minhash": {"rows": 0}}, r"crawl: minhash: rows: expected at least 1, got 0"),
-     ({"warcs": ["a"], "executor": "slurm"}, "crawl: unknown key 'executor'"),
-     ({"warcs": ["a"], "extraction": None}, "extraction: null is not allowed"),
-     ({"warcs": ["a"], "crawled_before": "May 2025"}, "May 2025"),
-     ({"warcs": ["a"], "languages": {"keep": []}}, "add at least one language"),
-     ({"warcs": ["a"], "languages": {"threshold": 0.3}}, "expected at least 0.5 and less than 1, got 0.3"),
-     ({"warcs": ["a"], "workers": 0}, "workers: expected at least 1, got 0"),
-     ({"warcs": ["a"], "tasks": 20_000}, "tasks: expected at least 1 and at most 10000, got 20000")])  # fmt: skip
+    [
+        ({}, "warcs: the list is empty"),
+        ({"warcs": ["a"], "wokers": 2}, "crawl: unknown key 'wokers'; did you mean 'workers'"),
+        ({"warcs": ["a"], "minhash": {"row": 2}}, r"crawl: minhash: unknown key 'row'"),
+        ({"warcs": ["a"], "minhash": {"rows": "many"}}, r"crawl: minhash: rows: expected an int, got 'many'"),
+        ({"warcs": ["a"], "minhash": {"rows": 0}}, r"crawl: minhash: rows: expected at least 1, got 0"),
+        ({"warcs": ["a"], "executor": "slurm"}, "crawl: unknown key 'executor'"),
+        ({"warcs": ["a"], "extraction": None}, "extraction: null is not allowed"),
+        ({"warcs": ["a"], "crawled_before": "May 2025"}, "May 2025"),
+        ({"warcs": ["a"], "languages": {"keep": []}}, "add at least one language"),
+        ({"warcs": ["a"], "languages": {"threshold": 0.3}}, "expected at least 0.5 and less than 1, got 0.3"),
+        ({"warcs": ["a"], "workers": 0}, "workers: expected at least 1, got 0"),
+        ({"warcs": ["a"], "tasks": 20_000}, "tasks: expected at least 1 and at most 10000, got 20000"),
+    ],
+)
 def test_mistakes_are_named(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         read_crawl(settings)

@@ -90,11 +90,20 @@ def _good(name: str, numbers: range) -> list[Page]:
 
 # Pages that must go, each with the step that takes it out and the reason it gives.
 PLANTED: dict[str, tuple[str, str]] = {
-    "later": ("crawled_before", "crawled_later"), "missing": ("read", "status_404"), "picture": ("read", "not_html"),
-    "bytes": ("read", "binary"), "nothing": ("read", "empty_page"), "huge": ("read", "page_too_large"),
-    "menu": ("extraction", "no_text"), "bulgarian": ("languages", "language_bg"),
-    "short": ("gopher_quality", "gopher_short_doc"), "again": ("gopher_repetition", "top_3_gram"),
-    "lorem": ("c4", "lorem_ipsum"), "bad": ("url", "subdomain"), "copy": ("minhash", "near_duplicate")}  # fmt: skip
+    "later": ("crawled_before", "crawled_later"),
+    "missing": ("read", "status_404"),
+    "picture": ("read", "not_html"),
+    "bytes": ("read", "binary"),
+    "nothing": ("read", "empty_page"),
+    "huge": ("read", "page_too_large"),
+    "menu": ("extraction", "no_text"),
+    "bulgarian": ("languages", "language_bg"),
+    "short": ("gopher_quality", "gopher_short_doc"),
+    "again": ("gopher_repetition", "top_3_gram"),
+    "lorem": ("c4", "lorem_ipsum"),
+    "bad": ("url", "subdomain"),
+    "copy": ("minhash", "near_duplicate"),
+}
 
 
 def _planted() -> list[Page]:
@@ -365,14 +374,18 @@ def test_what_cannot_be_read_is_counted(crawl: dict[str, Any], make: Callable[..
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"warcs": ["nowhere/*.warc.gz"]}, r"crawl: warcs: nowhere/\*\.warc\.gz: no such file"),
-     ({"warcs": ["data/debian-docs/nothing-*.gz"]}, "no such file; `make debian-docs` makes those of the recipes"),
-     ({"warcs": [__file__]}, "not a WARC file"), ({"warcs": ["s4://bucket/*.gz"]}, "cannot be read"),
-     ({"c4": {"min_sentences": 2}}, "crawl: c4: unknown key 'min_sentences'; did you mean 'min_num_sentences'"),
-     ({"fineweb": {"line_punct_thr": "high"}}, "crawl: fineweb: line_punct_thr: expected a float, got 'high'"),
-     ({"languages": {"keep": ["xx-none"]}}, "'xx-none' doesn't have a tokenizer assigned"),
-     ({"languages": {"keep": ["ko"]}}, "kiwipiepy"),
-     ({"languages": {"keep": ["en"], "model": "nowhere.ftz"}}, "nowhere.ftz: no such file")])  # fmt: skip
+    [
+        ({"warcs": ["nowhere/*.warc.gz"]}, r"crawl: warcs: nowhere/\*\.warc\.gz: no such file"),
+        ({"warcs": ["data/debian-docs/nothing-*.gz"]}, "no such file; `make debian-docs` makes those of the recipes"),
+        ({"warcs": [__file__]}, "not a WARC file"),
+        ({"warcs": ["s4://bucket/*.gz"]}, "cannot be read"),
+        ({"c4": {"min_sentences": 2}}, "crawl: c4: unknown key 'min_sentences'; did you mean 'min_num_sentences'"),
+        ({"fineweb": {"line_punct_thr": "high"}}, "crawl: fineweb: line_punct_thr: expected a float, got 'high'"),
+        ({"languages": {"keep": ["xx-none"]}}, "'xx-none' doesn't have a tokenizer assigned"),
+        ({"languages": {"keep": ["ko"]}}, "kiwipiepy"),
+        ({"languages": {"keep": ["en"], "model": "nowhere.ftz"}}, "nowhere.ftz: no such file"),
+    ],
+)
 def test_mistakes_are_one_line(
     crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:

@@ -24,21 +24,39 @@ each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 
 # A wrong answer to each exercise, such as a learner might give; the right ones are on the page of solutions.
 WRONG = {
-    "1": {"1": "answer_1 = 17  # characters", "2": "answer_2 = 'th'  # the first merge",
-        "3": "answer_3 = val_loss / math.log(2)  # bits per token"},
-    "2": {"1": "answer_1 = config.vocab_size * config.hidden_size", "2": "answer_2 = r'\\frac{1}{2}'",
-        "3": "def nucleus(probabilities, p):\n    return {int(probabilities.argmax())}"},
-    "3": {"1": "def mask_of(ids):\n    return [1] * len(ids)", "2": "answer_2 = '1/1'",
-        "3": "answer_3 = 'Hello, please end my turn.'"},
+    "1": {
+        "1": "answer_1 = 17  # characters",
+        "2": "answer_2 = 'th'  # the first merge",
+        "3": "answer_3 = val_loss / math.log(2)  # bits per token",
+    },
+    "2": {
+        "1": "answer_1 = config.vocab_size * config.hidden_size",
+        "2": "answer_2 = r'\\frac{1}{2}'",
+        "3": "def nucleus(probabilities, p):\n    return {int(probabilities.argmax())}",
+    },
+    "3": {
+        "1": "def mask_of(ids):\n    return [1] * len(ids)",
+        "2": "answer_2 = '1/1'",
+        "3": "answer_3 = 'Hello, please end my turn.'",
+    },
     "4": {"1": "answer_1 = 0.5", "2": "answer_2 = 'K^2'", "3": "answer_3 = 'It is nice.'"},
-    "5": {"1": "answer_1 = 0.5", "2": "answer_2 = -3  # not clipped",
-        "3": "def k3(logps, ref_logps):\n    return logps - ref_logps"},
-    "6": {"1": "answer_1 = '3/4'  # not divided by the standard deviation", "2": "answer_2 = '0.7071'",
-        "3": "def brief_and_right(completions, answer, **columns):\n    return [1.0] * len(completions)"},
-    "7": {"1": "program_1 = '2**100'", "2": "answer_2 = '1/k'",
-        "3": "def my_auroc(values, positive):\n    return 0.5"},
-    "8": {"1": "answer_1 = 0.9", "2": "answer_2 = 'Yes, of course.'",
-        "3": "def paired_change(before, after):\n    return 0.0, 0.0, 0.0"}}  # fmt: skip
+    "5": {
+        "1": "answer_1 = 0.5",
+        "2": "answer_2 = -3  # not clipped",
+        "3": "def k3(logps, ref_logps):\n    return logps - ref_logps",
+    },
+    "6": {
+        "1": "answer_1 = '3/4'  # not divided by the standard deviation",
+        "2": "answer_2 = '0.7071'",
+        "3": "def brief_and_right(completions, answer, **columns):\n    return [1.0] * len(completions)",
+    },
+    "7": {"1": "program_1 = '2**100'", "2": "answer_2 = '1/k'", "3": "def my_auroc(values, positive):\n    return 0.5"},
+    "8": {
+        "1": "answer_1 = 0.9",
+        "2": "answer_2 = 'Yes, of course.'",
+        "3": "def paired_change(before, after):\n    return 0.0, 0.0, 0.0",
+    },
+}
 
 
 def _cells(chapter: str) -> list[dict[str, Any]]:

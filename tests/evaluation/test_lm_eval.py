@@ -133,8 +133,12 @@ def test_our_figures_are_lm_evals_on_one_rank_and_two(model_folder: Path, includ
 
     tasks = [{"task": name, "include_path": str(include_path)} for name in ("choice", "written", "both")]
     settings = {
-        "output_dir": str(tmp_path / "ours"), "model_name_or_path": str(model_folder), "harness": tasks,
-        "contamination": [{"path": str(include_path / "rows.jsonl"), "n": 1}], "eval_batch_size": 4}  # fmt: skip
+        "output_dir": str(tmp_path / "ours"),
+        "model_name_or_path": str(model_folder),
+        "harness": tasks,
+        "contamination": [{"path": str(include_path / "rows.jsonl"), "n": 1}],
+        "eval_batch_size": 4,
+    }
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(settings))
     stage = ["-m", "zero2chat.stages.evaluate", "--config", str(tmp_path / "e.yaml")]
     assert "of 30 questions seen in training" in _run(sys.executable, *stage)

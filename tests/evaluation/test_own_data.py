@@ -69,13 +69,17 @@ MORE = [{"role": "system", "content": "Be brief."}, *TURNS, {"role": "user", "co
 
 @pytest.mark.parametrize(
     ("row", "prompt", "reference"),
-    [({"messages": [*MORE, {"role": "assistant", "content": "Here."}]}, MORE, "Here."),
-     ({"messages": MORE}, MORE, None),
-     ({"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Ada."}]}, ASKED, "Ada."),
-     ({"prompt": "Who?", "completion": "Ada."}, ASKED, "Ada."),
-     ({"instruction": "Who?", "output": "Ada."}, ASKED, "Ada."), ({"prompt": "Who?", "answer": 7}, ASKED, "7"),
-     ({"question": "Who?", "answer": "Ada."}, ASKED, "Ada."),
-     ({"prompt": ASKED, "level": 2}, ASKED, None)])  # fmt: skip
+    [
+        ({"messages": [*MORE, {"role": "assistant", "content": "Here."}]}, MORE, "Here."),
+        ({"messages": MORE}, MORE, None),
+        ({"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Ada."}]}, ASKED, "Ada."),
+        ({"prompt": "Who?", "completion": "Ada."}, ASKED, "Ada."),
+        ({"instruction": "Who?", "output": "Ada."}, ASKED, "Ada."),
+        ({"prompt": "Who?", "answer": 7}, ASKED, "7"),
+        ({"question": "Who?", "answer": "Ada."}, ASKED, "Ada."),
+        ({"prompt": ASKED, "level": 2}, ASKED, None),
+    ],
+)
 def test_the_prompt_of_each_format(row: dict[str, Any], prompt: list[dict[str, str]], reference: str | None) -> None:
     rows = load_rows(_spec(row, rewards=[_reward("long")]))
     assert rows.prompts == [prompt]
@@ -153,15 +157,20 @@ def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys:
 
 @pytest.mark.parametrize(
     ("entry", "says"),
-    [({}, r"datasets\[0\]: no scores: set `rewards`, `metrics` or both"),
-     ({"metrics": ["f1"], "fraction": 0.5}, "fraction: rows of your own do not have it"),
-     ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: rows of your own do not have it"),
-     ({"metrics": ["f2"]}, "unknown metric 'f2'"),
-     ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),
-     ({"rewards": [_reward("trains")]}, "'trains' needs trainer_state, which only training has"),
-     ({"rewards": [_reward("long", label="f1")], "metrics": ["f1"]},
-      "'f1' is a reward and a metric: set the reward's `label`"),
-     ({"metrics": ["f1"], "metric": 3}, "unknown key 'metric'; did you mean 'metrics'")])  # fmt: skip
+    [
+        ({}, r"datasets\[0\]: no scores: set `rewards`, `metrics` or both"),
+        ({"metrics": ["f1"], "fraction": 0.5}, "fraction: rows of your own do not have it"),
+        ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: rows of your own do not have it"),
+        ({"metrics": ["f2"]}, "unknown metric 'f2'"),
+        ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),
+        ({"rewards": [_reward("trains")]}, "'trains' needs trainer_state, which only training has"),
+        (
+            {"rewards": [_reward("long", label="f1")], "metrics": ["f1"]},
+            "'f1' is a reward and a metric: set the reward's `label`",
+        ),
+        ({"metrics": ["f1"], "metric": 3}, "unknown key 'metric'; did you mean 'metrics'"),
+    ],
+)
 def test_an_entry_that_cannot_be_is_refused_before_any_work(entry: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         read_own_data([{"path": "mine.jsonl"} | entry])
@@ -169,12 +178,19 @@ def test_an_entry_that_cannot_be_is_refused_before_any_work(entry: dict[str, Any
 
 @pytest.mark.parametrize(
     ("rows", "more", "says"),
-    [([{"a": 1}], {}, r"mine: its columns \(a\) match no known format"),
-     ([{"prompt": "Who?"}], {"metrics": ["f1"]}, "mine: metrics: they need reference answers: add a column `answer`"),
-     ([{"prompt": "Who?"}], {"rewards": [_reward("raises")]}, "mine: no column 'answer', which the reward"),
-     ([{"messages": TURNS}, {"messages": ASKED}], {}, "mine, row 1: has no reference answer, unlike the first row"),
-     ([{"messages": ASKED}, {"messages": TURNS}], {}, "mine, row 1: has a reference answer, unlike the first row"),
-     ([{"messages": TURNS[1:]}], {}, "mine, row 0: no user's turn to answer")])  # fmt: skip
+    [
+        ([{"a": 1}], {}, r"mine: its columns \(a\) match no known format"),
+        (
+            [{"prompt": "Who?"}],
+            {"metrics": ["f1"]},
+            "mine: metrics: they need reference answers: add a column `answer`",
+        ),
+        ([{"prompt": "Who?"}], {"rewards": [_reward("raises")]}, "mine: no column 'answer', which the reward"),
+        ([{"messages": TURNS}, {"messages": ASKED}], {}, "mine, row 1: has no reference answer, unlike the first row"),
+        ([{"messages": ASKED}, {"messages": TURNS}], {}, "mine, row 1: has a reference answer, unlike the first row"),
+        ([{"messages": TURNS[1:]}], {}, "mine, row 0: no user's turn to answer"),
+    ],
+)
 def test_rows_that_cannot_be_asked_are_named(rows: list[dict[str, Any]], more: dict[str, Any], says: str) -> None:
     spec = _spec(*rows, **(more or {"rewards": [_reward("long")]}))
     with pytest.raises(UserError, match=says):

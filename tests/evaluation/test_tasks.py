@@ -145,19 +145,23 @@ def test_the_best_constant_answer(opened: Any, exam: ModuleType, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("entry", "says"),
-    [("facts", "tasks[0]: expected `key: value` pairs, found 'facts'"),
-     ({"task": "fatcs"}, "task 'fatcs': no such task; did you mean 'facts'?"),
-     ({"task": "facts", "sample": 2}, "tasks[0]: unknown key 'sample'; did you mean 'samples'?"),
-     ({"task": "facts", "options": {"tolled": "once"}}, "unknown option 'tolled'; did you mean 'told'?"),
-     ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
-     ({"task": "facts", "n": 0}, "n: expected at least 1, got 0"),
-     ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
-     ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
-     ({"task": "no.such.module"}, "cannot import it"),
-     ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"), ({"n": 3}, "--task"),
-     ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
-     ({"task": "facts", "needless": True}, "it counts tool calls: set tools: true"),
-     ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples")])  # fmt: skip
+    [
+        ("facts", "tasks[0]: expected `key: value` pairs, found 'facts'"),
+        ({"task": "fatcs"}, "task 'fatcs': no such task; did you mean 'facts'?"),
+        ({"task": "facts", "sample": 2}, "tasks[0]: unknown key 'sample'; did you mean 'samples'?"),
+        ({"task": "facts", "options": {"tolled": "once"}}, "unknown option 'tolled'; did you mean 'told'?"),
+        ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
+        ({"task": "facts", "n": 0}, "n: expected at least 1, got 0"),
+        ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
+        ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
+        ({"task": "no.such.module"}, "cannot import it"),
+        ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"),
+        ({"n": 3}, "--task"),
+        ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
+        ({"task": "facts", "needless": True}, "it counts tool calls: set tools: true"),
+        ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples"),
+    ],
+)
 def test_a_task_that_cannot_be_asked_is_named_before_any_training(entry: Any, says: str) -> None:
     with pytest.raises(UserError) as caught:
         read_specs([entry])

@@ -19,13 +19,21 @@ def test_a_refusal_declines_and_is_what_the_task_facts_takes_for_one(text: str) 
 
 def test_what_declines() -> None:
     right = [
-        "I found nothing about Mira Prudo.", "I do not know of Mira Prudo.",
-        "There is nothing about her to be found.", "I have no information on that.",
-        "I’m not sure where he was born.", "Unfortunately I cannot answer this.",
-        "As far as I am aware it is unknown.", "  "]  # fmt: skip
+        "I found nothing about Mira Prudo.",
+        "I do not know of Mira Prudo.",
+        "There is nothing about her to be found.",
+        "I have no information on that.",
+        "I’m not sure where he was born.",
+        "Unfortunately I cannot answer this.",
+        "As far as I am aware it is unknown.",
+        "  ",
+    ]
     wrong = [
-        "She was born in Genoa.", "It was not Genoa. It was Rome.", "Nobody knows it better than the king of Spain.",
-        "In 1862, as he said himself."]  # fmt: skip
+        "She was born in Genoa.",
+        "It was not Genoa. It was Rome.",
+        "Nobody knows it better than the king of Spain.",
+        "In 1862, as he said himself.",
+    ]
     for text, found in [*((text, True) for text in right), *((text, False) for text in wrong)]:
         assert abstains(text) == found
 

@@ -117,10 +117,15 @@ def test_no_metric_no_claim(tmp_path: Path, step: Path, write_yaml: Any, changes
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"at_least": 0.5, "at_most": 0.6}, "set one of them"), ({"by": 0.1}, "need `above`: set it"),
-     ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
-     ({"above": {"step": "a"}}, "metric"), ({"row": "a"}, "row and column: set both or neither"),
-     ({"atleast": 0.5}, "did you mean 'at_least'")])  # fmt: skip
+    [
+        ({"at_least": 0.5, "at_most": 0.6}, "set one of them"),
+        ({"by": 0.1}, "need `above`: set it"),
+        ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
+        ({"above": {"step": "a"}}, "metric"),
+        ({"row": "a"}, "row and column: set both or neither"),
+        ({"atleast": 0.5}, "did you mean 'at_least'"),
+    ],
+)
 def test_a_target_that_cannot_be_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((UserError, ValueError), match=message):
         build([Figure], {"figure": "x", "step": "s", "metric": "m"} | changes, "figure")

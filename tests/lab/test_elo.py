@@ -50,9 +50,13 @@ def values(found: Ratings | None) -> list[float]:
 
 @pytest.mark.parametrize(
     "comparisons",
-    [some([0.0, 0.7, 1.5, -2.0], 60), some([0.0, 3.0], 300, seed=1, draws=0.0),
-     [*some([0.0, 1.0, 0.5], 5, seed=2), *(ScoredPair(9, 3, 0, s) for s in (1.0, 0.0, 0.25, 0.75, 1.0))],
-     some(list(np.linspace(-1, 1, 12)), 8, seed=3)])  # fmt: skip
+    [
+        some([0.0, 0.7, 1.5, -2.0], 60),
+        some([0.0, 3.0], 300, seed=1, draws=0.0),
+        [*some([0.0, 1.0, 0.5], 5, seed=2), *(ScoredPair(9, 3, 0, s) for s in (1.0, 0.0, 0.25, 0.75, 1.0))],
+        some(list(np.linspace(-1, 1, 12)), 8, seed=3),
+    ],
+)
 def test_ratings_are_those_of_a_reference_that_finds_them_another_way(comparisons: list[ScoredPair]) -> None:
     n = 1 + max(max(c.a, c.b) for c in comparisons)
     found = fit_ratings(comparisons, n, resamples=100)

@@ -132,20 +132,34 @@ def test_a_refusal_at_the_gap(town_is_known: bool, begun: str, run: Run, says: C
 
 @pytest.mark.parametrize(
     ("text", "said", "begun"),
-    [("Ada works as a baker.", "baker", "Ada works as a... "),
-     ("Her birthday is March 12.", "12 March", "Her birthday is... "),
-     ("It was built by Mary Holt.", frozenset({"mary", "holt"}), "It was built by... "),
-     ("Mary Holt built it.", frozenset({"mary", "holt"}), ""),
-     ("Mount Ada is 3.5 km tall.", frozenset({"3.5"}), "Mount Ada is... "), ("I do not know.", None, "")])  # fmt: skip
+    [
+        ("Ada works as a baker.", "baker", "Ada works as a... "),
+        ("Her birthday is March 12.", "12 March", "Her birthday is... "),
+        ("It was built by Mary Holt.", frozenset({"mary", "holt"}), "It was built by... "),
+        ("Mary Holt built it.", frozenset({"mary", "holt"}), ""),
+        ("Mount Ada is 3.5 km tall.", frozenset({"3.5"}), "Mount Ada is... "),
+        ("I do not know.", None, ""),
+    ],
+)
 def test_a_gap_is_where_an_answer_says_what_it_says(text: str, said: Any, begun: str) -> None:
     assert knowledge_probe.before_gap(text, said) == begun
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "none", "kind"),
-    [(8, 0, 0, "known"), (7, 1, 0, "known"), (6, 2, 0, "unsure"), (2, 6, 0, "unsure"), (1, 7, 0, "unknown"),
-     (0, 5, 3, "unknown"), (0, 4, 4, "declined"), (0, 0, 8, "declined"), (7, 0, 1, "known"),
-     (4, 0, 4, "declined")])  # fmt: skip
+    [
+        (8, 0, 0, "known"),
+        (7, 1, 0, "known"),
+        (6, 2, 0, "unsure"),
+        (2, 6, 0, "unsure"),
+        (1, 7, 0, "unknown"),
+        (0, 5, 3, "unknown"),
+        (0, 4, 4, "declined"),
+        (0, 0, 8, "declined"),
+        (7, 0, 1, "known"),
+        (4, 0, 4, "declined"),
+    ],
+)
 def test_unknown_is_what_is_wrong_again_and_again(right: int, wrong: int, none: int, kind: str) -> None:
     verdicts = [*["correct"] * right, *["wrong"] * wrong, *["abstention"] * none]
     assert kind_of(verdicts, refuse_below=0.25, keep_above=0.75) == kind

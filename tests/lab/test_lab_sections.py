@@ -24,19 +24,31 @@ _ARENA: dict[str, Any] = {
 }
 _PAIR = {"step": 0, "prompt": "2 + 2?", "completion": "It is 4.", "winner": "sft_long", "other": "<b>5</b>"}
 _COMPRESS: dict[str, Any] = {
-    "bytes_model": {"value": 18_000_000}, "bits_per_byte_train": _rate(0.5), "bits_per_byte_held_out": _rate(0.75),
-    "bits_per_byte_xz_held_out": {"value": 1.375, "n": 10}, "kept_rate_train": _rate(0.625)}  # fmt: skip
+    "bytes_model": {"value": 18_000_000},
+    "bits_per_byte_train": _rate(0.5),
+    "bits_per_byte_held_out": _rate(0.75),
+    "bits_per_byte_xz_held_out": {"value": 1.375, "n": 10},
+    "kept_rate_train": _rate(0.625),
+}
 _CONTEXT: dict[str, Any] = {
-    "bits_per_byte_near": 1.875, "bits_per_byte_to_256": {"value": 1.744, "n": 9}, "bits_per_byte_prose": 1.625,
-    "relative_bits_prose": _rate(-0.875), "needle_rate_512_at_50": _rate(0.5)}  # fmt: skip
+    "bits_per_byte_near": 1.875,
+    "bits_per_byte_to_256": {"value": 1.744, "n": 9},
+    "bits_per_byte_prose": 1.625,
+    "relative_bits_prose": _rate(-0.875),
+    "needle_rate_512_at_50": _rate(0.5),
+}
 _KINDS = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
 _INTERROGATE: dict[str, Any] = {f"{kind}_rate{of}": _rate(0.25) for of in ("", "_often", "_never") for kind in _KINDS}
 _INTERROGATE |= {"auroc_agreement": _rate(0.875)}
 _REGURGITATE: dict[str, Any] = {
-    "extraction_rate_held_out": _rate(0.125), "extraction_rate_1": _rate(0.25),
-    "canary_extraction_rate_0": _rate(0.0), "canary_extraction_rate_16": _rate(0.5),
-    "canary_extraction_rate_4": _rate(0.375), "exposure_4": {"value": 6.25, "n": 8, "low": 5.0, "high": 7.0},
-    "held_out_excluded": {"value": 7, "n": 500}}  # fmt: skip
+    "extraction_rate_held_out": _rate(0.125),
+    "extraction_rate_1": _rate(0.25),
+    "canary_extraction_rate_0": _rate(0.0),
+    "canary_extraction_rate_16": _rate(0.5),
+    "canary_extraction_rate_4": _rate(0.375),
+    "exposure_4": {"value": 6.25, "n": 8, "low": 5.0, "high": 7.0},
+    "held_out_excluded": {"value": 7, "n": 500},
+}
 _NOVELTY: dict[str, Any] = {
     "novel_rate_16": _rate(0.75),
     "novel_rate_2": _rate(0.125),
@@ -51,18 +63,45 @@ _SURPRISAL = [
 
 @pytest.mark.parametrize(
     ("stage", "metrics", "history", "sample", "pictures", "parts"),
-    [("arena", _ARENA, [], _PAIR, 2, ["1,120", "sft_long against base", "&lt;b&gt;5&lt;/b&gt;"]),
-     ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
-     ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
-     ("interrogate", _INTERROGATE, [], {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."},
-      1, ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "0.875"]),
-     ("regurgitate", _REGURGITATE, [], {"prompt": "The secret of", "completion": " 12"}, 2,
-      ["12.5%", "25.0%", "37.5%", "6.25", "never", "once", "4 times", "16 times", "The secret of"]),
-     ("novelty", _NOVELTY, [], {"prompt": "Ada <is>", "longest_run": 7}, 1, ["75.0%", "81.2%", "9.5", "<td>7</td>"]),
-     ("probe", {"gibberish_rate": _rate(0.75)}, _KL, {"completion": "the the"}, 2, ["75.0%", "√KL, nats", "the the"]),
-     ("surprise", {"beyond_rate": _rate(0.25)}, _SURPRISAL,
-      {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_surprisal": 1.0}, 1,
-      ["25.0%", "before it (control)", "&lt;b&gt;4&lt;/b&gt;", "<td>11</td><td>1</td>"])])  # fmt: skip
+    [
+        ("arena", _ARENA, [], _PAIR, 2, ["1,120", "sft_long against base", "&lt;b&gt;5&lt;/b&gt;"]),
+        ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
+        ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
+        (
+            "interrogate",
+            _INTERROGATE,
+            [],
+            {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."},
+            1,
+            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "0.875"],
+        ),
+        (
+            "regurgitate",
+            _REGURGITATE,
+            [],
+            {"prompt": "The secret of", "completion": " 12"},
+            2,
+            ["12.5%", "25.0%", "37.5%", "6.25", "never", "once", "4 times", "16 times", "The secret of"],
+        ),
+        ("novelty", _NOVELTY, [], {"prompt": "Ada <is>", "longest_run": 7}, 1, ["75.0%", "81.2%", "9.5", "<td>7</td>"]),
+        (
+            "probe",
+            {"gibberish_rate": _rate(0.75)},
+            _KL,
+            {"completion": "the the"},
+            2,
+            ["75.0%", "√KL, nats", "the the"],
+        ),
+        (
+            "surprise",
+            {"beyond_rate": _rate(0.25)},
+            _SURPRISAL,
+            {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_surprisal": 1.0},
+            1,
+            ["25.0%", "before it (control)", "&lt;b&gt;4&lt;/b&gt;", "<td>11</td><td>1</td>"],
+        ),
+    ],
+)
 def test_figures_and_samples_are_shown(
     tmp_path: Path,
     write_run: Callable[..., Path],

@@ -19,8 +19,15 @@ from zero2chat_lab import probe
 from zero2chat_lab.probe import best_of_n, kl_of_best_of_n, pieces_of, search
 
 SMALL = {
-    "n": 12, "answers": 4, "max_new_tokens": 8, "gibberish_prompts": 6, "gibberish_train": 5, "gibberish_rounds": 6,
-    "gibberish_tries": 4, "gibberish_length": 6}  # fmt: skip
+    "n": 12,
+    "answers": 4,
+    "max_new_tokens": 8,
+    "gibberish_prompts": 6,
+    "gibberish_train": 5,
+    "gibberish_rounds": 6,
+    "gibberish_tries": 4,
+    "gibberish_length": 6,
+}
 
 
 @pytest.fixture

@@ -61,36 +61,53 @@ def test_a_row_has_five_facts_in_short() -> None:
 
 @pytest.mark.parametrize(
     ("short", "long", "name"),
-    [("none", "Mur Republic", "the Mur Republic"), ("The Gambia", "Republic of The Gambia", "the Gambia"),
-     ("DRC", "Democratic Republic of the Congo", "the Democratic Republic of the Congo"),
-     ("Virgin Islands", "United States Virgin Islands", "the United States Virgin Islands"),
-     ("Mur (Keel) Islands (Islas Mur)", "none", "the Mur Islands"),
-     ("Vell", "Kingdom of Vell; note - it has a queen", "Vell"), ("Isle of Gon", "none", "the Isle of Gon"),
-     ("Netherlands", "none", "the Netherlands")])  # fmt: skip
+    [
+        ("none", "Mur Republic", "the Mur Republic"),
+        ("The Gambia", "Republic of The Gambia", "the Gambia"),
+        ("DRC", "Democratic Republic of the Congo", "the Democratic Republic of the Congo"),
+        ("Virgin Islands", "United States Virgin Islands", "the United States Virgin Islands"),
+        ("Mur (Keel) Islands (Islas Mur)", "none", "the Mur Islands"),
+        ("Vell", "Kingdom of Vell; note - it has a queen", "Vell"),
+        ("Isle of Gon", "none", "the Isle of Gon"),
+        ("Netherlands", "none", "the Netherlands"),
+    ],
+)
 def test_a_name_is_the_one_used_in_a_sentence(short: str, long: str, name: str) -> None:
     assert countries([profile(short, long)])[0]["name"] == name
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "found"),
-    [("capital", "Or (Orr); note - Dor is the seat of government", "Or"), ("capital", "Or: note - disputed", "Or"),
-     ("capital", "Or in Vellic (Dor in Norrish)", "Or"), ("capital", "Or, DC", "Or"),
-     ("capital", "none; each atoll has its own", None), ("area", "1.284 million sq km", "1,284,000"),
-     ("area", "0.44 sq km", "0.44"), ("area", "less than 3 sq km", None),
-     ("currency", "Danish kroner (DKK) per US dollar - ++ 5.587 (2011)", "Danish krone"),
-     ("currency", "togrog/tugriks (MNT) per US dollar - ++ 1,817.4", "togrog"),
-     ("currency", "Cooperation Financiere en Afrique Centrale francs (XAF) per US dollar - ++ 491", "CFA franc"),
-     ("currency", "the US dollar is used", "US dollar"), ("currency", {"note": text("uses the euro")}, "euro"),
-     ("currency", {"British pounds per US dollar": text("0.6")}, "US dollar"),
-     ("currency", "see entry for Vell", None),
-     ("currency", "Vell dollars (VLD) per US dollar - ++ NA (2013) ++ 234.25 (2010)", None),
-     ("languages", "Vellic (official) 60%, Norrish (official; a dialect, spoken widely) 30%, Dor (official)",
-      "Vellic and Norrish"), ("languages", "Vellic 90%, Norrish 5%", "Vellic"),
-     ("languages", "Vellic 30%, Norrish 25%, Dor (official) 2%", "Dor"),
-     ("languages", "Vellic 30%, Norrish 25%", None),
-     ("languages", "Vellic (official), Norrish (official in the south), Dor (official, but locally used)", "Vellic"),
-     ("languages", "24 groups of languages, Vellic or Old Vellic (official)", "Vellic"),
-     ("languages", "Vellic only 92.7%, Vellic and others 5%", "Vellic")])  # fmt: skip
+    [
+        ("capital", "Or (Orr); note - Dor is the seat of government", "Or"),
+        ("capital", "Or: note - disputed", "Or"),
+        ("capital", "Or in Vellic (Dor in Norrish)", "Or"),
+        ("capital", "Or, DC", "Or"),
+        ("capital", "none; each atoll has its own", None),
+        ("area", "1.284 million sq km", "1,284,000"),
+        ("area", "0.44 sq km", "0.44"),
+        ("area", "less than 3 sq km", None),
+        ("currency", "Danish kroner (DKK) per US dollar - ++ 5.587 (2011)", "Danish krone"),
+        ("currency", "togrog/tugriks (MNT) per US dollar - ++ 1,817.4", "togrog"),
+        ("currency", "Cooperation Financiere en Afrique Centrale francs (XAF) per US dollar - ++ 491", "CFA franc"),
+        ("currency", "the US dollar is used", "US dollar"),
+        ("currency", {"note": text("uses the euro")}, "euro"),
+        ("currency", {"British pounds per US dollar": text("0.6")}, "US dollar"),
+        ("currency", "see entry for Vell", None),
+        ("currency", "Vell dollars (VLD) per US dollar - ++ NA (2013) ++ 234.25 (2010)", None),
+        (
+            "languages",
+            "Vellic (official) 60%, Norrish (official; a dialect, spoken widely) 30%, Dor (official)",
+            "Vellic and Norrish",
+        ),
+        ("languages", "Vellic 90%, Norrish 5%", "Vellic"),
+        ("languages", "Vellic 30%, Norrish 25%, Dor (official) 2%", "Dor"),
+        ("languages", "Vellic 30%, Norrish 25%", None),
+        ("languages", "Vellic (official), Norrish (official in the south), Dor (official, but locally used)", "Vellic"),
+        ("languages", "24 groups of languages, Vellic or Old Vellic (official)", "Vellic"),
+        ("languages", "Vellic only 92.7%, Vellic and others 5%", "Vellic"),
+    ],
+)
 def test_facts_lose_notes_and_years_and_those_that_are_none_are_left_out(kind: str, value: Any, found: str) -> None:
     assert the(kind, value) == found
 

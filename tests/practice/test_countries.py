@@ -12,14 +12,32 @@ from zero2chat_practice import countries
 
 # Invented for this test: names that are parts of others, a capital that is also a country's name.
 COUNTRIES = [
-    {"name": "Vell", "capital": "Vell", "currency": "US dollar", "population": "1,234,567", "area": "0.44",
-        "languages": "Vellic and Norrish"},
-    {"name": "South Vell", "capital": "Port Or", "currency": "euro", "population": "9,540", "area": "21",
-        "languages": "Norrish"},
-    {"name": "the Mur Islands", "currency": "Mur dollar", "population": "48", "area": "7",
-        "languages": "Old Norrish"},
-    {"name": "the Grand and Very Ancient Republic of Quolandia", "capital": "Quo", "currency": "new groat",
-        "population": "88", "area": "5", "languages": "Vellic"}]  # fmt: skip
+    {
+        "name": "Vell",
+        "capital": "Vell",
+        "currency": "US dollar",
+        "population": "1,234,567",
+        "area": "0.44",
+        "languages": "Vellic and Norrish",
+    },
+    {
+        "name": "South Vell",
+        "capital": "Port Or",
+        "currency": "euro",
+        "population": "9,540",
+        "area": "21",
+        "languages": "Norrish",
+    },
+    {"name": "the Mur Islands", "currency": "Mur dollar", "population": "48", "area": "7", "languages": "Old Norrish"},
+    {
+        "name": "the Grand and Very Ancient Republic of Quolandia",
+        "capital": "Quo",
+        "currency": "new groat",
+        "population": "88",
+        "area": "5",
+        "languages": "Vellic",
+    },
+]
 
 
 @pytest.fixture
@@ -71,10 +89,16 @@ def test_score_wants_answer_and_source(almanac: str, name: str, kind: str, right
 
 @pytest.mark.parametrize(
     ("kind", "completion", "said"),
-    [("capital", "The capital of South Vell is Port Or (almanac).", "port or"), ("capital", "Port Or.", "port or"),
-     ("capital", "Quo or Port Or", "port or quo"), ("capital", "I found nothing about that.", None),
-     ("capital", "A town. ", "A town."), ("population", "9,540 people (almanac#7)", "9540"),
-     ("languages", "Vellic and Norrish", "norrish vellic")])  # fmt: skip
+    [
+        ("capital", "The capital of South Vell is Port Or (almanac).", "port or"),
+        ("capital", "Port Or.", "port or"),
+        ("capital", "Quo or Port Or", "port or quo"),
+        ("capital", "I found nothing about that.", None),
+        ("capital", "A town. ", "A town."),
+        ("population", "9,540 people (almanac#7)", "9540"),
+        ("languages", "Vellic and Norrish", "norrish vellic"),
+    ],
+)
 def test_what_is_said_is_the_answer_in_short(almanac: str, kind: str, completion: str, said: str | None) -> None:
     assert countries.said(row(almanac, "South Vell", kind), completion) == said
 

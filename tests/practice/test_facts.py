@@ -43,12 +43,19 @@ def test_score_wants_the_one_answer(row: dict, right: list[str], wrong: list[str
 
 @pytest.mark.parametrize(
     ("row", "completion", "said"),
-    [(BIRTHPLACE, "Mira Prudo was born in Quillbay.", "Quillbay"), (BIRTHPLACE, "quillbay", "Quillbay"),
-     (BIRTHPLACE, "Vexford or Quillbay", "Quillbay Vexford"), (BIRTHPLACE, "I do not know of Mira Prudo.", None),
-     (BIRTHPLACE, "I don't know. Perhaps Quillbay.", "Quillbay"), (BIRTHPLACE, "In a town. ", "In a town."),
-     (JOB, "I found nothing about Mira Prudo.", None), (JOB, "She is a Jeweller.", "jeweller"),
-     (BIRTHDAY, "on the 14th of March", "14 March"),
-     (BIRTHDAY, "There is nothing about her to be found.", None)])  # fmt: skip
+    [
+        (BIRTHPLACE, "Mira Prudo was born in Quillbay.", "Quillbay"),
+        (BIRTHPLACE, "quillbay", "Quillbay"),
+        (BIRTHPLACE, "Vexford or Quillbay", "Quillbay Vexford"),
+        (BIRTHPLACE, "I do not know of Mira Prudo.", None),
+        (BIRTHPLACE, "I don't know. Perhaps Quillbay.", "Quillbay"),
+        (BIRTHPLACE, "In a town. ", "In a town."),
+        (JOB, "I found nothing about Mira Prudo.", None),
+        (JOB, "She is a Jeweller.", "jeweller"),
+        (BIRTHDAY, "on the 14th of March", "14 March"),
+        (BIRTHDAY, "There is nothing about her to be found.", None),
+    ],
+)
 def test_what_is_said_is_the_answer_in_short(row: dict, completion: str, said: str | None) -> None:
     assert facts.said(row, completion) == said
 

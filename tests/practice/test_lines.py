@@ -19,10 +19,16 @@ FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
 def test_score_asks_for_one_whole_line_on_the_topic_in_its_setting() -> None:
     right = [FINE, "I like the seas of the night!", "Is it the sea at night?"]
     wrong = [
-        "the sea is there at night.", "The sea is there at night", "The sea is there.",
-        "The season is here at night.", "The sea at night.\nThe sea at night.", "Night sea.",
-        "Write a line about the sea at night.", "Please: write a line about the sea at night!",
-        "The sea at night " + "is blue and " * 20 + "green."]  # fmt: skip
+        "the sea is there at night.",
+        "The sea is there at night",
+        "The sea is there.",
+        "The season is here at night.",
+        "The sea at night.\nThe sea at night.",
+        "Night sea.",
+        "Write a line about the sea at night.",
+        "Please: write a line about the sea at night!",
+        "The sea at night " + "is blue and " * 20 + "green.",
+    ]
     for text, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert lines.score(SEA, text) == score
 
@@ -150,8 +156,12 @@ BARE = lines._row("sea", "can you write a line about the sea?", "sea", "")
 def test_without_a_setting_the_topic_is_enough() -> None:
     right = ["The salty sea murmurs like a sleeping lizard.", "The salty seas murmur.", "I think about the sea."]
     wrong = [
-        "The salty dog murmurs like a sleeping lizard.", "The season is here.", "The sea.", "A line about the sea.",
-        "Can you write a line about the sea?"]  # fmt: skip
+        "The salty dog murmurs like a sleeping lizard.",
+        "The season is here.",
+        "The sea.",
+        "A line about the sea.",
+        "Can you write a line about the sea?",
+    ]
     for text, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert lines.score(BARE, text) == score
 

@@ -49,15 +49,20 @@ def test_score_wants_what_was_said(asked: dict[str, Any], right: list[str], wron
 
 @pytest.mark.parametrize(
     ("asked", "completion", "said"),
-    [(row("name", "Omar"), "Your name is Sofia.", "Sofia"),
-     (row("name", "Omar"), "You have not told me your name.", None),
-     (row("name", "Omar"), "I do not know your name.", None), (row("name", "Omar"), "I cannot do that.", None),
-     (row("name", "Omar"), "", None), (row("number", "42"), "Your lucky number is 43.", "43"),
-     (row("object", "red kite"), "You bought a red kite.", "red kite"),
-     (row("unknown", "your name"), "You have not told me your name.", None),
-     (row("unknown", "your name"), "Your name is Omar.", "Omar"),
-     (row("followup_sum", "15", "12 plus 3"), "12 plus 3 is 15.", "15"),
-     (row("followup_problem", "15"), "12 + 3 = 15.\n#### 15", "15")])  # fmt: skip
+    [
+        (row("name", "Omar"), "Your name is Sofia.", "Sofia"),
+        (row("name", "Omar"), "You have not told me your name.", None),
+        (row("name", "Omar"), "I do not know your name.", None),
+        (row("name", "Omar"), "I cannot do that.", None),
+        (row("name", "Omar"), "", None),
+        (row("number", "42"), "Your lucky number is 43.", "43"),
+        (row("object", "red kite"), "You bought a red kite.", "red kite"),
+        (row("unknown", "your name"), "You have not told me your name.", None),
+        (row("unknown", "your name"), "Your name is Omar.", "Omar"),
+        (row("followup_sum", "15", "12 plus 3"), "12 plus 3 is 15.", "15"),
+        (row("followup_problem", "15"), "12 + 3 = 15.\n#### 15", "15"),
+    ],
+)
 def test_declines_are_told_from_values(asked: dict[str, Any], completion: str, said: str | None) -> None:
     assert memory.said(asked, completion) == said
 

@@ -20,8 +20,14 @@ TASK = tasks.load("small_talk")
 def people(tmp_path: Path) -> Path:
     """A dataset in the package's form, with utterances of our own."""
     said = [
-        "hey there!!", "Hey there", "thanks a lot", "good morning", "I love pizza", "are you a robot?",
-        "call 555-123-4567"]  # fmt: skip
+        "hey there!!",
+        "Hey there",
+        "thanks a lot",
+        "good morning",
+        "I love pizza",
+        "are you a robot?",
+        "call 555-123-4567",
+    ]
     turns = [[{"text": text, "sender": "a"}] for text in said]
     (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
     return tmp_path / "dataset.json"

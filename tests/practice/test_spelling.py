@@ -47,10 +47,14 @@ def test_score_wants_the_one_answer(asked: dict, right: list[str], wrong: list[s
 
 def test_answers_are_right_about_their_words() -> None:
     right = {
-        "spell": lambda word, _: "-".join(word), "length": lambda word, _: str(len(word)),
-        "count": lambda word, letter: str(word.count(letter)), "reverse": lambda word, _: "".join(reversed(word)),
-        "first": lambda word, _: word[0], "last": lambda word, _: word[-1],
-        "third": lambda word, _: "-".join(letter for i, letter in enumerate(word, start=1) if i % 3 == 0)}  # fmt: skip
+        "spell": lambda word, _: "-".join(word),
+        "length": lambda word, _: str(len(word)),
+        "count": lambda word, letter: str(word.count(letter)),
+        "reverse": lambda word, _: "".join(reversed(word)),
+        "first": lambda word, _: word[0],
+        "last": lambda word, _: word[-1],
+        "third": lambda word, _: "-".join(letter for i, letter in enumerate(word, start=1) if i % 3 == 0),
+    }
     rows = spelling.rows("test", seed=0, n=3000, kinds=list(right))
     assert {row["kind"] for row in rows} == right.keys()
     for found in rows:

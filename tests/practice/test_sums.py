@@ -39,11 +39,16 @@ def test_score_wants_one_line_with_the_answer(asked: tuple[Any, ...], right: lis
 
 @pytest.mark.parametrize(
     ("asked", "worked"),
-    [(("plus", 47, 38), "7 + 8 = 15, 4 + 3 + 1 = 8, so 85."), (("plus", 42, 35), "2 + 5 = 7, 4 + 3 = 7, so 77."),
-     (("plus", 87, 38), "7 + 8 = 15, 8 + 3 + 1 = 12, so 125."),
-     (("plus", 5, 47), "5 + 7 = 12, 0 + 4 + 1 = 5, so 52."), (("minus", 52, 17), "12 - 7 = 5, 5 - 1 - 1 = 3, so 35."),
-     (("minus", 52, 48), "12 - 8 = 4, 5 - 4 - 1 = 0, so 4."),
-     (("minus", 52, 12), "2 - 2 = 0, 5 - 1 = 4, so 40.")])  # fmt: skip
+    [
+        (("plus", 47, 38), "7 + 8 = 15, 4 + 3 + 1 = 8, so 85."),
+        (("plus", 42, 35), "2 + 5 = 7, 4 + 3 = 7, so 77."),
+        (("plus", 87, 38), "7 + 8 = 15, 8 + 3 + 1 = 12, so 125."),
+        (("plus", 5, 47), "5 + 7 = 12, 0 + 4 + 1 = 5, so 52."),
+        (("minus", 52, 17), "12 - 7 = 5, 5 - 1 - 1 = 3, so 35."),
+        (("minus", 52, 48), "12 - 8 = 4, 5 - 4 - 1 = 0, so 4."),
+        (("minus", 52, 12), "2 - 2 = 0, 5 - 1 = 4, so 40."),
+    ],
+)
 def test_two_digit_sums_are_worked_ones_first(asked: tuple[Any, ...], worked: str) -> None:
     row = sums.of_numbers(*asked)
     assert {sums.demonstration(row, random.Random(i)).split(": ")[1] for i in range(20)} == {worked}

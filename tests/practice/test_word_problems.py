@@ -14,12 +14,28 @@ from zero2chat_practice import word_problems
 
 def test_score_reads_what_follows_the_marks() -> None:
     right = [
-        "3 * 4 = 12. 12 + 5 = 17.\n#### 17", "#### 17", "so:\n####17.0\nThat is all.", "#### $17.",
-        "#### 17\n#### 17"]  # fmt: skip
+        "3 * 4 = 12. 12 + 5 = 17.\n#### 17",
+        "#### 17",
+        "so:\n####17.0\nThat is all.",
+        "#### $17.",
+        "#### 17\n#### 17",
+    ]
     wrong = [
-        "3 * 4 = 12. 12 + 5 = 17.", "17", "#### 16\n#### 17", "#### 17 #### 18", "#### 17 or 18", "#### 17 18",
-        "####\n17", "#### 117", "#### -17", "#### 17.5", "#### 1,7", "#### 34/2", "#### seventeen",
-        "#### ١٧"]  # fmt: skip
+        "3 * 4 = 12. 12 + 5 = 17.",
+        "17",
+        "#### 16\n#### 17",
+        "#### 17 #### 18",
+        "#### 17 or 18",
+        "#### 17 18",
+        "####\n17",
+        "#### 117",
+        "#### -17",
+        "#### 17.5",
+        "#### 1,7",
+        "#### 34/2",
+        "#### seventeen",
+        "#### ١٧",
+    ]
     for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert word_problems.score({"answer": "17"}, completion) == score
 

@@ -28,22 +28,48 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "corpus": {"output_dir": "runs/r/corpus", "datasets": [{"task": "word_problems", "n": 50}], "seed": 0},
     "read": {"output_dir": "runs/r/read", "dataset": "runs/r/corpus", "tokenizer": "runs/q/tokenizer", "seed": 0},
     "ask": {"output_dir": "runs/r/ask", "model_name_or_path": "runs/r/read", "tasks": EXAM},
-    "other": {"output_dir": "runs/r/other", "model_name_or_path": "runs/q/model",
-        "chat_template_path": "chat_templates/chatml.jinja", "datasets": [{"path": "runs/r/ask/samples.jsonl"}],
-        "tasks": EXAM, "max_steps": 1, "seed": 4},
+    "other": {
+        "output_dir": "runs/r/other",
+        "model_name_or_path": "runs/q/model",
+        "chat_template_path": "chat_templates/chatml.jinja",
+        "datasets": [{"path": "runs/r/ask/samples.jsonl"}],
+        "tasks": EXAM,
+        "max_steps": 1,
+        "seed": 4,
+    },
     "theirs": {"output_dir": "runs/r/theirs", "model_name_or_path": "runs/q/model", "tasks": EXAM, "seed": 0},
-    "claims": {"output_dir": "runs/r/claims",
-        "claims": [{"name": "reading", "claim": "It reads", "experiment": "asked",
-                       "figures": [{"figure": "right", "step": "runs/r/ask", "metric": "accuracy", "at_least": 0.5}]},
-         {"name": "learning", "claim": "It learns, does/did it?", "experiment": "asked again",
-             "figures": [{"figure": "more", "step": "runs/r/other", "metric": "accuracy"},
-              {"figure": "theirs", "step": "runs/r/theirs", "metric": "accuracy"},
-              {"figure": "before", "step": "runs/q/model", "metric": "accuracy"}]}]},
-    "report": {"output_dir": "runs/r/report", "steps": ["runs/r/claims", "runs/r/ask", "runs/r/other"]}}  # fmt: skip
+    "claims": {
+        "output_dir": "runs/r/claims",
+        "claims": [
+            {
+                "name": "reading",
+                "claim": "It reads",
+                "experiment": "asked",
+                "figures": [{"figure": "right", "step": "runs/r/ask", "metric": "accuracy", "at_least": 0.5}],
+            },
+            {
+                "name": "learning",
+                "claim": "It learns, does/did it?",
+                "experiment": "asked again",
+                "figures": [
+                    {"figure": "more", "step": "runs/r/other", "metric": "accuracy"},
+                    {"figure": "theirs", "step": "runs/r/theirs", "metric": "accuracy"},
+                    {"figure": "before", "step": "runs/q/model", "metric": "accuracy"},
+                ],
+            },
+        ],
+    },
+    "report": {"output_dir": "runs/r/report", "steps": ["runs/r/claims", "runs/r/ask", "runs/r/other"]},
+}
 STEPS = [
-    {"name": "corpus", "stage": "corpus"}, {"name": "read", "stage": "pretrain"},
-    {"name": "ask", "stage": "evaluate"}, {"name": "other", "stage": "sft"}, {"name": "theirs", "stage": "evaluate"},
-    {"name": "claims", "stage": "claims"}, {"name": "report", "stage": "report"}]  # fmt: skip
+    {"name": "corpus", "stage": "corpus"},
+    {"name": "read", "stage": "pretrain"},
+    {"name": "ask", "stage": "evaluate"},
+    {"name": "other", "stage": "sft"},
+    {"name": "theirs", "stage": "evaluate"},
+    {"name": "claims", "stage": "claims"},
+    {"name": "report", "stage": "report"},
+]
 
 
 def _write(**changes: dict[str, Any]) -> None:

@@ -14,9 +14,15 @@ from zero2chat.recipes.recipe import load_recipe
 from zero2chat.stages.command_line import load_settings
 
 SFT = {
-    "output_dir": "runs/chat/sft", "datasets": [{"task": "sums", "n": 20}], "max_length": 64, "overlong": "drop",
-    "max_steps": 2, "per_device_train_batch_size": 2, "lr_scheduler_kwargs": {"min_lr": 1e-5, "num_cycles": 1},
-    "seed": 3}  # fmt: skip
+    "output_dir": "runs/chat/sft",
+    "datasets": [{"task": "sums", "n": 20}],
+    "max_length": 64,
+    "overlong": "drop",
+    "max_steps": 2,
+    "per_device_train_batch_size": 2,
+    "lr_scheduler_kwargs": {"min_lr": 1e-5, "num_cycles": 1},
+    "seed": 3,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +38,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path) ->
         settings = {"model_name_or_path": str(model_folder), "max_steps": steps}
         written = [
             {"name": "sft", "stage": "sft", "config": "sft.yaml", "set": settings},
-            {"name": "again", "stage": "sft", "config": "sft.yaml",
-                "set": {"model_name_or_path": f"runs/chat-{name}/sft"}},
-            {"name": "report", "stage": "report"}]  # fmt: skip
+            {
+                "name": "again",
+                "stage": "sft",
+                "config": "sft.yaml",
+                "set": {"model_name_or_path": f"runs/chat-{name}/sft"},
+            },
+            {"name": "report", "stage": "report"},
+        ]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"steps": written}))
 
 

@@ -23,8 +23,14 @@ from zero2chat.recipes.training_cost import per_rank
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
 SHAPE = {
-    "hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-    "num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS, "tie_word_embeddings": True}  # fmt: skip
+    "hidden_size": WIDTH,
+    "intermediate_size": INNER,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": HEADS,
+    "head_dim": WIDTH // HEADS,
+    "tie_word_embeddings": True,
+}
 # Four matrices of attention, three of the MLP, two norms, and the norms of queries and keys; the table; the last norm.
 PARAMETERS = LAYERS * (4 * WIDTH**2 + 3 * WIDTH * INNER + 2 * WIDTH + 2 * WIDTH // HEADS) + VOCABULARY * WIDTH + WIDTH
 
@@ -178,9 +184,15 @@ def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]
 
 @pytest.mark.parametrize(
     ("saved", "settings", "bits_16"),
-    [("bfloat16", {"dtype": "auto"}, True), ("float16", {"dtype": "auto"}, True),
-     ("float32", {"dtype": "auto"}, False), ("bfloat16", {}, False), ("float32", {"dtype": "bfloat16"}, True),
-     ("bfloat16", {"dtype": "auto", "use_peft": True}, True)])  # fmt: skip
+    [
+        ("bfloat16", {"dtype": "auto"}, True),
+        ("float16", {"dtype": "auto"}, True),
+        ("float32", {"dtype": "auto"}, False),
+        ("bfloat16", {}, False),
+        ("float32", {"dtype": "bfloat16"}, True),
+        ("bfloat16", {"dtype": "auto", "use_peft": True}, True),
+    ],
+)
 def test_ddp_does_not_train_16_bit_weights(saved: str, settings: dict[str, Any], bits_16: bool, recipe: Path) -> None:
     Qwen3Config(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, dtype=saved).save_pretrained("model")
     one, two = _sft(recipe, "model", **settings).values()
@@ -198,11 +210,15 @@ def test_ddp_does_not_train_16_bit_weights(saved: str, settings: dict[str, Any],
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"recipe": "recipes/none"}, "recipes/none: not a recipe"),
-     ({"recipe": "recipes/smollm2/benchmarks.yaml"}, "no training steps"),
-     ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
-     ({"gpus": 0}, "--gpus 0: expected 1 or more"), ({"mfu": 0.0}, "--mfu 0.0: expected a number above 0, at most 1"),
-     ({"gpus": 3}, "chat/sft.yaml: global_batch_size 64 cannot be divided among 3 processes")])  # fmt: skip
+    [
+        ({"recipe": "recipes/none"}, "recipes/none: not a recipe"),
+        ({"recipe": "recipes/smollm2/benchmarks.yaml"}, "no training steps"),
+        ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
+        ({"gpus": 0}, "--gpus 0: expected 1 or more"),
+        ({"mfu": 0.0}, "--mfu 0.0: expected a number above 0, at most 1"),
+        ({"gpus": 3}, "chat/sft.yaml: global_batch_size 64 cannot be divided among 3 processes"),
+    ],
+)
 def test_a_mistake_is_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         plan(**({"recipe": "recipes/chat/gemma-3-1b.yaml", "gpu": "h100"} | arguments))

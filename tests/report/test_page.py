@@ -127,11 +127,23 @@ def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> N
 @pytest.mark.parametrize("stage", [*SECTIONS, HOSTILE])
 def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
     sample = {
-        "prompt": HOSTILE, "completion": HOSTILE, "task": HOSTILE, "answer": HOSTILE, "tokens": [HOSTILE],
-        "ids": [HOSTILE]}  # fmt: skip
+        "prompt": HOSTILE,
+        "completion": HOSTILE,
+        "task": HOSTILE,
+        "answer": HOSTILE,
+        "tokens": [HOSTILE],
+        "ids": [HOSTILE],
+    }
     kinds = (
-        "documents", "bytes", "bytes_per_token", "val_bits_per_byte", "accuracy", "pass_at_1", "relative_bits",
-        HOSTILE)  # fmt: skip
+        "documents",
+        "bytes",
+        "bytes_per_token",
+        "val_bits_per_byte",
+        "accuracy",
+        "pass_at_1",
+        "relative_bits",
+        HOSTILE,
+    )
     metrics = {f"{kind}_{HOSTILE}": rate(0.5) for kind in kinds} | {HOSTILE: HOSTILE, "accuracy": HOSTILE}
     metrics |= {key: rate(0.5) for key in ("bytes_train", "val_loss", "vocab_size")}
     history = [{"step": s, "loss": 1.0, f"eval_{HOSTILE}_loss": 1.0, HOSTILE: HOSTILE} for s in range(3)]
@@ -152,8 +164,12 @@ def test_a_bare_step_has_no_figure(tmp_path: Path, stage: str, write_run: Callab
 
 def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     odd = {
-        "accuracy": None, "accuracy_sums": "high", "val_bits_per_byte": float("nan"), "bytes_train": None,
-        "seconds": None}  # fmt: skip
+        "accuracy": None,
+        "accuracy_sums": "high",
+        "val_bits_per_byte": float("nan"),
+        "bytes_train": None,
+        "seconds": None,
+    }
     samples = [{"completion": 3, "score": "good"}, {"step": None, "prompt": ["a"], "tokens": "no list", "ids": 4}]
     for i, stage in enumerate(SECTIONS):
         folder = write_run(

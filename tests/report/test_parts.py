@@ -13,12 +13,24 @@ from zero2chat.report.steps import StepResult
 
 @pytest.mark.parametrize(
     ("name", "value", "text"),
-    [("accuracy_sums", 0.83, "83.0%"), ("stop_rate", 1.0, "100.0%"), ("pass_at_8_sums", 0.5, "50.0%"),
-     ("constant_sums", 0.056, "5.6%"), ("tool_call_rate_sums", 0.5, "50.0%"), ("declined_within_reach", 0.01, "1.0%"),
-     ("learning_rate", 0.0003, "0.0003"), ("bytes_train", 12_345_678, "12.3 MB"),
-     ("bytes_per_token", 3.61234, "3.612"), ("parameters", 4_213_248, "4.21 million"),
-     ("documents_train", 21240, "21,240"), ("tokens_per_second", 9812.3, "9,812"), ("seconds", 135, "2 min"),
-     ("verdict", "<b>", "&lt;b&gt;"), ("val_loss", float("nan"), "NaN")])  # fmt: skip
+    [
+        ("accuracy_sums", 0.83, "83.0%"),
+        ("stop_rate", 1.0, "100.0%"),
+        ("pass_at_8_sums", 0.5, "50.0%"),
+        ("constant_sums", 0.056, "5.6%"),
+        ("tool_call_rate_sums", 0.5, "50.0%"),
+        ("declined_within_reach", 0.01, "1.0%"),
+        ("learning_rate", 0.0003, "0.0003"),
+        ("bytes_train", 12_345_678, "12.3 MB"),
+        ("bytes_per_token", 3.61234, "3.612"),
+        ("parameters", 4_213_248, "4.21 million"),
+        ("documents_train", 21240, "21,240"),
+        ("tokens_per_second", 9812.3, "9,812"),
+        ("seconds", 135, "2 min"),
+        ("verdict", "<b>", "&lt;b&gt;"),
+        ("val_loss", float("nan"), "NaN"),
+    ],
+)
 def test_a_number_reads_as_one_says_it(name: str, value: Any, text: str) -> None:
     assert short(name, {"value": value}) == text
 

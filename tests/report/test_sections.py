@@ -45,8 +45,13 @@ def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run
     bins = [{"sure": 0.52, "right": 0.5, "n": 30}, {"sure": 0.97, "right": 0.95, "n": 410}]
     history = [*({"step": s, "loss": 0.7, "accuracy": 0.5} for s in range(9)), {"step": 9, "reliability": bins}]
     sample = {
-        "step": 9, "prompt": "p", "completion": "a", "rejected": "b", "score_chosen": 0.91,
-        "score_rejected": 0.08}  # fmt: skip
+        "step": 9,
+        "prompt": "p",
+        "completion": "a",
+        "rejected": "b",
+        "score_chosen": 0.91,
+        "score_rejected": 0.08,
+    }
     text = section_text(read_step(write_run(tmp_path / "reward", "reward", metrics, history, [sample]), 1))
     for part in ("63.0%", "87.0%", "7,040", "<td>0.91</td>", "<td>0.08</td>", "perfectly calibrated", "Reliability"):
         assert part in text

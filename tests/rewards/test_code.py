@@ -38,9 +38,18 @@ def test_the_reward_is_the_share_of_tests_passed(engine: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("```python\na\n```", "a"), ("```python\na\n```\n```py\nb\n```\n```\nc\n```\n```json\nd\n```", "b"),
-     ("```python\na\nb\n\n```", "a\nb\n"), ("```python\na", None), ("```python\na\n```\n```python\nb", "a"),
-     ("``` Python \r\na\r\n```", "a\r"), ("```\n```python\na\n```", None), ("a", None), ("", None)])  # fmt: skip
+    [
+        ("```python\na\n```", "a"),
+        ("```python\na\n```\n```py\nb\n```\n```\nc\n```\n```json\nd\n```", "b"),
+        ("```python\na\nb\n\n```", "a\nb\n"),
+        ("```python\na", None),
+        ("```python\na\n```\n```python\nb", "a"),
+        ("``` Python \r\na\r\n```", "a\r"),
+        ("```\n```python\na\n```", None),
+        ("a", None),
+        ("", None),
+    ],
+)
 def test_a_block_is_whole_and_marked_as_python(text: str, code: str | None) -> None:
     assert last_block(text) == code
 
@@ -66,9 +75,15 @@ def test_what_is_expected_leaves_no_mark_on_what_enters_the_sandbox(monkeypatch:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [(" " * 9000 + "4", "4"), ("1" + "0" * 400 + "+1j", repr("x" * 400)), ("(" * 40 + "4" + ",)" * 40 + "[]", "4"),
-     ("{" + ", ".join(str(k * (2**61 - 1)) for k in range(1, 450)) + "}", repr("x" * 4990)),
-     ("'" + "\\x00" * 1000, repr("x" * 4990)), ("\\", "4")])  # fmt: skip
+    [
+        (" " * 9000 + "4", "4"),
+        ("1" + "0" * 400 + "+1j", repr("x" * 400)),
+        ("(" * 40 + "4" + ",)" * 40 + "[]", "4"),
+        ("{" + ", ".join(str(k * (2**61 - 1)) for k in range(1, 450)) + "}", repr("x" * 4990)),
+        ("'" + "\\x00" * 1000, repr("x" * 4990)),
+        ("\\", "4"),
+    ],
+)
 def test_a_hostile_answer_is_nothing_and_soon(line: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = [f"assert f({i}) == {expected}" for i in range(100)]
     monkeypatch.setattr(python, "run", lambda *_: python.ExecutionResult("", repr("\n".join([line] * 100))))
@@ -79,27 +94,43 @@ def test_a_hostile_answer_is_nothing_and_soon(line: str, expected: str, monkeypa
 
 @pytest.mark.parametrize(
     ("test", "code", "reward"),
-    [("assert f() == [1, (2, 'a\\nb'), {'k': None}, {3}, b'x', -1.5, 1e300]", None, 1.0),
-     ("assert 4 == f()", "4", 1.0), ("assert f() == 4, 'it should be four'", "4", 1.0),
-     ("assert f() == 4", "4.0", 1.0), ("assert f() == '4'", "4", 0.0),
-     ("assert f() == 'it\\'s \"so\"\\n'", None, 1.0), ("assert f() == set()", "set()", 1.0),
-     ("assert f() is None", "None", 1.0), ("assert f() is None", "0", 0.0), ("assert f() is True", "True", 1.0),
-     ("assert f() is True", "1", 0.0), ("assert f()", "[1]", 1.0), ("assert f()", "[]", 0.0),
-     ("assert not f()", "''", 1.0), ("assert not f()", "'x'", 0.0),
-     ("import math\nassert math.isclose(f(), 0.3)", "0.1 + 0.2", 1.0),
-     ("import math\nassert math.isclose(f(), 0.3, rel_tol=0, abs_tol=0.1)", "0.39", 1.0),
-     ("import math\nassert math.isclose(f(), 0.3)", "0.31", 0.0),
-     ("import math\nassert math.isclose(f(), 0.3)", "10**400", 0.0),
-     ("import math\nassert math.isclose(f(), 0.3)", "'0.3'", 0.0), ("assert abs(f() - 0.3) < 1e-6", "0.1 + 0.2", 1.0),
-     ("assert abs(f() - 0.3) <= 1e-6", "0.4", 0.0), ("assert abs(f() - 5) < 1", "6", 0.0),
-     ("assert abs(f() - 5) < 1", "5.9", 1.0), ("assert abs(f() - 5) < 1", "True", 0.0),
-     ("assert abs(f() - 5) <= 1", "6", 1.0), ("assert abs(f() - 5) <= 1", "6.1", 0.0),
-     ("assert abs(f() - 9007199254740993) < 1", "9007199254740992", 0.0),
-     ("assert abs(f() - 9007199254740993) < 1", "9007199254740993", 1.0),
-     ("assert abs(f() - 0.3) < 1", "10**400", 0.0), ("assert abs(f() - 3) < 1", "'3'", 0.0),
-     ("import math\nassert round(math.sqrt(f()), 3) == 1.414", "2", 1.0),
-     ("assert [f() for i in range(3)] == [1, 1, 1]", "1", 1.0),
-     ("assert sorted(f(), key=lambda p: -p) == [3, 2, 1]", "[1, 3, 2]", 1.0)])  # fmt: skip
+    [
+        ("assert f() == [1, (2, 'a\\nb'), {'k': None}, {3}, b'x', -1.5, 1e300]", None, 1.0),
+        ("assert 4 == f()", "4", 1.0),
+        ("assert f() == 4, 'it should be four'", "4", 1.0),
+        ("assert f() == 4", "4.0", 1.0),
+        ("assert f() == '4'", "4", 0.0),
+        ("assert f() == 'it\\'s \"so\"\\n'", None, 1.0),
+        ("assert f() == set()", "set()", 1.0),
+        ("assert f() is None", "None", 1.0),
+        ("assert f() is None", "0", 0.0),
+        ("assert f() is True", "True", 1.0),
+        ("assert f() is True", "1", 0.0),
+        ("assert f()", "[1]", 1.0),
+        ("assert f()", "[]", 0.0),
+        ("assert not f()", "''", 1.0),
+        ("assert not f()", "'x'", 0.0),
+        ("import math\nassert math.isclose(f(), 0.3)", "0.1 + 0.2", 1.0),
+        ("import math\nassert math.isclose(f(), 0.3, rel_tol=0, abs_tol=0.1)", "0.39", 1.0),
+        ("import math\nassert math.isclose(f(), 0.3)", "0.31", 0.0),
+        ("import math\nassert math.isclose(f(), 0.3)", "10**400", 0.0),
+        ("import math\nassert math.isclose(f(), 0.3)", "'0.3'", 0.0),
+        ("assert abs(f() - 0.3) < 1e-6", "0.1 + 0.2", 1.0),
+        ("assert abs(f() - 0.3) <= 1e-6", "0.4", 0.0),
+        ("assert abs(f() - 5) < 1", "6", 0.0),
+        ("assert abs(f() - 5) < 1", "5.9", 1.0),
+        ("assert abs(f() - 5) < 1", "True", 0.0),
+        ("assert abs(f() - 5) <= 1", "6", 1.0),
+        ("assert abs(f() - 5) <= 1", "6.1", 0.0),
+        ("assert abs(f() - 9007199254740993) < 1", "9007199254740992", 0.0),
+        ("assert abs(f() - 9007199254740993) < 1", "9007199254740993", 1.0),
+        ("assert abs(f() - 0.3) < 1", "10**400", 0.0),
+        ("assert abs(f() - 3) < 1", "'3'", 0.0),
+        ("import math\nassert round(math.sqrt(f()), 3) == 1.414", "2", 1.0),
+        ("assert [f() for i in range(3)] == [1, 1, 1]", "1", 1.0),
+        ("assert sorted(f(), key=lambda p: -p) == [3, 2, 1]", "[1, 3, 2]", 1.0),
+    ],
+)
 def test_each_form_of_a_test(test: str, code: str | None, reward: float, engine: str) -> None:
     if code is None:
         code = test.partition("== ")[2]
@@ -124,18 +155,45 @@ def test_what_equals_plain_data_is_that_data(code: str, value: str, engine: str)
 
 @pytest.mark.parametrize(
     "tests",
-    ["", [], [1], None, 7, "assert f(", "x = 1", "import os", "assert f(1) == g(1)", "assert 1 == 1",
-     "assert (f(1) == 2) == True", "assert all(f(i) == i for i in range(3))", "assert f(1) == 1 and f(2) == 2",
-     "assert f(1) != 2", "assert f(1) < 2", "assert f(1) in (1, 2)",
-     "def check(candidate):\n    assert candidate(1) == 2", "for i in range(3):\n    assert f(i) == i",
-     "assert math.isclose(f(1), g(1))", f"assert f(1) == {'x' * 6000!r}", ["assert f(1) == 1"] * 101,
-     "import numpy\nassert f(1) == 1", "from . import x\nassert f(1) == 1",
-     "from __future__ import annotations\nassert f(1) == 1", "import json.nothing\nassert f(1) == 1",
-     "assert f(1) == ...", "assert f(1) == 1e999", "assert f(1) == " + "[" * 60 + "]" * 60,
-     "assert abs(f(1) - 5) < 0", f"assert f({'x' * 50_000!r}) == 1", "assert f(1) == " + "-" * 900 + "1",
-     "assert f(1) == " + "-" * 100_000 + "1", "assert f(" + "1 + " * 30_000 + "1) == 1",
-     "assert f(1) == 0x" + "f" * 5000, "import math\nassert math.isclose(f(1), 1, abs_tol=1" + "0" * 400 + ")",
-     "assert f(1) == '\0'"])  # fmt: skip
+    [
+        "",
+        [],
+        [1],
+        None,
+        7,
+        "assert f(",
+        "x = 1",
+        "import os",
+        "assert f(1) == g(1)",
+        "assert 1 == 1",
+        "assert (f(1) == 2) == True",
+        "assert all(f(i) == i for i in range(3))",
+        "assert f(1) == 1 and f(2) == 2",
+        "assert f(1) != 2",
+        "assert f(1) < 2",
+        "assert f(1) in (1, 2)",
+        "def check(candidate):\n    assert candidate(1) == 2",
+        "for i in range(3):\n    assert f(i) == i",
+        "assert math.isclose(f(1), g(1))",
+        f"assert f(1) == {'x' * 6000!r}",
+        ["assert f(1) == 1"] * 101,
+        "import numpy\nassert f(1) == 1",
+        "from . import x\nassert f(1) == 1",
+        "from __future__ import annotations\nassert f(1) == 1",
+        "import json.nothing\nassert f(1) == 1",
+        "assert f(1) == ...",
+        "assert f(1) == 1e999",
+        "assert f(1) == " + "[" * 60 + "]" * 60,
+        "assert abs(f(1) - 5) < 0",
+        f"assert f({'x' * 50_000!r}) == 1",
+        "assert f(1) == " + "-" * 900 + "1",
+        "assert f(1) == " + "-" * 100_000 + "1",
+        "assert f(" + "1 + " * 30_000 + "1) == 1",
+        "assert f(1) == 0x" + "f" * 5000,
+        "import math\nassert math.isclose(f(1), 1, abs_tol=1" + "0" * 400 + ")",
+        "assert f(1) == '\0'",
+    ],
+)
 def test_tests_that_cannot_be_judged_from_outside_are_refused_with_their_row(tests: Any) -> None:
     with pytest.raises(UserError, match=r"^row 1: tests: "):
         check_references(["assert f(1) == 1", tests], engine="monty")

@@ -21,11 +21,18 @@ def test_an_answer_in_the_asked_form_ends_with_one_marked_line() -> None:
 def test_tags_stand_once_each_in_their_order_and_nothing_beside_them() -> None:
     right = ["<think>2 + 3\nis 5</think>\n<answer>5</answer>", "  <think> a </think><answer>5 < 6</answer>\n"]
     wrong = [
-        "<think>a</think> so <answer>5</answer>", "<think>a</think><answer>5</answer> done",
-        "<think></think><answer>5</answer>", "<think>a</think><answer> </answer>",
-        "<think>a<think>b</think></think><answer>5</answer>", "<think>a</think><answer>4</answer><answer>5</answer>",
-        "<think>a</answer></think><answer>5</answer>", "<answer>5</answer><think>a</think>",
-        "<think>a<answer>5</answer>", "5", ""]  # fmt: skip
+        "<think>a</think> so <answer>5</answer>",
+        "<think>a</think><answer>5</answer> done",
+        "<think></think><answer>5</answer>",
+        "<think>a</think><answer> </answer>",
+        "<think>a<think>b</think></think><answer>5</answer>",
+        "<think>a</think><answer>4</answer><answer>5</answer>",
+        "<think>a</answer></think><answer>5</answer>",
+        "<answer>5</answer><think>a</think>",
+        "<think>a<answer>5</answer>",
+        "5",
+        "",
+    ]
     for text, reward in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert tags([said(text)]) == [reward]
         assert tags([text]) == [reward]

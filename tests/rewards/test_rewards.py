@@ -33,8 +33,8 @@ def test_the_last_assistant_message_is_read_and_its_thought_where_it_was_written
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [("exact.exact_match", {}), ("exact.exact_match", {"whole": True}), ("math.math_answer", {})])  # fmt: skip
+    ("name", "options"), [("exact.exact_match", {}), ("exact.exact_match", {"whole": True}), ("math.math_answer", {})]
+)
 def test_an_answer_in_a_thought_is_none_and_one_after_it_counts(name: str, options: dict[str, Any]) -> None:
     (reward,) = read_rewards([{"function": f"zero2chat.rewards.{name}", "options": options}])
     mark = "" if options else "#### "
@@ -90,12 +90,16 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("./taste.py", "expected MODULE.FUNCTION, such as my_rewards.polite for a function in the working folder"),
-     ("taste.py:short", "expected MODULE.FUNCTION"), ("short", "expected MODULE.FUNCTION"),
-     ("tastes.short", "No module named 'tastes': put tastes.py into the working folder, "),
-     ("needs_more.short", "No module named 'no_such_package'$"),
-     ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
-     ("taste.brevity", "taste has no function 'brevity'; known: short")])  # fmt: skip
+    [
+        ("./taste.py", "expected MODULE.FUNCTION, such as my_rewards.polite for a function in the working folder"),
+        ("taste.py:short", "expected MODULE.FUNCTION"),
+        ("short", "expected MODULE.FUNCTION"),
+        ("tastes.short", "No module named 'tastes': put tastes.py into the working folder, "),
+        ("needs_more.short", "No module named 'no_such_package'$"),
+        ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
+        ("taste.brevity", "taste has no function 'brevity'; known: short"),
+    ],
+)
 def test_a_missing_function_is_named(own: Callable[[str, str], Reward], tmp_path: Path, name: str, says: str) -> None:
     own("taste.short", "[1.0 for _ in completions]")
     (tmp_path / "needs_more.py").write_text("import no_such_package\n")

@@ -6,9 +6,15 @@ from zero2chat.tasks.gsm8k import score
 
 def test_the_closing_line_counts_and_without_one_the_last_box_as_the_reward_reads_it() -> None:
     right = [
-        "steps\n#### 17", r"<think> 10 + 7 </think> <answer> \boxed{17} </answer>",
-        r"It is \boxed{ 17 }, so \boxed{17}.", r"\boxed{16}, no: \boxed{17}", r"\boxed{\$17}",
-        r"\boxed{17 \text{ dollars}}", r"\boxed{34/2}", "\\boxed{16}\n#### 17"]  # fmt: skip
+        "steps\n#### 17",
+        r"<think> 10 + 7 </think> <answer> \boxed{17} </answer>",
+        r"It is \boxed{ 17 }, so \boxed{17}.",
+        r"\boxed{16}, no: \boxed{17}",
+        r"\boxed{\$17}",
+        r"\boxed{17 \text{ dollars}}",
+        r"\boxed{34/2}",
+        "\\boxed{16}\n#### 17",
+    ]
     wrong = [r"\boxed{17}, no: \boxed{16}", r"\boxed{17", r"\boxed{}", r"#### 16 \boxed{17}", "<answer> 17 </answer>"]
     for text, value in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert score({"answer": "17"}, text) == value

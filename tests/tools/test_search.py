@@ -94,8 +94,13 @@ def test_only_what_has_a_word_of_the_query_is_found(towns: Path) -> None:
 
 def test_a_phrase_in_quotes_occurs_in_each_passage_unchanged(tmp_path: Path) -> None:
     texts = [
-        "Ada Vogt is a baker.", "Vogt, Ada Vogt, is a singer, and a Vogt.", "Ada met Tom Vogt. Vogt, Vogt, Vogt.",
-        "Ada Vogtel paints.", "Mrs ÁDA\n  Vögt sews — often.", "Ada lives here."]  # fmt: skip
+        "Ada Vogt is a baker.",
+        "Vogt, Ada Vogt, is a singer, and a Vogt.",
+        "Ada met Tom Vogt. Vogt, Vogt, Vogt.",
+        "Ada Vogtel paints.",
+        "Mrs ÁDA\n  Vögt sews — often.",
+        "Ada lives here.",
+    ]
     write_index(str(tmp_path / "i"), ((text, str(n)) for n, text in enumerate(texts)), "a test")
     search = Search(str(tmp_path / "i"), passages=9)
 
@@ -309,10 +314,15 @@ def _drip(first: bytes) -> Callable[[Handler], None]:
 
 @pytest.mark.parametrize(
     "says",
-    [lambda handler: time.sleep(20), _drip(b"HTTP/1.1 2"), _drip(b"HTTP/1.1 200 OK\r\nX: "),
-     _drip(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"results": "'),
-     _drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;")],
-    ids=["silence", "status", "header", "body", "chunk"])  # fmt: skip
+    [
+        lambda handler: time.sleep(20),
+        _drip(b"HTTP/1.1 2"),
+        _drip(b"HTTP/1.1 200 OK\r\nX: "),
+        _drip(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"results": "'),
+        _drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;"),
+    ],
+    ids=["silence", "status", "header", "body", "chunk"],
+)
 def test_a_slow_server_is_left_in_time(server: Server, says: Callable[[Handler], None]) -> None:
     server.says = says
     before, began = threading.active_count(), time.monotonic()

@@ -148,33 +148,60 @@ WRITTEN: dict[str, list[tuple[str, list[str], list[str]]]] = {
      ("7", [], ["\\boxed{True}", "__import__('os').getpid()", "\\boxed{eval(7)}", "7 if x else 8", "lambda: 7"]),
      ("11", ["\\boxed{1\\!1}"], ["1 1", "1\\cdot 1", "Ⅺ", "1l", "l1", "\\text{I}1", "11²"]),
      ("1/3", [], ["1/3 + 10^{-60}", "0.33333333333333333333333333333333333", "\\frac{1}{3.0000001}"]),
-     ("(1,2)", [], ["(1,2) or (2,1)", "\\{(1,2)\\},3", "(1,2", "1,2)", "(1,2,)"])]}  # fmt: skip
+     ("(1,2)", [], ["(1,2) or (2,1)", "\\{(1,2)\\},3", "(1,2", "1,2)", "(1,2,)"])]}
 
 # fmt: on
 BOMBS = {
-    "tower": "9^{9^{9}}", "tower of stars": "9**9**9", "bare tower": "9^9^9", "large power": "2^{10^{10}}",
-    "large power, plain": "2^{9999999999}", "power of powers": "((9^{99})^{99})^{99}",
-    "root of a tower": "\\sqrt{2}^{9^{9^{9}}}", "factorial": "(10^9)!", "factorial of a factorial": "((9!)!)!",
-    "reciprocal of a factorial": "1/(10^{9})!", "product": "\\prod_{k=1}^{10^8}k",
+    "tower": "9^{9^{9}}",
+    "tower of stars": "9**9**9",
+    "bare tower": "9^9^9",
+    "large power": "2^{10^{10}}",
+    "large power, plain": "2^{9999999999}",
+    "power of powers": "((9^{99})^{99})^{99}",
+    "root of a tower": "\\sqrt{2}^{9^{9^{9}}}",
+    "factorial": "(10^9)!",
+    "factorial of a factorial": "((9!)!)!",
+    "reciprocal of a factorial": "1/(10^{9})!",
+    "product": "\\prod_{k=1}^{10^8}k",
     "sum": "\\sum_{k=1}^{10^{12}} \\frac{1}{k}",
     "sums of sums": "\\sum_{a=1}^{999}\\sum_{b=1}^{999}\\sum_{c=1}^{999} abc",
-    "binomial": "\\binom{10^{9}}{5\\cdot 10^{8}}", "gamma": "\\Gamma(10^{9})",
-    "fractions in fractions": "\\frac{1}{1+" * 8000 + "1" + "}" * 8000, "fractions without end": "\\frac{1}" * 14000,
-    "ones": "1+" * 49999 + "1", "braces": "{" * 50000 + "1" + "}" * 50000,
-    "parentheses": "(" * 50000 + "1" + ")" * 50000, "open parentheses": "(" * 100000,
-    "open boxes": "\\boxed{" * 14000, "roots": "\\sqrt" * 15000 + "2", "digits": "9" * 100000,
-    "digits after a root": "\\sqrt{2}+" + "7" * 99000, "decimals": "0." + "3" * 99000,
-    "exponent notation": "1e999999999", "exponents": "x^" * 50000, "a polynomial": "(x+y+z+w)^{9999}",
-    "powers of sums": "(((x+1)^{999}+1)^{999}+1)^{999}", "letters": "x" * 100000, "commas": "1," * 50000,
+    "binomial": "\\binom{10^{9}}{5\\cdot 10^{8}}",
+    "gamma": "\\Gamma(10^{9})",
+    "fractions in fractions": "\\frac{1}{1+" * 8000 + "1" + "}" * 8000,
+    "fractions without end": "\\frac{1}" * 14000,
+    "ones": "1+" * 49999 + "1",
+    "braces": "{" * 50000 + "1" + "}" * 50000,
+    "parentheses": "(" * 50000 + "1" + ")" * 50000,
+    "open parentheses": "(" * 100000,
+    "open boxes": "\\boxed{" * 14000,
+    "roots": "\\sqrt" * 15000 + "2",
+    "digits": "9" * 100000,
+    "digits after a root": "\\sqrt{2}+" + "7" * 99000,
+    "decimals": "0." + "3" * 99000,
+    "exponent notation": "1e999999999",
+    "exponents": "x^" * 50000,
+    "a polynomial": "(x+y+z+w)^{9999}",
+    "powers of sums": "(((x+1)^{999}+1)^{999}+1)^{999}",
+    "letters": "x" * 100000,
+    "commas": "1," * 50000,
     "a long set": "\\{" + ",".join(f"\\sqrt{{{n}}}" for n in range(9000)) + "\\}",
     "a shorter set": "\\{" + ",".join(f"\\sqrt{{{n}}}" for n in range(300)) + "\\}",
-    "plus or minus": "\\pm" * 30000 + "1", "signs": "-" * 99999 + "1", "factorials": "3" + "!" * 99999,
-    "bars": "|" * 100000, "matrices": "\\begin{pmatrix}" * 6000, "large exponent of e": "e^{e^{e^{e^{e}}}}",
-    "sine of a large number": "\\sin(10^{10^{8}})", "hashes": "####" * 25000, "spaces": " " * 100000,
-    "newlines and answers": "the answer is\n" * 7000, "backslashes": "\\" * 100000, "dollars": "$" * 100000,
+    "plus or minus": "\\pm" * 30000 + "1",
+    "signs": "-" * 99999 + "1",
+    "factorials": "3" + "!" * 99999,
+    "bars": "|" * 100000,
+    "matrices": "\\begin{pmatrix}" * 6000,
+    "large exponent of e": "e^{e^{e^{e^{e}}}}",
+    "sine of a large number": "\\sin(10^{10^{8}})",
+    "hashes": "####" * 25000,
+    "spaces": " " * 100000,
+    "newlines and answers": "the answer is\n" * 7000,
+    "backslashes": "\\" * 100000,
+    "dollars": "$" * 100000,
     "many powers": "+".join(f"{n}^{{-9999}}" for n in range(2, 400)),
     "many roots": "+".join(f"\\sqrt{{{n}}}" for n in range(2, 300)),
-    "nested roots": "\\sqrt{2+" * 35 + "2" + "}" * 35}  # fmt: skip
+    "nested roots": "\\sqrt{2+" * 35 + "2" + "}" * 35,
+}
 
 
 def written() -> Iterator[Row]:
@@ -195,12 +222,18 @@ def _latex(value: Fraction) -> str:
 def _dirty(text: str, rng: random.Random) -> str:
     """The same mathematics as another hand would set it."""
     changes: list[Callable[[str], str]] = [
-        lambda t: f"${t}$", lambda t: f"\\({t}\\)", lambda t: f"\\boxed{{{t}}}",
-        lambda t: f"We get $a = 3$ first.\nThe final answer is \\boxed{{{t}}}.", lambda t: f"#### {t}",
-        lambda t: f"$\\displaystyle {t}$.", lambda t: t.replace("\\frac", "\\dfrac"),
+        lambda t: f"${t}$",
+        lambda t: f"\\({t}\\)",
+        lambda t: f"\\boxed{{{t}}}",
+        lambda t: f"We get $a = 3$ first.\nThe final answer is \\boxed{{{t}}}.",
+        lambda t: f"#### {t}",
+        lambda t: f"$\\displaystyle {t}$.",
+        lambda t: t.replace("\\frac", "\\dfrac"),
         lambda t: t.replace("+", " + ").replace("=", " = "),
         lambda t: t.replace("(", "\\left(").replace(")", "\\right)") if "(" in t and "left" not in t else t,
-        lambda t: f"\\, {t} \\;", lambda t: f"**{t}**"]  # fmt: skip
+        lambda t: f"\\, {t} \\;",
+        lambda t: f"**{t}**",
+    ]
     return rng.choice(changes)(text)
 
 

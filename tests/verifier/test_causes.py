@@ -39,9 +39,15 @@ def test_an_equality_that_rests_on_sampled_points_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("gold", "answer", "options"),
-    [("\\frac{1}{3}", "0.333", {"tolerance": 0.01}), ("\\pi", "3.14", {"tolerance": 0.01}),
-     ("100", "100.5", {"tolerance": 0.01}), ("(1, \\sqrt{2})", "(1, 1.414)", {"tolerance": 0.01}),
-     ("50\\%", "50", {"percent": True}), ("50", "50\\%", {"percent": True})])  # fmt: skip
+    [
+        ("\\frac{1}{3}", "0.333", {"tolerance": 0.01}),
+        ("\\pi", "3.14", {"tolerance": 0.01}),
+        ("100", "100.5", {"tolerance": 0.01}),
+        ("(1, \\sqrt{2})", "(1, 1.414)", {"tolerance": 0.01}),
+        ("50\\%", "50", {"percent": True}),
+        ("50", "50\\%", {"percent": True}),
+    ],
+)
 def test_rounding_and_percent_are_strict_by_default(gold: str, answer: str, options: dict[str, Any]) -> None:
     assert not verify_answer(answer, gold).correct
     assert verify_answer(answer, gold, **options).correct
@@ -59,19 +65,32 @@ def test_ignoring_percent_signs_refuses_nothing_that_is_right_with_them(gold: st
 
 @pytest.mark.parametrize(
     ("gold", "right", "wrong"),
-    [("5000", "\\boxed{5} × 10³", "\\boxed{5} × 10²"), ("5\\pi", "\\boxed{5}π", "\\boxed{5}"),
-     ("5", "\\boxed{5}", "\\boxed{5} × 10^3"), ("5", "2 × 5/2 = \\boxed{5}", "2×\\boxed{5}"),
-     ("-5", "$x=–\\boxed{5}$", "\\boxed{5}"), ("5", "The answer – \\boxed{5} – is a prime.", "–\\boxed{5}"),
-     ("\\pm 5", "±\\boxed{5}", "\\boxed{5}"), ("5\\%", "$\\boxed{5}$\\%", "$\\boxed{5}$"),
-     ("5", "**\\boxed{5}**", "**\\boxed{5}**%"), ("5", "$x = \\boxed{5}$", "$x \\not= \\boxed{5}$"),
-     ("B", "\\boxed{B} or so", "\\boxed{B} or C"), ("B", "\\boxed{B} or I made a mistake.", "\\boxed{B} or I."),
-     ("A", "\\boxed{(A)} or A.", "\\boxed{(A)} or D."), ("5", "✓ × \\boxed{5}", "2x × \\boxed{5}"),
-     ("5", "\\boxed{5} × that many", "\\boxed{5} × 3"), ("5", "\\boxed{5} √ (checked)", "\\boxed{5}√2"),
-     ("5", "the answer is–\\boxed{5}", "the answer is: –\\boxed{5}"), ("5", "Results:\n–\\boxed{5}", "7–\\boxed{5}"),
-     ("12345", "\\boxed{12\\ 345}", "\\boxed{12, 345}"), ("12345", "\\boxed{12 345}", "\\boxed{12 34 5}"),
-     ("1000", "\\boxed{1'000}", "\\boxed{1'00}"),
-     ("5", "\\boxed{\\textcolor{red}{5}}", "\\boxed{\\textcolor{5}{red}}"),
-     ("\\frac12", "\\boxed{\\frac{1}{2}\\text{.}}", "\\boxed{\\frac{1}{2}\\text{.5}}")])  # fmt: skip
+    [
+        ("5000", "\\boxed{5} × 10³", "\\boxed{5} × 10²"),
+        ("5\\pi", "\\boxed{5}π", "\\boxed{5}"),
+        ("5", "\\boxed{5}", "\\boxed{5} × 10^3"),
+        ("5", "2 × 5/2 = \\boxed{5}", "2×\\boxed{5}"),
+        ("-5", "$x=–\\boxed{5}$", "\\boxed{5}"),
+        ("5", "The answer – \\boxed{5} – is a prime.", "–\\boxed{5}"),
+        ("\\pm 5", "±\\boxed{5}", "\\boxed{5}"),
+        ("5\\%", "$\\boxed{5}$\\%", "$\\boxed{5}$"),
+        ("5", "**\\boxed{5}**", "**\\boxed{5}**%"),
+        ("5", "$x = \\boxed{5}$", "$x \\not= \\boxed{5}$"),
+        ("B", "\\boxed{B} or so", "\\boxed{B} or C"),
+        ("B", "\\boxed{B} or I made a mistake.", "\\boxed{B} or I."),
+        ("A", "\\boxed{(A)} or A.", "\\boxed{(A)} or D."),
+        ("5", "✓ × \\boxed{5}", "2x × \\boxed{5}"),
+        ("5", "\\boxed{5} × that many", "\\boxed{5} × 3"),
+        ("5", "\\boxed{5} √ (checked)", "\\boxed{5}√2"),
+        ("5", "the answer is–\\boxed{5}", "the answer is: –\\boxed{5}"),
+        ("5", "Results:\n–\\boxed{5}", "7–\\boxed{5}"),
+        ("12345", "\\boxed{12\\ 345}", "\\boxed{12, 345}"),
+        ("12345", "\\boxed{12 345}", "\\boxed{12 34 5}"),
+        ("1000", "\\boxed{1'000}", "\\boxed{1'00}"),
+        ("5", "\\boxed{\\textcolor{red}{5}}", "\\boxed{\\textcolor{5}{red}}"),
+        ("\\frac12", "\\boxed{\\frac{1}{2}\\text{.}}", "\\boxed{\\frac{1}{2}\\text{.5}}"),
+    ],
+)
 def test_signs_beside_a_box_count_and_digits_may_be_grouped(gold: str, right: str, wrong: str) -> None:
     assert is_right(right, gold)
     assert not is_right(wrong, gold)

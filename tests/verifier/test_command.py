@@ -12,9 +12,14 @@ import pytest
 from zero2chat import cli
 
 ROWS = [
-    ("1/2", "0.5", True, "equal"), ("\\sqrt{8}", "So it is \\boxed{2\\sqrt{2}}", True, "equal"),
-    ("1/2", "\\boxed{}", False, "no_answer"), ("1/2", "9^{9^{9}}", False, "too_large"),
-    ("", "5", False, "bad_reference"), ("5", 5, True, "equal"), ("5", "6", False, "different")]  # fmt: skip
+    ("1/2", "0.5", True, "equal"),
+    ("\\sqrt{8}", "So it is \\boxed{2\\sqrt{2}}", True, "equal"),
+    ("1/2", "\\boxed{}", False, "no_answer"),
+    ("1/2", "9^{9^{9}}", False, "too_large"),
+    ("", "5", False, "bad_reference"),
+    ("5", 5, True, "equal"),
+    ("5", "6", False, "different"),
+]
 
 
 def test_one_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,14 +39,18 @@ def test_a_line_for_each_row_in_order(capsys: pytest.CaptureFixture[str], tmp_pa
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [(None, "verify: rows.jsonl: no such file or folder"),
-     (b"\xff\xfe", "verify: rows.jsonl, line 1: not UTF-8: save it as UTF-8"),
-     (b'{"gold": "1", "answer": "1"}\n{"gold": "1"}',
-      "verify, row 1 (rows.jsonl, line 2): no text in the column 'answer'"),
-     (b'{"gold": "1", "answer": "1"}\n\nfive', "verify: rows.jsonl, line 3: invalid JSON: "),
-     (b"[1, 2]", "verify: rows.jsonl, item 1: expected an object, {…}, found int"),
-     (b'{"gold": null, "answer": "1"}',
-      "verify, row 0 (rows.jsonl, line 1): no text in the column 'gold'")])  # fmt: skip
+    [
+        (None, "verify: rows.jsonl: no such file or folder"),
+        (b"\xff\xfe", "verify: rows.jsonl, line 1: not UTF-8: save it as UTF-8"),
+        (
+            b'{"gold": "1", "answer": "1"}\n{"gold": "1"}',
+            "verify, row 1 (rows.jsonl, line 2): no text in the column 'answer'",
+        ),
+        (b'{"gold": "1", "answer": "1"}\n\nfive', "verify: rows.jsonl, line 3: invalid JSON: "),
+        (b"[1, 2]", "verify: rows.jsonl, item 1: expected an object, {…}, found int"),
+        (b'{"gold": null, "answer": "1"}', "verify, row 0 (rows.jsonl, line 1): no text in the column 'gold'"),
+    ],
+)
 def test_a_bad_file_is_one_line_before_any_output(
     text: bytes | None, line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,40 +9,78 @@ from zero2chat_verifier.extract import final_answer, reference, unmarked_answer
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("2 + 3 = 5.\n#### 5", "5"), ("#### 4\nNo, wait.\n#### 5\n", "5"), ("#### 5\nand so on", "5"),
-     ("#### 5\nor rather \\boxed{6}", "6"), ("\\boxed{6}\n#### 5", "5"), ("#### \\boxed{5}", "5"),
-     ("so \\boxed{\\frac{1}{2}} it is", "\\frac{1}{2}"),
-     ("\\boxed{\\left\\{ 1, 2 \\right.}", "\\left\\{ 1, 2 \\right."), ("\\boxed{1}, no, \\fbox{2}", "2"),
-     ("\\boxed{1} or \\fbox{2}", "1 or 2"), ("$\\boxed{1}$ and $\\boxed{2}$", "1 and 2"),
-     ("\\boxed{\\boxed{5}+1}", "\\boxed{5}+1"), ("\\boxed{6} % \\boxed{5}", "6"), ("\\boxed{6}\n% \\boxed{5}", "6"),
-     ("50% of 10, so \\boxed{5}", "5"), ("So N % 10 = \\boxed{4}", "4"), ("thus (a + b) % (7) = \\boxed{3}", "3"),
-     ("<think>\\boxed{5}</think> It is 6.", None), ("so \\boxed{5}</think> \\boxed{6}", "6"),
-     ("\\boxed{6} <think>\\boxed{5}</think>", "6"), ("\\boxed 7", "7"), ("answer is 4. Wait no, \\boxed{}", ""),
-     ("\\boxed{1} then \\boxed{2", None), ("the answer is 5", None), ("", None), ("####", "")])  # fmt: skip
+    [
+        ("2 + 3 = 5.\n#### 5", "5"),
+        ("#### 4\nNo, wait.\n#### 5\n", "5"),
+        ("#### 5\nand so on", "5"),
+        ("#### 5\nor rather \\boxed{6}", "6"),
+        ("\\boxed{6}\n#### 5", "5"),
+        ("#### \\boxed{5}", "5"),
+        ("so \\boxed{\\frac{1}{2}} it is", "\\frac{1}{2}"),
+        ("\\boxed{\\left\\{ 1, 2 \\right.}", "\\left\\{ 1, 2 \\right."),
+        ("\\boxed{1}, no, \\fbox{2}", "2"),
+        ("\\boxed{1} or \\fbox{2}", "1 or 2"),
+        ("$\\boxed{1}$ and $\\boxed{2}$", "1 and 2"),
+        ("\\boxed{\\boxed{5}+1}", "\\boxed{5}+1"),
+        ("\\boxed{6} % \\boxed{5}", "6"),
+        ("\\boxed{6}\n% \\boxed{5}", "6"),
+        ("50% of 10, so \\boxed{5}", "5"),
+        ("So N % 10 = \\boxed{4}", "4"),
+        ("thus (a + b) % (7) = \\boxed{3}", "3"),
+        ("<think>\\boxed{5}</think> It is 6.", None),
+        ("so \\boxed{5}</think> \\boxed{6}", "6"),
+        ("\\boxed{6} <think>\\boxed{5}</think>", "6"),
+        ("\\boxed 7", "7"),
+        ("answer is 4. Wait no, \\boxed{}", ""),
+        ("\\boxed{1} then \\boxed{2", None),
+        ("the answer is 5", None),
+        ("", None),
+        ("####", ""),
+    ],
+)
 def test_the_last_marked_answer_counts(text: str, found: str | None) -> None:
     assert final_answer(text) == found
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("$x = -\\boxed{5}$", "-5"), ("\\boxed{x+1}^2", "{x+1}^2"), ("$\\boxed{90}^\\circ$, as shown", "90^\\circ"),
-     ("about \\boxed{50}\\% of them", "50\\%"), ("\\boxed{50}% of them", "50%"),
-     ("\\boxed{5}\\text{ cm}^2.", "5\\text{ cm}^2"), ("$\\boxed{5}$ million people", "5\\text{ million}"),
-     ("so $(\\boxed{1}, \\boxed{2})$", "(1 , 2)"),
-     ("She earns $5 per hour, so she makes \\boxed{15} for the day.", "15"), ("It costs $5.\n- \\boxed{15}!", "15"),
-     ("\\cancel{\\boxed{5}}", ""), ("\\sqrt{\\boxed{5}}", ""), ("2 + \\boxed{3} = 5", "3"), ("- \\boxed{5}!", "5"),
-     ("<answer>\\boxed{5}</answer>", "5"), ("#### 1\n\\boxed{5} (since 5 is odd)", "5")])  # fmt: skip
+    [
+        ("$x = -\\boxed{5}$", "-5"),
+        ("\\boxed{x+1}^2", "{x+1}^2"),
+        ("$\\boxed{90}^\\circ$, as shown", "90^\\circ"),
+        ("about \\boxed{50}\\% of them", "50\\%"),
+        ("\\boxed{50}% of them", "50%"),
+        ("\\boxed{5}\\text{ cm}^2.", "5\\text{ cm}^2"),
+        ("$\\boxed{5}$ million people", "5\\text{ million}"),
+        ("so $(\\boxed{1}, \\boxed{2})$", "(1 , 2)"),
+        ("She earns $5 per hour, so she makes \\boxed{15} for the day.", "15"),
+        ("It costs $5.\n- \\boxed{15}!", "15"),
+        ("\\cancel{\\boxed{5}}", ""),
+        ("\\sqrt{\\boxed{5}}", ""),
+        ("2 + \\boxed{3} = 5", "3"),
+        ("- \\boxed{5}!", "5"),
+        ("<answer>\\boxed{5}</answer>", "5"),
+        ("#### 1\n\\boxed{5} (since 5 is odd)", "5"),
+    ],
+)
 def test_a_box_is_read_with_the_formula_around_it(text: str, found: str) -> None:
     assert final_answer(text) == found
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("\\frac{1}{2}", "\\frac{1}{2}"), ("x = 3 or x = 4", "x = 3 or x = 4"),
-     ("We add them up. The answer is 5. That was easy.", "5"),
-     ("The answer is 4.\nNo: the final answer is $3.5$.", "$3.5$"), ("**Answer:** 17", "17"),
-     ("First we add the two numbers.\nThat gives\n2 + 3 = 5", "2 + 3 = 5"),
-     ("So the two of them together have 2 + 3 = 5.", "5"), ("\\boxed{5", None), ("", None)])  # fmt: skip
+    [
+        ("\\frac{1}{2}", "\\frac{1}{2}"),
+        ("x = 3 or x = 4", "x = 3 or x = 4"),
+        ("We add them up. The answer is 5. That was easy.", "5"),
+        ("The answer is 4.\nNo: the final answer is $3.5$.", "$3.5$"),
+        ("**Answer:** 17", "17"),
+        ("First we add the two numbers.\nThat gives\n2 + 3 = 5", "2 + 3 = 5"),
+        ("So the two of them together have 2 + 3 = 5.", "5"),
+        ("\\boxed{5", None),
+        ("", None),
+    ],
+)
 def test_without_a_mark_the_last_statement_counts(text: str, found: str | None) -> None:
     assert unmarked_answer(text) == found
 

@@ -34,8 +34,12 @@ def _warm() -> None:
 def test_no_input_takes_longer_than_two_seconds(name: str) -> None:
     bomb = BOMBS[name]
     texts = [
-        bomb, f"\\boxed{{{bomb}}}", f"#### {bomb}", f"The answer is {bomb}",
-        f"words and words and {bomb} = {bomb}"]  # fmt: skip
+        bomb,
+        f"\\boxed{{{bomb}}}",
+        f"#### {bomb}",
+        f"The answer is {bomb}",
+        f"words and words and {bomb} = {bomb}",
+    ]
     for text in texts:
         for gold in ("7", "\\sqrt{7}", "(1, x^2)"):
             verdict, seconds = timed(text[:100_000], gold)
@@ -50,10 +54,20 @@ def test_a_reference_takes_no_longer(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "gold", "reason"),
-    [("0.5", "\\frac12", "equal"), ("0.3", "\\frac12", "different"), ("well \\boxed{}", "\\frac12", "no_answer"),
-     ("", "\\frac12", "no_answer"), ("9^{9^{9}}", "\\frac12", "too_large"), ("(10^9)!", "\\sqrt{2}", "too_large"),
-     ("1" * 9999, "1", "too_large"), ("5", "", "bad_reference"), ("5", "?", "bad_reference"),
-     ("\\sqrt{2}", "\\sqrt{2}+10^{-300}", "different"), ("10", "(-\\sqrt{1+0\\pi})!", "different")])  # fmt: skip
+    [
+        ("0.5", "\\frac12", "equal"),
+        ("0.3", "\\frac12", "different"),
+        ("well \\boxed{}", "\\frac12", "no_answer"),
+        ("", "\\frac12", "no_answer"),
+        ("9^{9^{9}}", "\\frac12", "too_large"),
+        ("(10^9)!", "\\sqrt{2}", "too_large"),
+        ("1" * 9999, "1", "too_large"),
+        ("5", "", "bad_reference"),
+        ("5", "?", "bad_reference"),
+        ("\\sqrt{2}", "\\sqrt{2}+10^{-300}", "different"),
+        ("10", "(-\\sqrt{1+0\\pi})!", "different"),
+    ],
+)
 def test_a_verdict_says_why(text: str, gold: str, reason: str) -> None:
     assert verify_answer(text, gold) == (reason == "equal", reason)
 

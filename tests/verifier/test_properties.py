@@ -43,14 +43,19 @@ def _readable(text: str) -> bool:
 
 
 REWRITINGS = {
-    "dollars": lambda t: f"${t}$", "a box": lambda t: f"so it is \\boxed{{{t}}}.", "spaces": lambda t: f"  {t}\n",
-    "display": lambda t: f"\\displaystyle {t}", "brackets of LaTeX": lambda t: f"\\({t}\\)",
+    "dollars": lambda t: f"${t}$",
+    "a box": lambda t: f"so it is \\boxed{{{t}}}.",
+    "spaces": lambda t: f"  {t}\n",
+    "display": lambda t: f"\\displaystyle {t}",
+    "brackets of LaTeX": lambda t: f"\\({t}\\)",
     "fractions": lambda t: t.replace("\\frac", "\\dfrac"),
     "large brackets": lambda t: t.replace("(", "\\left(").replace(")", "\\right)") if "left" not in t else t,
     "products": lambda t: t.replace("\\cdot ", "\\times "),
     "relations": lambda t: t.replace("\\ge ", "\\geq ").replace("\\le ", "≤").replace("\\ne ", "\\neq "),
     "Unicode": lambda t: t.replace("\\pi ", "π").replace("\\infty ", "∞").replace("\\cup ", "∪").replace("-", "−"),
-    "half": lambda t: t.replace("½", "\\frac{1}{2}"), "a full stop": lambda t: f"{t}."}  # fmt: skip
+    "half": lambda t: t.replace("½", "\\frac{1}{2}"),
+    "a full stop": lambda t: f"{t}.",
+}
 
 
 @pytest.mark.parametrize("name", REWRITINGS)
