@@ -84,11 +84,17 @@ def test_a_recipe_that_is_one_file_has_runs_of_its_own() -> None:
 
 def test_it_can_be_planned_previewed_and_run_in_part(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = "recipes/chat/small.yaml"
-    assert runner.run(recipe, only="sft", dry_run=True, settings=True)["steps"] == {"sft": "planned"}
+    assert runner.run(recipe, only="sft", settings=True)["steps"] == {"sft": "planned"}
     said = capsys.readouterr().out
     assert "-m zero2chat.stages.sft --config recipes/chat/sft.yaml --output_dir runs/chat-small/sft" in said
     assert "\n  max_steps: 4  # the recipe\n" in said
     assert f"\n  datasets: {json.dumps(SFT['datasets'])}  # recipes/chat/sft.yaml\n" in said
+    on_base = {"name": "more", "stage": "sft", "config": "more.yaml"}
+    Path("recipes/chat/recipe.yaml").write_text(yaml.safe_dump({"steps": [on_base]}))
+    (more,) = load_recipe("recipes/chat")
+    assert {"  max_length: 64  # recipes/chat/sft.yaml", "  datasets: []  # recipes/chat/more.yaml"} <= {
+        *more.origins()
+    }
     assert runner.run(recipe, restart="again", dry_run=True)["steps"] == {"again": "planned", "report": "planned"}
     assert list(plan.plan(recipe, "h100")["steps"]) == ["sft", "again"]
     shown = preview.preview(recipe, n=1)

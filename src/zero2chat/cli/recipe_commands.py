@@ -16,7 +16,7 @@ def add_to(commands: Any) -> None:
     option(run, "--accelerate-config", "NAME", "config in accelerate_configs/ for all steps")
     option(run, "--seeds", 1, "train with N seeds; needs a `claims` step")
     option(run, "--dry-run", False, "print the commands without running them")
-    option(run, "--settings", False, "with --dry-run: also print each setting, and the file that sets it")
+    option(run, "--settings", False, "as --dry-run, and print each setting with the file that sets it")
 
     preview = add(
         commands, "recipes.preview", "preview", "show rows as the model sees them, with loss mask and lengths", "show"

@@ -144,6 +144,5 @@ def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     generates = (source / "generation_config.json").exists()
     own = GenerationConfig.from_pretrained(str(source)).eos_token_id if generates else None
     ends = tokenizer.eos_token_id if own is None else own
-    return [
-        str(tokenizer.convert_ids_to_tokens(i)) for i in (ends if isinstance(ends, list) else [ends]) if i is not None
-    ]
+    every = ends if isinstance(ends, list) else [ends]
+    return [str(tokenizer.convert_ids_to_tokens(i)) for i in every if i is not None]

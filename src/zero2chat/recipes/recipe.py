@@ -72,9 +72,10 @@ class Step:
     def origins(self) -> list[str]:
         """Return a line per setting: its value, and the file that sets it."""
         own = {} if self.is_inline else config.load_yaml(self.config)
+        base = os.path.normpath(self.config.parent / str(own.get("base", "")))
         return [
             f"  {key}: {json.dumps(value, ensure_ascii=False, default=str)}  # "
-            + ("the recipe" if key in self.overrides else str(self.config if key in own else own.get("base")))
+            + ("the recipe" if key in self.overrides else str(self.config) if key in own else base)
             for key, value in self.settings.items()
         ]
 

@@ -106,7 +106,7 @@ def run(
     """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the seconds.
 
     `only` runs one step, or all steps that a claim reads. `restart` runs a step and all later ones after removing their
-    folders. Both apply to all `seeds`. `dry_run` prints the commands, and with `settings` all settings of each step.
+    folders. Both apply to all `seeds`. `dry_run` only prints the commands, and `settings` each step's settings too.
     """
     started = time.time()
     chosen = _overrides(overrides)
@@ -121,7 +121,7 @@ def run(
         runs.read_run(step.folder)  # refuse a folder that is not a run before anything starts
     for step in wanted:
         _check_runs(step, steps)
-    if dry_run:
+    if dry_run or settings:
         for step in wanted:
             print("\n".join([shlex.join(step.command()), *(step.origins() if settings else ())]))
         outcome = {step.name: "planned" for step in wanted}
