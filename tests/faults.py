@@ -85,7 +85,7 @@ def _edits(tree: ast.AST, lines: list[str]) -> Iterator[tuple[int, int, int, str
 
 def draw() -> list[Fault]:
     """Draw the faults: of each file at most one, of files at random."""
-    rng, found = random.Random(SEED), list[Fault]()
+    rng, chosen = random.Random(SEED), list[Fault]()
     files = sorted(path for path in (ROOT / "src").rglob("*.py") if len(path.read_text().splitlines()) > 30)
     for path in rng.sample(files, len(files)):
         text = path.read_text()
@@ -99,11 +99,11 @@ def draw() -> list[Fault]:
             except SyntaxError:
                 continue
             if changed.strip() and changed != lines[line - 1]:
-                found.append(Fault(str(path.relative_to(ROOT)), line, lines[line - 1], changed))
+                chosen.append(Fault(str(path.relative_to(ROOT)), line, lines[line - 1], changed))
                 break
-        if len(found) == N:
+        if len(chosen) == N:
             break
-    return found
+    return chosen
 
 
 def tests_of(file: str) -> list[str]:
