@@ -167,7 +167,7 @@ GROUPED = CONSTANT | {
 def test_a_run_killed_in_its_last_evaluation_takes_no_step_more(
     stage: str, changes: dict[str, Any], logged: int, last: int, train: Train, configured: Configured, tmp_path: Path
 ) -> None:
-    changes |= {"max_steps": last, "save_steps": 6, "logging_steps": 1}
+    changes = changes | {"max_steps": last, "save_steps": 6, "logging_steps": 1}
     whole, config = train(stage, "whole", **changes), configured(stage, "run", **changes)
     run = config.with_suffix("")
     _kill_when(_stage(stage, config), _steps_logged(run, logged), tmp_path)
