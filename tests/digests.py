@@ -160,7 +160,9 @@ def run_stage(name: str, step: Step) -> None:
 
     config = Path("configs", f"{name}.yaml")
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(yaml.safe_dump(step.settings, sort_keys=False))
+    own = config.with_suffix(f".{os.environ.get('RANK', 0)}")  # neither rank may see it half written
+    own.write_text(yaml.safe_dump(step.settings, sort_keys=False))
+    own.replace(config)
     before, transformers.Trainer.train = dict(os.environ), digest_instead_of_training
     with Path(f"log-{os.environ.get('RANK', 0)}.txt").open("a") as log, contextlib.redirect_stdout(log):
         try:
