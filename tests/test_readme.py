@@ -265,7 +265,7 @@ def test_the_quickstarts_commands_run_as_printed(
     faster = (*quickstart, "--set", "sft.learning_rate=1e-3")
     code, _, errors = zero2chat(*faster)
     assert code == 2
-    assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs it and all later")
+    assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs this and all later")
     assert files() == before
 
     # With --restart it runs that step and all later ones again, and nothing else.

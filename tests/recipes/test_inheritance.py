@@ -102,5 +102,5 @@ def test_it_can_be_planned_previewed_and_run_in_part(capsys: pytest.CaptureFixtu
     assert preview.preview(recipe, ["max_length=128"], n=1, step="sft")["limit"] == {"max_length": 128}
     with pytest.raises(UserError, match="--step: unknown step 'stf'; did you mean 'sft'"):
         preview.preview(recipe, step="stf")
-    with pytest.raises(UserError, match="stage 'report': preview shows the rows of training stages"):
+    with pytest.raises(UserError, match="stage 'report': no rows to preview"):
         preview.preview(recipe, step="report")

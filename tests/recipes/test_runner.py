@@ -252,7 +252,7 @@ def test_what_is_done_is_skipped(launched: list[str], capsys: pytest.CaptureFixt
 def test_a_changed_setting_stops_and_names_both_values(launched: list[str]) -> None:
     _run()
     before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300: `--restart tokenizer` runs it and all"):
+    with pytest.raises(UserError, match=r"^tokenizer: vocab_size unset → 300: `--restart tokenizer` runs this and all"):
         _run("tokenizer.vocab_size=300")
     _write(Path("recipes/r"), STEPS, corpus=CORPUS | {"seed": 7})
     with pytest.raises(UserError, match=r"^corpus: seed unset → 7: `--restart corpus`"):

@@ -1,4 +1,4 @@
-"""The command `zero2chat`: tables of commands, by what they take, and a command for each stage."""
+"""The command `zero2chat`: commands grouped by their input, and one command for each stage."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(words: list[str]) -> None:
-    """Run the command of these words, and print what it returns."""
+    """Run the command that these arguments name, and print its result."""
     if words[:1] == ["index"] and any(word.startswith("--config") for word in words):
         run_stage("index", words[1:])
         return

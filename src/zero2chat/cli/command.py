@@ -1,7 +1,7 @@
-"""What the tables of commands share: how a command is declared, found and printed.
+"""How a command is declared and found, and how its result is printed.
 
-A command is a function of its arguments, and is imported only when it runs, because `zero2chat --help` must answer at
-once. What it returns is printed as JSON by `--json`, or else by its function `show`.
+A command is a function of its arguments, and is imported only when it runs, because `zero2chat --help` must be fast.
+With `--json`, its result is printed as JSON, else by its function `show`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def add(commands: Any, module: str, name: str, help: str, show: str = "", as_json: bool = True) -> Any:
-    """Add the command of a module's function and return its parser, whose arguments are the function's.
+    """Add a module's function as a command and return its parser, whose arguments are the function's.
 
     `show` is another function of the module: it gets the result and a console.
     """
@@ -25,7 +25,7 @@ def add(commands: Any, module: str, name: str, help: str, show: str = "", as_jso
 
 
 def option(parser: Any, name: str, value: str | float, help: str, **more: Any) -> None:
-    """Add an argument. `value` is its metavar, or the default of a number, or False for a switch."""
+    """Add an argument. `value` is its metavar, the default of a number, or False for a flag."""
     if value is False:
         more["action"] = "store_true"
     elif isinstance(value, str):

@@ -83,7 +83,7 @@ def _add_conversation(parser: Any) -> None:
 
 
 def _open(model: str | None, tools: str | None, search: str | None, **sampling: Any) -> tuple[str, Any, Any]:
-    """Return the model to talk to, how to sample, and its tools. A default model is printed on stderr."""
+    """Return a chat's model, sampling settings and tools. The name of a default model is printed on stderr."""
     from zero2chat.chat.defaults import default_model, tools_for
     from zero2chat.inference.session import Sampling
     from zero2chat.models.loading import refuse_reward_model

@@ -1,4 +1,4 @@
-"""The commands that are stages: `zero2chat STAGE --key value …`."""
+"""One command per stage: `zero2chat STAGE --key value …`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_stage(stage: str, words: list[str]) -> None:
-    """Run a stage as its module does, or print what it measures, if it can do so and no run folder is named."""
+    """Run a stage as its module does. A stage that measures only prints its metrics if no run folder is named."""
     named = {word.partition("=")[0].replace("-", "_") for word in words}
     without_run = not named & {"__config", "__output_dir"}
     if without_run:
@@ -45,7 +45,7 @@ def _print_measured(stage: Stage, words: Sequence[str]) -> None:
     as_json, out = settings.pop("json", None), settings.pop("out", None)
     (arguments,) = stage.build(settings, stage.name)
     if out is not None and not stage.keeps:
-        raise UserError(f"{stage.name}: --out: it makes no file: use --json for all figures, or --output_dir for a run")
+        raise UserError(f"{stage.name}: --out: this stage writes no file: use --json for all metrics, or --output_dir")
     if out is not None and (Path(out).exists() or not os.access(Path(out).parent, os.W_OK | os.X_OK)):
         raise UserError(f"{out}: exists, or its folder is not writable: give a new file in another folder")
     assert stage.measure

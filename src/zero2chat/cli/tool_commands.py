@@ -94,7 +94,7 @@ def verify(gold: Any, answer: Any, file: str | None) -> None:
 
 
 def _rows_to_verify(file: str) -> list[list[str]]:
-    """Return gold and answer of each row. Raises `UserError` for a row that lacks one of them."""
+    """Return gold and answer of each row. Raises `UserError` for a row without gold or answer."""
     from zero2chat.data.rows import load_table
     from zero2chat.data.sources import Source
 

@@ -48,7 +48,7 @@ class Range:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Reads 1e-5 as a number, and refuses a key that is set twice: YAML's own reader silently takes the last."""
+    """Reads 1e-5 as a number, and refuses a key that is set twice: PyYAML would silently use its last value."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         own = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
@@ -64,7 +64,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[e
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Load a YAML mapping, of the working folder or of the package's files.
+    """Load a YAML mapping from the working folder, or else from the package's files.
 
     Raises `UserError` if the file is missing, malformed or not a mapping.
     """
@@ -87,9 +87,9 @@ def read_yaml(text: str | bytes) -> Any:
 def build(
     classes: Sequence[type], settings: Mapping[str, Any], where: str, ranges: Mapping[str, Range] | None = None
 ) -> tuple[Any, ...]:
-    """Build one instance of each dataclass from a mapping, and so the dataclasses in its fields. `where` names the
-    mapping in messages, and `ranges` are those of fields that declare none. Raises `UserError` for an unknown key, and
-    for a value that is missing, of the wrong type, out of its range, or rejected by a class.
+    """Build one instance of each dataclass, and of dataclasses in its fields, from a mapping. `where` names the mapping
+    in messages; `ranges` has the ranges of fields that declare none. Raises `UserError` for an unknown key, and for a
+    value that is missing, of the wrong type, out of its range, or rejected by a dataclass.
     """
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
@@ -134,9 +134,9 @@ def _bare(hint: Any) -> Any:
 
 
 def _converted(value: Any, hint: Any, name: str, choices: Sequence[Any] = ()) -> Any:
-    """Convert a YAML or command-line value to a type. Mappings of a `dict` are left as they are.
+    """Convert a YAML or command-line value to a type. A mapping for a field of type `dict` is returned as it is.
 
-    Raises `ValueError` if it cannot be converted, and `UserError` for a setting of a dataclass.
+    Raises `ValueError` if it cannot be converted, and `UserError` for an invalid setting in a nested dataclass.
     """
     hint = _bare(hint)
     kinds = {

@@ -33,7 +33,7 @@ _DISK_FULL_TEXT = (
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do about it, in one line. It may quote untrusted text, such as a template's."""
+    """A user's mistake: one line that says what is wrong, where, and what to do. It may quote untrusted text."""
 
     def __str__(self) -> str:
         return on_terminal(super().__str__())
@@ -41,7 +41,7 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def as_mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn exceptions of these kinds, whose text is one line for the user, into a `UserError`."""
+    """Turn exceptions of these types, whose message is one line for the user, into a `UserError`."""
     try:
         yield
     except kinds as error:
@@ -57,7 +57,7 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def known(error: BaseException) -> str | None:
-    """Return the line for an error that the user can mend, in our words or a library's; None for any other error."""
+    """Return a one-line message for an error that the user can fix, in our words or a library's; None for others."""
     what = " ".join(str(error).split())
     if isinstance(error, UserError):
         return what
@@ -71,8 +71,8 @@ def known(error: BaseException) -> str | None:
         return f"{place}: not writable, the disk is read-only: use a path on another disk"
     if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
         return (
-            f"out of GPU memory ({'. '.join(what.split('. ')[:2])}): lower per_device_train_batch_size, or what is "
-            "generated at once: eval_batch_size, max_completion_length; `zero2chat plan` shows what fits"
+            f"out of GPU memory ({'. '.join(what.split('. ')[:2])}): lower per_device_train_batch_size, or, for "
+            "generation, eval_batch_size or max_completion_length; `zero2chat plan` shows what fits"
         )
     if isinstance(error, ImportError) and re.search("cannot open shared object|undefined symbol", what):
         return f"an installed package was built for another release of CUDA or torch ({what}): use `make gpu`"
@@ -91,7 +91,7 @@ def _leave_gloo() -> None:
 
 
 def _speak(line: str) -> None:
-    """Print the line on stderr and write it to the mistake file. Of several ranks, only the first reports."""
+    """Print the line on stderr and write it to the mistake file. If several ranks fail, rank 0 reports."""
     rank, file = os.environ.get("RANK", "0"), Path(os.environ.get(MISTAKE_FILE) or os.devnull)
     if rank != "0":
         # Rank 0 usually fails in the same way. It reports the error, and the launcher ends this rank meanwhile.
@@ -106,7 +106,7 @@ def _speak(line: str) -> None:
 
 @contextlib.contextmanager
 def exit_on_mistake() -> Iterator[None]:
-    """Turn an error that the user can mend (`known`) into one line and exit code 2."""
+    """Turn an error that the user can fix (`known`) into one line and exit code 2."""
     try:
         yield
         _leave_gloo()

@@ -1,4 +1,4 @@
-"""What a step's result depends on: its settings, the content of its inputs, and the versions of the stack."""
+"""What a step's result depends on: its settings, the content of its inputs, and the versions of libraries."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _may_be_path(key: str, text: str) -> bool:
 
 
 def input_paths(settings: Mapping[str, Any]) -> list[str]:
-    """Return the local files, folders, globs and own modules named in the settings, and every path under `runs/`,
+    """Return the local files, folders, globs and user's modules named in the settings, and every path under `runs/`,
     normalised. `data_files` inside a `data_dir` or a folder are covered by that folder."""
     named = [*(text for _, text in strings(settings)), *map(str, settings.get("tools") or ())]
     paths = set(filter(None, map(own_file, named)))
@@ -76,8 +76,8 @@ def digest(value: Any) -> str:
 
 
 def input_digest(path: str) -> str:
-    """Return an input's digest: the run's fingerprint for a run or a file in one, else a digest of the content. Raises
-    `UserError` if a path under `runs/` is not a finished run."""
+    """Return an input's digest: the run's fingerprint for a run or a file in a run, else a digest of the content.
+    Raises `UserError` if a path under `runs/` is not a finished run."""
     folder = Path(path)
     run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)
     if run or path.startswith("runs/"):

@@ -1,6 +1,6 @@
-"""Files that come with the package (accelerate configs, chat templates and recipes), and those of the user's modules.
+"""Find the package's files (accelerate configs, chat templates and recipes), and the files of the user's modules.
 
-A wheel has them in the folder `bundled` (pyproject.toml maps them there); in a clone they are at its root.
+The package's files are in a wheel's folder `bundled` (pyproject.toml maps them there), or at the root of a clone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def find(path: str | Path) -> Path:
 
 
 def own_file(name: str) -> str | None:
-    """Return the file in the working folder that a dotted name, such as `my_rewards.polite`, imports; None if none."""
+    """Return the file in the working folder that a dotted name, such as `my_rewards.polite`, refers to, or None."""
     parts = name.split(".")
     if len(parts) < 2 or len(name) > 255 or not all(part.isidentifier() for part in parts):
         return None

@@ -1,8 +1,8 @@
 """Find modules by name: stages and tasks, without importing any of them, and a user's own rewards, tools and tasks.
 
-The project's own packages are listed here, and found in `src` too, where nothing is installed. Another distribution
-adds a package by an entry point in the group `zero2chat.stages` or `zero2chat.tasks`. A module of such a package is a
-stage if it has a `STAGE`, and a task if it has the functions `rows` and `score`: a new file needs no new line.
+The project's own packages are listed here, so a clone needs no installation. Another distribution adds a package
+by an entry point in the group `zero2chat.stages` or `zero2chat.tasks`. A module of such a package is a stage if it has
+a `STAGE`, and a task if it has the functions `rows` and `score`: a new file needs no new line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MARKS = {"stages": (r"^STAGE\b",), "tasks": (r"^def rows\(", r"^def score\(")}
 
 @functools.cache
 def modules(kind: str) -> dict[str, str]:
-    """Return name → dotted module of all `stages` or `tasks`, sorted by name within each package."""
+    """Return name → dotted module for all stages or all tasks, sorted by name within each package."""
     packages = [*_OWN[kind], *(point.value for point in entry_points(group=f"zero2chat.{kind}"))]
     return {path.stem: f"{package}.{path.stem}" for package in packages for path in _files(package, kind)}
 

@@ -32,8 +32,8 @@ def is_main_process() -> bool:
 
 
 def cores(alone: bool = False) -> int:
-    """Return the cores this process may use: its allowed cores, divided by the ranks on this machine unless they wait
-    (`alone`)."""
+    """Return how many cores this process may use: its allowed cores, divided by the ranks on this machine unless the
+    other ranks wait (`alone`)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, allowed if alone else allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
@@ -148,17 +148,17 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings given, without defaults."""
+        """The settings that the user gave, without defaults."""
         settings: dict[str, Any] = self.identity["fingerprint"]["settings"]
         return settings
 
     @property
     def seconds(self) -> float:
-        """Wall time of the step over all attempts. Of killed attempts, only the logged part counts."""
+        """Wall time of the step over all attempts. A killed attempt counts up to its last log line."""
         return self._seconds_before + time.time() - self._started
 
     def clear(self) -> None:
-        """Remove what an interrupted attempt left, in a stage that starts over instead of resuming."""
+        """Remove an interrupted attempt's files, for a stage that starts over instead of resuming."""
         for path in self.folder.iterdir():
             if path.name not in (RUN, LOCK):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -183,8 +183,8 @@ class Run:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Drop the history and samples of steps after `step`, which the resumed run writes again. With `step` 0, the
-        whole history, including what was measured before step 1."""
+        """Drop the history and samples of steps after `step`, which the resumed run writes again. With `step` 0, drop
+        the whole history, including measurements before step 1."""
         for name in (HISTORY, SAMPLES):
             path = self.folder / name
             lines = [line for line in read_jsonl(path) if line["step"] <= step and (step or name == SAMPLES)]

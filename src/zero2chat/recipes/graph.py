@@ -1,7 +1,7 @@
 """The graph of a recipe's steps: predecessors and successors, the subgraph of a claim, and copies for further seeds.
 
-A stage that `joins`, such as `report`, only combines other steps' results, and reruns when those change. If it judges
-claims, `judges` names the setting that holds them; `only` lists those to judge, `seeds` the runs of further seeds.
+A stage that `joins`, such as `report`, only combines other steps' results, and reruns when those change. If the stage
+judges claims, `judges` is the key of their list; `only` lists the claims to judge, `seeds` the runs of further seeds.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def claims(steps: Sequence[Step]) -> dict[str, Step]:
 
 
 def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
-    """Return the steps a claim reads, their predecessors, and the steps that combine results, of this claim alone: the
-    judging step gets it as `only`, and the report omits the other steps."""
+    """Return the steps a claim reads, their predecessors, and the steps that combine results, changed for this claim:
+    the judging step gets the claim as `only`, and the report omits the other steps."""
     judge = claims(steps)[name]
     entry = next(entry for entry in judge.settings[judge.declared.judges] if entry["name"] == name)
     read = {os.path.normpath(text) for key, text in fingerprints.strings(entry) if key in ("step", "example")}
@@ -82,7 +82,7 @@ def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: expected 1 or more")
     if not any(step.declared.judges for step in steps):
-        raise UserError("--seeds: no step of this recipe judges claims, and so combines the seeds: add one")
+        raise UserError("--seeds: no step of this recipe judges claims, so none would combine the seeds: add one")
     again: dict[str, Step] = {}
     for step in steps:
         if not step.declared.joins and (step.trains or again.keys() & set(step.after)):
@@ -113,7 +113,7 @@ def _of_seed(step: Step, seed: int, again: Mapping[str, Step]) -> Step:
 
 
 def _moved(value: Any, places: Mapping[str, str]) -> Any:
-    """Replace each path in a setting that is one of these folders, or lies in one, by its new place."""
+    """Replace each path in a setting that is, or lies in, one of these folders by its new path."""
     if isinstance(value, Mapping):
         return {key: _moved(item, places) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Dimensions of the recipes' base models, by Hub name, to plan them offline and build them without weights."""
+"""Dimensions of the recipes' base models, by Hub name, to plan recipes offline and build models without weights."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ DIMENSIONS |= {name: DIMENSIONS[other] for name, other in _SAME.items()}
 
 
 def config_of(path: str) -> PreTrainedConfig:
-    """Return the config of a model folder, of the table, or of the Hub's local cache.
+    """Return a model's config, from its folder, `DIMENSIONS` or the Hub's local cache.
 
-    Raises `UserError` for an unknown model, and an architecture that transformers does not know.
+    Raises `UserError` for an unknown model, and for an architecture that transformers does not know.
     """
     from transformers import AutoConfig
 

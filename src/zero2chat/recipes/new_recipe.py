@@ -1,9 +1,9 @@
-"""Write a recipe for an existing model and data of one's own.
+"""Write a recipe for an existing model and the user's own data.
 
     zero2chat new my-recipe --model data/smollm2-135m/model --data chats.jsonl
 
-Rows are read by the stages' own `prepare`, so what a stage would refuse is refused here, before anything is written.
-Memory is that of `plan.py`; a CPU is planned as one device with the machine's memory.
+Rows are read by the stages' own `prepare`, so rows that a stage would refuse are refused before anything is written.
+`plan.py` estimates memory; a CPU is planned as one device with the machine's memory.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Base:
 
 
 def assign(paths: Sequence[str]) -> list[Part]:
-    """Return the training steps in order, each with the files it reads: of preference pairs only `dpo` reads the file,
-    and of prompts with completions and answers both `sft` and `grpo`.
+    """Return the training steps in order, each with the files it reads. Only `dpo` reads preference pairs; both `sft`
+    and `grpo` read prompts with completions and answers.
 
     Raises `UserError` for a file that no step reads.
     """
@@ -95,8 +95,8 @@ def assign(paths: Sequence[str]) -> list[Part]:
         columns = rows.column_names
         if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
             raise UserError(
-                f"{path}: its column label has votes, thumbs down among them: `zero2chat kto` trains on such rows. To "
-                "train on all its answers, remove the column"
+                f"{path}: the column label has thumbs down: train on these votes with `zero2chat kto`, or remove the "
+                "column to train on all answers"
             )
         fitting = [stage for stage in FORMATS if first_fitting(FORMATS[stage], columns)]
         if not fitting:
@@ -133,7 +133,7 @@ def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
 
 
 def _measure(part: Part, model: str, template: str | None) -> None:
-    """Prepare the part's rows as its stage will, for their lengths."""
+    """Measure the lengths of the part's rows, prepared as by its stage."""
     stage = stages.load(part.stage)
     settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
     settings |= {"chat_template_path": template} if template else {}
@@ -152,8 +152,8 @@ def _measure(part: Part, model: str, template: str | None) -> None:
 
 
 def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the `rewards` for these problems: of the marked final answer if most prompts or answers mark one, or of
-    the whole text."""
+    """Return the `rewards` for these problems: for the marked final answer if most prompts or answers mark one, else
+    for the whole text."""
     marked = [sum(any(mark in text for mark in _MARKS) for text in texts) for texts in (prompts, answers)]
     if 2 * max(marked) >= len(answers):
         return [{"function": "zero2chat.rewards.math.math_answer"}]
@@ -162,7 +162,7 @@ def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[
 
 def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> dict[str, Any] | None:
     """Return an entry of the evaluate stage's `datasets`: the rows of `held_out`, or at most `most` of the data's last
-    rows, which no step trains on then. None for preference pairs alone, which have no reference answer."""
+    rows, which then are not trained on. None if there are only preference pairs, which have no reference answer."""
     part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
     if held_out is not None:
         entry: dict[str, Any] = {"path": held_out, "split": "train"}
@@ -185,7 +185,7 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) ->
 
 
 def choose_length(lengths: Sequence[int], context: int, gpu: bool) -> int:
-    """Return a `max_length` for 95% of the rows, or for all if the longest are not much longer."""
+    """Return a `max_length` that fits 95% of the rows, or all rows if the longest are not much longer."""
     most, longest = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1], max(lengths)
     chosen = longest if longest <= 1.25 * most else most
     if not gpu:
@@ -194,12 +194,12 @@ def choose_length(lengths: Sequence[int], context: int, gpu: bool) -> int:
 
 
 def choose_batch(rows: int) -> int:
-    """Return the rows of an optimizer step, so that small data still makes some steps."""
+    """Return the rows per optimizer step, few enough that small data still gives several steps."""
     return next((size for size, most in ((8, 1000), (16, 5000), (32, 20_000), (64, 100_000)) if rows < most), 128)
 
 
 def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], followed: bool) -> tuple[Step, str]:
-    """Choose length, method, batch and epochs so that the step fits the device. Returns the step, and what was chosen.
+    """Choose length, method, batch and epochs so that the step fits the device. Returns the step and a summary.
 
     Raises `UserError` if no method fits.
     """
@@ -242,7 +242,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
 
 
 def _of_stage(part: Part, base: Base) -> dict[str, Any]:
-    """Return batch, length and duration, and the settings that only this stage has."""
+    """Return the settings for batch, length and duration, and those that only this stage has."""
     if part.stage == "grpo":
         batch, length = 64 if base.gpu else 32, min(512 if base.gpu else 128, base.context - max(part.lengths))
         steps = max(1, min(len(part.lengths) * 8 // batch, 200 if base.gpu else 20))
@@ -294,9 +294,9 @@ def _files(folder: Path, steps: Sequence[Step], launch: str, title: str, summary
 def new(
     recipe: str, model: str, data: Sequence[str], held_out: str | None = None, gpu: str | None = None
 ) -> dict[str, Any]:
-    """Write the recipe, and print and return what was seen and chosen, with the files' texts.
+    """Write the recipe. Prints a summary of data and settings, and returns it with the files' texts.
 
-    Raises `UserError`, with nothing written, for a folder that exists and for what the stages would refuse.
+    Raises `UserError`, before writing, for an existing folder and for data that a stage would refuse.
     """
     folder = Path(recipe)
     if folder.exists() or Path("runs", folder.name).exists():
@@ -304,7 +304,7 @@ def new(
     if not folder.name or not folder.parent.is_dir():
         raise UserError(f"{recipe}: no folder {folder.parent}: create it first")
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
-        raise UserError(f"--eval {held_out}: it is trained on: leave --eval out, and the last rows are held out")
+        raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
     parts = assign(data)
     base = open_base(model, parts, gpu)
     entry = choose_evaluation(parts, held_out, 500 if base.gpu else 100)

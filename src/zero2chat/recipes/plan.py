@@ -3,7 +3,7 @@
     zero2chat plan recipes/chat/qwen3-0.6b.yaml --gpu h100
 
 Nothing is measured: FLOPs, memory and steps follow from the settings (`training_cost.py`), tokens/s from the FLOPs and
-an MFU that is assumed.
+an assumed MFU.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ GB = 1e9
 def plan_step(
     step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, mfu: float, prompt: int | None = None
 ) -> dict[str, Any]:
-    """Plan one step on `gpus` GPUs; `prompt` is that of `read_job`. Memory is in GB, under the shipped accelerate
-    configs for this number of GPUs, cheapest first.
+    """Plan one step on `gpus` GPUs; `prompt` is as in `read_job`. Memory is in GB, for each shipped accelerate config
+    for this number of GPUs, cheapest first.
 
     Raises `UserError` as `read_job` does, and for a batch size that cannot be divided among the ranks.
     """
@@ -79,7 +79,7 @@ def plan_step(
 
 
 def find_gpu(name: str) -> tuple[str, Gpu]:
-    """Find a GPU by name, ignoring case. Raises `UserError` if the table lacks it."""
+    """Find a GPU by name, ignoring case. Raises `UserError` for an unknown GPU."""
     known = {key.lower(): key for key in GPUS}
     if name.lower() not in known:
         raise UserError(f"--gpu {name}: no such GPU in the table{nearest(name.lower(), list(known))}")
@@ -87,7 +87,7 @@ def find_gpu(name: str) -> tuple[str, Gpu]:
 
 
 def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4) -> dict[str, Any]:
-    """Plan each training step; the total of hours is None if that of a step is unknown.
+    """Plan each training step; the total hours are None if a step's hours are unknown.
 
     Raises `UserError` for an invalid recipe, GPU or number, and if no step trains.
     """

@@ -29,8 +29,8 @@ _MARKS = "⟦⟧"  # around marked tokens
 
 
 def open_rows(config: str, changes: Sequence[str] = (), step: str | None = None) -> tuple[str, Prepared]:
-    """Return a stage and its rows: that of a YAML, in a recipe beside it, or a recipe's `step`, by default its first
-    training step. `changes` are `key=value`.
+    """Return a stage and its rows. `config` is a recipe, of which `step` is shown (default: the first training step),
+    or a step's YAML with its recipe beside it. `changes` are `key=value`.
 
     Raises the same `UserError` as the stage would before training.
     """
@@ -45,7 +45,7 @@ def open_rows(config: str, changes: Sequence[str] = (), step: str | None = None)
         steps = [one for one in steps if one.name == step]
     trained = [one for one in steps if one.declared.prepare is not None]
     if not trained:
-        raise UserError(f"stage '{steps[0].stage}': preview shows the rows of training stages, such as sft")
+        raise UserError(f"stage '{steps[0].stage}': no rows to preview: choose a training stage, such as sft")
     words = trained[0].words() if "steps" in written else ["--config", config]
     _, arguments = trained[0].declared.parse([*words, *(f"--{change}" for change in changes)])
     return trained[0].stage, trained[0].declared.prepare(*arguments)  # type: ignore[misc]
@@ -54,7 +54,7 @@ def open_rows(config: str, changes: Sequence[str] = (), step: str | None = None)
 def preview(
     config: str, changes: Sequence[str] = (), n: int = 3, row: int | None = None, step: str | None = None
 ) -> dict[str, Any]:
-    """Return figures of all rows, and the tokens of `n` rows spread over them, or of one `row`.
+    """Return statistics of all rows, and the tokens of `n` evenly spaced rows, or of one `row`.
 
     A row's length is that of its longest sequence, in tokens.
     """
@@ -93,7 +93,7 @@ def _tokens(side: Side, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def show(made: Mapping[str, Any], console: Console) -> None:
-    """Print the rows, with marks around spans that are green too; then the figures."""
+    """Print the rows, with marked spans in green between marks, then the statistics."""
     if made["examples"]:
         console.print(f"{_MARKS} {made['marks']}", soft_wrap=True)
     for row in made["examples"]:

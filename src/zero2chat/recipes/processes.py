@@ -27,7 +27,7 @@ class _Stopped(BaseException):
 
 
 def run(command: Sequence[str], env: Mapping[str, str], launches: bool) -> int:
-    """Run a process that ends with this one, and return its exit code. `launches`: it is a launcher of others.
+    """Run a process that ends with this one, and return its exit code. `launches`: the process launches ranks.
 
     A termination signal ends it, and raises `SystemExit` with the shell's exit code for the signal. Ignored signals, as
     after `nohup`, stay ignored.

@@ -23,7 +23,7 @@ FILE = "recipe.yaml"
 class Step:
     """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides.
 
-    `config` is that YAML, or the recipe's own file if the step has none, and so `is_inline`.
+    `config` is that YAML, or the recipe's own file if the step has none (`is_inline`).
     """
 
     name: str
@@ -41,7 +41,7 @@ class Step:
 
     @property
     def declared(self) -> stages.Stage:
-        """The stage, imported."""
+        """The step's stage, imported."""
         return stages.load(self.stage)
 
     @property
@@ -89,7 +89,7 @@ def load_recipe(
 ) -> list[Step]:
     """Return the steps in order. A step's `after` are the steps whose runs its settings name.
 
-    Raises `UserError` for unknown names, a step that reads the run of a later one, and two with one name or folder.
+    Raises `UserError` for unknown names, a step that reads a later step's run, and steps with equal names or folders.
     """
     where = Path(recipe) if Path(recipe).suffix == ".yaml" else Path(recipe) / FILE
     if not package_files.find(where).exists():
@@ -130,8 +130,8 @@ def require_known(name: str, known: Sequence[str], where: str, kind: str) -> Non
 
 @dataclass
 class _Entry:
-    """A step as a recipe writes it. Without a `config` its settings are those in `set`. A report shows by default all
-    steps in order."""
+    """A step's entry in a recipe's YAML. Without a `config`, its settings are those in `set`. By default, a report
+    shows all steps in order."""
 
     name: str
     stage: str

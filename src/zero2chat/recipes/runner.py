@@ -34,12 +34,14 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
         if not path.startswith("runs/") or makers & set(owners(path)):
             continue
         if not any((Path(owner) / runs.RUN).exists() for owner in owners(path)):
-            raise UserError(f"{step.config}: {path} is not a run, and no step of this recipe makes it: make it first")
+            raise UserError(
+                f"{step.config}: {path} is not a run, and no step of this recipe makes it: run its own recipe"
+            )
         fingerprints.input_digest(path)  # another recipe's run must be finished
 
 
 def _check_files(step: Step) -> None:
-    """Raises `UserError` for a missing local file, which its step would miss after hours."""
+    """Raises `UserError` for a missing local file, which would stop its step only hours later."""
     for key, text in fingerprints.strings(step.settings):
         maker = next((maker for place, maker in _FETCHED.items() if os.path.normpath(text).startswith(place)), None)
         is_file = key.endswith("path") and Path(text).suffix in _SUFFIXES and not text.startswith("runs/")
@@ -51,7 +53,7 @@ def _check_files(step: Step) -> None:
 
 
 def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
-    """Return the step's fingerprint as it is saved, with those of the steps in its `after`. Those must be done."""
+    """Return the step's fingerprint as saved, with the fingerprints of the steps in `after`, which must be done."""
     folders = {other.name: str(other.folder) for other in steps}
     after = {before: fingerprints.input_digest(folders[before]) for before in step.after}
     if step.declared.joins:  # not only how its inputs were made, but also what was measured there
@@ -78,7 +80,7 @@ def _overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _choose(steps: list[Step], only: str | None, restart: str | None) -> tuple[list[Step], list[Step]]:
-    """Return the steps, as far as a claim changes them, and those to run."""
+    """Return all steps (only a claim's, if `only` names one), and the steps to run."""
     if only and restart:
         raise UserError("--only and --restart exclude each other: give one of them")
     named, names = graph.claims(steps), [step.name for step in steps]
@@ -106,7 +108,7 @@ def run(
     """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the seconds.
 
     `only` runs one step, or all steps that a claim reads. `restart` runs a step and all later ones after removing their
-    folders. Both apply to all `seeds`. `dry_run` only prints the commands, and `settings` each step's settings too.
+    folders. Both apply to all `seeds`. `dry_run` only prints the commands; `settings` also prints each step's settings.
     """
     started = time.time()
     chosen = _overrides(overrides)
@@ -116,7 +118,7 @@ def run(
         step.arguments()
     upstream = graph.preceding(steps, wanted)
     for name in chosen.keys() - {step.name for step in (*upstream, *wanted)}:
-        raise UserError(f"--set {name}.…: step {name} does not run with --only or --restart: remove the option")
+        raise UserError(f"--set {name}.…: --only or --restart leaves out step {name}: remove this --set")
     for step in steps:
         runs.read_run(step.folder)  # refuse a folder that is not a run before anything starts
     for step in wanted:
@@ -157,10 +159,8 @@ def _changes(step: Step, new: dict[str, Any]) -> list[str]:
 
 def _refuse_changes(step: Step, differences: Sequence[str]) -> None:
     if differences and not runs.is_untouched(step.folder):
-        raise UserError(
-            f"{step.name}: {'; '.join(differences)}: `--restart {step.name}` runs it and all later steps again; "
-            "nothing was changed"
-        )
+        changed = "; ".join(differences)
+        raise UserError(f"{step.name}: {changed}: `--restart {step.name}` runs this and all later steps again")
 
 
 def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:

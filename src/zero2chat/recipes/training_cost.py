@@ -1,8 +1,8 @@
-"""Derive from a step's settings what it trains (models without weights, sequences, FLOPs), and from this its memory.
+"""Derive a training step's models (without weights), sequences, FLOPs and memory from its settings.
 
-Settings are read by the stage's own parser. Weights, gradients and optimizer are counted (Rajbhandari et al. 2020,
-arXiv:1910.02054, section 3), DeepSpeed's buffers have its default sizes, and the activations of a layer follow from
-its widths.
+Settings are read by the stage's own parser. Memory has weights, gradients and optimizer (Rajbhandari et al. 2020,
+arXiv:1910.02054, section 3), DeepSpeed's buffers in their default sizes, and activations, which follow from a layer's
+widths.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Vocabulary(list[int]):
 
 
 def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | None:
-    """Return the step that makes a run, and all steps of its recipe: this one, or the recipe that the path names."""
+    """Return the step that makes a run, and all steps of its recipe: the given one, or the one that the path names."""
     parts = Path(path).parts
     if parts[:1] == ("runs",) and parts[1:] and not any(step.folder.parts[:2] == parts[:2] for step in steps):
         other = recipe_of(parts[1])
@@ -93,7 +93,7 @@ def _empty(config: PreTrainedConfig, scores: bool = False) -> PreTrainedModel:
 
 
 def _with_adapter(job: Job, model: PreTrainedModel, options: ModelConfig) -> Job:
-    """Return the job that trains a LoRA adapter of the model, to which it is added."""
+    """Add a LoRA adapter to the model, and return the job that trains the adapter."""
     from peft import TaskType, get_peft_model
 
     peft: Any = get_peft_config(options)
@@ -122,8 +122,8 @@ def _with_adapter(job: Job, model: PreTrainedModel, options: ModelConfig) -> Job
 
 
 def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tuple[Job, Any, Any]:
-    """Return (the job, the stage's arguments, the trainer's). `prompt`: the most tokens of a prompt, if it is known and
-    the settings do not say it.
+    """Return (the job, the stage's arguments, the trainer's). `prompt`: the longest prompt in tokens, if known, for
+    settings without this limit.
 
     Raises `UserError` for settings that the stage would reject, and for an unknown model.
     """
@@ -179,8 +179,8 @@ def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tu
 
 
 def activations(job: Job, batch: int, size: int) -> dict[str, float]:
-    """Return, for `per_device_train_batch_size` `batch`, the saved `activations`, and what is added at the peak:
-    `logits` in the head, or the recomputation of one layer."""
+    """Return, for a `per_device_train_batch_size` of `batch`, the bytes of the saved `activations`, and those added at
+    the peak: `logits` in the head, or one recomputed layer."""
     c = job.config.get_text_config()
     tokens, layer = batch * job.sequences * job.length, layer_bytes(c, size, job.adapter)
     of_a_layer, again = (c.hidden_size * size, tokens * layer) if job.checkpointing else (layer, 0.0)
@@ -197,7 +197,7 @@ def activations(job: Job, batch: int, size: int) -> dict[str, float]:
 
 
 def per_rank(job: Job, batch: int, launch: str, ranks: int) -> dict[str, float]:
-    """Return the bytes of each part on one of `ranks` ranks while it learns. `launch` is an accelerate config.
+    """Return the bytes of each part on one of `ranks` ranks in an optimizer step. `launch` is an accelerate config.
 
     `copies` are further copies of weights: autocast's in bf16, or those gathered by ZeRO-3 and FSDP. `buffers` are for
     communication.
@@ -227,7 +227,7 @@ def per_rank(job: Job, batch: int, launch: str, ranks: int) -> dict[str, float]:
 
 
 def peaks(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
-    """Return the bytes of each part of a rank, of all while `learning`, while `sampling` so many rows, and at the
+    """Return a rank's bytes for each part, and its totals while `learning`, while `sampling` that many rows, and at the
     `peak`."""
     parts = per_rank(job, batch, launch, ranks)
     sampling, always = 0.0, parts["weights"] + parts["gradients"] + parts["optimizer"]
