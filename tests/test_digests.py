@@ -20,12 +20,12 @@ def _check(*arguments: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_rows_of_each_format_are_unchanged() -> None:
+def test_rows_of_each_format_are_unchanged():
     _check("--fast")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("pattern", ["[!f]*@?", "fixture/*@2"])
-def test_rows_of_each_recipe_are_unchanged(pattern: str) -> None:
+def test_rows_of_each_recipe_are_unchanged(pattern):
     _check("--only", pattern)

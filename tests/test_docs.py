@@ -78,7 +78,7 @@ def _rows(page: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_each_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+def test_each_link_leads_to_a_file_and_to_a_heading_in_it(page):
     for target in _LINK.findall(_CODE.sub("", _prose(page))):
         if "://" in target:
             continue
@@ -89,26 +89,13 @@ def test_each_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
         assert not anchor or anchor in _anchors(file), target
 
 
-def test_a_link_into_the_void_would_be_found(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("# One\n\n## A `code`, and [a link](x.md): two!\n\n# One\n\n[there](page.md#one-1) [not](#three)\n")
-    assert _anchors(page) == {"one", "a-code-and-a-link-two", "one-1"}
-    assert _LINK.findall(_prose(page)) == ["x.md", "page.md#one-1", "#three"]
-
-
-def test_every_page_is_in_the_sites_menu() -> None:
-    menu = {
-        line
-        for page in DOCS
-        for block in _blocks(page, "{toctree}")
-        for line in block.split()
-        if not line.startswith(":")
-    }
+def test_every_page_is_in_the_sites_menu():
+    menu = {line for page in DOCS for block in _blocks(page, "{toctree}") for line in block.split()}
     assert {page.stem for page in DOCS} - {"index"} <= menu
     assert {"/README", "/recipes/README", "/recipes/*/README", "/chat_templates/README"} <= menu
 
 
-def test_every_recipe_is_listed_with_its_hardware() -> None:
+def test_every_recipe_is_listed_with_its_hardware():
     rows = [row for row in _rows(ROOT / "docs" / "recipes.md") if len(row) == 3]
     for page in (ROOT / "recipes").glob("*/README.md"):
         hardware = [row[2] for row in rows if f"(../recipes/{page.parent.name}/README.md)" in row[0]]
@@ -120,7 +107,7 @@ def test_every_recipe_is_listed_with_its_hardware() -> None:
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
-def test_files_stages_and_rewards_that_a_page_names_are_there(page: Path) -> None:
+def test_files_stages_and_rewards_that_a_page_names_are_there(page):
     for code in _codes(page):
         if _PATH.fullmatch(code) and not _EXAMPLE.fullmatch(code):
             assert (ROOT / code).exists(), code
@@ -132,7 +119,7 @@ def test_files_stages_and_rewards_that_a_page_names_are_there(page: Path) -> Non
             assert not named[2] or named[2] in names, code
 
 
-def test_the_table_of_stages_is_what_the_stages_say_of_themselves() -> None:
+def test_the_table_of_stages_is_what_the_stages_say_of_themselves():
     rows = [row for row in _rows(ROOT / "docs" / "stages.md") if len(row) == 2]
     table = ((name.strip("`"), text) for name, text in rows[rows.index(["stage", "what it makes"]) + 2 :])
     listed = {name: text for name, text in table if name in stages.names()}
@@ -140,24 +127,21 @@ def test_the_table_of_stages_is_what_the_stages_say_of_themselves() -> None:
     assert {name: stages.load(name).summary for name in listed} == listed
 
 
-def _fields(kind: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
-
-
 @pytest.fixture(scope="module")
 def keys() -> set[str]:
     """What a YAML may set, of any stage."""
-    return {"steps"}.union(*(_fields(kind) for name in stages.names() for kind in stages.load(name).arguments))
+    kinds = [kind for name in stages.names() for kind in stages.load(name).arguments]
+    return {"steps"} | {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
-def test_the_yaml_of_a_page_has_only_keys_that_a_stage_knows(page: Path, keys: set[str]) -> None:
+def test_the_yaml_of_a_page_has_only_keys_that_a_stage_knows(page, keys):
     for block in _blocks(page, "yaml"):
         assert yaml.safe_load(block).keys() <= keys, block
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
-def test_the_python_of_a_page_compiles(page: Path) -> None:
+def test_the_python_of_a_page_compiles(page):
     for block in _blocks(page, "python"):
         compile(block, str(page), "exec")
 
@@ -165,11 +149,11 @@ def test_the_python_of_a_page_compiles(page: Path) -> None:
 # ---- figures
 
 
-def test_the_readme_is_a_landing_page() -> None:
+def test_the_readme_is_a_landing_page():
     assert len((ROOT / "README.md").read_text().split()) <= 700
 
 
-def test_the_readmes_results_are_those_of_the_recipes_pages() -> None:
+def test_the_readmes_results_are_those_of_the_recipes_pages():
     rows = [row for row in _rows(ROOT / "README.md") if len(row) == 3]
     (head, _, *rows) = rows
     assert len(rows) == 8
@@ -185,7 +169,7 @@ def test_the_readmes_results_are_those_of_the_recipes_pages() -> None:
                 assert cell == f"{end} ({interval})", (recipe, name)
 
 
-def test_the_assistants_scores_are_those_of_results_json() -> None:
+def test_the_assistants_scores_are_those_of_results_json():
     """`docs/results.json` is written by `make results`; the page rounds its shares to tenths of a percent."""
     results = json.loads((ROOT / "docs" / "results.json").read_text(encoding="utf-8"))
     rows = [row for row in _rows(ROOT / "recipes" / "assistant" / "README.md") if len(row) == 6]
@@ -202,7 +186,7 @@ def test_the_assistants_scores_are_those_of_results_json() -> None:
         assert max(abs(low - 100 * metric["low"]), abs(high - 100 * metric["high"])) < 0.051, name
 
 
-def test_grpos_log_is_printed_as_its_page_says() -> None:
+def test_grpos_log_is_printed_as_its_page_says():
     from zero2chat.trainers.callbacks import _shown
 
     rows = [row for row in _rows(ROOT / "docs" / "grpo.md") if len(row) == 3]
@@ -213,7 +197,7 @@ def test_grpos_log_is_printed_as_its_page_says() -> None:
         assert f" | {label} " in _shown({"step": 1, key: 0.5}, 2, None), key
 
 
-def test_the_verifiers_page_says_what_the_verifier_says() -> None:
+def test_the_verifiers_page_says_what_the_verifier_says():
     from zero2chat_verifier.verify import verify_answer
 
     page = (ROOT / "docs" / "math-verifier.md").read_text()
@@ -253,11 +237,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("title", "file"), [("A task", "my_tasks/opposites.py"), ("A reward", "my_rewards/manners.py")]
-)
-def test_the_example_of_a_task_and_of_a_reward_run(title: str, file: str, here: Path) -> None:
-    section = _section(title)
+@pytest.mark.parametrize(("title", "file"), [("task", "my_tasks/opposites.py"), ("reward", "my_rewards/manners.py")])
+def test_the_example_of_a_task_and_of_a_reward_run(title, file, here):
+    section = _section(f"A {title}")
     assert f"`{file}`" in section
     module, test = _code(section, "python")
     (here / file).parent.mkdir()
@@ -266,7 +248,7 @@ def test_the_example_of_a_task_and_of_a_reward_run(title: str, file: str, here: 
         run()
 
 
-def test_the_examples_pass_the_linter(tmp_path: Path) -> None:
+def test_the_examples_pass_the_linter(tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")  # so that its imports are first-party
     (tmp_path / "my_tasks").mkdir()
@@ -280,7 +262,7 @@ def test_the_examples_pass_the_linter(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout
 
 
-def test_the_example_of_a_stage_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_a_stage_runs(here, monkeypatch):
     module, test = _code(_section("A stage"), "python")
     (here / "words.py").write_text(module)
     monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(here)])
@@ -295,7 +277,7 @@ def test_the_example_of_a_stage_runs(here: Path, monkeypatch: pytest.MonkeyPatch
     modules.cache_clear()
 
 
-def test_the_example_of_a_recipe_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_a_recipe_runs(here, capsys):
     section = _section("A recipe")
     recipe, sft = _code(section, "yaml")
     folder = here / "recipes" / "mine"

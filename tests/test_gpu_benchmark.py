@@ -50,7 +50,7 @@ def _run(absent: Sequence[str], folder: Path, *only: str) -> dict[str, Any]:
     return report
 
 
-def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) -> None:
+def test_every_section_runs_at_tiny_size(gpu, tmp_path):
     report = _run(ABSENT, tmp_path)
     sections = report["sections"]
     assert list(sections) == list(gpu["SECTIONS"])
@@ -70,7 +70,7 @@ def test_every_section_runs_at_tiny_size(gpu: dict[str, Any], tmp_path: Path) ->
         assert f"decode: batch {batch}: tokens/s" in figures
 
 
-def test_the_plan_beside_a_figure_is_that_of_the_command(gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_beside_a_figure_is_that_of_the_command(gpu, monkeypatch):
     """For one GPU, at the same MFU, and with the prompts that `plan` assumes."""
     command, step = inspect.signature(plan.plan), inspect.signature(plan.plan_step)
     monkeypatch.setattr(plan, "plan_step", lambda *args, **more: step.bind(*args, **more).arguments)
@@ -83,7 +83,7 @@ def test_the_plan_beside_a_figure_is_that_of_the_command(gpu: dict[str, Any], mo
     }
 
 
-def test_the_page_shows_the_reports_that_are_there(gpu: dict[str, Any]) -> None:
+def test_the_page_shows_the_reports_that_are_there(gpu):
     page = (ROOT / "docs" / "gpus.md").read_text(encoding="utf-8")
     _, _, rest = page.partition("<!-- python benchmarks/gpu.py --table benchmarks/gpu/*.json -->\n")
     shown, _, _ = rest.partition("\n<!-- end -->")

@@ -52,16 +52,15 @@ def reward(model_folder: Path, tmp_path: Path) -> Path:
     "arguments",
     [("chat", "{}", "--prompt", "hi"), ("next", "hi", "--model", "{}"), ("interrogate", "{}", "--datasets", FACTS)],
 )
-def test_a_reward_model_does_not_write(reward: Path, mistake: Callable[..., str], arguments: tuple[str, ...]) -> None:
+def test_a_reward_model_does_not_write(reward, mistake, arguments):
     line = mistake(*(argument.replace("{}", str(reward)) for argument in arguments))
     assert line.startswith("HERE/reward: is a reward model, which cannot generate text: give a language model")
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["nosuch", "", ".", "..", "../x", ".x", "a..b", "a/b", "x y", "nosuch.module", "json", "1.2", "word_problems."],
+    "name", ["nosuch", "", "..", "../x", ".x", "a..b", "x y", "nosuch.module", "json", "1.2", "sums."]
 )
-def test_a_task_that_does_not_exist(mistake: Callable[..., str], model_folder: Path, name: str) -> None:
+def test_a_task_that_does_not_exist(mistake, model_folder, name):
     with pytest.raises(UserError, match=r"no such task; .*|cannot import it: No module named 'nosuch'"):
         tasks.load(name)
     asked = json.dumps({"task": name, "n": 2})
@@ -74,7 +73,7 @@ def test_a_task_that_does_not_exist(mistake: Callable[..., str], model_folder: P
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_byte_order_mark_is_no_part_of_a_program(engine: str, request: pytest.FixtureRequest) -> None:
+def test_a_byte_order_mark_is_no_part_of_a_program(engine, request):
     if engine == "bubblewrap":
         request.getfixturevalue("bubblewrap_here")
     line = [sys.executable, "-m", "zero2chat.cli", "python", "--engine", engine]
@@ -93,13 +92,10 @@ ESCAPES = "\x1b[31m\x1b]0;title\x07\x9b2J\r\x08\u202e\u2066"
     [
         f"print({ESCAPES!r})",
         f"raise ValueError({ESCAPES!r})",
-        "'\\u202e'",
         "class A:\n    def __repr__(self): return '\\x1b[2J'\nA()",
     ],
 )
-def test_a_terminal_obeys_nothing_that_a_program_prints(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: str, more: list[str]
-) -> None:
+def test_a_terminal_obeys_nothing_that_a_program_prints(monkeypatch, capfd, code, more):
     monkeypatch.setattr("sys.stdin", io.StringIO(code))
     with contextlib.suppress(SystemExit):  # of a program that failed
         cli.main(["python", *more])
@@ -107,6 +103,3 @@ def test_a_terminal_obeys_nothing_that_a_program_prints(
     assert not set(out) & (set(ESCAPES) - set("[31m]0;title2J"))
     if more:
         assert json.loads(out)
-
-
-# ---- an engine that is not there

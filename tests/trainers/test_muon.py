@@ -67,9 +67,8 @@ def test_of_a_mixture_experts_are_muons_and_a_bias_per_expert_is_adamws():
         name for name, p in model.named_parameters() if "proj" in name or name.endswith("mlp.gate.weight")
     }
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    oss = GptOssForCausalLM(
-        GptOssConfig(**shape, vocab_size=64, head_dim=16, intermediate_size=24, num_local_experts=4)
-    )
+    shape |= {"vocab_size": 64, "head_dim": 16, "intermediate_size": 24}
+    oss = GptOssForCausalLM(GptOssConfig(**shape, num_local_experts=4))
     matrices = {id(p) for p in split_parameters(oss)[0]}
     assert id(oss.model.layers[0].mlp.experts.gate_up_proj) in matrices
     assert id(oss.model.layers[0].mlp.experts.gate_up_proj_bias) not in matrices

@@ -14,15 +14,15 @@ from datasets import Dataset
 from zero2chat.core.runs import Run
 from zero2chat.inference.generate import Answer
 from zero2chat.rewards import read_rewards, rejection_sampling
+from zero2chat.rewards.exact import exact_match
 from zero2chat.trainers import pass_rate_filter
 from zero2chat.trainers.pass_rate_filter import FILE, PassRate, keep_by_pass_rate
 
 
 def _problems(rates: list[int]) -> Dataset:
     """Problem i is solved `rates[i]` times of 4."""
-    return Dataset.from_list(
-        [{"prompt": [{"role": "user", "content": f"{i} {rate}"}], "answer": "5"} for i, rate in enumerate(rates)]
-    )
+    prompts = [[{"role": "user", "content": f"{i} {rate}"}] for i, rate in enumerate(rates)]
+    return Dataset.from_dict({"prompt": prompts, "answer": ["5"] * len(rates)})
 
 
 @pytest.fixture
@@ -45,14 +45,8 @@ def asked(monkeypatch):
 def _keep(folder: Path, rates: list[int], cut_fails: bool = False, **spec: Any) -> tuple[list[str], dict[str, Any]]:
     folder.mkdir(exist_ok=True)
     (reward,) = read_rewards([{"function": "zero2chat.rewards.exact.exact_match"}])
-    training: Any = SimpleNamespace(
-        device="cpu",
-        max_completion_length=8,
-        temperature=1.0,
-        seed=0,
-        mask_truncated_completions=cut_fails,
-        chat_template_kwargs=None,
-    )
+    given = {"device": "cpu", "max_completion_length": 8, "temperature": 1.0, "seed": 0, "chat_template_kwargs": None}
+    training: Any = SimpleNamespace(**given, mask_truncated_completions=cut_fails)
     model: Any = torch.nn.Identity()
     remaining, metrics = keep_by_pass_rate(
         _problems(rates), PassRate(samples=4, **spec), reward, model, None, Run(folder, {}), training, batch_size=4
@@ -98,13 +92,9 @@ def test_problems_other_than_those_measured_are_asked_again(tmp_path, asked):
 
 
 def test_cut_answers_fail_where_training_would_mask_them(tmp_path, asked, monkeypatch):
-    monkeypatch.setattr(
-        pass_rate_filter,
-        "answer",
-        lambda *more, answer=pass_rate_filter.answer, **named: [
-            Answer(a.text, i % 2 == 0, 2) for i, a in enumerate(answer(*more, **named))
-        ],
-    )
+    real = pass_rate_filter.answer
+    cut = lambda *a, **b: [Answer(one.text, i % 2 == 0, 2) for i, one in enumerate(real(*a, **b))]  # noqa: E731
+    monkeypatch.setattr(pass_rate_filter, "answer", cut)
     remaining, metrics = _keep(tmp_path / "whole", [4, 4])
     assert (remaining, metrics["problems_too_easy"]["value"]) == ([], 2)
     asked.clear()
@@ -124,17 +114,11 @@ def test_the_first_rank_alone_judges(tmp_path, asked, monkeypatch):
 
 
 def test_a_problem_that_no_answer_was_judged_of_is_left_out(tmp_path, asked, monkeypatch):
-    from zero2chat.rewards import exact
+    def judge(completions, answer, prompts, **_):
+        rows = zip(exact_match(completions, answer), prompts, strict=True)
+        return [None if prompt[-1]["content"].startswith("1 ") else score for score, prompt in rows]
 
-    judged = exact.exact_match
-    monkeypatch.setattr(
-        exact,
-        "exact_match",
-        lambda completions, answer, prompts, **_: [
-            None if p[-1]["content"].startswith("1 ") else judged([c], [a])[0]
-            for c, a, p in zip(completions, answer, prompts, strict=True)
-        ],
-    )
+    monkeypatch.setattr("zero2chat.rewards.exact.exact_match", judge)
     remaining, metrics = _keep(tmp_path / "run", [2, 2, 2])
     assert remaining == ["0 2", "2 2"]
     assert metrics["problems_too_easy"]["value"] == metrics["problems_too_hard"]["value"] == 0

@@ -46,11 +46,8 @@ def test_fsdp_is_refused_for_quantized_weights_whose_adapters_it_would_leave_in_
 
 
 def _trainer(model: Any, **changes: Any) -> Any:
-    accelerator = SimpleNamespace(mixed_precision="no")
-    return SimpleNamespace(
-        **{"model": model, "is_deepspeed_enabled": False, "is_fsdp_enabled": False, "accelerator": accelerator}
-        | changes
-    )
+    usual = {"is_deepspeed_enabled": False, "is_fsdp_enabled": False}
+    return SimpleNamespace(model=model, accelerator=SimpleNamespace(mixed_precision="no"), **usual | changes)
 
 
 @pytest.mark.parametrize(

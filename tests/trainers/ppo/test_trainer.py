@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from tiny import qwen3
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import encode
@@ -96,15 +95,12 @@ def test_without_clipping_the_gradient_of_one_epoch_is_reinforce_with_a_baseline
     policy, reference, head = trainer.model.policy, trainer.ref_model, trainer.model.value.score
     total = torch.zeros(())
     tokens = int(batch["mask"].sum())
-    scores = by_length(
-        trainer.processing_class.batch_decode(
-            [ids[mask.bool()] for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)],
-            skip_special_tokens=True,
-        )
-    )
+    answers = zip(batch["completion_ids"], batch["completion_mask"], strict=True)
+    chosen = [ids[mask.bool()] for ids, mask in answers]
+    scores = by_length(trainer.processing_class.batch_decode(chosen, skip_special_tokens=True))
     for row, score in enumerate(scores):
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
-        answer = batch["completion_ids"][row][batch["completion_mask"][row].bool()]
+        answer = chosen[row]
         ids, n = torch.cat([prompt, answer])[None], len(answer)
         output = policy(ids, output_hidden_states=True)
         logps = output.logits[0, -n - 1 : -1].log_softmax(-1).gather(1, answer[:, None]).squeeze(1)
@@ -137,22 +133,16 @@ def steps(trainer: PPOTrainer) -> list[dict[str, float]]:
 
 
 def test_eight_answers_at_once_are_one_answer_eight_times(make, model_folder, tmp_path):
-    more = {"max_steps": 8, "num_ppo_epochs": 2, "num_mini_batches": 2, "kl_coef": 0.1}
-    result = []
-    for size, accumulate in ((8, 1), (1, 8)):
-        trainer = make(
-            to_model=AutoModelForCausalLM.from_pretrained(model_folder),
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=accumulate,
-            **more,
-        )
+    more, result = {"max_steps": 8, "num_ppo_epochs": 2, "num_mini_batches": 2, "kl_coef": 0.1}, []
+    for size in (8, 1):
+        more |= {"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}
+        trainer = make(to_model=AutoModelForCausalLM.from_pretrained(model_folder), **more)
         result.append((steps(trainer), trainer.model.state_dict()))
     for one, other in zip(result[0][0], result[1][0], strict=True):
         assert one.keys() == other.keys()
         for key in one.keys() & {"loss", "grad_norm", "reward", "kl", "explained_variance", "entropy", "policy_loss"}:
             assert one[key] == pytest.approx(other[key], abs=2e-4, rel=1e-3), key
-    for name, weight in result[0][1].items():
-        torch.testing.assert_close(weight, result[1][1][name], atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(result[0][1], result[1][1], atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -168,29 +158,12 @@ def test_at_its_first_step_the_ratio_is_one_and_nothing_is_clipped(temperature, 
 # ---- learning
 
 
-def test_it_learns_to_emit_the_target_token_at_each_position(make):
-    def share(completion_ids, **_):
-        return [sum(token == 300 for token in ids) / 8 for ids in completion_ids]
-
-    trainer = make(
-        share, Dataset.from_dict({"prompt": PROMPTS["prompt"][:] * 4}), per_device_train_batch_size=64, max_steps=200,
-        learning_rate=6e-3, num_ppo_epochs=4, kl_coef=0.0, cliprange_value=None, kl_limit=100.0, logging_steps=4,
-    )  # fmt: skip
-    rewards = [line["reward"] for line in steps(trainer)]
-    assert rewards[0] < 0.05
-    assert sum(rewards[-3:]) / 3 >= 0.95
-
-
 def test_the_value_learns_what_to_expect(make):
     """A reward that the prompt alone decides can be foreseen, whatever is answered."""
 
-    def of_the_prompt(number, **_):
-        return [n / 8 for n in number]
-
-    trainer = make(
-        of_the_prompt, max_steps=120, learning_rate=3e-3, kl_coef=0.0, per_device_train_batch_size=16, vf_coef=1.0,
-        cliprange_value=None,
-    )  # fmt: skip
+    more = {"learning_rate": 3e-3, "kl_coef": 0.0, "vf_coef": 1.0, "cliprange_value": None}
+    score = lambda number, **_: [n / 8 for n in number]  # noqa: E731
+    trainer = make(score, max_steps=120, per_device_train_batch_size=16, **more)
     lines = [line for line in steps(trainer) if "explained_variance" in line]
     assert lines[0]["explained_variance"] == pytest.approx(0, abs=1e-4)  # its head begins at 0
     assert sum(line["explained_variance"] for line in lines[-4:]) / 4 > 0.8
@@ -268,24 +241,22 @@ def test_an_answer_that_did_not_end_pays_and_one_that_did_does_not(make):
         # An EOS token in the prompt does not end the completion.
         return [[end, 80]] * n, [[60, end] if i % 2 else [60, 61] for i in range(n)]
 
-    def fair(completions, **_):
-        return [1.0] * len(completions)
-
-    more = {"sample": sample, "kl_coef": 0.0, "lam": 1.0}
-    batch = next_batch(make(fair, missing_eos_penalty=0.75, **more))
-    returns = {
-        tuple(ids): value
-        for ids, value in zip(batch["completion_ids"].tolist(), batch["returns"].tolist(), strict=True)
-    }
-    assert sorted(value[0] for value in returns.values()) == [0.25, 1.0]
-    assert returns[(60, 61)][0] == 0.25
+    batch = next_batch(
+        make(
+            lambda completions, **_: [1.0] * len(completions),
+            missing_eos_penalty=0.75,
+            sample=sample,
+            kl_coef=0.0,
+            lam=1.0,
+        )
+    )
+    returns = zip(batch["completion_ids"].tolist(), batch["returns"].tolist(), strict=True)
+    assert {(ids == [60, 61], value[0]) for ids, value in returns} == {(True, 0.25), (False, 1.0)}
 
 
 def test_lora_needs_no_second_copy_of_the_reference(make, model_folder):
-    trainer = make(
-        to_peft_config=LoraConfig(r=4, target_modules="all-linear"), learning_rate=2e-2, max_steps=8,
-        save_strategy="steps", save_steps=4,
-    )  # fmt: skip
+    lora = LoraConfig(r=4, target_modules="all-linear")
+    trainer = make(to_peft_config=lora, learning_rate=2e-2, max_steps=8)
     assert trainer.ref_model is None
     assert sum(p.numel() for p in trainer.model.policy.parameters() if not p.requires_grad) > 0
     lines = [line for line in steps(trainer) if "kl" in line]
@@ -297,41 +268,6 @@ def test_lora_needs_no_second_copy_of_the_reference(make, model_folder):
     ids = torch.tensor([[50, 51, 52]])
     with trainer.start_model() as reference, torch.no_grad():
         torch.testing.assert_close(reference(ids).logits, start(ids).logits)
-    folder = Path(trainer.args.output_dir) / "checkpoint-8"
-    assert {"adapter_model.safetensors", "value.safetensors"} <= {path.name for path in folder.iterdir()}
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(make, model_folder, tmp_path, checkpointing):
-    def fresh(name, callbacks=None):
-        return make(
-            to_model=AutoModelForCausalLM.from_pretrained(model_folder), output_dir=tmp_path / name,
-            to_callbacks=callbacks, max_steps=8, num_ppo_epochs=2, num_mini_batches=2, per_device_train_batch_size=4,
-            save_strategy="steps", save_steps=4, gradient_checkpointing=checkpointing,
-        )  # fmt: skip
-
-    class Kill(TrainerCallback):
-        def on_step_end(self, args, state, control, **_):
-            if state.global_step == 6:
-                raise KeyboardInterrupt
-
-    whole = fresh("whole")
-    whole.train()
-    with pytest.raises(KeyboardInterrupt):
-        fresh("cut", [Kill()]).train()
-    again = fresh("cut")
-    again.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
-    for name, weight in whole.model.state_dict().items():
-        assert torch.equal(weight, again.model.state_dict()[name]), name
-    # The folder is an ordinary model's, and a checkpoint holds the value.
-    whole.save_model(str(tmp_path / "made"))
-    loaded, report = AutoModelForCausalLM.from_pretrained(tmp_path / "made", output_loading_info=True)
-    assert not [*report["unexpected_keys"], *report["missing_keys"]]
-    weights = loaded.state_dict()
-    assert all((weights[name] == weight).all() for name, weight in whole.model.policy.state_dict().items())
-    assert not (tmp_path / "made" / "value.safetensors").exists()
-    folder = tmp_path / "whole" / "checkpoint-8"
-    assert {"value.safetensors", "model.safetensors", "optimizer.pt"} <= {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("sharded", [False, True])
@@ -380,16 +316,7 @@ def test_an_evaluation_in_batches_of_two_is_that_of_eight_and_holds_few_logits(m
             evaluated.append(trainer.evaluate())
         # The decoded rows' next token; or a micro-batch's completions, and the token before them.
         assert max(rows) <= max(8, size * 4)
-    for key in (
-        "loss",
-        "policy_loss",
-        "value_loss",
-        "reward",
-        "kl",
-        "entropy",
-        "kl_sequence",
-        "completions/mean_length",
-    ):
+    for key in ("policy_loss", "value_loss", "reward", "kl", "entropy", "kl_sequence", "completions/mean_length"):
         assert evaluated[0][f"eval_{key}"] == pytest.approx(evaluated[1][f"eval_{key}"], abs=1e-4), key
     assert evaluated[0]["eval_value_loss"] > 1e-3
 
@@ -411,17 +338,3 @@ def test_an_evaluation_in_batches_of_two_is_that_of_eight_and_holds_few_logits(m
 def test_invalid_rewards_and_too_few_prompts_are_refused(make, reward, settings, message):
     with pytest.raises(UserError, match=message):
         make(reward, **settings).train()
-
-
-def test_a_kl_budget_ends_training_after_the_step_that_showed_it(make, capsys):
-    trainer = make(learning_rate=5e-3, max_steps=40, num_ppo_epochs=2, kl_coef=0.0, kl_budget=0.5)
-    lines = steps(trainer)
-    stopped = trainer.counts["stopped_at"]
-    assert stopped == trainer.state.global_step == len(lines) < 40
-    measured = [line["kl_sequence"] for line in lines if "kl_sequence" in line]
-    assert measured[-1] > 0.5
-    assert all(kl <= 0.5 for kl in measured[:-1])
-    assert (
-        f"step {stopped}: KL {measured[-1]:.2f} nats per completion, over kl_budget 0.5: stopped"
-        in capsys.readouterr().out
-    )
