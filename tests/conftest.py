@@ -66,12 +66,9 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from zero2chat.models.tokenization import PAD, PRETOKENIZER_PATTERN, SPECIAL_TOKENS, TURN_END, set_chat_template
 
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZER_PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(Regex(PRETOKENIZER_PATTERN), behavior="isolated")
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, level])
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=512,
@@ -102,22 +99,11 @@ def write_model(tokenizer: PreTrainedTokenizerBase) -> Callable[..., Path]:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     def write(folder: Path, **changes: Any) -> Path:
-        settings = {
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "max_position_embeddings": 128,
-            "tie_word_embeddings": True,
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            # With the usual initial weights a 2-layer model repeats its last token forever; with larger ones it varies.
-            "initializer_range": 0.2,
-        }
+        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+        sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True}
+        # With the usual initial weights a 2-layer model repeats its last token forever; with larger ones it varies.
+        settings = {**ends, **sizes, **heads, "max_position_embeddings": 128, "initializer_range": 0.2}
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = Qwen3ForCausalLM(Qwen3Config(**settings | changes))

@@ -220,35 +220,22 @@ def train(configured: Configured) -> Train:
     return lambda stage, name="run", **changes: main(stage, configured(stage, name, **changes))
 
 
-def stage_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+def stage_environment() -> dict[str, str]:
     """This process's environment for a stage: offline, one thread, output at once."""
-    return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | dict(env or {})
-
-
-@pytest.fixture(scope="session")
-def run_stage() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`run_stage(stage, yaml, *overrides, env=None)`: `python -m zero2chat.stages.<stage>` in a process of its own."""
-
-    def run(
-        stage: str, path: Path, *overrides: str, env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", modules("stages")[stage], "--config", str(path), *overrides]
-        return subprocess.run(command, env=stage_environment(env), capture_output=True, text=True, check=False)
-
-    return run
+    return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.fixture(scope="session")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """`two_ranks(stage, yaml, *overrides, zero=2)`: the stage on two CPU ranks, sharded by ZeRO → what it printed."""
+    """`two_ranks(stage, yaml, zero=2)`: the stage on two CPU ranks, sharded by ZeRO → what it printed."""
     zero3 = tmp_path_factory.mktemp("accelerate") / "cpu_zero3.yaml"
     whole = "zero_stage: 3\n  zero3_save_16bit_model: true"
     zero3.write_text(CPU_ZERO2.read_text().replace("zero_stage: 2", whole))
 
-    def run(stage: str, path: Path, *overrides: str, zero: int = 2) -> str:
+    def run(stage: str, path: Path, zero: int = 2) -> str:
         accelerate, config = str(Path(sys.executable).with_name("accelerate")), CPU_ZERO2 if zero == 2 else zero3
         command = [accelerate, "launch", "--quiet", "--config_file", str(config), "-m", modules("stages")[stage]]
-        command += ["--config", str(path), *overrides]
+        command += ["--config", str(path)]
         process = subprocess.run(command, env=stage_environment(), capture_output=True, text=True, check=False)
         assert process.returncode == 0, process.stderr[-3000:]
         return process.stdout

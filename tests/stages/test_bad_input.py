@@ -44,13 +44,16 @@ def _reward(function: str, **more: Any) -> dict[str, Any]:
     return {"rewards": [{"function": f"own_rewards.{function}", **more}]}
 
 
+FACTS = {"task": "facts", "n": 500}
 SMALL = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "head_dim": 16}
+EXPERTS = SMALL | {"num_key_value_heads": 1, "num_experts": 4, "moe_intermediate_size": 32}
+MOE, ALIBI = {"model_type": "qwen3_moe"}, {"model_type": "mpt", "model": {"n_layers": 1, "d_model": 32, "n_heads": 2}}
+MAMBA = {"num_hidden_layers": 2, "hidden_size": 32, "num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}
+LINES = {"task": "lines", "n": 3, "held_out": 3}
 GROUPS = {"num_generations": 6, "global_batch_size": 48, "per_device_train_batch_size": 12}
 URL = "http://127.0.0.1:9"
 SECRET = {"url": URL, "model": "m", "key_variable": "NO_KEY"}
-NO_MUON = "muon: Muon updates full matrices, not adapters"
 NO_GROUP = "resample: rewards must be normalised per group"
-NO_MERGE = "merge_adapter: there is no adapter without use_peft"
 NO_TOOLS = "tools: these sample completions without calls: remove pass_rate and resample"
 TYPO = "HERE/out.yaml: unknown key 'lerning_rate'; did you mean 'learning_rate'?"
 MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
@@ -61,10 +64,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"datasets": [{"task": "word_problems", "n": 3}]}, "split 'validation' is empty (3 documents in total)"),
         ({"canaries": {"copy": [4]}}, "canaries: unknown key 'copy'; did you mean 'copies'?"),
         ({"canaries": {"copies": [0]}}, "canaries: copies [0]: expected distinct integers above 0"),
-        (
-            {"canaries": {"copies": [4]}, "datasets": [{"task": "facts", "n": 500, "label": "canaries"}]},
-            "label 'canaries' is reserved for canaries: set another `label`",
-        ),
+        ({"canaries": {"copies": [4]}, "datasets": [FACTS | {"label": "canaries"}]}, "is reserved for canaries"),
     ],
     "tokenizer": [
         ({"vocab_size": 200}, "vocab_size 200 is too small"),
@@ -74,11 +74,8 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"gpt2_vocab": "x.json"}, "gpt2_vocab and gpt2_merges go together"),
     ],
     "index": [
-        ({"datasets": [{"task": "facts", "n": 500}], "characters": 7}, "characters 7: give a whole number from 50"),
-        (
-            {"datasets": [{"task": "facts", "n": 500, "options": {"everyone": True}}]},
-            "facts: 500 documents are too few to tell of everyone",
-        ),
+        ({"datasets": [FACTS], "characters": 7}, "characters 7: give a whole number from 50"),
+        ({"datasets": [FACTS | {"options": {"everyone": True}}]}, "500 documents are too few to tell of everyone"),
     ],
     "pretrain": [
         ({"lerning_rate": 1}, TYPO),
@@ -99,6 +96,10 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"model": {"vocab_size": 99}}, "model: vocab_size 99 is less than the tokenizer's 400"),
         ({"model": SMALL | {"num_key_value_heads": 3}}, "num_attention_heads 2 is not a multiple of num_key"),
         ({"resume_from_checkpoint": "x"}, "a run resumes from its own last checkpoint: remove it"),
+        (MOE | {"model": EXPERTS | {"num_experts_per_tok": 5}}, "num_experts_per_tok 5: expected 1 to num_experts, 4"),
+        ({"model_type": "gpt2", "model": {"head_dim": 16}}, "gpt2 has no field 'head_dim'"),
+        ({"model_type": "mamba2", "model": MAMBA, "mask_documents": True}, "mask_documents: has no effect on a mamba2"),
+        (ALIBI | {"mask_documents": True}, "mask_documents: has no effect on a mpt"),
     ],
     "sft": [
         ({"packng": True}, "HERE/out.yaml: unknown key 'packng'; did you mean 'packing'?"),
@@ -109,8 +110,8 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"max_length": 20}, "120 of 120 conversations are longer than max_length 20"),
         ({"tasks_steps": 0}, "tasks_steps: expected at least 1, got 0"),
         ({"decontaminate": [{"task": "facts"}]}, "HERE/out.yaml: decontaminate[0]: task facts: `n` is not set"),
-        ({"muon": True, "use_peft": True}, NO_MUON),
-        ({"merge_adapter": True}, NO_MERGE),
+        ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
+        ({"merge_adapter": True}, "merge_adapter: there is no adapter without use_peft"),
         ({"embedding_learning_rate": 1e-3}, "HERE/out.yaml: embedding_learning_rate: only used with muon: remove"),
         ({"dtype": "float16"}, "dtype: float16 weights lose small updates"),
         ({"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/out.yaml: task 'facts': unknown option 'tell'"),
@@ -120,12 +121,8 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"comparisons": None}, "set `comparisons`"),
         ({"comparisons": {"task": "facts"}}, "has no `taste`"),
         ({"equal": "keep"}, "equal: 'keep' is not one of error, drop"),
-        ({"muon": True, "use_peft": True}, NO_MUON),
         ({"max_length": 20}, "rows have an answer longer than max_length 20"),
-        (
-            {"comparisons": {"task": "lines", "n": 3, "answers": 2, "held_out": 3, "temperature": 1e-4}},
-            "all answers of the model are equal",
-        ),
+        ({"comparisons": LINES | {"answers": 2, "temperature": 1e-4}}, "all answers of the model are equal"),
     ],
     "dpo": [
         ({"datasets": []}, "datasets: the list is empty"),
@@ -162,7 +159,6 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"beta": 0.1, "model_revision": "v2"}, "beta: TRL would load the reference model from the main revision"),
         ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is not a multiple of 4"),
         ({"steps_per_generation": 4, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of 4"),  # every 3 of 6
-        ({"muon": True, "use_peft": True}, NO_MUON),
         ({"pass_rate": {"samples": 1}}, "samples: expected at least 2, got 1"),
         ({"pass_rate": {"low": 0.9, "high": 0.1}}, "expected 0 <= low <= high <= 1"),
         ({"pass_rate": {"sample": 4}}, "pass_rate: unknown key 'sample'"),
@@ -171,7 +167,6 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         *(({"resample": 1, "scale_rewards": scale}, NO_GROUP) for scale in ("batch", "none", False)),
         ({"reward_weights": [1.0]}, "reward_weights: the stage decides it"),
         ({"max_minutes": 0}, "max_minutes: expected more than 0, got 0"),
-        ({"tasks_steps": 0}, "tasks_steps: expected at least 1, got 0"),
         *(({"tools": {"python": {}}, **more}, NO_TOOLS) for more in ({"resample": 1}, {"pass_rate": {"samples": 2}})),
         ({"tools": {"pyhton": {}}}, "tools: no tool 'pyhton'; did you mean 'python'?"),
         ({"tools": {"search": {}}}, "tools: search: where is not set"),
@@ -180,25 +175,16 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
     "ppo": [
         ({"rewards": [{"model": "runs/none/reward"}]}, "runs/none/reward: not a finished run"),
         ({"rewards": [{"model": "./none", "wieght": 2}]}, "rewards[0]: unknown key 'wieght'"),
-        (_reward("one_too_few"), "returned 15 rewards for 16 completions"),
-        (_reward("needy"), "no column 'difficulty', which the reward"),
         ({"held_out": {"task": "lines", "n": 1}}, "held_out: n: expected at least 2, got 1"),
         ({"held_out": {"task": "lines", "split": "train"}}, "split: 'train' is not one of validation, test"),
         ({"held_out": {"tsk": "lines"}}, "held_out: unknown key 'tsk'"),
         ({"datasets": [{"task": "lines", "n": 3}]}, "3 prompts, but one rollout needs 16: give more"),
-        (
-            {"num_ppo_epochs": 2, "save_steps": 3},
-            "save_steps 3 is not a multiple of 2, the optimizer steps per rollout",
-        ),
+        ({"num_ppo_epochs": 2, "save_steps": 3}, "save_steps 3 is not a multiple of 2, the optimizer steps per r"),
         ({"num_ppo_epochs": 2, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of 2"),
-        ({"muon": True, "use_peft": True}, NO_MUON),
         ({"kl_budget": 0}, "kl_budget: expected more than 0, got 0.0"),
         ({"max_prompt_length": 3}, "24 of 24 prompts are over max_prompt_length 3"),
     ],
-    "gkd": [
-        ({}, "teacher_model_name_or_path is not set"),
-        ({"teacher_model_name_or_path": "m", "merge_adapter": True}, NO_MERGE),
-    ],
+    "gkd": [({}, "teacher_model_name_or_path is not set")],
     "distill": [
         ({"teacher": None}, "teacher and endpoint: set exactly one of them"),
         ({"endpoint": {"url": URL, "model": "m"}}, "teacher and endpoint: set exactly one of them"),
@@ -207,7 +193,6 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"teacher": None, "endpoint": {"url": URL, "key": "x"}}, "endpoint: unknown key 'key'"),
         ({"teacher": None, "endpoint": SECRET}, "endpoint: the environment variable NO_KEY is not set"),
         ({"temperature": 0}, "temperature 0: 4 answers would be equal"),
-        ({"rewards": []}, "rewards: the list is empty"),
     ],
     "evaluate": [
         ({"tasks": []}, "tasks, datasets and harness are empty"),
@@ -235,9 +220,7 @@ LATE = ("returned ", "pass_rate: 0 problems", "max_length 4096", "rows have an a
 @pytest.mark.parametrize(
     ("stage", "changes", "says"), [(stage, *mistake) for stage, mistakes in MISTAKES.items() for mistake in mistakes]
 )
-def test_a_wrong_setting_is_named_and_nothing_is_made(
-    mistake: Mistake, tmp_path: Path, stage: str, changes: dict[str, Any], says: str
-) -> None:
+def test_a_wrong_setting_is_named_and_nothing_is_made(mistake, tmp_path, stage, changes, says):
     assert says in mistake(stage, **changes)
     assert not (tmp_path / "out" / ("metrics.json" if says.startswith(LATE) else "")).exists()
 
@@ -261,9 +244,7 @@ ROWS: list[tuple[str, str | list[dict[str, Any]], str]] = [
 
 
 @pytest.mark.parametrize(("stage", "content", "says"), ROWS)
-def test_a_row_that_cannot_be_read_is_named(
-    mistake: Mistake, tmp_path: Path, stage: str, content: str | list[dict[str, Any]], says: str
-) -> None:
+def test_a_row_that_cannot_be_read_is_named(mistake, tmp_path, stage, content, says):
     path = tmp_path / "mine.jsonl"
     if isinstance(content, str):
         path.write_text(content, errors="surrogateescape")
@@ -275,18 +256,11 @@ def test_a_row_that_cannot_be_read_is_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_after_a_mistake_the_right_settings_simply_run(
-    mistake: Mistake, tmp_path: Path, configured: Configured
-) -> None:
-    assert "split 'validation' is empty" in mistake("corpus", datasets=[{"task": "word_problems", "n": 3}])
-    assert (main("corpus", configured("corpus", "out")) / "metrics.json").exists()
-
-
 # ---- folders
 
 
 @pytest.mark.parametrize("stage", ["corpus", "pretrain", "sft", "evaluate"])
-def test_a_folder_of_other_work_is_left_alone(mistake: Mistake, tmp_path: Path, stage: str) -> None:
+def test_a_folder_of_other_work_is_left_alone(mistake, tmp_path, stage):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     assert mistake(stage).startswith("HERE/out: holds files that are not from a run")
@@ -295,20 +269,20 @@ def test_a_folder_of_other_work_is_left_alone(mistake: Mistake, tmp_path: Path, 
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["years of work"]
 
 
-def test_a_place_that_cannot_be_written_is_named(mistake: Mistake) -> None:
+def test_a_place_that_cannot_be_written_is_named(mistake):
     assert mistake("corpus", output_dir="/proc/nowhere").startswith("/proc/nowhere: not writable")
     assert "output_dir is not set" in mistake("corpus", output_dir=None)
 
 
 @pytest.mark.parametrize("stage", ["sft", "evaluate"])
-def test_a_damaged_model_folder_is_named(mistake: Mistake, tiny: Path, tmp_path: Path, stage: str) -> None:
+def test_a_damaged_model_folder_is_named(mistake, tiny, tmp_path, stage):
     model = shutil.copytree(tiny / "pretrain", tmp_path / "model", ignore=shutil.ignore_patterns("check*", "run.json"))
     for name, says in (("model.safetensors", "cannot load the model"), ("tokenizer.json", "no tokenizer")):
         (model / name).unlink()
         assert mistake(stage, model_name_or_path=str(model)).startswith(f"HERE/model: {says}")
 
 
-def test_a_damaged_corpus_is_named(mistake: Mistake, tiny: Path, tmp_path: Path) -> None:
+def test_a_damaged_corpus_is_named(mistake, tiny, tmp_path):
     shutil.copytree(tiny / "corpus" / "data", tmp_path / "corpus" / "data")
     (tmp_path / "corpus" / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 nonsense")
     assert "corpus" in mistake("pretrain", dataset=str(tmp_path / "corpus"))
@@ -330,8 +304,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_the_run_resumes_from_it(
-    mistake: Mistake, small_disk: Path, configured: Configured, capsys: pytest.CaptureFixture[str]
-) -> None:
+    mistake, small_disk, configured, capsys
+):
     folder = small_disk / "out"
     changes = {"output_dir": str(folder), "save_steps": 2, "save_total_limit": 9, "max_steps": 12}
     assert mistake("sft", **changes).startswith("no space left on the disk")
@@ -356,16 +330,12 @@ PAIRS = {"model_name_or_path": "m", "datasets": [{"task": "lines", "n": 8}]}
         ("reward", LORA, "use_peft: the adapter is merged at the end, which sharded weights do not allow"),
         ("dpo", {"precompute_ref_log_probs": True}, "precompute_ref_log_probs: not supported with sharded weights"),
         ("gkd", {"teacher_model_name_or_path": "m"}, "gkd: FSDP is not supported"),
-        (
-            "reward",
-            LORA | {"load_in_4bit": True},
-            "load_in_4bit: the adapter is merged at the end, and would be rounded",
-        ),
+        ("reward", LORA | {"load_in_4bit": True}, "load_in_4bit: the adapter is merged at the end, and would be r"),
     ],
 )
 def test_what_weights_do_not_allow_is_refused_also_if_only_the_launch_config_asks_for_fsdp(
-    stage: str, settings: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    stage, settings, says, tmp_path, monkeypatch
+):
     arguments = load(stage).build({"output_dir": str(tmp_path / "run"), **PAIRS, **settings}, "a.yaml")
 
     def check() -> None:
@@ -378,16 +348,3 @@ def test_what_weights_do_not_allow_is_refused_also_if_only_the_launch_config_ask
         monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match=says):
         check()
-
-
-# ---- through the real command
-
-
-def test_the_real_command_exits_2_with_one_line(
-    tmp_path: Path, configured: Configured, run_stage: Callable[..., Any]
-) -> None:
-    path = configured("evaluate", "out", tsks=[])
-    done = run_stage("evaluate", path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {path}: unknown key 'tsks'; did you mean 'tasks'?\n"
-    assert not (tmp_path / "out").exists()

@@ -45,7 +45,7 @@ def _files(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "data").iterdir()}
 
 
-def test_no_document_is_lost_and_equal_ones_share_a_split(base: Configured, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_document_is_lost_and_equal_ones_share_a_split(base, capsys):
     run = main("corpus", base())
     splits, values = load_dataset(str(run)), metrics(run)
     assert set(splits) == {"train", "validation", "test"}
@@ -68,7 +68,7 @@ def test_no_document_is_lost_and_equal_ones_share_a_split(base: Configured, caps
     assert _files(main("corpus", base("again"))) == before == _files(run)
 
 
-def test_secrets_are_planted_in_the_train_split_alone_and_nothing_else_changes(base: Configured) -> None:
+def test_secrets_are_planted_in_the_train_split_alone_and_nothing_else_changes(base):
     plain, planted = main("corpus", base()), main("corpus", base("planted", canaries={"copies": [1, 5], "n": 2}))
     canaries = [Canary(**row) for row in read_jsonl(planted / FILE)]
     assert [canary.copies for canary in canaries] == [0, 0, 1, 1, 5, 5]
@@ -85,20 +85,17 @@ def test_secrets_are_planted_in_the_train_split_alone_and_nothing_else_changes(b
     assert metrics(planted)["documents_train"]["value"] == len(splits["train"])
 
 
-def test_fractions_are_shares_of_the_characters(train: Train, tmp_path: Path) -> None:
+def test_fractions_are_shares_of_the_characters(train, tmp_path):
     sources = []
     for name, size in (("long", 400), ("short", 20)):
         rows = [{"text": f"{name} {i} ".ljust(size, "x")} for i in range(200)]
         sources.append({"path": str(write_rows(tmp_path / f"{name}.jsonl", rows)), "fraction": 0.5})
     run = train("corpus", datasets=sources, validation_fraction=0.2, test_fraction=0.2)
     rows = [row for split in load_dataset(str(run)).values() for row in split]
-    characters = {name: sum(len(r["text"]) for r in rows if r["source"] == name) for name in ("long", "short")}
-    assert characters == {"long": 4000, "short": 4000}
+    assert [sum(len(r["text"]) for r in rows if r["source"] == name) for name in ("long", "short")] == [4000] * 2
 
 
-def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_and_written_down(
-    base: Configured, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_and_written_down(base, tmp_path, capsys):
     removed = [text for text in TEXTS if text.startswith("Chapter 3")][:4]  # 3, 30, 31, 32
     questions = [{"question": text} for text in (*removed, "Is this asked nowhere at all?")]
     exams: list[Any] = [str(write_rows(tmp_path / "exams.jsonl", questions)), {"task": "facts", "n": 50}]
@@ -106,7 +103,7 @@ def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_a
     texts = [row["text"] for rows in load_dataset(str(run)).values() for row in rows]
     assert Counter(texts) == Counter(text for text in TEXTS if text not in removed)
     lines = read_jsonl(run / "decontaminated.jsonl")
-    assert [(line["text"], line["question"], line["exam"]) for line in lines] == [
+    assert [tuple(line[key] for key in ("text", "question", "exam")) for line in lines] == [
         (text, text, "exams") for text in removed
     ]
     assert [line["where"] for line in lines] == [f"prose, row {i}" for i in (3, 30, 31, 32)]
@@ -114,18 +111,14 @@ def test_documents_that_ask_an_examination_question_are_left_out_of_all_splits_a
     assert values["decontaminated"] == {"value": 4, "n": len(TEXTS)}
     assert (values["decontaminated_exams"], values["decontaminated_facts"]) == ({"value": 4}, {"value": 0})
     assert f"4 of {len(TEXTS)} rows contain one of 55 questions (exams 4): removed" in capsys.readouterr().out
-
-
-def test_a_source_of_nothing_but_questions_is_refused(train: Train, tmp_path: Path) -> None:
-    source = {"path": str(write_rows(tmp_path / "same.jsonl", [{"text": "Who lives here?"}]))}
-    with pytest.raises(UserError, match=r"same: decontaminate: every row contains .* such as: Who lives here\?"):
-        train("corpus", datasets=[source], decontaminate=[source])
+    with pytest.raises(UserError, match=r"exams: decontaminate: every row contains .* such as: Is this"):
+        main("corpus", base("none", datasets=[{"path": exams[0], "column": "question"}], decontaminate=exams[:1]))
 
 
 # ---- canaries
 
 
-def test_each_number_of_copies_has_n_secrets_of_one_form_and_none_has_as_many() -> None:
+def test_each_number_of_copies_has_n_secrets_of_one_form_and_none_has_as_many():
     made = make_canaries(Planting([16, 1], n=3), seed=0)
     assert [canary.copies for canary in made] == [0, 0, 0, 1, 1, 1, 16, 16, 16]
     assert all(re.fullmatch(r"The secret of [A-Z][a-z]{5} is \d{9}", canary.text) for canary in made)
@@ -134,7 +127,7 @@ def test_each_number_of_copies_has_n_secrets_of_one_form_and_none_has_as_many() 
     assert made == make_canaries(Planting([1, 16], n=3), seed=0) != make_canaries(Planting([1, 16], n=3), seed=1)
 
 
-def test_candidates_have_the_canarys_form_and_are_others() -> None:
+def test_candidates_have_the_canarys_form_and_are_others():
     canary = make_canaries(Planting([1]), seed=0)[0]
     others = never_planted(canary, 500, seed=0)
     assert len(set(others)) == 500
@@ -157,7 +150,7 @@ def indexed(tmp_path: Path, train: Train) -> Train:
     return lambda: train("index", "library", datasets=sources, characters=240)
 
 
-def test_every_document_is_found_with_its_source_and_counted(indexed: Train) -> None:
+def test_every_document_is_found_with_its_source_and_counted(indexed):
     folder = indexed()
     search = Search(str(folder / "index"))
     assert search.search("harbour of Genoa")[0].source == "more#0"
@@ -166,7 +159,7 @@ def test_every_document_is_found_with_its_source_and_counted(indexed: Train) -> 
     assert indexed() == folder  # done already
 
 
-def test_what_a_stopped_run_left_is_made_again(indexed: Train) -> None:
+def test_what_a_stopped_run_left_is_made_again(indexed):
     folder = indexed()
     (folder / "metrics.json").unlink()
     (folder / "index" / "manifest.json").unlink()

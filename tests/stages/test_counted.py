@@ -120,12 +120,7 @@ def train(
     ],
     ids=["one rank", "two ZeRO-2 ranks", "two ZeRO-2 ranks, Muon", "two DDP ranks and one", "one and two, Muon"],
 )
-def test_no_row_is_seen_twice_or_lost_over_three_kills(
-    configs: tuple[str, ...],
-    muon: bool,
-    tolerance: float,
-    train: Callable[..., tuple[dict[int, Counter[str]], list[float]]],
-) -> None:
+def test_no_row_is_seen_twice_or_lost_over_three_kills(configs, muon, tolerance, train):
     """`tolerance` is of the loss, with AdamW as in test_parity; rows are the same in any case. Muon's Newton-Schulz in
     bf16, summed in another order, left a difference of 1e-4; one width scaled wrongly, of 16e-4."""
     whole, curve = train(muon, ("cpu", NEVER))

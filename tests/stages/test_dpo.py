@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +22,7 @@ from zero2chat.trainers.preferences import log_probs
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_each_rank_computes_its_share_of_log_probabilities(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_rank_computes_its_share_of_log_probabilities(rank, monkeypatch):
     class Model:
         calls = 0
 
@@ -91,9 +90,7 @@ def assert_rewards_are_those_of_the_folder(run: Path, start: Path) -> None:
             assert sample[f"reward_{side}"] == pytest.approx(0.1 * gained.item(), abs=2e-3)
 
 
-def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_hand(
-    learn: Train, model_folder: Path
-) -> None:
+def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_hand(learn, model_folder):
     run = learn(max_steps=30, logging_steps=5)
     values = metrics(run)
     assert values["accuracy"]["value"] > 0.95
@@ -109,9 +106,7 @@ def test_it_learns_what_is_preferred_and_its_metrics_are_those_of_its_folder_by_
 
 
 @pytest.mark.parametrize("stage", ["dpo", "kto"])
-def test_references_computed_before_are_those_computed_on_the_way(
-    stage: str, train: Train, model_folder: Path, preferences: Path
-) -> None:
+def test_references_computed_before_are_those_computed_on_the_way(stage, train, model_folder, preferences):
     own = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(preferences)}], "logging_steps": 1}
     own |= {"max_steps": 3, "save_strategy": "no"}
     late, early = (train(stage, str(early), **own, precompute_ref_log_probs=early) for early in (False, True))
@@ -123,9 +118,7 @@ def test_references_computed_before_are_those_computed_on_the_way(
         assert metrics(early)[key]["value"] == pytest.approx(metrics(late)[key]["value"], abs=1e-3)
 
 
-def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_reference(
-    learn: Train, model_folder: Path
-) -> None:
+def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_reference(learn, model_folder):
     run = learn(max_steps=20, save_strategy="no", **LORA, learning_rate=2.0e-2)
     assert losses(run)[0] == pytest.approx(0.6931, abs=1e-3)
     assert metrics(run)["accuracy"]["value"] > 0.9
@@ -135,7 +128,7 @@ def test_an_adapters_folder_holds_the_adapter_alone_and_its_base_is_the_referenc
 
 
 @pytest.mark.slow
-def test_two_zero2_ranks_take_the_steps_of_one(learn: Train, base: Configured, two_ranks: Callable[..., str]) -> None:
+def test_two_zero2_ranks_take_the_steps_of_one(learn, base, two_ranks):
     changes: dict[str, Any] = {"precompute_ref_log_probs": True, "save_strategy": "no"}
     one, path = learn("one", **changes), base("two", per_device_train_batch_size=4, **changes)
     printed, two = two_ranks("dpo", path), path.with_suffix("")

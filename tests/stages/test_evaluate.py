@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stage_fixtures import TEMPLATE, Configured, Killed, Train, main, metrics, write_rows
+from stage_fixtures import TEMPLATE, Killed, Train, main, metrics, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat import tasks
@@ -36,9 +35,7 @@ def ask(train: Train) -> Train:
 
 
 @pytest.mark.parametrize(("changes", "gpu"), [({}, "auto"), ({"dtype": "float32"}, "float32"), (BITS, "float32")])
-def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(
-    changes: dict[str, Any], gpu: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_fp32_on_a_cpu_and_on_a_gpu_as_saved(changes, gpu, monkeypatch):
     seen: list[str] = []
 
     def load(path: str, dtype: str, *_: Any, **more: Any) -> None:
@@ -63,9 +60,7 @@ def _open(path: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def test_a_checkpoint_is_examined_on_each_task(
-    tiny: Path, tmp_path: Path, configured: Configured, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_is_examined_on_each_task(tiny, tmp_path, configured, capsys):
     entries = [
         {"task": "facts", "n": 5, "samples": 2, "max_new_tokens": 6},
         {"task": "facts", "n": 4, "options": {"told": "once"}, "label": "once", "max_new_tokens": 6},
@@ -79,9 +74,7 @@ def test_a_checkpoint_is_examined_on_each_task(
     before = files()
     run = main("evaluate", path)
     assert files() == before
-    printed = capsys.readouterr().out
-    assert "contamination: not checked" in printed
-    assert "seen in training" not in printed
+    assert "contamination: not checked" in capsys.readouterr().out
 
     measured = metrics(run)
     assert measured.pop("seconds")["value"] > 0
@@ -117,24 +110,17 @@ def test_a_checkpoint_is_examined_on_each_task(
 
 
 @pytest.mark.parametrize(("key", "most"), [("load_in_8bit", 0.6), ("load_in_4bit", 0.45)])
-def test_a_quantised_model_is_smaller_and_answers(
-    key: str, most: float, write_model: Callable[..., Path], tmp_path: Path, ask: Train
-) -> None:
+def test_a_quantised_model_is_smaller_and_answers(key, most, write_model, tmp_path, ask):
     pytest.importorskip("bitsandbytes")
     # On a CPU its kernels take no narrower matrices.
     width = {"hidden_size": 64, "intermediate_size": 256, "head_dim": 32, "num_key_value_heads": 2}
     model, entries = write_model(tmp_path / "model", **width), [{"task": "facts", "n": 3, "max_new_tokens": 6}]
-    whole, bits = (
-        metrics(ask(name, tasks=entries, model_name_or_path=str(model), **more))
-        for name, more in (("whole", {}), ("bits", {key: True}))
-    )
+    whole = metrics(ask("whole", tasks=entries, model_name_or_path=str(model)))
+    bits = metrics(ask("bits", tasks=entries, model_name_or_path=str(model), **{key: True}))
     assert bits["bytes_model"]["value"] < most * whole["bytes_model"]["value"]
-    assert bits["accuracy_facts"]["n"] == 3
 
 
-def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
-    ask: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(ask, tmp_path, monkeypatch):
     monkeypatch.setattr(lm_eval, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'lm-eval is not installed: pip install "zero2chat\[eval\]"'):
         ask(tasks=[], harness=[{"task": "gsm8k", "num_fewshot": 5}])
@@ -147,7 +133,7 @@ def test_without_lm_eval_a_standard_task_is_refused_before_anything_is_written(
 FACTS = {"task": "facts", "n": 6, "max_new_tokens": 4}
 
 
-def test_the_change_is_the_mean_of_paired_differences(ask: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_change_is_the_mean_of_paired_differences(ask, capsys):
     before = ask("before", tasks=[FACTS, FACTS | {"label": "alone"}])
     lines = read_jsonl(before / "scores.jsonl")
     for line, score in zip(lines, (1, 0, 0, 1, 0, 0) * 2, strict=True):  # as another model had scored
@@ -172,18 +158,15 @@ def test_the_change_is_the_mean_of_paired_differences(ask: Train, capsys: pytest
         ({"label": "other"}, r"evaluated none of these tasks: use the same labels in both"),
     ],
 )
-def test_what_was_asked_on_other_rows_is_not_compared(ask: Train, changes: dict[str, Any], says: str) -> None:
+def test_what_was_asked_on_other_rows_or_has_no_scores_is_not_compared(ask, tiny, changes, says):
     before = ask("before", tasks=[FACTS])
     with pytest.raises(UserError, match=says):
         ask("after", tasks=[FACTS | changes], compare_to=str(before))
-
-
-def test_a_folder_without_scores_cannot_be_compared_to(ask: Train, tiny: Path) -> None:
     with pytest.raises(UserError, match=r"compare_to: .*pretrain: no scores\.jsonl: give the run folder"):
         ask("after", tasks=[FACTS], compare_to=str(tiny / "pretrain"))
 
 
-def test_what_an_evaluation_is_compared_with_is_an_input_of_its_step() -> None:
+def test_what_an_evaluation_is_compared_with_is_an_input_of_its_step():
     settings = {"compare_to": "runs/a/evaluate_sft", "tasks": [{"task": "lines", "against": "runs/a/sft"}]}
     assert fingerprints.input_paths(settings) == ["runs/a/evaluate_sft", "runs/a/sft"]
 
@@ -192,9 +175,7 @@ def _one(label: str, text: str, called: bool = False, score: float = 0.0) -> Sco
     return Scored(label, "key", "row", text, score, None, called, True)
 
 
-def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_concern(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_concern(monkeypatch):
     monkeypatch.setattr("zero2chat_practice.out_of_reach.declines", lambda text: "cannot" in text)
     specs = [
         SimpleNamespace(label="talk", task="small_talk", needless=True, declines=False),
@@ -208,10 +189,8 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
         *(_one("hard", "I cannot.", called=True), _one("unknown", "I cannot."), _one("beyond", "I cannot.")),
         _one("hard", "I cannot know your name.", score=1.0),  # for this row it is right
     ]
-    assert metrics_over_tasks(scored, specs) == {
-        "needless_calls": stats.rate(1, 4),
-        "declined_within_reach": stats.rate(2, 6),
-    }
+    both = {"needless_calls": stats.rate(1, 4), "declined_within_reach": stats.rate(2, 6)}
+    assert metrics_over_tasks(scored, specs) == both
     assert set(metrics_over_tasks(scored, specs[:4])) == {"needless_calls"}
     assert metrics_over_tasks(scored, specs[2:4]) == {}
 
@@ -219,7 +198,7 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
 # ---- own data
 
 
-def test_own_rows_are_scored_compared_and_checked_for_contamination(ask: Train, tmp_path: Path) -> None:
+def test_own_rows_are_scored_compared_and_checked_for_contamination(ask, tmp_path):
     rows = [{"prompt": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(6)]
     seen = write_rows(tmp_path / "seen.jsonl", [{"text": "Asked: What is 2 + 1?"}])
     own = {"path": str(write_rows(tmp_path / "exam.jsonl", rows)), "max_new_tokens": 4, "metrics": ["f1", "perplexity"]}
@@ -247,9 +226,7 @@ def test_own_rows_are_scored_compared_and_checked_for_contamination(ask: Train, 
 # ---- two models
 
 
-def test_two_models_are_compared_by_taste(
-    ask: Train, tiny: Path, write_model: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_two_models_are_compared_by_taste(ask, tiny, write_model, tmp_path):
     other = write_model(tmp_path / "other")
     lines = {"task": "lines", "n": 12, "max_new_tokens": 8, "seed": 3}
     entries = [FACTS, lines | {"against": str(other), "label": "win_rate"}, lines | {"against": str(tiny / "pretrain")}]
@@ -269,9 +246,7 @@ def test_two_models_are_compared_by_taste(
 # ---- first questions
 
 
-def test_typed_questions_are_answered_and_kept_without_a_score(
-    ask: Train, tiny: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_typed_questions_are_answered_and_kept_without_a_score(ask, tiny, capsys):
     questions = ["Hello. How are you?", "What is 3/4 of 12?"]
     folder = ask("e", tasks=[], questions=questions)
     samples = read_jsonl(folder / "samples.jsonl")
@@ -281,12 +256,8 @@ def test_typed_questions_are_answered_and_kept_without_a_score(
     assert "accuracy" not in metrics(folder)
 
 
-def _arguments(template: Path) -> evaluate.EvaluateArguments:
-    return evaluate.EvaluateArguments(model_name_or_path="m", questions=["Hi!"], chat_template_path=str(template))
-
-
-def test_a_base_model_stops_at_the_end_of_a_turn(tiny: Path) -> None:
-    args = _arguments(TEMPLATE)
+def test_a_base_model_stops_at_the_end_of_a_turn_if_its_tokenizer_knows_that(tiny, capsys):
+    args = evaluate.EvaluateArguments(model_name_or_path="m", questions=["Hi!"], chat_template_path=str(TEMPLATE))
     alone, tokenizer = open_evaluated(str(tiny / "pretrain"), args, chats=False)
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     own = alone.generation_config.eos_token_id
@@ -295,13 +266,7 @@ def test_a_base_model_stops_at_the_end_of_a_turn(tiny: Path) -> None:
     model, tokenizer = open_evaluated(str(tiny / "pretrain"), args)
     assert model.generation_config.eos_token_id == [end, *own]
     assert tokenizer.pad_token_id not in model.generation_config.eos_token_id
-
-
-def test_a_template_whose_end_the_tokenizer_does_not_know_leaves_the_models_own_end(
-    tiny: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    args = _arguments(TEMPLATE.with_name("llama3.jinja"))
-    alone, _ = open_evaluated(str(tiny / "pretrain"), args, chats=False)
+    args.chat_template_path = str(TEMPLATE.with_name("llama3.jinja"))
     model, _ = open_evaluated(str(tiny / "pretrain"), args)
     assert model.generation_config.eos_token_id == alone.generation_config.eos_token_id
     assert "only the model's own EOS tokens end an answer" in capsys.readouterr().out

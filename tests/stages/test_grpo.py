@@ -59,10 +59,10 @@ def practise(base: Configured) -> Train:
     return lambda name="run", **changes: main("grpo", base(name, **changes))
 
 
-def test_what_is_rewarded_becomes_likelier(practise: Train, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_rewarded_becomes_likelier(practise, train, capsys):
     run = practise(max_steps=60, save_strategy="no", **CONSTANT)
     rewards = [line["reward"] for line in history(run)]
-    assert sum(rewards[-10:]) / 10 > 3 * sum(rewards[:10]) / 10
+    assert sum(rewards[-10:]) > 3 * sum(rewards[:10])
     assert metrics(run)["problems"] == {"value": 24}
     assert metrics(run)["unscored_completions"] == {"value": 0}
     assert metrics(run)["accuracy"]["n"] == 8
@@ -79,33 +79,32 @@ def test_what_is_rewarded_becomes_likelier(practise: Train, train: Train, capsys
     assert [s["completion"] for s in read_jsonl(again / "samples.jsonl")] == [s["completion"] for s in after]
 
 
-def test_rewards_are_weighed_and_logged_by_function(practise: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rewards_are_weighed_and_logged_by_function(practise, capsys):
     brief = {"function": "own_rewards.longer", "weight": -0.5, "options": {"goal": 20}, "label": "brief"}
     run = practise(rewards=[{"function": "own_rewards.digits", "weight": 2.0}, brief], max_steps=3)
-    printed = capsys.readouterr().out
-    for line in history(run):
+    printed, lines, values = capsys.readouterr().out, history(run), metrics(run)
+    for name, key in (("entropy", "entropy"), ("completion_length", "completions/mean_length")):
+        assert values[name]["value"] == pytest.approx(lines[-1][key], abs=1e-4)
+    for line in lines:
         digits, brevity = line["rewards/digits/mean"], line["rewards/brief/mean"]
         assert line["reward"] == pytest.approx(2.0 * digits - 0.5 * brevity, abs=1e-4)
         assert f"reward {line['reward']:.3f} | digits {digits:.3f} | brief " in printed
-        assert {"entropy", "completions/clipped_ratio", "completions/mean_length"} <= set(line)
 
 
-def test_groups_of_equal_rewards_teach_nothing_and_the_log_says_so(practise: Train, model_folder: Path) -> None:
+def test_groups_of_equal_rewards_teach_nothing_and_the_log_says_so(practise, model_folder):
     run = practise(**_reward("alike"), max_steps=2, weight_decay=0.0)
     assert [line["frac_reward_zero_std"] for line in history(run)] == [1, 1]
     before, after = (load_model(folder)[0].state_dict() for folder in (model_folder, run))
     assert all((before[name] == after[name]).all() for name in before)
 
 
-def test_answers_that_no_function_judges_are_left_out_and_counted(practise: Train) -> None:
+def test_answers_that_no_function_judges_are_left_out_and_counted(practise):
     run = practise(**_reward("of_some"), max_steps=4)
     assert 0 < metrics(run)["unscored_completions"]["value"] < 4 * 16
     assert all(line["reward"] == 0.0 or math.isclose(line["reward"], 1.0) for line in history(run))
 
 
-def test_two_zero2_ranks_practise_together(
-    base: Configured, two_ranks: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_zero2_ranks_practise_together(base, two_ranks, tmp_path, monkeypatch):
     """A group is spread over both ranks, which draw different answers, compare them all, and learn from all."""
     monkeypatch.setenv("SAMPLED", str(tmp_path / "sampled"))
     half = {"per_device_train_batch_size": 8, "num_generations": 16}
@@ -124,7 +123,7 @@ def test_two_zero2_ranks_practise_together(
 
 
 @pytest.mark.slow  # a launch of two ranks
-def test_two_ranks_replace_groups_and_choose_problems_together(base: Configured, two_ranks: Callable[..., str]) -> None:
+def test_two_ranks_replace_groups_and_choose_problems_together(base, two_ranks):
     """Each has groups of its own; while one of them has a group to replace, both sample on."""
     filtered = {"pass_rate": {"samples": 4, "low": 0.0, "high": 0.9}, "resample": 2}
     path = base("ranks", max_steps=3, per_device_train_batch_size=8, **filtered, **_reward("often"))
@@ -135,7 +134,7 @@ def test_two_ranks_replace_groups_and_choose_problems_together(base: Configured,
     assert len(history(run)) == 3
 
 
-def test_none_of_one_function_moves_an_answer_neither_up_nor_down() -> None:
+def test_none_of_one_function_moves_an_answer_neither_up_nor_down():
     none = math.nan
     # Two groups of three answers, two functions.
     rewards = torch.tensor([[1.0, 5.0], [0.0, none], [none, none], [1.0, none], [0.0, none], [0.5, none]])
@@ -146,7 +145,7 @@ def test_none_of_one_function_moves_an_answer_neither_up_nor_down() -> None:
     assert filled[3:, 1].isnan().all()  # the function said nothing of the whole group
 
 
-def test_trl_is_given_the_groups_mean_in_place_of_none(practise: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trl_is_given_the_groups_mean_in_place_of_none(practise, monkeypatch):
     seen: list[torch.Tensor] = []
     real = grpo.GrpoTrainer._calculate_rewards
     monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", lambda *more: seen.append(real(*more)) or seen[-1])
@@ -160,7 +159,7 @@ def test_trl_is_given_the_groups_mean_in_place_of_none(practise: Train, monkeypa
 # ---- which problems
 
 
-def test_further_problems_are_none_of_the_batchs_own_and_each_is_drawn_once() -> None:
+def test_further_problems_are_none_of_the_batchs_own_and_each_is_drawn_once():
     problems = Dataset.from_list([{"prompt": [{"role": "user", "content": str(i)}]} for i in range(12)])
     own = [problems[3], problems[7]]
     for seed in range(20):
@@ -170,7 +169,7 @@ def test_further_problems_are_none_of_the_batchs_own_and_each_is_drawn_once() ->
     assert len(draw_others(problems.select([3, 7]), own, 1, random.Random(0))) == 2  # there are no others
 
 
-def test_problems_too_easy_and_too_hard_are_left_out(practise: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_problems_too_easy_and_too_hard_are_left_out(practise, capsys):
     filtered = {"pass_rate": {"samples": 6, "low": 0.1, "high": 0.9}, "eval_batch_size": 12}  # a few problems at once
     run = practise(**filtered, **_reward("often", "digits"), max_steps=1, save_strategy="no")
     rates = [line["passed"] / line["samples"] for line in read_jsonl(run / "pass_rates.jsonl")]
@@ -183,19 +182,18 @@ def test_problems_too_easy_and_too_hard_are_left_out(practise: Train, capsys: py
     assert f"pass rates: {solvable} of 24 problems kept" in capsys.readouterr().out
 
 
-def test_groups_are_replaced_only_if_resample_is_set(practise: Train) -> None:
+def test_groups_are_replaced_only_if_resample_is_set(practise):
     runs = [practise(f"r{rounds}", **_reward("often"), resample=rounds, max_steps=2) for rounds in (0, 2)]
     assert "groups_replaced" not in metrics(runs[0])
     assert metrics(runs[1])["groups_replaced"]["value"] > 0
 
 
-def test_the_batches_of_every_recipe_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batches_of_every_recipe_fit_together(monkeypatch):
     """Parsing a recipe does not do these sums, which depend on how many processes there are."""
     monkeypatch.chdir(REPOSITORY)
     tables = {path: yaml.safe_load(path.read_text()).get("steps") for path in Path("recipes").rglob("*.yaml")}
-    recipes = {
-        path.parent if path.name == FILE else path for path, steps in tables.items() if steps and "stage" in steps[0]
-    }
+    found = [path for path, steps in tables.items() if steps and "stage" in steps[0]]
+    recipes = {path.parent if path.name == FILE else path for path in found}
     steps = [step for recipe in sorted(recipes) for step in load_recipe(recipe) if step.stage == "grpo"]
     assert len(steps) > 5
     for step in steps:
@@ -211,16 +209,7 @@ def test_the_batches_of_every_recipe_fit_together(monkeypatch: pytest.MonkeyPatc
         grpo.set_generations(two, {"steps_per_generation": 1, "resample": 1})
 
 
-def test_rewards_read_a_tasks_columns_and_its_own_score(practise: Train) -> None:
-    rewards = [*_reward("of_letters")["rewards"], {"function": "zero2chat.rewards.task.task_score"}]
-    (line,) = history(practise(rewards=rewards, max_steps=1))
-    assert 0 <= line["rewards/of_letters/mean"] <= 1
-    assert line["rewards/task_score/mean"] >= 0
-
-
-def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(
-    practise: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_users_own_problems_are_practised_with_control_tokens_as_plain_text(practise, tmp_path, monkeypatch):
     seen: list[Any] = []
     prepare = grpo.prepare
     monkeypatch.setattr(grpo, "prepare", lambda *args: seen.append(prepare(*args)) or seen[0])
@@ -256,12 +245,8 @@ def sample(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) 
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The inputs of each call of `compute_loss`."""
     seen: list[Any] = []
-    compute_loss = grpo.GrpoTrainer.compute_loss
-
-    def listen(self: Any, model: Any, inputs: Any, **more: Any) -> Any:
-        seen.append(inputs)
-        return compute_loss(self, model, inputs, **more)
-
+    real = grpo.GrpoTrainer.compute_loss
+    listen = lambda self, model, inputs, **more: seen.append(inputs) or real(self, model, inputs, **more)  # noqa: E731
     monkeypatch.setattr(grpo.GrpoTrainer, "compute_loss", listen)
     return seen
 
@@ -270,8 +255,8 @@ WITH_TOOLS = {"tools": {"python": {}}, "max_completion_length": 60, "max_steps":
 
 
 def test_results_of_tools_get_no_gradient_and_every_token_that_the_model_drew_gets_one(
-    practise: Train, tokenizer: Any, sample: Any, batches: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    practise, tokenizer, sample, batches, monkeypatch
+):
     contexts: list[str] = []
 
     def say(n: int, context: str) -> str:
@@ -304,9 +289,7 @@ def test_results_of_tools_get_no_gradient_and_every_token_that_the_model_drew_ge
     assert tokenizer.decode(inputs["completion_ids"][1][sampled[1] == 1]) == f"{CALL}0!<|im_end|>"
 
 
-def test_a_reward_reads_the_turns_of_an_answer_and_the_answer_last(
-    practise: Train, sample: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reward_reads_the_turns_of_an_answer_and_the_answer_last(practise, sample, monkeypatch):
     sample(lambda _, context: "42<|im_end|>" if "<|im_start|>tool" in context else f"I look. {CALL}")
     answers: list[Any] = []
     monkeypatch.setattr("own_rewards.digits", lambda completions, **columns: answers.extend(completions) or [0.0] * 16)
@@ -326,9 +309,7 @@ def test_a_reward_reads_the_turns_of_an_answer_and_the_answer_last(
         ("<PYTHON_END>", {}),  # no table can hold a column of empty structs
     ],
 )
-def test_whatever_a_model_writes_is_logged_without_escape_sequences(
-    written: str, arguments: dict[str, str], practise: Train, sample: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_whatever_a_model_writes_is_logged_without_escape_sequences(written, arguments, practise, sample, capfd):
     sample(lambda _, context: "42<|im_end|>" if "<|im_start|>tool" in context else written)
     run = practise(**_reward("logs"), **WITH_TOOLS, log_completions=True)
     shown = capfd.readouterr().out
@@ -339,27 +320,13 @@ def test_whatever_a_model_writes_is_logged_without_escape_sequences(
     assert json.loads(call["function"]["arguments"]) == arguments
 
 
-def test_calls_and_results_stay_within_the_length_of_an_answer(
-    practise: Train, sample: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows: list[Any] = []
-    loop = grpo.GrpoTrainer._tool_call_loop
-
-    def watch(self: Any, *args: Any) -> Any:
-        output = loop(self, *args)
-        rows.extend(output[2])
-        return output
-
+def test_calls_and_results_stay_within_the_length_of_an_answer(practise, sample, batches):
     sample(lambda *_: '<PYTHON_START>"long " * 99<PYTHON_END>')
-    monkeypatch.setattr(grpo.GrpoTrainer, "_tool_call_loop", watch)
     practise(**WITH_TOOLS)
-    assert rows
-    assert all(20 < len(ids) <= 60 for ids in rows)
+    assert all(20 < length <= 60 for length in batches[0]["completion_mask"].sum(1).tolist())
 
 
-def test_a_rank_without_calls_left_generates_with_those_that_have_some(
-    practise: Train, sample: Any, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rank_without_calls_left_generates_with_those_that_have_some(practise, sample, tokenizer, monkeypatch):
     """All ranks gather sharded weights together. Here another one says that it has calls after the first two turns."""
     numbers: list[int] = []
     others = iter([1, 1, 1])
@@ -376,8 +343,8 @@ def test_a_rank_without_calls_left_generates_with_those_that_have_some(
 
 
 def test_with_vllm_calls_end_a_request_and_each_token_keeps_its_log_probability(
-    practise: Train, tokenizer: PreTrainedTokenizerBase, batches: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    practise, tokenizer, batches, monkeypatch
+):
     requests: list[tuple[int, list[int]]] = []
     stops: list[int] = []
 
@@ -418,81 +385,13 @@ def test_with_vllm_calls_end_a_request_and_each_token_keeps_its_log_probability(
     assert ends == ["<|im_end|>"] * 16
 
 
-# ---- its losses, against their formulas, when the policy has moved since it sampled
-
-
-def clipped(new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
-    ratio, advantages = (new - old).exp(), advantages[:, None]
-    return -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
-
-
-def centred(rewards: torch.Tensor) -> torch.Tensor:
-    return rewards - rewards.mean(1, keepdim=True)
-
-
-# The settings; the sum of tokens' losses is divided by the tokens, or by the longest length; advantages of rewards.
-VARIANTS: dict[str, tuple[dict[str, Any], Callable[..., torch.Tensor], Callable[..., torch.Tensor]]] = {
-    "DAPO": ({}, lambda m: m.sum(), lambda r: centred(r) / (r.std(1, keepdim=True) + 1e-4)),
-    "Dr. GRPO": ({"loss_type": "dr_grpo", "scale_rewards": "none"}, lambda m: 12 * len(m), centred),
-}
-SHORT = {"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}
-TWICE = {"max_steps": 2, "num_iterations": 2, "learning_rate": 5.0e-3, "save_strategy": "no", "rewards": [SHORT]}
-
-
-def logs_of(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """log π of each completion's tokens, from plain logits."""
-    ids, seen = (torch.cat([inputs[f"prompt_{key}"], inputs[f"completion_{key}"]], 1) for key in ("ids", "mask"))
-    n = inputs["completion_ids"].shape[1]
-    logs = torch.log_softmax(model(input_ids=ids, attention_mask=seen).logits[:, -n - 1 : -1].float(), -1)
-    return logs.gather(2, inputs["completion_ids"][:, :, None]).squeeze(2)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_variants_loss_is_its_formula(name: str, practise: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes, tokens, advantage = VARIANTS[name]
-    losses: list[tuple[float, float]] = []
-    moved: list[float] = []
-    batch: dict[str, torch.Tensor] = {}
-    compute, score = grpo.GrpoTrainer._compute_loss, grpo.GrpoTrainer._calculate_rewards
-
-    def watched(self: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        new, mask = logs_of(model, inputs).detach(), inputs["completion_mask"]
-        old = inputs["old_per_token_logps"]
-        moved.append(((new - old) * mask).abs().max().item())
-        batch["advantages"] = inputs["advantages"]
-        loss = compute(self, model, inputs)
-        losses.append((loss.item(), ((clipped(new, old, inputs["advantages"]) * mask).sum() / tokens(mask)).item()))
-        return loss
-
-    def scored(self: Any, *more: Any) -> torch.Tensor:
-        batch["rewards"] = score(self, *more)
-        return batch["rewards"]
-
-    monkeypatch.setattr(grpo.GrpoTrainer, "_compute_loss", watched)
-    monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", scored)
-    run = practise(**TWICE | changes)
-    # TRL shuffles completions after it has scored them.
-    expected = advantage(batch["rewards"][:, 0].view(-1, 4)).view(-1)
-    torch.testing.assert_close(batch["advantages"].sort().values, expected.sort().values, atol=1e-4, rtol=1e-4)
-    assert len(losses) == 2
-    assert moved[0] < 1e-3 < 0.05 < moved[1]
-    assert [loss for loss, _ in losses] == pytest.approx([by_hand for _, by_hand in losses], abs=2e-4)
-    assert abs(losses[1][0]) > 1e-3
-
-    assert metrics(run)["steps"] == {"value": 2}
-    first, last = history(run)
-    assert metrics(run)["entropy"]["value"] == pytest.approx(last["entropy"], abs=1e-4)
-    # Logged by the step that samples
-    assert metrics(run)["completion_length"]["value"] == pytest.approx(first["completions/mean_length"], abs=1e-4)
-
-
-def test_training_stops_after_its_minutes(practise: Train) -> None:
+def test_training_stops_after_its_minutes(practise):
     run = practise(max_steps=50, max_minutes=1e-6)
     assert metrics(run)["steps"] == {"value": 1}
     assert (run / "model.safetensors").exists()
 
 
-def test_minutes_are_those_of_all_attempts(tmp_path: Path) -> None:
+def test_minutes_are_those_of_all_attempts(tmp_path):
     run = open_run(tmp_path / "run", "grpo", {"output_dir": str(tmp_path / "run")})
     callback, control = RunCallback(run), TrainerControl()
     state = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"), TrainerState(), control

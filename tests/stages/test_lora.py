@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from stage_fixtures import LORA, Configured, Train, history
+from stage_fixtures import LORA, history
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, read_jsonl
@@ -56,7 +55,7 @@ def reward_adapter(model_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "likes"
 
 
-def test_an_adapters_folder_opens_and_answers_as_the_trained_model(tiny: Path, train: Train) -> None:
+def test_an_adapters_folder_opens_and_answers_as_the_trained_model(tiny, train):
     tasks = [{"task": "facts", "n": 8, "max_new_tokens": 6}]
     run = train("sft", tasks=tasks, **MUCH)
     losses = [line["loss"] for line in history(run)]
@@ -72,9 +71,7 @@ def test_an_adapters_folder_opens_and_answers_as_the_trained_model(tiny: Path, t
 
 
 @pytest.mark.parametrize("stage", ["sft", "dpo", "reward", "grpo", "ppo"])
-def test_an_adapter_is_trained_on_weights_of_4_bits(
-    stage: str, train: Train, write_model: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_an_adapter_is_trained_on_weights_of_4_bits(stage, train, write_model, tmp_path):
     pytest.importorskip("bitsandbytes")
     # On a CPU its kernels take no narrower matrices.
     width = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "num_key_value_heads": 2}
@@ -85,9 +82,7 @@ def test_an_adapter_is_trained_on_weights_of_4_bits(
 
 
 @pytest.mark.parametrize("stage", ["sft", "ppo", "grpo"])
-def test_a_merged_adapters_folder_is_a_whole_model_with_the_adapters_logits(
-    stage: str, tiny: Path, train: Train
-) -> None:
+def test_a_merged_adapters_folder_is_a_whole_model_with_the_adapters_logits(stage, tiny, train):
     run = train(stage, **MUCH, merge_adapter=True, tasks=[])
     assert not (run / "adapter_model.safetensors").exists()
     assert json.loads((run / "_adapter" / "adapter_config.json").read_text())["revision"] == "main"  # of its base
@@ -104,14 +99,8 @@ def test_a_merged_adapters_folder_is_a_whole_model_with_the_adapters_logits(
     [("dpo", False), ("dpo", True), ("grpo", True), ("sft", False), ("ppo", False), ("ppo", True), ("gkd", True)],
 )
 def test_a_stage_starts_from_an_adapter_merged_into_its_base(
-    stage: str,
-    peft: bool,
-    model_folder: Path,
-    start: Path,
-    train: Train,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    stage, peft, model_folder, start, train, capsys, monkeypatch
+):
     finish, there = Run.finish, []
 
     def watched(self: Run, metrics: Any) -> None:
@@ -141,15 +130,15 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
 
 @pytest.mark.slow
 def test_two_zero3_ranks_start_from_an_adapter_and_its_reward_model(
-    start: Path, reward_adapter: Path, model_folder: Path, configured: Configured, two_ranks: Callable[..., str]
-) -> None:
+    start, reward_adapter, model_folder, configured, two_ranks
+):
     changes = {"model_name_or_path": str(start), "rewards": [{"model": str(reward_adapter)}], "max_steps": 2}
     path = configured("ppo", **changes, learning_rate=1e-6, per_device_train_batch_size=8, held_out=None)
     two_ranks("ppo", path, zero=3)
     _assert_near(start, path.with_suffix(""), model_folder)
 
 
-def test_a_reward_model_starts_from_an_adapter(start: Path, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reward_model_starts_from_an_adapter(start, train, capsys):
     run = train("reward", model_name_or_path=str(start), max_steps=2, learning_rate=1e-6)
     assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
     assert not (run / "_base").exists()
@@ -159,8 +148,8 @@ def test_a_reward_model_starts_from_an_adapter(start: Path, train: Train, capsys
 
 
 def test_an_adapter_for_a_reward_model_scores_as_its_merged_model_does_and_trains_by_ppo(
-    start: Path, reward_adapter: Path, model_folder: Path, train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+    start, reward_adapter, model_folder, train, capsys
+):
     torch.manual_seed(0)
     adapted, tokenizer = load_reward_model(model_folder, fresh=True)
     adapted = PeftModel.from_pretrained(adapted, reward_adapter).eval()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from stage_fixtures import Train, history, write_rows
+from stage_fixtures import history, write_rows
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
@@ -18,7 +18,6 @@ from zero2chat.data.packing import PackedRows
 from zero2chat.trainers.sft import SftTrainer, require_packable
 
 LENGTHS = (9, 4, 12, 7, 5, 3)  # tokens, in rows of at most 20
-ALL = set(range(len(LENGTHS)))
 # In SmolLM3 every second layer here has no positions; in Gemma 3 it sees four tokens.
 KINDS: dict[str, dict[str, Any]] = {
     "qwen3": {},
@@ -30,27 +29,19 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def _model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": len(tokenizer)}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": len(tokenizer)}
     ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind, **sizes, **heads, **ids, **KINDS[kind], tie_word_embeddings=False, initializer_range=0.3
-    )
+    more = KINDS[kind] | {"tie_word_embeddings": False, "initializer_range": 0.3}
+    config = AutoConfig.for_model(kind, **sizes, **ids, **more)
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
 
 
-def _tokens(i: int) -> list[int]:
-    """Conversation i has tokens of its own."""
-    return [40 * (i + 1) + place % 7 for place in range(LENGTHS[i])]
-
-
-def _trainer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, packing: bool, learned: set[int]
-) -> Any:
-    """A trainer of the stage, with one batch of all conversations; the loss is on those `learned`."""
+def _trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, packing: bool) -> Any:
+    """A trainer of the stage, with one batch of all conversations, each of tokens of its own."""
     rows = {
-        "input_ids": [_tokens(i) for i in range(len(LENGTHS))],
-        "assistant_masks": [[0] + [int(i in learned)] * (n - 1) for i, n in enumerate(LENGTHS)],
+        "input_ids": [[40 * (i + 1) + place % 7 for place in range(n)] for i, n in enumerate(LENGTHS)],
+        "assistant_masks": [[0] + [1] * (n - 1) for n in LENGTHS],
     }
     quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "bf16": False}
     training = SFTConfig(str(folder), packing=packing, max_length=20, per_device_train_batch_size=6, **quiet)
@@ -67,17 +58,15 @@ def _learn(trainer: Any) -> tuple[dict[str, Any], float, dict[str, torch.Tensor]
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "flash_attention_2"])
-def test_packed_rows_have_the_loss_and_gradients_of_conversations_apart(
-    kind: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_packed_rows_have_the_loss_and_gradients_of_conversations_apart(kind, tokenizer, tmp_path, request):
     """With FlashAttention rows are joined into one."""
     flash = kind not in KINDS
     model = _model("qwen3" if flash else kind, tokenizer)
-    apart, loss, gradients = _learn(_trainer(model, tokenizer, tmp_path, False, ALL))
+    apart, loss, gradients = _learn(_trainer(model, tokenizer, tmp_path, False))
     if flash:
         request.getfixturevalue("flash_attention")
         model.config._attn_implementation = kind
-    packed, packed_loss, packed_gradients = _learn(_trainer(model, tokenizer, tmp_path, True, ALL))
+    packed, packed_loss, packed_gradients = _learn(_trainer(model, tokenizer, tmp_path, True))
     assert apart["input_ids"].shape == (6, 12)
     assert packed["input_ids"].shape == ((1, 40) if flash else (3, 19))  # 12 + 7, 9 + 5 + 4, 3
     if flash:
@@ -86,16 +75,7 @@ def test_packed_rows_have_the_loss_and_gradients_of_conversations_apart(
     torch.testing.assert_close(packed_gradients, gradients, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_conversation_learns_from_another(kind: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    for one in (1, 5):
-        trainer = _trainer(_model(kind, tokenizer), tokenizer, tmp_path, True, {one})
-        _, _, gradients = _learn(trainer)
-        touched = gradients["model.embed_tokens.weight"].abs().sum(1).nonzero().flatten().tolist()
-        assert touched == sorted({*_tokens(one)[:-1]})  # nothing is predicted from its last token
-
-
-def test_positions_restart_and_first_tokens_and_padding_are_not_learned() -> None:
+def test_positions_restart_and_first_tokens_and_padding_are_not_learned():
     rows = [
         {"input_ids": [5, 6, 7, 8, 9], "labels": [5, 6, 7, 8, 9], "seq_lengths": [2, 3]},
         {"input_ids": [3, 4], "labels": [-100, 4], "seq_lengths": [2]},
@@ -106,9 +86,7 @@ def test_positions_restart_and_first_tokens_and_padding_are_not_learned() -> Non
     assert batch["labels"].tolist() == [[-100, 6, -100, 8, 9], [-100, 4, -100, -100, -100]]
 
 
-def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_padding(
-    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_padding(train, tmp_path, capsys):
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]
     path = write_rows(tmp_path / "c.jsonl", [{"messages": chat}] * 40)
     two = {"global_batch_size": 2, "per_device_train_batch_size": 2, "max_steps": 1, "logging_steps": 1}
@@ -120,7 +98,7 @@ def test_the_stage_packs_says_how_full_rows_are_and_counts_the_tokens_without_pa
     assert line["tokens"] in {length * (n + in_a_row) for n in (in_a_row, 40 % in_a_row)}
 
 
-def test_layers_that_no_mask_of_attention_separates_are_refused() -> None:
+def test_layers_that_no_mask_of_attention_separates_are_refused():
     def packable(*kinds: str) -> None:
         config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(layer_types=list(kinds)))
         require_packable(SimpleNamespace(config=config))

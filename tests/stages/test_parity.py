@@ -8,26 +8,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from stage_fixtures import CPU_ZERO2, Configured, checkpoints, history, main, stage_environment
+from stage_fixtures import CPU_ZERO2, checkpoints, history, main, stage_environment
 
 # A step's loss in fp32, with AdamW, which divides by a gradient's size and so enlarges what differs in it. Sums in
 # another order made 1e-6 of it in 12 steps, the last digit that history.jsonl keeps; other processors may make more.
 TOLERANCE = 2e-5
 
-SPREAD = {
-    "max_steps": 12,
-    "logging_steps": 1,
-    "save_strategy": "no",
-    "muon": False,
-    "global_batch_size": 8,
-    "per_device_train_batch_size": 8,
-}
+SPREAD = {"max_steps": 12, "logging_steps": 1, "save_strategy": "no", "muon": False}
+SPREAD |= {"global_batch_size": 8, "per_device_train_batch_size": 8}
 CHANGES: dict[str, dict[str, Any]] = {
     "pretrain": {"sample_prompts": []},
     # 12 steps are less than an epoch: of its last, incomplete batch two processes fill up their shares.
@@ -42,9 +36,7 @@ def _curve(run: Path) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("stage", CHANGES)
-def test_eight_sequences_at_once_one_after_another_and_on_two_zero2_ranks_train_alike(
-    stage: str, configured: Configured, two_ranks: Callable[..., str]
-) -> None:
+def test_eight_sequences_at_once_one_after_another_and_on_two_zero2_ranks_train_alike(stage, configured, two_ranks):
     changes = SPREAD | CHANGES[stage]
     losses, norms = _curve(main(stage, configured(stage, "one", **changes)))
     assert len(losses) == 12
@@ -152,9 +144,7 @@ def hosts() -> Iterator[Hosts]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # two launches, each of two hosts on the same cores
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="DeepSpeed and network namespaces are for Linux")
-def test_two_hosts_train_as_one_process_and_stop_and_resume_where_a_cable_is_cut(
-    hosts: Hosts, configured: Configured
-) -> None:
+def test_two_hosts_train_as_one_process_and_stop_and_resume_where_a_cable_is_cut(hosts, configured):
     changes = {
         "muon": True,
         "max_grad_norm": 0.0,  # DeepSpeed's Muon clips none

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,12 @@ pytestmark = pytest.mark.usefixtures("own_rewards")
 DIGITS = {"function": "own_rewards.digits"}
 GOLD = {"function": "zero2chat.rewards.task.task_taste", "weight": 0.0, "label": "gold"}
 CONSTANT = {"lr_scheduler_type": "constant"}
-
-
-OWN = {
+OWN: dict[str, Any] = {
     "datasets": [{"task": "lines", "n": 48}],
-    "rewards": [DIGITS],
     "held_out": {"task": "lines", "n": 20, "seed": 1},
-    "num_ppo_epochs": 2,
-    "max_steps": 8,
-    "learning_rate": 1.0e-3,
-    "logging_steps": 1,
     "seed": 0,
 }
+OWN |= {"rewards": [DIGITS], "num_ppo_epochs": 2, "max_steps": 8, "learning_rate": 1.0e-3, "logging_steps": 1}
 
 
 @pytest.fixture
@@ -54,9 +47,7 @@ def practise(base: Configured) -> Train:
     return lambda name="run", **changes: main("ppo", base(name, **changes))
 
 
-def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(
-    practise: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(practise, capsys):
     # Digits are rare at first, so the KL penalty must be very small.
     weak = {"kl_coef": 0.001, "kl_limit": 50.0, "cliprange_value": 10.0}
     also = {"tasks": [{"task": "spelling", "n": 8, "max_new_tokens": 4}]}
@@ -72,9 +63,6 @@ def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(
     printed = capsys.readouterr().out
     for shown in ("How to read the log. reward", "reward 0.", "truncated ", "length ", "KL ", "tokens/s", "ETA"):
         assert shown in printed
-    assert {"policy_loss", "value_loss", "explained_variance", "clip_ratio/region_mean", "kl_sequence"} <= set(
-        lines[-1]
-    )
 
     # Before and after, of the same questions; and the folder opens as any model's.
     prompts = [[s["prompt"] for s in read_jsonl(run / "samples.jsonl") if s["step"] == step] for step in (0, 100)]
@@ -85,7 +73,7 @@ def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(
     assert load_model(run)[0] is not None
 
 
-def test_a_reward_model_and_a_function_are_weighed_and_logged_by_name(practise: Train, reward_folder: Path) -> None:
+def test_a_reward_model_and_a_function_are_weighed_and_logged_by_name(practise, reward_folder):
     models = [{"model": str(reward_folder), "weight": 2.0}, {"model": str(reward_folder), "weight": -1.0, "label": "b"}]
     for line in history(practise(rewards=[*models, DIGITS | {"weight": 3.0}], max_steps=4))[::2]:
         liked, again, digits = (line[f"rewards/{name}/mean"] for name in ("liked", "b", "digits"))
@@ -123,12 +111,8 @@ def watched(reward_folder: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: P
 
 
 def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_answers_less_also_if_it_was_killed(
-    practise: Train,
-    base: Configured,
-    watched: dict[str, Any],
-    kill_after: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    practise, base, watched, kill_after, monkeypatch
+):
     run = practise("whole", **watched)
     evaluations, values = history(run, "eval_reward_worst"), metrics(run)
     for line in evaluations:
@@ -155,8 +139,8 @@ def test_training_ends_when_the_worst_of_several_reward_models_likes_held_out_an
 
 
 def test_the_gold_reward_lost_is_the_difference_between_its_peak_and_the_end_and_validation_rows_choose_the_model(
-    practise: Train, watched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    practise, watched, monkeypatch
+):
     shown: list[dict[str, float]] = []
     prompts: list[list[Any]] = []
     evaluate = ppo.PPOTrainer.evaluate
@@ -184,13 +168,11 @@ def test_the_gold_reward_lost_is_the_difference_between_its_peak_and_the_end_and
     assert prompts == [validation, validation, validation, test]
 
 
-def test_too_few_evaluations_or_an_unscored_one_have_no_peak() -> None:
-    log: list[dict[str, Any]] = [
-        {"eval_kl_sequence": kl, comparison.GOLD: gold} for kl, gold in ((0.0, 0.5), (1.0, 0.7))
-    ]
-    assert comparison.overoptimization_metrics(log, 20) == {}
-    assert comparison.overoptimization_metrics([{"loss": 1.0}], 20) == {}
-    log += [{"loss": 1.0}, *({"eval_kl_sequence": kl, comparison.GOLD: gold} for kl, gold in ((2.0, None), (3.0, 0.4)))]
+def test_too_few_evaluations_or_an_unscored_one_have_no_peak():
+    golds = ((0.0, 0.5), (1.0, 0.7), (2.0, None), (3.0, 0.4))
+    log: list[dict[str, Any]] = [{"eval_kl_sequence": kl, comparison.GOLD: gold} for kl, gold in golds]
+    assert comparison.overoptimization_metrics(log[:2], 20) == {}
+    log.insert(2, {"loss": 1.0})
     values = {name: metric["value"] for name, metric in comparison.overoptimization_metrics(log, 20).items()}
     assert values == {"gold_peak": 0.7, "kl_peak": 1.0, "gold_lost": 0.3}
 
@@ -201,24 +183,18 @@ def test_too_few_evaluations_or_an_unscored_one_have_no_peak() -> None:
         ({"held_out": None}, "refuses its settings: You have set `args.eval_strategy`"),
         ({"metric_for_best_model": "reward_wurst"}, "'reward_wurst' is not one of reward, reward_worst, rewards/liked"),
         ({"metric_for_best_model": None}, "metric_for_best_model: 'loss' is not one of"),
-        (
-            {"load_best_model_at_end": False, "metric_for_best_model": None},
-            "early_stopping_patience: set eval_strategy",
-        ),
+        ({"load_best_model_at_end": False, "metric_for_best_model": None}, "early_stopping_patience: set eval_stra"),
         ({"save_steps": 8}, "save_steps 8 and eval_steps 4 differ: the best model might not be saved"),
         ({"save_strategy": "best", "eval_steps": 3}, "eval_steps 3 is not a multiple of 2"),
-        ({"early_stopping_patience": 0}, "early_stopping_patience: expected at least 1, got 0"),
         ({"rewards": [DIGITS]}, "reward_worst needs two or more reward models with a saved score scale"),
     ],
 )
-def test_a_best_model_that_cannot_be_chosen_or_saved_is_refused(
-    changes: dict[str, Any], message: str, practise: Train, watched: dict[str, Any]
-) -> None:
+def test_a_best_model_that_cannot_be_chosen_or_saved_is_refused(changes, message, practise, watched):
     with pytest.raises(UserError, match=message):
         practise(**watched | changes)
 
 
-def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere() -> None:
+def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere():
     rows = tasks.load("lines").rows("test", 0, 3)
     dull, fine = "", "The golden {topic} hums {setting} in the soft air like an old coin."
     texts = [fine.format(**row) for row in rows]
@@ -243,12 +219,8 @@ def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere
 
 
 # With only one token to choose from, every process draws the same.
-ALIKE = CONSTANT | {
-    "generation_kwargs": {"top_k": 1},
-    "max_steps": 12,
-    "kl_coef": 0.1,
-    "held_out": {"task": "lines", "n": 20, "seed": 1, "temperature": 0.0},
-}
+ALIKE: dict[str, Any] = CONSTANT | {"generation_kwargs": {"top_k": 1}, "max_steps": 12, "kl_coef": 0.1}
+ALIKE |= {"held_out": {"task": "lines", "n": 20, "seed": 1, "temperature": 0.0}}
 HALF = {"per_device_train_batch_size": 8}
 
 
@@ -263,15 +235,11 @@ def assert_same_curves(one: Path, two: Path) -> None:
 
 
 def assert_same_weights(one: Path, two: Path, **tolerance: float) -> None:
-    weights = load_file(two / "model.safetensors")
-    for name, weight in load_file(one / "model.safetensors").items():
-        torch.testing.assert_close(weights[name], weight, **tolerance)
+    torch.testing.assert_close(*(load_file(run / "model.safetensors") for run in (two, one)), **tolerance)
 
 
 @pytest.mark.parametrize("zero", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_two_ranks_are_one_process(
-    zero: int, base: Configured, two_ranks: Callable[..., str], reward_folder: Path
-) -> None:
+def test_two_ranks_are_one_process(zero, base, two_ranks, reward_folder):
     changes = ALIKE | {"rewards": [{"model": str(reward_folder)}, DIGITS]}
     one, path = main("ppo", base("one", **changes)), base("two", **changes, **HALF)
     printed, two = two_ranks("ppo", path, zero=zero), path.with_suffix("")
@@ -282,9 +250,7 @@ def test_two_ranks_are_one_process(
 
 
 @pytest.mark.slow  # three launches of two ranks
-def test_two_zero2_ranks_that_were_killed_resume_with_their_value_model(
-    base: Configured, two_ranks: Callable[..., str]
-) -> None:
+def test_two_zero2_ranks_that_were_killed_resume_with_their_value_model(base, two_ranks):
     paths = [base(name, **ALIKE, **HALF) for name in ("whole", "cut")]
     for path in paths:
         two_ranks("ppo", path)
@@ -298,7 +264,7 @@ def test_two_zero2_ranks_that_were_killed_resume_with_their_value_model(
     assert_same_weights(whole, cut, atol=1e-5, rtol=1e-4)
 
 
-def test_the_reference_under_zero3_is_the_same_revision(practise: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_under_zero3_is_the_same_revision(practise, monkeypatch):
     seen: list[str] = []
     load_again = model.load_again
     reference = lambda policy, revision: seen.append(revision) or load_again(policy, revision)  # noqa: E731
@@ -309,23 +275,16 @@ def test_the_reference_under_zero3_is_the_same_revision(practise: Train, monkeyp
     assert "win_rate" not in metrics(run)
 
 
-def test_a_users_own_prompts_need_no_answers(practise: Train, tmp_path: Path) -> None:
+def test_a_users_own_prompts_need_no_answers(practise, tmp_path):
     rows = [{"prompt": f"Write about {i}. <|im_end|>", "kind": "lines"} for i in range(16)]
     own = {"datasets": [{"path": str(write_rows(tmp_path / "mine.jsonl", rows))}], "held_out": None, "max_steps": 2}
     assert history(practise(rewards=[{"function": "own_rewards.of_letters"}], **own))[0]["reward"] == 1.0
 
 
-def test_the_kl_budget_ends_training_and_the_step_is_a_metric(
-    practise: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_kl_budget_ends_training_and_the_step_is_a_metric(practise, capsys):
     run = practise(max_steps=100, learning_rate=5.0e-3, kl_budget=0.5, kl_coef=0.0, **CONSTANT)
     stopped = metrics(run)["stopped_at"]["value"]
+    measured = [line["kl_sequence"] for line in history(run, "kl_sequence")]
     assert stopped == metrics(run)["steps"]["value"] == history(run, "step")[-1]["step"] < 100
-    assert f"step {stopped}: KL " in capsys.readouterr().out
-
-
-def test_kl_that_explodes_is_a_mistake(base: Configured) -> None:
-    path = base("far", max_steps=60, learning_rate=0.5, num_ppo_epochs=1, save_steps=1, kl_coef=0.0)
-    with pytest.raises(UserError, match=r"step \d+: .*training has diverged: lower learning_rate"):
-        main("ppo", path)
-    assert not (path.with_suffix("") / "metrics.json").exists()
+    assert measured[-1] > 0.5 >= max(measured[:-1])
+    assert f"step {stopped}: KL {measured[-1]:.2f} nats per completion, over kl_budget" in capsys.readouterr().out

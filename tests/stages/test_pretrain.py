@@ -24,7 +24,7 @@ from zero2chat.stages.pretrain_model import build_model, derive, open_start
 from zero2chat.trainers.pretrain_trainer import collate
 
 
-def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
+def test_the_folder_is_an_ordinary_model_folder(tiny):
     folder = tiny / "pretrain"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert (model.config.model_type, model.config.hidden_size, model.config.num_hidden_layers) == ("qwen3", 32, 2)
@@ -38,7 +38,7 @@ def test_the_folder_is_an_ordinary_model_folder(tiny: Path) -> None:
     assert not [name for name in names if name.endswith((".bin", ".pt"))]
 
 
-def test_held_out_bits_per_byte_are_those_of_the_saved_model(tiny: Path) -> None:
+def test_held_out_bits_per_byte_are_those_of_the_saved_model(tiny):
     folder = tiny / "pretrain"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     values = metrics(folder)
@@ -59,10 +59,9 @@ def test_held_out_bits_per_byte_are_those_of_the_saved_model(tiny: Path) -> None
     assert values["val_bits_per_byte"]["value"] == pytest.approx(total[0] / math.log(2) / total[1], abs=2e-3)
     assert values["parameters"]["value"] == model.num_parameters()
     assert values["tokens"]["value"] == 6 * 8 * 128
-    assert values["seconds"]["value"] > 0
 
 
-def test_it_learns_and_writes_down_how(tiny: Path) -> None:
+def test_it_learns_and_writes_down_how(tiny):
     lines = history(tiny / "pretrain")
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert lines[-1]["loss"] < lines[0]["loss"]
@@ -75,14 +74,14 @@ def test_it_learns_and_writes_down_how(tiny: Path) -> None:
     assert [(s["step"], s["prompt"]) for s in samples] == [(n, p) for n in (3, 6) for p in ("Sums in", "There are")]
 
 
-def test_sampling_changes_nothing_that_is_learned(tiny: Path, train: Train) -> None:
+def test_sampling_changes_nothing_that_is_learned(tiny, train):
     run = train("pretrain", sample_prompts=[], save_strategy="no")
     before, after = ([line["loss"] for line in history(one)] for one in (tiny / "pretrain", run))
     assert after == pytest.approx(before, rel=1e-3)
     assert not (run / "samples.jsonl").exists()
 
 
-def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(train: Train) -> None:
+def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(train):
     evaluated = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 1}
     run = train("pretrain", max_steps=2, sample_prompts=[], save_strategy="no", **evaluated)
     (held_out,) = history(run, "eval_loss")
@@ -94,7 +93,7 @@ def test_bits_per_byte_on_the_way_are_of_the_held_out_texts_own_bytes(train: Tra
 # ---- documents in a window
 
 
-def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny: Path) -> None:
+def test_positions_restart_after_each_end_of_text_and_attention_ends_there(tiny):
     model = AutoModelForCausalLM.from_pretrained(tiny / "pretrain").eval()
     ids = torch.tensor([5, 6, 0, 7, 8, 9, 0, 3])
     batch = collate([{"input_ids": ids}, {"input_ids": ids.flip(0)}], end=0)
@@ -125,9 +124,7 @@ def derived(tiny: Path, configured: Configured) -> Callable[..., tuple[Any, Any,
     return make
 
 
-def test_twenty_tokens_for_each_parameter_that_a_token_uses_and_the_laws_of_their_flops(
-    derived: Callable[..., Any], tiny: Path
-) -> None:
+def test_twenty_tokens_for_each_parameter_that_a_token_uses_and_the_laws_of_their_flops(derived, tiny):
     for changes in ({}, {"model_type": "qwen3_moe", "model": {"num_experts": 8, "num_experts_per_tok": 2}}):
         args, training, values = derived(**changes)
         with torch.device("meta"):
@@ -145,7 +142,7 @@ def test_twenty_tokens_for_each_parameter_that_a_token_uses_and_the_laws_of_thei
     assert values["tokens"] == dense.tokens + 20 * routers < 20 * parameter_count(model) / 2
 
 
-def test_what_is_set_stays_and_the_rest_follows(derived: Callable[..., Any]) -> None:
+def test_what_is_set_stays_and_the_rest_follows(derived):
     given = {"tokens": 1_000_000, "global_batch_size": 24, "max_steps": 7, "learning_rate": 0.5}
     for key, value in given.items():
         args, training, values = derived(**{key: value})
@@ -156,9 +153,7 @@ def test_what_is_set_stays_and_the_rest_follows(derived: Callable[..., Any]) -> 
     assert "num_key_value_heads" not in values
 
 
-def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(
-    tiny: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_held_out_source_too_small_for_a_window_is_left_out_and_said(tiny, capsys):
     tokenizer = AutoTokenizer.from_pretrained(tiny / "tokenizer")
     rows = load_dataset(str(tiny / "corpus"), split="validation")
     pack = partial(pack_documents, column="text", tokenizer=tokenizer, length=128)
@@ -181,24 +176,18 @@ def resume(tiny: Path, train: Train) -> Train:
     return lambda name="run", **changes: train("pretrain", name, **own | changes)
 
 
-def test_it_starts_from_the_models_weights_with_its_tokens(tiny: Path, resume: Train) -> None:
+def test_it_starts_from_the_models_weights_with_its_tokens(tiny, resume):
     runs = tiny / "pretrain", resume("still", learning_rate=1e-9, muon=False), resume("more")
     before, still, after = (metrics(run)["val_bits_per_byte"]["value"] for run in runs)
     assert still == pytest.approx(before, abs=1e-3)
     assert after < before
 
 
-def test_the_context_grows(resume: Train) -> None:
+def test_the_context_grows(resume):
     rope = {"rope_type": "yarn", "factor": 2.0}
     model = AutoModelForCausalLM.from_pretrained(resume(max_length=256, model={"rope_parameters": rope}))
     assert model.config.max_position_embeddings == 256
     assert (model.config.rope_parameters["factor"], model.model.rotary_emb.rope_type) == (2.0, "yarn")
-
-
-def _args(tiny: Path, **changes: Any) -> PretrainArguments:
-    return PretrainArguments(
-        **{"dataset": "d", "model_name_or_path": str(tiny / "pretrain"), "max_length": 128} | changes
-    )
 
 
 @pytest.mark.parametrize(
@@ -208,24 +197,16 @@ def _args(tiny: Path, **changes: Any) -> PretrainArguments:
         ({"model": {"hidden_size": 8}}, "model: hidden_size cannot be changed"),
         ({"tokenizer": "t"}, "tokenizer and model_name_or_path: set exactly one"),
         ({"model_name_or_path": None}, "tokenizer and model_name_or_path: set exactly one"),
+        ({"max_length": 256}, "model: max_length 256 is more than the context of 128 tokens"),
+        ({"model_name_or_path": "ADAPTER"}, "is a LoRA adapter, whose weights are frozen"),
     ],
 )
-def test_settings_that_a_continued_model_cannot_have_are_refused(
-    tiny: Path, changes: dict[str, Any], says: str
-) -> None:
-    with pytest.raises(ValueError, match=says):
-        _args(tiny, **changes)
-
-
-def test_a_longer_window_than_the_context_and_an_adapter_are_refused(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="model: max_length 256 is more than the context of 128 tokens"):
-        open_start(_args(tiny, max_length=256))
+def test_settings_that_a_continued_model_cannot_have_are_refused(tiny, tmp_path, changes, says):
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(UserError, match="is a LoRA adapter, whose weights are frozen"):
-        open_start(_args(tiny, model_name_or_path=str(tmp_path)))
-
-
-TIPE = {"rope_type": "yarn", "factor": 2.0, "tipe": 1}
+    given = {"dataset": "d", "model_name_or_path": str(tiny / "pretrain"), "max_length": 128} | changes
+    places = {"ADAPTER": str(tmp_path)}
+    with pytest.raises((ValueError, UserError), match=says):
+        open_start(PretrainArguments(**{key: places.get(str(value), value) for key, value in given.items()}))
 
 
 @pytest.mark.parametrize(
@@ -233,11 +214,10 @@ TIPE = {"rope_type": "yarn", "factor": 2.0, "tipe": 1}
     [
         ("qwen3", {"max_position_embeddings": 64}, "model: max_position_embeddings 64 is less than max_length 128"),
         ("gpt2", {"n_positions": 64}, "model: n_positions 64 is less than max_length 128"),
-        ("qwen3", {"rope_parameters": TIPE}, "model: Unrecognized keys in `rope_parameters`"),
-        ("qwen3", {"rope_parameters": {"factor": 2.0}}, "model: Unrecognized keys in `rope_parameters`"),
+        ("qwen3", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "tipe": 1}}, "model: Unrecognized keys in"),
     ],
 )
-def test_a_context_or_rope_that_cannot_be_is_refused(tiny: Path, family: str, model: dict[str, Any], says: str) -> None:
+def test_a_context_or_rope_that_cannot_be_is_refused(tiny, family, model, says):
     args = PretrainArguments(dataset="d", tokenizer="t", model_type=family, model=model, max_length=128)
     with pytest.raises(UserError, match=says):
         build_model(args, AutoTokenizer.from_pretrained(tiny / "tokenizer"))

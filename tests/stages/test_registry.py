@@ -10,19 +10,15 @@ import pytest
 
 from zero2chat import stages
 from zero2chat.core.errors import UserError
-from zero2chat.hub.model_card import make_card
-from zero2chat.stages.open_run import open_run
 
 
-def test_stages_are_the_files_of_the_folder() -> None:
+def test_stages_are_the_files_of_the_folder():
     files = {path.stem for path in Path(stages.__file__).parent.glob("*.py")}
-    assert (
-        files - {"__init__", "canaries", "command_line", "open_run", "pretrain_model", "shared"}
-        == {*stages.names()} & files
-    )
+    others = {"__init__", "canaries", "command_line", "open_run", "pretrain_model", "shared"}
+    assert files - others == {*stages.names()} & files
 
 
-def test_a_declaration_is_whole() -> None:
+def test_a_declaration_is_whole():
     loaded = {name: stages.load(name) for name in stages.names()}
     for name, stage in loaded.items():
         assert stage.name == name
@@ -33,36 +29,22 @@ def test_a_declaration_is_whole() -> None:
         stages.load("grpp")
 
 
-def test_listing_the_stages_imports_none_of_them() -> None:
+def test_listing_the_stages_imports_none_of_them():
     script = "import sys; from zero2chat import stages; stages.names()\n"
     script += "print(*{module.split('.')[0] for module in sys.modules} & {'torch', 'trl', 'transformers', 'numpy'})"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "\n"
 
 
-def test_a_users_file_with_the_name_of_a_package_does_not_replace_it_and_a_reward_beside_it_is_found(
-    tmp_path: Path,
-) -> None:
+def test_a_users_file_with_the_name_of_a_package_does_not_replace_it_and_a_reward_beside_it_is_found(tmp_path):
     for name in ("datasets", "evaluate", "random"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the user's {name}')\n")
     (tmp_path / "taste.py").write_text("def short(completions, **_):\n    return [1.0 for _ in completions]\n")
-    settings = (
-        "output_dir: runs/mine\nmodel_name_or_path: ./none\nrewards: [{function: FUNCTION}]\ndatasets: [{path: no}]"
-    )
+    settings = "output_dir: out\nmodel_name_or_path: ./none\nrewards: [{function: FUNCTION}]\ndatasets: [{path: no}]"
     command = [sys.executable, "-m", "zero2chat.stages.grpo", "--config", "mine.yaml"]
-    for function, says in (
-        ("taste.short", "no"),
-        ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
-    ):
+    for function, says in (("taste.short", "no"), ("taste.shrt", "has no function 'shrt'; did you mean 'short'?")):
         (tmp_path / "mine.yaml").write_text(settings.replace("FUNCTION", function))
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
+        assert (done.returncode, done.stdout) == (2, "")
         assert says in done.stderr
+        assert done.stderr.startswith("error: ")
         assert ("taste" in done.stderr) == (function == "taste.shrt")
-
-
-def test_the_card_says_what_the_stage_says(tmp_path: Path) -> None:
-    run = open_run(tmp_path / "gkd", "gkd", {"output_dir": str(tmp_path / "gkd")})
-    story, limits = stages.load("gkd").story, stages.load("gkd").limits
-    card = make_card(run.folder, run.identity, {}, story, limits)
-    assert f"\n\n{story}\n\n" in card.text
-    assert f"## Limits\n\n{limits} It was not evaluated for harmful answers.\n" in card.text

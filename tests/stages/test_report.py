@@ -29,9 +29,7 @@ def _recipe() -> list[str]:
     return [str(run.folder) for run in (corpus, pretrain, polish)]
 
 
-def test_the_report_lies_beside_its_run_with_every_metric(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_lies_beside_its_run_with_every_metric(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folders = _recipe()
     lines = "".join(f"  - {folder}\n" for folder in folders)
@@ -66,7 +64,7 @@ def test_the_report_lies_beside_its_run_with_every_metric(
     assert Path("runs/tiny/report.html").read_text() == page
 
 
-def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path):
     done, half = _step(tmp_path / "corpus", "corpus"), _step(tmp_path / "pretrain", "pretrain")
     done.finish({"bytes_train": {"value": 1}})
     with pytest.raises(UserError, match="step 'pretrain'"):
@@ -74,7 +72,7 @@ def test_an_unfinished_step_is_named_and_nothing_is_written(tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_a_steps_name_is_no_markup_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_steps_name_is_no_markup_in_the_terminal(tmp_path, capsys):
     done = _step(tmp_path / "[red]x", "corpus")
     done.finish({"bytes_train": {"value": 1}})
     STAGE.main(["--output_dir", str(tmp_path / "report"), "--steps", str(done.folder)])

@@ -17,19 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from stage_fixtures import (
-    LORA,
-    REPOSITORY,
-    Configured,
-    Settings,
-    Train,
-    assert_same_end,
-    checkpoints,
-    history,
-    main,
-    metrics,
-    sha256,
-)
+from stage_fixtures import LORA, REPOSITORY, assert_same_end, checkpoints, history, main, metrics, sha256
 
 from zero2chat.trainers import evaluate
 
@@ -114,9 +102,7 @@ def _trained_not_done(run: Path, steps: int) -> Callable[[], bool]:
 # ---- killed by a signal
 
 
-def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_had_happened(
-    train: Train, configured: Configured, run_stage: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_had_happened(train, configured, tmp_path):
     changes = LONG | {"eval_strategy": "steps", "eval_steps": 10}
     whole, config = train("pretrain", "whole", **changes), configured("pretrain", "run", **changes)
     run, command = config.with_suffix(""), _stage("pretrain", config)
@@ -140,7 +126,7 @@ def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_ha
     tries = seconds()
     assert tries > first_try
 
-    last = run_stage("pretrain", config)
+    last = subprocess.run(command, env=_environment(tmp_path), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
     assert f"checkpoint-{newest}: incomplete checkpoint, removed\n" in last.stdout
     assert_same_end(run, whole)
@@ -165,8 +151,8 @@ GROUPED = CONSTANT | {
     ("stage", "changes", "logged", "last"), [("pretrain", CONSTANT, 8, 13), ("sft", GROUPED, 13, 18)]
 )
 def test_a_run_killed_in_its_last_evaluation_takes_no_step_more(
-    stage: str, changes: dict[str, Any], logged: int, last: int, train: Train, configured: Configured, tmp_path: Path
-) -> None:
+    stage, changes, logged, last, train, configured, tmp_path
+):
     changes = changes | {"max_steps": last, "save_steps": 6, "logging_steps": 1}
     whole, config = train(stage, "whole", **changes), configured(stage, "run", **changes)
     run = config.with_suffix("")
@@ -180,8 +166,8 @@ def test_a_run_killed_in_its_last_evaluation_takes_no_step_more(
 
 
 def test_a_corpus_killed_at_its_first_file_and_at_its_last_ends_as_if_nothing_had_happened(
-    settings: Settings, configured: Configured, tmp_path: Path
-) -> None:
+    settings, configured, tmp_path
+):
     for i in range(40):
         (tmp_path / f"page{i}.txt").write_text(f"Page {i}. " + f"The {i} sheep went to the hill. " * (i + 1))
     pages = {"path": "text", "data_files": [f"{tmp_path}/page*.txt"], "label": "pages"}
@@ -202,8 +188,8 @@ RECIPE = ("corpus", "tokenizer", "pretrain", "sft", "evaluate", "report")
 
 
 def test_a_recipe_killed_in_pretraining_skips_finished_steps_and_ends_as_if_nothing_had_happened(
-    settings: Settings, write_yaml: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    settings, write_yaml, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "accelerate_configs").symlink_to(REPOSITORY / "accelerate_configs")
     reads: dict[str, dict[str, Any]] = {
@@ -248,7 +234,7 @@ GRPO: dict[str, Any] = CONSTANT | {"max_steps": 8, "save_steps": 2, "logging_ste
 GRPO |= {"datasets": [{"task": "spelling", "n": 24}], "tasks": [{"task": "spelling", "n": 8, "max_new_tokens": 4}]}
 PPO: dict[str, Any] = CONSTANT | {"max_steps": 12, "logging_steps": 1, "num_ppo_epochs": 2, "rewards": [REWARD]}
 PPO |= {"datasets": [{"task": "lines", "n": 48}], "held_out": {"task": "lines", "n": 20, "seed": 1}}
-MINI = {"num_mini_batches": 2, "per_device_train_batch_size": 4, "global_batch_size": 8}
+MINI = {"num_mini_batches": 2, "per_device_train_batch_size": 4, "global_batch_size": 8, "gradient_checkpointing": True}
 HOT = LORA | {"learning_rate": 1.0e-2}
 BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
 CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
@@ -285,8 +271,8 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 @pytest.mark.usefixtures("own_rewards")
 @pytest.mark.parametrize("case", CASES)
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    case: str, train: Train, configured: Configured, model_folder: Path, kill_after: Callable[..., None]
-) -> None:
+    case, train, configured, model_folder, kill_after
+):
     stage, changes, kills = CASES[case]
     changes = {"model_name_or_path": str(model_folder)} | changes
     whole, cut = train(stage, "whole", **changes), configured(stage, "cut", **changes)
@@ -303,9 +289,7 @@ def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
-def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(
-    stage: str, train: Train, configured: Configured, kill_after: Callable[..., None]
-) -> None:
+def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(stage, train, configured, kill_after):
     plain, whole = train(stage, "plain", **CONSTANT), train(stage, "whole", tasks_steps=2, **CONSTANT)
     lines = history(whole, "accuracy_facts")
     assert [line["step"] for line in lines] == [0, 2, 4, 6]
@@ -325,7 +309,7 @@ def test_it_moves_no_weight_and_a_killed_run_says_each_examination_once(
     assert sha256(plain / "model.safetensors") == sha256(whole / "model.safetensors")
 
 
-def test_the_seconds_of_training_have_no_examination_in_them(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seconds_of_training_have_no_examination_in_them(train, monkeypatch):
     def slowly(*args: Any, real: Any = evaluate.evaluate_tasks, **more: Any) -> Any:
         time.sleep(0.5)
         return real(*args, **more)

@@ -41,7 +41,7 @@ def _pairs(run: Path) -> dict[str, list[dict[str, Any]]]:
     return {split: read_jsonl(run / "pairs" / f"{split}.jsonl") for split in ("train", "test")}
 
 
-def test_it_learns_a_users_own_preferences_and_length_alone_does_not(learn: Train, preferences: Path) -> None:
+def test_it_learns_a_users_own_preferences_and_length_alone_does_not(learn, preferences):
     run = learn(**_own(preferences), max_steps=40)
     values = metrics(run)
     assert values["accuracy"]["value"] > 0.95
@@ -66,7 +66,7 @@ def test_it_learns_a_users_own_preferences_and_length_alone_does_not(learn: Trai
     assert metrics(again)["accuracy"]["value"] == values["accuracy"]["value"]
 
 
-def test_comparisons_without_a_seed_are_drawn_by_that_of_the_run_and_held_out_pairs_are_not(learn: Train) -> None:
+def test_comparisons_without_a_seed_are_drawn_by_that_of_the_run_and_held_out_pairs_are_not(learn):
     comparisons = {"task": "lines", "n": 12, "answers": 2, "held_out": 10, "max_new_tokens": 8}
     given, same, other = (
         _pairs(learn(name, comparisons=comparisons | own, seed=seed, max_steps=1))
@@ -76,7 +76,7 @@ def test_comparisons_without_a_seed_are_drawn_by_that_of_the_run_and_held_out_pa
     assert given["test"] != same["test"] == other["test"]
 
 
-def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(learn: Train, preferences: Path) -> None:
+def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(learn, preferences):
     run = learn()
     values, pairs = metrics(run), _pairs(run)
     assert len(pairs["train"]) == values["pairs_train"]["value"] <= 12 * 3
@@ -107,12 +107,8 @@ def test_pairs_of_a_task_are_its_ranked_answers_held_out_on_test_prompts(learn: 
 
 @pytest.mark.parametrize("more", [LORA, {"train_sampling_strategy": "group_by_length"}], ids=["LoRA", "by length"])
 def test_killed_and_run_again_it_ends_with_the_weights_of_an_uninterrupted_run(
-    more: dict[str, Any],
-    learn: Train,
-    base: Configured,
-    monkeypatch: pytest.MonkeyPatch,
-    kill_after: Callable[..., None],
-) -> None:
+    more, learn, base, monkeypatch, kill_after
+):
     whole, cut = learn("whole", **more), base("cut", **more)
     written = reward_trainer.write_jsonl
     with monkeypatch.context() as patch:  # one of its files is written, the other is not
@@ -137,7 +133,7 @@ def _raise(error: BaseException) -> Callable[..., Any]:
     return fail
 
 
-def test_two_zero2_ranks_compare_and_learn_like_one(learn: Train, base: Configured, two_ranks: Any) -> None:
+def test_two_zero2_ranks_compare_and_learn_like_one(learn, base, two_ranks):
     # Most pairs of so small a model tie in taste, and are left out.
     pairs = {"task": "lines", "n": 12, "answers": 3, "held_out": 120, "max_new_tokens": 8}
     changes = {"comparisons": pairs, "max_steps": 8, "logging_steps": 1, "save_strategy": "no"}
@@ -154,7 +150,7 @@ def test_two_zero2_ranks_compare_and_learn_like_one(learn: Train, base: Configur
     assert load_reward_model(run)[0].config.score_std > 0
 
 
-def test_muon_trains_it_too(learn: Train, preferences: Path) -> None:
+def test_muon_trains_it_too(learn, preferences):
     assert metrics(learn(**_own(preferences), muon=True, max_steps=30))["accuracy"]["value"] > 0.9
 
 
@@ -165,9 +161,7 @@ def test_muon_trains_it_too(learn: Train, preferences: Path) -> None:
         ({"chosen": "yes " * 400, "rejected": "no"}, "overlong", "1 of "),
     ],
 )
-def test_a_pair_that_is_equal_or_too_long_is_refused_or_dropped(
-    pair: dict[str, str], option: str, says: str, learn: Train, preferences: Path
-) -> None:
+def test_a_pair_that_is_equal_or_too_long_is_refused_or_dropped(pair, option, says, learn, preferences):
     write_rows(preferences, [*read_jsonl(preferences), {"prompt": "Is it?", **pair}])
     with pytest.raises(UserError, match=says):
         learn("refused", **_own(preferences), max_steps=2)
@@ -188,7 +182,7 @@ def reliability(margins: list[float]) -> list[dict[str, float]]:
     return preference_metrics([pair_of(3, 1)], [pair_of(1, 1)] * len(margins), margins, seed=0)[1]
 
 
-def test_reliability_bins_hold_certainty_and_agreement() -> None:
+def test_reliability_bins_hold_certainty_and_agreement():
     sure = math.log(0.97 / 0.03)
     bins = reliability([0.1, -0.1, sure, sure, sure, -sure, 1e9])
     assert [b["n"] for b in bins] == [2, 5]
@@ -198,7 +192,7 @@ def test_reliability_bins_hold_certainty_and_agreement() -> None:
     assert stats.calibration_error(bins) == pytest.approx(off / 7)
 
 
-def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label() -> None:
+def test_accuracy_is_held_against_taste_and_not_against_the_noisy_label():
     test = [pair_of(1, 1) | {"taste_chosen": a, "taste_rejected": b} for a, b in ((0.9, 0.1), (0.2, 0.4), (0.3, 0.1))]
     values, bins = preference_metrics([pair_of(3, 1)], test, [2.0, -1.0, -1.0], seed=0)
     assert values["accuracy"]["value"] == pytest.approx(2 / 3, abs=1e-4)

@@ -61,7 +61,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, settings: Settings, write_ya
     return main("sft", write_yaml(folder / "sft.yaml", **settings("sft", folder / "sft", **changes)))
 
 
-def test_it_learns_the_conversations_and_when_to_stop(tuned: Path) -> None:
+def test_it_learns_the_conversations_and_when_to_stop(tuned):
     losses = [line["loss"] for line in history(tuned)]
     assert len(losses) == 4
     assert losses[-1] < losses[0] / 2
@@ -72,7 +72,7 @@ def test_it_learns_the_conversations_and_when_to_stop(tuned: Path) -> None:
     assert [(a.text, a.stopped) for a in values] == [("Hello.", True), ("Bye bye.", True)]
 
 
-def test_the_folder_opens_with_all_that_chatting_needs(tuned: Path) -> None:
+def test_the_folder_opens_with_all_that_chatting_needs(tuned):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tuned), AutoTokenizer.from_pretrained(tuned)
     turn_end, document_end = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     assert model.generation_config.eos_token_id == [turn_end, document_end]
@@ -87,7 +87,7 @@ def test_the_folder_opens_with_all_that_chatting_needs(tuned: Path) -> None:
     assert not [name for name in names if name.endswith((".bin", ".pt"))]
 
 
-def test_it_is_examined_on_the_test_rows(tuned: Path) -> None:
+def test_it_is_examined_on_the_test_rows(tuned):
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tuned), AutoTokenizer.from_pretrained(tuned)
     expected, samples, _ = evaluate_tasks(model, tokenizer, read_specs(TASKS))
     assert metrics(tuned).items() >= expected.items()
@@ -95,14 +95,14 @@ def test_it_is_examined_on_the_test_rows(tuned: Path) -> None:
     assert [s["task"] for s in samples] == ["facts"] * 6 + ["identity"] * 5
 
 
-def test_overlong_conversations_are_counted_and_dropped_if_set(tune: Train, capsys: pytest.CaptureFixture[str]) -> None:
+def test_overlong_conversations_are_counted_and_dropped_if_set(tune, capsys):
     short, long = chat("Hi", "Hello."), chat("Hi", "word " * 200)
     run = tune("s", [short, long, short, short], overlong="drop", max_steps=1, packing=False)
     assert "1 of 4 conversations are longer than max_length 128 (chat, row 1 (" in capsys.readouterr().out
     assert metrics(run)["conversations"]["value"] == 3
 
 
-def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(tune: Train) -> None:
+def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(tune):
     chats = [chat("Hi", "Hello." * n) for n in (1, 5)]
     short = {"packing": False, "global_batch_size": 2, "max_steps": 1, "logging_steps": 1}
     run = tune("s", chats, **short, assistant_only_loss=True)  # as any user of TRL writes; the stage does so anyway
@@ -115,7 +115,7 @@ def test_tokens_are_counted_without_padding_and_no_mfu_is_claimed(tune: Train) -
     assert "mfu" not in line
 
 
-def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out(tune: Train, tmp_path: Path) -> None:
+def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out(tune, tmp_path):
     clean = [chat("Hi", "Hello."), chat("What is 2 + 3 and what is 4?", "5\nand 4.")]
     asking = [chat("2 + 3 = ?", "5."), chat("Hi", "Ask!", "Well, how far\nis it to Rome?", "Far.")]
     exam = write_rows(tmp_path / "exam.jsonl", [{"question": "2 + 3 = ?"}, {"question": "How far is it to Rome?"}])
@@ -134,7 +134,7 @@ def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out
     assert lines[1]["words"] == "how far is it to rome"
 
 
-def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_several_processes_only_the_first_tokenizes(tmp_path, monkeypatch):
     rows = Dataset.from_dict({"input_ids": [[1, 2], [3]], "assistant_masks": [[0, 1], [1]]})
     made: list[bool] = []
     training: Any = SimpleNamespace(output_dir=str(tmp_path), world_size=2)
@@ -152,9 +152,7 @@ def test_of_several_processes_only_the_first_tokenizes(tmp_path: Path, monkeypat
     assert not (tmp_path / runs.ROWS).exists()
 
 
-def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(train, monkeypatch):
     """Or a kill in between would leave them in a finished run for ever."""
     calls: list[str] = []
     for name in ("remove_shared", "finish_with_tasks"):
@@ -165,8 +163,8 @@ def test_the_rows_that_processes_share_are_gone_before_the_run_can_be_done(
 
 
 def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
-    tuned: Path, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tuned, train, tmp_path, monkeypatch, capsys
+):
     def refuse(*_: Any) -> None:
         raise UserError("not here")
 
@@ -178,7 +176,7 @@ def test_a_finished_run_is_skipped_also_by_a_launch_that_could_not_train_it(
     assert not (tmp_path / "new").exists()
 
 
-def test_the_loss_on_validation_rows_is_logged_while_it_trains(tune: Train) -> None:
+def test_the_loss_on_validation_rows_is_logged_while_it_trains(tune):
     rows = [{"prompt": f"Say {i % 30}.", "completion": f"{i}"} for i in range(60)]
     for name, more in (("usual", {}), ("often", {"eval_steps": 3, "packing": False})):
         run = tune(name, rows, validation_fraction=0.2, **more)

@@ -14,7 +14,7 @@ PYTHON = REPOSITORY / ".venv-vllm" / "bin" / "python"
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not PYTHON.exists(), reason="vLLM for CPUs is not here: `make .venv-vllm` installs it")
-def test_the_contracts_hold_and_recipes_parse_in_the_versions_of_a_gpu() -> None:
+def test_the_contracts_hold_and_recipes_parse_in_the_versions_of_a_gpu():
     tests = ["tests/contracts", "tests/recipes/test_every_recipe.py"]
     command = [str(PYTHON), "-m", "pytest", "-p", "no:cacheprovider", *tests]
     env = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
