@@ -21,7 +21,6 @@ from zero2chat.inference.session import Sampling
 from zero2chat.models.tokenization import visible
 
 LABELLING = Path(__file__).parents[2] / "docs" / "labelling.md"
-SAMPLING = Sampling(temperature=1.0, max_new_tokens=6)
 
 
 def prompt(text: str) -> list[dict[str, str]]:
@@ -69,12 +68,11 @@ def kept(folder: Path, out: str = "mine.jsonl") -> list[tuple[str, str, str]]:
 # ---- orders
 
 
-@pytest.mark.parametrize(
-    ("line", "order"),
-    [("2 1 4 3", [[1], [0], [3], [2]]), ("2=1 4 3", [[1, 0], [3], [2]]), ("  2  1 =4= 3 ", [[1], [0, 3, 2]])],
-)
-def test_an_order_is_read_with_its_ties(line, order):
-    assert parse_order(line, 4) == order
+def test_an_order_is_read_with_its_ties_and_gives_all_its_pairs_but_those():
+    assert parse_order("2 1 4 3", 4) == [[1], [0], [3], [2]]
+    assert parse_order("  2  1 =4= 3 ", 4) == [[1], [0, 3, 2]]
+    assert pairs_of_order([[1], [0, 3], [2]]) == [(1, 0), (1, 3), (1, 2), (0, 2), (3, 2)]
+    assert pairs_of_order([[0, 1, 2]]) == pairs_of_order([]) == []
 
 
 @pytest.mark.parametrize(
@@ -93,11 +91,6 @@ def test_what_is_no_order_is_explained(line, says):
         parse_order(line, 4)
 
 
-def test_an_order_gives_all_its_pairs_but_those_that_tie():
-    assert pairs_of_order([[1], [0, 3], [2]]) == [(1, 0), (1, 3), (1, 2), (0, 2), (3, 2)]
-    assert pairs_of_order([[0, 1, 2]]) == pairs_of_order([]) == []
-
-
 # ---- the dialogue
 
 
@@ -105,10 +98,8 @@ def test_what_was_put_first_is_chosen_over_all_that_follows(asked, tmp_path):
     first, second = screens(asked("2 1 3\n3 = 1 2\n", PROMPTS[:2], answers=3))
     assert len(set(first.values())) == len(set(second.values())) == 3
     ada, tom = (prompt[0]["content"] for prompt in PROMPTS[:2])
-    expected = [
-        *((ada, first[a], first[b]) for a, b in ("21", "23", "13")),
-        *((tom, second[a], second[b]) for a, b in ("32", "12")),
-    ]
+    expected = [(ada, first[a], first[b]) for a, b in ("21", "23", "13")]
+    expected += [(tom, second[a], second[b]) for a, b in ("32", "12")]
     assert [tuple(visible(text).strip() for text in row) for row in kept(tmp_path)] == expected
 
 
@@ -249,8 +240,6 @@ def test_a_file_that_holds_something_else_is_left_alone(asked, tmp_path, text, l
         ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: not writable: give another file, in a folder that exists"),
         ({"out": "mine.txt"}, "mine.txt: the file name must end in .jsonl"),
         ({"answers": 1}, "answers: 1 is too few to compare: give 2 or more"),
-        ({"answers": 0}, "answers: 0 is too few to compare: give 2 or more"),
-        ({"out": "."}, "must end in .jsonl"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_before_anything_is_asked(asked, capsys, tmp_path, changes, says):

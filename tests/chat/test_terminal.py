@@ -227,11 +227,6 @@ def test_the_command_chats_with_the_trained_tools(recipe, capsys, tokenizer, mon
     assert capsys.readouterr().err == ""
 
 
-class Keyboard(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_ctrl_c_during_an_answer_stops_the_answer_and_the_chat_goes_on(capsys, model_folder, answers, monkeypatch):
     typed = iter(["Where?", "/reset", "Who?"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(typed, "/quit"))
@@ -243,7 +238,7 @@ def test_ctrl_c_during_an_answer_stops_the_answer_and_the_chat_goes_on(capsys, m
         return draw(self, logits)
 
     monkeypatch.setattr(Session, "_draw", interrupted)
-    monkeypatch.setattr("sys.stdin", Keyboard())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     chat(str(model_folder), GREEDY)
     assert capsys.readouterr().out.endswith(f"\n(forgotten)\n{answers[0]}\n")
 
