@@ -189,7 +189,7 @@ def test_cut_anywhere_by_a_kill_the_file_goes_on_from_its_last_whole_ranking(ask
         done = sum(end - 1 <= size for end in rankings[1:])
         out = asked("".join(orders[done:]), PROMPTS[:3])
         assert file.read_bytes() == whole
-        assert ("the last ranking is incomplete" in out) == (size not in (ends[2] - 1, ends[2], ends[4] - 1))
+        assert ("the last ranking was incomplete" in out) == (size not in (ends[2] - 1, ends[2], ends[4] - 1))
 
 
 def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_kept(

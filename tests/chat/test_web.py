@@ -190,7 +190,7 @@ def test_stop_keeps_what_was_said_and_an_abandoned_or_empty_question_nothing(loa
         (["MODEL", "--port", "70000"], "port 70000 of 127.0.0.1 is not available (bind(): port must be 0-65535"),
         (["MODEL", "--host", "nowhere.invalid"], "port 7860 of nowhere.invalid is not available"),
         (["MODEL", "--tools", "serch", "--port", "0"], "serch"),
-        (["MODEL", "--without-gradio"], "ui: gradio is not installed: `make ui` does that"),
+        (["MODEL", "--without-gradio"], "ui: gradio is not installed: run `make ui`"),
     ],
 )
 def test_a_mistake_is_one_line_and_exits_2(arguments, says, model_folder, tmp_path, capsys, monkeypatch):

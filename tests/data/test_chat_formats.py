@@ -108,7 +108,7 @@ def _turns(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
         ([{"question": "Who?", "reply": "Ada."}], f"mine: its columns (question, reply) {NO_FORMAT}"),
         ([{"instruction": "Who?"}], "mine: its columns (instruction) match no known format"),
         ([{"prompt": "Who?", "chosen": "a", "rejected": "b"}], f"its columns (prompt, chosen, rejected) {NO_FORMAT}"),
-        ([ALPACA | {"history": [["a", "b"]]}], "mine, row 0: history: earlier turns are not read"),
+        ([ALPACA | {"history": [["a", "b"]]}], "mine, row 0: history is not supported"),
         ([CHAT, ALPACA], "mine, row 1: messages: expected text or a list"),
         ([FINE, _turns(("human", "Who?"), ("bard", "a"))], "mine, row 1: conversations: unknown role 'bard'; kn"),
         ([FINE, _turns(("\x1b[1m", "Who?"))], r"row 1: conversations: unknown role '\x1b[1m'; known: system, us"),
@@ -120,13 +120,16 @@ def _turns(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
         ([ALPACA, ALPACA | {"output": ""}], "mine, row 1: turn 2 of 2: the assistant's turn is empty"),
         ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output: expected text or a list"),
         ([ALPACA, ALPACA | {"instruction": " "}], "mine, row 1: turn 1 of 2: the user's turn is empty"),
-        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "messages: weight 0: every assistant's turn is learned"),
-        ([_turns(("gpt", "a"), weight=0)], "mine, row 0: conversations: weight 0: every assistant's"),
+        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "messages: weight 0 is not supported"),
+        ([_turns(("gpt", "a"), weight=0)], "mine, row 0: conversations: weight 0 is not supported"),
         (
             [{"messages": [ASKED, ANSWERED | {"reasoning_content": ["a"]}]}],
             "reasoning_content: expected text, got list",
         ),
-        ([{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}], "messages: function_call is not read"),
+        (
+            [{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}],
+            "messages: function_call is not supported",
+        ),
         ([{"prompt": "Who?", "completion": 7}], "mine, row 0: completion: expected text or a list of"),
         *(
             ([CHAT | {"tools": json.dumps([{"name": "find"}, tool])}], "tools: expected a list of {type: function, fun")

@@ -84,15 +84,15 @@ def test_too_long_conversations_are_counted_and_refused_or_dropped(tokenizer, ca
         (  # marks only long answers as the assistant's
             "{% if m.content|length > 2 %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}x{% endif %}",
             {"role": "assistant", "content": "no"},
-            "row 1: the chat template marks no assistant tokens in it",
+            "row 1: the chat template marks no assistant tokens in the row",
         ),
         (  # takes a call's arguments as text only
             "{% generation %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ 'call: ' + c.function.arguments }}"
             "{% endfor %}{% endgeneration %}",
             {"role": "assistant", "content": "a", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]},
-            "row 1: the chat template rejects it: can only concatenate str",
+            "row 1: the chat template rejects the row: can only concatenate str",
         ),
-        (None, {"role": "alien", "content": "x"}, "row 1: the chat template rejects it: .* unknown role 'alien'"),
+        (None, {"role": "alien", "content": "x"}, "row 1: the chat template rejects the row: .* unknown role 'alien'"),
     ],
 )
 def test_a_row_that_the_template_cannot_mark_or_render_is_named(tokenizer_folder, template, turn, says):

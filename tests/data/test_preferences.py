@@ -116,7 +116,7 @@ def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path, r
     assert pair == {"prompt": system + PROMPT, "chosen": said("yes"), "rejected": said("no")} | where
 
 
-ENDS = "does not begin and end with the assistant's turn, after the prompt"
+ENDS = "must begin and end with an assistant's turn after the prompt"
 EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
 
 
@@ -131,7 +131,7 @@ EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
         (FINE | {"prompt": EMPTY}, "turn 3 of 3: the user's turn is empty"),
         (
             FINE | {"chosen": [said("a")[0] | {"reasoning_content": "Hm."}]},
-            "chosen: only sft conversations have tool_c",
+            "chosen: only sft supports tool_c",
         ),
         (FINE | {"chosen": None}, "mine, row 0: chosen: expected text or a list"),
         (FINE | {"chosen": [{"text": "a"}]}, "row 0: chosen: unknown role None"),
@@ -168,7 +168,7 @@ NAMED = {"type": "function", "function": {"name": "tide", "parameters": {"proper
 
 @pytest.mark.parametrize("rows", [[FINE, FINE | {"tools": [NAMED]}], [FINE | {"tools": json.dumps([NAMED])}] * 2])
 def test_tools_of_a_pair_or_vote_are_refused_with_the_row(tmp_path, rows):
-    with pytest.raises(UserError, match=r"mine, row 1: tools: only sft and evaluate show a row's tools.*line 2"):
+    with pytest.raises(UserError, match=r"mine, row 1: tools: only sft and evaluate support a column of tools.*line 2"):
         load_preferences(source(tmp_path, *rows))
     vote = {"prompt": "Who?", "completion": "Ada.", "label": True, "tools": [NAMED]}
     with pytest.raises(UserError, match="mine, row 0: tools: only sft and evaluate"):

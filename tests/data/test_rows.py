@@ -113,7 +113,7 @@ def test_columns_may_have_other_names(capsys):
     assert (problems["answer"][0], problems["level"][0]) == ("Ada.", 1)
     with pytest.raises(UserError, match="chats: columns: no column 'Q'; it has Frage, Antwort, prompt, level"):
         load_conversations(_source(*map(json.dumps, rows), columns={"prompt": "Q"}))
-    with pytest.raises(UserError, match=r"columns: no such column is read in the format .*: sytem"):
+    with pytest.raises(UserError, match=r"columns: the format .* has no sytem: remove it"):
         load_conversations(_source(*map(json.dumps, rows), columns=columns | {"sytem": "level"}))
     Path("a.csv").write_text("Question;Answer\na;b\n")
     with pytest.raises(UserError, match=r"such as `columns: {prompt: Question, completion: Answer}`"):

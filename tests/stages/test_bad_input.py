@@ -53,8 +53,8 @@ LINES = {"task": "lines", "n": 3, "held_out": 3}
 GROUPS = {"num_generations": 6, "global_batch_size": 48, "per_device_train_batch_size": 12}
 URL = "http://127.0.0.1:9"
 SECRET = {"url": URL, "model": "m", "key_variable": "NO_KEY"}
-NO_GROUP = "resample: rewards must be normalised per group"
-NO_TOOLS = "tools: these sample completions without calls: remove pass_rate and resample"
+NO_GROUP = "resample: needs per-group scaling"
+NO_TOOLS = "tools: pass_rate and resample sample without tool calls"
 TYPO = "HERE/out.yaml: unknown key 'lerning_rate'; did you mean 'learning_rate'?"
 MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
     "corpus": [
@@ -111,7 +111,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"tasks_steps": 0}, "tasks_steps: expected at least 1, got 0"),
         ({"decontaminate": [{"task": "facts"}]}, "HERE/out.yaml: decontaminate[0]: task facts: `n` is not set"),
         ({"muon": True, "use_peft": True}, "muon: Muon updates full matrices, not adapters"),
-        ({"merge_adapter": True}, "merge_adapter: there is no adapter without use_peft"),
+        ({"merge_adapter": True}, "merge_adapter: no adapter without use_peft"),
         ({"embedding_learning_rate": 1e-3}, "HERE/out.yaml: embedding_learning_rate: only used with muon: remove"),
         ({"dtype": "float16"}, "dtype: float16 weights lose small updates"),
         ({"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/out.yaml: task 'facts': unknown option 'tell'"),
@@ -122,7 +122,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"comparisons": {"task": "facts"}}, "has no `taste`"),
         ({"equal": "keep"}, "equal: 'keep' is not one of error, drop"),
         ({"max_length": 20}, "rows have an answer longer than max_length 20"),
-        ({"comparisons": LINES | {"answers": 2, "temperature": 1e-4}}, "all answers of the model are equal"),
+        ({"comparisons": LINES | {"answers": 2, "temperature": 1e-4}}, "pairs have equal answers"),
     ],
     "dpo": [
         ({"datasets": []}, "datasets: the list is empty"),
@@ -192,7 +192,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"teacher": None, "endpoint": {"url": URL}}, "endpoint: model is not set"),
         ({"teacher": None, "endpoint": {"url": URL, "key": "x"}}, "endpoint: unknown key 'key'"),
         ({"teacher": None, "endpoint": SECRET}, "endpoint: the environment variable NO_KEY is not set"),
-        ({"temperature": 0}, "temperature 0: 4 answers would be equal"),
+        ({"temperature": 0}, "temperature 0: all answers would be equal"),
     ],
     "evaluate": [
         ({"tasks": []}, "tasks, datasets and harness are empty"),
@@ -202,8 +202,8 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"contamination": [{"pth": "x"}]}, "contamination[0]: unknown key 'pth'; did you mean 'path'?"),
         ({"chat_template_path": None}, "the tokenizer has no chat template"),
         ({"questions": [" "]}, "questions: a question is empty"),
-        ({"questions": ["Hi!"], "question_tools": True}, "question_tools: it needs `questions` and `tools`"),
-        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: only `tasks` and `datasets` can be"),
+        ({"questions": ["Hi!"], "question_tools": True}, "question_tools: `questions` or `tools` is not set"),
+        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: no `tasks` or `datasets` to compare"),
     ],
     "report": [({}, "steps is not set")],
 }
@@ -326,11 +326,11 @@ PAIRS = {"model_name_or_path": "m", "datasets": [{"task": "lines", "n": 8}]}
 @pytest.mark.parametrize(
     ("stage", "settings", "says"),
     [
-        ("sft", LORA | {"merge_adapter": True}, "merge_adapter: sharded weights are not merged"),
+        ("sft", LORA | {"merge_adapter": True}, "merge_adapter: sharded weights cannot be merged"),
         ("reward", LORA, "use_peft: the adapter is merged at the end, which sharded weights do not allow"),
         ("dpo", {"precompute_ref_log_probs": True}, "precompute_ref_log_probs: not supported with sharded weights"),
         ("gkd", {"teacher_model_name_or_path": "m"}, "gkd: FSDP is not supported"),
-        ("reward", LORA | {"load_in_4bit": True}, "load_in_4bit: the adapter is merged at the end, and would be r"),
+        ("reward", LORA | {"load_in_4bit": True}, "load_in_4bit: merging the adapter at the end would r"),
     ],
 )
 def test_what_weights_do_not_allow_is_refused_also_if_only_the_launch_config_asks_for_fsdp(

@@ -133,7 +133,7 @@ ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [
 @pytest.mark.usefixtures("flash_attention")
 def test_flash_attention_which_would_not_mask_them_is_refused(tmp_path):
     model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
-    with pytest.raises(UserError, match="mask_documents: not with FlashAttention"):
+    with pytest.raises(UserError, match="mask_documents: not supported with FlashAttention"):
         PretrainTrainer(model, SimpleNamespace(eos_token_id=0), mask_documents=True)
 
 

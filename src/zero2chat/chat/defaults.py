@@ -1,7 +1,7 @@
 """The default model of a chat, and the tools that a model was trained with.
 
-A run's `run.json` has the settings of its step, including the tools. Unless told otherwise, a model searches the index
-of its own recipe, `library/index`, because it was trained on such passages.
+A run's `run.json` has the settings of its step, including the tools. By default, a model searches the index of its own
+recipe, `library/index`, because it was trained on such passages.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def default_model() -> str:
         if (Path(model) / METRICS).exists():
             return model
     models = " nor ".join(_MODELS)
-    raise UserError(f"no model named, and neither {models} is here: name one, or run `make quickstart` in a clone")
+    raise UserError(f"no model named, and neither {models} exists: name a model, or run `make quickstart` in a clone")
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:
     """Open the tools of a command's `--tools` and `--search`; without names, those that the model was trained with.
 
-    One of these that cannot be opened is skipped, with a line on stderr. Raises `UserError` as `open_tools` does if
+    Trained tools that cannot be opened are skipped, with a line on stderr. Raises `UserError` as `open_tools` does if
     tools are named, and if a search backend is given for a model that was trained without search.
     """
     if names is not None:
@@ -65,8 +65,8 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
 
 
 def _trained_with(model: str) -> tuple[Path, Mapping[str, Any]]:
-    """Return the folder of the recipe's runs, and the tools in the settings of the run that made the model, which may
-    be one of its checkpoints, or else in those of the run that it continued."""
+    """Return the folder of the recipe's runs, and the tools in the settings of the run that made the model (or
+    checkpoint), or else in the settings of the run that it continued."""
     recipe, seen = Path(), set[str]()
     while model not in seen:
         seen.add(model)

@@ -1,9 +1,9 @@
 """An OpenAI-compatible server for one model: the conversation loop of `inference.session` behind its chat endpoint.
 
-How messages are read and answers and streams are written is `transformers.cli.serving`'s. Beside `transformers serve`,
-control tokens in all client text are neutralised before the chat template is applied, calls are found by ids as in a
-chat, an unsure answer can be declined, and there are no endpoints that load models or take raw text. The client runs
-its own tools.
+Messages are read, and answers and streams written, by `transformers.cli.serving`. Unlike in `transformers serve`,
+control tokens in all client text are neutralised before the chat template is applied, calls are found by token ids as
+in a chat, an unsure answer can be declined, and there are no endpoints that load models or take raw text. The client
+runs its own tools.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Body(BaseModel, extra="allow"):
 def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: float = 0.0) -> None:
     """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
 
-    Below the confidence `abstain_below` it declines instead of answering.
+    Below the confidence `abstain_below` the model declines instead of answering.
 
     Raises `UserError` if the address, the model or its chat template is not available.
     """
@@ -113,7 +113,7 @@ def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.
 
 
 class _Chat(ChatCompletionHandler):
-    """The chat endpoint. Invalid requests get an error 400. Answers are generated one after another.
+    """The chat endpoint. Invalid requests get status 400. Answers are generated one after another.
 
     Raises `UserError` if the model has no chat template, or if it rejects a plain conversation.
     """
@@ -164,12 +164,12 @@ class _Chat(ChatCompletionHandler):
         return collecting.result() if collecting.done() or not collecting.cancel() else Response()
 
     def _begin(self, body: Body) -> tuple[OfferedAnswer, list[int]]:
-        """Return what answers the request, and its prompt."""
+        """Return the generator of the answer, and the prompt's ids."""
         if body.model not in (None, self._name):
-            raise UserError(f"the server is pinned to {self._name!r}: {body.model!r} is not served")
+            raise UserError(f"model {body.model!r} is not served: set model to {self._name!r}")
         for key in _UNSUPPORTED:
             if (given := (body.model_extra or {}).get(key)) and given != {"type": "text"}:
-                raise UserError(f"{key}: this server does not support it: leave it out")
+                raise UserError(f"{key}: this server does not support {key}: leave it out")
         # Nested, so that none is read as a message, whatever role it names.
         offered = [] if body.tool_choice == "none" else body.tools or []
         tools = neutral({"tools": offered}, self._tokenizer)["tools"] or None
@@ -233,8 +233,8 @@ class _Chat(ChatCompletionHandler):
         yield {"finish_reason": reason, "usage": usage}
 
     async def _pieces(self, answering: OfferedAnswer, prompt: list[int]) -> AsyncGenerator[Any]:
-        """Yield what the answer consists of. It is generated in a thread, which turns to the next answer when this one
-        is done, not when this client has read it."""
+        """Yield the pieces of the answer. A thread generates them, and starts the next answer when this one is done,
+        even if the client has not read it."""
         queue, loop, left = asyncio.Queue[Any](), asyncio.get_running_loop(), threading.Event()
 
         def generate() -> None:
@@ -252,7 +252,7 @@ class _Chat(ChatCompletionHandler):
             work.cancel()
 
     async def _events(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
-        """Yield the chunks as a stream's events. An error after its beginning is its last event."""
+        """Yield the chunks as a stream's events. An error after the first chunk becomes the last event."""
         try:
             async for one in chunks:
                 yield self._build_chunk_sse(name, model=self._name, **one)

@@ -3,7 +3,7 @@
 It uses Gradio. Each browser tab has its own conversation, in Gradio's session state; one answer is generated at a time.
 The server only accepts requests of its own page, and the page cannot load anything from other hosts.
 
-It is built of Gradio's blocks: in `gr.ChatInterface`, each update of an answer passes through its list of all messages,
+It uses Gradio's blocks: with `gr.ChatInterface`, each update of an answer passes through its list of all messages,
 and Stop cancels an answer before its last update.
 """
 
@@ -201,7 +201,7 @@ def ui(
     try:
         import gradio  # noqa: F401
     except ImportError as error:
-        raise UserError("ui: gradio is not installed: `make ui` does that, or `pip install 'zero2chat[ui]'`") from error
+        raise UserError("ui: gradio is not installed: run `make ui`, or `pip install 'zero2chat[ui]'`") from error
     with listen(host, port) as listener:
         page = ChatPage(model, *load_for_use(model), sampling, system, tools)
         # Each tab's heartbeat is an endless request; its end at shutdown is not an error to print.
@@ -219,7 +219,7 @@ def application(page: ChatPage, address: str) -> Any:
 
     @app.middleware("http")
     async def guard(request: fastapi.Request, call_next: Callable[[fastapi.Request], Awaitable[Any]]) -> Any:
-        """Requests must be small and to known paths, and the page loads nothing from other hosts."""
+        """Accept only small requests to known paths, and let the page load nothing from other hosts."""
         # Not `request.url`, whose path begins in the Host header.
         path, length = request.scope["path"], request.headers.get("content-length", "0")
         call = path.removeprefix("/gradio_api/")

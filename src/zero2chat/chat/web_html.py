@@ -44,7 +44,7 @@ class AnswerMarkup:
         return "".join(self._parts) + "</div>" * bool(self._block)
 
     def take(self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None) -> None:
-        """Add the tokens of a session's record, which is emptied, and what it yielded after them."""
+        """Add the tokens of a session's record, which is emptied, and then what the session yielded."""
         while record:
             self._add(record.pop(0))
         if isinstance(piece, Call):

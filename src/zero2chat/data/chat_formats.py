@@ -38,7 +38,7 @@ _ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
 
 @dataclass(frozen=True)
 class Shape:
-    """A format, identified by its `columns`, of which the first has the question, or all messages without `answer`."""
+    """A format, identified by its `columns`. The first has the question, or, without `answer`, all messages."""
 
     name: str
     columns: tuple[str, ...]
@@ -48,14 +48,14 @@ class Shape:
         return f"{self.name} ({', '.join(self.columns)})"
 
     def question(self, row: Row, where: str) -> list[Message]:
-        """Return the messages of the first column, after a text in the column `system`, if they have no own one."""
+        """Return the first column's messages, after the text of the column `system` if they have no system message."""
         name = self.columns[0]
         value = row[name]
         more = row.get("input") or row.get("context")
         if name == "instruction" and isinstance(more, str):
             value = f"{value}\n{more}" if value else more
         if name == "instruction" and row.get("history"):
-            raise UserError(f"{where}: history: earlier turns are not read: write such conversations as `messages`")
+            raise UserError(f"{where}: history is not supported: write the whole conversation as `messages`")
         messages = read_turns(value, "user", f"{where}: {name}")
         system = row.get("system")
         if not isinstance(system, str) or not system.strip() or (messages and messages[0]["role"] == "system"):
@@ -92,10 +92,10 @@ def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | No
 
 
 def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Shape]:
-    """Return the first `n` rows of a source, which are `unit`, and the first of the formats whose columns all exist.
+    """Return the first `n` rows of a source (`unit` names them), and the first format whose columns all exist.
 
-    Rows that a review rejected are left out. Prints the format. Raises `UserError` if none fits, and for a name in
-    `columns` that it does not have.
+    Rows that a review rejected are left out. Prints the format. Raises `UserError` if no format fits, and for a name in
+    `columns` that the format lacks.
     """
     rows = first_rows(without_rejected(load_table(source)), source.n)
     columns, label = rows.column_names, source.label
@@ -103,11 +103,11 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
     if shape is None:
         known = "; ".join(map(str, shapes))
         raise UserError(
-            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: name them by `columns`, such "
-            "as `columns: {prompt: Question, completion: Answer}`"
+            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: map them with `columns`, "
+            "such as `columns: {prompt: Question, completion: Answer}`"
         )
     if unread := source.columns.keys() - {*shape.columns, "system", "input", "context", "tools", "review"}:
-        raise UserError(f"{label}: columns: no such column is read in the format {shape}: {', '.join(sorted(unread))}")
+        raise UserError(f"{label}: columns: the format {shape} has no {', '.join(sorted(unread))}: remove it")
     if is_main_process():
         print(f"{label}: {len(rows):,} {unit}, read as {shape}", flush=True)
     return rows, shape
@@ -139,10 +139,10 @@ def refuse_empty(messages: Sequence[Message], where: str) -> None:
 
 
 def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
-    """Return the messages with only role and content. Raises `UserError` if one calls a tool or has reasoning."""
+    """Return the messages with only role and content. Raises `UserError` if a message has calls or reasoning."""
     for message in messages:
         if "tool_calls" in message or message.get("reasoning_content", "").strip():
-            raise UserError(f"{where}: only sft conversations have tool_calls and reasoning_content: remove the row")
+            raise UserError(f"{where}: only sft supports tool_calls and reasoning_content: remove the row")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
@@ -152,7 +152,7 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
     if not isinstance(speaker, str) or speaker not in _ROLES:
         raise UserError(f"{where}: unknown role {speaker!r}; known: {', '.join(_ROLES)}")
     if turn.get("function_call"):
-        raise UserError(f"{where}: function_call is not read: write calls in `tool_calls`")
+        raise UserError(f"{where}: function_call is not supported: write calls in `tool_calls`")
     message: Message = {"role": _ROLES[speaker], "content": turn.get("content", turn.get("value"))}
     calls = turn.get("tool_calls") or []
     if speaker == "function_call":
@@ -166,7 +166,7 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
         if not isinstance(text, str):
             raise UserError(f"{where}: {key}: expected text, got {type(text).__name__}")
     if message["role"] == "assistant" and turn.get("weight", 1) != 1:
-        raise UserError(f"{where}: weight {turn['weight']!r}: every assistant's turn is learned: remove the row")
+        raise UserError(f"{where}: weight {turn['weight']!r} is not supported: remove the row")
     if calls:
         message["tool_calls"] = calls
     if message["role"] == "tool" and isinstance(turn.get("name"), str):
@@ -200,11 +200,11 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
 def refuse_tools(row: Row, where: str) -> None:
     """Raises `UserError` for a row with tools of its own."""
     if read_tools(row.get("tools"), where):
-        raise UserError(f"{where}: tools: only sft and evaluate show a row's tools: remove the column")
+        raise UserError(f"{where}: tools: only sft and evaluate support a column of tools: remove it")
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object without the nulls that a table has for keys that other rows have."""
+    """Return an object without nulls, which a table has for keys that only other rows have."""
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -24,8 +24,8 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
 
     `tools` are the schemas of the available tools, and `where` is the source's label with the row's place. `messages`
     and `tools` are JSON, because in a table each call would have the arguments of all tools. With `tools`,
-    demonstrations really call them where the task has a use for them. Raises `UserError` for columns of no known format
-    (`chat_formats.py`), and with all invalid rows.
+    demonstrations call tools if the task uses any. Raises `UserError` for columns of no known format
+    (`chat_formats.py`), and for invalid rows, naming all.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
@@ -45,7 +45,7 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[Any] | None]:
         messages = shape.conversation(row, where)
         if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
-            raise UserError(f"{where}: no assistant message to learn from")
+            raise UserError(f"{where}: no assistant message to learn from: remove the row")
         return messages, read_tools(row.get("tools"), where) or schemas
 
     numbers, pairs = zip(*rows.read(read), strict=True)
@@ -81,8 +81,8 @@ def join_conversations(conversations: Dataset, most: int, longest: int, seed: in
     """Shuffle the conversations and join up to `most` into one, so that a model learns that any question may follow any
     answer.
 
-    Only conversations with the same tools are joined. One with a system message, or with several user turns, is always
-    the first, because earlier turns could contradict it. A joined conversation has at most `longest` characters.
+    Only conversations with the same tools are joined. A conversation with a system message or several user turns always
+    comes first, because earlier turns could contradict it. A joined conversation has at most `longest` characters.
     """
     rng = random.Random(f"join {seed}")
     order = list(range(len(conversations)))

@@ -17,8 +17,8 @@ def read_documents(source: str, column: str = "text") -> tuple[int, Iterator[tup
     """Return the number of documents, and an iterator over (text, source) that reads one at a time.
 
     In a folder with text and Markdown files each file is a document, with its relative path as source. In any other
-    folder and in a file (JSONL, CSV or Parquet) each row is one, with its number as source. Raises `UserError` if they
-    cannot be loaded.
+    folder, and in a JSONL, CSV or Parquet file, each row is a document, with its number as source. Raises `UserError`
+    if they cannot be loaded.
     """
     place = Path(source)
     inside = [path.relative_to(place) for path in sorted(place.rglob("*")) if path.is_file()]

@@ -61,11 +61,11 @@ def _encode(encoder: TurnEncoder, tokenizer: PreTrainedTokenizerBase, messages: 
     try:
         ids, mask = encoder(neutral(messages, tokenizer), neutral(tools, tokenizer))
     except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects
-        raise UserError(f"{where}: the chat template rejects it: {error}") from error
+        raise UserError(f"{where}: the chat template rejects the row: {error}") from error
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     if 1 not in mask:
-        raise UserError(f"{where}: the chat template marks no assistant tokens in it")
+        raise UserError(f"{where}: the chat template marks no assistant tokens in the row")
     return ids, mask
 
 
@@ -77,7 +77,7 @@ def encode_conversations(
 ) -> Dataset:
     """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, including the end of turn), and `where`.
 
-    `processes` is the most to use, by default one for each core of this rank.
+    `processes` is the maximum number of processes, by default one per core of this rank.
     """
     encoder = TurnEncoder(tokenizer)
 

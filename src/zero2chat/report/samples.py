@@ -19,7 +19,7 @@ _SHOWN = 4  # answers of a task
 
 @dataclass(frozen=True)
 class Answers:
-    """Shows the first `_SHOWN` of the last questions and answers of each task, below a title and a remark.
+    """Shows the first `_SHOWN` questions and answers of each task at the last step, below a title and a remark.
 
     If the same questions were asked at an earlier training step, the first answer is shown next to the last.
     """

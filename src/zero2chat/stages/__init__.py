@@ -28,7 +28,7 @@ Load = Callable[[Any], tuple[Any, Any]]  # a model's path → the model, on its 
 
 
 class Result(NamedTuple):
-    """What a stage measures: metrics, samples and history for the report, and `lines` for its file `keeps`."""
+    """What a stage measures: metrics, samples and history for the report, and the `lines` of its file `keeps`."""
 
     metrics: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]] = ()
@@ -38,10 +38,10 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage. `arguments` are the dataclasses that its YAML fills; each function gets an instance of each.
+    """A stage. `arguments` are the dataclasses that its YAML fills; its functions get an instance of each.
 
-    The work is `run`, or, of a stage that measures a model, `measure`. `zero2chat preview` needs `prepare`, and `plan`
-    needs `cost`. The command `zero2chat <name>` needs an `output_dir`, unless it measures: then it prints without one.
+    `run` does the work, or `measure` in a stage that measures a model. `zero2chat preview` needs `prepare`, and `plan`
+    needs `cost`. `zero2chat <name>` needs an `output_dir`; without one, a stage with `measure` only prints.
     """
 
     name: str  # of its file
@@ -113,7 +113,7 @@ class Stage:
             raise
 
     def _measured(self, run: Run, args: Any) -> None:
-        """`run` of a stage that declares `measure`."""
+        """Run a stage that declares `measure`."""
         from rich.console import Console
 
         from zero2chat.models.hardware import start_processes
@@ -144,7 +144,7 @@ class Stage:
             self.main()
 
     def help(self) -> str:
-        """Return the help text: the stage's own settings, one per line, and the names of the configs it also takes."""
+        """Return the help text: the stage's own settings, one per line, and the names of other configs it accepts."""
         keys: dict[str, str] = {}
         for kind in self.arguments:
             own = [base for base in kind.__mro__ if base.__module__.startswith("zero2chat")]
@@ -177,7 +177,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Stage:
-    """Import a stage. Raises `UserError` if there is none."""
+    """Import a stage. Raises `UserError` if no stage has this name."""
     if name not in names():
         raise UserError(f"unknown stage '{name}'{nearest(name, names())}")
     stage: Stage = importlib.import_module(modules("stages")[name]).STAGE

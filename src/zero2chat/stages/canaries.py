@@ -43,7 +43,7 @@ class Canary:
 
 
 def make_canaries(planting: Planting, seed: int) -> list[Canary]:
-    """Make `n` canaries per number of copies, 0 first. Each name occurs once, so it has only one secret."""
+    """Make `n` canaries per number of copies, 0 copies first. Each name is used once, so it has one secret."""
     rng = random.Random(f"canaries {seed}")
     levels = [copies for copies in (0, *sorted(planting.copies)) for _ in range(planting.n)]
     names: dict[str, None] = {}

@@ -26,12 +26,12 @@ def load_settings(path: str | Path) -> dict[str, Any]:
     base = os.path.normpath(Path(path).parent / str(settings.pop("base")))
     below = load_yaml(base)
     if "base" in below:
-        raise UserError(f"{path}: base: {base} has a base itself: name {below['base']}, or copy what differs")
+        raise UserError(f"{path}: base: {base} has a base itself: use {below['base']}, or copy the settings")
     return below | merged(below, settings)
 
 
 def merged(below: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings, of which a mapping keeps the keys of `below` that it does not set itself."""
+    """Return the settings; each mapping in them also gets the keys that only its counterpart in `below` has."""
     return {
         key: below[key] | value if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in settings.items()

@@ -99,7 +99,7 @@ def run(run: Run, args: CorpusArguments) -> None:
         else:
             held_out = rows
             for label in sorted(set(documents.unique("source")) - set(rows.unique("source"))):
-                print(f"{label}: no document in {split}: it will not be evaluated there", flush=True)
+                print(f"{label}: no documents in {split}: this source has no {split} metrics", flush=True)
     assert held_out is not None
     for label in dict.fromkeys(held_out["source"]):
         text = next(row["text"] for row in held_out if row["source"] == label)

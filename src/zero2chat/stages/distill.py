@@ -6,11 +6,11 @@
 One GPU: `single_gpu.yaml`; several: `ddp.yaml`; on two CPU ranks `cpu_zero2.yaml`.
 
 Samples several answers per prompt, from datasets and tasks' training rows, with a model (`teacher`) or an
-OpenAI-compatible API (`endpoint`). Judges the answers by reward functions, as GRPO does. Writes those that pass to
-`data/train.jsonl`, an `sft` dataset with the origin of each row, and counts the rejected ones by reason.
+OpenAI-compatible API (`endpoint`). Judges the answers by reward functions, as GRPO does. Writes answers that pass to
+`data/train.jsonl`, an `sft` dataset with the origin of each row, and counts rejected answers by reason.
 
 This is the rejection sampling of DeepSeek-R1 (arXiv:2501.12948, sections 2.3.3 and 2.4), which also made data for its
-distilled models. As there, several answers are sampled and the correct ones kept, including their reasoning. Empty and
+distilled models. As in R1, several answers are sampled, and the correct ones are kept with their reasoning. Empty and
 truncated answers are rejected, and so are duplicates up to case and spaces (Yuan et al. 2023, arXiv:2308.01825, keep
 only distinct solutions); near-duplicates are not detected. Of the answers that pass, the first `keep` are kept in
 sampling order, because keeping the shortest would teach short answers. R1's further filters (mixed languages, long
@@ -18,8 +18,8 @@ paragraphs, code) can be added as your own reward functions.
 
 Prompts that contain a question of the evaluations in `decontaminate` are removed and recorded.
 
-Each row starts as `review: unreviewed`, which people may change; `sft` skips rejected rows. Answers are
-saved as they come, and an interrupted run resumes from there.
+Each row starts as `review: unreviewed`, which people may change; `sft` skips rejected rows. Answers are saved as they
+come; an interrupted run resumes after the last saved answer.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class DistillArguments:
         if (self.teacher is None) == (self.endpoint is None):
             raise ValueError("teacher and endpoint: set exactly one of them")
         if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
-            raise ValueError(f"temperature {self.temperature:g}: {self.samples} answers would be equal: set it above 0")
+            raise ValueError(f"temperature {self.temperature:g}: all answers would be equal: set it above 0")
         # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_held_out(self.decontaminate)
@@ -102,7 +102,7 @@ def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontam
 
 
 def _teacher(args: DistillArguments, problems: Dataset) -> Ask:
-    """Return how to ask the teacher. Raises `UserError` if a local model is missing, or if a prompt does not fit it."""
+    """Return a function that samples. Raises `UserError` if a local model is missing, or a prompt does not fit."""
     if args.endpoint:
         return ask_endpoint(args.endpoint, args.samples, args.temperature, args.max_completion_length)
     settings = args.dtype, args.model_revision, args.attn_implementation, args.chat_template_path

@@ -107,7 +107,7 @@ def train_on(
 
 
 def cost(job: Job, training: Any, model_args: ModelConfig, unit: str, sequences: int, forwards: int) -> Job:
-    """Add what a stage reads per unit: `sequences` with gradients, and as often `forwards` without."""
+    """Add a stage's cost per `unit`: `sequences` with gradients, and `forwards` passes without gradients."""
     forgets = forgets_reference(training, model_args)
     return replace(
         job,

@@ -9,9 +9,9 @@ use tools. Standard benchmarks (`harness`) run in lm-evaluation-harness. If the 
 gets the scores, too.
 
 `scores.jsonl` has each row's score. With `compare_to`, another evaluation's folder, `change_<label>` is the mean paired
-difference to it. A task with `against`, another model's folder, gives a win rate by the task's taste. Answers to
-`questions` are saved, not scored. `datasets` are rows of one's own, scored by reward functions, a judge, the math
-verifier, and metrics of the `evaluate` library.
+difference from that evaluation. A task with `against`, another model's folder, gives a win rate by the task's taste.
+Answers to `questions` are saved, not scored. `datasets` are the user's own rows, scored by reward functions, a judge,
+the math verifier, and metrics of the `evaluate` library.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class EvaluateArguments(MeasuringArguments):
         if any(not question.strip() for question in self.questions):
             raise ValueError("questions: a question is empty: fill it in, or remove it")
         if self.question_tools and not (self.questions and self.tools):
-            raise ValueError("question_tools: it needs `questions` and `tools`: set them, or remove it")
+            raise ValueError("question_tools: `questions` or `tools` is not set: set both, or remove question_tools")
         if self.compare_to is not None and not (self.tasks or self.datasets):
-            raise ValueError("compare_to: only `tasks` and `datasets` can be compared: add one, or remove compare_to")
+            raise ValueError("compare_to: no `tasks` or `datasets` to compare: add some, or remove compare_to")
         if self.load_in_8bit and self.load_in_4bit:
             raise ValueError("load_in_8bit and load_in_4bit: set one of them")
         if self.load_in_4bit and self.dtype == "auto":

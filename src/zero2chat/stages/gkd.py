@@ -52,7 +52,7 @@ def _require_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTo
     if not teacher.chat_template:
         raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
     if teacher.get_vocab() != student.get_vocab():
-        raise UserError(f"{path}: has another tokenizer than the student: use a teacher with the same, or `distill`")
+        raise UserError(f"{path}: its tokenizer is not the student's: use a teacher with the same one, or `distill`")
     ids = [each.apply_chat_template(_PROMPT, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
     if ids[0] != ids[1]:
         raise UserError(f"{path}: its chat template is not the student's: set chat_template_path to the teacher's")
@@ -66,13 +66,13 @@ def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelCo
     if training.teacher_model_name_or_path is None:
         raise UserError("teacher_model_name_or_path is not set: set it to a model folder or a Hub name")
     if training.use_vllm:
-        raise UserError("use_vllm: gkd samples without it: remove this setting")
+        raise UserError("use_vllm: gkd cannot sample with vLLM: remove use_vllm")
     if is_fsdp(training.fsdp):
         raise UserError("gkd: FSDP is not supported (it would leave the teacher on the CPU): use ddp.yaml or ZeRO")
 
 
 def prepare(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> Prepared:
-    """Return the prompts, which the trainer tokenizes. Raises `UserError` if the teacher reads them differently."""
+    """Return the prompts, which the trainer tokenizes. Raises `UserError` if the teacher tokenizes them differently."""
     path, revision = training.teacher_model_name_or_path, training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(path, None, revision, weights=False)
     _require_same_tokens(of_teacher, open_empty_chat(model_args, args.chat_template_path)[1], path)
@@ -85,7 +85,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     prompts = prepare(args, training, model_args).train
     at_once = training.per_device_train_batch_size * training.gradient_accumulation_steps * training.world_size
     if len(prompts) < at_once:
-        raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more")
+        raise UserError(f"datasets: {len(prompts)} prompts, but one step needs {at_once}: give more prompts")
 
     # Load.
     model, tokenizer = open_chat_model(run, model_args, args.chat_template_path, generates=True)

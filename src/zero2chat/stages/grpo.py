@@ -9,12 +9,12 @@ One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`,
 Reads a chat model and problems with final answers. Writes a model folder, its accuracy on each task's test rows, and
 curves of reward, length and entropy. Rewards are functions given by dotted path and weight.
 
-The loss weights every token equally (`loss_type: dapo`, TRL's default). TRL's other losses are set by its keys. The
+The loss weights every token equally (`loss_type: dapo`, TRL's default). TRL's own keys choose its other losses. The
 other parts of DAPO (arXiv:2503.14476) are enabled with `epsilon_high` (clip-higher), `mask_truncated_completions`,
 `resample` (dynamic sampling), and the reward `zero2chat.rewards.length.soft_overlong`. `pass_rate` removes problems
 that are too easy or too hard before training.
 
-With `tools` a completion may contain tool calls. The tools' results are part of it and carry no loss.
+With `tools` a completion may contain tool calls. Tool results are part of the completion and carry no loss.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
     if args.tools and (args.pass_rate is not None or args.resample):
-        raise UserError("tools: these sample completions without calls: remove pass_rate and resample")
+        raise UserError("tools: pass_rate and resample sample without tool calls: remove both")
     if args.resample and (training.scale_rewards, training.multi_objective_aggregation) != _PER_GROUP:
-        raise UserError("resample: rewards must be normalised per group: remove scale_rewards, or set it to group")
+        raise UserError("resample: needs per-group scaling: remove scale_rewards and multi_objective_aggregation")
     if args.pass_rate is not None:
         check_pass_rate(read_rewards(args.rewards)[0], training)
 

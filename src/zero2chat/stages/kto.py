@@ -6,13 +6,13 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model and votes: rows with `prompt`, `completion` and `label` (true is thumbs up), TRL's format for
-unpaired preferences, or preference pairs, such as those of `zero2chat rank`, of which each gives a vote up and a vote
-down. Writes a model folder (an adapter folder with `use_peft`), and how well the implicit reward tells votes up from
-votes down that were held out. Everything else is as in `dpo`.
+unpaired preferences, or preference pairs, such as those of `zero2chat rank`: each pair gives a vote up and a vote down.
+Writes a model folder (an adapter folder with `use_peft`), and how well the implicit reward separates held-out votes up
+from votes down. Everything else is as in `dpo`.
 
-KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) has the implicit reward of DPO. An answer voted up gains value as
-its reward exceeds a reference point, one voted down as its reward falls below it. The reference point estimates the KL
-from the model before training: in each batch, the mean reward of the answers to other prompts of the batch.
+KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) has the implicit reward of DPO. An upvoted answer gains value as
+its reward exceeds a reference point, a downvoted answer as its reward falls below it. The reference point estimates the
+KL from the model before training: in each batch, the mean reward of the answers to other prompts of the batch.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from zero2chat.trainers.start import set_global_batch
 
 
 def with_other_answers(rows: Dataset, training: KTOConfig) -> Dataset:
-    """Add `KL_completion_ids`, the answer of the row before it in its batch, as TRL's own preparation of rows does."""
+    """Add to each row `KL_completion_ids`, the answer of the previous row in its batch, as TRL does."""
     if training.loss_type == "apo_zero_unpaired":  # has no reference point
         return rows
     ids, size = rows["completion_ids"], training.per_device_train_batch_size
@@ -75,8 +75,8 @@ def vote_metrics(
 ) -> Metrics:
     """Return metrics of held-out votes, from `log_probs` of the reference and of the trained model.
 
-    `auroc` compares each vote up with each vote down. The metrics of `dpo` are added if prompts have votes of both
-    sides, which are then compared in pairs.
+    `auroc` compares each vote up with each vote down. If prompts have votes up and down, these are compared in pairs,
+    and the metrics of `dpo` are added.
     """
     rewards = [beta * (a - b) for (a,), (b,) in zip(after, before, strict=True)]
     area = stats.auroc(rewards, [thumb["label"] for thumb in test], seed)
@@ -97,7 +97,7 @@ VOTES = Kind("votes", load_votes, tokenize_answers, VoteTrainer, vote_metrics, _
 
 
 def prepare(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Preferences:
-    """Raises `UserError` also if all votes are of one side."""
+    """Raises `UserError` also if all votes are up, or all are down."""
     rows = prepare_preferences(VOTES, args, training, model_args)
     require_both_sides(rows.known + rows.held_out)
     return rows

@@ -13,8 +13,8 @@ A reward model is a proxy: optimized too far, it is exploited. So KL to the star
 training stops at a KL of `kl_budget` nats per completion. With `eval_strategy: steps`, held-out prompts are evaluated
 during training, and the best checkpoint may be kept: with `metric_for_best_model: reward_worst`, the lowest mean of
 several reward models (some may have weight 0), `load_best_model_at_end: true` and `early_stopping_patience`. This
-selection uses validation rows, whatever `held_out` says. Without one, and with a reward labelled `gold`, `gold_lost` is
-what that reward lost from its peak to the end.
+selection uses validation rows, whatever `held_out` says. Without such selection, and with a reward labelled `gold`,
+`gold_lost` is that reward's drop from its peak to the end.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Prompts(Prepared):
 
 
 def prepare(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Prompts:
-    """Return the prompts, without those of over `max_prompt_length`. Raises `UserError` if one does not fit."""
+    """Return the prompts of at most `max_prompt_length` tokens. Raises `UserError` if a prompt does not fit."""
     functions = [one for one in read_ppo_rewards(args.rewards) if not isinstance(one, RewardModelSpec)]
     rows = prompt_rows(args, training, model_args, functions, answers=False, longest=training.max_prompt_length)
     unseen = watched = None

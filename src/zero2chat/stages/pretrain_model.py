@@ -1,4 +1,4 @@
-"""The model that pretraining trains: of `depth` or of given fields, with random weights, or a model to continue."""
+"""The model to pretrain: a new one with random weights, shaped by `depth` or config fields, or an existing one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from zero2chat.trainers.start import share_batch
 
 @dataclass
 class ModelArguments:
-    """The model's shape, or the model to continue, how long it trains, and its optimizer."""
+    """The model's shape, or the model to continue; training length and optimizer."""
 
     muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
@@ -67,7 +67,7 @@ class ModelArguments:
     def __post_init__(self) -> None:
         if self.model_name_or_path is not None:
             if self.depth is not None:
-                raise ValueError("depth: model_name_or_path sets the model's shape: remove one of them")
+                raise ValueError("depth: model_name_or_path sets the model's shape: remove depth or model_name_or_path")
             if other := [name for name in self.model if name not in CONTEXT_FIELDS]:
                 raise ValueError(
                     f"model: {other[0]} cannot be changed in the model of model_name_or_path: only "
@@ -81,12 +81,12 @@ class ModelArguments:
             raise ValueError(f"unknown model_type '{self.model_type}'{nearest(self.model_type, list(CONFIG_MAPPING))}")
 
     def optimizer(self, model: PreTrainedModel, training: TrainingArguments) -> Any:
-        """Return the value for a Trainer's `optimizer_cls_and_kwargs=`: None for the one of `optim`."""
+        """Return the value for a Trainer's `optimizer_cls_and_kwargs=`; None means the optimizer of `optim`."""
         return use_muon(model, training, self.embedding_learning_rate, self.muon_momentum) if self.muon else None
 
 
 def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Return a model of the given shape with random weights. Raises `UserError` for a field its config lacks."""
+    """Return a model of the given shape with random weights. Raises `UserError` for an unknown config field."""
     known = [*CONFIG_MAPPING[args.model_type]().to_dict(), *CONFIG_MAPPING[args.model_type].attribute_map]
     for key in args.model:
         if key not in known and not _reads(args.model_type, key):
@@ -106,7 +106,7 @@ def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> Pre
                 pad_token_id=tokenizer.pad_token_id,
             )
         if getattr(shape, positions, args.max_length) < args.max_length:
-            raise ValueError(f"{positions} {args.model[positions]} is less than max_length {args.max_length}")
+            raise ValueError(f"{positions} {args.model[positions]} is less than max_length {args.max_length}: raise it")
         heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
         if heads and key_value_heads and heads % key_value_heads:
             raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}")
@@ -133,7 +133,7 @@ def _reads(model_type: str, key: str) -> bool:
 
 
 def continued_config(args: ModelArguments, config: PreTrainedConfig) -> PreTrainedConfig:
-    """Return the config of a model to continue, with the context that the arguments ask for. Raises `UserError` for
+    """Return the config of a model to continue, with the context length that the arguments set. Raises `UserError` for
     RoPE keys that contradict each other, and if `max_length` does not fit."""
     try:
         return with_context(config, args.model, args.max_length)

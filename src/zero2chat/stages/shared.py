@@ -1,5 +1,5 @@
-"""What several stages have alike: settings of those that measure a model, rows that one process makes for all, and
-metrics and figures of the report."""
+"""What stages share: settings of stages that measure a model, rows that one process makes for all, and metrics and
+figures of the report."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class MeasuringArguments:
 
 
 def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: str) -> Dataset:
-    """Return what `make` returns. Of several processes, the first makes it, and all open its file in the run's folder.
+    """Return the result of `make`. Only the first process calls it; all processes open its file in the run folder.
 
-    A `UserError` of `make` is raised by all of them. `remove_shared` removes the files.
+    All processes raise a `UserError` of `make`. `remove_shared` removes the files.
     """
     if training.world_size == 1:
         return make()

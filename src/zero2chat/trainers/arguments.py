@@ -39,7 +39,7 @@ from zero2chat.models.training_job import NO_MASTER_WEIGHTS
 
 @dataclass
 class MuonArguments:
-    """Settings of the stages that train a model further, with Muon if wanted, and use it on held-out rows."""
+    """Settings of the stages that continue training a model, with Muon if set, and evaluate it on held-out rows."""
 
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(
@@ -71,7 +71,7 @@ class TaskArguments(MuonArguments):
 
 @dataclass
 class TaskStepsArguments(TaskArguments):
-    """Settings of the stages that also evaluate the tasks during training, and may stop after a time."""
+    """Settings of the stages that also evaluate the tasks during training, and may stop after a time limit."""
 
     tasks_steps: Annotated[int | None, Range(min=1)] = field(
         default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
@@ -132,27 +132,27 @@ RANGES = {
 
 
 def prepare_machine(arguments: Sequence[Any]) -> None:
-    """Set this process up for training. Raises `UserError` for settings that this machine, or this launch, refuses."""
+    """Set this process up for training. Raises `UserError` for settings that this machine or launch cannot run."""
     keep_memory()
     score_what_is_learned()
     values = {key: value for instance in arguments for key, value in vars(instance).items()}
     check_precision(values)
     if values.get("merge_adapter") and not values["use_peft"]:
-        raise UserError("merge_adapter: there is no adapter without use_peft: remove it, or set use_peft")
+        raise UserError("merge_adapter: no adapter without use_peft: remove merge_adapter, or set `use_peft: true`")
     if values.get("merge_adapter") and (values["deepspeed_plugin"] is not None or is_fsdp(values["fsdp"])):
-        raise UserError("merge_adapter: sharded weights are not merged: use ddp.yaml, or `zero2chat export --merge`")
+        raise UserError("merge_adapter: sharded weights cannot be merged: use ddp.yaml, or `zero2chat export --merge`")
 
 
 def score_what_is_learned() -> None:
-    """Make TRL's LM head skip prompts and padding on a CPU too, where all positions took half of SFT's time.
+    """Make TRL's LM head skip prompts and padding on a CPU too, where computing them took half of SFT's time.
 
-    Without Triton, TRL does so to limit the number of shapes to compile. Losses are equal up to rounding.
+    Without Triton, TRL computes all positions, to compile fewer shapes. Losses are equal up to rounding.
     """
     trl_utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """`config.build` with machine-dependent settings. Also raises `UserError` for the settings in `_REFUSED`."""
+    """Call `config.build` with machine-dependent defaults. Also raises `UserError` for the settings in `_REFUSED`."""
     filled = for_this_machine(settings)
     if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("generation_batch_size") is None:
         # GRPOConfig checks that groups fit its batch before `set_global_batch` sets the accumulation steps.
@@ -172,7 +172,7 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
 
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings on top of machine defaults: the CPU without an accelerator, `bf16` where native.
+    """Return the settings merged with machine defaults: the CPU without an accelerator, `bf16` where native.
 
     Raises `UserError` if several processes were launched that no backend can connect.
     """

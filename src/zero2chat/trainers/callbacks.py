@@ -25,12 +25,12 @@ _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
 class RunCallback(TrainerCallback, ExportableState):
     """Writes `history.jsonl`, prints one line per log step with speed and ETA, and completes checkpoints.
 
-    `flops` are per token, `peak` is FLOP/s per device. `counts` are a stage's own, saved in checkpoints.
+    `flops` are per token, `peak` is FLOP/s per device. `counts` are a stage's own counters, saved in checkpoints.
 
-    A step's time runs from the end of the step before it, so that it includes the wait for data, but not what is done
-    in `paused`: evaluation, sampling and saving. After `limit` seconds in steps of all attempts, training stops.
+    A step's time starts at the end of the previous step: it includes waiting for data, but not the work in `paused`:
+    evaluation, sampling and saving. Training stops after `limit` seconds of steps in all attempts.
 
-    On a CPU a resumed run computes with as many threads as before, because sums depend on their number.
+    On a CPU a resumed run uses as many threads as before, because sums depend on the number of threads.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class RunCallback(TrainerCallback, ExportableState):
         now, threads = torch.get_num_threads(), saved.get("threads")
         if not self.on_device and threads not in (None, now) and threads <= cores(alone=True):
             torch.set_num_threads(threads)
-            print(f"computing with {threads} threads instead of {now}, as before: the sums depend on it", flush=True)
+            print(f"using {threads} threads, as before the interruption, not {now}: sums depend on it", flush=True)
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.start is None:  # the first epoch

@@ -1,4 +1,4 @@
-"""Checkpoints in a run's folder, which are complete or not: a kill may come while one is written."""
+"""Checkpoints in a run's folder. A kill while a checkpoint is written leaves it incomplete."""
 
 from __future__ import annotations
 

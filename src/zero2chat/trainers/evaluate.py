@@ -25,7 +25,7 @@ _SHOWN = 6  # completions per task saved before the first step
 def train_with_tasks(
     trainer: ResumableTrainer, run: Run, args: TaskStepsArguments, count: str, tools: Tools | None = None
 ) -> None:
-    """Train for `max_minutes` at most, and evaluate the tasks every `tasks_steps` steps. `count` is that of `train`."""
+    """Train for `max_minutes` at most, and evaluate the tasks every `tasks_steps` steps. `count` is as in `train`."""
     callback = RunCallback(run)
     if args.tasks_steps:
         trainer.add_callback(_TaskEvaluation(trainer, run, args, callback, tools))
@@ -45,7 +45,7 @@ def finish_with_tasks(
 ) -> None:
     """Evaluate the tasks on the trained model, and finish the run. `model` is the model given to the trainer.
 
-    The answers become the run's samples, after the given ones. Every rank must call this: sharded weights are gathered.
+    The run's samples become `samples`, then the answers. Every rank must call this: sharded weights are gathered.
     """
     scores: dict[str, Any] = {}
     remove_start(run, trainer)
@@ -76,8 +76,8 @@ def _evaluate(
 def show_before_training(
     trainer: ResumableTrainer, model: PreTrainedModel, run: Run, args: TaskArguments, tools: Tools | None
 ) -> None:
-    """Save the start model's answers to a few rows of the tasks, for comparison; not of sharded weights, which cannot
-    generate before training starts."""
+    """Save the start model's answers to a few task rows, for comparison. Sharded weights are skipped, because they
+    cannot generate before training starts."""
     if not args.specs or is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
         return
     few = [dataclasses.replace(spec, n=min(spec.n, _SHOWN), samples=0) for spec in args.specs]

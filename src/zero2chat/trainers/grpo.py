@@ -1,5 +1,5 @@
-"""GRPO (Shao et al. 2024, arXiv:2402.03300) with TRL's trainer, with our tool loop and other prompts for groups that
-teach nothing. From prompts to the loss, with the shapes on one process (of all processes: every one's):
+"""GRPO (Shao et al. 2024, arXiv:2402.03300) with TRL's trainer, with our tool loop and other prompts for zero-variance
+groups. From prompts to the loss, with shapes on one process unless "of all processes" is said:
 
     prompts        (rows,)                each is there `num_generations` times: the rows of a group
       ↓ TRL generates the first turn
@@ -44,7 +44,7 @@ Batch = dict[str, Any]
 
 
 class GrpoTrainer(ResumableTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer with our rewards and tools. `resample_rounds` is the most extra generations of a batch."""
+    """TRL's GRPOTrainer with our rewards and tools. `resample_rounds` limits the extra generations per batch."""
 
     def __init__(
         self,
@@ -125,8 +125,8 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         return masks, [turn.messages for turn in turns], ids, log_probs if logprobs else None, calls, failures, []
 
     def _next_turns(self, given: list[list[int]], filler: list[int], room: int) -> tuple[Any, Any]:
-        """Generate after these ids. Returns ids, and with vLLM their log-probabilities. A rank without calls left
-        generates for nothing: all take part in gathering sharded weights or, with vLLM, as many prompts from each."""
+        """Continue these ids. Returns new ids, and with vLLM their log-probabilities. A rank without calls still
+        generates: all ranks must gather sharded weights, and vLLM needs as many prompts from each."""
         rows = self._most([len(given)]) if self.use_vllm else 1
         prompts = given + [filler] * (rows - len(given))
         if self.use_vllm:
@@ -139,7 +139,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         return ids[: len(given)], log_probs and log_probs[: len(given)]
 
     def _most(self, numbers: Iterable[int]) -> int:
-        """Return the largest number, or 0; that of all ranks where they must generate equally often."""
+        """Return the largest number, or 0; over all ranks if they must generate equally often."""
         largest = max(numbers, default=0)
         together = self.use_vllm or is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
         return max(gather_object([largest])) if together else largest
@@ -153,7 +153,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         return fill_missing(rewards, self.num_generations)
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
-        """Return TRL's batch of completions with advantages, and replace zero-variance groups if asked to."""
+        """Return TRL's batch of completions with advantages; with `resample`, replace zero-variance groups."""
         sample = super()._generate_and_score_completions
         if not self.resample_rounds:
             return sample(inputs)
@@ -174,7 +174,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
     # ---- what is reported
 
     def final_metrics(self) -> dict[str, dict[str, Any]]:
-        """Return steps, counts, and the mean over the log's last tenth of what became of the completions."""
+        """Return steps, counts, and statistics of the completions, averaged over the last tenth of the log."""
         metrics: dict[str, dict[str, Any]] = {"steps": {"value": self.state.global_step}}
         for name, key in (("entropy", "entropy"), ("completion_length", "completions/mean_length"), ("kl", "kl")):
             values = [line[key] for line in self.state.log_history if key in line]
@@ -185,8 +185,8 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
 
 def fill_missing(rewards: torch.Tensor, group: int) -> torch.Tensor:
-    """Replace each missing reward (None of a function, NaN) by that function's mean over the rest of the group, as 0
-    may be the best value, or the worst. `rewards` has the shape (rows, functions). Rows without any reward stay NaN,
+    """Replace each missing reward (None of a function, NaN) by that function's mean over the rest of the group, because
+    0 may be the best or the worst value. `rewards` has the shape (rows, functions). Rows without any reward stay NaN,
     and so does a function without a value in a whole group."""
     means = rewards.view(-1, group, rewards.shape[1]).nanmean(1).repeat_interleave(group, 0)
     return torch.where(rewards.isnan() & ~rewards.isnan().all(1, keepdim=True), means, rewards)
@@ -214,9 +214,9 @@ def resample(
 ) -> tuple[Batch, int]:
     """Return one process's batch for `inputs`, and the number of its groups that were replaced.
 
-    `sample` makes TRL's batch from the inputs; `fresh(round)` returns as many inputs of other problems. A process holds
-    whole groups of `group` completions. All processes take part in each round as long as any has a group to replace.
-    Zero-variance groups left after the last round stay in the batch, without effect. Rewards must be scaled per group.
+    `sample` makes TRL's batch from the inputs; `fresh(round)` returns as many inputs of new problems. Each process
+    holds whole groups of `group` completions. All processes take part in each round as long as any has a group to
+    replace. Zero-variance groups left after the last round stay, without effect. Rewards must be scaled per group.
     """
     batch = sample(inputs)
     replaced = 0
@@ -233,8 +233,8 @@ def resample(
 
 
 def _groups(batch: Batch, group: int, alike: bool) -> list[int]:
-    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or the others. A
-    completion that mask_truncated_completions masks has no token in the loss."""
+    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or else all other
+    groups. A completion that mask_truncated_completions masks has no token in the loss."""
     moved = batch["advantages"].abs() * batch["completion_mask"].any(1)
     flat = (moved.view(-1, group) < _NOISE).all(1)
     return [i for i, dead in enumerate(flat.tolist()) if dead == alike]
@@ -270,8 +270,8 @@ def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
     size = batch * training.steps_per_generation
     if size % training.num_generations or (wanted is not None and size != training.generation_batch_size):
         raise UserError(
-            f"the {wanted or size} completions of one generation are no multiple of num_generations "
-            f"{training.num_generations}, or of {batch}, the batch size over all processes: change one of them"
+            f"the {wanted or size} completions of one generation are not a multiple of num_generations "
+            f"{training.num_generations} and of the batch size over all processes, {batch}: change one of them"
         )
     training.generation_batch_size = size
     share = size // training.world_size
@@ -286,7 +286,7 @@ def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
     if training.save_strategy == "steps" and saves > 0 and saves % max(steps, 1):
         raise UserError(
             f"save_steps {training.save_steps:g} is not a multiple of {steps:g}, the optimizer steps per generation: "
-            "a run resumed from a checkpoint in between would lose its completions"
+            "change it, or a run resumed in between would lose completions"
         )
 
 

@@ -20,7 +20,7 @@ class BatchedMuon(torch.optim.Muon):
     """torch's Muon, orthogonalising matrices of one shape together: a third faster for small ones.
 
     A parameter of three dimensions is a stack of matrices, such as the experts of a layer, each of which is
-    orthogonalised by itself. It uses bf16 as torch does, but fp32, five times as fast, on CPUs without native bf16.
+    orthogonalised by itself. It uses bf16 as torch does, or fp32 on CPUs without native bf16 (five times as fast).
     """
 
     def __init__(self, params: list[nn.Parameter], *args: Any, **kwargs: Any):
@@ -68,7 +68,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on embeddings, head, norms and biases.
 
     One learning rate serves both: Muon's update is scaled to AdamW's root mean square (Liu et al. 2025,
-    arXiv:2502.16982, section 2.2), unless the embedding, and a head that is tied to it, has a rate of its own.
+    arXiv:2502.16982, section 2.2), unless the embedding, with a head tied to it, has its own rate.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def adamw_groups(
     model: nn.Module, others: list[nn.Parameter], lr: float, embedding_lr: float | None
 ) -> list[dict[str, Any]]:
-    """Return parameter groups of `others` (all but the matrices), a separate one for the embedding's rate."""
+    """Return parameter groups of `others` (all but the matrices), with a separate group for the embedding's rate."""
     if embedding_lr is None:
         return [{"params": others, "lr": lr}]
     table = {id(p) for p in model.get_input_embeddings().parameters()}
@@ -142,7 +142,7 @@ def use_muon(
     of the ranks of all matrices; Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
     """
     if is_fsdp(args.fsdp):
-        raise UserError("muon: it needs full matrices, which FSDP shards: set `muon: false`, or launch with ZeRO")
+        raise UserError("muon: FSDP shards the matrices that Muon needs whole: set `muon: false`, or launch with ZeRO")
     lr, betas, eps = args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
     if args.deepspeed_plugin is None:
         kwargs = {"model": model, "lr": lr, "weight_decay": args.weight_decay, "betas": betas, "eps": eps}

@@ -32,7 +32,7 @@ FILE = "pass_rates.jsonl"  # in the run's folder: one line per problem with its 
 class PassRate:
     """A YAML's `pass_rate:`: keep problems with a pass rate from `low` to `high` over `samples` answers.
 
-    An answer passes at a reward of 1 or more from the first function. A truncated answer does not pass if
+    An answer passes if the first reward function gives 1 or more. A truncated answer does not pass if
     `mask_truncated_completions` masks such answers in training.
     """
 
@@ -49,7 +49,7 @@ def check_pass_rate(reward: Reward, training: GRPOConfig) -> None:
     """Raises `UserError` for a reward that needs a trainer, and for sharded weights."""
     if reward.needs_of_trainer:
         needs = ", ".join(reward.needs_of_trainer)
-        raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: set another one first")
+        raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: list another first")
     if is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp):
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
 
@@ -64,8 +64,8 @@ def keep_by_pass_rate(
     training: GRPOConfig,
     batch_size: int,
 ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
-    """Return the problems kept, in order, and metrics with the numbers of removed ones. Every rank must call this, and
-    rank 0 judges. Results are saved batch by batch, from where an interrupted run with the same problems resumes."""
+    """Return the problems kept, in order, and metrics that count the removed problems. Every rank must call this, and
+    rank 0 judges. Results are saved batch by batch; an interrupted run with the same problems resumes from them."""
     model = model.to(training.device)
 
     def work(numbers: range, before: list[dict[str, Any]]) -> tuple[list[dict[str, int]], None]:

@@ -184,7 +184,7 @@ def reference_model(trainer: Any, model_args: ModelConfig) -> Iterator[Any]:
 def log_probs(trainer: Any, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, ...]]:
     """Return the log-probability, in nats, of each row's answer, or of a pair's chosen and rejected answer, in order.
 
-    Every rank must call it, with the same rows; each computes its share, and all get all.
+    Every rank must call it, with the same rows; each computes its share, and all get all results.
     """
     model.eval()
     share: list[tuple[int, tuple[float, ...]]] = []

@@ -44,7 +44,7 @@ def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any
 
 
 class SampleCallback(TrainerCallback):
-    """Samples a continuation of each prompt, of so many tokens, every so many steps, for the report."""
+    """Samples a continuation of `tokens` tokens for each prompt, every `steps` steps, for the report."""
 
     def __init__(self, run: Run, prompts: Sequence[str], steps: int, tokens: int):
         self.run, self.prompts, self.steps, self.tokens = run, prompts, steps, tokens
@@ -83,9 +83,9 @@ def bytes_per_token(parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase
 def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Tensor:
     """Return the load-balancing loss, the mean over layers; with equal loads it is `chosen`, the experts per token.
 
-    For each layer (logits of tokens × experts) the number of experts times the sum over them of their share of tokens
-    times their mean probability: Switch Transformers, arXiv:2101.03961, equation 4. transformers' own adds up the
-    layers before it multiplies, so that an expert may idle in one layer if the same number is busy in another.
+    For each layer (logits of tokens × experts) it is the number of experts times the sum, over experts, of share of
+    tokens times mean probability (Switch Transformers, arXiv:2101.03961, equation 4). transformers' own loss sums over
+    layers before it multiplies, so an expert may idle in one layer if its number is busy in another.
     """
     losses = []
     for logits in router_logits:
@@ -97,7 +97,7 @@ def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Te
 
 
 class PretrainTrainer(ResumableTrainer):
-    """Learns each window of an epoch once, also on several processes, and balances experts."""
+    """Trains on each window once per epoch, also on several processes, and balances experts."""
 
     balance: float | None = None  # the coefficient of the load-balancing loss; None without
     balance_losses: torch.Tensor | float = 0.0  # sum over this process's micro-batches since the last log line
@@ -108,7 +108,7 @@ class PretrainTrainer(ResumableTrainer):
         end = processing_class.eos_token_id if mask_documents else None
         if mask_documents and is_flash_attention_requested(model.config):
             # From positions alone, transformers tells it where documents begin only in a batch of one row.
-            raise UserError("mask_documents: not with FlashAttention: remove attn_implementation")
+            raise UserError("mask_documents: not supported with FlashAttention: remove attn_implementation")
         more |= {"data_collator": partial(collate, end=end), "processing_class": processing_class}
         super().__init__(model=model, **more)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -134,8 +134,8 @@ class PretrainTrainer(ResumableTrainer):
         )
 
     def held_out_metrics(self, held_out: Mapping[str, Dataset], speed: RunCallback) -> Metrics:
-        """Return bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's unseen documents, and of all,
-        with the model's size, the training's speed, and the least and the largest share of an expert."""
+        """Return bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's held-out documents, and of all;
+        the model's size, the training speed, and the least and the largest expert load."""
         metrics: Metrics = {}
         self.args.dataloader_drop_last = False  # evaluate every held-out window
         if self.loads:
@@ -186,7 +186,7 @@ class PretrainTrainer(ResumableTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log also how experts are used. `loss` is that of the tokens, without the load-balancing loss."""
+        """Also log the load of experts. The logged `loss` is without the load-balancing loss."""
         if "loss" in logs and self.micro_batches and self.balance is not None:
             mean = torch.as_tensor(self.balance_losses / self.micro_batches, device=self.args.device)
             logs["aux_loss"] = self.accelerator.gather(mean).mean().item()
@@ -201,7 +201,7 @@ class PretrainTrainer(ResumableTrainer):
         return super().get_batch_samples(map(self._without_repeats, epoch_iterator), num_batches, device)
 
     def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Drop the windows from an epoch's beginning with which accelerate fills its last batch."""
+        """Drop the repeated windows with which accelerate fills an epoch's last batch."""
         args, most = self.args, self.args.per_device_train_batch_size
         left = len(self.train_dataset) % (most * args.world_size)  # windows in the last batch of all processes
         last = self.accelerator.gradient_state.end_of_dataloader

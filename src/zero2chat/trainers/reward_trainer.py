@@ -63,7 +63,7 @@ class PairFiles:
 
 
 class RewardModelTrainer(ResumableTrainer, RewardTrainer):
-    """TRL's trainer of reward models. What it makes is a whole model folder, with the scale of the scores."""
+    """TRL's trainer of reward models. It saves a whole model, with the scale of the scores."""
 
     def __init__(self, model: PreTrainedModel, args: RewardConfig, muon: bool = False, **more: Any):
         super().__init__(
@@ -73,9 +73,9 @@ class RewardModelTrainer(ResumableTrainer, RewardTrainer):
     def score_pairs(
         self, known: Sequence[Pair], held_out: Sequence[Pair], batch_size: int, merge: bool
     ) -> tuple[Metrics, list[dict[str, Any]], list[dict[str, float]]]:
-        """Score the pairs: metrics of the held-out ones, samples for the report, and reliability bins.
+        """Score the pairs. Returns held-out metrics, samples for the report, and reliability bins.
 
-        Sets the scale of scores from 0 to 1 by training answers. `merge`: first merge the adapter. Every rank must call
+        Training answers set the scale of scores from 0 to 1. `merge`: merge the adapter first. Every rank must call
         this.
         """
         tokenizer = self.processing_class
@@ -142,7 +142,7 @@ def check_reward(args: Any, training: RewardConfig, model_args: ModelConfig) -> 
     if model_args.load_in_4bit or model_args.load_in_8bit:
         bits = "load_in_4bit" if model_args.load_in_4bit else "load_in_8bit"
         raise UserError(
-            f"{bits}: the adapter is merged at the end, and would be rounded away: remove it, and set dtype: bfloat16"
+            f"{bits}: merging the adapter at the end would round it away: remove {bits}, and set dtype: bfloat16"
         )
     if args.comparisons and is_deepspeed_zero3_enabled():
         raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
@@ -169,7 +169,7 @@ def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], C
         return known, held_out, Counter({str(files.train): len(known)}), equal
     if args.comparisons:
         raise UserError(
-            f"comparisons: the stage has not sampled these pairs yet: run it, and preview shows those of {files.folder}"
+            f"comparisons: these pairs are not sampled yet: run the stage, then preview shows {files.folder}"
         )
     pairs, counts, equal = mixed_preferences(args.datasets, args.equal)
     indices, others = hold_out([pair["prompt"] for pair in pairs], test=args.test_fraction)
@@ -227,5 +227,5 @@ def sample_pairs(
     held_out, equal_held_out = ask("test", spec.held_out, 2, spec.seed or 0)
     test = [pair for pair in held_out if pair["taste_chosen"] != pair["taste_rejected"]]  # others have no truth
     if not known or not test:
-        raise UserError(f"comparisons: all answers of the model are equal: {equal + equal_held_out} pairs dropped")
+        raise UserError(f"comparisons: all {equal + equal_held_out} pairs have equal answers: raise `temperature`")
     return known, test, equal + equal_held_out

@@ -141,7 +141,7 @@ def remove_start(run: Run, trainer: Trainer) -> None:
 
 
 def adapter_config(model_args: ModelConfig) -> Any:
-    """Return the config of the adapter, if there is one, with the base model's revision, which opening it needs."""
+    """Return the config of the adapter, if there is one, with the base model's revision, which is needed to open it."""
     config = get_peft_config(model_args)
     if config is not None:
         config.revision = model_args.model_revision
@@ -149,10 +149,10 @@ def adapter_config(model_args: ModelConfig) -> Any:
 
 
 def train_in_fp32(trainer: Trainer) -> None:
-    """Cast what a trainer trains beside frozen weights to fp32. Call before its optimizer exists.
+    """Cast trained weights beside frozen weights to fp32. Call before the optimizer exists.
 
-    A module that is trained as a whole (`lora_modules_to_save`) still takes and returns what its neighbours compute in.
-    Only a head returns fp32: no module computes with its logits, values or scores.
+    A module that is trained as a whole (`lora_modules_to_save`) still takes and returns the precision of its
+    neighbours. Only a head returns fp32: no module uses its logits, values or scores.
 
     Raises `UserError` as `check_precision` does, also for `dtype: auto`.
     """
@@ -178,7 +178,7 @@ def train_in_fp32(trainer: Trainer) -> None:
 
 
 def _take_fp32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Cast what goes into a module with fp32 weights, unless autocast does so."""
+    """Cast the inputs of a module with fp32 weights to fp32, unless autocast does."""
     return tuple(
         x.float() if x.is_floating_point() and not torch.is_autocast_enabled(x.device.type) else x for x in inputs
     )

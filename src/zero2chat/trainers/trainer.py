@@ -30,14 +30,14 @@ from zero2chat.trainers.start import refused_settings, train_in_fp32
 
 
 def order_by_epoch(sampler: Any, seed: int) -> Any:
-    """Return the sampler, with an order that depends only on seed and epoch: those of TRL and transformers depend on
+    """Return the sampler, with an order that depends only on seed and epoch. TRL's and transformers' orders depend on
     the earlier epochs, which a resumed run skips."""
     sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
     return sampler
 
 
 def set_epoch(dataloader: DataLoader, epoch: int) -> None:
-    """Set the sampler's epoch, also behind a skip and a shard: with two processes the Trainer does not reach it."""
+    """Set the sampler's epoch, also inside accelerate's wrappers: with two processes the Trainer does not reach it."""
     batches: Any = dataloader.batch_sampler
     while hasattr(batches, "batch_sampler"):
         batches = batches.batch_sampler
@@ -101,7 +101,7 @@ class ResumableTrainer(Trainer):
             super()._load_best_model()
 
     def _reloads(self, model: nn.Module) -> bool:
-        """Whether the Trainer would go on without a checkpoint's experts, which are saved as matrices
+        """Whether the Trainer would resume without a checkpoint's experts, which are saved as matrices
         (huggingface/transformers#48805)."""
         plain = isinstance(model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
         return plain and bool(expert_stacks(model))
@@ -203,14 +203,14 @@ def require_fit(checkpoint: Path, trainer: Trainer) -> None:
         raise UserError(f"{checkpoint}: saved under {then}, but this launch is {now}: launch as before")
     if shards and len(shards) != ranks:
         n = len(shards)
-        raise UserError(f"{checkpoint}: saved under ZeRO by {n} processes, but here are {ranks}: launch {n}")
+        raise UserError(f"{checkpoint}: saved under ZeRO by {n} processes, but this launch has {ranks}: launch {n}")
 
 
 # ---- FSDP2, where the defaults of accelerate and transformers would cost memory or precision
 
 
 def reduce_each_batch(args: TrainingArguments) -> None:
-    """Reduce gradients after each micro-batch: else each rank would keep those of the whole model until the next. Call
+    """Reduce gradients after each micro-batch: else each rank would keep the whole model's gradients in between. Call
     before the accelerator exists."""
     given = args.accelerator_config.gradient_accumulation_kwargs or {}
     args.accelerator_config.gradient_accumulation_kwargs = {"sync_each_batch": True} | given

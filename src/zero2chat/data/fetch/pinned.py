@@ -12,7 +12,7 @@ from zero2chat.core.errors import UserError
 
 
 def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = "") -> Path:
-    """Return the file, which the command fetches into its folder if it is missing.
+    """Return the file; if it is missing, the command first fetches it into its folder.
 
     Raises `UserError` if the command, whose last word is the package, fails (with the `hint`), and if the SHA-256
     differs.

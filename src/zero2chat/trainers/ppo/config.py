@@ -97,18 +97,17 @@ class PPOConfig(BaseConfig):
         if self.save_strategy in ("steps", "best") and saves > 0 and saves % self.steps_per_rollout:
             raise ValueError(
                 f"{key} {every:g} is not a multiple of {self.steps_per_rollout}, the optimizer steps per rollout "
-                "(num_ppo_epochs × num_mini_batches): a run resumed from a checkpoint in between would lose its "
-                "completions"
+                "(num_ppo_epochs × num_mini_batches): change it, or a run resumed in between would lose completions"
             )
         selects = self.load_best_model_at_end and self.eval_strategy != "no"
         if self.early_stopping_patience is not None and not selects:
             raise ValueError(
-                "early_stopping_patience: set eval_strategy, metric_for_best_model and load_best_model_at_end"
+                "early_stopping_patience: also set eval_strategy, metric_for_best_model and load_best_model_at_end"
             )
         if selects and self.save_strategy == "steps" and self.save_steps != self.eval_steps:
             raise ValueError(
-                f"save_steps {self.save_steps:g} and eval_steps {self.eval_steps:g} differ: the best model might not "
-                "be saved: set them to the same value"
+                f"save_steps {self.save_steps:g} and eval_steps {self.eval_steps:g} differ, so the best model might "
+                "not be saved: set both to the same value"
             )
 
     @property

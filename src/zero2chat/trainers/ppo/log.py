@@ -18,7 +18,7 @@ token; near 0 the model no longer explores."""
 
 
 class MetricLog:
-    """Collects values, for training and for evaluation apart, as the model is in one mode or the other."""
+    """Collects values, separately for training and for evaluation, by the model's mode."""
 
     def __init__(self, model: nn.Module):
         self.model = model
@@ -26,7 +26,7 @@ class MetricLog:
         self._sums: dict[bool, dict[str, tuple[float, int]]] = {True: {}, False: {}}  # of values, and of their weights
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Add values, the same on all ranks; NaN is none."""
+        """Add values, which are equal on all ranks; NaN is ignored."""
         sums = self._sums[self.model.training]
         for name, value in {name: float(value) for name, value in values.items()}.items():
             total, weight = sums.get(name, (0.0, 0))

@@ -87,7 +87,7 @@ def open_models(
 ) -> tuple[PolicyWithValue, PreTrainedModel | None]:
     """Return the trained module, without dropout, so that the ratio starts at 1, and the frozen reference.
 
-    There is no reference with a `peft_config`: it is the policy without its adapter. `revision` is that of `model`.
+    With a `peft_config`, the reference is None: it is the policy without its adapter. `revision` is that of `model`.
     """
     policy: Any = model
     reference: Any = None

@@ -20,7 +20,7 @@ VALUE = "value.safetensors"  # in a checkpoint, in addition to Trainer's files
 
 
 class PolicyTrainer(ResumableTrainer, BaseTrainer):
-    """Trains a `PolicyWithValue`. A checkpoint also holds the value."""
+    """Trains a `PolicyWithValue`. A checkpoint also holds the value head."""
 
     model: Any  # PolicyWithValue
     ref_model: Any  # None if the reference is the policy without its adapter
@@ -46,7 +46,7 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
 
     @contextlib.contextmanager
     def _policy_alone(self) -> Iterator[None]:
-        """Context for Trainer's handling of a model folder."""
+        """Context in which the Trainer's model is the policy alone, to write or read a model folder."""
         trained = self.model
         self.model = trained.policy
         try:
@@ -55,7 +55,7 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
             self.model = trained
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save the policy as an ordinary model folder, and the value beside it in a checkpoint."""
+        """Save the policy as an ordinary model folder, and in a checkpoint the value head beside it."""
         folder = Path(output_dir or self.args.output_dir)
         state = self.model.state_dict() if state_dict is None else state_dict
         policy = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}

@@ -48,7 +48,7 @@ def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
 
 
 class RewardModel:
-    """A reward model and its tokenizer, as a reward function in TRL's signature: raw scores, and a weight for them."""
+    """A reward model and its tokenizer, as a reward function in TRL's signature with raw scores, and its weight."""
 
     def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weight: float = 1.0):
         self.__name__, self.model, self.tokenizer = name, model.requires_grad_(False).eval(), tokenizer
@@ -58,7 +58,7 @@ class RewardModel:
         self.engine: Any = None  # of DeepSpeed: it gathers the shards of the model, so it must stay alive
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
-        """As in its training, a conversation ends as the template says, and plain text with the EOS token."""
+        """As in its training, a conversation ends as the template ends it, and plain text ends with EOS."""
         if is_conversational({"prompt": prompts[0]}):
             talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
             ids = encode(self.tokenizer, [[{**m, "content": m.get("content") or ""} for m in talk] for talk in talks])

@@ -1,5 +1,5 @@
-"""Sample completions for `PPOTrainer`, and put them into tensors: prompts padded on the left, completions and what
-belongs to their tokens on the right. Prompts are rendered, and completions parsed, as in `GRPOTrainer`."""
+"""Sample completions for `PPOTrainer`, and put them into tensors: prompts padded on the left, completions and their
+per-token values on the right. Prompts are rendered, and completions parsed, as in `GRPOTrainer`."""
 
 from __future__ import annotations
 

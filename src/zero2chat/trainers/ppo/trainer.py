@@ -12,7 +12,7 @@ From prompts to a gradient, in the order in which the functions run:
     losses        `policy_loss`, `value_loss`     losses.py, added up in `compute_loss`
 
 `_roll_out` calls all but the last two, once per rollout; `_prepare_inputs` hands out the minibatches. The Trainer's own
-loop takes the steps, so optimizer, schedule, accumulation, DeepSpeed and resuming are its. Policy and value are one
+loop takes the steps, with its optimizer, schedule, accumulation, DeepSpeed and resuming. Policy and value are one
 module (`model.py`). Settings, reward functions, log and checkpoints follow TRL's `GRPOTrainer`.
 """
 
@@ -59,7 +59,7 @@ class PPOTrainer(PolicyTrainer):
 
     With a `peft_config` an adapter is trained, and the reference is the model without it. `train_dataset` has a column
     `prompt` (text or messages); other columns are passed to `rewards`, functions, each with a `weight` (default 1).
-    ZeRO-3 loads the reference from the model's repository at `revision`. Set the stop and pad tokens before.
+    ZeRO-3 loads the reference from the model's repository at `revision`. Set the stop and pad tokens first.
 
     Raises `UserError` for invalid settings, rewards or prompts, and if KL explodes.
     """
@@ -119,7 +119,7 @@ class PPOTrainer(PolicyTrainer):
             raise UserError("PPO: FSDP is not supported (it shards policy and value model together): use ZeRO")
         at_once = args.rollout_batch_size * args.world_size
         if len(prompts) < at_once:
-            raise UserError(f"{len(prompts)} prompts, but one rollout needs {at_once}: give more")
+            raise UserError(f"{len(prompts)} prompts, but one rollout needs {at_once}: give more prompts")
         metric = str(args.metric_for_best_model).removeprefix("eval_")
         several = worst_reward(self.rewards, [0.0] * len(self.rewards)) is not None
         known = ["reward", *["reward_worst"] * several, *(f"rewards/{name}/mean" for name in self.reward_names)]
@@ -178,7 +178,7 @@ class PPOTrainer(PolicyTrainer):
         return self._buffer[turn % a_pass]
 
     def _minibatches(self, rollout: Batch, order: torch.Tensor, size: int, accumulate: int) -> list[Batch]:
-        """Return the rollout's rows in that order, `size` at a time, with their minibatch's token count over ranks."""
+        """Return the rollout's rows in `order`, `size` at a time, with their minibatch's token count over ranks."""
         order = order.to(self.accelerator.device)
         tokens = rollout["mask"][order].view(-1, size * accumulate, rollout["mask"].shape[1]).sum((1, 2))
         tokens = self._total(tokens.float()).clamp(min=1)
@@ -202,7 +202,7 @@ class PPOTrainer(PolicyTrainer):
         with self.trained_model() as policy:
             answers = self.rollout(policy, [row["prompt"] for row in inputs])
         if not all(answers.completion_ids):
-            raise UserError(f"answer {answers.completion_ids.index([])} of a rollout is empty, without an EOS token")
+            raise UserError(f"rollout: answer {answers.completion_ids.index([])} has no tokens: return at least EOS")
         batch = as_tensors(answers, self.processing_class.pad_token_id, device)
         sampled = batch["completion_mask"].bool()
         ended = torch.tensor([ids[-1] in self.eos_token_ids for ids in answers.completion_ids], device=device)
