@@ -235,7 +235,7 @@ def test_lora_is_refused_where_the_model_has_never_seen_the_templates_tokens(tok
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 0
     settle_chat(model, tokenizer, None, ModelConfig())
     with pytest.raises(
-        UserError, match=r"<\|im_end\|>.* untrained in the model.*set `lora_modules_to_save: \[embed_to"
+        UserError, match=r"<\|im_end\|>.* not trained in .*: set `lora_modules_to_save: \[embed_to"
     ):
         settle_chat(model, tokenizer, None, ModelConfig(use_peft=True))
     settle_chat(model, tokenizer, None, ModelConfig(use_peft=True, lora_modules_to_save=["embed_tokens", "lm_head"]))

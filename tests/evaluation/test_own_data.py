@@ -159,8 +159,8 @@ def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys:
     ("entry", "says"),
     [
         ({}, r"datasets\[0\]: no scores: set `rewards`, `metrics` or both"),
-        ({"metrics": ["f1"], "fraction": 0.5}, "fraction: rows of your own do not have it"),
-        ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: rows of your own do not have it"),
+        ({"metrics": ["f1"], "fraction": 0.5}, "fraction: not supported for your own rows"),
+        ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: not supported for your own rows"),
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
         ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),
         ({"rewards": [_reward("trains")]}, "'trains' needs trainer_state, which only training has"),
@@ -183,7 +183,7 @@ def test_an_entry_that_cannot_be_is_refused_before_any_work(entry: dict[str, Any
         (
             [{"prompt": "Who?"}],
             {"metrics": ["f1"]},
-            "mine: metrics: they need reference answers: add a column `answer`",
+            "mine: metrics need reference answers: add a column `answer`",
         ),
         ([{"prompt": "Who?"}], {"rewards": [_reward("raises")]}, "mine: no column 'answer', which the reward"),
         ([{"messages": TURNS}, {"messages": ASKED}], {}, "mine, row 1: has no reference answer, unlike the first row"),

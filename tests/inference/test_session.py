@@ -152,7 +152,7 @@ def test_draws_follow_the_tempered_distribution(loaded):
     ],
 )
 def test_a_value_out_of_range_is_named(name, value):
-    with pytest.raises(UserError, match=rf"^{name}: .* out of range: give "):
+    with pytest.raises(UserError, match=rf"^{name}: .* out of range: set "):
         Sampling(**{name: value})
 
 

@@ -19,7 +19,7 @@ CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
     ("template", "says"),
     [
         (None, "no chat template: set chat_template_path"),
-        ("none.jinja", r"none\.jinja: chat template cannot be read"),
+        ("none.jinja", r"none\.jinja: cannot read this chat template"),
         ("{{ m.content }}", "does not end the assistant's turn with a special token"),
         ("{{ loop.revindex }}{{ m.content }}<|im_end|>", r"no \{% generation %\} markers and renders earlier turns"),
         ("{{ m.content[0].text }}<|im_end|>", "does not render the assistant's text"),
@@ -28,7 +28,7 @@ CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
             "{% generation %}{{ m.content }}{% endgeneration %}",
             "does not end the assistant's turn with a special token",
         ),
-        ("{% generation %}{{ m.content ", r"some\.jinja: the chat template fails"),
+        ("{% generation %}{{ m.content ", r"some\.jinja: invalid chat template"),
     ],
 )
 def test_a_template_that_cannot_be_trained_on_is_refused(template, says, tokenizer_folder, tmp_path):

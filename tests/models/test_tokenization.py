@@ -124,7 +124,7 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_fol
         set_chat_template(own, tmp_path / "nowhere.jinja")
     (tmp_path / "x.jinja").write_text("{{ messages }}")
     (tmp_path / "x.response.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.jinja: chat template cannot be read, or x\.response\.json beside it"):
+    with pytest.raises(UserError, match=r"x\.jinja: cannot read this chat template, or x\.response\.json beside it"):
         set_chat_template(own, tmp_path / "x.jinja")
 
 

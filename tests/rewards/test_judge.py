@@ -119,7 +119,7 @@ def test_retries_are_counted(server: Server, caplog: pytest.LogCaptureFixture, m
         assert judge(["a", "b"], ["q"] * 2, url=f"{server.url}?key=also-secret", **options) == [None, 0.1]
     assert len(server.asked) == 6
     assert server.asked[-1]["path"] == "/v1/chat/completions?key=also-secret"
-    assert f"{server.url}/chat/completions: no reply: it answers 500" in caplog.text
+    assert f"{server.url}/chat/completions: no reply: it answered 500" in caplog.text
     assert "secret" not in caplog.text
 
 

@@ -105,7 +105,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"packng": True}, "HERE/out.yaml: unknown key 'packng'; did you mean 'packing'?"),
         ({"model_name_or_path": None}, "model_name_or_path is not set"),
         ({"model_name_or_path": "runs/none/pretrain"}, "runs/none/pretrain: not a finished run"),
-        ({"chat_template_path": "none.jinja"}, "none.jinja: chat template cannot be read"),
+        ({"chat_template_path": "none.jinja"}, "none.jinja: cannot read this chat template"),
         ({"max_length": 2000}, "max_length 2000 exceeds the model's context of 128"),
         ({"max_length": 20}, "120 of 120 conversations are longer than max_length 20"),
         ({"tasks_steps": 0}, "tasks_steps: expected at least 1, got 0"),

@@ -250,7 +250,7 @@ def test_an_endpoint_answers_in_the_teachers_place_reasoning_included_and_its_ke
 
 
 def test_a_lost_connection_is_one_line_and_the_answers_before_it_are_not_asked_again(server, remote):
-    where = "endpoint: http://127.0.0.1:.*: no reply: it answers 503; the answers to 4 of 6 prompts are saved: run it a"
+    where = "endpoint: http://127.0.0.1:.*: no reply: it answered 503; the answers to 4 of 6 prompts are saved: run it"
     with pytest.raises(UserError, match=where):
         remote(lambda request: 503 if number(request) == 4 else right(request))
     server.requests.clear()
@@ -261,8 +261,8 @@ def test_a_lost_connection_is_one_line_and_the_answers_before_it_are_not_asked_a
 @pytest.mark.parametrize(
     ("says", "message"),
     [
-        (lambda _: 401, r"endpoint: .* answers 401: check url, model and key; the answers to 0 of 6"),
-        (lambda _: 400, "endpoint: it refuses all 6 prompts: it answers 400: check model"),
+        (lambda _: 401, r"endpoint: .* answered with status 401: check url, model and key; the answers to 0 of 6"),
+        (lambda _: 400, "endpoint: it refused all 6 prompts: it answered 400: check model"),
         (
             lambda request: right(request, "I do not know"),
             r"d: no answer was kept \(12 wrong\): lower keep_above, or s",

@@ -45,7 +45,7 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
     def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[Any] | None]:
         messages = shape.conversation(row, where)
         if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
-            raise UserError(f"{where}: no assistant message to learn from: remove the row")
+            raise UserError(f"{where}: no assistant message to learn from")
         return messages, read_tools(row.get("tools"), where) or schemas
 
     numbers, pairs = zip(*rows.read(read), strict=True)

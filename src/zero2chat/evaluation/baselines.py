@@ -22,7 +22,7 @@ def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) ->
     """Return the score of the best constant answer on these rows, as a rate.
 
     Candidates are the most frequent reference answers, and demonstrations of some rows. `n` is below the number of rows
-    if scoring is so slow that no candidate was scored on all rows in time.
+    if no candidate could be scored on all rows in time.
     """
     ends = time.perf_counter() + _SECONDS
     first = rows[:_FIRST] if len(rows) > _MANY else rows
@@ -49,7 +49,7 @@ def _candidates(task: tasks.Task, rows: Sequence[tasks.Row], seed: int) -> list[
 def _sums(
     task: tasks.Task, rows: Sequence[tasks.Row], candidates: Sequence[str], ends: float
 ) -> Iterator[tuple[str, float, int]]:
-    """Return (candidate, sum of scores, rows scored), on all rows until the time ends; at least one for the first."""
+    """Return (candidate, sum of scores, rows scored). Scoring stops when the time ends, but covers at least one row."""
     for i, text in enumerate(candidates):
         total, n = 0.0, 0
         for row in rows:

@@ -43,7 +43,7 @@ class HeldOut:
         tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
 
     def rows(self, split: str | None = None) -> list[tasks.Row]:
-        """Return rows of its split, or of another one. Raises `UserError` for an option or n that the task lacks."""
+        """Return rows of its split, or of a given one. Raises `UserError` for an option or n that the task lacks."""
         return tasks.load(self.task).rows(split or self.split, self.seed, self.n, **self.options)
 
     def problems(self, rewards: Sequence[Reward], others: Prepared, template: Any, split: str | None = None) -> Dataset:
@@ -93,7 +93,7 @@ def compare_models(
 def compare_answers(
     spec: HeldOut, rows: Sequence[tasks.Row], before: Sequence[Answer], after: Sequence[Answer]
 ) -> tuple[Metrics, list[list[float]]]:
-    """Return metrics that compare answers to the same rows before and after training, and each side's gold rewards.
+    """Return metrics that compare answers to the same rows before and after training, and both models' gold rewards.
 
     `win_rate` is the share of prompts where the later answer is better, a tie counting half. `gold_gain` is in standard
     deviations of the starting model's answers, and omitted if these are all equal.
@@ -119,10 +119,10 @@ def compare_answers(
 def overoptimization_metrics(log: Sequence[Mapping[str, Any]], n: int) -> Metrics:
     """Return what a policy lost by optimizing beyond the peak of its gold reward (Gao et al. 2022, arXiv:2210.10760).
 
-    `log` is the trainer's. Its evaluations have the mean of the reward labelled `gold` over `n` held-out completions;
-    the last one was made after training. Returns `gold_peak`, the highest mean during training, `kl_peak`, the KL then,
-    in nats per completion, and `gold_lost`, the peak minus the last mean; nothing with fewer than three evaluations.
-    The highest of several noisy means is too high, so the loss is above 0 even if the policy stays the same.
+    `log` is the trainer's. Each evaluation has the mean of the reward labelled `gold` over `n` held-out completions;
+    the last one was made after training. Returns `gold_peak`, the highest mean during training, `kl_peak`, the KL at
+    that peak in nats per completion, and `gold_lost`, the peak minus the last mean; nothing with fewer than three
+    evaluations. The highest of several noisy means is too high, so the loss is above 0 even for a constant policy.
     """
     *during, end = [line for line in log if line.get(GOLD) is not None] or [{}]
     if len(during) < 2:

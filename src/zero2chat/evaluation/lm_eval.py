@@ -82,7 +82,7 @@ def _check(manager: Any, task: str) -> None:
 
 @contextlib.contextmanager
 def _no_scripts(where: str) -> Iterator[None]:
-    """Make `evaluate.load`, which would run remote code, an error, also where lm-eval catches it."""
+    """Make `evaluate.load`, which would run remote code, raise an error, even where lm-eval catches errors."""
     import evaluate
 
     refused: list[str] = []
@@ -110,7 +110,7 @@ def run_harness(
     """Evaluate one entry. Return its metrics (`label.metric`, or `label.metric.filter` if there are filters), the
     questions of the evaluated rows, and lm-evaluation-harness's own results, including each task of a group.
 
-    With several processes each evaluates its share, and only rank 0 has the result; the others get None.
+    Each process evaluates its share; only rank 0 gets the result, the others None.
 
     Raises `UserError` if the task's data cannot be loaded, or if the task runs remote or model-written code.
     """
@@ -137,7 +137,7 @@ def run_harness(
             )
     except (OSError, ValueError, ImportError, LookupError) as error:  # includes datasets' own errors
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{where}: cannot be evaluated ({reason}): most tasks need the Hub, once") from error
+        raise UserError(f"{where}: cannot be evaluated ({reason}): the first use needs the Hub") from error
     if results is None:
         return None
     # Rows are repeated for each filter of the answers.

@@ -1,4 +1,4 @@
-"""Load a model to evaluate, in 8 or 4 bits if asked for, with its chat template."""
+"""Load a model to evaluate, in 8 or 4 bits if set, with its chat template."""
 
 from __future__ import annotations
 

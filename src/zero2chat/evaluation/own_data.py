@@ -1,4 +1,4 @@
-"""Evaluate a model on rows of one's own: its greedy answers are scored by rewards, judges and metrics of `evaluate`.
+"""Evaluate a model on the user's own rows: rewards, judges and metrics of `evaluate` score its greedy answers.
 
 A row is a conversation, of which the model writes the part after the last user's turn, or a prompt, with or without a
 reference answer. A row's own `tools` are in its prompt; the model's call is then the answer, and is compared with the
@@ -46,7 +46,7 @@ class OwnData(Source):
         super().__post_init__()
         for key in ("task", "fraction", "failing"):
             if getattr(self, key):
-                raise ValueError(f"{key}: rows of your own do not have it: remove it (tasks are listed under `tasks`)")
+                raise ValueError(f"{key}: not supported for your own rows: remove it (tasks are listed under `tasks`)")
         if not self.rewards and not self.metrics:
             raise ValueError("no scores: set `rewards`, `metrics` or both")
 
@@ -94,7 +94,7 @@ SHAPES = (CONVERSATIONS[0], PROMPT_AND_ANSWER, *CONVERSATIONS[1:], _QUESTION_AND
 
 def _reference(given: Sequence[Message], shown: bool) -> list[str]:
     """Return the reference answer in the messages after the last user's turn, if any. If tools are `shown`, and cannot
-    run, that is the first one, with its calls as text."""
+    run, it is the first message, with its calls as text."""
     said = [message for message in given if message["role"] == "assistant"]
     if not shown or not said:
         return [message["content"] for message in said[-1:]]
@@ -120,7 +120,7 @@ def load_rows(spec: OwnData) -> Rows:
         given = _reference(messages[users[-1] :], shown=schemas is not None)
         if bool(given) not in (has_reference or {bool(given)}):
             has = "a" if given else "no"
-            raise UserError(f"{where}: has {has} reference answer, unlike the first row: put it into another file")
+            raise UserError(f"{where}: has {has} reference answer, unlike the first row: move it to another file")
         has_reference.add(bool(given))
         return messages[: users[-1]], given, schemas
 
@@ -129,7 +129,7 @@ def load_rows(spec: OwnData) -> Rows:
     references = [text for texts in given for text in texts]
     names = list(map(rows.where, numbers))
     if spec.metrics and not references:
-        raise UserError(f"{spec.label}: metrics: they need reference answers: add a column `answer`, or use `rewards`")
+        raise UserError(f"{spec.label}: metrics need reference answers: add a column `answer`, or use `rewards`")
     taken = (*shape.columns, "answer", "tools", "prompts", "completions")  # the latter two are a reward's own arguments
     others = rows.typed([name for name in rows.column_names if name not in taken], numbers)
     columns = {"answer": references} if references else {}
@@ -154,9 +154,9 @@ def evaluate_own_data(
 ) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
     """Return metrics `<score>_<label>`, the first answers as rows for `samples.jsonl`, and each row's scores.
 
-    A row that a function gives no score (None), such as a judge without a verdict, is counted as `left_out`. Every rank
-    must call this; the first one scores, and all get the scores. Raises `UserError` if a function fails, or gives no
-    row a score.
+    A row for which a function returns None, such as a judge without a verdict, is counted as `left_out`. Every rank
+    must call this; rank 0 scores, and all get the scores. Raises `UserError` if a function fails, or gives no row a
+    score.
     """
     at_hand = tools if spec.tools else None
     length, schemas = spec.max_new_tokens, rows.schemas

@@ -22,7 +22,7 @@ SCORES = "scores.jsonl"  # one line per evaluated row
 
 
 def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
-    """Write one line of `scores.jsonl` per row, and of own data per score, without the answer's text."""
+    """Write one line of `scores.jsonl` per row (for own data, per row and score), without the answer's text."""
     rows = map(asdict, scored)
     write_jsonl(
         folder / SCORES, ({k: v for k, v in row.items() if k != "text" and (k, v) != ("by", "")} for row in rows)
@@ -47,8 +47,8 @@ def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[st
     for (label, _), lines in groups.items():
         if label in rows and [row for row, _ in lines] != list(rows[label]):
             raise UserError(
-                f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, seed, split and "
-                "options in both, or another label in one of them"
+                f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, "
+                "seed, split and options in both, or use another label"
             )
     scores = {key: [score for _, score in lines] for key, lines in groups.items() if key[0] in rows}
     if not scores:
@@ -59,8 +59,8 @@ def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[st
 def changes_since(
     scored: Sequence[Scored], earlier: Mapping[tuple[str, str], Sequence[float | None]], seeds: Mapping[str, int]
 ) -> Metrics:
-    """Return `change_<label>`, of own data `change_<score>_<label>`: the mean paired difference to another evaluation's
-    scores."""
+    """Return `change_<label>` (own data: `change_<score>_<label>`), the mean paired difference from another
+    evaluation's scores."""
     metrics = {}
     for (label, by), before in earlier.items():
         after = [one.score for one in scored if (one.label, one.by) == (label, by)]
@@ -105,7 +105,7 @@ def questions_of(spec: TaskSpec) -> list[str]:
 def report_contamination(
     metrics: Metrics, groups: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
 ) -> None:
-    """Print each score with its number of contaminated questions, which also goes into `metrics`."""
+    """Print each score with its number of contaminated questions, which is also added to `metrics`."""
     seen = set()
     if entries:
         everything = (question for _, some in groups for question in some)
@@ -119,7 +119,7 @@ def report_contamination(
 
 
 def print_changes(metrics: Metrics, compare_to: str | None) -> None:
-    """Print changes and other rates. Scores and win rates are printed with their contamination."""
+    """Print changes and other rates. Scores and win rates are printed by `report_contamination`."""
     for name, metric in metrics.items():
         if name.startswith("change_") or name in ("needless_calls", "declined_within_reach"):
             since = f" since {Path(str(compare_to)).name}" if name.startswith("change_") else ""

@@ -46,7 +46,7 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         if self.needless and not self.tools:
-            raise ValueError(f"task {self.task}: needless: it counts tool calls: set tools: true")
+            raise ValueError(f"task {self.task}: needless counts tool calls: set `tools: true`")
         if self.against is not None and (self.samples or self.needless or self.declines):
             raise ValueError(
                 f"task {self.task}: against: models are compared by taste, not scored: remove samples, needless "
@@ -55,7 +55,7 @@ class TaskSpec:
         self.label = self.label or self.task.rpartition(".")[2]
 
     def digests(self) -> list[str]:
-        """Return the digests of its rows, to find equal rows in another evaluation."""
+        """Return the digests of the task's rows, to find equal rows in another evaluation."""
         return [digest(row) for row in rows_and_prompts(self)[0]]
 
 
@@ -94,8 +94,8 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
 def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the unweighted mean of the tasks' rates; `n` counts the rows of all tasks.
 
-    The 95% interval combines those of the tasks, which are independent (Zou & Donner 2008, MOVER): the distances to the
-    bounds add up like standard deviations. For one task it is that task's interval.
+    The 95% interval combines the tasks' intervals, which are independent (Zou & Donner 2008, MOVER): the distances to
+    the bounds add up like standard deviations. For one task it is that task's interval.
     """
     value = sum(rate["value"] for rate in rates) / len(rates)
     below = math.hypot(*(rate["value"] - rate["low"] for rate in rates)) / len(rates)
@@ -134,12 +134,12 @@ def evaluate_tasks(
 ) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
     """Return metrics of all tasks, the first `show` greedy answers of each as rows for `samples.jsonl`, and all rows.
 
-    `accuracy` is the mean of the tasks' greedy accuracies, `accuracy_sampled` that of the sampled ones. `stop_rate` is
-    the share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
+    `accuracy` and `accuracy_sampled` are the means of the tasks' greedy and sampled accuracies. `stop_rate` is the
+    share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
     `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the sampled
     accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain, for tasks
     that can tell (`said`). For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call.
-    With `constants`, `constant_*` is the score of the best constant answer. `template`: options of the chat template.
+    With `constants`, `constant_*` is the score of the best constant answer. `template`: the chat template's options.
     """
     metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []

@@ -1,8 +1,8 @@
 """How sure a model is of an answer, from the probabilities of its tokens, so that it can decline below a threshold.
 
 The probabilities are the model's own, at temperature 1 and without top-k or top-p, however the answer was sampled.
-Longer and shorter answers are comparable, because the confidence is a mean. The token that ends the answer does not
-count: a truncated answer has none.
+Longer and shorter answers are comparable, because the confidence is a mean. The stop token is not counted, because a
+truncated answer has none.
 """
 
 from __future__ import annotations

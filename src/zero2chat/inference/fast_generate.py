@@ -1,10 +1,10 @@
 """Fast rollouts: a lean decode loop behind `model.generate`.
 
-It serves Qwen3 and Llama models on a CPU. Where `generate` loses time on a small model: at batch size 64, half of it is
-spent in `torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1,
-in the many small operations between the matrix products. Here each row uses one random number (inverse transform),
-weights are read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once,
-keys and values go into a buffer, and finished rows leave the batch. The weights are read again at each call, so that no
+It serves Qwen3 and Llama models on a CPU. Where `generate` loses time on a small model: at batch size 64, half of it in
+`torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1, in the
+many small operations between the matrix products. Here each row uses one random number (inverse transform), weights are
+read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once, keys and
+values go into a buffer, and finished rows leave the batch. The weights are read again at each call, so that no
 optimizer step is missed. On a GPU, copied weights and whole buffers would cost memory: there, vLLM is the fast way.
 """
 
@@ -47,9 +47,9 @@ _TOKENS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_
 
 @contextlib.contextmanager
 def without_own_settings(model: PreTrainedModel) -> Iterator[None]:
-    """None of the model's own generation settings but its special tokens; all is restored.
+    """Keep only special tokens of the model's own generation settings; restore the settings afterwards.
 
-    `generate` would take what its caller leaves unset, such as a repetition penalty or `min_p`, from the model's
+    Otherwise `generate` would take settings that its caller leaves unset, such as `min_p`, from the model's
     `generation_config.json`.
     """
     settings = vars(model.generation_config)  # in place: an adapter shares its base's
@@ -63,8 +63,8 @@ def without_own_settings(model: PreTrainedModel) -> Iterator[None]:
 
 
 def use_fast_rollouts(model: PreTrainedModel) -> None:
-    """Make `model.generate` use `fast_sample` from now on, and none of the model's own settings. Pass the bare model,
-    before a trainer or PEFT wraps it.
+    """Make `model.generate` use `fast_sample` from now on, without the model's own generation settings. Pass the bare
+    model, before a trainer or PEFT wraps it.
 
     Greedy tokens stay the same up to rounding; sampling keeps its distribution but draws other samples. `generate`
     handles whatever `fast_sample` cannot.
@@ -100,8 +100,8 @@ def fast_sample(
 
     Shapes are `generate`'s: (rows, prompt length) in, left-padded; (rows, prompt length + longest completion) out,
     padded after an EOS token. Samples use torch's global generator. It falls back to transformers' own loop for other
-    architectures, devices and adapters than LoRA, for sharded or quantized weights, and for features that it lacks:
-    beams, returned scores, an existing cache, other stopping criteria or logits processors.
+    architectures, other devices, adapters other than LoRA, sharded or quantized weights, and for features that it
+    lacks: beams, returned scores, an existing cache, other stopping criteria or logits processors.
     """
     mode = generation_config.get_generation_mode()
     mask = model_kwargs.get("attention_mask")
@@ -210,13 +210,13 @@ def _decode(
 
 
 def _moved(tensor: torch.Tensor, source: torch.Tensor, target: torch.Tensor, left: int) -> torch.Tensor:
-    """The first `left` rows, after rows `source` have been copied over rows `target`."""
+    """Return the first `left` rows, after copying rows `source` over rows `target`."""
     tensor[target] = tensor[source]
     return tensor[:left]
 
 
 def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
-    """Return None for other architectures, and for weights that are sharded, quantized or mixed precision."""
+    """Return the decoder; None for other architectures, and for sharded, quantized or mixed-precision weights."""
     dtype = model.get_input_embeddings().weight.dtype
     weights = [p for name, p in model.named_parameters() if "lora_" not in name]
     if not is_supported(model) or any((p.device.type, p.dtype) != ("cpu", dtype) for p in weights):
@@ -296,7 +296,7 @@ class _Decoder:
         return self._forward(tokens[:, None], cos, sin, bias)
 
     def move(self, source: torch.Tensor, target: torch.Tensor, left: int) -> None:
-        """Keep the first `left` rows, after rows `source` have been copied over rows `target`."""
+        """Keep the first `left` rows, after copying rows `source` over rows `target`."""
         for caches in (self.keys, self.values):
             for i, cache in enumerate(caches):
                 cache[target, :, : self.length] = cache[source, :, : self.length]
@@ -308,7 +308,7 @@ class _Decoder:
     def _forward(
         self, ids: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        """Logits (rows, vocabulary) after ids (rows, n); `cos`, `sin`: (rows or 1, n, 1, dim); `bias`: on scores."""
+        """Logits (rows, vocabulary) after ids (rows, n); `cos`, `sin`: (rows or 1, n, 1, dim); `bias`: of attention."""
         rows, n = ids.shape
         start, self.length = self.length, self.length + n
         dim, heads, rotated = self.dim, self.heads, self.heads + self.kv_heads

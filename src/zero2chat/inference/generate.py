@@ -42,9 +42,9 @@ class Answer:
 
 @contextlib.contextmanager
 def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode, a random state from `seed`, and none of the model's own generation settings; all is restored.
+    """Within the block: evaluation mode, a random state from `seed`, and no generation settings of the model's own.
 
-    Otherwise models would not be compared under equal settings, not even by greedy answers. `no_grad`, not
+    So models are compared under equal settings, also by greedy answers. `no_grad`, not
     `inference_mode`: FSDP2 keeps the buffers of its first forward pass, and could not train with inference tensors.
     """
     was_training = model.training
@@ -84,8 +84,8 @@ def encode_prompts(
     template: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Encode each conversation up to where the answer begins. Control tokens in messages and in the tools' descriptions
-    are neutralised. `schemas` are those of each prompt's own tools, or None, which are shown to the model and cannot
-    run; without them, all have `tools`. `template` has options of the chat template."""
+    are neutralised. `schemas` has, per prompt, the schemas of its own tools, which the model sees and cannot run, or
+    None; without it, all prompts have `tools`. `template` has options of the chat template."""
     encode = partial(tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True, **(template or {}))
     harmless = [neutral(messages, tokenizer) for messages in prompts]
     if schemas is None:
@@ -131,8 +131,8 @@ def answer(
     longest, prompt = max(zip(map(len, encoded), prompts, strict=True), key=lambda one: one[0])
     if longest >= room:
         raise UserError(
-            f"a question of {longest} tokens does not fit the model's context of {room}: shorten it, or leave it out. "
-            f"It begins {prompt[-1]['content'][:60]!r}"
+            f"a question of {longest} tokens does not fit the model's context of {room}: shorten or remove this "
+            f"question, which begins {prompt[-1]['content'][:60]!r}"
         )
     batches = _batches(encoded, range(len(encoded)), max_new_tokens, room, batch_size)
     # FSDP gathers weights in each forward pass, so all ranks must generate equally often.
@@ -186,8 +186,8 @@ def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase) -> Answer:
 def _batches(
     contexts: Sequence[Sequence[int]], chosen: Collection[int], max_new_tokens: int, room: int, batch_size: int
 ) -> list[list[int]]:
-    """Yield batches of indices. Similar lengths share a batch, the longest first: less padding, and memory runs out
-    at once or never."""
+    """Yield batches of indices. Similar lengths share a batch, the longest first: this saves padding, and memory runs
+    out at the start or never."""
     order = sorted(chosen, key=lambda i: (-len(contexts[i]), i))
     # Similar limits, too: near the end of the context a longer neighbour would truncate the answer.
     alike = [list(rows) for _, rows in groupby(order, key=lambda i: min(max_new_tokens, room - len(contexts[i])))]

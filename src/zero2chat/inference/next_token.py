@@ -24,7 +24,7 @@ class NextToken(NamedTuple):
 
 @dataclass
 class SampledToken:
-    """A sampled token, and its most likely alternatives. `called`: it is part of a tool call."""
+    """A sampled token, and its most likely alternatives. `called`: the token is part of a tool call."""
 
     token: NextToken
     likeliest: list[NextToken]
@@ -41,7 +41,7 @@ def next_tokens(
     import torch
 
     if top < 1:
-        raise UserError(f"top: {top} is out of range: give 1 or more")
+        raise UserError(f"top: expected 1 or more, got {top}")
     ids = plain_ids(tokenizer, [text])[0]
     if not ids:
         raise UserError("the text is empty: give at least one character")

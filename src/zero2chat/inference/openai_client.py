@@ -33,7 +33,7 @@ def _http_address(url: Any) -> SplitResult | None:
 
 
 class NoReply(Exception):
-    """The endpoint did not answer a request; the text says why. `unread`: it rejects this request, but may accept
+    """The endpoint did not answer a request; the text says why. `unread`: it rejected this request, but may accept
     others."""
 
     def __init__(self, why: str, unread: bool = False):
@@ -53,7 +53,7 @@ class Endpoint:
     at_once: Annotated[int, Range(min=1)] = 8  # requests
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for invalid settings. No part of a bad URL is shown: it may hold a secret."""
+        """Raises `ValueError` for invalid settings. Messages show no part of a bad URL, which may hold a secret."""
         if not self.model:
             raise ValueError("model is not set: set it to the model's name at the endpoint")
         parts = _http_address(self.url)
@@ -104,10 +104,10 @@ class Endpoint:
                 why = reason(error)
                 continue
             if status in _REFUSED or 300 <= status < 400:
-                raise UserError(f"endpoint: {self} answers {status}: check url, model and key")
+                raise UserError(f"endpoint: {self} answered with status {status}: check url, model and key")
             if status in _UNREAD:
-                raise NoReply(f"it answers {status}", unread=True)
-            why = f"it answers {status}"
+                raise NoReply(f"it answered {status}", unread=True)
+            why = f"it answered {status}"
             if 200 <= status < 300:
                 try:
                     choice: dict[str, Any] = json.loads(reply)["choices"][0]

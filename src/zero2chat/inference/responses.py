@@ -1,4 +1,4 @@
-"""Answers whose tools somebody else runs, such as a client of the server, and response templates."""
+"""Answers with tools that the caller runs, such as a client of the server, and response templates."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _elsewhere(**_: Any) -> None:
 
 
 class OfferedAnswer(Answering):
-    """One answer that may call offered tools. Its calls end it, as the `Attempt`s that it yields; invalid ones are
-    text, as the model wrote them."""
+    """One answer that may call offered tools. Calls end the answer, and are yielded as `Attempt`s; invalid calls are
+    yielded as text, as the model wrote them."""
 
     def _call(self, turn: Unfolding, left: int) -> Iterator[Any]:
         if any(attempt.mistake or not isinstance(attempt.arguments, dict) for attempt in turn.attempts):
@@ -59,7 +59,7 @@ class OfferedAnswer(Answering):
 def ensure_response_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Set a response template if the tokenizer has none: TRL's for its chat template, or one for the content alone.
 
-    GRPOTrainer refuses tools without one, though its own tool loop, which reads calls with it, is replaced here.
+    GRPOTrainer refuses tools without a response template, although the tool loop that needs it is replaced here.
     """
     from trl.chat_template_utils import add_response_schema  # takes seconds
 

@@ -61,7 +61,7 @@ def _said(text: str) -> Said:
 
 
 def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: int) -> Ask:
-    """Return such a function that asks an API. Raises `UserError` if the API key is missing."""
+    """Return a function like `ask_model`'s that asks an API. Raises `UserError` if the API key is missing."""
     endpoint.headers()
 
     def one(prompt: Messages) -> Said:

@@ -51,7 +51,7 @@ class Sampling:
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            raise UserError(f"{name}: {getattr(self, name)} is out of range: give {expected}")
+            raise UserError(f"{name}: {getattr(self, name)} is out of range: set {expected}")
 
     def processors(self) -> LogitsProcessorList:
         """Return transformers' own warpers, in the order in which `generate` applies them."""
@@ -69,9 +69,9 @@ class Answering:
     """Streams answers, token by token: the one loop of the terminal, the page and the server.
 
     A subclass says what comes before an answer, and what happens at calls. If `record` is a list, each generated token
-    is added to it, and an answer yields after each token, maybe an empty text. Of the last answer, `length` is the
-    number of tokens, and `truncated` whether it ended at a limit. With `abstain_below`, text is yielded only when it is
-    final: before a call, and at the end.
+    is added to it, and an answer yields after each token, maybe an empty text. `length` is the last answer's number of
+    tokens, `truncated` whether it ended at a limit. With `abstain_below`, text is yielded only when it is final: before
+    a call, and at the end.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Answering:
         self._generator = torch.Generator().manual_seed(self.sampling.seed)
 
     def _make_room(self, turn: int) -> list[int]:
-        """Return the ids before a turn of so many ids."""
+        """Return the ids that precede a turn of `turn` ids."""
         return []
 
     def _call(self, turn: Unfolding, left: int) -> Iterator[Any]:
@@ -109,7 +109,7 @@ class Answering:
     def answer(self, prompt: list[int]) -> Iterator[Any]:
         """Stream the answer to a turn that begins with these ids: text, and what `_call` yields.
 
-        With `abstain_below`, it declines if the text after the last tool result is below the threshold.
+        With `abstain_below`, the model declines if the text after the last tool result is below the threshold.
         """
         if not self.sampling.abstain_below:
             yield from self._stream(prompt)
@@ -205,8 +205,8 @@ class Turn:
 class Session(Answering):
     """A conversation with memory. `dropped` counts old turns removed to fit the context.
 
-    Works with any chat template that renders earlier turns independently of later ones, or whose training version by
-    TRL does; with tools, calls must be as `CallFormat` reads them. Raises `UserError` if the tokenizer has no such
+    Works with any chat template that renders earlier turns independently of later ones, or has such a training version
+    in TRL; with tools, calls must be as `CallFormat` reads them. Raises `UserError` if the tokenizer has no such
     template.
     """
 

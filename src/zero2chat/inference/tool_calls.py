@@ -1,8 +1,8 @@
 """Tool calls within one answer: detected during generation, executed, and answered.
 
-A call is recognised only in tokens that the model itself generated: by the ids of control tokens, or, for tokenizers
-that have none for calls, by the tags of its chat template. Both are neutralised in a user's text and a tool's on entry,
-so neither can forge a call, nor have the model copy one.
+A call is recognised only in tokens that the model itself generated: by the ids of control tokens, or, if the tokenizer
+has none for calls, by the tags of the chat template. Both are neutralised in the text of users and tools on entry, so
+that text can neither forge a call nor make the model copy one.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Calls:
     ended. `muted`: tokens that must not be generated any more because the limits are reached. An invalid call is
     answered with an error that the model can read.
 
-    A call of a tool with tokens of its own ends the turn, and so does an invalid one. After a JSON call, which is in
-    control tokens or in plain text, others may follow; any other text ends the turn and is not part of it.
+    A call of a tool with its own control tokens ends the turn, and so does an invalid call. After a JSON call, in
+    control tokens or plain text, further calls may follow; any other text ends the turn and is not part of it.
     """
 
     def __init__(self, written: CallFormat | None):
@@ -74,7 +74,7 @@ class Calls:
         return self._read_text()
 
     def _read_text(self) -> list[int]:
-        """Return the held ids that are text. The rest may begin a call, or is one's beginning."""
+        """Return the held ids that are text. The rest may be, or is, the beginning of a call."""
         tags = None if self.spent else self._tags
         if not tags and not self.pending:
             text, self.held = self.held, []
@@ -122,7 +122,7 @@ class Calls:
             self._complete(self._read(mark, text, mistake), not (mark and mark.name))
 
     def _complete(self, attempts: Sequence[Attempt], more: bool) -> None:
-        """Add the calls; `more`: others may follow."""
+        """Add the calls; `more`: further calls may follow."""
         assert self._format
         self.inside, self.held = [], []
         most = max(1, self._format.tools.calls + 1 - self._made)  # one too many is told that it is
@@ -136,7 +136,7 @@ class Calls:
         return attempts
 
     def rest(self) -> list[int]:
-        """Return the ids that are text after all, because the answer ended: a truncated call, or its beginning."""
+        """Return the ids of a truncated call, or of its beginning: they are text, because the answer ended."""
         ids = [*self.inside, *([] if self.pending else self.held)]
         self.inside, self.held = [], []
         return ids
@@ -169,7 +169,7 @@ class Calls:
         return Attempt(Call(name, shown), arguments, mistake)
 
     def answer(self, attempt: Attempt) -> ToolResult:
-        """Execute the call, or return what is wrong with it."""
+        """Execute the call, or return its error."""
         assert self._format
         tools = self._format.tools
         left = tools.seconds - self._seconds
@@ -191,7 +191,7 @@ class Unfolding:
     For one conversation (`session.Answering` adds token by token) and for batches (`read_all`). `prompt`: the number of
     ids before it; `room`: the maximum total number of ids. `mask` is 1 for tokens of the answer that the model
     generated, else 0. `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the
-    last turn, and `results` what the model is shown of them.
+    last turn, and `results` their results as shown to the model.
     """
 
     def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):

@@ -51,7 +51,7 @@ class Tools:
     result.
 
     Functions follow TRL's convention: arguments with type hints, and a docstring that describes each. Raises
-    `UserError` if that is missing.
+    `UserError` if a type hint or docstring is missing.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ def open_tools(names: str | None, search: str | None) -> Tools | None:
     """Open the tools of a command's list such as `search,python`, with the index to search; None without
     tools.
 
-    Raises `UserError` for an unknown name, for one of the two options without the other, and if opening fails.
+    Raises `UserError` for an unknown name, for `--tools search` or `--search` without the other, and if opening fails.
     """
     chosen = list(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else []
     if search is not None and "search" not in chosen:
@@ -165,7 +165,7 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
 @dataclass(frozen=True)
 class Mark:
     """Meaning of a control token that starts a call: the token that ends it, and the tool with its one parameter, whose
-    text is in between; without a tool there is a JSON object with `name` and `arguments`."""
+    text is in between. If `tool` is None, a JSON object with `name` and `arguments` is in between."""
 
     end: int
     name: str | None = None
@@ -238,7 +238,7 @@ class CallFormat:
     def results(self, results: Sequence[tuple[str, ToolResult]], room: int) -> tuple[list[ToolResult], list[int]]:
         """Return the results of a turn's calls, given with their tools' names, truncated to `room` tokens together; and
         the ids from the last call's end to the next token of the answer: the turn's end, the tools' turns, and the next
-        header. Without room there are no ids, nor for calls that the template does not render in one turn."""
+        header. There are no ids without room, and none for calls that the template does not render in one turn."""
         known = next(iter(self.tools.functions))
         names = [name if name in self.tools.functions else known for name, _ in results]
         texts = [neutral(result.text, self.tokenizer) for _, result in results]
@@ -279,7 +279,7 @@ def render_messages(
     template: str | None = None,
 ) -> str:
     """Render a conversation, maybe with the next answer's header, by the tokenizer's chat template or `template`.
-    Control tokens in the tools' descriptions are neutralised. Raises `UserError` if the template rejects it."""
+    Control tokens in the tools' descriptions are neutralised. Raises `UserError` if the template fails."""
     try:
         text: str = tokenizer.apply_chat_template(
             list(messages),

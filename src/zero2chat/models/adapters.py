@@ -36,7 +36,7 @@ def merged(
         raise UserError(f"{folder}: no weights (adapter_model.safetensors): save the adapter again")
     if base and (Path(base) / "adapter_config.json").exists():
         raise UserError(
-            f"{folder}: its base model {base} is an adapter too: merge that one first, and name the merged folder as "
+            f"{folder}: its base model {base} is an adapter too: merge {base} first, and name the merged folder as "
             "base_model_name_or_path in adapter_config.json here"
         )
     with unsharded():

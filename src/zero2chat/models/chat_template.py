@@ -1,4 +1,4 @@
-"""A model's chat template in training: which one, which tokens carry loss, the end-of-turn token and the pad token."""
+"""A model's chat template in training: which one, which tokens carry loss, the end-of-turn token, and the pad token."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _trainable: dict[str, str | None] = {}  # the results of `training_template`, by
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, replace: bool = True) -> None:
-    """Set the chat template from a file, if given; without `replace` only if the tokenizer has none. Raises `UserError`
-    if there is no template, or if it is invalid."""
+    """Set the chat template from a file, if given; without `replace`, only if the tokenizer has no template. Raises
+    `UserError` if there is no template, or if it is invalid."""
     if path is not None and (replace or tokenizer.chat_template is None):
         set_chat_template(tokenizer, path)
     if tokenizer.chat_template is None:
@@ -35,7 +35,7 @@ def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, 
     try:
         tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
     except TemplateError as error:
-        raise UserError(f"{path or 'the tokenizer'}: the chat template fails: {error}") from error
+        raise UserError(f"{path or 'the tokenizer'}: invalid chat template: {error}") from error
 
 
 def settle_chat(
@@ -65,14 +65,14 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     if empty:
         names = ", ".join(visible(token) for token in tokenizer.convert_ids_to_tokens(empty))
         raise UserError(
-            f"use_peft: {names}: untrained in the model, and an adapter cannot train them: set "
+            f"use_peft: {names}: not trained in the model, and not trainable by an adapter: set "
             "`lora_modules_to_save: [embed_tokens, lm_head]`, or start from a chat model"
         )
 
 
 def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Make the assistant's end-of-turn token the tokenizer's EOS token and the first stop id, beside the model's own.
-    The pad token becomes a separate special token that is never a stop token.
+    """Make the assistant's end-of-turn token the tokenizer's EOS token and the first stop id, in addition to the
+    model's own. The pad token becomes a separate special token that is never a stop token.
 
     Raises `UserError` if the assistant's tokens are unknown, if the template does not render them, or does not end the
     turn with a special token, so that the model could not learn to stop; and if no separate pad token is available.
@@ -116,7 +116,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def _first_end(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], added: Collection[int]) -> int | None:
-    """Return the control token that a turn ends with. Phi 3's last turn has another one after white space."""
+    """Return the control token that a turn ends with. Phi 3's last turn has a second one after white space."""
     end, apart = None, True
     for token in reversed(said):
         if token in added:
@@ -149,8 +149,8 @@ class TurnEncoder:
     """Encodes conversations for training: `encoder(messages, tools)` returns the ids and the mask of the assistant's
     tokens, end of turn included, headers excluded.
 
-    The tokens are those that `training_template` marks. Without such a template they are what each turn of the
-    assistant adds to the text before it. Raises `UserError` if later turns change that text.
+    The tokens are those that `training_template` marks. Without such a template they are what each assistant's turn
+    adds to the preceding text. Raises `UserError` if later turns change that text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -245,7 +245,7 @@ class TurnEncoder:
         return encoded["input_ids"], mask
 
     def _trimmed(self, ids: list[int], mask: list[int]) -> list[int]:
-        """Remove the header, and what follows the end of the turn, from each span: some of TRL's mark them."""
+        """Remove the header, and what follows the end of the turn, from each span: some TRL templates mark both."""
         trimmed, end = list(mask), len(ids)
         while end:
             if not mask[end - 1]:

@@ -1,7 +1,7 @@
 """Mixtures of experts: which weights are stacks of experts, how many of them a token uses, and how tokens are spread.
 
-transformers keeps the experts of a layer in parameters of (experts, rows, columns), and computes them with one grouped
-product, on CPUs too. Importing this module makes that product take part in autocast.
+transformers keeps a layer's experts in parameters of (experts, rows, columns), and computes them with one grouped
+product, on CPUs too. Importing this module makes autocast apply to that product.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def experts_per_token(config: PreTrainedConfig) -> int | None:
 
 
 def idle_count(model: PreTrainedModel) -> int:
-    """Count the parameters that a token does not use: of each layer, those of the experts that it is not sent to."""
+    """Count the parameters that a token does not use: in each layer, those of the experts that it is not sent to."""
     per_token = experts_per_token(model.config)
     if per_token is None:
         return 0
@@ -68,7 +68,7 @@ class _Cast:
 
 
 def grouped_in_autocast(module: nn.Module, hidden_states: torch.Tensor, *routing: torch.Tensor) -> torch.Tensor:
-    """transformers' `grouped_mm`, in bf16 under autocast to it: else fp32 experts would be computed in fp32."""
+    """transformers' `grouped_mm`, computed in bf16 under bf16 autocast: fp32 experts would otherwise stay in fp32."""
     kind = hidden_states.device.type
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.bfloat16:
         return grouped_mm_experts_forward(_Cast(module, torch.bfloat16), hidden_states, *routing)

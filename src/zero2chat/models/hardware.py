@@ -107,8 +107,8 @@ def start_processes() -> PartialState:
 
 
 def share_of(batches: list[T]) -> list[T]:
-    """Return this process's share of the batches. Each process gets equally many, the last ones maybe again: sharded
-    weights are gathered in each forward pass, by all processes."""
+    """Return this process's share of the batches. Each process gets equally many, if necessary the last ones twice: all
+    processes must gather sharded weights in each forward pass."""
     state = PartialState()
     filled = batches + batches[-1:] * (-len(batches) % state.num_processes)
     return filled[state.process_index :: state.num_processes]
@@ -136,7 +136,7 @@ def parameter_count(model: PreTrainedModel) -> int:
 def first_goes_first(is_first: bool) -> Iterator[None]:
     """Let one process, or one on each node, work before the others, which then find its result.
 
-    The work may take hours: a barrier of NCCL would end the run after `ddp_timeout`. This one is gloo's, on any device.
+    The work may take hours: NCCL's barrier would end the run after `ddp_timeout`. This one is gloo's.
     """
     group = _patient_group() if PartialState().num_processes > 1 else None  # all processes must be here for it
     if group is not None and not is_first:
@@ -175,14 +175,14 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def active_count(model: PreTrainedModel) -> int:
-    """Count the parameters that one token uses: all of a dense model, and of a mixture those of its experts."""
+    """Count the parameters that one token uses: in a mixture, of the experts only those that the token is routed to."""
     return parameter_count(model) - idle_count(model)
 
 
 def flops_per_token(model: PreTrainedModel, length: int) -> float:
     """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B).
 
-    N counts the parameters that a token's matrix products use: of a mixture those of its experts, and not an embedding
+    N counts the parameters in a token's matrix products: in a mixture, of its experts only, and without an embedding
     that is only looked up. Without attention heads, as in Mamba, the scan of the states is not counted.
     """
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()

@@ -55,7 +55,7 @@ def bases(settings: Mapping[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def unsharded() -> Iterator[None]:
-    """Under ZeRO-3 transformers makes shards, with all ranks. Here one makes whole weights, or none, alone."""
+    """Load whole weights, or none, on one rank alone. Under ZeRO-3 transformers would shard them, on all ranks."""
     from transformers.integrations import deepspeed
 
     held = deepspeed._hf_deepspeed_config_weak_ref
@@ -78,8 +78,8 @@ def load_model(
     """Load model (on the CPU) and tokenizer from a folder or a Hub name. A LoRA adapter comes with its base model.
 
     `dtype` "auto" keeps the precision of the saved weights; `options` go to `from_pretrained`. With `weights=False` the
-    model is on the meta device, with its config (an adapter's is its base's) and generation config. Raises `UserError`
-    if there is no such model, if its weights do not fit, and for a reward model, unless it `may_score`.
+    model is on the meta device, with its config (for an adapter, its base model's) and generation config. Raises
+    `UserError` if there is no such model, if its weights do not fit, and for a reward model, unless it `may_score`.
     """
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
@@ -158,7 +158,7 @@ def refuse_reward_model(path: str | Path, made: Sequence[str] | None = None) -> 
 
 
 def _is_whole_adapter(model: PreTrainedModel, folder: Path) -> bool:
-    """Whether the adapter's file has exactly the model's LoRA matrices. Otherwise some would stay random."""
+    """Whether the adapter's file has exactly the model's LoRA matrices. Missing matrices would stay random."""
     from safetensors import safe_open
 
     kinds = (".lora_A.", ".lora_B.")
@@ -180,7 +180,7 @@ def load_for_use(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Have every `UserError` about a model name it."""
+    """Prefix every `UserError` in the block with the model's path."""
     try:
         yield
     except UserError as error:
@@ -188,7 +188,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
-    """Raise `UserError` if the model is a LoRA adapter on its base model: its weights are loaded frozen."""
+    """Raise `UserError` if the model is a LoRA adapter on its base model, which would be loaded frozen."""
     if getattr(model, "_hf_peft_config_loaded", False):
         raise frozen(path)
 

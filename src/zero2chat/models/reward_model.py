@@ -81,7 +81,7 @@ def merged_to_score(folder: Path) -> PreTrainedModel:
 
 
 def _write(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model folder on every rank, each its own. `save_pretrained` writes on rank 0 alone."""
+    """Write a model folder on every rank; `save_pretrained` would write on rank 0 alone."""
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
@@ -126,7 +126,7 @@ def score_ids(
     shared: bool = False,
 ) -> list[float]:
     """Return raw scores of tokenized conversations, in order; longer ones are truncated at their beginning. `shared` is
-    that of `score_texts`."""
+    as in `score_texts`."""
     room = model.config.get_text_config().max_position_embeddings
     encoded = [list(row[-room:]) for row in ids]
     raw: dict[int, float] = {}

@@ -16,7 +16,7 @@ TOKENS = 20  # training tokens per parameter that a token uses (Hoffmann et al. 
 
 
 def shape_of(depth: int, model_type: str, vocabulary: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of the model's config; `given` are those that are set. In a mixture of experts, those of a token
+    """Return fields of the model's config; `given` are the fields that are set. In a mixture, a token's experts
     together are as wide as a dense model's MLP. Raises `UserError` for a model type without these fields."""
     width = WIDTH * depth
     head = 128 if width >= WIDE else 64

@@ -72,7 +72,7 @@ def _spelled(token: str) -> bytes:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
-    """Return the bytes of each token, by id. Special tokens have none (`b""`): they count 0 in bits per byte.
+    """Return the bytes of each token, by id. Special tokens have no bytes (`b""`), so bits per byte does not count any.
 
     Raises `UserError` if the tokenizer is not a byte-level BPE.
     """
@@ -126,7 +126,7 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 
 def _as_read(text: str, tokens: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text; or, if the tokenizer's normaliser makes further tokens of it, its normalised form.
+    """Return the text, or its normalised form if the tokenizer's normaliser makes further control tokens of it.
 
     NFKC, for example, turns `\uff1cthink\uff1e` (full width) into `<think>`: the model reads both alike.
     """
@@ -150,9 +150,8 @@ def neutral(value: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     """Break every control token in untrusted content with a space (`< |im_end|>`), where the content enters: in a text,
     or in messages, calls and schemas. A token that a space cannot break, such as a single character, stays.
 
-    Tags of calls that the chat template writes as plain text are broken too, but in the content of an assistant's
-    message they stay: data may have its calls written there. What is nested in a message, such as the arguments of a
-    call, is no message, whatever role it names.
+    Call tags that the chat template writes as plain text are broken too, except in an assistant's content, where data
+    may have calls. An object nested in a message, such as a call's arguments, is not a message, even if it has a role.
     """
     # Once: a request of 1 MiB may have 350,000 texts.
     apart, template = _control_tokens(tokenizer), tokenizer.chat_template
@@ -191,8 +190,8 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
     """Ensure a pad token that is not a stop token: replace it if it is missing or one of `ends`.
 
-    The new one is a special token of the tokenizer: one with "pad" in its name, the unknown token, which a byte-level
-    BPE never produces, or one that is kept in reserve. Without any of them, the tokenizer stays unchanged.
+    The new pad token is a special token of the tokenizer: one with "pad" in its name, the unknown token, which a
+    byte-level BPE never produces, or a reserved token. Without such a token, the tokenizer stays unchanged.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
         return
@@ -212,9 +211,9 @@ def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Set the tokenizer's chat template `X.jinja` and, if it exists, the response template beside it.
+    """Set the tokenizer's chat template, a file `X.jinja`, and the response template beside it, if there is one.
 
-    That is `X.response.json`. Both are saved with the tokenizer. Raises `UserError` if one cannot be read.
+    It is `X.response.json`. Both are saved with the tokenizer. Raises `UserError` if one of them cannot be read.
     """
     template = find(path)
     response = template.with_suffix(".response.json")
@@ -223,7 +222,7 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
         beside = response.read_text(encoding="utf-8-sig") if response.exists() else "null"
         tokenizer.response_template = json.loads(beside)
     except (OSError, ValueError) as error:
-        raise UserError(f"{template}: chat template cannot be read, or {response.name} beside it: {error}") from error
+        raise UserError(f"{template}: cannot read this chat template, or {response.name} beside it: {error}") from error
 
 
 # ---- display

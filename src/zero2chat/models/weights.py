@@ -1,4 +1,4 @@
-"""A model's weights as `fast_generate` multiplies with them: read at each rollout, fused, with LoRA's matrices."""
+"""A model's weights in the form that `fast_generate` uses: read at each rollout, fused, with LoRA added."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
 A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments, each a list with one
 entry per completion, and returns one number per completion, or None for no reward, which has no effect on training.
-Functions read the last assistant message (with tools, the first one is the call) without its reasoning. A module may
-have `check_references(answers)`, called once before training, which raises `UserError` with the row of an unusable
+Functions read the last assistant message (with tools, the first message is the call) without its reasoning. A module
+may have `check_references(answers)`, called once before training, which raises `UserError` with the row of an unusable
 reference answer. References are in the column `answer`, or in the one that the module names in `REFERENCES`.
 
-Options of this package's functions are converted and checked by their signatures. The functions are called with empty
-lists at configuration, so they must check the rest of an option first. Short imports, such as `from zero2chat.rewards
-import math_answer`, load a function's module on first use.
+Options of this package's functions are converted and checked by their signatures. At configuration each function is
+called with empty lists, so it must first check what its signature cannot. Short imports, such as `from
+zero2chat.rewards import math_answer`, load a function's module on first use.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class RewardSpec:
 
 def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
     """Read a YAML's `rewards:` list. Raises `UserError` for an invalid key, function or option, or an empty list, and,
-    if they work `alone`, for a function that needs what only a trainer has."""
+    with `alone`, for a function that needs what only a trainer has."""
     if not isinstance(entries, list) or not entries:
         raise UserError(
             "rewards: the list is empty: name at least one function, such as zero2chat.rewards.math.math_answer"
@@ -73,7 +73,7 @@ def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
 
 
 def with_names(said: str, names: Sequence[str]) -> str:
-    """Return a message with the name of the row whose number it begins with."""
+    """Return a message in which the row number at its beginning is replaced by the row's name."""
     return re.sub(r"^row (\d+)", lambda match: names[int(match[1])], said)
 
 
@@ -154,8 +154,8 @@ class Reward:
         """Raises `UserError` if the function returns a wrong number of rewards or a reward that is not finite, and if
         it has failed for each of its first completions.
 
-        Any other exception is attributed to a completion's text. The completion gets None, which has no effect; the
-        error is logged and counted as the metric `<function>/errors`. A model's text must not end training.
+        Any other exception is attributed to a completion's text, which must not end training: the completion gets None,
+        which has no effect, and the error is logged and counted as the metric `<function>/errors`.
         """
         columns = {key: value for key, value in columns.items() if key not in self._ignored} | self._options
         self.failure = None
@@ -166,7 +166,7 @@ class Reward:
         except Exception as error:
             if not completions:
                 raise
-            _log.warning("reward %s: %r: the completions are judged one by one", self._path, error)
+            _log.warning("reward %s: %r: judging the completions one by one instead", self._path, error)
             values = self._one_by_one(completions, columns)
         self._judged += sum(value is not None for value in values)
         return values

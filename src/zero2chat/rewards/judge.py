@@ -1,9 +1,9 @@
 """Grades by a judge model, over an OpenAI-compatible API.
 
-The judge is a model too, and the judged text comes from a model that is rewarded for pleasing it. So the judged text
-is inside a fence whose mark it cannot contain, without hidden or control characters; and the one verdict that counts is
-the last line `VERDICT: n/10`, which must be the only one. Anything else gives None, which has no effect on training and
-is counted as `judge/left_out` in the log.
+The judge is a model too, and the judged text comes from a model that is rewarded for pleasing it. So the judged text is
+inside a fence whose mark it cannot contain, without hidden or control characters; and the verdict is the last line,
+`VERDICT: n/10`, and must be the only one. Anything else gives None, which has no effect on training and is counted as
+`judge/left_out` in the log.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def _replies(endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], max_t
 def request(prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str) -> list[dict[str, str]]:
     """Return the messages to the judge: instructions, and question and answer in a fence.
 
-    They have `_LONGEST` characters together, at most half of them the question's. The fence has an unpredictable mark,
-    which depends on the texts, so that requests are reproducible.
+    Question and answer have at most `_LONGEST` characters together, at most half of them the question's. The fence has
+    an unpredictable mark, which depends on the texts, so that requests are reproducible.
     """
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
     question = _cut(neutral_to_judge(question), _LONGEST // 2)

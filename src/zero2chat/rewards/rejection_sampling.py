@@ -33,11 +33,11 @@ def in_saved_batches(
     what: str,
     whole: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return a line for each problem, worked out batch by batch and saved in the run's `file`. Every rank must call it.
+    """Return a line for each problem, computed batch by batch and saved in the run's `file`. Every rank must call it.
 
     `work(rows, lines)` returns the lines of these rows, given those before them, and the error that stopped it early.
-    An interrupted run resumes after the lines whose problems are the same, identified by `keys`; with `whole` it begins
-    with a whole batch, so that sampling continues as without the interruption. Raises `UserError` if the work fails.
+    An interrupted run resumes after the lines whose problems are the same, identified by `keys`; with `whole`, after a
+    whole batch, so that sampling continues as without the interruption. Raises `UserError` if the work fails.
     """
     path, n = run.folder / file, len(keys)
     saved = zip(read_jsonl(path), keys, strict=False)
@@ -76,7 +76,7 @@ def collect(
         batch = problems.select(rows)
         said, failure = ask(batch["prompt"][:], seed + len(lines))
         if said and all(one["why"] == "refused" for some in (*(line["said"] for line in lines), *said) for one in some):
-            raise UserError(f"endpoint: it refuses all {len(rows)} prompts: {said[0][0]['reason']}: check model")
+            raise UserError(f"endpoint: it refused all {len(rows)} prompts: {said[0][0]['reason']}: check model")
         if is_main_process():
             _judge(batch.select(range(len(said))), said, rewards)
             run.log({"step": rows.stop, "seconds": round(run.seconds, 1)})  # so that a killed attempt counts

@@ -3,7 +3,7 @@
 Completions with tools have TRL's format: an assistant's message with `tool_calls`, a message of the role `tool` with
 the tool's name for each of them, and so on, and the answer last. The result of a failed call is the text of a
 dictionary `{'error': …}`, as TRL writes it: the tool raised, or the call was invalid or one too many. So a tool must
-raise: an error that it returns as plain text is an ordinary result.
+raise its errors: an error returned as plain text is an ordinary result.
 """
 
 from __future__ import annotations
@@ -38,6 +38,6 @@ def _turns(completion: str | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[st
 
 
 def _results(turns: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Return, per result, whether it is not an error."""
+    """Return whether each result is not an error."""
     results = [turn for turn in turns if turn.get("role") == "tool"]
     return [not str(turn.get("content") or "").lstrip().startswith(_FAILED) for turn in results]

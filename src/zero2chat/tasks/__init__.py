@@ -2,7 +2,7 @@
 
 A task is a module with three functions:
 
-- `rows(split, seed, n, **options)`: n distinct rows, the same in every process; fewer rows are the first ones of more.
+- `rows(split, seed, n, **options)`: n distinct rows, the same in every process; a smaller n gives the first of them.
   A row is a JSON-serializable dict with at least `key` (determines the split), `question`, `answer`; all rows of a task
   have the same columns.
 - `demonstration(row, rng, style="worked")`: a correct answer, with wording chosen by `rng`.
@@ -18,8 +18,8 @@ It may also have:
 - `taste(row, completion)`: the gold reward of the preference stages, which only see noisy comparisons made from it.
 - `said(row, completion)`: the short form of a completion's answer, so that different wordings of the same answer are
   equal; None if it abstains.
-- `stated(row)`: the facts that a right answer states, in their order there.
-- `declines(text)`: whether a text abstains, of a task whose questions are out of the model's reach.
+- `stated(row)`: the facts that a right answer states, in the answer's order.
+- `declines(text)`: whether a text abstains, for a task whose questions are out of the model's reach.
 - `STYLES`: the styles of `demonstration` and `use_tools`.
 - `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
@@ -84,7 +84,7 @@ def names() -> list[str]:
 def load(name: str) -> Task:
     """Load a task by its short name (`facts`) or by a module's dotted path (`my_package.my_task`).
 
-    Raises `UserError` if the module is missing, or lacks one of the three functions.
+    Raises `UserError` if the module is missing, or lacks a required function.
     """
     if not all(part.isidentifier() for part in name.split(".")) or ("." not in name and name not in names()):
         known = nearest(name, names()) or f"; known: {', '.join(names())}"
@@ -200,7 +200,7 @@ def place(key: str) -> float:
 
 
 def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
-    """Return a finite pool in an order by `seed`. Raises `UserError` if it is smaller than n."""
+    """Return a finite pool in an order by `seed`. Raises `UserError` if the pool is smaller than n."""
     rows = list(pool)
     if n > len(rows):
         raise UserError(f"{where}: {n} rows asked for, {len(rows)} distinct ones exist: ask for fewer")
@@ -211,8 +211,8 @@ def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
 def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", drop: bool = False) -> list[Row]:
     """Draw n rows of a finite pool in an order by `seed`, alternating between kinds as long as possible.
 
-    Another column than `kind` may be used for alternating, and `drop` removes it. Raises `UserError` if the pool is
-    smaller than n.
+    Another column than `kind` may be used for alternating; `drop` removes that column. Raises `UserError` if the pool
+    is smaller than n.
     """
     rows = shuffled(pool, where, seed, n)
     seen: Counter[str] = Counter()

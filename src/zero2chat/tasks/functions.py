@@ -104,7 +104,7 @@ def _row(kind: _Rule, k: int, name: str, form: str) -> Row:
 
 @functools.cache
 def _cases(kind: _Rule, k: int) -> list[tuple[Any, Any]]:
-    """Return arguments and results; the same function with another number fails at least one of them."""
+    """Return arguments and results. The same function with another number fails at least one of these tests."""
     rng = random.Random(f"functions {kind.name} {k}")
     right = _function(kind, k)
     others = [_function(kind, other) for other in kind.ks if other != k]
@@ -121,7 +121,7 @@ def _cases(kind: _Rule, k: int) -> list[tuple[Any, Any]]:
 
 @functools.cache
 def _function(kind: _Rule, k: int) -> Callable[[Any], Any]:
-    """Return the reference function, from the table above. Never called with text of a model."""
+    """Return the reference function, from the table above. Never called with a model's text."""
     made: Callable[[Any], Any] = eval(f"lambda {_ARGUMENTS[kind.takes]}: {kind.bodies[0].format(k=k)}")
     return made
 

@@ -34,7 +34,7 @@ def _pool(path: str, part: str, split: str) -> list[Row]:
         dataset = load_dataset(path, "main", split=part, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"task 'gsm8k': {path}: cannot be loaded ({reason}): it needs the Hub, once") from error
+        raise UserError(f"task 'gsm8k': {path}: cannot be loaded ({reason}): the first use needs the Hub") from error
     return [
         _row(question, solution)
         for question, solution in zip(dataset["question"], dataset["answer"], strict=True)

@@ -1,8 +1,8 @@
 """Puzzles of three of reasoning-gym's environments, generated without limit and scored by the environments' verifiers.
 
-reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with `pip install "zero2chat[reasoning]"`.
-A row's split depends on its seed (no seed is in two splits) and on its question (two seeds may share one). Some of its
-other verifiers evaluate the answer as code, or never end, so a model's text must not reach them.
+reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with `pip install "zero2chat[reasoning]"`. A
+row's split depends on its seed (no seed is in two splits) and on its question (two seeds may share one). Other
+environments are left out: some of their verifiers run a model's answer as code, or never end.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _dataset(name: str) -> Any:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return the answer after `####`, with `worked` sometimes after a sentence. RL has to find the steps."""
+    """Return the answer after `####`, with `worked` sometimes after a sentence. RL must find the steps itself."""
     wording = _WORDINGS[0] if style == "bare" else rng.choice(_WORDINGS)
     return wording.format(*[row["answer"]] * 2)
 

@@ -158,7 +158,7 @@ class Index:
         return [Passage(*self._passage(i), float(scores[i])) for i in best.tolist()]
 
     def _that_hold(self, phrases: Sequence[Sequence[str]], scores: Any, n: int) -> Any:
-        """Return the n best passages that contain every phrase."""
+        """Return the n best-ranked passages that contain every phrase."""
         vocabulary = self.ranking.vocab_dict
         wanted = {word for phrase in phrases for word in phrase}
         if not wanted <= vocabulary.keys():

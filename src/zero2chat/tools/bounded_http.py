@@ -27,9 +27,8 @@ def fetch(
 ) -> tuple[int, bytes]:
     """Send a request; return the status, and the body if the status is a success. Redirects are not followed.
 
-    The body is read until it has more than `largest` bytes. If the connection breaks, the part that was received is
-    returned. The proxies of the environment are used. Raises `httpx2.HTTPError`, which is a `TimeoutException`
-    after `seconds`.
+    The body is read until it has more than `largest` bytes. If the connection breaks, the received part is returned.
+    The proxies of the environment are used. Raises `httpx2.HTTPError`, which is a `TimeoutException` after `seconds`.
     """
     client = httpx2.Client(timeout=seconds, verify=_ssl_context())
     outcomes: list[tuple[int, bytes] | Exception] = []

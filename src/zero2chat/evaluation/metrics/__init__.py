@@ -1,9 +1,9 @@
 """Metrics in the format of the `evaluate` library: our own by name, and users' own by path.
 
-`load_metric` imports a file. `evaluate.load` is not used: it fetches scripts by name, and files that a script names.
+`load_metric` imports a file. `evaluate.load` is not used: it fetches scripts by name, and the files they name.
 
 A metric takes `predictions` and `references`, both texts, and may have `use(model, tokenizer, prompts, tools,
-schemas)`: it is told who gave the predictions, and to which prompts.
+schemas)`: it gets the model that gave the predictions, and the prompts.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def exact_match(said: str, gold: str) -> float:
 
 
 def f1(said: str, gold: str) -> float:
-    """F1 of the words that both share (Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1).
+    """F1 of the words that answer and reference share (Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1).
 
     Case, accents and punctuation are ignored. Articles count, in every language alike.
     """
@@ -44,7 +44,7 @@ TOGETHER: dict[str, Callable[..., Any]] = {"bleu": sacrebleu.corpus_bleu, "chrf"
 
 
 class TextMetric(evaluate.Metric):
-    """A metric of this file, by its name: those of `BY_ROW` score each answer, those `TOGETHER` all answers."""
+    """A metric of this file, by its name. Metrics in `BY_ROW` score each answer, metrics in `TOGETHER` all answers."""
 
     def __init__(self, key: str):
         self.key = key
@@ -61,7 +61,7 @@ class TextMetric(evaluate.Metric):
 
 
 class Perplexity(TextMetric):
-    """Perplexity of the reference answers, after their prompts, under the model that gave the predictions.
+    """Perplexity of the reference answers, given their prompts, under the model that gave the predictions.
 
     It is exp of the mean loss over the tokens of all reference answers, without the end of turn.
     """
