@@ -1,4 +1,4 @@
-"""Compare answers by words: does one contain the true answer, does it abstain, do two agree? And refusals. An answer
+"""Compare answers by words: does an answer contain the true one, does it abstain, do two answers agree? An answer
 that contains the truth among other things counts."""
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def normal(text: str) -> str:
 
 
 def contains(text: str, answer: str) -> bool:
-    """Whether the text contains the answer's words in sequence. Of scripts without spaces each character is a word."""
+    """Whether the text contains the answer's words in sequence. In scripts without spaces each character is a word."""
 
     def spaced(words: str) -> str:
         return " ".join(["", *_ALONE.sub(r" \g<0> ", words).split(), ""])

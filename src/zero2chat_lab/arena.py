@@ -4,7 +4,7 @@
 
 Reads models and the held-out rows of tasks. The judge is gold (the task's score or taste) or a reward model. Writes
 each pair with its verdict to `pairs.jsonl`, and Bradley-Terry ratings on the Elo scale (`elo.py`). `zero2chat arena`
-does the same from the shell.
+runs it from the shell.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ArenaArguments:
         if not self.tasks:
             raise ValueError("tasks: the list is empty: add at least one")
         if self.taste and self.reward_model:
-            raise ValueError("taste and reward_model exclude each other: set one of them")
+            raise ValueError("taste and reward_model exclude each other: set only one")
         # Checked here too, so that a recipe fails before its first step runs.
         for spec in read_specs(self.tasks):
             if self.taste:
@@ -69,7 +69,7 @@ class ArenaArguments:
 
 
 class Bout(NamedTuple):
-    """Two answers to one prompt, the score of a's against b's (1, ½ for a draw, or 0), and both answers' worth."""
+    """Two answers to one prompt, the score of a's answer (1, ½ for a draw, or 0), and the judge's values of both."""
 
     prompt: int
     task: str
@@ -93,7 +93,7 @@ def measure(args: ArenaArguments, load: Load) -> Result:
 
 
 def _look(args: ArenaArguments) -> None:
-    """Raises `UserError`, before any model answers, if one is missing or has no chat template."""
+    """Raises `UserError`, before any model answers, if a model is missing or has no chat template."""
     for path in filter(None, [args.reward_model, *args.models]):
         find_model(path)
         with naming(path):
@@ -173,7 +173,7 @@ def _rewarded(args: ArenaArguments, bouts: Sequence[Bout]) -> list[Bout]:
 
 
 def _measure(args: ArenaArguments, names: Sequence[str], bouts: Sequence[Bout]) -> Metrics:
-    """Compute ratings, the best first, and pairwise win rates."""
+    """Compute ratings, the best model first, and pairwise win rates."""
     comparisons = [ScoredPair(bout.prompt, *bout.models, bout.score) for bout in bouts]
     ratings = fit_ratings(comparisons, len(names), args.resamples, args.seed)
     order = sorted(range(len(names)), key=lambda i: -ratings.models[i].value)
@@ -206,7 +206,7 @@ def _line(bout: Bout, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _samples(names: Sequence[str], bouts: Sequence[Bout]) -> list[dict[str, Any]]:
-    """Return the first decided pairs of each two models: the winner's answer, and the other's."""
+    """Return the first decided pairs of every two models: the winner's answer, and the loser's."""
     shown: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for bout in bouts:
         some = shown.setdefault(bout.models, [])

@@ -2,10 +2,10 @@
 
     zero2chat run recipes/claims --only averaged
 
-Reads model folders, such as several `sft` runs that differ in `seed`. What each learned by heart differs and fades in
-the mean; what all of them learned stays ("model soups", arXiv:2203.05482). With `shares` some count more: between a
-model and its fine-tuned one they are a dial for how much of the new is wanted (arXiv:2109.01903). The mean costs no
-more to run than one model. `zero2chat average A B C --output_dir D` does the same from the shell.
+Reads model folders, such as several `sft` runs that differ in `seed`. What each model memorized differs and fades in
+the mean; what all models learned stays ("model soups", arXiv:2203.05482). `shares` weight the models: between a base
+model and its fine-tuned version, they set how much of the fine-tuning to keep (arXiv:2109.01903). Running the mean
+costs as much as running one model. `zero2chat average A B C --output_dir D` does the same from the shell.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FREE = ("_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_i
 
 
 def check(models: Sequence[str]) -> None:
-    """Raise `UserError` for a path without a language model of whole weights, before any is loaded."""
+    """Raise `UserError`, before loading any model, for a path without a whole language model, such as an adapter."""
     for path in models:
         if find_model(path)[1]:
             raise _adapter(path)
@@ -46,13 +46,13 @@ def check(models: Sequence[str]) -> None:
 def averaged(
     models: Sequence[str], shares: Sequence[float] = ()
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
-    """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine of the first model's
-    matrices and another's.
+    """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine similarity of another
+    model's matrices to the first model's.
 
-    Each model counts as much as its share of the sum of `shares`; without them all count alike. Chat template and
-    generation config are those of the first model that has a template: a base model may have none. Sums are computed in
-    float32 and rounded once. Two models and the sum are in memory at a time. Raises `UserError` for models whose mean
-    knows nothing.
+    Each model is weighted by its part of the sum of `shares`; without `shares` all are weighted equally. Chat template
+    and generation config are those of the first model that has a template: a base model may have none. Sums are
+    computed in float32 and rounded once. Two models and the sum are in memory at a time. Raises `UserError` for models
+    that cannot be averaged.
     """
     import torch
 
@@ -69,9 +69,9 @@ def averaged(
             templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
             ends = {one.eos_token for one in (tokenizer, its_tokenizer) if one.chat_template or not templates}
             if its_tokenizer.get_vocab() != tokenizer.get_vocab() or len(ends) > 1:
-                raise UserError(f"models: {first} and {path} have different tokenizers: train both with one")
+                raise UserError(f"models: {first} and {path} have different tokenizers: train both with the same")
             if len(templates) > 1:
-                raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
+                raise UserError(f"models: {first} and {path} have different chat templates: train both with the same")
             if tokenizer.chat_template is None:
                 tokenizer, model.generation_config = its_tokenizer, other.generation_config
             added = _weights(other)
@@ -79,7 +79,7 @@ def averaged(
             if cosine < _ONE_START:
                 raise UserError(
                     f"models: {first} and {path} were not fine-tuned from one start (the cosine of their weights is "
-                    f"{cosine:.2f}): their mean would know nothing of either: name fine-tuned models of one start"
+                    f"{cosine:.2f}), so their mean would be useless: name models fine-tuned from one start"
                 )
             similarity = min(similarity, cosine)
             for name, weight in added.items():
@@ -116,12 +116,12 @@ def _refuse_other_config(first: str, path: str, model: PreTrainedModel, other: P
         if key not in _FREE and ours.get(key) != its.get(key):
             raise UserError(
                 f"models: {first} and {path} have different configs ({key}: {ours.get(key)} and {its.get(key)}): "
-                "name fine-tuned models of one start"
+                "name models fine-tuned from one start"
             )
 
 
 def _cosine(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
-    """Of the matrices alone: norms begin as ones, and would make any two models alike."""
+    """Return the cosine of the matrices alone: norms start at 1, and would make any two models similar."""
 
     def product(x: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> float:
         return sum(float((x[name].float() * y[name].float()).sum()) for name in x if x[name].ndim > 1)
@@ -143,7 +143,7 @@ class AverageArguments:
         if len(self.models) < 2:
             raise ValueError(f"models: {len(self.models)} given: name two or more model folders")
         if len({os.path.realpath(path) for path in self.models}) < len(self.models):
-            raise ValueError("models: one is named twice: name each once")
+            raise ValueError("models: a model is named twice: name each once")
         if self.shares and (
             len(self.shares) != len(self.models) or min(self.shares) <= 0 or not math.isfinite(sum(self.shares))
         ):

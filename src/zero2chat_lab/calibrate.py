@@ -4,10 +4,10 @@
         -m zero2chat_lab.calibrate --config recipes/claims/calibrate.yaml
 
 Reads a model, and questions with answers that it was not trained on. The confidence of an answer is the geometric mean
-of its tokens' probabilities. Half of the rows fit the threshold that keeps the share `keep` of the right answers; the
-metrics are those of the other half. With `measured`, all rows of `datasets` fit it. `zero2chat chat` and `serve` take
-the threshold as `--abstain-below`. With `samples`, declining by agreement of several samples is measured beside it,
-with a threshold of its own, as the control. `zero2chat calibrate` prints the same from the shell.
+of its tokens' probabilities. The threshold that keeps the share `keep` of the right answers is fitted on half of the
+rows, and measured on the other half. With `measured`, it is fitted on all rows of `datasets`. `zero2chat chat` and
+`serve` take the threshold as `--abstain-below`. With `samples`, declining by agreement of several samples is measured
+as the control, with its own threshold. `zero2chat calibrate` prints the same from the shell.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class CalibrateArguments(MeasuringArguments):
 
 
 class Judged(NamedTuple):
-    """A question's greedy answer. `agreement` is the share of samples that state the same. The row either `fits` the
-    threshold or is measured."""
+    """A question's greedy answer. `agreement` is the share of samples that state the same. The row is used either to
+    fit the threshold (`fits`) or to measure it."""
 
     key: str
     fits: bool
@@ -101,8 +101,8 @@ def ask(
     args: CalibrateArguments,
     fits: Callable[[str], bool],
 ) -> list[Judged]:
-    """Answer and judge all questions; `fits` says of a key whether its rows fit the threshold. Every rank must call
-    this; each answers its share, and rank 0 judges."""
+    """Answer and judge all questions; `fits` returns whether a key's rows fit the threshold. Every rank must call this;
+    each answers its share, rank 0 judges."""
     prompts = [question.prompt for _, question in questions]
     batch = args.eval_batch_size
     greedy = answer(model, tokenizer, prompts, args.max_new_tokens, batch_size=batch)
@@ -138,10 +138,10 @@ def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:
 
 
 def threshold_for(right: Sequence[float], keep: float) -> float:
-    """Return the highest threshold that keeps this share of right answers, from the confidence of some of them.
+    """Return the highest threshold that keeps this share of right answers, given the confidence of a sample of them.
 
     It is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511), rounded
-    down to six digits, as it is printed, and below 1, as `chat` and `serve` need it.
+    down to the six digits that are printed, and below 1, as `chat` and `serve` require.
     """
     k = math.floor((len(right) + 1) * (1 - keep) + 1e-9)
     if k < 1:
@@ -171,12 +171,12 @@ def scaled(sure: Sequence[float], right: Sequence[bool]) -> Callable[[float], fl
 
 
 def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
-    """Fit the threshold on some rows, and measure it on the others. Answers that decline already are left as they are.
+    """Fit the threshold on some rows, and measure it on the others. Answers that already decline stay declined.
 
-    `coverage` is the share of questions that are still answered, and `selective_accuracy` how many of those answers are
-    right. Intervals of rates are bootstraps over keys, because questions about one thing are correlated. With
-    `_agreement` the same by agreement. `wrong_declined_rate_at_kept_0.90` compares scores, and is optimistic, because
-    it is fitted on the measured rows. Raises `UserError` if there are too few rows.
+    `coverage` is the share of questions still answered, and `selective_accuracy` the share of those answers that are
+    right. Intervals of rates are bootstraps over keys, because questions about one thing are correlated. Metrics with
+    `_agreement` decline by agreement. `wrong_declined_rate_at_kept_0.90` compares scores, and is optimistic, because it
+    is fitted on the measured rows. Raises `UserError` if there are too few rows.
     """
     by: dict[str, Sure] = {"": lambda one: one.confidence}
     if judged and judged[0].agreement is not None:
@@ -235,7 +235,7 @@ def measure(args: CalibrateArguments, load: Load) -> Result:
     if args.measured:
         others = questions_of(args.measured)
         if shared := {key for key, _ in questions} & {key for key, _ in others}:
-            raise UserError(f"measured: asks what `datasets` asks, such as '{sorted(shared)[0]}': give other rows")
+            raise UserError(f"measured: shares rows with `datasets`, such as '{sorted(shared)[0]}': give other rows")
         judged = ask(model, tokenizer, questions, args, lambda _: True)
         judged += ask(model, tokenizer, others, args, lambda _: False)
     else:

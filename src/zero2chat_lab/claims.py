@@ -45,13 +45,13 @@ class Measured:
 class Figure(Measured):
     """A metric, and its target. `at_least` and `at_most` bound its value. `above` names another metric: the intervals
     must not overlap; or, with `by`, the values must differ by that much; or, with `of`, the value must be at least that
-    share of the other. Without a target the figure is shown and not judged. `least_with`: use the step with the lowest
-    value among this step and these others, and name it in the figure.
+    share of `above`. A figure without a target is shown, not judged. `least_with` lists further steps: the step with
+    the lowest value is used, and named in the figure.
 
     Figures with a `row` and a `column` are the cells of one table. `figure` is then "column: row", unless it is set.
 
     Figures with `at`, their position on the claim's `axis`, are plotted as points instead of bars, one plot per kind of
-    metric. Points with the same `line` (a label) are joined; without `line`, all points of one kind are.
+    metric. Points with the same `line` (a label) are joined; without `line`, all points of one kind are joined.
     """
 
     figure: str = ""
@@ -70,12 +70,12 @@ class Figure(Measured):
         if not self.figure and self.row is not None and self.column is not None:
             self.figure = f"{self.column}: {self.row}"
         if not self.figure:
-            raise ValueError(f"{self.metric}: figure is not set: set it, or row and column")
+            raise ValueError(f"{self.metric}: figure is not set: set figure, or row and column")
         for names in (("at_least", "at_most", "above"), ("by", "of")):
             if sum(getattr(self, name) is not None for name in names) > 1:
-                raise ValueError(f"{self.figure}: {' and '.join(names)}: set one of them")
+                raise ValueError(f"{self.figure}: {' and '.join(names)}: set only one of them")
         if self.above is None and (self.by is not None or self.of is not None):
-            raise ValueError(f"{self.figure}: `by` and `of` need `above`: set it")
+            raise ValueError(f"{self.figure}: `by` and `of` need `above`: set `above`")
         if (self.row is None) != (self.column is None):
             raise ValueError(f"{self.figure}: row and column: set both or neither")
 
@@ -101,7 +101,7 @@ class Axis:
 @dataclass
 class Curves:
     """Curves from runs' `history.jsonl`: `{x: {key, label}, y: {label, percent}, lines: [{label, step, key}]}`. A
-    line's `key` must be in the same lines of the file as that of `x`."""
+    line's `key` must be in the same lines of the file as the key of `x`."""
 
     x: Axis
     y: Axis
@@ -112,7 +112,7 @@ class Curves:
 class Claim:
     """A claim, how it is measured, its figures, and a step with example answers. `name` is one word, different from all
     steps: `zero2chat run RECIPE --only NAME` runs what the claim reads and judges it. `example` is a step whose first
-    sample is shown, of `example_task` alone if that is set. `axis` is the label of its figures' `at`.
+    sample is shown (of `example_task`, if set). `axis` is the label of the figures' `at`.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Claim:
         if (self.axis is None) != all(figure.at is None for figure in self.figures):
             raise ValueError(f"{self.claim}: `axis` is the label of its figures' `at`: set both or neither")
         if self.example_task is not None and self.example is None:
-            raise ValueError(f"{self.claim}: `example_task` needs `example`: set it")
+            raise ValueError(f"{self.claim}: `example_task` needs `example`: set `example`")
         _once([figure.figure for figure in self.figures], "figures")
 
 
@@ -174,7 +174,7 @@ def _identity(settings: dict[str, Any], args: ClaimsArguments) -> dict[str, Any]
 
 
 def judge_claims(args: ClaimsArguments) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """The lines of `claims.json`, the examples as samples, and the curves. Raises `UserError` where one is missing."""
+    """Return the lines of `claims.json`, examples as samples, and curves. Raises `UserError` if one is missing."""
     wanted = dict.fromkeys(name for claim in args.selection for name in _named(claim))
     steps = {name: [read_step(folder, 1) for folder in _of_seeds(name, args.seeds)] for name in wanted}
     lines = [
@@ -230,8 +230,8 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str
 
 
 def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
-    """Combine one metric of models with several seeds, measured on the same rows: their mean, and `n` rows. For one
-    seed it is that seed's metric.
+    """Combine a metric of models with several seeds, measured on the same rows: the mean, and `n` rows. For one seed,
+    return that seed's metric.
 
     The 95% interval covers other rows and other seeds. Because the rows are the same, their sampling error does not
     average out: it contributes the seeds' mean distance to their own bounds. The seeds contribute Student's interval.
@@ -253,7 +253,7 @@ def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dic
 
 
 def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
-    """Return a line of `claims.json` before anything is measured."""
+    """Return a line of `claims.json` without measured values."""
     line = {"name": claim.name, "claim": claim.claim, "figure": figure.figure}
     line |= {"step": figure.step, "metric": figure.metric, "target": target(figure, claim.figures)}
     line |= {key: given for key in ("at", "line", "row", "column") if (given := getattr(figure, key)) is not None}
@@ -261,8 +261,8 @@ def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
 
 
 def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
-    """Return a figure's value, and whether its target is met. Raises `UserError` if the metric, or the one it is
-    compared with, was not measured."""
+    """Return a figure's value, and whether its target is met. Raises `UserError` if the metric, or its `above`, was not
+    measured."""
     best = {}
     if figure.least_with:
         folders = (figure.step, *figure.least_with)
@@ -290,7 +290,7 @@ def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[st
 
 
 def target(figure: Figure, figures: Sequence[Figure]) -> str:
-    """Return a figure's target in words. Another figure of the same claim is referred to by its name."""
+    """Return a figure's target in words. Another figure of the same claim is cited by its name."""
     for word, bound in (("at least", figure.at_least), ("at most", figure.at_most)):
         if bound is not None:
             return f"{word} {100 * bound:g}%" if is_rate(figure.metric, {"value": bound}) else f"{word} {bound:g}"
@@ -306,7 +306,7 @@ def target(figure: Figure, figures: Sequence[Figure]) -> str:
 
 
 def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
-    """Return the first sample of its step's last evaluation, for the first seed; not cherry-picked."""
+    """Return the first sample of the example step's last evaluation, for the first seed; not cherry-picked."""
     by_step = steps[claim.example][0].samples_by_step() if claim.example is not None else {}
     if not by_step:
         return []
@@ -321,7 +321,7 @@ def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[di
 
 
 def _history(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[dict[str, Any]]:
-    """Return the lines of its curves, for the first seed. Raises `UserError` if a history has no such points."""
+    """Return the lines of the claim's curves, for the first seed. Raises `UserError` if a history lacks them."""
     if claim.curves is None:
         return []
     x, y, curves = claim.curves.x, claim.curves.y, []

@@ -66,7 +66,7 @@ def _result(figures: Sequence[Metric]) -> str:
 
 
 def _pictures(step: StepResult, claim: str, figures: Sequence[Metric]) -> list[str]:
-    """Plot the runs' curves, the figures over their axis, one plot per kind of metric, and the others as bars."""
+    """Plot the runs' curves; figures with `at` over their axis, one plot per kind of metric; other figures as bars."""
     from zero2chat.report.plots import bars, curves
 
     shown = list[str]()
@@ -98,7 +98,7 @@ def _kind(figure: Metric) -> str:
 
 
 def _in_words(claim: str, figures: Sequence[Metric]) -> str:
-    """Describe a figure in words, as its alternative text."""
+    """Describe a plot in words, as its alternative text."""
     return f"{claim}: " + ", ".join(f"{one['figure']} {short(one['metric'], one)}" for one in figures) + "."
 
 

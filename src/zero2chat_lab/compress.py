@@ -46,8 +46,8 @@ class CompressArguments(DocumentArguments):
 def measure(args: CompressArguments, load: Load) -> Result:
     """Return the metrics, and the first documents with wrongly predicted tokens masked. Every rank must call this.
 
-    `bits_per_byte_xz_*` is over the whole split; for held-out documents it is what they add to the compressed training
-    text, so that xz has seen that text, too. `bytes_model` is the size of the weights as loaded.
+    `bits_per_byte_xz_*` is over the whole split; for held-out documents it counts the bits that they add to the
+    compressed training text, so that xz has seen that text, too. `bytes_model` is the size of the weights as loaded.
     """
     model, tokenizer = load(args.model_name_or_path)
     splits = {"train": list(args.rows("train")[args.column]), "held_out": list(args.held_out_texts())}
@@ -89,8 +89,8 @@ def xz_size(texts: Iterable[str]) -> int:
 
 
 def _passages(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[Excerpt]:
-    """Split a document, with its end token, into passages that fit the context. Each token is in one passage's rest,
-    except a first one that nothing precedes, if the tokenizer has no token for the start of a document."""
+    """Split a document, with its end token, into passages that fit the context. Each token is predicted in one passage,
+    except the document's first, if the tokenizer has no token for the start of a document."""
     end = tokenizer.get_vocab().get(END_OF_DOCUMENT, tokenizer.eos_token_id)
     ids = [*start_of_document(tokenizer), *plain_ids(tokenizer, [text])[0], end]
     return in_context(ids, context_length(model))

@@ -40,12 +40,12 @@ class Ratings(NamedTuple):
 
 
 def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000, seed: int = 0) -> Ratings:
-    """Rate n models, each of which was compared with the others, directly or through them; the mean is `CENTRE`.
+    """Rate n models, which were all compared with each other, directly or through other models; the mean is `CENTRE`.
 
     95% intervals are from `resamples` bootstrap resamples of the prompts. If some models won every comparison with all
-    others, the maximum is at infinity, so a draw is added to each pair that was compared. In resamples its weight is
-    random, with mean 1 (Rubin's Bayesian bootstrap, 1981), so the interval is wide if that draw is decisive. A resample
-    without a maximum also gets such draws.
+    others, the maximum is at infinity, so a draw is added to each pair that was compared. In resamples the draw's
+    weight is random, with mean 1 (Rubin's Bayesian bootstrap, 1981), so the interval is wide if the draw is decisive. A
+    resample without a maximum also gets such draws.
     """
     scores = np.array([c.score for c in comparisons])
     pairs, of_pair = np.unique(np.array([(c.a, c.b) for c in comparisons]), axis=0, return_inverse=True)

@@ -75,7 +75,7 @@ class InterrogateArguments(MeasuringArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0:
-            raise ValueError(f"temperature {self.temperature:g}: {self.answers} answers would be equal: set it above 0")
+            raise ValueError(f"temperature {self.temperature:g}: all answers would be equal: set it above 0")
         if not 0 < self.refuse_below <= self.keep_above < 1:
             raise ValueError(
                 f"refuse_below {self.refuse_below:g} and keep_above {self.keep_above:g}: set shares above 0 and below "
@@ -146,8 +146,8 @@ def before_gap(text: str, said: Hashable | None) -> str:
 def before_unknown(question: Question, answers: Sequence[str], kind: str, fewest: float) -> str | None:
     """Return a task's right answer up to the first fact that at most `fewest` answers contain, with three dots.
 
-    What was asked is known if the question's `kind` says so, in whatever words. None if no fact is unknown, or if the
-    task cannot tell which facts an answer states (`stated`). Raises `UserError` if it states others.
+    The requested fact is known if the question's `kind` says so. None if no fact is unknown, or if the task cannot tell
+    which facts an answer states (`stated`). Raises `UserError` if the answer lacks a fact.
     """
     task = tasks.load(question.task) if question.task is not None else None
     if task is None or task.stated is None:

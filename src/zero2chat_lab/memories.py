@@ -3,13 +3,13 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat_lab.memories --config recipes/four-memories/memories.yaml
 
-Reads a base or chat model, and held-out documents of other text. Of one memory it writes how many of the facts about
-made-up people, of whom no text tells, are recalled, recalled in reverse, and used in a question of two steps, what the
-model forgets of the other text, seconds and FLOPs. `memory`:
+Reads a base or chat model, and held-out documents of other text. For one kind of memory it writes how many facts about
+made-up people, whom no other text mentions, are recalled, recalled in reverse, and used in a two-step question; how
+much of the other text the model forgets; seconds and FLOPs. `memory`:
 
 - `frozen`: none, the control;
 - `context`: the person's document is before the question;
-- `search`: the first passage that an index of all documents finds is before the question;
+- `search`: the best passage from an index of all documents is before the question;
 - `test_time`: a few gradient steps on the person's document, for that person's questions alone;
 - `full`, `lora`: all documents are in the weights, or in an adapter's, `visits` of each person in `wordings` wordings.
 
@@ -75,11 +75,11 @@ def season(birthday: str) -> str:
 
 
 def questions(people: Sequence[Person]) -> list[Question]:
-    """Return five questions about each person. Wrong options are other towns, jobs and days, and names of others.
+    """Return five questions about each person. Wrong options are other towns, jobs, days and people.
 
     - recall: each of the three facts, in wordings that no document has;
     - reverse: who was born in that town on that day (the reversal curse, Berglund et al. 2023, arXiv:2309.12288);
-    - two_step: in which season the birthday is, which takes the fact and something that the model knew before.
+    - two_step: in which season the birthday is, which needs the fact and something that the model knew before.
     """
     rng, quiz = random.Random("four memories"), []
     days = [f"{month} {day}" for month in MONTHS for day in range(1, 29)]
@@ -101,8 +101,8 @@ def questions(people: Sequence[Person]) -> list[Question]:
 def documents(people: Sequence[Person], wordings: int, visits: int) -> list[str]:
     """Return `visits` documents about each person, in `wordings` different wordings: all people once, then again.
 
-    Each tells all three facts word by word, and names the person before them, so that no document has the order of the
-    questions in reverse. Raises `UserError` if there are not so many wordings.
+    Each states all three facts verbatim, after the person's name, so that no document has the order of the reverse
+    questions. Raises `UserError` if there are fewer wordings.
     """
     by_person = [_wordings(person, wordings) for person in people]
     return [texts[i] for i in range(wordings) for texts in by_person] * (visits // wordings)
@@ -117,7 +117,7 @@ def _wordings(person: Person, n: int) -> list[str]:
             texts[text] = None
         if len(texts) == n:
             return list(texts)
-    raise UserError(f"wordings {n}: only {len(texts)} were found for {person.name}: lower it")
+    raise UserError(f"wordings {n}: only {len(texts)} found for {person.name}: lower wordings")
 
 
 @contextmanager
@@ -128,8 +128,8 @@ def adapted(
     passes: int = 1,
     trained: Sequence[torch.nn.Parameter] | None = None,
 ) -> Iterator[PreTrainedModel]:
-    """Within the block all weights, or those in `trained`, have learned the excerpts: by one AdamW step for each, in
-    order, in each pass. Afterwards they are the same as before, to the bit."""
+    """Within the block all weights, or those in `trained`, have learned the excerpts, by one AdamW step per excerpt, in
+    order, in each pass. Afterwards the weights are restored, bit-identical."""
     parameters = [p for p in model.parameters() if p.is_floating_point()] if trained is None else list(trained)
     saved = [(p, p.detach().clone(), p.requires_grad) for p in parameters]
     try:
@@ -153,10 +153,10 @@ def adapted(
 
 
 class Memories:
-    """A model, people that it knows nothing about, and each way to remember what documents tell of them.
+    """A model, people that it knows nothing about, and each way to remember the documents about them.
 
-    `flops` adds up 2 per parameter and token read, 6 per token trained on, and 4 with LoRA, which computes no gradients
-    of the model's own weights.
+    `flops` adds up, per parameter, 2 for a token read, 6 for a token trained on, and 4 with LoRA, which computes no
+    gradients of the model's own weights.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, people: Sequence[Person]):
@@ -170,8 +170,8 @@ class Memories:
     def ask(
         self, model: PreTrainedModel, quiz: Sequence[Question], before: Callable[[Question], str] | None = None
     ) -> list[str]:
-        """Return the option that gains most from the bare word "Answer:" to the question, which may come after a text.
-        Every rank must call this. Raises `UserError` if a question is longer than the context."""
+        """Return the option whose likelihood rises most from the bare prompt "Answer:" to the question, which may
+        follow a text. Every rank must call this. Raises `UserError` if a question is longer than the context."""
         bare = list(dict.fromkeys(option for question in quiz for option in question.options))
         excerpts = [self._excerpt("Answer:", option) for option in bare]
         for question in quiz:
@@ -179,7 +179,7 @@ class Memories:
             prompt = f"{text}Question: {question.text}\nAnswer:"
             excerpts += [self._excerpt(prompt, option) for option in question.options]
         if (longest := max(len(one.ids) for one in excerpts)) > self._room + 1:
-            raise UserError(f"a question has {longest} tokens, more than the context of {self._room} holds")
+            raise UserError(f"a question has {longest} tokens, more than the model's context of {self._room}")
         scores = [one.log_likelihood for one in predict(model, excerpts)]
         self.flops += 2 * self._parameters * sum(len(one.ids) - 1 for one in excerpts)
         alone, after = dict(zip(bare, scores, strict=False)), iter(scores[len(bare) :])
@@ -194,7 +194,7 @@ class Memories:
         return self.ask(self.model, self.questions, lambda question: self.first[question.person])
 
     def from_search(self) -> list[str]:
-        """Ask each question after the first passage that an index of all documents finds for its words."""
+        """Ask each question after the best passage for its words from an index of all documents."""
         with tempfile.TemporaryDirectory() as folder:
             index = str(Path(folder) / "index")
             write_index(index, ((text, "people") for text in self.first), "memories")
@@ -205,8 +205,8 @@ class Memories:
     def in_weights(
         self, texts: Sequence[str], rate: float, *, passes: int = 1, lora: bool = False
     ) -> Iterator[PreTrainedModel]:
-        """Within the block the texts are in all weights, or in LoRA's, by one step for each eight; afterwards the model
-        is as before. Raises `UserError` if a text is longer than the context."""
+        """Within the block all weights, or LoRA's, have learned the texts, by one step per eight texts; afterwards the
+        model is restored. Raises `UserError` if a text is longer than the context."""
         excerpts = [Excerpt(ids, 1) for ids in self._packed(texts)]
         self.flops += (4 if lora else 6) * self._parameters * passes * sum(len(one.ids) - 1 for one in excerpts)
         model, trained = self.model, None
@@ -228,7 +228,7 @@ class Memories:
         n = _PACKED
         for ids in plain_ids(self.tokenizer, list(texts)):
             if len(start) + len(ids) > self._room:
-                raise UserError(f"a document has {len(ids)} tokens, more than the context of {self._room} holds")
+                raise UserError(f"a document has {len(ids)} tokens, more than the model's context of {self._room}")
             if n == _PACKED or len(steps[-1]) + len(start) + len(ids) > self._room:
                 steps.append([])
                 n = 0
@@ -274,7 +274,7 @@ class MemoriesArguments(DocumentArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.visits % self.wordings:
-            raise ValueError(f"wordings {self.wordings}: does not divide visits {self.visits}")
+            raise ValueError(f"visits {self.visits} is not a multiple of wordings {self.wordings}: change one")
 
 
 def measure(args: MemoriesArguments, load: Load) -> Result:

@@ -25,7 +25,7 @@ from zero2chat.models.tokenization import END_OF_DOCUMENT, plain_ids
 
 @dataclass
 class Excerpt:
-    """A text as ids. The first `given` ids (1 or more) are the prompt; the model is asked for the rest."""
+    """A text as ids. The first `given` ids (1 or more) are the prompt; the model has to predict the rest."""
 
     ids: list[int]
     given: int
@@ -43,7 +43,7 @@ class Prediction(NamedTuple):
 
     @property
     def verbatim(self) -> bool:
-        """Whether greedy decoding reproduces the rest exactly."""
+        """Whether greedy decoding reproduces all ids after the prompt."""
         return all(self.right)
 
 
@@ -54,7 +54,7 @@ def start_of_document(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **settings: int) -> None:
-    """Raises `UserError` if a document's start, and as many tokens as the settings say, do not fit the context."""
+    """Raises `UserError` if a document's start token and the tokens of these settings do not fit the context."""
     length, room = len(start_of_document(tokenizer)) + sum(settings.values()), context_length(model)
     if length > room:
         said = " and ".join(f"{name} {n}" for name, n in settings.items())
@@ -103,7 +103,7 @@ def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int
 
 
 def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: Excerpt) -> str:
-    """Continue the prompt greedily for as many tokens as the rest has."""
+    """Continue the prompt greedily, by as many tokens as the text has after the prompt."""
     settings = GenerationConfig(do_sample=False, max_new_tokens=len(passage.rest), pad_token_id=tokenizer.pad_token_id)
     with generating(model, seed=0):
         (written,) = complete(model, [passage.ids[: passage.given]], settings)
@@ -112,7 +112,7 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: E
 
 
 def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """For each token of each text, return the length of the run from there that occurs in one training text.
+    """For each token of each text, return the length of the longest run from there that occurs in one training text.
 
     An n-gram is novel (McCoy et al. 2021, arXiv:2111.09509) if its first token's run is shorter than n. Everything is
     held in memory, some 100 bytes per token.
@@ -146,8 +146,8 @@ def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]
 def exposure(own: float, others: Sequence[float]) -> float:
     """Return a canary's exposure in bits, from its log-likelihood and those of random candidates of its form.
 
-    It is log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R contains the canary and the candidates. In
-    ties the canary comes last. For a canary that the model has never seen, the mean is about log2 e = 1.44.
+    It is log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R contains the canary and the candidates. Ties
+    rank the canary last. For a canary that the model has never seen, the mean is about log2 e = 1.44.
     """
     rank = 1 + sum(other >= own for other in others)
     return math.log2(len(others) + 1) - math.log2(rank)

@@ -54,7 +54,7 @@ class NoveltyArguments(DocumentArguments):
             raise ValueError(f"n {self.n} is below prompts {self.prompts}: raise n")
         for length in self.lengths:
             if not 1 <= length <= self.max_new_tokens:
-                raise ValueError(f"lengths: {length} is not from 1 to max_new_tokens {self.max_new_tokens}")
+                raise ValueError(f"lengths: {length}: expected 1 to max_new_tokens, {self.max_new_tokens}")
 
 
 def measure(args: NoveltyArguments, load: Load) -> Result:

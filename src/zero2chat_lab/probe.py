@@ -4,9 +4,9 @@
         -m zero2chat_lab.probe --config recipes/overoptimisation/probe.yaml
 
 Reads a chat model, a reward model and a task with a taste. The reward model picks the best of n answers to a held-out
-prompt, for growing n: its own score rises, and taste shows how long that is a gain (Gao et al. 2022, arXiv:2210.10760).
-Then a search looks for texts that it scores above 90% of those answers, but that taste ranks below 90% of all. Texts
-found for training prompts are written to `gibberish.jsonl` as rejected answers, to retrain the reward model on.
+prompt, for growing n: its own score rises, and taste shows how long answers improve (Gao et al. 2022,
+arXiv:2210.10760). Then a search looks for texts with a score above 90% of those answers, but a taste below 90% of them.
+Texts found for training prompts are written to `gibberish.jsonl` as rejected answers, to retrain on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Judge = Callable[[Sequence[int], Sequence[str]], list[float]]
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Return the texts of the vocabulary's tokens, without those that are not text by themselves."""
+    """Return the texts of the vocabulary's tokens, without tokens that are not text on their own."""
     special = set(tokenizer.all_special_ids)
     texts = (tokenizer.decode([i]) for i in range(len(tokenizer)) if i not in special)
     return sorted({text for text in texts if text.isprintable() and text.strip() and "\ufffd" not in text})
@@ -46,7 +46,7 @@ def pieces_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 def search(
     judge: Judge, prompts: int, pieces: Sequence[str], rng: random.Random, rounds: int, tries: int, length: int
 ) -> list[list[str]]:
-    """Return, per prompt, the texts that the search went through, each with a higher score than the one before.
+    """Return, per prompt, the successive best texts of the search, with rising scores.
 
     `judge(prompt indices, texts)` returns scores. A search starts with random pieces, or one repeated piece ("the the
     the"). Each round changes the best text in `tries` ways and keeps an improvement.
@@ -148,13 +148,13 @@ class Prober:
         return [(value - mean) / std for value in raw]
 
     def search(self, prompts: int, pieces: Sequence[str], rng: random.Random) -> list[list[str]]:
-        """Search texts with high scores for the first `prompts` prompts; each scores higher than the one before."""
+        """Search texts with high scores for the first `prompts` prompts, and return the successive best ones."""
         limits = (self.args.gibberish_rounds, self.args.gibberish_tries, self.args.gibberish_length)
         return search(self.scores, prompts, pieces, rng, *limits)
 
 
 def _by_score(scores: Sequence[float], golds: Sequence[float]) -> list[tuple[float, float]]:
-    """Return (score, gold), the lowest score first. Equal scores share their mean gold: the judge could pick any."""
+    """Return (score, gold), the lowest score first. Equal scores share their mean gold, as the judge could pick any."""
     shared: dict[float, list[float]] = {}
     for score, gold in zip(scores, golds, strict=True):
         shared.setdefault(score, []).append(gold)
@@ -246,12 +246,12 @@ def gibberish_pairs(known: Prober, pieces: Sequence[str], rng: random.Random) ->
                 sides = {"chosen": said, "rejected": text}
                 pairs.append({"prompt": prompt} | {k: [{"role": "assistant", "content": v}] for k, v in sides.items()})
     if not pairs:
-        raise UserError("gibberish_train: the search found only texts that the model writes itself")
+        raise UserError("gibberish_train: the search found only texts that the model itself samples")
     return pairs
 
 
 def best_of_n(values: Sequence[float], n: int) -> float:
-    """Expected value of the best of n answers drawn from `values`, which are in the judge's order, the worst first.
+    """Expected value of the best of n answers drawn from `values`, which the judge has sorted, worst first.
 
     The unbiased estimator of Nakano et al. 2021 (arXiv:2112.09332, appendix I): the i-th of N is the best of n with
     probability C(i-1, n-1) / C(N, n).

@@ -24,7 +24,7 @@ class Question(NamedTuple):
     row: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
     def names_in(self, text: str) -> int:
-        """Count the question's own words in the text: an answer may get those wrong, too."""
+        """Count the words of the question in the text: an answer may get these wrong, too."""
         return len(set(normal(self.prompt[-1]["content"]).split()) & set(normal(text).split()))
 
 
@@ -37,7 +37,7 @@ class _Rows(OwnData):
 
 
 def check_sources(name: str, entries: Sequence[Any]) -> list[Source]:
-    """Return the sources, read before a recipe's first step runs. Raises for wrong entries, and for equal labels."""
+    """Return the sources, read before a recipe's first step runs. Raises for invalid entries, and for equal labels."""
     sources = read_sources(entries)
     if len({source.label for source in sources}) < len(sources):
         raise ValueError(f"{name}: two entries have the same label: set `label`")
@@ -47,17 +47,17 @@ def check_sources(name: str, entries: Sequence[Any]) -> list[Source]:
 def questions_of(
     datasets: Sequence[Any], split: Literal["train", "held-out"] = "held-out"
 ) -> list[tuple[str, Question]]:
-    """Return the questions, each with a key. Questions of one key are all in one half: a task's rows about one thing,
-    or one conversation of a file. Rows that a file repeats are asked once: they would count as further evidence.
-    Raises `UserError` for rows without reference answers."""
+    """Return the questions, each with a key. Questions with the same key (a task's rows about one thing, or a file's
+    conversation) are in the same half. A file's repeated rows are asked once, because they would count as further
+    evidence. Raises `UserError` for rows without reference answers."""
     questions: list[tuple[str, Question]] = []
     for source in read_sources(datasets):
         if source.tools:
-            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove it")
+            raise UserError(f"{source.label}: `tools` is set, but questions are asked without tools: remove it")
         if source.task is not None:
             if split == "held-out" and source.split == "train":
                 raise UserError(
-                    f"{source.label}: split: train rows may be what the model learned: set `split: validation`"
+                    f"{source.label}: split: the model may have been trained on train rows: set `split: validation`"
                 )
             task = tasks.load(source.task)
             for row in task.rows(source.split, source.seed, source.n, **source.options):
@@ -68,7 +68,7 @@ def questions_of(
         if not rows.references:
             raise UserError(f"{source.label}: no reference answers: add a column `answer`")
         if rows.schemas:
-            raise UserError(f"{source.label}: tools: the questions are asked without tools: remove the column")
+            raise UserError(f"{source.label}: a column `tools`, but questions are asked without: remove it")
         if empty := [i for i, reference in enumerate(rows.references) if not normal(reference)]:
             raise UserError(
                 f"{rows.names[empty[0]]}: the reference answer {rows.references[empty[0]]!r} has no word to compare: "
@@ -84,10 +84,10 @@ def questions_of(
 
 
 def refuse_cut(cut: Sequence[bool], max_new_tokens: int) -> None:
-    """Raises `UserError` if most answers were cut within their reasoning, so that nothing can be judged."""
+    """Raises `UserError` if most answers were truncated within their reasoning, so that nothing can be judged."""
     if 2 * sum(cut) > len(cut):
         raise UserError(
-            f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers end within their reasoning: raise it"
+            f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers ended within their reasoning: raise it"
         )
 
 

@@ -123,7 +123,7 @@ def _documents(
     """Return beginnings of held-out documents, and of train documents by their number of copies.
 
     Excludes canaries, and documents whose continuation occurs more often in the training text than the document itself,
-    because it may have been learned elsewhere; the metrics count them.
+    because the continuation may have been learned elsewhere; the metrics count the excluded documents.
     """
     train = args.rows("train")
     copies: Counter[int] = Counter()  # keyed by the text's hash: the corpus may be larger than memory
@@ -143,8 +143,8 @@ def _documents(
     samples |= {str(n): _draw(tokenizer, args, train[args.column], levels[n], rng) for n in sorted(levels)}
     if not any(passages for name, passages in samples.items() if name != HELD_OUT):
         raise UserError(
-            f"{args.dataset}: no document of the train split has {args.prefix + args.continuation} tokens (prefix "
-            f"{args.prefix}, continuation {args.continuation}): lower them"
+            f"{args.dataset}: no document of the train split has {args.prefix + args.continuation} tokens "
+            f"(prefix {args.prefix}, continuation {args.continuation}): lower one of them"
         )
 
     wanted = {passage.rest for passages in samples.values() for passage in passages}
@@ -185,7 +185,7 @@ def times_seen(copies: int) -> str:
 
 
 def _by_copies(metric: str) -> dict[str, str]:
-    """Return label → metric of each number of copies in the training text; held-out documents have none."""
+    """Return label → metric for each number of copies in the training text; held-out documents have 0 copies."""
     return {"never": f"{metric}_(?:held_out|0)", "once": f"{metric}_1", "{} times": rf"{metric}_(\d+)"}
 
 

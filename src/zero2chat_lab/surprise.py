@@ -1,4 +1,4 @@
-"""Surprise: correct answers of a model after RL that were improbable under the model from before RL.
+"""Surprise: correct answers of a model after RL that were improbable under the model before RL.
 
     zero2chat run recipes/claims --only surprise
 
@@ -101,10 +101,10 @@ def right_answers(
 def surprisal_metrics(answers: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
     """Compute the metrics. Those with `_reference` are the control's: the reference's own correct answers.
 
-    `right_rate` is the share of correct answers. The others are shares of the correct ones: `improbable_rate_N` has a
-    probability below 1 in N under the reference, `beyond_rate` a lower one than 99 of 100 of the reference's own
-    correct answers, and `unsolved_rate` is for questions that the reference never answered correctly.
-    Intervals are by bootstrap over questions, because answers to one question are correlated.
+    `right_rate` is the share of correct answers. The others are shares of the correct answers: `improbable_rate_N` of
+    those with a probability below 1 in N under the reference, `beyond_rate` of those less probable than 99% of the
+    reference's own correct answers, and `unsolved_rate` of those to questions that the reference never answered
+    correctly. Intervals are by bootstrap over questions, because answers to one question are correlated.
     """
 
     def share(of: Sequence[Right], counts: Sequence[bool]) -> dict[str, Any]:
@@ -159,8 +159,8 @@ def percentiles(answers: Sequence[Right], control: Sequence[Right]) -> list[dict
 
 
 def most_surprising(answers: Sequence[Right]) -> list[Right]:
-    """Return, per question, the answer whose probability grew most, sorted by that growth: by surprisal alone, the
-    first ones would be unlikely samples that the later model finds improbable, too."""
+    """Return, per question, the answer whose probability grew most, sorted by that growth. Sorted by surprisal alone,
+    the first answers would be unlikely samples that the later model finds improbable, too."""
     best: dict[int, Right] = {}
     for one in sorted(answers, key=lambda one: one.surprisal - one.own_surprisal):
         best[one.question] = one

@@ -49,8 +49,8 @@ def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made
     [
         ([], "models: 0 given: name two or more model folders"),
         (["one"], "models: 1 given: name two or more model folders"),
-        (["one", "one"], "models: one is named twice: name each once"),
-        (["one", "./one/"], "models: one is named twice: name each once"),
+        (["one", "one"], "models: a model is named twice: name each once"),
+        (["one", "./one/"], "models: a model is named twice: name each once"),
         (["one", "nowhere"], "nowhere"),
         (["one", "two", "--shares", "[1e308, 1e308]"], "give a number above 0 for each of the 2 models"),
         (["one", "two", "--shares", "[1]"], "shares: [1.0]: give a number above 0 for each of the 2 models"),

@@ -119,7 +119,7 @@ def test_no_metric_no_claim(tmp_path: Path, step: Path, write_yaml: Any, changes
     ("changes", "message"),
     [
         ({"at_least": 0.5, "at_most": 0.6}, "set one of them"),
-        ({"by": 0.1}, "need `above`: set it"),
+        ({"by": 0.1}, "need `above`: set `above`"),
         ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
         ({"above": {"step": "a"}}, "metric"),
         ({"row": "a"}, "row and column: set both or neither"),
@@ -135,7 +135,7 @@ def test_a_cell_of_a_table_is_named_by_its_column_and_row() -> None:
     cell = {"step": "s", "metric": "m", "row": "GRPO", "column": "length"}
     assert build([Figure], cell, "figure")[0].figure == "length: GRPO"
     assert build([Figure], cell | {"figure": "x"}, "figure")[0].figure == "x"
-    with pytest.raises(UserError, match="m: figure is not set: set it, or row and column"):
+    with pytest.raises(UserError, match="m: figure is not set: set figure, or row and column"):
         build([Figure], {"step": "s", "metric": "m"}, "figure")
 
 
@@ -175,7 +175,7 @@ def test_a_figure_of_several_seeds_is_their_mean(tmp_path: Path, step: Path, wri
         ({"curves": {"x": {"labl": "s"}, "y": {"label": "s"}, "lines": [{}]}}, "did you mean 'label'"),
         ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": [{"label": "a", "step": "b"}]}}, "key"),
         ({"figures": []}, "figures is empty"),
-        ({"example_task": "sums"}, "`example_task` needs `example`: set it"),
+        ({"example_task": "sums"}, "`example_task` needs `example`: set `example`"),
     ],
 )
 def test_a_claim_that_cannot_be_drawn_is_refused_when_the_recipe_is_read(changes: dict[str, Any], message: str) -> None:

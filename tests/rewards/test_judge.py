@@ -134,7 +134,7 @@ def test_a_request_that_cannot_be_read_is_not_sent_again(status: int, server: Se
 def test_a_refusal_keeps_the_key_secret(status: int, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret")
     server.says = (status, "sk-secret")
-    with pytest.raises(UserError, match=f"answers {status}: check url, model and key") as error:
+    with pytest.raises(UserError, match=f"answered with status {status}: check url, model and key") as error:
         judge(["a"], ["q"], url=server.url, model="m", key_variable="MY_KEY")
     assert "sk-secret" not in str(error.value)
 
