@@ -272,7 +272,7 @@ def test_another_model_and_other_endpoints_are_not_served(server):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"stop": ["x"]}, "stop: this server does not support it"),
+        ({"stop": ["x"]}, "stop: this server does not support stop"),
         ({"response_format": {"type": "json_object"}}, "response_format: this server"),
         ({"extra_body": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}}, "chat_template_kwargs: this server"),
         ({"temperature": -1}, "temperature: -1.0 is out of range"),

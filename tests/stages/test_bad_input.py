@@ -203,7 +203,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"chat_template_path": None}, "the tokenizer has no chat template"),
         ({"questions": [" "]}, "questions: a question is empty"),
         ({"questions": ["Hi!"], "question_tools": True}, "question_tools: `questions` or `tools` is not set"),
-        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: no `tasks` or `datasets` to compare"),
+        ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: no `tasks` or `datasets` to compar"),
     ],
     "report": [({}, "steps is not set")],
 }
