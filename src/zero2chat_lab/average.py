@@ -167,7 +167,8 @@ def run(run: Run, args: AverageArguments) -> None:
 
 STAGE = Stage(
     name="average",
-    story="A model whose weights are the mean of several fine-tuned from one start. What each memorized fades.",
+    story="A model whose weights are the mean of several models fine-tuned from one start model. What each memorized "
+    "fades.",
     kind="plain",
     arguments=(AverageArguments,),
     positional="models",

@@ -260,7 +260,7 @@ def _sample(one: Judged, threshold: float) -> dict[str, Any]:
 
 STAGE = Stage(
     name="calibrate",
-    story="The confidence below which a model should decline, and what declining costs on other held-out rows.",
+    story="The confidence below which a model should decline, and the effect of declining on other held-out rows.",
     kind="answers",
     arguments=(CalibrateArguments,),
     positional="model_name_or_path",

@@ -105,7 +105,7 @@ def with_gaps(tokenizer: PreTrainedTokenizerBase, passage: Excerpt, reading: Pre
 
 STAGE = Stage(
     name="compress",
-    story="How far a model compresses its training text, and how much of the text it can reproduce.",
+    story="How well a model compresses its training text, and how much of the text it can reproduce.",
     kind="answers",
     arguments=(CompressArguments,),
     measure=measure,

@@ -240,7 +240,8 @@ def measure(args: InterrogateArguments, load: Load) -> Result:
 
 STAGE = Stage(
     name="interrogate",
-    story="What a model knows of a task or of questions in a file, and rows that teach it to abstain otherwise.",
+    story="What a model knows about a task or about questions in a file, and rows that teach it to decline unknown "
+    "questions.",
     kind="answers",
     arguments=(InterrogateArguments,),
     positional="model_name_or_path",

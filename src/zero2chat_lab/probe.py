@@ -270,7 +270,7 @@ def kl_of_best_of_n(n: int) -> float:
 
 STAGE = Stage(
     name="probe",
-    story="How far a reward model can be followed, and texts that only it likes.",
+    story="How far a reward model can be trusted, and bad texts with high scores.",
     kind="answers",
     arguments=(ProbeArguments,),
     measure=measure,

@@ -174,7 +174,7 @@ def _sample(row: tasks.Row, one: Right) -> dict[str, Any]:
 
 STAGE = Stage(
     name="surprise",
-    story="Right answers of a trained model that the model it started from found improbable.",
+    story="Right answers of a trained model that were improbable under its start model.",
     kind="answers",
     arguments=(SurpriseArguments,),
     measure=measure,

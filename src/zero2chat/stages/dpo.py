@@ -149,7 +149,8 @@ def _cost(job: Job, _: EmptyModel, args: PreferenceArguments, training: DPOConfi
 
 STAGE = Stage(
     name="dpo",
-    story="A language model trained with DPO on preference pairs: chosen answers gained likelihood against rejected.",
+    story="A language model trained with DPO on preference pairs: chosen answers gained likelihood relative to "
+    "rejected answers.",
     limits="It has learned preferences between answers like those in its training data. Chosen answers, too, are often "
     "less likely than before training: DPO only increases the margin between chosen and rejected.",
     kind="trains",

@@ -129,8 +129,7 @@ def _cost(
 
 STAGE = Stage(
     name="gkd",
-    story="A language model distilled from a teacher with GKD: for its own answers it learned the teacher's "
-    "probabilities of each next token.",
+    story="A language model distilled with GKD: on its own answers, it learned a teacher's next-token probabilities.",
     limits="It has learned from its teacher, and shares the teacher's errors.",
     kind="trains",
     arguments=(GkdArguments, DistillationConfig, ModelConfig),

@@ -123,7 +123,7 @@ def _cost(job: Job, _: EmptyModel, args: PreferenceArguments, training: KTOConfi
 STAGE = Stage(
     name="kto",
     story="A language model trained with KTO on votes: answers with thumbs up gained likelihood, answers with thumbs "
-    "down lost it.",
+    "down lost likelihood.",
     limits="It has learned to tell answers like those voted up in its training data from those voted down.",
     kind="trains",
     arguments=(PreferenceArguments, KTOConfig, ModelConfig),

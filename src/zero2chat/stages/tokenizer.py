@@ -157,7 +157,7 @@ class _Tokens(Answers):
 
 STAGE = Stage(
     name="tokenizer",
-    story="A byte-level BPE tokenizer trained on a corpus, measured beside those of GPT-2 and GPT-4.",
+    story="A byte-level BPE tokenizer trained on a corpus, compared with the tokenizers of GPT-2 and GPT-4.",
     kind="plain",
     arguments=(TokenizerArguments,),
     run=run,
