@@ -37,8 +37,8 @@ _MOST_LINES = 1 << 16  # datatrove stores line numbers in 16 bits
 
 
 def end_with(parent: Any) -> None:
-    """End this process as soon as `parent` (of `multiprocessing.parent_process`) ends or is killed: its shards will be
-    repeated, and two processes must not write the same file."""
+    """End this process as soon as `parent` (of `multiprocessing.parent_process`) ends or is killed: a restart repeats
+    its shards, and two processes must not write the same file."""
 
     def watch() -> None:
         parent.join()
@@ -48,7 +48,7 @@ def end_with(parent: Any) -> None:
 
 
 class Measure(PipelineStep):
-    """Counts documents, words and bytes at this point. `text`: they are text already, not HTML."""
+    """Counts documents, words and bytes at this point. `text`: the documents are text, not HTML."""
 
     type, name = "measure", "measure"
 
@@ -75,12 +75,12 @@ def crawled_before(day: str, doc: Document) -> bool | tuple[bool, str]:
 
 
 def by_language(filters: Mapping[str, BaseFilter], doc: Document) -> bool | tuple[bool, str]:
-    """Apply the filter of the page's language, which splits its text into words."""
+    """Apply the filter for the page's language, which splits the text into words."""
     return filters[doc.metadata["language"]].filter(doc)
 
 
 class _Sandbox(ExtractorSandbox):
-    """datatrove's sandbox, with errors reported and without outliving this process."""
+    """datatrove's sandbox, which also reports errors, and ends with this process."""
 
     def _worker(self, conn: Any, extract_fn: Callable[[str], str]) -> None:
         def extract(text: str) -> Any:
@@ -152,7 +152,7 @@ class Signatures(MinhashDedupSignature):
 
 
 class Clusters(MinhashDedupCluster):
-    """datatrove's clusters, with an empty `.remove` file for shards without removals, as its filter needs one."""
+    """datatrove's clusters, with an empty `.remove` file for shards without removals, which its filter needs."""
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         super().run(data, rank, world_size)
@@ -181,7 +181,7 @@ class LineSignatures(SentenceDedupSignature):
 class RepeatedLines(BaseFilter):
     """Removes lines that an earlier document has, and documents that become too short.
 
-    datatrove's `SentenceDedupFilter` writes documents that it shortens and keeps to those removed, too.
+    datatrove's `SentenceDedupFilter` also records shortened documents, which it keeps, as removed.
     """
 
     name = "lines"

@@ -2,7 +2,7 @@
 
     python -m zero2chat_crawl.debian_docs recipes/debian-docs/packages.txt data/debian-docs
 
-fetches the packages that the list pins with `apt-get download`, checks their SHA-256, unpacks them (nothing is run),
+fetches the pinned packages of the list with `apt-get download`, checks their SHA-256, unpacks them (nothing is run),
 and writes their pages as `docs-NN.warc.gz`: each as a response with its URL, the build date of the package, and
 unchanged bytes. The list has one package per line: name, version, SHA-256, the folder under usr/share/doc/, and its
 URL.
@@ -47,7 +47,7 @@ def read_packages(path: Path) -> list[Package]:
 def fetch(packages: Sequence[Package], folder: Path) -> list[Path]:
     """Return the packages' files, downloading missing ones.
 
-    Raises `UserError` if a version is not available, or if a SHA-256 differs.
+    Raises `UserError` if a package's version is not available, or if its SHA-256 differs.
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise UserError("apt-get and dpkg-deb are not on this machine: make the WARC files on Debian, and copy them")

@@ -44,7 +44,7 @@ def _is_ipv4(match: re.Match[str]) -> bool:
 
 
 def mask(text: str) -> tuple[str, Counter[str]]:
-    """Replace each address by its placeholder; return the text, and the number of each kind that it had."""
+    """Replace each address by its placeholder; return the text, and the number of addresses by kind."""
     text, emails = _EMAIL.subn(PLACEHOLDERS["email"], text)
     counts = Counter({"email": emails} if emails else {})
 

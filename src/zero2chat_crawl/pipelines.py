@@ -47,10 +47,10 @@ _OURS = ("exclusion_writer", "language", "include_images", "kwargs")  # paramete
 
 
 def filter_settings(crawl: Crawl) -> dict[str, Any]:
-    """Return all settings of datatrove's filters by section, None for a disabled one: the crawl's, else those of
-    `FILTERS`, else datatrove's defaults. Settings for n-grams are mappings, as in YAML.
+    """Return all settings of datatrove's filters by section, None for a disabled filter: the crawl's settings, else
+    those of `FILTERS`, else datatrove's defaults. Settings for n-grams are mappings, as in YAML.
 
-    Raises `UserError` for a key that datatrove's filter does not have, and a value of another type.
+    Raises `UserError` for a key that datatrove's filter does not have, and for a value of the wrong type.
     """
     sections: dict[str, Any] = {}
     for section, (block, differing) in FILTERS.items():
@@ -79,7 +79,7 @@ class Part:
 def parts(
     crawl: Crawl, folder: Path, warcs: int, split: tuple[float, float], decontaminate: Sequence[Any] = ()
 ) -> list[Part]:
-    """Return a crawl's pipelines in order, for `warcs` files and a run's folder; `decontaminate` as for `corpus`."""
+    """Return a crawl's pipelines in order, for `warcs` files and a run's folder; `decontaminate` is as in `corpus`."""
     # FineWeb's; current xxhash does not accept text, which datatrove passes.
     sha1 = HashConfig(precision=64, hash_fc="sha1")
     work, minhash, lines = folder / WORK, crawl.minhash, crawl.lines
@@ -128,7 +128,7 @@ def parts(
 
 
 def _measured(step: str, block: Any, chain: list[Any], text: bool = True) -> list[Any]:
-    """Append a step's block to the chain, and the block that counts what remains. Returns the chain."""
+    """Append a step's block to the chain, then the block that counts the remaining documents. Returns the chain."""
     block.stats.name = step
     chain += [block, blocks.Measure(step, text)]
     return chain

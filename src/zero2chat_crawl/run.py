@@ -62,7 +62,7 @@ def run_crawl(
     work, versions = folder / WORK, {name: version(name) for name in _PACKAGES}
     record = work / "versions.json"
     if record.exists() and json.loads(record.read_text()) != versions:
-        print(f"{folder}: started with other versions of {', '.join(_PACKAGES)}: starting over", flush=True)
+        print(f"{folder}: the earlier attempt had other versions of {', '.join(_PACKAGES)}: starting over", flush=True)
         for name in (WORK, REMOVED, "data"):
             shutil.rmtree(folder / name, ignore_errors=True)
     work.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def run_crawl(
 
 
 def find_warcs(crawl: Crawl) -> list[str]:
-    """Return the files in a fixed order. Raises `UserError` if a name matches none, or a local file is not WARC."""
+    """Return the files in a fixed order. Raises `UserError` if a name matches no file, or a local file is not WARC."""
     paths: list[str] = []
     for name in crawl.warcs:
         try:
@@ -87,13 +87,13 @@ def find_warcs(crawl: Crawl) -> list[str]:
         except (ImportError, OSError, ValueError) as error:
             raise UserError(f"crawl: warcs: {name}: cannot be read ({error})") from error
         if not matches:
-            raise UserError(f"crawl: warcs: {name}: no such file; `make debian-docs` makes those of the recipes")
+            raise UserError(f"crawl: warcs: {name}: no such file: `make debian-docs` makes the recipes' files")
         paths += matches
     return list(dict.fromkeys(paths))[: crawl.most_warcs]
 
 
 def _matches(name: str) -> list[str]:
-    """Return the files of a name, a glob, or one of Common Crawl's lists. Raises `UserError` for another local file."""
+    """Return the files of a name, a glob, or one of Common Crawl's lists. Raises `UserError` for a non-WARC file."""
     if name.endswith((".paths", ".paths.gz")):
         # One path per line, relative to the root of the list's own location.
         root = name.split("crawl-data/")[0] if "crawl-data/" in name else ""
@@ -128,7 +128,7 @@ def quiet() -> Iterator[None]:
 class _Local(LocalPipelineExecutor):
     """datatrove's executor, with processes that print nothing and end together with this one.
 
-    Its own `run` starts a server process, only for logging, which would survive a kill.
+    datatrove's `run` starts a server process, only for logging, which would survive a kill.
     """
 
     pipeline: list[Any]

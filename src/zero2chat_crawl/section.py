@@ -1,6 +1,6 @@
 """What a crawl's section of the report adds: what each step kept and removed, and why. Reads only `crawl.json`.
 
-What pages say is hostile.
+Text from pages is untrusted.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ run. Each task writes its shard and marks it as done, so that a restart skips it
     lines        hashes of long lines; repeats: lines of an earlier document
     corpus       drop duplicates → drop repeated lines → decontaminate → mask PII → Parquet by split
 
-Each filter can be disabled (`c4: null`). Defaults are FineWeb's if it has any; the sources are noted beside them.
-datatrove is only imported for running, not for reading a recipe: `pipelines.filter_settings` checks the keys of its
-filters.
+Each filter can be disabled (`c4: null`). Defaults are FineWeb's if it has any, with the source noted beside each.
+datatrove is only imported for running, not for reading a recipe, so `pipelines.filter_settings` checks the keys of
+datatrove's filters.
 """
 
 from __future__ import annotations
@@ -109,6 +109,6 @@ class Crawl:
 
 
 def read_crawl(settings: Mapping[str, Any]) -> Crawl:
-    """Read a YAML's `crawl:`. Raises `UserError` for an unknown key, except of datatrove's filters, and an invalid
-    value."""
+    """Read a YAML's `crawl:`. Raises `UserError` for an invalid value, and for an unknown key outside of datatrove's
+    filters."""
     return build([Crawl], settings, "crawl")[0]

@@ -30,7 +30,7 @@ def read_stats(logs: Path) -> dict[str, Counter[str]]:
 
 
 def funnel(stats: Mapping[str, Counter[str]]) -> list[dict[str, Any]]:
-    """Return, per step, what remains after it, and what it removed by reason; the first step is reading."""
+    """Return, per step, the documents that remain, and those removed, by reason; the first step is reading."""
     steps = []
     for step in (name.removeprefix("after ") for name in stats if name.startswith("after ")):
         left, block = stats[f"after {step}"], stats.get(step, Counter[str]())
@@ -44,7 +44,7 @@ def funnel(stats: Mapping[str, Counter[str]]) -> list[dict[str, Any]]:
 
 
 def _dates(folder: Path) -> list[str]:
-    """Return the first and the last date of the pages, by the Parquet files' own statistics."""
+    """Return the first and the last date of the pages, from the Parquet files' statistics."""
     dates = []
     for file in (folder / "data").glob("*.parquet"):
         about = pq.read_metadata(file)

@@ -376,7 +376,7 @@ def test_what_cannot_be_read_is_counted(crawl: dict[str, Any], make: Callable[..
     ("changes", "words"),
     [
         ({"warcs": ["nowhere/*.warc.gz"]}, r"crawl: warcs: nowhere/\*\.warc\.gz: no such file"),
-        ({"warcs": ["data/debian-docs/nothing-*.gz"]}, "no such file; `make debian-docs` makes those of the recipes"),
+        ({"warcs": ["data/debian-docs/nothing-*.gz"]}, "no such file: `make debian-docs` makes the recipes' files"),
         ({"warcs": [__file__]}, "not a WARC file"),
         ({"warcs": ["s4://bucket/*.gz"]}, "cannot be read"),
         ({"c4": {"min_sentences": 2}}, "crawl: c4: unknown key 'min_sentences'; did you mean 'min_num_sentences'"),
