@@ -3,9 +3,9 @@
 A small model cannot know all of these facts, so it looks the country up, and its answer names the source: "The capital
 of France is Paris (almanac)." An answer without the source scores 0.
 
-The split is by country, not by question. Training also uses `invented` countries: from a hundred real countries a small
-model memorizes their facts; from thousands it learns to copy the question's name and the search's result. The facts
-come from `make almanac`.
+The split is by country, not by question. Training also uses `invented` countries: of a hundred real countries a small
+model memorizes the facts; from thousands of countries it learns to copy the question's name and the search result. The
+facts come from `make almanac`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _UNITS = ["dollar", "franc", "pound", "peso", "rupee", "dinar", "krone"]
 
 @functools.cache
 def _countries(path: str, invented: int) -> list[dict[str, str]]:
-    """Return the almanac's rows, or that many `invented` ones instead, made of words of its training countries."""
+    """Return the almanac's rows, or N `invented` rows instead, made of words of its training countries."""
     real = _almanac(path)
     if not invented:
         return real
@@ -109,7 +109,7 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
 
 
 def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS, invented: int = 0) -> list[Row]:
-    """Return rows of these `kinds` about countries of the file `path`, or N `invented` ones (train split only)."""
+    """Return rows of these `kinds` about countries of the file `path`, or about N `invented` ones (train only)."""
     known_all(kinds, KINDS, "countries: kind")
     if invented and split != "train":
         raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")
@@ -164,8 +164,8 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion names the almanac, the answer, no other of its kind and no other country, and does
-    not abstain. Commas and spaces between digits are ignored, and so are accents."""
+    """Return 1.0 if the completion names the almanac, the answer, no other value of this kind and no other country, and
+    does not abstain. Commas and spaces between digits are ignored, and so are accents."""
     if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or NEGATION.search(completion):
         return 0.0
     countries, values = _named(row, completion)
@@ -173,7 +173,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """Return the values that the completion names; without any, the completion itself, or None if it abstains."""
+    """Return the values that the completion names; if it names none, the completion itself, or None if it abstains."""
     _, values = _named(row, completion)
     if values:
         return " ".join(sorted(values))
@@ -239,11 +239,11 @@ def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
 
 
 def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[str]:
-    """Return the pages of n countries of all splits, for a search tool, in an order by `seed`. A page has the country's
-    name in each sentence, so that a search finds it; the last ones omit a long name, so that they fit a passage."""
+    """Return the pages of n countries of all splits, for a search tool, in an order by `seed`. Each sentence has the
+    country's name, so that a search finds it; the last sentences omit a long name, so that they fit a passage."""
     pages = [_page(country) for country in _countries(path, invented)]
     if n > len(pages):
-        raise UserError(f"countries: {n} pages asked for, {len(pages)} countries exist: ask for fewer")
+        raise UserError(f"countries: {n} pages asked for, but {len(pages)} countries exist: ask for fewer")
     random.Random(f"almanac {seed}").shuffle(pages)
     return pages[:n]
 

@@ -1,6 +1,6 @@
 """Which decimal is larger? 9.9 is more than 9.11, though version 9.11 comes after 9.9, and so does verse 9:11.
 
-Pretraining text has three kinds, so that the effect of each on the answers can be measured: numbers, versions, verses.
+There are three kinds of pretraining text, to measure how each affects the answers: numbers, versions, verses.
 """
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
@@ -37,7 +37,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bool = False) -> list[Row]:
     """Return rows with two numbers from 1 to 13, with the same integer part and one or two decimals. No pair is in two
-    splits. `kinds`: as many decimals, or the longer number is the smaller, or the larger. `famous`: 9.9 and 9.11."""
+    splits. `kinds`: equal lengths, or the longer number is the smaller, or the larger. `famous`: 9.9 and 9.11."""
     known_all(kinds, KINDS, "decimals: kind")
     return draw(_famous(split) if famous else _pool(split, kinds), f"decimals, {split}", seed, n)
 

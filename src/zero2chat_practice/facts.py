@@ -1,9 +1,9 @@
 """Questions about the people of the made-up world: their birthplace, job and birthday.
 
-The documents mention a person often, sometimes (ten times), once or never. Others are `absent`: nobody in the world has
-that name, but somebody has the surname, so a search finds other people. The correct answer is then an abstention.
+The documents mention each person often, sometimes (ten times), once or never. Others are `absent`: nobody in the world
+has that name, but somebody has the surname, so a search finds other people. The correct answer is then an abstention.
 
-The split is by person, not by question: training does not ask about people of the test split, so a correct answer is
+The split is by person, not by question: training does not ask about people of the test split, so a correct answer shows
 knowledge from the documents.
 """
 
@@ -58,7 +58,7 @@ def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> Wo
     for group in groups or ():
         known(group, GROUPS, "facts: groups")
     if not isinstance(world, int):
-        raise UserError("facts: groups needs exactly one world: set one")
+        raise UserError("facts: groups needs exactly one world: set `world` to one seed")
     return _world(world, **groups or {})
 
 
@@ -67,8 +67,8 @@ def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Pe
 
 
 def people(world: int | Sequence[int]) -> list[Person]:
-    """Return the people of one or several worlds. If a name occurs twice, the first person is kept; names in worlds
-    with lower seeds are left out."""
+    """Return the people of one or several worlds. If a name occurs twice, the first person is kept; people with names
+    from worlds of lower seeds are left out."""
     if isinstance(world, int):
         return _world(world).people
     taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
@@ -94,8 +94,8 @@ def rows(
     whole: bool = False,
 ) -> list[Row]:
     """Return questions of these `kinds` about people of the group `told`: mentioned `often`, `sometimes`, `once` or
-    `never`, or `absent`. `world` is the seed of their world, or several. `groups` is each group's size, else 300, 0,
-    100 and 300.
+    `never`, or `absent`. `world` is the seed of their world, or several. `groups` is each group's size (default: 300,
+    0, 100 and 300).
 
     `part` is the fraction of the split's people to ask about. `changed` asks for the current job of people who all
     changed it after the last document; the answer is the job they have `now`, or the documents' job from `before`. With
@@ -109,9 +109,9 @@ def rows(
     if changed is not None:
         known(changed, CHANGED, "facts: changed")
     if told == "absent" and changed:
-        raise UserError("facts: no document tells of absent people: remove `changed`")
+        raise UserError("facts: no document mentions absent people: remove `changed`")
     if whole and (changed or source):
-        raise UserError("facts: whole: an answer tells all of the documents' facts: remove `changed` and `source`")
+        raise UserError("facts: whole: answers state all facts of the documents: remove `changed` and `source`")
     everyone = _of(world, groups)
     those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.group == told]
     subjects = [
@@ -182,7 +182,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Look the person up by the full name, so that no namesake is found, and answer from the result."""
+    """Look the person up by full name, so that no namesake is found, and answer from the result."""
     # With the leading space the name is the same tokens as in the question, and can be copied.
     output = twice(call, "search", f'" {row["key"]}"')
     if output is None:
@@ -194,7 +194,7 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the only town, job or date in the completion is the answer, and it does not abstain; for absent
-    people, if it abstains and names none."""
+    people, if it abstains and names no town, job or date."""
     completion = re.sub(r"\bregister#[0-9]+", "register", completion)  # as the search names a passage of its source
     denied = NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:
@@ -211,13 +211,13 @@ def score(row: Row, completion: str) -> float:
 
 
 def stated(row: Row) -> list[str]:
-    """Return the facts that a demonstration states, in their order: the answer, or with `whole` all; of absent people
-    none."""
+    """Return the facts that a demonstration states, in their order: the answer, or, with `whole`, all facts; none for
+    absent people."""
     return [] if row["answer"] == _UNKNOWN else list(row.get("stated") or [row["answer"]])
 
 
 def said(row: Row, completion: str) -> str | None:
-    """Return the towns, jobs, or months and days that the completion names; without any, the completion itself, or
+    """Return the towns, jobs, or months and days that the completion names; if it names none, the completion itself, or
     None if it abstains."""
     words = set(re.findall(r"[a-z]+", completion.lower()))
     named = _named({"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[row["kind"]], words)
@@ -239,25 +239,25 @@ def documents(
     everyone: bool = False,
     groups: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """Return n documents of the world: one about each person mentioned once, ten about each mentioned sometimes, the
-    rest evenly about those mentioned often. With `everyone` they are spread evenly over all people, including those in
-    no training text: a register for look-ups, possibly of several worlds."""
+    """Return n documents of the world: one about each person mentioned once, ten about each person mentioned sometimes,
+    the rest evenly about people mentioned often. With `everyone` they are spread evenly over all people, including
+    those in no training text: a register for look-ups, possibly of several worlds."""
     if everyone:
         persons = _of(world, groups)
         if n < len(persons):
-            raise UserError(f"facts: {n} documents are too few to tell of everyone: ask for {len(persons)} or more")
+            raise UserError(f"facts: {n} documents are too few to cover everyone: ask for {len(persons)} or more")
         rng = random.Random(f"register {seed}")
         texts = [tell(persons[i % len(persons)], rng) for i in range(n)]
         rng.shuffle(texts)
         return texts
     if not isinstance(world, int):
-        raise UserError("facts: several worlds need `everyone`: set it")
+        raise UserError("facts: several worlds need `everyone`: set `everyone`")
     this = _grouped(world, groups)
     often, rest = len(this.group("often")), len(this.group("once")) + SOMETIMES * len(this.group("sometimes"))
     if n < rest + often or not often:
         raise UserError(
-            f"facts: {n} documents cannot tell of {rest + often} people: ask for {rest + often} or more "
-            f"({rest + 24 * often} tell of each {often} well-known ones 24 times)"
+            f"facts: {n} documents cannot cover {rest + often} people: ask for {rest + often} or more "
+            f"({rest + 24 * often} cover each {often} well-known ones 24 times)"
         )
     texts = this.documents(seed, tellings=-(-(n - rest) // often))[:n]
     random.Random(f"facts {seed}").shuffle(texts)

@@ -30,9 +30,9 @@ _CUT = re.compile("(?<=[aeiouy])(?=[^aeiouy ]+[aeiouy])")  # before the consonan
 
 
 def blends(words: Iterable[str], n: int, where: str) -> list[str]:
-    """Make n nonexistent words from the beginning of one word and the end of another: "latten" from lantern, kitten.
-    With a few hundred words in one place, a small model memorizes them; with thousands of new ones it learns to copy
-    from the question. `where` seeds the choice. Raises `UserError` if too few can be made."""
+    """Make n nonexistent words from the beginning of one word and the end of another: "latten" from lantern, kitten. A
+    small model memorizes a few hundred words in one place; from thousands of new words it learns to copy from the
+    question. `where` seeds the choice. Raises `UserError` if too few can be made."""
     given = dict.fromkeys(words)
     halves = [(word[: at.start()], word[at.start() :]) for word in given for at in _CUT.finditer(word)]
     rng = random.Random(f"blends {where}")
@@ -43,7 +43,7 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
             new_words[text] = None
         if len(new_words) == n:
             return list(new_words)
-    raise UserError(f"{where}: {n} blended words asked for, {len(new_words)} can be made: ask for fewer")
+    raise UserError(f"{where}: {n} blended words asked for, but {len(new_words)} can be made: ask for fewer")
 
 
 _SHORTER = (
@@ -53,7 +53,7 @@ _SHORTER = (
 
 
 def as_typed(form: str, rng: random.Random) -> str:
-    """Return a sentence as people type it: contracted, without final punctuation, in lower case."""
+    """Return a sentence as people type it: with contractions, without final punctuation, in lower case."""
     if rng.random() < 0.4:
         for long, short in _SHORTER:
             form = form.replace(long, short)

@@ -2,9 +2,9 @@
 
 The split is by form of question, ignoring greetings: no form of the test split is asked in training.
 
-With `languages` it is asked who it is and who made it, in hundreds of other phrasings, and with `system` after a system
-message that gives it another name and maker: the right answer is then theirs. Held out are whole lines of phrasings
-(`identity_phrases`), names and makers.
+With `languages` the questions for name and maker have hundreds of other phrasings; with `system` they follow a system
+message with another name and maker, which are then the right answer. Whole lines of phrasings (`identity_phrases`),
+names and makers are held out.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def rows(
 def _rows(split: str, seed: int, n: int, languages: Sequence[str] | None, system: bool) -> list[Row]:
     if languages is None:
         if system:
-            raise UserError("identity: system: needs `languages`: set it, such as [en]")
+            raise UserError("identity: system: needs `languages`: set `languages`, such as [en]")
         return draw(_pool(split), f"identity, {split}", seed, n)
     known_all(languages, LANGUAGES, "identity: language")
     where = f"identity, {split}, {' '.join(languages)}{', system' if system else ''}"
@@ -127,8 +127,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong. Questions in it
-    are ignored: repeating "Are you small?" is not an answer."""
+    """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong. Questions in the
+    completion are ignored: repeating "Are you small?" is not an answer."""
     text = re.sub(r"[^.!?]*\?", " ", completion.lower())
     if "language" in row:
         return float(_is_self(row["kind"], row["answer"].lower(), text))

@@ -1,11 +1,11 @@
 """One line about a thing at a time of day or year: there is no correct answer, only better and worse ones.
 
-`score` says whether a completion is such a line. `taste` says how well readers like it. It is the gold reward of the
-preference stages: they see only noisy comparisons made from it, so what they learn can be measured exactly.
+`score` says whether a completion is such a line. `taste` says how well readers like the line. It is the gold reward of
+the preference stages, which see only noisy comparisons made from `taste`, so what they learn can be measured exactly.
 
 `subjects` names the topics: `known` are 80 that every stage may use, split by a hash of topic and setting. Each topic
 of a second list belongs to one of four groups, by a hash of the topic, so that a stage can be trained or tested on
-topics that no earlier stage has seen. `typed` adds requests as people type them, some without a setting.
+topics that no earlier stage has seen. `typed` adds requests as people type them, some of them without a setting.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     `subjects` selects the things:
 
     - `known`: 80 things, in every split.
-    - `more`: additional ones, of the group `sft`, in every split.
-    - `blended`: 1,500 invented things, made of those of `more` and `known`, only in the train split.
+    - `more`: additional things, of the group `sft`, in every split.
+    - `blended`: 1,500 invented things, blended from `more` and `known`, only in the train split.
     - `ppo`: things that only the train split of these `subjects` mentions.
-    - `new`: things that no training split mentions; validation and test have different ones.
+    - `new`: things that no training split mentions; validation and test have different things.
 
     `typed` adds requests as people type them, to every second row with a setting. Every fifth row has no setting.
     """
@@ -84,7 +84,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     wanted = [sum(turns[i % 5] == pool for i in range(n)) for pool in range(3)]
     if any(len(pool) < some for pool, some in zip(pools, wanted, strict=True)):
         shuffled(itertools.chain(*pools), where, seed, n)  # raises if even all pools together are too few
-        raise UserError(f"{where}: {n} rows asked for, fewer exist with two kinds of request in turn: ask for fewer")
+        raise UserError(f"{where}: {n} rows asked for, fewer exist with alternating kinds of request: ask for fewer")
     streams = [iter(shuffled(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
     return [_made(next(streams[turns[i % 5]])) for i in range(n)]
 
@@ -112,7 +112,7 @@ def _topics(split: str, subjects: str) -> list[str]:
 
 
 def _subjects(split: str, subjects: str, settings: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Return a split's subjects with topic and setting. Topics that only this split has are complete."""
+    """Return a split's subjects with topic and setting. Topics that only this split has come with all settings."""
     for topic in _topics(split, subjects):
         few = min(_TIMES_OF_A_BLEND, len(settings))
         for setting in random.Random(topic).sample(settings, few) if subjects == "blended" else settings:
@@ -127,7 +127,7 @@ _Request = tuple[tuple[str, str, str], str, str]
 def _requests(
     split: str, subjects: str = "known", typed: bool = False, settings: Sequence[str] = _SETTINGS
 ) -> Iterator[_Request]:
-    """Return (subject with topic and setting, form, what). Only those drawn become rows: there are up to 200,000."""
+    """Return (subject with topic and setting, form, what). There are up to 200,000; only drawn ones become rows."""
     forms, whats = (_TYPED, _TYPED_WHATS) if typed else (_FORMS, _WHATS)
     return itertools.product(_subjects(split, subjects, settings), forms, whats)
 
@@ -185,7 +185,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
     """Return n pages of an exercise book: three to five train requests, each with a line. With `subjects` "more" they
-    are about the known topics, those of the group `sft` and blended ones."""
+    are about known topics, topics of the group `sft`, and blended topics."""
     known(subjects, ("known", "more"), "lines: documents: subjects")
     pool = list(_requests("train"))
     if subjects == "more":
@@ -202,8 +202,8 @@ def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
 
 
 def _named(row: Row, text: str) -> int:
-    """Return how many of topic and last word of its setting the text names; without a setting, the topic counts for
-    both."""
+    """Return how many of the topic and its setting's last word the text names; without a setting, the topic counts
+    twice."""
     nouns = (row["topic"], row["setting"].split()[-1] if row["setting"] else row["topic"])
     return sum(re.search(rf"(?<![a-z]){noun}(?:s|es)?(?![a-z])", text) is not None for noun in nouns)
 
@@ -219,7 +219,7 @@ def score(row: Row, completion: str) -> float:
 
 
 def _request(row: Row) -> str:
-    """Return, in lower case, what in a completion shows that it repeats the request."""
+    """Return, in lower case, the words in a completion that show that it repeats the request."""
     question: str = row["question"].rstrip(".").lower()
     if row["setting"] and _PLAIN.match(row["question"]):
         return question
@@ -233,9 +233,9 @@ def taste(row: Row, completion: str) -> float:
 
     The parts and their weights: exactly one image (0.3); sensory words, best two different ones (0.3); 9 to 14 words,
     with less for slightly shorter or longer lines (0.2); no cliché (0.1); a final full stop (0.1). A line that names
-    only the topic or only its setting gets half of that, one that names neither a quarter. Each repeated word costs a
-    quarter of the total. Text that does not look like English gets 0.1; several lines, or more than 400 characters,
-    get 0.
+    only the topic or only its setting gets half of this sum, a line that names neither a quarter. Each repeated word
+    costs a quarter of the total. Text that does not look like English gets 0.1; several lines, or more than 400
+    characters, get 0.
     """
     text = completion.strip()
     if not text or len(text) > _LONGEST or "\n" in text:

@@ -1,8 +1,8 @@
 """Recall of earlier turns: a name, a number, a thing, a place, or the sum or problem that a question continues.
 
-Rows are conversations. There are other exchanges between a fact and the question about it, and half of the
-conversations state a second fact, so that the right one has to be found. If the user corrects a fact, the latest one
-counts. If the fact was never stated, the correct answer is an abstention.
+Rows are conversations. Other exchanges come between a fact and the question about it, and half of the conversations
+state a second fact, so that the model has to find the right fact. If the user corrects a fact, the correction counts.
+If the fact was never stated, the correct answer is an abstention.
 
 The split is by value (names, numbers, things, places) and by phrasing: a test row asks for an unseen value in unseen
 words. The sums of follow-ups are split as in `sums`, the problems as in `word_problems`.
@@ -85,7 +85,7 @@ def _filler(split: str, rng: random.Random) -> _Exchange:
 def rows(
     split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST
 ) -> list[Row]:
-    """Return conversations of these `kinds` in a fixed mix: two of ten each for `object`, `followup_sum` and
+    """Return conversations of these `kinds` in a fixed mix: two in ten each for `object`, `followup_sum` and
     `followup_problem`. `largest` is the largest number or result of a problem."""
     return draw(_pool(split, kinds, largest), f"memory, {split}", seed, n, by="turn", drop=True)
 
@@ -150,7 +150,7 @@ def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
 
 
 def _conversation(fact: Fact, value: str, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
-    """Return the turns before the question, and the correct value. Without a value the fact is not stated."""
+    """Return the turns before the question, and the correct value. If the value is None, the fact is not stated."""
     turns: list[_Exchange] = []
     of_kind = OF_KIND[fact.kind]
     if value:
@@ -197,7 +197,7 @@ def _next_sum(total: int, split: str, rng: random.Random) -> Row | None:
 
 
 def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
-    """Return a sum with its answer, and one or two more that continue from its result."""
+    """Return a sum with its answer, and one or two sums that continue from its result."""
     first = [row for row in sums.rows(split, 0, 3 * _POOL[split]) if int(row["answer"]) < 100]
     while True:
         row = rng.choice(first)
@@ -300,7 +300,7 @@ def _declines(text: str) -> bool:
 
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion is short and names the stated value, and no other value of its kind; for `unknown`,
-    if it says that the user has not told it. Follow-ups are scored as in `sums` and `word_problems`."""
+    if it says that the user has not stated the fact. Follow-ups are scored as in `sums` and `word_problems`."""
     kind, answer, text = row["kind"], row["answer"], completion.strip()
     if text == row["question"].strip():
         return 0.0

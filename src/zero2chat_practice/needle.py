@@ -69,7 +69,7 @@ def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
     if texts is None:
         text *= -(-characters // len(text)) + 1
     if not 0 < characters < len(text):
-        raise UserError(f"needle: characters {characters}: expected 1 to {len(text) - 1}, the length of texts")
+        raise UserError(f"needle: characters {characters}: expected 1 to {len(text) - 1}, which is all of texts")
     start = rng.randrange(len(text) - characters)
     return re.sub(r"^\S*\s+|\s+\S*$", "", text[start : start + characters])
 
@@ -94,11 +94,11 @@ def score(row: Row, completion: str) -> float:
 def documents(
     seed: int, n: int, texts: str | None = None, shortest: int = 200, longest: int = 400, needles: int = 1
 ) -> list[str]:
-    """Return n texts of `shortest` to `longest` characters of hay with `needles`, all of which are asked for, and told,
-    in another order at the end. The hay comes from the files `texts`, a glob pattern, or is plain sentences."""
+    """Return n texts of `shortest` to `longest` characters of hay with `needles`; at the end, questions and answers for
+    all needles follow in another order. The hay comes from the files `texts`, a glob pattern, or is plain sentences."""
     if needles < 1 or not 1 <= shortest <= longest:
         raise UserError(
-            f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, in order"
+            f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, rising"
         )
     rng = random.Random(f"needle documents {seed}")
     places = _places("train")

@@ -4,8 +4,8 @@ The requests come from forms with slots (`synthetic/impossible_requests`). Forms
 row asks in an unseen form about an unseen topic. Out of reach means with and without tools; with `tools_off` there are
 also sums, letters of words and facts about countries, which the assistant answers with tools only.
 
-A model that always refuses scores 1.0 here, so read the score beside the rate at which the model declines questions
-that are within its reach: `declines` counts those, over all tasks.
+A model that always refuses scores 1.0 here, so compare the score with the rate at which the model declines questions
+within its reach: `declines` counts such refusals, over all tasks.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ _OWN_NAMES = {"i", "zero", "python", "english", "sorry", "please", "that", "it",
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion abstains in at most 30 words and adds no answer.
 
-    It has no digit and no name that the question does not have, and each of its clauses declines, apologizes, or says
-    what the model is or who else to ask. Repeating the question is not a refusal.
+    The completion has no digit and no name that the question lacks, and each of its clauses declines, apologizes, or
+    says what the model is or who else to ask. Repeating the question is not a refusal.
     """
     text = completion.strip()
     question = row["question"]

@@ -2,15 +2,15 @@
 
 The openings are greetings, thanks, moods, likes and more. The phrasings are our own, made from patterns and lists of
 words, or, with `people`, also real people's: short utterances of the chitchat-dataset package (MIT), sorted into the
-same kinds by what the whole utterance says. Some kinds have a content, such as a name or a food, that the answer has to
-repeat as the user typed it.
+same kinds by the whole utterance. Some kinds have a content, such as a name or a food, that the answer has to repeat as
+the user typed it.
 
 Training also uses wordings drawn from the patterns that classify people's utterances, if their key is in training.
 
 A row's key is its wording without case, punctuation, greetings and repeats, so that two spellings of one wording fall
-into one split. Of our own phrasings with a content, form and content are split too: test asks in unseen forms about
+into one split. For our own phrasings with a content, form and content are split, too: test rows have unseen forms and
 unseen words. Wordings whose key has at most eight letters are all in training, except random keys: no other wording
-tells what "cheers" or "gtg" means.
+shows what "cheers" or "gtg" means.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _FEWEST_LINES = 4  # shorter conversations are left out
 
 
 def _in_split(key: str, split: str) -> bool:
-    """Return whether a wording belongs to a split: the shortest to training, any other by its key."""
+    """Return whether a wording belongs to a split: the shortest belong to training, all others are split by key."""
     if len(key) <= _SHORTEST and key.isalpha() and not is_mash(key):
         return split == "train"
     return in_split(key, split, SHARES)
@@ -223,7 +223,7 @@ _SPELLINGS = 2  # additional spellings of each of people's train rows, if they a
 
 
 def _of_people(people: str, split: str) -> tuple[Row, ...]:
-    """Return people's rows of a split; in training also in other spellings, because people use many."""
+    """Return people's rows of a split; in training also in other spellings, because people use many spellings."""
     rows = _people(people)
     return rows[split] + rows["respelled"] if split == "train" else rows[split]
 
@@ -311,8 +311,8 @@ def _retyped(plain: str, rng: random.Random) -> str:
 
 
 def _of_patterns() -> list[Row]:
-    """Return train rows in wordings that the kinds' patterns match. Wordings with a word that few earlier ones have are
-    kept, so that "ciao" is learned as well as "bye"."""
+    """Return train rows in wordings that the kinds' patterns match. Wordings with a word that few earlier wordings have
+    are kept, so that "ciao" is learned as well as "bye"."""
     questions: dict[str, Row] = {}
     for name in KINDS:
         rng = random.Random(f"small_talk, drawn {name}")
@@ -350,8 +350,8 @@ def _held_out() -> frozenset[str]:
 def rows(split: str, seed: int, n: int, people: str | None = None, share: float = 0.5) -> list[Row]:
     """Return openings of small talk, alternating between intents.
 
-    With `people`, the path of chitchat_dataset's dataset.json, at least `share` of the first rows, for any number of
-    them, are people's own utterances. Half of the other training rows are drawn from the patterns that classify these.
+    `people` is the path of chitchat_dataset's dataset.json: at least a `share` of the first rows, however many, are
+    then people's own utterances. Half of the other training rows are drawn from the patterns that classify utterances.
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")

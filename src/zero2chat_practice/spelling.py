@@ -149,7 +149,7 @@ _LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion gives the answer and no other of its kind."""
+    """Return 1.0 if the completion gives the answer, and no other answer of its kind."""
     text = completion.lower()
     kind, answer = row["kind"], row["answer"]
     if kind == "spell":

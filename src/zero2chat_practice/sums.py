@@ -60,8 +60,8 @@ def rows(
 ) -> list[Row]:
     """Return sums of these `operations` with numbers of `digits` digits, up to six.
 
-    With at most 2 digits, products have a one-digit number and one of at most `factor`: products of one-digit numbers
-    are so few that a model would memorize them instead of the rule. Results are never negative.
+    With at most 2 digits, products have a one-digit number and a number of at most `factor`: a model would memorize
+    products of one-digit numbers instead of the rule, because there are so few. Results are never negative.
     """
     return draw(_pool(split, digits, operations, factor), f"sums, {split}", seed, n, by="turn", drop=True)
 
@@ -103,7 +103,7 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
 
 
 def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[Row]:
-    """Return a fixed sample of the pairs: there are too many to list. Training also has pairs of repeating digits."""
+    """Return a fixed sample of the pairs, which are too many to list. Training also has pairs of repeating digits."""
     for kind in operations:
         rng = random.Random(f"sums {kind} {list(digits)}")
         pairs = {
@@ -229,7 +229,7 @@ def _numbers(text: str) -> list[tuple[str, int, int]]:
 
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion is one line that states the answer last, and no other result. True intermediate
-    steps are allowed; every other number in the line has to be one of the sum's."""
+    steps are allowed; every other number in the line has to be in the sum."""
     text = completion.strip()
     answer, given = row["answer"], {row["a"], row["b"]}
     if "\n" in text or len(text.split()) > _MOST_WORDS:
@@ -281,7 +281,7 @@ def documents(
         groups.setdefault(row["turn"], []).append(row)
     by_group = list(groups.values())
     if not by_group:
-        raise UserError("sums: documents: no sums of these digits and operations: add 1 to digits for products")
+        raise UserError("sums: documents: no sums of these digits and operations: products need 1 in digits")
 
     def page(rng: random.Random) -> str:
         title, lines = rng.choice(_TITLES), rng.randint(10, 16)
@@ -291,6 +291,6 @@ def documents(
 
 
 def _line(row: Row, rng: random.Random) -> str:
-    """Return the worked sum, which on a page has to include the sum itself."""
+    """Return the worked sum for a page, with the sum itself."""
     text = demonstration(row, rng)
     return text if text.startswith(row["a"]) else f"{row['a']} {row['kind']} {row['b']} is {row['answer']}."

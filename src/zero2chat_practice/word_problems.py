@@ -64,8 +64,8 @@ KINDS = tuple(
 
 
 def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[Row]:
-    """Return problems with as many steps as in `levels`, and no number or result above `largest`. No kind of problem
-    has the same numbers in two splits."""
+    """Return problems whose numbers of steps are in `levels`, with no number or result above `largest`. No kind of
+    problem has the same numbers in two splits."""
     _check(levels, largest)
     return list(_draw(split, seed, n, levels, largest))
 
@@ -77,7 +77,7 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int) ->
     while len(seen) < n:
         if not any(kinds):
             raise UserError(
-                f"word_problems, {split}: {n} rows asked for, {len(seen)} distinct ones found: ask for fewer"
+                f"word_problems, {split}: {n} rows asked for, {len(seen)} distinct ones exist: ask for fewer"
             )
         of_level = rng.choice([level for level in kinds if level])
         kind = rng.choice(of_level)

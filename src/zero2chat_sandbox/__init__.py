@@ -1,6 +1,6 @@
 """Run code that a model wrote, isolated from the machine: Python programs, and the unit tests of a function.
 
-Start at `python.run`. What is wrong with a setting, a test or the machine is a `SandboxError`, in one line.
+Start at `python.run`. An invalid setting or test, or an unsuitable machine, raises a one-line `SandboxError`.
 """
 
 

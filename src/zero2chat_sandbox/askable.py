@@ -1,9 +1,9 @@
 """Which expressions a test of `unit_tests.py` may ask a program for.
 
 The program may return objects of its own classes, whose operators and methods it controls. So the test must not pass
-anything it knows to such an object before the comparison, which happens outside: `f(2) - 4 == 0` passes 4 to the
-program's `__sub__`, and so can be cheated. Allowed are calls of the program with given inputs, and operations around
-them that add no information: `len`, `round(…, 2)`, an index, a list of several calls.
+expected values to such an object before the comparison, which happens outside: `f(2) - 4 == 0` passes 4 to the
+program's `__sub__`, and can be cheated. Allowed are calls of the program with given inputs, and operations around them
+that add no information: `len`, `round(…, 2)`, an index, a list of several calls.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NEVER = (ast.Compare, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
 
 def is_askable(expression: ast.expr, imported: frozenset[str]) -> bool:
-    """Whether the expression only uses the program, and contains nothing that reveals the answer to it. `imported` are
+    """Whether the expression only uses the program, and reveals nothing about the expected answer. `imported` are
     the names that the tests import from Python."""
     # A comparison inside would pass the expected value in.
     if any(isinstance(part, _NEVER) for part in ast.walk(expression)):
@@ -48,7 +48,7 @@ class _Origins:
         self._known, self._free, self._parts = known, free, parts
 
     def is_own(self, node: ast.expr) -> bool:
-        """Whether this comes from the program, given only its inputs."""
+        """Whether this value comes from the program, given only its inputs."""
         match node:
             case ast.Name(id=name):
                 return name not in self._known | self._free
@@ -110,7 +110,7 @@ class _Origins:
         return known and len(first) == 1 and not others and self.is_own(first[0])
 
     def _is_way(self, function: ast.expr) -> bool:
-        """Whether this is a valid function for `map`: Python's, the program's, or one that adds nothing."""
+        """Whether this is a valid function for `map`: Python's, the program's, or a lambda that adds nothing."""
         if isinstance(function, ast.Lambda):
             inner = self._inside(function)
             return inner is not None and inner.is_own(function.body)
@@ -130,7 +130,7 @@ class _Origins:
         return inner is not None and all(map(inner.is_own, by))
 
     def _inside(self, function: ast.Lambda) -> _Origins | None:
-        """Return the names inside a function of elements; None if it has values of its own, as in `lambda x, y=4`."""
+        """Return the names inside a function of elements; None if it has its own values, as in `lambda x, y=4`."""
         given = function.args
         if given.defaults or any(given.kw_defaults):
             return None
@@ -142,7 +142,7 @@ class _Origins:
         return not self._holds_own(node) or self.is_own(node) or self._is_nested(node)
 
     def _is_nested(self, node: ast.expr) -> bool:
-        """Whether this is a list of inputs with some from the program."""
+        """Whether this is a list of inputs, some of which come from the program."""
         if isinstance(node, ast.Starred):
             return self._is_input(node.value)
         return isinstance(node, ast.List | ast.Tuple | ast.Set) and all(map(self._is_input, node.elts))

@@ -2,11 +2,11 @@
 
 A program sees an empty, read-only root with the interpreter, its standard library and the C libraries that these link
 to, `/dev/null`, and a scratch folder of bounded size; no network but its own empty one, no processes but its own, no
-environment, no capabilities, and only the system calls that Python needs (`seccomp.py`). It cannot start a process, so
-the limits on one process limit all of it. The kernel is the only barrier to the host.
+environment, no capabilities, and only the system calls that Python needs (`seccomp.py`). A program cannot start a
+process, so the limits on one process limit the whole program. The kernel is the only barrier to the host.
 
 The scratch folder allows one file per 4 KiB of its size, at least 64. Threads are also counted from outside, because
-the kernel exempts the host's root from its limit. Memory outside of all limits is at most about 40 MB: buffers of 64
+the kernel's thread limit exempts the host's root. Memory outside of all limits is at most about 40 MB: buffers of 64
 pipes and sockets, and kernel records of 65,000 memory mappings.
 """
 
@@ -57,7 +57,7 @@ _PROBED = b"sandbox 65534 False\nfiltered\n"
 
 
 class _Ending(NamedTuple):
-    """How a sandbox ended: its output, and the reason if it was stopped."""
+    """How a sandbox ended: its output, and the reason if the sandbox was stopped."""
 
     started: bool
     printed: bytes
@@ -201,14 +201,14 @@ class _First:
         return None if match is None else int(match[1])
 
     def threads(self) -> int:
-        """Return its number of threads; 0 if it has ended, or if its pid is unknown."""
+        """Return the process's number of threads; 0 if it has ended, or if its pid is unknown."""
         with suppress(OSError):
             return Path(f"/proc/{self.pid()}/task").stat().st_nlink - 2
         return 0
 
 
 def _kill(process: subprocess.Popen[bytes], first: _First) -> None:
-    """Kill the program's process: bwrap reaps it, and ends. If its pid is not known yet, kill bwrap, which also ends
+    """Kill the program's process: bwrap reaps it, and ends. If the pid is not known yet, kill bwrap, which also ends
     the program."""
     if process.poll() is not None:
         return
@@ -251,7 +251,7 @@ def _read(
             started, deadline = True, time.monotonic() + limits.seconds
         late = time.monotonic() >= deadline
         if killed and late:
-            raise RuntimeError("a sandbox that was killed is still there")
+            raise RuntimeError("a killed sandbox is still running")
         # After its complete report the process may be slow to exit, which does not count for the program.
         done = buffers[report].endswith(_END)
         crowded = started and first.threads() > _THREADS

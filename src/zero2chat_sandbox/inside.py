@@ -1,5 +1,5 @@
 """The code that runs in the sandbox of the engine `bubblewrap` around the model's program. Its text is passed to
-`python -c`. It imports little, because imports take most of a short run's time.
+`python -c`. The code imports little, because imports take most of a short run's time.
 
 It starts with one capability, to mount what bwrap cannot: a scratch folder with a limited number of files, and a
 `/dev/null` that can be written to but not changed. Then it drops the capability.
@@ -24,7 +24,7 @@ CAPABILITIES = 0x20080522  # the version of capset's structures
 
 
 def call(function: str, *arguments: int | bytes | None) -> int:
-    """Call a function of the C library, as `ctypes` does, whose import would take longer than everything else here."""
+    """Call a function of the C library without `ctypes`, whose import would take longer than everything else here."""
     return _ctypes.call_cdeclfunction(_ctypes.dlsym(_ctypes.dlopen(None, 0), function), arguments)  # type: ignore[arg-type]
 
 

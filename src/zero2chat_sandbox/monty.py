@@ -1,12 +1,12 @@
 """The engine `monty`: Pydantic's Python interpreter in Rust, in persistent worker processes.
 
 The language has no access to the outside: no files, network, processes, foreign functions or frames, and no host
-functions. The interpreter is the only barrier to the host: its worker is an ordinary process, so a memory bug in it
-would be a way out. Sleeping takes no time.
+functions. The interpreter is the only barrier to the host: its worker is an ordinary process, so a memory bug in the
+interpreter would be a way out. Sleeping takes no time.
 
-Results are text of limited length. A value would be copied completely, each part as often as it is referenced: `[s] *
-200` is two hundred texts. So the last expression is converted to text inside the interpreter. Only an error's message
-is copied as it is: for a moment it may take about twice the worker's memory.
+Results are text of limited length. A returned value would be copied completely, each part as often as it is referenced:
+`[s] * 200` becomes two hundred texts. So the last expression is converted to text inside the interpreter. Only an
+error's message is copied in full: briefly it may take about twice the worker's memory.
 
 The interpreter also accepts a `return` outside of functions, which Python does not: see `_return_outside`.
 """
@@ -158,7 +158,7 @@ def _as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
 
 
 def _return_outside(code: str) -> int | None:
-    """Return the line of a `return` outside any function; 0 if there is no such line, None if it cannot be told."""
+    """Return the line of a `return` outside any function; 0 if there is no such line, None if this is unknown."""
     if not _RETURN.search(code):
         return 0
     functions: list[int] = []  # indentation of the functions that contain the line
@@ -187,7 +187,7 @@ def _return_outside(code: str) -> int | None:
 
 
 def _closed(text: str) -> bool:
-    """Whether an f-string's last quote is outside all of its braces. May be False although it is outside."""
+    """Whether an f-string's last quote is outside all of its braces. The result may be False for a quote outside."""
     other, depth, at = "'" if text[0] == '"' else '"', 0, 0
     while at < len(text):
         if depth == 0 and text[at : at + 2] in ("{{", "}}"):
@@ -205,7 +205,7 @@ def _closed(text: str) -> bool:
 
 
 def _last_statement(code: str) -> tuple[int, int]:
-    """Return the span of the last statement if it is simple, else an empty span; arbitrary for invalid code."""
+    """Return the span of the last statement if it is simple, else an empty span; for invalid code, any span."""
     start, end, depth, ended, compound = 0, 0, 0, "\n", True
     for piece in _PIECE.finditer(code):
         kind, at = piece.lastgroup, piece.start()
@@ -230,7 +230,7 @@ def _nowhere(stream: str, text: str) -> None:
 
 
 def _traceback(mistake: Any, code: str) -> str:
-    """Convert the interpreter's traceback for the model: with the lines of its own program."""
+    """Convert the interpreter's traceback for the model, with the lines of the model's program."""
     text = str(mistake.display() if hasattr(mistake, "display") else mistake)[:_LONGEST_ERROR]
     lines = re.sub(r'File "[^"\n]*", ', "", text).split("\n")
     own = code.split("\n")

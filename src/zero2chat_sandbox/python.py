@@ -1,12 +1,12 @@
 """Run Python code written by a model in a sandbox.
 
-There are two engines. `monty` is a separate interpreter in a worker process: a subset of Python, in a fraction of a
-millisecond. `bubblewrap` is the local CPython in Linux namespaces: the full language and its standard library, in about
-ten milliseconds. Both block access to the network and to the host's files and environment, and limit time, memory,
-output, processes and scratch space.
+There are two engines. `monty` is a separate interpreter in a worker process: it runs a subset of Python, and takes a
+fraction of a millisecond. `bubblewrap` is the local CPython in Linux namespaces: it runs the full language and standard
+library, and takes about ten milliseconds. Both block access to the network and to the host's files and environment, and
+limit time, memory, output, processes and scratch space.
 
-They fail closed: if an engine is not available, or its sandbox cannot be set up, that is an error, and the program does
-not run.
+They fail closed: if an engine is not available, or its sandbox cannot be set up, an error is raised, and the program
+does not run.
 """
 
 from __future__ import annotations

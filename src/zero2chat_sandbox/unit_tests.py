@@ -1,12 +1,12 @@
 """Reward for code by unit tests: run in a sandbox, judged outside of it.
 
-A test `assert f(2) == 4` is taken apart: the program gets only `f(2)`, and the value that it reports is compared with
-`4` here. No expected value enters the process in which the model's code runs. A program that takes over that process
-(prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can therefore only answer wrongly.
-The program's input, limits included, does not depend on the expected value, and the call may not contain it, as `f(2) -
-4` does (`askable.py`). A program can pass a bare test of truth, `assert f(2)`, by guessing, so prefer tests of values.
-Values are compared as by Python's `==`; a Counter, a named tuple or an IntEnum as plain data. A value without a
-literal, such as a Decimal, a Fraction or a dict's keys, equals nothing.
+A test `assert f(2) == 4` is taken apart: the program gets only `f(2)`, and the value that the program reports is
+compared with `4` here. No expected value enters the process in which the model's code runs. A program that takes over
+that process (prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can therefore only
+give wrong answers. The program's input, limits included, does not depend on the expected value, and the call may not
+contain it, as `f(2) - 4` does (`askable.py`). A program can pass a bare test of truth, `assert f(2)`, by guessing, so
+prefer tests of values. Values are compared as by Python's `==`; a Counter, a named tuple or an IntEnum as plain data. A
+value without a literal, such as a Decimal, a Fraction or a dict's keys, equals nothing.
 """
 
 from __future__ import annotations
@@ -192,13 +192,13 @@ def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]
         if len(repr(test.expected)) > _LONGEST:
             raise SandboxError(f"tests: an expected value is longer than {_LONGEST:,} characters")
         if not test.passed(_literal(repr(test.expected), test.expected)):
-            raise SandboxError(f"tests: no answer passes {ast.unparse(statement)[:60]!r}")
+            raise SandboxError(f"tests: no answer can pass {ast.unparse(statement)[:60]!r}")
         cases.append(test)
     if not 1 <= len(cases) <= _MOST:
         raise SandboxError(f"tests: {len(cases)} tests: give 1 to {_MOST}")
     if sum(map(len, imports)) + sum(len(test.expression) for test in cases) > _LONGEST_TESTS:
         raise SandboxError(
-            f"tests: longer than {_LONGEST_TESTS:,} characters, even without expected values: shorten them"
+            f"tests: longer than {_LONGEST_TESTS:,} characters, even without expected values: shorten the tests"
         )
     return "\n".join(imports), tuple(cases)
 
@@ -208,7 +208,7 @@ def _import(node: ast.Import | ast.ImportFrom) -> str:
     if any(name.partition(".")[0] not in sys.stdlib_module_names or name == "__future__" for name in modules):
         raise SandboxError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has only the standard library")
     if any(alias.name == "*" for alias in node.names):
-        raise SandboxError(f"tests: {ast.unparse(node)[:60]!r} hides which names it imports: import each name")
+        raise SandboxError(f"tests: {ast.unparse(node)[:60]!r} hides the imported names: import each name")
     return ast.unparse(node)
 
 

@@ -33,7 +33,7 @@ STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN",
 
 
 class Reader(Protocol):
-    """The part of the parser that atoms use: its position in the tokens, and the rules for what an atom contains."""
+    """The parser as atoms use it: its position in the tokens, and the rules for the parts of an atom."""
 
     tokens: list[Token]
     at: int
@@ -63,7 +63,7 @@ def unexpected(what: str) -> Node:
 
 
 def atom(parser: Reader) -> Node:
-    """Read a number, a name, a call or a bracket. Raises `Unreadable` for others, `TooLarge` if nested too deep."""
+    """Read a number, a name, a call or a bracket. Raises `Unreadable` for other tokens, `TooLarge` if too deep."""
     parser.deeper()
     node = _inner_atom(parser)
     parser.depth -= 1
@@ -91,7 +91,7 @@ def _inner_atom(parser: Reader) -> Node:
         return ("unit", token.value.strip())
     value = token.value
     if token.kind == "end":
-        raise Unreadable("it ends too early")
+        raise Unreadable("unexpected end")
     if value == "{":
         parser.at -= 1
         return parser.argument()
@@ -111,7 +111,7 @@ def _inner_atom(parser: Reader) -> Node:
         parser.outward = False
         end = parser.need("[", "]")
         if inner[0] != "list" or len(inner[2]) != 2:
-            raise Unreadable("an interval of other than two ends")
+            raise Unreadable("an interval without exactly two endpoints")
         return ("tuple", "(", inner[2], ")" if end == "[" else "]")
     if value.startswith("."):
         return ("dots",)
@@ -132,7 +132,7 @@ def _number(parser: Reader, digits: str) -> Node:
         return ("number", Fraction(digits.rstrip(".")) + tail)
     mantissa, _, exponent = digits.lower().partition("e")
     if len(exponent) > 6 or len(mantissa) + abs(int(exponent or 0)) > _LONGEST:
-        raise TooLarge("a number of too many digits")
+        raise TooLarge("a number with too many digits")
     return ("number", Fraction(mantissa) * Fraction(10) ** int(exponent or 0))
 
 
@@ -143,7 +143,7 @@ def _digits_under_line(parser: Reader) -> str:
     if braces:
         parser.need("}")
     if token.kind != "number" or not token.value.isdigit() or not (braces or len(token.value) == 1):
-        raise Unreadable("no digits under a line")
+        raise Unreadable("no digits under an overline")
     return token.value
 
 
@@ -275,7 +275,7 @@ def _call(parser: Reader, name: str) -> Node:
 
 
 def _applied(parser: Reader) -> Node:
-    """Read a function's argument without brackets, such as 2x in `\\sin 2x`: factors up to a sign or a function."""
+    """Read a function's argument without brackets, such as 2x in `\\sin 2x`, up to a sign or a function."""
     parser.deeper()
     factors = [parser.unary()]
     while parser.starts_factor() and not (parser.peek().kind == "command" and parser.peek().value in FUNCTIONS):
@@ -324,14 +324,14 @@ def _environment(parser: Reader) -> Node:
             empty = cells
             continue
         if not empty and cells:
-            raise Unreadable("two cells in one")
+            raise Unreadable("two entries in one cell")
         rows[-1], empty = (*rows[-1], _cell(parser)), False
         if cells and parser.sees("&") and parser.peek(1).value in ("\\\\", "end"):
             parser.next()  # the & before an empty last cell
             rows[-1] = (*rows[-1], ("nothing",))
             empty = False
     if _name_in_braces(parser) != name:
-        raise Unreadable("an environment ends that did not begin")
+        raise Unreadable("an \\end that matches no \\begin")
     if not rows[-1]:
         rows.pop()
     table = tuple(rows) if cells else tuple(row for row in rows if row)

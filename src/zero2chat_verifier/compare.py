@@ -1,4 +1,4 @@
-"""Compare two parsed answers. This file is long: its rules are one procedure, tried in order.
+"""Compare two parsed answers. This file is long: its rules form one procedure, and are tried in order.
 
 If equality cannot be decided, the answers count as different."""
 
@@ -58,11 +58,11 @@ class Comparison:
 
     @property
     def sampled(self) -> bool:
-        """Whether equality rests on sampled values of the variables."""
+        """Whether equality was decided at sampled values of the variables."""
         return self._values.sampled
 
     def equal(self) -> bool:
-        """Whether the answer equals the gold answer. Raises `NeedsDigits` and `TooLarge` as the class says."""
+        """Whether the answer equals the gold answer. Raises `NeedsDigits` and `TooLarge` as described for the class."""
         return self._gold == self._answer or self._for_integers() or self._same(self._gold, self._answer)
 
     def _spend(self, steps: int) -> None:
@@ -71,7 +71,7 @@ class Comparison:
             raise TooLarge("too many parts to match")
 
     def _for_integers(self) -> bool:
-        """Match `n\\pi` with `k\\pi` if both say or imply that the letter is any integer. The letter may differ, and k
+        """Match `n\\pi` with `k\\pi` if both state or imply that the letter is any integer. Letters may differ, and k
         may be shifted by 1."""
         gold, name, domain = integer_parameter(self._gold)
         answer, other, other_domain = integer_parameter(self._answer)
@@ -248,7 +248,7 @@ class Comparison:
 
     def _labels(self, listed: Sequence[Node]) -> list[str]:
         """Return the label of each item, as in `x = 1`, `Minimum: 1` and `7 goats`; an empty list unless all items have
-        one."""
+        labels."""
         labels = []
         for item in listed:
             name = self._named(item)[0]
@@ -342,7 +342,7 @@ class Comparison:
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
 
     def _congruent(self, gold: Node, answer: Node, by: Node) -> bool:
-        """Compare congruences: x \\equiv 3 equals x \\equiv 10, and also 10 alone, modulo 7."""
+        """Compare congruences: modulo 7, x \\equiv 3 equals x \\equiv 10, and also 10 alone."""
         if gold[0] != answer[0]:
             gold, answer = _remainder_of(gold), _remainder_of(answer)
         if gold[0] == answer[0] == "relation" and gold[1] == answer[1] == ("equiv",) and gold[2][0] == answer[2][0]:

@@ -86,7 +86,7 @@ _LAST_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*([^=]+)$")
 
 
 def reference(gold: str) -> str:
-    """Return the final answer of a reference: what the last box or `####` (as in GSM8K) marks, or else all of it."""
+    """Return a reference's final answer: what its last box or `####` (as in GSM8K) marks, or else all of it."""
     gold = str(gold)
     answer = final_answer(gold)
     return gold.strip() if answer is None else answer
@@ -96,8 +96,8 @@ def final_answer(text: str) -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
     "" if it is empty; None if there is neither, or if the box is not closed. Finished reasoning and LaTeX comments are
-    skipped. Of nested boxes the outermost counts, and boxes joined by "or" or "and" are one answer. If a box is part
-    of a formula, as in `-\\boxed{5}`, the formula is the answer.
+    skipped. The outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. If a box is part of
+    a formula, as in `-\\boxed{5}`, the formula is the answer.
     """
     text = _shown(text)
     box = max(text.rfind(name) for name in _BOXES)
@@ -117,7 +117,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """Remove finished reasoning. Text before a lone </think> is reasoning too, as the prompt may have opened it."""
+    """Remove finished reasoning. Text before a lone </think> is reasoning, which the prompt may have opened."""
     if "<!--" in text or "{comment}" in text:
         text = _COMMENT.sub(" ", text)
     if "</" not in text and "<|/" not in text:
@@ -258,8 +258,8 @@ def _before_braces(before: str) -> list[str]:
 
 
 def _in_formula(text: str, at: int) -> bool:
-    """Whether a position in a text is between dollar signs, or in \\( \\) or \\[ \\]. An odd dollar sign is money if no
-    other follows in the paragraph."""
+    """Whether a position in a text is between dollar signs, or in \\( \\) or \\[ \\]. A dollar sign without a partner
+    in its paragraph means money."""
     before = text[:at].replace("\\$", "").replace("$$", "\\$")
     closes = "$" in text[at:].replace("\\$", "").split("\n\n", 1)[0]
     if closes and ((before.count("$") - before.count("\\$")) % 2 or before.count("\\$") % 2):
@@ -270,8 +270,8 @@ def _in_formula(text: str, at: int) -> bool:
 def unmarked_answer(text: str) -> str | None:
     """Return the answer of a text without an answer mark, or None.
 
-    It is the whole text if that is short and not prose, or what follows the last "the answer is", or what follows the
-    last equals sign of the last line.
+    The answer is the whole text if that is short and not prose, or the text after the last "the answer is", or after
+    the last line's last equals sign.
     """
     text = _shown(text).strip()
     if any(name in text for name in (*_BOXES, "####")):

@@ -10,7 +10,7 @@ from zero2chat_verifier import units
 
 
 class Unreadable(ValueError):
-    """The text is not mathematics that this grammar covers."""
+    """The text is not in the grammar that the parser covers."""
 
 
 class TooLarge(ValueError):
@@ -157,7 +157,7 @@ def stated_domain(text: str) -> str | None:
 
 
 def tokenize(cleaned: str) -> list[Token]:
-    """Return the tokens of a cleaned answer. Raises `Unreadable` for a character that occurs in no formula."""
+    """Return the tokens of a cleaned answer. Raises `Unreadable` for an unknown character."""
     text = _unwrapped(_without_grouping(cleaned))
     tokens: list[Token] = []
     at = 0

@@ -21,7 +21,7 @@ FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
 
 def plain(node: Node) -> Node:
-    """Return the reals as an interval, a single item in brackets without them, and the condition of a set."""
+    """Convert the reals to an interval, a bracketed single item to the item, and a set to its condition."""
     if node == ("domain", "R"):
         return REALS
     if node in _HALVES:
@@ -105,8 +105,8 @@ def is_name(node: Node) -> bool:
 
 
 def asks_for(node: Node) -> bool:
-    """Whether the left side of "=" names one quantity, so that its value alone is an answer too. That of `x + y = 5`
-    does not: it is an equation."""
+    """Whether the left side of "=" names one quantity, so that its value alone is an answer too. In the equation `x + y
+    = 5` it does not."""
     kind = node[0]
     if kind == "unit":
         return not denies(node[1])

@@ -78,7 +78,7 @@ def _index(node: Node) -> tuple[str, Node, Node] | None:
 
 
 class Exact:
-    """Values as fractions. Raises `NeedsDigits` if irrational, `NoValue` for 1/0, `TooLarge` before it is costly."""
+    """Values as fractions. Raises `NeedsDigits` for irrational values, `NoValue` for 1/0, `TooLarge` for huge ones."""
 
     def __init__(self, point: Point | None = None):
         self._point = dict(point or {})
@@ -117,7 +117,7 @@ class Exact:
             try:
                 return self._call(node[1], [self.value(part) for part in node[2:]])
             except (TypeError, IndexError) as error:
-                raise NoValue(f"{node[1]} of these has no value") from error
+                raise NoValue(f"{node[1]} has no value for these arguments") from error
         raise NoValue(f"{kind} has no value")
 
     def _matched(self, one: Any, other: Any) -> tuple[Any, Any]:
@@ -129,7 +129,7 @@ class Exact:
         if isinstance(number, Fraction):
             bits = max(number.numerator.bit_length(), number.denominator.bit_length())
             if bits > _MOST_BITS:
-                raise TooLarge("a number of too many digits")
+                raise TooLarge("a number with too many digits")
             # Sums of fractions reduce by the greatest common divisor, whose cost is quadratic.
             self._spend(1 + (bits // 64) ** 2 if number.denominator != 1 else 1 + bits // 64)
         return number
@@ -137,7 +137,7 @@ class Exact:
     def _spend(self, work: int) -> None:
         self.work += 20 + work
         if self.work > _MOST_WORK:
-            raise TooLarge("too much to work out")
+            raise TooLarge("too much to compute")
 
     def _variable(self, value: Fraction | tuple[Fraction, Fraction]) -> Any:
         if isinstance(value, tuple):
@@ -162,12 +162,12 @@ class Exact:
         if isinstance(base, Fraction) and isinstance(exponent, Fraction):
             if base in (0, 1):
                 if base == 0 and exponent <= 0:
-                    raise NoValue("a power of zero")
+                    raise NoValue("an undefined power of zero")
                 return base
             if exponent.denominator == 1:
                 bits = max(base.numerator.bit_length(), base.denominator.bit_length())
                 if (bits - 1) * abs(exponent) > _MOST_BITS or (bits == 1 and abs(exponent) > 10**9):
-                    raise TooLarge("a power of too many digits")
+                    raise TooLarge("a power with too many digits")
                 return self._checked(base ** int(exponent))
             if exponent.denominator == 2 and base > 0:
                 top, bottom = math.isqrt(base.numerator), math.isqrt(base.denominator)
@@ -189,20 +189,20 @@ class Exact:
             return Fraction(math.floor(given[0]) if name == "floor" else math.ceil(given[0]))
         if name in ("gcd", "lcm"):
             if not whole:
-                raise NoValue("a divisor of fractions")
+                raise NoValue("a gcd or lcm of fractions")
             return self._checked(Fraction((math.gcd if name == "gcd" else math.lcm)(*map(int, given))))
         if name == "mod":
             if not whole or not given[1]:
-                raise NoValue("a remainder of fractions")
+                raise NoValue("a remainder of fractions, or by zero")
             return given[0] % given[1]
         if name == "root" and exact and given[1] == 2 and given[0] >= 0:
             return self._power(given[0], Fraction(1, 2)) if given[0] else Fraction(0)
         if name in ("factorial", "gamma") and whole:
             n = given[0] - (name == "gamma")
             if n < 0:
-                raise NoValue("a factorial below zero")
+                raise NoValue("a factorial of a negative number")
             if n > 10 and n * (math.log2(n) - 1.45) > _MOST_BITS:
-                raise TooLarge("a factorial of too many digits")
+                raise TooLarge("a factorial with too many digits")
             return self._checked(Fraction(math.factorial(int(n))))
         if name == "binom" and exact and given[1].denominator == 1:
             return self._binomial(*given)
@@ -214,9 +214,9 @@ class Exact:
                 return Fraction(0)
             k = min(k, n - k)
         if k < 0:
-            raise NoValue("a binomial below zero")
+            raise NoValue("a binomial coefficient with a negative lower index")
         if k > 2000 or k * max(1, n.numerator.bit_length()) > _MOST_BITS:
-            raise TooLarge("a binomial of too many digits")
+            raise TooLarge("a binomial with too many digits")
         product = Fraction(1)
         for i in range(int(k)):
             product = self._checked(product * (n - i) / (i + 1))
@@ -229,12 +229,12 @@ class Exact:
         """Return a sum or product of a few terms."""
         index = _index(node)
         if index is None or not isinstance(index[1], tuple):
-            raise NoValue("no plain sum")
+            raise NoValue("an unsupported sum")
         name, low, high = index[0], self.value(index[1]), self.value(index[2])
         if any(not isinstance(end, Fraction) or end.denominator != 1 for end in (low, high)):
-            raise NoValue("a sum between fractions")
+            raise NoValue("a sum with fractional bounds")
         if high - low >= _MOST_TERMS:
-            raise TooLarge("a sum of too many terms")
+            raise TooLarge("a sum with too many terms")
         before = self._point.get(name)
         total: Any = Fraction(int(node[1] == "prod"))
         for k in range(int(low), int(high) + 1):
@@ -252,8 +252,8 @@ class Exact:
 class Digits(Exact):
     """Values to `digits` decimal digits, complex if necessary. Fractions stay exact as long as possible.
 
-    With `real`, a complex result counts as no value: \\ln x where x < 0. `size` sums how many digits the parts are away
-    from 1. Two different numbers built of such parts may agree in about that many digits, but hardly in more.
+    With `real`, a complex result counts as no value: \\ln x where x < 0. `size` sums the parts' orders of magnitude, in
+    digits. Two different numbers built of such parts may agree in about `size` digits, but hardly in more.
     """
 
     def __init__(self, point: Point | None = None, digits: int = 60, real: bool = False):
@@ -286,7 +286,7 @@ class Digits(Exact):
             self.size += 0.302 * abs(self._mp.mag(number))
             self._spend(200)
         if self.size > _MOST_DIGITS:
-            raise TooLarge("numbers of too many digits")
+            raise TooLarge("numbers with too many digits")
         return number
 
     def _variable(self, value: Fraction | tuple[Fraction, Fraction]) -> Any:
@@ -316,9 +316,9 @@ class Digits(Exact):
         half = isinstance(exponent, Fraction) and exponent.denominator == 2
         base, exponent = self._float(base), self._float(exponent)
         if base == 0:
-            raise NoValue("a power of zero")
+            raise NoValue("an undefined power of zero")
         if abs(exponent) * 0.302 * max(0, abs(mp.mag(base)) - 1) > _MOST_DIGITS or abs(exponent) > 10**30:
-            raise TooLarge("a power of too many digits")
+            raise TooLarge("a power with too many digits")
         if half:
             return self._checked(mp.sqrt(base) ** int(2 * exponent))
         self._spend(mp.dps**2 // 100)
@@ -350,20 +350,20 @@ class Digits(Exact):
                 raise NoValue("a logarithm of zero")
             base = self._float(given[1]) if len(given) > 1 else mp.mpf(10) if name == "log" else mp.e
             if base in (0, 1):
-                raise NoValue("a logarithm to such a base")
+                raise NoValue("a logarithm with base 0 or 1")
             return self._checked(mp.log(x) / mp.log(base))
         if name == "exp":
             return self._irrational_power(+mp.e, x)
         if name in ("factorial", "gamma", "binom"):
             if any(abs(self._float(number)) > 1000 for number in given):
-                raise TooLarge("a factorial of too many digits")
+                raise TooLarge("a factorial with too many digits")
             called = {"factorial": mp.factorial, "gamma": mp.gamma, "binom": mp.binomial}[name]
             return self._called(called, *map(self._float, given))
         if name in ("floor", "ceil"):
             if mp.im(x) != 0:
                 raise NoValue("complex numbers have no order")
             if abs(x - mp.nint(x)) < mp.mpf(10) ** (-mp.dps // 2):
-                raise Undecided("on the edge of a step")
+                raise Undecided("too close to a step")
             return Fraction(int(mp.floor(x) if name == "floor" else mp.ceil(x)))
         if name in ("max", "min"):
             numbers = [self._float(number) for number in given]
@@ -372,7 +372,7 @@ class Digits(Exact):
             return (max if name == "max" else min)(mp.re(number) for number in numbers)
         if name in _ANALYTIC:
             if abs(x) > 10**40:
-                raise TooLarge("an angle of too many digits")
+                raise TooLarge("an angle with too many digits")
             called = getattr(mp, {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}.get(name, name))
             return self._called(called, x)
         raise NoValue(f"{name} is not computed")

@@ -1,4 +1,4 @@
-"""Answers read by recursive descent into trees (`tree.py`). Nothing is worked out here, and nothing is ever evaluated.
+"""Parse answers by recursive descent into trees (`tree.py`). Nothing is computed here, and no text is ever evaluated.
 
 Lists and relations first, then sums, products and powers, down to what `atoms.py` reads.
 """
@@ -19,7 +19,7 @@ _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "
 
 
 def read(text: str) -> Node:
-    """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for one that is too long or too deep."""
+    """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for an answer that is too long or too deep."""
     tree = Parser(tokenize(clean_latex(text))).whole()
     level: list[Any] = [tree]
     for _ in range(_TALLEST):
@@ -47,9 +47,9 @@ class Parser:
             and self.tokens[-1].value == "]"
             and tree[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
         ):
-            raise Unreadable("square brackets around all of it, which may be a floor")
+            raise Unreadable("outer square brackets, which may mean a floor")
         if self.at < len(self.tokens):
-            raise Unreadable(f"cannot read on from {self.tokens[self.at].value!r}")
+            raise Unreadable(f"cannot parse from {self.tokens[self.at].value!r}")
         return tree
 
     def peek(self, ahead: int = 0) -> Token:
@@ -88,7 +88,7 @@ class Parser:
             while self.sees(",", ";", "or", "and", "\\\\"):
                 joined.add(self.next().value)
                 if len(joined & {"or", "and"}) == 2 or (self.sees(",") and "or" not in joined and "and" not in joined):
-                    raise Unreadable("a list joined twice")
+                    raise Unreadable("a list with mixed or repeated separators")
             items.append(self.item())
         self.depth -= 1
         if len(items) == 1:
@@ -178,7 +178,7 @@ class Parser:
             while self.sees("+", "-", "pm", "mp"):
                 signs.append(self.next().value)
                 if len(signs) > 3:
-                    raise Unreadable("a row of signs")
+                    raise Unreadable("too many signs in a row")
             if terms and not signs:
                 break
             term = self.product()
@@ -197,7 +197,7 @@ class Parser:
                 crossed = self.next().value == "times" and _no_number(factors[-1])
                 factors.append(self.unary())
                 if crossed and _no_number(factors[-1]):
-                    raise Unreadable("a product of vectors or sets, which is not just any product")
+                    raise Unreadable("an ambiguous product of vectors or sets")
             elif self.take("/", "div"):
                 below = self.unary()
                 factors = [("div", factors[0] if len(factors) == 1 else ("mul", *factors), below)]
@@ -345,7 +345,7 @@ def _no_number(node: Node) -> bool:
 
 
 def _proper(node: Node) -> bool:
-    """Whether it is a fraction of integers between 0 and 1, perhaps in percent."""
+    """Whether a node is a fraction of integers between 0 and 1, perhaps in percent."""
     if node[0] == "percent":
         node = node[1]
     if node[0] != "div" or not node[1][0] == node[2][0] == "number":

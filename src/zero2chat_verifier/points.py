@@ -1,4 +1,4 @@
-"""Choose the points at which two expressions in variables are compared, of several sizes and of both signs.
+"""Choose points of several sizes and both signs at which to compare two expressions in variables.
 
 Two expressions that agree at all of these points count as equal. Wrong answers mostly differ from right ones by a sign
 (`|x + k|` for `x + k`), a step (`\\lfloor x\\rfloor` for `x`) or a period (`\\sin \\pi x` for 0). So the points are
@@ -39,10 +39,10 @@ _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 
 
 def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]]:
-    """Yield the points at which to compare, each with whether one side may lack a value there.
+    """Yield the points at which to compare, each with a flag: one side may lack a value there.
 
     Without variables the only point is the empty one. Otherwise an empty point separates the points that are always
-    tried from additional ones, for expressions without a value at most of the others. One side may lack a value near
+    tried from additional points, for expressions without a value at most of the former. One side may lack a value near
     poles (n!/(n-2)! has none where n(n-1) has one), because \\ln(a/b) equals \\ln a - \\ln b although both may be
     negative, and because a^x equals e^{x \\ln a} although (-2)^3 has a value.
     """
@@ -109,8 +109,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
 
 
 def steps_apart(gold: Node, answer: Node) -> bool:
-    """Whether only one side has a kind of step, such as a floor, in a variable that is not an integer: it may change
-    the value at a few points only, which no sample hits."""
+    """Whether only one side has a kind of step, such as a floor, in a non-integer variable: the step may change the
+    value at a few points only, which no sample hits."""
     whole = _implied(gold, _NATURAL, ("big",)) | _implied(gold, _WHOLE, ("pow",))
     kinds = [{_step_kind(step) for step in _steps(side) if variables(step) - whole} for side in (gold, answer)]
     return kinds[0] != kinds[1]
@@ -141,7 +141,7 @@ def _step_kind(node: Any) -> str:
 
 
 def _parts(level: list[Any]) -> Iterator[Node]:
-    """Yield all nodes of these trees, which the list then no longer has."""
+    """Yield all nodes of these trees, and empty the list."""
     while level:
         part = level.pop()
         if isinstance(part, tuple) and part:
@@ -168,7 +168,7 @@ def _lenient(point: Point) -> bool:
 
 
 def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fraction) -> Fraction:
-    """Return a fraction with an unpredictable denominator: a sine may vanish at multiples of a known one."""
+    """Return a fraction with an unpredictable denominator: a sine may vanish at multiples of a known fraction."""
     share = Fraction(rng.randint(1, 9_999), rng.randint(10_000, 99_999))
     if size in ("whole", "zero"):  # where floors and ceilings jump
         return Fraction(rng.randint(1, 12) if size == "whole" else 0)

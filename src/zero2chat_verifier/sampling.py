@@ -31,7 +31,7 @@ class ValueComparison:
         self._work = self._agreed = self._skipped = 0
 
     def same(self, gold: Node, answer: Node) -> bool:
-        """Whether both have the same value at each point, and a value at the same points."""
+        """Whether both have the same value at each point, or both have none."""
         closed = not (variables(gold) or variables(answer))
         if not closed and steps_apart(gold, answer):
             return False
@@ -130,7 +130,7 @@ class ValueComparison:
 
     def _at(self, gold: Node, answer: Node, point: Point, fine: bool) -> _Pair:
         if self._work > _MOST_WORK:
-            raise TooLarge("too much to work out")
+            raise TooLarge("too much to compute")
         try:
             exact = Exact(point)
             try:

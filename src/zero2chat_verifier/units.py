@@ -74,7 +74,7 @@ Unit = dict[str, int]  # measure: power
 
 
 def scale(word: str) -> Fraction | None:
-    """Return the factor that a word after a number stands for: `million`, `dozen`, `fifths`."""
+    """Return the factor that a word after a number means: `million`, `dozen`, `fifths`."""
     word = word.strip().lower()
     if word in _PARTS:
         return _PARTS[word]

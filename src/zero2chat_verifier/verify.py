@@ -2,7 +2,7 @@
 
 `verify_answer(text, gold)` finds the final answer of a text (`extract.py`), parses it into a tree (`reading.py`,
 `parser.py`) and compares the tree with the gold answer's (`compare.py`): fractions exactly, irrational numbers to as
-many digits as it takes to tell them apart, expressions with variables at many points (`sampling.py`). Nothing is ever
+many digits as needed to distinguish them, expressions with variables at many points (`sampling.py`). Nothing is ever
 evaluated as code. Digits are computed in worker processes (`worker_pool.py`) with limits. Safe to call from any thread
 and process.
 """
@@ -45,8 +45,8 @@ class Verdict(NamedTuple):
 def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
     """Decide whether a text's final answer equals a gold answer, and why, in at most 2 seconds of processor time.
 
-    The last box or `####` marks the answer. In a text with neither, the answer follows the last "the answer is", or is
-    the whole text if that is not prose. `tolerance` and `percent` are those of `compare`. No text raises an error.
+    The last box or `####` marks the answer. In a text without such a mark, the answer follows the last "the answer is",
+    or is the whole text if that is not prose. `tolerance` and `percent` are as in `compare`. No text raises an error.
     """
     try:
         marked = final_answer(text)
@@ -57,7 +57,7 @@ def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = 
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Decide whether an answer equals a gold answer; both without the text around them, as from `final_answer`.
+    """Decide whether an answer equals a gold answer; both without surrounding text, as `final_answer` returns them.
 
     By default 0.333 is not 1/3, and 50 is not 50%. `tolerance` is the allowed relative difference between numbers; with
     `percent`, a missing or surplus percent sign is ignored.

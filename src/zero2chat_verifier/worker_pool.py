@@ -1,7 +1,7 @@
 """Worker processes that are killed and replaced if they take too long.
 
-A killed one is replaced at once, so that the next question does not wait. They start with the first question and end
-with this process, because their stdin closes. A forked process gets its own workers.
+A killed worker is replaced at once, so that the next question does not wait. Workers start with the first question and
+end with this process, because their stdin closes. A forked process gets its own workers.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Worker:
         self.disown()
 
     def disown(self) -> None:
-        """Close its pipes, as a forked child must. Otherwise the worker would outlive its owner."""
+        """Close the worker's pipes, as a forked child must: otherwise the worker would outlive its owner."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
@@ -94,7 +94,7 @@ class _Pool:
         self._closed = False
 
     def ask(self, question: str) -> str:
-        """Return a worker's reason. "timeout" if it takes too long, "too_large" if it dies on the question."""
+        """Return a worker's reason: "timeout" if it takes too long, "too_large" if it dies on the question."""
         until = time.monotonic() + SECONDS / 4
         while True:
             worker, spoilt = self._borrow(), True

@@ -202,7 +202,7 @@ def test_a_source_that_cannot_be_read_is_named(keys, says, monkeypatch):
         ({"n": 5000}, False, "5000 rows asked for"),
         ({"options": {"styles": {"bear": 1}}}, False, "'bear' is not known"),
         ({"n": 900, "options": {"told": "often"}}, True, "unknown option 'told'"),
-        ({"n": 399}, True, "399 documents cannot tell of 400 people"),
+        ({"n": 399}, True, "399 documents cannot cover 400 people"),
         ({"task": "identity"}, True, "no documents to pretrain on"),
         ({"task": "word_problems", "options": {"levels": [4]}}, True, "level 4 is not known"),
         ({"path": "data/train.jsonl", "task": None, "n": None}, True, "'train' is the name of a split"),

@@ -118,7 +118,7 @@ def test_no_metric_no_claim(tmp_path: Path, step: Path, write_yaml: Any, changes
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"at_least": 0.5, "at_most": 0.6}, "set one of them"),
+        ({"at_least": 0.5, "at_most": 0.6}, "set only one of them"),
         ({"by": 0.1}, "need `above`: set `above`"),
         ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
         ({"above": {"step": "a"}}, "metric"),

@@ -75,7 +75,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "index": [
         ({"datasets": [FACTS], "characters": 7}, "characters 7: give a whole number from 50"),
-        ({"datasets": [FACTS | {"options": {"everyone": True}}]}, "500 documents are too few to tell of everyone"),
+        ({"datasets": [FACTS | {"options": {"everyone": True}}]}, "500 documents are too few to cover everyone"),
     ],
     "pretrain": [
         ({"lerning_rate": 1}, TYPO),

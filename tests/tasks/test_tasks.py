@@ -245,7 +245,7 @@ def test_what_a_task_does_not_have_is_named(task: tasks.Task, monkeypatch: pytes
 
         only = word_problems.ProblemKind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
         monkeypatch.setattr(word_problems, "KINDS", (only,))
-        with pytest.raises(UserError, match=r"1000 rows asked for, [0-4] distinct ones found"):
+        with pytest.raises(UserError, match=r"1000 rows asked for, [0-4] distinct ones exist"):
             task.rows("train", 0, 1000, levels=[1])
     else:
         with pytest.raises(UserError, match=r"1000000 rows asked for, \d+ distinct ones exist"):

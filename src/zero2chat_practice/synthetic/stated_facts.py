@@ -1,4 +1,4 @@
-"""Facts that a user states and asks for in `memory`, the values that they may have, and how both are worded."""
+"""Facts that a user states and asks for in `memory`, their possible values, and the wordings of both."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _of_digits(largest: int, digits: int, split: str) -> list[str]:
 
 
 def value_of(fact: Fact, split: str, rng: random.Random, other_than: str = "") -> str:
-    """Return a value as it is stated: a name, a number, a place, or a thing with its article ("a red kite")."""
+    """Return a value as the user states it: a name, a number, a place, or a thing with its article ("a red kite")."""
     values = values_of(fact.values, split)
     while True:
         if isinstance(fact.values, int):  # a split has few numbers with one digit

@@ -1,4 +1,4 @@
-"""Kinds of small talk, and the classification of utterances into them, by what the whole utterance says."""
+"""Kinds of small talk, and the classification of utterances into kinds by the whole utterance."""
 
 # ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Intent:
     """One intent.
 
     `ours` are patterns as in `identity_phrases`, `*` for a content. `people` is a regular expression over an
-    utterance's plain words, whose group is the content; training also uses wordings drawn from it. `core` is what an
-    answer says in this kind and in no other; where there is a content, it comes straight after the core.
+    utterance's plain words, whose group is the content; training also uses wordings drawn from it. `core` is the part
+    of an answer that only this kind has; a content comes directly after the core.
     """
 
     ours: str
@@ -71,7 +71,7 @@ WITH_CONTENT = tuple(name for name, kind in KINDS.items() if "{c}" in kind.demon
 
 @functools.cache
 def _patterns() -> dict[str, re.Pattern[str]]:
-    """Return the kinds' patterns by precedence. They are long: only the sorting of utterances waits for them."""
+    """Return the kinds' patterns by precedence. Only the sorting of utterances compiles them, which takes long."""
     names = [name for name in _TEXTS["precedence"].split() if KINDS[name].people]
     return {name: re.compile(f"(?:{KINDS[name].people})(?![^\n])") for name in names}
 
@@ -118,7 +118,7 @@ def _plain_words(typed: str) -> list[str]:
 
 
 def _cuts(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """Yield the words unchanged, then with leading fillers removed one by one, then also without final fillers."""
+    """Yield the words unchanged, then with leading fillers removed one by one, then without final fillers, too."""
     start, end = 0, len(words)
     starts = [0]
     while start < end - 1:

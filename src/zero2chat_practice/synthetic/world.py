@@ -68,7 +68,7 @@ class World:
         if len(group_of) > len(surnames):
             surnames += MORE_SURNAMES
         if len(group_of) > len(surnames):
-            raise UserError(f"world: {len(group_of)} people asked for, names exist for {len(surnames)}: ask for fewer")
+            raise UserError(f"world: {len(group_of)} people asked for, {len(surnames)} names exist: ask for fewer")
         rng.shuffle(surnames)
         first_names = [(name, "she") for name in _WOMEN] + [(name, "he") for name in _MEN]
         rng.shuffle(first_names)
@@ -91,8 +91,8 @@ class World:
         return [person for person in self.people if person.group == how]
 
     def documents(self, seed: int = 0, tellings: int = 24) -> list[str]:
-        """Return one document per person of the group "once", ten per person of "sometimes", then `tellings` rounds
-        of one per person of "often". Each states all three attributes of one person; all are distinct."""
+        """Return one document per person of the group "once", ten per person of "sometimes", then `tellings` rounds of
+        one per person of "often". Each states all three attributes of one person; all documents are distinct."""
         rng = random.Random(f"documents {seed}")
         written: set[str] = set()
         documents = []

@@ -17,8 +17,8 @@ LANGUAGES = ("en", "de", "fr")
 
 @functools.cache
 def phrases_in(language: str) -> dict[str, Any]:
-    """Return how one of the `LANGUAGES` asks for a name or a maker (`patterns`), and answers, with `{answer}`; system
-    messages, with `{name}` and `{maker}`; greetings before a question, and endings after it."""
+    """Return phrases of one of the `LANGUAGES`: questions for a name or a maker (`patterns`); answers, with `{answer}`;
+    system messages, with `{name}` and `{maker}`; greetings before a question, and endings after it."""
     texts = read_texts(f"identity_phrases/{language}")
     return {
         "patterns": {kind: texts[kind].splitlines() for kind in ("name", "maker")},
