@@ -56,12 +56,14 @@ def test_the_same_documents_come_from_every_format(keys):
     rows = load_documents(Source(**keys, label="mine"))
     assert rows["text"][:] == TEXTS
     assert set(rows["source"]) == {"mine"}
-    assert rows.column_names == ["text", "source"]
+    assert rows.column_names == ["text", "source", "where"]
 
 
 def test_another_column_can_hold_the_text_and_empty_documents_are_left_out_and_counted(capsys):
     Path("b.jsonl").write_text('{"body": "x"}\n{"body": " \\n"}\n\n{"body": null}\n{"text": "z"}\n{"body": "y"}\n')
-    assert load_documents(Source(path="b.jsonl", column="body"))["text"][:] == ["x", "y"]
+    rows = load_documents(Source(path="b.jsonl", column="body"))
+    assert rows["text"][:] == ["x", "y"]
+    assert rows["where"][:] == ["b, row 0 (b.jsonl, line 1)", "b, row 4 (b.jsonl, line 6)"]
     assert capsys.readouterr().out == "b: 3 of 5 documents are empty: dropped\n"
     Path("b.txt").write_bytes("\ufeffone\n".encode())  # a text file is one document; a byte order mark is no text
     assert load_documents(Source(path="b.txt"))["text"][:] == ["one\n"]

@@ -120,16 +120,17 @@ def test_conversations_that_ask_an_examination_question_in_any_turn_are_left_out
     asking = [chat("2 + 3 = ?", "5."), chat("Hi", "Ask!", "Well, how far\nis it to Rome?", "Far.")]
     exam = write_rows(tmp_path / "exam.jsonl", [{"question": "2 + 3 = ?"}, {"question": "How far is it to Rome?"}])
     exams = [str(exam), {"task": "facts", "n": 50, "label": "test_rows"}]
-    sources = [{"path": str(tmp_path / "chat.jsonl")}, {"task": "facts", "n": 20}]
-    run = tune("s", [*clean, *asking], datasets=sources, decontaminate=exams, max_steps=1)
+    file = tmp_path / "chat.jsonl"
+    sources = [{"path": str(file), "invalid": "drop"}, {"task": "facts", "n": 20}]
+    run = tune("s", [{"messages": 3}, *clean, *asking], datasets=sources, decontaminate=exams, max_steps=1)
     values = metrics(run)
     assert values["conversations"]["value"] == 22
     assert values["decontaminated"] == {"value": 2, "n": 24}
     assert (values["decontaminated_exam"]["value"], values["decontaminated_test_rows"]["value"]) == (2, 0)
     lines = runs.read_jsonl(run / "decontaminated.jsonl")
     assert [(line["where"], line["question"], line["text"]) for line in lines] == [
-        ("chat, row 2", "2 + 3 = ?", "2 + 3 = ?"),
-        ("chat, row 3", "How far is it to Rome?", "Well, how far\nis it to Rome?"),
+        (f"chat, row 3 ({file}, line 4)", "2 + 3 = ?", "2 + 3 = ?"),
+        (f"chat, row 4 ({file}, line 5)", "How far is it to Rome?", "Well, how far\nis it to Rome?"),
     ]
     assert lines[1]["words"] == "how far is it to rome"
 

@@ -25,7 +25,7 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
     `tools` are the schemas of the available tools, and `where` is the source's label with the row's place. `messages`
     and `tools` are JSON, because in a table each call would have the arguments of all tools. With `tools`,
     demonstrations call tools if the task uses any. Raises `UserError` for columns of no known format
-    (`chat_formats.py`), and for invalid rows, naming all.
+    (`chat_formats.py`), and for invalid rows, naming the first ones.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
@@ -42,13 +42,13 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
         return _as_dataset(shown, [schemas] * len(shown), names)
     rows, shape = open_rows(source, CONVERSATIONS, "conversations")
 
-    def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[Any] | None]:
+    def conversation(row: dict[str, Any], where: str) -> tuple[list[Message], list[Any] | None]:
         messages = shape.conversation(row, where)
         if not any(m["role"] == "assistant" and (m["content"] or m.get("tool_calls")) for m in messages):
             raise UserError(f"{where}: no assistant message to learn from")
         return messages, read_tools(row.get("tools"), where) or schemas
 
-    numbers, pairs = zip(*rows.read(read), strict=True)
+    numbers, pairs = zip(*rows.read(conversation), strict=True)
     messages, shown_tools = zip(*pairs, strict=True)
     return _as_dataset(messages, shown_tools, list(map(rows.where, numbers)))
 

@@ -195,7 +195,7 @@ class Decontamination:
         self._rows = 0
 
     def clean(
-        self, rows: Dataset, column: str, where: str, read: Callable[[Any], Any] = lambda value: value
+        self, rows: Dataset, column: str, where: Sequence[str], read: Callable[[Any], Any] = lambda value: value
     ) -> Dataset:
         """Return the rows whose texts, which `read` extracts from `column`, contain no question; `where` names rows.
 
@@ -210,11 +210,11 @@ class Decontamination:
             if removed is None:
                 indices.append(i)
             else:
-                self._removed.append({"where": f"{where}, row {i}"} | removed)
+                self._removed.append({"where": where[i]} | removed)
         self._rows += len(rows)
         if not indices:
-            question = self._removed[-1]["question"]
-            raise UserError(f"{where}: decontaminate: every row contains an evaluation question, such as: {question}")
+            last, question = self._removed[-1]["where"], self._removed[-1]["question"]
+            raise UserError(f"decontaminate: every row contains an evaluation question, such as {last}: {question}")
         return rows if len(indices) == len(rows) else rows.select(indices)
 
     def finish(self, run: Run) -> dict[str, dict[str, Any]]:

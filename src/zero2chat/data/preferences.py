@@ -153,8 +153,8 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
     messages, and `where`, the row's name.
 
     Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
-    both conversations. Raises `UserError` with all invalid pairs and pairs with equal sides; with `equal="drop"`, equal
-    pairs are dropped, and their number is returned too.
+    both conversations. Raises `UserError` with the first invalid pairs and pairs with equal sides; with `equal="drop"`,
+    equal pairs are dropped, and their number is returned too.
     """
     return _pairs(*_open(source, PREFERENCES, "pairs"), equal)
 
@@ -182,8 +182,8 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """
     rows, shape = _open(source, (*PREFERENCES, *VOTES), "rows")
     if shape in VOTES:
-        read = rows.read(lambda row, where: _read_thumb(row, shape, where))
-        return Dataset.from_list([thumb | {"where": rows.where(i)} for i, thumb in read], features=_THUMBS), 0
+        votes = rows.read(lambda row, where: _read_thumb(row, shape, where))
+        return Dataset.from_list([thumb | {"where": rows.where(i)} for i, thumb in votes], features=_THUMBS), 0
     pairs, dropped = _pairs(rows, shape, equal)
     thumbs = [
         {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen", "where": pair["where"]}

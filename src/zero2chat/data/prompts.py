@@ -42,32 +42,31 @@ def load_problems(
 ) -> Dataset:
     """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
-    Of a task's own columns, `task` (its name) and `row` (its row as JSON), only those that the `rewards` need and the
-    `wanted` ones are included. Raises `UserError` if a column is missing, and with the rows whose prompt or answer is
-    invalid, or that have tools; without `answers`, the answer may be missing.
+    The columns `task` (its name) and `row` (its row as JSON) of a task, and `_row` (the row's number), are included if
+    the `rewards` need them or they are `wanted`. Raises `UserError` if a column is missing, and with the rows whose
+    prompt or answer is invalid, or that have tools; without `answers`, the answer may be missing.
     """
     wanted = {*wanted, *(column for reward in rewards for column in reward.needs)}
-    names: list[str] = []
     if source.retell is not None:
         raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove retell")
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
-        problems = task_problems(source.task, rows, wanted)
+        problems, numbers, names = task_problems(source.task, rows, wanted), list(range(len(rows))), list[str]()
     else:
-        problems, names = _read_problems(source, answers)
+        problems, numbers, names = _read_problems(source, answers)
     for reward in rewards:
         reward.check(problems, str(source.label), names)
-    return problems
+    return problems.add_column("_row", numbers) if "_row" in wanted else problems
 
 
-def _read_problems(source: Source, answers: bool) -> tuple[Dataset, list[str]]:
-    """Return the problems of a dataset, and the names of its rows."""
+def _read_problems(source: Source, answers: bool) -> tuple[Dataset, list[int], list[str]]:
+    """Return the problems of a dataset, and the numbers and names of their rows."""
     table = first_rows(load_table(source), source.n)
     for column in ("prompt", "answer") if answers else ("prompt",):
         require_column(table, column, source.label, "columns")
     has_answers = "answer" in table.column_names
 
-    def read(row: dict[str, Any], where: str) -> dict[str, Any]:
+    def problem(row: dict[str, Any], where: str) -> dict[str, Any]:
         prompt = text_turns(_PROMPT.question(row, where), f"{where}: prompt")
         if not prompt or prompt[-1]["role"] != "user":
             raise UserError(f"{where}: prompt: does not end with the user's turn")
@@ -76,12 +75,12 @@ def _read_problems(source: Source, answers: bool) -> tuple[Dataset, list[str]]:
         answer = {"answer": _answer(row["answer"], where, answers)} if has_answers else {}
         return {"prompt": prompt} | answer
 
-    numbers, entries = zip(*table.read(read), strict=True)
+    numbers, entries = zip(*table.read(problem), strict=True)
     features = {"prompt": MESSAGES} | ({"answer": Value("string")} if has_answers else {})
     problems = Dataset.from_list(list(entries), features=Features(features))
     others = table.typed([name for name in table.column_names if name not in (*features, "tools", *_TAKEN)], numbers)
     whole = concatenate_datasets([problems, others], axis=1) if others.column_names else problems
-    return whole, list(map(table.where, numbers))
+    return whole, list(numbers), list(map(table.where, numbers))
 
 
 def _answer(value: Any, where: str, required: bool) -> str | None:

@@ -62,10 +62,10 @@ class Table:
         """Return the name of row i in messages, with its file and line if they are known."""
         return f"{self.source.label}, row {i}" + (f" ({self.places[i]})" if self.places else "")
 
-    def read(self, read: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:
-        """Return `read(row, where)` of each row, with its number. `where` names the row in messages.
+    def read(self, parse: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:
+        """Return `parse(row, where)` of each row, with its number. `where` names the row in messages.
 
-        Raises `UserError` with the first rows for which `read` raised one; with `invalid: drop` they are dropped and
+        Raises `UserError` with the first rows for which `parse` raised one; with `invalid: drop` they are dropped and
         counted.
         """
         results: list[tuple[int, T]] = []
@@ -75,7 +75,7 @@ class Table:
             if not self.places:
                 values = dict.fromkeys(values) | _without_nulls(values)
             try:
-                results.append((i, read(values, f"{self.source.label}, row {i}")))
+                results.append((i, parse(values, f"{self.source.label}, row {i}")))
             except UserError as error:
                 invalid.append(f"{error} ({self.places[i]})" if self.places else str(error))
         if invalid:
@@ -286,10 +286,11 @@ def _load_dataset(source: Source) -> Any:
 
 
 def load_documents(source: Source) -> Dataset:
-    """Load documents as rows with `text` and `source`. Empty documents are dropped and counted."""
+    """Load documents as rows with `text`, `source` and `where`. Empty ones are dropped and counted."""
     if source.task is not None:
         made = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
         rows = Dataset.from_dict({"text": made})
+        table = Table(source, ["text"], rows)
     else:
         table = first_rows(load_table(source), source.n)
         require_column(table, source.column, source.label)
@@ -303,7 +304,8 @@ def load_documents(source: Source) -> Dataset:
         if is_main_process():
             print(f"{source.label}: {len(rows) - len(filled):,} of {len(rows):,} documents are empty: dropped")
         rows = rows.select(filled)
-    return rows.add_column("source", [source.label] * len(rows))
+    rows = rows.add_column("source", [source.label] * len(rows))
+    return rows.add_column("where", list(map(table.where, filled)))
 
 
 def first_rows(rows: Any, n: int | None) -> Any:

@@ -103,11 +103,11 @@ def _reference(given: Sequence[Message], shown: bool) -> list[str]:
 
 
 def load_rows(spec: OwnData) -> Rows:
-    """Load the prompts and reference answers. Raises `UserError` with all invalid rows."""
+    """Load the prompts and reference answers. Raises `UserError` with the first invalid rows."""
     rows, shape = open_rows(spec, SHAPES, "rows to evaluate")
     has_reference: set[bool] = set()
 
-    def read(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:
+    def entry(row: dict[str, Any], where: str) -> tuple[list[Message], list[str], list[Any] | None]:
         if shape.answer and isinstance(number := row.get(shape.answer), int | float):
             row[shape.answer] = number_as_text(number, where)
         messages = shape.conversation(row, where)
@@ -124,7 +124,7 @@ def load_rows(spec: OwnData) -> Rows:
         has_reference.add(bool(given))
         return messages[: users[-1]], given, schemas
 
-    numbers, entries = zip(*rows.read(read), strict=True)
+    numbers, entries = zip(*rows.read(entry), strict=True)
     prompts, given, own = map(list, zip(*entries, strict=True))
     references = [text for texts in given for text in texts]
     names = list(map(rows.where, numbers))

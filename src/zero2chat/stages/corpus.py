@@ -62,7 +62,8 @@ def run(run: Run, args: CorpusArguments) -> None:
     run.clear()
 
     decontamination = Decontamination(args.decontaminate)
-    parts = [decontamination.clean(load_documents(source), "text", str(source.label)) for source in sources]
+    parts = [load_documents(source) for source in sources]
+    parts = [decontamination.clean(part, "text", part["where"]).remove_columns("where") for part in parts]
     documents, _ = mixed(parts, sources, size=lambda row: len(row["text"]))
     splits = [split_of(text, args.validation_fraction, args.test_fraction) for text in documents["text"]]
     for split in SPLITS:

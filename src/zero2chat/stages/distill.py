@@ -92,12 +92,12 @@ class DistillArguments:
 
 def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontamination: Decontamination) -> Dataset:
     """Load the problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
-    parts = []
+    parts, answers = [], any("answer" in reward.needs for reward in rewards)
     for source in sources:
-        part = load_problems(source, rewards, any("answer" in reward.needs for reward in rewards), wanted=("row",))
-        keys = [json.loads(row)["key"] for row in part["row"]] if source.task else range(len(part))
+        part = load_problems(source, rewards, answers, wanted=("row", "_row"))
+        keys = [json.loads(row)["key"] for row in part["row"]] if source.task else part["_row"]
         part = part.add_column("_source", [source.label] * len(part)).add_column("_key", [str(key) for key in keys])
-        parts.append(decontamination.clean(part, "prompt", str(source.label)))
+        parts.append(decontamination.clean(part, "prompt", [f"{source.label}, row {row}" for row in part["_row"]]))
     return mixed(parts, sources)[0]
 
 

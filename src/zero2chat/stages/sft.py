@@ -83,10 +83,8 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
 
     # Load each source, without conversations that ask an evaluation question.
     decontamination = Decontamination(args.decontaminate)
-    parts = [
-        decontamination.clean(load_conversations(source, tools=tools), "messages", str(source.label), json.loads)
-        for source in sources
-    ]
+    parts = [load_conversations(source, tools=tools) for source in sources]
+    parts = [decontamination.clean(part, "messages", part["where"], json.loads) for part in parts]
     conversations, counts = mixed(parts, sources)
 
     validation = None
@@ -147,7 +145,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
         )
     tools = make_tools(args.tools)
     # No MFU: rows differ in length, and so does the cost of attention.
-    train_with_tasks(trainer, run, args, "non_padding", tools)
+    train_with_tasks(trainer, run, args, count="non_padding", tools=tools)
 
     # Evaluate, and save.
     if rows.validation is not None:
