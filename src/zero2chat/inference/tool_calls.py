@@ -188,10 +188,11 @@ class Calls:
 class Unfolding:
     """An answer during generation: token ids that grow by the model's tokens and by the results of its calls.
 
-    For one conversation (`session.Answering` adds token by token) and for batches (`read_all`). `prompt`: the number of
-    ids before it; `room`: the maximum total number of ids. `mask` is 1 for tokens of the answer that the model
-    generated, else 0. `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the
-    last turn, and `results` their results as shown to the model.
+    Each turn goes in this order: `add` each token, `close`, `execute` its calls, `go_on` with their results.
+    `session.Answering` does so for one conversation, `read_all` for batches. `prompt`: the number of ids before it;
+    `room`: the maximum total number of ids. `mask`: 1 for tokens of the answer that the model generated, else 0.
+    `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the last turn, and
+    `results` their results as shown to the model.
     """
 
     def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):
@@ -270,17 +271,17 @@ class Unfolding:
             self.goes_on = True
 
 
-def read_all(turns: Sequence[Unfolding], outputs: Sequence[Sequence[int]], ends: Collection[int]) -> None:
+def read_all(answers: Sequence[Unfolding], outputs: Sequence[Sequence[int]], ends: Collection[int]) -> None:
     """Let each answer take its generated tokens, up to the end of the turn or of its calls. Calls are executed at once,
     as many as there are cores: a program that does not end would keep all others waiting until its time is up."""
-    for turn, ids in zip(turns, outputs, strict=True):
-        for token in ids[: turn.room]:
-            turn.add(token, token in ends)
-            if turn.calls.over:
+    for answer, ids in zip(answers, outputs, strict=True):
+        for token in ids[: answer.room]:
+            answer.add(token, token in ends)
+            if answer.calls.over:
                 break
-        turn.close()
-    calling = [turn for turn in turns if turn.attempts]
+        answer.close()
+    calling = [answer for answer in answers if answer.attempts]
     with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(Unfolding.execute, calling))
-    for turn in calling:
-        turn.go_on()
+    for answer in calling:
+        answer.go_on()

@@ -181,11 +181,11 @@ def call_message(*calls: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 class CallFormat:
     """How a tokenizer's chat template renders calls of these tools, and their results.
 
-    `marks`: the meaning of control tokens that start calls. `tags`: the tags around calls in plain text, if the
-    tokenizer has no tokens for them; what is between them is a JSON object or a list of such objects. `ends`: control
-    tokens that start another role's turn; if the model generates one of them, or one of the given `ends`, its turn has
-    ended. `call_ends`: tokens that end calls. `stops`: tokens at which generation pauses: a turn has one call of a tool
-    with tokens of its own, and any number of JSON calls.
+    - `marks`: control tokens that start a call, with their meaning.
+    - `tags`: the tags around calls in plain text, if there are no such tokens. Inside is a JSON object, or a list.
+    - `ends`: tokens that end the model's turn: the given ones, and control tokens that start another role's turn.
+    - `call_ends`: control tokens that end a call.
+    - `stops`: generation pauses at `ends`, and at the end of a call that must be a turn's last: one that is not JSON.
 
     Raises `UserError` if the template renders calls neither between two control tokens nor between the tags, or neither
     as the argument alone nor as a JSON object, and if it omits tool results.

@@ -106,7 +106,7 @@ def run(run: Run, args: GkdArguments, training: DistillationConfig, model_args: 
     trainer.optimizer_cls_and_kwargs = optimizer  # DistillationTrainer has no such argument
     if is_main_process():
         print(f"{len(prompts):,} prompts", flush=True)
-    train_with_tasks(trainer, run, args, "no")  # TRL counts the tokens
+    train_with_tasks(trainer, run, args, count="no")  # TRL counts the tokens
 
     # Evaluate, and save.
     finish_with_tasks(trainer, model, run, args, {"prompts": {"value": len(prompts)}})

@@ -119,7 +119,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
     if is_main_process():
         print(f"{len(problems):,} problems\n{_HOW_TO_READ}", flush=True)
     show_before_training(trainer, model, run, args, tools)
-    train_with_tasks(trainer, run, args, "no", tools)  # TRL counts the tokens
+    train_with_tasks(trainer, run, args, count="no", tools=tools)  # TRL counts the tokens
 
     # Evaluate, and save.
     metrics = {"problems": {"value": len(problems)}, **trainer.final_metrics(), **chosen}

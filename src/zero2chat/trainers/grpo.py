@@ -94,35 +94,35 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         """
         written = self.call_format
         assert written
-        turns = [
+        answers = [
             Unfolding(ids, self.processing_class, written, len(ids) + self.max_completion_length) for ids in prompt_ids
         ]
-        # vLLM's server refuses requests for more tokens, with their prompt, than its context: none asks for more than
-        # the first one did.
+        # vLLM's server refuses prompts whose new tokens exceed its context: no round asks for more than the first did.
         limit = self._most(map(len, prompt_ids)) + self.max_completion_length
-        log_probs = [list[float]() for _ in turns]
-        rows = list(range(len(turns)))  # the rows of this round
+        log_probs = [list[float]() for _ in answers]
+        rows = list(range(len(answers)))  # the rows of this round
         ids, sampled = completion_ids, logprobs  # their new tokens, and with vLLM the log-probabilities of these
         while True:
-            starts = [len(turns[row].mask) for row in rows]
-            read_all([turns[row] for row in rows], ids, written.ends)
+            starts = [len(answers[row].mask) for row in rows]
+            read_all([answers[row] for row in rows], ids, written.ends)
             for row, start, values in zip(rows, starts, sampled or [], strict=sampled is not None):
-                count = sum(turns[row].mask[start:])
-                log_probs[row] += values[:count] + [0.0] * (len(turns[row].mask) - start - count)
-                if turns[row].end is not None:
+                count = sum(answers[row].mask[start:])
+                # The turn's tokens, but those cut after a call; then zeros for the results, or the end token's value.
+                log_probs[row] += values[:count] + [0.0] * (len(answers[row].mask) - start - count)
+                if answers[row].end is not None:
                     log_probs[row].append(values[count])
-            open_rows = [row for row, turn in enumerate(turns) if turn.goes_on]
-            room = self._most(turns[row].room for row in open_rows)
+            open_rows = [row for row, answer in enumerate(answers) if answer.goes_on]
+            room = self._most(answers[row].room for row in open_rows)
             if not room:
                 break
             # The other rows follow in a later round, which generates fewer tokens.
-            rows = [row for row in open_rows if not self.use_vllm or len(turns[row].ids) + room <= limit]
-            ids, sampled = self._next_turns([turns[row].ids for row in rows], prompt_ids[0], room)
-        ends = [[] if turn.end is None else [turn.end] for turn in turns]
-        masks = [turn.mask + [1] * len(end) for turn, end in zip(turns, ends, strict=True)]
-        ids = [turn.ids[turn.prompt :] + end for turn, end in zip(turns, ends, strict=True)]
-        calls, failures = sum(turn.made for turn in turns), sum(turn.failures for turn in turns)
-        return masks, [turn.messages for turn in turns], ids, log_probs if logprobs else None, calls, failures, []
+            rows = [row for row in open_rows if not self.use_vllm or len(answers[row].ids) + room <= limit]
+            ids, sampled = self._next_turns([answers[row].ids for row in rows], prompt_ids[0], room)
+        ends = [[] if answer.end is None else [answer.end] for answer in answers]
+        masks = [answer.mask + [1] * len(end) for answer, end in zip(answers, ends, strict=True)]
+        ids = [answer.ids[answer.prompt :] + end for answer, end in zip(answers, ends, strict=True)]
+        calls, failures = sum(answer.made for answer in answers), sum(answer.failures for answer in answers)
+        return masks, [answer.messages for answer in answers], ids, log_probs if logprobs else None, calls, failures, []
 
     def _next_turns(self, given: list[list[int]], filler: list[int], room: int) -> tuple[Any, Any]:
         """Continue these ids. Returns new ids, and with vLLM their log-probabilities. A rank without calls still

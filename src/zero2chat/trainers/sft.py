@@ -30,7 +30,7 @@ class SftTrainer(ResumableTrainer, SFTTrainer):
         embedding_lr: float | None = None,
         **more: Any,
     ):
-        args.assistant_only_loss = False  # the rows already have the mask
+        args.assistant_only_loss = False  # TRL makes the labels from the rows' own `assistant_masks`
         args.chat_template_path = None  # already applied; TRL would add the tokens of another tokenizer
         optimizer = use_muon(model, args, embedding_lr) if muon else None
         super().__init__(model=model, args=args, optimizer_cls_and_kwargs=optimizer, **more)
