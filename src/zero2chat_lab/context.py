@@ -79,11 +79,11 @@ def find_needles(
         needle, query, answer = plain_ids(tokenizer, [f" {row['needle']}", f"\n\n{row['asked']}", f" {row['answer']}"])
         start = start_of_document(tokenizer)
         room = length - sum(map(len, (start, needle, query, answer)))
-        if room < 1 or len(stack) < room:
-            raise UserError(
-                f"needles: {length} tokens need {room} tokens of hay, and the documents have {len(stack)}: set a "
-                "longer length, or give more held-out text"
-            )
+        if room < 1:
+            raise UserError(f"needles: a text of {length} tokens has no room for hay: set a longer `length`")
+        if len(stack) < room:
+            said = f"needles: a text of {length} tokens needs {room} tokens of hay, and the documents have {len(stack)}"
+            raise UserError(f"{said}: set a shorter `length`, or give more held-out text")
         begin = rng.randrange(len(stack) - room + 1)
         text = stack[begin : begin + room]
         at = round(depth * room)
@@ -122,9 +122,7 @@ def measure(args: ContextArguments, load: Load) -> Result:
     room = context_length(model)
     length = args.length or room
     if length > room and not getattr(model.config.get_text_config(), "rope_parameters", None):
-        raise UserError(
-            f"length {length}: {model.config.model_type} has no RoPE, so it cannot read beyond {room} tokens"
-        )
+        raise UserError(f"length {length}: {model.config.model_type} has no RoPE: set `length` to {room} at most")
     if length % PARTS:
         raise UserError(f"length {length}: is not a multiple of {PARTS}: change it")
     texts = _documents(args)
