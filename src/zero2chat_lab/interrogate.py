@@ -159,7 +159,7 @@ def before_unknown(question: Question, answers: Sequence[str], kind: str, fewest
         if sum(contains(answer, fact) for answer in answers) <= fewest:
             place = re.search(rf"\b{re.escape(fact)}\b", right)
             if place is None:
-                raise UserError(f"task '{task.name}': stated: '{fact}' is not in its demonstration '{right}'")
+                raise UserError(f"task '{task.name}': stated() fact '{fact}' not in demonstration '{right}'")
             return f"{right[: place.start()].strip()}... "
     return None
 

@@ -91,7 +91,7 @@ class Exact:
             return self._checked(node[1])
         if kind == "variable":
             if node[1] not in self._point:
-                raise NoValue(f"{node[1]} stands for nothing")
+                raise NoValue(f"{node[1]} has no value")
             return self._variable(self._point[node[1]])
         if kind == "constant":
             return self._constant(node[1])

@@ -49,7 +49,7 @@ class HeldOut:
     def problems(self, rewards: Sequence[Reward], others: Prepared, template: Any, split: str | None = None) -> Dataset:
         """Return the rows as prompts for a trainer, with the columns that these rewards need, if they fit the context.
 
-        `others` are the training prompts, and `template` options of the chat template.
+        `others`: the training prompts. `template`: options of the chat template.
         """
         wanted = {column for reward in rewards for column in reward.needs}
         assert others.limit is not None

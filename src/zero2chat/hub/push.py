@@ -119,7 +119,7 @@ def pack(
     try:
         card = ModelCard.load(folder / CARD)
     except (ValueError, YAMLError) as error:
-        raise UserError(f"{folder / CARD}: cannot be read, mend it ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{folder / CARD}: invalid card ({str(error).splitlines()[0]}): fix it") from error
     if ADAPTER in files:
         base = _point_adapter(folder, files, base, identity)
     if identity.get("merged"):

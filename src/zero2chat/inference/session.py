@@ -169,7 +169,7 @@ class Answering:
 
     @torch.inference_mode()
     def _next(self, ids: list[int], muted: list[int]) -> int:
-        """Return the next token after `ids`, whose beginning is already in the cache; never a muted one."""
+        """Return the next token after `ids`, none of `muted`. The cache holds the start of `ids`."""
         cache = self._cache or DynamicCache(config=self.model.config)
         # Interrupted in the middle of a forward pass, some layers would be a token ahead of others.
         self._cache = None

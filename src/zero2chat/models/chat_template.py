@@ -174,7 +174,7 @@ class TurnEncoder:
             )
 
     def left_out(self, messages: Sequence[Any], tools: Any = None) -> str | None:
-        """Return `tool_calls` or `reasoning_content` if the template would leave out one of these messages'.
+        """Return which of `tool_calls` and `reasoning_content` the template would leave out, else None.
 
         Each is looked for with its turn as the last one, because many templates leave out earlier reasoning on purpose.
         """

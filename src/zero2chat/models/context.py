@@ -53,14 +53,14 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     config = whole.get_text_config()
     old = getattr(config, "max_position_embeddings", None)
     if old is None:
-        raise ValueError(f"{config.model_type} counts no positions: its context cannot be checked or changed")
+        raise ValueError(f"{config.model_type} has no known context: it cannot be checked or changed")
     check_rope(fields)
     rope = dict(fields.get("rope_parameters") or {})
     current: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     if fields and not current:
         raise ValueError(f"{config.model_type} has no RoPE: its context of {old} tokens cannot be changed")
     if rope and any(isinstance(value, dict) for value in current.values()):  # RoPE's own values are numbers and lists
-        raise ValueError(f"{config.model_type} has other RoPE parameters in some layers: it cannot be scaled here")
+        raise ValueError(f"{config.model_type} has several sets of RoPE parameters: it cannot be scaled here")
     positions = fields.get("max_position_embeddings")
     if rope:
         kind = rope.setdefault("rope_type", "default")

@@ -116,7 +116,7 @@ def assign(paths: Sequence[str]) -> list[Part]:
 def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
     """Measure all rows with the first chat template that the model can be trained by, and return the model with it.
 
-    Raises `UserError` for rows that a stage refuses, and what each template is refused for if none fits.
+    Raises `UserError` for rows that a stage refuses, and with each template's error if none fits.
     """
     empty, tokenizer = load_model(model, None, weights=False)
     refused: list[UserError] = []

@@ -28,8 +28,8 @@ Names = str | Mapping[str, str]
 
 
 def select(known: Iterable[str], names: Names) -> dict[str, str]:
-    """Return label → name for the known names that match, in order, numbers ascending. The first label that fits
-    gets a name."""
+    """Return label → name for the known names that match, in order, numbers ascending. A name gets the first
+    label that fits."""
     left, selected = list(known), dict[str, str]()
     for label, pattern in ({"{}": names} if isinstance(names, str) else names).items():
         matches = {name: match for name in left if (match := re.fullmatch(pattern, name))}
