@@ -53,7 +53,7 @@ def launched(name: str) -> tuple[argparse.Namespace, dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_accelerates_own_loader_knows_every_key(name):
+def test_accelerate_knows_every_key_and_launches_it(name):
     config = load_config_from_file(command(name)[2])
     assert config.num_processes >= 1
     assert config.mixed_precision == "no"  # a YAML's `no` without quotes would be False
@@ -62,9 +62,6 @@ def test_accelerates_own_loader_knows_every_key(name):
     nested = {key for value in settings(name).values() if isinstance(value, dict) for key in value}
     assert nested <= known
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_accelerate_launch_takes_it(name):
     args, environment = launched(name)
     assert (args.training_script, args.module) == ("zero2chat.stages.sft", True)
     assert args.training_script_args == ["--config", "x.yaml"]

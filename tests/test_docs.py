@@ -135,13 +135,9 @@ def keys() -> set[str]:
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
-def test_the_yaml_of_a_page_has_only_keys_that_a_stage_knows(page, keys):
+def test_the_yaml_of_a_page_has_only_keys_that_a_stage_knows_and_its_python_compiles(page, keys):
     for block in _blocks(page, "yaml"):
         assert yaml.safe_load(block).keys() <= keys, block
-
-
-@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
-def test_the_python_of_a_page_compiles(page):
     for block in _blocks(page, "python"):
         compile(block, str(page), "exec")
 

@@ -69,8 +69,6 @@ def wrong(returned: Callable[[int], Any]) -> Callable[..., Any]:
 
 one_too_few = wrong(lambda n: [0.0] * (n - 1))
 not_a_number = wrong(lambda n: [math.nan] * n)
-words = wrong(lambda n: ["good"] * n)
-text = wrong(lambda n: "good")
 one = wrong(lambda n: 1.0)
 
 

@@ -270,6 +270,20 @@ def test_lora_needs_no_second_copy_of_the_reference(make, model_folder):
         torch.testing.assert_close(reference(ids).logits, start(ids).logits)
 
 
+def test_a_resumed_trainer_ends_where_an_uninterrupted_one_does(make, model_folder, tmp_path):
+    more = {"max_steps": 8, "num_ppo_epochs": 2, "num_mini_batches": 2, "per_device_train_batch_size": 4}
+    more |= {"save_strategy": "steps", "save_steps": 4, "gradient_checkpointing": True}
+    whole, again = (make(to_model=AutoModelForCausalLM.from_pretrained(model_folder), **more) for _ in range(2))
+    whole.train()
+    again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, again.model.state_dict()[name]), name
+    # The folder is an ordinary model's, and a checkpoint holds the value.
+    whole.save_model(str(tmp_path / "made"))
+    assert (tmp_path / "run" / "checkpoint-8" / "value.safetensors").exists()
+    assert not (tmp_path / "made" / "value.safetensors").exists()
+
+
 @pytest.mark.parametrize("sharded", [False, True])
 def test_weights_that_are_not_finite_end_training_and_name_the_step(make, sharded):
     trainer = make(learning_rate=1.0, max_steps=20, num_ppo_epochs=1, kl_coef=0.0)
