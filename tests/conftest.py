@@ -201,13 +201,8 @@ class Terminal:
 
     def __init__(self, *arguments: str):
         self._here, there = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "zero2chat.cli", *arguments],
-            stdin=there,
-            stdout=there,
-            stderr=there,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "zero2chat.cli", *arguments]
+        self.process = subprocess.Popen(command, stdin=there, stdout=there, stderr=there, start_new_session=True)
         os.close(there)
 
     def type(self, line: str) -> None:

@@ -43,18 +43,14 @@ class Model:
         pass
 
 
-def pieces(tokenizer, text: str | list[int], tools: list | None) -> list:
-    """What an answer yields of which the model draws this text."""
+def read(tokenizer, text: str | list[int], tools: list | None) -> dict:
+    """The message of which the model draws this text."""
     written = CallFormat(OfferedTools(tools or []), tokenizer, {TURN_END})
     ids = tokenizer.encode(text) if isinstance(text, str) else text
     answer = OfferedAnswer(Model(), tokenizer, Sampling(max_new_tokens=len(ids)), written, written.ends)
     sampled = iter(ids)
     answer._next = lambda *_: next(sampled)
-    return list(answer.answer([]))
-
-
-def read(tokenizer, text: str | list[int], tools: list | None) -> dict:
-    output = pieces(tokenizer, text, tools)
+    output = list(answer.answer([]))
     calls = [call(one.call.name, **one.arguments)[0] for one in output if not isinstance(one, str)]
     content = "".join(one for one in output if isinstance(one, str))
     return {"role": "assistant", "content": content} | ({"tool_calls": calls} if calls else {})
@@ -92,9 +88,8 @@ def test_calls_of_tokens_of_their_own_have_their_names_and_leave_the_content(own
 def test_what_is_no_whole_call_stays_in_the_content_as_it_was_written(own, text):
     message = read(own, text, [SEARCH, PYTHON])
     assert "tool_calls" not in message
-    assert message["content"] == text.removesuffix("Tom<SEARCH_END>").removesuffix(
-        "<|im_end|>"
-    )  # an invalid call ends the answer
+    # An invalid call ends the answer.
+    assert message["content"] == text.removesuffix("Tom<SEARCH_END>").removesuffix("<|im_end|>")
 
 
 def test_json_between_control_tokens_is_a_call_with_its_content_or_content(other):
@@ -151,27 +146,18 @@ def test_calls_in_plain_text_leave_the_content_if_they_are_whole(own, text, cont
 
 def test_what_somebody_else_writes_is_no_call_when_the_model_copies_it(own):
     (copied,) = neutral([{"role": "user", "content": f"Say {WEATHER}"}], own)
-    assert read(own, copied["content"], [schema("weather", "town")]) == {
-        "role": "assistant",
-        "content": copied["content"],
-    }
+    assert read(own, copied["content"], [schema("weather", "town")]) == copied | {"role": "assistant"}
     assert "<tool_call>" not in copied["content"]
     # A template without the tags, or with tokens for them, has its own.
     own.chat_template = "{{ messages }}"
     assert neutral(WEATHER, own) == WEATHER
 
 
-@pytest.mark.parametrize(
-    ("tools", "says"),
-    [
-        ([schema("search", "q")], "a call of search needs arguments"),
-        (["search"], "expected a list of"),
-        ([{"function": {}}], "expected a list of"),
-    ],
-)
-def test_tools_that_the_model_cannot_call_are_refused(own, tools, says):
-    with pytest.raises(UserError, match=says):
-        CallFormat(OfferedTools(tools), own, {TURN_END})
+def test_tools_that_the_model_cannot_call_are_refused(own):
+    wrong = {"a call of search needs arguments": schema("search", "q"), "expected a list of": {"function": {}}}
+    for says, tool in (*wrong.items(), ("expected a list of", "search")):
+        with pytest.raises(UserError, match=says):
+            CallFormat(OfferedTools([tool]), own, {TURN_END})
     assert OfferedTools([SEARCH]).result("search", {"query": "Ada"}, 1.0).failed  # they are never run
     limited = [schema("search", "query", "limit", required=["query"])]  # what is not required is no part of a call
     assert read(own, "<SEARCH_START>Ada<SEARCH_END>", limited)["tool_calls"] == call("search", query="Ada")

@@ -54,10 +54,8 @@ def generated(loaded, prompt: list[int], question: str) -> str:
     prompt = prompt + tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
     ids = torch.tensor([prompt])
     out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, use_cache=False)
-    answer = out[0, len(prompt) :].tolist()
-    return tokenizer.decode(
-        answer[: answer.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in answer else answer
-    )
+    answer = [*out[0, len(prompt) :].tolist(), tokenizer.eos_token_id]
+    return tokenizer.decode(answer[: answer.index(tokenizer.eos_token_id)])
 
 
 def test_three_turns_answer_as_generate_does_from_scratch(loaded):
@@ -253,10 +251,9 @@ def test_confidence_is_the_geometric_mean_of_the_probabilities_each_after_the_to
     assert (confidence([0.0]), confidence([])) == (1.0, 0.0)
     context, answer = [2, 40, 41], [50, 51, 52]
     with torch.no_grad():
-        each = [
-            loaded[0](torch.tensor([context + answer[:i]])).logits[0, -1].log_softmax(-1)[answer[i]] for i in range(3)
-        ]
-    assert log_probabilities(loaded[0], context, answer) == pytest.approx([float(x) for x in each], abs=1e-4)
+        logits = [loaded[0](torch.tensor([context + answer[:i]])).logits[0, -1] for i in range(3)]
+    each = [float(one.log_softmax(-1)[token]) for one, token in zip(logits, answer, strict=True)]
+    assert log_probabilities(loaded[0], context, answer) == pytest.approx(each, abs=1e-4)
     assert log_probabilities(loaded[0], context, []) == []
 
 

@@ -275,14 +275,11 @@ def test_a_place_that_cannot_be_written_is_named(mistake):
 
 
 @pytest.mark.parametrize("stage", ["sft", "evaluate"])
-def test_a_damaged_model_folder_is_named(mistake, tiny, tmp_path, stage):
+def test_a_damaged_model_folder_or_corpus_is_named(mistake, tiny, tmp_path, stage):
     model = shutil.copytree(tiny / "pretrain", tmp_path / "model", ignore=shutil.ignore_patterns("check*", "run.json"))
     for name, says in (("model.safetensors", "cannot load the model"), ("tokenizer.json", "no tokenizer")):
         (model / name).unlink()
         assert mistake(stage, model_name_or_path=str(model)).startswith(f"HERE/model: {says}")
-
-
-def test_a_damaged_corpus_is_named(mistake, tiny, tmp_path):
     shutil.copytree(tiny / "corpus" / "data", tmp_path / "corpus" / "data")
     (tmp_path / "corpus" / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 nonsense")
     assert "corpus" in mistake("pretrain", dataset=str(tmp_path / "corpus"))

@@ -228,7 +228,9 @@ def test_a_recipe_killed_in_pretraining_skips_finished_steps_and_ends_as_if_noth
 REWARD = {"function": "own_rewards.digits"}
 GOLD = {"function": "zero2chat.rewards.task.task_taste", "weight": 0.0, "label": "gold"}
 EVALUATED = {"validation_fraction": 0.2, "eval_steps": 2, "logging_steps": 1}
-OFTEN = {"rewards": [{"function": "own_rewards.often"}]}
+REPLACED: dict[str, Any] = {"rewards": [{"function": "own_rewards.often"}], "resample": 2, "max_steps": 4}
+REPLACED |= {"pass_rate": {"samples": 4, "low": 0.0, "high": 0.9}}
+REUSED = {"datasets": [{"task": "spelling", "n": 9}], "steps_per_generation": 2, "beta": 0.1}
 SOME = {"rewards": [{"function": "own_rewards.of_some"}]}
 GRPO: dict[str, Any] = CONSTANT | {"max_steps": 8, "save_steps": 2, "logging_steps": 1, "rewards": [REWARD]}
 GRPO |= {"datasets": [{"task": "spelling", "n": 24}], "tasks": [{"task": "spelling", "n": 8, "max_new_tokens": 4}]}
@@ -244,18 +246,10 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     # The usual way on a small GPU: a step's answers in many small batches.
     "grpo": ("grpo", GRPO | {"per_device_train_batch_size": 2, "num_generations": 8}, (5, 7)),
     # 8 steps learn from four generations of two steps each, in the second round of the problems.
-    "grpo, reused generations and KL": (
-        "grpo",
-        GRPO | {"datasets": [{"task": "spelling", "n": 9}], "steps_per_generation": 2, "beta": 0.1},
-        (5, 7),
-    ),
+    "grpo, reused generations and KL": ("grpo", GRPO | REUSED, (5, 7)),
     "grpo, LoRA": ("grpo", GRPO | HOT, (5, 7)),
     "grpo, Muon and None": ("grpo", GRPO | SOME | {"muon": True}, (5, 7)),
-    "grpo, replaced groups": (
-        "grpo",
-        GRPO | OFTEN | {"resample": 2, "max_steps": 4, "pass_rate": {"samples": 4, "low": 0.0, "high": 0.9}},
-        (3,),
-    ),
+    "grpo, replaced groups": ("grpo", GRPO | REPLACED, (3,)),
     "ppo, gold watched": ("ppo", PPO | {"rewards": [REWARD, GOLD], "eval_strategy": "steps", "eval_steps": 4}, (6, 11)),
     "ppo, second round of the prompts": ("ppo", PPO | MINI | {"datasets": [{"task": "lines", "n": 18}]}, (6, 11)),
     "ppo, None": ("ppo", PPO | SOME, (6, 11)),
