@@ -2,8 +2,8 @@
 
     python -m zero2chat_crawl.crawl --config recipes/debian-docs/corpus.yaml
 
-Writes what the stage `corpus` writes: a dataset with train, validation and test splits by document. It adds a card, the
-funnel (`crawl.json`), and every removed document with the reason (`removed/`).
+Writes what the stage `corpus` writes: a dataset with train, validation and test splits by document. The crawl adds a
+card, the funnel (`crawl.json`), and every removed document with the reason (`removed/`).
 """
 
 from __future__ import annotations

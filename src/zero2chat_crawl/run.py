@@ -46,7 +46,7 @@ def prepare(settings: Mapping[str, Any]) -> tuple[Crawl, list[str]]:
     warcs = find_warcs(crawl)
     model = crawl.languages.model
     if model and not Path(model).is_file():
-        raise UserError(f"crawl: languages: model: {model}: no such file: `make data` fetches the recipes'")
+        raise UserError(f"crawl: languages: model: {model}: no such file: `make data` fetches the recipes' file")
     for code in crawl.languages.keep:
         try:
             load_word_tokenizer(code).word_tokenize("a")

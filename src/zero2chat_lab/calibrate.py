@@ -140,8 +140,8 @@ def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:
 def threshold_for(right: Sequence[float], keep: float) -> float:
     """Return the highest threshold that keeps this share of right answers, given the confidence of a sample of them.
 
-    It is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511), rounded
-    down to the six digits that are printed, and below 1, as `chat` and `serve` require.
+    The threshold is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511),
+    rounded down to the six digits that are printed, and below 1, as `chat` and `serve` require.
     """
     k = math.floor((len(right) + 1) * (1 - keep) + 1e-9)
     if k < 1:

@@ -146,8 +146,8 @@ def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]
 def exposure(own: float, others: Sequence[float]) -> float:
     """Return a canary's exposure in bits, from its log-likelihood and those of random candidates of its form.
 
-    It is log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R contains the canary and the candidates. Ties
-    rank the canary last. For a canary that the model has never seen, the mean is about log2 e = 1.44.
+    Exposure is log2 |R| - log2 rank (Carlini et al. 2019, definition 4), where R contains the canary and the
+    candidates. Ties rank the canary last. For a canary that the model has never seen, the mean is about log2 e = 1.44.
     """
     rank = 1 + sum(other >= own for other in others)
     return math.log2(len(others) + 1) - math.log2(rank)

@@ -4,9 +4,9 @@
 
 Move 37 of AlphaGo's second game against Lee Sedol (March 2016) was good, but had a probability of one in ten thousand
 under its network of human games. Reads two models (the later one, and the reference that it was trained from) and a
-task. Both answer held-out rows at temperature 1, and score each correct answer. Its surprisal is the negative
-log-probability under the reference, in bits. A long answer is improbable in any wording, so the reference's own correct
-answers are the control.
+task. Both models answer held-out rows at temperature 1, and score each correct answer. An answer's surprisal is the
+negative log-probability under the reference, in bits. A long answer is improbable in any wording, so the reference's
+own correct answers are the control.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def right_answers(
 
 
 def surprisal_metrics(answers: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
-    """Compute the metrics. Those with `_reference` are the control's: the reference's own correct answers.
+    """Compute the metrics. Metrics with `_reference` are the control's: the reference's own correct answers.
 
     `right_rate` is the share of correct answers. The others are shares of the correct answers: `improbable_rate_N` of
     those with a probability below 1 in N under the reference, `beyond_rate` of those less probable than 99% of the

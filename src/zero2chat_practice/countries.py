@@ -200,7 +200,7 @@ def _names(path: str, invented: int) -> set[str]:
 
 @functools.cache
 def _known_values(path: str, kind: str, invented: int) -> set[str]:
-    """Return all the almanac's values of a kind. For currencies also the last word, such as dollar."""
+    """Return all the almanac's values of a kind. Currencies also have their last word, such as dollar."""
     if kind in ("population", "area"):
         return set()
     values = {

@@ -1,6 +1,6 @@
 """Questions about the people of the made-up world: their birthplace, job and birthday.
 
-The documents mention each person often, sometimes (ten times), once or never. Others are `absent`: nobody in the world
+The documents mention each person often, sometimes (ten times), once or never. Some are `absent`: nobody in the world
 has that name, but somebody has the surname, so a search finds other people. The correct answer is then an abstention.
 
 The split is by person, not by question: training does not ask about people of the test split, so a correct answer shows

@@ -1,8 +1,8 @@
 """Requests that a small assistant cannot serve: the correct answer is an abstention.
 
 The requests come from forms with slots (`synthetic/impossible_requests`). Forms and slot words are both split: a test
-row asks in an unseen form about an unseen topic. Out of reach means with and without tools; with `tools_off` there are
-also sums, letters of words and facts about countries, which the assistant answers with tools only.
+row asks in an unseen form about an unseen topic. "Out of reach" means with and without tools; with `tools_off` there
+are also sums, letters of words and facts about countries, which the assistant answers with tools only.
 
 A model that always refuses scores 1.0 here, so compare the score with the rate at which the model declines questions
 within its reach: `declines` counts such refusals, over all tasks.

@@ -159,7 +159,7 @@ def _people(path: str) -> dict[str, tuple[Row, ...]]:
     try:
         data = Path(path).read_bytes()
     except OSError:
-        raise UserError(f"{where}: no such file: `make data` fetches the recipes'") from None
+        raise UserError(f"{where}: no such file: `make data` fetches the recipes' file") from None
     texts = [FOLDER / name for name in ("small_talk/kinds.yaml", "small_talk/words.yaml", "utterances.py")]
     code = [text.read_bytes() for text in [*texts, Path(__file__)]]
     digest = hashlib.sha256(b"".join([data, *code])).hexdigest()

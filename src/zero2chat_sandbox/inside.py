@@ -1,5 +1,5 @@
-"""The code that runs in the sandbox of the engine `bubblewrap` around the model's program. Its text is passed to
-`python -c`. The code imports little, because imports take most of a short run's time.
+"""The code that runs in the sandbox of the engine `bubblewrap` around the model's program. The text of this file is
+passed to `python -c`. The code imports little, because imports take most of a short run's time.
 
 It starts with one capability, to mount what bwrap cannot: a scratch folder with a limited number of files, and a
 `/dev/null` that can be written to but not changed. Then it drops the capability.
@@ -8,7 +8,7 @@ It starts with one capability, to mount what bwrap cannot: a scratch folder with
 
 On the descriptor FD it writes `r` when the limits are set, then how the program ended: `v` and the last value's repr,
 `n` if there is no value, `e` and an error; and, last, a byte that never occurs in UTF-8. The program can write there
-too. That only affects its own result: the reader treats it as untrusted text.
+too. That only affects the program's own result: the reader treats the output as untrusted text.
 """
 
 import _ast
@@ -41,7 +41,7 @@ def mount(scratch: int) -> None:
     dropped = call("capset", CAPABILITIES.to_bytes(8, "little"), bytes(24))
     again = call("mount", b"tmpfs", SCRATCH.encode(), b"tmpfs", MS_NOSUID | MS_NODEV, options.encode())
     if (made, changed, dropped, again) != (0, 0, 0, -1):
-        sys.exit(f"cannot mount what bounds it {(made, changed, dropped, again)}")
+        sys.exit(f"cannot mount its folders {(made, changed, dropped, again)}")
     os.chdir(SCRATCH)
 
 

@@ -5,8 +5,8 @@ functions. The interpreter is the only barrier to the host: its worker is an ord
 interpreter would be a way out. Sleeping takes no time.
 
 Results are text of limited length. A returned value would be copied completely, each part as often as it is referenced:
-`[s] * 200` becomes two hundred texts. So the last expression is converted to text inside the interpreter. Only an
-error's message is copied in full: briefly it may take about twice the worker's memory.
+`[s] * 200` becomes two hundred texts. So the program's last expression is converted to text inside the interpreter.
+Only an error's message is copied in full: briefly it may take about twice the worker's memory.
 
 The interpreter also accepts a `return` outside of functions, which Python does not: see `_return_outside`.
 """

@@ -2,10 +2,10 @@
 
 There are two engines. `monty` is a separate interpreter in a worker process: it runs a subset of Python, and takes a
 fraction of a millisecond. `bubblewrap` is the local CPython in Linux namespaces: it runs the full language and standard
-library, and takes about ten milliseconds. Both block access to the network and to the host's files and environment, and
-limit time, memory, output, processes and scratch space.
+library, and takes about ten milliseconds. Both engines block access to the network and to the host's files and
+environment, and limit time, memory, output, processes and scratch space.
 
-They fail closed: if an engine is not available, or its sandbox cannot be set up, an error is raised, and the program
+Engines fail closed: if an engine is not available, or its sandbox cannot be set up, an error is raised, and the program
 does not run.
 """
 

@@ -150,8 +150,8 @@ def _answers(code: str, setup: str, cases: Sequence[Case], engine: str, limits: 
 
 
 def _literal(text: str, expected: Any) -> Any:
-    """Parse untrusted text as a Python literal. It is checked before Python's parser sees it: a text much longer than
-    the expected value cannot be equal, and is not worth the time."""
+    """Parse untrusted text as a Python literal. The length is checked before Python's parser sees the text: a text much
+    longer than the expected value cannot be equal, and is not worth the time."""
     if len(text) > 2 * len(repr(expected)) + 100:
         return _Nothing()
     depth, at = 0, 0

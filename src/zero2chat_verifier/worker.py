@@ -2,8 +2,8 @@
 
     python -m zero2chat_verifier.worker MEGABYTES SECONDS PATIENCE
 
-It reads lines of JSON, `[answer, gold, tolerance, percent]`, and prints the reason for each. It limits its own memory,
-and its time per question; an alarm ends it if its parent no longer exists.
+It reads lines of JSON, `[answer, gold, tolerance, percent]`, and prints the reason for each. The process limits its own
+memory, and its time per question; an alarm ends it if its parent no longer exists.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ SFT = [
     ({"completion_only_loss": False}, "completion_only_loss: the stage decides it"),
     ({"eos_token": "x"}, "eos_token: the stage decides it"),
     ({"pad_token": "x"}, "pad_token: the stage decides it"),
-    ({"packing_strategy": "wrapped"}, "packing_strategy: it splits conversations"),
+    ({"packing_strategy": "wrapped"}, "packing_strategy: wrapping splits conversations"),
 ]
 SAMPLED = [
     ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: completions are sampled during train"),
@@ -160,7 +160,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     ("stage", "settings", "says"),
     [(stage, *row) for stage in ("pretrain", "sft") for row in BOTH]
     + [("sft", *row) for row in SFT]
-    + [("pretrain", {"tokens": 1000, "max_steps": 5}, "max_steps: it follows from tokens: remove one of them")]
+    + [("pretrain", {"tokens": 1000, "max_steps": 5}, "max_steps: tokens sets the steps: remove one of them")]
     + [(stage, *row) for stage in ("gkd", "grpo") for row in SAMPLED],
 )
 def test_a_key_that_would_be_ignored_or_do_harm_is_refused(tmp_path, stage, settings, says):

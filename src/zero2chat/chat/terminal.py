@@ -23,7 +23,7 @@ def chat(
     prompt: str | None = None,
     tools: Tools | None = None,
 ) -> None:
-    """Chat with a model until the input ends; with `prompt`, print one answer and return. It may call `tools`.
+    """Chat with a model until the input ends; with `prompt`, print one answer and return. The model may call `tools`.
 
     Questions are read from stdin. Raises `UserError` if the model cannot be loaded or has no chat template; a mistake
     in a line of the chat is printed, and the chat continues.

@@ -69,8 +69,8 @@ class Visitor:
 
 
 class ChatPage:
-    """The page's actions. It holds the model, which all visitors share; a visitor's state is in the `Visitor` passed
-    in.
+    """The page's actions. The page holds the model, which all visitors share; a visitor's state is in the `Visitor`
+    passed in.
 
     Raises `UserError` if the model cannot chat, or if its tokenizer is not a byte-level BPE.
     """

@@ -33,7 +33,7 @@ _DISK_FULL_TEXT = (
 
 
 class UserError(Exception):
-    """A user's mistake: one line that says what is wrong, where, and what to do. It may quote untrusted text."""
+    """A user's mistake: one line that says what is wrong, where, and what to do. The line may quote untrusted text."""
 
     def __str__(self) -> str:
         return on_terminal(super().__str__())
@@ -75,7 +75,7 @@ def known(error: BaseException) -> str | None:
             "generation, eval_batch_size or max_completion_length; `zero2chat plan` shows what fits"
         )
     if isinstance(error, ImportError) and re.search("cannot open shared object|undefined symbol", what):
-        return f"an installed package was built for another release of CUDA or torch ({what}): use `make gpu`"
+        return f"an installed package was built for another release of CUDA or torch ({what}): run `make gpu`"
     # Lazy imports, and datasets while it generates a dataset, only say that something failed.
     return None if error.__cause__ is None else known(error.__cause__)
 

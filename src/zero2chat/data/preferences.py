@@ -96,7 +96,7 @@ def read_comparisons(settings: dict[str, Any]) -> Comparisons:
 def draw_ranking(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]:
     """Return indices, the best first, with noise as from a human ranker.
 
-    Plackett-Luce: taste / noise + Gumbel noise, sorted. So i is before j with probability
+    Plackett-Luce: taste / noise + Gumbel noise, sorted. Index i comes before j with probability
     sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, ties have a random order.
     """
     values = list(tastes)

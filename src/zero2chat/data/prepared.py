@@ -1,8 +1,8 @@
 """The rows of a training stage: what its `prepare` returns, and what those functions share.
 
-`prepare(*arguments)` goes from settings to a tokenizer and to the datasets that the trainer gets. It loads no weights,
-and a single process writes nothing. `run` calls it first, then loads the model and trains. `zero2chat preview` shows
-its rows, and `zero2chat new` reads their lengths. Rows that a model chooses, such as by pass rate, are chosen in `run`.
+`prepare(*arguments)` makes a tokenizer and the trainer's datasets from settings. `prepare` loads no weights, and in a
+single process writes nothing. `run` calls it first, then loads the model and trains. `zero2chat preview` shows its
+rows, and `zero2chat new` reads their lengths. Rows that a model chooses, such as by pass rate, are chosen in `run`.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the unweighted mean of the tasks' rates; `n` counts the rows of all tasks.
 
     The 95% interval combines the tasks' intervals, which are independent (Zou & Donner 2008, MOVER): the distances to
-    the bounds add up like standard deviations. For one task it is that task's interval.
+    the bounds add up like standard deviations. With one task, that task's interval is returned.
     """
     value = sum(rate["value"] for rate in rates) / len(rates)
     below = math.hypot(*(rate["value"] - rate["low"] for rate in rates)) / len(rates)
@@ -111,7 +111,7 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[str, Any]]]]:
     """Return a task's rows, and for each row the conversation that ends with its question.
 
-    It begins with the turns for few-shot prompting (Brown et al. 2020): questions with worked answers.
+    The conversation begins with the turns for few-shot prompting (Brown et al. 2020): questions with worked answers.
     """
     task, rng = tasks.load(spec.task), random.Random(spec.seed)
     rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)

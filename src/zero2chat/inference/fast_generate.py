@@ -99,8 +99,8 @@ def fast_sample(
     """Decode greedily or sample, for `generate(custom_generate=fast_sample)`; returns prompts with completions.
 
     Shapes are `generate`'s: (rows, prompt length) in, left-padded; (rows, prompt length + longest completion) out,
-    padded after an EOS token. Samples use torch's global generator. It falls back to transformers' own loop for other
-    architectures, other devices, adapters other than LoRA, sharded or quantized weights, and for features that it
+    padded after an EOS token. Samples use torch's global generator. Generation falls back to transformers' own loop for
+    other architectures, other devices, adapters other than LoRA, sharded or quantized weights, and for features that it
     lacks: beams, returned scores, an existing cache, other stopping criteria or logits processors.
     """
     mode = generation_config.get_generation_mode()

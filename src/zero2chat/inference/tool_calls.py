@@ -1,8 +1,8 @@
 """Tool calls within one answer: detected during generation, executed, and answered.
 
 A call is recognised only in tokens that the model itself generated: by the ids of control tokens, or, if the tokenizer
-has none for calls, by the tags of the chat template. Both are neutralised in the text of users and tools on entry, so
-that text can neither forge a call nor make the model copy one.
+has none for calls, by the tags of the chat template. Control tokens and tags are neutralised in the text of users and
+tools on entry, so that text can neither forge a call nor make the model copy one.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def are_several_hosts() -> bool:
 def _choose_interface() -> None:
     """Make gloo use the network interface that leads to rank 0.
 
-    By default it uses the interface of the host's own name, which on many systems is the loopback.
+    By default gloo uses the interface of the host's own name, which on many systems is the loopback.
     """
     if not are_several_hosts() or os.environ.get("GLOO_SOCKET_IFNAME"):
         return
@@ -136,7 +136,7 @@ def parameter_count(model: PreTrainedModel) -> int:
 def first_goes_first(is_first: bool) -> Iterator[None]:
     """Let one process, or one on each node, work before the others, which then find its result.
 
-    The work may take hours: NCCL's barrier would end the run after `ddp_timeout`. This one is gloo's.
+    The work may take hours: NCCL's barrier would end the run after `ddp_timeout`. gloo's barrier does not.
     """
     group = _patient_group() if PartialState().num_processes > 1 else None  # all processes must be here for it
     if group is not None and not is_first:

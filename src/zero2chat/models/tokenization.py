@@ -211,9 +211,9 @@ def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Set the tokenizer's chat template, a file `X.jinja`, and the response template beside it, if there is one.
+    """Set the tokenizer's chat template, a file `X.jinja`, and the response template `X.response.json`, if it exists.
 
-    It is `X.response.json`. Both are saved with the tokenizer. Raises `UserError` if one of them cannot be read.
+    Both templates are saved with the tokenizer. Raises `UserError` if a template cannot be read.
     """
     template = find(path)
     response = template.with_suffix(".response.json")

@@ -110,7 +110,7 @@ def show(made: dict[str, Any], console: Console) -> None:
     """Print the plan step by step, with its assumptions: figures, and the memory under each accelerate config."""
     lines = [
         f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB, in bf16, at "
-        f"{made['mfu']:.0%} MFU. Estimates, not measurements. Hours are without the generation of completions.",
+        f"{made['mfu']:.0%} MFU. Estimates, not measurements. Hours exclude generating completions.",
         f"Memory is in GB per rank; {made['reserve']:.0%} stays free.",
     ]
     console.print(*lines, sep="\n", soft_wrap=True)

@@ -108,7 +108,7 @@ def run(
     """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the seconds.
 
     `only` runs one step, or all steps that a claim reads. `restart` runs a step and all later ones after removing their
-    folders. Both apply to all `seeds`. `dry_run` only prints the commands; `settings` also prints each step's settings.
+    folders. Both options apply to all `seeds`. `dry_run` only prints the commands; `settings` adds their settings.
     """
     started = time.time()
     chosen = _overrides(overrides)

@@ -78,7 +78,7 @@ def _answer(sample: Sample, before: Sample | None) -> str:
 class SampleTable(Answers):
     """A table of samples: `columns` is heading → key of a sample. A column without a value is left out.
 
-    It has the first `n` samples, or, if `spread`, as many at equal distances, such as over the steps of training.
+    The table has the first `n` samples, or, with `spread`, `n` samples at equal distances, such as over training steps.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -155,7 +155,7 @@ class Stage:
         lines = [f"usage: zero2chat {name} [--config X.yaml] [--key value …]", "", self.story, ""]
         if self.measure is not None:  # for the command without `output_dir`, which only prints
             keys["json"] = "Print the metrics as JSON, without a run folder."
-            keys |= {"out": "File for what it makes, without a run folder."} if self.keeps else {}
+            keys |= {"out": "File for the stage's output, without a run folder."} if self.keeps else {}
         lines += [f"  --{key:<28} {text}".rstrip() for key, text in keys.items()]
         return "\n".join(lines + [f"\nand the settings of {' and '.join(others)}"] * bool(others))
 

@@ -12,7 +12,7 @@ This is generalised knowledge distillation (Agarwal et al. 2024, arXiv:2306.1364
 loss is the generalised Jensen-Shannon divergence (their eq. 1) between the full distributions of student and teacher,
 at the tokens that the student has just sampled (λ = 1); sampling carries no gradient. `beta: 1`, the default, is the
 reverse KL, which penalizes what the teacher would never say; 0 is the forward KL. `distill` trains on the teacher's
-answers; GKD corrects the student's own mistakes. It uses no reward, so the teacher's mistakes are learned, too.
+answers; GKD corrects the student's own mistakes. GKD uses no reward, so the teacher's mistakes are learned, too.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def prepare(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) 
     """Return the problems, whose prompts the trainer tokenizes."""
     rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
     rows = prompt_rows(args, training, model_args, rewards, tools=tools)
-    return replace(rows, note="pass_rate: of these, the run keeps those solved sometimes" if args.pass_rate else "")
+    return replace(rows, note="pass_rate: of these, the run keeps problems solved sometimes" if args.pass_rate else "")
 
 
 def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:

@@ -8,7 +8,7 @@ A task is a module with three functions:
 - `demonstration(row, rng, style="worked")`: a correct answer, with wording chosen by `rng`.
 - `score(row, completion)`: 1.0 or 0.0, strict about the answer and tolerant about the words around it.
 
-It may also have:
+A task may also have:
 
 - `prompt(row)`: messages that end with a user's turn. Without it, the question is one user turn.
 - `documents(seed, n, **options)`: n plain texts for pretraining, none made from a validation or test row.

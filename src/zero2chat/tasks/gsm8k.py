@@ -1,6 +1,6 @@
 """GSM8K: 8,792 school word problems with worked solutions (Cobbe et al. 2021, arXiv:2110.14168), fetched from the Hub.
 
-Its test part is the test split; a twentieth of its train part is the validation split.
+GSM8K's test part is the test split; a twentieth of its train part is the validation split.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A search index of passages on disk, ranked by BM25 (Robertson et al. 1994) with bm25s.
 
-It is a folder in bm25s's own format, with a manifest. Arrays and passages are memory-mapped, so a search only reads
-what it needs; opening an index reads its vocabulary and the passages' places. No file is a pickle.
+An index is a folder in bm25s's own format, with a manifest. Arrays and passages are memory-mapped, so a search only
+reads what it needs; opening an index reads its vocabulary and the passages' places. No file is a pickle.
 
 Text in double quotes is a phrase: only passages that contain its words in sequence are found. Case, accents,
 punctuation and surrounding spaces are ignored. An unmatched quotation mark is ignored.
@@ -116,7 +116,7 @@ def _whole_or_none(folder: Path) -> Iterator[Path]:
 
 
 class Index:
-    """An index written by `write_index`. It is thread-safe."""
+    """An index written by `write_index`, thread-safe."""
 
     def __init__(self, folder: str):
         """Raises `UserError` for a folder that is not an index, incomplete, or of another version."""

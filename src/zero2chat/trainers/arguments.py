@@ -95,7 +95,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
     ("hub_token", lambda *_: True, "it would be written to run.json and the model card: set HF_TOKEN"),
     ("hub_strategy", lambda value, _: value != "end", "only the finished folder is pushed: remove this setting"),
     ("trust_remote_code", lambda value, _: value, "remote code is never run: remove this setting"),
-    ("resume_from_checkpoint", lambda value, _: value, "a run resumes from its own last checkpoint: remove it"),
+    ("resume_from_checkpoint", lambda value, _: value, "a run resumes from its own checkpoints: remove it"),
     ("save_total_limit", lambda value, _: value == 1, "a kill during a save would lose everything: set 2 or more"),
     ("save_only_model", lambda value, _: value, "a run could not resume from such checkpoints: remove this setting"),
     ("ignore_data_skip", lambda value, _: value, "a resumed run would train on the same rows again: remove it"),
@@ -107,10 +107,10 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
         "completions are sampled during training, so lengths are unknown: remove this setting",
     ),
     ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
-    ("max_steps", lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them"),
-    ("num_train_epochs", lambda _, others: others.get("tokens"), "it follows from tokens: remove one of them"),
-    ("muon", lambda value, others: value and others.get("use_peft"), "Muon updates full matrices, not adapters"),
-    ("packing_strategy", lambda value, _: value == "wrapped", "it splits conversations: set bfd"),
+    ("max_steps", lambda _, others: others.get("tokens"), "tokens sets the steps: remove one of them"),
+    ("num_train_epochs", lambda _, others: others.get("tokens"), "tokens sets the steps: remove one of them"),
+    ("muon", lambda value, others: value and others.get("use_peft"), "it needs whole matrices: remove it or use_peft"),
+    ("packing_strategy", lambda value, _: value == "wrapped", "wrapping splits conversations: set bfd"),
 )
 
 # Ranges of settings that transformers and TRL accept unchecked: `max_steps: -5` counts as not set, and a negative

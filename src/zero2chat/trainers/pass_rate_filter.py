@@ -36,7 +36,7 @@ class PassRate:
     `mask_truncated_completions` masks such answers in training.
     """
 
-    samples: Annotated[int, Range(min=2, why="of one answer there is no rate")] = 8
+    samples: Annotated[int, Range(min=2, why="one answer gives no rate")] = 8
     low: float = 0.1
     high: float = 0.9
 

@@ -193,7 +193,7 @@ def require_fit(checkpoint: Path, trainer: Trainer) -> None:
     """Raises `UserError` if this launch cannot resume from the checkpoint with its optimizer.
 
     The Trainer would silently start a new optimizer, or end in a traceback. One process and DDP accept each other's
-    checkpoints, FSDP those of any number of ranks, and ZeRO those of the same number of ranks.
+    checkpoints, FSDP accepts FSDP's from any number of ranks, ZeRO only ZeRO's from the same number of ranks.
     """
     whole, ranks = "one process or DDP", trainer.args.world_size
     now = "ZeRO" if trainer.args.deepspeed_plugin is not None else "FSDP" if trainer.is_fsdp_enabled else whole

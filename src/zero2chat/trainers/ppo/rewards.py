@@ -89,9 +89,8 @@ def call_rewards(functions: Sequence[Any], columns: Mapping[str, Any], n: int) -
 def worst_reward(functions: Sequence[Any], means: Sequence[float | None]) -> float | None:
     """Return the lowest mean among the reward models, given each function's mean (raw scores for models).
 
-    It is in standard deviations from the mean of the model's training answers; None if fewer than two models have that
-    scale. The worst member of an ensemble falls while an exploited one still rises (Coste et al. 2023,
-    arXiv:2310.02743).
+    The mean is in standard deviations from the model's training answers; None if fewer than two models have that scale.
+    The worst member of an ensemble falls while an exploited one still rises (Coste et al. 2023, arXiv:2310.02743).
     """
     scales = [getattr(function, "scale", None) for function in functions]
     known = [(m - scale[0]) / scale[1] for m, scale in zip(means, scales, strict=True) if m is not None and scale]
