@@ -110,7 +110,7 @@ def _matches(name: str) -> list[str]:
         with Path(match).open("rb") as file:
             begin = file.read(5)
         if begin and begin[:2] != GZIP[:2] and begin != PLAIN:
-            raise UserError(f"crawl: warcs: {match}: not a WARC file: it starts with neither gzip's bytes nor WARC/")
+            raise UserError(f"crawl: warcs: {match}: not a WARC file: expected a start with gzip's bytes or WARC/")
     return [str(Path(match).resolve()) for match in local]
 
 

@@ -67,7 +67,7 @@ def summarise(crawl: Crawl, folder: Path, versions: Mapping[str, str]) -> dict[s
         if not documents[split]:
             raise UserError(
                 f"{folder}: split '{split}' is empty ({sum(documents[s] for s in SPLITS)} documents in total): "
-                "crawl more pages, remove fewer, or give a larger fraction"
+                "crawl or keep more pages, or raise the fraction"
             )
     by_step = {step["step"]: step["removed"] for step in steps}
     personal, lines = (stats.get(step, Counter[str]()) for step in ("personal_data", "lines"))

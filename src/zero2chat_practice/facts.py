@@ -105,7 +105,7 @@ def rows(
     known(told, (*GROUPS, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")
     if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
-        raise UserError(f"facts: part {part!r}: expected its start and end, such as [0, 0.5]")
+        raise UserError(f"facts: part {part!r}: expected [start, end], such as [0, 0.5]")
     if changed is not None:
         known(changed, CHANGED, "facts: changed")
     if told == "absent" and changed:

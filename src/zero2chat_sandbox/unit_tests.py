@@ -206,7 +206,7 @@ def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]
 def _import(node: ast.Import | ast.ImportFrom) -> str:
     modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
     if any(name.partition(".")[0] not in sys.stdlib_module_names or name == "__future__" for name in modules):
-        raise SandboxError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox: it has only the standard library")
+        raise SandboxError(f"tests: no {ast.unparse(node)[:60]!r} in the sandbox, which has only the standard library")
     if any(alias.name == "*" for alias in node.names):
         raise SandboxError(f"tests: {ast.unparse(node)[:60]!r} hides the imported names: import each name")
     return ast.unparse(node)

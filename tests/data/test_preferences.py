@@ -168,10 +168,10 @@ NAMED = {"type": "function", "function": {"name": "tide", "parameters": {"proper
 
 @pytest.mark.parametrize("rows", [[FINE, FINE | {"tools": [NAMED]}], [FINE | {"tools": json.dumps([NAMED])}] * 2])
 def test_tools_of_a_pair_or_vote_are_refused_with_the_row(tmp_path, rows):
-    with pytest.raises(UserError, match=r"mine, row 1: tools: only sft and evaluate support a column of tools.*line 2"):
+    with pytest.raises(UserError, match=r"mine, row 1: tools: only supported by sft and evaluate.*line 2"):
         load_preferences(source(tmp_path, *rows))
     vote = {"prompt": "Who?", "completion": "Ada.", "label": True, "tools": [NAMED]}
-    with pytest.raises(UserError, match="mine, row 0: tools: only sft and evaluate"):
+    with pytest.raises(UserError, match="mine, row 0: tools: only supported by sft and evaluate"):
         load_votes(source(tmp_path, vote))
 
 

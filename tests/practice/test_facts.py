@@ -130,7 +130,7 @@ def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
     assert first | second == {row["key"] for row in facts.rows("train", 0, 2400)}
     assert 0.1 < len(first) / len(first | second) < 0.4
     for part in ([0.5, 0.5], [-0.1, 1], [0, 1.1], [0.5]):
-        with pytest.raises(UserError, match=r"facts: part .*: expected its start and end"):
+        with pytest.raises(UserError, match=r"facts: part .*: expected \[start, end\]"):
             facts.rows("train", 0, 5, part=part)
 
 

@@ -196,7 +196,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "evaluate": [
         ({"tasks": []}, "tasks, datasets and harness are empty"),
-        ({"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set one of them"),
+        ({"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set only one"),
         ({"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: dtype auto is not supported: set dtype"),
         ({"harness": [{"task": "x", "include_path": "none"}]}, "include_path none: no such folder"),
         ({"contamination": [{"pth": "x"}]}, "contamination[0]: unknown key 'pth'; did you mean 'path'?"),

@@ -200,7 +200,7 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
 def refuse_tools(row: Row, where: str) -> None:
     """Raises `UserError` for a row with tools of its own."""
     if read_tools(row.get("tools"), where):
-        raise UserError(f"{where}: tools: only sft and evaluate support a column of tools: remove it")
+        raise UserError(f"{where}: tools: only supported by sft and evaluate: remove the column")
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:

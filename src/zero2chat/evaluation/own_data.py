@@ -196,7 +196,7 @@ def _by_rewards(spec: OwnData, rows: Rows, texts: Sequence[str]) -> dict[str, li
         if reward.failure is not None:
             raise UserError(with_names(reward.failure, rows.names))
         if values.count(None) == len(values):
-            raise UserError(f"{spec.label}: {reward.__name__} gave no row a score")
+            raise UserError(f"{spec.label}: {reward.__name__} returned no score for any row")
         scores[reward.__name__] = values
     return scores
 

@@ -106,7 +106,7 @@ def load_recipe(
         if step.name in makers.values():
             raise UserError(f"{where}: two steps have the name '{step.name}'")
         if (other := makers.setdefault(os.path.normpath(step.folder), step.name)) != step.name:
-            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}")
+            raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}: change one output_dir")
         steps.append(step)
     for name in overrides or {}:
         require_known(name, list(makers.values()), "--set", "step")

@@ -90,7 +90,7 @@ def read_steps(folders: Sequence[str | Path]) -> list[StepResult]:
     names = [step.name for step in steps]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"steps: two steps have the name '{name}', so their metrics would collide: rename one")
+            raise UserError(f"steps: two steps have the name '{name}', so their metrics collide: rename one of them")
     return steps
 
 

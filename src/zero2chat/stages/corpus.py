@@ -47,7 +47,7 @@ class CorpusArguments:
         if not (self.validation_fraction > 0 and self.test_fraction > 0):
             raise ValueError("validation_fraction and test_fraction must be above 0")
         if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction and test_fraction leave no documents for training")
+            raise ValueError("validation_fraction and test_fraction leave no documents for training: lower them")
         # Checked here too, so that a recipe fails before its first step runs:
         read_held_out(self.decontaminate)
         sources = read_sources(self.datasets, documents=True)

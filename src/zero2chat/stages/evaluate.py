@@ -90,7 +90,7 @@ class EvaluateArguments(MeasuringArguments):
         if self.compare_to is not None and not (self.tasks or self.datasets):
             raise ValueError("compare_to: no `tasks` or `datasets` to compare: add some, or remove compare_to")
         if self.load_in_8bit and self.load_in_4bit:
-            raise ValueError("load_in_8bit and load_in_4bit: set one of them")
+            raise ValueError("load_in_8bit and load_in_4bit: set only one of them")
         if self.load_in_4bit and self.dtype == "auto":
             raise ValueError("load_in_4bit: dtype auto is not supported: set dtype, such as bfloat16")
         # Checked here too, so that a recipe fails before its first step runs:

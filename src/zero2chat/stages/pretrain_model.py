@@ -69,9 +69,9 @@ class ModelArguments:
             if self.depth is not None:
                 raise ValueError("depth: model_name_or_path sets the model's shape: remove depth or model_name_or_path")
             if other := [name for name in self.model if name not in CONTEXT_FIELDS]:
+                allowed = ", ".join(CONTEXT_FIELDS)
                 raise ValueError(
-                    f"model: {other[0]} cannot be changed in the model of model_name_or_path: only "
-                    f"{', '.join(CONTEXT_FIELDS)} can"
+                    f"model: {other[0]} is fixed by model_name_or_path: remove it, only {allowed} can be set"
                 )
         if (self.tokenizer is None) == (self.model_name_or_path is None):
             raise ValueError("tokenizer and model_name_or_path: set exactly one; a model has its own tokenizer")

