@@ -101,8 +101,8 @@ def assign(paths: Sequence[str]) -> list[Part]:
         fitting = [stage for stage in FORMATS if first_fitting(FORMATS[stage], columns)]
         if not fitting:
             raise UserError(
-                f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(FORMATS)}: rename them, or map "
-                "them with `columns` in a YAML (docs/data.md lists the formats)"
+                f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(FORMATS)}: rename them, or "
+                "map them with `columns` in a YAML (docs/data.md lists the formats)"
             )
         for stage in ["dpo"] if "dpo" in fitting else fitting:
             parts[stage].sources.append({"path": path, "invalid": "drop"})
