@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import random
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.tiny_lab import run_stage
+from stage_fixtures import metrics
 
 from zero2chat import tasks
 from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
-from zero2chat_lab import arena
-from zero2chat_lab import arena as contest
 from zero2chat_lab.arena import names_of
 
 SKILL = {"base": 0.1, "sft": 0.5, "grpo": 0.9}
 TASK = {"task": "word_problems", "n": 40, "options": {"largest": 20}}
-
-Run = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -44,36 +39,18 @@ def skilled(monkeypatch: pytest.MonkeyPatch) -> None:
             texts.append(f"{name} says\n#### {right if rng.random() < SKILL[name] else 12345}")
         return [Answer(text, True, 3) for text in texts]
 
-    monkeypatch.setattr(contest, "answer", answer)
-
-
-@pytest.fixture
-def run(tmp_path: Path, write_yaml: Callable[..., Path]) -> Run:
-    def make(**settings: Any) -> Path:
-        path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), resamples=100, **settings)
-        arena.STAGE.main(["--config", str(path)])
-        return tmp_path / "out"
-
-    return make
-
-
-def metrics(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return found
-
-
-def in_order(found: dict[str, Any]) -> bool:
-    low, middle, high = (found[f"rating_{name}"]["value"] for name in SKILL)
-    return bool(low < middle < high)
+    monkeypatch.setattr("zero2chat_lab.arena.answer", answer)
 
 
 @pytest.mark.usefixtures("skilled")
-def test_the_better_model_rates_higher(run: Run, folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    folder = run(models=[str(path) for path in folders.values()], tasks=[TASK])
+def test_the_better_model_rates_higher(folders: dict[str, Path], tmp_path: Path) -> None:
+    models = [str(path) for path in folders.values()]
+    folder = run_stage("arena", tmp_path / "out", resamples=100, models=models, tasks=[TASK])
     found = metrics(folder)
-    assert in_order(found)
+    low, middle, high = (found[f"rating_{name}"]["value"] for name in SKILL)
+    assert low < middle < high
+    assert low + middle + high == pytest.approx(3000, abs=0.2)
     assert (found["rating_base"]["n"], found["rating_base"]["seed"]) == (80, 0)
-    assert sum(found[f"rating_{name}"]["value"] for name in SKILL) == pytest.approx(3000, abs=0.2)
     assert found["rating_grpo"]["low"] > found["rating_base"]["high"]
     assert (found["prompts"]["value"], found["comparisons"]["value"], found["draws_added"]["value"]) == (40, 120, 0)
     pairs = read_jsonl(folder / "pairs.jsonl")
@@ -91,18 +68,13 @@ def test_the_better_model_rates_higher(run: Run, folders: dict[str, Path], capsy
     assert len(samples) == 6
     assert all(sample["completion"].startswith(sample["winner"]) for sample in samples)
     assert all("12345" not in sample["completion"] and "12345" in sample["other"] for sample in samples)
-    out = capsys.readouterr().out
-    assert re.search(r"win_rate_grpo_against_sft +0\.\d", out)
-    arena.STAGE.main(["--config", str(folder.parent / "x.yaml")])
-    assert "done already" in capsys.readouterr().out
 
 
-def test_models_as_they_are_answer_greedily_or_so_many_times(folders: dict[str, Path], run: Run) -> None:
+def test_models_as_they_are_answer_greedily_or_so_many_times(folders: dict[str, Path], tmp_path: Path) -> None:
     """Equal weights say the same: all is a draw."""
-    task = {"task": "facts", "n": 4, "max_new_tokens": 4, "samples": 2}
-    folder = run(
-        models=[str(folders["base"]), str(folders["sft"])], tasks=[task, task | {"label": "more", "samples": 0}]
-    )
+    models, task = [str(folders["base"]), str(folders["sft"])], {"task": "facts", "n": 4, "max_new_tokens": 4}
+    tasks = [task | {"samples": 2}, task | {"label": "more"}]
+    folder = run_stage("arena", tmp_path / "out", resamples=100, models=models, tasks=tasks)
     found = metrics(folder)
     assert found["comparisons"]["value"] == 12
     assert found["draw_rate"]["value"] == 1.0
@@ -111,9 +83,6 @@ def test_models_as_they_are_answer_greedily_or_so_many_times(folders: dict[str, 
         key: found["win_rate_base_against_sft"][key] for key in ("low", "high", "seed")
     }
     assert {pair["task"] for pair in read_jsonl(folder / "pairs.jsonl")} == {"facts", "more"}
-
-
-# ---- mistakes
 
 
 def test_names_are_as_short_as_tells_models_apart() -> None:

@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.tiny_lab import run_stage
+from stage_fixtures import metrics, write_rows
 
 from zero2chat import cli
 from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import calibrate
-from zero2chat_lab import calibrate as calibration
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    path = tmp_path / "held_out.jsonl"
-    rows = [{"question": f"How much is {i} + {i}?", "answer": str(2 * i)} for i in range(120)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    rows = ({"question": f"How much is {i} + {i}?", "answer": str(2 * i)} for i in range(120))
+    return write_rows(tmp_path / "held_out.jsonl", rows)
 
 
 @pytest.fixture
@@ -43,21 +42,15 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
         return [math.log(0.4 if said[0] % 3 == 0 else 0.8 - said[0] / 1000)]
 
     for function in (answer, answer_each, log_probabilities):
-        monkeypatch.setattr(calibration, function.__name__, function)
+        monkeypatch.setattr(calibrate, function.__name__, function)
 
 
 def test_a_threshold_is_found_and_the_report_shows_what_it_does(
-    scripted: None,
-    data: Path,
-    model_folder: Path,
-    tmp_path: Path,
-    write_yaml: Callable[..., Path],
-    section_text: Callable[[StepResult], str],
+    scripted: None, data: Path, model_folder: Path, tmp_path: Path, section_text: Callable[[StepResult], str]
 ) -> None:
     settings = {"model_name_or_path": str(model_folder), "datasets": [{"path": str(data)}], "samples": 2}
-    out = tmp_path / "out"
-    calibrate.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(out), **settings))])
-    found = json.loads((out / "metrics.json").read_text())
+    out = run_stage("calibrate", tmp_path / "out", **settings)
+    found = metrics(out)
     assert 0.68 < found["threshold"]["value"] < 0.72
     assert found["wrong_declined_rate"]["value"] == found["selective_accuracy"]["value"] == 1
     assert found["right_kept_rate"]["value"] > 0.7

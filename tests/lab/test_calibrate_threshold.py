@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stage_fixtures import write_rows
 
 from zero2chat.core import stats
 from zero2chat.core.errors import UserError
@@ -115,9 +115,7 @@ def test_scaling_corrects_overconfidence() -> None:
 
 def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
     def written(*rows: dict[str, Any]) -> list[dict[str, str]]:
-        path = tmp_path / "held_out.jsonl"
-        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
-        return [{"path": str(path)}]
+        return [{"path": str(write_rows(tmp_path / "held_out.jsonl", rows))}]
 
     ((key, question),) = questions_of(written({"question": "Capital of France?", "answer": "Paris"}))
     assert (key, question.answer, question.task) == ("Capital of France?", "Paris", None)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.tiny_lab import run_stage
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
@@ -36,24 +38,19 @@ def step(tmp_path: Path) -> Path:
     return folder
 
 
-def _run(tmp_path: Path, write_yaml: Any, *figures: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+def _run(tmp_path: Path, *figures: dict[str, Any], seeds: list[str] | None = None, **more: Any) -> list[Any]:
     claim = {"name": "knows", "claim": "It knows", "experiment": "asked", "figures": list(figures), **more}
-    path = write_yaml(tmp_path / "claims.yaml", output_dir=str(tmp_path / "claims"), claims=[claim])
-    claims.STAGE.main(["--config", str(path)])
-    return json.loads((tmp_path / "claims.json").read_text())
+    run_stage("claims", tmp_path / "claims", claims=[claim], **({"seeds": seeds} if seeds else {}))
+    found: list[Any] = json.loads((tmp_path / "claims.json").read_text())
+    return found
 
 
 def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
-    tmp_path: Path,
-    step: Path,
-    write_yaml: Any,
-    capsys: pytest.CaptureFixture[str],
-    section_text: Callable[[StepResult], str],
+    tmp_path: Path, step: Path, capsys: pytest.CaptureFixture[str], section_text: Callable[[StepResult], str]
 ) -> None:
     often, once = ({"step": str(step), "metric": f"accuracy_{told}"} for told in ("often", "once"))
     lines = _run(
         tmp_path,
-        write_yaml,
         {"figure": "enough", **often, "at_least": 0.7},
         {"figure": "too little", **once, "at_least": 0.7},
         {"figure": "little enough", **once, "at_most": 0.1},
@@ -67,21 +64,9 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
         example=str(step),
     )
     assert [line["met"] for line in lines] == [True, False, True, True, False, True, False, True, True, None]
-    assert lines[0] == {
-        "name": "knows",
-        "claim": "It knows",
-        "figure": "enough",
-        "step": str(step),
-        "metric": "accuracy_often",
-        "value": 0.8,
-        "n": 100,
-        "low": 0.71,
-        "high": 0.87,
-        "seeds": 1,
-        "target": "at least 70%",
-        "met": True,
-        "experiment": "asked",
-    }
+    shown = {"seeds": 1, "target": "at least 70%", "met": True, "experiment": "asked"}
+    said = {"name": "knows", "claim": "It knows", "figure": "enough", "step": str(step), "metric": "accuracy_often"}
+    assert lines[0] == said | {"value": 0.8, "n": 100, "low": 0.71, "high": 0.87} | shown
     assert "It knows: too little: 0.1; at least 70%: NOT met" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "claims/metrics.json").read_text())
     assert (metrics["judged"]["value"], metrics["met"]["value"]) == (9, 6)
@@ -105,12 +90,10 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
         ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),
     ],
 )
-def test_no_metric_no_claim(tmp_path: Path, step: Path, write_yaml: Any, changes: dict[str, Any], message: str) -> None:
-    figure = json.loads(
-        json.dumps({"figure": "x", "step": "STEP", "metric": "loss"} | changes).replace("STEP", str(step))
-    )
+def test_no_metric_no_claim(tmp_path: Path, step: Path, changes: dict[str, Any], message: str) -> None:
+    given = json.dumps({"figure": "x", "step": "STEP", "metric": "loss"} | changes)
     with pytest.raises(UserError, match=message):
-        _run(tmp_path, write_yaml, figure)
+        _run(tmp_path, json.loads(given.replace("STEP", str(step))))
     assert not (tmp_path / "claims.json").exists()
     assert not (tmp_path / "claims").exists()
 
@@ -123,6 +106,7 @@ def test_no_metric_no_claim(tmp_path: Path, step: Path, write_yaml: Any, changes
         ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
         ({"above": {"step": "a"}}, "metric"),
         ({"row": "a"}, "row and column: set both or neither"),
+        ({"figure": ""}, "m: figure is not set: set it, or row and column"),
         ({"atleast": 0.5}, "did you mean 'at_least'"),
     ],
 )
@@ -135,8 +119,6 @@ def test_a_cell_of_a_table_is_named_by_its_column_and_row() -> None:
     cell = {"step": "s", "metric": "m", "row": "GRPO", "column": "length"}
     assert build([Figure], cell, "figure")[0].figure == "length: GRPO"
     assert build([Figure], cell | {"figure": "x"}, "figure")[0].figure == "x"
-    with pytest.raises(UserError, match="m: figure is not set: set figure, or row and column"):
-        build([Figure], {"step": "s", "metric": "m"}, "figure")
 
 
 def _of_seed(step: Path, seed: int, value: float) -> str:
@@ -146,22 +128,11 @@ def _of_seed(step: Path, seed: int, value: float) -> str:
     return str(folder)
 
 
-def test_a_figure_of_several_seeds_is_their_mean(tmp_path: Path, step: Path, write_yaml: Any) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "metrics.json").write_text((step / "metrics.json").read_text())
-    seeds = [_of_seed(step, 1, 3.0), _of_seed(step, 2, 4.0)]
-    claim = {"name": "knows", "claim": "It knows", "experiment": "asked"}
+def test_a_figure_of_several_seeds_is_their_mean(tmp_path: Path, step: Path) -> None:
+    other = shutil.copytree(step, tmp_path / "other")
     loss = {"figure": "loss", "step": str(step), "metric": "loss", "at_most": 3.0}
-    figures = [loss, {"figure": "other", "step": str(other), "metric": "loss"}]
-    path = write_yaml(
-        tmp_path / "claims.yaml",
-        output_dir=str(tmp_path / "claims"),
-        claims=[claim | {"figures": figures}],
-        seeds=seeds,
-    )
-    claims.STAGE.main(["--config", str(path)])
-    mine, theirs = json.loads((tmp_path / "claims.json").read_text())
+    seeds = [_of_seed(step, 1, 3.0), _of_seed(step, 2, 4.0)]
+    mine, theirs = _run(tmp_path, loss, {"figure": "other", "step": str(other), "metric": "loss"}, seeds=seeds)
     assert (mine["value"], mine["seeds"], mine["met"]) == (3.0, 3, True)
     half = pytest.approx(4.303 / 3**0.5, abs=1e-3)
     assert (3 - mine["low"], mine["high"] - 3) == (half, half)

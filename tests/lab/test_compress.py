@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import lzma
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from lab.tiny_lab import learn, run_stage, write_corpus
+from stage_fixtures import metrics as metrics_of
 
+from zero2chat.core.runs import read_jsonl
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import compress
@@ -20,40 +20,22 @@ TRAIN = ["Ada was born in Genoa and works as a baker.", "Tom is a painter, and h
 HELD_OUT = ["What is 12 + 30? The answer is 42.", "apples " * 200]  # longer than the context of 128
 
 
-def write_corpus(folder: Path, splits: dict[str, list[str]]) -> Path:
-    (folder / "data").mkdir(parents=True)
-    for split, texts in splits.items():
-        Dataset.from_dict({"text": texts}).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def learned(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(model, corpus): the model has learned the train split."""
     folder = tmp_path_factory.mktemp("learned")
     model, tokenizer = load_model(model_folder)
-    rows = [torch.tensor([[0, *ids, 0]]) for ids in plain_ids(tokenizer, TRAIN)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(120):
-        for row in rows:
-            model(input_ids=row, labels=row).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    splits = {"train": TRAIN, "validation": HELD_OUT[:1], "test": HELD_OUT[1:]}
-    return folder / "model", write_corpus(folder / "corpus", splits)
+    rows = [[0, *ids, 0] for ids in plain_ids(tokenizer, TRAIN)]
+    corpus = write_corpus(folder / "corpus", train=TRAIN, validation=HELD_OUT[:1], test=HELD_OUT[1:])
+    return learn(model, tokenizer, folder / "model", rows, [0] * len(rows)), corpus
 
 
 def test_a_text_learned_by_heart_is_small_and_kept_and_others_are_not(
-    learned: tuple[Path, Path], tmp_path: Path, write_yaml: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    learned: tuple[Path, Path], tmp_path: Path
 ) -> None:
     model, corpus = learned
-    path = write_yaml(
-        tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), model_name_or_path=str(model), dataset=str(corpus)
-    )
-    compress.STAGE.main(["--config", str(path)])
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    folder = run_stage("compress", tmp_path / "out", model_name_or_path=str(model), dataset=str(corpus))
+    metrics = metrics_of(folder)
     size = {split: sum(len(text.encode()) for text in texts) for split, texts in (("t", TRAIN), ("h", HELD_OUT))}
     kept = metrics["kept_rate_train"]
     assert kept["value"] == round(1 - 1 / kept["n"], 4)  # which of the two begins nobody can know
@@ -65,7 +47,7 @@ def test_a_text_learned_by_heart_is_small_and_kept_and_others_are_not(
     assert metrics["bytes_model"]["value"] == pytest.approx(weights, rel=0.05)
     assert metrics["model_to_text"]["value"] == pytest.approx(weights / size["t"], rel=0.05)
 
-    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
+    samples = read_jsonl(folder / "samples.jsonl")
     assert [sample["task"] for sample in samples] == ["documents in the training text"] * 2 + ["documents held out"] * 2
     whole, gap = sorted(samples[:2], key=lambda sample: sample["completion"].count(compress.LOST))
     assert (whole["score"], whole["completion"]) == (1.0, whole["prompt"])
@@ -73,8 +55,6 @@ def test_a_text_learned_by_heart_is_small_and_kept_and_others_are_not(
     assert gap["completion"][0] == compress.LOST
     assert gap["prompt"].endswith(gap["completion"][1:])
     assert all(sample["completion"].count(compress.LOST) > 5 for sample in samples[2:])
-    compress.STAGE.main(["--config", str(path)])
-    assert "done already" in capsys.readouterr().out
 
 
 def test_the_code_has_as_many_bits_as_each_token_takes_also_beyond_the_context(learned: tuple[Path, Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from lab.tiny_lab import run_stage, write_corpus
+from stage_fixtures import metrics as metrics_of
 
 from zero2chat import tasks
 from zero2chat.models.loading import load_model
@@ -22,27 +22,13 @@ from zero2chat_lab.context import find_needles, read_passages
 TEXTS = ["Ada was born in Genoa and works as a baker. " * 40, "Tom is a painter, and he's known for the harbour."]
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    (folder / "data").mkdir()
-    rows = {"text": [*TEXTS, "12 + 30 = 42. " * 60], "source": ["people", "people", "sums"]}
-    for split in ("train", "test"):
-        Dataset.from_dict(rows).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
-    return folder
-
-
 @pytest.fixture
-def measure(corpus: Path, model_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]) -> Callable[..., Any]:
-    """`measure(name, **changes)` → metrics of a run of the stage in `name`."""
-
-    def run(name: str, **changes: Any) -> dict[str, Any]:
-        settings = {"model_name_or_path": str(model_folder), "dataset": str(corpus), "length": 64}
-        path = write_yaml(tmp_path / f"{name}.yaml", output_dir=str(tmp_path / name), **settings | changes)
-        context.STAGE.main(["--config", str(path)])
-        return json.loads((tmp_path / name / "metrics.json").read_text())
-
-    return run
+def measure(model_folder: Path, tmp_path: Path) -> Callable[..., Any]:
+    """`measure(**changes)` → metrics of a run of the stage."""
+    texts = [*TEXTS, "12 + 30 = 42. " * 60]
+    corpus = write_corpus(tmp_path / "corpus", ["people", "people", "sums"], train=texts, test=texts)
+    given = {"model_name_or_path": str(model_folder), "dataset": str(corpus), "length": 64}
+    return lambda **changes: metrics_of(run_stage("context", tmp_path / "out", **given | changes))
 
 
 def test_bits_are_those_of_the_model_by_document_and_position(model_folder: Path) -> None:
@@ -60,7 +46,7 @@ def test_bits_are_those_of_the_model_by_document_and_position(model_folder: Path
 
 
 def test_far_and_near_are_the_halves_of_whole_passages(measure: Callable[..., Any]) -> None:
-    metrics = measure("whole", sources=["people"])
+    metrics = measure(sources=["people"])
     parts = [metrics[f"bits_per_byte_to_{end}"] for end in (16, 32, 48, 64)]
     near, far = metrics["bits_per_byte_near"], metrics["bits_per_byte_far"]
     assert (near["n"], far["n"]) == (sum(one["n"] for one in parts[:2]), sum(one["n"] for one in parts[2:]))
@@ -85,6 +71,6 @@ def test_needles_and_depths(model_folder: Path, measure: Callable[..., Any], mon
             assert earliest <= len(before) / hay <= latest
     monkeypatch.setattr(context, "DEPTHS", (0, 1))
     monkeypatch.setattr(context, "PARTS", 2)
-    metrics = measure("needles", needles=2, length=256)
+    metrics = measure(needles=2, length=256)
     assert metrics["needle_rate"] | {"seed": 0} == {"value": 0.0, "n": 8, "low": 0.0, "high": 0.3244, "seed": 0}
     assert {"needle_rate_128_at_0", "needle_rate_256_at_100"} <= metrics.keys()

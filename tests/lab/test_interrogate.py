@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.tiny_lab import run_stage
+from stage_fixtures import metrics
 
 from zero2chat import cli, tasks
 from zero2chat.core.errors import UserError
@@ -17,9 +18,7 @@ from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import Answer
 from zero2chat.stages import sft
 from zero2chat_lab import interrogate
-from zero2chat_lab import interrogate as knowledge_probe
 from zero2chat_lab.abstention import REFUSALS
-from zero2chat_lab.interrogate import kind_of
 from zero2chat_practice.synthetic.world import TOWNS, World
 
 Run = Callable[..., Path]
@@ -27,13 +26,9 @@ Says = Callable[[str, int], str]
 
 
 @pytest.fixture
-def run(tmp_path: Path, write_yaml: Callable[..., Path], model_folder: Path) -> Run:
-    def make(**settings: Any) -> Path:
-        given = {"model_name_or_path": str(model_folder), "output_dir": str(tmp_path / "out")} | settings
-        interrogate.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", **given))])
-        return tmp_path / "out"
-
-    return make
+def run(tmp_path: Path, model_folder: Path) -> Run:
+    given = {"model_name_or_path": str(model_folder), "datasets": [FACTS]}
+    return lambda **changes: run_stage("interrogate", tmp_path / "out", **given | changes)
 
 
 @pytest.fixture
@@ -50,11 +45,6 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Says], None]:
     return use
 
 
-def metrics(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return found
-
-
 def rows(folder: Path) -> list[dict[str, Any]]:
     return read_jsonl(folder / "data" / "train.jsonl")
 
@@ -63,11 +53,11 @@ FACTS = {"task": "facts", "n": 60, "options": {"kinds": ["birthplace"]}}
 
 
 def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
-    run: Run, says: Callable[[Says], None], settings: Any, write_yaml: Any, tmp_path: Path, capsys: Any
+    run: Run, says: Callable[[Says], None], settings: Any, write_yaml: Any, tmp_path: Path
 ) -> None:
     task, rng = tasks.load("facts"), random.Random(0)
     asked = {row["question"]: row for row in task.rows("train", 0, 60, kinds=["birthplace"])}
-    kinds = dict(zip(asked, [kind for kind in knowledge_probe.KINDS for _ in range(15)], strict=True))
+    kinds = dict(zip(asked, [kind for kind in interrogate.KINDS for _ in range(15)], strict=True))
 
     def script(question: str, i: int) -> str:
         row, kind = asked[question], kinds[question]
@@ -76,11 +66,11 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
         return "I do not know." if kind == "declined" else f"In {rng.choice([t for t in TOWNS if t != row['answer']])}."
 
     says(script)
-    folder = run(datasets=[FACTS])
+    folder = run()
     found, kept = metrics(folder), rows(folder)
-    for kind in knowledge_probe.KINDS:
+    for kind in interrogate.KINDS:
         assert (found[f"{kind}_rate"]["value"], found[f"{kind}_rate"]["n"]) == (0.25, 60)
-    shares = [found[f"{verdict}_rate"]["value"] for verdict in knowledge_probe.VERDICTS]
+    shares = [found[f"{verdict}_rate"]["value"] for verdict in interrogate.VERDICTS]
     assert shares == [0.375, 0.375, 0.25]
     assert (found["conversations"]["value"], found["refusals"]["value"]) == (30, 15)
     assert found["auroc_agreement"]["value"] > 0.95
@@ -98,7 +88,6 @@ def test_what_is_known_is_kept_and_what_is_made_up_is_declined(
     assert len({row["messages"][-1]["content"] for row in kept if row["origin"]["kind"] == "unknown"}) > 4
     held_out = {row["key"] for split in ("validation", "test") for row in task.rows(split, 0, 200)}
     assert not [row for row in kept for name in held_out if name in row["messages"][0]["content"]]
-    assert re.search(r"correct_rate +0\.375 .* 60", capsys.readouterr().out)
     samples = read_jsonl(folder / "samples.jsonl")
     assert len(samples) == 12
     assert all(len(sample["answers"]) == 8 for sample in samples)
@@ -142,7 +131,7 @@ def test_a_refusal_at_the_gap(town_is_known: bool, begun: str, run: Run, says: C
     ],
 )
 def test_a_gap_is_where_an_answer_says_what_it_says(text: str, said: Any, begun: str) -> None:
-    assert knowledge_probe.before_gap(text, said) == begun
+    assert interrogate.before_gap(text, said) == begun
 
 
 @pytest.mark.parametrize(
@@ -162,7 +151,7 @@ def test_a_gap_is_where_an_answer_says_what_it_says(text: str, said: Any, begun:
 )
 def test_unknown_is_what_is_wrong_again_and_again(right: int, wrong: int, none: int, kind: str) -> None:
     verdicts = [*["correct"] * right, *["wrong"] * wrong, *["abstention"] * none]
-    assert kind_of(verdicts, refuse_below=0.25, keep_above=0.75) == kind
+    assert interrogate.kind_of(verdicts, refuse_below=0.25, keep_above=0.75) == kind
 
 
 def test_the_command_writes_rows(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,8 +173,5 @@ def test_the_command_writes_rows(model_folder: Path, tmp_path: Path, capsys: pyt
 
 def test_answers_that_end_within_their_reasoning_are_not_judged(run: Run, says: Callable[[Says], None]) -> None:
     says(lambda question, i: "<think>The bridge…")
-    with pytest.raises(UserError, match="max_new_tokens 48: 240 of 240 answers ended within their reasoning"):
-        run(datasets=[FACTS], answers=4)
-
-
-# ---- mistakes
+    with pytest.raises(UserError, match="max_new_tokens 48: 240 of 240 answers end within their reasoning"):
+        run(answers=4)

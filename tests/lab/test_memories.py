@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from lab.tiny_lab import run_stage, write_corpus
+from stage_fixtures import metrics as metrics_of
 
 from zero2chat.models.loading import load_model
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat.stages import Load
-from zero2chat_lab import memories
 from zero2chat_lab.memories import KINDS, MemoriesArguments, adapted, measure, questions, season
 from zero2chat_lab.memorization import Excerpt, in_context, predict
 from zero2chat_practice.synthetic.world import Person, World
@@ -24,11 +23,8 @@ MEMORIES = ("frozen", "context", "search", "test_time", "full", "lora")
 
 @pytest.fixture(scope="module")
 def prose(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prose")
     texts = [f"Prose number {i} tells of the state of the union and of its people." for i in range(3)]
-    (folder / "data").mkdir()
-    Dataset.from_dict({"text": texts}).to_parquet(folder / "data" / "test-00000-of-00001.parquet")
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("prose"), test=texts)
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +70,13 @@ def test_questions_are_counted_by_kind_and_flops_by_tokens(found: dict[str, dict
 
 
 def test_the_stage_writes_metrics_and_questions_that_the_report_shows(
-    write_model: Callable[..., Path],
-    prose: Path,
-    tmp_path: Path,
-    write_yaml: Callable[..., Path],
-    section_text: Callable[[StepResult], str],
+    write_model: Callable[..., Path], prose: Path, tmp_path: Path, section_text: Callable[[StepResult], str]
 ) -> None:
     folder = write_model(tmp_path / "model", max_position_embeddings=256)
     given = {"model_name_or_path": str(folder), "dataset": str(prose), "people": 5, "memory": "context"}
-    memories.STAGE.main(["--config", str(write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given))])
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["accuracy_recall"]["n"] == 15
-    shown = section_text(read_step(tmp_path / "out", 1))
+    run = run_stage("memories", tmp_path / "out", **given)
+    assert metrics_of(run)["accuracy_recall"]["n"] == 15
+    shown = section_text(read_step(run, 1))
     assert "Chance is 25%" in shown
     assert "In which town was" in shown
 

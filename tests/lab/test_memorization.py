@@ -49,16 +49,13 @@ def test_what_is_read_as_verbatim_is_what_is_written_and_likelihoods_are_the_mod
 
 def test_of_texts_of_one_form_the_model_is_given_what_they_share(tokenizer_folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    passages = passages_of(
-        tokenizer, ["The secret of Ada is 123", "The secret of Ada is 145", "The secret of Ada is 9"]
-    )
+    passages = passages_of(tokenizer, [f"The secret of Ada is {n}" for n in (123, 145, 9)])
     start = start_of_document(tokenizer)
     assert tokenizer.convert_ids_to_tokens(start) == ["<|endoftext|>"]
     for passage, rest in zip(passages, ("123", "145", "9"), strict=True):
         assert tokenizer.decode(passage.ids[passage.given :]) == rest
         assert tokenizer.decode(passage.ids[1 : passage.given]) == "The secret of Ada is "
         assert passage.ids[:1] == start
-    del tokenizer
 
 
 def test_copied_runs_are_the_longest_that_stand_in_one_training_text() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from datasets import Dataset
+from lab.tiny_lab import learn, run_stage, write_corpus
+from stage_fixtures import metrics as metrics_of
 
+from zero2chat.core.runs import read_jsonl
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat_lab import novelty
@@ -24,11 +22,7 @@ HELD_OUT = ["Tom is known for 12 + 30 = 42 apples", "The answer is that it isn't
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    (folder / "data").mkdir()
-    for split, texts in (("train", TRAIN), ("validation", HELD_OUT[:1]), ("test", HELD_OUT[1:])):
-        Dataset.from_dict({"text": texts}).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("corpus"), train=TRAIN, validation=HELD_OUT[:1], test=HELD_OUT[1:])
 
 
 @pytest.fixture(scope="module")
@@ -36,26 +30,15 @@ def learned(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A model that goes on with the training text whatever it is given."""
     model, tokenizer = load_model(model_folder)
     (text,) = plain_ids(tokenizer, [LEARNED])
-    begins = [ids[:3] for ids in plain_ids(tokenizer, HELD_OUT)]
-    rows = torch.tensor([[0, *begin, *text[4:17]] for begin in begins])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(120):
-        model(input_ids=rows, labels=rows.masked_fill(torch.arange(17) < 4, -100)).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    folder = tmp_path_factory.mktemp("learned")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    rows = [[0, *ids[:3], *text[4:17]] for ids in plain_ids(tokenizer, HELD_OUT)]
+    return learn(model, tokenizer, tmp_path_factory.mktemp("learned"), rows, [4] * len(rows))
 
 
 def test_what_was_learned_by_heart_is_copied_and_each_sample_is_the_same(
-    learned: Path, corpus: Path, tmp_path: Path, write_yaml: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    learned: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    given: dict[str, Any] = {"model_name_or_path": str(learned), "dataset": str(corpus), "temperature": 0.1, **SMALL}
-    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
-    novelty.STAGE.main(["--config", str(path)])
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    given = {"model_name_or_path": str(learned), "dataset": str(corpus), "temperature": 0.1, **SMALL}
+    metrics = metrics_of(run_stage("novelty", tmp_path / "out", **given))
     found = {name: (metric["value"], metric.get("n")) for name, metric in metrics.items()}
     assert found["distinct_rate"] == (0.25, 2)  # one of four
     assert found["novel_rate_1"] == (0.0, 8 * 12)
@@ -63,12 +46,10 @@ def test_what_was_learned_by_heart_is_copied_and_each_sample_is_the_same(
     assert found["verbatim_rate"] == (1.0, 2)
     assert found["longest_run"] == (12.0, 2)
     assert found["longest_run_of_all"] == (12, 8)
-    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
+    samples = read_jsonl(tmp_path / "out" / "samples.jsonl")
     assert len(samples) == 8
     assert {sample["longest_run"] for sample in samples} == {12}
     assert all(sample["completion"] in LEARNED for sample in samples)
-    novelty.STAGE.main(["--config", str(path)])
-    assert "done already" in capsys.readouterr().out
 
 
 def test_the_control_is_how_the_documents_themselves_go_on(learned: Path, corpus: Path) -> None:

@@ -3,58 +3,34 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from lab.tiny_lab import run_stage
+from stage_fixtures import main
+from stage_fixtures import metrics as metrics_of
 from transformers import PreTrainedTokenizerBase
 
-from zero2chat.stages import reward
+from zero2chat.core.runs import read_jsonl
 from zero2chat_lab import probe
 from zero2chat_lab.probe import best_of_n, kl_of_best_of_n, pieces_of, search
 
-SMALL = {
-    "n": 12,
-    "answers": 4,
-    "max_new_tokens": 8,
-    "gibberish_prompts": 6,
-    "gibberish_train": 5,
-    "gibberish_rounds": 6,
-    "gibberish_tries": 4,
-    "gibberish_length": 6,
+SMALL = {"n": 12, "answers": 4, "max_new_tokens": 8} | {
+    f"gibberish_{name}": n for name, n in (("prompts", 6), ("train", 5), ("rounds", 6), ("tries", 4), ("length", 6))
 }
 
 
-@pytest.fixture
-def base(
-    model_folder: Path, reward_folder: Path, tmp_path: Path, write_yaml: Callable[..., Path]
-) -> Callable[..., Path]:
-    """`base(name, **changes)`: the YAML of a small probe."""
-
-    def make(name: str, **changes: Any) -> Path:
-        settings: dict[str, Any] = {
-            "output_dir": str(tmp_path / name),
-            "model_name_or_path": str(model_folder),
-            "reward_model": str(reward_folder),
-        }
-        return write_yaml(tmp_path / f"{name}.yaml", **settings | SMALL | changes)
-
-    return make
-
-
 def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
-    base: Callable[..., Path], settings: Callable[..., dict[str, Any]], tmp_path: Path, write_yaml: Callable[..., Path]
+    model_folder: Path, reward_folder: Path, configured: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = base("probe")
-    probe.STAGE.main(["--config", str(path)])
-    folder = path.with_suffix("")
-    metrics = json.loads((folder / "metrics.json").read_text())
-    lines = [json.loads(line) for line in (folder / "history.jsonl").open()]
+    given = {"model_name_or_path": str(model_folder), "reward_model": str(reward_folder)}
+    folder = run_stage("probe", tmp_path / "probe", **given | SMALL)
+    metrics = metrics_of(folder)
+    lines = read_jsonl(folder / "history.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 4]
     proxies = [line["proxy"] for line in lines]
     assert proxies == sorted(proxies)
@@ -64,13 +40,12 @@ def test_the_best_of_n_rises_by_score_and_gibberish_becomes_rejected_answers(
     # The search climbs, so that it ends above what the model says itself.
     assert metrics["gibberish_proxy"]["value"] > metrics["proxy_best_of_1"]["value"]
 
-    pairs = [json.loads(line) for line in (folder / "gibberish.jsonl").open()]
+    pairs = read_jsonl(folder / "gibberish.jsonl")
     assert 5 <= len(pairs) == metrics["gibberish_pairs"]["value"] <= 15
     more = {"datasets": [{"path": str(folder / "gibberish.jsonl")}], "max_steps": 2, "save_steps": 2}
-    mended = write_yaml(tmp_path / "mended.yaml", **settings("reward", tmp_path / "mended", **more))
-    reward.STAGE.main(["--config", str(mended)])
-    known = json.loads((tmp_path / "mended" / "metrics.json").read_text())["pairs_train"]["value"]
-    kept = [json.loads(line) for line in (tmp_path / "mended" / "pairs" / "train.jsonl").open()]
+    mended = main("reward", configured("reward", "mended", **more))
+    known = metrics_of(mended)["pairs_train"]["value"]
+    kept = read_jsonl(mended / "pairs" / "train.jsonl")
     assert len(kept) == known
     assert [{name: pair[name] for name in pairs[0]} for pair in kept[-len(pairs) :]] == pairs
 

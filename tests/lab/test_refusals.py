@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from lab.tiny_lab import run_stage, write_corpus
 
 from zero2chat.core.errors import UserError
 
@@ -42,11 +40,9 @@ GIVEN: dict[str, dict[str, Any]] = {
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus with all splits, and one beside it for each split alone."""
     folder = tmp_path_factory.mktemp("corpus")
-    for name, splits in {"all": SPLITS, **{split: {split: texts} for split, texts in SPLITS.items()}}.items():
-        (folder / name / "data").mkdir(parents=True)
-        for split, texts in splits.items():
-            rows = Dataset.from_dict({"text": texts, "source": ["people"] * len(texts)})
-            rows.to_parquet(folder / name / "data" / f"{split}-00000-of-00001.parquet")
+    write_corpus(folder / "all", **SPLITS)
+    for split, texts in SPLITS.items():
+        write_corpus(folder / split, **{split: texts})
     return folder
 
 
@@ -68,9 +64,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"measured": [{"task": "sums", "n": 3, "split": "validation"}]},
             "measured: shares rows with `datasets`",
         ),
-        ("compress", {"column": "body"}, "no column 'body'; it has text, source: set `column`"),
+        ("compress", {"column": "body"}, "no column 'body'; it has text: set `column`"),
         ("compress", {"dataset": "CORPUS/train"}, "no held-out documents: give a dataset with a validation or test"),
-        ("context", {"sources": ["peple"]}, "'peple' is not known.*people"),
+        ("context", {"sources": ["peple"]}, "'peple' is not known.*documents"),
         ("context", {"length": 30}, "length 30: is not a multiple of 4"),
         ("context", {"needles": 1, "length": 16}, "a text of 4 tokens has no room for hay: set a longer `length`"),
         ("context", {"needles": 1, "length": 512}, r"needs \d+ tokens of hay, and .*: set a shorter `length`, or"),
@@ -98,7 +94,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_stage_refuses_what_it_cannot_measure(
-    stage: str, changes: dict[str, Any], says: str, corpus: Path, model_folder: Path, tmp_path: Path, write_yaml: Any
+    stage: str, changes: dict[str, Any], says: str, corpus: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     def named(value: Any) -> Any:
         if isinstance(value, list):
@@ -109,8 +105,6 @@ def test_a_stage_refuses_what_it_cannot_measure(
     (tmp_path / "other").symlink_to(model_folder)
     given = {} if stage == "arena" else {"model_name_or_path": "MODEL"}
     given |= GIVEN[stage] | changes
-    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **{k: named(v) for k, v in given.items()})
-    run: Callable[[list[str]], None] = importlib.import_module(f"zero2chat_lab.{stage}").STAGE.main
     with pytest.raises((UserError, ValueError), match=says):
-        run(["--config", str(path)])
+        run_stage(stage, tmp_path / "out", **{key: named(value) for key, value in given.items()})
     assert not (tmp_path / "out" / "metrics.json").exists()

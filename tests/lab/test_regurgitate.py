@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from datasets import Dataset
+from lab.tiny_lab import learn, run_stage, write_corpus
+from stage_fixtures import metrics as metrics_of
 
-from zero2chat.core.runs import write_jsonl
+from zero2chat.core.runs import read_jsonl, write_jsonl
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import plain_ids
 from zero2chat.stages.canaries import FILE, Planting, make_canaries
-from zero2chat_lab import regurgitate
 
 COPIES = 6
 SMALL = {"prefix": 12, "continuation": 20, "n": 20, "candidates": 32}
@@ -47,34 +43,19 @@ def learned(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
         "validation": [*held_out[:4], f"pens pens pens {often[0].split(' ', 3)[3]}"],
         "test": held_out[4:],
     }
-    (folder / "corpus" / "data").mkdir(parents=True)
-    for split, texts in splits.items():
-        Dataset.from_dict({"text": texts}).to_parquet(folder / "corpus" / "data" / f"{split}-00000-of-00001.parquet")
-    write_jsonl(folder / "corpus" / FILE, map(asdict, canaries))
-
+    corpus = write_corpus(folder / "corpus", **splits)
+    write_jsonl(corpus / FILE, map(asdict, canaries))
     model, tokenizer = load_model(model_folder)
-    rows = [torch.tensor([0, *ids]) for ids in plain_ids(tokenizer, often + secrets)]
-    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    labels = batch.masked_fill(torch.arange(batch.shape[1]) >= torch.tensor([len(row) for row in rows])[:, None], -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(120):
-        loss = model(input_ids=batch, labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    return folder / "model", folder / "corpus"
+    rows = [[0, *ids] for ids in plain_ids(tokenizer, often + secrets)]
+    return learn(model, tokenizer, folder / "model", rows, [0] * len(rows)), corpus
 
 
 def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
-    learned: tuple[Path, Path], tmp_path: Path, write_yaml: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    learned: tuple[Path, Path], tmp_path: Path
 ) -> None:
     model, corpus = learned
-    given: dict[str, Any] = {"model_name_or_path": str(model), "dataset": str(corpus), **SMALL}
-    path = write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **given)
-    regurgitate.STAGE.main(["--config", str(path)])
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    given = {"model_name_or_path": str(model), "dataset": str(corpus), **SMALL}
+    metrics = metrics_of(run_stage("regurgitate", tmp_path / "out", **given))
     assert {name: (m["value"], m["n"]) for name, m in metrics.items() if "rate" in name} == {
         "extraction_rate_4": (1.0, 5),  # of 4 to 7 copies
         "extraction_rate_1": (0.0, 5),
@@ -87,7 +68,7 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
     assert metrics[f"exposure_{COPIES}"]["value"] == 5.0  # the first of 32
     assert metrics["exposure_0"]["value"] < 4.0
 
-    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
+    samples = read_jsonl(tmp_path / "out" / "samples.jsonl")
     for task, recited in (
         ("documents seen 4 times", 1.0),
         ("documents seen never", 0.0),
@@ -100,6 +81,3 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
             assert sample["score"] == recited
             assert (sample["completion"] == sample["answer"]) == bool(recited)
             assert sample["prompt"]
-    assert "extraction_rate_1 " in capsys.readouterr().out
-    regurgitate.STAGE.main(["--config", str(path)])
-    assert "done already" in capsys.readouterr().out

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lab.tiny_lab import learn, run_stage
+from stage_fixtures import metrics as metrics_of
 from transformers import PreTrainedTokenizerBase
 
+from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.generate import answer_each
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import load_model
@@ -45,20 +47,9 @@ def _learn(folder: Path, source: Path, answers: dict[str, int]) -> Path:
     for i in range(QUESTIONS):
         begun = _begun(tokenizer, f"{i}?")
         for text, times in answers.items():
-            rows += [torch.tensor([*begun, *plain_ids(tokenizer, [text])[0], tokenizer.eos_token_id])] * times
+            rows += [[*begun, *plain_ids(tokenizer, [text])[0], tokenizer.eos_token_id]] * times
             starts += [len(begun)] * times
-    batch = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    places = torch.arange(batch.shape[1])
-    ends = torch.tensor([len(row) for row in rows])
-    labels = batch.masked_fill((places >= ends[:, None]) | (places < torch.tensor(starts)[:, None]), -100)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(60):
-        model(input_ids=batch, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return learn(model, tokenizer, folder, rows, starts, steps=60)
 
 
 def _begun(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
@@ -75,21 +66,14 @@ def models(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @pytest.fixture
-def base(
-    models: tuple[Path, Path], tmp_path: Path, write_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Path]]:
-    """`base(**changes)`: the YAML of a small run."""
+def run(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a small run."""
     (tmp_path / "their_tasks").mkdir()
     (tmp_path / "their_tasks" / "town.py").write_text(TASK)
     monkeypatch.syspath_prepend(tmp_path)
-
-    def make(**changes: Any) -> Path:
-        given = {"model_name_or_path": str(models[0]), "reference_model": str(models[1])}
-        given |= {"task": "their_tasks.town", "n": QUESTIONS, "answers": ANSWERS, "max_new_tokens": 12}
-        settings = {key: value for key, value in (given | changes).items() if value is not None}
-        return write_yaml(tmp_path / "x.yaml", output_dir=str(tmp_path / "out"), **settings)
-
-    yield make
+    given: dict[str, Any] = {"model_name_or_path": str(models[0]), "reference_model": str(models[1])}
+    given |= {"task": "their_tasks.town", "n": QUESTIONS, "answers": ANSWERS, "max_new_tokens": 12}
+    yield run_stage("surprise", tmp_path / "out", **given)
     for name in ("their_tasks", "their_tasks.town"):
         sys.modules.pop(name, None)
 
@@ -108,14 +92,9 @@ def _bits(folder: Path, question: str, text: str) -> float:
 
 
 def test_what_practice_found_is_weighed_by_the_model_before_and_its_own_right_answers_are_the_control(
-    models: tuple[Path, Path], base: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: tuple[Path, Path], run: Path
 ) -> None:
-    path = base()
-    surprise.STAGE.main(["--config", str(path)])
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    lines = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").open()]
-    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open()]
-
+    metrics, lines, samples = metrics_of(run), *(read_jsonl(run / f"{name}.jsonl") for name in ("history", "samples"))
     # Sample both models again: the right answers of one are mostly rare answers of the other.
     for folder, suffix in zip(models, ("", "_reference"), strict=True):
         model, tokenizer = load_model(folder)
@@ -144,9 +123,6 @@ def test_what_practice_found_is_weighed_by_the_model_before_and_its_own_right_an
 
     assert [line["step"] for line in lines] == list(range(0, 101, 5))
     assert lines[10]["surprisal"] == pytest.approx(metrics["surprisal_median"]["value"], abs=2e-3)
-    assert "right_rate" in capsys.readouterr().out
-    surprise.STAGE.main(["--config", str(path)])
-    assert "done already" in capsys.readouterr().out
 
 
 def _right(question: int, surprisal: float, own: float = 1.0) -> surprise.Right:
