@@ -13,29 +13,21 @@ from zero2chat_sandbox.unit_tests import read_tests
 CARRYING = [
     "f(2) - 4 == 0",
     "abs(f(2) - 4) == 0",
-    "f(2) / 4 == 1",
     "f(2) ** 4 == 1",
-    "-f(2) + 4 == 0",
     "4 - f(2) == 0",
-    "~(f(2) ^ 4) == -1",
     "operator.eq(f(2), 4)",
     "f(2).__eq__(4)",
-    "not f(2).__ne__(4)",
     "int.__eq__(f(2), 4)",
     "f(2).__sub__(4) == 0",
-    "int(f(2).__eq__(4)) == 1",
     "getattr(f(2), '__eq__')(4)",
     "(lambda x: x - 4)(f(2)) == 0",
     "[x - 4 for x in f(2)] == [0, 0]",
     "list(map(lambda x: x - 4, f(2))) == [0]",
     "list(map(operator.sub, f(2), [4])) == [0]",
     "sum(a - b for a, b in zip(f(2), [1, 2])) == 0",
-    "[4].count(f(2)) == 1",
     "f(2).count(4) == 1",
-    "f(2).equals(4)",
     "f(2).issubset({4})",
     "f(2).startswith('4')",
-    "f(2).replace('4', '') == ''",
     "'4'.startswith(f(2))",
     "{4: True}[f(2)]",
     "[0, 4].index(f(2)) == 1",
@@ -43,17 +35,14 @@ CARRYING = [
     "len(set(f(2)) ^ {4}) == 0",
     "set(f(2)) - {4} == set()",
     "(f(2) or 4) == 4",
-    "(f(2) and 0) == 0",
     "(1 if f(2) else 0) == 1",
     "max(f(2), 4) == 4",
     "max([f(2), 4]) == 4",
-    "pow(f(2), 0) == 1",
     "divmod(f(2), 4) == (1, 0)",
     "isinstance(f(2), int)",
     "hasattr(f(2), 'x')",
     "math.dist([f(2)], [4]) == 0",
     "int(math.isclose(f(2), 4)) == 1",
-    "re.sub('4', '', f(2)) == ''",
     "re.fullmatch('4', f(2)) is None",
     "f'{f(2) - 4}' == '0'",
     "'%d' % f(2) == '4'",
@@ -79,7 +68,6 @@ CARRYING = [
     "list(map(lambda x, *, y=4: x.less(y), f(2))) == [0]",
     "[x.less(4) for x in f(2)] == [0]",
     "Counter(f(2)).pop('a', 4) == 4",
-    "Decimal(f(2)).compare(4) == 0",
     "eval('f(2) - 4') == 0",
     "exec('f(2) - 4') is None",
 ]
@@ -87,8 +75,8 @@ CARRYING = [
 
 @pytest.mark.parametrize("test", CARRYING)
 def test_an_assertion_that_carries_its_answer_is_refused_with_its_row(test: str) -> None:
-    imports = "import math, operator, re, functools\nfrom operator import eq\n"
-    tests = f"{imports}from collections import Counter\nfrom decimal import Decimal\nassert {test}"
+    imports = "import math, operator, re, functools\nfrom operator import eq\nfrom collections import Counter"
+    tests = f"{imports}\nassert {test}"
     with pytest.raises(UserError, match=r"^row 1: tests: cannot judge "):
         check_references(["assert f(1) == 1", tests], engine="monty")
 
@@ -96,7 +84,6 @@ def test_an_assertion_that_carries_its_answer_is_refused_with_its_row(test: str)
 ASKED = [
     "f(2) == 4",
     "f(2)[0] == 4",
-    "f(2)['a'][1:] == [4]",
     "f(2).real == 4",
     "round(f(2), 2) == 4",
     "len(f(2)) == 4",

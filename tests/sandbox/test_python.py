@@ -23,6 +23,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -190,25 +191,18 @@ def test_an_attempt_would_succeed_outside(code: str, host: Host, tmp_path: Path)
 
 ORDINARY = [
     ("", "", None),
-    ("# nothing", "", None),
-    ("1 + 1", "", "2"),
     ("print('hi')\nx = 3\nx * 2", "hi\n", "6"),
-    ("x = 5", "", None),
     ("None", "", None),
     ("print(1); print(2)", "1\n2\n", None),
     ("'a\\nb'", "", "'a\\nb'"),
     ("[1, 2.5, 'é', None, True, (1,), {2}, {'a': b'x'}]", "", "[1, 2.5, 'é', None, True, (1,), {2}, {'a': b'x'}]"),
     ("def f(n):\n    return 1 if n < 2 else n * f(n - 1)\n\nf(20)", "", "2432902008176640000"),
-    ("sum(i * i for i in range(1000))", "", "332833500"),
-    ("import math\nround(math.pi, 3), math.gcd(12, 18)", "", "(3.142, 6)"),
-    ("import json\njson.loads('{\"a\": [1, 2]}')['a'][1]", "", "2"),
-    ("import re\nre.findall(r'\\d+', 'a1b22')", "", "['1', '22']"),
-    ("sorted({'b': 1, 'a': 2}.items(), key=lambda p: p[1])", "", "[('b', 1), ('a', 2)]"),
     (
-        "class P:\n    def __repr__(self):\n        return 'P!'\np = P()\np",
+        "import math, json, re\nround(math.pi, 3), json.loads('[1]'), re.findall(r'\\d+', 'a1b22')",
         "",
-        "P!",
+        "(3.142, [1], ['1', '22'])",
     ),
+    ("class P:\n    def __repr__(self):\n        return 'P!'\np = P()\np", "", "P!"),
     ("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    print(e)\n7", "division by zero\n", "7"),
     ("print('한국어 😀')", "한국어 😀\n", None),
     ("2 ** 200", "", str(2**200)),
@@ -221,10 +215,6 @@ def test_an_ordinary_program(engine: str, code: str, stdout: str, value: str | N
 
 
 WHOLE = [
-    ("from fractions import Fraction\nFraction(1, 3) + Fraction(1, 6)", "", "Fraction(1, 2)"),
-    ("import statistics\nstatistics.median([3, 1, 2])", "", "2"),
-    ("def g():\n    yield from range(3)\nlist(g())", "", "[0, 1, 2]"),
-    ("pow(3, -1, 7)", "", "5"),
     ("import sys\nsys.exit(0)", "", None),
     ("import threading\nthreading.Thread(target=print, args=('late',)).start()", "late\n", None),
     ("import asyncio\nasync def f():\n    await asyncio.sleep(0.01)\n    return 5\nasyncio.run(f())", "", "5"),
@@ -235,11 +225,6 @@ WHOLE = [
         "import ctypes, ssl, lzma, bz2, zlib, hashlib, decimal, uuid\nhashlib.sha256(b'').hexdigest()[:8]",
         "",
         "'e3b0c442'",
-    ),
-    (
-        "import pickle, dataclasses\n@dataclasses.dataclass\nclass A:\n    x: int\npickle.loads(pickle.dumps(A(1)))",
-        "",
-        "A(x=1)",
     ),
     ("import sys\nprint('e', file=sys.stderr)", "e\n", None),
     ("import atexit\natexit.register(print, 'bye')\n1", "bye\n", "1"),
@@ -288,9 +273,6 @@ def test_output_is_cut_and_a_flood_stopped(engine: str) -> None:
     assert run("print('é' * 99)", engine, limits) == ExecutionResult("é" * 99 + "\n")
     assert (run("'a' * 1000", engine, limits).value or "").startswith("'" + "a" * 99 + "…")
     assert len(run("raise ValueError('a' * 1000)", engine, limits).error or "") < 150
-
-
-def test_a_program_that_is_too_long_is_told_so(engine: str) -> None:
     assert "too long" in (run(" " * (LONGEST + 1), engine).error or "")
 
 
@@ -298,23 +280,14 @@ def test_nothing_stays_for_the_next_program(engine: str) -> None:
     run("import math\nx = 5\ntry:\n    math.pi = 3\n    open('/tmp/left', 'w')\nexcept Exception:\n    pass", engine)
     code = "import math\ntry:\n    print(x)\nexcept NameError:\n    print('gone')\nmath.pi"
     assert run(code, engine) == ExecutionResult("gone\n", repr(math.pi))
-    assert (
-        run("try:\n    open('/tmp/left')\n    print('there')\nexcept OSError:\n    print('gone')", engine).stdout
-        == "gone\n"
-    )
+    code = "try:\n    open('/tmp/left')\n    print('there')\nexcept OSError:\n    print('gone')"
+    assert run(code, engine).stdout == "gone\n"
 
 
 def test_many_threads_run_programs_at_once(engine: str) -> None:
-    found: list[tuple[int, ExecutionResult]] = []
-    threads = [
-        threading.Thread(target=lambda i=i: found.append((i, run(f"print({i})\n{i} * 2", engine)))) for i in range(12)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 12
-    assert all(result == ExecutionResult(f"{i}\n", str(i * 2)) for i, result in found)
+    with ThreadPoolExecutor(12) as threads:
+        found = list(threads.map(lambda i: run(f"print({i})\n{i} * 2", engine), range(12)))
+    assert found == [ExecutionResult(f"{i}\n", str(i * 2)) for i in range(12)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -340,32 +313,17 @@ def test_a_fork_of_a_process_that_used_monty_is_told_so() -> None:
     assert run("2", "monty").value == "2"
 
 
-@pytest.mark.usefixtures("bubblewrap_here")
-def test_what_a_program_says_on_the_results_channel_is_but_text() -> None:
-    code = """import os
-for fd in range(3, 1024):
-    try:
-        os.write(fd, b'v\\xff[1]')
-    except OSError:
-        pass
-os._exit(0)"""
-    forged = run(code, "bubblewrap")
-    assert forged == ExecutionResult("", "\ufffd[1]")
+def say(said: bytes) -> str:
+    """A program that says so on whatever channel is open."""
+    return f"import os\nfor fd in range(3, 1024):\n    try: os.write(fd, {said!r})\n    except OSError: pass\n"
 
 
 @pytest.mark.usefixtures("bubblewrap_here")
-def test_one_that_has_said_all_of_it_is_not_waited_for() -> None:
-    """Its time is over when its last word is out, however long a busy machine takes to clear up."""
-    code = """import os
-for fd in range(3, 1024):
-    try:
-        os.write(fd, b'v1\\xff')
-    except OSError:
-        pass
-while True:
-    pass"""
+def test_what_a_program_says_on_the_results_channel_is_but_text_and_the_last_word_ends_it() -> None:
+    """However long a busy machine takes to clear up."""
+    assert run(f"{say(b'v' + bytes([255]) + b'[1]')}os._exit(0)", "bubblewrap") == ExecutionResult("", "\ufffd[1]")
     start = time.monotonic()
-    assert run(code, "bubblewrap", Limits(seconds=60)) == ExecutionResult("", "1")
+    assert run(f"{say(b'v1' + bytes([255]))}while True: pass", "bubblewrap", Limits(60)) == ExecutionResult("", "1")
     assert time.monotonic() - start < SLACK
 
 
@@ -449,10 +407,12 @@ def test_a_sandbox_that_is_too_late_stays_stopped(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_where_it_is_killed_monty_leaves_nothing() -> None:
-    code = "from zero2chat_sandbox.python import *\nrun('while True:\\n    pass', 'monty', Limits(3))"
+def test_where_it_is_killed_nothing_is_left(engine: str) -> None:
+    seconds = 60 if engine == "bubblewrap" else 3  # a worker of Monty ends itself
+    code = f"from zero2chat_sandbox.python import *\nrun('while True: pass', {engine!r}, Limits({seconds}, {MARK}))"
     process = subprocess.Popen([sys.executable, "-c", code])
-    assert until(lambda: bool(workers(process.pid)))
+    # Itself, bwrap, Python; of Monty a worker
+    assert until(lambda: len(left_behind()) == 3 if engine == "bubblewrap" else bool(workers(process.pid)))
     started = list(workers(process.pid))
     process.kill()
     process.wait()
@@ -462,19 +422,7 @@ def test_where_it_is_killed_monty_leaves_nothing() -> None:
             return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
         return False
 
-    assert until(lambda: not any(map(alive, started)), 3 + SLACK)
-
-
-@pytest.mark.usefixtures("bubblewrap_here")
-def test_where_it_is_killed_nothing_is_left() -> None:
-    code = (
-        f"from zero2chat_sandbox.python import *\nrun('import time; time.sleep(60)', 'bubblewrap', Limits(60, {MARK}))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code])
-    assert until(lambda: len(left_behind()) == 3)  # itself, bwrap, Python
-    process.kill()
-    process.wait()
-    assert until(lambda: left_behind() == [])
+    assert until(lambda: left_behind() == [] and not any(map(alive, started)), 3 + SLACK)
 
 
 @pytest.mark.parametrize(
@@ -519,20 +467,19 @@ def test_an_engine_that_is_not_there_says_what_to_install(
         bubblewrap._sandbox.cache_clear()
 
 
-def allowed(program: bytes, machine: int, number: int, *arguments: int) -> bool:
-    """What the kernel makes of a system call, by the filter."""
+def action(program: bytes, machine: int, number: int, *arguments: int) -> int:
+    """What the filter answers to a system call."""
     lines = list(struct.iter_unpack("<HBBI", program))
     data = struct.pack("<IIQ6Q", number, machine, 0, *arguments, *[0] * (6 - len(arguments)))
     at = value = 0
-    while True:
+    while lines[at][0] != 0x06:
         code, yes, no, operand = lines[at]
-        if code == 0x06:
-            return operand == 0x7FFF0000
         if code == 0x20:
-            value, hit = int.from_bytes(data[operand : operand + 4], "little"), None
+            value, at = int.from_bytes(data[operand : operand + 4], "little"), at + 1
         else:
             hit = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[code]
-        at += 1 if hit is None else 1 + (yes if hit else no)
+            at += 1 + (yes if hit else no)
+    return lines[at][3]
 
 
 # Numbers on x86-64, on aarch64 (from their tables in the kernel), and arguments.
@@ -575,13 +522,26 @@ FORBIDDEN = {
 @pytest.mark.parametrize(("column", "machine", "name"), [(0, 0xC000003E, "x86_64"), (1, 0xC00000B7, "aarch64")])
 def test_the_filter_lets_through_what_it_should_on_both_machines(column: int, machine: int, name: str) -> None:
     program = seccomp.filter_program(name)
+
+    def allowed(number: int, *arguments: int, of: int = machine) -> bool:
+        return action(program, of, number, *arguments) == 0x7FFF0000
+
     for call in ALLOWED:
-        assert allowed(program, machine, call[column], *call[2:]), call
-        assert not allowed(program, 0x40000003, call[column], *call[2:])  # i386
+        assert allowed(call[column], *call[2:]), call
+        assert not allowed(call[column], *call[2:], of=0x40000003)  # i386
     for what, call in FORBIDDEN.items():
-        assert call[column] is None or not allowed(program, machine, call[column], *call[2:]), what
-    assert [n for n in range(1024) if n > 441 and allowed(program, machine, n)] == []
-    assert name != "x86_64" or not allowed(program, machine, 0x40000000)  # x32's read
+        assert call[column] is None or not allowed(call[column], *call[2:]), what
+    assert [n for n in range(1024) if n > 441 and allowed(n)] == []
+    assert name != "x86_64" or not allowed(0x40000000)  # x32's read
+    # A lock is said to be taken, and a thread shares all.
+    flock, fcntl, clone = ((73, 72, 56), (32, 25, 220))[column]
+    assert action(program, machine, flock, 0, 2) == action(program, machine, fcntl, 0, 6) == 0x00050000
+    assert allowed(fcntl, 0, 0)
+    for command in (1024, 1026, 1031, 1033, 8, 10):  # F_SETLEASE, F_NOTIFY, F_SETPIPE_SZ, F_ADD_SEALS, F_SETOWN, …
+        assert action(program, machine, fcntl, 0, command) == 0x00050001
+    for missing in (0x400, 0x100, 0x10000):  # CLONE_FILES, CLONE_VM, CLONE_THREAD
+        assert action(program, machine, clone, 0x3D0F00 & ~missing) == 0x00050001
+    assert action(program, machine, clone, 0x3D0F00 | 0x10000000) == 0x00050001  # CLONE_NEWUSER
     with pytest.raises(KeyError):
         seccomp.filter_program("riscv64")
 
