@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stage_fixtures import write_rows
 
 from zero2chat.core.errors import UserError
 from zero2chat.data.chat_formats import read_tools
@@ -20,9 +21,7 @@ CALL = {"type": "function", "function": {"name": "find", "arguments": {"of": "Ad
 
 
 def _source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
-    path = folder / "mine.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Source(path=str(path), **more)
+    return Source(path=str(write_rows(folder / "mine.jsonl", rows)), **more)
 
 
 def _said(*turns: tuple[str, str]) -> list[dict[str, str]]:
@@ -112,7 +111,6 @@ def _turns(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
         ([CHAT, ALPACA], "mine, row 1: messages: expected text or a list"),
         ([FINE, _turns(("human", "Who?"), ("bard", "a"))], "mine, row 1: conversations: unknown role 'bard'; kn"),
         ([FINE, _turns(("\x1b[1m", "Who?"))], r"row 1: conversations: unknown role '\x1b[1m'; known: system, us"),
-        ([FINE, {"conversations": []}], "mine, row 1: no assistant message to learn from"),
         ([FINE, _turns(("human", "Who?"))], "mine, row 1: no assistant message to learn from"),
         ([FINE, {"conversations": "Who?"}], "mine, row 1: no assistant message to learn from"),
         ([FINE, _turns(("gpt", 7))], "mine, row 1: conversations: content: expected text, got int"),
@@ -120,15 +118,19 @@ def _turns(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
         ([ALPACA, ALPACA | {"output": ""}], "mine, row 1: turn 2 of 2: the assistant's turn is empty"),
         ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output: expected text or a list"),
         ([ALPACA, ALPACA | {"instruction": " "}], "mine, row 1: turn 1 of 2: the user's turn is empty"),
-        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "messages: weight 0 is not supported"),
-        ([_turns(("gpt", "a"), weight=0)], "mine, row 0: conversations: weight 0 is not supported"),
-        (
-            [{"messages": [ASKED, ANSWERED | {"reasoning_content": ["a"]}]}],
-            "reasoning_content: expected text, got list",
-        ),
-        (
-            [{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}],
-            "messages: function_call is not supported",
+        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "messages: weight 0: every assistant's turn is learned"),
+        ([_turns(("gpt", "a"), weight=0)], "mine, row 0: conversations: weight 0: every assistant's"),
+        ([{"messages": [ASKED, ANSWERED | {"reasoning_content": [1]}]}], "reasoning_content: expected text, got list"),
+        ([{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}], "messages: function_call is not read"),
+        ([CHAT, {"messages": [{"role": "user"}]}], "mine, row 1: messages: content: expected text, got NoneType"),
+        *(
+            ([CHAT, {"messages": [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]}], says)
+            for call, says in (
+                ({"function": {"name": "search", "arguments": "{"}}, "the arguments of a call are invalid JSON"),
+                ({"function": {"name": "search"}}, "row 1: messages: expected a call {type: function"),
+                ({"function": {"arguments": {}}}, "row 1: messages: expected a call"),
+                ("search", "row 1: messages: expected a call"),
+            )
         ),
         ([{"prompt": "Who?", "completion": 7}], "mine, row 0: completion: expected text or a list of"),
         *(

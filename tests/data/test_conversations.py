@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from stage_fixtures import write_rows
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zero2chat import tasks
@@ -28,12 +29,8 @@ TURNS = [
 
 
 def _rows(*conversations: list[dict[str, Any]]) -> Dataset:
-    return Dataset.from_list(
-        [
-            {"messages": json.dumps(turns), "tools": "null", "where": f"mine, row {i}"}
-            for i, turns in enumerate(conversations)
-        ]
-    )
+    rows = ({"messages": json.dumps(turns), "tools": "null"} for turns in conversations)
+    return Dataset.from_list([row | {"where": f"mine, row {i}"} for i, row in enumerate(rows)])
 
 
 def _tokenized(rows: Dataset, tokenizer: PreTrainedTokenizerBase, most: int, overlong: str = "error") -> Dataset:
@@ -120,9 +117,7 @@ def test_a_tasks_demonstrations_are_right_answers_in_the_styles_asked_for():
 
 
 def _written(folder: Path, *values: Any, column: str = "messages") -> str:
-    path = folder / "chat.jsonl"
-    path.write_text("".join(json.dumps({column: value}) + "\n" for value in values))
-    return str(path)
+    return str(write_rows(folder / "chat.jsonl", ({column: value} for value in values)))
 
 
 @pytest.mark.parametrize(
@@ -147,30 +142,6 @@ def test_a_chat_dataset_is_read_from_its_column_and_extra_keys_are_left_out(tmp_
     path = _written(tmp_path, turns, turns[1:], column="chat")
     rows = load_conversations(Source(path=path, columns={"messages": "chat"}, n=1))
     assert rows["messages"][:] == [json.dumps(TURNS)]
-
-
-def _calling(call: Any) -> list[Any]:
-    return [TURNS[1], {"role": "assistant", "content": "", "tool_calls": [call]}]
-
-
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        ([{"role": "user"}], "chat, row 1: messages: content: expected text, got NoneType"),
-        ([{"role": "user", "content": None}], "chat, row 1: messages: content: expected text, got NoneType"),
-        ([*TURNS, {"role": "<|im_end|>", "content": "x"}], "chat, row 1: messages: unknown role"),
-        ([], "chat, row 1: no assistant message to learn from"),
-        ([TURNS[0], {"role": "assistant", "content": ""}], "chat, row 1: turn 2 of 2: the assistant's turn is empty"),
-        (_calling({"function": {"name": "search", "arguments": "{"}}), "the arguments of a call are invalid JSON"),
-        (_calling({"function": {"name": "search"}}), "row 1: messages: expected a call {type: function"),
-        (_calling({"function": {"arguments": {}}}), "row 1: messages: expected a call"),
-        (_calling("search"), "row 1: messages: expected a call"),
-    ],
-)
-def test_a_row_that_is_no_conversation_is_named(tmp_path, value, says):
-    with pytest.raises(UserError) as caught:
-        load_conversations(Source(path=_written(tmp_path, TURNS, value)))
-    assert says in str(caught.value)
 
 
 def _search(query: str) -> str:
@@ -218,8 +189,7 @@ def test_a_demonstration_with_tools_calls_them_and_says_what_they_found():
 def test_calls_of_a_chat_dataset_are_read_in_each_form_that_is_about(tmp_path, arguments):
     call = {"type": "function", "function": {"name": "search", "arguments": arguments}}
     turns = [CALLED[0], {"role": "assistant", "content": None, "tool_calls": [call]}, *CALLED[2:]]
-    path = tmp_path / "chat.jsonl"
-    path.write_text(json.dumps({"messages": turns, "tools": json.dumps(Tools([_search]).schemas)}) + "\n")
+    path = write_rows(tmp_path / "chat.jsonl", [{"messages": turns, "tools": json.dumps(Tools([_search]).schemas)}])
     (row,) = load_conversations(Source(path=str(path)))
     assert json.loads(row["messages"]) == CALLED
     assert json.loads(row["tools"]) == Tools([_search]).schemas
@@ -227,15 +197,12 @@ def test_calls_of_a_chat_dataset_are_read_in_each_form_that_is_about(tmp_path, a
 
 def _conversations(rows: list[tuple[list[str], list[str] | None]]) -> Dataset:
     """Rows of roles and tools; each message says the number of its row."""
-    return Dataset.from_dict(
-        {
-            "messages": [
-                json.dumps([{"role": role, "content": f"{role} {i}"} for role in roles])
-                for i, (roles, _) in enumerate(rows)
-            ],
-            "tools": [json.dumps(tools) for _, tools in rows],
-            "where": [f"rows, row {i}" for i in range(len(rows))],
-        }
+    return Dataset.from_list(
+        [
+            {"messages": json.dumps([{"role": role, "content": f"{role} {i}"} for role in roles])}
+            | {"tools": json.dumps(tools), "where": f"rows, row {i}"}
+            for i, (roles, tools) in enumerate(rows)
+        ]
     )
 
 
@@ -255,9 +222,8 @@ def test_a_tasks_documents_are_told_again_as_answers_to_one_request():
 
 def test_joined_conversations_keep_every_exchange_once_and_mix_no_tools():
     pair = ["user", "assistant"]
-    joined = join_conversations(
-        _conversations([(pair, [["python"], None][i % 2]) for i in range(60)]), 3, 10_000, seed=1
-    )
+    rows = _conversations([(pair, [["python"], None][i % 2]) for i in range(60)])
+    joined = join_conversations(rows, 3, 10_000, seed=1)
     assert len(joined) < 60
     said = [message["content"] for row in joined for message in json.loads(row["messages"])]
     assert sorted(said) == sorted(f"{role} {i}" for i in range(60) for role in pair)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from stage_fixtures import write_rows
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
@@ -49,7 +50,7 @@ def test_every_text_of_a_row_is_looked_at(tmp_path):
         "pairs": [{"prompt": "p", "chosen": [{"role": "assistant", "content": "in an answer"}], "rejected": []}],
     }
     for name, some in rows.items():
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some * 2 + [{}]))
+        write_rows(tmp_path / f"{name}.jsonl", some * 2 + [{}])
     sources = read_training_sources([str(tmp_path / f"{name}.jsonl") for name in rows])
     asked = ["In a document?", "In a turn?", "In an answer?", "In nothing?"]
     assert find_seen(asked, training_texts(sources)) == set(asked[:3])
@@ -60,8 +61,8 @@ def test_of_a_task_the_demonstrations_count_and_of_a_file_the_first_rows(tmp_pat
     held_out = [row["question"] for row in tasks.load("facts").rows("test", 0, 30)]
     texts = list(training_texts(read_training_sources([{"task": "facts", "n": 30}])))
     assert find_seen([*own, *held_out], texts) == set(own)
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": question}) + "\n" for question in own))
-    source = read_training_sources([{"path": str(tmp_path / "rows.jsonl"), "n": 3}])
+    path = write_rows(tmp_path / "rows.jsonl", ({"text": question} for question in own))
+    source = read_training_sources([{"path": str(path), "n": 3}])
     assert find_seen(own, training_texts(source)) == set(own[:3])
 
 
@@ -114,10 +115,9 @@ def test_the_wording_that_questions_share_is_none_of_theirs():
 
 def test_the_questions_of_held_out_rows_are_those_of_their_split_and_column(tmp_path):
     rows = [{"question": f"How far is it to town number {i} from here?", "text": "no question"} for i in range(5)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(tmp_path / "rows.jsonl", rows)
     turns = (("system", "Be brief and kind to all."), ("user", "Why is it so far to town?"))
-    chat = {"prompt": [{"role": role, "content": content} for role, content in turns]}
-    (tmp_path / "chat.jsonl").write_text(json.dumps(chat) + "\n")
+    write_rows(tmp_path / "chat.jsonl", [{"prompt": [{"role": role, "content": content} for role, content in turns]}])
     Dataset.from_list([{"q": "Who lives in the last house of the town?"}]).to_parquet(tmp_path / "saved.parquet")
     entries: list[Any] = [
         {"task": "facts", "n": 20},
@@ -144,10 +144,7 @@ def test_the_questions_of_held_out_rows_are_those_of_their_split_and_column(tmp_
     ("entry", "said"),
     [
         ({"tsk": "facts"}, r"decontaminate\[0\]: unknown key 'tsk'; did you mean 'task'"),
-        (
-            {"task": "facts", "n": 5, "split": "train"},
-            r"decontaminate\[0\]: task 'facts': split 'train' is training data",
-        ),
+        ({"task": "facts", "n": 5, "split": "train"}, r"decontaminate\[0\]: task 'facts': split 'train' is training"),
         ({"task": "facts", "n": 5, "split": "tset"}, "split 'tset' is not known; did you mean 'test'"),
         ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
         ({"task": "facts"}, "`n` is not set: set it to the number of rows"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stage_fixtures import write_rows
 
 from zero2chat.core.errors import UserError
 from zero2chat.data.encoding import tokenize_answers, tokenize_reward_pairs
@@ -86,9 +87,7 @@ def test_comparisons_that_cannot_be_are_refused(change, message):
 
 
 def source(folder: Path, *rows: dict[str, Any], **more: Any) -> Source:
-    path = folder / "mine.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Source(path=str(path), label="mine", **more)
+    return Source(path=str(write_rows(folder / "mine.jsonl", rows)), label="mine", **more)
 
 
 FINE = {"prompt": "q", "chosen": "yes", "rejected": "no"}
@@ -129,10 +128,7 @@ EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
         (SIDES, "row 0: no prompt"),
         (FINE | {"prompt": " "}, "mine, row 0: turn 1 of 1: the user's turn is empty"),
         (FINE | {"prompt": EMPTY}, "turn 3 of 3: the user's turn is empty"),
-        (
-            FINE | {"chosen": [said("a")[0] | {"reasoning_content": "Hm."}]},
-            "chosen: only sft supports tool_c",
-        ),
+        (FINE | {"chosen": [said("a")[0] | {"reasoning_content": "b"}]}, "chosen: only sft conversations have tool_c"),
         (FINE | {"chosen": None}, "mine, row 0: chosen: expected text or a list"),
         (FINE | {"chosen": [{"text": "a"}]}, "row 0: chosen: unknown role None"),
         ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, f"row 0: rejected: {ENDS[:50]}"),

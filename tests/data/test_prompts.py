@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from stage_fixtures import write_rows
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
@@ -16,8 +17,7 @@ def own(tmp_path):
     """`own(*rows)`: the source of a user's file."""
 
     def write(*rows):
-        (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return read_sources([{"path": str(tmp_path / "mine.jsonl")}])[0]
+        return read_sources([{"path": str(write_rows(tmp_path / "mine.jsonl", rows))}])[0]
 
     return write
 
@@ -115,15 +115,14 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path):
     task = tasks.load("lines")
     assert read_prompts("lines", None, 5, 3) == [task.prompt(row) for row in task.rows("train", 3, 5)]
     assert len(read_prompts("lines", None)) == 50
-    text = tmp_path / "asked.txt"
+    text, rows = tmp_path / "asked.txt", tmp_path / "asked.jsonl"
     text.write_bytes("\ufeffWho is Ada?\r\n\r\n  Où est Tom ? \nWho is Ada?\nAnd?".encode())
     assert read_prompts(None, str(text)) == [prompt("Who is Ada?"), prompt("Où est Tom ?"), prompt("And?")]
     assert read_prompts(None, str(text), 1) == [prompt("Who is Ada?")]
-    rows = tmp_path / "asked.jsonl"
-    rows.write_text('{"prompt": "Who?", "id": 1}\n{"prompt": "Where?", "id": 2}\n')
+    write_rows(rows, [{"prompt": "Who?", "id": 1}, {"prompt": "Where?", "id": 2}])
     assert read_prompts(None, str(rows)) == [prompt("Who?"), prompt("Where?")]
     talk = [{"role": "system", "content": "Be brief."}, *prompt("Who?")]
-    rows.write_text(json.dumps({"prompt": talk}) + "\n")
+    write_rows(rows, [{"prompt": talk}])
     assert read_prompts(None, str(rows)) == [talk]
 
 
@@ -131,14 +130,11 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path):
     ("name", "text", "n", "says"),
     [
         ("none.txt", None, None, "none.txt: cannot be read: No such file or directory"),
-        ("none.jsonl", None, None, "none.jsonl: no such file or folder"),
         ("asked.txt", b" \n\n", None, "asked.txt: the file is empty: write one prompt per line"),
         ("asked.txt", b"\xff\xfe", None, "asked.txt: not UTF-8"),
-        ("asked.jsonl", b"", None, "asked.jsonl"),
         ("asked.jsonl", b"Who?\n", None, "prompts: .*asked.jsonl, line 1: invalid JSON"),
         ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt'; it has question"),
         ("asked.jsonl", b'{"prompt": null, "id": 1}\n', None, "prompts, row 0: prompt: expected text or a list"),
-        ("asked.csv", b"Who?\n", None, "prompts: .*asked.csv: the file has no rows"),
         ("asked.txt", b"Who?\n", 0, "n: expected at least 1, got 0"),
         ("asked.txt", b"Who?\n", -1, "n: expected at least 1, got -1"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from stage_fixtures import write_rows
 
 from zero2chat.core.errors import UserError
 from zero2chat.data.conversations import load_conversations
@@ -141,10 +142,8 @@ def test_pairs_and_prompts_are_read_alike():
     rows += [{"prompt": "b", "answer": None, "level": 3}, {"prompt": "c", "answer": "007", "level": 4.5}]
     output = load_problems(_source(*map(json.dumps, rows), invalid="drop"))
     assert (output["answer"][:], output["level"][:]) == (["1", "007"], [1, 4.5])
-    with pytest.raises(
-        UserError,
-        match=r"row 1: turn 2 of 3: the assistant's turn is empty .*row 2: answer: expected text or a number, got None",
-    ):
+    says = r"row 1: turn 2 of 3: the assistant's turn is empty .*row 2: answer: expected text or a number, got None"
+    with pytest.raises(UserError, match=says):
         load_problems(_source(*map(json.dumps, rows)))
     mixed = [{"prompt": "a", "answer": "1", "level": level} for level in (1, "two")]
     with pytest.raises(UserError, match="chats: column 'level' has values of several types"):
@@ -188,11 +187,9 @@ def test_a_parquet_file_is_read_as_the_same_rows_in_json_are():
     for name, inner in (("add", {"text": {"type": "string"}}), ("find", {"where": {"in": "Genoa"}})):
         call = {"type": "function", "function": {"name": name, "arguments": {"deep": inner}}}
         turns = [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]
-        parameters = {"type": "object", "properties": inner}
-        rows.append(
-            {"messages": turns, "tools": [{"type": "function", "function": {"name": name, "parameters": parameters}}]}
-        )
-    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        function = {"name": name, "parameters": {"type": "object", "properties": inner}}
+        rows.append({"messages": turns, "tools": [{"type": "function", "function": function}]})
+    write_rows(Path("rows.jsonl"), rows)
     pa.parquet.write_table(pa.Table.from_pylist(rows), "rows.parquet")
     of_json, of_arrow = (load_conversations(Source(path=f"rows.{kind}")) for kind in ("jsonl", "parquet"))
     for column in ("messages", "tools"):

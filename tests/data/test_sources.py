@@ -89,9 +89,7 @@ def test_a_fraction_is_a_share_of_the_characters_of_the_largest_mixture(fraction
     assert texts == [*a["text"], *b["text"][:6]]
     assert mixed([a, b], _sources(None, None))[0]["text"][:] == [*a["text"], *b["text"]]
     parts = [Dataset.from_dict({"text": ["a"], "id": ids}) for ids in ([1], ["b1"])]
-    with pytest.raises(
-        UserError, match=r"datasets: the sources have values of different types in a column: .*the key id"
-    ):
+    with pytest.raises(UserError, match="datasets: the sources have values of different types in a column"):
         mixed(parts, _sources(None, None))
 
 
@@ -264,8 +262,6 @@ def test_a_folder_of_parquet_files_beside_other_files():
         ("rows.jsonl", ("body",), "rows.jsonl: no column 'body'; it has text, name, n: set `column`"),
         ("rows.jsonl", ("n",), "rows.jsonl: column 'n' holds int64, not text"),
         ("none.jsonl", (), "none.jsonl: no such file or folder"),
-        ("none.txt", (), "none.txt: no such file or folder"),
-        ("./none", (), "./none: no such file or folder"),
         ("none", (), "none: cannot load none"),
         ("empty", (), "empty: cannot load empty"),
         ("programs", (), "programs: cannot load programs"),
