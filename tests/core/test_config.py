@@ -50,10 +50,8 @@ def read(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def test_values_of_every_type_arrive_as_the_fields_types(read) -> None:  # type: ignore[no-untyped-def]
-    text = (
-        "layers: 3\nrate: 1e-4\ntie: true\nshuffle: false\ndepths: [1, 2]\nwhen: no\nname: ada\n"
-        "trackers: [a, b]\nextra: {a: {b: 1}}"
-    )
+    text = "layers: 3\nrate: 1e-4\ntie: true\nshuffle: false\ndepths: [1, 2]\nwhen: no\nname: ada\n"
+    text += "trackers: [a, b]\nextra: {a: {b: 1}}"
     want = Sizes(3, 1e-4, True, False, [1, 2], "no", "ada", ["a", "b"], {"a": {"b": 1}})
     assert read(text) == want
     assert isinstance(read(text).rate, float)
@@ -145,9 +143,6 @@ def test_a_field_refuses_numbers_out_of_its_range(range_: Range, refused: float,
 
 
 def test_a_number_without_a_dot_is_a_number_in_a_mapping_too(read) -> None:  # type: ignore[no-untyped-def]
-    assert read("extra: {min_lr: 1e-5, name: '1e-5', commit: 1e5}").extra == {
-        "min_lr": 1e-5,
-        "name": "1e-5",
-        "commit": "1e5",
-    }
+    extra = read("extra: {min_lr: 1e-5, name: '1e-5', commit: 1e5}").extra
+    assert extra == {"min_lr": 1e-5, "name": "1e-5", "commit": "1e5"}
     assert read("layers: 3", "--extra", "{min_lr: -2E+3}").extra == {"min_lr": -2000.0}
