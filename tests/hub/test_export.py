@@ -9,7 +9,7 @@ import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,9 +17,6 @@ from zero2chat import cli
 from zero2chat.hub.converter import splits_as_ours
 from zero2chat.hub.modelfile import CHATML, chatml, default_system, is_chatml
 from zero2chat.models.tokenization import set_chat_template
-
-if TYPE_CHECKING:
-    pass
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".gguf"
@@ -177,24 +174,18 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
     (tmp_path / ".gguf" / "convert_hf_to_gguf.py").touch()
     if prepare:
         prepare(tmp_path)
-    _one_line(["export", *arguments.split()], says, tmp_path, capsys)
-
-
-def _one_line(arguments: list[str], says: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = _files(here)
-    with contextlib.chdir(here), pytest.raises(SystemExit) as end:
-        cli.main(arguments)
+    before = _files(tmp_path)
+    with contextlib.chdir(tmp_path), pytest.raises(SystemExit) as end:
+        cli.main(["export", *arguments.split()])
     assert end.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert re.search(says, lines[0]), lines[0]
-    assert _files(here) == before
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert re.search(says, line), line
+    assert _files(tmp_path) == before
 
 
 def test_a_tokenizer_that_cuts_text_in_another_way_is_not_called_qwen2(tokenizer_folder):
-    def read():
-        output: dict[str, Any] = json.loads((tokenizer_folder / "tokenizer.json").read_text())
-        return output
+    def read() -> dict[str, Any]:
+        return json.loads((tokenizer_folder / "tokenizer.json").read_text())
 
     assert splits_as_ours(read())
     others = [read() for _ in range(6)]

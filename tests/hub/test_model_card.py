@@ -65,10 +65,8 @@ def test_data_are_named_and_those_of_the_hub_in_the_metadata():
     Path("runs/mine/corpus/metrics.json").write_text("{}")
     card = _card(_run("runs/mine/pretrain", "pretrain", dataset="runs/mine/corpus"))
     assert card.data.datasets == ["own/texts"]
-    assert (
-        "- weights: random initialization\n- data: [own/texts](https://huggingface.co/datasets/own/texts), revision abc"
-        in (card.text)
-    )
+    link = "[own/texts](https://huggingface.co/datasets/own/texts), revision abc"
+    assert f"- weights: random initialization\n- data: {link}" in card.text
     assert "- data: task `facts` of zero2chat, n 9\n" in card.text
     Path("chat.jsonl").write_text("{}")
     local = [{"path": "json", "data_files": ["/srv/secret/b.jsonl"]}, {"path": "chat.jsonl"}]
@@ -192,11 +190,8 @@ def test_the_commands_for_vllm_and_ollama_name_the_repository_and_replace_earlie
     assert added.count("## Run it") == 1
     assert "First" not in added
     for line in (
-        "vllm serve me/Mine",
-        "hf download me/Mine --local-dir Mine",
-        "zero2chat export Mine --gguf q4_k_m --out Mine-gguf",
-        "ollama create mine -f Mine-gguf/Modelfile",
-        "ollama run mine",
+        *("vllm serve me/Mine", "hf download me/Mine --local-dir Mine", "ollama run mine"),
+        *("zero2chat export Mine --gguf q4_k_m --out Mine-gguf", "ollama create mine -f Mine-gguf/Modelfile"),
     ):
         assert f"\n{line}\n" in added
     assert "merge" not in added
