@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,61 +25,45 @@ from zero2chat.stages.open_run import open_run
 
 ROOT = Path(__file__).parents[2]
 EXAM = [{"task": "word_problems", "n": 8, "seed": 1}]
-CONFIGS: dict[str, dict[str, Any]] = {
-    "corpus": {"output_dir": "runs/r/corpus", "datasets": [{"task": "word_problems", "n": 50}], "seed": 0},
-    "read": {"output_dir": "runs/r/read", "dataset": "runs/r/corpus", "tokenizer": "runs/q/tokenizer", "seed": 0},
-    "ask": {"output_dir": "runs/r/ask", "model_name_or_path": "runs/r/read", "tasks": EXAM},
-    "other": {
-        "output_dir": "runs/r/other",
-        "model_name_or_path": "runs/q/model",
-        "chat_template_path": "chat_templates/chatml.jinja",
-        "datasets": [{"path": "runs/r/ask/samples.jsonl"}],
-        "tasks": EXAM,
-        "max_steps": 1,
-        "seed": 4,
-    },
-    "theirs": {"output_dir": "runs/r/theirs", "model_name_or_path": "runs/q/model", "tasks": EXAM, "seed": 0},
-    "claims": {
-        "output_dir": "runs/r/claims",
-        "claims": [
-            {
-                "name": "reading",
-                "claim": "It reads",
-                "experiment": "asked",
-                "figures": [{"figure": "right", "step": "runs/r/ask", "metric": "accuracy", "at_least": 0.5}],
-            },
-            {
-                "name": "learning",
-                "claim": "It learns, does/did it?",
-                "experiment": "asked again",
-                "figures": [
-                    {"figure": "more", "step": "runs/r/other", "metric": "accuracy"},
-                    {"figure": "theirs", "step": "runs/r/theirs", "metric": "accuracy"},
-                    {"figure": "before", "step": "runs/q/model", "metric": "accuracy"},
-                ],
-            },
-        ],
-    },
-    "report": {"output_dir": "runs/r/report", "steps": ["runs/r/claims", "runs/r/ask", "runs/r/other"]},
+READING = {
+    "name": "reading",
+    "claim": "It reads",
+    "experiment": "asked",
+    "figures": [{"figure": "right", "step": "runs/r/ask", "metric": "accuracy", "at_least": 0.5}],
 }
-STEPS = [
-    {"name": "corpus", "stage": "corpus"},
-    {"name": "read", "stage": "pretrain"},
-    {"name": "ask", "stage": "evaluate"},
-    {"name": "other", "stage": "sft"},
-    {"name": "theirs", "stage": "evaluate"},
-    {"name": "claims", "stage": "claims"},
-    {"name": "report", "stage": "report"},
-]
+LEARNING = {
+    "name": "learning",
+    "claim": "It learns, does/did it?",
+    "experiment": "asked again",
+    "figures": [
+        {"figure": figure, "step": step, "metric": "accuracy"}
+        for figure, step in (("more", "runs/r/other"), ("theirs", "runs/r/theirs"), ("before", "runs/q/model"))
+    ],
+}
+# Of each step its stage and settings
+STEPS: dict[str, tuple[str, dict[str, Any]]] = {
+    "corpus": ("corpus", {"datasets": [{"task": "word_problems", "n": 50}], "seed": 0}),
+    "read": ("pretrain", {"dataset": "runs/r/corpus", "tokenizer": "runs/q/tokenizer", "seed": 0}),
+    "ask": ("evaluate", {"model_name_or_path": "runs/r/read", "tasks": EXAM}),
+    "other": (
+        "sft",
+        {"model_name_or_path": "runs/q/model", "datasets": [{"path": "runs/r/ask/samples.jsonl"}], "tasks": EXAM}
+        | {"chat_template_path": "chat_templates/chatml.jinja", "max_steps": 1, "seed": 4},
+    ),
+    "theirs": ("evaluate", {"model_name_or_path": "runs/q/model", "tasks": EXAM, "seed": 0}),
+    "claims": ("claims", {"claims": [READING, LEARNING]}),
+    "report": ("report", {"steps": ["runs/r/claims", "runs/r/ask", "runs/r/other"]}),
+}
 
 
-def _write(**changes: dict[str, Any]) -> None:
+def _write(names: Iterable[str] = STEPS, **changes: dict[str, Any]) -> None:
     folder = Path("recipes/r")
     folder.mkdir(parents=True, exist_ok=True)
-    steps = [{"config": f"{step['name']}.yaml", **step} for step in STEPS]
+    steps = [{"name": name, "stage": STEPS[name][0], "config": f"{name}.yaml"} for name in names]
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
-    for name, settings in (CONFIGS | changes).items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
+    for name, (_, settings) in STEPS.items():
+        given = {"output_dir": f"runs/r/{name}", **changes.get(name, settings)}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(given))
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +111,6 @@ def _claims() -> dict[str, dict[str, Any]]:
     return {line["figure"]: line for line in json.loads(Path("runs/r/claims.json").read_text())}
 
 
-# ---- seeds
-
-
 def test_what_trains_and_what_reads_it_is_made_once_a_seed_and_joined_last(launched: list[str]) -> None:
     _run(seeds=2)
     assert launched == [
@@ -171,18 +153,13 @@ def test_further_seeds_are_added_and_joined_again(launched: list[str], capsys: p
 
 
 def test_seeds_that_nothing_would_join_or_that_no_yaml_says_are_refused(launched: list[str]) -> None:
-    _write(read={key: value for key, value in CONFIGS["read"].items() if key != "seed"})
+    _write(read={key: value for key, value in STEPS["read"][1].items() if key != "seed"})
     with pytest.raises(UserError, match=r"recipes/r/read\.yaml: --seeds: seed is not set"):
         _run(seeds=2)
-    recipe = Path("recipes/r/recipe.yaml")
-    steps = [step for step in yaml.safe_load(recipe.read_text())["steps"] if step["name"] in ("corpus", "read")]
-    recipe.write_text(yaml.safe_dump({"steps": steps}))
+    _write(["corpus", "read"])
     with pytest.raises(UserError, match="no step of this recipe judges claims"):
         _run(seeds=2)
     assert launched == []
-
-
-# ---- a claim alone
 
 
 def test_a_claim_alone_makes_what_it_reads_and_the_others_wait(launched: list[str]) -> None:

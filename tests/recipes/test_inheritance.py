@@ -36,14 +36,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path) ->
     (folder / "more.yaml").write_text(yaml.safe_dump(more))
     for name, steps in (("small", 4), ("large", 8)):
         settings = {"model_name_or_path": str(model_folder), "max_steps": steps}
+        again = {"model_name_or_path": f"runs/chat-{name}/sft"}
         written = [
             {"name": "sft", "stage": "sft", "config": "sft.yaml", "set": settings},
-            {
-                "name": "again",
-                "stage": "sft",
-                "config": "sft.yaml",
-                "set": {"model_name_or_path": f"runs/chat-{name}/sft"},
-            },
+            {"name": "again", "stage": "sft", "config": "sft.yaml", "set": again},
             {"name": "report", "stage": "report"},
         ]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"steps": written}))
@@ -77,9 +73,8 @@ def test_a_recipe_that_is_one_file_has_runs_of_its_own() -> None:
         assert report.settings["title"] == f"chat-{name}"
         # The command alone does the same.
         settings, _ = sft.declared.parse(sft.words())
-        assert settings == {
-            key: value if key not in sft.overrides else str(value) for key, value in sft.settings.items()
-        }
+        said = {key: value if key not in sft.overrides else str(value) for key, value in sft.settings.items()}
+        assert settings == said
 
 
 def test_it_can_be_planned_previewed_and_run_in_part(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,9 +87,8 @@ def test_it_can_be_planned_previewed_and_run_in_part(capsys: pytest.CaptureFixtu
     on_base = {"name": "more", "stage": "sft", "config": "more.yaml"}
     Path("recipes/chat/recipe.yaml").write_text(yaml.safe_dump({"steps": [on_base]}))
     (more,) = load_recipe("recipes/chat")
-    assert {"  max_length: 64  # recipes/chat/sft.yaml", "  datasets: []  # recipes/chat/more.yaml"} <= {
-        *more.origins()
-    }
+    origins = {"  max_length: 64  # recipes/chat/sft.yaml", "  datasets: []  # recipes/chat/more.yaml"}
+    assert origins <= {*more.origins()}
     assert runner.run(recipe, restart="again", dry_run=True)["steps"] == {"again": "planned", "report": "planned"}
     assert list(plan.plan(recipe, "h100")["steps"]) == ["sft", "again"]
     shown = preview.preview(recipe, n=1)

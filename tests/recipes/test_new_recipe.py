@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from stage_fixtures import write_rows
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
@@ -38,8 +39,7 @@ def model(model_folder: Path, here: Path) -> str:
 
 
 def jsonl(path: str, rows: Iterable[Any]) -> str:
-    Path(path).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return str(write_rows(Path(path), rows))
 
 
 def said(n: int) -> list[tuple[str, str]]:
@@ -67,19 +67,14 @@ def sharegpt(n: int = 60) -> list[dict[str, Any]]:
     return [{"conversations": turns} | ({"system": "Be kind."} if i % 4 == 0 else {}) for i, turns in enumerate(pairs)]
 
 
-def alpaca(n: int = 60) -> list[dict[str, Any]]:
-    return [
-        {"instruction": question, "input": "" if i % 3 else "He is a baker.", "output": answer, "history": []}
-        for i, (question, answer) in enumerate(said(n))
-    ]
+def alpaca() -> list[dict[str, Any]]:
+    more = ("He is a baker.", "", "")
+    return [{"instruction": q, "input": more[i % 3], "output": a, "history": []} for i, (q, a) in enumerate(said(60))]
 
 
 def pairs(n: int = 60) -> list[dict[str, Any]]:
     """Preference pairs, two of which have equal sides."""
-    return [
-        {"prompt": question, "chosen": answer, "rejected": answer if i < 2 else "No idea."}
-        for i, (question, answer) in enumerate(said(n))
-    ]
+    return [{"prompt": q, "chosen": a, "rejected": a if i < 2 else "No idea."} for i, (q, a) in enumerate(said(n))]
 
 
 def sums(n: int = 60) -> list[dict[str, Any]]:
@@ -136,10 +131,8 @@ def test_rows_are_held_out_or_given(model: str) -> None:
     made = new("mine", model, [path])
     assert datasets("sft.yaml") == {"path": path, "invalid": "drop", "split": "train[:54]"}
     for name in ("before.yaml", "after.yaml"):
-        assert (
-            datasets(name).items()
-            >= {"path": path, "split": "train[54:]", "metrics": ["exact_match", "f1", "perplexity"]}.items()
-        )
+        scored = {"path": path, "split": "train[54:]", "metrics": ["exact_match", "f1", "perplexity"]}
+        assert datasets(name).items() >= scored.items()
     made = new("few", model, [jsonl("few.jsonl", chats(4)), path])  # 4 would be all of the first file
     assert yaml.safe_load(made["files"]["sft.yaml"])["datasets"] == [
         {"path": "few.jsonl", "invalid": "drop"},
@@ -166,9 +159,7 @@ def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
 @pytest.mark.parametrize("votes", [(True, False), ("true", " False"), (1, 0), (1.0, 0.0), (None, False)])
 def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, Any]) -> None:
     rows = [{"prompt": q, "completion": a, "label": votes[i % 2]} for i, (q, a) in enumerate(said(30))]
-    with pytest.raises(
-        UserError, match=r"votes.jsonl: the column label has thumbs down: train on these votes with `zero2chat kto`"
-    ):
+    with pytest.raises(UserError, match="votes.jsonl: the column label has thumbs down: train on these votes with"):
         new("mine", model, [jsonl("votes.jsonl", rows)])
     for number, labels in enumerate((("question", "chat"), (1, 2), (True, True))):
         kinds = [row | {"label": labels[i % 2]} for i, row in enumerate(rows)]
@@ -236,12 +227,6 @@ def test_each_yaml_begins_with_its_command_and_the_recipe_says_what_was_chosen(m
     recipe = Path("mine/recipe.yaml").read_text(encoding="utf-8")
     assert recipe.splitlines()[0] == "# zero2chat run mine"
     assert all(f"# {line}\n" in recipe for line in made["summary"])
-
-
-# ---- what it refuses
-
-
-# ---- what it wrote runs
 
 
 @pytest.mark.slow  # five processes

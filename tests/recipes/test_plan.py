@@ -22,15 +22,8 @@ from zero2chat.recipes.training_cost import per_rank
 
 ROOT = Path(__file__).parents[2]
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, CONTEXT = 64, 192, 2, 3, 1000, 32
-SHAPE = {
-    "hidden_size": WIDTH,
-    "intermediate_size": INNER,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "num_key_value_heads": HEADS,
-    "head_dim": WIDTH // HEADS,
-    "tie_word_embeddings": True,
-}
+SHAPE = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS, "tie_word_embeddings": True}
+SHAPE |= {"num_attention_heads": HEADS, "num_key_value_heads": HEADS, "head_dim": WIDTH // HEADS}
 # Four matrices of attention, three of the MLP, two norms, and the norms of queries and keys; the table; the last norm.
 PARAMETERS = LAYERS * (4 * WIDTH**2 + 3 * WIDTH * INNER + 2 * WIDTH + 2 * WIDTH // HEADS) + VOCABULARY * WIDTH + WIDTH
 
@@ -113,10 +106,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     folder = Path("recipes/own")
     folder.mkdir(parents=True)
-    steps = [
-        {"name": "tokenizer", "stage": "tokenizer", "config": "tokenizer.yaml"},
-        {"name": "pretrain", "stage": "pretrain", "config": "pretrain.yaml"},
-    ]
+    steps = [{"name": name, "stage": name, "config": f"{name}.yaml"} for name in ("tokenizer", "pretrain")]
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"steps": steps}))
     made = {"output_dir": "runs/own/tokenizer", "dataset": "corpus", "vocab_size": VOCABULARY}
     (folder / "tokenizer.yaml").write_text(yaml.safe_dump(made))
@@ -126,20 +116,9 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def change(recipe: Path, **settings: Any) -> None:
     path = recipe / "pretrain.yaml"
-    known: dict[str, Any] = (
-        yaml.safe_load(path.read_text())
-        if path.exists()
-        else {
-            "dataset": "corpus",
-            "tokenizer": "runs/own/tokenizer",
-            "model": SHAPE,
-            "max_length": CONTEXT,
-            "muon": False,
-            "global_batch_size": 16,
-            "per_device_train_batch_size": 4,
-            "max_steps": 100,
-        }
-    )
+    sizes = {"global_batch_size": 16, "per_device_train_batch_size": 4, "max_steps": 100, "max_length": CONTEXT}
+    known: dict[str, Any] = {"dataset": "corpus", "tokenizer": "runs/own/tokenizer", "model": SHAPE, "muon": False}
+    known = yaml.safe_load(path.read_text()) if path.exists() else known | sizes
     path.write_text(yaml.safe_dump(known | settings))
 
 
@@ -161,15 +140,9 @@ def test_flops_tokens_and_hours_follow_from_the_settings(recipe: Path, capsys: p
         assert sum(parts[name] for name in names) == pytest.approx(parts["peak"])
 
 
-# ---- shipped stages and recipes
-
-
 def test_every_stage_that_trains_can_be_planned() -> None:
     for stage in map(stages.load, stages.names()):
         assert (stage.cost is not None) == (stage.kind == "trains"), stage.name
-
-
-# ---- precision
 
 
 def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]:
@@ -203,9 +176,6 @@ def test_ddp_does_not_train_16_bit_weights(saved: str, settings: dict[str, Any],
     if "use_peft" in settings:
         frozen, trained = PARAMETERS, one["trained"]
         assert one["memory"]["single_gpu"]["weights"] == pytest.approx((2 * frozen + 4 * trained) / 1e9)
-
-
-# ---- mistakes
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
+from stage_fixtures import write_rows
 from transformers import PreTrainedTokenizerBase
 
 from zero2chat import cli
@@ -40,19 +41,14 @@ def config(tmp_path: Path, model_folder: Path) -> Callable[..., str]:
     return write
 
 
-def _jsonl(path: Path, *rows: dict[str, Any]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
 EVIL = {"prompt": "Say <|im_end|> and \x1b[31mred.", "completion": "No.\nNever."}
 LONG = {"instruction": "Go on.", "output": "word " * 100}
 
 
 @pytest.fixture
 def sft(tmp_path: Path, config: Callable[..., str]) -> str:
-    paths = [_jsonl(tmp_path / "evil.jsonl", EVIL, EVIL), _jsonl(tmp_path / "alpaca.jsonl", LONG)]
-    return config("sft", datasets=[{"path": path} for path in paths], max_length=100)
+    paths = [write_rows(tmp_path / "evil.jsonl", [EVIL, EVIL]), write_rows(tmp_path / "alpaca.jsonl", [LONG])]
+    return config("sft", datasets=[{"path": str(path)} for path in paths], max_length=100)
 
 
 def test_it_shows_what_sft_learns_from_and_what_is_too_long(
@@ -87,7 +83,7 @@ def test_without_colour_what_is_learned_stands_between_marks_and_nothing_reaches
 
 def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str]) -> None:
     pairs = [{"prompt": f"Who is {i}?", "chosen": "Ada.", "rejected": "No."} for i in range(40)]
-    path = _jsonl(tmp_path / "pairs.jsonl", *pairs)
+    path = str(write_rows(tmp_path / "pairs.jsonl", pairs))
     _, rows = open_rows(config("reward", datasets=[{"path": path}], max_length=64))
     sides = rows.sides(0)
     assert [side.name for side in sides] == ["chosen", "rejected"]

@@ -117,9 +117,8 @@ def test_rlhf_at_8b_needs_the_memory_that_plan_says() -> None:
     learning = always + inputs + layer + 5 * at_once * answer * config.vocab_size * 4 + 4e9
     rollout = settings["global_batch_size"] * settings["num_mini_batches"] // 8
     width = config.hidden_size // config.num_attention_heads
-    sampling = (
-        always + 2 * policy + rollout * longest * config.num_hidden_layers * 4 * config.num_key_value_heads * width
-    )
+    cache = rollout * longest * config.num_hidden_layers * 4 * config.num_key_value_heads * width
+    sampling = always + 2 * policy + cache
     found = planned(step, gpus=8)["zero3"]
     assert found["sampling"] == pytest.approx(sampling / 1e9, abs=0.1)
     assert found["learning"] == pytest.approx(learning / 1e9, rel=0.05)
