@@ -24,11 +24,8 @@ CHAT_TEMPLATE = Path(__file__).parents[2] / "chat_templates" / "chatml.jinja"
         ("{{ loop.revindex }}{{ m.content }}<|im_end|>", r"no \{% generation %\} markers and renders earlier turns"),
         ("{{ m.content[0].text }}<|im_end|>", "does not render the assistant's text"),
         ("{{ m.content if loop.index < 3 else raise_exception('no more') }}", r"fails on a conversation \(no more\)"),
-        (
-            "{% generation %}{{ m.content }}{% endgeneration %}",
-            "does not end the assistant's turn with a special token",
-        ),
-        ("{% generation %}{{ m.content ", r"some\.jinja: invalid chat template"),
+        ("{% generation %}{{ m.content }}{% endgeneration %}", "does not end the assistant's turn with a special"),
+        ("{% generation %}{{ m.content ", r"some\.jinja: the chat template fails"),
     ],
 )
 def test_a_template_that_cannot_be_trained_on_is_refused(template, says, tokenizer_folder, tmp_path):
@@ -37,12 +34,9 @@ def test_a_template_that_cannot_be_trained_on_is_refused(template, says, tokeniz
     path = tmp_path / (template if template == "none.jinja" else "some.jinja")
     (tmp_path / "some.jinja").write_text(f"{{% for m in messages %}}{template}{{% endfor %}}")
 
-    def train():
+    with pytest.raises(UserError, match=says):  # noqa: PT012
         prepare_chat_template(tokenizer, None if template is None else str(path))
         end_turn(None, tokenizer)
-
-    with pytest.raises(UserError, match=says):
-        train()
 
 
 # SmolLM2's own: no markers, and TRL has no training version.
@@ -98,12 +92,8 @@ def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder
     tokenizer.chat_template = SMOLLM2
     end_turn(AutoModelForCausalLM.from_pretrained(model_folder), tokenizer)
     assert tokenizer.eos_token == "<|im_end|>"
-    messages = [
-        {"role": "user", "content": "Who?"},
-        {"role": "assistant", "content": " 🙂 Ada.\n"},
-        {"role": "user", "content": "In Genoa?<|im_end|>"},
-        {"role": "assistant", "content": "\nYes, 日本"},
-    ]
+    said = ("Who?", " 🙂 Ada.\n", "In Genoa?<|im_end|>", "\nYes, 日本")
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
     ids, mask = TurnEncoder(tokenizer)(messages)
     assert ids == tokenizer.apply_chat_template(messages, return_dict=False)
     said = tokenizer.decode([token for token, own in zip(ids, mask, strict=True) if own])

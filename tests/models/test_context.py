@@ -16,16 +16,12 @@ def config(model_folder):
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {"max_position_embeddings": 512, "rope": {"rope_type": "yarn"}},
-        {"rope": {"rope_type": "yarn", "factor": 4}},
-        {"rope": {"rope_type": "yarn"}},
-        {"max_position_embeddings": 512, "rope": {"rope_type": "yarn", "original_max_position_embeddings": 128}},
-    ],
+    ("positions", "rope"),
+    [(512, {}), (None, {"factor": 4}), (None, {}), (512, {"original_max_position_embeddings": 128})],
 )
-def test_factor_and_positions_follow_from_each_other(config, fields):
-    given = {"rope_parameters" if key == "rope" else key: value for key, value in fields.items()}
+def test_factor_and_positions_follow_from_each_other(config, positions, rope):
+    given = {"rope_parameters": {"rope_type": "yarn"} | rope}
+    given |= {"max_position_embeddings": positions} if positions else {}
     longer = with_context(config, given, 512)
     assert longer.max_position_embeddings == 512
     rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "rope_theta": 10000.0}
@@ -55,13 +51,16 @@ def test_a_scaled_context_is_scaled_from_what_it_was_first(config):
         assert (longest.max_position_embeddings, longest.rope_parameters["factor"]) == (1024, 8)
 
 
+YARN = {"rope_parameters": {"rope_type": "yarn", "factor": 2}}
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"rope_parameters": 4}, "rope_parameters: expected keys such as rope_type and factor, got 4"),
         ({"rope_parameters": {"rope_type": "yarm"}}, "unknown rope_type 'yarm'.*yarn"),
         (
-            {"rope_parameters": {"rope_type": "yarn", "factor": 2}, "max_position_embeddings": 512},
+            {"max_position_embeddings": 512} | YARN,
             "factor 2 stretches 128 tokens to 256, but max_position_embeddings is 512",
         ),
         ({"rope_parameters": {"rope_type": "linear", "factor": 0.5}}, "factor 0.5 is not a number from 1"),

@@ -102,16 +102,10 @@ def test_a_token_uses_its_experts_and_all_else():
     assert parameter_count(model) - active_count(model) == idle_count(model) == 2 * 6 * 3 * 24 * 32
     assert flops_per_token(model, 10) == flops_per_token(dense, 10) + 6 * routers
     assert (idle_count(dense), active_count(dense), expert_stacks(dense)) == (0, parameter_count(dense), [])
-
-
-def test_a_layer_without_experts_is_counted_whole():
-    assert idle_count(mixture(mlp_only_layers=[0])) == idle_count(mixture()) // 2
-
-
-def test_other_mixtures_are_known_too():
+    assert idle_count(mixture(mlp_only_layers=[0])) == idle_count(model) // 2  # a layer without experts counts whole
     shape = SIZES | {"num_key_value_heads": 2, "intermediate_size": 24, "num_local_experts": 4}
-    model = MixtralForCausalLM(MixtralConfig(**shape, num_experts_per_tok=1))
-    assert (experts_per_token(model.config), idle_count(model)) == (1, 2 * 3 * 3 * 24 * 32)
+    other = MixtralForCausalLM(MixtralConfig(**shape, num_experts_per_tok=1))
+    assert (experts_per_token(other.config), idle_count(other)) == (1, 2 * 3 * 3 * 24 * 32)
 
 
 def test_loads_are_those_of_the_routers_choices_in_one_mode():

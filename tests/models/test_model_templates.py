@@ -103,23 +103,18 @@ def renders(tokenizer: PreTrainedTokenizerBase, *parts: str, **extra: Any) -> bo
     answer = {"role": "assistant", "content": "⟦a⟧"}
     user = {"role": "user", "content": "⟪u⟫"}
     call = {"type": "function", "function": {"name": "add", "arguments": {"text": "⟦call⟧"}}}
+    called = {"role": "assistant", "content": "", "tool_calls": [call]}
     exchanges = {
         "⟪system⟫": [{"role": "system", "content": "⟪system⟫"}, user, answer],
         "⟦thought⟧": [user, answer | dict.fromkeys(("reasoning_content", "thinking"), "⟦thought⟧")],
         "⟦early⟧": EARLY,
-        "⟦beside⟧": [user, {"role": "assistant", "content": "", "tool_calls": [call], "reasoning_content": "⟦beside⟧"}],
-        "⟦call⟧": [
-            user,
-            {"role": "assistant", "content": "", "tool_calls": [call]},
-            {"role": "tool", "name": "add", "content": "⟪result⟫"},
-            answer,
-        ],
+        "⟦beside⟧": [user, called | {"reasoning_content": "⟦beside⟧"}],
+        "⟦call⟧": [user, called, {"role": "tool", "name": "add", "content": "⟪result⟫"}, answer],
     }
     tools = [SCHEMA] if parts[0] in ("⟦call⟧", "⟦beside⟧") else None
     try:
-        text = tokenizer.apply_chat_template(
-            exchanges[parts[0]], tools=tools, tokenize=False, chat_template=training_template(tokenizer)
-        )
+        render = partial(tokenizer.apply_chat_template, tokenize=False, chat_template=training_template(tokenizer))
+        text = render(exchanges[parts[0]], tools=tools)
     except (TemplateError, TypeError):
         return False
     return all(part in text for part in parts)
@@ -128,9 +123,8 @@ def renders(tokenizer: PreTrainedTokenizerBase, *parts: str, **extra: Any) -> bo
 def appends(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> bool:
     """Whether each turn of the assistant only adds to what the training template renders before it."""
     tools = [SCHEMA] if any("tool_calls" in message for message in messages) else None
-    render = partial(
-        tokenizer.apply_chat_template, tools=tools, tokenize=False, chat_template=training_template(tokenizer)
-    )
+    render = partial(tokenizer.apply_chat_template, tools=tools, tokenize=False)
+    render = partial(render, chat_template=training_template(tokenizer))
     text = render(messages)
     return all(
         render(messages[: i + 1]).startswith(render(messages[:i], add_generation_prompt=True))
@@ -163,16 +157,8 @@ def row(name: str) -> list[str]:
         chat = "yes"
     except UserError:
         chat = "no"
-    yes = {True: "yes", False: "no"}
-    return [
-        f"`{name}`",
-        by,
-        f"`{tokenizer.eos_token}`",
-        yes[renders(tokenizer, "⟪system⟫")],
-        thoughts,
-        yes[renders(tokenizer, "⟦call⟧", "⟪result⟫")],
-        chat,
-    ]
+    system, calls = ("yes" if renders(tokenizer, *p) else "no" for p in (("⟪system⟫",), ("⟦call⟧", "⟪result⟫")))
+    return [f"`{name}`", by, f"`{tokenizer.eos_token}`", system, thoughts, calls, chat]
 
 
 def table() -> dict[str, list[str]]:

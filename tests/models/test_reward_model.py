@@ -23,11 +23,7 @@ def talk_of(question: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-TALKS = [
-    talk_of("Who is Ada?", "A baker."),
-    talk_of("Who?", "A painter, born in Lisbon in 1971."),
-    talk_of("a", "b" * 40),
-]
+TALKS = [talk_of("Who is Ada?", "A baker."), talk_of("Who?", "A painter, born in 1971."), talk_of("a", "b" * 40)]
 
 
 def test_a_score_is_the_heads_output_at_the_last_token_whatever_shares_the_batch(opened):
@@ -53,23 +49,17 @@ def test_each_rank_scores_its_share_and_gets_all_scores(opened, rank, monkeypatc
     forwards: list[int] = []
     model.register_forward_hook(lambda *_: forwards.append(1))
 
-    def gather(output):
-        return output + [(i, alone[i]) for i in others]
-
     state = SimpleNamespace(num_processes=2, process_index=rank)
     monkeypatch.setattr(hardware, "PartialState", lambda: state)
-    monkeypatch.setattr(reward_model, "gather_object", gather)
+    monkeypatch.setattr(reward_model, "gather_object", lambda found: found + [(i, alone[i]) for i in others])
     assert score_texts(model, tokenizer, talks, batch_size=2, shared=True)[0] == alone
     assert len(forwards) == 2  # of three batches; the second rank repeats the last, as weights may be sharded
 
 
 def test_scoring_sees_the_tokens_that_trl_would_train_on_the_end_of_turn_among_them(opened, tmp_path):
     model, tokenizer = opened
-    rows = {
-        "prompt": [t[:1] for t in TALKS],
-        "chosen": [t[1:] for t in TALKS],
-        "rejected": [t[1:] for t in TALKS[::-1]],
-    }
+    sides = {"chosen": [t[1:] for t in TALKS], "rejected": [t[1:] for t in TALKS[::-1]]}
+    rows = {"prompt": [t[:1] for t in TALKS], **sides}
     args = RewardConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none", dataloader_pin_memory=False)
     trainer = RewardTrainer(model=model, args=args, train_dataset=Dataset.from_dict(rows), processing_class=tokenizer)
     ids = encode(tokenizer, TALKS)

@@ -15,21 +15,13 @@ from zero2chat.models.scaling import laws, shape_of
 def test_shape_follows_from_depth(depth, vocabulary, width, heads, head, tied):
     output = shape_of(depth, "qwen3", vocabulary, {})
     assert output == {
-        "num_hidden_layers": depth,
-        "hidden_size": width,
-        "intermediate_size": 3 * width,
-        "num_attention_heads": heads,
-        "num_key_value_heads": heads,
-        "head_dim": head,
-        "tie_word_embeddings": tied,
+        **{"num_hidden_layers": depth, "hidden_size": width, "intermediate_size": 3 * width, "head_dim": head},
+        **{"num_attention_heads": heads, "num_key_value_heads": heads, "tie_word_embeddings": tied},
     }
 
 
-def test_a_width_that_heads_do_not_fill_is_rounded_up():
+def test_a_width_that_heads_do_not_fill_is_rounded_up_and_other_fields_are_refused():
     assert (shape_of(17, "qwen3", 4096, {})["hidden_size"], 17 * 64) == (1152, 1088)
-
-
-def test_a_model_described_by_other_fields_is_refused():
     with pytest.raises(UserError, match="depth: gpt2 has no field 'num_hidden_layers': set `model` instead"):
         shape_of(4, "gpt2", 4096, {})
 

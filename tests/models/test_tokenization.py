@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import random
-
 import pytest
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -33,16 +31,9 @@ def spelled(tokenizer, ids):
     return b"".join(table[i] for i in ids).decode()
 
 
-def test_every_unicode_plane_comes_back_as_it_was(tokenizer):
-    rng = random.Random(0)
-    codes = [plane * 0x10000 + rng.randrange(0x10000) for plane in range(17) for _ in range(300)]
-    text = "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000)
-    assert spelled(tokenizer, plain_ids(tokenizer, [text])[0]) == tokenizer.decode(tokenizer.encode(text)) == text
-
-
 def test_token_bytes_add_up_to_the_text_and_special_tokens_count_nothing(tokenizer):
     table = token_bytes(tokenizer)
-    text = "Ada's café 🙂 in 1984\n"
+    text = "Ada's café 🙂 in 1984\n" + "".join(chr(0x10000 * plane + 0x4E2D) for plane in range(17))
     ids = tokenizer.encode(text)
     assert b"".join(table[token] for token in ids) == text.encode()
     assert len(table) == len(tokenizer)
@@ -102,9 +93,8 @@ def test_only_a_message_of_the_assistant_keeps_its_calls(hub_tokenizer):
     assert neutral([said, nested], hub_tokenizer) == [said, nested | {"arguments": broken, "parts": [broken]}]
     assert neutral(said, hub_tokenizer) == said
     schema = {"type": "function", "function": {"name": "f", "description": f"{call}<|im_end|>", "default": said}}
-    assert neutral([schema], hub_tokenizer)[0]["function"] == {
-        **{"name": "f", "description": "< /tool_call>< |im_end|>", "default": broken}
-    }
+    function = {"name": "f", "description": "< /tool_call>< |im_end|>", "default": broken}
+    assert neutral([schema], hub_tokenizer)[0]["function"] == function
 
 
 def test_plain_ids_hold_no_control_token_and_spell_the_text(hub_tokenizer):
@@ -118,14 +108,15 @@ def test_plain_ids_hold_no_control_token_and_spell_the_text(hub_tokenizer):
     assert "xyx" not in neutral("xyxyxyx", hub_tokenizer)  # tokens that overlap
 
 
-def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_folder, tmp_path):
-    own = AutoTokenizer.from_pretrained(tokenizer_folder)
-    with pytest.raises(UserError, match=r"nowhere\.jinja"):
-        set_chat_template(own, tmp_path / "nowhere.jinja")
+def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer, tmp_path):
     (tmp_path / "x.jinja").write_text("{{ messages }}")
     (tmp_path / "x.response.json").write_text("{")
-    with pytest.raises(UserError, match=r"x\.jinja: cannot read this chat template, or x\.response\.json beside it"):
-        set_chat_template(own, tmp_path / "x.jinja")
+    for name, says in (
+        ("nowhere", r"nowhere\.jinja"),
+        ("x", r"x\.jinja: .* cannot be read, or x\.response\.json beside it"),
+    ):
+        with pytest.raises(UserError, match=says):
+            set_chat_template(tokenizer, tmp_path / f"{name}.jinja")
 
 
 @pytest.mark.parametrize(
