@@ -36,12 +36,6 @@ def test_tags_stand_once_each_in_their_order_and_nothing_beside_them() -> None:
     for text, reward in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
         assert tags([said(text)]) == [reward]
         assert tags([text]) == [reward]
-
-
-def test_a_thought_that_the_template_took_out_counts() -> None:
-    assert tags([said("<answer>5</answer>", reasoning_content="2 + 3")]) == [1.0]
-
-
-def test_of_several_messages_the_last_is_read() -> None:
-    turns = [*said("<think>a</think><answer>5</answer>"), {"role": "tool", "content": "5"}, *said("5")]
-    assert tags([turns]) == [0.0]
+    thought = said("<answer>5</answer>", reasoning_content="2 + 3")  # which the template took out
+    turns = [*said(right[0]), {"role": "tool", "content": "5"}, *said("5")]  # of several messages the last is read
+    assert tags([thought, turns]) == [1.0, 0.0]

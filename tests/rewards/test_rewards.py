@@ -49,18 +49,14 @@ JUDGE = {"url": "http://localhost:8000/v1", "model": "m"}
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        ("judge.judge", {"url": "localhost:8000"}, "url is not an http URL"),
         ("judge.judge", {"key_variable": "NO_SUCH_KEY"}, "the environment variable NO_SUCH_KEY"),
         ("judge.judge", {"max_tokens": 0}, "judge.judge: max_tokens: expected at least 1, got 0"),
-        ("judge.judge", {"max_tokens": "many"}, "max_tokens: expected an int, got 'many'"),
         ("judge.judge", {"at_once": 0}, "at_once: expected at least 1, got 0"),
         ("length.soft_overlong", {"longest": 0, "margin": 1}, "longest: expected at least 1, got 0"),
         ("length.soft_overlong", {"longest": 10, "margin": 0}, "margin: expected at least 1, got 0"),
-        ("length.soft_overlong", {"longest": 10, "margin": "two"}, "margin: expected an int, got 'two'"),
         ("length.soft_overlong", {"longest": 10, "margin": 11}, "margin 11"),
         ("length.soft_overlong", {"longest": 10}, "margin"),
         ("length.short_answer", {"longest": 0}, "longest: expected at least 1, got 0"),
-        ("length.short_answer", {"longest": "many"}, "longest: expected an int, got 'many'"),
         ("math.math_answer", {"tolerance": 1}, "tolerance: expected at least 0 and less than 1, got 1"),
         ("math.math_answer", {"tolerance": True}, "tolerance: expected a float, got True"),
         ("math.math_answer", {"percent": "much"}, "percent: expected true or false, got 'much'"),
@@ -79,9 +75,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
 
     def made(name: str, expression: str) -> Reward:
         module, function = name.split(".")
-        (tmp_path / f"{module}.py").write_text(
-            f"def {function}(completions, answer=(), **_):\n    return {expression}\n"
-        )
+        source = f"def {function}(completions, answer=(), **_):\n    return {expression}\n"
+        (tmp_path / f"{module}.py").write_text(source)
         monkeypatch.syspath_prepend(str(tmp_path))
         return read_rewards([{"function": name}])[0]
 
@@ -92,7 +87,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
     ("name", "says"),
     [
         ("./taste.py", "expected MODULE.FUNCTION, such as my_rewards.polite for a function in the working folder"),
-        ("taste.py:short", "expected MODULE.FUNCTION"),
         ("short", "expected MODULE.FUNCTION"),
         ("tastes.short", "No module named 'tastes': put tastes.py into the working folder, "),
         ("needs_more.short", "No module named 'no_such_package'$"),

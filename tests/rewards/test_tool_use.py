@@ -39,6 +39,9 @@ def test_a_tool_was_called_if_it_gave_a_result_and_talking_of_it_does_not_count(
 def test_one_call_that_failed_or_has_no_result_is_enough_and_without_a_call_there_is_no_opinion() -> None:
     found = calls_succeeded([NONE, GOOD, HALF, TWICE, MISSING, CUT, "text"])
     assert found == [None, 1.0, 0.0, 0.0, 0.0, 0.0, None]
+    # TRL's tool loop makes `{"error": str(e)}` a text by `str`. An error that a tool returns is a result.
+    failed, told = result(str({"error": "it's gone"})), result("ZeroDivisionError: division by zero")
+    assert calls_succeeded([[call("python"), failed, ANSWER], [call("python"), told, ANSWER]]) == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("program", ["1 / 0", "def", "import nope", "while True: pass"])
@@ -50,12 +53,6 @@ def test_a_program_that_fails_is_a_failed_call(program: str, monkeypatch: pytest
     fine = Tools([python]).result("python", {"code": "print('6 * 7 is'); 6 * 7"}, 10)
     assert (fine.failed, fine.text) == (False, "6 * 7 is\n42")
     assert tool_called([[call("python"), result(fine.text), ANSWER]]) == [1.0]
-
-
-def test_an_error_looks_as_trl_writes_it() -> None:
-    """TRL's tool loop makes `{"error": str(e)}` a text by `str`. An error that a tool returns is a result."""
-    failed, told = result(str({"error": "it's gone"})), result("ZeroDivisionError: division by zero")
-    assert calls_succeeded([[call("python"), failed, ANSWER], [call("python"), told, ANSWER]]) == [0.0, 1.0]
 
 
 def test_output_that_is_too_long_is_cut_and_no_failure() -> None:
