@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Any
 
 import pytest
 
 from zero2chat import tasks
 from zero2chat.evaluation.baselines import best_constant
 
-
-def _task(**changes: Any) -> tasks.Task:
-    """A task whose right answers are a few letters, or a vowel's name."""
-    facts = tasks.load("facts")
-    exact = {
-        "demonstration": lambda row, rng: f"It is {row['answer']}.",
-        "score": lambda row, text: float(row["answer"] == text.removeprefix("It is ").rstrip(".")),
-    }
-    return dataclasses.replace(facts, **(exact | changes))
-
-
-def _rows(n: int) -> list[tasks.Row]:
-    return [{"key": str(i), "question": f"{i}?", "answer": "abacus"[i % 6]} for i in range(n)]
+# A task whose right answers are a few letters
+TASK = dataclasses.replace(
+    tasks.load("facts"),
+    demonstration=lambda row, rng: f"It is {row['answer']}.",
+    score=lambda row, text: float(row["answer"] == text.removeprefix("It is ").rstrip(".")),
+)
 
 
 @pytest.mark.parametrize("n", [1, 17, 301, 1000])
 def test_it_is_the_most_frequent_answer_where_answers_are_exact(n: int) -> None:
-    rows = _rows(n)
+    rows: list[tasks.Row] = [{"key": str(i), "question": f"{i}?", "answer": "abacus"[i % 6]} for i in range(n)]
     most = max(Counter(row["answer"] for row in rows).values())
-    found = best_constant(_task(), rows, seed=3)
+    found = best_constant(TASK, rows, seed=3)
     assert (found["value"], found["n"], found["seed"]) == (round(most / n, 4), n, 3)
     assert found["low"] <= found["value"] <= found["high"]

@@ -62,9 +62,6 @@ def test_a_question_is_told_from_the_words_around_it(prompt: Any, row: dict[str,
     assert _question(SimpleNamespace(doc_to_text=lambda _: prompt), row) == question
 
 
-# ---- with lm-evaluation-harness
-
-
 ROW = "How many apples are left, if Mia had {} apples and gave {} of them to her brother?"
 CHOICE = """
 task: choice
@@ -132,24 +129,16 @@ def test_our_figures_are_lm_evals_on_one_rank_and_two(model_folder: Path, includ
     theirs = json.loads(path.read_text())["results"]
 
     tasks = [{"task": name, "include_path": str(include_path)} for name in ("choice", "written", "both")]
-    settings = {
-        "output_dir": str(tmp_path / "ours"),
-        "model_name_or_path": str(model_folder),
-        "harness": tasks,
-        "contamination": [{"path": str(include_path / "rows.jsonl"), "n": 1}],
-        "eval_batch_size": 4,
-    }
+    settings = {"output_dir": str(tmp_path / "ours"), "model_name_or_path": str(model_folder), "harness": tasks}
+    settings |= {"contamination": [{"path": str(include_path / "rows.jsonl"), "n": 1}], "eval_batch_size": 4}
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(settings))
     stage = ["-m", "zero2chat.stages.evaluate", "--config", str(tmp_path / "e.yaml")]
     assert "of 30 questions seen in training" in _run(sys.executable, *stage)
     ours = json.loads((tmp_path / "ours" / "metrics.json").read_text())
     values = {name: metric["value"] for name, metric in ours.items() if name not in ("seconds", "bytes_model")}
     assert values == {
-        "choice.acc": theirs["choice"]["acc,none"],
-        "choice.acc_norm": theirs["choice"]["acc_norm,none"],
-        "choice.acc_bytes": theirs["choice"]["acc_bytes,none"],
-        "written.exact_match.first": theirs["written"]["exact_match,first"],
-        "written.exact_match.whole": theirs["written"]["exact_match,whole"],
+        **{f"choice.{name}": theirs["choice"][f"{name},none"] for name in ("acc", "acc_norm", "acc_bytes")},
+        **{f"written.exact_match.{by}": theirs["written"][f"exact_match,{by}"] for by in ("first", "whole")},
         "both.acc": theirs["both"]["acc,none"],
     }
     assert 0 < values["choice.acc"] < 1  # else agreeing would say little
@@ -183,9 +172,8 @@ def test_every_task_of_the_recipes_exists_and_those_that_run_code_are_refused(in
     recipes = [step.get("set", {}) for file in files if list(file) == ["steps"] for step in file["steps"]]
     named = [entry for settings in files + recipes for entry in settings.get("harness", [])]
     assert len(named) > 20
-    specs = read_harness(
-        [{**entry, "label": str(i), "include_path": str(include_path)} for i, entry in enumerate(named)]
-    )
+    more = {"include_path": str(include_path)}
+    specs = read_harness([{**entry, "label": str(i), **more} for i, entry in enumerate(named)])
     (manager,) = find_tasks(specs).values()
     for name in ("choice", "written", "both"):
         _check(manager, name)

@@ -46,9 +46,8 @@ def test_perplexity_is_that_of_the_references_after_their_prompts(model_folder: 
         losses += [-logits[i - 1, ids[i]].item() for i in range(len(before), len(ids))]
     assert found == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
     metric.use(model, tokenizer, prompts[:1])
-    with pytest.raises(
-        UserError, match=r"row 0: perplexity: prompt and reference of \d+ tokens do not fit the model's context of 128"
-    ):
+    says = r"row 0: perplexity: prompt and reference of \d+ tokens do not fit the model's context of 128"
+    with pytest.raises(UserError, match=says):
         metric.compute(predictions=["a"], references=["word " * 200])
 
 
@@ -66,16 +65,15 @@ class Longer(evaluate.Metric):
 """
 
 
-def test_a_metric_of_ones_own_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "longer.py").write_text(OWN)
-    assert load_metric(str(tmp_path / "longer.py")).compute(predictions=SAID, references=GOLD) == {"longer": 2}
-
-
-def test_no_name_is_looked_up_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_metric_of_ones_own_is_a_file_and_no_name_is_looked_up_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def load(*_: Any, **__: Any) -> None:
         pytest.fail("the library was asked to load a module")
 
     monkeypatch.setattr(evaluate, "load", load)
+    (tmp_path / "longer.py").write_text(OWN)
+    assert load_metric(str(tmp_path / "longer.py")).compute(predictions=SAID, references=GOLD) == {"longer": 2}
     (tmp_path / "none.py").write_text("import evaluate\n")
     (tmp_path / "fails.py").write_text("1 / 0\n")
     (tmp_path / "ends.py").write_text("raise SystemExit(3)\n")

@@ -51,12 +51,9 @@ def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
 
 
 def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> None:
-    specs = read_specs(
-        [
-            {"task": "my_tasks.exam", "n": 11, "seed": 2, "max_new_tokens": 6},
-            {"task": "my_tasks.exam", "n": 7, "options": {"topic": "more"}, "label": "more", "max_new_tokens": 6},
-        ]
-    )
+    own = {"task": "my_tasks.exam", "max_new_tokens": 6}
+    more = own | {"n": 7, "options": {"topic": "more"}, "label": "more"}
+    specs = read_specs([own | {"n": 11, "seed": 2}, more])
     metrics, samples, _ = evaluate_tasks(*opened, specs, show=3, constants=False)
     rows = {"exam": exam.rows("test", 2, 11), "more": exam.rows("test", 0, 7, topic="more")}
     calls = list(exam.CALLS)
@@ -83,9 +80,8 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
     alone, *_ = evaluate_tasks(*opened, specs[:1], constants=False)
     assert alone["accuracy"] | {"seed": 2} == alone["accuracy_exam"]
 
-    assert [(s["task"], s["prompt"]) for s in samples] == [
-        (label, row["question"]) for label in rows for row in rows[label][:3]
-    ]
+    shown = [(label, row["question"]) for label in rows for row in rows[label][:3]]
+    assert [(s["task"], s["prompt"]) for s in samples] == shown
     for sample in samples:
         row = next(row for row in rows[sample["task"]] if row["question"] == sample["prompt"])
         assert sample["completion"] == said[row["key"]]
@@ -120,12 +116,12 @@ def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: A
     right = {key: sum(int(exam.score(rows[key], text)) for k, text in drawn if k == key) for key in rows}
     assert 0 < sum(right.values()) < 24
 
-    def mean(values: list[float]) -> float:
-        return round(sum(values) / len(values), 4)
-
-    assert metrics["accuracy_sampled_exam"]["value"] == mean([r / 4 for r in right.values()])
-    assert metrics["pass_at_1_exam"]["value"] == mean([pass_at_k(4, r, 1) for r in right.values()])
-    assert metrics["pass_at_4_exam"]["value"] == mean([float(r > 0) for r in right.values()])
+    for name, values in {
+        "accuracy_sampled_exam": [r / 4 for r in right.values()],
+        "pass_at_1_exam": [pass_at_k(4, r, 1) for r in right.values()],
+        "pass_at_4_exam": [float(r > 0) for r in right.values()],
+    }.items():
+        assert metrics[name]["value"] == round(sum(values) / 6, 4)
     assert metrics["pass_at_4_exam"]["n"] == 6
     assert evaluate_tasks(*opened, specs, constants=False)[0] == metrics
     exam.CALLS.clear()
