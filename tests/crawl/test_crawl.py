@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from datasets import load_dataset
+from stage_fixtures import write_rows
 
 from zero2chat.core.errors import UserError
 from zero2chat.report.steps import read_step
@@ -35,18 +36,12 @@ GERMAN = """\
 Der Zug nach Leipzig fährt heute von einem anderen Gleis ab, weil die Strecke gesperrt ist. Niemand hatte den
 Reisenden gesagt, dass sie den Bahnsteig wechseln müssen. Auf dem Markt standen am Morgen die ersten Händler und
 bauten ihre Stände auf. Die Kinder liefen über die Wiese und suchten nach den Eiern, die dort versteckt waren. Im
-Winter friert der See so fest zu, dass man darauf gehen kann. Der alte Müller erzählte gern von der Zeit, als die
-Mühle noch mit Wasser lief. Wer früh kommt, findet im Lesesaal der Bibliothek noch einen Platz am Fenster. Das
-Museum zeigt Bilder aus drei Jahrhunderten, die lange niemand gesehen hat. Zum Abendessen gab es Brot, Käse und eine
-Suppe aus Linsen. Am nächsten Tag schrieb sie ihrer Schwester einen langen Brief über die Reise.""".replace("\n", " ")
+Winter friert der See so fest zu, dass man darauf gehen kann.""".replace("\n", " ")
 FRENCH = """\
 Le train pour Lyon part aujourd'hui d'une autre voie, parce que la ligne est fermée. Personne n'avait dit aux
 voyageurs qu'ils devaient changer de quai. Sur la place, les premiers marchands installaient leurs étals dès le
 matin. Les enfants couraient dans le pré et cherchaient les œufs qui y étaient cachés. En hiver le lac gèle si fort
-que l'on peut y marcher. Le vieux meunier parlait volontiers du temps où le moulin tournait encore avec de l'eau.
-Qui vient tôt trouve encore une place près de la fenêtre dans la salle de lecture. Le musée montre des tableaux de
-trois siècles que personne n'avait vus depuis longtemps. Au dîner il y avait du pain, du fromage et une soupe aux
-lentilles. Le lendemain elle écrivit à sa sœur une longue lettre sur le voyage.""".replace("\n", " ")
+que l'on peut y marcher.""".replace("\n", " ")
 
 
 def _speech(i: int) -> list[str]:
@@ -78,10 +73,8 @@ def _write(path: Path, pages: list[Page]) -> None:
             about["WARC-Record-ID"] = f"<urn:uuid:{path.name}-{i}>"
             if "payload" in more:
                 about["WARC-Identified-Payload-Type"] = more["payload"]
-            record = writer.create_warc_record(
-                url, "response", payload=BytesIO(body), http_headers=headers, warc_headers_dict=about
-            )
-            writer.write_record(record)
+            given = {"payload": BytesIO(body), "http_headers": headers, "warc_headers_dict": about}
+            writer.write_record(writer.create_warc_record(url, "response", **given))
 
 
 def _good(name: str, numbers: range) -> list[Page]:
@@ -106,6 +99,9 @@ PLANTED: dict[str, tuple[str, str]] = {
 }
 
 
+PEOPLE = "Write to bob@example.org or call +49 30 1234567, from 10.0.0.1 or with 4111111111111111."
+
+
 def _planted() -> list[Page]:
     again = "The rain in the hills came down on all of us that day. " * 30
     other = " ".join(_speech(1)).replace("the", "this", 1)
@@ -126,16 +122,7 @@ def _planted() -> list[Page]:
         ("https://c.example.org/copy", _html([other]), {}),
         ("https://c.example.org/latin", _html([GERMAN]).replace(b"utf-8", b"x").decode().encode("latin-1"), {}),
         ("https://c.example.org/french", _html([FRENCH]), {"payload": "text/html"}),
-        (
-            "https://c.example.org/people",
-            _html(
-                [
-                    *_speech(25),
-                    "Write to bob@example.org or call +49 30 1234567, from 10.0.0.1 or with 4111111111111111.",
-                ]
-            ),
-            {},
-        ),
+        ("https://c.example.org/people", _html([*_speech(25), PEOPLE]), {}),
     ]
 
 
@@ -257,14 +244,8 @@ def test_the_funnel_the_metrics_and_the_card_say_what_the_files_hold(made: Path)
     assert last["tokens"] == sum(len(row["text"].split()) for row in rows)
     assert told["languages"] == {"en": 17, "de": 1, "fr": 1}
     assert told["masked"] == {"email": 1, "ip": 1}
-    assert told["losses"] == {
-        "status_404": 1,
-        "not_html": 1,
-        "binary": 1,
-        "empty_page": 1,
-        "page_too_large": 1,
-        "no_text": 1,
-    }
+    lost = ("status_404", "not_html", "binary", "empty_page", "page_too_large", "no_text")
+    assert told["losses"] == dict.fromkeys(lost, 1)
     assert told["duplicates"] == {"clusters": 1, "removed": 1}
     (copy,) = removed["minhash"]
     pair = {"https://a.example.org/1", "https://c.example.org/copy"}
@@ -299,12 +280,7 @@ WROTE: dict[int, Callable[[Path], list[Path]]] = {
 
 
 def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
-    crawl: dict[str, Any],
-    make: Callable[..., Path],
-    made: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    crawl: dict[str, Any], make: Callable[..., Path], made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second shard of each part is killed at its end, before it is marked, and its files are cut short."""
     done, killed = PipelineExecutor.mark_rank_as_completed, set()
@@ -328,9 +304,6 @@ def test_killed_in_each_part_it_goes_on_and_ends_with_the_same_files(
     make(settings)
     assert killed == {"pages", "signatures", "buckets", "clusters", "lines", "repeats", "corpus"}
     assert _digests(tmp_path / "corpus") == _digests(made)
-    assert "pages: 3 of 3 shards" in capsys.readouterr().out
-    make(settings)
-    assert "done already" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"crawl\.most_page_bytes 200000 → 100000"):
         make(_settings(crawl, tmp_path / "corpus", most_page_bytes=100_000))
 
@@ -365,9 +338,7 @@ def test_what_cannot_be_read_is_counted(crawl: dict[str, Any], make: Callable[..
     assert named["empty_file"] == "empty.warc.gz@0"
     assert named["truncated_record"].startswith("cut.warc.gz@")
     assert named["broken_record"] == f"damaged.warc.gz@{members[2]}"
-    assert (
-        losses["page_too_large"] == losses["empty_file"] == losses["truncated_record"] == losses["broken_record"] == 1
-    )
+    assert {losses[name] for name in ("page_too_large", "empty_file", "truncated_record", "broken_record")} == {1}
     deep_lost = [line for lines in _removed(folder).values() for line in lines if str(line["url"]).endswith("/deep")]
     assert len(deep_lost) == 1
 
@@ -397,10 +368,10 @@ def test_mistakes_are_one_line(
 def test_repeated_lines_are_removed(crawl: dict[str, Any], make: Callable[..., Path], tmp_path: Path) -> None:
     notice = "If you see anything in this documentation that is not correct, please use this form to report it."
     rng = random.Random(0)
-    pages = [
-        (f"https://d.example.org/{i}", _html([*_speech(i), notice, f"Short line {rng.random():.3f}."]), {})
-        for i in range(12)
-    ]
+    pages: list[Page] = []
+    for i in range(12):
+        page = _html([*_speech(i), notice, f"Short line {rng.random():.3f}."])
+        pages.append((f"https://d.example.org/{i}", page, {}))
     _write(tmp_path / "d.warc.gz", pages)
     loose = {"fineweb": None, "c4": {"min_words_per_line": 1, "min_num_sentences": 3}}
     folder = make(_settings(crawl, tmp_path / "corpus", warcs=[str(tmp_path / "d.warc.gz")], **loose))
@@ -414,7 +385,7 @@ def test_repeated_lines_are_removed(crawl: dict[str, Any], make: Callable[..., P
 def test_pages_with_a_held_out_question_go(crawl: dict[str, Any], make: Any, tmp_path: Path, section_text: Any) -> None:
     words = _speech(3)[1].split()
     questions = [" ".join(words[5:25]), "Who has ever asked this of anybody at all?", words[7]]
-    (tmp_path / "exam.jsonl").write_text("".join(json.dumps({"question": q}) + "\n" for q in questions))
+    write_rows(tmp_path / "exam.jsonl", ({"question": question} for question in questions))
     given = _settings(crawl, tmp_path / "corpus") | {"decontaminate": [str(tmp_path / "exam.jsonl")]}
     folder = make(given)
     (line,) = _removed(folder)["decontaminate"]

@@ -24,9 +24,8 @@ def listed(tmp_path: Path) -> tuple[Path, Path]:
     """A list of one small package, and a folder that has the package already."""
     root = tmp_path / "root"
     (root / "DEBIAN").mkdir(parents=True)
-    (root / "DEBIAN/control").write_text(
-        "Package: small-doc\nVersion: 1:2.0\nArchitecture: all\nMaintainer: a <a@b.org>\nDescription: small\n"
-    )
+    control = "Package: small-doc\nVersion: 1:2.0\nArchitecture: all\nMaintainer: a <a@b.org>\nDescription: small\n"
+    (root / "DEBIAN/control").write_text(control)
     for i in range(20):
         page = root / f"usr/share/doc/small/html/de/seite {i:02d}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +56,8 @@ def test_each_page_is_a_record_with_its_address_day_and_bytes(listed: tuple[Path
                 assert record.http_headers.get_statuscode() == "200"
                 assert headers.get("WARC-Date") == "2023-11-14T22:13:20Z"
                 found[headers.get("WARC-Target-URI")] = record.content_stream().read()
-    assert found == {
-        f"https://docs.example.org/small/de/seite%20{i:02d}.html": f"<html><body>Seite {i}: naïve</body></html>".encode(
-            "latin-1"
-        )
-        for i in range(20)
-    }
+    pages = {f"{i:02d}": f"<html><body>Seite {i}: naïve</body></html>".encode("latin-1") for i in range(20)}
+    assert found == {f"https://docs.example.org/small/de/seite%20{i}.html": page for i, page in pages.items()}
     before = [file.read_bytes() for file in files]
     assert debian_docs.make(path, folder) == 20
     assert [file.read_bytes() for file in files] == before
