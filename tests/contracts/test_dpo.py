@@ -16,16 +16,8 @@ from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preferences import Messages, Pair
 from zero2chat.trainers.preferences import PairTrainer
 
-QUIET = {
-    "use_cpu": True,
-    "bf16": False,
-    "report_to": "none",
-    "disable_tqdm": True,
-    "dataloader_pin_memory": False,
-    "gradient_checkpointing": False,
-    "per_device_train_batch_size": 2,
-    "train_sampling_strategy": "sequential",
-}
+QUIET = {"use_cpu": True, "bf16": False, "report_to": "none", "disable_tqdm": True, "dataloader_pin_memory": False}
+QUIET |= {"gradient_checkpointing": False, "per_device_train_batch_size": 2, "train_sampling_strategy": "sequential"}
 
 
 def turns(*texts: str) -> Messages:
@@ -82,9 +74,8 @@ def test_only_answers_are_learned(model: PreTrainedModel, tokenizer: PreTrainedT
 
 def log_prob(model: PreTrainedModel, tokenizer: Any, pair: Pair, side: str) -> torch.Tensor:
     """log π(answer | prompt), in nats, from plain logits and the template's own mask."""
-    whole = tokenizer.apply_chat_template(
-        pair["prompt"] + pair[side], return_dict=True, return_assistant_tokens_mask=True
-    )
+    turns = pair["prompt"] + pair[side]
+    whole = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
     ids = torch.tensor(whole["input_ids"])
     mine = torch.tensor(whole["assistant_masks"]).bool()
     asked = tokenizer.apply_chat_template(pair["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]

@@ -49,9 +49,8 @@ def test_trls_head_is_exact(model: PreTrainedModel, monkeypatch: pytest.MonkeyPa
     trl_utils.add_fused_lm_head(model, outputs=outputs)
     rows: list[int] = []
     head = trl_utils._ChunkedLogProbFunction
-    monkeypatch.setattr(
-        head, "apply", lambda hidden, *rest, own=head.apply: rows.append(len(hidden)) or own(hidden, *rest)
-    )
+    exact = head.apply
+    monkeypatch.setattr(head, "apply", lambda hidden, *rest: rows.append(len(hidden)) or exact(hidden, *rest))
     found = []
     for ours in (False, True):
         if ours:
@@ -71,10 +70,8 @@ def test_trls_head_is_exact(model: PreTrainedModel, monkeypatch: pytest.MonkeyPa
 def test_grpos_tool_loop_is_asked_and_answers_as_ours_does() -> None:
     asked = list(inspect.signature(GRPOTrainer._tool_call_loop).parameters)[1:6]
     assert asked == ["prompts", "prompt_ids", "completion_ids", "completions", "logprobs"]
-    returned = (
-        "return tool_mask, completions, completion_ids, logprobs, tool_call_count, tool_failure_count, tool_images"
-    )
-    assert returned in inspect.getsource(GRPOTrainer._tool_call_loop)
+    returned = "tool_mask, completions, completion_ids, logprobs, tool_call_count, tool_failure_count, tool_images"
+    assert f"return {returned}" in inspect.getsource(GRPOTrainer._tool_call_loop)
     drawn = list(inspect.signature(GRPOTrainer._generate_single_turn).parameters)[1:5]
     assert drawn == ["prompt_ids", "images", "multimodal_fields", "num_generations"]
     assert "model.generation_config.eos_token_id" in inspect.getsource(GRPOTrainer.__init__)
@@ -178,16 +175,10 @@ def test_settings_become_what_trls_parser_makes_of_them(kind: type, tmp_path: Pa
 def test_sft_learns_what_assistant_masks_mark_and_nothing_else(
     packing: bool, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
-    rows = {
-        "input_ids": [[40 + i] * (5 + i) for i in range(6)],
-        "assistant_masks": [[0] * 3 + [1] * (2 + i) for i in range(6)],
-    }
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(str(tmp_path), packing=packing, max_length=24, per_device_train_batch_size=6, **QUIET),
-        train_dataset=Dataset.from_dict(rows),
-        processing_class=tokenizer,
-    )
+    masks = [[0] * 3 + [1] * (2 + i) for i in range(6)]
+    rows = Dataset.from_dict({"input_ids": [[40 + i] * (5 + i) for i in range(6)], "assistant_masks": masks})
+    args = SFTConfig(str(tmp_path), packing=packing, max_length=24, per_device_train_batch_size=6, **QUIET)
+    trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer)
     (batch,) = trainer.get_train_dataloader()
     found = []
     for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
@@ -197,17 +188,13 @@ def test_sft_learns_what_assistant_masks_mark_and_nothing_else(
         # Marked tokens are trained on unchanged; padding is not trained on.
         assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
         assert all(label == -100 for token, label in zip(ids, labels, strict=True) if token < 40)
-    assert sorted(found) == list(enumerate(rows["assistant_masks"]))  # nothing is cut, lost or twice there
+    assert sorted(found) == list(enumerate(masks))  # nothing is cut, lost or twice there
 
 
 def test_packed_rows_are_apart(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"input_ids": [[50, 51, 52, 53], [60, 61, 62]], "assistant_masks": [[1] * 4, [1] * 3]})
-    trainer = SFTTrainer(
-        model=model.eval(),
-        args=SFTConfig(str(tmp_path), packing=True, max_length=8, per_device_train_batch_size=2, **QUIET),
-        train_dataset=rows,
-        processing_class=tokenizer,
-    )
+    args = SFTConfig(str(tmp_path), packing=True, max_length=8, per_device_train_batch_size=2, **QUIET)
+    trainer = SFTTrainer(model=model.eval(), args=args, train_dataset=rows, processing_class=tokenizer)
     (batch,) = trainer.get_train_dataloader()
     assert batch["input_ids"].tolist() == [[50, 51, 52, 53, 60, 61, 62]]
     with torch.no_grad():
@@ -248,9 +235,8 @@ class Watch(TrainerCallback):
 def watched(model: PreTrainedModel, tmp_path: Path) -> tuple[Trainer, Watch]:
     watch = Watch()
     rows = [{"input_ids": torch.full((8,), 40 + i), "labels": torch.full((8,), 40 + i)} for i in range(8)]
-    args = TrainingArguments(
-        str(tmp_path), max_steps=2, per_device_train_batch_size=2, logging_steps=1, save_steps=2, **QUIET
-    )
+    every = {"per_device_train_batch_size": 2, "logging_steps": 1, "save_steps": 2}
+    args = TrainingArguments(str(tmp_path), max_steps=2, **every, **QUIET)
     trainer = Trainer(model, args, train_dataset=rows, eval_dataset=rows, callbacks=[watch])
     trainer.args.include_num_input_tokens_seen = "all"  # after it is made, as `train` does
     return trainer, watch
@@ -281,6 +267,3 @@ def test_control_tokens_can_be_encoded_as_text(tokenizer: PreTrainedTokenizerBas
     assert tokenizer.eos_token_id not in many
     assert tokenizer.decode(many) == text == tokenizer.decode(one)
     assert tokenizer([text], split_special_tokens=True, add_special_tokens=False)["input_ids"] == [many]
-
-
-# ---- generation, torch, accelerate
