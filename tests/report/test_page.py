@@ -81,11 +81,8 @@ def page(recipe: list[Path]) -> str:
     return render(read_steps(recipe), "tiny", "From nothing")
 
 
-def test_the_page_is_one_file_that_fetches_and_runs_nothing(page: str) -> None:
+def test_the_page_is_one_file_with_each_step_in_its_contents(page: str) -> None:
     _check(page)
-
-
-def test_each_step_has_a_section_in_the_contents(page: str) -> None:
     found = re.findall(r'<section id="([^"]*)"', page)
     assert found == [
         *(f"s{i}-{name}" for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)),
@@ -126,25 +123,12 @@ def test_answers_are_marked_and_the_first_stands_beside_the_last(page: str) -> N
 
 @pytest.mark.parametrize("stage", [*SECTIONS, HOSTILE])
 def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, stage: str, write_run: Callable[..., Path]) -> None:
-    sample = {
-        "prompt": HOSTILE,
-        "completion": HOSTILE,
-        "task": HOSTILE,
-        "answer": HOSTILE,
+    sample = dict.fromkeys(("prompt", "completion", "task", "answer"), HOSTILE) | {
         "tokens": [HOSTILE],
         "ids": [HOSTILE],
     }
-    kinds = (
-        "documents",
-        "bytes",
-        "bytes_per_token",
-        "val_bits_per_byte",
-        "accuracy",
-        "pass_at_1",
-        "relative_bits",
-        HOSTILE,
-    )
-    metrics = {f"{kind}_{HOSTILE}": rate(0.5) for kind in kinds} | {HOSTILE: HOSTILE, "accuracy": HOSTILE}
+    kinds = "documents bytes bytes_per_token val_bits_per_byte accuracy pass_at_1 relative_bits".split()  # noqa: SIM905
+    metrics = {f"{kind}_{HOSTILE}": rate(0.5) for kind in (*kinds, HOSTILE)} | {HOSTILE: HOSTILE, "accuracy": HOSTILE}
     metrics |= {key: rate(0.5) for key in ("bytes_train", "val_loss", "vocab_size")}
     history = [{"step": s, "loss": 1.0, f"eval_{HOSTILE}_loss": 1.0, HOSTILE: HOSTILE} for s in range(3)]
     folder = write_run(tmp_path / "<b onclick=x>", stage, metrics, history, [sample | {"step": s} for s in (0, 1)])
@@ -163,18 +147,11 @@ def test_a_bare_step_has_no_figure(tmp_path: Path, stage: str, write_run: Callab
 
 
 def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path, write_run: Callable[..., Path]) -> None:
-    odd = {
-        "accuracy": None,
-        "accuracy_sums": "high",
-        "val_bits_per_byte": float("nan"),
-        "bytes_train": None,
-        "seconds": None,
-    }
+    odd = {"accuracy": None, "accuracy_sums": "high", "val_bits_per_byte": float("nan"), "bytes_train": None}
+    odd |= {"seconds": None, "bytes_per_token": 0}
     samples = [{"completion": 3, "score": "good"}, {"step": None, "prompt": ["a"], "tokens": "no list", "ids": 4}]
     for i, stage in enumerate(SECTIONS):
-        folder = write_run(
-            tmp_path / stage, stage, {**odd, "bytes_per_token": 0}, [{"step": "x", "loss": None}], samples
-        )
+        folder = write_run(tmp_path / stage, stage, odd, [{"step": "x", "loss": None}], samples)
         _check(render([read_step(folder, i + 1)], "tiny", "Odd"))
 
 

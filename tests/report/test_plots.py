@@ -17,12 +17,9 @@ def test_a_figure_without_points_is_empty() -> None:
     assert picture("", "Nothing.") == ""
 
 
-def test_bars_have_their_names_and_values_as_text() -> None:
+def test_bars_have_names_and_values_as_text_and_dots_stand_below_zero() -> None:
     texts = _texts(bars({"accuracy": {"sums": {"value": 0.6, "low": 0.5, "high": 0.7}}}))
     assert {"sums", "60.0%"} <= set(texts)
-
-
-def test_values_below_zero_and_without_a_natural_zero_are_dots() -> None:
     metrics = {"better": {"value": -0.2, "low": -0.3, "high": -0.1}, "worse": {"value": 0.1}}
     assert {"better", "worse", "-0.2", "0.1"} <= set(_texts(bars({"change": metrics}, dots=True)))
 

@@ -44,14 +44,8 @@ def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run
     metrics = {"accuracy": RATE, "accuracy_noisy": RATE, "noise_ceiling": RATE | {"value": 0.87}, "pairs_seen": 7040}
     bins = [{"sure": 0.52, "right": 0.5, "n": 30}, {"sure": 0.97, "right": 0.95, "n": 410}]
     history = [*({"step": s, "loss": 0.7, "accuracy": 0.5} for s in range(9)), {"step": 9, "reliability": bins}]
-    sample = {
-        "step": 9,
-        "prompt": "p",
-        "completion": "a",
-        "rejected": "b",
-        "score_chosen": 0.91,
-        "score_rejected": 0.08,
-    }
+    sample = {"step": 9, "prompt": "p", "completion": "a", "rejected": "b"}
+    sample |= {"score_chosen": 0.91, "score_rejected": 0.08}
     text = section_text(read_step(write_run(tmp_path / "reward", "reward", metrics, history, [sample]), 1))
     for part in ("63.0%", "87.0%", "7,040", "<td>0.91</td>", "<td>0.08</td>", "perfectly calibrated", "Reliability"):
         assert part in text
@@ -89,10 +83,6 @@ def test_grpo_shows_problems_and_scores(tmp_path: Path, write_run: Write, sectio
     assert "Accuracy during training" not in bare
 
 
-def _evaluation(metrics: dict[str, Any]) -> StepResult:
-    return StepResult("exam", "evaluate", 1, metrics)
-
-
 def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: Text) -> None:
     metrics: dict[str, Any] = {
         "accuracy": RATE,
@@ -105,7 +95,7 @@ def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: T
     }
     section = load("evaluate").section
     assert section is not None
-    step = _evaluation(metrics)
+    step = StepResult("exam", "evaluate", 1, metrics)
     text = section_text(step)
     assert {"sums", "5.4%"} <= set(re.findall(r">\s*([^<>]+?)\s*<", text))
     assert "n = 64 · 2 contaminated" in render([step], {"evaluate": section}, "tiny", "Exam")

@@ -17,12 +17,9 @@ def test_every_metric_of_every_step_is_joined_under_its_step(recipe: list[Path])
     assert joined["exam_b.pass_at_8_sums"] == {"value": 0.9, "n": 100, "low": 0.85, "high": 0.95, "seed": 0}
 
 
-def test_an_unfinished_step_is_named(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+def test_an_unfinished_step_and_two_of_one_name_are_refused(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match=r"step 'pretrain' has no metrics\.json"):
         read_step(write_run(tmp_path / "pretrain", "pretrain", None), 1)
-
-
-def test_two_steps_of_one_name_are_refused(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     folders = [write_run(tmp_path / side / "sft", "sft", {"loss": 1}) for side in ("a", "b")]
     with pytest.raises(UserError, match="two steps have the name 'sft'"):
         read_steps(folders)
