@@ -20,7 +20,4 @@ def test_the_closing_line_counts_and_without_one_the_last_box_as_the_reward_read
         assert score({"answer": "17"}, text) == value
         if "####" not in text:  # otherwise the evaluation is strict and ignores other marks
             assert math_answer([text], ["17"]) == [value]
-
-
-def test_thousands_may_be_set_apart() -> None:
     assert score({"answer": "1800"}, r"\boxed{1{,}800}") == score({"answer": "1800"}, r"\boxed{1,800}") == 1.0

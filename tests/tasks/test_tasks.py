@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
@@ -29,10 +30,9 @@ def gsm8k(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for row in problems.rows(part, 0, n):
                 solution = problems.demonstration(row, random.Random(0)).replace("= ", "= <<1+1=2>>")
                 file.write(json.dumps({"question": row["question"], "answer": solution}) + "\n")
-    (folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: main\n  data_files:\n"
-        "  - {split: train, path: train.jsonl}\n  - {split: test, path: test.jsonl}\n---\n"
-    )
+    files = [{"split": part, "path": f"{part}.jsonl"} for part in ("train", "test")]
+    front = {"configs": [{"config_name": "main", "data_files": files}]}
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(front)}---\n")
     return folder
 
 
@@ -104,9 +104,7 @@ def test_rows_are_json_with_the_same_keys_and_prompts_end_with_the_user(task: ta
 _PRINT_DIGEST = """
 import hashlib, json, random, sys
 from zero2chat import tasks
-from zero2chat.inference.tool_format import Tools, make_tools
 from zero2chat.core.errors import UserError
-from zero2chat.tools.bm25 import write_index
 task = tasks.load(sys.argv[1])
 made = [task.rows(split, 3, 200, **json.loads(sys.argv[2])) for split in tasks.SPLITS]
 made.append([task.demonstration(row, random.Random(5)) for row in made[0]])
@@ -119,15 +117,9 @@ print(hashlib.sha256(json.dumps(made).encode()).hexdigest())
 
 
 def test_rows_demonstrations_and_documents_are_the_same_in_every_process(task: tasks.Task) -> None:
+    command = [sys.executable, "-c", _PRINT_DIGEST, task.name, json.dumps(getattr(task.rows, "keywords", {}))]
     digests = {
-        subprocess.run(
-            [sys.executable, "-c", _PRINT_DIGEST, task.name, json.dumps(getattr(task.rows, "keywords", {}))],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
+        subprocess.check_output(command, env=os.environ | {"PYTHONHASHSEED": hash_seed}) for hash_seed in ("1", "2")
     }
     assert len(digests) == 1
 
