@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -72,10 +71,8 @@ def _code(chapter: str) -> dict[str, str]:
 def _solutions() -> dict[str, dict[str, str]]:
     """The code of the page of solutions, by chapter and exercise."""
     found: dict[str, dict[str, str]] = {}
-    pattern = r"^### Exercise (\d)\.(\d)\n.*?^```python\n(.*?)^```"
-    for chapter, number, code in re.findall(
-        pattern, (COURSE / "solutions.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    ):
+    pattern = re.compile(r"^### Exercise (\d)\.(\d)\n.*?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    for chapter, number, code in pattern.findall((COURSE / "solutions.md").read_text(encoding="utf-8")):
         found.setdefault(chapter, {})[number] = code
     return found
 
@@ -138,25 +135,14 @@ def test_links_lead_somewhere(file: Path) -> None:
             assert (file.parent / link.partition("#")[0]).resolve().exists(), link
 
 
-# ---- really run
-
-
-def _the_readmes_test() -> ModuleType:
-    """The module that knows how to make the quickstart tiny."""
-    spec = importlib.util.spec_from_file_location("test_readme", ROOT / "tests" / "test_readme.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def _make_miniature(folder: Path) -> None:
     """The quickstart's steps in `folder`, of a few updates each."""
     for name in ("recipes", "accelerate_configs", "chat_templates"):
         shutil.copytree(ROOT / name, folder / name)
     (folder / "data").symlink_to(ROOT / "data")
-    tiny = _the_readmes_test().TINY | {f"{step}.logging_steps": "1" for step in ("reward", "ppo", "grpo")}
+    tiny = runpy.run_path(str(ROOT / "tests/test_readme.py"))["TINY"] | {
+        f"{step}.logging_steps": "1" for step in ("reward", "ppo", "grpo")
+    }
     settings = [word for key, value in tiny.items() for word in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "zero2chat.cli", "run", "recipes/quickstart", *settings]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -187,15 +173,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_notebook_runs_and_its_checks_tell_right_from_wrong(chapter: str, runs: Path) -> None:
     number = chapter[0]
     answers = {n: {"wrong": WRONG[number][n], "right": _solutions()[number][n]} for n in EXERCISES}
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("run_notebook.py"), COURSE / f"{chapter}.ipynb", json.dumps(answers)],
-        cwd=COURSE,  # as Jupyter runs it
-        env=os.environ | {"ZERO2CHAT_RUNS": str(runs), "MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    script = Path(__file__).with_name("run_notebook.py")
+    given = {
+        "env": os.environ | {"ZERO2CHAT_RUNS": str(runs), "MPLBACKEND": "agg"},
+        "cwd": COURSE,
+    }  # as Jupyter runs it
+    command = [sys.executable, script, COURSE / f"{chapter}.ipynb", json.dumps(answers)]
+    done = subprocess.run(command, **given, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     verdicts = re.findall(r"^Exercise (\d): (.+)$", done.stdout, re.MULTILINE)
     assert verdicts == [(n, said) for n in EXERCISES for said in ("not answered", "not yet", "right")]

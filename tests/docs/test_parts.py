@@ -15,9 +15,8 @@ import trl
 from zero2chat_verifier.verify import verify_answer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "parts.md").read_text(encoding="utf-8")
-SCRIPTS = dict(
-    zip(("verifier", "tool", "ppo", "template"), re.findall(r"```python\n(.*?)```", PAGE, re.S), strict=True)
-)
+NAMES = ("verifier", "tool", "ppo", "template")
+SCRIPTS = dict(zip(NAMES, re.findall(r"```python\n(.*?)```", PAGE, re.S), strict=True))
 QWEN3 = Path(trl.__file__).with_name("chat_templates") / "qwen3.jinja"
 
 
