@@ -23,8 +23,6 @@ ROWS = [
 
 
 def test_one_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["verify", "--gold", "1/2", "--answer", "\\frac{2}{4}"])
-    assert capsys.readouterr().out == '{"correct": true, "reason": "equal"}\n'
     cli.main(["verify", "--json", "--gold", "-1/2", "--answer=-x"])
     assert capsys.readouterr().out == '{"correct": false, "reason": "different"}\n'
 
@@ -42,10 +40,7 @@ def test_a_line_for_each_row_in_order(capsys: pytest.CaptureFixture[str], tmp_pa
     [
         (None, "verify: rows.jsonl: no such file or folder"),
         (b"\xff\xfe", "verify: rows.jsonl, line 1: not UTF-8: save it as UTF-8"),
-        (
-            b'{"gold": "1", "answer": "1"}\n{"gold": "1"}',
-            "verify, row 1 (rows.jsonl, line 2): no text in the column 'answer'",
-        ),
+        (b'{"gold": "1"}', "verify, row 0 (rows.jsonl, line 1): no text in the column 'answer'"),
         (b'{"gold": "1", "answer": "1"}\n\nfive', "verify: rows.jsonl, line 3: invalid JSON: "),
         (b"[1, 2]", "verify: rows.jsonl, item 1: expected an object, {…}, found int"),
         (b'{"gold": null, "answer": "1"}', "verify, row 0 (rows.jsonl, line 1): no text in the column 'gold'"),

@@ -33,14 +33,8 @@ def _warm() -> None:
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_input_takes_longer_than_two_seconds(name: str) -> None:
     bomb = BOMBS[name]
-    texts = [
-        bomb,
-        f"\\boxed{{{bomb}}}",
-        f"#### {bomb}",
-        f"The answer is {bomb}",
-        f"words and words and {bomb} = {bomb}",
-    ]
-    for text in texts:
+    for way in ("{}", "\\boxed{{{}}}", "#### {}", "The answer is {}", "words and words and {0} = {0}"):
+        text = way.format(bomb)
         for gold in ("7", "\\sqrt{7}", "(1, x^2)"):
             verdict, seconds = timed(text[:100_000], gold)
             assert not verdict.correct
@@ -56,13 +50,11 @@ def test_a_reference_takes_no_longer(name: str) -> None:
     ("text", "gold", "reason"),
     [
         ("0.5", "\\frac12", "equal"),
-        ("0.3", "\\frac12", "different"),
         ("well \\boxed{}", "\\frac12", "no_answer"),
         ("", "\\frac12", "no_answer"),
         ("9^{9^{9}}", "\\frac12", "too_large"),
         ("(10^9)!", "\\sqrt{2}", "too_large"),
         ("1" * 9999, "1", "too_large"),
-        ("5", "", "bad_reference"),
         ("5", "?", "bad_reference"),
         ("\\sqrt{2}", "\\sqrt{2}+10^{-300}", "different"),
         ("10", "(-\\sqrt{1+0\\pi})!", "different"),
@@ -142,6 +134,12 @@ def _running(pid: int) -> bool:
     return False
 
 
+def run(code: str, folder: Path, *options: str) -> str:
+    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[1]), *filter(None, sys.path)])
+    command, environment = [sys.executable, *options, "-c", code], os.environ | {"PYTHONPATH": paths}
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment).stdout
+
+
 ENDINGS = {
     "returns": "",
     "exits at once": "import os; os._exit(0)",
@@ -154,14 +152,10 @@ ENDINGS = {
 def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) -> None:
     code = (
         "from zero2chat_verifier import worker_pool\nfrom zero2chat_verifier.verify import verify_answer\n"
-        f"assert verify_answer({ROOTS[0]!r}, {ROOTS[1]!r}).correct\n"
+        f"assert verify_answer(*{ROOTS!r}).correct\n"
         f"print(*(one._process.pid for one in worker_pool._pool._all), flush=True)\n{ENDINGS[ending]}"
     )
-    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[1]), *filter(None, sys.path)])
-    environment = os.environ | {"PYTHONPATH": paths}
-    command = [sys.executable, "-c", code]
-    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment).stdout
-    pids = [int(pid) for pid in out.split()]
+    pids = [int(pid) for pid in run(code, tmp_path).split()]
     assert len(pids) == worker_pool.WORKERS
     until = time.monotonic() + 5
     while any(map(_running, pids)) and time.monotonic() < until:
@@ -173,10 +167,5 @@ def test_no_process_is_left_however_the_owner_ends(ending: str, tmp_path: Path) 
 def test_a_file_of_the_working_folder_replaces_no_module_that_a_worker_imports(tmp_path: Path) -> None:
     for name in ("json", "mpmath"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(1)")
-    code = (
-        f"from zero2chat_verifier.verify import verify_answer; print(verify_answer({ROOTS[0]!r}, {ROOTS[1]!r}).correct)"
-    )
-    paths = os.pathsep.join([str(Path(worker_pool.__file__).parents[1]), *filter(None, sys.path)])
-    command, environment = [sys.executable, "-P", "-c", code], os.environ | {"PYTHONPATH": paths}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
-    assert done.stdout == "True\n"
+    code = f"from zero2chat_verifier.verify import verify_answer; print(verify_answer(*{ROOTS!r}).correct)"
+    assert run(code, tmp_path, "-P") == "True\n"
