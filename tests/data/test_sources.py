@@ -108,7 +108,6 @@ def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_re
     ("entries", "says"),
     [
         ([], "datasets: the list is empty"),
-        ([3], "datasets[0]: expected `key: value` pairs, found 3"),
         (["facts"], "datasets[0]: expected `key: value` pairs, found 'facts'"),
         ([{"paht": "a.csv"}], "datasets[0]: unknown key 'paht'; did you mean 'path'?"),
         ([{"path": "a.csv"}, {"n": 3}], "datasets[1]: a dataset needs either `path` or `task`"),

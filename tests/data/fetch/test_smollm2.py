@@ -30,32 +30,18 @@ from zero2chat.data.preferences import load_preferences
 from zero2chat.data.sources import Source
 from zero2chat.models.loading import load_model
 
-ROWS = [
-    {
-        "conversations": [
-            {"from": "system", "value": "Be kind."},
-            {"from": "human", "value": "Who?"},
-            {"from": "gpt", "value": "Ada."},
-            {"from": "human", "value": "Née à Gênes?"},
-        ],
-        "chosen": {"from": "gpt", "value": "Oui."},
-        "rejected": {"from": "gpt", "value": "No."},
-    }
-]
+
+def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"from": speaker, "value": text} for speaker, text in turns]
+
+
+ASKED = said(("system", "Be kind."), ("human", "Who?"), ("gpt", "Ada."), ("human", "Née à Gênes?"))
+ROWS = [{"conversations": ASKED, "chosen": said(("gpt", "Oui."))[0], "rejected": said(("gpt", "No."))[0]}]
 CALL = {"name": "recipes", "arguments": {"of": ["rice"], "n": 2}}
-CALLS = [
-    {
-        "conversations": [
-            {"from": "human", "value": f"Recipe {i}?"},
-            {"from": "function_call", "value": json.dumps(CALL)},
-            {"from": "observation", "value": "Rice."},
-            {"from": "gpt", "value": "Rice it is."},
-        ],
-        "tools": json.dumps([{"name": "recipes", "description": "Find.", "parameters": {}}]),
-    }
-    for i in range(HELD_OUT + 2)
-]
-TALK = {"conversations": [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hi."}], "tools": "[]"}
+CALLED = [("function_call", json.dumps(CALL)), ("observation", "Rice."), ("gpt", "Rice it is.")]
+TOOLS = json.dumps([{"name": "recipes", "description": "Find.", "parameters": {}}])
+CALLS = [{"conversations": said(("human", f"Recipe {i}?"), *CALLED), "tools": TOOLS} for i in range(HELD_OUT + 2)]
+TALK = {"conversations": said(("human", "Hi."), ("gpt", "Hi.")), "tools": "[]"}
 CALL_TOKENS = [token for token, _ in TOOL_TOKENS.values()]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *CALL_TOKENS]
 WIDTH, HIDDEN = 32, 64
