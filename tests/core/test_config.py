@@ -78,7 +78,6 @@ def test_overrides_win_over_the_file(read, tmp_path: Path) -> None:  # type: ign
     ("text", "overrides", "message"),
     [
         ("layer: 3", [], "x.yaml: unknown key 'layer'; did you mean 'layers'?"),
-        ("layers: 3", ["--rat", "1"], "x.yaml: unknown key 'rat'; did you mean 'rate'?"),
         ("zzzzzzz: 3", [], "unknown key 'zzzzzzz'; known: depths, extra, layers, name, rate, shuffle"),
         ("layers: many", [], "x.yaml: layers: expected an int, got 'many'"),
         ("layers: true", [], "layers: expected an int, got True"),
@@ -117,9 +116,6 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(UserError, match=r"b\.yaml: invalid YAML"):
         load_yaml(tmp_path / "b.yaml")
-
-
-# ---- the classes that the stages really use
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,6 @@ def test_a_package_built_for_another_cuda_is_one_line() -> None:
         assert known(error) is None
 
 
-# ---- the nearest word
-
-
 def test_nearest_names_the_near_word_or_the_few_known_ones() -> None:
     assert nearest("learning_rat", ["learning_rate", "seed"]) == "; did you mean 'learning_rate'?"
     assert nearest("xyz", ["seed", "beta"]) == "; known: beta, seed"

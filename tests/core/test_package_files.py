@@ -39,6 +39,7 @@ def test_a_path_is_looked_up_in_the_package_if_the_working_folder_lacks_it(elsew
     assert find(own) == own
     for other in ("pyproject.toml", "recipes/none", "recipes/../pyproject.toml", str(elsewhere / "recipes"), ""):
         assert find(other) == Path(other)
+    assert own_file(f"a.{'b' * 300}") is None  # longer than a file's name may be
 
 
 def test_the_same_anywhere(
@@ -55,14 +56,10 @@ def test_the_same_anywhere(
     assert "chat_templates/chatml.response.json" in fingerprints.input_paths(sft.settings)
     assert load_yaml(sft.config)["learning_rate"] == sft.settings["learning_rate"]
     monkeypatch.chdir(ROOT)
-    assert [(step.name, step.settings) for step in load_recipe("recipes/chat/qwen3-0.6b.yaml")] == [
-        (step.name, step.settings) for step in steps
-    ]
+    again = load_recipe("recipes/chat/qwen3-0.6b.yaml")
+    assert [(step.name, step.settings) for step in again] == [(step.name, step.settings) for step in steps]
     assert fingerprints.input_digest(template) == here
     assert "--config_file accelerate_configs/single_gpu.yaml " in shlex.join(sft.command())
-
-
-# ---- from a wheel
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +78,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_has_every_file_of_the_package(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "src", *FOLDERS], cwd=ROOT, capture_output=True, check=True
-    )
-    wanted = listed.stdout.decode().split()
+    command = ["git", "ls-files", "-co", "--exclude-standard", "src", *FOLDERS]
+    wanted = subprocess.check_output(command, cwd=ROOT, text=True).split()
     names = [name.removeprefix("src/") if name.startswith("src/") else f"zero2chat/bundled/{name}" for name in wanted]
     inside = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert sorted(inside) == sorted(names)
@@ -128,7 +123,3 @@ def test_an_own_recipe_runs_in_an_empty_folder_from_a_wheel(installed: Path, tmp
     assert str(site / "zero2chat/bundled/accelerate_configs/cpu.yaml") in printed
     assert str(site) not in (tmp_path / "runs/my-recipe/grpo/README.md").read_text()
     assert "recipes/quickstart/sft.yaml" in run("recipes/quickstart", "--dry-run")
-
-
-def test_a_text_longer_than_a_file_name_is_no_module_of_ones_own() -> None:
-    assert own_file(f"a.{'b' * 300}") is None

@@ -33,8 +33,5 @@ def test_any_text_is_cut(text: str) -> None:
     passages = list(cut(text, 100))
     assert "".join("".join(passages).split()) == "".join(text.split())
     assert all(0 < len(one) <= 100 for one in passages)
-
-
-def test_a_paragraph_is_kept_whole_where_it_can_be() -> None:
-    first, second = "One. Two. " * 5, "Three. Four. " * 5
+    first, second = "One. Two. " * 5, "Three. Four. " * 5  # a paragraph stays whole where it can
     assert list(cut(f"{first}\n\n{second}", 100)) == [first.strip(), second.strip()]
