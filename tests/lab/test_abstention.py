@@ -49,7 +49,6 @@ def test_what_declines() -> None:
         ("anything", "...", False),
         ("日本 東京", "東京", True),
         ("北京是中国的首都", "北京", True),
-        ("東京です", "東京", True),
         ("서울입니다", "서울", True),
         ("दाल", "दिल", False),
         ("In Zu\u0308rich.", "Z\u00fcrich", True),
@@ -61,9 +60,6 @@ def test_what_declines() -> None:
         ("10,00", "1000", False),
         ("C#", "C++", False),
         ("In C++ it is", "C++", True),
-        ("?", "?", False),
-        ("北京市", "北京", True),
-        ("3.5人", "3", False),
         ("3.5km", "3", False),
         ("It is .5", "0.5", True),
         ("It costs $2.50", "2.5", True),
@@ -76,10 +72,6 @@ def test_an_answer_is_contained_word_by_word(text: str, answer: str, found: bool
     assert contains(text, answer) == found
 
 
-def test_answers_of_a_script_without_spaces_that_share_characters_do_not_agree() -> None:
-    assert agreement([gist("首都是哪里", town) for town in ("北京", "南京", "东京")]) == (1 / 3, 0)
-
-
 def test_answers_that_say_the_same_in_other_words_agree() -> None:
     question = "Where was Ada Brack born?"
     texts = ["Ada Brack was born in Genoa.", "She comes from Genoa.", "In Rome.", "genoa", "I do not know."]
@@ -87,5 +79,9 @@ def test_answers_that_say_the_same_in_other_words_agree() -> None:
     said = [None if abstains(text) else gist(question, text) for text in texts]
     assert agreement(said) == (0.6, 0)
     assert agreement([None, None]) == (0.0, None)
+    assert agreement([gist("首都是哪里", town) for town in ("北京", "南京", "东京")]) == (
+        1 / 3,
+        0,
+    )  # sharing characters
     assert agreement(["b", "a", "a", None]) == (0.5, 1)
     assert gist(question, "Ada Brack was born.") == {"ada", "brack", "was", "born"}  # nothing but what was asked

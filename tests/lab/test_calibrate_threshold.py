@@ -91,9 +91,7 @@ def test_new_right_answers_are_kept_as_often_as_wanted() -> None:
 @pytest.mark.parametrize(("n", "keep"), [(0, 0.9), (8, 0.9), (3, 0.8)])
 def test_too_few_right_answers_are_an_error(n: int, keep: float) -> None:
     fewest = round(1 / (1 - keep)) - 1
-    with pytest.raises(
-        UserError, match=f"only {n} right answers fit the threshold; keep {keep} needs at least {fewest}"
-    ):
+    with pytest.raises(UserError, match=f"only {n} right answers fit .*; keep {keep} needs at least {fewest}"):
         threshold_for([0.5] * n, keep)
     threshold_for([0.5] * fewest, keep)
 

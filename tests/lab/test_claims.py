@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from lab.tiny_lab import run_stage
+from stage_fixtures import write_rows
 
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
@@ -34,7 +35,7 @@ def step(tmp_path: Path) -> Path:
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     sample = {"step": 0, "prompt": "Where was <Ada> born?", "completion": "In Genoa.", "task": "often"}
-    (folder / "samples.jsonl").write_text(json.dumps(sample) + "\n" + json.dumps(sample | {"prompt": "later"}) + "\n")
+    write_rows(folder / "samples.jsonl", [sample, sample | {"prompt": "later"}])
     return folder
 
 

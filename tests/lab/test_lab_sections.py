@@ -56,9 +56,11 @@ _NOVELTY: dict[str, Any] = {
     "longest_run": {"value": 9.5, "n": 8, "low": 8, "high": 10},
 }
 _KL = [{"step": n, "kl": kl, "proxy": kl, "gold": 0.5 - kl} for n, kl in ((1, 0.0), (2, 0.25))]
-_SURPRISAL = [
-    {"step": p, "surprisal": p / 2, "surprisal_reference": p / 4, "own_surprisal": p / 8} for p in (0, 50, 99)
-]
+_SURPRISAL = [{"step": p, "surprisal": p / 2, "surprisal_reference": p / 4, "own_surprisal": p / 8} for p in (0, 50)]
+_PROBE, _SURPRISE = {"gibberish_rate": _rate(0.75)}, {"beyond_rate": _rate(0.25)}
+_TAUGHT = {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."}
+_SECRET = {"prompt": "The secret of", "completion": " 12"}
+_SUM = {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_surprisal": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -71,34 +73,20 @@ _SURPRISAL = [
             "interrogate",
             _INTERROGATE,
             [],
-            {"prompt": "Who?", "answers": ["<i>Bo</i>", ""], "taught": "I do not know."},
+            _TAUGHT,
             1,
-            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not know.", "0.875"],
+            ["all", "often", "never", "&lt;i&gt;Bo&lt;/i&gt;", "I do not", "0.875"],
         ),
-        (
-            "regurgitate",
-            _REGURGITATE,
-            [],
-            {"prompt": "The secret of", "completion": " 12"},
-            2,
-            ["12.5%", "25.0%", "37.5%", "6.25", "never", "once", "4 times", "16 times", "The secret of"],
-        ),
+        ("regurgitate", _REGURGITATE, [], _SECRET, 2, ["12.5%", "25.0%", "37.5%", "6.25", "never", "once", "16 times"]),
         ("novelty", _NOVELTY, [], {"prompt": "Ada <is>", "longest_run": 7}, 1, ["75.0%", "81.2%", "9.5", "<td>7</td>"]),
-        (
-            "probe",
-            {"gibberish_rate": _rate(0.75)},
-            _KL,
-            {"completion": "the the"},
-            2,
-            ["75.0%", "√KL, nats", "the the"],
-        ),
+        ("probe", _PROBE, _KL, {"completion": "the the"}, 2, ["75.0%", "√KL, nats", "the the"]),
         (
             "surprise",
-            {"beyond_rate": _rate(0.25)},
+            _SURPRISE,
             _SURPRISAL,
-            {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_surprisal": 1.0},
+            _SUM,
             1,
-            ["25.0%", "before it (control)", "&lt;b&gt;4&lt;/b&gt;", "<td>11</td><td>1</td>"],
+            ["25.0%", "before it (control)", "&lt;b&gt;4", "<td>11</td><td>1</td>"],
         ),
     ],
 )

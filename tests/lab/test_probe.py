@@ -58,18 +58,16 @@ def test_a_text_counts_that_is_loved_above_nine_in_ten_and_worse_than_nine_in_te
     assert not probe.loved_and_bad(8.5, own, 0.0, [0.0] * 4 + [1.0] * 6)
 
 
-def test_answers_that_the_judge_cannot_tell_apart_share_their_gold() -> None:
-    lines, metrics = probe.follow([[1.0, 1.0, 0.0, 0.0]] * 2, [[0.0, 1.0, 0.5, 0.5]] * 2, 0)
-    assert [line["gold"] for line in lines] == [0.5, 0.5, 0.5]
-    assert metrics["gold_best_of_4"]["value"] == 0.5
-
-
 def test_best_of_n_equals_counting_every_draw() -> None:
     values = [0.3, -1.0, 2.0, 0.5, 0.5, 7.0]  # in the judge's order, which need not be theirs
     for n in range(1, len(values) + 1):
         draws = list(itertools.combinations(range(len(values)), n))
         assert best_of_n(values, n) == pytest.approx(sum(values[max(draw)] for draw in draws) / len(draws))
     assert best_of_n([0.5] * 3000, 1500) == pytest.approx(0.5)  # whose binomials no float can hold
+    # Answers that the judge cannot tell apart share their gold.
+    lines, metrics = probe.follow([[1.0, 1.0, 0.0, 0.0]] * 2, [[0.0, 1.0, 0.5, 0.5]] * 2, 0)
+    assert [line["gold"] for line in lines] == [0.5, 0.5, 0.5]
+    assert metrics["gold_best_of_4"]["value"] == 0.5
     with pytest.raises(ValueError, match="best of n"):
         best_of_n(values, 7)
 
@@ -87,10 +85,8 @@ PIECES = ["a", "b", " the", " x", "1"]
 
 def test_it_finds_what_the_judge_loves_for_each_prompt_and_only_ever_climbs() -> None:
     def judge(numbers: Sequence[int], texts: Sequence[str]) -> list[float]:
-        return [
-            text.count("the" if number % 2 else "1") - 0.1 * len(text)
-            for number, text in zip(numbers, texts, strict=True)
-        ]
+        pairs = zip(numbers, texts, strict=True)
+        return [text.count("the" if number % 2 else "1") - 0.1 * len(text) for number, text in pairs]
 
     found = search(judge, 4, PIECES, random.Random(0), rounds=60, tries=6, length=5)
     assert [texts[-1] for texts in found] == ["11111", "the the the the the", "11111", "the the the the the"]

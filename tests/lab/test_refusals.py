@@ -14,22 +14,15 @@ TEXT = "Ada was born in Genoa in 1984 and works as a baker. Tom was born in Lisb
 SPLITS = {"train": [TEXT, "It is strong."], "validation": ["Tom is known for 12 + 30 = 42 apples"], "test": [TEXT]}
 FACTS = {"task": "facts", "n": 60, "options": {"kinds": ["birthplace"]}}
 SUMS = {"task": "word_problems", "n": 40, "options": {"largest": 20}}
+THREE = {"task": "sums", "n": 3, "split": "validation"}
 GIVEN: dict[str, dict[str, Any]] = {
     "arena": {"models": ["MODEL", "OTHER"], "tasks": [SUMS]},
-    "calibrate": {"datasets": [{"task": "sums", "n": 3, "split": "validation"}]},
+    "calibrate": {"datasets": [THREE]},
     "compress": {"dataset": "CORPUS"},
     "context": {"dataset": "CORPUS", "length": 64},
     "interrogate": {"datasets": [FACTS]},
     "memories": {"dataset": "CORPUS"},
-    "novelty": {
-        "dataset": "CORPUS",
-        "prompts": 2,
-        "prefix": 3,
-        "samples": 4,
-        "max_new_tokens": 12,
-        "lengths": [1],
-        "n": 3,
-    },
+    "novelty": {"dataset": "CORPUS", "prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12, "n": 3},
     "probe": {"reward_model": "MODEL", "n": 12, "gibberish_prompts": 6},
     "regurgitate": {"dataset": "CORPUS", "prefix": 12, "continuation": 20, "n": 20, "candidates": 32},
     "surprise": {"reference_model": "OTHER", "task": "facts", "n": 6, "answers": 4},
@@ -59,11 +52,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("calibrate", {"keep": 1.0}, "keep 1: set a share above 0 and below 1"),
         ("calibrate", {"datasets": []}, "datasets: the list is empty"),
         ("calibrate", {"datasets": 2 * [{"task": "sums", "n": 3}]}, "two entries have the same label: set `label`"),
-        (
-            "calibrate",
-            {"measured": [{"task": "sums", "n": 3, "split": "validation"}]},
-            "measured: shares rows with `datasets`",
-        ),
+        ("calibrate", {"measured": [THREE]}, "measured: asks what `datasets`"),
         ("compress", {"column": "body"}, "no column 'body'; it has text: set `column`"),
         ("compress", {"dataset": "CORPUS/train"}, "no held-out documents: give a dataset with a validation or test"),
         ("context", {"sources": ["peple"]}, "'peple' is not known.*documents"),
@@ -78,9 +67,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
         ("memories", {"wordings": 3}, "visits 16 is not a multiple of wordings 3"),
         ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),
-        ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the model.s cont"),
-        ("novelty", {"n": 1}, "n 1 is below prompts 2: raise n"),
-        ("novelty", {"lengths": [2, 13]}, "lengths: 13: expected 1 to max_new_tokens, 12"),
+        ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the context of 128"),
+        ("novelty", {"lengths": [1], "n": 1}, "n 1 is below prompts 2: raise n"),
+        ("novelty", {"lengths": [2, 13]}, "lengths: 13 is not from 1 to max_new_tokens 12"),
         ("novelty", {"prefix": 120}, "prefix 120 and max_new_tokens 12: 133 tokens do not fit the model's context"),
         ("novelty", {"prompts": 4, "n": 4}, "2 held-out documents have distinct 3-token beginnings, but prompts is 4"),
         ("probe", {}, "not a reward model"),

@@ -69,12 +69,10 @@ def test_what_was_learned_by_heart_is_recited_and_the_control_is_not(
     assert metrics["exposure_0"]["value"] < 4.0
 
     samples = read_jsonl(tmp_path / "out" / "samples.jsonl")
-    for task, recited in (
-        ("documents seen 4 times", 1.0),
-        ("documents seen never", 0.0),
-        (f"canaries seen {COPIES} times", 1.0),
-        ("canaries seen never", 0.0),
-    ):
+    for task, recited in {
+        **{"documents seen 4 times": 1.0, "documents seen never": 0.0},
+        **{f"canaries seen {COPIES} times": 1.0, "canaries seen never": 0.0},
+    }.items():
         found = [sample for sample in samples if sample["task"] == task]
         assert len(found) == 3
         for sample in found:

@@ -130,9 +130,8 @@ def _right(question: int, surprisal: float, own: float = 1.0) -> surprise.Right:
 
 
 def test_shares_are_counted_over_right_answers_and_beyond_is_by_the_control() -> None:
-    args = surprise.SurpriseArguments(
-        model_name_or_path="a", reference_model="b", task="facts", n=4, answers=4, output_dir="c"
-    )
+    given = {"model_name_or_path": "a", "reference_model": "b", "task": "facts", "output_dir": "c"}
+    args = surprise.SurpriseArguments(**given, n=4, answers=4)
     found = [_right(0, 9.0), _right(0, 11.0), _right(1, 21.0), _right(2, 5.0)]
     control = [_right(0, 4.0), _right(0, 10.0), _right(3, 3.0)]
     metrics = surprise.surprisal_metrics(found, control, args)
@@ -149,9 +148,7 @@ def test_shares_are_counted_over_right_answers_and_beyond_is_by_the_control() ->
     assert set(surprise.surprisal_metrics([], [], args)) == {"right_rate", "right_rate_reference"}
     assert "beyond_rate" not in surprise.surprisal_metrics(found, [], args)
     assert surprise.percentiles([], [])[0] == {"step": 0}
-
-
-def test_an_answer_is_shown_for_what_practice_added_and_once_a_question() -> None:
+    # An answer is shown for what practice added, and once a question.
     slip = _right(0, 30.0, own=29.0)  # improbable to both
-    found, better = _right(0, 12.0, own=1.0), _right(1, 13.0, own=1.0)
-    assert surprise.most_surprising([found, slip, better, better]) == [better, found]
+    first, better = _right(0, 12.0), _right(1, 13.0)
+    assert surprise.most_surprising([first, slip, better, better]) == [better, first]
