@@ -25,6 +25,7 @@ import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,11 +222,7 @@ WHOLE = [
     ("open('a', 'w').write('x' * 1000)\nlen(open('/tmp/a').read())", "", "1000"),
     ("import os\nos.getcwd(), os.listdir(), sorted(os.environ)[:1]", "", "('/tmp', [], ['HOME'])"),
     ("import sqlite3\nsqlite3.connect('/tmp/b').execute('select 1 + 1').fetchone()", "", "(2,)"),
-    (
-        "import ctypes, ssl, lzma, bz2, zlib, hashlib, decimal, uuid\nhashlib.sha256(b'').hexdigest()[:8]",
-        "",
-        "'e3b0c442'",
-    ),
+    ("import ctypes, ssl, lzma, bz2, zlib, decimal, uuid\nzlib.crc32(b'a')", "", "3904355907"),
     ("import sys\nprint('e', file=sys.stderr)", "e\n", None),
     ("import atexit\natexit.register(print, 'bye')\n1", "bye\n", "1"),
     ("import random, secrets, os\nlen(os.urandom(8)) + random.randint(0, 0)", "", "8"),
@@ -243,10 +240,7 @@ def test_all_of_python_in_bubblewrap(code: str, stdout: str, value: str | None) 
     ("code", "told"),
     [
         ("1 / 0", ["line 1", "1 / 0", "ZeroDivisionError: division by zero"]),
-        (
-            "def f():\n    return g()\n\n\ndef g():\n    raise ValueError('no')\n\n\nf()",
-            ["line 9", "line 6, in g", "ValueError: no"],
-        ),
+        ("def f():\n    g()\ndef g():\n    raise ValueError('no')\nf()", ["line 5", "line 4, in g", "ValueError: no"]),
         ("x = (", ["line 1", "SyntaxError: "]),
         ("print(undefined)", ["NameError: name 'undefined' is not defined"]),
         ("a\0b", ["SyntaxError"]),
@@ -564,16 +558,10 @@ def test_the_command_prints_the_result_and_exits_by_how_it_went(engine: str) -> 
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["--engine", "docker"],
-        ["--timeout", "0"],
-        ["--timeout", "nan"],
-        ["--timeout", "1e300"],
-        ["--timeout", "1e7", "--engine", "bubblewrap"],
-    ],
+    ["--engine docker", "--timeout 0", "--timeout nan", "--timeout 1e300", "--timeout 1e7 --engine bubblewrap"],
 )
-def test_a_mistake_is_one_line(arguments: list[str]) -> None:
-    mistake = cli_run(*arguments, code="1")
+def test_a_mistake_is_one_line(arguments: str) -> None:
+    mistake = cli_run(*arguments.split(), code="1")
     assert (mistake.returncode, mistake.stdout, mistake.stderr.count("\n")) == (2, "", 1)
     assert mistake.stderr.startswith("error: python: ")
 
@@ -588,22 +576,13 @@ def test_a_stdin_that_is_none_or_has_no_end() -> None:
     assert "The program is too long" in endless.stdout
 
 
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"seconds": "5"},
-        {"seconds": 0},
-        {"seconds": 3601},
-        {"memory": 2**50},
-        {"memory": 2**20},
-        {"output": 10**9},
-        {"output": 1.5},
-        {"scratch": 2**50},
-    ],
-)
-def test_limits_have_bounds(limits: dict[str, object]) -> None:
+BOUNDS = {"seconds": ["5", 0, 3601], "memory": [2**50, 2**20], "output": [10**9, 1.5], "scratch": [2**50]}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in BOUNDS for value in BOUNDS[name]])
+def test_limits_have_bounds(name: str, value: Any) -> None:
     with pytest.raises(SandboxError, match="python: "):
-        Limits(**limits)
+        Limits(**{name: value})
 
 
 def test_the_tool_needs_no_torch() -> None:
