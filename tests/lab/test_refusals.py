@@ -22,7 +22,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "context": {"dataset": "CORPUS", "length": 64},
     "interrogate": {"datasets": [FACTS]},
     "memories": {"dataset": "CORPUS"},
-    "novelty": {"dataset": "CORPUS", "prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12, "n": 3},
+    "novelty": {"dataset": "CORPUS", "prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12}
+    | {"lengths": [1], "n": 3},
     "probe": {"reward_model": "MODEL", "n": 12, "gibberish_prompts": 6},
     "regurgitate": {"dataset": "CORPUS", "prefix": 12, "continuation": 20, "n": 20, "candidates": 32},
     "surprise": {"reference_model": "OTHER", "task": "facts", "n": 6, "answers": 4},
@@ -68,7 +69,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("memories", {"wordings": 3}, "visits 16 is not a multiple of wordings 3"),
         ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),
         ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the context of 128"),
-        ("novelty", {"lengths": [1], "n": 1}, "n 1 is below prompts 2: raise n"),
+        ("novelty", {"n": 1}, "n 1 is below prompts 2: raise n"),
         ("novelty", {"lengths": [2, 13]}, "lengths: 13 is not from 1 to max_new_tokens 12"),
         ("novelty", {"prefix": 120}, "prefix 120 and max_new_tokens 12: 133 tokens do not fit the model's context"),
         ("novelty", {"prompts": 4, "n": 4}, "2 held-out documents have distinct 3-token beginnings, but prompts is 4"),

@@ -159,7 +159,7 @@ def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
 @pytest.mark.parametrize("votes", [(True, False), ("true", " False"), (1, 0), (1.0, 0.0), (None, False)])
 def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, Any]) -> None:
     rows = [{"prompt": q, "completion": a, "label": votes[i % 2]} for i, (q, a) in enumerate(said(30))]
-    with pytest.raises(UserError, match="votes.jsonl: the column label has thumbs down: train on these votes with"):
+    with pytest.raises(UserError, match=r"votes.jsonl: the column label has thumbs down: train on these votes with"):
         new("mine", model, [jsonl("votes.jsonl", rows)])
     for number, labels in enumerate((("question", "chat"), (1, 2), (True, True))):
         kinds = [row | {"label": labels[i % 2]} for i, row in enumerate(rows)]

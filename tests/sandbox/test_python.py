@@ -73,18 +73,9 @@ class Host:
         for listener in self.listening:
             listener.listen()
             listener.setblocking(False)
-        self.names = {
-            "secret": self.secret,
-            "folder": folder,
-            "trace": self.trace,
-            "port": self.listening[0].getsockname()[1],
-            "socket": folder / "socket",
-            "abstract": abstract,
-            "pid": os.getpid(),
-            "repo": REPO,
-            "home": Path.home(),
-            "packages": sysconfig.get_path("purelib"),
-        }
+        self.names: dict[str, object] = {"secret": self.secret, "folder": folder, "trace": self.trace}
+        self.names |= {"port": self.listening[0].getsockname()[1], "socket": folder / "socket", "abstract": abstract}
+        self.names |= {"pid": os.getpid(), "repo": REPO, "home": Path.home(), "packages": sysconfig.get_path("purelib")}
 
     def aimed(self, code: str) -> str:
         return re.sub("@([a-z]+)@", lambda match: str(self.names[match[1]]), code)
