@@ -118,10 +118,13 @@ def _turns(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
         ([ALPACA, ALPACA | {"output": ""}], "mine, row 1: turn 2 of 2: the assistant's turn is empty"),
         ([ALPACA, ALPACA | {"output": None}], "mine, row 1: output: expected text or a list"),
         ([ALPACA, ALPACA | {"instruction": " "}], "mine, row 1: turn 1 of 2: the user's turn is empty"),
-        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "messages: weight 0: every assistant's turn is learned"),
-        ([_turns(("gpt", "a"), weight=0)], "mine, row 0: conversations: weight 0: every assistant's"),
+        ([{"messages": [ASKED, ANSWERED | {"weight": 0}]}], "messages: weight 0 is not supported"),
+        ([_turns(("gpt", "a"), weight=0)], "mine, row 0: conversations: weight 0 is not supported"),
         ([{"messages": [ASKED, ANSWERED | {"reasoning_content": [1]}]}], "reasoning_content: expected text, got list"),
-        ([{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}], "messages: function_call is not read"),
+        (
+            [{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}],
+            "messages: function_call is not supported",
+        ),
         ([CHAT, {"messages": [{"role": "user"}]}], "mine, row 1: messages: content: expected text, got NoneType"),
         *(
             ([CHAT, {"messages": [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]}], says)

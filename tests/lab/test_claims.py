@@ -107,7 +107,7 @@ def test_no_metric_no_claim(tmp_path: Path, step: Path, changes: dict[str, Any],
         ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
         ({"above": {"step": "a"}}, "metric"),
         ({"row": "a"}, "row and column: set both or neither"),
-        ({"figure": ""}, "m: figure is not set: set it, or row and column"),
+        ({"figure": ""}, "m: figure is not set: set figure, or row and column"),
         ({"atleast": 0.5}, "did you mean 'at_least'"),
     ],
 )

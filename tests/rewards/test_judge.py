@@ -122,7 +122,10 @@ def test_a_request_that_cannot_be_read_is_not_sent_again(status: int, server: Se
 @pytest.mark.parametrize(
     ("key", "status", "says"),
     [
-        *(("sk-secret", status, f"answers {status}: check url, model and key") for status in (401, 403, 404)),
+        *(
+            ("sk-secret", status, f"answered with status {status}: check url, model and key")
+            for status in (401, 403, 404)
+        ),
         *((key, 200, "MY_KEY has a space, a line end or") for key in ("sk-secret\r", "sk-secret ", "sk-secrét")),
     ],
 )
