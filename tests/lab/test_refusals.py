@@ -68,7 +68,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
         ("memories", {"wordings": 3}, "visits 16 is not a multiple of wordings 3"),
         ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),
-        ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the model's context of 128"),
+        ("memories", {"people": 6, "memory": "context"}, r"a question has \d+ tokens, more than the model's context"),
         ("novelty", {"n": 1}, "n 1 is below prompts 2: raise n"),
         ("novelty", {"lengths": [2, 13]}, "lengths: 13: expected 1 to max_new_tokens, 12"),
         ("novelty", {"prefix": 120}, "prefix 120 and max_new_tokens 12: 133 tokens do not fit the model's context"),
