@@ -28,7 +28,7 @@ _PLAIN = (
 
 
 def rows(split: str, seed: int, n: int) -> list[Row]:
-    """Return questions after 400 characters of plain sentences."""
+    """Return rows of 400 characters of plain sentences and a question."""
     return draw(_pool(split), f"needle, {split}", seed, n)
 
 

@@ -276,7 +276,7 @@ def times(node: Node, size: Fraction) -> Node:
 
 def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
     """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and the
-    parameter's set. The set is None if it is only implied, as in `k\\pi`; both are None without such a parameter."""
+    parameter's set. The set is None if it is only implied, as in `k\\pi`; both are None if there is no parameter."""
     if node[0] == "list" and node[1] in (",", "and"):
         last = node[2][-1]
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":

@@ -23,8 +23,7 @@ class ValueComparison:
     tells whether any equality so far rests on sampled points."""
 
     def __init__(self, seed: bytes, digits: bool, imaginary: bool, tolerance: float):
-        """`imaginary`: whether complex values count. If i occurs nowhere, they are outside the domain of a real
-        expression."""
+        """`imaginary`: whether complex values count. If i occurs nowhere, complex values are outside the domain."""
         self.sampled = False
         self._seed, self._digits, self._imaginary = seed, digits, imaginary
         self._tolerance = Fraction(tolerance)

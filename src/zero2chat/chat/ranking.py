@@ -43,7 +43,7 @@ def rank_answers(
     """Ask for rankings of a model's `answers` to each prompt, and append the pairs to `out`, ranking by ranking.
 
     Prompts that are already ranked there are skipped; prompts that were skipped, or fully tied, are asked again. Orders
-    are read from stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine its answers and their
+    are read from stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine the answers and their
     order on screen. Raises `UserError`, before anything is written, if the model cannot be used or `out` is not
     writable, and later for a prompt longer than the context. A mistake in an order is printed, and the prompt is asked
     again.

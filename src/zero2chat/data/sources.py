@@ -149,9 +149,9 @@ def mixed(
 ) -> tuple[Dataset, Counter[str]]:
     """Concatenate the sources' rows, and count those of each source. With fractions, a source's first rows are used.
 
-    Shares are of the summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures, shares are
-    normalised, and the mixture is the largest one without repeated rows. Raises `UserError` if a column has different
-    types in two sources.
+    Fractions are shares of the summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures,
+    shares are normalised, and the mixture is the largest one without repeated rows. Raises `UserError` if a column has
+    different types in two sources.
     """
     lengths = [len(part) for part in parts]
     if shares := [source.fraction for source in sources if source.fraction is not None]:

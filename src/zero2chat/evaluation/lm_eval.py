@@ -107,8 +107,8 @@ def run_harness(
     manager: Any,
     batch_size: int,
 ) -> tuple[dict[str, Any], list[str], dict[str, Any]] | None:
-    """Evaluate one entry. Return its metrics (`label.metric`, or `label.metric.filter` if there are filters), the
-    questions of the evaluated rows, and lm-evaluation-harness's own results, including each task of a group.
+    """Evaluate one entry. Return the entry's metrics (`label.metric`, or `label.metric.filter` if there are filters),
+    the questions of the evaluated rows, and lm-evaluation-harness's own results, including each task of a group.
 
     Each process evaluates its share; only rank 0 gets the result, the others None.
 

@@ -94,7 +94,7 @@ SHAPES = (CONVERSATIONS[0], PROMPT_AND_ANSWER, *CONVERSATIONS[1:], _QUESTION_AND
 
 def _reference(given: Sequence[Message], shown: bool) -> list[str]:
     """Return the reference answer in the messages after the last user's turn, if any. If tools are `shown`, and cannot
-    run, it is the first message, with its calls as text."""
+    run, the reference is the first message, with its calls as text."""
     said = [message for message in given if message["role"] == "assistant"]
     if not shown or not said:
         return [message["content"] for message in said[-1:]]

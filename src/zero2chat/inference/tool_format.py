@@ -304,7 +304,7 @@ def parsed(text: str) -> Any:
 
 def printed(messages: Any) -> Any:
     """Return messages for a terminal and a table: without escape sequences, and with the arguments of calls as JSON
-    text, because those that a model writes fit no column's type."""
+    text, because a model's arguments fit no column's type."""
     if isinstance(messages, str):
         return on_terminal(messages)
     if isinstance(messages, list):

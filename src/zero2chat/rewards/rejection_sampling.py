@@ -1,4 +1,4 @@
-"""Rejection sampling: a teacher's answers, judged by rewards as they come, and which of them are kept."""
+"""Rejection sampling: a teacher's answers, judged by rewards as they come, and the selection of answers to keep."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Reads a model and conversations (tasks' demonstrations, chat datasets). Writes a
 its accuracy on each task's test rows. The loss is on the assistant's tokens only, including the end-of-turn token and
 tool calls, never on tool results. Conversations that contain a question of the evaluations in `decontaminate` are
 removed and recorded (`decontaminated.jsonl`). With `validation_fraction` the loss on that share of the data is logged
-while the model trains.
+during training.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ OF_KIND = {kind: [fact for fact in FACTS if fact.kind == kind] for kind in ("nam
 
 @functools.cache
 def values_of(name: str | int, split: str) -> list[str]:
-    """Return the split's values. Training has additional ones, so that the model learns to copy from the context."""
+    """Return the split's values. Training has additional values, so that the model learns to copy from the context."""
     values = map(str, range(1, name + 1)) if isinstance(name, int) else VALUES[name]
     sort = "number" if isinstance(name, int) else name
     own = [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]

@@ -18,7 +18,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class Completions(NamedTuple):
-    """One completion per prompt, as token ids without padding and as passed to reward functions."""
+    """One completion per prompt, as token ids without padding, and in the form that reward functions take."""
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]  # a completion that is not truncated includes its EOS token
