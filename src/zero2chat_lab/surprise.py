@@ -101,9 +101,9 @@ def right_answers(
 def surprisal_metrics(answers: Sequence[Right], control: Sequence[Right], args: SurpriseArguments) -> Metrics:
     """Compute the metrics. Metrics with `_reference` are the control's: the reference's own correct answers.
 
-    `right_rate` is the share of correct answers. The others are shares of the correct answers: `improbable_rate_N` of
-    those with a probability below 1 in N under the reference, `beyond_rate` of those less probable than 99% of the
-    reference's own correct answers, and `unsolved_rate` of those to questions that the reference never answered
+    `right_rate` is the share of correct answers. The other rates are shares of the correct answers.
+    `improbable_rate_N`: answers less probable than 1 in N under the reference. `beyond_rate`: less probable than 99% of
+    the reference's own correct answers. `unsolved_rate`: answers to questions that the reference never answered
     correctly. Intervals are by bootstrap over questions, because answers to one question are correlated.
     """
 

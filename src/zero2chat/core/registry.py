@@ -2,7 +2,7 @@
 
 The project's own packages are listed here, so a clone needs no installation. Another distribution adds a package
 by an entry point in the group `zero2chat.stages` or `zero2chat.tasks`. A module of such a package is a stage if it has
-a `STAGE`, and a task if it has the functions `rows` and `score`: a new file needs no new line.
+a `STAGE`, and a task if it has the functions `rows` and `score`: a new file needs no registration.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
     """Load votes as columns `prompt`, `completion` and `label` (true is thumbs up), TRL's unpaired preferences.
 
     Each preference pair, such as one of `zero2chat rank`, gives two rows: its chosen answer is up, its rejected answer
-    down, next to each other (TRL's `unpair_preference_dataset` puts 1,000 chosen ones before their rejected ones).
+    down, next to each other (TRL's `unpair_preference_dataset` puts 1,000 chosen answers before their rejected ones).
     Raises `UserError` as `load_preferences`, and for a label that is not true or false.
     """
     rows, shape = _open(source, (*PREFERENCES, *VOTES), "rows")

@@ -1,6 +1,6 @@
 """Fast rollouts: a lean decode loop behind `model.generate`.
 
-It serves Qwen3 and Llama models on a CPU. Where `generate` loses time on a small model: at batch size 64, half of it in
+It serves Qwen3 and Llama models on a CPU. On a small model `generate` loses time: at batch size 64, half of it in
 `torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1, in the
 many small operations between the matrix products. Here each row uses one random number (inverse transform), weights are
 read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once, keys and

@@ -3,7 +3,7 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.evaluate --config recipes/quickstart/evaluate.yaml
 
-Reads a model. Writes its accuracy on each task, pass@1 and pass@k, with counts and 95% intervals, the number of
+Reads a model. Writes the model's accuracy on each task, pass@1 and pass@k, with counts and 95% intervals, the number of
 contaminated questions (those that occur in the `contamination` texts), and the best constant answer's score. Tasks may
 use tools. Standard benchmarks (`harness`) run in lm-evaluation-harness. If the model is one of our runs, its model card
 gets the scores, too.

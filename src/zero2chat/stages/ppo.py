@@ -11,8 +11,8 @@ rate on held-out prompts against the starting model, judged by the task's taste,
 
 A reward model is a proxy: optimized too far, it is exploited. So KL to the starting model is penalized (`kl_coef`), and
 training stops at a KL of `kl_budget` nats per completion. With `eval_strategy: steps`, held-out prompts are evaluated
-during training, and the best checkpoint may be kept: with `metric_for_best_model: reward_worst`, the lowest mean of
-several reward models (some may have weight 0), `load_best_model_at_end: true` and `early_stopping_patience`. This
+during training. `load_best_model_at_end: true` and `early_stopping_patience` then keep the best checkpoint by
+`metric_for_best_model`, such as `reward_worst`, the lowest mean of several reward models (some may have weight 0). This
 selection uses validation rows, whatever `held_out` says. Without such selection, and with a reward labelled `gold`,
 `gold_lost` is that reward's drop from its peak to the end.
 """
