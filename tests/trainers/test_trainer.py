@@ -8,14 +8,19 @@ from typing import Any
 import pytest
 import torch
 from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, skip_first_batches
+from accelerate.utils import random
 from tiny import two_ranks
 from torch.utils.data import DataLoader
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from trl import DistillationConfig, DPOConfig, GRPOConfig, KTOConfig, RewardConfig, SFTConfig
+from trl.experimental.orpo import ORPOConfig
 
 from zero2chat.core.errors import UserError
+from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, balance_loss, collate
+from zero2chat.trainers.start import samples
 from zero2chat.trainers.trainer import order_by_epoch, reduce_each_batch, set_epoch, shard_precisely
 
 
@@ -51,6 +56,24 @@ def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_any_number_of_process
     skipped.set_epoch(3)  # as the Trainer
     set_epoch(skipped, 3)
     assert torch.equal(torch.stack(list(skipped)), whole[2:])
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        *((config, False) for config in (TrainingArguments, SFTConfig, DPOConfig, KTOConfig, RewardConfig, ORPOConfig)),
+        *((config, True) for config in (GRPOConfig, DistillationConfig, PPOConfig)),
+    ],
+)
+def test_ranks_share_an_order_of_rows_unless_they_sample(config, says, tmp_path, monkeypatch):
+    settings = vars(config(output_dir=str(tmp_path), use_cpu=True, bf16=False))
+    assert samples(settings) is says
+    orders = set()
+    for rank in range(2):
+        monkeypatch.setattr(random, "AcceleratorState", lambda rank=rank: SimpleNamespace(process_index=rank))
+        random.set_seed(0, device_specific=samples(settings))
+        orders.add(tuple(SeedableRandomSampler(range(50), generator=torch.Generator())))
+    assert len(orders) == 1 + says
 
 
 RANKS = """

@@ -27,7 +27,7 @@ from zero2chat.models.training_job import FSDP, SHARDED, Job
 from zero2chat.recipes.model_sizes import config_of
 from zero2chat.recipes.recipe import FILE, Step, load_recipe
 from zero2chat.stages.pretrain_model import build_model, continued_config, derive
-from zero2chat.trainers.start import refused_settings
+from zero2chat.trainers.start import refused_settings, samples
 
 # The shipped accelerate configs, with least communication first, and the ZeRO stage of each.
 STAGES: dict[str, int] = {"single_gpu": 0, "ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3}
@@ -146,7 +146,7 @@ def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tu
         raise UserError(f"{step.config}: cannot plan a {c.model_type}: only models with attention are supported")
     context = context_length(model)
     length, length_is = getattr(args if options is None else training, "max_length", None), "max_length"
-    answer = getattr(training, "max_completion_length", None)
+    answer = getattr(training, "max_completion_length", None) if samples(vars(training)) else None
     if answer is not None:
         prompt = getattr(training, "max_prompt_length", None) or prompt
         length = min(context, answer + (prompt or answer))

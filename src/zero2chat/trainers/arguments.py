@@ -35,6 +35,7 @@ from zero2chat.models.hardware import (
     keep_memory,
 )
 from zero2chat.models.training_job import NO_MASTER_WEIGHTS
+from zero2chat.trainers.start import samples
 
 
 @dataclass
@@ -77,8 +78,7 @@ class TaskStepsArguments(TaskArguments):
         default=None, metadata={"help": "Also evaluate the tasks every N steps, for score over compute."}
     )
     max_minutes: Annotated[float | None, Range(above=0)] = field(
-        default=None,
-        metadata={"help": "Stop after this many minutes in training steps, or at max_steps."},
+        default=None, metadata={"help": "Stop after this many minutes in training steps, or at max_steps."}
     )
 
 
@@ -103,7 +103,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
     ("restore_callback_states_from_checkpoint", lambda value, _: value, "a run could not resume: remove it"),
     (
         "train_sampling_strategy",  # with lengths that nobody knows, the training would end at step 0
-        lambda value, others: value == "group_by_length" and "max_completion_length" in others,
+        lambda value, others: value == "group_by_length" and samples(others),
         "completions are sampled during training, so lengths are unknown: remove this setting",
     ),
     ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
@@ -164,7 +164,7 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
     for key, refused, why in _REFUSED:
         if settings.get(key) is not None and refused(values.get(key), values):
             raise UserError(f"{where}: {key}: {why}")
-    if values.get("max_completion_length", 0) is None:
+    if samples(values) and values.get("max_completion_length", 0) is None:
         raise UserError(f"{where}: max_completion_length is not set: set it to the maximum tokens per completion")
     if values["push_to_hub"] and is_main_process():
         require_token()  # now, not after the training

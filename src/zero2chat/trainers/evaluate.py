@@ -98,12 +98,7 @@ class _TaskEvaluation(TrainerCallback):
     """
 
     def __init__(
-        self,
-        trainer: ResumableTrainer,
-        run: Run,
-        args: TaskStepsArguments,
-        compute: RunCallback,
-        tools: Tools | None = None,
+        self, trainer: ResumableTrainer, run: Run, args: TaskStepsArguments, compute: RunCallback, tools: Tools | None
     ):
         self.trainer, self.run, self.args, self.compute, self.tools = trainer, run, args, compute, tools
         self.specs = [dataclasses.replace(spec, samples=0) for spec in args.specs]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,17 @@ _BASE = "_base"  # in the run's folder: the start model with its adapter merged 
 # ---- settings
 
 
+def samples(settings: Mapping[str, Any]) -> bool:
+    """Whether a trainer with these settings samples completions: only then a `temperature` is among them.
+    `max_completion_length` proves nothing: TRL's config of ORPO, which samples none, has it."""
+    return "temperature" in settings
+
+
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
     """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds;
     `per_device_train_batch_size` is then an upper limit. Raises `UserError` if it cannot be divided."""
-    args.per_device_train_batch_size, args.gradient_accumulation_steps = share_batch(
-        args, global_batch_size, args.world_size
-    )
+    sizes = share_batch(args, global_batch_size, args.world_size)
+    args.per_device_train_batch_size, args.gradient_accumulation_steps = sizes
 
 
 def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:

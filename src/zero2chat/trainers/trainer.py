@@ -26,7 +26,7 @@ from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.checkpoints import last_checkpoint
-from zero2chat.trainers.start import refused_settings, train_in_fp32
+from zero2chat.trainers.start import refused_settings, samples, train_in_fp32
 
 
 def order_by_epoch(sampler: Any, seed: int) -> Any:
@@ -132,8 +132,8 @@ class ResumableTrainer(Trainer):
         args = self.args
         if args.train_sampling_strategy != "group_by_length":
             sampler = super()._get_train_sampler(train_dataset)
-            samples = getattr(self, "shuffle_dataset", False)  # one of TRL's trainers that sample
-            return order_by_epoch(sampler, args.seed) if samples else sampler
+            is_online = getattr(self, "shuffle_dataset", False)  # one of TRL's trainers that sample
+            return order_by_epoch(sampler, args.seed) if is_online else sampler
         # Batches over all processes, so that the order is the same for any number of processes.
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         seed = args.seed if args.data_seed is None else args.data_seed
@@ -180,7 +180,7 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
         print(f"{run.folder}: resuming from {checkpoint.name}", flush=True)
     # The order of rows is random too, and must be equal on all ranks. Sampling trainers seed their order separately,
     # and their ranks need different seeds, or all would generate the same completions.
-    set_seed(trainer.args.seed, device_specific=hasattr(trainer.args, "max_completion_length"))
+    set_seed(trainer.args.seed, device_specific=samples(vars(trainer.args)))
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except ValueError as error:  # some settings are only checked now: names by TRL, `eval_on_start` by transformers
