@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import TrainingArguments
 
 from zero2chat import stages
 from zero2chat.core.errors import UserError
@@ -23,8 +24,10 @@ def test_a_declaration_is_whole():
     for name, stage in loaded.items():
         assert stage.name == name
         assert (stage.run is None) != (stage.measure is None)
-    trained = {name for name, stage in loaded.items() if stage.kind == "trains"}
-    assert trained == {"pretrain", "sft", "reward", "dpo", "kto", "ppo", "grpo", "gkd"}
+        trains = any(issubclass(arguments, TrainingArguments) for arguments in stage.arguments)
+        assert (stage.kind == "trains") == trains == (stage.cost is not None)
+        assert trains <= (stage.prepare is not None)
+    assert {"pretrain", "sft", "grpo"} <= loaded.keys()
     with pytest.raises(UserError, match=r"unknown stage 'grpp'; did you mean 'grpo'\?"):
         stages.load("grpp")
 
