@@ -232,7 +232,11 @@ def test_a_control_token_that_is_typed_is_text(opened):
 
 @pytest.mark.parametrize(
     ("text", "top", "says"),
-    [("", 1, "the text is empty"), ("1" * 129, 1, "129 tokens, more than the model's context of"), ("a", 0, "top: 0")],
+    [
+        ("", 1, "the text is empty"),
+        ("1" * 129, 1, "129 tokens, more than the model's context of"),
+        ("a", 0, "top: expected 1 or more, got 0"),
+    ],
 )
 def test_what_cannot_be_asked_says_why(opened, text, top, says):
     with pytest.raises(UserError, match=says):
