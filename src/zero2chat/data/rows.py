@@ -165,7 +165,7 @@ def _json_rows(text: str, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the first line and the row of a CSV file with a header. The delimiter is the one that gives the header the
+    """Yield where each row of a CSV file starts, and the row. The delimiter is the one that gives the header the
     most columns."""
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     delimiter = max(_DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
@@ -264,7 +264,7 @@ def _load_dataset(source: Source) -> Any:
     """Load a source by `datasets`. Raises `UserError` if it cannot be loaded, or has no rows."""
     label = source.label
     if source.kind == "csv":
-        raise UserError(f"{label}: CSV files are read as text, whole, and from the local disk: download or convert it")
+        raise UserError(f"{label}: a CSV file must be on the local disk: download it, or convert it to Parquet")
     # A text file is one document: its paragraphs must not be in different splits.
     more: dict[str, Any] = {"sample_by": "document", "encoding": "utf-8-sig"} if source.kind == "text" else {}
     named = source.files or source.data_files

@@ -76,7 +76,7 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
             load_metric(name)
         for reward in spec.open_rewards():
             if reward.__name__ in spec.metrics:
-                raise UserError(f"{spec.label}: '{reward.__name__}' is a reward and a metric: set the reward's `label`")
+                raise UserError(f"{spec.label}: '{reward.__name__}' names a reward and a metric: `label` the reward")
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("datasets: two entries have the same label: set `label`")
     return specs

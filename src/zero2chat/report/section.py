@@ -104,8 +104,8 @@ class Bars:
 class Section:
     """A stage's section. `metrics` is metric → label: the first one that a step has is its main result.
 
-    `extra` returns HTML below the figures and must escape what it quotes. `together` is a figure of all steps of this
-    stage in a recipe with several, and `together_title` its heading."""
+    `extra` returns HTML below the figures and must escape what it quotes. If a recipe has several steps of this stage,
+    `together` draws them in one figure, headed `together_title`."""
 
     title: str
     story: str

@@ -49,7 +49,7 @@ def check_pass_rate(reward: Reward, training: GRPOConfig) -> None:
     """Raises `UserError` for a reward that needs a trainer, and for sharded weights."""
     if reward.needs_of_trainer:
         needs = ", ".join(reward.needs_of_trainer)
-        raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: list another first")
+        raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: put another first")
     if is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp):
         raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
 
