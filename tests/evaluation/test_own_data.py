@@ -162,7 +162,7 @@ def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys:
         ({"rewards": [_reward("trains")]}, "'trains' needs trainer_state, which only training has"),
         (
             {"rewards": [_reward("long", label="f1")], "metrics": ["f1"]},
-            "'f1' names a reward and a metric: set the reward's",
+            "'f1' names a reward and a metric: `label` the reward",
         ),
         ({"metrics": ["f1"], "metric": 3}, "unknown key 'metric'; did you mean 'metrics'"),
     ],
