@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from datasets import Dataset
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import input_digest
 from zero2chat.data.documents import read_documents
-from zero2chat.data.rows import load_documents
-from zero2chat.data.sources import Source, mixed, read_sources, split_of
+from zero2chat.data.rows import load_documents, load_source
+from zero2chat.data.sources import Source, mixed, read_sources, split_of, spread_splits
 
 TEXTS = ["one\n\nand a second paragraph", 'two, "quoted"', "three – naïve 한국어", "four"]
 
@@ -136,6 +137,19 @@ def test_the_split_follows_the_text_alone_and_by_its_shares():
     assert [s == "test" for s in splits] == [split_of(text, 0.3, 0.2) == "test" for text in texts]
 
 
+@pytest.mark.parametrize(("n", "held_out"), [(2, 1), (9, 4), (40, 4), (242, 24), (1000, 100)])
+def test_rows_that_are_held_out_are_spread_over_the_file(n, held_out):
+    Path("rows.jsonl").write_text("".join(f'{{"text": "{i}"}}\n' for i in range(n)))
+    used, tested = (
+        [int(text) for text in load_source(Source(path="rows.jsonl", split=split))["text"]]
+        for split in spread_splits(n, held_out)
+    )
+    assert sorted(used + tested) == list(range(n))
+    assert len(tested) == held_out
+    ends = [n * i // min(held_out, 10) for i in range(min(held_out, 10) + 1)]
+    assert all(any(start <= i < end for i in tested) for start, end in itertools.pairwise(ends))
+
+
 NO_TEXT = [b'{"text": 1}\n', b'{"text": ["a"]}\n']
 CAFE = '{"text": "café"}\n'
 
@@ -149,9 +163,9 @@ CAFE = '{"text": "café"}\n'
         ("c.csv", b'text,id\na,1\n"Say "hi" now",2\n', "c: c.csv, line 3: ',' expected after '\"': close each quota"),
         ("c.csv", "text\ncafé\n".encode("latin-1"), "c: c.csv, line 2: not UTF-8: save it as UTF-8"),
         ("c.jsonl", b"", "has no rows"),
-        ("c.jsonl", b'{"text": "a"}\nno json\n', "c.jsonl, line 2: invalid JSON: Expecting value: line 1 column 1"),
+        ("c.jsonl", b'{"text": "a"}\nno json\n', "c.jsonl, line 2: invalid JSON: Expecting value (column 1)"),
         ("c.jsonl", b'{"text": "a"}\n{"text": "b\n', "c: c.jsonl, line 2: invalid JSON"),
-        ("c.jsonl", b'["a"]\n["b"]\n', "c.jsonl, line 1: invalid JSON"),
+        ("c.jsonl", b'["a"]\n["b"]\n', "c.jsonl, line 2: invalid JSON: Extra data (column 1)"),
         *(("c.jsonl", CAFE.encode(code), "c.jsonl, line 1: not UTF-8: save it") for code in ("latin-1", "utf-16")),
         *(("c.jsonl", content, "c: column 'text' holds ") for content in NO_TEXT),
         ("c.jsonl", b'{"text": "a"}\n{"text": 2}\n', "column 'text' has values of several types"),

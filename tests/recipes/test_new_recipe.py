@@ -18,6 +18,7 @@ from stage_fixtures import write_rows
 
 from zero2chat import cli
 from zero2chat.core.errors import UserError
+from zero2chat.data.sources import spread_splits
 from zero2chat.recipes.new_recipe import choose_length, new
 from zero2chat.recipes.recipe import load_recipe
 
@@ -106,7 +107,7 @@ def test_it_knows_the_format(format: str, model: str, capsys: pytest.CaptureFixt
     cli.main(["new", "mine", "--model", model, "--data", path, "--json"])
     made = json.loads(capsys.readouterr().out.splitlines()[-1])
     settings = yaml.safe_load(made["files"]["sft.yaml"])
-    assert settings["datasets"] == [{"path": path, "invalid": "drop", "split": "train[:54]"}]
+    assert settings["datasets"] == [{"path": path, "invalid": "drop", "split": spread_splits(60, 6)[0]}]
     assert settings["max_length"] <= 128  # the model's context
     assert f"sft on {path}: 60 rows of at most " in made["summary"][1]
 
@@ -129,14 +130,16 @@ def test_rows_are_held_out_or_given(model: str) -> None:
 
     path = jsonl("chats.jsonl", chats())
     made = new("mine", model, [path])
-    assert datasets("sft.yaml") == {"path": path, "invalid": "drop", "split": "train[:54]"}
+    used, held_out = spread_splits(60, 6)
+    assert datasets("sft.yaml") == {"path": path, "invalid": "drop", "split": used}
+    assert "6 of 60 rows of chats.jsonl, spread over the file and held out" in made["summary"][-1]
     for name in ("before.yaml", "after.yaml"):
-        scored = {"path": path, "split": "train[54:]", "metrics": ["exact_match", "f1", "perplexity"]}
+        scored = {"path": path, "split": held_out, "metrics": ["exact_match", "f1", "perplexity"]}
         assert datasets(name).items() >= scored.items()
     made = new("few", model, [jsonl("few.jsonl", chats(4)), path])  # 4 would be all of the first file
     assert yaml.safe_load(made["files"]["sft.yaml"])["datasets"] == [
         {"path": "few.jsonl", "invalid": "drop"},
-        {"path": path, "invalid": "drop", "split": "train[:54]"},
+        {"path": path, "invalid": "drop", "split": used},
     ]
     made = new("given", model, [path], held_out=jsonl("exam.jsonl", sums(9)))
     assert datasets("sft.yaml") == {"path": path, "invalid": "drop"}
@@ -151,8 +154,8 @@ def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
     made = new("mine", model, [path])
     sources = {name: yaml.safe_load(text)["datasets"][0] for name, text in made["files"].items() if "datasets:" in text}
     assert {name: source["split"] for name, source in sources.items()} == {
-        **dict.fromkeys(("sft.yaml", "grpo.yaml"), "train[:54]"),
-        **dict.fromkeys(("before.yaml", "after.yaml"), "train[54:]"),
+        **dict.fromkeys(("sft.yaml", "grpo.yaml"), spread_splits(60, 6)[0]),
+        **dict.fromkeys(("before.yaml", "after.yaml"), spread_splits(60, 6)[1]),
     }
 
 
@@ -172,6 +175,28 @@ def test_the_length_holds_95_percent_of_the_rows_or_all_if_the_rest_is_not_much_
     assert choose_length([100] * 50 + [3000] * 50, context=2048, gpu=True) == 2048
     assert choose_length([100] * 50 + [3000] * 50, context=4096, gpu=False) == 1024
     assert choose_length([1200] * 60 + [3000] * 40, context=4096, gpu=False) == 1216  # half of the rows fit
+
+
+@pytest.mark.parametrize(("rows", "epochs", "steps"), [(40, 20, 100), (60, 13, 104), (400, 2, 100), (900, 1, 113)])
+def test_few_rows_are_repeated_until_something_is_learned(rows: int, epochs: int, steps: int, model: str) -> None:
+    made = new("mine", model, [jsonl("chats.jsonl", chats(rows))])
+    sft = yaml.safe_load(made["files"]["sft.yaml"])
+    assert (sft["num_train_epochs"], sft["learning_rate"]) == (epochs, 1e-3)  # a small model
+    assert f"{epochs} epochs, {steps} steps" in made["summary"][1]
+    assert "# The learning rate follows from the model's size. Few rows get epochs" in made["files"]["sft.yaml"]
+
+
+def test_files_outside_the_working_folder_are_found_from_any_folder(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jsonl("chats.jsonl", chats())
+    Path("inside").mkdir()
+    monkeypatch.chdir("inside")
+    made = new("mine", "../model", ["../chats.jsonl"])
+    for name in ("sft.yaml", "before.yaml"):
+        settings = yaml.safe_load(made["files"][name])
+        assert settings["model_name_or_path"] == str(here / "model")
+        assert settings["datasets"][0]["path"] == str(here / "chats.jsonl")
 
 
 # ---- what fits

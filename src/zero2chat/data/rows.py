@@ -63,11 +63,8 @@ class Table:
         return f"{self.source.label}, row {i}" + (f" ({self.places[i]})" if self.places else "")
 
     def read(self, parse: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:
-        """Return `parse(row, where)` of each row, with its number. `where` names the row in messages.
-
-        Raises `UserError` with the first rows for which `parse` raised one; with `invalid: drop` they are dropped and
-        counted.
-        """
+        """Return `parse(row, where)` of each row, with its number. `where` names the row in messages. Raises `UserError`
+        with the first rows for which `parse` raised one; with `invalid: drop` they are dropped and counted."""
         results: list[tuple[int, T]] = []
         invalid: list[str] = []
         for i, row in enumerate(self.rows):
@@ -157,7 +154,9 @@ def _json_rows(text: str, where: str) -> Iterator[tuple[str, Any]]:
             if "\\u" in line:  # half surrogate pairs, which Arrow cannot encode, become question marks
                 value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}, line {number}: invalid JSON: {error}") from error
+            line_number = number + getattr(error, "lineno", 1) - 1  # of the file; json counts in the text it is given
+            said = re.sub(r": line \d+ column (\d+) .*", r" (column \1)", str(error))
+            raise UserError(f"{where}, line {line_number}: invalid JSON: {said}") from error
         if is_list:
             yield from ((f"item {n}", item) for n, item in enumerate(value, 1))
         else:
@@ -215,10 +214,8 @@ def load_source(source: Source) -> Dataset:
 
 
 def local_files(source: Source) -> list[str]:
-    """Return the local files that a source names, in order; none for a folder, a Hub dataset or an address.
-
-    Raises `UserError` if one is missing or of an unknown type.
-    """
+    """Return the local files that a source names, in order; none for a folder, a Hub dataset or an address. Raises
+    `UserError` if one is missing or of an unknown type."""
     label, path = source.label, str(source.path)
     if not source.files and Path(path).is_file():
         known = ", ".join(BUILDERS)

@@ -144,6 +144,21 @@ def hold_out(prompts: Sequence[Any], validation: float = 0.0, test: float = 0.0)
     return sides
 
 
+def spread_splits(n: int, held_out: int) -> tuple[str, str]:
+    """Return two splits of a file with n rows, to train on and to hold out, in the syntax of `datasets`.
+
+    The file may be sorted: up to ten blocks of rows are held out, each at a random place in its part of the file.
+    """
+    rng, parts, end = random.Random(0), min(held_out, 10), 0
+    train, test = list[str](), list[str]()
+    for i in range(parts):
+        size = held_out * (i + 1) // parts - held_out * i // parts
+        start = rng.randint(n * i // parts, n * (i + 1) // parts - size)
+        train += [f"train[{end}:{start}]"] if end < start else []
+        test.append(f"train[{start}:{(end := start + size)}]")
+    return "+".join([*train, f"train[{end}:]"] if end < n else train), "+".join(test)
+
+
 def mixed(
     parts: Sequence[Dataset], sources: Sequence[Source], size: Callable[[dict[str, Any]], int] = lambda _: 1
 ) -> tuple[Dataset, Counter[str]]:

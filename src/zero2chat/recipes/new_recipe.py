@@ -8,7 +8,9 @@ Rows are read by the stages' own `prepare`, so rows that a stage would refuse ar
 
 from __future__ import annotations
 
+import bisect
 import math
+import os
 import shlex
 import statistics
 from collections.abc import Sequence
@@ -25,7 +27,7 @@ from zero2chat.core.text import on_terminal
 from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, VOTES, Shape, first_fitting
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.rows import load_table
-from zero2chat.data.sources import Source
+from zero2chat.data.sources import Source, spread_splits
 from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER
 from zero2chat.models.hardware import Gpu, parameter_count
 from zero2chat.models.loading import context_length, load_model
@@ -46,13 +48,15 @@ _METHODS: dict[str, dict[str, Any]] = {
     "LoRA": _LORA,
     "QLoRA": {"load_in_4bit": True, "use_bnb_nested_quant": True, **_LORA, "optim": "paged_adamw_32bit"},
 }
-_SMALL = 300_000_000  # parameters below which the larger learning rate is used
-# Learning rates of this repository's recipes: (full, full of a small model, LoRA, LoRA of a small model)
+_SIZES = (100_000_000, 300_000_000)  # parameters below which larger learning rates are used
+# Learning rates of this repository's recipes by size, smallest first, of full fine-tuning and of LoRA
 _RATES = {
-    "sft": (2e-5, 1e-4, 2e-4, 5e-4),
-    "dpo": (1e-6, 1e-5, 5e-6, 1e-4),
-    "grpo": (1e-6, 1e-5, 1e-5, 1e-4),
+    "sft": ((1e-3, 1e-4, 2e-5), (1e-3, 5e-4, 2e-4)),
+    "dpo": ((1e-4, 1e-5, 1e-6), (1e-4, 1e-4, 5e-6)),
+    "grpo": ((1e-4, 1e-5, 1e-6), (1e-4, 1e-4, 1e-5)),
 }
+_STEPS, _EPOCHS = 100, 20  # of SFT on few rows: at least so many steps, at most so many epochs
+_WHY = f"The learning rate follows from the model's size. Few rows get epochs for {_STEPS} steps: at most {_EPOCHS}."
 _FULL_ON_CPU = 50_000_000  # larger models get LoRA on a CPU: it needs two thirds of the time
 _CPU_LENGTH, _CPU_BATCH = 1024, 4  # larger micro-batches need memory and save no time
 
@@ -83,12 +87,14 @@ class Base:
 # ---- files
 
 
+def _without_dots(path: str) -> str:
+    """Return `../chats.jsonl` as an absolute path, so that the recipe also runs in another folder."""
+    return os.path.normpath(Path.cwd() / path) if path.startswith("..") else path
+
+
 def assign(paths: Sequence[str]) -> list[Part]:
     """Return the training steps in order, each with the files it reads. Only `dpo` reads preference pairs; both `sft`
-    and `grpo` read prompts with completions and answers.
-
-    Raises `UserError` for a file that no step reads.
-    """
+    and `grpo` read prompts with completions and answers. Raises `UserError` for a file that no step reads."""
     parts = {stage: Part(stage, [], {}) for stage in FORMATS}
     for path in dict.fromkeys(paths):
         rows = load_table(Source(path=path, invalid="drop"))
@@ -115,9 +121,7 @@ def assign(paths: Sequence[str]) -> list[Part]:
 
 def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
     """Measure all rows with the first chat template that the model can be trained by, and return the model with it.
-
-    Raises `UserError` for rows that a stage refuses, and with each template's error if none fits.
-    """
+    Raises `UserError` for rows that a stage refuses, and with each template's error if none fits."""
     empty, tokenizer = load_model(model, None, weights=False)
     refused: list[UserError] = []
     for template in (None, *_TEMPLATES) if tokenizer.chat_template else _TEMPLATES:  # None: the model's own
@@ -160,25 +164,25 @@ def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[
     return [{"function": "zero2chat.rewards.exact.exact_match", "options": {"whole": True}}]
 
 
-def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> dict[str, Any] | None:
-    """Return an entry of the evaluate stage's `datasets`: the rows of `held_out`, or at most `most` of the data's last
-    rows, which then are not trained on. None if there are only preference pairs, which have no reference answer."""
+def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> tuple[dict[str, Any], str] | None:
+    """Return an entry of the evaluate stage's `datasets`, and its rows in words: those of `held_out`, or at most `most`
+    of the data, which then are not trained on. None without a reference answer: in preference pairs, and one row."""
     part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
     if held_out is not None:
-        entry: dict[str, Any] = {"path": held_out, "split": "train"}
-    elif part is not None:
-        path = max(part.counts, key=part.counts.__getitem__)  # others may have few rows
-        n = min(most, max(4, part.counts[path] // 10), part.counts[path] // 2)
-        start = part.counts[path] - n
-        entry = {"path": path, "invalid": "drop", "split": f"train[{start}:]"}
-        for other in parts:
-            if path in other.counts:
-                next(source for source in other.sources if source["path"] == path)["split"] = f"train[:{start}]"
+        entry, words = {"path": held_out, "split": "train"}, f"the rows of {held_out}"
+    elif part is not None and max(part.counts.values()) > 1:
+        path, count = max(part.counts.items(), key=lambda item: item[1])  # others may have few rows
+        n = min(most, max(4, count // 10), count // 2)
+        train, test = spread_splits(count, n)
+        entry = {"path": path, "invalid": "drop", "split": test}
+        words = f"{n:,} of {count:,} rows of {path}, spread over the file and held out of training"
+        for source in (source for other in parts for source in other.sources if source["path"] == path):
+            source["split"] = train
     else:
         return None
     rewards = part.settings.get("rewards") if part is not None else None
     scores = {"rewards": rewards} if rewards else {"metrics": ["exact_match", "f1", "perplexity"]}
-    return entry | {"label": "held_out"} | scores
+    return entry | {"label": "held_out"} | scores, words
 
 
 # ---- settings
@@ -199,10 +203,8 @@ def choose_batch(rows: int) -> int:
 
 
 def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], followed: bool) -> tuple[Step, str]:
-    """Choose length, method, batch and epochs so that the step fits the device. Returns the step and a summary.
-
-    Raises `UserError` if no method fits.
-    """
+    """Choose length, method, batch and epochs so that the step fits the device. Returns the step and a summary. Raises
+    `UserError` if no method fits."""
     settings: dict[str, Any] = {"output_dir": f"runs/{folder.name}/{part.stage}"}
     settings["model_name_or_path"] = str(before[-1].folder) if before else base.path
     settings |= {"chat_template_path": base.template} if base.template and not before else {}
@@ -226,7 +228,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
     batches = math.ceil(len(part.lengths) / made["global_batch_size"])
     steps = made.get("max_steps") or batches * made["num_train_epochs"]
     made |= {
-        "learning_rate": _RATES[part.stage][0 if method == "full" else 2 :][base.parameters < _SMALL],
+        "learning_rate": _RATES[part.stage][method != "full"][bisect.bisect(_SIZES, base.parameters)],
         "lr_scheduler_type": "constant_with_warmup" if part.stage == "grpo" else "cosine",
         "warmup_steps": max(1, steps // 20),
         "logging_steps": max(1, steps // 50),
@@ -238,7 +240,8 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
     }
     rows = f"{len(part.lengths):,} rows of at most {max(part.lengths):,} tokens"
     cost = f"{method}, {memory['peak']:.1f} GB at a micro-batch of 1"
-    return step, f"{part.stage} on {', '.join(part.counts)}: {rows}; {cost}"
+    epochs = f"{made['num_train_epochs']} epochs, " if "num_train_epochs" in made else ""
+    return step, f"{part.stage} on {', '.join(part.counts)}: {rows}; {cost}; {epochs}{steps:,} steps"
 
 
 def _of_stage(part: Part, base: Base) -> dict[str, Any]:
@@ -253,8 +256,11 @@ def _of_stage(part: Part, base: Base) -> dict[str, Any]:
     own = {"max_length": length, "train_sampling_strategy": "group_by_length"}
     own |= {"overlong": "drop"} if max(part.lengths) > length else {}
     own |= {"beta": 0.1, "eval_batch_size": 8 if base.gpu else 2} if part.stage == "dpo" else {}
-    epochs = 3 if base.gpu and len(part.lengths) < 10_000 and part.stage == "sft" else 1
-    return own | part.settings | {"global_batch_size": choose_batch(len(part.lengths)), "num_train_epochs": epochs}
+    batch, epochs = choose_batch(len(part.lengths)), 1
+    if part.stage == "sft":
+        enough = min(_EPOCHS, math.ceil(_STEPS / math.ceil(len(part.lengths) / batch)))
+        epochs = max(enough, 3 if base.gpu and len(part.lengths) < 10_000 else 1)
+    return own | part.settings | {"global_batch_size": batch, "num_train_epochs": epochs}
 
 
 # ---- the folder
@@ -283,22 +289,22 @@ def _files(folder: Path, steps: Sequence[Step], launch: str, title: str, summary
         return "".join(f"# {comment}\n" for comment in comments) + written
 
     run = f"zero2chat run {shlex.quote(str(folder))}"
-    listed: list[dict[str, Any]] = [{"name": "report", "stage": "report", "set": {"title": title}}]
-    for step in reversed(steps):
-        entry = {"name": step.name, "stage": step.stage, "config": step.config.name, "accelerate_config": launch}
-        listed.insert(0, entry)
-    files = {FILE: text({"steps": listed}, run, *summary)}
-    return files | {step.config.name: text(step.settings, f"{run} --only {step.name}") for step in steps}
+    files, listed = {FILE: ""}, list[dict[str, Any]]()
+    for step in steps:
+        listed.append({"name": step.name, "stage": step.stage, "config": step.config.name, "accelerate_config": launch})
+        files[step.config.name] = text(step.settings, f"{run} --only {step.name}", *[_WHY] * (step.stage == "sft"))
+    listed.append({"name": "report", "stage": "report", "set": {"title": title}})
+    return files | {FILE: text({"steps": listed}, run, *summary)}
 
 
 def new(
     recipe: str, model: str, data: Sequence[str], held_out: str | None = None, gpu: str | None = None
 ) -> dict[str, Any]:
-    """Write the recipe. Prints a summary of data and settings, and returns it with the files' texts.
-
-    Raises `UserError`, before writing, for an existing folder and for data that a stage would refuse.
-    """
+    """Write the recipe. Prints a summary of data and settings, and returns it with the files' texts. Before writing,
+    raises `UserError` for an existing folder and for data that a stage would refuse."""
     folder = Path(recipe)
+    model, *data = map(_without_dots, (model, *data))
+    held_out = held_out and _without_dots(held_out)
     if folder.exists() or Path("runs", folder.name).exists():
         raise UserError(f"{recipe}: exists already, here or in runs/: give another name")
     if not folder.name or not folder.parent.is_dir():
@@ -307,7 +313,7 @@ def new(
         raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
     parts = assign(data)
     base = open_base(model, parts, gpu)
-    entry = choose_evaluation(parts, held_out, 500 if base.gpu else 100)
+    evaluated = choose_evaluation(parts, held_out, 500 if base.gpu else 100)
     template = base.template or "the model's own"
     summary = [f"Model: {model}, {base.parameters:,} parameters, chat template: {template}"]
     made: list[Step] = []
@@ -315,9 +321,10 @@ def new(
         step, chosen = choose_step(part, base, folder, made, followed=i + 1 < len(parts))
         made.append(step)
         summary.append(chosen)
-    if entry is not None:
-        made = _with_evaluation(made, entry, base, folder)
-        summary.append(f"before and after evaluate on {entry['path']}, {entry['split']}")
+    trained = made[-1].folder
+    if evaluated is not None:
+        made = _with_evaluation(made, evaluated[0], base, folder)
+        summary.append(f"before and after evaluate on {evaluated[1]}")
     launch = "single_gpu" if base.gpu else "cpu"
     files = _files(folder, made, launch, f"{model} on {', '.join(Path(path).name for path in data)}", summary)
     try:
@@ -326,6 +333,6 @@ def new(
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    written = f"wrote {recipe}: {', '.join(files)}. Run it: zero2chat run {shlex.quote(recipe)}"
-    print("\n".join(map(on_terminal, [*summary, written])))
+    following = f"Next: zero2chat run {shlex.quote(recipe)}, then zero2chat chat {shlex.quote(str(trained))}"
+    print("\n".join(map(on_terminal, [*summary, f"wrote {recipe}: {', '.join(files)}", following])))
     return {"recipe": recipe, "summary": summary, "files": files}

@@ -30,10 +30,8 @@ _MARKS = "⟦⟧"  # around marked tokens
 
 def open_rows(config: str, changes: Sequence[str] = (), step: str | None = None) -> tuple[str, Prepared]:
     """Return a stage and its rows. `config` is a recipe, of which `step` is shown (default: the first training step),
-    or a step's YAML with its recipe beside it. `changes` are `key=value`.
-
-    Raises the same `UserError` as the stage would before training.
-    """
+    or a step's YAML with its recipe beside it. `changes` are `key=value`. Raises the same `UserError` as the stage
+    would before training."""
     written, name = load_yaml(config), Path(config).name
     beside = [config] if "steps" in written else sorted(map(str, find(config).parent.glob("*.yaml")))
     recipes = [path for path in beside if "steps" in load_yaml(path)]

@@ -60,12 +60,11 @@ def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
         measured = [Path(path) / runs.METRICS for path in fingerprints.input_paths(step.settings)]
         after |= {str(file): fingerprints.digest(file.read_text()) for file in measured if file.is_file()}
     current = fingerprints.fingerprint(step.stage, step.settings) | {"after": after}
-    saved: dict[str, Any] = json.loads(json.dumps(current, default=str))
-    return saved
+    return dict(json.loads(json.dumps(current, default=str)))
 
 
 def _overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """`STEP.KEY=VALUE` → {step: {key: value}}."""
+    """Convert `STEP.KEY=VALUE` to {step: {key: value}}."""
     chosen: dict[str, dict[str, Any]] = {}
     for text in texts:
         target, equals, value = text.partition("=")
@@ -210,9 +209,7 @@ def _launch(step: Step, command: Sequence[str]) -> None:
 
 def environment(step: Step) -> dict[str, str]:
     """Return the environment of a step's processes: the current one, plus settings for speed on CPUs."""
-    ranks = 1
-    if not step.is_plain:
-        launch = config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
-        ranks = int(launch.get("num_processes", 1))
+    launch = {} if step.is_plain else config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
+    ranks = int(launch.get("num_processes", 1))
     # All cores for one process, an equal share for several.
     return {"OMP_NUM_THREADS": str(max(1, runs.cores() // ranks))} | os.environ

@@ -54,10 +54,8 @@ def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | No
 
 
 def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
-    """Return the config of a step's model: from the step that makes it, or as `config_of`.
-
-    Raises `UserError` for an unknown model.
-    """
+    """Return the config of a step's model: from the step that makes it, or as `config_of`. Raises `UserError` for an
+    unknown model."""
     if not path:
         raise UserError("the model is not set: set it to a model folder or a Hub name")
     if made := _maker(path, steps):
@@ -123,10 +121,7 @@ def _with_adapter(job: Job, model: PreTrainedModel, options: ModelConfig) -> Job
 
 def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tuple[Job, Any, Any]:
     """Return (the job, the stage's arguments, the trainer's). `prompt`: the longest prompt in tokens, if known, for
-    settings without this limit.
-
-    Raises `UserError` for settings that the stage would reject, and for an unknown model.
-    """
+    settings without this limit. Raises `UserError` for settings that the stage would reject, and an unknown model."""
     arguments = step.arguments()
     args, training, *more = arguments
     options: ModelConfig | None = more[0] if more else None
