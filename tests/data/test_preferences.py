@@ -129,7 +129,7 @@ EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
         (FINE | {"prompt": " "}, "mine, row 0: turn 1 of 1: the user's turn is empty"),
         (FINE | {"prompt": EMPTY}, "turn 3 of 3: the user's turn is empty"),
         (FINE | {"chosen": [said("a")[0] | {"reasoning_content": "b"}]}, "chosen: only sft supports tool_c"),
-        (FINE | {"chosen": None}, "mine, row 0: chosen: expected text or a list"),
+        (FINE | {"chosen": None}, "mine, row 0: has no `chosen`; its keys are prompt, rejected"),
         (FINE | {"chosen": [{"text": "a"}]}, "row 0: chosen: unknown role None"),
         ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, f"row 0: rejected: {ENDS[:50]}"),
         (WHOLE | {"prompt": "q", "chosen": [{"role": "user", "content": "other"}, *said("yes")]}, f"chosen: {ENDS}"),

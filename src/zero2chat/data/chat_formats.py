@@ -50,7 +50,7 @@ class Shape:
     def question(self, row: Row, where: str) -> list[Message]:
         """Return the first column's messages, after the text of the column `system` if they have no system message."""
         name = self.columns[0]
-        value = row[name]
+        value = cell(row, name, where)
         more = row.get("input") or row.get("context")
         if name == "instruction" and isinstance(more, str):
             value = f"{value}\n{more}" if value else more
@@ -66,7 +66,7 @@ class Shape:
         """Convert a row to messages. Raises `UserError`, starting with `where`, if it is invalid."""
         messages = self.question(row, where)
         if self.answer is not None:
-            messages = messages + read_turns(row[self.answer], "assistant", f"{where}: {self.answer}")
+            messages = messages + read_turns(cell(row, self.answer, where), "assistant", f"{where}: {self.answer}")
         refuse_empty(messages, where)
         return messages
 
@@ -116,17 +116,22 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
 # ---- turns
 
 
-def read_turns(value: Any, role: str, where: str) -> list[Message]:
-    """Read a list of messages, one message, or a text as one turn of `role`.
+def cell(row: Row, name: str, where: str) -> Any:
+    """Return a row's value of the column `name`. Raises `UserError` if it is missing or null."""
+    if row.get(name) is None:
+        raise UserError(f"{where}: has no `{name}`; its keys are {', '.join(_filled(row)) or 'all null'}")
+    return row[name]
 
-    A message has a role of OpenAI's format, content, and `tool_calls`, if any. Raises `UserError` for anything else.
-    """
+
+def read_turns(value: Any, role: str, where: str) -> list[Message]:
+    """Read a list of messages, one message, or a text as one turn of `role`. A message has a role of OpenAI's format,
+    content, and `tool_calls`, if any. Raises `UserError` for anything else."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     turns = [value] if isinstance(value, Mapping) else value
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise UserError(f"{where}: expected text or a list of {{role, content}} or {{from, value}}")
-    return [_read_turn(turn, where) for turn in turns]
+    return [_read_turn(turn, where, number) for number, turn in enumerate(turns, 1)]
 
 
 def refuse_empty(messages: Sequence[Message], where: str) -> None:
@@ -146,7 +151,7 @@ def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
+def _read_turn(turn: Mapping[str, Any], where: str, number: int) -> Message:
     turn = _filled(turn)
     speaker = turn.get("role", turn.get("from"))
     if not isinstance(speaker, str) or speaker not in _ROLES:
@@ -162,6 +167,9 @@ def _read_turn(turn: Mapping[str, Any], where: str) -> Message:
         message["content"] = message["content"] or ""
     if "reasoning_content" in turn:  # which the chat template renders separately
         message["reasoning_content"] = turn["reasoning_content"]
+    if message["content"] is None:
+        name = "content" if "role" in turn else "value"
+        raise UserError(f"{where}: turn {number} has no `{name}`; its keys are {', '.join(turn)}")
     for key, text in message.items():
         if not isinstance(text, str):
             raise UserError(f"{where}: {key}: expected text, got {type(text).__name__}")

@@ -18,6 +18,7 @@ from zero2chat.data.chat_formats import (
     PREFERENCES,
     VOTES,
     Shape,
+    cell,
     open_rows,
     read_turns,
     refuse_empty,
@@ -218,7 +219,7 @@ def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
 def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled: bool) -> Pair | None:
     """`filled`: an answer must not be empty, as in a CSV, where an empty cell is a missing value."""
     chosen, rejected = (
-        text_turns(read_turns(row[side], "assistant", f"{where}: {side}"), f"{where}: {side}")
+        text_turns(read_turns(cell(row, side, where), "assistant", f"{where}: {side}"), f"{where}: {side}")
         for side in ("chosen", "rejected")
     )
     prompt = text_turns(shape.question(row, where), where) if row.get("prompt") else []
