@@ -126,6 +126,16 @@ def test_a_mistake_in_the_graph_is_named(recipe: Path, change: Callable[[list[An
     assert says in " ".join(str(caught.value).split())
 
 
+def test_a_yaml_of_settings_is_no_recipe_and_says_what_to_add(recipe: Path) -> None:
+    (recipe / "my_sft.yaml").write_text("output_dir: runs/r/sft\n")
+    with pytest.raises(UserError) as caught:
+        load_recipe(recipe / "my_sft.yaml")
+    example = "`steps: [{name: sft, stage: sft, config: my_sft.yaml}]`"
+    assert str(caught.value).endswith(
+        f"a list of steps: add a {recipe / 'recipe.yaml'} with {example} and run that file"
+    )
+
+
 def test_a_step_may_change_settings_of_its_yaml_and_keys_of_a_mapping_in_it(recipe: Path) -> None:
     source = {"task": "word_problems", "n": 50}
     changed = {"output_dir": "runs/r/more", "model": {"hidden_size": 64}}

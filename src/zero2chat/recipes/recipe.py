@@ -96,7 +96,9 @@ def load_recipe(
         raise UserError(f"{recipe}: not a recipe (no {where.name}): give a folder such as recipes/quickstart")
     written = config.load_yaml(where)
     if set(written) != {"steps"} or not isinstance(written["steps"], list) or not written["steps"]:
-        raise UserError(f"{where}: expected a single key `steps` with a list of steps")
+        example = f"`steps: [{{name: sft, stage: sft, config: {where.name}}}]`"
+        remedy = "" if "steps" in written else f": add a {where.with_name(FILE)} with {example} and run that file"
+        raise UserError(f"{where}: expected a single key `steps` with a list of steps{remedy}")
     steps: list[Step] = []
     makers: dict[str, str] = {}  # folder → step
     for i, entry in enumerate(written["steps"]):
