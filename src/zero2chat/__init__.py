@@ -1,5 +1,6 @@
 """zero2chat: every stage of building an assistant, as recipes on the Hugging Face stack."""
 
+import logging
 import os
 import sys
 import warnings
@@ -21,6 +22,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # `make canary` reports deprecations of the libraries; every run's log should not.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|torch|accelerate)\.")
+# In small runs checkpoints follow each other within a second: transformers then orders them by step, and warns.
+logging.getLogger("transformers.trainer_utils").addFilter(lambda record: "mtime may not be" not in str(record.msg))
 if not sys.stderr.isatty():  # in a log, progress bars are noise
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "1")
