@@ -126,7 +126,7 @@ def _turns(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:
             [{"messages": [ASKED, ANSWERED | {"function_call": {"name": "f"}}]}],
             "messages: function_call is not supported",
         ),
-        ([CHAT, {"messages": [{"role": "user"}]}], "mine, row 1: messages: content: expected text, got NoneType"),
+        ([CHAT, {"messages": [{"role": "user"}]}], "mine, row 1: messages: turn 1 has no `content`; its keys are role"),
         *(
             ([CHAT, {"messages": [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]}], says)
             for call, says in (

@@ -63,8 +63,8 @@ class Table:
         return f"{self.source.label}, row {i}" + (f" ({self.places[i]})" if self.places else "")
 
     def read(self, parse: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:
-        """Return `parse(row, where)` of each row, with its number. `where` names the row in messages. Raises `UserError`
-        with the first rows for which `parse` raised one; with `invalid: drop` they are dropped and counted."""
+        """Return `parse(row, where)` of each row, with its number. `where` names the row in messages. Raises
+        `UserError` with the first rows for which `parse` raised one; `invalid: drop` drops and counts such rows."""
         results: list[tuple[int, T]] = []
         invalid: list[str] = []
         for i, row in enumerate(self.rows):
