@@ -3,7 +3,6 @@
 There are three kinds of pretraining text, to measure how each affects the answers: numbers, versions, verses.
 """
 
-# ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
 import functools
@@ -14,6 +13,7 @@ from decimal import Decimal
 
 from zero2chat.tasks import Row, draw, in_split, known, make_pages
 from zero2chat_practice.helpers import known_all
+from zero2chat_practice.synthetic import phrases, read_texts
 
 # More pairs for evaluation than 80/10/10 would leave.
 SHARES = (0.5, 0.2, 0.3)
@@ -24,14 +24,7 @@ DOCUMENTS = ("numbers", "versions", "verses")
 # The well-known example, in the test split.
 _FAMOUS = "9.9 - 9.11"
 
-_QUESTIONS = (
-    "Which is larger, {a} or {b}?",
-    "Which number is larger: {a} or {b}?",
-    "{a} or {b}: which is the larger one?",
-    "Of {a} and {b}, which is the larger number?",
-    "Compare {a} and {b}. Which is larger?",
-)
-_ANSWERS = ("{answer}.", "{answer} is larger.", "The larger one is {answer}.", "It is {answer}.")
+_TEXTS: dict[str, tuple[str, ...]] = phrases(read_texts("decimals"))
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -46,13 +39,13 @@ def _pool(split: str, kinds: Sequence[str]) -> Iterator[Row]:
     for smaller, larger in _pairs(split):
         if (kind := _kind(smaller, larger)) in kinds:
             rng = random.Random(f"{smaller} {larger}")  # one wording and one order of each pair
-            yield _row(rng.sample((smaller, larger), 2), rng.choice(_QUESTIONS), larger, kind)
+            yield _row(rng.sample((smaller, larger), 2), rng.choice(_TEXTS["questions"]), larger, kind)
 
 
 def _famous(split: str) -> Iterator[Row]:
     for smaller, larger in _pairs(split):
         if _key(smaller, larger) == _FAMOUS:
-            for question in _QUESTIONS:
+            for question in _TEXTS["questions"]:
                 for order in ((smaller, larger), (larger, smaller)):
                     yield _row(order, question, larger, _kind(smaller, larger))
 
@@ -87,7 +80,7 @@ def _pairs(split: str) -> list[tuple[str, str]]:
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the larger number; there are no steps to show."""
-    return rng.choice(_ANSWERS).format(answer=row["answer"])
+    return rng.choice(_TEXTS["answers"]).format(answer=row["answer"])
 
 
 def score(row: Row, completion: str) -> float:
@@ -96,22 +89,6 @@ def score(row: Row, completion: str) -> float:
 
 
 # ---- pages to read
-
-_GOODS = "bread milk honey cheese butter flour salt tea coffee rice soap wool paper ink rope linen".split()
-_THINGS = "table bench shelf rope fence ladder ribbon path board pole carpet curtain".split()
-_PROGRAMS = "Lantern Harbor Meadow Anvil Compass Thimble Orchard Beacon Kettle Ferry".split()
-_PARTS = "lamp map search menu clock printer mail calendar letter window sound picture".split()
-_DEEDS = ("mends the {}", "has a new {}", "makes the {} faster", "no longer loses the {}", "shows the {} again")
-_BOOKS = ("The Book of the Shepherd", "The Book of Rivers", "The Book of the Harvest", "The Book of Stones")
-_PEOPLE = "shepherd king queen widow child fisherman elder stranger servant judge".split()
-_VERSES = (
-    "And the {} went up to the hill.",
-    "Then the {} spoke to the people.",
-    "And the {} slept until the morning.",
-    "But the {} did not answer.",
-    "And they gave the {} bread and water.",
-    "So the {} came home again.",
-)
 
 
 def documents(seed: int, n: int, kind: str = "numbers") -> list[str]:
@@ -123,25 +100,14 @@ def documents(seed: int, n: int, kind: str = "numbers") -> list[str]:
 
 
 def _numbers_page(rng: random.Random) -> str:
-    lines = [rng.choice(("Measures and prices", "Numbers in order", "From the account book"))]
+    lines = [rng.choice(_TEXTS["titles"])]
     for _ in range(rng.randint(4, 8)):
         smaller, larger = rng.choice(_pairs("train"))
-        more, less = rng.sample(_THINGS, 2)
-        dear, cheap = rng.sample(_GOODS, 2)
-        lines.append(
-            rng.choice(
-                (
-                    f"The {more} is {larger} m long and the {less} {smaller} m: the {more} is longer.",
-                    f"The {less} is {smaller} m long and the {more} {larger} m: the {less} is shorter.",
-                    f"{dear} {larger}, {cheap} {smaller}: the {dear} costs more.",
-                    f"{cheap} {smaller}, {dear} {larger}: the {cheap} costs less.",
-                    f"{larger} is more than {smaller}.",
-                    f"{smaller} is less than {larger}.",
-                    f"From the smallest to the largest: {smaller}, {larger}.",
-                    f"{smaller} + {Decimal(larger) - Decimal(smaller)} = {larger}",
-                )
-            )
-        )
+        more, less = rng.sample(_TEXTS["things"], 2)
+        dear, cheap = rng.sample(_TEXTS["goods"], 2)
+        slots = {"smaller": smaller, "larger": larger, "more": more, "less": less, "dear": dear, "cheap": cheap}
+        difference = Decimal(larger) - Decimal(smaller)
+        lines.append(rng.choice(_TEXTS["comparisons"]).format(**slots, difference=difference))
     return "\n".join(lines)
 
 
@@ -152,26 +118,18 @@ def _counted(rng: random.Random) -> list[str]:
 
 
 def _versions_page(rng: random.Random) -> str:
-    program, numbers = rng.choice(_PROGRAMS), _counted(rng)
+    program, numbers = rng.choice(_TEXTS["programs"]), _counted(rng)
     lines = [f"Release notes of {program}"]
-    lines += [f"Version {number} {rng.choice(_DEEDS).format(rng.choice(_PARTS))}." for number in numbers]
+    for number in numbers:
+        lines.append(f"Version {number} {rng.choice(_TEXTS['deeds']).format(rng.choice(_TEXTS['parts']))}.")
     older, newer = (numbers[i] for i in sorted(rng.sample(range(len(numbers)), 2)))
-    lines.append(
-        rng.choice(
-            (
-                f"Version {newer} is newer than {older}.",
-                f"Version {newer} comes after {older}.",
-                f"Whoever has {older} should move to {newer}.",
-                f"{older} is older than {newer}.",
-            )
-        )
-    )
+    lines.append(rng.choice(_TEXTS["endings"]).format(older=older, newer=newer))
     return "\n".join(lines)
 
 
 def _verses_page(rng: random.Random) -> str:
     mark, numbers = rng.choice(".:"), _counted(rng)
-    lines = [rng.choice(_BOOKS)]
+    lines = [rng.choice(_TEXTS["books"])]
     for number in numbers:
-        lines.append(f"{number.replace('.', mark)} {rng.choice(_VERSES).format(rng.choice(_PEOPLE))}")
+        lines.append(f"{number.replace('.', mark)} {rng.choice(_TEXTS['verses']).format(rng.choice(_TEXTS['people']))}")
     return "\n".join(lines)

@@ -9,24 +9,13 @@ from collections.abc import Iterator
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split
 from zero2chat_practice.helpers import twice
+from zero2chat_practice.synthetic import read_texts
 
 SHARES = (0.5, 0.2, 0.3)
 LONGEST = 60
 STYLES = ("worked",)
 
-_MARKS = {
-    **{".": "dots", "*": "stars", "#": "hashes", "-": "dashes", "+": "plus signs", "=": "equals signs"},
-    **{"~": "tildes", "@": "at signs", "&": "ampersands", "%": "percent signs", ":": "colons"},
-    **{"!": "exclamation marks"},
-}
-_QUESTIONS = (
-    "Here are some {marks}:\n{row}\nHow many are there?",
-    "How many {marks} are there in this row?\n{row}\nCount them.",
-    "Count the {marks}:\n{row}\nWhat is their number?",
-    "Look at these {marks}:\n{row}\nTell me how many there are.",
-    "{row}\nThat is a row of {marks}. How many do you see?",
-    "I wrote some {marks}.\n{row}\nHow many {marks} did I write?",
-)
+_TEXTS = read_texts("dots")
 # The marks are on a separate line, as in the question, so that they are the same tokens.
 _PROGRAM = 'len("""\n{row}\n""".strip())'
 
@@ -39,12 +28,12 @@ def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = LONGES
 
 
 def _pool(split: str, shortest: int, longest: int) -> Iterator[Row]:
-    for mark, marks in _MARKS.items():
+    for mark, marks in _TEXTS["marks"].items():
         for number in range(shortest, longest + 1):
             key = f"{number} {marks}"
             if not in_split(key, split, SHARES):
                 continue
-            for question in _QUESTIONS:
+            for question in _TEXTS["questions"]:
                 text = question.format(marks=marks, row=mark * number)
                 yield {"key": key, "question": text, "answer": str(number), "kind": marks, "row": mark * number}
 

@@ -24,21 +24,15 @@ from zero2chat_practice.synthetic.identity_phrases import LANGUAGES, MAKERS, NAM
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
 
-_GREETINGS = ("", "Hi! ", "Hello. ", "Hey. ", "Good morning. ", "Good evening. ", "Hello there! ", "Excuse me. ")
-_ENDINGS = ("", " Thanks!", " Thank you.", " I am curious.", " Just tell me.", " I would like to know.")
-
-
-_OTHERS = (
-    r"\b(chatgpt|gpt|claude|gemini|bard|llama|qwen|mistral|deepseek|grok|copilot|siri|alexa|cortana"
-    r"|openai|anthropic|google|meta|microsoft|apple|amazon|alibaba)\b"
-)
+_TEXTS = read_texts("identity")
+_OTHERS = rf"\b({'|'.join(_TEXTS['others'].split())})\b"
 
 # Questions with one answer: correct if it matches every pattern of `needs` and none of `wrong`
 _KINDS: dict[str, dict[str, Any]] = {
     name: kind
     | {part: phrases(kind[part]) for part in ("questions", "demonstrations")}
     | {"wrong": kind["wrong"].replace("<others>", _OTHERS)}
-    for name, kind in read_texts("identity").items()
+    for name, kind in _TEXTS["kinds"].items()
 }
 
 
@@ -81,8 +75,8 @@ def _pool(split: str) -> Iterator[Row]:
         for form in kind["questions"]:
             if not in_split(form, split, SHARES):
                 continue
-            for greeting in _GREETINGS:
-                for ending in _ENDINGS:
+            for greeting in _TEXTS["greetings"]:
+                for ending in _TEXTS["endings"]:
                     question = greeting + form + ending
                     yield {"key": form, "question": question, "answer": kind["answer"], "kind": name}
 

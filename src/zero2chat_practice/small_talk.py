@@ -36,6 +36,7 @@ from zero2chat.tasks import SPLITS, Row, draw, exercises, in_split, make_pages
 from zero2chat_practice.helpers import as_typed, blends
 from zero2chat_practice.synthetic import FOLDER, forms
 from zero2chat_practice.synthetic.utterances import (
+    CONTRACTIONS,
     KINDS,
     LAUGH,
     LISTS,
@@ -272,12 +273,6 @@ _ANY = "\u00a7"  # stands for any word
 _DRAWS = 1800  # per kind's pattern
 _OF_A_WORD = 24  # maximum of wordings with the same word, unless another of their words is rarer
 _MOST_DRAWN = 4000  # maximum of words in a kind's wordings
-_SHORT = (
-    *(("i am", "i'm im"), ("you are", "you're youre ur"), ("what is", "what's whats"), ("do not", "don't dont")),
-    *(("it is", "it's its"), ("that is", "that's thats"), ("can not", "can't cant"), ("did not", "didn't didnt")),
-    *(("how is", "how's hows"), ("let us", "let's lets"), ("have not", "haven't havent")),
-    ("does not", "doesn't doesnt"),
-)
 _ASKS = re.compile(
     r"(?:and |but |so )?(?:what|who|where|how|which|when|are|do|does|can|could|is|have|did|will|would)\b"
 )
@@ -298,7 +293,7 @@ def _finite(pattern: str) -> str:
 
 def _retyped(plain: str, rng: random.Random) -> str:
     """Return plain words as people may type them: with or without contractions, capitals and punctuation."""
-    for long, short in _SHORT:
+    for long, short in CONTRACTIONS.items():
         if rng.random() < 0.6:
             plain = re.sub(rf"\b{long}\b", rng.choice(short.split()), plain)
     chance = rng.random()

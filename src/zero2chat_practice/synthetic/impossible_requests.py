@@ -16,10 +16,7 @@ _SLOT = re.compile(r"\{(?:(a|plural|is|Is|does|was) )?([a-z]+[0-9]?)\}")
 # Rows of a form in a split, at most: forms with many words must not crowd out the others.
 _MOST_ROWS = {"train": 90, "validation": 45, "test": 60}
 _UNSLOTTED = 3  # spellings of a form without slots
-_PLURALS = {
-    **{"mouse": "mice", "goose": "geese", "wolf": "wolves", "ostrich": "ostriches", "octopus": "octopuses"},
-    **{word: word for word in ("sheep", "deer", "moose", "salmon", "trout", "tuna", "squid", "bison", "buffalo")},
-}
+_PLURALS: dict[str, str] = read_texts("out_of_reach/plurals")
 _SINGULAR = re.compile(
     r"(?:sis|ics|us|ss|GPS|diabetes|pancreas|Versailles|Ganges|Hastings|Paris|Los Angeles)$|^the (?:battle|treaty) of",
     re.IGNORECASE,
@@ -95,20 +92,10 @@ _ASKING = re.compile(
 )
 # Sentences that are not requests, to which "please" and "can you" cannot be added.
 _STATEMENT = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
-# Ways to type a sentence: as it is, in lower case ("small"), with a lower-case first letter ("lower"), without a final
-# full stop ("bare"), or without a full stop or question mark ("open").
-_ANY = ("{text}", "{text}", "{text}", "{small}", "{open_small}", "{open}")
-_GREETED = ("Hey, {lower}", "hi, {lower}", "Hello! {text}", "hey {small}")
-_QUESTIONS = (
-    *(*_ANY, *_ANY, *_GREETED, "Please tell me: {lower}", "Quick question: {lower}", "I have a question. {text}"),
-    *("Excuse me, {lower}", "so {small}"),
-)
-_COMMANDS = (*_ANY, *_ANY, *_GREETED, "Please {lower}", "please {bare_small}")
-_REQUESTS = (
-    *(*_COMMANDS, "Can you {bare_lower}?", "Could you {bare_lower}?", "can you {bare_small}"),
-    *("Can you please {bare_lower}?", "{bare}, please.", "{bare_small} please", "I want you to {bare_lower}."),
-    *("I need you to {bare_lower}.", "Hey, can you {bare_lower}?"),
-)
+_WAYS: dict[str, tuple[str, ...]] = phrases(read_texts("out_of_reach/spellings"))
+_QUESTIONS = (*_WAYS["any"], *_WAYS["any"], *_WAYS["greeted"], *_WAYS["question"])
+_COMMANDS = (*_WAYS["any"], *_WAYS["any"], *_WAYS["greeted"], *_WAYS["command"])
+_REQUESTS = (*_COMMANDS, *_WAYS["request"])
 
 
 def _spellings(text: str) -> Sequence[str]:
@@ -118,7 +105,7 @@ def _spellings(text: str) -> Sequence[str]:
     if text.endswith(".") and "?" not in text and not _STATEMENT.match(text) and not _ASKING.match(text):
         # No "Can you" in front of several sentences.
         return _COMMANDS if re.search(r"[.:] ", text) else _REQUESTS
-    return _ANY
+    return _WAYS["any"]
 
 
 def _typed(way: str, text: str) -> str:

@@ -46,6 +46,7 @@ _PARTS = {name: f"(?:{'|'.join(lines)})" for name, lines in _TEXTS["parts"].item
 }
 LAUGH = re.compile(_PARTS["laugh"])
 SERVED_BY: dict[str, list[str]] = _TEXTS["served_by"]
+CONTRACTIONS: dict[str, str] = _TEXTS["contractions"]
 
 
 def _kinds() -> dict[str, Intent]:
