@@ -79,7 +79,10 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     if not typed:
         return [_made(request) for request in shuffled(_requests(split, subjects), where, seed, n)[:n]]
     where += ", typed"
-    pools = [list(_requests(split, subjects)), list(_requests(split, subjects, typed=True)), _bare(split, subjects)]
+    plain, as_typed = (list(_requests(split, subjects, typed)) for typed in (False, True))
+    # Without a setting, the topic decides the split.
+    bare = [request for typed in (False, True) for request in _requests(split, subjects, typed, settings=("",))]
+    pools = [plain, as_typed, bare]
     turns = (0, 1, 0, 1, 2)
     wanted = [sum(turns[i % 5] == pool for i in range(n)) for pool in range(3)]
     if any(len(pool) < some for pool, some in zip(pools, wanted, strict=True)):
@@ -132,17 +135,9 @@ def _requests(
     return itertools.product(_subjects(split, subjects, settings), forms, whats)
 
 
-def _bare(split: str, subjects: str) -> list[_Request]:
-    """Return requests of both kinds without a setting; their split depends on the topic."""
-    return [request for typed in (False, True) for request in _requests(split, subjects, typed, ("",))]
-
-
 def _made(request: _Request) -> Row:
     (subject, topic, setting), form, what = request
-    return _row(subject, form.format(what=what, subject=subject), topic, setting)
-
-
-def _row(subject: str, question: str, topic: str, setting: str) -> Row:
+    question = form.format(what=what, subject=subject)
     return {"key": subject, "question": question, "answer": subject, "kind": "line", "topic": topic, "setting": setting}
 
 

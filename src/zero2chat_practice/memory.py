@@ -11,6 +11,7 @@ words. The sums of follow-ups are split as in `sums`, the problems as in `word_p
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -101,9 +102,10 @@ def _pool(split: str, kinds: Sequence[str], largest: int) -> Iterator[Row]:
             make = _of_problem(split, rng, largest)
         else:
             make = (_of_sum if kind == "followup_sum" else _of_fact)(kind, split, rng)
+        fitting = (row for row in make if _size(row) <= _LONGEST)
         seen = set()
         for turn in range(_TURNS[kind]):
-            for row in (next(make) for _ in range(_POOL[split])):
+            for row in itertools.islice(fitting, _POOL[split]):
                 prompted = "\n".join([*(message["content"] for message in row["turns"]), row["question"]])
                 if prompted not in seen:
                     seen.add(prompted)
@@ -122,8 +124,8 @@ def _row(
     return row | {"turns": turns, "replies": list(replies)}
 
 
-def _size(exchanges: Sequence[_Exchange], *more: str) -> int:
-    return sum(map(len, more)) + sum(len(user) + len(assistant) for user, assistant in exchanges)
+def _size(row: Row) -> int:
+    return sum(len(message["content"]) for message in row["turns"]) + len(row["question"]) + len(row["replies"][0])
 
 
 # ---- rows about facts
@@ -144,9 +146,8 @@ def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
             reply = fact.reply.format(x=value)
             replies = [f"{capital(reply)}.", f"You told me that {reply}."]
             answer = without_article(value)
-        if _size(exchanges, question, replies[0]) <= _LONGEST:
-            key = f"{fact.what}, {'unknown' if kind == 'unknown' else answer}: {question}"
-            yield _row(kind, key, exchanges, question, answer, fact.what, replies)
+        key = f"{fact.what}, {'unknown' if kind == 'unknown' else answer}: {question}"
+        yield _row(kind, key, exchanges, question, answer, fact.what, replies)
 
 
 def _conversation(fact: Fact, value: str, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
@@ -219,8 +220,7 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
             exchanges.append(rng.choice(_SMALL_TALK[:6]))
         replies = _worked(sums.demonstration, row, rng)
         about = f"{row['a']} {row['kind']} {row['b']}"
-        if _size(exchanges, question, replies[0]) <= _LONGEST:
-            yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
+        yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
 
 
 def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: random.Random) -> list[str]:
@@ -269,9 +269,8 @@ def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
         if rng.random() < 0.15:
             exchanges.append(rng.choice(_SMALL_TALK[:6]))
         replies = _worked(word_problems.demonstration, new, rng)
-        if _size(exchanges, question, replies[0]) <= _LONGEST:
-            key = f"{row['key']} then {new_key}"
-            yield _row("followup_problem", key, exchanges, question, new["answer"], new["steps"][0], replies)
+        key = f"{row['key']} then {new_key}"
+        yield _row("followup_problem", key, exchanges, question, new["answer"], new["steps"][0], replies)
 
 
 # ---- prompt, answers, score

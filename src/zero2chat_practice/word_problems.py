@@ -103,34 +103,25 @@ def _number(low: int, high: int, rng: random.Random) -> int:
 
 
 def _problem(kind: ProblemKind, split: str, rng: random.Random, largest: int) -> Row | None:
-    """Draw numbers for a row of the kind; return None if they are invalid or belong to another split."""
+    """Draw numbers and words of a row; return None if the numbers are invalid or belong to another split."""
     numbers = tuple(_number(low, min(high, largest), rng) for low, high in kind.ranges)
-    results = results_of(_calculations(kind, numbers))
+    values = dict(zip("abcd", map(str, numbers), strict=False))
+    steps = [" ".join(values.get(part, part) for part in step.split()) for step in kind.steps]  # ["3 * 4", "#1 + 5"]
+    results = results_of(steps)
     if not results or max(results) > largest or not in_split(kind.key(numbers), split):
         return None
-    return _row(kind, numbers, rng)
-
-
-def _calculations(kind: ProblemKind, numbers: tuple[int, ...]) -> list[str]:
-    """Return the steps with their numbers: `["3 * 4", "#1 + 5"]`."""
-    values = dict(zip("abcd", map(str, numbers), strict=False))
-    return [" ".join(values.get(part, part) for part in step.split()) for step in kind.steps]
-
-
-def _row(kind: ProblemKind, numbers: tuple[int, ...], rng: random.Random) -> Row:
     a_name, b_name, c_name = rng.sample(_NAMES, 3)
     things, others = rng.sample(_THINGS, 2)
     slots = {
-        **dict(zip("abcd", numbers, strict=False)),
+        **values,
         **{"A": a_name, "B": b_name, "C": c_name, "things": things, "others": others},
         **{"good": rng.choice(_GOODS), "boxes": rng.choice(_BOXES), "doing": rng.choice(_WORK)},
     }
     question = rng.choice(kind.texts).format(**slots)
-    steps = _calculations(kind, numbers)
     return {
         "key": kind.key(numbers),
         "question": question[0].upper() + question[1:],
-        "answer": str(results_of(steps)[-1]),
+        "answer": str(results[-1]),
         "kind": kind.name,
         "level": kind.level,
         "steps": steps,

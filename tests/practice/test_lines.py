@@ -12,7 +12,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, load
 from zero2chat_practice import lines
 
-SEA = lines._row("sea at night", "Write a line about the sea at night.", "sea", "at night")
+SEA = lines._made((("sea at night", "sea", "at night"), "Write a {what} about the {subject}.", "line"))
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
 
 
@@ -150,7 +150,7 @@ def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
         assert not one & other
 
 
-BARE = lines._row("sea", "can you write a line about the sea?", "sea", "")
+BARE = lines._made((("sea", "sea", ""), "can you write a {what} about the {subject}?", "line"))
 
 
 def test_without_a_setting_the_topic_is_enough() -> None:

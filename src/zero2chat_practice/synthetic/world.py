@@ -109,12 +109,9 @@ def tell(person: Person, rng: random.Random) -> str:
     """Write one short document about a person: sentences in random order, a single sentence, a list, or questions."""
     they, their, them = ("she", "her", "her") if person.pronoun == "she" else ("he", "his", "him")
     slots = {
-        "name": person.name,
-        "birthplace": person.birthplace,
-        "job": person.job,
+        **vars(person),
         "a_job": with_article(person.job),
         "A_job": with_article(person.job).capitalize(),
-        "birthday": person.birthday,
         "they": they,
         "They": they.capitalize(),
         "their_own": their,
