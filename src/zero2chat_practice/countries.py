@@ -15,13 +15,12 @@ import json
 import random
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split
-from zero2chat_practice.facts import NEGATION
-from zero2chat_practice.helpers import blends, known_all, twice
+from zero2chat_practice.helpers import NEGATION, blends, listed_or_said, look_up
 from zero2chat_practice.synthetic import phrases, read_texts
 
 FETCHES = True
@@ -32,16 +31,8 @@ STYLES = ("worked",)
 KINDS = ("capital", "currency", "population", "area", "languages")
 LONGEST = 240  # characters per page, so that a page is one passage
 
-_QUESTIONS = phrases(read_texts("countries"))
-# The almanac's sentences, which an answer copies. All begin in the same way, because a small model looks back at the
-# question while it writes the sentence, not before its first word.
-_SENTENCES = {
-    "capital": "The capital of {name} is {value}.",
-    "currency": "The currency of {name} is the {value}.",
-    "population": "The population of {name} is {value}.",
-    "area": "The area of {name} is {value} sq km.",
-    "languages": "The {languages} of {name} {are} {value}.",
-}
+_TEXTS = read_texts("countries")
+_QUESTIONS = phrases(_TEXTS["questions"])
 _SOURCED = (" (almanac).", ", says the almanac.")  # in place of a sentence's full stop
 _NOTHING = "I found nothing about that."
 _FAILED = "I could not look it up."
@@ -108,21 +99,20 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
     return list(countries.values())
 
 
-def rows(split: str, seed: int, n: int, path: str = PATH, kinds: Sequence[str] = KINDS, invented: int = 0) -> list[Row]:
-    """Return rows of these `kinds` about countries of the file `path`, or about N `invented` ones (train only)."""
-    known_all(kinds, KINDS, "countries: kind")
+def rows(split: str, seed: int, n: int, path: str = PATH, invented: int = 0) -> list[Row]:
+    """Return rows about countries of the file `path`, or about N `invented` ones (train only)."""
     if invented and split != "train":
         raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")
-    return draw(_pool(split, path, kinds, invented), f"countries, {split}", seed, n)
+    return draw(_pool(split, path, invented), f"countries, {split}", seed, n)
 
 
-def _pool(split: str, path: str, kinds: Sequence[str], invented: int) -> Iterator[Row]:
+def _pool(split: str, path: str, invented: int) -> Iterator[Row]:
     for country in _countries(path, invented):
         name = country["name"]
         if not invented and not in_split(name, split, SHARES):
             continue
         slots = {"name": name, "bare": _bare(name), "whose": f"{name}'" if name.endswith("s") else f"{name}'s"}
-        for kind in kinds:
+        for kind in KINDS:
             for template in _QUESTIONS[kind] if kind in country else ():
                 yield {
                     "key": name,
@@ -141,7 +131,7 @@ def _bare(name: str) -> str:
 def _sentence(kind: str, name: str, value: str) -> str:
     several = " and " in value
     words = {"languages": "languages" if several else "language", "are": "are" if several else "is"}
-    return _SENTENCES[kind].format(name=name, value=value, **words)
+    return _TEXTS["sentences"][kind].format(name=name, value=value, **words)
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
@@ -153,8 +143,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look the country up by its name as spelled in the question, and repeat the almanac's sentence."""
     name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
-    # The leading space makes it the same tokens as in the question.
-    output = twice(call, "search", f'" {name}"')
+    output = look_up(call, name)
     if output is None:
         return _FAILED
     about = re.search(rf" of {re.escape(row['key'])} (?:is|are) ", output)  # and not about a namesake
@@ -175,9 +164,7 @@ def score(row: Row, completion: str) -> float:
 def said(row: Row, completion: str) -> str | None:
     """Return the values that the completion names; if it names none, the completion itself, or None if it abstains."""
     _, values = _named(row, completion)
-    if values:
-        return " ".join(sorted(values))
-    return None if NEGATION.search(completion) else completion.strip()
+    return listed_or_said(values, completion)
 
 
 def _folded(text: str) -> str:

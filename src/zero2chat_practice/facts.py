@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, place
-from zero2chat_practice.helpers import known_all, twice
+from zero2chat_practice.helpers import NEGATION, known_all, listed_or_said, look_up
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.world import (
     ATTRIBUTES,
@@ -45,7 +45,6 @@ _TYPED = ("{lower}", "hi, {lower}?", "{lower}, please")
 _SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
 _FAILED = "I could not look it up."
-NEGATION = re.compile(r"\b(?:no|not|never|nothing|nobody)\b|n['’]t\b", re.IGNORECASE)
 
 
 @functools.cache
@@ -183,8 +182,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Look the person up by full name, so that no namesake is found, and answer from the result."""
-    # With the leading space the name is the same tokens as in the question, and can be copied.
-    output = twice(call, "search", f'" {row["key"]}"')
+    output = look_up(call, row["key"])
     if output is None:
         return _FAILED
     if row["key"] not in output:
@@ -223,9 +221,7 @@ def said(row: Row, completion: str) -> str | None:
     named = _named({"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[row["kind"]], words)
     if row["kind"] == "birthday":
         named |= set(re.findall(r"[0-9]+", completion))
-    if named:
-        return " ".join(sorted(named))
-    return None if NEGATION.search(completion) else completion.strip()
+    return listed_or_said(named, completion)
 
 
 def _named(candidates: list[str], words: set[str]) -> set[str]:

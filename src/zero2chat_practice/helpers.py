@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import random
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from zero2chat.core.errors import UserError
@@ -21,9 +23,36 @@ def known_all(values: Any, allowed: Sequence[Any], where: str) -> None:
         known(value, allowed, where)
 
 
+def read_files(pattern: str, where: str) -> list[str]:
+    """Return the texts of the files that match a glob pattern. Raises `UserError` without a file, or an unreadable
+    one."""
+    files = sorted(glob.glob(pattern))  # noqa: PTH207
+    if not files:
+        raise UserError(f"{where}: {pattern}: no such file")
+    try:
+        return [Path(file).read_text(encoding="utf-8", errors="replace") for file in files]
+    except OSError as error:
+        raise UserError(f"{where}: {error.filename}: cannot be read ({error.strerror})") from error
+
+
 def twice(call: CallTool, name: str, argument: str) -> str | None:
     """Return the result of a call; if it failed, the result of a second attempt."""
     return call(name, argument) or call(name, argument)
+
+
+def look_up(call: CallTool, name: str) -> str | None:
+    """Search for a name. With the leading space it is the same tokens as in the question, and can be copied."""
+    return twice(call, "search", f'" {name}"')
+
+
+NEGATION = re.compile(r"\b(?:no|not|never|nothing|nobody)\b|n['’]t\b", re.IGNORECASE)
+
+
+def listed_or_said(named: set[str], completion: str) -> str | None:
+    """Return what a completion names; if it names nothing, the completion itself, or None if it abstains."""
+    if named:
+        return " ".join(sorted(named))
+    return None if NEGATION.search(completion) else completion.strip()
 
 
 _CUT = re.compile("(?<=[aeiouy])(?=[^aeiouy ]+[aeiouy])")  # before the consonants between two vowels

@@ -4,16 +4,14 @@ split is by place and by number: a test row asks for an unseen number of an unse
 from __future__ import annotations
 
 import functools
-import glob
 import random
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, draw, in_split
-from zero2chat_practice.helpers import blends
+from zero2chat.tasks import Row, draw, in_split, make_pages
+from zero2chat_practice.helpers import blends, read_files
 from zero2chat_practice.synthetic.world import TOWNS
 
 STYLES = ("worked",)
@@ -34,9 +32,8 @@ def rows(split: str, seed: int, n: int) -> list[Row]:
 
 def _pool(split: str) -> Iterator[Row]:
     rng = random.Random(f"needle {split}")
-    numbers = [str(number) for number in range(1000, 10_000) if in_split(f"number {number}", split)]
     for place in _places(split):
-        for number in rng.sample(numbers, _NUMBERS):
+        for number in rng.sample(_numbers(split), _NUMBERS):
             needle = _NEEDLE.format(place=place, number=number)
             query = _QUESTION.format(place=place)
             text = _hide([needle], _hay(None, 400, rng), rng)
@@ -51,16 +48,15 @@ def _places(split: str) -> list[str]:
 
 
 @functools.cache
+def _numbers(split: str) -> list[str]:
+    return [str(number) for number in range(1000, 10_000) if in_split(f"number {number}", split)]
+
+
+@functools.cache
 def _text_of(texts: str | None) -> str:
     if texts is None:
         return _PLAIN
-    files = sorted(glob.glob(texts))  # noqa: PTH207
-    if not files:
-        raise UserError(f"needle: texts: {texts}: no such file")
-    try:
-        return "\n".join(Path(file).read_text(encoding="utf-8", errors="replace").strip() for file in files)
-    except OSError as error:
-        raise UserError(f"needle: texts: {error.filename}: cannot be read ({error.strerror})") from error
+    return "\n".join(text.strip() for text in read_files(texts, "needle: texts"))
 
 
 def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
@@ -100,15 +96,14 @@ def documents(
         raise UserError(
             f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, rising"
         )
-    rng = random.Random(f"needle documents {seed}")
-    places = _places("train")
-    numbers = [str(number) for number in range(1000, 10_000) if in_split(f"number {number}", "train")]
-    made = []
-    for _ in range(n):
+    places, numbers = _places("train"), _numbers("train")
+
+    def page(rng: random.Random) -> str:
         hidden = [
             _NEEDLE.format(place=place, number=number)
             for place, number in zip(rng.sample(places, needles), rng.sample(numbers, needles), strict=True)
         ]
         text = _hide(hidden, _hay(texts, rng.randint(shortest, longest), rng), rng)
-        made.append("\n\n".join([text, *rng.sample(hidden, needles)]))
-    return made
+        return "\n\n".join([text, *rng.sample(hidden, needles)])
+
+    return make_pages(seed, n, "needle documents", page)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import glob
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, make_pages
-from zero2chat_practice.helpers import known_all, twice
+from zero2chat_practice.helpers import known_all, read_files, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 
 # More words for evaluation than 80/10/10 would leave.
@@ -24,28 +21,6 @@ _QUESTIONS, _TYPED, _ANSWERS = (phrases(_TEXTS[name]) for name in ("questions", 
 # Default kinds of questions
 KINDS = ("spell", "length", "count", "reverse", "first", "last")
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-# Programs that compute the answer; {text} is the word as a string.
-_PROGRAMS = {
-    "spell": 'print("-".join({text}))',
-    "length": "len({text})",
-    "count": '{text}.count("{letter}")',
-    "reverse": "print({text}[::-1])",
-    "first": "print({text}[0])",
-    "last": "print({text}[-1])",
-    "third": 'print("-".join({text}[2::3]))',
-}
-# The result comes first, where it is the same tokens as in the tool's turn.
-_RESULTS = {
-    "spell": "{output}, that is how it is spelled.",
-    "length": "{output} letters.",
-    "count": "{output} times.",
-    "reverse": "{output}, that is the word backwards.",
-    "first": "{output}, that is the first letter.",
-    "last": "{output}, that is the last letter.",
-    "third": "{output}, that is every third letter.",
-}
 
 
 def rows(
@@ -71,11 +46,8 @@ def rows(
 
 @functools.cache
 def _words_of(texts: str) -> list[str]:
-    files = sorted(glob.glob(texts))  # noqa: PTH207
-    if not files:
-        raise UserError(f"spelling: texts: {texts}: no such file")
-    words = {word for file in files for word in re.findall(r"\b[a-z]{3,9}\b", Path(file).read_text(errors="replace"))}
-    return sorted(words)
+    files = read_files(texts, "spelling: texts")
+    return sorted({word for text in files for word in re.findall(r"\b[a-z]{3,9}\b", text)})
 
 
 def _pool(
@@ -136,8 +108,8 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     word, letter = row["key"], row["letter"]
     # Without quotation marks the word is copied with its leading space: " banana" has other tokens than "banana".
     text = f'"{word}"' if f'"{word}"' in row["question"] else f'" {word}".strip()'
-    output = twice(call, "python", _PROGRAMS[row["kind"]].format(text=text, letter=letter))
-    return "I could not find out." if output is None else _RESULTS[row["kind"]].format(output=output)
+    output = twice(call, "python", _TEXTS["programs"][row["kind"]].format(text=text, letter=letter))
+    return "I could not find out." if output is None else _TEXTS["results"][row["kind"]].format(output=output)
 
 
 # Three letters or more with hyphens, commas or spaces between them: "c-a-t", "c, a, t". All words have three.
