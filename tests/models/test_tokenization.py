@@ -108,7 +108,8 @@ def test_plain_ids_hold_no_control_token_and_spell_the_text(hub_tokenizer):
     assert "xyx" not in neutral("xyxyxyx", hub_tokenizer)  # tokens that overlap
 
 
-def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer, tmp_path):
+def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer_folder, tmp_path):
+    own = AutoTokenizer.from_pretrained(tokenizer_folder)  # the error comes after the template was set
     (tmp_path / "x.jinja").write_text("{{ messages }}")
     (tmp_path / "x.response.json").write_text("{")
     for name, says in (
@@ -116,7 +117,7 @@ def test_a_template_that_cannot_be_read_is_a_mistake_with_its_path(tokenizer, tm
         ("x", r"x\.jinja: cannot read this chat template, or x\.response\.json beside it"),
     ):
         with pytest.raises(UserError, match=says):
-            set_chat_template(tokenizer, tmp_path / f"{name}.jinja")
+            set_chat_template(own, tmp_path / f"{name}.jinja")
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_the_context_grows(resume):
     ("changes", "says"),
     [
         ({"depth": 2}, "depth: model_name_or_path sets the model's shape"),
-        ({"model": {"hidden_size": 8}}, "model: hidden_size cannot be changed"),
+        ({"model": {"hidden_size": 8}}, "model: hidden_size is fixed by model_name_or_path"),
         ({"tokenizer": "t"}, "tokenizer and model_name_or_path: set exactly one"),
         ({"model_name_or_path": None}, "tokenizer and model_name_or_path: set exactly one"),
         ({"max_length": 256}, "model: max_length 256 is more than the context of 128 tokens"),
