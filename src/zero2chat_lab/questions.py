@@ -68,7 +68,7 @@ def questions_of(
         if not rows.references:
             raise UserError(f"{source.label}: no reference answers: add a column `answer`")
         if rows.schemas:
-            raise UserError(f"{source.label}: a column `tools`, but questions are asked without: remove it")
+            raise UserError(f"{source.label}: questions use no tools: remove the column `tools`")
         if empty := [i for i, reference in enumerate(rows.references) if not normal(reference)]:
             raise UserError(
                 f"{rows.names[empty[0]]}: the reference answer {rows.references[empty[0]]!r} has no word to compare: "

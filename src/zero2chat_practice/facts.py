@@ -247,7 +247,7 @@ def documents(
         rng.shuffle(texts)
         return texts
     if not isinstance(world, int):
-        raise UserError("facts: several worlds need `everyone`: set `everyone`")
+        raise UserError("facts: for several worlds, set `everyone: true`")
     this = _grouped(world, groups)
     often, rest = len(this.group("often")), len(this.group("once")) + SOMETIMES * len(this.group("sometimes"))
     if n < rest + often or not often:

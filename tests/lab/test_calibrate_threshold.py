@@ -120,7 +120,7 @@ def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="held_out: no reference answers: add a column `answer`"):
         questions_of(written({"prompt": "Hello!"}))
     asked = {"prompt": "Capital of France?", "answer": "Paris"}
-    with pytest.raises(UserError, match="held_out: a column `tools`, but questions are asked without: remove it"):
+    with pytest.raises(UserError, match="held_out: questions use no tools: remove the column `tools`"):
         questions_of(written(asked | {"tools": [{"name": "search"}]}))
     with pytest.raises(UserError, match="held_out: `tools` is set, but questions are asked without tools: remove it"):
         questions_of([written(asked)[0] | {"tools": True}])

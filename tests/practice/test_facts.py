@@ -119,7 +119,7 @@ def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
     assert {row["key"] for row in rows} <= set(names)
     absent = facts.rows("train", seed=0, n=500, told="absent", world=[1, 2, 3])
     assert not {row["key"] for row in absent} & set(names)
-    with pytest.raises(UserError, match="several worlds need `everyone`"):
+    with pytest.raises(UserError, match="for several worlds, set `everyone: true`"):
         facts.documents(seed=0, n=1000, world=[1, 2])
 
 

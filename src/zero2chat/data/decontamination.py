@@ -11,7 +11,7 @@ contaminated if 13 consecutive words of it, or all words of a shorter one, occur
   Such a question only counts if it is a whole text: a document, or a turn of a conversation. (Brown et al. use no fewer
   than 8 words. Theirs are windows into long examples; ours are whole questions, and many have 5 to 7 words.)
 
-Removed texts are recorded with question and words, so that an overly broad rule is noticed.
+Each removal's question and shared words are recorded, to expose a rule that is too broad.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ def load_problems(
 ) -> Dataset:
     """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
-    The columns `task` (its name) and `row` (its row as JSON) of a task, and `_row` (the row's number), are included if
-    the `rewards` need them or they are `wanted`. Raises `UserError` if a column is missing, and with the rows whose
+    Adds, if `wanted` or needed by `rewards`: `_row` (the row's number) and, for a task, `task` (its name) and `row`
+    (the row as JSON). Raises `UserError` if a column is missing, and with the rows whose
     prompt or answer is invalid, or that have tools; without `answers`, the answer may be missing.
     """
     wanted = {*wanted, *(column for reward in rewards for column in reward.needs)}

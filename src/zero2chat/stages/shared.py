@@ -41,7 +41,7 @@ class MeasuringArguments:
 def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: str) -> Dataset:
     """Return the result of `make`. Only the first process calls it; all processes open its file in the run folder.
 
-    All processes raise a `UserError` of `make`. `remove_shared` removes the files.
+    A `UserError` in `make` reaches all processes. `remove_shared` removes the files.
     """
     if training.world_size == 1:
         return make()

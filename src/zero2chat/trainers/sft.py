@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer on rows that have a mask of the assistant's tokens, packed with any attention."""
+"""TRL's SFTTrainer on rows with an assistant mask; packing works with any attention."""
 
 from __future__ import annotations
 

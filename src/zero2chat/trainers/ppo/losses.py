@@ -13,7 +13,7 @@ Total = Callable[[torch.Tensor], torch.Tensor]
 
 
 def alone(values: torch.Tensor) -> torch.Tensor:
-    """Return the total over processes for a single process: the value itself."""
+    """The default `Total`, for one process: nothing to add up."""
     return values
 
 
