@@ -234,6 +234,6 @@ def test_lora_is_refused_where_the_model_has_never_seen_the_templates_tokens(tok
     with torch.no_grad():
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("<|im_end|>")] = 0
     settle_chat(model, tokenizer, None, ModelConfig())
-    with pytest.raises(UserError, match=r"<\|im_end\|>.* not trained in .*: set `lora_modules_to_save: \[embed_to"):
+    with pytest.raises(UserError, match=r"<\|im_end\|>.* are zero, .*: set `lora_modules_to_save: \[embed_to"):
         settle_chat(model, tokenizer, None, ModelConfig(use_peft=True))
     settle_chat(model, tokenizer, None, ModelConfig(use_peft=True, lora_modules_to_save=["embed_tokens", "lm_head"]))

@@ -5,9 +5,9 @@
 
 Reads a model, and questions with answers that it was not trained on. The confidence of an answer is the geometric mean
 of its tokens' probabilities. The threshold that keeps the share `keep` of the right answers is fitted on half of the
-rows, and measured on the other half. With `measured`, the threshold is fitted on all rows of `datasets`. `zero2chat
-chat` and `serve` take the threshold as `--abstain-below`. With `samples`, declining by agreement of several samples is
-measured as the control, with its own threshold. `zero2chat calibrate` prints these metrics.
+rows, and measured on the other half. With `measured`, it is fitted on all rows of `datasets` and measured on
+`measured`. `zero2chat chat` and `serve` take the threshold as `--abstain-below`. With `samples`, declining by agreement
+of several samples is measured as the control, with its own threshold. `zero2chat calibrate` prints these metrics.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class ValueComparison:
             self.sampled |= not closed
             return True
         if self._skipped:
-            raise TooLarge("too few usable points")
+            raise TooLarge("too large at most of the points")
         return False
 
     def _pairs(self, gold: Node, answer: Node, closed: bool) -> Iterator[_Pair | None]:

@@ -42,9 +42,9 @@ def load_problems(
 ) -> Dataset:
     """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
 
-    Adds, if `wanted` or needed by `rewards`: `_row` (the row's number) and, for a task, `task` (its name) and `row`
-    (the row as JSON). Raises `UserError` if a column is missing, and with the rows whose
-    prompt or answer is invalid, or that have tools; without `answers`, the answer may be missing.
+    Adds `_row` (the row's number) if it is `wanted`, and for a task, if wanted or needed by `rewards`, its name `task`
+    and `row` (the row as JSON). Raises `UserError` if a column is missing, and with the rows whose prompt or answer is
+    invalid, or that have tools; without `answers`, the answer may be missing.
     """
     wanted = {*wanted, *(column for reward in rewards for column in reward.needs)}
     if source.retell is not None:

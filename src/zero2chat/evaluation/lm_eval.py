@@ -1,7 +1,7 @@
 """Standard benchmarks with lm-evaluation-harness, which is an extra: `pip install -e ".[eval]"`.
 
 Prompts, scores and seeds are the harness's own: results equal those of `lm_eval run` for the same model, tasks,
-precision and batch size. No code of a metric, a dataset or a model's answer is ever run.
+precision and batch size. Remote code of metrics and datasets is never run, nor code that a model writes.
 """
 
 from __future__ import annotations

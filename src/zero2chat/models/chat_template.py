@@ -65,7 +65,7 @@ def _refuse_unlearnable(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     if empty:
         names = ", ".join(visible(token) for token in tokenizer.convert_ids_to_tokens(empty))
         raise UserError(
-            f"use_peft: {names} have zero embeddings, which an adapter cannot train: set "
+            f"use_peft: the embeddings of {names} are zero, and an adapter cannot train them: set "
             "`lora_modules_to_save: [embed_tokens, lm_head]`, or start from a chat model"
         )
 
