@@ -23,7 +23,7 @@ def confidence(log_probabilities: Sequence[float]) -> float:
 
 
 def log_probabilities(model: PreTrainedModel, context: Sequence[int], answer: Sequence[int]) -> list[float]:
-    """Return the log-probability of each token of an answer, in nats, after the context and the tokens before it."""
+    """Return the log-probability of each token of an answer, in nats, given the context and the earlier tokens."""
     import torch
 
     if not answer:

@@ -5,7 +5,7 @@ It serves Qwen3 and Llama models on a CPU. On a small model `generate` loses tim
 many small operations between the matrix products. Here each row uses one random number (inverse transform), weights are
 read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once, keys and
 values go into a buffer, and finished rows leave the batch. The weights are read again at each call, so that no
-optimizer step is missed. On a GPU, copied weights and whole buffers would cost memory: there, vLLM is the fast way.
+optimizer step is missed. On a GPU, copied weights and full-length buffers would cost memory: use vLLM there.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ def use_fast_rollouts(model: PreTrainedModel) -> None:
     Greedy tokens stay the same up to rounding; sampling keeps its distribution but draws other samples. `generate`
     handles whatever `fast_sample` cannot.
 
-    - Training mode: it decodes as in `eval()`, without dropout. Gradient checkpointing and autocast have no effect,
+    - Training mode: decoding works as in `eval()`, without dropout. Gradient checkpointing and autocast have no effect,
       because no module's forward is called. Weights are used in their own precision.
-    - PEFT: falls back while the model has an adapter, except for plain LoRA.
-    - DDP, ZeRO-1 and ZeRO-2: weights are complete. ZeRO-3: gathered inside TRL's `unwrap_model_for_generation`.
-      Otherwise under ZeRO-3, and under FSDP, it falls back, with synchronized ranks.
+    - PEFT: plain LoRA works. Models with any other adapter fall back to `generate`'s own loop.
+    - DDP, ZeRO-1 and ZeRO-2: weights are complete. ZeRO-3: TRL's `unwrap_model_for_generation` gathers them. Outside of
+      that, and under FSDP, generation falls back, with synchronized ranks.
     """
     # A bound method, unlike a closure, follows a `deepcopy` of the model.
     model.generate = types.MethodType(_generate, model)
@@ -216,7 +216,7 @@ def _moved(tensor: torch.Tensor, source: torch.Tensor, target: torch.Tensor, lef
 
 
 def _read(model: PreTrainedModel, rows: int) -> _Decoder | None:
-    """Return the decoder; None for other architectures, and for sharded, quantized or mixed-precision weights."""
+    """Return the decoder; None for unsupported architectures, or sharded, quantized or mixed-precision weights."""
     dtype = model.get_input_embeddings().weight.dtype
     weights = [p for name, p in model.named_parameters() if "lora_" not in name]
     if not is_supported(model) or any((p.device.type, p.dtype) != ("cpu", dtype) for p in weights):

@@ -42,10 +42,10 @@ class Answer:
 
 @contextlib.contextmanager
 def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Within the block: evaluation mode, a random state from `seed`, and no generation settings of the model's own.
+    """Within the block, use evaluation mode, random numbers by `seed`, and no generation settings of the model's own.
 
-    So models are compared under equal settings, also by greedy answers. `no_grad`, not
-    `inference_mode`: FSDP2 keeps the buffers of its first forward pass, and could not train with inference tensors.
+    All models are then compared under equal settings, even with greedy answers. The block uses `no_grad`: FSDP2 keeps
+    the buffers of its first forward pass, and could not train with tensors of `inference_mode`.
     """
     was_training = model.training
     model.eval()
@@ -61,7 +61,7 @@ def generating(model: PreTrainedModel, seed: int) -> Iterator[None]:
 def complete(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], settings: GenerationConfig, **options: Any
 ) -> list[list[int]]:
-    """Continue each prompt of one batch: the generated ids, up to and including the first EOS token of `settings`.
+    """Continue each prompt of one batch. Returns the new ids, up to and including the first EOS token of `settings`.
 
     Prompts of different lengths are padded on the left. `options` go to `generate`.
     """
@@ -84,8 +84,8 @@ def encode_prompts(
     template: Mapping[str, Any] | None = None,
 ) -> list[list[int]]:
     """Encode each conversation up to where the answer begins. Control tokens in messages and in the tools' descriptions
-    are neutralised. `schemas` has, per prompt, the schemas of its own tools, which the model sees and cannot run, or
-    None; without it, all prompts have `tools`. `template` has options of the chat template."""
+    are neutralised. `schemas` has, for each prompt, None or the schemas of its own tools, which the model sees but
+    cannot run. Without `schemas`, all prompts have `tools`. `template` has options of the chat template."""
     encode = partial(tokenizer.apply_chat_template, add_generation_prompt=True, return_dict=True, **(template or {}))
     harmless = [neutral(messages, tokenizer) for messages in prompts]
     if schemas is None:
@@ -111,10 +111,9 @@ def answer(
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
-    is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`. Every
-    rank must call this; each answers its share, and all get all answers. Control tokens in messages are neutralised.
-    Raises `UserError` for a question that does not fit the context, a model without EOS token, and a tokenizer without
-    pad token.
+    is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`. Every rank must call this:
+    each rank answers a share, and gets all answers. Control tokens in messages are neutralised. Raises `UserError` if a
+    question does not fit the context, the model has no EOS token, or the tokenizer no pad token.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:

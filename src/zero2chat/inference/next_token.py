@@ -36,7 +36,7 @@ def next_tokens(
 ) -> list[NextToken]:
     """Return the `top` most likely tokens after a text. Control tokens in the text are treated as plain text.
 
-    Raises `UserError` for an empty text, one that is longer than the context, or a `top` below 1.
+    Raises `UserError` if the text is empty or longer than the context, or if `top` is below 1.
     """
     import torch
 

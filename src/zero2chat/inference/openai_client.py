@@ -1,4 +1,4 @@
-"""Client for an OpenAI-compatible API, with limits on time and size. Messages never contain the key."""
+"""Client for an OpenAI-compatible API, with limits on time and size. Error messages never contain the key."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def _http_address(url: Any) -> SplitResult | None:
 
 
 class NoReply(Exception):
-    """The endpoint did not answer a request; the text says why. `unread`: it rejected this request, but may accept
-    others."""
+    """The endpoint did not answer a request; the text says why. `unread`: the endpoint rejected this request, but may
+    accept others."""
 
     def __init__(self, why: str, unread: bool = False):
         super().__init__(why)

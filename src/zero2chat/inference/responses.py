@@ -1,4 +1,4 @@
-"""Answers with tools that the caller runs, such as a client of the server, and response templates."""
+"""Response templates, and answers that may call tools which the caller runs, such as a client of the server."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class OfferedAnswer(Answering):
 def ensure_response_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """Set a response template if the tokenizer has none: TRL's for its chat template, or one for the content alone.
 
-    GRPOTrainer refuses tools without a response template, although the tool loop that needs it is replaced here.
+    GRPOTrainer refuses tools without a response template, although this project replaces the tool loop that needs it.
     """
     from trl.chat_template_utils import add_response_schema  # takes seconds
 

@@ -26,9 +26,9 @@ Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | No
 def open_teacher(
     path: str | None, dtype: str, revision: str, attention: str | None, template: str | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int]:
-    """Load a local model that answers, on this process's device. Returns it, its tokenizer, and its context's length.
+    """Load a local model to sample from, on this process's device. Returns model, tokenizer and context length.
 
-    Raises `UserError` if it is missing, or has no chat template.
+    Raises `UserError` if the model is missing, or has no chat template.
     """
     state = start_processes()
     model, tokenizer = load_model(path, dtype, revision, attn_implementation=attention)

@@ -68,10 +68,10 @@ class Sampling:
 class Answering:
     """Streams answers, token by token: the one loop of the terminal, the page and the server.
 
-    A subclass says what comes before an answer, and what happens at calls. If `record` is a list, each generated token
-    is added to it, and an answer yields after each token, maybe an empty text. `length` is the last answer's number of
-    tokens, `truncated` whether it ended at a limit. With `abstain_below`, text is yielded only when it is final: before
-    a call, and at the end.
+    A subclass defines what precedes an answer, and what happens at calls. If `record` is a list, it collects the
+    generated tokens, and an answer yields a text, maybe empty, after each token. `length` is the last answer's number
+    of tokens; `truncated` says whether a limit ended it. With `abstain_below`, text is yielded only when it is final:
+    before a call, and at the end.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Answering:
         return []
 
     def _call(self, turn: Unfolding, left: int) -> Iterator[Any]:
-        """Yield the turn's calls, and, if they are executed, their results. At most `left` tokens are still drawn."""
+        """Yield the turn's calls, and their results if the calls are executed. At most `left` tokens remain."""
         raise NotImplementedError
 
     def answer(self, prompt: list[int]) -> Iterator[Any]:
@@ -169,7 +169,7 @@ class Answering:
 
     @torch.inference_mode()
     def _next(self, ids: list[int], muted: list[int]) -> int:
-        """Return the next token after `ids`, none of `muted`. The cache holds the start of `ids`."""
+        """Return the token after `ids`, never one of `muted`. The cache holds the start of `ids`."""
         cache = self._cache or DynamicCache(config=self.model.config)
         # Interrupted in the middle of a forward pass, some layers would be a token ahead of others.
         self._cache = None
@@ -205,9 +205,8 @@ class Turn:
 class Session(Answering):
     """A conversation with memory. `dropped` counts old turns removed to fit the context.
 
-    Works with any chat template that renders earlier turns independently of later ones, or has such a training version
-    in TRL; with tools, calls must be as `CallFormat` reads them. Raises `UserError` if the tokenizer has no such
-    template.
+    The chat template, or TRL's training version of it, must render earlier turns independently of later ones. With
+    tools, `CallFormat` must be able to read its calls. Raises `UserError` if the tokenizer has no such template.
     """
 
     def __init__(
@@ -271,10 +270,10 @@ class Session(Answering):
     # ---- answering
 
     def reply(self, text: str) -> Iterator[str | Call | ToolResult]:
-        """Ask, and stream the answer: pieces of text, each call before its tool runs, and the result that the model
-        sees. Without tools everything is text. If the caller stops early, the streamed part stays in the history.
+        """Send a message and stream the answer: pieces of text, each call before its tool runs, and the result that the
+        model sees. Without tools everything is text. If the caller stops early, the streamed part stays in the history.
 
-        Raises `UserError`, at once and with the history unchanged, for a message that can never fit.
+        Raises `UserError` at once if the message can never fit; the history is then unchanged.
         """
         prompt = self._encode(self._turn_text(neutral(text, self.tokenizer)))
         if len(self._head) + len(prompt) >= self.limit:

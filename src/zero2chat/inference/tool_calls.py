@@ -189,9 +189,9 @@ class Unfolding:
     """An answer during generation: token ids that grow by the model's tokens and by the results of its calls.
 
     Each turn goes in this order: `add` each token, `close`, `execute` its calls, `go_on` with their results.
-    `session.Answering` does so for one conversation, `read_all` for batches. `prompt`: the number of ids before it;
-    `room`: the maximum total number of ids. `mask`: 1 for tokens of the answer that the model generated, else 0.
-    `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the last turn, and
+    `session.Answering` does so for one conversation, `read_all` for batches. `prompt`: the number of ids before the
+    answer; `room`: the maximum total number of ids. `mask`: 1 for tokens of the answer that the model generated, else
+    0. `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the last turn, and
     `results` their results as shown to the model.
     """
 
@@ -239,7 +239,7 @@ class Unfolding:
         return text
 
     def close(self) -> None:
-        """End the turn, and append its message. What follows its last call is removed."""
+        """End the turn, and append its message. Text after the turn's last call is removed."""
         self.goes_on = False
         if not self.calls.pending:
             self.messages.append({"role": "assistant", "content": self.text})
@@ -272,8 +272,8 @@ class Unfolding:
 
 
 def read_all(answers: Sequence[Unfolding], outputs: Sequence[Sequence[int]], ends: Collection[int]) -> None:
-    """Let each answer take its generated tokens, up to the end of the turn or of its calls. Calls are executed at once,
-    as many as there are cores: a program that does not end would keep all others waiting until its time is up."""
+    """Add to each answer its generated tokens, up to the end of the turn or its calls. Then execute the calls in
+    parallel, one per core: otherwise a program that does not end would keep all others waiting until its time is up."""
     for answer, ids in zip(answers, outputs, strict=True):
         for token in ids[: answer.room]:
             answer.add(token, token in ends)

@@ -50,7 +50,7 @@ class Tools:
     """Functions that a model may call, and the limits of one answer: number of calls, total seconds, and characters per
     result.
 
-    Functions follow TRL's convention: arguments with type hints, and a docstring that describes each. Raises
+    Functions follow TRL's convention: arguments with type hints, and a docstring that describes each argument. Raises
     `UserError` if a type hint or docstring is missing.
     """
 
@@ -109,10 +109,9 @@ def failed(error: str) -> ToolResult:
 
 
 def open_tools(names: str | None, search: str | None) -> Tools | None:
-    """Open the tools of a command's list such as `search,python`, with the index to search; None without
-    tools.
+    """Open the tools in a command's list, such as `search,python`; `search` is the index folder. None without tools.
 
-    Raises `UserError` for an unknown name, for `--tools search` or `--search` without the other, and if opening fails.
+    Raises `UserError` for an unknown name, for only one of `--tools search` and `--search`, and if opening fails.
     """
     chosen = list(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else []
     if search is not None and "search" not in chosen:
@@ -134,8 +133,8 @@ class SearchOptions:
 def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
     """Open the tools of a YAML's mapping from names to options; None without tools.
 
-    `search` takes `SearchOptions`; `python`, and a dotted path to your own function, take none. Raises `UserError` for
-    an unknown tool, and if opening fails.
+    `search` takes `SearchOptions`; `python`, and your own function by its dotted path, take no options. Raises
+    `UserError` for an unknown tool, and if opening fails.
     """
     functions: list[Callable[..., Any]] = []
     for name, options in given.items():
@@ -164,8 +163,8 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
 
 @dataclass(frozen=True)
 class Mark:
-    """Meaning of a control token that starts a call: the token that ends it, and the tool with its one parameter, whose
-    text is in between. If `tool` is None, a JSON object with `name` and `arguments` is in between."""
+    """What a control token that starts a call means: the token that ends the call, and the tool and parameter that get
+    the text between. If `tool` is None, that text is a JSON object with `name` and `arguments`."""
 
     end: int
     name: str | None = None
@@ -182,13 +181,13 @@ class CallFormat:
     """How a tokenizer's chat template renders calls of these tools, and their results.
 
     - `marks`: control tokens that start a call, with their meaning.
-    - `tags`: the tags around calls in plain text, if there are no such tokens. Inside is a JSON object, or a list.
+    - `tags`: plain-text tags around calls, for templates without call tokens. Between them is a JSON object, or a list.
     - `ends`: tokens that end the model's turn: the given ones, and control tokens that start another role's turn.
     - `call_ends`: control tokens that end a call.
     - `stops`: generation pauses at `ends`, and at the end of a call that must be a turn's last: one that is not JSON.
 
-    Raises `UserError` if the template renders calls neither between two control tokens nor between the tags, or neither
-    as the argument alone nor as a JSON object, and if it omits tool results.
+    Raises `UserError` if the template puts calls neither between two control tokens nor between tags, if a call is
+    neither a bare argument nor a JSON object, and if tool results are omitted.
     """
 
     def __init__(self, tools: Tools, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]):
@@ -212,7 +211,8 @@ class CallFormat:
         self.stops = self.ends | {mark.end for mark in self.marks.values() if mark.name}
 
     def _mark(self, name: str, control: set[int]) -> tuple[int, Mark] | None:
-        """Return the start token of a tool's calls with its meaning, or None and set `tags` if they are plain text."""
+        """Return the start token of a tool's calls and its meaning. For plain-text calls, set `tags`, and return
+        None."""
         arguments = self.tools.example(name)
         text = self._rest(_QUESTION, [*_QUESTION, call_message((name, arguments))], header=True)
         ids, call = self._encode(text), {"name": name, "arguments": arguments}
@@ -236,9 +236,9 @@ class CallFormat:
         )
 
     def results(self, results: Sequence[tuple[str, ToolResult]], room: int) -> tuple[list[ToolResult], list[int]]:
-        """Return the results of a turn's calls, given with their tools' names, truncated to `room` tokens together; and
-        the ids from the last call's end to the next token of the answer: the turn's end, the tools' turns, and the next
-        header. There are no ids without room, and none for calls that the template does not render in one turn."""
+        """Truncate the results of a turn's calls, given with the tools' names, to `room` tokens in total. Also return
+        the ids from the last call to the answer's next token: the turn's end, the tools' turns, and the next header.
+        There are no ids if `room` is too small, or if the template does not render the calls in one turn."""
         known = next(iter(self.tools.functions))
         names = [name if name in self.tools.functions else known for name, _ in results]
         texts = [neutral(result.text, self.tokenizer) for _, result in results]
@@ -278,7 +278,7 @@ def render_messages(
     header: bool = False,
     template: str | None = None,
 ) -> str:
-    """Render a conversation, maybe with the next answer's header, by the tokenizer's chat template or `template`.
+    """Render a conversation by the tokenizer's chat template, or `template`; `header` adds the next answer's header.
     Control tokens in the tools' descriptions are neutralised. Raises `UserError` if the template fails."""
     try:
         text: str = tokenizer.apply_chat_template(
@@ -294,7 +294,7 @@ def render_messages(
 
 
 def parsed(text: str) -> Any:
-    """Return a JSON text's value, with `?` for half a surrogate pair, which UTF-8 cannot hold; None if invalid."""
+    """Parse a JSON text; None if invalid. Half a surrogate pair, which UTF-8 cannot hold, becomes `?`."""
     try:
         value = json.loads(text)
         return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
@@ -303,7 +303,7 @@ def parsed(text: str) -> Any:
 
 
 def printed(messages: Any) -> Any:
-    """Return messages for a terminal and a table: without escape sequences, and with the arguments of calls as JSON
+    """Prepare messages for a terminal and a table: remove escape sequences, and convert arguments of calls to JSON
     text, because a model's arguments fit no column's type."""
     if isinstance(messages, str):
         return on_terminal(messages)

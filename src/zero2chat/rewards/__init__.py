@@ -1,14 +1,14 @@
 """Reward functions in TRL's signature, configured by dotted path and weight.
 
-A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments, each a list with one
-entry per completion, and returns one number per completion, or None for no reward, which has no effect on training.
-Functions read the last assistant message (with tools, the first message is the call) without its reasoning. A module
-may have `check_references(answers)`, called once before training, which raises `UserError` with the row of an unusable
-reference answer. References are in the column `answer`, or in the one that the module names in `REFERENCES`.
+A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments: lists with one entry per
+completion. It returns a number per completion, or None for no reward, which has no effect on training. Functions read
+the last assistant message (with tools, earlier messages are calls and results) without its reasoning. A module may have
+`check_references(answers)`, called once before training, which raises `UserError` with the row of an unusable reference
+answer. References are in the column `answer`, or in the column that the module names in `REFERENCES`.
 
-Options of this package's functions are converted and checked by their signatures. At configuration each function is
-called with empty lists, so it must first check what its signature cannot. Short imports, such as `from
-zero2chat.rewards import math_answer`, load a function's module on first use.
+The signatures of this package's functions convert and check their options. At configuration each function is called
+with empty lists: it must first check whatever its signature cannot. Short imports, such as `from zero2chat.rewards
+import math_answer`, load a function's module on first use.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class RewardSpec:
 
 
 def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
-    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid key, function or option, or an empty list, and,
-    with `alone`, for a function that needs what only a trainer has."""
+    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid key, function or option, or an empty list, and
+    with `alone` also for a function that needs what only a trainer has."""
     if not isinstance(entries, list) or not entries:
         raise UserError(
             "rewards: the list is empty: name at least one function, such as zero2chat.rewards.math.math_answer"
@@ -73,7 +73,7 @@ def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
 
 
 def with_names(said: str, names: Sequence[str]) -> str:
-    """Return a message in which the row number at its beginning is replaced by the row's name."""
+    """Replace the row number at the beginning of a message by the row's name."""
     return re.sub(r"^row (\d+)", lambda match: names[int(match[1])], said)
 
 
@@ -137,8 +137,8 @@ class Reward:
             self([], **{name: [] for name in needed if name != "completions"})
 
     def check(self, problems: Dataset, label: str, names: Sequence[str] = ()) -> None:
-        """Raises `UserError` for a required column that the problems lack, and, with its row, for a reference answer
-        that cannot be used. `names` are those of the rows."""
+        """Raises `UserError` if the problems lack a required column, or if a reference answer cannot be used; the
+        message then names its row. `names` are the rows' names."""
         for column in self.needs:
             if column not in problems.column_names:
                 raise UserError(f"{label}: no column '{column}', which the reward {self._path} needs")
@@ -151,11 +151,11 @@ class Reward:
                 raise UserError(with_names(str(error), names) if names else f"{label}: {error}") from error
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """Raises `UserError` if the function returns a wrong number of rewards or a reward that is not finite, and if
-        it has failed for each of its first completions.
+        """Raises `UserError` if the function returns a wrong number of rewards or a reward that is not finite, or if it
+        has failed for all of its first completions.
 
-        Any other exception is attributed to a completion's text, which must not end training: the completion gets None,
-        which has no effect, and the error is logged and counted as the metric `<function>/errors`.
+        A completion's text may cause any other exception, and must not end training: the completion gets None, which
+        has no effect. The error is logged and counted as the metric `<function>/errors`.
         """
         columns = {key: value for key, value in columns.items() if key not in self._ignored} | self._options
         self.failure = None
@@ -209,7 +209,7 @@ def _by_signature(function: Any, spec: RewardSpec) -> dict[str, Any]:
 
 
 def _prompt_end(columns: Mapping[str, Any], i: int) -> str:
-    """Return the end of a row's prompt, for a message; "" if the function was called without prompts."""
+    """Return the end of a row's prompt, to quote in a message; "" if the function was called without prompts."""
     prompts = columns.get("prompts") or ()
     if i >= len(prompts):
         return ""

@@ -27,7 +27,7 @@ def code_tests(
     """Return the share of a row's tests that the last ```python block of a completion passes. A program that does not
     end within `seconds` passes none.
 
-    Raises `UserError` if the sandbox is not available: no code is ever run outside of it.
+    Raises `UserError` if the sandbox is not available: code is never run outside the sandbox.
     """
     limits = python.Limits(seconds=seconds)
     with ThreadPoolExecutor(cores()) as pool:
@@ -37,8 +37,8 @@ def code_tests(
 
 @as_mistakes_of(SandboxError)
 def check_references(tests: Sequence[Any], engine: str = "bubblewrap", seconds: float = 5.0) -> None:
-    """Raises `UserError` if the sandbox is not available, and, with its row, for tests that cannot be judged from
-    outside the sandbox, or whose imports fail in it."""
+    """Raises `UserError` if the sandbox is not available. Also raises it, with the row, if tests cannot be judged from
+    outside the sandbox, or if their imports fail inside."""
     python.Limits(seconds=seconds)
     python.run("", engine)
     imported = {""}

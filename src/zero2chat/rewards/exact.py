@@ -16,8 +16,8 @@ _TAG = re.compile(r"</?answer>")
 def exact_match(completions: Sequence[Any], answer: Sequence[str], whole: bool = False, **_: Any) -> list[float]:
     """Return 1 if the final answer equals the reference's text, except for case and repeated or outer spaces, else 0.
 
-    The final answer is the result of `final_text`, or, with `whole`, the whole text, for answers without any markup. In
-    a reference, only the text after its last `####`, if any, counts.
+    `final_text` finds the final answer; with `whole`, the whole text is the answer, for answers without markup. If a
+    reference has a `####`, only the text after the last one counts.
     """
     texts = [last_message(c) if whole else final_text(last_message(c)) for c in completions]
     golds = [_plain(reference_answer(gold)) for gold in answer]

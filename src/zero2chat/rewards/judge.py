@@ -1,8 +1,8 @@
 """Grades by a judge model, over an OpenAI-compatible API.
 
-The judge is a model too, and the judged text comes from a model that is rewarded for pleasing it. So the judged text is
-inside a fence whose mark it cannot contain, without hidden or control characters; and the verdict is the last line,
-`VERDICT: n/10`, and must be the only one. Anything else gives None, which has no effect on training and is counted as
+The judge is a model too, and the judged text comes from a model that is rewarded for pleasing it. So the judged text
+loses hidden and control characters, and is inside a fence whose mark it cannot contain. The reply's last line must be
+`VERDICT: n/10`, its only verdict. Any other reply gives None, which has no effect on training and is counted as
 `judge/left_out` in the log.
 """
 
@@ -64,11 +64,11 @@ def judge(
     log_metric: Callable[[str, float], None] | None = None,
     **_: Any,
 ) -> list[float | None]:
-    """Return the judge's grade of each answer, from 0 to 1, or None without a valid verdict.
+    """Return the judge's grade of each answer, from 0 to 1, or None if the verdict is not valid.
 
     `url` is the base URL, such as http://localhost:8000/v1; `key_variable` names the environment variable with the key.
-    Each request has `timeout` seconds per attempt, with `at_once` concurrent requests. Raises `UserError` for invalid
-    options, a missing key, and if the endpoint refuses the requests or answers none of them.
+    Each attempt at a request has `timeout` seconds; `at_once` requests are concurrent. Raises `UserError` for invalid
+    options or a missing key, and if the endpoint refuses the requests or answers none of them.
     """
     try:
         endpoint = Endpoint(url, model, key_variable, timeout, retries, at_once)
@@ -104,10 +104,10 @@ def _replies(endpoint: Endpoint, requests: Sequence[list[dict[str, str]]], max_t
 
 
 def request(prompt: str | Sequence[Mapping[str, Any]], completion: Any, rubric: str) -> list[dict[str, str]]:
-    """Return the messages to the judge: instructions, and question and answer in a fence.
+    """Return the messages to the judge: the instructions, then question and answer in a fence.
 
-    Question and answer have at most `_LONGEST` characters together, at most half of them the question's. The fence has
-    an unpredictable mark, which depends on the texts, so that requests are reproducible.
+    Question and answer together have at most `_LONGEST` characters; the question has at most half of these. The fence
+    has an unpredictable mark, which depends on the texts, so that requests are reproducible.
     """
     question = prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
     question = _cut(neutral_to_judge(question), _LONGEST // 2)
@@ -130,6 +130,6 @@ def _cut(text: str, longest: int) -> str:
 
 
 def verdict(reply: str) -> float | None:
-    """Return the grade from 0 to 1 in a reply's last line; None if it is not a verdict, or not the only one."""
+    """Return the grade, 0 to 1, in a reply's last line; None if that line is no verdict, or not the only verdict."""
     match = _VERDICT.fullmatch((reply.strip().splitlines() or [""])[-1].strip())
     return int(match[1]) / 10 if match and len(_VERDICTS.findall(reply)) == 1 else None

@@ -25,8 +25,8 @@ def soft_overlong(
     """Return 0 up to `longest` - `margin` tokens, then falling to -1 at `longest` (DAPO, arXiv:2503.14476, eq. 13).
 
     `longest` is max_completion_length or less: a truncated completion then gets -1, whereas mask_truncated_completions
-    would mask it. All tokens of the completion count, including tool results, as for the limit. Raises `UserError` for
-    a missing length, and a margin above `longest`.
+    would mask it. All tokens of the completion count, including tool results, as for max_completion_length. Raises
+    `UserError` if `longest` is missing, or if `margin` exceeds it.
     """
     if not all(isinstance(n, int) for n in (longest, margin)) or margin > longest:
         raise UserError(f"soft_overlong: longest {longest!r}, margin {margin!r}: set both, margin at most longest")

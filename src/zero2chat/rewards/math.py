@@ -20,7 +20,7 @@ def math_answer(
 ) -> list[float]:
     """Return 1 for a completion whose marked final answer equals the reference in the column `answer`, else 0.
 
-    A rounded number is wrong unless within `tolerance` × |reference|, and 50 for 50% is wrong unless `percent` is set.
+    Errors up to `tolerance` × |reference|, as from rounding, are accepted. With `percent`, 50 is accepted for 50%.
     """
     return [
         float(is_right(last_message(c), gold, tolerance, percent)) for c, gold in zip(completions, answer, strict=True)

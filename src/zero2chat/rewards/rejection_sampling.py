@@ -1,4 +1,4 @@
-"""Rejection sampling: a teacher's answers, judged by rewards as they come, and the selection of answers to keep."""
+"""Rejection sampling: collect a teacher's answers, score them by rewards, and select the answers to keep."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def in_saved_batches(
     what: str,
     whole: bool = True,
 ) -> list[dict[str, Any]]:
-    """Return a line for each problem, computed batch by batch and saved in the run's `file`. Every rank must call it.
+    """Return a line for each problem, computed batch by batch and saved in the run's `file`. Every rank must call this.
 
-    `work(rows, lines)` returns the lines of these rows, given those before them, and the error that stopped it early.
-    An interrupted run resumes after the lines whose problems are the same, identified by `keys`; with `whole`, after a
-    whole batch, so that sampling continues as without the interruption. Raises `UserError` if the work fails.
+    `work(rows, lines)` gets the lines of earlier rows. It returns the lines of `rows`, and any error that stopped it
+    early. An interrupted run resumes after the lines whose problems, identified by `keys`, are unchanged; with `whole`,
+    after a whole batch, so that sampling continues as if uninterrupted. Raises `UserError` if the work fails.
     """
     path, n = run.folder / file, len(keys)
     saved = zip(read_jsonl(path), keys, strict=False)
@@ -93,7 +93,7 @@ def message_of(said: Said) -> dict[str, str]:
 
 
 def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward]) -> None:
-    """Give each answer a `score`: the weighted sum of the rewards that are not None, or None without any.
+    """Give each answer a `score`: the weighted sum of the rewards that are not None, or None if all are.
 
     Answers that cannot be kept anyway are not judged, and have no score.
     """
@@ -137,7 +137,7 @@ def choose(collected: Sequence[tuple[Any, Sequence[Said]]], keep: int, keep_abov
 
 
 def measure(verdicts: Sequence[Sequence[str | None]], seed: int) -> dict[str, dict[str, Any]]:
-    """Compute rates of kept and rejected answers. Answers to one prompt are correlated: intervals are over prompts."""
+    """Compute rates of kept and rejected answers. Answers to a prompt are correlated, so intervals are over prompts."""
 
     def share(*kinds: str | None) -> dict[str, Any]:
         return stats.rate(sum(sum(why in kinds for why in some) / len(some) for some in verdicts), len(verdicts), seed)

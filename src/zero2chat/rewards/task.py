@@ -1,6 +1,6 @@
 """Rewards by a task's own scoring function, which its evaluation uses too.
 
-The RL stages provide the columns `task` (its name) and `row` (its row as JSON).
+The RL stages provide two columns: `task`, the task's name, and `row`, the task's row as JSON.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Rewards for tool use: was a tool called, and did its calls succeed?
 
 Completions with tools have TRL's format: an assistant's message with `tool_calls`, a message of the role `tool` with
-the tool's name for each of them, and so on, and the answer last. The result of a failed call is the text of a
-dictionary `{'error': …}`, as TRL writes it: the tool raised, or the call was invalid or one too many. So a tool must
-raise its errors: an error returned as plain text is an ordinary result.
+the tool's name for each call, and so on; the answer is last. A call fails if the tool raises, or if the call is invalid
+or one too many. Its result is then TRL's text `{'error': …}`. So a tool must raise its errors: an error returned as
+plain text is an ordinary result.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def tool_called(completions: Sequence[Any], **_: Any) -> list[float]:
 
 
 def calls_succeeded(completions: Sequence[Any], **_: Any) -> list[float | None]:
-    """Return 1 if all calls succeeded, else 0; None without any calls.
+    """Return 1 if all calls succeeded, else 0; None if there are no calls.
 
-    A call without a result, such as a truncated one, did not succeed. (A share of calls could be raised by additional
-    calls that cannot fail.)
+    A call without a result, such as a truncated one, did not succeed. (A model could raise a share of successful calls
+    by adding calls that cannot fail.)
     """
     rewards: list[float | None] = []
     for turns in map(_turns, completions):

@@ -15,15 +15,15 @@ A task may also have:
 - `use_tools(row, rng, call, style="worked")`: an answer found with tools. `call(name, argument)` runs a tool, adds call
   and result to the conversation, and returns the text, or None if the call failed. Without this function a task's
   demonstrations do not use tools.
-- `taste(row, completion)`: the gold reward of the preference stages, which only see noisy comparisons made from it.
-- `said(row, completion)`: the short form of a completion's answer, so that different wordings of the same answer are
-  equal; None if it abstains.
+- `taste(row, completion)`: the gold reward. The preference stages only see noisy comparisons made from this reward.
+- `said(row, completion)`: the short form of a completion's answer, equal for different wordings of the same answer;
+  None if the completion abstains.
 - `stated(row)`: the facts that a right answer states, in the answer's order.
-- `declines(text)`: whether a text abstains, for a task whose questions are out of the model's reach.
+- `declines(text)`: whether a text abstains, for tasks with questions that the model cannot answer.
 - `STYLES`: the styles of `demonstration` and `use_tools`.
 - `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
-`load` checks split, options and style before each call, so the module's functions need not.
+`load` adds checks of split, options and style before each call, so the module's functions need not check these.
 
 Training data, rewards and evaluation all use tasks, and every task splits by `in_split`, so held-out rows are held out
 everywhere.
@@ -177,7 +177,7 @@ def _documents(name: str, module: ModuleType) -> Callable[..., list[str]]:
 
 
 def known(value: Any, allowed: Sequence[Any], where: str) -> None:
-    """Raises `UserError` if `value` is not one of `allowed`, with the nearest as a hint."""
+    """Raises `UserError`, which suggests the nearest name, if `value` is not one of `allowed`."""
     if value not in allowed:
         raise UserError(f"{where} {value!r} is not known{nearest(str(value), [str(item) for item in allowed])}")
 
@@ -185,8 +185,8 @@ def known(value: Any, allowed: Sequence[Any], where: str) -> None:
 def in_split(key: str, split: str, shares: tuple[float, float, float] = SHARES) -> bool:
     """Whether a row's key is in the split. Raises `UserError` for an unknown split.
 
-    The key's `place` decides, so splits are disjoint by construction. `shares` (of train, validation, test, with sum 1)
-    are for tasks with few keys, which must always use the same shares.
+    The key's `place` decides, so splits are disjoint by construction. Tasks with few keys may set the `shares` of
+    train, validation and test (sum 1), and must then always use the same ones.
     """
     known(split, SPLITS, "split")
     at, (train, validation, _) = place(key), shares
@@ -200,7 +200,7 @@ def place(key: str) -> float:
 
 
 def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
-    """Return a finite pool in an order by `seed`. Raises `UserError` if the pool is smaller than n."""
+    """Return a finite pool, shuffled by `seed`. Raises `UserError` if the pool is smaller than n."""
     rows = list(pool)
     if n > len(rows):
         raise UserError(f"{where}: {n} rows asked for, {len(rows)} distinct ones exist: ask for fewer")
@@ -209,10 +209,9 @@ def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
 
 
 def draw(pool: Iterable[Row], where: str, seed: int, n: int, by: str = "kind", drop: bool = False) -> list[Row]:
-    """Draw n rows of a finite pool in an order by `seed`, alternating between kinds as long as possible.
+    """Draw n rows of a finite pool, shuffled by `seed`, alternating between kinds as long as possible.
 
-    Another column than `kind` may be used for alternating; `drop` removes that column. Raises `UserError` if the pool
-    is smaller than n.
+    `by` is the column to alternate by; `drop` removes that column. Raises `UserError` if the pool is smaller than n.
     """
     rows = shuffled(pool, where, seed, n)
     seen: Counter[str] = Counter()
@@ -228,7 +227,7 @@ _FINAL = re.compile(r"\$?(-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?)\.?
 
 
 def score_final(row: Row, completion: str) -> float:
-    """Return 1.0 if there is a `####`, and each is followed by the answer and nothing else on its line."""
+    """Return 1.0 if there is a `####`, and after each one only the answer stands on its line."""
     finals = [part.split("\n")[0].strip() for part in completion.split("####")[1:]]
     matches = [_FINAL.fullmatch(final) for final in finals]
     numbers = {Decimal(match[1].replace(",", "")) if match else None for match in matches}
@@ -236,7 +235,7 @@ def score_final(row: Row, completion: str) -> float:
 
 
 def make_pages(seed: int, n: int, where: str, page: Callable[[random.Random], str]) -> list[str]:
-    """Make n pages with `page`; their choices depend on `where` and `seed`."""
+    """Make n pages with `page`; random choices in them depend on `where` and `seed`."""
     rng = random.Random(f"{where} {seed}")
     return [page(rng) for _ in range(n)]
 

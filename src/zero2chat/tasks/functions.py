@@ -104,7 +104,7 @@ def _row(kind: _Rule, k: int, name: str, form: str) -> Row:
 
 @functools.cache
 def _cases(kind: _Rule, k: int) -> list[tuple[Any, Any]]:
-    """Return arguments and results. The same function with another number fails at least one of these tests."""
+    """Return the arguments and results of tests. The same function with another number fails at least one test."""
     rng = random.Random(f"functions {kind.name} {k}")
     right = _function(kind, k)
     others = [_function(kind, other) for other in kind.ks if other != k]
@@ -142,7 +142,7 @@ def _source(name: str, argument: str, body: str) -> str:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return the function in a fenced block, with varying wording around it (`worked`) or without (`bare`)."""
+    """Return the function in a fenced block, with varying text around it (`worked`) or no text (`bare`)."""
     body = rng.choice(row["bodies"]) if style == "worked" else row["bodies"][0]
     before = rng.choice(("", "Here it is:\n")) if style == "worked" else ""
     return f"{before}```python\n{_source(row['name'], row['argument'], body)}\n```"
@@ -160,6 +160,6 @@ def score(row: Row, completion: str) -> float:
 
 
 def documents(seed: int, n: int) -> list[str]:
-    """Return n pages with four requests and functions each, all from train rows."""
+    """Return n pages, each with four requests and their functions, all from train rows."""
     pool = _pool("train")
     return make_pages(seed, n, "functions pages", lambda rng: exercises(rng.sample(pool, 4), demonstration, rng))

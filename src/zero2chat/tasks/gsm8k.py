@@ -55,7 +55,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """Score as word problems do, by the last line `#### 17`; without it, by the last `\\boxed`, like the reward."""
+    """Score the last line `#### 17`, as word problems do; else the last `\\boxed`, as the reward does."""
     if "####" in completion:
         return score_final(row, completion)
     # Imported here, because rows are also made without a verifier.

@@ -1,8 +1,8 @@
 """Puzzles of three of reasoning-gym's environments, generated without limit and scored by the environments' verifiers.
 
 reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with `pip install "zero2chat[reasoning]"`. A
-row's split depends on its seed (no seed is in two splits) and on its question (two seeds may share one). Other
-environments are left out: some of their verifiers run a model's answer as code, or never end.
+row's split depends on its seed (no seed is in two splits), and on its question, because two seeds may share a question.
+Other environments are left out, because some verifiers run a model's answer as code, or never end.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _dataset(name: str) -> Any:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return the answer after `####`, with `worked` sometimes after a sentence. RL must find the steps itself."""
+    """Return `####` and the answer; with style `worked`, sometimes after a sentence. RL must find the steps itself."""
     wording = _WORDINGS[0] if style == "bare" else rng.choice(_WORDINGS)
     return wording.format(*[row["answer"]] * 2)
 
@@ -103,9 +103,9 @@ def score(row: Row, completion: str) -> float:
 
 
 def documents(seed: int, n: int) -> list[str]:
-    """Return n pages with six puzzles of one environment and their answers each, all from train rows.
+    """Return n pages, each with six puzzles of one environment and their answers, all from train rows.
 
-    An environment with fewer puzzles repeats them.
+    If an environment has fewer puzzles, pages repeat them.
     """
     sources = itertools.cycle([itertools.cycle(_puzzles(name, "train", seed)) for name in ENVIRONMENTS])
 

@@ -119,7 +119,7 @@ class Index:
     """An index written by `write_index`, thread-safe."""
 
     def __init__(self, folder: str):
-        """Raises `UserError` for a folder that is not an index, incomplete, or of another version."""
+        """Raises `UserError` if the folder is not an index, is incomplete, or has another version."""
         place = Path(folder)
         _check(place)
         try:
@@ -140,7 +140,7 @@ class Index:
     def find(self, query: str, n: int) -> list[Passage]:
         """Return at most n passages, the best first. Passages with equal scores keep their order.
 
-        All words count for the ranking; passages without every quoted phrase are dropped, whatever their rank.
+        All words count for the ranking. Passages that lack a quoted phrase are dropped, whatever their rank.
         """
         vocabulary = self.ranking.vocab_dict
         known = [vocabulary[word] for word in dict.fromkeys(words(query)) if word in vocabulary]

@@ -28,7 +28,7 @@ def fetch(
     """Send a request; return the status, and the body if the status is a success. Redirects are not followed.
 
     The body is read until it has more than `largest` bytes. If the connection breaks, the received part is returned.
-    The proxies of the environment are used. Raises `httpx2.HTTPError`, which is a `TimeoutException` after `seconds`.
+    Proxies set in the environment are used. Raises `httpx2.HTTPError`; after `seconds`, it is a `TimeoutException`.
     """
     client = httpx2.Client(timeout=seconds, verify=_ssl_context())
     outcomes: list[tuple[int, bytes] | Exception] = []

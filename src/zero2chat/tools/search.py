@@ -1,8 +1,8 @@
 """Search in an index on disk.
 
 A search limits the length of queries and returns a few passages of limited length with their sources, without control
-characters. Passages are untrusted text. Control tokens in them are neutralised when they enter a conversation, because
-they depend on the tokenizer.
+characters. Passages are untrusted text. Their control tokens, which depend on the tokenizer, are neutralised when a
+passage enters a conversation.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class SearchFailed(Exception):
 
 
 class Search:
-    """A search in an index folder by `zero2chat index`, of at most `passages` passages with `characters` characters.
+    """Searches an index made by `zero2chat index`, and returns at most `passages` passages of `characters` characters.
 
-    Raises `UserError` if it cannot be opened.
+    Raises `UserError` if the index cannot be opened.
     """
 
     def __init__(self, folder: str, passages: int = 3, characters: int = 1000):

@@ -1,8 +1,8 @@
 """The tools as functions with type hints and docstrings, from which transformers makes the schemas. Training (TRL's
 `tools=`) and chat use the same functions.
 
-Each takes the model's argument and returns the text shown to the model. On failure it raises with one line for the
-model, which TRL and `zero2chat.inference.tool_format` both render as `{'error': …}`.
+Each takes the model's argument and returns the text shown to the model. On failure it raises an error of one line. TRL
+and `zero2chat.inference.tool_format` both show the model that line as `{'error': …}`.
 """
 
 from __future__ import annotations
