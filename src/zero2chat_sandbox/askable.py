@@ -1,9 +1,9 @@
-"""Which expressions a test of `unit_tests.py` may ask a program for.
+"""Decide which expressions a test of `unit_tests.py` may ask a program to evaluate.
 
 The program may return objects of its own classes, whose operators and methods it controls. So the test must not pass
 expected values to such an object before the comparison, which happens outside: `f(2) - 4 == 0` passes 4 to the
-program's `__sub__`, and can be cheated. Allowed are calls of the program with given inputs, and operations around them
-that add no information: `len`, `round(…, 2)`, an index, a list of several calls.
+program's `__sub__`, and can be cheated. A test may call the program with given inputs, and use operations that add no
+information to the result: `len`, `round(…, 2)`, an index, a list of several calls.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ class _Origins:
         return isinstance(function, ast.Name) and (function.id in _PLAIN or self.is_own(function))
 
     def _is_key(self, function: ast.expr) -> bool:
-        """Whether this is a valid sort key: a function as in `_is_way`, a tuple of several, a negated one, or
-        `str.lower`."""
+        """Whether this is a valid sort key: `str.lower`, a function as in `_is_way`, a negated function, or a tuple of
+        functions."""
         match function:
             case ast.Attribute(value=ast.Name(id=kind), attr=name) if kind in self._known:
                 return not name.startswith("__")
@@ -171,8 +171,8 @@ class _Origins:
         return inner
 
     def _is_made(self, value: ast.expr) -> bool:
-        """Whether a value is a new instance of one of the program's classes, a plain name, or what their methods
-        return."""
+        """Whether a value is a plain name, a new instance of one of the program's classes, or a result of their
+        methods."""
         while isinstance(value, ast.Attribute | ast.Call):
             if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
                 return value.func.id[:1].isupper() and value.func.id not in self._known

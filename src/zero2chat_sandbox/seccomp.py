@@ -1,9 +1,9 @@
 """A seccomp filter for the engine `bubblewrap` that only allows the system calls that Python needs.
 
-Blocked are calls known from container escapes, processes (`clone` only makes threads, so only one address space must be
-limited), sockets except socket pairs, every kind of memory outside of limits (memory files, System V segments, message
-queues, keys, larger buffers of sockets and pipes), and leases and notifications on the host's files. File locks are
-faked: the program is told that they succeed, because a real lock could only affect the host's files.
+The filter blocks calls known from container escapes, new processes (`clone` only makes threads, so only one address
+space must be limited), sockets except socket pairs, every kind of memory outside of limits (memory files, System V
+segments, message queues, keys, larger buffers of sockets and pipes), and leases and notifications on the host's files.
+File locks are faked: the program is told that they succeed, because a real lock could only affect the host's files.
 """
 
 from __future__ import annotations

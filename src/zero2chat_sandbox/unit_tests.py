@@ -5,8 +5,8 @@ compared with `4` here. No expected value enters the process in which the model'
 that process (prints "passed", exits early, replaces `assert`, `repr` or this module's few lines) can therefore only
 give wrong answers. The program's input, limits included, does not depend on the expected value, and the call may not
 contain it, as `f(2) - 4` does (`askable.py`). A program can pass a bare test of truth, `assert f(2)`, by guessing, so
-prefer tests of values. Values are compared as by Python's `==`; a Counter, a named tuple or an IntEnum as plain data. A
-value without a literal, such as a Decimal, a Fraction or a dict's keys, equals nothing.
+prefer tests of values. Values are compared as by Python's `==`; a Counter, a named tuple or an IntEnum counts as plain
+data. A value without a literal, such as a Decimal, a Fraction or a dict's keys, equals nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Case:
-    """One assertion: an expression to evaluate inside, and the expected value, which stays outside."""
+    """One assertion: an expression to evaluate inside the sandbox, and the expected value, which stays outside."""
 
     expression: str
     expected: Any
@@ -74,7 +74,7 @@ class Case:
     absolute: float = 0.0
 
     def passed(self, value: Any) -> bool:
-        """Whether the value is as expected; False for one that cannot be compared."""
+        """Whether the value is as expected; False if the values cannot be compared."""
         try:
             if self.how == "is":
                 return value is self.expected

@@ -95,9 +95,9 @@ def reference(gold: str) -> str:
 def final_answer(text: str) -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
-    "" if it is empty; None if there is neither, or if the box is not closed. Finished reasoning and LaTeX comments are
-    skipped. The outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. If a box is part of
-    a formula, as in `-\\boxed{5}`, the formula is the answer.
+    "" if that is empty; None if the text has no mark, or if the box is not closed. Finished reasoning and LaTeX
+    comments are skipped. The outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. If a
+    box is part of a formula, as in `-\\boxed{5}`, the formula is the answer.
     """
     text = _shown(text)
     box = max(text.rfind(name) for name in _BOXES)

@@ -45,7 +45,7 @@ def plain(node: Node) -> Node:
 
 
 def same_letter(gold: Node, answer: Node) -> Node:
-    """Return the set `{y : y > 3}` as `{x : x > 3}`: the letter makes no difference."""
+    """Rename the answer's set `{y : y > 3}` to the gold answer's `{x : x > 3}`: the letter makes no difference."""
     if gold[0] == answer[0] == "builder":
         ours, others = _bound(gold), _bound(answer)
         if ours and others and ours not in variables(answer):
@@ -138,8 +138,8 @@ def is_result(node: Node) -> bool:
 
 
 def in_order(names: list[str]) -> bool:
-    """Whether values may be listed without these names. Letters with a natural order, such as x and y, must be in that
-    order; others, such as w and d, and words have none."""
+    """Whether values may be listed without these names. Letters such as x and y must be in their natural order. Other
+    letters, such as w and d, and words have no order."""
     groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
     for i, name in enumerate(names):
         for later in names[i + 1 :]:

@@ -27,7 +27,7 @@ class NeedsDigits(Exception):
 
 
 class NoValue(ValueError):
-    """The expression has no value, at this point or anywhere."""
+    """The expression has no value, either at this point or anywhere."""
 
 
 class Undecided(ValueError):
@@ -85,7 +85,7 @@ class Exact:
         self.work = 0
 
     def value(self, node: Node) -> Any:
-        """Return the value at the point: a `Fraction`, or a number of mpmath with `Digits`."""
+        """Return the value at the point: a `Fraction`, or, in `Digits`, an mpmath number."""
         kind = node[0]
         if kind == "number":
             return self._checked(node[1])
@@ -226,7 +226,7 @@ class Exact:
         raise NeedsDigits
 
     def _repeated(self, node: Node) -> Any:
-        """Return a sum or product of a few terms."""
+        """Return the value of a sum or product of few terms."""
         index = _index(node)
         if index is None or not isinstance(index[1], tuple):
             raise NoValue("an unsupported sum")

@@ -1,6 +1,6 @@
 """Parse answers by recursive descent into trees (`tree.py`). Nothing is computed here, and no text is ever evaluated.
 
-Lists and relations first, then sums, products and powers, down to what `atoms.py` reads.
+It reads lists and relations first, then sums, products and powers, down to the atoms that `atoms.py` reads.
 """
 
 from __future__ import annotations

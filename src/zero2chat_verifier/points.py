@@ -2,8 +2,8 @@
 
 Two expressions that agree at all of these points count as equal. Wrong answers mostly differ from right ones by a sign
 (`|x + k|` for `x + k`), a step (`\\lfloor x\\rfloor` for `x`) or a period (`\\sin \\pi x` for 0). So the points are
-fractions, lie on both sides of each constant and beyond all constants, and depend on both expressions: nobody can write
-an answer that is right at these points alone.
+fractions on both sides of each constant and beyond all constants. They depend on both expressions: nobody can write an
+answer that is right at these points alone.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 
 
 def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]]:
-    """Yield the points at which to compare, each with a flag: one side may lack a value there.
+    """Yield the points at which to compare, each with a flag: whether one side may lack a value there.
 
-    Without variables the only point is the empty one. Otherwise an empty point separates the points that are always
-    tried from additional points, for expressions without a value at most of the former. One side may lack a value near
+    Without variables, the only point is the empty point. Otherwise an empty point comes after the points that are
+    always tried, before more points for expressions that lack a value at most of those. One side may lack a value near
     poles (n!/(n-2)! has none where n(n-1) has one), because \\ln(a/b) equals \\ln a - \\ln b although both may be
     negative, and because a^x equals e^{x \\ln a} although (-2)^3 has a value.
     """
@@ -150,7 +150,7 @@ def _parts(level: list[Any]) -> Iterator[Node]:
 
 
 def _edges(gold: Node, answer: Node) -> dict[str, set[Fraction]]:
-    """Return, by variable, where polynomials in the steps of one side are an integer or a half-integer, or turn."""
+    """Return, by variable, where a polynomial inside one side's steps is an integer or half-integer, or turns."""
     edges: dict[str, set[Fraction]] = {}
     for part in _parts(list({*_steps(gold)} ^ {*_steps(answer)})[:_MOST_MARKS]):
         names = variables(part) if isinstance(part[0], str) else set()
@@ -242,7 +242,7 @@ def _marks(gold: Node, answer: Node) -> list[Fraction]:
 
 
 def _worth(node: Node, point: Point) -> list[Fraction]:
-    """Return a node's value as a list: one fraction, or nothing if there is no fraction of moderate size."""
+    """Return a list of a node's value if it is a fraction of moderate size, else an empty list."""
     if not has_value(node):
         return []
     try:

@@ -80,7 +80,7 @@ def read_gold(text: str) -> Reading:
 
 
 def read_answer(text: str) -> Reading:
-    """Read an answer. Raises nothing."""
+    """Read an answer. Never raises an error."""
     if len(text) > LONGEST:
         return Reading(problem="too_large")
     number = plain_number(text)

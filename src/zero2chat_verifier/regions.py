@@ -19,8 +19,8 @@ _MOST_ENDS = 60
 
 
 def region(node: Node, inside: bool = False) -> Region | None:
-    """Return the numbers that inequalities in one variable and intervals describe, else None; `inside` a union also
-    sets of numbers and equations."""
+    """Return the numbers that intervals or inequalities in one variable describe, else None. `inside` a union, sets of
+    numbers and equations are read too."""
     node = plain(node)
     kind = node[0]
     if kind == "tuple" and len(node[2]) == 2:

@@ -30,7 +30,7 @@ class ValueComparison:
         self._work = self._agreed = self._skipped = 0
 
     def same(self, gold: Node, answer: Node) -> bool:
-        """Whether both have the same value at each point, or both have none."""
+        """Whether both have the same value at each point, or both lack a value there."""
         closed = not (variables(gold) or variables(answer))
         if not closed and steps_apart(gold, answer):
             return False
@@ -68,7 +68,7 @@ class ValueComparison:
         return 1 if ratio.real > 0 else -1
 
     def ranks(self, nodes: Sequence[Node]) -> list[int] | None:
-        """Return each number's rank, equal numbers sharing one; None if they have no order."""
+        """Return each number's rank; equal numbers share a rank. None if the numbers have no order."""
         try:
             numbers, margin = self._all(nodes)
         except (NoValue, Undecided, ArithmeticError):
@@ -154,7 +154,7 @@ class ValueComparison:
         return gold_value, answer_value, numbers.number(("number", Fraction(1, 10 ** (60 + size))))
 
     def _alike(self, gold_value: Any, answer_value: Any, margin: Any, closed: bool) -> bool | None:
-        """Whether two values are equal; None if neither is real and a missing value is allowed there."""
+        """Whether two values are equal; None if neither value is real and a missing value is allowed there."""
         apart = abs(gold_value - answer_value)
         if apart <= margin or (closed and self._tolerance and apart <= self._tolerance * abs(gold_value)):
             return True

@@ -107,7 +107,7 @@ def counts_otherwise(words: str) -> bool:
 
 
 def denies(words: str) -> bool:
-    """Whether words before a number say that it is not the answer, or only approximately."""
+    """Whether words before a number say that the number is not the answer, or is only approximate."""
     return _DENYING.search(words.lower()) is not None
 
 

@@ -57,7 +57,7 @@ def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = 
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
-    """Decide whether an answer equals a gold answer; both without surrounding text, as `final_answer` returns them.
+    """Decide whether an answer equals a gold answer. Both have no text around them, as `final_answer` returns them.
 
     By default 0.333 is not 1/3, and 50 is not 50%. `tolerance` is the allowed relative difference between numbers; with
     `percent`, a missing or surplus percent sign is ignored.

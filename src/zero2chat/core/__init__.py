@@ -1,1 +1,1 @@
-"""What everything rests on: run folders, settings, errors, statistics, text."""
+"""What every other part uses: run folders, settings, errors, statistics, text."""

@@ -88,8 +88,8 @@ def build(
     classes: Sequence[type], settings: Mapping[str, Any], where: str, ranges: Mapping[str, Range] | None = None
 ) -> tuple[Any, ...]:
     """Build one instance of each dataclass, and of dataclasses in its fields, from a mapping. `where` names the mapping
-    in messages; `ranges` has the ranges of fields that declare none. Raises `UserError` for an unknown key, and for a
-    value that is missing, of the wrong type, out of its range, or rejected by a dataclass.
+    in messages; `ranges` has ranges for fields that declare none. Raises `UserError` for an unknown key, or a value
+    that is missing, of the wrong type, out of its range, or rejected by a dataclass.
     """
     if not isinstance(settings, Mapping):
         raise UserError(f"{where}: expected `key: value` pairs, found {settings!r}")
@@ -136,7 +136,7 @@ def _bare(hint: Any) -> Any:
 def _converted(value: Any, hint: Any, name: str, choices: Sequence[Any] = ()) -> Any:
     """Convert a YAML or command-line value to a type. A mapping for a field of type `dict` is returned as it is.
 
-    Raises `ValueError` if it cannot be converted, and `UserError` for an invalid setting in a nested dataclass.
+    Raises `ValueError` if the value cannot be converted, and `UserError` for an invalid setting in a nested dataclass.
     """
     hint = _bare(hint)
     kinds = {

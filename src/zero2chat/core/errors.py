@@ -41,7 +41,7 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def as_mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn exceptions of these types, whose message is one line for the user, into a `UserError`."""
+    """Turn exceptions of these types into a `UserError`; their message is already one line for the user."""
     try:
         yield
     except kinds as error:
@@ -49,7 +49,7 @@ def as_mistakes_of(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """Return `"; did you mean 'learning_rate'?"`, or the known words if none is close and they are few."""
+    """Return `"; did you mean 'learning_rate'?"`, or, if none is close, the known words if they are few."""
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
@@ -57,7 +57,7 @@ def nearest(word: str, known: list[str]) -> str:
 
 
 def known(error: BaseException) -> str | None:
-    """Return a one-line message for an error that the user can fix, in our words or a library's; None for others."""
+    """Return a one-line message, ours or a library's, for an error that the user can fix; None for other errors."""
     what = " ".join(str(error).split())
     if isinstance(error, UserError):
         return what
@@ -91,7 +91,7 @@ def _leave_gloo() -> None:
 
 
 def _speak(line: str) -> None:
-    """Print the line on stderr and write it to the mistake file. If several ranks fail, rank 0 reports."""
+    """Print the line on stderr and write it to the mistake file. If rank 0 fails too, only rank 0 prints."""
     rank, file = os.environ.get("RANK", "0"), Path(os.environ.get(MISTAKE_FILE) or os.devnull)
     if rank != "0":
         # Rank 0 usually fails in the same way. It reports the error, and the launcher ends this rank meanwhile.

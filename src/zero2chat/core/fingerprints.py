@@ -1,4 +1,4 @@
-"""What a step's result depends on: its settings, the content of its inputs, and the versions of libraries."""
+"""Fingerprints of what a step's result depends on: settings, the content of inputs, and library versions."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def digest(value: Any) -> str:
 
 
 def input_digest(path: str) -> str:
-    """Return an input's digest: the run's fingerprint for a run or a file in a run, else a digest of the content.
+    """Return an input's digest: for a run or a file in a run, the run's fingerprint; else a digest of the content.
     Raises `UserError` if a path under `runs/` is not a finished run."""
     folder = Path(path)
     run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)

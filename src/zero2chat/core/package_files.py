@@ -13,7 +13,7 @@ HOME = _BUNDLED if _BUNDLED.is_dir() else Path(__file__).parents[3]
 
 
 def find(path: str | Path) -> Path:
-    """Return the path; or, if the working folder has no such path, the package's file or folder of this name, if any.
+    """Return the path if it exists in the working folder, else the package's file or folder of this name, if any.
 
     For example, `chat_templates/chatml.jinja` and `recipes/quickstart` are found in any working folder.
     """

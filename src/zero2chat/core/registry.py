@@ -1,8 +1,8 @@
-"""Find modules by name: stages and tasks, without importing any of them, and a user's own rewards, tools and tasks.
+"""Find stages and tasks by name, without importing them, and import a user's own rewards, tools and tasks.
 
-The project's own packages are listed here, so a clone needs no installation. Another distribution adds a package
-by an entry point in the group `zero2chat.stages` or `zero2chat.tasks`. A module of such a package is a stage if it has
-a `STAGE`, and a task if it has the functions `rows` and `score`: a new file needs no registration.
+The project's own packages are listed here, so a clone needs no installation. Another distribution adds a package by an
+entry point in the group `zero2chat.stages` or `zero2chat.tasks`. In such a package, a module with a `STAGE` is a stage,
+and a module with the functions `rows` and `score` is a task: a new file needs no registration.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _is_one(source: str, kind: str) -> bool:
 
 
 def own_module(name: str, cannot: str) -> ModuleType:
-    """Import a module by its dotted name. Raises `UserError`, which begins with `cannot`, if that fails."""
+    """Import a module by its dotted name. If that fails, raises a `UserError` that begins with the text `cannot`."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -59,8 +59,8 @@ def own_module(name: str, cannot: str) -> ModuleType:
 
 
 def own_function(path: str, what: str, example: str) -> tuple[ModuleType, Any]:
-    """Return the module and the function of a dotted path. `what` is the setting that names it, `example` a valid path.
-    Raises `UserError` if there is no such function."""
+    """Return the module and the function of a dotted path. `what` is the setting that has the path, `example` a valid
+    path. Raises `UserError` if there is no such function."""
     cannot = f"{what}: cannot import '{path}'"
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):

@@ -32,14 +32,14 @@ def is_main_process() -> bool:
 
 
 def cores(alone: bool = False) -> int:
-    """Return how many cores this process may use: its allowed cores, divided by the ranks on this machine unless the
-    other ranks wait (`alone`)."""
+    """Return how many cores this process may use: its allowed cores, divided by the ranks on this machine; not divided
+    if the other ranks wait (`alone`)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, allowed if alone else allowed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves either the old content or the new, never a part."""
+    """Write a file so that a kill leaves the old content or the new content, never a part of it."""
     partial = path.with_name(path.name + ".tmp")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -54,7 +54,7 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file. A last line that a kill cut short is dropped."""
+    """Read a JSONL file. If a kill cut the last line short, that line is dropped."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")  # bytes: the cut may be inside a character
@@ -192,7 +192,7 @@ class Run:
                 write_jsonl(path, lines)
 
     def withdraw(self) -> None:
-        """Remove the folder of a run that was refused before it had written anything."""
+        """Remove the folder of a run that was refused before the run had written anything."""
         if is_main_process() and is_untouched(self.folder):
             unlock(self.folder)
             shutil.rmtree(self.folder)

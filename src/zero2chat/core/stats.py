@@ -45,8 +45,8 @@ def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
 
 
 def mean_share(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
-    """Return the mean of shares, one per row, as `mean` does, with bounds from 0 to 1. If all shares are 0, or all are
-    1, their spread is 0, and the bounds are those of `rate`."""
+    """Return the mean of shares, one per row, as `mean` does, with an interval within 0 to 1. If all shares are 0, or
+    all are 1, their spread is 0, so the interval is that of `rate`."""
     metric = mean(values, seed)
     if set(values) in ({0}, {1}):
         metric |= rate(sum(values), len(values), seed)
@@ -60,10 +60,10 @@ def win_rate(before: Sequence[float], after: Sequence[float], seed: int | None =
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """Return the sum of parts divided by the sum of wholes, which is `n`: for example bits per byte, by document.
+    """Return the sum of parts divided by the sum of wholes, such as bits per byte; `n` is the sum of wholes.
 
     Tokens of one document are correlated, so the 95% interval is a percentile bootstrap over documents (Efron 1979). If
-    the ratio is 0 or 1, that interval would have no width: Wilson's interval is used, with documents as rows.
+    the ratio is 0 or 1, that interval would have no width, so Wilson's interval is used, with documents as rows.
     """
     pairs = np.array([parts, wholes], dtype=float)
     if not pairs[1].sum() > 0:
@@ -95,7 +95,7 @@ def auroc(values: Sequence[float], positive: Sequence[bool], seed: int | None = 
 
 
 def reliability(sure: Sequence[float], right: Sequence[bool], lowest: float = 0.0) -> list[dict[str, float]]:
-    """Return the mean `sure`, share of `right` and `n` of each non-empty bin, of ten equal bins from `lowest` to 1."""
+    """Return the mean of `sure`, the share of `right`, and `n`, for each non-empty bin of ten from `lowest` to 1."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(10)]
     for at, yes in zip(sure, right, strict=True):
         bins[min(int((at - lowest) / (1 - lowest) * 10), 9)].append((at, yes))

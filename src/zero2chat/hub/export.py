@@ -1,6 +1,6 @@
 """`zero2chat export`: write a model folder as GGUF with a Modelfile for Ollama, or merge an adapter into its base.
 
-All inputs are checked first. Output has a temporary name beside the target until it is complete.
+All inputs are checked first. The output has a temporary name beside the target until it is complete.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ PACKAGES = Path(__file__).with_name("packages.txt")
 
 
 def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: str) -> dict[str, Any]:
-    """Write the folder `out`, and return `out`, and for GGUF `file`, `bytes` and `template`.
+    """Write the folder `out`. Returns a mapping with `out`, and for GGUF also `file`, `bytes` and `template`.
 
     `packages` is the folder with the packages of `packages.txt`. Raises `UserError` for a problem with the packages,
-    the model, the disk or the output, and leaves nothing behind.
+    the model, the disk or the output; no output is then left.
     """
     if gguf is None and not merge:
         raise UserError("export: nothing to write: give --gguf TYPE, --merge, or both")
@@ -79,7 +79,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
 
 
 def _describe(folder: Path, target: Path) -> None:
-    """Write beside a merged model its licence, and what `zero2chat push` needs: the record and the card of its run."""
+    """Copy the licence to a merged model, and the run's record and model card, which `zero2chat push` needs."""
     is_run = (folder / RUN).exists() and (folder / METRICS).exists()
     for name in ("LICENSE", "NOTICE", *((METRICS, "README.md") if is_run else ())):
         if (folder / name).exists():

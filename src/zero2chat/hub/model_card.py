@@ -28,8 +28,8 @@ def make_card(
     story: str = "",
     limits: str = "",
 ) -> ModelCard:
-    """Make the card of a run's model. `identity` is the run's `run.json`; `story` and `limits` are what the stage says
-    of its models.
+    """Make the card of a run's model. `identity` is the run's `run.json`; `story` and `limits` are the stage's texts on
+    its models.
 
     The card contains only paths inside this repository; other local paths are cut to their last part.
     """
@@ -64,7 +64,7 @@ def make_card(
 
 
 def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add scores to the card of one of our finished runs, as a section and in `model-index`. Other models are skipped.
+    """Add scores to a finished run's card, as a section and in `model-index`. Models not trained here are skipped.
 
     A repeated evaluation replaces earlier scores. A card that cannot be read or written is kept, with a message.
     """
@@ -86,7 +86,7 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
 
 def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: bool = False) -> None:
     """Add the commands for vLLM and Ollama to a language model's card, in place of those of an earlier push. An adapter
-    is merged into its base model first. `repo` and `revision` are where the model is on the Hub."""
+    is merged into its base model first. `repo` and `revision` locate the model on the Hub."""
     if card.data.get("pipeline_tag") != "text-generation":
         return
     name = repo.rpartition("/")[2]
@@ -106,7 +106,7 @@ def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: 
 
 
 def public(value: Any) -> Any:
-    """Return a setting without local paths, and URLs in it without passwords and queries, which may hold keys."""
+    """Remove local paths from a setting, and passwords and queries, which may hold keys, from its URLs."""
     if isinstance(value, Mapping):
         return {key: public(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -125,7 +125,7 @@ def public(value: Any) -> Any:
 
 
 def _put(card: ModelCard, mark: str, section: str) -> None:
-    """Put a section between two marks at the card's end, in place of an earlier one."""
+    """Put a section between two marks at the card's end, replacing an earlier version of the section."""
     begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
     text = re.sub(rf"\n*{re.escape(begin)}.*?{re.escape(end)}\n*", "\n", card.text, flags=re.DOTALL)
     card.text = f"{text.rstrip()}\n\n{begin}\n{section}\n{end}\n"
@@ -162,7 +162,7 @@ def _is_on_hub(source: Mapping[str, Any]) -> bool:
 
 
 def _origin(starts: Sequence[str], sources: list[dict[str, Any]]) -> str:
-    """List the models that the weights come from, averaged if there are several, and the data."""
+    """List the data, and the models that the weights come from; several models were averaged."""
     named = [public(base) for base in starts] or ["random initialization"]
     named = [f"from the step `{_name(Path(base))}`" if base.startswith("runs/") else base for base in named]
     lines = [f"- weights{', averaged' if len(named) > 1 else ''}: {base}" for base in named]
@@ -189,7 +189,7 @@ def _making(name: str, made: Mapping[str, Any]) -> str:
 
 
 def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return metrics with their intervals, and how many of their questions were seen in training."""
+    """Return a table of metrics with intervals, and with how many of their questions were in the training data."""
     lines = ["| metric | value | n | 95% interval | questions seen in training |", "|---" * 5 + "|"]
     for name, m in metrics.items():
         interval = f"{m['low']:.4g} to {m['high']:.4g}" if "low" in m else ""

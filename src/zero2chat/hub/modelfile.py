@@ -35,7 +35,7 @@ def is_chatml(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def default_system(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the system prompt that a ChatML template adds to a conversation without one; "" if none."""
+    """Return the system prompt that a ChatML template adds to a conversation without a system prompt, or ""."""
     turns = _TURNS[1:2]
     rendered = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     system = rendered.removeprefix(f"{TURN_START}system\n").removesuffix(f"{TURN_END}\n{chatml(turns)}")
@@ -44,7 +44,7 @@ def default_system(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def write_modelfile(file: Path, tokenizer: PreTrainedTokenizerBase, ends: Sequence[str]) -> bool:
-    """Write `Modelfile` beside the GGUF file, with the stop tokens `ends`. Returns whether it has a template."""
+    """Write `Modelfile` beside the GGUF file, with the stop tokens `ends`. Returns whether it contains a template."""
     lines, fits = [f"FROM ./{file.name}"], is_chatml(tokenizer)
     if fits:
         lines.append(f'TEMPLATE """{CHATML}"""')

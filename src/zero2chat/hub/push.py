@@ -67,7 +67,7 @@ def finish_model_folder(
 ) -> None:
     """Write weights, tokenizer, model card and metrics, then push if `push_to_hub` is set. Every rank must call this.
 
-    Raises `UserError` if the push fails. The run is done by then.
+    Raises `UserError` if the push fails; the run is complete even then.
     """
     # The Trainer's own push would run before our card is written, replace it, and include a pickle.
     push, trainer.args.push_to_hub = trainer.args.push_to_hub, False
@@ -100,8 +100,7 @@ def pack(
     """Pack a finished run's model for the branch `revision` of the repository `repo`.
 
     `license` and `base` (the base model's Hub name) go into the model card. A folder that is no run, such as a merged
-    model, needs a card. Raises `UserError` if there is no such model, and for an adapter whose base model nobody else
-    could load.
+    model, needs a card. Raises `UserError` if there is no model, or if nobody else could load an adapter's base model.
     """
     folder = Path(folder)
     if repo.count("/") != 1:
@@ -133,8 +132,8 @@ def pack(
 
 
 def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None, identity: Mapping[str, Any]) -> str:
-    """Write the base model's Hub name into an adapter's config, and return it. Raises `UserError` if its base model is
-    only on this machine."""
+    """Write the base model's Hub name into an adapter's config, and return this name. Raises `UserError` if its base
+    model is only on this machine."""
     config = adapter_settings(source, source)
     own = str(config["base_model_name_or_path"] or "")
     local = not is_hub_name(own) or own in identity.get("fingerprint", {}).get("inputs", {})
@@ -189,7 +188,7 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
 
 
 def _reason(error: BaseException, token: str) -> str:
-    """Return what an error of the Hub's client says, in one line that never contains the token."""
+    """Return the Hub client's error message in one line, which never contains the token."""
     while not isinstance(error, HfHubHTTPError) and error.__cause__ is not None:  # the client wraps errors of threads
         error = error.__cause__
     said = getattr(error, "server_message", None) or str(error)

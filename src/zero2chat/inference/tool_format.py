@@ -211,7 +211,7 @@ class CallFormat:
         self.stops = self.ends | {mark.end for mark in self.marks.values() if mark.name}
 
     def _mark(self, name: str, control: set[int]) -> tuple[int, Mark] | None:
-        """Return the start token of a tool's calls and its meaning. For plain-text calls, set `tags`, and return
+        """Return the start token of a tool's calls and its meaning. For plain-text calls, set `tags` and return
         None."""
         arguments = self.tools.example(name)
         text = self._rest(_QUESTION, [*_QUESTION, call_message((name, arguments))], header=True)

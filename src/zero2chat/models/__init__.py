@@ -1,1 +1,1 @@
-"""A model on disk and in memory: loading it, its tokenizer and chat template, reward models, sizes."""
+"""Models on disk and in memory: loading, tokenizers, chat templates, reward models, and sizes."""

@@ -1,4 +1,4 @@
-"""Merge a LoRA adapter into its base model, giving an equivalent ordinary model."""
+"""Merge a LoRA adapter into its base model: the result is an equivalent model without an adapter."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def merged(
     """Load the base model with the adapter of `folder` added to its weights, in the base's own precision, on the CPU.
 
     Sums are computed in float32 and rounded once. The generation config is the adapter's. `load` opens the base model,
-    and `kind` is PEFT's task type. Raises `UserError` if the adapter cannot be merged, and if the merged model's logits
-    differ, which happens if an adapter changes one of two tied weights.
+    and `kind` is PEFT's task type. Raises `UserError` if the adapter cannot be merged, or if merging changes the
+    logits, as when an adapter changes only one of two tied weights.
     """
     settings = adapter_settings(folder, folder)
     base = settings["base_model_name_or_path"]

@@ -1,4 +1,4 @@
-"""A model's chat template in training: which one, which tokens carry loss, the end-of-turn token, and the pad token."""
+"""Settle a model's chat template for training, which tokens carry loss, the end-of-turn token, and the pad token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _trainable: dict[str, str | None] = {}  # the results of `training_template`, by
 
 
 def prepare_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | None, replace: bool = True) -> None:
-    """Set the chat template from a file, if given; without `replace`, only if the tokenizer has no template. Raises
+    """Set the chat template from the file, if given. Without `replace`, a tokenizer's own template stays. Raises
     `UserError` if there is no template, or if it is invalid."""
     if path is not None and (replace or tokenizer.chat_template is None):
         set_chat_template(tokenizer, path)
@@ -74,8 +74,8 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     """Make the assistant's end-of-turn token the tokenizer's EOS token and the first stop id, in addition to the
     model's own. The pad token becomes a separate special token that is never a stop token.
 
-    Raises `UserError` if the assistant's tokens are unknown, if the template does not render them, or does not end the
-    turn with a special token, so that the model could not learn to stop; and if no separate pad token is available.
+    Raises `UserError` if the assistant's tokens are unknown, if the template does not render them, or if no separate
+    pad token is available. Also raises it if no special token ends the turn: the model could not learn to stop.
     """
     added = set(tokenizer.get_added_vocab().values())
     try:
@@ -116,7 +116,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def _first_end(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], added: Collection[int]) -> int | None:
-    """Return the control token that a turn ends with. Phi 3's last turn has a second one after white space."""
+    """Return the control token that ends a turn. In Phi 3's last turn, a second one follows after white space."""
     end, apart = None, True
     for token in reversed(said):
         if token in added:
@@ -132,8 +132,8 @@ def _first_end(tokenizer: PreTrainedTokenizerBase, said: Sequence[int], added: C
 
 
 def training_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return the template that marks the assistant's tokens: the tokenizer's own, or TRL's training version of it. None
-    if neither marks them."""
+    """Return the template that marks the assistant's tokens: the tokenizer's own, or TRL's training version of it; None
+    if neither marks these tokens."""
     own: str = tokenizer.get_chat_template()
     if own not in _trainable:
         from trl.chat_template_utils import get_training_chat_template, has_generation_markers  # takes seconds
@@ -149,8 +149,8 @@ class TurnEncoder:
     """Encodes conversations for training: `encoder(messages, tools)` returns the ids and the mask of the assistant's
     tokens, end of turn included, headers excluded.
 
-    The tokens are those that `training_template` marks. Without such a template they are what each assistant's turn
-    adds to the preceding text. Raises `UserError` if later turns change that text.
+    The tokens are those that `training_template` marks. Without such a template, the tokens are those that each
+    assistant's turn adds to the preceding text. Raises `UserError` if later turns change the text of earlier turns.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -174,9 +174,9 @@ class TurnEncoder:
             )
 
     def left_out(self, messages: Sequence[Any], tools: Any = None) -> str | None:
-        """Return which of `tool_calls` and `reasoning_content` the template would leave out, else None.
+        """Return `tool_calls` or `reasoning_content` if the template would leave it out, else None.
 
-        Each is looked for with its turn as the last one, because many templates leave out earlier reasoning on purpose.
+        Each turn is tested as the last turn, because many templates leave out earlier reasoning on purpose.
         """
         had: tuple[Any, ...] = (bool(tools),)
         for i, message in enumerate(messages):
@@ -191,7 +191,7 @@ class TurnEncoder:
         return None
 
     def _shows(self, part: str, messages: Sequence[Any], tools: Any) -> bool:
-        """Whether the template renders this part of the last message, all calls if it is calls."""
+        """Whether the template renders this part of the last message: the reasoning, or all of the calls."""
         *before, last = messages
         # GPT-OSS and LFM 2.5 call it `thinking`, which a message may have, too.
         marks, keys = ["left_out_or_not"], {"reasoning_content", "thinking"} & last.keys()
@@ -245,7 +245,7 @@ class TurnEncoder:
         return encoded["input_ids"], mask
 
     def _trimmed(self, ids: list[int], mask: list[int]) -> list[int]:
-        """Remove the header, and what follows the end of the turn, from each span: some TRL templates mark both."""
+        """Remove from each span the header and everything after the turn's end: some TRL templates mark both."""
         trimmed, end = list(mask), len(ids)
         while end:
             if not mask[end - 1]:
@@ -268,7 +268,7 @@ class TurnEncoder:
         return end if self._tokenizer.decode(ids[last:end]).strip() else last
 
     def _after_header(self, ids: list[int], start: int, end: int) -> int:
-        """Return where the span begins without the header, or without the part of the header that it begins with."""
+        """Return where the span begins after the header, or after the part of the header that is in the span."""
         size = len(self._header)
         for at in range(max(start, size), min(start + size, end) + 1):
             if ids[at - size : at] == self._header:
@@ -277,5 +277,5 @@ class TurnEncoder:
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the number of equal first items."""
+    """Return how many of the first items are equal."""
     return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))

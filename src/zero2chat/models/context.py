@@ -1,4 +1,4 @@
-"""A model's context: longer, with RoPE scaled by transformers' own keys, or refused where the keys contradict."""
+"""Extend a model's context by transformers' own keys for scaled RoPE, and refuse keys that contradict each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROPE_KEYS = ("rope_theta", "partial_rotary_factor")  # of the old parameters, u
 
 @contextlib.contextmanager
 def no_rope_warnings() -> Iterator[None]:
-    """Raise `ValueError` for what transformers only warns of in RoPE's keys: unknown ones, and wrong values."""
+    """Raise `ValueError` where transformers only warns: for unknown RoPE keys, and for wrong values of them."""
     logger, said = logging.getLogger("transformers.modeling_rope_utils"), list[str]()
     logger.warning = lambda message, *_, **__: said.append(str(message))  # type: ignore[method-assign]
     try:
@@ -33,7 +33,7 @@ def no_rope_warnings() -> Iterator[None]:
 
 
 def check_rope(fields: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for RoPE keys that are no mapping, or of a type that transformers does not know."""
+    """Raise `ValueError` if `rope_parameters` is no mapping, or has a `rope_type` that transformers does not know."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     rope, known = fields.get("rope_parameters") or {}, ["default", *ROPE_INIT_FUNCTIONS]
@@ -44,10 +44,10 @@ def check_rope(fields: Mapping[str, Any]) -> None:
 
 
 def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: int) -> PreTrainedConfig:
-    """Return a copy of a model's config with another context: `fields` are some of `CONTEXT_FIELDS`.
+    """Return a copy of a model's config with another context. The keys of `fields` are in `CONTEXT_FIELDS`.
 
     For linear scaling and YaRN, `factor` and `max_position_embeddings` follow from each other. Raises `ValueError` if
-    keys contradict each other, for a model without RoPE, and if `length` tokens do not fit the context.
+    keys contradict each other, if the model has no RoPE, or if `length` tokens do not fit the context.
     """
     whole = copy.deepcopy(config)
     config = whole.get_text_config()

@@ -1,4 +1,4 @@
-"""Mixtures of experts: which weights are stacks of experts, how many of them a token uses, and how tokens are spread.
+"""Mixtures of experts: which weights hold experts, how many experts a token uses, and how evenly tokens are routed.
 
 transformers keeps a layer's experts in parameters of (experts, rows, columns), and computes them with one grouped
 product, on CPUs too. Importing this module makes autocast apply to that product.
@@ -32,7 +32,7 @@ def stacked(module: nn.Module) -> list[nn.Parameter]:
 
 
 def expert_stacks(model: nn.Module) -> list[nn.Module]:
-    """Return the modules that hold the experts of a layer, first layer first; none for a dense model."""
+    """Return each layer's module with experts, first layer first; an empty list for a dense model."""
     return [module for module in model.modules() if stacked(module)]
 
 
@@ -43,7 +43,7 @@ def experts_per_token(config: PreTrainedConfig) -> int | None:
 
 
 def idle_count(model: PreTrainedModel) -> int:
-    """Count the parameters that a token does not use: in each layer, those of the experts that it is not sent to."""
+    """Count the parameters that a token does not use: in each layer, those of the experts it is not routed to."""
     per_token = experts_per_token(model.config)
     if per_token is None:
         return 0
@@ -52,7 +52,7 @@ def idle_count(model: PreTrainedModel) -> int:
 
 
 def reload(model: PreTrainedModel, folder: str) -> None:
-    """Load the weights of a model folder, which has a matrix per expert, into the stacks of a model."""
+    """Load a model folder, whose files have one matrix per expert, into a model with stacked experts."""
     model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
 
 
@@ -98,7 +98,7 @@ class ExpertLoads:
         self.counts[i] = self.counts[i].to(ids.device).scatter_add(0, ids, torch.ones_like(ids))
 
     def take(self, accelerator: Any) -> list[list[float]]:
-        """Return, per layer, the share of the tokens of all processes that each expert got since the last call.
+        """Return, per layer, each expert's share of the tokens since the last call, over all processes.
 
         Every process must call this. With equal loads each share is experts per token / experts. Empty without tokens.
         """

@@ -51,7 +51,7 @@ GPUS = {
 
 
 def is_on_cpu() -> bool:
-    """Whether there is no accelerator, or the launch is for the CPU."""
+    """Whether this process runs on a CPU: there is no accelerator, or the launch config asks for the CPU."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.accelerator.is_available()
 
 
@@ -60,7 +60,7 @@ def is_deepspeed() -> bool:
 
 
 def is_fsdp(setting: Any = None) -> bool:
-    """Whether FSDP shards the weights: by the Trainer's setting `fsdp`, or by the launch config alone."""
+    """Whether FSDP shards the weights, as set by the Trainer's `fsdp` or by the launch config alone."""
     return bool(setting) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
@@ -87,8 +87,8 @@ def _choose_interface() -> None:
 
 
 def cpu_backend() -> str | None:
-    """Return the backend that connects CPU processes; None for one process or for GPUs. Raises `UserError` for several
-    processes without a GPU if neither DeepSpeed nor a CPU launch config connects them."""
+    """Return the backend that connects CPU processes; None for one process or for GPUs. Raises `UserError` if several
+    processes have no GPU, and neither DeepSpeed nor a CPU launch config connects them."""
     _choose_interface()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1 or torch.accelerator.is_available():
@@ -107,8 +107,8 @@ def start_processes() -> PartialState:
 
 
 def share_of(batches: list[T]) -> list[T]:
-    """Return this process's share of the batches. Each process gets equally many, if necessary the last ones twice: all
-    processes must gather sharded weights in each forward pass."""
+    """Return this process's share of the batches. Each process gets equally many, because all must gather sharded
+    weights in each forward pass; the last batch may be repeated."""
     state = PartialState()
     filled = batches + batches[-1:] * (-len(batches) % state.num_processes)
     return filled[state.process_index :: state.num_processes]
@@ -117,7 +117,7 @@ def share_of(batches: list[T]) -> list[T]:
 def keep_memory() -> None:
     """Make glibc keep freed memory on a CPU, unless the environment configures it (`MALLOC_…`).
 
-    Otherwise every large tensor's memory is returned and requested again: page faults, up to half of a step's time.
+    Otherwise glibc returns and requests every large tensor's memory again: page faults take up to half of a step.
     """
     if not is_on_cpu() or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -134,7 +134,7 @@ def parameter_count(model: PreTrainedModel) -> int:
 
 @contextlib.contextmanager
 def first_goes_first(is_first: bool) -> Iterator[None]:
-    """Let one process, or one on each node, work before the others, which then find its result.
+    """Let one process, or one per node, do the work first; the other processes then find its result.
 
     The work may take hours: NCCL's barrier would end the run after `ddp_timeout`. gloo's barrier does not.
     """
@@ -175,15 +175,15 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def active_count(model: PreTrainedModel) -> int:
-    """Count the parameters that one token uses: in a mixture, of the experts only those that the token is routed to."""
+    """Count the parameters that one token uses. In a mixture, only the experts that the token is routed to count."""
     return parameter_count(model) - idle_count(model)
 
 
 def flops_per_token(model: PreTrainedModel, length: int) -> float:
     """Training FLOPs per token: 6N for matrices, 12·L·H·Q·T for attention (Chowdhery et al. 2022, appendix B).
 
-    N counts the parameters in a token's matrix products: in a mixture, of its experts only, and without an embedding
-    that is only looked up. Without attention heads, as in Mamba, the scan of the states is not counted.
+    N counts the parameters in a token's matrix products: in a mixture, only its own experts; an embedding that is only
+    looked up does not count. Without attention heads, as in Mamba, the scan of the states is not counted.
     """
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings()
     looked_up = (
@@ -199,8 +199,8 @@ def layer_bytes(c: PreTrainedConfig, size: int, adapter: bool = False) -> float:
     """Return the bytes per token that a layer keeps for the backward pass, with weights of `size` bytes; `c` is the
     config of the text model, to which an `adapter` may be added.
 
-    The factors are fitted to what forward passes in bf16 kept: within 10% for GPT-2, Llama and Qwen3. Gemma's further
-    norms keep a quarter more.
+    The factors are fitted to measured bf16 forward passes, within 10% for GPT-2, Llama and Qwen3. Gemma has more norms,
+    and keeps a quarter more.
     """
     heads = c.num_attention_heads + 2 * (getattr(c, "num_key_value_heads", None) or c.num_attention_heads)
     hidden = c.hidden_size

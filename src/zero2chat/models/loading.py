@@ -38,7 +38,7 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
 def find_model(path: str | Path) -> tuple[Path | None, bool]:
     """Return the model's local folder, or None if the path may be a Hub name, and whether it holds a LoRA adapter.
 
-    Raises `UserError` if the path is neither, or if the folder holds no model.
+    Raises `UserError` if the path is neither a folder nor a Hub name, or if the folder holds no model.
     """
     folder = _find(path)
     adapter = folder is not None and (folder / "adapter_config.json").exists()
@@ -55,7 +55,7 @@ def bases(settings: Mapping[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def unsharded() -> Iterator[None]:
-    """Load whole weights, or none, on one rank alone. Under ZeRO-3 transformers would shard them, on all ranks."""
+    """Within the block, one rank alone can load whole weights: under ZeRO-3, transformers would shard them."""
     from transformers.integrations import deepspeed
 
     held = deepspeed._hf_deepspeed_config_weak_ref
@@ -79,7 +79,7 @@ def load_model(
 
     `dtype` "auto" keeps the precision of the saved weights; `options` go to `from_pretrained`. With `weights=False` the
     model is on the meta device, with its config (for an adapter, its base model's) and generation config. Raises
-    `UserError` if there is no such model, if its weights do not fit, and for a reward model, unless it `may_score`.
+    `UserError` if there is no such model, if its weights do not fit, and for a reward model, unless `may_score` is set.
     """
     if not path:
         raise UserError("model_name_or_path is not set: set it to a model folder or a Hub name")
@@ -129,7 +129,7 @@ def load_model(
 
 
 def adapter_settings(path: str | Path, folder: Path) -> dict[str, Any]:
-    """Return an adapter's config. Raises `UserError` if it cannot be read, or has no field for its base model."""
+    """Return an adapter's config. Raises `UserError` if the config cannot be read, or does not name a base model."""
     try:
         settings: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         settings["base_model_name_or_path"]
@@ -188,7 +188,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def refuse_adapter(model: PreTrainedModel, path: str | Path | None) -> None:
-    """Raise `UserError` if the model is a LoRA adapter on its base model, which would be loaded frozen."""
+    """Raise `UserError` if the model is a LoRA adapter on its base model: the adapter would be loaded frozen."""
     if getattr(model, "_hf_peft_config_loaded", False):
         raise frozen(path)
 
@@ -223,7 +223,7 @@ def is_hub_name(path: str) -> bool:
 
 
 def _find(path: str | Path) -> Path | None:
-    """Return the local folder, or None if the path may be a Hub name. Raises `UserError` if it is neither."""
+    """Return the local folder, or None if the path may be a Hub name. Raises `UserError` for other paths."""
     folder = Path(path)
     if folder.is_dir():
         return folder

@@ -74,7 +74,7 @@ def load_reward_model(
 
 
 def merged_to_score(folder: Path) -> PreTrainedModel:
-    """Load an adapter's base model with the adapter merged in, for an adapter of a language model or a reward model."""
+    """Load the base model of a language model's or a reward model's adapter, with the adapter merged in."""
     if is_reward_model(folder):
         return merged(folder, partial(load_reward_model, fresh=True), "SEQ_CLS")
     return merged(folder)
@@ -106,12 +106,12 @@ def score_texts(
     batch_size: int = 128,
     shared: bool = False,
 ) -> tuple[list[float], list[float]]:
-    """Score conversations that end with an assistant's turn: (raw scores, scores from 0 to 1), in order.
+    """Score conversations that end with an assistant's turn. Returns raw scores, and scores from 0 to 1.
 
     Raw scores are only meaningful in comparison: sigmoid(a - b) is the probability that a is preferred to b. A score
-    from 0 to 1 is the share of training answers that it beats, assuming a normal distribution. A conversation longer
-    than the model's context is truncated at its beginning. `shared`: every rank calls this with the same conversations;
-    each scores its share, and all get all scores.
+    from 0 to 1 is the share of training answers with lower scores, assuming a normal distribution. A conversation
+    longer than the model's context is truncated at its beginning. `shared`: every rank calls this with the same
+    conversations, scores a share, and gets all scores.
     """
     raw = score_ids(model, tokenizer, encode(tokenizer, conversations), batch_size, shared)
     return raw, [unit_score(model, value) for value in raw]
@@ -154,7 +154,7 @@ def unit_score(model: PreTrainedModel, raw: float) -> float:
 
 
 def scale_of(model: PreTrainedModel) -> tuple[float, float] | None:
-    """Return mean and standard deviation of the scores of training answers; None if the config lacks them."""
+    """Return the mean and standard deviation of training answers' scores; None if the config lacks either."""
     mean, std = getattr(model.config, "score_mean", None), getattr(model.config, "score_std", None)
     return None if mean is None or std is None else (mean, std)
 

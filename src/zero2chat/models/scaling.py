@@ -16,8 +16,8 @@ TOKENS = 20  # training tokens per parameter that a token uses (Hoffmann et al. 
 
 
 def shape_of(depth: int, model_type: str, vocabulary: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of the model's config; `given` are the fields that are set. In a mixture, a token's experts
-    together are as wide as a dense model's MLP. Raises `UserError` for a model type without these fields."""
+    """Return fields of the model's config; the user has set the fields `given`. In a mixture, a token's experts
+    together are as wide as a dense model's MLP. Raises `UserError` if the model type lacks such a field."""
     width = WIDTH * depth
     head = 128 if width >= WIDE else 64
     heads = -(-width // head)
@@ -44,6 +44,6 @@ def shape_of(depth: int, model_type: str, vocabulary: int, given: Mapping[str, A
 
 
 def laws(flops: float) -> tuple[float, float]:
-    """Return batch size in tokens, and AdamW's learning rate, from the FLOPs of the whole training (DeepSeek LLM 2024,
+    """Compute the batch size in tokens and AdamW's learning rate from the whole training's FLOPs (DeepSeek LLM 2024,
     arXiv:2401.02954, section 3.1, fitted for 1e17 to 2e19 FLOPs). Muon uses AdamW's rate, see `trainers.muon`."""
     return 0.2920 * flops**0.3271, float(f"{0.3118 * flops**-0.1250:.2g}")

@@ -72,7 +72,7 @@ def _spelled(token: str) -> bytes:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
-    """Return the bytes of each token, by id. Special tokens have no bytes (`b""`), so bits per byte does not count any.
+    """Return the bytes of each token, by id. Special tokens have no bytes (`b""`), so bits per byte skips them.
 
     Raises `UserError` if the tokenizer is not a byte-level BPE.
     """
@@ -90,10 +90,10 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, special: bool = True) -> list[str]:
-    """Return the control tokens: special tokens, and added tokens in the form of `<think>` or `[TOOL]`.
+    """Return the control tokens: special tokens, and added tokens that look like `<think>` or `[TOOL]`.
 
-    Many Hub tokenizers add tokens such as `<think>` without marking them as special; `special=False` returns only
-    these. Added words and runs of spaces are text, and a space cannot break single characters: they are left out.
+    Many Hub tokenizers add tokens such as `<think>` without marking them as special; `special=False` returns only such
+    tokens. Added words and runs of spaces are text, and a space cannot break single characters: they are left out.
     """
     added = tokenizer.added_tokens_decoder.values()
     control = [t.content for t in added if (t.special and special) or (not t.special and _TAG.fullmatch(t.content))]
@@ -126,7 +126,7 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
 
 
 def _as_read(text: str, tokens: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the text, or its normalised form if the tokenizer's normaliser makes further control tokens of it.
+    """Return the text, or its normalised form if the tokenizer's normaliser creates further control tokens.
 
     NFKC, for example, turns `\uff1cthink\uff1e` (full width) into `<think>`: the model reads both alike.
     """
@@ -178,7 +178,7 @@ def _neutral(value: Any, tokenizer: PreTrainedTokenizerBase, control: Sequence[s
 def split_reasoning(text: str) -> tuple[str | None, str]:
     """Return the reasoning at the beginning of an answer, or None, and the rest of the answer.
 
-    The prompt may already contain `<think>`. Reasoning that has no end leaves no answer: the rest is "".
+    The prompt may already contain `<think>`. If the reasoning never ends, there is no answer: the rest is "".
     """
     before, end, after = text.partition(THINK_END)
     opened, start, reasoning = before.partition(THINK_START)
@@ -188,7 +188,7 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
 
 
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
-    """Ensure a pad token that is not a stop token: replace it if it is missing or one of `ends`.
+    """Ensure that the pad token is no stop token: set a new one if it is missing or one of `ends`.
 
     The new pad token is a special token of the tokenizer: one with "pad" in its name, the unknown token, which a
     byte-level BPE never produces, or a reserved token. Without such a token, the tokenizer stays unchanged.

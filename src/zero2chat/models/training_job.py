@@ -1,4 +1,4 @@
-"""What a step trains, as `zero2chat plan` sizes it: weights, sequences and FLOPs. A stage's `cost` returns a `Job`."""
+"""A step's weights, sequences and FLOPs, for the estimates of `zero2chat plan`. A stage's `cost` returns a `Job`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ EmptyModel = Callable[[str | None, bool], "PreTrainedModel"]
 
 @dataclass(frozen=True)
 class Job:
-    """A training step, derived from its settings: what decides its memory and time.
+    """What decides the memory and time of a training step, derived from the step's settings.
 
     One unit of `per_device_train_batch_size` has `sequences` of at most `length` tokens. The head processes `scored` of
-    the tokens: "whole" computes all logits, "tiles" some at a time, "none" has one output.
+    the tokens: "whole" computes all logits at once, "tiles" some at a time, and "none" has one output instead.
     """
 
     config: PreTrainedConfig
@@ -58,11 +58,11 @@ class Job:
 
 
 def quantized_refuses(options: ModelConfig) -> tuple[str, ...]:
-    """Return the accelerate configs that cannot shard quantized weights."""
+    """Return those accelerate configs that cannot shard quantized weights."""
     return SHARDED if options.load_in_4bit or options.load_in_8bit else ()
 
 
 def vllm_share(training: Any) -> tuple[float, bool] | None:
-    """Return vLLM's share of a GPU that training uses too, and whether it sleeps during training."""
+    """Return vLLM's share of a GPU that training uses too, and whether vLLM sleeps during training."""
     shared = training.use_vllm and training.vllm_mode == "colocate"
     return (training.vllm_gpu_memory_utilization, training.vllm_enable_sleep_mode) if shared else None

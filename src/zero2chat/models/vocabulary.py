@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def mean_row(rows: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
     """Return the mean of these rows, scaled to their mean norm.
 
-    With a smaller norm, the token could never be more likely than the tokens that it is made of.
+    With a smaller norm, the new token could never be more likely than the tokens that `ids` name.
     """
     chosen = rows[list(ids)]
     mean = chosen.mean(dim=0)
@@ -25,7 +25,7 @@ def mean_row(rows: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
 def refuse_grown(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: object) -> None:
     """Raise `UserError` if text can become tokens that the model has no embedding for.
 
-    Special tokens are no text: some models' tokenizers have more of them than the model has embeddings, for pictures.
+    Text never becomes special tokens, so these may lack embeddings, as the tokens for pictures do in some models.
     """
     size = model.get_input_embeddings().num_embeddings
     if len(tokenizer) <= size:

@@ -1,4 +1,4 @@
-"""A model's weights in the form that `fast_generate` uses: read at each rollout, fused, with LoRA added."""
+"""Read a model's weights at each rollout in the form that `fast_generate` uses: fused, and with LoRA added."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def read_linear(modules: list[nn.Module], rows: int) -> Callable[[torch.Tensor],
 
 
 def _dense(module: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return weight and bias, with the active LoRA matrices added to the weight."""
+    """Return a layer's weight and bias, with the active LoRA matrices added to the weight."""
     if type(module) is nn.Linear:
         return _whole(module.weight, 2), None if module.bias is None else _whole(module.bias, 1)
     from peft.tuners.lora import Linear

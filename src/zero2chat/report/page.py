@@ -58,9 +58,9 @@ def _joint(steps: Sequence[StepResult], sections: Sections) -> list[tuple[str, s
 
 
 def _side_by_side(steps: Sequence[StepResult]) -> str:
-    """Return a table per kind of score, of the tasks on which several steps were scored; "" without any.
+    """Return tables, one per kind of score, of the tasks that scored several steps; "" if there are none.
 
-    A table has a row per task and a column per step, and, for accuracies, one for the best constant answer.
+    A table has a row per task and a column per step. For accuracies, a column has the best constant answer.
     """
     text = ""
     for kind, pattern in TASK_SCORES.groups.items():

@@ -22,7 +22,7 @@ _RATE = re.compile(
 
 
 def to_text(value: Any) -> str:
-    """Convert any value to text without control and invisible characters, with which web pages can hide text."""
+    """Convert any value to text. Control and invisible characters, which can hide text on a page, are removed."""
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
 
 
@@ -35,7 +35,7 @@ def esc(value: Any, limit: int | None = None) -> str:
 
 
 def spoken(text: Any, limit: int | None = None) -> str:
-    """Escape what a model wrote; if it wrote nothing, say so."""
+    """Escape a model's text for HTML; if the text is empty, return a remark."""
     return esc(text, limit) or "<i>nothing</i>"
 
 
@@ -45,8 +45,8 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def picture(svg: str, caption: str, alt: str = "") -> str:
-    """Embed an SVG file as an image, which can neither run scripts nor load files. `alt` describes it in words if the
-    caption does not. Returns "" without an SVG."""
+    """Embed an SVG file as an image, which can neither run scripts nor load files. `alt` describes the image in words
+    if the caption does not. Returns "" without an SVG."""
     if not svg:
         return ""
     image = (
@@ -113,7 +113,7 @@ def interval(name: str, metric: Metric) -> str:
 
 
 def small_print(name: str, metric: Metric) -> str:
-    """Format the metric's details: `95%: 80.0–86.0% · n = 500 · 3 contaminated · 3 seeds`, as far as it has them."""
+    """Format the details that a metric has, such as `95%: 80.0–86.0% · n = 500 · 3 contaminated · 3 seeds`."""
     parts = [f"95%: {between}"] if (between := interval(name, metric)) else []
     if metric.get("n") is not None:
         parts.append(f"n = {exact(metric['n'])}")
@@ -138,7 +138,7 @@ def cards(step: StepResult, names: Mapping[str, str]) -> str:
 
 
 def cell(name: str, metric: Metric | None) -> str:
-    """Return the cell of a table: the value, and its details below in small type; "" without a metric."""
+    """Return a table cell's HTML: the value, and below it details in small type; "" without a metric."""
     if metric is None:
         return ""
     details = small_print(name, metric)

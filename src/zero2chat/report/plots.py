@@ -1,6 +1,6 @@
 """Draw curves and bars with matplotlib, as standalone SVG files.
 
-A page embeds each file as an image, so that a figure cannot act on the page, and ids in two figures cannot collide.
+A page embeds each file as an image: figures cannot act on the page, and their ids cannot collide.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _POINTS = 300
 
 
 def _thinned(points: Points) -> Points:
-    """Reduce to at most `_POINTS` points, each the mean of its neighbours."""
+    """Reduce a curve to at most `_POINTS` points, each the mean of neighbouring points."""
     size = -(-len(points) // _POINTS)
     groups = [points[i : i + size] for i in range(0, len(points), size)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
@@ -72,7 +72,7 @@ def curves(lines: Mapping[str, Points], y: str, x: str = "training step", *, per
 
 
 def _reach(metrics: Sequence[Metric]) -> np.ndarray:
-    """Return how far the intervals reach below and above their values, as `errorbar` takes them; NaN without one."""
+    """Return how far intervals reach below and above values, in `errorbar`'s format; NaN for no interval."""
     reach = [(m["value"] - ends[0], ends[1] - m["value"]) if (ends := bounds(m)) else (math.nan,) * 2 for m in metrics]
     return np.maximum(0.0, reach).T
 

@@ -8,7 +8,7 @@
         )
 
 A declaration stands at the end of its stage's file. matplotlib is imported when a figure is drawn, and nothing here
-imports torch. What cannot be declared is a function: `extra`, or the points of a `Curve`.
+imports torch. Anything that cannot be declared is a function: `extra`, or the `lines` of a `Curve`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Names = str | Mapping[str, str]
 
 
 def select(known: Iterable[str], names: Names) -> dict[str, str]:
-    """Return label → name for the known names that match, in order, numbers ascending. A name gets the first
-    label that fits."""
+    """Return label → name for the known names that match: in the order of the labels, with numbers ascending. A name
+    gets the first label that matches."""
     left, selected = list(known), dict[str, str]()
     for label, pattern in ({"{}": names} if isinstance(names, str) else names).items():
         matches = {name: match for name in left if (match := re.fullmatch(pattern, name))}
@@ -43,7 +43,7 @@ def select(known: Iterable[str], names: Names) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines of the history over training steps, or over another history key, `over`, with `x` as the axis' label.
+    """Plots lines of the history over training steps, or over the history key `over`. `x` is the axis' label.
 
     `lines` selects history keys, or computes label → points. `root` takes the square root of the key `over`: rewards
     are plotted over the root of the KL (Gao et al. 2022, arXiv:2210.10760).
@@ -67,7 +67,7 @@ class Curve:
         return {label: [(root(x), y) for x, y in points] for label, points in lines.items()}
 
     def draw(self, *steps: StepResult) -> str:
-        """Return the figure as SVG; of several steps, one line each. Returns "" without points."""
+        """Return the figure as SVG, with one line per step if there are several; "" without points."""
         from zero2chat.report.plots import curves
 
         named = {f"{label}, {step.name}": points for step in steps for label, points in self.points(step).items()}
@@ -102,7 +102,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Section:
-    """A stage's section. `metrics` is metric → label: the first one that a step has is its main result.
+    """A stage's section. `metrics` is metric → label: the first metric that a step has is its main result.
 
     `extra` returns HTML below the figures and must escape what it quotes. If a recipe has several steps of this stage,
     `together` draws them in one figure, headed `together_title`."""

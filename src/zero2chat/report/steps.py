@@ -39,12 +39,12 @@ class StepResult:
         return finite(self.metrics.get(name, {}).get("value"))
 
     def named(self, pattern: str) -> dict[str, Metric]:
-        """Return the metrics whose full name matches, by the pattern's first group."""
+        """Return the metrics whose full names match the pattern, keyed by its first group."""
         matches = ((re.fullmatch(pattern, name), metric) for name, metric in self.metrics.items())
         return {match[1]: metric for match, metric in matches if match and finite(metric["value"]) is not None}
 
     def curve(self, key: str, x: str = "step") -> list[tuple[float, float]]:
-        """Return (step, value) of the history lines with `key`, sorted by step, or by the key `x`."""
+        """Return (step, value) of the history lines with `key`, sorted. `x` is the key to use instead of the step."""
         pairs = ((finite(line.get(x)), finite(line.get(key))) for line in self.history)
         return sorted((x, y) for x, y in pairs if x is not None and y is not None)
 
