@@ -75,7 +75,7 @@ def crawled_before(day: str, doc: Document) -> bool | tuple[bool, str]:
 
 
 def by_language(filters: Mapping[str, BaseFilter], doc: Document) -> bool | tuple[bool, str]:
-    """Apply the filter for the page's language, which splits the text into words."""
+    """Apply the filter for the page's language: filters split a text into words by its language."""
     return filters[doc.metadata["language"]].filter(doc)
 
 
@@ -152,7 +152,7 @@ class Signatures(MinhashDedupSignature):
 
 
 class Clusters(MinhashDedupCluster):
-    """datatrove's clusters, with an empty `.remove` file for shards without removals, which its filter needs."""
+    """datatrove's clusters; shards without removals get an empty `.remove` file, which datatrove's filter needs."""
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> None:
         super().run(data, rank, world_size)
@@ -179,9 +179,9 @@ class LineSignatures(SentenceDedupSignature):
 
 
 class RepeatedLines(BaseFilter):
-    """Removes lines that an earlier document has, and documents that become too short.
+    """Removes lines that occur in an earlier document, and documents that become too short.
 
-    datatrove's `SentenceDedupFilter` also records shortened documents, which it keeps, as removed.
+    datatrove's `SentenceDedupFilter` keeps shortened documents, but records them as removed, too.
     """
 
     name = "lines"
@@ -253,7 +253,7 @@ class Mask(BaseFormatter):
 class Corpus(PipelineStep):
     """Writes a shard of the corpus, one Parquet file per split, and counts it by split, source and language.
 
-    A page's `source` is its language, by which pretraining reports held-out loss.
+    A page's `source` is its language: pretraining reports held-out loss by source.
     """
 
     type, name = "corpus", "corpus"

@@ -47,8 +47,8 @@ _OURS = ("exclusion_writer", "language", "include_images", "kwargs")  # paramete
 
 
 def filter_settings(crawl: Crawl) -> dict[str, Any]:
-    """Return all settings of datatrove's filters by section, None for a disabled filter: the crawl's settings, else
-    those of `FILTERS`, else datatrove's defaults. Settings for n-grams are mappings, as in YAML.
+    """Return all settings of datatrove's filters by section; a disabled filter has None. A setting is the crawl's, else
+    that of `FILTERS`, else datatrove's default. Settings for n-grams are mappings, as in YAML.
 
     Raises `UserError` for a key that datatrove's filter does not have, and for a value of the wrong type.
     """

@@ -70,7 +70,7 @@ class Pages(BaseDiskReader):
     """Reads the HTML pages of WARC files one at a time, from `response` records only.
 
     Unreadable records are counted and recorded with their offset, and reading continues after them. After a malformed
-    record, the first bytes of a gzip member, or of a record, mark the next one.
+    record, the first bytes of a gzip member, or of a record, show where to resume.
     """
 
     name = "pages"
@@ -170,7 +170,7 @@ def _next_member(file: Any, magic: bytes, begin: int) -> int | None:
 
 
 def decode(body: bytes) -> str | None:
-    """Decode a page, by UTF-8, or else by the detected encoding. None if it is not text."""
+    """Decode a page as UTF-8, or else in the detected encoding. None if the page is not text."""
     if b"\x00" in body[:4096] and body[:2] not in (b"\xff\xfe", b"\xfe\xff"):  # zeros, and not UTF-16
         return None
     try:

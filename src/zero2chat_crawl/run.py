@@ -37,7 +37,7 @@ _NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - never closed: loguru may
 
 
 def prepare(settings: Mapping[str, Any]) -> tuple[Crawl, list[str]]:
-    """Return a YAML's `crawl:`, with all settings of datatrove's filters, and its WARC files.
+    """Return the WARC files of a YAML's `crawl:`, and its settings, completed with those of datatrove's filters.
 
     Raises `UserError` for invalid settings, and if input files or required software are missing.
     """

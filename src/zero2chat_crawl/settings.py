@@ -65,8 +65,8 @@ class Minhash:
 
 @dataclass
 class Lines:
-    """Drop lines of a minimum number of words that an earlier document has, and documents left with too few sentences:
-    FineWeb's experiment "line deduplication with minimum words" (its appendix on deduplication)."""
+    """Drop lines with a minimum number of words that occur in an earlier document, then documents with few sentences
+    left: FineWeb's experiment "line deduplication with minimum words" (its appendix on deduplication)."""
 
     min_words: Positive = 10
     min_sentences: int = 3

@@ -30,7 +30,7 @@ def read_stats(logs: Path) -> dict[str, Counter[str]]:
 
 
 def funnel(stats: Mapping[str, Counter[str]]) -> list[dict[str, Any]]:
-    """Return, per step, the documents that remain, and those removed, by reason; the first step is reading."""
+    """Return, per step, how many documents remain, and how many each reason removed; the first step is reading."""
     steps = []
     for step in (name.removeprefix("after ") for name in stats if name.startswith("after ")):
         left, block = stats[f"after {step}"], stats.get(step, Counter[str]())

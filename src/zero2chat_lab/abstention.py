@@ -1,5 +1,5 @@
-"""Compare answers by words: does an answer contain the true one, does it abstain, do two answers agree? An answer
-that contains the truth among other things counts."""
+"""Compare answers by words: does an answer contain the true one, does it abstain, do two answers agree? An answer is
+right if it contains the true one among other things."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def gist(question: str, text: str) -> frozenset[str]:
 
 
 def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:
-    """Return (the share of answers that agree with the majority, the index of the first that does), or (0, None).
+    """Return the share of answers that agree with the majority, and the index of the first of these; else (0, None).
 
     Each entry is the result of a task's `said`, or a `gist`; None means abstention, which agrees with nothing.
     """
@@ -112,7 +112,7 @@ def agreement(said: Sequence[Hashable | None]) -> tuple[float, int | None]:
 
 
 def alike(a: Hashable, b: Hashable) -> bool:
-    """Whether two answers agree: gists do if they share at least half of the larger one's words."""
+    """Whether two answers agree. Two gists agree if they share at least half of the words of the larger gist."""
     if isinstance(a, frozenset) and isinstance(b, frozenset):
         return 2 * len(a & b) >= max(len(a), len(b), 1)
     return a == b

@@ -101,8 +101,8 @@ def ask(
     args: CalibrateArguments,
     fits: Callable[[str], bool],
 ) -> list[Judged]:
-    """Answer and judge all questions; `fits` returns whether a key's rows fit the threshold. Every rank must call this;
-    each answers its share, rank 0 judges."""
+    """Answer and judge all questions; `fits` returns whether a key's rows are used to fit the threshold. Every rank
+    must call this: each rank answers a share, and rank 0 judges."""
     prompts = [question.prompt for _, question in questions]
     batch = args.eval_batch_size
     greedy = answer(model, tokenizer, prompts, args.max_new_tokens, batch_size=batch)
@@ -138,7 +138,7 @@ def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:
 
 
 def threshold_for(right: Sequence[float], keep: float) -> float:
-    """Return the highest threshold that keeps this share of right answers, given the confidence of a sample of them.
+    """Return the highest threshold that keeps this share of right answers, given a sample of their confidences.
 
     The threshold is the k-th lowest with k = ⌊(n + 1)(1 - keep)⌋, as in split conformal prediction (arXiv:2107.07511),
     rounded down to the six digits that are printed, and below 1, as `chat` and `serve` require.
@@ -202,7 +202,7 @@ def calibrate(judged: Sequence[Judged], keep: float, seed: int = 0) -> Metrics:
 
 
 def threshold_metrics(fit: Sequence[Judged], held: Sequence[Judged], sure: Sure, keep: float, seed: int = 0) -> Metrics:
-    """Fit a threshold for `sure` on the right answers of some rows, and measure it on others."""
+    """Fit a threshold for `sure` on the right answers of some rows, and measure it on other rows."""
     right = [sure(one) for one in fit if one.verdict == RIGHT]
     threshold = threshold_for(right, keep)
     answered = [one.verdict != DECLINED and sure(one) >= threshold for one in held]

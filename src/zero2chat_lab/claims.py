@@ -6,8 +6,8 @@ Reads the metrics of finished steps, of this recipe and of those it builds on. W
 folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that fails
 stays in the list with `met: false`. Nothing is measured here; the steps have measured it on held-out rows.
 
-With several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is their mean (`over_seeds`). Claims that were
-not requested (`--only`) are listed with `value` and `met` null.
+With several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over seeds (`over_seeds`). Claims
+that were not requested (`--only`) are listed with `value` and `met` null.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
 
 
 def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
-    """Return a metric combined over the seeds of its step, with their number."""
+    """Return a metric combined over its step's seeds, with the number of seeds."""
     metrics: list[Metric] = []
     for step in steps[of.step]:
         where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(metrics)}"
@@ -261,8 +261,8 @@ def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
 
 
 def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
-    """Return a figure's value, and whether its target is met. Raises `UserError` if the metric, or its `above`, was not
-    measured."""
+    """Return a figure's value, and whether its target is met. Raises `UserError` if its metric, or the metric `above`,
+    was not measured."""
     best = {}
     if figure.least_with:
         folders = (figure.step, *figure.least_with)

@@ -55,7 +55,7 @@ def show_claims(step: StepResult) -> str:
 
 
 def _result(figures: Sequence[Metric]) -> str:
-    """Return the figures with a target, in large type; for a claim without one, the first figure."""
+    """Return the figures with a target, in large type; for a claim without targets, the first figure."""
     text = ""
     for figure in [one for one in figures if one.get("met") is not None] or figures[:1]:
         mark, outcome, kind = _outcome([figure])

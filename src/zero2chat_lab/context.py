@@ -164,8 +164,8 @@ def _documents(args: ContextArguments) -> dict[str, list[str]]:
 
 
 def by_position(passages: list[Passage], length: int, args: ContextArguments) -> Metrics:
-    """Return bits per byte of the tokens at each part of the context, and of the far half against the near one, over
-    passages that fill the whole context."""
+    """Return bits per byte for each part of the context and for its near and far halves, and the difference of the
+    halves, over passages that fill the whole context."""
     whole = [one for one in passages if len(one.bits) == length]
     if not whole:
         if is_main_process():
@@ -186,7 +186,7 @@ def by_position(passages: list[Passage], length: int, args: ContextArguments) ->
 
 
 def compared(lines: list[dict[str, Any]], folder: str, seed: int) -> Metrics:
-    """Return `relative_bits_<source>`: the bits of each source's documents over another model's bits of them."""
+    """Return `relative_bits_<source>`: this model's bits for each source divided by another model's."""
     path = Path(folder) / DOCUMENTS
     if not path.is_file():
         raise UserError(f"compare_to: {folder}: no {DOCUMENTS}: give the run folder of a finished context step")
@@ -206,7 +206,7 @@ def compared(lines: list[dict[str, Any]], folder: str, seed: int) -> Metrics:
 def _needles(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, hay: list[str], length: int, args: ContextArguments
 ) -> tuple[Metrics, list[dict[str, Any]]]:
-    """Return the rate of found needles in all, and by depth and length; and a sample of each length."""
+    """Return the rate of found needles, overall and by depth and length, and a sample of each length."""
     rows = tasks.load("needle").rows(args.split, args.seed, args.needles)
     hits: dict[tuple[int, float], list[bool]] = {}
     samples = []

@@ -40,7 +40,7 @@ class Ratings(NamedTuple):
 
 
 def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000, seed: int = 0) -> Ratings:
-    """Rate n models, which were all compared with each other, directly or through other models; the mean is `CENTRE`.
+    """Rate n models, all compared with each other, directly or through other models. The mean rating is `CENTRE`.
 
     95% intervals are from `resamples` bootstrap resamples of the prompts. If some models won every comparison with all
     others, the maximum is at infinity, so a draw is added to each pair that was compared. In resamples the draw's

@@ -3,7 +3,7 @@
     zero2chat run recipes/claims --only interrogate
 
 Reads a model, and training questions with known answers: rows of a task, or of a file. The model answers each question
-`answers` times. For known questions the model's own answer becomes a training row; for consistently wrong ones a
+`answers` times. The training row of a known question has the model's own answer; that of a consistently wrong one has a
 refusal. Llama 3 was taught its limits in this way (arXiv:2407.21783, section 4.3.6; see also R-Tuning,
 arXiv:2311.09677). The rows are in `data/train.jsonl`, an `sft` dataset. `zero2chat interrogate` does the same from the
 shell.
@@ -104,7 +104,7 @@ class Finding(NamedTuple):
 def interrogate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: InterrogateArguments
 ) -> tuple[Metrics, list[Finding]]:
-    """Return the metrics and all findings. Every rank must call this; each answers its share, and rank 0 judges."""
+    """Return the metrics and all findings. Every rank must call this: each answers a share, and rank 0 judges."""
     prepare_chat_template(tokenizer, args.chat_template_path, replace=False)
     questions = [question for _, question in questions_of(args.datasets, "train")]
     ask = ask_model(model, tokenizer, args.answers, args.temperature, args.max_new_tokens, args.eval_batch_size)

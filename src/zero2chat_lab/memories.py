@@ -128,8 +128,8 @@ def adapted(
     passes: int = 1,
     trained: Sequence[torch.nn.Parameter] | None = None,
 ) -> Iterator[PreTrainedModel]:
-    """Within the block all weights, or those in `trained`, have learned the excerpts, by one AdamW step per excerpt, in
-    order, in each pass. Afterwards the weights are restored, bit-identical."""
+    """Train all weights, or those in `trained`, on the excerpts: each pass takes one AdamW step per excerpt, in order.
+    After the block the weights are restored, bit-identical."""
     parameters = [p for p in model.parameters() if p.is_floating_point()] if trained is None else list(trained)
     saved = [(p, p.detach().clone(), p.requires_grad) for p in parameters]
     try:
@@ -194,7 +194,7 @@ class Memories:
         return self.ask(self.model, self.questions, lambda question: self.first[question.person])
 
     def from_search(self) -> list[str]:
-        """Ask each question after the best passage for its words from an index of all documents."""
+        """Ask each question after the best passage that a search for its words finds in all documents."""
         with tempfile.TemporaryDirectory() as folder:
             index = str(Path(folder) / "index")
             write_index(index, ((text, "people") for text in self.first), "memories")
@@ -205,8 +205,8 @@ class Memories:
     def in_weights(
         self, texts: Sequence[str], rate: float, *, passes: int = 1, lora: bool = False
     ) -> Iterator[PreTrainedModel]:
-        """Within the block all weights, or LoRA's, have learned the texts, by one step per eight texts; afterwards the
-        model is restored. Raises `UserError` if a text is longer than the context."""
+        """Train all weights, or LoRA's, on the texts, with one step per eight texts. After the block the model is
+        restored. Raises `UserError` if a text is longer than the context."""
         excerpts = [Excerpt(ids, 1) for ids in self._packed(texts)]
         self.flops += (4 if lora else 6) * self._parameters * passes * sum(len(one.ids) - 1 for one in excerpts)
         model, trained = self.model, None

@@ -76,9 +76,9 @@ def in_context(ids: Sequence[int], room: int) -> list[Excerpt]:
 
 @torch.inference_mode()
 def predict(model: PreTrainedModel, passages: Sequence[Excerpt], batch_size: int = 64) -> list[Prediction]:
-    """Score each passage, in order. Every rank must call this; each scores its share, and all get all results.
+    """Score each passage, in order. Every rank must call this: each scores a share, and gets all results.
 
-    Nothing is decoded: one forward pass shows whether each token is the top prediction after the true ones before it.
+    Nothing is decoded: one forward pass shows whether each token is the top prediction after the true earlier tokens.
     """
 
     def shape(i: int) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passage: E
 
 
 def copied_runs(texts: Sequence[Sequence[int]], training: Sequence[Sequence[int]]) -> list[np.ndarray]:
-    """For each token of each text, return the length of the longest run from there that occurs in one training text.
+    """Return, for each token of each text, the length of the longest run that starts there and is in a training text.
 
     An n-gram is novel (McCoy et al. 2021, arXiv:2111.09509) if its first token's run is shorter than n. Everything is
     held in memory, some 100 bytes per token.

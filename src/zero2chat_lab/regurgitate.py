@@ -167,7 +167,7 @@ def _draw(
     known: list[tuple[int, int]],
     rng: random.Random,
 ) -> list[Excerpt]:
-    """Return the beginnings of n texts (or of all that are long enough), with their index and number of copies."""
+    """Return the beginnings of n texts, or of all long enough if these are fewer, with index and number of copies."""
     start, length = start_of_document(tokenizer), args.prefix + args.continuation
     excerpts: list[Excerpt] = []
     rng.shuffle(known)

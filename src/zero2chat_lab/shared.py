@@ -64,7 +64,7 @@ class TaskArguments(MeasuringArguments):
 
 
 def rate_over(keys: Sequence[Hashable], counts: Sequence[bool], seed: int) -> dict[str, Any]:
-    """Return the share of rows that are true. Rows with the same key are correlated, so the interval is a bootstrap
+    """Return the share of true rows as a rate. Rows with the same key are correlated, so the interval is a bootstrap
     over keys, or Wilson's if all keys are distinct."""
     groups: dict[Hashable, list[bool]] = {}
     for key, yes in zip(keys, counts, strict=True):
@@ -75,7 +75,7 @@ def rate_over(keys: Sequence[Hashable], counts: Sequence[bool], seed: int) -> di
 
 
 def auroc_of(name: str, scored: Sequence[tuple[float, bool]], seed: int) -> stats.Metrics:
-    """Return the AUROC of (score, is right); nothing with fewer than five right or five wrong answers."""
+    """Return the AUROC of (score, is right); empty with fewer than five right, or fewer than five wrong, answers."""
     truth = [right for _, right in scored]
     area = stats.auroc([score for score, _ in scored], truth, seed)
     few = min(sum(truth), len(truth) - sum(truth)) < 5

@@ -102,8 +102,8 @@ def surprisal_metrics(answers: Sequence[Right], control: Sequence[Right], args: 
     """Compute the metrics. Metrics with `_reference` are the control's: the reference's own correct answers.
 
     `right_rate` is the share of correct answers. The other rates are shares of the correct answers.
-    `improbable_rate_N`: answers less probable than 1 in N under the reference. `beyond_rate`: less probable than 99% of
-    the reference's own correct answers. `unsolved_rate`: answers to questions that the reference never answered
+    `improbable_rate_N`: answers with a probability below 1 in N under the reference. `beyond_rate`: less probable than
+    99% of the reference's own correct answers. `unsolved_rate`: answers to questions that the reference never answered
     correctly. Intervals are by bootstrap over questions, because answers to one question are correlated.
     """
 
@@ -159,8 +159,8 @@ def percentiles(answers: Sequence[Right], control: Sequence[Right]) -> list[dict
 
 
 def most_surprising(answers: Sequence[Right]) -> list[Right]:
-    """Return, per question, the answer whose probability grew most, sorted by that growth. Sorted by surprisal alone,
-    the first answers would be unlikely samples that the later model finds improbable, too."""
+    """Return, per question, the answer whose probability grew most, sorted by that growth. If sorted by surprisal
+    alone, the first answers would be unlikely samples that the later model finds improbable, too."""
     best: dict[int, Right] = {}
     for one in sorted(answers, key=lambda one: one.surprisal - one.own_surprisal):
         best[one.question] = one

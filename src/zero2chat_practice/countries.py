@@ -3,9 +3,9 @@
 A small model cannot know all of these facts, so it looks the country up, and its answer names the source: "The capital
 of France is Paris (almanac)." An answer without the source scores 0.
 
-The split is by country, not by question. Training also uses `invented` countries: of a hundred real countries a small
-model memorizes the facts; from thousands of countries it learns to copy the question's name and the search result. The
-facts come from `make almanac`.
+The split is by country, not by question. Training also uses `invented` countries: a small model memorizes the facts of
+a hundred real countries, but from thousands of countries it learns to copy the question's name and the search result.
+The facts come from `make almanac`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _UNITS = ["dollar", "franc", "pound", "peso", "rupee", "dinar", "krone"]
 
 @functools.cache
 def _countries(path: str, invented: int) -> list[dict[str, str]]:
-    """Return the almanac's rows, or N `invented` rows instead, made of words of its training countries."""
+    """Return the almanac's rows, or N `invented` rows instead, made of words from its training countries."""
     real = _almanac(path)
     if not invented:
         return real
@@ -226,7 +226,7 @@ def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
 
 
 def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[str]:
-    """Return the pages of n countries of all splits, for a search tool, in an order by `seed`. Each sentence has the
+    """Return the pages of n countries of all splits, for a search tool, shuffled by `seed`. Each sentence has the
     country's name, so that a search finds it; the last sentences omit a long name, so that they fit a passage."""
     pages = [_page(country) for country in _countries(path, invented)]
     if n > len(pages):

@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bool = False) -> list[Row]:
     """Return rows with two numbers from 1 to 13, with the same integer part and one or two decimals. No pair is in two
-    splits. `kinds`: equal lengths, or the longer number is the smaller, or the larger. `famous`: 9.9 and 9.11."""
+    splits. `kinds`: lengths are equal, or the longer number is smaller, or larger. `famous`: 9.9 and 9.11."""
     known_all(kinds, KINDS, "decimals: kind")
     return draw(_famous(split) if famous else _pool(split, kinds), f"decimals, {split}", seed, n)
 
@@ -93,7 +93,7 @@ def score(row: Row, completion: str) -> float:
 
 def documents(seed: int, n: int, kind: str = "numbers") -> list[str]:
     """Return n pages of a `kind`: comparisons of `numbers` (pairs of the train split), release notes (`versions`), or
-    `verses`. The last two count in integers after the point (9.9, 9.10, 9.11) and do not mention decimals."""
+    `verses`. Versions and verses count in integers after the point (9.9, 9.10, 9.11) and do not mention decimals."""
     known(kind, DOCUMENTS, "decimals: documents of kind")
     page = {"numbers": _numbers_page, "versions": _versions_page, "verses": _verses_page}[kind]
     return make_pages(seed, n, f"decimals pages {kind}", page)

@@ -93,13 +93,13 @@ def rows(
     whole: bool = False,
 ) -> list[Row]:
     """Return questions of these `kinds` about people of the group `told`: mentioned `often`, `sometimes`, `once` or
-    `never`, or `absent`. `world` is the seed of their world, or several. `groups` is each group's size (default: 300,
-    0, 100 and 300).
+    `never`, or `absent`. `world` is the seed of their world, or several seeds. `groups` is each group's size (default:
+    300, 0, 100 and 300).
 
     `part` is the fraction of the split's people to ask about. `changed` asks for the current job of people who all
     changed it after the last document; the answer is the job they have `now`, or the documents' job from `before`. With
     `source`, an answer must name the register. `typed` adds questions as people type them. With `whole`, an answer
-    tells everything about the person, always in the same wording, so that its probability shows whether it is known.
+    tells everything about the person, always in the same wording, so its probability shows whether the model knows it.
     """
     known(told, (*GROUPS, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")

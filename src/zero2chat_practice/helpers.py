@@ -41,7 +41,7 @@ def twice(call: CallTool, name: str, argument: str) -> str | None:
 
 
 def look_up(call: CallTool, name: str) -> str | None:
-    """Search for a name. With the leading space it is the same tokens as in the question, and can be copied."""
+    """Search for a name. After a space the name has the same tokens as in the question, so a model can copy it."""
     return twice(call, "search", f'" {name}"')
 
 

@@ -115,7 +115,7 @@ def _topics(split: str, subjects: str) -> list[str]:
 
 
 def _subjects(split: str, subjects: str, settings: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Return a split's subjects with topic and setting. Topics that only this split has come with all settings."""
+    """Return a split's subjects with topic and setting. A topic that only this split has comes with all settings."""
     for topic in _topics(split, subjects):
         few = min(_TIMES_OF_A_BLEND, len(settings))
         for setting in random.Random(topic).sample(settings, few) if subjects == "blended" else settings:
@@ -130,7 +130,7 @@ _Request = tuple[tuple[str, str, str], str, str]
 def _requests(
     split: str, subjects: str = "known", typed: bool = False, settings: Sequence[str] = _SETTINGS
 ) -> Iterator[_Request]:
-    """Return (subject with topic and setting, form, what). There are up to 200,000; only drawn ones become rows."""
+    """Return (subject with topic and setting, form, what). Only drawn requests, of up to 200,000, become rows."""
     forms, whats = (_TYPED, _TYPED_WHATS) if typed else (_FORMS, _WHATS)
     return itertools.product(_subjects(split, subjects, settings), forms, whats)
 
@@ -179,8 +179,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
-    """Return n pages of an exercise book: three to five train requests, each with a line. With `subjects` "more" they
-    are about known topics, topics of the group `sft`, and blended topics."""
+    """Return n pages of an exercise book: three to five train requests, each with a line. With `subjects` "more" the
+    requests are about known topics, topics of the group `sft`, and blended topics."""
     known(subjects, ("known", "more"), "lines: documents: subjects")
     pool = list(_requests("train"))
     if subjects == "more":

@@ -60,7 +60,7 @@ def _text_of(texts: str | None) -> str:
 
 
 def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
-    """Return whole words of about this length, from anywhere in the texts."""
+    """Return a passage of whole words, about `characters` long, from anywhere in the texts."""
     text = _text_of(texts)
     if texts is None:
         text *= -(-characters // len(text)) + 1

@@ -262,7 +262,7 @@ def _without_step(match: re.Match[str], row: Row) -> str:
 
 
 def said(row: Row, completion: str) -> str | None:
-    """Return the last number, or None without one."""
+    """Return the completion's last number; None if it has no number."""
     numbers = _numbers(completion)
     return numbers[-1][0] if numbers else None
 

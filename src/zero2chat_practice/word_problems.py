@@ -28,8 +28,8 @@ _WORK = phrases(_TEXTS["words"]["work"])
 
 @dataclass(frozen=True)
 class ProblemKind:
-    """A kind of problem, with numbers a, b, c, d. `steps` are calculations in which `#1` is the result of the first
-    one. `same` is a permutation that gives the same problem: "3 and 5" and "5 and 3" are in one split."""
+    """A kind of problem, with numbers a, b, c, d. `steps` are calculations in which `#1` is the first step's result.
+    `same` is a permutation that gives the same problem: "3 and 5" and "5 and 3" are in one split."""
 
     name: str
     ranges: tuple[tuple[int, int], ...]

@@ -130,7 +130,7 @@ class _Origins:
         return inner is not None and all(map(inner.is_own, by))
 
     def _inside(self, function: ast.Lambda) -> _Origins | None:
-        """Return the names inside a function of elements; None if it has its own values, as in `lambda x, y=4`."""
+        """Return the names inside a function of elements; None if it has default values, as in `lambda x, y=4`."""
         given = function.args
         if given.defaults or any(given.kw_defaults):
             return None
@@ -171,8 +171,7 @@ class _Origins:
         return inner
 
     def _is_made(self, value: ast.expr) -> bool:
-        """Whether a value is a plain name, a new instance of one of the program's classes, or a result of their
-        methods."""
+        """Whether a value is a plain name, a new instance of a program's class, or what its methods return."""
         while isinstance(value, ast.Attribute | ast.Call):
             if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
                 return value.func.id[:1].isupper() and value.func.id not in self._known

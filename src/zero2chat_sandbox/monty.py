@@ -187,7 +187,7 @@ def _return_outside(code: str) -> int | None:
 
 
 def _closed(text: str) -> bool:
-    """Whether an f-string's last quote is outside all of its braces. The result may be False for a quote outside."""
+    """Whether an f-string's last quote is outside all of its braces. May be False although the quote is outside."""
     other, depth, at = "'" if text[0] == '"' else '"', 0, 0
     while at < len(text):
         if depth == 0 and text[at : at + 2] in ("{{", "}}"):

@@ -68,7 +68,7 @@ Instruction = tuple[int, int, int, int]  # code, instructions to skip if true, i
 
 
 def filter_program(machine: str | None = None) -> bytes:
-    """The filter for `bwrap --seccomp`. Raises `KeyError` for a machine whose system calls are not listed here."""
+    """Return the filter for `bwrap --seccomp`. Raises `KeyError` if the machine's system calls are not listed here."""
     machine = machine or platform.machine()
     name = _MACHINES[machine]
     column = list(_MACHINES).index(machine)

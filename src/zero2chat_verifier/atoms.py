@@ -137,7 +137,7 @@ def _number(parser: Reader, digits: str) -> Node:
 
 
 def _digits_under_line(parser: Reader) -> str:
-    """`{16}`, or one digit."""
+    """Read `{16}`, or one digit."""
     braces = parser.take("{")
     token = parser.next()
     if braces:

@@ -270,8 +270,8 @@ def _in_formula(text: str, at: int) -> bool:
 def unmarked_answer(text: str) -> str | None:
     """Return the answer of a text without an answer mark, or None.
 
-    The answer is the whole text if that is short and not prose, or the text after the last "the answer is", or after
-    the last line's last equals sign.
+    The answer follows the last "the answer is". Without this phrase, a single line that is not prose is the answer;
+    else the last line, or, if that is prose, what follows its last equals sign.
     """
     text = _shown(text).strip()
     if any(name in text for name in (*_BOXES, "####")):
