@@ -1,4 +1,4 @@
-"""Average: one model whose weights are the mean of several that were fine-tuned from one start.
+"""Average: make one model whose weights are the mean of several models, fine-tuned from the same model.
 
     zero2chat run recipes/claims --only averaged
 

@@ -3,17 +3,17 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat_lab.memories --config recipes/four-memories/memories.yaml
 
-Reads a base or chat model, and held-out documents of other text. For one kind of memory it writes how many facts about
-made-up people, whom no other text mentions, are recalled, recalled in reverse, and used in a two-step question; how
-much of the other text the model forgets; seconds and FLOPs. `memory`:
+Reads a base or chat model, and held-out documents of other text. For one kind of memory it measures how many facts
+about made-up people, whom no other text mentions, are recalled, recalled in reverse, and used in a two-step question.
+It also measures forgetting of the other text, seconds and FLOPs. `memory`:
 
 - `frozen`: none, the control;
 - `context`: the person's document is before the question;
 - `search`: the best passage from an index of all documents is before the question;
 - `test_time`: a few gradient steps on the person's document, for that person's questions alone;
-- `full`, `lora`: all documents are in the weights, or in an adapter's, `visits` of each person in `wordings` wordings.
+- `full`, `lora`: weights or an adapter are trained on all documents: `visits` per person, in `wordings` wordings.
 
-Each question has four options; the model chooses the one whose likelihood the question raises most (Holtzman et al.
+Each question has four options; the model chooses the option whose likelihood the question raises most (Holtzman et al.
 2021, arXiv:2104.08315), so chance is 25%.
 """
 

@@ -1,4 +1,4 @@
-"""Probe a reward model: best of n shows over-optimization, and adversarial search finds texts that it overrates.
+"""Probe a reward model: best of n shows over-optimization; adversarial search finds texts that the model overrates.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat_lab.probe --config recipes/overoptimisation/probe.yaml

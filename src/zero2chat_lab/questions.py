@@ -84,7 +84,7 @@ def questions_of(
 
 
 def refuse_cut(cut: Sequence[bool], max_new_tokens: int) -> None:
-    """Raises `UserError` if most answers were truncated within their reasoning, so that nothing can be judged."""
+    """Raises `UserError` if most answers were truncated within their reasoning, so that no answer can be judged."""
     if 2 * sum(cut) > len(cut):
         raise UserError(
             f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers ended within their reasoning: raise it"

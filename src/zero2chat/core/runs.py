@@ -154,7 +154,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the step over all attempts. A killed attempt counts up to its last log line."""
+        """Return the step's wall time over all attempts. A killed attempt counts up to its last log line."""
         return self._seconds_before + time.time() - self._started
 
     def clear(self) -> None:

@@ -3,7 +3,7 @@
     PYTHONPATH=.gguf python -P -m zero2chat.hub.converter convert FOLDER FILE f32|f16 NAME
     PYTHONPATH=.gguf python -P -m zero2chat.hub.converter quantize FILE FILE q8_0|q4_k_m
 
-It prints one JSON object, which is `{"error": "…"}` if it failed.
+The process prints one JSON object: `{"error": "…"}` if the work failed.
 """
 
 from __future__ import annotations

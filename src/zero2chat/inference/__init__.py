@@ -1,1 +1,1 @@
-"""Text from a model: for many prompts at once, or a session; in this process or behind an endpoint."""
+"""Generate text for many prompts at once, or in a session, by a model in this process or behind an endpoint."""

@@ -1,4 +1,4 @@
-"""How sure a model is of an answer, from the probabilities of its tokens, so that it can decline below a threshold.
+"""Measure how sure a model is of an answer, by the tokens' probabilities: below a threshold, a model can decline.
 
 The probabilities are the model's own, at temperature 1 and without top-k or top-p, however the answer was sampled.
 Longer and shorter answers are comparable, because the confidence is a mean. The stop token is not counted, because a

@@ -46,7 +46,7 @@ def check_rope(fields: Mapping[str, Any]) -> None:
 def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: int) -> PreTrainedConfig:
     """Return a copy of a model's config with another context. The keys of `fields` are in `CONTEXT_FIELDS`.
 
-    For linear scaling and YaRN, `factor` and `max_position_embeddings` follow from each other. Raises `ValueError` if
+    For linear scaling and YaRN, `factor` determines `max_position_embeddings`, or the reverse. Raises `ValueError` if
     keys contradict each other, if the model has no RoPE, or if `length` tokens do not fit the context.
     """
     whole = copy.deepcopy(config)

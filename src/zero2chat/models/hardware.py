@@ -197,7 +197,7 @@ def flops_per_token(model: PreTrainedModel, length: int) -> float:
 
 def layer_bytes(c: PreTrainedConfig, size: int, adapter: bool = False) -> float:
     """Return the bytes per token that a layer keeps for the backward pass, with weights of `size` bytes; `c` is the
-    config of the text model, to which an `adapter` may be added.
+    text model's config, and `adapter` says whether the model has an adapter.
 
     The factors are fitted to measured bf16 forward passes, within 10% for GPT-2, Llama and Qwen3. Gemma has more norms,
     and keeps a quarter more.

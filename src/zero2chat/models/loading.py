@@ -23,7 +23,7 @@ _HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")  # "name" or "owner/na
 
 
 def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder or a Hub name. Raises `UserError` if it has no tokenizer."""
+    """Load the tokenizer from a folder or the Hub. Raises `UserError` if there is no tokenizer."""
     folder = _find(path)
     if folder and not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise UserError(f"{path}: no tokenizer (no tokenizer.json): {_remedy(folder)}")

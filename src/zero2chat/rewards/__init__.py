@@ -78,7 +78,7 @@ def with_names(said: str, names: Sequence[str]) -> str:
 
 
 def last_message(completion: str | Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of a completion's last assistant message, without reasoning at its beginning, or ""."""
+    """Return the text of a completion's last assistant message without its initial reasoning; "" if there is none."""
     return split_reasoning(_last(completion)[1])[1]
 
 

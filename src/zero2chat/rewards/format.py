@@ -19,7 +19,7 @@ def marked_answer(completions: Sequence[Any], **_: Any) -> list[float]:
 
 
 def tags(completions: Sequence[Any], **_: Any) -> list[float]:
-    """Return 1 for exactly `<think>…</think><answer>…</answer>` (DeepSeek-AI 2025, arXiv:2501.12948), else 0.
+    """Return 1 if a text is exactly `<think>…</think><answer>…</answer>` (DeepSeek-AI 2025, arXiv:2501.12948), else 0.
 
     Each element must occur once and not be empty. Reasoning that the chat template has moved out of the text counts as
     `<think>`.

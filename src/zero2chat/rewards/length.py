@@ -11,7 +11,7 @@ from zero2chat.rewards import written
 
 
 def short_answer(completions: Sequence[Any], longest: Annotated[int, Range(min=1)] = 400, **_: Any) -> list[float]:
-    """Return 1 for an empty text, falling to 0 at `longest` characters and beyond, including reasoning."""
+    """Return 1 for an empty text, less for a longer text, and 0 from `longest` characters. Reasoning counts, too."""
     return [1.0 - min(len(written(completion)), longest) / longest for completion in completions]
 
 
@@ -22,7 +22,7 @@ def soft_overlong(
     margin: Annotated[int, Range(min=1)],
     **_: Any,
 ) -> list[float]:
-    """Return 0 up to `longest` - `margin` tokens, then falling to -1 at `longest` (DAPO, arXiv:2503.14476, eq. 13).
+    """Return 0 up to `longest` - `margin` tokens, then less, down to -1 at `longest` (DAPO, arXiv:2503.14476, eq. 13).
 
     `longest` is max_completion_length or less: a truncated completion then gets -1, whereas mask_truncated_completions
     would mask it. All tokens of the completion count, including tool results, as for max_completion_length. Raises

@@ -68,8 +68,8 @@ def collect(
 ) -> list[Any]:
     """Collect all answers to each problem with their scores, as saved in the run's file. Every rank must call this.
 
-    Rank 0 judges and writes, `at_once` problems at a time; `in_batches` is `whole` of `in_saved_batches`. Raises
-    `UserError` if the teacher fails; its answers up to then are saved.
+    Rank 0 judges and writes, `at_once` problems at a time; `in_batches` is passed to `in_saved_batches` as `whole`.
+    Raises `UserError` if the teacher fails; earlier answers are saved.
     """
 
     def work(rows: range, lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], UserError | None]:
@@ -118,7 +118,7 @@ def _judge(rows: Dataset, said: Sequence[list[Said]], rewards: Sequence[Reward])
 
 
 def choose(collected: Sequence[tuple[Any, Sequence[Said]]], keep: int, keep_above: float) -> list[list[str | None]]:
-    """Return, per prompt, why each answer is not kept (one of `REASONS`), or None if it is kept."""
+    """Return, per prompt and answer, why the answer is not kept (one of `REASONS`), or None if it is kept."""
     seen = set[str]()
     verdicts: list[list[str | None]] = []
     for prompt, said in collected:

@@ -10,7 +10,7 @@ A task is a module with three functions:
 
 A task may also have:
 
-- `prompt(row)`: messages that end with a user's turn. Without it, the question is one user turn.
+- `prompt(row)`: messages that end with a user's turn. By default the question is the only turn.
 - `documents(seed, n, **options)`: n plain texts for pretraining, none made from a validation or test row.
 - `use_tools(row, rng, call, style="worked")`: an answer found with tools. `call(name, argument)` runs a tool, adds call
   and result to the conversation, and returns the text, or None if the call failed. Without this function a task's

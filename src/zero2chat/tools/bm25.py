@@ -98,7 +98,7 @@ def write_index(
 
 @contextlib.contextmanager
 def _whole_or_none(folder: Path) -> Iterator[Path]:
-    """Provide a temporary folder beside `folder`, which is renamed at the end."""
+    """Provide a temporary folder beside `folder`, and rename it to `folder` at the end."""
     if folder.exists() or folder.is_symlink():
         raise UserError(f"{folder}: already exists: remove it, or give another folder")
     try:
@@ -177,7 +177,7 @@ class Index:
 
 
 def _check(folder: Path) -> None:
-    """Raises `UserError` if the manifest is missing, of another version, or lists files that are missing or resized."""
+    """Raises `UserError` if the manifest is missing, has another version, or lists missing or resized files."""
     try:
         if not folder.exists():
             raise UserError(f"{folder}: no such index: build it with `zero2chat index SOURCE --out {folder}`")
