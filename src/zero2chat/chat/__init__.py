@@ -1,1 +1,1 @@
-"""Talking to a model: the terminal, the page, the server."""
+"""Chat with a model: in the terminal, on a web page, or through a server."""

@@ -1,7 +1,7 @@
 """The default model of a chat, and the tools that a model was trained with.
 
-A run's `run.json` has the settings of its step, including the tools. By default, a model searches the index of its own
-recipe, `library/index`, because it was trained on such passages.
+A run's `run.json` has the settings of its step, including the tools. By default, a model searches its recipe's index,
+`library/index`, because it was trained on passages of this index.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INDEX = Path("library", "index")
 
 
 def default_model() -> str:
-    """Return the assistant recipe's last model, or else the quickstart's. Raises `UserError` if neither exists."""
+    """Return the last model of the recipe assistant, or else of quickstart. Raises `UserError` if neither exists."""
     for model in _MODELS:
         if (Path(model) / METRICS).exists():
             return model
@@ -34,10 +34,10 @@ def default_model() -> str:
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:
-    """Open the tools of a command's `--tools` and `--search`; without names, those that the model was trained with.
+    """Open the tools for a command's `--tools` (`names`) and `--search`. By default, opens the model's trained tools.
 
-    Trained tools that cannot be opened are skipped, with a line on stderr. Raises `UserError` as `open_tools` does if
-    tools are named, and if a search backend is given for a model that was trained without search.
+    A trained tool that cannot be opened is skipped, with a line on stderr. Raises `UserError` as `open_tools` does if
+    tools are named, or if `search` is given but the model was trained without search.
     """
     if names is not None:
         return open_tools(None if names == NONE else names, search)
@@ -66,7 +66,7 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
 
 def _trained_with(model: str) -> tuple[Path, Mapping[str, Any]]:
     """Return the folder of the recipe's runs, and the tools in the settings of the run that made the model (or
-    checkpoint), or else in the settings of the run that it continued."""
+    checkpoint). If these settings have no tools, an earlier run's settings count: the run that was continued."""
     recipe, seen = Path(), set[str]()
     while model not in seen:
         seen.add(model)

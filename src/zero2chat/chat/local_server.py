@@ -1,4 +1,4 @@
-"""What the page and the server share: a local port that, on loopback, only answers to this machine's own names."""
+"""What page and server share: a local port. On a loopback address, it only accepts this machine's own host names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zero2chat.core.errors import UserError
 
 
 def take_own_names(app: Any, address: str) -> None:
-    """Make a Starlette application at a loopback address reject other host names."""
+    """If `address` is a loopback address, make the Starlette application reject other host names."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     if ipaddress.ip_address(address).is_loopback:
@@ -32,7 +32,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: Any, listener: socket.socket, shown: str, log_level: str) -> None:
-    """Serve until Ctrl-C, and print `shown` with the address in it."""
+    """Print `shown` with the address filled in, then serve until Ctrl-C."""
     import uvicorn
 
     address, port = listener.getsockname()[:2]

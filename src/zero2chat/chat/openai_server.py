@@ -1,9 +1,8 @@
-"""An OpenAI-compatible server for one model: the conversation loop of `inference.session` behind its chat endpoint.
+"""An OpenAI-compatible server for one model. The chat endpoint uses the conversation loop of `inference.session`.
 
-Messages are read, and answers and streams written, by `transformers.cli.serving`. Unlike in `transformers serve`,
-control tokens in all client text are neutralised before the chat template is applied, calls are found by token ids as
-in a chat, an unsure answer can be declined, and there are no endpoints that load models or take raw text. The client
-runs its own tools.
+`transformers.cli.serving` reads messages, and writes answers and streams. There are four differences from `transformers
+serve`: Control tokens in client text are neutralised before the chat template is applied. Calls are found by token ids.
+Unsure answers can be declined. No endpoint loads models or takes raw text. The client runs its own tools.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ _Count = Annotated[int, Field(ge=1)]
 
 
 class Body(BaseModel, extra="allow"):
-    """The fields of a request that have an effect."""
+    """The request fields that have an effect."""
 
     model: str | None = None
     messages: list[dict[str, Any]]
@@ -86,7 +85,7 @@ class Body(BaseModel, extra="allow"):
 def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: float = 0.0) -> None:
     """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
 
-    Below the confidence `abstain_below` the model declines instead of answering.
+    If the model's confidence is below `abstain_below`, it declines to answer.
 
     Raises `UserError` if the address, the model or its chat template is not available.
     """
@@ -98,7 +97,7 @@ def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: f
 
 
 def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.0) -> Starlette:
-    """Return the server's ASGI application for the model of this folder or Hub name, for that address."""
+    """Return the server's ASGI application. `path` is a model folder or a Hub name, `address` the server's address."""
     with naming(path):
         chat = _Chat(path, *load_for_use(path), abstain_below)
     model = {"id": path, "object": "model", "created": int(time.time()), "owned_by": "local"}
@@ -115,7 +114,7 @@ def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.
 class _Chat(ChatCompletionHandler):
     """The chat endpoint. Invalid requests get status 400. Answers are generated one after another.
 
-    Raises `UserError` if the model has no chat template, or if it rejects a plain conversation.
+    Raises `UserError` if the model has no chat template, or if the template rejects a plain conversation.
     """
 
     def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, abstain_below: float):
@@ -127,7 +126,7 @@ class _Chat(ChatCompletionHandler):
         self._thread = ThreadPoolExecutor(1)
 
     def _format(self, tools: list[Any]) -> CallFormat:
-        """Return the format of calls of these tools. Raises `UserError` if the template cannot render them."""
+        """Return the format for calling these tools. Raises `UserError` if the template cannot render the tools."""
         return CallFormat(OfferedTools(tools), self._tokenizer, end_ids(self._model, self._tokenizer))
 
     async def answer(self, request: Request) -> Response:
@@ -164,7 +163,7 @@ class _Chat(ChatCompletionHandler):
         return collecting.result() if collecting.done() or not collecting.cancel() else Response()
 
     def _begin(self, body: Body) -> tuple[OfferedAnswer, list[int]]:
-        """Return the generator of the answer, and the prompt's ids."""
+        """Return the answer's generator and the prompt's ids. Raises `UserError` for an unsupported request."""
         if body.model not in (None, self._name):
             raise UserError(f"model {body.model!r} is not served: set model to {self._name!r}")
         for key in _UNSUPPORTED:
@@ -209,7 +208,7 @@ class _Chat(ChatCompletionHandler):
     async def _chunks(
         self, name: str, body: Body, answering: OfferedAnswer, prompt: list[int]
     ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the answer as the arguments of transformers' `_build_chunk_sse`."""
+        """Yield the answer in chunks: each has the arguments for transformers' `_build_chunk_sse`."""
         yield {"role": "assistant"}
         parser = build_response_parser(self._tokenizer, self._model, prompt)
         items, calls = response_events_to_chunks(parser.initial_events), 0
@@ -233,8 +232,8 @@ class _Chat(ChatCompletionHandler):
         yield {"finish_reason": reason, "usage": usage}
 
     async def _pieces(self, answering: OfferedAnswer, prompt: list[int]) -> AsyncGenerator[Any]:
-        """Yield the pieces of the answer. A thread generates them, and starts the next answer when this one is done,
-        even if the client has not read it."""
+        """Yield the pieces of the answer, which a thread generates. When the answer is done, the thread starts the next
+        answer, even if the client is still reading."""
         queue, loop, left = asyncio.Queue[Any](), asyncio.get_running_loop(), threading.Event()
 
         def generate() -> None:
@@ -261,7 +260,7 @@ class _Chat(ChatCompletionHandler):
             yield f"data: {json.dumps({'error': {'message': type(error).__name__, 'type': 'server_error'}})}\n\n"
 
     async def _collected(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> JSONResponse:
-        """Return the chunks of a stream as one answer."""
+        """Join the chunks of a stream into one answer."""
         content, reasoning, calls, last = "", "", list[dict[str, Any]](), dict[str, Any]()
         try:
             async for last in chunks:

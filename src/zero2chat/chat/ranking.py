@@ -40,13 +40,12 @@ def rank_answers(
     answers: int = 4,
     sampling: Sampling | None = None,
 ) -> None:
-    """Ask for rankings of a model's `answers` to each prompt, and append the pairs to `out`, ranking by ranking.
+    """Ask a person to rank a model's `answers` to each prompt, and append the pairs to `out`, ranking by ranking.
 
-    Prompts that are already ranked there are skipped; prompts that were skipped, or fully tied, are asked again. Orders
-    are read from stdin; its end, `q` and Ctrl-C stop. `sampling.seed` and the prompt determine the answers and their
-    order on screen. Raises `UserError`, before anything is written, if the model cannot be used or `out` is not
-    writable, and later for a prompt longer than the context. A mistake in an order is printed, and the prompt is asked
-    again.
+    Prompts already ranked in `out` are left out; prompts that were skipped or fully tied are asked again. Orders are
+    read from stdin; `q`, Ctrl-C or the end of stdin stop. `sampling.seed` and the prompt determine the answers and
+    their order on screen. Raises `UserError` at the start if the model cannot be used or `out` is not writable, and
+    later if a prompt exceeds the context. After a mistake in an order, prints the mistake and asks again.
     """
     sampling = sampling or Sampling(temperature=1.0)
     if answers < 2:
@@ -95,7 +94,7 @@ def rank_answers(
 def _distinct_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Messages, answers: int, sampling: Sampling
 ) -> list[str]:
-    """Return the prompt's distinct answers in the order shown."""
+    """Sample answers to a prompt. Returns the distinct answers, in the order to show them."""
     # One seed per prompt: with the same seed, the answers to all prompts would start in the same way.
     rng = random.Random(f"rank {sampling.seed} {prompt_key(prompt)}")
     seed, longest = rng.getrandbits(32), sampling.max_new_tokens
@@ -110,7 +109,7 @@ def _distinct_answers(
 
 
 def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
-    """Print names and texts in two columns, so that a text cannot look like another row."""
+    """Print names and texts in two columns, so that no text can pass for a row of its own."""
     table = Table.grid(padding=(0, 2))
     for name, text in rows:
         shown = Text(visible(text, keep=SPACES)) if text.strip() else Text("(empty)", style="dim")
@@ -119,7 +118,7 @@ def show(console: Console, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def _read_order(orders: Iterator[str], n: int) -> Order | None:
-    """Read the order that the person types; [] if the prompt is skipped, None to stop."""
+    """Read the order that the person types. Returns [] to skip the prompt, None to stop."""
     for line in orders:
         if line.lower() in ("q", "s"):
             return None if line.lower() == "q" else []
@@ -131,7 +130,7 @@ def _read_order(orders: Iterator[str], n: int) -> Order | None:
 
 
 def parse_order(line: str, n: int) -> Order:
-    """`2=1 4 3` → [[1, 0], [3], [2]]. Raises `UserError` unless it lists each of `n` answers once."""
+    """Parse `2=1 4 3` as [[1, 0], [3], [2]]. Raises `UserError` unless each of the `n` answers is listed once."""
     groups = [group.split("=") for group in re.sub(r"\s*=\s*", "=", line).split()]
     names = [name for group in groups for name in group]
     known = [str(number) for number in range(1, n + 1)]

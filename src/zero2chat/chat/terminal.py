@@ -1,4 +1,4 @@
-"""Chat in the terminal, or through a pipe: one line per question, streamed answers. Tool calls go to stderr."""
+"""Chat in the terminal or through a pipe. A question is one line, and answers are streamed. Tool calls go to stderr."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def chat(
     prompt: str | None = None,
     tools: Tools | None = None,
 ) -> None:
-    """Chat with a model until the input ends; with `prompt`, print one answer and return. The model may call `tools`.
+    """Chat with a model until stdin ends. With a `prompt`, print one answer and return. The model may call `tools`.
 
-    Questions are read from stdin. Raises `UserError` if the model cannot be loaded or has no chat template; a mistake
-    in a line of the chat is printed, and the chat continues.
+    Questions are read from stdin. Raises `UserError` if the model cannot be loaded or has no chat template. After a
+    mistake in a question, such as an unknown command, prints the mistake and continues.
     """
     with naming(model_path):
         session = Session(*load_for_use(model_path), sampling, system, tools)
@@ -53,7 +53,7 @@ def chat(
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator[None]:
-    """End a dialogue at Ctrl-C in a terminal. Through a pipe, the interrupt ends the program."""
+    """In a terminal, let Ctrl-C end the dialogue. Through a pipe, an interrupt ends the program."""
     try:
         yield
     except KeyboardInterrupt:
@@ -63,7 +63,7 @@ def until_interrupted() -> Iterator[None]:
 
 
 def typed() -> Iterator[str]:
-    """Yield non-empty lines until the input ends; in a terminal, Ctrl-C at the prompt ends it too."""
+    """Yield non-empty lines until the input ends. In a terminal, Ctrl-C at the prompt also ends the input."""
     if not sys.stdin.isatty():
         # Remove a file's byte-order mark.
         yield from filter(None, (line.lstrip("\ufeff").strip() for line in sys.stdin))

@@ -1,10 +1,10 @@
-"""The web page: chat with a model, its tokens with their alternatives, and its tool calls.
+"""The web page: chat with a model, and see each token with its alternatives, and the tool calls.
 
-It uses Gradio. Each browser tab has its own conversation, in Gradio's session state; one answer is generated at a time.
-The server only accepts requests of its own page, and the page cannot load anything from other hosts.
+The page uses Gradio. Each browser tab has its own conversation, kept in Gradio's session state. One answer is generated
+at a time. The server only accepts the page's requests, and the page cannot load anything from other hosts.
 
-It uses Gradio's blocks: with `gr.ChatInterface`, each update of an answer passes through its list of all messages,
-and Stop cancels an answer before its last update.
+It uses `gr.Blocks`, not `gr.ChatInterface`. With the latter, each update of an answer would send all messages, and Stop
+would cancel an answer before its last update.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Visitor:
 
 
 class ChatPage:
-    """The page's actions. The page holds the model, which all visitors share; a visitor's state is in the `Visitor`
-    passed in.
+    """The actions of the page. The page holds the model, which all visitors share. The `Visitor` that is passed in
+    holds one visitor's state.
 
     Raises `UserError` if the model cannot chat, or if its tokenizer is not a byte-level BPE.
     """
@@ -93,7 +93,7 @@ class ChatPage:
         return Visitor(Session(*self._of_session))
 
     def ask(self, visitor: Visitor, question: str) -> Iterator[Exchange]:
-        """Yield the growing turn every `_TICK` seconds. A mistake is shown as its note."""
+        """Yield the growing turn every `_TICK` seconds. If a `UserError` occurs, it becomes the turn's note."""
         question = question.strip()
         if not question:
             return
@@ -219,7 +219,7 @@ def application(page: ChatPage, address: str) -> Any:
 
     @app.middleware("http")
     async def guard(request: fastapi.Request, call_next: Callable[[fastapi.Request], Awaitable[Any]]) -> Any:
-        """Accept only small requests to known paths, and let the page load nothing from other hosts."""
+        """Accept only small requests to known paths, and forbid the page to load anything from other hosts."""
         # Not `request.url`, whose path begins in the Host header.
         path, length = request.scope["path"], request.headers.get("content-length", "0")
         call = path.removeprefix("/gradio_api/")

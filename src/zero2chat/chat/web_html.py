@@ -1,4 +1,4 @@
-"""Render an answer as HTML: tokens coloured by probability, with their alternatives; tool calls and results.
+"""Render an answer as HTML: tokens coloured by probability, with alternatives, and tool calls with results.
 
 Text from a model, a tool or a user is untrusted. Only this module turns it into markup.
 """
@@ -23,14 +23,14 @@ SHADES = ((0.9, "s0", "≥ 90%"), (0.5, "s1", "≥ 50%"), (0.2, "s2", "≥ 20%")
 
 
 def text(shown: str) -> str:
-    """Escape any text for HTML content or an attribute; control characters become visible escapes."""
+    """Escape a text for HTML content or an attribute. Control characters become visible escapes."""
     return escape(visible(shown, keep=SPACES))
 
 
 class AnswerMarkup:
-    """An answer during generation: `html` is its current markup.
+    """An answer that is being generated: `html` is the current markup.
 
-    `token_bytes` has the bytes of each token, by id; `control` the ids of control tokens.
+    `token_bytes` has the bytes of each token, by id. `control` has the ids of control tokens.
     """
 
     def __init__(self, token_bytes: Sequence[bytes], control: Collection[int]):
@@ -44,7 +44,7 @@ class AnswerMarkup:
         return "".join(self._parts) + "</div>" * bool(self._block)
 
     def take(self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None) -> None:
-        """Add the tokens of a session's record, which is emptied, and then what the session yielded."""
+        """Add the tokens of a session's record, then the `piece` that the session yielded. Empties the record."""
         while record:
             self._add(record.pop(0))
         if isinstance(piece, Call):

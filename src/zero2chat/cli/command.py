@@ -1,7 +1,7 @@
 """How a command is declared and found, and how its result is printed.
 
 A command is a function of its arguments, and is imported only when it runs, because `zero2chat --help` must be fast.
-With `--json`, its result is printed as JSON, else by its function `show`.
+With `--json` the result is printed as JSON, otherwise the command's `show` function prints it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 
 def add(commands: Any, module: str, name: str, help: str, show: str = "", as_json: bool = True) -> Any:
-    """Add a module's function as a command and return its parser, whose arguments are the function's.
+    """Add a module's function as a command. Returns its parser, to which the function's arguments are added.
 
-    `show` is another function of the module: it gets the result and a console.
+    `show` names another function of the module, which gets the result and a console to print it on.
     """
     parser: argparse.ArgumentParser = commands.add_parser(name.rstrip("_"), help=help)
     parser.set_defaults(module=f"zero2chat.{module}", function=name, show=show)
@@ -25,7 +25,7 @@ def add(commands: Any, module: str, name: str, help: str, show: str = "", as_jso
 
 
 def option(parser: Any, name: str, value: str | float, help: str, **more: Any) -> None:
-    """Add an argument. `value` is its metavar, the default of a number, or False for a flag."""
+    """Add an argument. `value` is the metavar of a text, the default of a number, or False for a flag."""
     if value is False:
         more["action"] = "store_true"
     elif isinstance(value, str):

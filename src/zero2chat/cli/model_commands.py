@@ -1,4 +1,4 @@
-"""The commands that take a model or a tokenizer: talk to it, rank its answers, look inside, export and push it."""
+"""The commands that take a model or a tokenizer: chat, rank answers, look inside the model, export it, push it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _add_conversation(parser: Any) -> None:
 
 
 def _open(model: str | None, tools: str | None, search: str | None, **sampling: Any) -> tuple[str, Any, Any]:
-    """Return a chat's model, sampling settings and tools. The name of a default model is printed on stderr."""
+    """Return a chat's model, sampling settings and tools. If no model is named, prints the default's name."""
     from zero2chat.chat.defaults import default_model, tools_for
     from zero2chat.inference.session import Sampling
     from zero2chat.models.loading import refuse_reward_model

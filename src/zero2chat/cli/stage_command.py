@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_stage(stage: str, words: list[str]) -> None:
-    """Run a stage as its module does. A stage that measures only prints its metrics if no run folder is named."""
+    """Run a stage as `python -m` does. A stage with `measure` prints its metrics if no run folder is named."""
     named = {word.partition("=")[0].replace("-", "_") for word in words}
     without_run = not named & {"__config", "__output_dir"}
     if without_run:

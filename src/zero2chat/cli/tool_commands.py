@@ -1,4 +1,4 @@
-"""The commands for a model's tools and for the verifier of answers."""
+"""The commands for a model's tools and for the answer verifier."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def verify(gold: Any, answer: Any, file: str | None) -> None:
 
 
 def _rows_to_verify(file: str) -> list[list[str]]:
-    """Return gold and answer of each row. Raises `UserError` for a row without gold or answer."""
+    """Return `[gold, answer]` for each row. Raises `UserError` if a row lacks either of the two."""
     from zero2chat.data.rows import load_table
     from zero2chat.data.sources import Source
 

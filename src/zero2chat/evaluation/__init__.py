@@ -1,1 +1,1 @@
-"""Evaluation: our tasks, standard benchmarks, ratings, knowledge and memorization."""
+"""Evaluation: our tasks, standard benchmarks, comparisons of models, and the user's own data."""

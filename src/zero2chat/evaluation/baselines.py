@@ -1,4 +1,4 @@
-"""The baseline of a task's score without a model: the best constant answer."""
+"""A task's baseline, without a model: the score of the best constant answer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SECONDS = 5.0
 def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) -> dict[str, Any]:
     """Return the score of the best constant answer on these rows, as a rate.
 
-    Candidates are the most frequent reference answers, and demonstrations of some rows. `n` is below the number of rows
-    if no candidate could be scored on all rows in time.
+    Candidates are the most frequent reference answers, and demonstrations of some rows. If time ran out before a
+    candidate was scored on all rows, `n` is smaller than the number of rows.
     """
     ends = time.perf_counter() + _SECONDS
     first = rows[:_FIRST] if len(rows) > _MANY else rows
@@ -49,7 +49,7 @@ def _candidates(task: tasks.Task, rows: Sequence[tasks.Row], seed: int) -> list[
 def _sums(
     task: tasks.Task, rows: Sequence[tasks.Row], candidates: Sequence[str], ends: float
 ) -> Iterator[tuple[str, float, int]]:
-    """Return (candidate, sum of scores, rows scored). Scoring stops when the time ends, but covers at least one row."""
+    """Yield (candidate, sum of scores, rows scored). Scoring stops at the time `ends`, but covers at least one row."""
     for i, text in enumerate(candidates):
         total, n = 0.0, 0
         for row in rows:

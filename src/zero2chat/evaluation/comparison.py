@@ -1,4 +1,4 @@
-"""Compare two models, such as one before and after training: both answer held-out rows, judged by the task's taste."""
+"""Compare two models, such as before and after training: both answer held-out rows, and the task's taste judges."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN = 6  # answers of each model saved as samples
 
 @dataclass
 class HeldOut:
-    """A YAML's `held_out:`: rows of a task that the starting model and the trained model answer, for comparison."""
+    """A YAML's `held_out:`: a task's rows that the starting model and the trained model answer, to compare them."""
 
     task: str
     n: Annotated[int, Range(min=2)] = 500
@@ -43,13 +43,13 @@ class HeldOut:
         tasks.check_rows(self.task, self.split, self.seed, self.n, self.options)
 
     def rows(self, split: str | None = None) -> list[tasks.Row]:
-        """Return rows of its split, or of a given one. Raises `UserError` for an option or n that the task lacks."""
+        """Return rows of `split` (default: the YAML's). Raises `UserError` for an option or `n` that the task lacks."""
         return tasks.load(self.task).rows(split or self.split, self.seed, self.n, **self.options)
 
     def problems(self, rewards: Sequence[Reward], others: Prepared, template: Any, split: str | None = None) -> Dataset:
-        """Return the rows as prompts for a trainer, with the columns that these rewards need, if they fit the context.
+        """Return the rows as prompts for a trainer, with the columns that `rewards` need. All must fit the context.
 
-        `others`: the training prompts. `template`: options of the chat template.
+        `others` are the training prompts, and `template` has options of the chat template.
         """
         wanted = {column for reward in rewards for column in reward.needs}
         assert others.limit is not None
@@ -70,8 +70,8 @@ def compare_models(
 ) -> tuple[Metrics, list[list[dict[str, Any]]]]:
     """Return the metrics of `compare_answers`, and the first answers of each model as samples.
 
-    `models` are contexts that provide the starting model and the trained one; `prompts` are those of `spec.rows()`.
-    Every rank must call this.
+    `models` are contexts that provide the starting model and the trained model. `prompts` are the prompts of
+    `spec.rows()`. Every rank must call this.
     """
     rows, longest = spec.rows(), spec.max_new_tokens or training.max_completion_length
     template = training.chat_template_kwargs
@@ -93,10 +93,10 @@ def compare_models(
 def compare_answers(
     spec: HeldOut, rows: Sequence[tasks.Row], before: Sequence[Answer], after: Sequence[Answer]
 ) -> tuple[Metrics, list[list[float]]]:
-    """Return metrics that compare answers to the same rows before and after training, and both models' gold rewards.
+    """Compare answers to the same rows before and after training. Returns metrics, and both models' gold rewards.
 
-    `win_rate` is the share of prompts where the later answer is better, a tie counting half. `gold_gain` is in standard
-    deviations of the starting model's answers, and omitted if these are all equal.
+    `win_rate` is the share of prompts where the later answer is better; a tie counts half. `gold_gain` is in standard
+    deviations of the starting model's gold rewards, and omitted if these are all equal.
     """
     try:
         gold = tasks.load_taste(spec.task)
@@ -117,7 +117,7 @@ def compare_answers(
 
 
 def overoptimization_metrics(log: Sequence[Mapping[str, Any]], n: int) -> Metrics:
-    """Return what a policy lost by optimizing beyond the peak of its gold reward (Gao et al. 2022, arXiv:2210.10760).
+    """Measure what a policy lost by training beyond the peak of the gold reward (Gao et al. 2022, arXiv:2210.10760).
 
     `log` is the trainer's. Each evaluation has the mean of the reward labelled `gold` over `n` held-out completions;
     the last one was made after training. Returns `gold_peak`, the highest mean during training, `kl_peak`, the KL at
@@ -143,7 +143,7 @@ def compare_with(
     batch_size: int,
     tools: Tools | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the win rate against the other model, and the first answers of both as samples."""
+    """Return the win rate against the other model, and both models' first answers as samples."""
     taste = tasks.load_taste(spec.task)
     rows, prompts = rows_and_prompts(spec)
     at_hand = tools if spec.tools else None

@@ -1,4 +1,4 @@
-"""Standard benchmarks with lm-evaluation-harness, which is an extra: `pip install -e ".[eval]"`.
+"""Standard benchmarks with lm-evaluation-harness, an optional dependency: `pip install -e ".[eval]"`.
 
 Prompts, scores and seeds are the harness's own: results equal those of `lm_eval run` for the same model, tasks,
 precision and batch size. Remote code of metrics and datasets is never run, nor code that a model writes.
@@ -28,7 +28,7 @@ from zero2chat.core.fingerprints import strings
 
 @dataclass
 class HarnessSpec:
-    """One entry of a YAML's `harness:` list, with lm-evaluation-harness's own names."""
+    """One entry of a YAML's `harness:` list. The keys have lm-evaluation-harness's names."""
 
     task: str  # or a group of tasks, such as mmlu
     num_fewshot: Annotated[int | None, Range(min=0)] = None  # default: the task's own number
@@ -52,9 +52,9 @@ def read_harness(entries: Sequence[Any]) -> list[HarnessSpec]:
 
 
 def find_tasks(specs: Sequence[HarnessSpec]) -> dict[str | None, Any]:
-    """Return lm-eval's task managers by `include_path`, which know all tasks of the entries.
+    """Return `include_path` → lm-eval's task manager. Together, the managers know the tasks of all entries.
 
-    Raises `UserError` if lm-eval is missing, and for a task that does not exist or has no score.
+    Raises `UserError` if lm-eval is missing, or if a task does not exist or has no score.
     """
     if not specs:
         return {}
@@ -107,12 +107,12 @@ def run_harness(
     manager: Any,
     batch_size: int,
 ) -> tuple[dict[str, Any], list[str], dict[str, Any]] | None:
-    """Evaluate one entry. Return the entry's metrics (`label.metric`, or `label.metric.filter` if there are filters),
-    the questions of the evaluated rows, and lm-evaluation-harness's own results, including each task of a group.
+    """Evaluate one entry. Returns the entry's metrics (`label.metric`, or `label.metric.filter` if there are filters),
+    the evaluated rows' questions, and lm-evaluation-harness's own results, which list each task of a group.
 
-    Each process evaluates its share; only rank 0 gets the result, the others None.
+    Each process evaluates a share of the rows. Only rank 0 gets the result; other ranks get None.
 
-    Raises `UserError` if the task's data cannot be loaded, or if the task runs remote or model-written code.
+    Raises `UserError` if the task's data cannot be loaded, or if the task would run remote or model-written code.
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -149,9 +149,9 @@ def run_harness(
 
 
 def _metrics(spec: HarnessSpec, results: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, Any]:
-    """Return the results under the entry's label, unrounded, with 95% intervals; `tasks` are its tasks.
+    """Return the entry's results as metrics, unrounded, with 95% intervals. `tasks` are the tasks of the entry.
 
-    A score that is a share of rows has Wilson's interval; others use lm-eval's standard error, if it has one.
+    A score that is a share of rows gets Wilson's interval. Other scores use lm-eval's standard error, if there is one.
     """
     scores = results["results"][spec.task]
     metrics: dict[str, Any] = {}
@@ -178,8 +178,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _question(task: Any, row: Mapping[str, Any]) -> str:
-    """Return the question without the words shared by all prompts of a task: the longest of the row's texts that the
-    prompt contains."""
+    """Return a row's question, without the words that all prompts of the task share. It is the longest text of the row
+    that the prompt contains."""
     prompt = task.doc_to_text(row)
     own = [text for _, text in strings(row) if text.strip()]
     if isinstance(prompt, str):

@@ -1,8 +1,8 @@
 """Evaluate a model on the user's own rows: rewards, judges and metrics of `evaluate` score its greedy answers.
 
-A row is a conversation, of which the model writes the part after the last user's turn, or a prompt, with or without a
-reference answer. A row's own `tools` are in its prompt; the model's call is then the answer, and is compared with the
-row's call as text. `rewards` are reward functions, as in GRPO; `metrics` compare with the reference answers.
+A row is a prompt, with or without a reference answer, or a conversation: then the model answers the last user's turn.
+If a row has `tools`, its prompt shows them, and the model's call is the answer. This call is compared as text with the
+call in the row. `rewards` are reward functions, as in GRPO. `metrics` compare with the reference answers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SHOWN = 6  # answers saved as samples
 
 @dataclass
 class OwnData(Source):
-    """One entry of the evaluate stage's `datasets:`: the keys of a source, and the scores of its answers."""
+    """One entry of the evaluate stage's `datasets:`: the keys of a source, and how to score the answers."""
 
     rewards: list[dict] = field(default_factory=list)
     metrics: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Rows(NamedTuple):
 
 
 def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[OwnData]:
-    """Read a YAML's `datasets:` list, and import its scorers. Raises `UserError` before any work."""
+    """Read a YAML's `datasets:` list, and import metrics and rewards. Raises `UserError` for an invalid entry."""
     specs = [build([OwnData], entry, f"datasets[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
@@ -93,8 +93,8 @@ SHAPES = (CONVERSATIONS[0], PROMPT_AND_ANSWER, *CONVERSATIONS[1:], _QUESTION_AND
 
 
 def _reference(given: Sequence[Message], shown: bool) -> list[str]:
-    """Return the reference answer in the messages after the last user's turn, if any. If tools are `shown`, and cannot
-    run, the reference is the first message, with its calls as text."""
+    """Return the reference answer, if there is one: the last assistant message after the last user's turn. If tools are
+    `shown` and cannot run, it is the first such message, with its calls as text."""
     said = [message for message in given if message["role"] == "assistant"]
     if not shown or not said:
         return [message["content"] for message in said[-1:]]
@@ -103,7 +103,7 @@ def _reference(given: Sequence[Message], shown: bool) -> list[str]:
 
 
 def load_rows(spec: OwnData) -> Rows:
-    """Load the prompts and reference answers. Raises `UserError` with the first invalid rows."""
+    """Load the prompts and reference answers. Raises `UserError` that names the first invalid rows."""
     rows, shape = open_rows(spec, SHAPES, "rows to evaluate")
     has_reference: set[bool] = set()
 
@@ -154,9 +154,9 @@ def evaluate_own_data(
 ) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
     """Return metrics `<score>_<label>`, the first answers as rows for `samples.jsonl`, and each row's scores.
 
-    A row for which a function returns None, such as a judge without a verdict, is counted as `left_out`. Every rank
-    must call this; rank 0 scores, and all get the scores. Raises `UserError` if a function fails, or gives no row a
-    score.
+    If a function returns None for a row, such as a judge without a verdict, the row is counted as `left_out`. Every
+    rank must call this: rank 0 scores, and all ranks get the scores. Raises `UserError` if a function fails, or returns
+    None for all rows.
     """
     at_hand = tools if spec.tools else None
     length, schemas = spec.max_new_tokens, rows.schemas

@@ -1,5 +1,5 @@
-"""What an evaluation writes and prints beside its metrics: each row's score, changes since another evaluation, and the
-number of questions that were seen in training."""
+"""What an evaluation writes and prints in addition to its metrics: each row's score, changes since another evaluation,
+and the number of questions seen in training."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
 
 
 def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], list[float | None]]:
-    """Read another evaluation's scores, by label and scorer, for the labels in `rows`, with their rows' digests.
+    """Read another evaluation's scores, by label and scorer. `rows` maps each label to the digests of its rows.
 
-    Raises `UserError` if the folder has no scores, none of these labels, or a label with other rows.
+    Raises `UserError` if the folder has no scores or none of these labels, or if a label's rows differ.
     """
     path = Path(folder) / SCORES
     if not path.is_file():
@@ -59,8 +59,8 @@ def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[st
 def changes_since(
     scored: Sequence[Scored], earlier: Mapping[tuple[str, str], Sequence[float | None]], seeds: Mapping[str, int]
 ) -> Metrics:
-    """Return `change_<label>` (own data: `change_<score>_<label>`), the mean paired difference from another
-    evaluation's scores."""
+    """Return the mean paired difference from another evaluation's scores, as `change_<label>` (for the user's own data,
+    `change_<score>_<label>`)."""
     metrics = {}
     for (label, by), before in earlier.items():
         after = [one.score for one in scored if (one.label, one.by) == (label, by)]
@@ -105,7 +105,7 @@ def questions_of(spec: TaskSpec) -> list[str]:
 def report_contamination(
     metrics: Metrics, groups: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
 ) -> None:
-    """Print each score with its number of contaminated questions, which is also added to `metrics`."""
+    """Print each score with the number of contaminated questions. Adds this number to `metrics`, too."""
     seen = set()
     if entries:
         everything = (question for _, some in groups for question in some)
@@ -119,7 +119,7 @@ def report_contamination(
 
 
 def print_changes(metrics: Metrics, compare_to: str | None) -> None:
-    """Print changes and other rates. Scores and win rates are printed by `report_contamination`."""
+    """Print changes and other rates. (`report_contamination` prints scores and win rates.)"""
     for name, metric in metrics.items():
         if name.startswith("change_") or name in ("needless_calls", "declined_within_reach"):
             since = f" since {Path(str(compare_to)).name}" if name.startswith("change_") else ""

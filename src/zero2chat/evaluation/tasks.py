@@ -1,4 +1,4 @@
-"""Evaluate a model on tasks: greedy, sampled, pass@k. Only this module reads test rows."""
+"""Evaluate a model on tasks by greedy accuracy, sampled accuracy and pass@k. Only this module reads test rows."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class TaskSpec:
         self.label = self.label or self.task.rpartition(".")[2]
 
     def digests(self) -> list[str]:
-        """Return the digests of the task's rows, to find equal rows in another evaluation."""
+        """Return the digests of the task's rows, to recognise the same rows in another evaluation."""
         return [digest(row) for row in rows_and_prompts(self)[0]]
 
 
 @dataclass
 class Scored:
-    """One row of a task, or of a user's own data, with a model's greedy answer."""
+    """A model's greedy answer to one row, of a task or of the user's own data, with its score."""
 
     label: str
     key: str
@@ -75,8 +75,8 @@ class Scored:
 
 
 def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: bool = False) -> list[TaskSpec]:
-    """Read a YAML's `tasks:` list. Raises `UserError`, before any training, for an invalid key, task, option or n, for
-    a task with tools if none are defined, and, without `two_models`, for a task that compares two models."""
+    """Read a YAML's `tasks:` list. Raises `UserError` for an invalid key, task, option or `n`, and if a task needs
+    tools but none are defined. A task that compares two models needs `two_models`."""
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
@@ -109,9 +109,9 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[str, Any]]]]:
-    """Return a task's rows, and for each row the conversation that ends with its question.
+    """Return a task's rows and, for each row, the conversation that ends with the row's question.
 
-    The conversation begins with the turns for few-shot prompting (Brown et al. 2020): questions with worked answers.
+    For few-shot prompting (Brown et al. 2020), the conversation begins with `shots` questions and worked answers.
     """
     task, rng = tasks.load(spec.task), random.Random(spec.seed)
     rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
@@ -132,7 +132,7 @@ def evaluate_tasks(
     constants: bool = True,
     template: Mapping[str, Any] | None = None,
 ) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
-    """Return metrics of all tasks, the first `show` greedy answers of each as rows for `samples.jsonl`, and all rows.
+    """Return the tasks' metrics, each task's first `show` greedy answers as samples, and all scored rows.
 
     `accuracy` and `accuracy_sampled` are the means of the tasks' greedy and sampled accuracies. `stop_rate` is the
     share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
@@ -212,7 +212,7 @@ def answer_questions(
     batch_size: int,
     tools: Tools | None,
 ) -> list[dict[str, Any]]:
-    """Answer typed questions, each in a new conversation; print the answers and return them as unscored samples."""
+    """Answer each question in a new conversation. Prints the answers, and returns them as unscored samples."""
     prompts = [[{"role": "user", "content": question}] for question in questions]
     samples = []
     given = answer(model, tokenizer, prompts, _LONGEST_REPLY, batch_size=batch_size, tools=tools)
@@ -225,6 +225,6 @@ def answer_questions(
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Probability that at least one of k answers drawn from n is correct, if `correct` of the n are: the unbiased
-    estimator of Chen et al. 2021 (arXiv:2107.03374, eq. 1)."""
+    """Return the unbiased estimate of pass@k (Chen et al. 2021, arXiv:2107.03374, eq. 1): the probability that, of k
+    answers drawn from n with `correct` correct ones, at least one is correct."""
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)

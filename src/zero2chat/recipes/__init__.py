@@ -1,1 +1,1 @@
-"""A recipe as a graph of steps, and what runs it."""
+"""Recipes: load, plan, preview and run a graph of steps."""

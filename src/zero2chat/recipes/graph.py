@@ -1,7 +1,7 @@
 """The graph of a recipe's steps: predecessors and successors, the subgraph of a claim, and copies for further seeds.
 
-A stage that `joins`, such as `report`, only combines other steps' results, and reruns when those change. If the stage
-judges claims, `judges` is the key of their list; `only` lists the claims to judge, `seeds` the runs of further seeds.
+A stage with `joins`, such as `report`, only combines other steps' results, and reruns when they change. In a stage that
+judges claims, `judges` names the key that lists them, `only` selects claims, and `seeds` lists further seeds' runs.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def claims(steps: Sequence[Step]) -> dict[str, Step]:
 
 
 def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
-    """Return the steps a claim reads, their predecessors, and the steps that combine results, changed for this claim:
-    the judging step gets the claim as `only`, and the report omits the other steps."""
+    """Return the steps that a claim reads, their predecessors, and the steps that combine results. The judging step
+    gets the claim as `only`, and the report omits steps that are left out."""
     judge = claims(steps)[name]
     entry = next(entry for entry in judge.settings[judge.declared.judges] if entry["name"] == name)
     read = {os.path.normpath(text) for key, text in fingerprints.strings(entry) if key in ("step", "example")}
@@ -73,11 +73,11 @@ def for_claim(steps: Sequence[Step], name: str) -> list[Step]:
 
 
 def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
-    """Repeat training steps, and the steps that read them, for each further seed: `thinks` as `seed-1/thinks`, with 1
-    added to its `seed`, in `runs/claims/seed-1/thinks`. Other steps are shared; those that combine results do so over
-    all seeds.
+    """Repeat training steps, and the steps that read them, for each further seed. The copy `seed-1/thinks` of `thinks`
+    adds 1 to its `seed`, and runs in `runs/claims/seed-1/thinks`. Other steps are shared, and judging steps read all
+    seeds.
 
-    Raises `UserError` if no step would combine the seeds, and for a step whose YAML sets no seed.
+    Raises `UserError` if no step judges claims, or if a training step sets no seed.
     """
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: expected 1 or more")
@@ -113,7 +113,7 @@ def _of_seed(step: Step, seed: int, again: Mapping[str, Step]) -> Step:
 
 
 def _moved(value: Any, places: Mapping[str, str]) -> Any:
-    """Replace each path in a setting that is, or lies in, one of these folders by its new path."""
+    """In a setting, replace the paths of these folders, and the paths inside them, by the new paths."""
     if isinstance(value, Mapping):
         return {key: _moved(item, places) for key, item in value.items()}
     if isinstance(value, list):
@@ -131,5 +131,5 @@ def base_name(name: str) -> str:
 
 
 def in_seeds(steps: Sequence[Step], name: str) -> list[str]:
-    """Return a step's name, and the names of its copies for further seeds."""
+    """Return a step's name, followed by the names of its copies for further seeds."""
     return [step.name for step in steps if name in (step.name, base_name(step.name))]

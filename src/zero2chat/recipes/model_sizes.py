@@ -1,4 +1,4 @@
-"""Dimensions of the recipes' base models, by Hub name, to plan recipes offline and build models without weights."""
+"""Dimensions of the recipes' base models, by Hub name. They allow planning offline and building empty models."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DIMENSIONS |= {name: DIMENSIONS[other] for name, other in _SAME.items()}
 
 
 def config_of(path: str) -> PreTrainedConfig:
-    """Return a model's config, from its folder, `DIMENSIONS` or the Hub's local cache.
+    """Return a model's config, read from its folder, `DIMENSIONS` or the local cache of the Hub.
 
     Raises `UserError` for an unknown model, and for an architecture that transformers does not know.
     """

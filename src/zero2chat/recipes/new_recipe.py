@@ -2,8 +2,8 @@
 
     zero2chat new my-recipe --model data/smollm2-135m/model --data chats.jsonl
 
-Rows are read by the stages' own `prepare`, so rows that a stage would refuse are refused before anything is written.
-`plan.py` estimates memory; a CPU is planned as one device with the machine's memory.
+Each stage's own `prepare` reads the rows, so invalid rows are refused before anything is written. `plan.py` estimates
+memory, and treats a CPU as one device with the machine's memory.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _CPU_LENGTH, _CPU_BATCH = 1024, 4  # larger micro-batches need memory and save n
 
 @dataclass
 class Part:
-    """One training step: the entries of its `datasets`, and the lengths of its rows in tokens."""
+    """One training step: the entries of its `datasets`, and the length of each row in tokens."""
 
     stage: str
     sources: list[dict[str, Any]]
@@ -74,7 +74,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Base:
-    """The model to train, the chat template to set (None: the model's own), and the GPU (or a CPU's memory)."""
+    """The model to train, the chat template to set (None: the model's own), and the device: a GPU or the CPU."""
 
     path: str
     template: str | None
@@ -88,13 +88,13 @@ class Base:
 
 
 def _without_dots(path: str) -> str:
-    """Return `../chats.jsonl` as an absolute path, so that the recipe also runs in another folder."""
+    """Make a path such as `../chats.jsonl` absolute, so that the recipe also runs in another folder."""
     return os.path.normpath(Path.cwd() / path) if path.startswith("..") else path
 
 
 def assign(paths: Sequence[str]) -> list[Part]:
-    """Return the training steps in order, each with the files it reads. Only `dpo` reads preference pairs; both `sft`
-    and `grpo` read prompts with completions and answers. Raises `UserError` for a file that no step reads."""
+    """Return the training steps in order, each with the files it reads. Preference pairs go to `dpo` only. A file with
+    both completions and answers goes to `sft` and `grpo`. Raises `UserError` for a file that no step reads."""
     parts = {stage: Part(stage, [], {}) for stage in FORMATS}
     for path in dict.fromkeys(paths):
         rows = load_table(Source(path=path, invalid="drop"))
@@ -120,8 +120,8 @@ def assign(paths: Sequence[str]) -> list[Part]:
 
 
 def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
-    """Measure all rows with the first chat template that the model can be trained by, and return the model with it.
-    Raises `UserError` for rows that a stage refuses, and with each template's error if none fits."""
+    """Measure all rows with the first chat template that works for training, and return the model with that template.
+    Raises `UserError` with each template's error if none works, such as for rows that a stage refuses."""
     empty, tokenizer = load_model(model, None, weights=False)
     refused: list[UserError] = []
     for template in (None, *_TEMPLATES) if tokenizer.chat_template else _TEMPLATES:  # None: the model's own
@@ -137,7 +137,7 @@ def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
 
 
 def _measure(part: Part, model: str, template: str | None) -> None:
-    """Measure the lengths of the part's rows, prepared as by its stage."""
+    """Measure the lengths of the part's rows, as the part's stage prepares them."""
     stage = stages.load(part.stage)
     settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
     settings |= {"chat_template_path": template} if template else {}
@@ -156,8 +156,8 @@ def _measure(part: Part, model: str, template: str | None) -> None:
 
 
 def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the `rewards` for these problems: for the marked final answer if most prompts or answers mark one, else
-    for the whole text."""
+    """Return the `rewards` for these problems. If half of the prompts or of the answers mark a final answer, the reward
+    compares that answer, otherwise the whole text."""
     marked = [sum(any(mark in text for mark in _MARKS) for text in texts) for texts in (prompts, answers)]
     if 2 * max(marked) >= len(answers):
         return [{"function": "zero2chat.rewards.math.math_answer"}]
@@ -165,8 +165,8 @@ def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[
 
 
 def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> tuple[dict[str, Any], str] | None:
-    """Return an entry of the evaluate stage's `datasets`, and its rows in words: those of `held_out`, or at most `most`
-    of the data, which then are not trained on. None without a reference answer: in preference pairs, and one row."""
+    """Return an entry for the evaluate stage's `datasets`, and a description of its rows. These are `held_out`, or up
+    to `most` rows taken out of the training data. None if all data are preference pairs, or a single row."""
     part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
     if held_out is not None:
         entry, words = {"path": held_out, "split": "train"}, f"the rows of {held_out}"
@@ -189,7 +189,7 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) ->
 
 
 def choose_length(lengths: Sequence[int], context: int, gpu: bool) -> int:
-    """Return a `max_length` that fits 95% of the rows, or all rows if the longest are not much longer."""
+    """Return a `max_length` that fits 95% of the rows, or all rows if the longest is not much longer."""
     most, longest = sorted(lengths)[math.ceil(0.95 * len(lengths)) - 1], max(lengths)
     chosen = longest if longest <= 1.25 * most else most
     if not gpu:
@@ -198,7 +198,7 @@ def choose_length(lengths: Sequence[int], context: int, gpu: bool) -> int:
 
 
 def choose_batch(rows: int) -> int:
-    """Return the rows per optimizer step, few enough that small data still gives several steps."""
+    """Return the number of rows per optimizer step. Small data gets small batches, for several steps."""
     return next((size for size, most in ((8, 1000), (16, 5000), (32, 20_000), (64, 100_000)) if rows < most), 128)
 
 
@@ -245,7 +245,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
 
 
 def _of_stage(part: Part, base: Base) -> dict[str, Any]:
-    """Return the settings for batch, length and duration, and those that only this stage has."""
+    """Return the settings for batch size, length and duration, and the settings that only this stage has."""
     if part.stage == "grpo":
         batch, length = 64 if base.gpu else 32, min(512 if base.gpu else 128, base.context - max(part.lengths))
         steps = max(1, min(len(part.lengths) * 8 // batch, 200 if base.gpu else 20))
@@ -267,7 +267,7 @@ def _of_stage(part: Part, base: Base) -> dict[str, Any]:
 
 
 def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, folder: Path) -> list[Step]:
-    """Return the steps with an evaluation of the model before them and one after them."""
+    """Return the training steps with an evaluation before the first step and one after the last step."""
     last, runs = training[-1].settings, f"runs/{folder.name}"
     # The data's other rows may have the same prompts: the evaluation counts them.
     trained = [source for step in training for source in step.settings["datasets"]]
@@ -300,8 +300,8 @@ def _files(folder: Path, steps: Sequence[Step], launch: str, title: str, summary
 def new(
     recipe: str, model: str, data: Sequence[str], held_out: str | None = None, gpu: str | None = None
 ) -> dict[str, Any]:
-    """Write the recipe. Prints a summary of data and settings, and returns it with the files' texts. Before writing,
-    raises `UserError` for an existing folder and for data that a stage would refuse."""
+    """Write the recipe. Prints a summary of data and settings, and returns the summary and the files' texts. If the
+    folder exists, or a stage would refuse the data, raises `UserError` before writing."""
     folder = Path(recipe)
     model, *data = map(_without_dots, (model, *data))
     held_out = held_out and _without_dots(held_out)

@@ -2,8 +2,8 @@
 
     zero2chat plan recipes/chat/qwen3-0.6b.yaml --gpu h100
 
-Nothing is measured: FLOPs, memory and steps follow from the settings (`training_cost.py`), tokens/s from the FLOPs and
-an assumed MFU.
+Nothing is measured. FLOPs, memory and steps are computed from the settings (`training_cost.py`), and tokens/s from the
+FLOPs and an assumed MFU.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ GB = 1e9
 def plan_step(
     step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, mfu: float, prompt: int | None = None
 ) -> dict[str, Any]:
-    """Plan one step on `gpus` GPUs; `prompt` is as in `read_job`. Memory is in GB, for each shipped accelerate config
-    for this number of GPUs, cheapest first.
+    """Plan one step on `gpus` GPUs; `prompt` is as in `read_job`. Memory is in GB, for each accelerate config that fits
+    this number of GPUs, cheapest first.
 
     Raises `UserError` as `read_job` does, and for a batch size that cannot be divided among the ranks.
     """
@@ -87,7 +87,7 @@ def find_gpu(name: str) -> tuple[str, Gpu]:
 
 
 def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4) -> dict[str, Any]:
-    """Plan each training step; the total hours are None if a step's hours are unknown.
+    """Plan each training step. The total `hours` are None if the hours of a step are unknown.
 
     Raises `UserError` for an invalid recipe, GPU or number, and if no step trains.
     """
@@ -107,7 +107,7 @@ def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4) -> dict[str, An
 
 
 def show(made: dict[str, Any], console: Console) -> None:
-    """Print the plan step by step, with its assumptions: figures, and the memory under each accelerate config."""
+    """Print each step's figures, its memory under each accelerate config, and the plan's assumptions."""
     lines = [
         f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB, in bf16, at "
         f"{made['mfu']:.0%} MFU. Estimates, not measurements. Hours exclude generating completions.",

@@ -1,8 +1,8 @@
-"""Preview a stage's rows: tokens with the loss mask, lengths, and rows over the limit.
+"""Preview a stage's rows: their tokens with the loss mask, their lengths, and how many exceed the limit.
 
     zero2chat preview --config recipes/quickstart/sft.yaml
 
-The rows are those of the stage's own `prepare`. No weights are loaded, and no run folder is written.
+The stage's own `prepare` makes the rows. No weights are loaded, and no run folder is written.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MARKS = "⟦⟧"  # around marked tokens
 
 
 def open_rows(config: str, changes: Sequence[str] = (), step: str | None = None) -> tuple[str, Prepared]:
-    """Return a stage and its rows. `config` is a recipe, of which `step` is shown (default: the first training step),
-    or a step's YAML with its recipe beside it. `changes` are `key=value`. Raises the same `UserError` as the stage
-    would before training."""
+    """Return a stage's name and rows. `config` is a recipe, or a step's YAML in its recipe's folder. `step` selects a
+    step (default: the first training step). `changes` are `key=value`. Raises any `UserError` that the stage would
+    raise before training."""
     written, name = load_yaml(config), Path(config).name
     beside = [config] if "steps" in written else sorted(map(str, find(config).parent.glob("*.yaml")))
     recipes = [path for path in beside if "steps" in load_yaml(path)]
@@ -54,7 +54,7 @@ def preview(
 ) -> dict[str, Any]:
     """Return statistics of all rows, and the tokens of `n` evenly spaced rows, or of one `row`.
 
-    A row's length is that of its longest sequence, in tokens.
+    If a row has several sequences, its length is that of the longest one, in tokens.
     """
     stage, rows = open_rows(config, changes, step)
     if row is not None and not 0 <= row < rows.n:
@@ -91,7 +91,7 @@ def _tokens(side: Side, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def show(made: Mapping[str, Any], console: Console) -> None:
-    """Print the rows, with marked spans in green between marks, then the statistics."""
+    """Print the rows, with marked tokens in green between ⟦ and ⟧, then the statistics."""
     if made["examples"]:
         console.print(f"{_MARKS} {made['marks']}", soft_wrap=True)
     for row in made["examples"]:
@@ -112,7 +112,7 @@ def show(made: Mapping[str, Any], console: Console) -> None:
 
 
 def show_tokens(tokens: Sequence[Mapping[str, Any]]) -> Text:
-    """Show the tokens, with the text's line breaks, and marked spans in green between marks."""
+    """Show the tokens with the text's line breaks, and marked tokens in green between ⟦ and ⟧."""
     shown = Text()
     for marked, span in itertools.groupby(tokens, key=lambda token: token["marked"]):
         text = "".join(token["text"] + "\n" * token["text"].endswith("\\n") for token in span)

@@ -1,8 +1,8 @@
-"""The process of a step, and its termination: a signal to `zero2chat run` also ends the step.
+"""Run a step in its own process, and end it: a signal to `zero2chat run` also ends the step.
 
-A step has its own process group, so Ctrl-C in a terminal reaches only the command, which then ends the step and prints
-one line. A launcher is killed immediately: it has no state, and would print long reports about its ranks. Ranks are
-terminated, and killed if they do not exit.
+A step has its own process group, so Ctrl-C in a terminal reaches only the command. The command then ends the step and
+prints one line. A launcher is killed immediately, because it has no state and would print long reports about its ranks.
+Ranks are terminated, and killed if they do not exit in time.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Stopped(BaseException):
-    """Raised in the main thread by a signal."""
+    """Raised in the main thread when a signal arrives."""
 
 
 def run(command: Sequence[str], env: Mapping[str, str], launches: bool) -> int:
-    """Run a process that ends with this one, and return its exit code. `launches`: the process launches ranks.
+    """Run a process, and return its exit code. It ends when this process ends. `launches`: it starts ranks.
 
-    A termination signal ends it, and raises `SystemExit` with the shell's exit code for the signal. Ignored signals, as
-    after `nohup`, stay ignored.
+    A termination signal ends the process, and raises `SystemExit` with the shell's exit code for this signal. Signals
+    that are ignored, as under `nohup`, stay ignored.
     """
     # PR_SET_PDEATHSIG: the kernel terminates the child when this process dies.
     dies = functools.partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Load a recipe: its steps, each one use of a stage, in the order in which they run."""
+"""Load a recipe: its steps, in the order in which they run. Each step runs one stage."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FILE = "recipe.yaml"
 
 @dataclass
 class Step:
-    """One use of a stage in a recipe. `settings` are its YAML merged with the command line's overrides.
+    """One step of a recipe: a stage with `settings`, its YAML merged with the command line's overrides.
 
-    `config` is that YAML, or the recipe's own file if the step has none (`is_inline`).
+    `config` is the path of the step's YAML, or the recipe's own file if the step has no YAML (`is_inline`).
     """
 
     name: str
@@ -50,7 +50,7 @@ class Step:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it runs as one Python process, without `accelerate launch`."""
+        """Whether the step runs as one Python process, without `accelerate launch`."""
         return self.declared.kind == "plain"
 
     def command(self) -> list[str]:
@@ -70,7 +70,7 @@ class Step:
         return words
 
     def origins(self) -> list[str]:
-        """Return a line per setting: its value, and the file that sets it."""
+        """Return one line per setting, with the value and the file that sets it."""
         own = {} if self.is_inline else config.load_yaml(self.config)
         base = os.path.normpath(self.config.parent / str(own.get("base", "")))
         return [
@@ -87,7 +87,7 @@ class Step:
 def load_recipe(
     recipe: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None, accelerate_config: str | None = None
 ) -> list[Step]:
-    """Return the steps in order. A step's `after` are the steps whose runs its settings name.
+    """Return the steps in order. `after` of a step names the earlier steps whose runs it reads.
 
     Raises `UserError` for unknown names, a step that reads a later step's run, and steps with equal names or folders.
     """
@@ -132,8 +132,7 @@ def require_known(name: str, known: Sequence[str], where: str, kind: str) -> Non
 
 @dataclass
 class _Entry:
-    """A step's entry in a recipe's YAML. Without a `config`, its settings are those in `set`. By default, a report
-    shows all steps in order."""
+    """A step's entry in a recipe's YAML. Settings come from the YAML `config`, if there is one, and from `set`."""
 
     name: str
     stage: str

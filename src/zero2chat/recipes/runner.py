@@ -1,4 +1,4 @@
-"""Run a recipe: find which steps are done, and run the commands for the others."""
+"""Run a recipe: skip the steps that are done, and run the commands of the other steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SUFFIXES = (".jinja", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".
 
 
 def _check_runs(step: Step, steps: Sequence[Step]) -> None:
-    """Raises `UserError` for a path under `runs/` that no step makes and that no finished run contains."""
+    """Raises `UserError` for a path under `runs/` if no step makes it and no finished run contains it."""
     makers = {os.path.normpath(other.folder) for other in steps}
     for path in fingerprints.input_paths(step.settings):
         if not path.startswith("runs/") or makers & set(owners(path)):
@@ -53,7 +53,7 @@ def _check_files(step: Step) -> None:
 
 
 def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
-    """Return the step's fingerprint as saved, with the fingerprints of the steps in `after`, which must be done."""
+    """Return the fingerprint for the step's `run.json`, with those of the steps in `after`, which must be finished."""
     folders = {other.name: str(other.folder) for other in steps}
     after = {before: fingerprints.input_digest(folders[before]) for before in step.after}
     if step.declared.joins:  # not only how its inputs were made, but also what was measured there
@@ -79,7 +79,7 @@ def _overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _choose(steps: list[Step], only: str | None, restart: str | None) -> tuple[list[Step], list[Step]]:
-    """Return all steps (only a claim's, if `only` names one), and the steps to run."""
+    """Return all steps, and the steps to run. If `only` names a claim, both are the claim's steps."""
     if only and restart:
         raise UserError("--only and --restart exclude each other: give one of them")
     named, names = graph.claims(steps), [step.name for step in steps]
@@ -104,10 +104,10 @@ def run(
     settings: bool = False,
     seeds: int = 1,
 ) -> dict[str, Any]:
-    """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the seconds.
+    """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the time in seconds.
 
-    `only` runs one step, or all steps that a claim reads. `restart` runs a step and all later ones after removing their
-    folders. Both options apply to all `seeds`. `dry_run` only prints the commands; `settings` adds their settings.
+    `only` runs one step, or all steps of a claim. `restart` deletes and repeats a step and all steps that depend on it.
+    Both apply to all `seeds`. `dry_run` only prints the commands; `settings` adds their settings.
     """
     started = time.time()
     chosen = _overrides(overrides)
@@ -151,7 +151,7 @@ def run(
 
 
 def _changes(step: Step, new: dict[str, Any]) -> list[str]:
-    """List the differences between the fingerprint saved in the step's folder, if there is one, and `new`."""
+    """List how `new` differs from the fingerprint saved in the step's folder. Empty if none is saved."""
     old = (runs.read_run(step.folder) or {"fingerprint": new})["fingerprint"]
     return changes(old if "after" in old else old | {"after": new["after"]}, new)
 
@@ -163,9 +163,9 @@ def _refuse_changes(step: Step, differences: Sequence[str]) -> None:
 
 
 def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
-    """Write the step's `run.json` and return the command to launch; None if the step is done.
+    """Write the step's `run.json`, and return the command to launch, or None if the step is done.
 
-    Raises `UserError` if the step's folder was made, or started, with another fingerprint.
+    Raises `UserError` if the step's folder was finished, or begun, with another fingerprint.
     """
     command, new, identity = step.command(), step_fingerprint(step, steps), runs.read_run(step.folder)
     differences = _changes(step, new)
@@ -208,7 +208,7 @@ def _launch(step: Step, command: Sequence[str]) -> None:
 
 
 def environment(step: Step) -> dict[str, str]:
-    """Return the environment of a step's processes: the current one, plus settings for speed on CPUs."""
+    """Return the environment variables of a step's processes: the current ones, and the number of CPU threads."""
     launch = {} if step.is_plain else config.load_yaml(ACCELERATE_CONFIGS / f"{step.accelerate_config}.yaml")
     ranks = int(launch.get("num_processes", 1))
     # All cores for one process, an equal share for several.

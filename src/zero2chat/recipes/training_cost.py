@@ -1,8 +1,8 @@
-"""Derive a training step's models (without weights), sequences, FLOPs and memory from its settings.
+"""Compute a training step's models (without weights), sequences, FLOPs and memory from its settings.
 
-Settings are read by the stage's own parser. Memory has weights, gradients and optimizer (Rajbhandari et al. 2020,
-arXiv:1910.02054, section 3), DeepSpeed's buffers in their default sizes, and activations, which follow from a layer's
-widths.
+The stage's own parser reads the settings. Memory is the sum of weights, gradients and optimizer states (Rajbhandari et
+al. 2020, arXiv:1910.02054, section 3), DeepSpeed's buffers at their default sizes, and activations, computed from a
+layer's widths.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _OUTSIDE = 8  # bytes per hidden unit and token that the embedding and the last 
 
 
 class _Vocabulary(list[int]):
-    """A placeholder for a tokenizer that may not exist yet, with what `build_model` needs of it."""
+    """A placeholder for a tokenizer that may not exist yet: only what `build_model` reads."""
 
     eos_token_id = pad_token_id = None
 
 
 def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | None:
-    """Return the step that makes a run, and all steps of its recipe: the given one, or the one that the path names."""
+    """Return the step that makes a run, and all steps of its recipe (these `steps`, or the recipe in the path)."""
     parts = Path(path).parts
     if parts[:1] == ("runs",) and parts[1:] and not any(step.folder.parts[:2] == parts[:2] for step in steps):
         other = recipe_of(parts[1])
@@ -54,8 +54,8 @@ def _maker(path: str, steps: Sequence[Step]) -> tuple[Step, Sequence[Step]] | No
 
 
 def base_config(path: str | None, steps: Sequence[Step]) -> PreTrainedConfig:
-    """Return the config of a step's model: from the step that makes it, or as `config_of`. Raises `UserError` for an
-    unknown model."""
+    """Return the config of the model at `path`, from the step that makes the model, or from `config_of`. Raises
+    `UserError` for an unknown model."""
     if not path:
         raise UserError("the model is not set: set it to a model folder or a Hub name")
     if made := _maker(path, steps):
@@ -83,7 +83,7 @@ def _pretrained(step: Step, steps: Sequence[Step], args: Any, training: Any) -> 
 
 
 def _empty(config: PreTrainedConfig, scores: bool = False) -> PreTrainedModel:
-    """Return the model without weights, in fp32, with a language model's head or with one output."""
+    """Return the model without weights, in fp32, with a language model's head, or with one output if it `scores`."""
     kind: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     config.num_labels = 1
     with torch.device("meta"):
@@ -120,8 +120,8 @@ def _with_adapter(job: Job, model: PreTrainedModel, options: ModelConfig) -> Job
 
 
 def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tuple[Job, Any, Any]:
-    """Return (the job, the stage's arguments, the trainer's). `prompt`: the longest prompt in tokens, if known, for
-    settings without this limit. Raises `UserError` for settings that the stage would reject, and an unknown model."""
+    """Return the job, the stage's arguments, and the trainer's arguments. `prompt` is the longest prompt in tokens,
+    used without `max_prompt_length`. Raises `UserError` for an unknown model, or settings that the stage rejects."""
     arguments = step.arguments()
     args, training, *more = arguments
     options: ModelConfig | None = more[0] if more else None
@@ -174,8 +174,8 @@ def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tu
 
 
 def activations(job: Job, batch: int, size: int) -> dict[str, float]:
-    """Return, for a `per_device_train_batch_size` of `batch`, the bytes of the saved `activations`, and those added at
-    the peak: `logits` in the head, or one recomputed layer."""
+    """Return the bytes of `activations` and of the head's `logits`, for `batch` rows per device. If recomputing a layer
+    needs more than the head, `activations` includes the difference."""
     c = job.config.get_text_config()
     tokens, layer = batch * job.sequences * job.length, layer_bytes(c, size, job.adapter)
     of_a_layer, again = (c.hidden_size * size, tokens * layer) if job.checkpointing else (layer, 0.0)
@@ -194,8 +194,8 @@ def activations(job: Job, batch: int, size: int) -> dict[str, float]:
 def per_rank(job: Job, batch: int, launch: str, ranks: int) -> dict[str, float]:
     """Return the bytes of each part on one of `ranks` ranks in an optimizer step. `launch` is an accelerate config.
 
-    `copies` are further copies of weights: autocast's in bf16, or those gathered by ZeRO-3 and FSDP. `buffers` are for
-    communication.
+    `copies` are further copies of weights: autocast's bf16 weights, or the weights that ZeRO-3 and FSDP gather.
+    `buffers` are for communication.
     """
     stage, n, share = STAGES.get(launch, 0), job.trained, 1 / ranks
     copies = buffers = 0.0
@@ -222,8 +222,8 @@ def per_rank(job: Job, batch: int, launch: str, ranks: int) -> dict[str, float]:
 
 
 def peaks(job: Job, batch: int, sampled: float, launch: str, ranks: int, gpu: Gpu) -> dict[str, float]:
-    """Return a rank's bytes for each part, and its totals while `learning`, while `sampling` that many rows, and at the
-    `peak`."""
+    """Return a rank's bytes for each part, the totals while `learning` and while `sampling` (`sampled` rows at once),
+    and the larger total as `peak`."""
     parts = per_rank(job, batch, launch, ranks)
     sampling, always = 0.0, parts["weights"] + parts["gradients"] + parts["optimizer"]
     if job.vllm is not None:

@@ -28,7 +28,7 @@ Load = Callable[[Any], tuple[Any, Any]]  # a model's path → the model, on its 
 
 
 class Result(NamedTuple):
-    """What a stage measures: metrics, samples and history for the report, and the `lines` of its file `keeps`."""
+    """What a stage measures: metrics, samples and history for the report, and `lines` for the file `keeps`."""
 
     metrics: Mapping[str, Any]
     samples: Sequence[Mapping[str, Any]] = ()
@@ -38,10 +38,10 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stage. `arguments` are the dataclasses that its YAML fills; its functions get an instance of each.
+    """A stage. Its YAML fills the dataclasses in `arguments`; its functions get one instance of each.
 
-    `run` does the work, or `measure` in a stage that measures a model. `zero2chat preview` needs `prepare`, and `plan`
-    needs `cost`. `zero2chat <name>` needs an `output_dir`; without one, a stage with `measure` only prints.
+    A stage has `run`, which does the work, or `measure`, which measures a model. `zero2chat preview` needs `prepare`,
+    and `plan` needs `cost`. Without an `output_dir`, a stage with `measure` only prints; other stages need one.
     """
 
     name: str  # of its file
@@ -69,7 +69,7 @@ class Stage:
         return self.story.partition(". ")[0].rstrip(".") + "."
 
     def build(self, settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-        """Build the arguments from settings. Raises `UserError` for a setting that is unknown or refused."""
+        """Build the arguments from settings. Raises `UserError` for an unknown or refused setting."""
         if self.kind == "trains":
             from zero2chat.trainers.arguments import build_training
 
@@ -77,12 +77,12 @@ class Stage:
         return config.build(self.arguments, settings, where)
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[dict[str, Any], tuple[Any, ...]]:
-        """`--config X.yaml [--key value …]` → the settings given, and the arguments."""
+        """Parse `--config X.yaml [--key value …]`. Returns the given settings, and the arguments built from them."""
         settings, where = read_arguments(sys.argv[1:] if argv is None else argv)
         return settings, self.build(settings, where)
 
     def main(self, argv: Sequence[str] | None = None) -> None:
-        """Run the stage, or resume it, unless its run is done."""
+        """Start or resume the stage's run, unless the run is done."""
         settings, arguments = self.parse(argv)
         common = next(one for one in arguments if hasattr(one, "output_dir"))
         folder = Path(common.output_dir or "")
@@ -139,7 +139,7 @@ class Stage:
         run.finish(result.metrics)
 
     def command(self) -> None:
-        """`main` as a program: a user's mistake is one line and exit code 2."""
+        """Run `main` as a program: a user's mistake prints one line and exits with code 2."""
         with exit_on_mistake():
             self.main()
 
@@ -161,7 +161,7 @@ class Stage:
 
 
 def as_table(metrics: Mapping[str, Any]) -> Table:
-    """Return a table for the terminal, with a row per metric; values are exact."""
+    """Return a table for the terminal, with one row per metric and unrounded values."""
     from rich.table import Table
 
     table = Table("metric", "value", "95%", "n", box=None, pad_edge=False)

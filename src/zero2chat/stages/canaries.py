@@ -1,7 +1,7 @@
 """Canaries: secrets planted in a corpus, to measure later whether a model has memorized them.
 
-After Carlini et al. 2019 (The Secret Sharer, arXiv:1802.08232): random numbers in a fixed sentence, each with a known
-number of copies in the training text. Canaries with 0 copies are the control.
+As in Carlini et al. 2019 (The Secret Sharer, arXiv:1802.08232), a canary is a random number in a fixed sentence, with a
+known number of copies in the training text. Canaries with 0 copies are the control.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DIGITS = 9  # per secret, as in the paper
 
 @dataclass
 class Planting:
-    """Settings: `n` canaries for each number of `copies`, and as many with 0 copies."""
+    """Settings: `n` canaries for each number in `copies`, and `n` more with 0 copies."""
 
     copies: list[int]
     n: Annotated[int, Range(min=1)] = 8
@@ -31,7 +31,7 @@ class Planting:
 
 @dataclass(frozen=True)
 class Canary:
-    """A sentence up to its secret, the secret, and the number of copies in the training text."""
+    """The sentence before the secret, the secret, and the number of copies in the training text."""
 
     sentence: str
     secret: str
@@ -43,7 +43,7 @@ class Canary:
 
 
 def make_canaries(planting: Planting, seed: int) -> list[Canary]:
-    """Make `n` canaries per number of copies, 0 copies first. Each name is used once, so it has one secret."""
+    """Make `n` canaries per number of copies, 0 copies first. All names differ, so each has one secret."""
     rng = random.Random(f"canaries {seed}")
     levels = [copies for copies in (0, *sorted(planting.copies)) for _ in range(planting.n)]
     names: dict[str, None] = {}

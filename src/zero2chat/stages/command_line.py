@@ -1,4 +1,4 @@
-"""A stage's settings, from its YAML and a command's words: `--config X.yaml --key value …`."""
+"""Read a stage's settings from its YAML and the command line: `--config X.yaml --key value …`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from zero2chat.core.errors import UserError
 
 
 def load_settings(path: str | Path) -> dict[str, Any]:
-    """Load a stage's YAML on top of the YAML that its key `base` names, relative to its folder.
+    """Load a stage's YAML. If its key `base` names another YAML, that one gives the settings it lacks.
 
-    Raises `UserError` if one of the two is missing or malformed, and for a base with a base of its own.
+    `base` is relative to the YAML's folder, and must not have a `base`. Raises `UserError` for an unreadable file.
     """
     settings = load_yaml(path)
     if "base" not in settings:
@@ -31,7 +31,7 @@ def load_settings(path: str | Path) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings; each mapping in them also gets the keys that only its counterpart in `below` has."""
+    """Return the settings. A mapping among them also gets keys that it lacks from the same mapping in `below`."""
     return {
         key: below[key] | value if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in settings.items()
@@ -39,7 +39,7 @@ def merged(below: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, A
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """Return the settings of `--config` merged with the overrides, and a name for them in messages."""
+    """Return the settings of `--config` merged with the overrides, and their origin, for messages."""
     overrides = _pairs(argv)
     if "config" not in overrides:
         return overrides, "command line"
@@ -50,7 +50,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
 
 
 def _pairs(argv: Iterable[str]) -> dict[str, Any]:
-    """`--a 1 --b x y --flag --c '{d: 2}'` → `{"a": "1", "b": ["x", "y"], "flag": "true", "c": {"d": 2}}`."""
+    """Read `--a 1 --b x y --flag --c '{d: 2}'` as `{"a": "1", "b": ["x", "y"], "flag": "true", "c": {"d": 2}}`."""
     values: dict[str, list[Any]] = {}
     key = None
     for word in argv:
@@ -66,7 +66,7 @@ def _pairs(argv: Iterable[str]) -> dict[str, Any]:
 
 
 def _word(word: str) -> Any:
-    """Parse a command-line word: a YAML mapping, list or null as such, anything else as text."""
+    """Parse a command-line word: YAML if it is a mapping, a list or null, otherwise text."""
     if word != "null" and word[:1] not in ("{", "["):
         return word
     with contextlib.suppress(ValueError):

@@ -2,11 +2,11 @@
 
     python -m zero2chat.stages.corpus --config recipes/quickstart/corpus.yaml
 
-Reads Hub datasets, local JSONL, Parquet, CSV and text files, and tasks' own documents. Writes a dataset with train,
-validation and test splits by document (`data/*.parquet`, opened by `load_dataset(<folder>)`), and its metrics.
-Documents that contain a question of the evaluations in `decontaminate` are removed from all splits and recorded
-(`decontaminated.jsonl`). With `canaries` it plants canaries in the train split only, and records them
-(`canaries.jsonl`) for `regurgitate`.
+Reads Hub datasets, local JSONL, Parquet, CSV and text files, and documents that tasks generate. Writes its metrics, and
+a dataset that is split by document into train, validation and test (`data/*.parquet`, opened by
+`load_dataset(<folder>)`). Documents that contain a question of the evaluations in `decontaminate` are removed from all
+splits and recorded (`decontaminated.jsonl`). With `canaries`, canaries are planted in the train split only, and
+recorded (`canaries.jsonl`) for `regurgitate`.
 
 The stage `crawl` writes such a corpus from WARC files.
 """

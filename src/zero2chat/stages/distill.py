@@ -5,21 +5,21 @@
 
 One GPU: `single_gpu.yaml`; several: `ddp.yaml`; on two CPU ranks `cpu_zero2.yaml`.
 
-Samples several answers per prompt, from datasets and tasks' training rows, with a model (`teacher`) or an
-OpenAI-compatible API (`endpoint`). Judges the answers by reward functions, as GRPO does. Writes answers that pass to
-`data/train.jsonl`, an `sft` dataset with the origin of each row, and counts rejected answers by reason.
+Reads prompts from datasets and tasks' training rows. Samples several answers per prompt from a model (`teacher`) or an
+OpenAI-compatible API (`endpoint`), and scores them by reward functions, as GRPO does. Writes the answers that pass to
+`data/train.jsonl`, a dataset for `sft` with the origin of each row. Counts rejected answers by reason.
 
-This is the rejection sampling of DeepSeek-R1 (arXiv:2501.12948, sections 2.3.3 and 2.4), which also made data for its
-distilled models. As in R1, several answers are sampled, and the correct ones are kept with their reasoning. Empty and
+This is the rejection sampling of DeepSeek-R1 (arXiv:2501.12948, sections 2.3.3 and 2.4), used there for distilled
+models too. As in R1, several answers are sampled, and the correct ones are kept with their reasoning. Empty and
 truncated answers are rejected, and so are duplicates up to case and spaces (Yuan et al. 2023, arXiv:2308.01825, keep
 only distinct solutions); near-duplicates are not detected. Of the answers that pass, the first `keep` are kept in
-sampling order, because keeping the shortest would teach short answers. R1's further filters (mixed languages, long
-paragraphs, code) can be added as your own reward functions.
+sampling order, because keeping the shortest would teach short answers. R1 also filters mixed languages, long paragraphs
+and code: write reward functions for these.
 
 Prompts that contain a question of the evaluations in `decontaminate` are removed and recorded.
 
-Each row starts as `review: unreviewed`, which people may change; `sft` skips rejected rows. Answers are saved as they
-come; an interrupted run resumes after the last saved answer.
+Each row starts as `review: unreviewed`. People may change this value, and `sft` skips rejected rows. Answers are saved
+as they arrive, and an interrupted run resumes after the last saved answer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SHOWN = 6  # kept answers saved as samples, and rejected ones per reason
 
 @dataclass
 class DistillArguments:
-    """The teacher, its prompts, and which answers are kept."""
+    """The teacher, its prompts, and the rules for keeping answers."""
 
     output_dir: str | None = None
     teacher: str | None = field(default=None, metadata={"help": "A model folder or a Hub name."})
@@ -91,7 +91,7 @@ class DistillArguments:
 
 
 def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontamination: Decontamination) -> Dataset:
-    """Load the problems, with `_source` and `_key` (a task row's key, or a dataset row's number)."""
+    """Load the problems, with their `_source` and their `_key`: a task row's key, or a dataset row's number."""
     parts, answers = [], any("answer" in reward.needs for reward in rewards)
     for source in sources:
         part = load_problems(source, rewards, answers, wanted=("row", "_row"))
@@ -102,7 +102,7 @@ def _load_prompts(sources: Sequence[Source], rewards: Sequence[Reward], decontam
 
 
 def _teacher(args: DistillArguments, problems: Dataset) -> Ask:
-    """Return a function that samples. Raises `UserError` if a local model is missing, or a prompt does not fit."""
+    """Return a function that samples answers. Raises `UserError` if the model is missing, or a prompt is too long."""
     if args.endpoint:
         return ask_endpoint(args.endpoint, args.samples, args.temperature, args.max_completion_length)
     settings = args.dtype, args.model_revision, args.attn_implementation, args.chat_template_path

@@ -5,12 +5,12 @@
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model and preference datasets, such as `pairs/train.jsonl` of a `reward` run. Writes a model folder (an
-adapter folder with `use_peft`), and the accuracy of the implicit reward on held-out pairs.
+Reads a chat model and preference datasets, such as `pairs/train.jsonl` of a `reward` run. Writes a model folder (with
+`use_peft`, an adapter folder), and the accuracy of the implicit reward on held-out pairs.
 
-The implicit reward is β·log(π/π_ref) of an answer, including the end-of-turn token, where the reference π_ref is the
-model before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss (eq. 7) is the reward model's loss
-(Bradley and Terry 1952) with the implicit reward instead of a score.
+The implicit reward of an answer is β·log(π/π_ref), including its end-of-turn token. The reference π_ref is the model
+before training (Rafailov et al. 2023, arXiv:2305.18290, eq. 5). The loss (eq. 7) is the reward model's loss (Bradley
+and Terry 1952), with the implicit reward in place of the score.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def train_on(
 
 
 def cost(job: Job, training: Any, model_args: ModelConfig, unit: str, sequences: int, forwards: int) -> Job:
-    """Add a stage's cost per `unit`: `sequences` with gradients, and `forwards` passes without gradients."""
+    """Add a stage's cost per `unit`: `sequences` trained with gradients, and `forwards` passes without gradients."""
     forgets = forgets_reference(training, model_args)
     return replace(
         job,
@@ -121,7 +121,7 @@ def cost(job: Job, training: Any, model_args: ModelConfig, unit: str, sequences:
 
 
 def _sample(pair: Pair, before: Sequence[float], after: Sequence[float], beta: float) -> dict[str, Any]:
-    """Return a pair's sample for the report: its texts and their implicit rewards."""
+    """Return a pair as a sample for the report: the texts, and the implicit rewards of both answers."""
     return {
         "prompt": pair["prompt"][-1]["content"],
         "completion": pair["chosen"][-1]["content"],

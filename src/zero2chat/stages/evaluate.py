@@ -3,15 +3,15 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.evaluate --config recipes/quickstart/evaluate.yaml
 
-Reads a model. Writes the model's accuracy on each task, pass@1 and pass@k, with counts and 95% intervals, the number of
-contaminated questions (those that occur in the `contamination` texts), and the best constant answer's score. Tasks may
-use tools. Standard benchmarks (`harness`) run in lm-evaluation-harness. If the model is one of our runs, its model card
-gets the scores, too.
+Reads a model. Writes its accuracy, pass@1 and pass@k on each task, with counts and 95% intervals. Also writes the score
+of the best constant answer, and the number of contaminated questions (found in the `contamination` texts). Tasks may
+use tools. Standard benchmarks (`harness`) run in lm-evaluation-harness. If one of our runs made the model, the scores
+are also added to its model card.
 
 `scores.jsonl` has each row's score. With `compare_to`, another evaluation's folder, `change_<label>` is the mean paired
-difference from that evaluation. A task with `against`, another model's folder, gives a win rate by the task's taste.
-Answers to `questions` are saved, not scored. `datasets` are the user's own rows, scored by reward functions, a judge,
-the math verifier, and metrics of the `evaluate` library.
+difference from that evaluation. With `against`, another model's folder, a task gives a win rate, judged by the task's
+taste. Answers to `questions` are saved, not scored. `datasets` are the user's own rows. Reward functions, a judge, the
+math verifier, or metrics of the `evaluate` library score them.
 """
 
 from __future__ import annotations

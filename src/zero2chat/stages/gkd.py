@@ -1,4 +1,4 @@
-"""GKD: on-policy distillation. The student generates completions, and a teacher gives its distribution at each token.
+"""GKD: on-policy distillation. The student generates completions, and learns a teacher's distribution at each token.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.gkd --config recipes/distill/gkd.yaml
@@ -6,12 +6,12 @@
 One GPU: `single_gpu.yaml`; several: `ddp.yaml`; ZeRO-2: `zero2.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
 Reads a chat model, a teacher (`teacher_model_name_or_path`) that was trained to chat, and prompts without answers.
-Writes a model folder, and its accuracy on each task's test rows.
+Writes a model folder, and the model's accuracy on each task's test rows.
 
 This is generalised knowledge distillation (Agarwal et al. 2024, arXiv:2306.13649) with TRL's DistillationTrainer. The
-loss is the generalised Jensen-Shannon divergence (their eq. 1) between the full distributions of student and teacher,
-at the tokens that the student has just sampled (λ = 1); sampling carries no gradient. `beta: 1`, the default, is the
-reverse KL, which penalizes what the teacher would never say; 0 is the forward KL. `distill` trains on the teacher's
+loss is the generalised Jensen-Shannon divergence (eq. 1) between the full distributions of student and teacher, at the
+tokens that the student has just sampled (λ = 1). Sampling has no gradient. `beta: 1`, the default, is the reverse KL,
+which penalizes what the teacher would never say. `beta: 0` is the forward KL. `distill` trains on the teacher's
 answers; GKD corrects the student's own mistakes. GKD uses no reward, so the teacher's mistakes are learned, too.
 """
 
@@ -48,7 +48,7 @@ class GkdArguments(TaskStepsArguments):
 
 
 def _require_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
-    """Raises `UserError` if the teacher has no chat template, another tokenizer, or another chat template."""
+    """Raises `UserError` if the teacher has no chat template, or if tokenizer or template differ from the student's."""
     if not teacher.chat_template:
         raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
     if teacher.get_vocab() != student.get_vocab():
@@ -72,7 +72,7 @@ def _check(args: GkdArguments, training: DistillationConfig, model_args: ModelCo
 
 
 def prepare(args: GkdArguments, training: DistillationConfig, model_args: ModelConfig) -> Prepared:
-    """Return the prompts, which the trainer tokenizes. Raises `UserError` if the teacher tokenizes them differently."""
+    """Return the prompts; the trainer tokenizes them. Raises `UserError` if the teacher's tokens would differ."""
     path, revision = training.teacher_model_name_or_path, training.teacher_model_revision or "main"
     teacher, of_teacher = load_model(path, None, revision, weights=False)
     _require_same_tokens(of_teacher, open_empty_chat(model_args, args.chat_template_path)[1], path)

@@ -6,15 +6,15 @@ mean become more likely (Shao et al. 2024, arXiv:2402.03300).
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model and problems with final answers. Writes a model folder, its accuracy on each task's test rows, and
-curves of reward, length and entropy. Rewards are functions given by dotted path and weight.
+Reads a chat model and problems with final answers. Writes a model folder, the model's accuracy on each task's test
+rows, and curves of reward, length and entropy. Each reward is a function, given by its dotted path and a weight.
 
-The loss weights every token equally (`loss_type: dapo`, TRL's default). TRL's own keys choose its other losses. The
-other parts of DAPO (arXiv:2503.14476) are enabled with `epsilon_high` (clip-higher), `mask_truncated_completions`,
-`resample` (dynamic sampling), and the reward `zero2chat.rewards.length.soft_overlong`. `pass_rate` removes problems
-that are too easy or too hard before training.
+The loss weights every token equally (`loss_type: dapo`, TRL's default). TRL's keys select other losses. The other parts
+of DAPO (arXiv:2503.14476) are enabled with `epsilon_high` (clip-higher), `mask_truncated_completions`, `resample`
+(dynamic sampling), and the reward `zero2chat.rewards.length.soft_overlong`. `pass_rate` removes problems that are too
+easy or too hard before training.
 
-With `tools` a completion may contain tool calls. Tool results are part of the completion and carry no loss.
+With `tools`, a completion may contain tool calls. Tool results are part of the completion, but have no loss.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
 
 
 def prepare(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Prepared:
-    """Return the problems, whose prompts the trainer tokenizes."""
+    """Return the problems. The trainer tokenizes their prompts."""
     rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
     rows = prompt_rows(args, training, model_args, rewards, tools=tools)
     return replace(rows, note="pass_rate: of these, the run keeps problems solved sometimes" if args.pass_rate else "")

@@ -2,8 +2,8 @@
 
     python -m zero2chat.stages.index --config recipes/assistant/library.yaml
 
-Reads documents as the corpus stage does, without holding any out. Writes the folder `index` for the tool `search`, and
-counts of documents and passages.
+Reads the same sources as the corpus stage, and holds out no documents. Writes the folder `index` for the tool `search`,
+and the numbers of documents and passages.
 """
 
 from __future__ import annotations

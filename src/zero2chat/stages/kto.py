@@ -1,18 +1,18 @@
-"""KTO: train on votes, thumbs up or down on single answers, without a reward model and without sampling.
+"""KTO: train on votes (thumbs up or down for single answers), without a reward model and without sampling.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.kto --config recipes/votes/kto.yaml
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model and votes: rows with `prompt`, `completion` and `label` (true is thumbs up), TRL's format for
-unpaired preferences, or preference pairs, such as those of `zero2chat rank`: each pair gives a vote up and a vote down.
-Writes a model folder (an adapter folder with `use_peft`), and how well the implicit reward separates held-out votes up
-from votes down. Everything else is as in `dpo`.
+Reads a chat model and votes. Votes are rows with `prompt`, `completion` and `label` (true is thumbs up), as in TRL's
+unpaired preferences. Preference pairs, such as those of `zero2chat rank`, work too: each pair gives one vote up and one
+vote down. Writes a model folder (with `use_peft`, an adapter folder), and how well the implicit reward separates
+held-out votes up from votes down. Everything else is as in `dpo`.
 
-KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) has the implicit reward of DPO. An upvoted answer gains value as
-its reward exceeds a reference point, a downvoted answer as its reward falls below it. The reference point estimates the
-KL from the model before training: in each batch, the mean reward of the answers to other prompts of the batch.
+KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) uses DPO's implicit reward. Training pushes the reward of an
+upvoted answer above a reference point, and the reward of a downvoted answer below that point. The point estimates the
+KL to the model before training: it is the mean reward of prompts paired with other prompts' answers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from zero2chat.trainers.start import set_global_batch
 
 
 def with_other_answers(rows: Dataset, training: KTOConfig) -> Dataset:
-    """Add to each row `KL_completion_ids`, the answer of the previous row in its batch, as TRL does."""
+    """Add the column `KL_completion_ids`: the previous row's answer within the same batch, as TRL does."""
     if training.loss_type == "apo_zero_unpaired":  # has no reference point
         return rows
     ids, size = rows["completion_ids"], training.per_device_train_batch_size
@@ -73,10 +73,10 @@ def vote_metrics(
     beta: float,
     seed: int,
 ) -> Metrics:
-    """Return metrics of held-out votes, from `log_probs` of the reference and of the trained model.
+    """Return metrics on held-out votes, from the results of `log_probs` before and after training.
 
-    `auroc` compares each vote up with each vote down. If prompts have votes up and down, these are compared in pairs,
-    and the metrics of `dpo` are added.
+    `auroc` compares every vote up with every vote down. If a prompt has votes up and down, they also form pairs, and
+    the metrics of `dpo` are added for these pairs.
     """
     rewards = [beta * (a - b) for (a,), (b,) in zip(after, before, strict=True)]
     area = stats.auroc(rewards, [thumb["label"] for thumb in test], seed)
@@ -97,7 +97,7 @@ VOTES = Kind("votes", load_votes, tokenize_answers, VoteTrainer, vote_metrics, _
 
 
 def prepare(args: PreferenceArguments, training: KTOConfig, model_args: ModelConfig) -> Preferences:
-    """Raises `UserError` also if all votes are up, or all are down."""
+    """Return the votes as tokenized rows. Raises `UserError` if all votes are up, or if all are down."""
     rows = prepare_preferences(VOTES, args, training, model_args)
     require_both_sides(rows.known + rows.held_out)
     return rows

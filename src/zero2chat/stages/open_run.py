@@ -14,8 +14,8 @@ from zero2chat.core.runs import Run, is_main_process, is_untouched, lock, read_r
 
 
 def open_run(output_dir: str | Path | None, stage: str, settings: Mapping[str, Any]) -> Run:
-    """Create the folder, or reopen the one that the same step left unfinished. Rank 0 locks it until the run is
-    finished. Raises `UserError` if it holds other files or a run with other settings, or if it is locked."""
+    """Create the run's folder, or reopen it if the same step was interrupted. Rank 0 locks it until the run is
+    finished. Raises `UserError` if the folder is locked, holds other files, or holds a run with other settings."""
     if not output_dir or not settings.get("output_dir"):  # if it is null, transformers substitutes a default
         raise UserError(f"{stage}: output_dir is not set: set it to the run's folder, such as runs/mine/{stage}")
     folder = Path(output_dir)
@@ -63,7 +63,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _equal_numbers(was: Any, now: Any) -> bool:
-    """Whether 0.006 equals "6e-3", which YAML reads as a string. Two strings ("1.1", "1.10") are not compared."""
+    """Whether both are the same number, such as 0.006 and "6e-3" (to YAML, a string). False for two strings."""
     with contextlib.suppress(TypeError, ValueError):
         return not (isinstance(was, str) and isinstance(now, str)) and float(was) == float(now)
     return False

@@ -6,15 +6,15 @@ starting model is penalized (Ouyang et al. 2022, arXiv:2203.02155, section 3.5; 
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
-Reads a chat model, prompts, and reward models or reward functions by dotted path. Writes a model folder, and its win
-rate on held-out prompts against the starting model, judged by the task's taste, which training never uses.
+Reads a chat model, prompts, and reward models or reward functions (by dotted path). Writes a model folder, and the win
+rate against the starting model on held-out prompts. The task's taste judges the win rate; training never uses it.
 
-A reward model is a proxy: optimized too far, it is exploited. So KL to the starting model is penalized (`kl_coef`), and
-training stops at a KL of `kl_budget` nats per completion. With `eval_strategy: steps`, held-out prompts are evaluated
-during training. `load_best_model_at_end: true` and `early_stopping_patience` then keep the best checkpoint by
-`metric_for_best_model`, such as `reward_worst`, the lowest mean of several reward models (some may have weight 0). This
-selection uses validation rows, whatever `held_out` says. Without such selection, and with a reward labelled `gold`,
-`gold_lost` is that reward's drop from its peak to the end.
+A reward model is a proxy, and a policy that is optimized too far exploits it. So KL to the starting model is penalized
+(`kl_coef`), and training stops at a KL of `kl_budget` nats per completion. With `eval_strategy: steps`, held-out
+prompts are evaluated during training. `load_best_model_at_end: true` and `early_stopping_patience` then keep the best
+checkpoint by `metric_for_best_model`, such as `reward_worst`, the lowest mean of several reward models (some may have
+weight 0). This selection always uses validation rows, whatever split `held_out` sets. Without selection, if a reward is
+labelled `gold`, `gold_lost` is the drop of that reward from its peak to the end.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class PpoArguments(TaskArguments):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts(Prepared):
-    """`validation` are the prompts that are evaluated during training."""
+    """Training prompts, and the `validation` prompts that are evaluated during training."""
 
     unseen: Dataset | None  # held-out prompts, which both models answer at the end
 
 
 def prepare(args: PpoArguments, training: PPOConfig, model_args: ModelConfig) -> Prompts:
-    """Return the prompts of at most `max_prompt_length` tokens. Raises `UserError` if a prompt does not fit."""
+    """Return prompts of at most `max_prompt_length` tokens. Raises `UserError` if one exceeds the context."""
     functions = [one for one in read_ppo_rewards(args.rewards) if not isinstance(one, RewardModelSpec)]
     rows = prompt_rows(args, training, model_args, functions, answers=False, longest=training.max_prompt_length)
     unseen = watched = None

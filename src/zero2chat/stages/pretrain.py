@@ -3,8 +3,8 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat.stages.pretrain --config recipes/quickstart/pretrain.yaml
 
-With `model_name_or_path` it continues an existing model's pretraining with that model's tokenizer, with
-a longer context if `model` sets RoPE's scaling.
+With `model_name_or_path`, the pretraining of an existing model continues, with that model's tokenizer. If `model` sets
+RoPE's scaling, the context becomes longer.
 
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`, on two CPU ranks `cpu_zero2.yaml`.
 
@@ -124,7 +124,7 @@ def run(run: Run, args: PretrainArguments, training: TrainingArguments) -> None:
 
 
 def _describe(model: PreTrainedModel, training: TrainingArguments, tokens: int) -> None:
-    """Print the sizes of the model and the text, and how matrix products and attention are computed."""
+    """Print the sizes of the model and the text, and the precision and kernels in use."""
     precision = "bf16" if training.bf16 else "fp16" if training.fp16 else "fp32"
     compiled = "compiled" if training.torch_compile else "not compiled"
     n = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())  # ZeRO-3 has sharded them

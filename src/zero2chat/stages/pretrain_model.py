@@ -1,4 +1,4 @@
-"""The model to pretrain: a new one with random weights, shaped by `depth` or config fields, or an existing one."""
+"""The model to pretrain: a new model with random weights, shaped by `depth` or config fields, or an existing model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from zero2chat.trainers.start import share_batch
 
 @dataclass
 class ModelArguments:
-    """The model's shape, or the model to continue; training length and optimizer."""
+    """Settings of the model (its shape, or an existing model to continue), training length and optimizer."""
 
     muon: bool = field(default=True, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     embedding_learning_rate: Annotated[float | None, Range(above=0)] = field(
@@ -127,14 +127,14 @@ def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> Pre
 
 
 def _reads(model_type: str, key: str) -> bool:
-    """Whether the model reads a field that its config class does not declare, as Qwen3-MoE reads `head_dim`."""
+    """Whether the model uses a field that its config class does not declare, such as Qwen3-MoE's `head_dim`."""
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(CONFIG_MAPPING[model_type], None)
     return model_class is not None and f'config, "{key}"' in inspect.getsource(sys.modules[model_class.__module__])
 
 
 def continued_config(args: ModelArguments, config: PreTrainedConfig) -> PreTrainedConfig:
-    """Return the config of a model to continue, with the context length that the arguments set. Raises `UserError` for
-    RoPE keys that contradict each other, and if `max_length` does not fit."""
+    """Return the config of a model to continue, with the context length that the arguments set. Raises `UserError` if
+    RoPE keys contradict each other, or if `max_length` exceeds the context."""
     try:
         return with_context(config, args.model, args.max_length)
     except (ValueError, KeyError) as error:
@@ -142,8 +142,8 @@ def continued_config(args: ModelArguments, config: PreTrainedConfig) -> PreTrain
 
 
 def open_start(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig | None]:
-    """Open the tokenizer, and the config of a model to continue, as `continued_config`. Raises `UserError` for an
-    adapter."""
+    """Open the tokenizer and, if an existing model is continued, its `continued_config`. Raises `UserError` if that
+    model is an adapter."""
     if args.model_name_or_path is None:
         return load_tokenizer(str(args.tokenizer)), None
     if find_model(args.model_name_or_path)[1]:
@@ -155,7 +155,7 @@ def open_start(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, PreTraine
 def open_model(
     args: ModelArguments, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | None
 ) -> PreTrainedModel:
-    """Load the model to continue with this config, or build one with random weights."""
+    """Load the model to continue, with this config; if `config` is None, build a model with random weights."""
     if config is None:
         return build_model(args, tokenizer)
     attention = args.attn_implementation
@@ -166,8 +166,8 @@ def open_model(
 def derive(
     args: ModelArguments, training: TrainingArguments, given: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """Set the settings that follow from `depth` and `tokens`, except those in `given`, the YAML's own keys, and return
-    what was derived from `depth`. Raises `UserError` as `shape_of` and `build_model` do."""
+    """Set the settings that follow from `depth` and `tokens`, unless the YAML sets them (`given`). Returns what was
+    derived from `depth`. Raises `UserError` as `shape_of` and `build_model` do."""
     derived: dict[str, Any] = {}
     if args.depth is not None:
         shape = shape_of(args.depth, args.model_type, len(tokenizer), args.model)

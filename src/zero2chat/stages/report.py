@@ -1,9 +1,9 @@
-"""Report: show a recipe's results on one page with figures, and collect all metrics of its steps.
+"""Report: show a recipe's results on one page with figures, and collect the metrics of all its steps.
 
     zero2chat run recipes/quickstart --only report
 
-Reads the run folders of finished steps: `metrics.json`, `history.jsonl`, `samples.jsonl` and `run.json`.
-Writes, beside its own run folder, `report.html` (one file, no script, no request) and `report.json`
+Reads the run folders of finished steps: `metrics.json`, `history.jsonl`, `samples.jsonl` and `run.json`. Writes two
+files beside its own run folder: `report.html` (one file, no scripts, no requests) and `report.json`
 (`"<step>.<metric>"` → metric).
 """
 
@@ -41,13 +41,13 @@ class ReportArguments:
 
 
 def sections(steps: Sequence[StepResult]) -> dict[str, Section]:
-    """Return stage → section of the report, for the steps' stages that have one."""
+    """Return stage → report section, for each of the steps' stages that declares a section."""
     used = [stage for stage in names() if any(step.stage == stage for step in steps)]
     return {stage: section for stage in used if (section := load(stage).section) is not None}
 
 
 def print_results(steps: Sequence[StepResult], console: Console) -> None:
-    """Print one row per step with its main metric."""
+    """Print one row per step, with the step's main metric."""
     declared = sections(steps)
     table = Table(box=None, header_style="dim", pad_edge=False)
     for head in ("step", "stage", "result", "", "95% interval", "n", "time"):

@@ -6,9 +6,9 @@
 One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml` (with `datasets` also `zero3.yaml`), on two CPU ranks
 `cpu_zero2.yaml`.
 
-Reads a chat model and preference pairs: its own answers to a task's prompts, ranked by the task's taste with noise, or
-preference datasets. Writes `pairs/{train,test}.jsonl`, a model folder with one output (used by
-`reward_model.score_texts`), and its accuracy on held-out pairs, next to that of length alone and of the noisy labels.
+Reads a chat model and preference pairs. Pairs come from datasets, or the model answers a task's prompts, and the task's
+taste ranks the answers with noise. Writes `pairs/{train,test}.jsonl`, a model folder with one output (used by
+`reward_model.score_texts`), and three accuracies on held-out pairs: of the model, of length alone, of the noisy labels.
 The loss is that of Bradley and Terry (1952), as in Ouyang et al. 2022 (arXiv:2203.02155, section 3.5).
 """
 
@@ -49,7 +49,7 @@ from zero2chat.trainers.trainer import train
 
 @dataclass
 class RewardArguments(PairArguments, MuonArguments):
-    """The preference pairs (of datasets, of a task, or both), and settings that `RewardConfig` lacks."""
+    """The preference pairs (from datasets, from a task, or both), and settings that `RewardConfig` lacks."""
 
     comparisons: dict = field(default_factory=dict, metadata={"help": "A task's pairs: task, n, answers, noise, …"})
 
@@ -62,7 +62,7 @@ class RewardArguments(PairArguments, MuonArguments):
 
 
 def prepare(args: RewardArguments, training: RewardConfig, model_args: ModelConfig) -> Preferences:
-    """Return the tokenized pairs that the run has written, else those of `datasets`.
+    """Return the tokenized pairs: those that the run has written, or else those of `datasets`.
 
     Raises `UserError` if the model has not sampled the pairs of `comparisons` yet.
     """
@@ -115,7 +115,7 @@ def _cost(job: Job, _: EmptyModel, args: RewardArguments, training: RewardConfig
 
 
 def _reliability(step: StepResult) -> dict[str, Points]:
-    """Return label → (confidence, accuracy) of the last reliability bins in the history."""
+    """Return label → points (confidence, accuracy), from the last reliability bins in the history."""
     logged = [line["reliability"] for line in step.history if "reliability" in line]
     if not logged:
         return {}

@@ -1,5 +1,5 @@
-"""What stages share: settings of stages that measure a model, rows that one process makes for all, and metrics and
-figures of the report."""
+"""What stages share: settings of stages that measure a model, rows that one process makes for all processes, and the
+report's metrics and figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MeasuringArguments:
 
 
 def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: str) -> Dataset:
-    """Return the result of `make`. Only the first process calls it; all processes open its file in the run folder.
+    """Return the result of `make`. Only rank 0 calls `make`; all ranks load the saved rows from the run folder.
 
     A `UserError` in `make` reaches all processes. `remove_shared` removes the files.
     """
@@ -61,8 +61,8 @@ def make_once(make: Callable[[], Dataset], training: TrainingArguments, name: st
 
 
 def remove_shared(training: TrainingArguments) -> None:
-    """Remove the files of `make_once`. Every rank must call this, before the run is done: a kill in between would leave
-    them for ever."""
+    """Remove the files of `make_once`. Every rank must call this before the run is marked done. After a kill in
+    between, the files would stay for ever."""
     PartialState().wait_for_everyone()  # no rank reads them any more
     if is_main_process():
         shutil.rmtree(Path(str(training.output_dir)) / ROWS, ignore_errors=True)
@@ -87,7 +87,7 @@ ANSWERED = {  # metric → label, of stages whose models answer questions
 
 
 def evaluation_metrics(step: StepResult) -> dict[str, str]:
-    """Return metric → label: of tasks, the user's own data and harness tasks, then what every evaluation has."""
+    """Return metric → label, for tasks, the user's own data, harness tasks, and what every evaluation has."""
     own = {
         f"{score}_{label}": f"{score}, {label}"
         for label in step.named("stop_rate_(.+)")

@@ -2,9 +2,9 @@
 
     python -m zero2chat.stages.tokenizer --config recipes/quickstart/tokenizer.yaml
 
-Reads a corpus, trains a byte-level BPE on its training documents (with `tokenizers`), adds the special tokens for chat,
-search and python, and compares its bytes per token on the test documents with GPT-2's and GPT-4's. Writes a tokenizer
-folder for `AutoTokenizer.from_pretrained`.
+Reads a corpus, and trains a byte-level BPE on its training documents (with `tokenizers`). Adds the special tokens for
+chat, search and python. Compares bytes per token with GPT-2's and GPT-4's tokenizers on the test documents. Writes a
+tokenizer folder for `AutoTokenizer.from_pretrained`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def gpt4_token_count(ranks: str, texts: Sequence[str]) -> tuple[int, int]:
-    """Count the tokens of the texts with GPT-4's tokenizer (ranks from a file); also return its vocabulary size."""
+    """Return the texts' number of tokens with GPT-4's tokenizer (`ranks` is its file), and its vocabulary size."""
     import tiktoken
     from tiktoken.load import load_tiktoken_bpe
 
@@ -144,7 +144,7 @@ def run(run: Run, args: TokenizerArguments) -> None:
 
 
 class _Tokens(Answers):
-    """Texts as their tokens in alternating colours; a newline is drawn as ↵."""
+    """A report element that shows texts with their tokens in alternating colours; a newline is shown as ↵."""
 
     def show(self, step: StepResult) -> str:
         texts = [s["tokens"] if isinstance(s.get("tokens"), list) else [s.get("prompt", "")] for s in step.samples]

@@ -1,6 +1,6 @@
-"""Trainers: subclasses of transformers' and TRL's, and what they share.
+"""Trainers: subclasses of the trainers of transformers and TRL, and what these subclasses share.
 
-Short imports, such as `from zero2chat.trainers import PPOTrainer`, load a trainer's module when it is first named.
+A short import, such as `from zero2chat.trainers import PPOTrainer`, loads only this trainer's module.
 """
 
 from importlib import import_module

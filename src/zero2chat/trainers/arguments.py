@@ -40,7 +40,7 @@ from zero2chat.trainers.start import samples
 
 @dataclass
 class MuonArguments:
-    """Settings of the stages that continue training a model, with Muon if set, and evaluate it on held-out rows."""
+    """Settings of stages that train an existing model, with Muon if `muon` is set, and evaluate it on held-out rows."""
 
     muon: bool = field(default=False, metadata={"help": "Muon for matrices, AdamW for other weights; else `optim`."})
     global_batch_size: int | None = field(
@@ -51,7 +51,7 @@ class MuonArguments:
 
 @dataclass
 class TaskArguments(MuonArguments):
-    """Settings of the stages that train an assistant, and evaluate it on tasks at the end."""
+    """Settings of the stages that train an assistant, and evaluate the assistant on tasks at the end."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of conversations or prompts."})
     tasks: list[dict] = field(default_factory=list, metadata={"help": "Tasks evaluated on test rows at the end."})
@@ -66,7 +66,7 @@ class TaskArguments(MuonArguments):
 
     @functools.cached_property
     def specs(self) -> list[TaskSpec]:
-        """Return the tasks. Raises `UserError` for an entry that is invalid, or needs tools that are not defined."""
+        """Return the tasks. Raises `UserError` for an invalid entry, or an entry whose tools are not defined."""
         return read_specs(self.tasks, getattr(self, "tools", ()))
 
 
@@ -144,15 +144,15 @@ def prepare_machine(arguments: Sequence[Any]) -> None:
 
 
 def score_what_is_learned() -> None:
-    """Make TRL's LM head skip prompts and padding on a CPU too, where computing them took half of SFT's time.
+    """Make TRL's LM head skip prompts and padding on CPUs too. Computing them there took half of SFT's time.
 
-    Without Triton, TRL computes all positions, to compile fewer shapes. Losses are equal up to rounding.
+    Without Triton, TRL computes all positions, so that fewer shapes are compiled. Losses differ only by rounding.
     """
     trl_utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
 def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """Call `config.build` with machine-dependent defaults. Also raises `UserError` for the settings in `_REFUSED`."""
+    """Call `config.build` with machine-dependent defaults. Raises `UserError` for the settings in `_REFUSED`, too."""
     filled = for_this_machine(settings)
     if any(issubclass(kind, GRPOConfig) for kind in classes) and settings.get("generation_batch_size") is None:
         # GRPOConfig checks that groups fit its batch before `set_global_batch` sets the accumulation steps.
@@ -172,9 +172,9 @@ def build_training(classes: Sequence[type], settings: Mapping[str, Any], where: 
 
 
 def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings merged with machine defaults: the CPU without an accelerator, `bf16` where native.
+    """Return the settings with defaults for this machine: `use_cpu` without an accelerator, `bf16` where it is fast.
 
-    Raises `UserError` if several processes were launched that no backend can connect.
+    Raises `UserError` if several processes were launched, and no backend can connect them.
     """
     # A push at each save would include a pickle. `hub` pushes the finished folder.
     machine: dict[str, Any] = {"hub_strategy": "end"}
@@ -206,9 +206,9 @@ def for_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_precision(values: Mapping[str, Any]) -> None:
-    """Raise `UserError` if this launch would train whole 16-bit weights without fp32 copies of them.
+    """Raise `UserError` if this launch would train 16-bit weights without fp32 copies (master weights).
 
-    DeepSpeed keeps fp32 copies. With mixed precision, accelerate casts to fp32 what FSDP trains.
+    DeepSpeed keeps fp32 copies. In mixed precision, accelerate casts the weights that FSDP trains to fp32.
     """
     fsdp = is_fsdp(values["fsdp"])
     casts = is_deepspeed() or (fsdp and (values["bf16"] or values["fp16"]))

@@ -25,10 +25,10 @@ _COUNTED_ALREADY = ("num_input_tokens_seen", "num_tokens")
 class RunCallback(TrainerCallback, ExportableState):
     """Writes `history.jsonl`, prints one line per log step with speed and ETA, and completes checkpoints.
 
-    `flops` are per token, `peak` is FLOP/s per device. `counts` are a stage's own counters, saved in checkpoints.
+    `flops` are per token, and `peak` is FLOP/s per device. `counts` are a stage's own counters, saved in checkpoints.
 
-    A step's time starts at the end of the previous step: it includes waiting for data, but not the work in `paused`:
-    evaluation, sampling and saving. Training stops after `limit` seconds of steps in all attempts.
+    A step's time starts at the end of the previous step. It includes waiting for data. It excludes work in `paused`:
+    evaluation, sampling, saving. Training stops when the steps of all attempts have taken `limit` seconds.
 
     On a CPU a resumed run uses as many threads as before, because sums depend on the number of threads.
     """
@@ -61,11 +61,11 @@ class RunCallback(TrainerCallback, ExportableState):
 
     @property
     def tokens_per_second(self) -> float:
-        """Average over all training steps of the run, including those before a kill."""
+        """The average over all training steps of the run, including the steps before a kill."""
         return self.all_tokens / self.all_seconds if self.all_seconds else 0.0
 
     def mfu(self, tokens_per_second: float) -> float:
-        """Return the model FLOPs utilization, a share of `peak` (PaLM: Chowdhery et al. 2022, arXiv:2204.02311)."""
+        """Return model FLOPs utilization, as a share of `peak` (PaLM: Chowdhery et al. 2022, arXiv:2204.02311)."""
         return tokens_per_second * (self.flops or 0.0) / (self.peak * self.world_size)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -103,7 +103,7 @@ class RunCallback(TrainerCallback, ExportableState):
         return time.perf_counter()
 
     def _count(self, wait: bool = True) -> None:
-        """Count the time since the last call."""
+        """Add the time since the last call to the time spent in training steps."""
         if self.start is not None:
             now = self._now(wait)
             self.seconds += now - self.start
@@ -112,7 +112,7 @@ class RunCallback(TrainerCallback, ExportableState):
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Context around work that belongs to no step."""
+        """Context for work whose time belongs to no training step."""
         self._count()
         counted, self.start = self.start is not None, None
         yield

@@ -12,7 +12,7 @@ MANIFEST = "checkpoint.json"
 
 
 def seal(run: Path, step: int) -> None:
-    """Write a checkpoint's manifest (file → bytes) last. A checkpoint without it counts as incomplete."""
+    """Write a checkpoint's manifest (file → bytes), its last file. A checkpoint without a manifest is incomplete."""
     checkpoint = run / f"checkpoint-{step}"
     files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST]
     sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files}

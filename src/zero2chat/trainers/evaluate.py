@@ -1,4 +1,4 @@
-"""Evaluate tasks during training and at its end."""
+"""Evaluate tasks during training and at the end of training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN = 6  # completions per task saved before the first step
 def train_with_tasks(
     trainer: ResumableTrainer, run: Run, args: TaskStepsArguments, count: str, tools: Tools | None = None
 ) -> None:
-    """Train for `max_minutes` at most, and evaluate the tasks every `tasks_steps` steps. `count` is as in `train`."""
+    """Train for at most `max_minutes`, and evaluate the tasks every `tasks_steps` steps. `count` is as in `train`."""
     callback = RunCallback(run)
     if args.tasks_steps:
         trainer.add_callback(_TaskEvaluation(trainer, run, args, callback, tools))
@@ -45,7 +45,7 @@ def finish_with_tasks(
 ) -> None:
     """Evaluate the tasks on the trained model, and finish the run. `model` is the model given to the trainer.
 
-    The run's samples become `samples`, then the answers. Every rank must call this: sharded weights are gathered.
+    `samples` and then the answers replace the run's samples. Every rank must call this, to gather sharded weights.
     """
     scores: dict[str, Any] = {}
     remove_start(run, trainer)
@@ -64,7 +64,7 @@ def finish_with_tasks(
 def _evaluate(
     trainer: ResumableTrainer, specs: list[TaskSpec], args: TaskArguments, tools: Tools | None, **more: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return metrics and samples of the model as it is now, from `evaluate_tasks` with `more`."""
+    """Evaluate the model in its current state. Returns metrics and samples. `evaluate_tasks` gets `more`."""
     template = getattr(trainer.args, "chat_template_kwargs", None)
     with trainer.trained_model() as model:
         metrics, samples, _ = evaluate_tasks(
@@ -76,7 +76,7 @@ def _evaluate(
 def show_before_training(
     trainer: ResumableTrainer, model: PreTrainedModel, run: Run, args: TaskArguments, tools: Tools | None
 ) -> None:
-    """Save the start model's answers to a few task rows, for comparison. Sharded weights are skipped, because they
+    """Save the start model's answers to a few task rows, for comparison. Does nothing for sharded weights, because they
     cannot generate before training starts."""
     if not args.specs or is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
         return
@@ -90,11 +90,11 @@ def show_before_training(
 
 
 class _TaskEvaluation(TrainerCallback):
-    """Evaluates the tasks greedily before the first step and every `tasks_steps` steps, for score over compute.
+    """Evaluates the tasks greedily before the first step and every `tasks_steps` steps, to plot score over compute.
 
-    Each evaluation is a line of `history.jsonl`: value, n, low and high of each task's accuracy, the training tokens,
-    and the seconds spent in training steps, excluding these evaluations. If the rows are test rows, the scores must not
-    be used for selection. Every rank needs this callback: sharded weights are gathered.
+    Each evaluation writes a line of `history.jsonl`: each task's accuracy (value, n, low, high), the training tokens,
+    and the seconds in training steps, without evaluations. Scores on test rows must not be used for selection. Every
+    rank needs this callback, because sharded weights are gathered.
     """
 
     def __init__(

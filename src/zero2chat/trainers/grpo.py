@@ -1,15 +1,15 @@
-"""GRPO (Shao et al. 2024, arXiv:2402.03300) with TRL's trainer, with our tool loop and other prompts for zero-variance
-groups. From prompts to the loss, with shapes on one process unless "of all processes" is said:
+"""GRPO (Shao et al. 2024, arXiv:2402.03300) with TRL's trainer, our own tool loop, and new prompts for zero-variance
+groups. From prompts to the loss (shapes are per process, except "of all processes"):
 
-    prompts        (rows,)                each is there `num_generations` times: the rows of a group
+    prompts        (rows,)                each prompt appears `num_generations` times: a group
       ↓ TRL generates the first turn
-    completions    (rows, tokens)         `_tool_call_loop` runs the calls in it, and generates the turns after them
+    completions    (rows, tokens)         `_tool_call_loop` runs its tool calls, and generates the next turns
       ↓ `_calculate_rewards`
     rewards        (rows of all processes, functions)    `fill_missing`: a missing reward is the group's mean
       ↓ TRL: weighted sum of the functions; minus the group's mean, over its standard deviation
     advantages     (rows,)                `resample` replaces groups whose advantages are all 0
       ↓ TRL `_compute_loss`: each token's probability ratio times advantage, clipped
-    loss           scalar, over the tokens that the model generated: tool results have none
+    loss           scalar, over the tokens that the model generated: tool results have no loss
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Batch = dict[str, Any]
 
 
 class GrpoTrainer(ResumableTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer with our rewards and tools. `resample_rounds` limits the extra generations per batch."""
+    """TRL's GRPOTrainer with our rewards and tools. `resample_rounds` is the maximum of extra generations per batch."""
 
     def __init__(
         self,
@@ -86,11 +86,11 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
     def _tool_call_loop(
         self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
     ) -> Any:
-        """Run tool calls as our chat does. TRL's own loop accepts truncated, nested or forged calls, and control
-        tokens in a tool's result.
+        """Run tool calls as our chat does. TRL's own loop would accept truncated, nested or forged calls, and control
+        tokens in tool results.
 
-        `prompt_ids` and `completion_ids` (the first turn) are lists of ids per row. Returns, per row, the mask of
-        generated tokens, the messages, the ids and vLLM's log-probabilities; then the numbers of calls and failures.
+        `prompt_ids` and `completion_ids` (the first turn) have a list of ids per row. Returns the mask of generated
+        tokens, the messages, ids and vLLM's log-probabilities of each row, then the total calls and failures.
         """
         written = self.call_format
         assert written
@@ -125,8 +125,8 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         return masks, [answer.messages for answer in answers], ids, log_probs if logprobs else None, calls, failures, []
 
     def _next_turns(self, given: list[list[int]], filler: list[int], room: int) -> tuple[Any, Any]:
-        """Continue these ids. Returns new ids, and with vLLM their log-probabilities. A rank without calls still
-        generates: all ranks must gather sharded weights, and vLLM needs as many prompts from each."""
+        """Continue these ids. Returns the new ids and, with vLLM, their log-probabilities. A rank without calls still
+        generates: all ranks must gather sharded weights, and vLLM needs equally many prompts per rank."""
         rows = self._most([len(given)]) if self.use_vllm else 1
         prompts = given + [filler] * (rows - len(given))
         if self.use_vllm:
@@ -139,7 +139,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         return ids[: len(given)], log_probs and log_probs[: len(given)]
 
     def _most(self, numbers: Iterable[int]) -> int:
-        """Return the largest number, or 0; over all ranks if they must generate equally often."""
+        """Return the largest number, or 0 if there is none. Covers all ranks if they must generate together."""
         largest = max(numbers, default=0)
         together = self.use_vllm or is_deepspeed_zero3_enabled() or self.is_fsdp_enabled
         return max(gather_object([largest])) if together else largest
@@ -147,7 +147,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
     # ---- completions → rewards → advantages
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
-        """Return the rewards of all processes, (rows, functions)."""
+        """Return the rewards of all processes' rows, shape (rows, functions)."""
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         self.counts["unscored_completions"] += int(rewards.isnan().all(1).sum())
         return fill_missing(rewards, self.num_generations)
@@ -174,7 +174,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
     # ---- what is reported
 
     def final_metrics(self) -> dict[str, dict[str, Any]]:
-        """Return steps, counts, and statistics of the completions, averaged over the last tenth of the log."""
+        """Return the number of steps, counters, and completion statistics, averaged over the last tenth of the log."""
         metrics: dict[str, dict[str, Any]] = {"steps": {"value": self.state.global_step}}
         for name, key in (("entropy", "entropy"), ("completion_length", "completions/mean_length"), ("kl", "kl")):
             values = [line[key] for line in self.state.log_history if key in line]
@@ -185,16 +185,16 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
 
 def fill_missing(rewards: torch.Tensor, group: int) -> torch.Tensor:
-    """Replace each missing reward (None of a function, NaN) by that function's mean over the rest of the group, because
-    0 may be the best or the worst value. `rewards` has the shape (rows, functions). Rows without any reward stay NaN,
-    and so does a function without a value in a whole group."""
+    """Replace each missing reward (a function returned None; here NaN) by the function's mean over the rest of the
+    group, because 0 may be the best or the worst value. `rewards` has the shape (rows, functions). NaN stays in a row
+    without any reward, and where a function has no value in the whole group."""
     means = rewards.view(-1, group, rewards.shape[1]).nanmean(1).repeat_interleave(group, 0)
     return torch.where(rewards.isnan() & ~rewards.isnan().all(1, keepdim=True), means, rewards)
 
 
 def draw_others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rng: random.Random) -> list[int]:
-    """Draw rows that are not in the batch, in random order, each once: enough for `rounds` batches, if available. If
-    there are no other rows, return the batch's own."""
+    """Draw distinct rows that are not in the batch, in random order: enough for `rounds` batches, if available. If
+    there are no other rows, return the batch's own rows."""
     rows = rng.sample(range(len(problems)), min(len(problems), (rounds + 1) * len(own)))
     prompts = [row["prompt"] for row in own]
     return [i for i in rows if problems[i]["prompt"] not in prompts] or rows
@@ -212,11 +212,11 @@ def resample(
     pad_id: int,
     accelerator: Accelerator,
 ) -> tuple[Batch, int]:
-    """Return one process's batch for `inputs`, and the number of its groups that were replaced.
+    """Return one process's batch for `inputs`, and the number of groups replaced in this batch.
 
-    `sample` makes TRL's batch from the inputs; `fresh(round)` returns as many inputs of new problems. Each process
-    holds whole groups of `group` completions. All processes take part in each round as long as any has a group to
-    replace. Zero-variance groups left after the last round stay, without effect. Rewards must be scaled per group.
+    `sample` makes TRL's batch from the inputs; `fresh(round)` returns as many inputs, with new problems. Each process
+    holds whole groups of `group` completions. While any process has a group to replace, all processes take part in the
+    next round. Zero-variance groups left after the last round stay, without effect. Rewards must be scaled per group.
     """
     batch = sample(inputs)
     replaced = 0
@@ -233,16 +233,16 @@ def resample(
 
 
 def _groups(batch: Batch, group: int, alike: bool) -> list[int]:
-    """Return the zero-variance groups (`alike`), where no token in the loss has a nonzero advantage, or else all other
-    groups. A completion that mask_truncated_completions masks has no token in the loss."""
+    """With `alike`, return the zero-variance groups: no token in the loss has a nonzero advantage. Otherwise, return
+    the other groups. A completion masked by `mask_truncated_completions` has no token in the loss."""
     moved = batch["advantages"].abs() * batch["completion_mask"].any(1)
     flat = (moved.view(-1, group) < _NOISE).all(1)
     return [i for i, dead in enumerate(flat.tolist()) if dead == alike]
 
 
 def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int, pad_id: int) -> Batch:
-    """Replace group a of `batch` by group b of `more`, for each (a, b), padded to one length. Tensors are
-    (completions,) or (completions, tokens), with prompts padded left and the rest right."""
+    """For each pair (a, b), replace group a of `batch` by group b of `more`, padded to one length. Tensors are
+    (completions,) or (completions, tokens). Prompts are padded left, all else right."""
     merged = dict(batch)
     for key in batch.keys() - {COUNT}:
         old, new = batch[key], more[key]
@@ -260,8 +260,8 @@ def _replace(batch: Batch, more: Batch, pairs: list[tuple[int, int]], group: int
 
 
 def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
-    """Set the completions per generation for the global batch size, which `GRPOConfig` does not know. Raises
-    `UserError` if groups do not fit, or if a checkpoint would fall between two generations."""
+    """Set the completions per generation from the global batch size, which `GRPOConfig` does not know. Raises
+    `UserError` if groups do not divide the completions, or if a checkpoint would be saved amid a generation's steps."""
     batch, wanted = training.per_device_train_batch_size * training.world_size, settings.get("generation_batch_size")
     if wanted is not None:
         training.steps_per_generation = training.generation_batch_size // batch

@@ -1,4 +1,4 @@
-"""Muon for matrices and AdamW for other weights, as one optimizer for `Trainer`, its scheduler and checkpoints."""
+"""Muon for matrices and AdamW for other weights, combined in one optimizer, as `Trainer` needs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TOGETHER = 2**24  # maximum entries of equal matrices that are orthogonalised at
 
 
 class BatchedMuon(torch.optim.Muon):
-    """torch's Muon, orthogonalising matrices of one shape together: a third faster for small ones.
+    """torch's Muon, but matrices of equal shape are orthogonalised together: a third faster for small matrices.
 
-    A parameter of three dimensions is a stack of matrices, such as the experts of a layer, each of which is
-    orthogonalised by itself. It uses bf16 as torch does, or fp32 on CPUs without native bf16 (five times as fast).
+    A parameter with three dimensions is a stack of matrices, such as a layer's experts; each matrix is orthogonalised
+    by itself. The computation uses bf16 as in torch, or fp32 on CPUs without native bf16 (five times as fast).
     """
 
     def __init__(self, params: list[nn.Parameter], *args: Any, **kwargs: Any):
@@ -53,7 +53,7 @@ class BatchedMuon(torch.optim.Muon):
 def orthogonalise(
     matrices: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> torch.Tensor:
-    """Newton-Schulz iterations (Jordan et al. 2024) on (n, rows, columns), which bring singular values near 1."""
+    """Bring singular values near 1 by Newton-Schulz iterations (Jordan et al. 2024). Shape: (n, rows, columns)."""
     a, b, c = coefficients
     tall = matrices.size(1) > matrices.size(2)
     x = matrices.mT if tall else matrices
@@ -67,8 +67,8 @@ def orthogonalise(
 class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) on hidden matrices, AdamW on embeddings, head, norms and biases.
 
-    One learning rate serves both: Muon's update is scaled to AdamW's root mean square (Liu et al. 2025,
-    arXiv:2502.16982, section 2.2), unless the embedding, with a head tied to it, has its own rate.
+    Both use one learning rate, because Muon's update is scaled to AdamW's root mean square (Liu et al. 2025,
+    arXiv:2502.16982, section 2.2). The embedding (and a head tied to it) may have a rate of its own.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def adamw_groups(
     model: nn.Module, others: list[nn.Parameter], lr: float, embedding_lr: float | None
 ) -> list[dict[str, Any]]:
-    """Return parameter groups of `others` (all but the matrices), with a separate group for the embedding's rate."""
+    """Return parameter groups for `others` (all but the matrices): with `embedding_lr`, the embedding has its own."""
     if embedding_lr is None:
         return [{"params": others, "lr": lr}]
     table = {id(p) for p in model.get_input_embeddings().parameters()}
@@ -137,9 +137,9 @@ def use_muon(
 ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """Return the value for a Trainer's `optimizer_cls_and_kwargs=`.
 
-    Under DeepSpeed, which partitions the weights, it is DeepSpeed's own Muon, configured to take the same steps, except
-    that gradients are not clipped. DeepSpeed would clip after Muon's update, and so shrink each step by the square root
-    of the ranks of all matrices; Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
+    DeepSpeed partitions the weights, so there it is DeepSpeed's own Muon, configured to take the same steps. Gradients
+    are not clipped: DeepSpeed would clip Muon's update, and shrink each step by the square root of the sum of all
+    matrices' ranks. Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
     """
     if is_fsdp(args.fsdp):
         raise UserError("muon: FSDP shards the matrices that Muon needs whole: set `muon: false`, or launch with ZeRO")

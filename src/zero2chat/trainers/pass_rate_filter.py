@@ -1,7 +1,7 @@
-"""Filter problems by the current model's pass rate, to remove those that are too easy or too hard.
+"""Filter problems by the current model's pass rate: problems that are too easy or too hard are removed.
 
-GRPO gets no gradient from problems whose answers are all correct or all wrong. (DAPO skips them during training; Kimi
-k1.5, arXiv:2501.12599, section 2.1, selected problems by pass rate beforehand, as here.)
+GRPO gets no gradient from problems whose answers are all correct or all wrong. As in Kimi k1.5 (arXiv:2501.12599,
+section 2.1), such problems are removed before training. (DAPO skips them during training.)
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ FILE = "pass_rates.jsonl"  # in the run's folder: one line per problem with its 
 class PassRate:
     """A YAML's `pass_rate:`: keep problems with a pass rate from `low` to `high` over `samples` answers.
 
-    An answer passes if the first reward function gives 1 or more. A truncated answer does not pass if
-    `mask_truncated_completions` masks such answers in training.
+    An answer passes if the first reward function returns 1 or more. With `mask_truncated_completions`, truncated
+    answers do not pass, because training masks them.
     """
 
     samples: Annotated[int, Range(min=2, why="one answer gives no rate")] = 8
@@ -46,7 +46,7 @@ class PassRate:
 
 
 def check_pass_rate(reward: Reward, training: GRPOConfig) -> None:
-    """Raises `UserError` for a reward that needs a trainer, and for sharded weights."""
+    """Raises `UserError` if the reward needs a trainer, or if weights are sharded."""
     if reward.needs_of_trainer:
         needs = ", ".join(reward.needs_of_trainer)
         raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: put another first")
@@ -64,8 +64,8 @@ def keep_by_pass_rate(
     training: GRPOConfig,
     batch_size: int,
 ) -> tuple[Dataset, dict[str, dict[str, Any]]]:
-    """Return the problems kept, in order, and metrics that count the removed problems. Every rank must call this, and
-    rank 0 judges. Results are saved batch by batch; an interrupted run with the same problems resumes from them."""
+    """Return the kept problems, in order, and metrics that count the removed problems. Every rank must call this; rank
+    0 judges. Pass rates are saved batch by batch, and an interrupted run with the same problems resumes from them."""
     model = model.to(training.device)
 
     def work(numbers: range, before: list[dict[str, Any]]) -> tuple[list[dict[str, int]], None]:

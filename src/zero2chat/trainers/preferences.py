@@ -1,6 +1,6 @@
-"""What DPO and KTO share: their settings, their rows, their trainers, and the implicit reward of held-out answers.
+"""What DPO and KTO share: settings, rows, trainers, and the implicit reward of held-out answers.
 
-The implicit reward is β·log(π/π_ref) of an answer (Rafailov et al. 2023, arXiv:2305.18290, eq. 5).
+The implicit reward of an answer is β·log(π/π_ref) (Rafailov et al. 2023, arXiv:2305.18290, eq. 5).
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class PreferenceArguments(PairArguments):
 
 
 class PairTrainer(ResumableTrainer, DPOTrainer):
-    """DPO on rows that are tokenized already. TRL would also train on the template's text after the turn."""
+    """DPO on rows that are already tokenized. TRL's tokenization would also train on template text after the turn."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
 
 class VoteTrainer(ResumableTrainer, KTOTrainer):
-    """KTO on rows that are tokenized already, as `PairTrainer`."""
+    """KTO on rows that are already tokenized, for the same reason as in `PairTrainer`."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -62,7 +62,7 @@ class VoteTrainer(ResumableTrainer, KTOTrainer):
 
 
 class Kind(NamedTuple):
-    """What differs between `dpo` and `kto`."""
+    """The parts in which `dpo` and `kto` differ."""
 
     unit: str  # of its rows
     load: Callable[..., tuple[Dataset, int]]  # (source, equal) → rows, and the number dropped as equal
@@ -84,7 +84,7 @@ class Preferences(Prepared):
 
 
 def prepare_preferences(kind: Kind, args: PreferenceArguments, training: Any, model_args: ModelConfig) -> Preferences:
-    """Return the training rows and the held-out ones. Sets `max_length` if it is not set."""
+    """Return training rows and held-out rows, tokenized. Sets `max_length` if it is not set."""
     empty, tokenizer = open_empty_chat(model_args, args.chat_template_path)
     set_max_length(training, empty)
     everything, counts, equal = mixed_preferences(args.datasets, args.equal, kind.load)
@@ -103,7 +103,7 @@ def tokenize_preferences(
     args: PairArguments,
     training: Any,
 ) -> Preferences:
-    """Return the training rows and the held-out ones, without those that are too long."""
+    """Tokenize training rows and held-out rows. Rows that are too long are dropped, or an error (`overlong`)."""
     limits = tokenizer, training.max_length, args.overlong
     rows, known, dropped = tokenize(known, *limits, f"training {unit}")
     test, held_out, _ = tokenize(held_out, *limits, f"held-out {unit}")
@@ -144,7 +144,7 @@ def _side(name: str, row: dict[str, Any]) -> str:
 
 
 def forgets_reference(training: Any, model_args: ModelConfig) -> bool:
-    """Whether the reference model is not kept: its log-probabilities are computed before training."""
+    """Whether the reference model is not kept, because its log-probabilities are computed before training."""
     return bool(training.precompute_ref_log_probs) and not model_args.use_peft
 
 
@@ -155,7 +155,7 @@ def check_reference(_: PreferenceArguments, training: Any, model_args: ModelConf
 
 
 def on_disk(rows: Dataset, run: Run) -> Dataset:
-    """Save the rows in the run's folder, so that all ranks and a resumed run find TRL's cached log-probabilities."""
+    """Save the rows in the run's folder. There, all ranks and a resumed run find TRL's cached log-probabilities."""
     folder = run.folder / ROWS / "train"
     if is_main_process():
         rows.save_to_disk(folder)
@@ -165,7 +165,7 @@ def on_disk(rows: Dataset, run: Run) -> Dataset:
 
 @contextlib.contextmanager
 def reference_model(trainer: Any, model_args: ModelConfig) -> Iterator[Any]:
-    """Provide the model before training: the adapter's base, the trainer's copy, or a newly loaded model."""
+    """Provide the reference model: the adapter's base model, the trainer's copy, or a newly loaded model."""
     if model_args.use_peft:
         with trainer.accelerator.unwrap_model(trainer.model_wrapped).disable_adapter():
             yield trainer.model_wrapped
@@ -182,9 +182,9 @@ def reference_model(trainer: Any, model_args: ModelConfig) -> Iterator[Any]:
 
 @torch.no_grad()
 def log_probs(trainer: Any, model: Any, rows: Dataset, batch_size: int) -> list[tuple[float, ...]]:
-    """Return the log-probability, in nats, of each row's answer, or of a pair's chosen and rejected answer, in order.
+    """Return each row's log-probabilities, in nats: of a vote's answer, or of a pair's chosen and rejected answer.
 
-    Every rank must call it, with the same rows; each computes its share, and all get all results.
+    Every rank must call this with the same rows. Each rank computes a share, and all ranks get all results.
     """
     model.eval()
     share: list[tuple[int, tuple[float, ...]]] = []
@@ -210,7 +210,7 @@ def margin_metrics(
     beta: float,
     seed: int,
 ) -> Metrics:
-    """Return metrics of held-out pairs, from `log_probs` of the reference and of the trained model."""
+    """Return metrics on held-out pairs, from the results of `log_probs` before and after training."""
     n = len(test)
     changes = [(a - b, c - d) for (a, c), (b, d) in zip(after, before, strict=True)]
     margins = [beta * (chosen - rejected) for chosen, rejected in changes]
@@ -230,10 +230,10 @@ def _words(messages: Sequence[dict[str, str]]) -> int:
 
 
 def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
-    """Baseline from lengths alone on the test pairs: 1 if it picks chosen, 0 for rejected, 0.5 for a tie.
+    """Judge the test pairs by length alone, as a baseline: 1 if chosen wins, 0 if rejected wins, 0.5 for a tie.
 
-    The side whose number of words is closer to a best length wins. The best length maximizes agreement with the
-    training labels; it may be 0 or infinite, so that the shorter or longer side wins.
+    The answer whose number of words is closer to a best length wins. The best length maximizes agreement with the
+    training labels. If it is 0, the shorter answer always wins; if it is the maximum, the longer answer.
     """
 
     def guess(lengths: tuple[int, int], best: int) -> float:

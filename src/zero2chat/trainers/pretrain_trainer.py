@@ -1,4 +1,4 @@
-"""Pretraining's trainer: windows of documents, and samples of text while it trains."""
+"""The trainer of pretraining: it trains on windows of documents, and samples text during training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNTED = 10_000  # windows of the training text whose bytes are counted
 
 
 def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any]:
-    """Collate windows, (rows, length); positions restart after each `end`, the end-of-text token, for masking."""
+    """Collate windows to (rows, length). If `end`, the end-of-text token, is given, positions restart after it."""
     ids = torch.stack([row["input_ids"] for row in rows]).long()
     batch: dict[str, Any] = {"input_ids": ids, "labels": ids}
     if end is not None:
@@ -44,7 +44,7 @@ def collate(rows: list[dict[str, Any]], end: int | None = None) -> dict[str, Any
 
 
 class SampleCallback(TrainerCallback):
-    """Samples a continuation of `tokens` tokens for each prompt, every `steps` steps, for the report."""
+    """Samples a continuation of up to `tokens` tokens for each prompt, every `steps` steps, for the report."""
 
     def __init__(self, run: Run, prompts: Sequence[str], steps: int, tokens: int):
         self.run, self.prompts, self.steps, self.tokens = run, prompts, steps, tokens
@@ -75,17 +75,17 @@ class SampleCallback(TrainerCallback):
 
 
 def bytes_per_token(parts: Sequence[Dataset], tokenizer: PreTrainedTokenizerBase) -> float:
-    """Return the mean number of UTF-8 bytes per predicted token of these windows."""
+    """Return the mean number of UTF-8 bytes per predicted token in these windows."""
     counts = [count_target_bytes(windows, tokenizer) for windows in parts]
     return sum(size for _, size in counts) / sum(tokens for tokens, _ in counts)
 
 
 def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Tensor:
-    """Return the load-balancing loss, the mean over layers; with equal loads it is `chosen`, the experts per token.
+    """Return the load-balancing loss, averaged over layers. For equal loads, it is `chosen`, the experts per token.
 
-    For each layer (logits of tokens × experts) it is the number of experts times the sum, over experts, of share of
-    tokens times mean probability (Switch Transformers, arXiv:2101.03961, equation 4). transformers' own loss sums over
-    layers before it multiplies, so an expert may idle in one layer if its number is busy in another.
+    A layer's loss is E · Σ f·P (Switch Transformers, arXiv:2101.03961, equation 4). E is the number of experts; f is an
+    expert's share of tokens, P its mean probability. transformers' own loss sums f and P over layers before it
+    multiplies, so an expert may idle in one layer if the expert of the same number is busy in another.
     """
     losses = []
     for logits in router_logits:
@@ -97,14 +97,14 @@ def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Te
 
 
 class PretrainTrainer(ResumableTrainer):
-    """Trains on each window once per epoch, also on several processes, and balances experts."""
+    """Trains on each window exactly once per epoch, on any number of processes, and balances experts."""
 
     balance: float | None = None  # the coefficient of the load-balancing loss; None without
     balance_losses: torch.Tensor | float = 0.0  # sum over this process's micro-batches since the last log line
     micro_batches = 0  # since the last log line
 
     def __init__(self, model: PreTrainedModel, processing_class: Any = None, mask_documents: bool = False, **more: Any):
-        """`mask_documents`: attention stays within a document; `processing_class` is then needed."""
+        """With `mask_documents`, attention stays within a document, and `processing_class` is required."""
         end = processing_class.eos_token_id if mask_documents else None
         if mask_documents and is_flash_attention_requested(model.config):
             # From positions alone, transformers tells it where documents begin only in a batch of one row.
@@ -121,7 +121,7 @@ class PretrainTrainer(ResumableTrainer):
             config.output_router_logits, self.balance = False, config.router_aux_loss_coef
 
     def speed(self, run: Run, windows: Dataset, held_out: Mapping[str, Dataset]) -> RunCallback:
-        """Return the callback that logs losses, speed, and bits per byte of the training and the held-out windows."""
+        """Return the callback that logs losses, speed, and bits per byte on training windows and held-out windows."""
         dtype = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else torch.float32
         # Windows from all over the text are enough: counting billions would take minutes.
         some = windows.select(range(0, len(windows), -(-len(windows) // COUNTED)))
@@ -134,8 +134,8 @@ class PretrainTrainer(ResumableTrainer):
         )
 
     def held_out_metrics(self, held_out: Mapping[str, Dataset], speed: RunCallback) -> Metrics:
-        """Return bits per byte (loss in nats × tokens / ln 2 / bytes) of each source's held-out documents, and of all;
-        the model's size, the training speed, and the least and the largest expert load."""
+        """Return bits per byte (loss in nats × tokens / ln 2 / bytes) on held-out documents, per source and in total.
+        Also returns the model's size, the training speed, and the smallest and largest expert load."""
         metrics: Metrics = {}
         self.args.dataloader_drop_last = False  # evaluate every held-out window
         if self.loads:
@@ -186,7 +186,7 @@ class PretrainTrainer(ResumableTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Also log the load of experts. The logged `loss` is without the load-balancing loss."""
+        """Also log the experts' load. The logged `loss` excludes the load-balancing loss."""
         if "loss" in logs and self.micro_batches and self.balance is not None:
             mean = torch.as_tensor(self.balance_losses / self.micro_batches, device=self.args.device)
             logs["aux_loss"] = self.accelerator.gather(mean).mean().item()
@@ -201,7 +201,7 @@ class PretrainTrainer(ResumableTrainer):
         return super().get_batch_samples(map(self._without_repeats, epoch_iterator), num_batches, device)
 
     def _without_repeats(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Drop the repeated windows with which accelerate fills an epoch's last batch."""
+        """Drop the repeated windows that accelerate adds to fill the last batch of an epoch."""
         args, most = self.args, self.args.per_device_train_batch_size
         left = len(self.train_dataset) % (most * args.world_size)  # windows in the last batch of all processes
         last = self.accelerator.gradient_state.end_of_dataloader

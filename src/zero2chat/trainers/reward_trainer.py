@@ -1,4 +1,4 @@
-"""Reward models: the trainer, what is measured on held-out pairs, and pairs that the model samples for a task."""
+"""Reward models: the trainer, metrics on held-out pairs, and pairs that the model samples for a task."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SCALED_BY = 2000  # training answers whose scores define the scale from 0 to 1
 
 
 class PairFiles:
-    """The preference pairs that a run keeps, in its folder `pairs`."""
+    """The preference pairs that a run saves in its folder `pairs`."""
 
     def __init__(self, run: str | Path):
         self.folder = Path(run) / "pairs"
@@ -49,7 +49,7 @@ class PairFiles:
         return self._equal.exists()  # written last
 
     def write(self, train: Sequence[Pair], test: Sequence[Pair], equal: int) -> None:
-        """Write training pairs, held-out pairs, and the number dropped as equal. Every rank must call this."""
+        """Write training pairs, held-out pairs, and the number of pairs dropped as equal. Every rank must call this."""
         if is_main_process():
             self.folder.mkdir(exist_ok=True)
             write_jsonl(self.train, train)
@@ -58,12 +58,12 @@ class PairFiles:
         PartialState().wait_for_everyone()
 
     def read(self) -> tuple[list[Pair], list[Pair], int]:
-        """Return what `write` was given."""
+        """Return the training pairs, held-out pairs and number that `write` saved."""
         return read_jsonl(self.train), read_jsonl(self.test), int(self._equal.read_text())
 
 
 class RewardModelTrainer(ResumableTrainer, RewardTrainer):
-    """TRL's trainer of reward models. It saves a whole model, with the scale of the scores."""
+    """TRL's trainer for reward models. Saves a whole model (no adapter), with the scale of its scores."""
 
     def __init__(self, model: PreTrainedModel, args: RewardConfig, muon: bool = False, **more: Any):
         super().__init__(
@@ -75,8 +75,8 @@ class RewardModelTrainer(ResumableTrainer, RewardTrainer):
     ) -> tuple[Metrics, list[dict[str, Any]], list[dict[str, float]]]:
         """Score the pairs. Returns held-out metrics, samples for the report, and reliability bins.
 
-        Training answers set the scale of scores from 0 to 1. `merge`: merge the adapter first. Every rank must call
-        this.
+        The scores of training answers define the scale from 0 to 1. `merge`: merge the adapter first. Every rank must
+        call this.
         """
         tokenizer = self.processing_class
         with self.trained_model() as model:
@@ -99,7 +99,7 @@ class RewardModelTrainer(ResumableTrainer, RewardTrainer):
 
 
 def _sample(model: Any, pair: Pair, chosen: float, rejected: float) -> dict[str, Any]:
-    """Return a pair's texts and scores from 0 to 1, as shown in the report."""
+    """Return a pair's texts, with their scores scaled to 0 to 1, as the report shows them."""
     return {
         "prompt": pair["prompt"][-1]["content"],
         "completion": pair["chosen"][-1]["content"],
@@ -115,8 +115,8 @@ def preference_metrics(
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, float]]]:
     """Compute metrics and reliability bins of held-out pairs. `margins` are score(chosen) - score(rejected).
 
-    `accuracy` is measured against the noise-free tastes if they are known, else against the labels. A pair's confidence
-    is sigmoid(|margin|), from 0.5 to 1.
+    `accuracy` counts agreement with the noise-free tastes if they are known, otherwise with the labels. The confidence
+    in a pair is sigmoid(|margin|), from 0.5 to 1.
     """
     n = len(test)
     lengths = length_only(train, test)
@@ -135,7 +135,7 @@ def preference_metrics(
 
 
 def check_reward(args: Any, training: RewardConfig, model_args: ModelConfig) -> None:
-    """Raises `UserError` for a launch that cannot merge the adapter at the end, or sample pairs."""
+    """Raises `UserError` if this launch cannot merge the adapter at the end, or cannot sample pairs."""
     sharded = training.deepspeed_plugin is not None or is_fsdp(training.fsdp)
     if model_args.use_peft and sharded:
         raise UserError("use_peft: the adapter is merged at the end, which sharded weights do not allow: use ddp.yaml")
@@ -149,7 +149,7 @@ def check_reward(args: Any, training: RewardConfig, model_args: ModelConfig) -> 
 
 
 def open_new_reward_model(training: RewardConfig, model_args: ModelConfig) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load a language model with a new head, or a reward model, and its tokenizer with the chat template."""
+    """Load a reward model, or a language model with a new head, and the tokenizer with the chat template."""
     set_seed(training.seed)  # the head's random weights
     model, tokenizer = open_model(model_args, load_reward_model, fresh=True)
     prepare_chat_template(tokenizer, training.chat_template_path)
@@ -161,8 +161,8 @@ def open_new_reward_model(training: RewardConfig, model_args: ModelConfig) -> tu
 
 
 def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], Counter[str], int]:
-    """Return training and held-out pairs, training pairs by source, and the number dropped as equal. Raises `UserError`
-    for a run folder whose `comparisons` are not sampled yet."""
+    """Return training pairs, held-out pairs, the number of training pairs by source, and the number dropped as equal.
+    Raises `UserError` if the run has not sampled its `comparisons` yet."""
     files = PairFiles(str(folder))
     if files.exist:
         known, held_out, equal = files.read()
@@ -186,8 +186,8 @@ def prepare_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) ->
 
 
 def make_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> None:
-    """Write the pairs into the run's folder, once: a resumed run reads those of its first attempt. Every rank must call
-    this."""
+    """Write the pairs into the run's folder, unless they are there: a resumed run keeps the pairs of its first attempt.
+    Every rank must call this."""
     files = PairFiles(str(training.output_dir))
     are_made = files.exist
     PartialState().wait_for_everyone()  # all ranks have looked before the first one writes: they must go on alike
@@ -205,8 +205,8 @@ def make_pairs(args: Any, training: RewardConfig, model_args: ModelConfig) -> No
 def sample_pairs(
     settings: dict[str, Any], training: RewardConfig, model_args: ModelConfig, batch_size: int
 ) -> tuple[list[Pair], list[Pair], int]:
-    """Let the model answer the prompts of a YAML's `comparisons:`, and rank its answers. Returns training pairs,
-    held-out pairs, and the number dropped as equal. Every rank must call this. Raises `UserError` without pairs."""
+    """Let the model answer the prompts of a YAML's `comparisons:`, and rank the answers. Returns training pairs,
+    held-out pairs, and the number dropped as equal. Every rank must call this. Raises `UserError` if all are equal."""
     spec = read_comparisons(settings)
     model, tokenizer = open_model(model_args)
     settle_chat(model, tokenizer, training.chat_template_path, model_args)

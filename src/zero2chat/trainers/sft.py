@@ -20,7 +20,7 @@ _MASKED = ("full_attention", "sliding_attention", "chunked_attention")  # layer 
 
 
 class SftTrainer(ResumableTrainer, SFTTrainer):
-    """`embedding_lr` is that of Muon, which `muon` chooses."""
+    """With `muon`, trains with Muon; `embedding_lr` is the embedding's learning rate under Muon."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class SftTrainer(ResumableTrainer, SFTTrainer):
 
 
 def choose_attention(model_args: ModelConfig, training: SFTConfig, evaluates: bool) -> bool:
-    """Choose FlashAttention for packed rows, as it computes no attention between conversations. Returns whether it did.
-    It takes no fp32, in which tasks are evaluated: `evaluates` says whether that happens during training."""
+    """Choose FlashAttention for packed rows, if possible, and return whether it was chosen. It skips attention between
+    conversations. It cannot run in fp32, so it is not chosen if training `evaluates` tasks, which takes fp32."""
     can_be_flash = training.bf16 and not evaluates and not is_on_cpu() and is_flash_attn_2_available()
     if not (training.packing and model_args.attn_implementation is None and can_be_flash):
         return False
@@ -54,7 +54,7 @@ def choose_attention(model_args: ModelConfig, training: SFTConfig, evaluates: bo
 
 
 def require_packable(model: PreTrainedModel) -> None:
-    """Raises `UserError` for a model with layers that no mask of attention keeps from reading across conversations."""
+    """Raises `UserError` if the model has layers that would read across packed conversations, despite the mask."""
     others = {*(getattr(model.config.get_text_config(), "layer_types", None) or ())} - {*_MASKED}
     if others:
         raise UserError(

@@ -1,7 +1,7 @@
-"""What a training stage does before it trains: batch size, model, start adapter, precision.
+"""Prepare the training of a stage: set the batch size, load the model, merge a start adapter, set the precision.
 
-In 16 bits a weight cannot take a small update: at a learning rate of 1e-6, 98% of bf16 weights were unchanged after 20
-steps. So trained weights are fp32, and `bf16: true` (autocast) makes matrix products fast.
+A 16-bit weight cannot store a small update: at a learning rate of 1e-6, 98% of bf16 weights were unchanged after 20
+steps. So trained weights are fp32. With `bf16: true` (autocast), matrix products are fast.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _BASE = "_base"  # in the run's folder: the start model with its adapter merged 
 
 
 def samples(settings: Mapping[str, Any]) -> bool:
-    """Whether a trainer with these settings samples completions: only then a `temperature` is among them.
-    `max_completion_length` proves nothing: TRL's config of ORPO, which samples none, has it."""
+    """Whether a trainer with these settings samples completions. Only such trainers have a `temperature`. The key
+    `max_completion_length` proves nothing: ORPO in TRL has it too, and samples nothing."""
     return "temperature" in settings
 
 
 def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> None:
-    """Set batch size and gradient accumulation for the number of processes, so that `global_batch_size` holds;
-    `per_device_train_batch_size` is then an upper limit. Raises `UserError` if it cannot be divided."""
+    """Set batch size per device and gradient accumulation to reach `global_batch_size` on all processes. The given
+    `per_device_train_batch_size` is an upper limit. Raises `UserError` if the global batch cannot be divided."""
     sizes = share_batch(args, global_batch_size, args.world_size)
     args.per_device_train_batch_size, args.gradient_accumulation_steps = sizes
 
 
 def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
-    """Return (per_device_train_batch_size, gradient_accumulation_steps). Raises `UserError` if they do not fit."""
+    """Return (per_device_train_batch_size, gradient_accumulation_steps). Raises `UserError` if none fit."""
     if global_batch_size is None:
         return args.per_device_train_batch_size, args.gradient_accumulation_steps
     share, left = divmod(global_batch_size, processes)
@@ -63,7 +63,7 @@ def share_batch(args: TrainingArguments, global_batch_size: int | None, processe
 
 
 def set_max_length(args: Any, model: PreTrainedModel) -> None:
-    """Set `max_length` to the model's context if it is not set. Raises `UserError` if it is longer."""
+    """If `max_length` is not set, set it to the model's context. Raises `UserError` if it exceeds the context."""
     context = context_length(model)
     if args.max_length is None:
         args.max_length = context
@@ -73,7 +73,7 @@ def set_max_length(args: Any, model: PreTrainedModel) -> None:
 
 @contextlib.contextmanager
 def refused_settings() -> Iterator[None]:
-    """Context around a trainer's constructor: turn the settings that it, or a vLLM that it starts, refuses into a
+    """Context for a trainer's constructor: if the trainer, or the vLLM that it starts, refuses settings, raise
     `UserError`."""
     try:
         yield
@@ -101,9 +101,9 @@ def open_model(
 def open_chat_model(
     run: Run, model_args: ModelConfig, template: str | None, generates: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load a model to train for chat, with its chat template settled; a start adapter is merged into its base model.
+    """Load a model to train for chat, and set its chat template. A start adapter is merged into its base model.
 
-    `generates`: it samples completions. Every rank must call this. Raises `UserError` for an adapter from the Hub.
+    `generates`: the model will sample completions. Every rank must call this. Raises `UserError` for a Hub adapter.
     """
     start_from_adapter(run, model_args)
     model, tokenizer = open_model(model_args)
@@ -115,8 +115,8 @@ def open_chat_model(
 
 
 def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path], PreTrainedModel] = merged) -> None:
-    """If the start model is an adapter, write it merged into its base model to the run folder, and start from that.
-    Every rank must call this. Raises `UserError` as `merged` does."""
+    """If the start model is an adapter, merge it into its base model, write the result to the run folder, and start
+    from there. Every rank must call this. Raises `UserError` as `merged` does."""
     path = model_args.model_name_or_path
     folder, is_adapter = find_model(path) if path else (None, False)
     if folder is None or not is_adapter:
@@ -134,8 +134,8 @@ def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path]
 
 
 def remove_start(run: Run, trainer: Trainer) -> None:
-    """Remove the merged start model of a trained run, unless it is the base of the run's own adapter. Every rank must
-    call this, before the run is done: a kill in between would leave it for ever."""
+    """After training, remove the merged start model, unless the run's own adapter needs it as base. Every rank must
+    call this before the run is marked done. After a kill in between, the model would stay for ever."""
     PartialState().wait_for_everyone()  # no rank reads it any more
     is_adapter = any(hasattr(module, "peft_config") for module in trainer.model.modules())
     if is_main_process() and not is_adapter:
@@ -146,7 +146,7 @@ def remove_start(run: Run, trainer: Trainer) -> None:
 
 
 def adapter_config(model_args: ModelConfig) -> Any:
-    """Return the config of the adapter, if there is one, with the base model's revision, which is needed to open it."""
+    """Return the adapter's config, or None without an adapter. It records the base model's revision, for opening it."""
     config = get_peft_config(model_args)
     if config is not None:
         config.revision = model_args.model_revision
@@ -154,12 +154,12 @@ def adapter_config(model_args: ModelConfig) -> Any:
 
 
 def train_in_fp32(trainer: Trainer) -> None:
-    """Cast trained weights beside frozen weights to fp32. Call before the optimizer exists.
+    """Cast trained weights, such as a LoRA adapter's, to fp32. Call this before the optimizer is created.
 
-    A module that is trained as a whole (`lora_modules_to_save`) still takes and returns the precision of its
-    neighbours. Only a head returns fp32: no module uses its logits, values or scores.
+    A module that is trained whole (`lora_modules_to_save`) still takes and returns the precision of its neighbours.
+    Only a head returns fp32, because no other module uses its logits, values or scores.
 
-    Raises `UserError` as `check_precision` does, also for `dtype: auto`.
+    Raises `UserError` in the same cases as `check_precision`, and also if `dtype: auto` leads to such a case.
     """
     if trainer.is_deepspeed_enabled or (trainer.is_fsdp_enabled and trainer.accelerator.mixed_precision != "no"):
         return

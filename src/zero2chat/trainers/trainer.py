@@ -1,4 +1,4 @@
-"""The base of all training stages' trainers: order of rows, checkpoints, resuming."""
+"""The base class of all stages' trainers: order of rows, checkpoints, resuming."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from zero2chat.trainers.start import refused_settings, samples, train_in_fp32
 
 
 def order_by_epoch(sampler: Any, seed: int) -> Any:
-    """Return the sampler, with an order that depends only on seed and epoch. TRL's and transformers' orders depend on
-    the earlier epochs, which a resumed run skips."""
+    """Make the sampler's order depend only on seed and epoch. In TRL and transformers, the order also depends on the
+    earlier epochs, which a resumed run skips."""
     sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
     return sampler
 
 
 def set_epoch(dataloader: DataLoader, epoch: int) -> None:
-    """Set the sampler's epoch, also inside accelerate's wrappers: with two processes the Trainer does not reach it."""
+    """Set the sampler's epoch inside accelerate's wrappers. With several processes, the Trainer does not reach it."""
     batches: Any = dataloader.batch_sampler
     while hasattr(batches, "batch_sampler"):
         batches = batches.batch_sampler
@@ -47,10 +47,10 @@ def set_epoch(dataloader: DataLoader, epoch: int) -> None:
 
 
 class ResumableTrainer(Trainer):
-    """A Trainer that takes no extra step and keeps the order of rows when it resumes from a checkpoint.
+    """A Trainer that, on resuming from a checkpoint, takes no extra step and keeps the order of rows.
 
-    Tokens are added up on the device until they are needed: transformers' own count makes the host wait for the device
-    in each micro-batch.
+    Token counts are added up on the device until they are needed. With transformers' own count, the host would wait for
+    the device in each micro-batch.
     """
 
     paused: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext  # `RunCallback.paused`
@@ -65,13 +65,13 @@ class ResumableTrainer(Trainer):
             shard_precisely(self.accelerator.state.fsdp_plugin)
 
     def trained_model(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which the trained model generates, without gradient checkpointing. Every rank must
+        """Return a context with the trained model, ready to generate: gradient checkpointing is off. Every rank must
         enter it."""
         again = self.args.gradient_checkpointing_kwargs
         return unwrap_model_for_generation(self.model_wrapped, self.accelerator, gradient_checkpointing_kwargs=again)
 
     def save_instead(self, model: PreTrainedModel) -> None:
-        """Make this the model that is saved at the end, such as one with its adapter merged in."""
+        """Save this model at the end, such as a model with the adapter merged in."""
         self.model = model
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -101,7 +101,7 @@ class ResumableTrainer(Trainer):
             super()._load_best_model()
 
     def _reloads(self, model: nn.Module) -> bool:
-        """Whether the Trainer would resume without a checkpoint's experts, which are saved as matrices
+        """Whether the Trainer would resume without loading a checkpoint's experts, because they are saved as matrices
         (huggingface/transformers#48805)."""
         plain = isinstance(model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
         return plain and bool(expert_stacks(model))
@@ -116,7 +116,7 @@ class ResumableTrainer(Trainer):
         self.uncounted += mask.sum()
 
     def count_tokens(self) -> None:
-        """Add the tokens of all processes to `state.num_input_tokens_seen`. Every process must call this."""
+        """Add all processes' uncounted tokens to `state.num_input_tokens_seen`. Every process must call this."""
         tokens = torch.as_tensor(self.uncounted, device=self.args.device, dtype=torch.int64)
         self.state.num_input_tokens_seen += self.accelerator.gather(tokens).sum().item()
         self.uncounted = 0
@@ -159,8 +159,8 @@ class ResumableTrainer(Trainer):
 def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str = "all") -> None:
     """Train from the last complete checkpoint, or from the start. Afterwards the model has the final weights.
 
-    `count` says which tokens count: "all", "non_padding", or "no" if the trainer counts them itself. Raises `UserError`
-    for settings that TRL or transformers refuse, and as `require_fit` and `train_in_fp32` do.
+    `count` says which tokens are counted: "all", "non_padding", or "no" if the trainer counts them itself. Raises
+    `UserError` if TRL or transformers refuse settings, and as `require_fit` and `train_in_fp32` do.
     """
     with refused_settings():
         trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)  # raises if the optimizer is not installed
@@ -190,10 +190,10 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
 
 
 def require_fit(checkpoint: Path, trainer: Trainer) -> None:
-    """Raises `UserError` if this launch cannot resume from the checkpoint with its optimizer.
+    """Raises `UserError` if this launch cannot resume the optimizer of the checkpoint.
 
-    The Trainer would silently start a new optimizer, or end in a traceback. One process and DDP accept each other's
-    checkpoints, FSDP accepts FSDP's from any number of ranks, ZeRO only ZeRO's from the same number of ranks.
+    The Trainer would silently start a new optimizer, or end in a traceback. A single process and DDP can resume each
+    other's checkpoints. FSDP resumes FSDP's from any number of ranks, ZeRO only ZeRO's from the same number.
     """
     whole, ranks = "one process or DDP", trainer.args.world_size
     now = "ZeRO" if trainer.args.deepspeed_plugin is not None else "FSDP" if trainer.is_fsdp_enabled else whole
@@ -210,14 +210,14 @@ def require_fit(checkpoint: Path, trainer: Trainer) -> None:
 
 
 def reduce_each_batch(args: TrainingArguments) -> None:
-    """Reduce gradients after each micro-batch: else each rank would keep the whole model's gradients in between. Call
-    before the accelerator exists."""
+    """Reduce gradients after each micro-batch. Otherwise, each rank would keep the whole model's gradients in between.
+    Call this before the accelerator is created."""
     given = args.accelerator_config.gradient_accumulation_kwargs or {}
     args.accelerator_config.gradient_accumulation_kwargs = {"sync_each_batch": True} | given
 
 
 def shard_precisely(plugin: Any) -> None:
-    """Set up accelerate's FSDP2 plugin. Call before a model is prepared.
+    """Set up accelerate's FSDP2 plugin. Call this before a model is prepared.
 
     - In mixed precision the model's outputs keep their precision: accelerate would round losses and log-probabilities
       to bf16. Gradients are summed over ranks in fp32.

@@ -1,9 +1,9 @@
 """Metrics in the format of the `evaluate` library: our own by name, and users' own by path.
 
-`load_metric` imports a file. `evaluate.load` is not used: it fetches scripts by name, and the files they name.
+`load_metric` imports a local file. `evaluate.load` is not used, because it downloads scripts by name.
 
-A metric takes `predictions` and `references`, both texts, and may have `use(model, tokenizer, prompts, tools,
-schemas)`: it gets the model that gave the predictions, and the prompts.
+A metric takes `predictions` and `references`, both texts. If it has a method `use(model, tokenizer, prompts, tools,
+schemas)`, that method first gets the model that gave the predictions, and the prompts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ NAMES = ("bleu", "chrf", "exact_match", "f1", "perplexity")
 
 
 def load_metric(name: str) -> evaluate.Metric:
-    """Return a metric by its name here, or from a user's Python file.
+    """Return a metric: one of ours by name, or the metric in a user's Python file.
 
-    Raises `UserError` if there is none, or if the file cannot be imported.
+    Raises `UserError` if the metric does not exist, or if the file cannot be imported.
     """
     import evaluate  # takes seconds
 

@@ -23,15 +23,15 @@ from zero2chat.models.tokenization import plain_ids
 
 
 def exact_match(said: str, gold: str) -> float:
-    """1 if the answer equals the reference, apart from case and spaces."""
+    """Return 1 if the answer equals the reference, apart from case and spaces, otherwise 0."""
     a, b = (" ".join(text.split()).casefold() for text in (said, gold))
     return float(a == b)
 
 
 def f1(said: str, gold: str) -> float:
-    """F1 of the words that answer and reference share (Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1).
+    """Return the F1 score of the words shared by answer and reference (Rajpurkar et al. 2016, arXiv:1606.05250, 6.1).
 
-    Case, accents and punctuation are ignored. Articles count, in every language alike.
+    Case, accents and punctuation are ignored. Articles count as words, in every language.
     """
     a, b = words(said, False), words(gold, False)
     common = (Counter(a) & Counter(b)).total()
@@ -63,7 +63,7 @@ class TextMetric(evaluate.Metric):
 class Perplexity(TextMetric):
     """Perplexity of the reference answers, given their prompts, under the model that gave the predictions.
 
-    Perplexity is exp of the mean loss over the tokens of all reference answers, without the end of turn.
+    Perplexity is exp(mean loss) over the tokens of all reference answers, without their end-of-turn tokens.
     """
 
     def use(

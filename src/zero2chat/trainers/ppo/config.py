@@ -1,4 +1,4 @@
-"""The settings of `PPOTrainer`, and its cost. Keys shared with `GRPOConfig` have the same names and defaults."""
+"""The settings of `PPOTrainer`, and its cost for `plan`. Keys shared with `GRPOConfig` have its names and defaults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PPOConfig(BaseConfig):
     """transformers' `TrainingArguments`, with settings for PPO.
 
     One optimizer step uses a minibatch of `per_device_train_batch_size` × `gradient_accumulation_steps` completions per
-    process. A rollout has `num_mini_batches` minibatches and is used for `num_ppo_epochs` epochs, so there are
+    process. A rollout has `num_mini_batches` minibatches and is used for `num_ppo_epochs` epochs, which makes
     `num_mini_batches` × `num_ppo_epochs` steps per rollout.
     """
 
@@ -112,7 +112,7 @@ class PPOConfig(BaseConfig):
 
     @property
     def rollout_batch_size(self) -> int:
-        """Completions per rollout and process."""
+        """Number of completions that each process samples per rollout."""
         return int(self.per_device_train_batch_size * self.gradient_accumulation_steps * self.num_mini_batches)
 
     @property
@@ -121,7 +121,7 @@ class PPOConfig(BaseConfig):
 
 
 def cost(job: Job, empty: EmptyModel, args: Any, training: PPOConfig, model_args: ModelConfig) -> Job:
-    """Add the value head, the reference and the reward models, and the rollouts."""
+    """Return the job with the cost of the value head, the reference, the reward models and the rollouts added."""
     judges = [empty(entry["model"], True) for entry in args.rewards if "model" in entry]
     value = int(job.config.get_text_config().hidden_size)  # a head
     reads = 2 * job.forward + sum(flops_per_token(judge, job.length) for judge in judges) / 3

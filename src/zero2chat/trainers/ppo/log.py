@@ -1,4 +1,4 @@
-"""The log of PPO: values of a step or rollout, averaged until the next log line, with `GRPOTrainer`'s names."""
+"""PPO's log: values of steps and rollouts, averaged until the next log line, under the names of `GRPOTrainer`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ token; near 0 the model no longer explores."""
 
 
 class MetricLog:
-    """Collects values, separately for training and for evaluation, by the model's mode."""
+    """Collects values, separately for the model's training mode and evaluation mode."""
 
     def __init__(self, model: nn.Module):
         self.model = model
@@ -26,7 +26,7 @@ class MetricLog:
         self._sums: dict[bool, dict[str, tuple[float, int]]] = {True: {}, False: {}}  # of values, and of their weights
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Add values, which are equal on all ranks; NaN is ignored."""
+        """Add values. They must be equal on all ranks; NaN is ignored."""
         sums = self._sums[self.model.training]
         for name, value in {name: float(value) for name, value in values.items()}.items():
             total, weight = sums.get(name, (0.0, 0))
@@ -42,8 +42,8 @@ class MetricLog:
     ) -> None:
         """Add the statistics of the completions of all ranks.
 
-        `lengths`, `ended` and `rewards` have one value per completion, `by_function` (completions, functions) is NaN
-        where a function returned no reward.
+        `lengths`, `ended` and `rewards` have one value per completion. `by_function`, of shape (completions,
+        functions), is NaN where a function returned no reward.
         """
         means = {
             "completions/mean_length": lengths.float().mean(),
@@ -55,6 +55,6 @@ class MetricLog:
         self.add(means | {f"rewards/{name}/mean": column[~column.isnan()].mean() for name, column in by_name})
 
     def take(self) -> dict[str, float | None]:
-        """Return the means since the last call, and forget them; None if no function returned a reward."""
+        """Return the means since the last call, and reset them. A mean is None if all its values were NaN."""
         sums, self._sums[self.model.training] = self._sums[self.model.training], {}
         return {name: total / weight if weight else None for name, (total, weight) in sums.items()}

@@ -20,7 +20,7 @@ def alone(values: torch.Tensor) -> torch.Tensor:
 def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> torch.Tensor:
     """Estimate the KL to the reference for each sampled token, in nats (Schulman 2020, "Approximating KL Divergence").
 
-    With d = logps - ref_logps, k1 is d, and k3 is exp(-d) - 1 + d: unbiased too, never below 0, of lower variance.
+    With d = logps - ref_logps, k1 is d and k3 is exp(-d) - 1 + d. Both are unbiased; k3 varies less and is never < 0.
     """
     difference = logps - ref_logps
     if estimator == "k1":
@@ -29,7 +29,7 @@ def kl_penalty(logps: torch.Tensor, ref_logps: torch.Tensor, estimator: str) -> 
 
 
 def token_rewards(scores: torch.Tensor, kl: torch.Tensor, coef: float, mask: torch.Tensor) -> torch.Tensor:
-    """Return each token's reward: -coef × KL, plus the score, (completions,), at the last token (arXiv:2203.02155)."""
+    """Return each token's reward: -coef × KL, plus the completion's score at its last token (arXiv:2203.02155)."""
     rewards = -coef * kl
     rewards[torch.arange(len(scores), device=kl.device), mask.sum(1) - 1] += scores
     return rewards
@@ -38,7 +38,7 @@ def token_rewards(scores: torch.Tensor, kl: torch.Tensor, coef: float, mask: tor
 def gae(
     rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute advantages and returns (Schulman et al. 2016, arXiv:1506.02438, eq. 16); 0 where the mask is 0.
+    """Compute advantages and returns (Schulman et al. 2016, arXiv:1506.02438, eq. 16). Both are 0 outside the mask.
 
     delta_t = r_t + gamma V_t+1 - V_t, A_t = delta_t + gamma lam A_t+1; V and A are 0 after a completion's last token.
     """
@@ -54,7 +54,7 @@ def gae(
 
 
 def moments(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and variance, scalars, over the mask and processes (`total` sums); both are 0 for an empty mask."""
+    """Return the scalar mean and variance over the mask; `total` sums over processes. Both are 0 for an empty mask."""
     mask = mask.to(values.dtype)
     count = total(mask.sum()).clamp(min=1)
     mean = total((values * mask).sum()) / count
@@ -62,7 +62,7 @@ def moments(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> t
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> torch.Tensor:
-    """Normalize to mean 0 and variance 1 over the mask and all processes; 0 elsewhere."""
+    """Normalize to mean 0 and variance 1 over the mask and all processes. Values outside the mask become 0."""
     mean, variance = moments(values, mask, total)
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
@@ -70,7 +70,7 @@ def whiten(values: torch.Tensor, mask: torch.Tensor, total: Total = alone) -> to
 def explained_variance(
     values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor, total: Total = alone
 ) -> torch.Tensor:
-    """Return 1 - Var(returns - values) / Var(returns), a scalar: 1 is perfect, 0 a constant; NaN for equal returns."""
+    """Return 1 - Var(returns - values) / Var(returns): 1 if perfect, 0 for constant values, NaN for equal returns."""
     _, missed = moments(returns - values, mask, total)
     _, variance = moments(returns, mask, total)
     return torch.where(variance > 1e-8, 1 - missed / variance, torch.nan)
@@ -79,9 +79,9 @@ def explained_variance(
 def policy_loss(
     logps: torch.Tensor, old_logps: torch.Tensor, advantages: torch.Tensor, cliprange: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each token's loss, and whether clipping changed it (Schulman et al. 2017, arXiv:1707.06347, eq. 7).
+    """Return each token's loss, and whether clipping changed this loss (Schulman et al. 2017, arXiv:1707.06347, eq. 7).
 
-    Without a `cliprange` it is the importance-weighted policy gradient.
+    If `cliprange` is None, this is the importance-weighted policy gradient.
     """
     ratio = torch.exp(logps - old_logps)
     if cliprange is None:
@@ -94,10 +94,10 @@ def policy_loss(
 def value_loss(
     values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, cliprange: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return half the squared error of each token, and whether clipping changed it.
+    """Return half of each token's squared error, and whether clipping changed this error.
 
-    A value that has moved by more than `cliprange` is clipped if that makes the error larger, as in the authors' own
-    code (Schulman et al. 2017; OpenAI baselines, ppo2).
+    A value that has moved by more than `cliprange` is clipped if clipping makes the error larger, as in the authors'
+    own code (Schulman et al. 2017; OpenAI baselines, ppo2).
     """
     loss = (values - returns).square()
     if cliprange is None:

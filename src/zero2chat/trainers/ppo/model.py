@@ -1,4 +1,4 @@
-"""A policy and its value as one module, so that one optimizer, one checkpoint and one forward pass serve both."""
+"""A policy and its value head in one module, which share an optimizer, a checkpoint and a forward pass."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trl.trainer.utils import disable_dropout_in_model, entropy_from_logits
 def token_scores(
     policy: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, keep: int, temperature: float, **more: Any
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Return, for the last `keep` of (rows, length) tokens: their log-probabilities at that temperature, (rows, keep),
-    the fp32 logits that predict them, (rows, keep, vocabulary), and the model's whole output."""
+    """Return three things for the last `keep` tokens of each row: their log-probabilities at this temperature, (rows,
+    keep); the fp32 logits that predict them, (rows, keep, vocabulary); and the model's whole output."""
     # Left-padded rows start at position 0 too, as in `generate`.
     positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
     output = policy(
@@ -61,7 +61,7 @@ class PolicyWithValue(nn.Module):
         temperature: float,
         with_entropy: bool = False,
     ) -> tuple[torch.Tensor, ...]:
-        """Return log-probabilities, values and, `with_entropy`, entropies of the last `keep` tokens, (rows, keep)."""
+        """Return the last `keep` tokens' log-probabilities, values and, if wanted, entropies: each (rows, keep)."""
         logps, logits, output = token_scores(
             self.policy, input_ids, attention_mask, keep, temperature, output_hidden_states=True
         )
@@ -85,9 +85,9 @@ class PolicyWithValue(nn.Module):
 def open_models(
     model: PreTrainedModel, peft_config: Any, revision: str
 ) -> tuple[PolicyWithValue, PreTrainedModel | None]:
-    """Return the trained module, without dropout, so that the ratio starts at 1, and the frozen reference.
+    """Return the trained module and the frozen reference. Dropout is off, so that the probability ratio starts at 1.
 
-    With a `peft_config`, the reference is None: it is the policy without its adapter. `revision` is that of `model`.
+    With a `peft_config`, the reference is None: the policy without its adapter serves. `revision` is the model's.
     """
     policy: Any = model
     reference: Any = None
@@ -108,7 +108,7 @@ def open_models(
 
 
 def load_again(model: PreTrainedModel, revision: str) -> PreTrainedModel:
-    """Load a model a second time, as it was loaded before."""
+    """Load a second copy of a model, in the same way as the first."""
     attention, path = model.config._attn_implementation, model.config._name_or_path
     return type(model).from_pretrained(
         path, dtype=model.dtype, attn_implementation=attention, revision=revision, use_safetensors=True

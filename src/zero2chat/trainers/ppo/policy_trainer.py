@@ -1,4 +1,4 @@
-"""The base of PPO's trainer: the models that generate, model folders, and checkpoints of policy and value."""
+"""The base of PPO's trainer: models ready to generate, model folders, and checkpoints of policy and value head."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
 
     @contextlib.contextmanager
     def _policy_alone(self) -> Iterator[None]:
-        """Context in which the Trainer's model is the policy alone, to write or read a model folder."""
+        """Context in which the Trainer's model is only the policy, to write or read a model folder."""
         trained = self.model
         self.model = trained.policy
         try:
@@ -55,7 +55,7 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
             self.model = trained
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save the policy as an ordinary model folder, and in a checkpoint the value head beside it."""
+        """Save the policy as an ordinary model folder. A checkpoint also gets the value head."""
         folder = Path(output_dir or self.args.output_dir)
         state = self.model.state_dict() if state_dict is None else state_dict
         policy = {key.removeprefix("policy."): value for key, value in state.items() if key.startswith("policy.")}

@@ -1,4 +1,4 @@
-"""The rewards of PPO: a YAML's `rewards:` list, reward functions and reward models, called together."""
+"""The rewards of PPO: read a YAML's `rewards:` list, and call its reward functions and reward models."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from zero2chat.rewards import Reward, RewardSpec, checked_rewards
 
 @dataclass
 class RewardModelSpec:
-    """A model in a YAML's `rewards:` list: one trained by the stage `reward`, or any sequence classifier.
+    """A model in a YAML's `rewards:` list, trained by the stage `reward`, or any other sequence classifier.
 
-    If its config has the standard deviation of its training answers' scores, that is the unit of `weight`.
+    If the model's config has the standard deviation of scores on training answers, `weight` is in units of it.
     """
 
     model: str
@@ -48,7 +48,7 @@ def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
 
 
 class RewardModel:
-    """A reward model and its tokenizer, as a reward function in TRL's signature with raw scores, and its weight."""
+    """A reward model as a reward function with TRL's signature. It returns raw scores, and has a `weight`."""
 
     def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weight: float = 1.0):
         self.__name__, self.model, self.tokenizer = name, model.requires_grad_(False).eval(), tokenizer
@@ -58,7 +58,7 @@ class RewardModel:
         self.engine: Any = None  # of DeepSpeed: it gathers the shards of the model, so it must stay alive
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float]:
-        """As in its training, a conversation ends as the template ends it, and plain text ends with EOS."""
+        """Score completions in the form seen in training: the template ends a conversation, and EOS ends plain text."""
         if is_conversational({"prompt": prompts[0]}):
             talks = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
             ids = encode(self.tokenizer, [[{**m, "content": m.get("content") or ""} for m in talk] for talk in talks])
@@ -69,7 +69,7 @@ class RewardModel:
 
 
 def open_rewards(rewards: Sequence[Reward | RewardModelSpec], dtype: str | None) -> list[Reward | RewardModel]:
-    """Load the reward models. Raises `UserError` for one that is not a reward model."""
+    """Load the reward models. Raises `UserError` for a model that is not a reward model."""
     return [
         one if isinstance(one, Reward) else RewardModel(one.__name__, *load_reward_model(one.model, dtype), one.weight)
         for one in rewards
@@ -77,20 +77,20 @@ def open_rewards(rewards: Sequence[Reward | RewardModelSpec], dtype: str | None)
 
 
 def call_rewards(functions: Sequence[Any], columns: Mapping[str, Any], n: int) -> torch.Tensor:
-    """Return rewards (`n` completions, functions) on the CPU; NaN if a function returned None.
+    """Return rewards on the CPU, of shape (`n` completions, functions). NaN where a function returned None.
 
-    `columns` are their keyword arguments. Raises `UserError` if a function returns a wrong number of rewards, or a
-    reward that is not finite.
+    `columns` are the functions' keyword arguments. Raises `UserError` if a function returns the wrong number of
+    rewards, or a reward that is not finite.
     """
     rows = [checked_rewards(function.__name__, function(**columns), n) for function in functions]
     return torch.tensor([[math.nan if value is None else value for value in row] for row in rows]).T
 
 
 def worst_reward(functions: Sequence[Any], means: Sequence[float | None]) -> float | None:
-    """Return the lowest mean among the reward models, given each function's mean (raw scores for models).
+    """Return the lowest mean among the reward models. `means` has each function's mean (for models, of raw scores).
 
-    The mean is in standard deviations from the model's training answers; None if fewer than two models have that scale.
-    The worst member of an ensemble falls while an exploited one still rises (Coste et al. 2023, arXiv:2310.02743).
+    Each mean is in standard deviations of the model's scores on training answers. None if fewer than two models have
+    this scale. As the policy exploits one model, the worst mean falls (Coste et al. 2023, arXiv:2310.02743).
     """
     scales = [getattr(function, "scale", None) for function in functions]
     known = [(m - scale[0]) / scale[1] for m, scale in zip(means, scales, strict=True) if m is not None and scale]

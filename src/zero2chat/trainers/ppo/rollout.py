@@ -1,5 +1,5 @@
-"""Sample completions for `PPOTrainer`, and put them into tensors: prompts padded on the left, completions and their
-per-token values on the right. Prompts are rendered, and completions parsed, as in `GRPOTrainer`."""
+"""Sample completions for `PPOTrainer` as tensors. Prompts are padded on the left; completions and per-token values are
+padded on the right. Prompts are rendered, and completions parsed, as in `GRPOTrainer`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Rollout:
 
 
 def as_tensors(answers: Completions, pad_id: int, device: torch.device) -> Batch:
-    """Return ids and masks of prompts and completions, (rows, tokens) each."""
+    """Return the ids and masks of prompts and completions, each of shape (rows, tokens)."""
     batch = {}
     for name, rows, side in (("prompt", answers.prompt_ids, "left"), ("completion", answers.completion_ids, "right")):
         tensors = [torch.tensor(ids) for ids in rows]
@@ -77,14 +77,14 @@ def as_tensors(answers: Completions, pad_id: int, device: torch.device) -> Batch
 
 
 def trimmed(batch: Batch) -> Batch:
-    """Drop the columns that are padding in every row."""
+    """Drop columns that contain only padding."""
     left = int(batch["prompt_mask"].sum(1).max())
     right = int(batch["completion_mask"].sum(1).max())
     return {key: values[:, -left:] if key.startswith("prompt_") else values[:, :right] for key, values in batch.items()}
 
 
 def joined(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return (rows, length) ids and mask of prompts with completions, and the number of completion columns."""
+    """Join prompts and completions. Returns ids and mask, each (rows, length), and the number of completion columns."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     return ids, mask, batch["completion_ids"].shape[1]

@@ -11,9 +11,9 @@ From prompts to a gradient, in the order in which the functions run:
     minibatches   `_minibatches`     here         the rollout's rows in a new order for each of its epochs
     losses        `policy_loss`, `value_loss`     losses.py, added up in `compute_loss`
 
-`_roll_out` calls all but the last two, once per rollout; `_prepare_inputs` hands out the minibatches. The Trainer's own
-loop takes the steps, with its optimizer, schedule, accumulation, DeepSpeed and resuming. Policy and value are one
-module (`model.py`). Settings, reward functions, log and checkpoints follow TRL's `GRPOTrainer`.
+`_roll_out` calls all but the last two, once per rollout. `_prepare_inputs` returns one minibatch after the other. The
+Trainer's own loop takes the steps, with its optimizer, schedule, gradient accumulation, DeepSpeed and resuming. Policy
+and value head are one module (`model.py`). Settings, reward functions, log and checkpoints follow TRL's `GRPOTrainer`.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ from zero2chat.trainers.trainer import order_by_epoch
 class PPOTrainer(PolicyTrainer):
     """Trains a causal language model with PPO on its own completions.
 
-    With a `peft_config` an adapter is trained, and the reference is the model without it. `train_dataset` has a column
-    `prompt` (text or messages); other columns are passed to `rewards`, functions, each with a `weight` (default 1).
+    With a `peft_config`, an adapter is trained, and the reference is the model without it. `train_dataset` has a column
+    `prompt` (text or messages). `rewards` are functions that get all other columns, each with a `weight` (default 1).
     ZeRO-3 loads the reference from the model's repository at `revision`. Set the stop and pad tokens first.
 
-    Raises `UserError` for invalid settings, rewards or prompts, and if KL explodes.
+    Raises `UserError` for invalid settings, rewards or prompts, and if training diverges.
     """
 
     loss_is_scaled_for_ga = True
@@ -112,7 +112,7 @@ class PPOTrainer(PolicyTrainer):
         self.rollout = Rollout(args, processing_class, self.eos_token_ids)
 
     def _require_possible(self, args: PPOConfig, prompts: Dataset) -> None:
-        """Raise `UserError` for a launch that PPO does not support, too few prompts, or a metric that is not logged."""
+        """Raise `UserError` for an unsupported launch, too few prompts, or a best-model metric that is not logged."""
         if args.n_gpu > 1:
             raise UserError("PPO: one process for several GPUs is not supported: use `accelerate launch`")
         if is_fsdp(args.fsdp):
@@ -148,7 +148,7 @@ class PPOTrainer(PolicyTrainer):
         )
 
     def _get_train_sampler(self, train_dataset: TorchDataset | None = None) -> Sampler:
-        """Repeats each rollout's prompts for all of its steps."""
+        """Return a sampler that repeats each rollout's prompts for all steps of the rollout."""
         args = self.args
         seed = args.seed if args.data_seed is None else args.data_seed
         sampler = RepeatSampler(
@@ -162,7 +162,7 @@ class PPOTrainer(PolicyTrainer):
         return order_by_epoch(sampler, seed)
 
     def _prepare_inputs(self, inputs: list[dict[str, Any]]) -> Batch:
-        """Return the next minibatch. `inputs` are the prompts of this process's rollout, which is generated once."""
+        """Return the rollout's next micro-batch. The first call generates the rollout for `inputs`, the prompts."""
         if not self.model.training:
             (batch,) = self._minibatches(self._roll_out(inputs), torch.arange(len(inputs)), len(inputs), 1)
             return batch
@@ -178,7 +178,7 @@ class PPOTrainer(PolicyTrainer):
         return self._buffer[turn % a_pass]
 
     def _minibatches(self, rollout: Batch, order: torch.Tensor, size: int, accumulate: int) -> list[Batch]:
-        """Return the rollout's rows in `order`, `size` at a time, with their minibatch's token count over ranks."""
+        """Split the rollout's rows in `order` into batches of `size`, with the minibatch's token count of all ranks."""
         order = order.to(self.accelerator.device)
         tokens = rollout["mask"][order].view(-1, size * accumulate, rollout["mask"].shape[1]).sum((1, 2))
         tokens = self._total(tokens.float()).clamp(min=1)
@@ -189,10 +189,10 @@ class PPOTrainer(PolicyTrainer):
 
     @torch.no_grad()
     def _roll_out(self, inputs: list[dict[str, Any]]) -> Batch:
-        """Generate and score completions for this process's prompts: all tensors for the steps, (rows, tokens) each.
+        """Generate and score completions for this process's prompts. Returns the steps' tensors, each (rows, tokens).
 
-        Prompts are padded on the left, completions on the right. `mask` is true for tokens with loss; `advantages` and
-        `returns` are 0 elsewhere.
+        Prompts are padded on the left, completions on the right. `mask` is true for tokens with loss; for other tokens,
+        `advantages` and `returns` are 0.
         """
         args, device, total = self.args, self.accelerator.device, self._total
         # Of a weight that ZeRO-3 shards, this rank's part. One answer for all, as each would block an accelerator.
@@ -227,7 +227,7 @@ class PPOTrainer(PolicyTrainer):
         return batch | {"logps": logps, "values": values, "advantages": advantages, "returns": returns, "mask": mask}
 
     def _call_rewards(self, inputs: list[dict[str, Any]], answers: Completions) -> torch.Tensor:
-        """Return the rewards of the answers to these prompts, as `call_rewards`, with TRL's arguments."""
+        """Return what `call_rewards` returns for these answers. The functions get the arguments that TRL passes."""
         names = [key for key in inputs[0] if key not in ("prompt", "completion")]
         columns: dict[str, Any] = {key: [row[key] for row in inputs] for key in names}
         columns |= {"prompts": [row["prompt"] for row in inputs], "completions": answers.completions}
@@ -236,7 +236,7 @@ class PPOTrainer(PolicyTrainer):
         return call_rewards(self.rewards, columns, len(inputs))
 
     def _score(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """Compute log-probabilities, values and entropies of all completion tokens, and reference log-probabilities."""
+        """Return log-probabilities, values, entropies and reference log-probabilities of all completion tokens."""
         size = self.args.per_device_train_batch_size
         width = batch["completion_ids"].shape[1]
         chunks: list[list[torch.Tensor]] = []
@@ -254,7 +254,7 @@ class PPOTrainer(PolicyTrainer):
     # ---- what is measured after training
 
     def train_metrics(self) -> Metrics:
-        """Return the steps, the completions without a reward, and the step of the best model or of an early stop."""
+        """Return how many steps were run, how many completions had no reward, and the best step or the early stop."""
         values = {"steps": self.state.global_step, "unscored_completions": self.counts["unscored_completions"]}
         if self.args.load_best_model_at_end and self.state.best_global_step is not None:
             values["best_step"] = self.state.best_global_step
@@ -263,7 +263,7 @@ class PPOTrainer(PolicyTrainer):
         return {name: {"value": value} for name, value in values.items()}
 
     def held_out_metrics(self, prompts: Dataset) -> Metrics:
-        """Return the KL, in nats per completion, and the reward of completions of these prompts."""
+        """Sample completions for these prompts. Returns their mean KL, in nats per completion, and mean reward."""
         set_seed(self.args.seed, device_specific=True)
         evaluation = self.evaluate(prompts)
         keys = {"kl": "eval_kl_sequence", "reward": "eval_reward"}
@@ -274,7 +274,7 @@ class PPOTrainer(PolicyTrainer):
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Return the batch's share of its minibatch's mean loss over tokens. Raises `UserError` if it is not finite."""
+        """Return the batch's part of the minibatch's mean loss per token. Raises `UserError` unless it is finite."""
         args, mask = self.args, inputs["mask"]
         if self.model.training:
             ids, attention, keep = joined(inputs)
@@ -327,9 +327,9 @@ class PPOTrainer(PolicyTrainer):
         by_function: torch.Tensor,
         rewards: torch.Tensor,
     ) -> None:
-        """Log a rollout over all processes. In training, stop at `kl_budget`; raise `UserError` over `kl_limit`.
+        """Log a rollout of all processes. A KL over `kl_budget` stops training; over `kl_limit`, raises `UserError`.
 
-        `kl` and `entropy` are (rows, tokens), and 0 after a completion.
+        `kl` and `entropy` are (rows, tokens), and 0 after the end of a completion.
         """
         args, lengths, at = self.args, batch["completion_mask"].sum(1), self.state.global_step + 1
         sums = [kl.sum(), entropy.sum(), lengths.sum().float(), batch["prompt_mask"].sum().float()]
