@@ -1,12 +1,12 @@
-"""Formats of chat data, recognised by their columns, and conversion of rows to messages.
+"""The formats of chat data, each recognised by its columns, and the conversion of rows to messages.
 
-    chat                   messages: [{role, content}], calls of tools in `tool_calls`
+    chat                   messages: [{role, content}], with tool calls in `tool_calls`
     ShareGPT               conversations: [{from, value}]
     prompt and completion  texts, or lists of messages
     Alpaca                 instruction, output or response, optionally `input` or `context`
 
-Each may have `system`, a text, and `tools`: the schemas of the available tools. Preference pairs have `chosen` and
-`rejected` instead of an answer. A row whose format differs from its dataset's is an error.
+Each format may add `system`, a text, and `tools`, the schemas of the available tools. Preference pairs have `chosen`
+and `rejected` instead of an answer. All rows of a dataset must have the same format.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {
 
 @dataclass(frozen=True)
 class Shape:
-    """A format, identified by its `columns`. The first has the question, or, without `answer`, all messages."""
+    """A format, identified by its `columns`. The first column has the question, or all messages if `answer` is None."""
 
     name: str
     columns: tuple[str, ...]
@@ -48,7 +48,7 @@ class Shape:
         return f"{self.name} ({', '.join(self.columns)})"
 
     def question(self, row: Row, where: str) -> list[Message]:
-        """Return the first column's messages, after the text of the column `system` if they have no system message."""
+        """Return the first column's messages. If they have no system message, the column `system` comes before them."""
         name = self.columns[0]
         value = cell(row, name, where)
         more = row.get("input") or row.get("context")
@@ -63,7 +63,7 @@ class Shape:
         return [{"role": "system", "content": system}, *messages]
 
     def conversation(self, row: Row, where: str) -> list[Message]:
-        """Convert a row to messages. Raises `UserError`, starting with `where`, if it is invalid."""
+        """Convert a row to messages. For an invalid row, raises `UserError` that starts with `where`."""
         messages = self.question(row, where)
         if self.answer is not None:
             messages = messages + read_turns(cell(row, self.answer, where), "assistant", f"{where}: {self.answer}")
@@ -87,15 +87,15 @@ VOTES = (Shape("prompt, completion and label", ("prompt", "completion", "label")
 
 
 def first_fitting(shapes: Sequence[Shape], columns: Sequence[str]) -> Shape | None:
-    """Return the first format whose columns all exist; None if there is none."""
+    """Return the first format whose columns all exist, or None if no format fits."""
     return next((shape for shape in shapes if set(shape.columns) <= set(columns)), None)
 
 
 def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Shape]:
-    """Return the first `n` rows of a source (`unit` names them), and the first format whose columns all exist.
+    """Return a source's first `n` rows, and the first format whose columns all exist. `unit` names the rows.
 
-    Rows that a review rejected are left out. Prints the format. Raises `UserError` if no format fits, and for a name in
-    `columns` that the format lacks.
+    Rows that a review rejected are left out. Prints the format. Raises `UserError` if no format fits, or if `columns`
+    has a name that the format lacks.
     """
     rows = first_rows(without_rejected(load_table(source)), source.n)
     columns, label = rows.column_names, source.label
@@ -117,7 +117,7 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
 
 
 def cell(row: Row, name: str, where: str) -> Any:
-    """Return a row's value of the column `name`. Raises `UserError` if it is missing or null."""
+    """Return a row's value in the column `name`. Raises `UserError` if the value is missing or null."""
     if row.get(name) is None:
         raise UserError(f"{where}: has no `{name}`; its keys are {', '.join(_filled(row)) or 'all null'}")
     return row[name]
@@ -135,8 +135,8 @@ def read_turns(value: Any, role: str, where: str) -> list[Message]:
 
 
 def refuse_empty(messages: Sequence[Message], where: str) -> None:
-    """Raises `UserError` for a user's turn without text, and for an assistant's without text and calls: a model would
-    learn to say nothing."""
+    """Raises `UserError` if a user's turn has no text, or if an assistant's turn has neither text nor calls. From such
+    turns, a model would learn to say nothing."""
     for number, message in enumerate(messages, 1):
         role = message["role"]
         if role in ("user", "assistant") and not message["content"].strip() and not message.get("tool_calls"):
@@ -144,7 +144,7 @@ def refuse_empty(messages: Sequence[Message], where: str) -> None:
 
 
 def text_turns(messages: Sequence[Message], where: str) -> list[dict[str, str]]:
-    """Return the messages with only role and content. Raises `UserError` if a message has calls or reasoning."""
+    """Return the messages with only `role` and `content`. Raises `UserError` if a message has calls or reasoning."""
     for message in messages:
         if "tool_calls" in message or message.get("reasoning_content", "").strip():
             raise UserError(f"{where}: only sft supports tool_calls and reasoning_content: remove the row")
@@ -183,7 +183,7 @@ def _read_turn(turn: Mapping[str, Any], where: str, number: int) -> Message:
 
 
 def _read_call(call: Any, where: str) -> dict[str, Any]:
-    """Read a call in OpenAI's format, with arguments as an object or JSON."""
+    """Read a call in OpenAI's format. Its arguments may be an object or a JSON string."""
     function = call.get("function", call) if isinstance(call, dict) else None
     function = function if isinstance(function, dict) else {}
     arguments = _from_json(function.get("arguments"), "the arguments of a call are", where)
@@ -193,7 +193,7 @@ def _read_call(call: Any, where: str) -> dict[str, Any]:
 
 
 def read_tools(schemas: Any, where: str) -> list[Any]:
-    """Read a row's column `tools`: schemas in OpenAI's format or only their functions, as a list or as JSON."""
+    """Read a row's column `tools`: OpenAI's tool schemas, or only the functions in them, as a list or as JSON."""
     schemas = _from_json(schemas or [], "tools:", where)
     functions = []
     for schema in schemas if isinstance(schemas, list) else [schemas]:
@@ -206,13 +206,13 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
 
 
 def refuse_tools(row: Row, where: str) -> None:
-    """Raises `UserError` for a row with tools of its own."""
+    """Raises `UserError` if the row has tools."""
     if read_tools(row.get("tools"), where):
         raise UserError(f"{where}: tools: only supported by sft and evaluate: remove the column")
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object without nulls, which a table has for keys that only other rows have."""
+    """Return an object without nulls. A table fills in null for a key that only other rows have."""
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -20,12 +20,12 @@ _OUT_OF_ORDER = "It is out of order just now."
 
 
 def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
-    """Load a task's demonstrations, or a dataset, as rows with `messages`, `tools` and `where`.
+    """Load a task's demonstrations, or a dataset's rows, with columns `messages`, `tools` and `where`.
 
-    `tools` are the schemas of the available tools, and `where` is the source's label with the row's place. `messages`
-    and `tools` are JSON, because in a table each call would have the arguments of all tools. With `tools`,
-    demonstrations call tools if the task uses any. Raises `UserError` for columns of no known format
-    (`chat_formats.py`), and for invalid rows, naming the first ones.
+    `tools` has the schemas of the available tools; `where` has the source's label and the row's place. `messages` and
+    `tools` are JSON: a table would give each call the arguments of all tools. If `tools` are given, demonstrations call
+    them where the task uses tools. Raises `UserError` if the columns fit no format in `chat_formats.py`, and for
+    invalid rows, with the first of them.
     """
     if source.tools and tools is None:
         raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
@@ -60,7 +60,7 @@ def _as_dataset(messages: Sequence[list[Message]], tools: Sequence[list[Any] | N
 
 
 def _demonstrations(source: Source, tools: Tools | None) -> list[list[Message]]:
-    """Return the task's training rows with worked answers. The option `styles` has the weight of each style."""
+    """Return the task's training rows with worked answers. The option `styles` maps each style to its weight."""
     options = dict(source.options)
     styles = options.pop("styles", None) or {}
     weights = styles.values() if isinstance(styles, dict) else [None]
@@ -72,14 +72,14 @@ def _demonstrations(source: Source, tools: Tools | None) -> list[list[Message]]:
 
 
 def before_answer(messages: str) -> str:
-    """Return a conversation, as JSON, up to the first answer."""
+    """Return the conversation's turns before the first answer, as JSON."""
     turns = json.loads(messages)
     return json.dumps(list(itertools.takewhile(lambda turn: turn["role"] != "assistant", turns)))
 
 
 def join_conversations(conversations: Dataset, most: int, longest: int, seed: int = 0) -> Dataset:
-    """Shuffle the conversations and join up to `most` into one, so that a model learns that any question may follow any
-    answer.
+    """Shuffle the conversations, and join up to `most` of them into one. A model then learns that any question may
+    follow any answer.
 
     Only conversations with the same tools are joined. A conversation with a system message or several user turns always
     comes first, because earlier turns could contradict it. A joined conversation has at most `longest` characters.
@@ -114,7 +114,7 @@ def _demonstrate(
     tools: Tools | None,
     failing: float,
 ) -> list[dict[str, Any]]:
-    """Return the messages after the prompt: calls, and the answer based on them."""
+    """Return the messages after the prompt: calls with results, and the answer based on these."""
     more = {"style": rng.choices(list(styles), weights=list(styles.values()))[0]} if styles else {}
     turns: list[dict[str, Any]] = []
 

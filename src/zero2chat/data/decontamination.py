@@ -1,7 +1,7 @@
-"""Contamination: find evaluation questions in training texts, to report them with a score or to remove the texts.
+"""Contamination: find evaluation questions in training texts, to report their number or to remove the texts.
 
 `find_seen` reports, and prefers false positives. As in Brown et al. 2020 (arXiv:2005.14165, section 4), a question is
-contaminated if 13 consecutive words of it, or all words of a shorter one, occur anywhere in a text.
+contaminated if 13 of its consecutive words (or all, if it is shorter) occur anywhere in a text.
 
 `Decontamination` removes whole texts, and must avoid false positives. The words must also identify the question:
 
@@ -42,17 +42,17 @@ T = TypeVar("T")
 
 
 def in_a_row(text: Sequence[T], length: int) -> Iterator[tuple[T, ...]]:
-    """Yield all n-grams of words or tokens."""
+    """Yield all n-grams of the text, with n = `length` words or tokens."""
     return zip(*(text[start:] for start in range(length)), strict=False)
 
 
 def _known_by(question: Words) -> set[Words]:
-    """Return the n-grams that identify a question: each `WORDS` consecutive words, or all words of a shorter one."""
+    """Return the n-grams that identify a question: all runs of `WORDS` words, or a shorter question as a whole."""
     return set(in_a_row(question, min(len(question), WORDS)))
 
 
 class _Finder:
-    """Finds word sequences anywhere in texts: first by their first few words, then by all."""
+    """Finds word sequences anywhere in a text: compares a sequence's first words, then all its words."""
 
     def __init__(self, wanted: Iterable[Words]):
         self._by_start: dict[Words, list[Words]] = defaultdict(list)
@@ -73,15 +73,15 @@ class _Finder:
 
 
 def read_training_sources(entries: Sequence[Any]) -> list[Source]:
-    """Read a YAML's `contamination:` list: sources as in `datasets`, or only paths. Raises `UserError` as those do."""
+    """Read a YAML's `contamination:` list: sources or paths. Raises `UserError` as `read_sources` does."""
     given = [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
     return read_sources(given, where="contamination") if given else []
 
 
 def training_texts(sources: Iterable[Source]) -> Iterator[str]:
-    """Yield every text of every row: documents, turns of conversations, both answers of preference pairs, problems.
+    """Yield each text in each row: documents, turns of conversations, both answers of preference pairs, problems.
 
-    For a task these are the demonstrations used by `sft`. Raises `UserError` if a source cannot be loaded.
+    A task's texts are the demonstrations that `sft` uses. Raises `UserError` if a source cannot be loaded.
     """
     from zero2chat.data.conversations import load_conversations  # imports torch and TRL, which a corpus does not need
 
@@ -96,10 +96,10 @@ def training_texts(sources: Iterable[Source]) -> Iterator[str]:
 
 
 def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
-    """Return the questions that share `WORDS` consecutive words with a text, or, if shorter, occur in it completely.
+    """Return the questions that share `WORDS` consecutive words with a text. A shorter question must occur as a whole.
 
-    Case, accents, punctuation and spaces are ignored; scripts without spaces are compared by characters. The texts are
-    read once, and may be larger than memory.
+    Case, accents, punctuation and spaces are ignored. Scripts without spaces are compared character by character. The
+    texts are read once, and may exceed the memory.
     """
     of = {question: _known_by(tuple(words(question, pairs=False))) for question in questions}
     finder = _Finder(set().union(*of.values()))
@@ -111,7 +111,7 @@ def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
 
 
 class Questions:
-    """Evaluation questions (question → evaluation set), and the search for them in a text, as described above."""
+    """Evaluation questions (question → evaluation set), and the search for these questions, as described above."""
 
     def __init__(self, questions: Mapping[str, str]):
         whole = {tuple(words(question, pairs=False)): (question, label) for question, label in questions.items()}
@@ -128,7 +128,7 @@ class Questions:
         return len(self._whole)
 
     def find(self, text: str) -> dict[str, str] | None:
-        """Return a `question` that the text contains, its evaluation set `exam`, and the matching `words`; or None."""
+        """Return a `question` in the text, the question's evaluation set `exam`, and the matching `words`; or None."""
         tokens = words(text, pairs=False)
         row = tuple(tokens) if len(tokens) <= self._longest and tuple(tokens) in self._whole else None
         row = row or next(self._finder.find(tokens), None)
@@ -143,10 +143,10 @@ def _tells(row: Collection[str]) -> bool:
 
 
 def read_held_out(entries: Sequence[Any]) -> list[Source]:
-    """Read a YAML's `decontaminate:` list: evaluation sets as in `datasets`, or only paths.
+    """Read a YAML's `decontaminate:` list: evaluation sets, given as in `datasets` or only by path.
 
-    For a task (which needs `n`) and a dataset the default is the `test` split; a file has no splits. Raises `UserError`
-    as `datasets` does, and for a task's training rows.
+    The default split of a task or a dataset is `test`; a file has no splits. A task needs `n`. Raises `UserError` as
+    `datasets` does, and for a task's training rows.
     """
     given = [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
     for i, entry in enumerate(given):
@@ -171,8 +171,8 @@ def load_questions(sources: Iterable[Source]) -> Questions:
 
 
 def _questions_of(source: Source) -> list[str]:
-    """Return the questions of a task, or of a dataset's `column`: by default the first of `question`, `problem`,
-    `prompt` and `text` that it has. Of messages, the last one is the question."""
+    """Return the questions of a task, or those in a dataset's `column` (default: the first existing column of
+    `question`, `problem`, `prompt` and `text`). In a list of messages, the last message is the question."""
     if source.task is not None:
         rows = tasks.load(source.task).rows(source.split, source.seed, source.n, **source.options)
         return [row["question"] for row in rows]
@@ -185,7 +185,7 @@ def _questions_of(source: Source) -> list[str]:
 
 
 class Decontamination:
-    """The evaluation sets of a stage's `decontaminate:`. Without any, nothing is removed."""
+    """The evaluation sets of a stage's `decontaminate:`. If there are none, nothing is removed."""
 
     def __init__(self, entries: Sequence[Any]):
         sources = read_held_out(entries)
@@ -197,7 +197,7 @@ class Decontamination:
     def clean(
         self, rows: Dataset, column: str, where: Sequence[str], read: Callable[[Any], Any] = lambda value: value
     ) -> Dataset:
-        """Return the rows whose texts, which `read` extracts from `column`, contain no question; `where` names rows.
+        """Return the rows whose texts contain no question. `read` extracts the texts from `column`; `where` names rows.
 
         Raises `UserError` if no row remains.
         """
@@ -218,7 +218,7 @@ class Decontamination:
         return rows if len(indices) == len(rows) else rows.select(indices)
 
     def finish(self, run: Run) -> dict[str, dict[str, Any]]:
-        """Record and report the removed rows, and return metrics: in total, and per evaluation set."""
+        """Record and print the removed rows. Returns their number, in total and per evaluation set."""
         if self._questions is None:
             return {}
         removed = Counter(line["exam"] for line in self._removed)

@@ -1,4 +1,4 @@
-"""Documents for a search index, each with its source: from a folder of texts, or from one file."""
+"""Read documents for a search index, each with its source, from a folder or from one file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TEXT = (".txt", ".md")
 
 
 def read_documents(source: str, column: str = "text") -> tuple[int, Iterator[tuple[str, str]]]:
-    """Return the number of documents, and an iterator over (text, source) that reads one at a time.
+    """Return the number of documents, and an iterator over (text, source) that reads one document at a time.
 
-    In a folder with text and Markdown files each file is a document, with its relative path as source. In any other
-    folder, and in a JSONL, CSV or Parquet file, each row is a document, with its number as source. Raises `UserError`
-    if they cannot be loaded.
+    In a folder with text and Markdown files, each file is a document, and its relative path is the source. In any other
+    folder, and in a JSONL, CSV or Parquet file, each row is a document, and the row number is the source. Raises
+    `UserError` if documents cannot be loaded.
     """
     place = Path(source)
     inside = [path.relative_to(place) for path in sorted(place.rglob("*")) if path.is_file()]
@@ -34,7 +34,7 @@ def read_documents(source: str, column: str = "text") -> tuple[int, Iterator[tup
 
 
 def read_text(file: Path) -> str:
-    """Return a file's text. Raises `UserError` if it cannot be read, or is not UTF-8."""
+    """Return a file's text. Raises `UserError` if the file cannot be read, or is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except OSError as error:

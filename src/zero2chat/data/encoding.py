@@ -1,6 +1,6 @@
-"""From messages to token ids: conversations with the mask of the assistant's tokens, preference pairs and votes.
+"""Encode messages as token ids: conversations with a mask of the assistant's tokens, preference pairs, votes.
 
-Rows that are longer than a model may read are an error, or are dropped and counted: none is truncated.
+Rows that are too long are an error, or are dropped and counted. No row is truncated.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def which_fit(
     name: Callable[[int], str],
     setting: str = "max_length",
 ) -> list[int]:
-    """Return the indices of the rows of at most `max_length` tokens, given their lengths. Rows are never truncated.
+    """Return the indices of rows with at most `max_length` tokens, from the `lengths` of all rows.
 
-    With `overlong="error"`, or if no row fits, longer rows raise `UserError`; else they are dropped and counted. `what`
-    describes them in the message, such as "conversations are longer than"; `name` names a row, `setting` the limit.
+    Longer rows are dropped and counted; with `overlong="error"`, or if no row fits, they raise `UserError`. For the
+    message, `what` is such as "conversations are longer than", `name` names a row, and `setting` is the limit's key.
     """
     indices = [i for i, length in enumerate(lengths) if length <= max_length]
     if len(indices) < len(lengths):
@@ -55,9 +55,9 @@ def which_fit(
 
 
 def _encode(encoder: TurnEncoder, tokenizer: PreTrainedTokenizerBase, messages: Any, tools: Any, where: str) -> Turns:
-    """Return ids and mask (1 for the assistant's tokens, including the end of turn) of messages, with control tokens
-    in their text neutralised. Raises `UserError`, starting with the row's name, if the chat template rejects them, or
-    marks none of the assistant's tokens."""
+    """Encode messages as ids and mask (1 for the assistant's tokens, including end-of-turn tokens). Control tokens in
+    the text are neutralised. If the chat template rejects the messages, or marks no assistant tokens, raises
+    `UserError` that starts with the row's name."""
     try:
         ids, mask = encoder(neutral(messages, tokenizer), neutral(tools, tokenizer))
     except (TemplateError, TypeError) as error:  # such as turns in an unsupported order, or arguments as objects
@@ -75,9 +75,9 @@ def _encode(encoder: TurnEncoder, tokenizer: PreTrainedTokenizerBase, messages: 
 def encode_conversations(
     conversations: Dataset, tokenizer: PreTrainedTokenizerBase, processes: int | None = None
 ) -> Dataset:
-    """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, including the end of turn), and `where`.
+    """Encode to `input_ids`, `assistant_masks` (1 for the assistant's tokens, with end-of-turn tokens), and `where`.
 
-    `processes` is the maximum number of processes, by default one per core of this rank.
+    `processes` is the maximum number of processes (default: one per core of this rank).
     """
     encoder = TurnEncoder(tokenizer)
 
@@ -98,7 +98,7 @@ def encode_conversations(
 
 
 def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, label: str) -> tuple[Dataset, list[int]]:
-    """Return the encoded conversations of at most `max_length` tokens, and the lengths of those that are dropped."""
+    """Return the encoded conversations with at most `max_length` tokens, and the lengths of the dropped ones."""
     lengths, where = [len(ids) for ids in encoded["input_ids"]], encoded["where"]
     indices = which_fit(lengths, max_length, overlong, label, "conversations are longer than", lambda i: str(where[i]))
     return encoded.select(indices), [length for length in lengths if length > max_length]
@@ -110,11 +110,11 @@ def fitting_conversations(encoded: Dataset, max_length: int, overlong: str, labe
 def tokenize_answers(
     rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[dict[str, Any]], list[int]]:
-    """Tokenize pairs to `prompt_ids`, `chosen_ids` and `rejected_ids`, or votes to `prompt_ids`, `completion_ids` and
-    `label`, for DPO and KTO. Also returns the rows kept, and the lengths of the others.
+    """Tokenize pairs for DPO (`prompt_ids`, `chosen_ids`, `rejected_ids`) or votes for KTO (`prompt_ids`,
+    `completion_ids`, `label`). Also returns the kept rows, and the lengths of dropped rows.
 
-    The answer is what the chat template marks as the assistant's turn, from its header to its end of turn. Raises
-    `UserError` if a side has more than one answer; a row that is too long is an error or is dropped (`which_fit`).
+    The answer is the part that the chat template marks as the assistant's turn, up to its end-of-turn token. Raises
+    `UserError` if a side has several turns. A row that is too long is an error or is dropped (`which_fit`).
     """
     encoder, names = TurnEncoder(tokenizer), _names(rows, label)
     sides = [side for side in ("chosen", "rejected", "completion") if rows and side in rows[0]]
@@ -145,15 +145,15 @@ def _names(rows: Sequence[dict[str, Any]], label: str) -> list[str]:
 
 
 def both_sides(pairs: Sequence[Pair]) -> list[list[dict[str, str]]]:
-    """Return the conversations of all chosen answers, then of all rejected ones."""
+    """Return the conversations with chosen answers, followed by the conversations with rejected answers."""
     return [pair["prompt"] + pair[side] for side in ("chosen", "rejected") for pair in pairs]
 
 
 def tokenize_reward_pairs(
     pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, max_length: int, overlong: str, label: str
 ) -> tuple[Dataset, list[Pair], list[int]]:
-    """Return rows with `chosen_ids` and `rejected_ids`, encoded for `RewardTrainer` as for scoring, the pairs kept, and
-    the lengths of the others."""
+    """Encode pairs for `RewardTrainer`, in the same way as for scoring. Returns rows with `chosen_ids` and
+    `rejected_ids`, the kept pairs, and the lengths of dropped pairs."""
     ids = encode(tokenizer, both_sides(pairs))
     both = list(zip(ids[: len(pairs)], ids[len(pairs) :], strict=True))
     lengths = [max(len(a), len(b)) for a, b in both]

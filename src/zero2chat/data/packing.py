@@ -1,5 +1,5 @@
-"""Pack documents into training windows: concatenated tokens, cut into equal pieces, without padding. Collate packed
-conversations."""
+"""Pack documents into training windows: tokens are concatenated and cut into equal pieces, without padding. Also
+collate packed conversations."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def pack_documents(
     label: str,
     processes: int | None = None,
 ) -> Dataset:
-    """Return rows of `input_ids` (length,): the tokens of the texts, each followed by EOS. Control tokens written in a
+    """Pack the texts, each followed by EOS, into rows of `input_ids` with `length` tokens. Control tokens written in a
     text are encoded as plain text.
 
-    Each process drops its last, incomplete window. Windows of documents on disk are cached on disk: each node's first
-    rank makes them, and the other ranks open its file. Raises `UserError` if a document is not text, or if the
-    documents do not fill a single window.
+    Each process drops its last, incomplete window. If the documents are on disk, the windows are cached on disk: each
+    node's first rank makes them, and the other ranks open its file. Raises `UserError` if a document is not text, or if
+    the documents do not fill one window.
     """
     require_text(documents, column, label, filled=True)
     processes = None if processes is None else min(processes, len(documents))
@@ -71,8 +71,8 @@ def pack_documents(
 class PackedRows:
     """Collate packed conversations into `input_ids`, `labels` and `position_ids`, each (rows, length).
 
-    Positions restart at each conversation, by which transformers masks attention. TRL's collator joins all rows into
-    one, for FlashAttention; any other attention would compute, and mask, scores quadratic in its length.
+    Positions restart at each conversation, so transformers masks attention between conversations. TRL's collator joins
+    all rows into one long row, for FlashAttention. Other attention would cost the square of this row's length.
     """
 
     pad_token_id: int
@@ -91,8 +91,8 @@ class PackedRows:
 
 
 def held_out_windows(pack: Callable[..., Dataset], held_out: Dataset, length: int) -> dict[str, Dataset]:
-    """Return windows of each held-out source, from `pack(rows, label=…)`. A source too small for a window is dropped
-    with a message. Raises `UserError` if all are too small."""
+    """Return source → windows of its held-out rows, packed by `pack(rows, label=…)`. A source too small for one window
+    is dropped with a message. Raises `UserError` if all sources are too small."""
     windows = {}
     names = held_out["source"][:] if "source" in held_out.column_names else ["validation"] * len(held_out)
     for name in dict.fromkeys(sorted(names)):
@@ -108,7 +108,7 @@ def held_out_windows(pack: Callable[..., Dataset], held_out: Dataset, length: in
 
 
 def count_target_bytes(windows: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """Count (predicted tokens, their bytes of text) over all windows; a window's first token is not predicted."""
+    """Return (predicted tokens, their bytes of text) of all windows. A window's first token is not predicted."""
     sizes = np.array([len(piece) for piece in token_bytes(tokenizer)])
     tokens = size = 0
     for batch in windows.with_format("numpy").iter(batch_size=1000):

@@ -1,4 +1,4 @@
-"""Files of preferences that people ranked, appended ranking by ranking."""
+"""Files of preferences ranked by people. Each ranking is appended as a whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BEGINNING = b'{"pairs": '
 
 
 def read_rankings(path: Path) -> set[str]:
-    """Return the prompts ranked in the file, after removing an incomplete last ranking, which a kill or a full disk may
+    """Return the prompts ranked in the file. First removes an incomplete last ranking, which a kill or a full disk may
     leave. Raises `UserError` if the file is not writable, or has other content."""
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
@@ -53,7 +53,7 @@ def read_rankings(path: Path) -> set[str]:
 
 
 def append_ranking(path: Path, model: str, prompt: Messages, pairs: Sequence[tuple[str, str]]) -> None:
-    """Append a ranking's pairs, (better, worse), in one write, synced to disk. Raises `UserError` if that fails."""
+    """Append a ranking's pairs, (better, worse), in one write, synced to disk. Raises `UserError` if writing fails."""
     sides = [([{"role": "assistant", "content": text}] for text in pair) for pair in pairs]
     rows = [dict(zip(_COLUMNS, (len(pairs), model, prompt, *both), strict=True)) for both in sides]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""Preference pairs, from ranked answers to a task's prompts, or from a dataset."""
+"""Preference pairs, made from ranked answers to a task's prompts, or loaded from a dataset."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _THUMBS = Features({"prompt": MESSAGES, "completion": MESSAGES, "label": Value("
 
 @dataclass
 class PairArguments:
-    """Settings of preference datasets, shared by the stages that train on them."""
+    """Settings for preference datasets, shared by the stages that train on preferences."""
 
     datasets: list[dict] = field(default_factory=list, metadata={"help": "Sources of prompt, chosen and rejected."})
     test_fraction: Annotated[float, Range(above=0, below=1)] = field(
@@ -62,12 +62,12 @@ class PairArguments:
 
 @dataclass
 class Comparisons:
-    """Pairs of a task with a `taste`: `answers` per prompt for `n` training prompts, sampled at `temperature`, ranked
-    with `noise`.
+    """Pairs from a task with a `taste`. For each of `n` training prompts, `answers` answers are sampled at
+    `temperature`, and ranked with `noise`.
 
-    `noise` is in units of taste: of two answers that differ by that much, the better one wins in 73 of 100 cases.
-    `pairs` takes `all` pairs of a ranking, or those of `adjacent` ranks. `held_out` test prompts get two answers each.
-    Without a `seed` the training pairs are drawn by the seed of the run, and the held-out pairs are always the same.
+    `noise` is in units of taste: if two answers differ by `noise`, the better answer wins in 73 of 100 cases. `pairs`
+    selects `all` pairs of a ranking, or only `adjacent` ranks. `held_out` test prompts get two answers each. Without a
+    `seed`, the run's seed draws the training pairs, and the held-out pairs are always the same.
     """
 
     task: str
@@ -83,7 +83,7 @@ class Comparisons:
 
 
 def read_comparisons(settings: dict[str, Any]) -> Comparisons:
-    """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or n, before any work."""
+    """Read a YAML's `comparisons:`. Raises `UserError` for an invalid key, task, option or `n`."""
     comparisons: Comparisons = build([Comparisons], settings, "comparisons")[0]
     tasks.load_taste(comparisons.task)
     for split, n in (("train", comparisons.n), ("test", comparisons.held_out)):
@@ -95,10 +95,10 @@ def read_comparisons(settings: dict[str, Any]) -> Comparisons:
 
 
 def draw_ranking(tastes: Sequence[float], noise: float, rng: random.Random) -> list[int]:
-    """Return indices, the best first, with noise as from a human ranker.
+    """Rank by taste, with noise as from a human ranker. Returns indices, the best first.
 
-    Plackett-Luce: taste / noise + Gumbel noise, sorted. Index i comes before j with probability
-    sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Without noise, ties have a random order.
+    This is the Plackett-Luce model: sort by taste / noise + Gumbel noise. Index i comes before j with probability
+    sigmoid((taste i - taste j) / noise), as in Bradley and Terry (1952). Ties have a random order.
     """
     values = list(tastes)
     if noise:
@@ -109,7 +109,7 @@ def draw_ranking(tastes: Sequence[float], noise: float, rng: random.Random) -> l
 
 
 def pairs_of_ranking(order: Sequence[int], which: str = "all") -> list[tuple[int, int]]:
-    """Return (better, worse) for all pairs of the ranking, or only for adjacent ones."""
+    """Return (better, worse) for `all` pairs of the ranking, or only for `adjacent` ranks."""
     if which == "adjacent":
         return list(itertools.pairwise(order))
     return [(better, worse) for place, better in enumerate(order) for worse in order[place + 1 :]]
@@ -124,7 +124,7 @@ def ranked_pairs(
     seed: int,
     which: str = "all",
 ) -> tuple[list[Pair], int]:
-    """Return the pairs of each prompt's ranked answers, and the number of pairs dropped as equal."""
+    """Rank each prompt's answers. Returns the pairs, and the number of pairs dropped as equal."""
     rng = random.Random(f"preferences {seed}")
     pairs: list[Pair] = []
     equal = 0
@@ -150,12 +150,12 @@ def ranked_pairs(
 
 
 def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Load a dataset in a format of `chat_formats.py` as columns `prompt`, `chosen` and `rejected`, each a list of
-    messages, and `where`, the row's name.
+    """Load a dataset, in any format of `chat_formats.py`. The columns `prompt`, `chosen` and `rejected` are lists of
+    messages; `where` is the row's name.
 
-    Plain text becomes a user's and an assistant's turn. Without a prompt column, the prompt is the common beginning of
-    both conversations. Raises `UserError` with the first invalid pairs and pairs with equal sides; with `equal="drop"`,
-    equal pairs are dropped, and their number is returned too.
+    Plain text becomes turns of user and assistant. Without a prompt column, the prompt is the common beginning of both
+    conversations. Raises `UserError` that names the first invalid or equal pairs. With `equal="drop"`, equal pairs are
+    dropped. Returns the number of dropped pairs, too.
     """
     return _pairs(*_open(source, PREFERENCES, "pairs"), equal)
 
@@ -175,11 +175,11 @@ def _pairs(rows: Table, shape: Shape, equal: str) -> tuple[Dataset, int]:
 
 
 def load_votes(source: Source, equal: str = "error") -> tuple[Dataset, int]:
-    """Load votes as columns `prompt`, `completion` and `label` (true is thumbs up), TRL's unpaired preferences.
+    """Load votes in TRL's format: the columns `prompt`, `completion` and `label` (true is thumbs up).
 
-    Each preference pair, such as one of `zero2chat rank`, gives two rows: its chosen answer is up, its rejected answer
-    down, next to each other (TRL's `unpair_preference_dataset` puts 1,000 chosen answers before their rejected ones).
-    Raises `UserError` as `load_preferences`, and for a label that is not true or false.
+    A preference pair, such as from `zero2chat rank`, gives two adjacent rows: the chosen answer is up, the rejected
+    answer is down. (TRL's `unpair_preference_dataset` puts 1,000 chosen answers before 1,000 rejected answers.) Raises
+    `UserError` as `load_preferences` does, and if a label is not true or false.
     """
     rows, shape = _open(source, (*PREFERENCES, *VOTES), "rows")
     if shape in VOTES:
@@ -206,9 +206,9 @@ def _read_thumb(row: dict[str, Any], shape: Shape, where: str) -> Thumb:
 
 
 def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
-    """Return (index of an up vote, index of a down vote) on answers to one prompt, each vote in one pair at most.
+    """Pair up votes on the same prompt: (index of a vote up, index of a vote down). A vote is in at most one pair.
 
-    Votes made from preference pairs give these pairs again.
+    If votes were made from preference pairs, the same pairs result.
     """
     sides: dict[str, tuple[list[int], list[int]]] = {}
     for i, thumb in enumerate(thumbs):
@@ -217,7 +217,7 @@ def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
 
 
 def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled: bool) -> Pair | None:
-    """`filled`: an answer must not be empty, as in a CSV, where an empty cell is a missing value."""
+    """Read a row as a pair. `filled`: empty answers are invalid, as in a CSV, where they are missing values."""
     chosen, rejected = (
         text_turns(read_turns(cell(row, side, where), "assistant", f"{where}: {side}"), f"{where}: {side}")
         for side in ("chosen", "rejected")

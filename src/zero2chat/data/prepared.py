@@ -1,8 +1,8 @@
-"""The rows of a training stage: what its `prepare` returns, and what those functions share.
+"""The rows of a training stage: what `prepare` returns, and what the stages' `prepare` functions share.
 
 `prepare(*arguments)` makes a tokenizer and the trainer's datasets from settings. `prepare` loads no weights, and in a
-single process writes nothing. `run` calls it first, then loads the model and trains. `zero2chat preview` shows its
-rows, and `zero2chat new` reads their lengths. Rows that a model chooses, such as by pass rate, are chosen in `run`.
+single process writes nothing. `run` first calls `prepare`, then loads the model and trains. `zero2chat preview` shows
+the rows, and `zero2chat new` reads their lengths. If a model selects rows, such as by pass rate, `run` does so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOSS = "carries loss"
 
 @dataclass(frozen=True)
 class Side:
-    """A sequence of a row: its ids, and a mask of the marked ones, such as those with loss. `name` is its label."""
+    """One sequence of a row: its ids, and a mask of marked ids, such as ids with loss. `name` labels the sequence."""
 
     ids: Sequence[int]
     marked: Sequence[int]
@@ -39,8 +39,8 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A stage's tokenizer and rows, as its trainer gets them, and how to show a row. A stage that needs more in `run`,
-    such as held-out pairs, adds fields in a subclass."""
+    """A stage's tokenizer and rows, as its trainer gets them, and how to show a row. If `run` needs more, such as
+    held-out pairs, a subclass adds fields."""
 
     tokenizer: PreTrainedTokenizerBase
     train: Dataset  # in the order of the data: `run`, or the trainer, shuffles them
@@ -70,7 +70,7 @@ def open_empty(
 
 
 def open_empty_chat(model_args: ModelConfig, template: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """`open_chat_model` of the trainers, without weights: the template's end-of-turn token is the tokenizer's EOS."""
+    """Like the trainers' `open_chat_model`, but without weights. The tokenizer's EOS is the end-of-turn token."""
     model, tokenizer = open_empty(model_args, template)
     end_turn(model, tokenizer)
     return model, tokenizer
@@ -79,7 +79,7 @@ def open_empty_chat(model_args: ModelConfig, template: str | None) -> tuple[PreT
 def mixed_preferences(
     datasets: Sequence[Any], equal: str, load: Callable[[Source, str], tuple[Dataset, int]] = load_preferences
 ) -> tuple[list[Any], Counter[str], int]:
-    """Return the preferences of a YAML's `datasets:`, their number by source, and the number dropped as equal."""
+    """Return the preferences of a YAML's `datasets:`, their number by source, and how many were dropped as equal."""
     sources = read_sources(datasets)
     loaded = [load(source, equal) for source in sources]
     rows, counts = mixed([part for part, _ in loaded], sources)
@@ -96,10 +96,10 @@ def prompt_rows(
     longest: int | None = None,
     context: float = math.inf,
 ) -> Prepared:
-    """Return the prompts of `args.datasets`, tokenized as in a stage that samples completions.
+    """Return the prompts of `args.datasets`, prepared for a stage that samples completions.
 
-    Prompts of over `longest` tokens are dropped. `context` is the limit of another model that reads the completions.
-    Raises `UserError` if a prompt leaves no room for a completion.
+    Prompts with more than `longest` tokens are dropped. `context` is the context of another model that also reads the
+    completions. Raises `UserError` if a prompt leaves no room for a completion.
     """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)

@@ -1,4 +1,4 @@
-"""RL problems: prompts, with final answers if known, from tasks and datasets."""
+"""Problems for RL, from tasks and datasets: prompts, with final answers if known."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load_problems(
     answers: bool = True,
     wanted: Collection[str] = (),
 ) -> Dataset:
-    """Load `prompt` (messages), `answer` (str) and a dataset's other columns; for a task, its training rows.
+    """Load `prompt` (messages), `answer` (str) and a dataset's other columns. A task gives its training rows.
 
     Adds `_row` (the row's number) if it is `wanted`, and for a task, if wanted or needed by `rewards`, its name `task`
     and `row` (the row as JSON). Raises `UserError` if a column is missing, and with the rows whose prompt or answer is
@@ -60,7 +60,7 @@ def load_problems(
 
 
 def _read_problems(source: Source, answers: bool) -> tuple[Dataset, list[int], list[str]]:
-    """Return the problems of a dataset, and the numbers and names of their rows."""
+    """Return the problems of a dataset, and the number and name of each problem's row."""
     table = first_rows(load_table(source), source.n)
     for column in ("prompt", "answer") if answers else ("prompt",):
         require_column(table, column, source.label, "columns")
@@ -84,7 +84,7 @@ def _read_problems(source: Source, answers: bool) -> tuple[Dataset, list[int], l
 
 
 def _answer(value: Any, where: str, required: bool) -> str | None:
-    """Return an answer as text; None for one that is missing or of another type, if it is not `required`."""
+    """Return an answer as text. A missing or invalid answer gives None, or raises `UserError` if `required`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return number_as_text(value, where)
     if isinstance(value, str) and value.strip():
@@ -95,15 +95,15 @@ def _answer(value: Any, where: str, required: bool) -> str | None:
 
 
 def number_as_text(value: float, where: str) -> str:
-    """Return a numeric answer as text, a whole number without a point: pandas stores 16 as 16.0 if another row has no
-    answer. Raises `UserError` for a number that is not finite."""
+    """Return a number as text. Whole numbers get no decimal point, because pandas stores 16 as 16.0 if another row has
+    no answer. Raises `UserError` if the number is not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: answer: expected text or a number, got {value}: remove the row")
     return str(int(value) if value == int(value) else value)
 
 
 def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:
-    """Return the columns of `load_problems` for a task's rows."""
+    """Return a task's rows as problems, with the columns of `load_problems`."""
     task = tasks.load(name)
     made = Dataset.from_list(
         [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
@@ -124,10 +124,10 @@ def fitting_problems(
     tools: Tools | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, list[list[int]], list[int]]:
-    """Return the problems with control tokens neutralised, without prompts of over `longest` tokens, the ids of each
-    prompt, as the trainers encode them, and the lengths of the prompts left out.
+    """Neutralise control tokens, and drop prompts with more than `longest` tokens. Returns the problems, the ids of
+    each prompt as trainers encode it, and the lengths of the dropped prompts.
 
-    Raises `UserError` if the chat template rejects a prompt, if none remains, or if one has over `room` tokens.
+    Raises `UserError` if the chat template rejects a prompt, if no prompt remains, or if one exceeds `room` tokens.
     """
     problems = problems.map(lambda row: {"prompt": neutral(row["prompt"], tokenizer)}, load_from_cache_file=False)
     try:
@@ -153,8 +153,8 @@ def fitting_problems(
 
 
 def read_prompts(task: str | None, path: str | None, n: int | None = None, seed: int = 0) -> list[Messages]:
-    """Return the first `n` prompts, without duplicates, of a task's training rows, or of a file: of its rows, or the
-    lines of a .txt file. Raises `UserError` if there are no prompts."""
+    """Return the first `n` prompts, without duplicates, from a task's training rows or from a file. In a .txt file,
+    each line is a prompt; in other files, each row. Raises `UserError` if there are no prompts."""
     n = 50 if task is not None and n is None else n
     settings = {"task": task, "path": path, "n": n, "seed": seed, "label": task or "prompts"}
     (source,) = build([Source], settings, "rank")

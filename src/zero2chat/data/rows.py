@@ -1,7 +1,7 @@
-"""From a source to its rows: local JSON and CSV files line by line, everything else by `datasets`.
+"""Read the rows of a source: local JSON and CSV files line by line, everything else by `datasets`.
 
-Arrow's and pandas' readers, which `datasets` uses, do not say where an invalid row is. They also shift the columns of a
-CSV whose rows have surplus cells, and convert text that looks like a date, a number or a missing value.
+`datasets` uses the readers of Arrow and pandas, which do not say where an invalid row is. They also shift the columns
+of a CSV if rows have surplus cells, and convert text that looks like a date, a number or a missing value.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ csv.field_size_limit(sys.maxsize)
 
 @dataclass(frozen=True)
 class Table:
-    """A source's rows in order. Those of a local JSON or CSV file are dicts, whose columns may have values of several
-    types; `places` has the file and line of each."""
+    """A source's rows, in order. Rows of a local JSON or CSV file are dicts, so a column may have values of several
+    types, and `places` has each row's file and line."""
 
     source: Source
     column_names: list[str]
@@ -59,12 +59,12 @@ class Table:
         return Table(self.source, self.column_names, rows, places)
 
     def where(self, i: int) -> str:
-        """Return the name of row i in messages, with its file and line if they are known."""
+        """Return the name of row i for messages, with the row's file and line if known."""
         return f"{self.source.label}, row {i}" + (f" ({self.places[i]})" if self.places else "")
 
     def read(self, parse: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:
-        """Return `parse(row, where)` of each row, with its number. `where` names the row in messages. Raises
-        `UserError` with the first rows for which `parse` raised one; `invalid: drop` drops and counts such rows."""
+        """Return (row number, `parse(row, where)`) for each row. `where` names the row in messages. If `parse` raises
+        `UserError`, the row is invalid: raises `UserError` for the first ones, or with `invalid: drop`, drops all."""
         results: list[tuple[int, T]] = []
         invalid: list[str] = []
         for i, row in enumerate(self.rows):
@@ -84,8 +84,8 @@ class Table:
         return results
 
     def typed(self, names: Sequence[str], numbers: Sequence[int] | None = None) -> Dataset:
-        """Return columns of the rows with these numbers, by default of all. A CSV's column that has numbers only
-        becomes one of numbers. Raises `UserError` for a column with values of several types."""
+        """Return columns of the rows with these numbers (default: all rows). If all cells of a CSV's column are
+        numbers, it becomes numeric. Raises `UserError` if a column has values of several types."""
         numbers = range(len(self)) if numbers is None else numbers
         if not self.places:
             return self.rows.select_columns(list(names)).select(numbers)
@@ -101,14 +101,14 @@ class Table:
 
 
 def _without_nulls(value: Any) -> Any:
-    """Return a value of an Arrow table without the nulls for keys that its objects lack and others have."""
+    """Return a value of an Arrow table without nulls. Arrow fills in null for a key that only other objects have."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
-    """Return cells as numbers if all are written as such. Others stay text, such as 02139 and 1_000."""
+    """Return cells as numbers if all are written as numbers. Text such as 02139 or 1_000 is no number."""
     if not all(isinstance(cell, str) and _NUMBER.fullmatch(cell.strip()) for cell in cells):
         return cells
     numbers = [float(cell) if set(cell) & set(".eE") else int(cell) for cell in cells]
@@ -119,8 +119,8 @@ def _numbers(cells: Sequence[Any]) -> Sequence[Any]:
 
 
 def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rows of files of a `kind`, json or csv, and the file and line of each. Raises `UserError` for a file
-    or a line that cannot be read, and if there is no row."""
+    """Return the rows of the files, and each row's file and line. `kind` is json or csv. Raises `UserError` if a file
+    or line cannot be read, or if there are no rows."""
     rows: list[dict[str, Any]] = []
     places: list[str] = []
     for file in files:
@@ -144,7 +144,7 @@ def _read_files(files: Sequence[str], kind: str, label: str | None) -> tuple[lis
 
 
 def _json_rows(text: str, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield place and row of JSON Lines, or of a JSON list."""
+    """Yield the place and value of each row, in JSON Lines or a JSON list."""
     is_list = text.lstrip().startswith("[")
     for number, line in enumerate([text] if is_list else text.split("\n"), 1):
         if not line.strip():
@@ -164,7 +164,7 @@ def _json_rows(text: str, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield where each row of a CSV file starts, and the row. The delimiter is the one that gives the header the
+    """Yield the line where each row of a CSV file starts, and the row. Chooses the delimiter that gives the header the
     most columns."""
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     delimiter = max(_DELIMITERS, key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
@@ -192,7 +192,7 @@ def _csv_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def load_table(source: Source) -> Table:
-    """Load the rows of a source with a `path`; cells of a CSV are text. Raises `UserError` if there are none."""
+    """Load the rows of a source with a `path`. Cells of a CSV are text. Raises `UserError` if there are no rows."""
     files = local_files(source)
     if not files or source.kind not in ("json", "csv"):
         rows = _load_dataset(source)
@@ -208,14 +208,14 @@ def load_table(source: Source) -> Table:
 
 
 def load_source(source: Source) -> Dataset:
-    """Load the rows of a source with a `path` as a table. Raises `UserError` as `load_table`."""
+    """Load the rows of a source with a `path` as a `Dataset`. Raises `UserError` as `load_table` does."""
     table = load_table(source)
     return table.typed(table.column_names)
 
 
 def local_files(source: Source) -> list[str]:
-    """Return the local files that a source names, in order; none for a folder, a Hub dataset or an address. Raises
-    `UserError` if one is missing or of an unknown type."""
+    """Return the local files that a source names, in order. Empty for a folder, a Hub dataset or a URL. Raises
+    `UserError` if a file is missing or of an unknown type."""
     label, path = source.label, str(source.path)
     if not source.files and Path(path).is_file():
         known = ", ".join(BUILDERS)
@@ -234,9 +234,9 @@ def local_files(source: Source) -> list[str]:
 
 
 def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
-    """Return the name of each column, as `columns` of the source has it, and its name in the file.
+    """Map each column's name, as the source's `columns` renames it, to its name in the file.
 
-    A column that has another one's name is left out. Raises `UserError` for a column that the file lacks.
+    A column whose name is given to another column is left out. Raises `UserError` for a missing column.
     """
     for own in source.columns.values():
         if own not in columns:
@@ -246,7 +246,7 @@ def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
 
 
 def _slice(source: Source, n: int) -> list[int]:
-    """Return the rows of a split such as `train[:-20]`, in the syntax of `datasets`."""
+    """Return the row numbers of a split such as `train[:-20]`, in the syntax of `datasets`."""
     try:
         parts = ReadInstruction.from_spec(source.split).to_absolute({"train": n})
     except (ValueError, AssertionError, KeyError) as error:
@@ -258,7 +258,7 @@ def _slice(source: Source, n: int) -> list[int]:
 
 
 def _load_dataset(source: Source) -> Any:
-    """Load a source by `datasets`. Raises `UserError` if it cannot be loaded, or has no rows."""
+    """Load a source with `datasets`. Raises `UserError` if the source cannot be loaded, or has no rows."""
     label = source.label
     if source.kind == "csv":
         raise UserError(f"{label}: a CSV file must be on the local disk: download it, or convert it to Parquet")
@@ -283,7 +283,7 @@ def _load_dataset(source: Source) -> Any:
 
 
 def load_documents(source: Source) -> Dataset:
-    """Load documents as rows with `text`, `source` and `where`. Empty ones are dropped and counted."""
+    """Load documents as rows with `text`, `source` and `where`. Empty documents are dropped and counted."""
     if source.task is not None:
         made = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
         rows = Dataset.from_dict({"text": made})
@@ -306,12 +306,12 @@ def load_documents(source: Source) -> Dataset:
 
 
 def first_rows(rows: Any, n: int | None) -> Any:
-    """Return the first `n` rows of a table or dataset, or all of them."""
+    """Return the first `n` rows of a table or dataset; all rows if `n` is None."""
     return rows if n is None else rows.select(range(min(n, len(rows))))
 
 
 def without_rejected(rows: Table) -> Table:
-    """Drop and count the rows that a review rejected. Raises `UserError` if none remains."""
+    """Drop and count the rows that a review rejected. Raises `UserError` if no row remains."""
     states = list(rows["review"]) if "review" in rows.column_names else []
     indices = [i for i, state in enumerate(states) if state != REJECTED]
     if len(indices) == len(states):
@@ -333,7 +333,7 @@ def require_column(rows: Table | Dataset, column: str, label: str | None, settin
 
 
 def require_text(rows: Dataset, column: str, label: str | None, filled: bool = False) -> None:
-    """Raise `UserError` if the column is missing, or does not hold text, or, with `filled`, is null in some row."""
+    """Raise `UserError` if the column is missing or is not text. With `filled`, also if a row has null."""
     require_column(rows, column, label)
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):

@@ -1,4 +1,4 @@
-"""Entries of `datasets:` with the keys of `datasets.load_dataset`, their mixture, and splitting by document."""
+"""Entries of `datasets:`, with the keys of `datasets.load_dataset`; mixing sources; splitting by document."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Source:
     """One dataset of a mixture: the keys of TRL's `datasets:` entries, or a task's rows.
 
     `path` is a Hub dataset, a builder (`json`, `parquet`, `csv`, `text`) with `data_files`, or a local file or folder.
-    Alternatively, `task` names a task, `n` the number of its rows or documents, and `options` its options. `failing`:
-    the share of failing calls, so that a model learns to handle them. `retell`: a request, such as "Tell me
-    something.", answered by each of the task's documents, so that pretraining knowledge is not forgotten in SFT.
-    docs/data.md has all keys.
+    Alternatively, `task` names a task, `n` is the number of its rows or documents, and `options` are its options.
+    `failing` is the share of tool calls made to fail, so that a model learns to handle failures. `retell` is a request,
+    such as "Tell me something.". Each of the task's documents answers it, so that SFT does not erase pretraining
+    knowledge. docs/data.md has all keys.
     """
 
     path: str | None = None
@@ -75,22 +75,22 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """The builder of the local file `path`; otherwise `path`: a builder, a folder or a Hub dataset."""
+        """The builder for `path` if it is a local file; else `path` itself (a builder, folder or Hub dataset)."""
         builder = BUILDERS.get(Path(self.path or "").suffix.lower()) if self.data_files is None else None
         return builder or self.path or ""
 
     @property
     def files(self) -> list[str]:
-        """The files or patterns that the source names; none in a folder or a Hub dataset, which `datasets` finds."""
+        """The files or patterns that the source names. Empty for a folder or Hub dataset, which `datasets` reads."""
         if self.kind != self.path:
             return [str(self.path)]
         return (self.data_files or []) if self.path in BUILDERS.values() and not self.data_dir else []
 
 
 def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = "datasets") -> list[Source]:
-    """Read a YAML's `datasets:` list, of conversations or of `documents`; `where` is its key.
+    """Read a YAML's `datasets:` list, of conversations or of `documents`. `where` is the list's key.
 
-    Raises `UserError` if it is empty, for an unknown key, task or option, and for more rows than a task has.
+    Raises `UserError` for an empty list, an unknown key, task or option, and for more rows than a task has.
     """
     if not datasets:
         raise UserError(f"{where}: the list is empty: add at least one dataset")
@@ -106,7 +106,7 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
 
 
 def _try(source: Source, documents: bool) -> None:
-    """Raise `UserError` if the task cannot make these rows or documents with these options."""
+    """Raise `UserError` if the task cannot make the source's rows or documents with its options."""
     task, n, options = tasks.load(str(source.task)), source.n or 1, dict(source.options)
     if not documents:
         styles = options.pop("styles", None)
@@ -123,16 +123,16 @@ def _try(source: Source, documents: bool) -> None:
 
 
 def split_of(text: str, validation: float, test: float) -> str:
-    """Return the split of a document, based only on its content: equal documents are always in the same split."""
+    """Return a document's split. It depends only on the text, so equal documents are always in the same split."""
     share = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
     return "test" if share < test else "validation" if share < test + validation else "train"
 
 
 def hold_out(prompts: Sequence[Any], validation: float = 0.0, test: float = 0.0) -> tuple[list[int], list[int]]:
-    """Return the indices of the rows to train on, and of those to hold out, by their prompts: equal ones are on the
-    same side. `validation` is a share of the data from before the `test` share was held out in the same way.
+    """Return the indices of rows to train on, and of rows to hold out. Rows with equal prompts are on the same side.
+    `validation` is a share of the whole data, before the `test` share was held out in the same way.
 
-    Raises `UserError` if one of the two would be empty.
+    Raises `UserError` if no rows would be left on one side.
     """
     sides: tuple[list[int], list[int]] = ([], [])
     for i, prompt in enumerate(prompts):
@@ -145,9 +145,9 @@ def hold_out(prompts: Sequence[Any], validation: float = 0.0, test: float = 0.0)
 
 
 def spread_splits(n: int, held_out: int) -> tuple[str, str]:
-    """Return two splits of a file with n rows, to train on and to hold out, in the syntax of `datasets`.
+    """Return two splits of a file with `n` rows, for training and for holding out, in the syntax of `datasets`.
 
-    The file may be sorted: up to ten blocks of rows are held out, each at a random place in its part of the file.
+    The file may be sorted, so the held-out rows form up to ten blocks, each at a random place in one part of the file.
     """
     rng, parts, end = random.Random(0), min(held_out, 10), 0
     train, test = list[str](), list[str]()
@@ -162,11 +162,11 @@ def spread_splits(n: int, held_out: int) -> tuple[str, str]:
 def mixed(
     parts: Sequence[Dataset], sources: Sequence[Source], size: Callable[[dict[str, Any]], int] = lambda _: 1
 ) -> tuple[Dataset, Counter[str]]:
-    """Concatenate the sources' rows, and count those of each source. With fractions, a source's first rows are used.
+    """Concatenate the sources' rows, and count each source's rows. With fractions, only a source's first rows are used.
 
-    Fractions are shares of the summed `size` (characters of a document, 1 for a conversation). As in TRL's mixtures,
-    shares are normalised, and the mixture is the largest one without repeated rows. Raises `UserError` if a column has
-    different types in two sources.
+    Fractions are shares of the total `size` (a document's characters; 1 per conversation). As in TRL's mixtures, shares
+    are normalised, and the mixture is the largest that repeats no rows. Raises `UserError` if a column has different
+    types in two sources.
     """
     lengths = [len(part) for part in parts]
     if shares := [source.fraction for source in sources if source.fraction is not None]:

@@ -119,10 +119,10 @@ def compare_answers(
 def overoptimization_metrics(log: Sequence[Mapping[str, Any]], n: int) -> Metrics:
     """Measure what a policy lost by training beyond the peak of the gold reward (Gao et al. 2022, arXiv:2210.10760).
 
-    `log` is the trainer's. Each evaluation has the mean of the reward labelled `gold` over `n` held-out completions;
-    the last one was made after training. Returns `gold_peak`, the highest mean during training, `kl_peak`, the KL at
-    that peak in nats per completion, and `gold_lost`, the peak minus the last mean; nothing with fewer than three
-    evaluations. The highest of several noisy means is too high, so the loss is above 0 even for a constant policy.
+    Each evaluation in the trainer's `log` has the mean reward labelled `gold` over `n` held-out completions; the last
+    was made after training. Returns `gold_peak`, the highest earlier mean; `kl_peak`, the KL there in nats per
+    completion; and `gold_lost`, the peak minus the last mean. Returns nothing for fewer than three evaluations. The
+    highest of several noisy means is biased upwards, so `gold_lost` is above 0 even for a constant policy.
     """
     *during, end = [line for line in log if line.get(GOLD) is not None] or [{}]
     if len(during) < 2:

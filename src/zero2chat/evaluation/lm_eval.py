@@ -82,7 +82,7 @@ def _check(manager: Any, task: str) -> None:
 
 @contextlib.contextmanager
 def _no_scripts(where: str) -> Iterator[None]:
-    """Make `evaluate.load`, which would run remote code, raise an error, even where lm-eval catches errors."""
+    """Make `evaluate.load` raise an error: it would run remote code. Works even where lm-eval catches errors."""
     import evaluate
 
     refused: list[str] = []

@@ -22,7 +22,7 @@ SCORES = "scores.jsonl"  # one line per evaluated row
 
 
 def write_scores(folder: Path, scored: Sequence[Scored]) -> None:
-    """Write one line of `scores.jsonl` per row (for own data, per row and score), without the answer's text."""
+    """Write `scores.jsonl`, without the answers' text: a line per row, or for own data per row and score."""
     rows = map(asdict, scored)
     write_jsonl(
         folder / SCORES, ({k: v for k, v in row.items() if k != "text" and (k, v) != ("by", "")} for row in rows)
@@ -71,7 +71,7 @@ def changes_since(
 
 
 def metrics_over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
-    """Return `needless_calls` if some tasks need no tool, and `declined_within_reach` if some are out of reach."""
+    """Return `needless_calls` if a task needs no tool, and `declined_within_reach` if a task is out of reach."""
     labels = {spec.label for spec in specs if spec.needless}
     called = [one.called for one in scored if one.label in labels]
     metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}

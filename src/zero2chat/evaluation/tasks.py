@@ -138,8 +138,8 @@ def evaluate_tasks(
     share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
     `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the sampled
     accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain, for tasks
-    that can tell (`said`). For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call.
-    With `constants`, `constant_*` is the score of the best constant answer. `template`: the chat template's options.
+    that define `said`. For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call. With
+    `constants`, `constant_*` is the score of the best constant answer. `template` has the chat template's options.
     """
     metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []

@@ -132,7 +132,8 @@ def require_known(name: str, known: Sequence[str], where: str, kind: str) -> Non
 
 @dataclass
 class _Entry:
-    """A step's entry in a recipe's YAML. Settings come from the YAML `config`, if there is one, and from `set`."""
+    """A step's entry in a recipe's YAML. Its settings come from the YAML `config`, if there is one, and from `set`. A
+    report without `steps` shows all steps before it."""
 
     name: str
     stage: str

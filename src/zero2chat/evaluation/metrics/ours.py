@@ -44,7 +44,7 @@ TOGETHER: dict[str, Callable[..., Any]] = {"bleu": sacrebleu.corpus_bleu, "chrf"
 
 
 class TextMetric(evaluate.Metric):
-    """A metric of this file, by its name. Metrics in `BY_ROW` score each answer, metrics in `TOGETHER` all answers."""
+    """A metric of this file, by name. Those in `BY_ROW` score each answer; those in `TOGETHER` score all together."""
 
     def __init__(self, key: str):
         self.key = key
