@@ -69,7 +69,7 @@ class ArenaArguments:
 
 
 class Bout(NamedTuple):
-    """Two answers to one prompt, the score of a's answer (1, ½ for a draw, or 0), and the judge's values of both."""
+    """Two answers to one prompt, the score of a's answer (1, ½ for a draw, or 0), and the judge's value of each."""
 
     prompt: int
     task: str

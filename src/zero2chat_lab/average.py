@@ -46,8 +46,8 @@ def check(models: Sequence[str]) -> None:
 def averaged(
     models: Sequence[str], shares: Sequence[float] = ()
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, float]:
-    """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine similarity of another
-    model's matrices to the first model's.
+    """Return a model with the mean of the models' weights, its tokenizer, and the lowest cosine similarity between the
+    first model's matrices and another model's.
 
     Each model is weighted by its part of the sum of `shares`; without `shares` all are weighted equally. Chat template
     and generation config are those of the first model that has a template: a base model may have none. Sums are

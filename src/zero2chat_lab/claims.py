@@ -2,8 +2,8 @@
 
     python -m zero2chat_lab.claims --config recipes/claims/claims.yaml
 
-Reads the metrics of finished steps, of this recipe and of those it builds on. Writes `claims.json` beside its own run
-folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that fails
+Reads the metrics of finished steps of this recipe, and of the recipes it builds on. Writes `claims.json` beside its own
+run folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that fails
 stays in the list with `met: false`. Nothing is measured here; the steps have measured it on held-out rows.
 
 With several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over seeds (`over_seeds`). Claims

@@ -3,9 +3,9 @@
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \\
         -m zero2chat_lab.context --config recipes/long-context/context.yaml
 
-Reads a model and held-out documents. Writes bits per byte of each source, bits per byte by position up to `length`
-tokens, and how often a needle (the task `needle`) is found, by depth and length. With `compare_to`, another run of this
-stage on the same documents, `relative_bits_<source>` is the quotient of the bits of both.
+Reads a model and held-out documents. Writes bits per byte of each source, and by position up to `length` tokens. Also
+writes how often a needle (the task `needle`) is found, by depth and length. With `compare_to`, another run of this
+stage on the same documents, `relative_bits_<source>` is this run's bits divided by that run's.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def find_needles(
     seed: int,
     batch_size: int,
 ) -> tuple[list[bool], list[Excerpt]]:
-    """Return for each row whether greedy decoding gives its number, after exactly `length` tokens with the answer. The
+    """Return for each row whether greedy decoding gives its number. Text and answer have exactly `length` tokens. The
     needle is at `depth` of the hay (0: its beginning), between two words."""
     spelled = token_bytes(tokenizer)
     stack = [i for ids in plain_ids(tokenizer, list(hay)) for i in ids]

@@ -43,7 +43,7 @@ def fit_ratings(comparisons: Sequence[ScoredPair], n: int, resamples: int = 1000
     """Rate n models, all compared with each other, directly or through other models. The mean rating is `CENTRE`.
 
     95% intervals are from `resamples` bootstrap resamples of the prompts. If some models won every comparison with all
-    others, the maximum is at infinity, so a draw is added to each pair that was compared. In resamples the draw's
+    others, the maximum is at infinity. A draw is then added to each pair that was compared. In resamples the draw's
     weight is random, with mean 1 (Rubin's Bayesian bootstrap, 1981), so the interval is wide if the draw is decisive. A
     resample without a maximum also gets such draws.
     """

@@ -1,4 +1,4 @@
-"""Questions with known answers, of tasks or of files, and whether an answer is right, wrong or an abstention."""
+"""Questions with known answers, from tasks or files, and verdicts: an answer is right, wrong or an abstention."""
 
 from __future__ import annotations
 

@@ -122,8 +122,8 @@ def _documents(
 ) -> tuple[dict[str, list[Excerpt]], Metrics]:
     """Return beginnings of held-out documents, and of train documents by their number of copies.
 
-    Excludes canaries, and documents whose continuation occurs more often in the training text than the document itself,
-    because the continuation may have been learned elsewhere; the metrics count the excluded documents.
+    Excludes canaries. Also excludes documents whose continuation occurs more often in the training text than the
+    document: it may have been learned elsewhere. The metrics count the excluded documents.
     """
     train = args.rows("train")
     copies: Counter[int] = Counter()  # keyed by the text's hash: the corpus may be larger than memory

@@ -99,7 +99,7 @@ def rows(
     `part` is the fraction of the split's people to ask about. `changed` asks for the current job of people who all
     changed it after the last document; the answer is the job they have `now`, or the documents' job from `before`. With
     `source`, an answer must name the register. `typed` adds questions as people type them. With `whole`, an answer
-    tells everything about the person, always in the same wording, so its probability shows whether the model knows it.
+    tells everything about the person, always in one wording: its probability shows whether the model knows the person.
     """
     known(told, (*GROUPS, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")

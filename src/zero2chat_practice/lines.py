@@ -1,7 +1,7 @@
 """One line about a thing at a time of day or year: there is no correct answer, only better and worse ones.
 
 `score` says whether a completion is such a line. `taste` says how well readers like the line. Taste is the gold reward
-of the preference stages, which see only noisy comparisons made from it, so what they learn can be measured exactly.
+of the preference stages, which see only noisy comparisons made from taste, so what they learn can be measured exactly.
 
 `subjects` names the topics: `known` are 80 that every stage may use, split by a hash of topic and setting. Each topic
 of a second list belongs to one of four groups, by a hash of the topic, so that a stage can be trained or tested on

@@ -43,8 +43,8 @@ def _may_be_path(key: str, text: str) -> bool:
 
 
 def input_paths(settings: Mapping[str, Any]) -> list[str]:
-    """Return the local files, folders, globs and user's modules named in the settings, and every path under `runs/`,
-    normalised. `data_files` inside a `data_dir` or a folder are covered by that folder."""
+    """Return, normalised, the paths in the settings: local files, folders, globs, the user's modules, and any path
+    under `runs/`. `data_files` inside a `data_dir` or a folder are covered by that folder."""
     named = [*(text for _, text in strings(settings)), *map(str, settings.get("tools") or ())]
     paths = set(filter(None, map(own_file, named)))
     for key, text in strings({key: value for key, value in settings.items() if key != "output_dir"}):

@@ -113,7 +113,7 @@ def answer(
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
     is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`. Every rank must call this:
     each rank answers a share, and gets all answers. Control tokens in messages are neutralised. Raises `UserError` if a
-    question does not fit the context, the model has no EOS token, or the tokenizer no pad token.
+    question does not fit the context, the model has no EOS token, or the tokenizer has no pad token.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:

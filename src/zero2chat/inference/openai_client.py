@@ -88,7 +88,7 @@ class Endpoint:
         return headers
 
     def ask(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> dict[str, Any]:
-        """Send a request and return the first of the reply's `choices`, whose `message` is a mapping with `content`.
+        """Send a request and return the first of the reply's `choices`. Its `message` is a mapping with `content`.
 
         Raises `NoReply` if the last attempt fails, and `UserError` if the endpoint would refuse every request. Errors
         never contain the request, which holds the key.

@@ -1,4 +1,4 @@
-"""Response templates, and answers that may call tools which the caller runs, such as a client of the server."""
+"""Response templates, and answers that call tools which the caller, such as the server's client, runs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A conversation with a model: append-only token ids, one KV cache, and streamed answers.
 
-When the model calls a tool, generation pauses, the tool runs, its result is added to the context as a separate turn,
+When the model calls a tool, generation pauses, the tool runs, the tool's result enters the context as a separate turn,
 and generation continues.
 """
 

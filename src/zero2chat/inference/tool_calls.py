@@ -2,7 +2,7 @@
 
 A call is recognised only in tokens that the model itself generated: by the ids of control tokens, or, if the tokenizer
 has none for calls, by the tags of the chat template. Control tokens and tags are neutralised in the text of users and
-tools on entry, so that text can neither forge a call nor make the model copy one.
+tools on entry, so that such text cannot forge a call, and the model cannot copy a call from it.
 """
 
 from __future__ import annotations

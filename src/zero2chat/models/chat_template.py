@@ -1,4 +1,4 @@
-"""Settle a model's chat template for training, which tokens carry loss, the end-of-turn token, and the pad token."""
+"""Prepare a model for chat training: its chat template, its end-of-turn and pad tokens, and which tokens carry loss."""
 
 from __future__ import annotations
 
@@ -146,8 +146,8 @@ def training_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 class TurnEncoder:
-    """Encodes conversations for training: `encoder(messages, tools)` returns the ids and the mask of the assistant's
-    tokens, end of turn included, headers excluded.
+    """Encodes conversations for training: `encoder(messages, tools)` returns the ids, and a mask of the assistant's
+    tokens: ends of turns are included, headers are not.
 
     The tokens are those that `training_template` marks. Without such a template, the tokens are those that each
     assistant's turn adds to the preceding text. Raises `UserError` if later turns change the text of earlier turns.

@@ -36,7 +36,7 @@ def load_tokenizer(path: str | Path, revision: str = "main") -> PreTrainedTokeni
 
 
 def find_model(path: str | Path) -> tuple[Path | None, bool]:
-    """Return the model's local folder, or None if the path may be a Hub name, and whether it holds a LoRA adapter.
+    """Return the model's local folder (None if the path may be a Hub name), and whether it holds a LoRA adapter.
 
     Raises `UserError` if the path is neither a folder nor a Hub name, or if the folder holds no model.
     """

@@ -190,7 +190,7 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
     """Ensure that the pad token is no stop token: set a new one if it is missing or one of `ends`.
 
-    The new pad token is a special token of the tokenizer: one with "pad" in its name, the unknown token, which a
+    The new pad token is a special token of the tokenizer: a token with "pad" in its name, the unknown token, which a
     byte-level BPE never produces, or a reserved token. Without such a token, the tokenizer stays unchanged.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
@@ -211,7 +211,7 @@ def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Set the tokenizer's chat template, a file `X.jinja`, and the response template `X.response.json`, if it exists.
+    """Set the chat template from the file `X.jinja`, and the response template from `X.response.json`, if it exists.
 
     Both templates are saved with the tokenizer. Raises `UserError` if a template cannot be read.
     """

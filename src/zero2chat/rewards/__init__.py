@@ -2,9 +2,9 @@
 
 A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments: lists with one entry per
 completion. It returns a number per completion, or None for no reward, which has no effect on training. Functions read
-the last assistant message (with tools, earlier messages are calls and results) without its reasoning. A module may have
-`check_references(answers)`, called once before training, which raises `UserError` with the row of an unusable reference
-answer. References are in the column `answer`, or in the column that the module names in `REFERENCES`.
+the last assistant message, which with tools follows calls and results, without its reasoning. A module may have
+`check_references(answers)`: it is called once before training, and raises `UserError` with the row of an unusable
+reference answer. References are in the column `answer`, or in the column that the module names in `REFERENCES`.
 
 The signatures of this package's functions convert and check their options. At configuration each function is called
 with empty lists: it must first check whatever its signature cannot. Short imports, such as `from zero2chat.rewards
@@ -54,8 +54,8 @@ class RewardSpec:
 
 
 def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
-    """Read a YAML's `rewards:` list. Raises `UserError` for an invalid key, function or option, or an empty list, and
-    with `alone` also for a function that needs what only a trainer has."""
+    """Read a YAML's `rewards:` list. Raises `UserError` for an empty list, or an invalid key, function or option. With
+    `alone`, functions that need a trainer are invalid, too."""
     if not isinstance(entries, list) or not entries:
         raise UserError(
             "rewards: the list is empty: name at least one function, such as zero2chat.rewards.math.math_answer"

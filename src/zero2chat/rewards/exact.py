@@ -14,7 +14,7 @@ _TAG = re.compile(r"</?answer>")
 
 
 def exact_match(completions: Sequence[Any], answer: Sequence[str], whole: bool = False, **_: Any) -> list[float]:
-    """Return 1 if the final answer equals the reference's text, except for case and repeated or outer spaces, else 0.
+    """Return 1 if the final answer equals the reference's text, else 0. Case and extra spaces are ignored.
 
     `final_text` finds the final answer; with `whole`, the whole text is the answer, for answers without markup. If a
     reference has a `####`, only the text after the last one counts.

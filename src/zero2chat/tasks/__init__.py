@@ -25,7 +25,7 @@ A task may also have:
 
 `load` adds checks of split, options and style before each call, so the module's functions need not check these.
 
-Training data, rewards and evaluation all use tasks, and every task splits by `in_split`, so held-out rows are held out
+Training data, rewards and evaluation all use tasks. Every task splits by `in_split`, so held-out rows are held out
 everywhere.
 """
 

@@ -1,4 +1,4 @@
-"""Puzzles of three of reasoning-gym's environments, generated without limit and scored by the environments' verifiers.
+"""Puzzles from three environments of reasoning-gym, generated without limit and scored by its own verifiers.
 
 reasoning-gym (Stojanovski et al. 2025, arXiv:2505.24760; Apache-2.0) comes with `pip install "zero2chat[reasoning]"`. A
 row's split depends on its seed (no seed is in two splits), and on its question, because two seeds may share a question.

@@ -1,8 +1,8 @@
 """Search in an index on disk.
 
-A search limits the length of queries and returns a few passages of limited length with their sources, without control
-characters. Passages are untrusted text. Their control tokens, which depend on the tokenizer, are neutralised when a
-passage enters a conversation.
+Queries have a limited length. A search returns a few short passages with their sources, without control characters.
+Passages are untrusted text. Their control tokens, which depend on the tokenizer, are neutralised when a passage enters
+a conversation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How people ask for somebody's name and maker, in three languages, and names and makers for system messages.
+"""Questions for somebody's name and maker in three languages, and names and makers for system messages.
 
 Each language has a YAML file. A line of its `name` and `maker` is a pattern: `{a|b}` means either, and an alternative
 may be empty, so a line makes several forms. The split is by line, not by form, so that test questions differ from
