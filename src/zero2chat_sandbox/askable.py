@@ -1,9 +1,9 @@
 """Decide which expressions a test of `unit_tests.py` may ask a program to evaluate.
 
 The program may return objects of its own classes, whose operators and methods it controls. So the test must not pass
-expected values to such an object before the comparison, which happens outside: `f(2) - 4 == 0` passes 4 to the
-program's `__sub__`, and can be cheated. A test may call the program with given inputs, and use operations that add no
-information to the result: `len`, `round(…, 2)`, an index, a list of several calls.
+expected values to such an object; the comparison happens outside: `f(2) - 4 == 0` passes 4 to the program's `__sub__`,
+and can be cheated. A test may call the program with given inputs, and use operations that add no information to the
+result: `len`, `round(…, 2)`, an index, a list of several calls.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Origins:
         self._known, self._free, self._parts = known, free, parts
 
     def is_own(self, node: ast.expr) -> bool:
-        """Whether this value comes from the program, given only its inputs."""
+        """Whether this value comes from the program, given only the program's inputs."""
         match node:
             case ast.Name(id=name):
                 return name not in self._known | self._free
@@ -138,7 +138,7 @@ class _Origins:
         return _Origins(self._known - names, self._free - names, self._parts | names)
 
     def _is_input(self, node: ast.expr) -> bool:
-        """Whether this may be passed to the program: constants, or values that come from it alone."""
+        """Whether this may be passed to the program: constants, or values that come from the program alone."""
         return not self._holds_own(node) or self.is_own(node) or self._is_nested(node)
 
     def _is_nested(self, node: ast.expr) -> bool:

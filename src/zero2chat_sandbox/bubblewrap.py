@@ -1,8 +1,8 @@
 """The engine `bubblewrap`: CPython in separate Linux namespaces, on x86-64 or aarch64.
 
-A program sees an empty, read-only root with the interpreter, its standard library and the C libraries that these link
-to, `/dev/null`, and a scratch folder of bounded size; no network but its own empty one, no processes but its own, no
-environment, no capabilities, and only the system calls that Python needs (`seccomp.py`). A program cannot start a
+A program sees a read-only root with only the interpreter, its standard library, the C libraries that these link to,
+`/dev/null`, and a scratch folder of bounded size. It sees no network but its own empty one, no processes but its own,
+no environment, no capabilities, and only the system calls that Python needs (`seccomp.py`). A program cannot start a
 process, so the limits on one process limit the whole program. The kernel is the only barrier to the host.
 
 The scratch folder allows one file per 4 KiB of its size, at least 64. Threads are also counted from outside, because
@@ -142,7 +142,7 @@ def _view() -> tuple[str, ...]:
 
 
 def _c_libraries(python: Path, library: Path) -> list[tuple[str, str]]:
-    """Return (name, path) of the libraries of the interpreter and its modules. The loader's name is its path."""
+    """Return (name, path) of the libraries that the interpreter and its modules use. The loader's name is its path."""
     modules = sorted(str(path) for path in (library / "lib-dynload").glob("*.so") if not _UNUSED.match(path.name))
     try:
         output = subprocess.run(["ldd", str(python), *modules], capture_output=True, text=True, timeout=60).stdout

@@ -1,7 +1,7 @@
 """The code that runs in the sandbox of the engine `bubblewrap` around the model's program. The text of this file is
 passed to `python -c`. The code imports little, because imports take most of a short run's time.
 
-It starts with one capability, to mount what bwrap cannot: a scratch folder with a limited number of files, and a
+The code starts with one capability, to mount what bwrap cannot: a scratch folder with a limited number of files, and a
 `/dev/null` that can be written to but not changed. Then it drops the capability.
 
     python -I -S -c TEXT FD SECONDS MEMORY OUTPUT FILE_SIZE THREADS < program

@@ -138,7 +138,7 @@ def run(code: str, limits: Limits) -> ExecutionResult:
 
 
 def _as_text(session: Any, code: str, longest: int) -> tuple[str, str]:
-    """Return the program, and code for its value as text: the repr of its last expression, or None. An f-string is
+    """Return the program, and code for its result as text: the repr of the last expression, or None. An f-string is
     always text, even if the program replaced `repr`."""
     import pydantic_monty as monty
 

@@ -33,7 +33,7 @@ STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN",
 
 
 class Reader(Protocol):
-    """The parser as atoms use it: its position in the tokens, and the rules for the parts of an atom."""
+    """The interface of the parser for atoms: the position in the tokens, and the rules for an atom's parts."""
 
     tokens: list[Token]
     at: int

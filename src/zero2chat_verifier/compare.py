@@ -399,7 +399,7 @@ class Comparison:
         return self._values.same(gold, answer)
 
     def _structure(self, gold: Node, answer: Node) -> bool:
-        """Compare expressions that have no value part by part, such as `1 + 2 + \\ldots + n`."""
+        """Compare part by part expressions without a value, such as `1 + 2 + \\ldots + n`."""
         if gold[0] != answer[0] or len(gold) != len(answer) or gold[0] in ("unit", "variable", "number", "constant"):
             return gold == answer
         for part, other in zip(gold[1:], answer[1:], strict=True):

@@ -158,7 +158,7 @@ def _without_comments(text: str) -> str:
 
 
 def _last_box(text: str) -> tuple[int, str | None]:
-    """Return the start of the last outermost box, and its content together with that of the boxes joined to it.
+    """Return the start of the last outermost box, and its content with the contents of the boxes joined to it.
 
     The content is None if the box is not closed."""
     boxes: list[tuple[int, int, str]] = []  # closed boxes: start, end, content

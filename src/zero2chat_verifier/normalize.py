@@ -105,8 +105,8 @@ def is_name(node: Node) -> bool:
 
 
 def asks_for(node: Node) -> bool:
-    """Whether the left side of "=" names one quantity, so that its value alone is an answer too. In the equation `x + y
-    = 5` it does not."""
+    """Whether the left side of "=" names one quantity: then the value alone is an answer, too. In the equation `x + y =
+    5` it does not."""
     kind = node[0]
     if kind == "unit":
         return not denies(node[1])
@@ -131,7 +131,7 @@ def _capital(node: Node) -> bool:
 
 
 def is_result(node: Node) -> bool:
-    """Whether an answer may give its value this name if the reference has none: `a + b = 5` for 5."""
+    """Whether an answer may name its value so when the reference has no name: `a + b = 5` for 5."""
     if node[0] in ("add", "mul", "div"):
         return all(part[0] == "neg" or is_result(part) for part in node[1:])
     return asks_for(node)

@@ -253,7 +253,7 @@ class Digits(Exact):
     """Values to `digits` decimal digits, complex if necessary. Fractions stay exact as long as possible.
 
     With `real`, a complex result counts as no value: \\ln x where x < 0. `size` sums the parts' orders of magnitude, in
-    digits. Two different numbers built of such parts may agree in about `size` digits, but hardly in more.
+    digits. Two different numbers built of the parts may agree in about `size` digits, but hardly in more.
     """
 
     def __init__(self, point: Point | None = None, digits: int = 60, real: bool = False):

@@ -41,9 +41,9 @@ _KINKED = ("abs", "floor", "ceil", "max", "min", "root", "ln", "log")
 def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]]:
     """Yield the points at which to compare, each with a flag: whether one side may lack a value there.
 
-    Without variables, the only point is the empty point. Otherwise an empty point comes after the points that are
-    always tried, before more points for expressions that lack a value at most of those. One side may lack a value near
-    poles (n!/(n-2)! has none where n(n-1) has one), because \\ln(a/b) equals \\ln a - \\ln b although both may be
+    Without variables, the only point is the empty point. Otherwise the points that are always tried come first, then an
+    empty point, then points for expressions that lack a value at most of the first points. One side may lack a value
+    near poles (n!/(n-2)! lacks some values of n(n-1)), because \\ln(a/b) equals \\ln a - \\ln b although both may be
     negative, and because a^x equals e^{x \\ln a} although (-2)^3 has a value.
     """
     names = sorted(variables(gold) | variables(answer))
@@ -109,8 +109,8 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
 
 
 def steps_apart(gold: Node, answer: Node) -> bool:
-    """Whether only one side has a kind of step, such as a floor, in a non-integer variable: the step may change the
-    value at a few points only, which no sample hits."""
+    """Whether only one side has a kind of step, such as a floor, in a non-integer variable. The step may change the
+    value at a few points only, and no sample hits these."""
     whole = _implied(gold, _NATURAL, ("big",)) | _implied(gold, _WHOLE, ("pow",))
     kinds = [{_step_kind(step) for step in _steps(side) if variables(step) - whole} for side in (gold, answer)]
     return kinds[0] != kinds[1]
@@ -189,7 +189,7 @@ def _number(rng: random.Random, size: str, marks: list[Fraction], largest: Fract
 
 
 def _implied(node: Any, calls: tuple[str, ...], kinds: tuple[str, ...]) -> set[str]:
-    """Return the variables for which an expression is defined at integers only, such as n in n! and (-1)^n."""
+    """Return the variables that must be integers for an expression to have a value, such as n in n! and (-1)^n."""
     if not isinstance(node, tuple) or not node:
         return set()
     names: set[str] = set().union(*(_implied(part, calls, kinds) for part in node))

@@ -104,8 +104,8 @@ class ValueComparison:
         return False
 
     def _pairs(self, gold: Node, answer: Node, closed: bool) -> Iterator[_Pair | None]:
-        """Return both values at each point; None if only one side has a value somewhere. Points without any value, and
-        those that lead to very large numbers, are skipped."""
+        """Return both values at each point; None if only one side has a value somewhere. Points where both lack a
+        value, or where numbers get very large, are skipped."""
         self._skipped = self._agreed = 0
         for i, (point, lenient) in enumerate(points(gold, answer, self._seed)):
             if not point and not closed:

@@ -43,7 +43,7 @@ class _Worker:
         return self._process.poll() is None
 
     def answer(self, question: str) -> str:
-        """Ask one question. Raises `TimeoutError` if it takes too long, `EOFError` if the worker dies."""
+        """Ask one question. Raises `TimeoutError` if the answer takes too long, `EOFError` if the worker dies."""
         if not self._ready:
             self._ready = self._line(_STARTING) == "ready"
         assert self._process.stdin is not None
@@ -94,7 +94,7 @@ class _Pool:
         self._closed = False
 
     def ask(self, question: str) -> str:
-        """Return a worker's reason: "timeout" if it takes too long, "too_large" if it dies on the question."""
+        """Return a worker's reason: "timeout" if the worker takes too long, "too_large" if it dies on the question."""
         until = time.monotonic() + SECONDS / 4
         while True:
             worker, spoilt = self._borrow(), True

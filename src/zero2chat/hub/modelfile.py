@@ -35,7 +35,7 @@ def is_chatml(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def default_system(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the system prompt that a ChatML template adds to a conversation without a system prompt, or ""."""
+    """Return the system prompt that a ChatML template adds to a conversation without one; "" if it adds none."""
     turns = _TURNS[1:2]
     rendered = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     system = rendered.removeprefix(f"{TURN_START}system\n").removesuffix(f"{TURN_END}\n{chatml(turns)}")

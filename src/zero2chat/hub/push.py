@@ -132,7 +132,7 @@ def pack(
 
 
 def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | None, identity: Mapping[str, Any]) -> str:
-    """Write the base model's Hub name into an adapter's config, and return this name. Raises `UserError` if its base
+    """Write the base model's Hub name into an adapter's config, and return this name. Raises `UserError` if the base
     model is only on this machine."""
     config = adapter_settings(source, source)
     own = str(config["base_model_name_or_path"] or "")

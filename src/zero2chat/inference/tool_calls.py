@@ -186,7 +186,7 @@ class Calls:
 
 
 class Unfolding:
-    """An answer during generation: token ids that grow by the model's tokens and by the results of its calls.
+    """An answer during generation: its token ids grow by the model's tokens and by the results of calls.
 
     Each turn goes in this order: `add` each token, `close`, `execute` its calls, `go_on` with their results.
     `session.Answering` does so for one conversation, `read_all` for batches. `prompt`: the number of ids before the

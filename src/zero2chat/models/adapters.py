@@ -82,9 +82,9 @@ def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:
 
 
 def merge_trained(trained: Any, model: PreTrainedModel, tokenizer: Any, run: Run) -> PreTrainedModel:
-    """Return the whole model with the adapter of `trained` merged in, on the CPU, at the end of its training.
+    """Return the whole model with the trained adapter of `trained` merged in, on the CPU.
 
-    `model` is the model given to the trainer, whose generation config has the stop tokens.
+    `model` is the model given to the trainer: its generation config has the stop tokens.
     """
     from zero2chat.models.chat_template import end_turn
 

@@ -263,7 +263,7 @@ class TurnEncoder:
         return trimmed
 
     def _end(self, ids: list[int], start: int, end: int) -> int:
-        """Return where the span ends without white space after its last control token."""
+        """Return the span's end, without white space after the last control token."""
         last = next((i for i in range(end, start, -1) if ids[i - 1] in self._added), end)
         return end if self._tokenizer.decode(ids[last:end]).strip() else last
 

@@ -21,7 +21,7 @@ _ROPE_KEYS = ("rope_theta", "partial_rotary_factor")  # of the old parameters, u
 
 @contextlib.contextmanager
 def no_rope_warnings() -> Iterator[None]:
-    """Raise `ValueError` where transformers only warns: for unknown RoPE keys, and for wrong values of them."""
+    """Raise `ValueError` where transformers only warns: for unknown RoPE keys, and for wrong values."""
     logger, said = logging.getLogger("transformers.modeling_rope_utils"), list[str]()
     logger.warning = lambda message, *_, **__: said.append(str(message))  # type: ignore[method-assign]
     try:

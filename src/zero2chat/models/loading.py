@@ -139,8 +139,8 @@ def adapter_settings(path: str | Path, folder: Path) -> dict[str, Any]:
 
 
 def is_reward_model(path: str | Path, made: Sequence[str] | None = None) -> bool:
-    """Whether a folder holds a sequence classifier, or an adapter for one. `made` is the config's `architectures`; for
-    a local folder it is read from the files."""
+    """Whether a folder holds a sequence classifier, or an adapter of a classifier. `made` is the config's
+    `architectures`; for a local folder it is read from the files."""
     try:
         folder, adapter = find_model(path)
         if folder is not None:

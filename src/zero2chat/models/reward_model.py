@@ -88,7 +88,7 @@ def _write(model: PreTrainedModel, folder: Path) -> None:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[list[int]]:
-    """Encode each conversation with the chat template, which ends the last turn as in training.
+    """Encode each conversation with the chat template. The last turn ends as in training.
 
     Control tokens in the text are neutralised. Raises `UserError` if the template rejects a conversation.
     """

@@ -18,7 +18,7 @@ _LEAD = "This page shows what each step of the recipe produced, its metrics, and
 
 
 def main_result(step: StepResult, section: Section | None) -> tuple[str, Metric, str] | None:
-    """Return (name, metric, label) of the step's main metric, overall or for one task, or None."""
+    """Return (name, metric, label) of the step's main metric, overall or for a task; None if it has no main metric."""
     for name, label in section.main_metrics(step).items() if section else ():
         if name in step.metrics:
             return name, step.metrics[name], label

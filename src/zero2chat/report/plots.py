@@ -81,7 +81,7 @@ def bars(groups: Mapping[str, Mapping[str, Metric]], measure: str = "", *, dots:
     """Plot group → name → metric with 95% intervals: one row per name, with one bar per group that has the metric.
 
     `measure` is the metric name that determines the format of values (rates in percent, bytes in MB); by default it is
-    the first group's label. With `dots`, values are dots, for scales without a natural zero. Without metrics,
+    the first group's label. With `dots`, values are dots, which suits scales without a natural zero. Without metrics,
     returns "".
     """
     groups = {group: metrics for group, metrics in groups.items() if metrics}

@@ -1,4 +1,4 @@
-"""How a section shows its step's samples: as questions and answers, or as a table.
+"""Show a step's samples in its section: as questions and answers, or as a table.
 
 Samples are from models and files: every text in them is escaped.
 """

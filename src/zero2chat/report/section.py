@@ -130,7 +130,7 @@ class Section:
 
     @property
     def scores(self) -> bool:
-        """Whether the stage's steps have scores by task, to compare with those of other steps."""
+        """Whether the stage's steps have scores by task, to compare with other steps' scores."""
         return TASK_SCORES in self.figures
 
 
