@@ -34,10 +34,10 @@ def default_model() -> str:
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:
-    """Open the tools for a command's `--tools` (`names`) and `--search`. By default, opens the model's trained tools.
+    """Open the tools that a command's `--tools` (`names`) and `--search` name. Default: those of the model's training.
 
-    A trained tool that cannot be opened is skipped, with a line on stderr. Raises `UserError` as `open_tools` does if
-    tools are named, or if `search` is given but the model was trained without search.
+    A tool of the training that cannot be opened is skipped, with a line on stderr. Raises `UserError` as `open_tools`
+    does if tools are named, or if `search` is given but the model was trained without search.
     """
     if names is not None:
         return open_tools(None if names == NONE else names, search)

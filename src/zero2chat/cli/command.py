@@ -13,7 +13,7 @@ from typing import Any
 
 
 def add(commands: Any, module: str, name: str, help: str, show: str = "", as_json: bool = True) -> Any:
-    """Add a module's function as a command. Returns its parser, to which the function's arguments are added.
+    """Add a module's function as a command. Returns the command's parser, for adding the function's arguments.
 
     `show` names another function of the module, which gets the result and a console to print it on.
     """
@@ -25,7 +25,7 @@ def add(commands: Any, module: str, name: str, help: str, show: str = "", as_jso
 
 
 def option(parser: Any, name: str, value: str | float, help: str, **more: Any) -> None:
-    """Add an argument. `value` is the metavar of a text, the default of a number, or False for a flag."""
+    """Add an argument. `value` is a text argument's metavar, a number's default, or False for a flag."""
     if value is False:
         more["action"] = "store_true"
     elif isinstance(value, str):

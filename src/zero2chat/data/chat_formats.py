@@ -124,8 +124,8 @@ def cell(row: Row, name: str, where: str) -> Any:
 
 
 def read_turns(value: Any, role: str, where: str) -> list[Message]:
-    """Read a list of messages, one message, or a text as one turn of `role`, into OpenAI's format: `role`, `content`,
-    and any `tool_calls`. Raises `UserError` for anything else."""
+    """Convert a list of messages, one message, or a text (a turn of `role`) to OpenAI's format: `role`, `content`, and
+    any `tool_calls`. Raises `UserError` for anything else."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     turns = [value] if isinstance(value, Mapping) else value

@@ -5,11 +5,11 @@ contaminated if 13 of its consecutive words (or all, if it is shorter) occur any
 
 `Decontamination` removes whole texts, and must avoid false positives. The words must also identify the question:
 
-- No other evaluation question has them. Words that several share ("Choose the best answer to the following …") are
-  only phrasing; a question with nothing else counts by all of its words in sequence.
+- No other evaluation question has them. Words that several questions share ("Choose the best answer to the following
+  …") are only phrasing. A question without words of its own must occur as a whole.
 - At least `LEAST` of them are not numbers. "2 + 3 = ?" has the words 2 and 3, which many books contain in sequence.
-  Such a question only counts if it is a whole text: a document, or a turn of a conversation. (Brown et al. use no fewer
-  than 8 words. Theirs are windows into long examples; ours are whole questions, and many have 5 to 7 words.)
+  Such a question only counts if it is a whole text: a document, or a turn of a conversation. (Brown et al. use at
+  least 8 words, from windows of long examples. Ours are whole questions, and many have 5 to 7 words.)
 
 Each removal's question and shared words are recorded, to expose a rule that is too broad.
 """
@@ -99,7 +99,7 @@ def find_seen(questions: Iterable[str], texts: Iterable[str]) -> set[str]:
     """Return the questions that share `WORDS` consecutive words with a text. A shorter question must occur as a whole.
 
     Case, accents, punctuation and spaces are ignored. Scripts without spaces are compared character by character. The
-    texts are read once, and may exceed the memory.
+    texts are read once, and may be larger than memory.
     """
     of = {question: _known_by(tuple(words(question, pairs=False))) for question in questions}
     finder = _Finder(set().union(*of.values()))

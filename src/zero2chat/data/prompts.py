@@ -42,9 +42,9 @@ def load_problems(
 ) -> Dataset:
     """Load `prompt` (messages), `answer` (str) and a dataset's other columns. A task gives its training rows.
 
-    Adds `_row` (the row's number) if it is `wanted`, and for a task, if wanted or needed by `rewards`, its name `task`
-    and `row` (the row as JSON). Raises `UserError` if a column is missing, and with the rows whose prompt or answer is
-    invalid, or that have tools; without `answers`, the answer may be missing.
+    If `rewards` need them or `wanted` names them, adds more columns: a task's name (`task`), its row as JSON (`row`),
+    and the row number (`_row`). Raises `UserError` if a column is missing, and for rows with tools, or with an invalid
+    prompt or answer. If `answers` is False, answers may be missing.
     """
     wanted = {*wanted, *(column for reward in rewards for column in reward.needs)}
     if source.retell is not None:

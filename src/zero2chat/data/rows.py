@@ -64,7 +64,7 @@ class Table:
 
     def read(self, parse: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:
         """Return (row number, `parse(row, where)`) for each row. `where` names the row in messages. If `parse` raises
-        `UserError`, the row is invalid: raises `UserError` for the first ones, or with `invalid: drop`, drops all."""
+        `UserError`, the row is invalid: an error lists the first ones, or `invalid: drop` drops them."""
         results: list[tuple[int, T]] = []
         invalid: list[str] = []
         for i, row in enumerate(self.rows):
@@ -84,8 +84,8 @@ class Table:
         return results
 
     def typed(self, names: Sequence[str], numbers: Sequence[int] | None = None) -> Dataset:
-        """Return columns of the rows with these numbers (default: all rows). If all cells of a CSV's column are
-        numbers, it becomes numeric. Raises `UserError` if a column has values of several types."""
+        """Return columns of the rows with these numbers (default: all rows). A CSV's column becomes numeric if all its
+        cells are numbers. Raises `UserError` if a column has values of several types."""
         numbers = range(len(self)) if numbers is None else numbers
         if not self.places:
             return self.rows.select_columns(list(names)).select(numbers)

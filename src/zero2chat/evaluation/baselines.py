@@ -21,7 +21,7 @@ _SECONDS = 5.0
 def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) -> dict[str, Any]:
     """Return the score of the best constant answer on these rows, as a rate.
 
-    Candidates are the most frequent reference answers, and demonstrations of some rows. If time ran out before a
+    Candidates are the most frequent reference answers, and demonstrations of some rows. If time ran out before any
     candidate was scored on all rows, `n` is smaller than the number of rows.
     """
     ends = time.perf_counter() + _SECONDS

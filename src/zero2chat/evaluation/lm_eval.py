@@ -1,7 +1,7 @@
 """Standard benchmarks with lm-evaluation-harness, an optional dependency: `pip install -e ".[eval]"`.
 
-Prompts, scores and seeds are the harness's own: results equal those of `lm_eval run` for the same model, tasks,
-precision and batch size. Remote code of metrics and datasets is never run, nor code that a model writes.
+The harness makes prompts, scores and seeds, so results equal those of `lm_eval run` for the same model, tasks,
+precision and batch size. Remote code of metrics and datasets, and code that a model writes, is never run.
 """
 
 from __future__ import annotations

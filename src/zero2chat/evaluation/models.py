@@ -16,7 +16,7 @@ from zero2chat.models.loading import load_model
 def open_evaluated(
     path: str, args: Any, revision: str = "main", chats: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a chat model and its tokenizer. Raises `UserError` if it is missing or has no chat template."""
+    """Load a chat model and its tokenizer. Raises `UserError` if the model is missing or has no chat template."""
     options: dict[str, Any] = {"attn_implementation": args.attn_implementation}
     # In fp32 an 8B model and its batch of keys and values would fill a GPU.
     dtype = args.dtype or ("float32" if args.load_in_8bit or args.load_in_4bit or is_on_cpu() else "auto")

@@ -156,8 +156,8 @@ def _measure(part: Part, model: str, template: str | None) -> None:
 
 
 def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the `rewards` for these problems. If half of the prompts or of the answers mark a final answer, the reward
-    compares that answer, otherwise the whole text."""
+    """Return the `rewards` for these problems. If at least half of the prompts or answers mark a final answer, the
+    reward compares final answers, otherwise whole texts."""
     marked = [sum(any(mark in text for mark in _MARKS) for text in texts) for texts in (prompts, answers)]
     if 2 * max(marked) >= len(answers):
         return [{"function": "zero2chat.rewards.math.math_answer"}]

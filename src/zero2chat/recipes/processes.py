@@ -27,7 +27,7 @@ class _Stopped(BaseException):
 
 
 def run(command: Sequence[str], env: Mapping[str, str], launches: bool) -> int:
-    """Run a process, and return its exit code. It ends when this process ends. `launches`: it starts ranks.
+    """Run a process that ends when this one ends. Returns its exit code. `launches`: the process starts ranks.
 
     A termination signal ends the process, and raises `SystemExit` with the shell's exit code for this signal. Signals
     that are ignored, as under `nohup`, stay ignored.

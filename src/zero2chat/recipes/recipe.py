@@ -21,7 +21,7 @@ FILE = "recipe.yaml"
 
 @dataclass
 class Step:
-    """One step of a recipe: a stage with `settings`, its YAML merged with the command line's overrides.
+    """One step of a recipe: a stage, and `settings` that merge the step's YAML with the overrides.
 
     `config` is the path of the step's YAML, or the recipe's own file if the step has no YAML (`is_inline`).
     """
@@ -87,7 +87,7 @@ class Step:
 def load_recipe(
     recipe: str | Path, overrides: Mapping[str, Mapping[str, Any]] | None = None, accelerate_config: str | None = None
 ) -> list[Step]:
-    """Return the steps in order. `after` of a step names the earlier steps whose runs it reads.
+    """Return the steps in order. A step's `after` names the earlier steps whose runs it reads.
 
     Raises `UserError` for unknown names, a step that reads a later step's run, and steps with equal names or folders.
     """

@@ -120,8 +120,8 @@ def _with_adapter(job: Job, model: PreTrainedModel, options: ModelConfig) -> Job
 
 
 def read_job(step: Step, steps: Sequence[Step], prompt: int | None = None) -> tuple[Job, Any, Any]:
-    """Return the job, the stage's arguments, and the trainer's arguments. `prompt` is the longest prompt in tokens,
-    used without `max_prompt_length`. Raises `UserError` for an unknown model, or settings that the stage rejects."""
+    """Return the job, and the arguments of stage and trainer. `prompt`, the longest prompt in tokens, is used if
+    `max_prompt_length` is not set. Raises `UserError` for an unknown model, or settings that the stage rejects."""
     arguments = step.arguments()
     args, training, *more = arguments
     options: ModelConfig | None = more[0] if more else None

@@ -16,9 +16,9 @@ from zero2chat.core.errors import UserError
 
 
 def load_settings(path: str | Path) -> dict[str, Any]:
-    """Load a stage's YAML. If its key `base` names another YAML, that one gives the settings it lacks.
+    """Load a stage's YAML. Settings that it lacks come from the YAML that its key `base` names.
 
-    `base` is relative to the YAML's folder, and must not have a `base`. Raises `UserError` for an unreadable file.
+    The base is relative to the YAML's folder, and must have no base itself. Raises `UserError` for an invalid file.
     """
     settings = load_yaml(path)
     if "base" not in settings:
@@ -31,7 +31,7 @@ def load_settings(path: str | Path) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings. A mapping among them also gets keys that it lacks from the same mapping in `below`."""
+    """Return the settings. Each mapping in them also gets the keys that it lacks, from its counterpart in `below`."""
     return {
         key: below[key] | value if isinstance(value, dict) and isinstance(below.get(key), dict) else value
         for key, value in settings.items()

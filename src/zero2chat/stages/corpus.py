@@ -4,9 +4,9 @@
 
 Reads Hub datasets, local JSONL, Parquet, CSV and text files, and documents that tasks generate. Writes its metrics, and
 a dataset that is split by document into train, validation and test (`data/*.parquet`, opened by
-`load_dataset(<folder>)`). Documents that contain a question of the evaluations in `decontaminate` are removed from all
-splits and recorded (`decontaminated.jsonl`). With `canaries`, canaries are planted in the train split only, and
-recorded (`canaries.jsonl`) for `regurgitate`.
+`load_dataset(<folder>)`). Documents that contain a question from the evaluation sets in `decontaminate` are removed
+from all splits and recorded (`decontaminated.jsonl`). With `canaries`, canaries are planted in the train split only,
+and recorded (`canaries.jsonl`) for `regurgitate`.
 
 The stage `crawl` writes such a corpus from WARC files.
 """

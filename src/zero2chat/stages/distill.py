@@ -10,13 +10,13 @@ OpenAI-compatible API (`endpoint`), and scores them by reward functions, as GRPO
 `data/train.jsonl`, a dataset for `sft` with the origin of each row. Counts rejected answers by reason.
 
 This is the rejection sampling of DeepSeek-R1 (arXiv:2501.12948, sections 2.3.3 and 2.4), used there for distilled
-models too. As in R1, several answers are sampled, and the correct ones are kept with their reasoning. Empty and
-truncated answers are rejected, and so are duplicates up to case and spaces (Yuan et al. 2023, arXiv:2308.01825, keep
-only distinct solutions); near-duplicates are not detected. Of the answers that pass, the first `keep` are kept in
-sampling order, because keeping the shortest would teach short answers. R1 also filters mixed languages, long paragraphs
-and code: write reward functions for these.
+models too. As in R1, several answers are sampled, and the correct ones are kept with their reasoning. Empty, truncated
+and duplicate answers are rejected. Duplicates may differ in case and spaces (Yuan et al. 2023, arXiv:2308.01825, keep
+only distinct solutions); near-duplicates are not detected. The first `keep` answers that pass are kept, in sampling
+order: keeping the shortest would teach short answers. R1 also filters mixed languages, long paragraphs and code: write
+reward functions for these.
 
-Prompts that contain a question of the evaluations in `decontaminate` are removed and recorded.
+Prompts that contain a question from the evaluation sets in `decontaminate` are removed and recorded.
 
 Each row starts as `review: unreviewed`. People may change this value, and `sft` skips rejected rows. Answers are saved
 as they arrive, and an interrupted run resumes after the last saved answer.

@@ -8,10 +8,10 @@ of the best constant answer, and the number of contaminated questions (found in 
 use tools. Standard benchmarks (`harness`) run in lm-evaluation-harness. If one of our runs made the model, the scores
 are also added to its model card.
 
-`scores.jsonl` has each row's score. With `compare_to`, another evaluation's folder, `change_<label>` is the mean paired
-difference from that evaluation. With `against`, another model's folder, a task gives a win rate, judged by the task's
-taste. Answers to `questions` are saved, not scored. `datasets` are the user's own rows. Reward functions, a judge, the
-math verifier, or metrics of the `evaluate` library score them.
+`scores.jsonl` has each row's score. If `compare_to` names another evaluation's folder, `change_<label>` is the mean
+paired difference from that evaluation. If a task's `against` names another model's folder, the task gives a win rate,
+judged by its taste. Answers to `questions` are saved, not scored. `datasets` are the user's own rows. Reward functions,
+a judge, the math verifier, or metrics of the `evaluate` library score them.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ One GPU: `single_gpu.yaml`; eight: `ddp.yaml`; ZeRO: `zero2.yaml`, `zero3.yaml`,
 
 Reads a model and conversations (tasks' demonstrations, chat datasets). Writes a model folder with a chat template, and
 the model's accuracy on each task's test rows. Only the assistant's tokens have loss, including the end-of-turn token
-and tool calls; tool results have none. Conversations that contain a question of the evaluations in `decontaminate` are
-removed and recorded (`decontaminated.jsonl`). With `validation_fraction`, the loss on this held-out share of the data
-is logged during training.
+and tool calls; tool results have none. Conversations that contain a question from the evaluation sets in
+`decontaminate` are removed and recorded (`decontaminated.jsonl`). With `validation_fraction`, the loss on this held-out
+share of the data is logged during training.
 """
 
 from __future__ import annotations

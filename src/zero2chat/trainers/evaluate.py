@@ -45,7 +45,7 @@ def finish_with_tasks(
 ) -> None:
     """Evaluate the tasks on the trained model, and finish the run. `model` is the model given to the trainer.
 
-    `samples` and then the answers replace the run's samples. Every rank must call this, to gather sharded weights.
+    The run's samples become `samples`, followed by the answers. Every rank must call this, to gather sharded weights.
     """
     scores: dict[str, Any] = {}
     remove_start(run, trainer)
@@ -64,7 +64,7 @@ def finish_with_tasks(
 def _evaluate(
     trainer: ResumableTrainer, specs: list[TaskSpec], args: TaskArguments, tools: Tools | None, **more: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Evaluate the model in its current state. Returns metrics and samples. `evaluate_tasks` gets `more`."""
+    """Evaluate the model in its current state. Returns metrics and samples. Passes `more` to `evaluate_tasks`."""
     template = getattr(trainer.args, "chat_template_kwargs", None)
     with trainer.trained_model() as model:
         metrics, samples, _ = evaluate_tasks(

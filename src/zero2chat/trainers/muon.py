@@ -124,7 +124,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def adamw_groups(
     model: nn.Module, others: list[nn.Parameter], lr: float, embedding_lr: float | None
 ) -> list[dict[str, Any]]:
-    """Return parameter groups for `others` (all but the matrices): with `embedding_lr`, the embedding has its own."""
+    """Return parameter groups for `others`, all but the matrices. With `embedding_lr`, the embedding gets a group."""
     if embedding_lr is None:
         return [{"params": others, "lr": lr}]
     table = {id(p) for p in model.get_input_embeddings().parameters()}
@@ -137,9 +137,9 @@ def use_muon(
 ) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
     """Return the value for a Trainer's `optimizer_cls_and_kwargs=`.
 
-    DeepSpeed partitions the weights, so there it is DeepSpeed's own Muon, configured to take the same steps. Gradients
-    are not clipped: DeepSpeed would clip Muon's update, and shrink each step by the square root of the sum of all
-    matrices' ranks. Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
+    DeepSpeed partitions the weights, so under DeepSpeed, its own Muon is used, configured to take the same steps.
+    Gradients are not clipped: DeepSpeed would clip Muon's update, and shrink each step by the square root of the sum of
+    all matrices' ranks. Muon itself does not depend on the gradient's scale. Raises `UserError` under FSDP.
     """
     if is_fsdp(args.fsdp):
         raise UserError("muon: FSDP shards the matrices that Muon needs whole: set `muon: false`, or launch with ZeRO")

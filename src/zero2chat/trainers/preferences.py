@@ -233,7 +233,7 @@ def length_only(train: Sequence[Pair], test: Sequence[Pair]) -> list[float]:
     """Judge the test pairs by length alone, as a baseline: 1 if chosen wins, 0 if rejected wins, 0.5 for a tie.
 
     The answer whose number of words is closer to a best length wins. The best length maximizes agreement with the
-    training labels. If it is 0, the shorter answer always wins; if it is the maximum, the longer answer.
+    training labels. If this length is 0, the shorter answer always wins; if it is the maximum, the longer one.
     """
 
     def guess(lengths: tuple[int, int], best: int) -> float:

@@ -47,7 +47,7 @@ def set_global_batch(args: TrainingArguments, global_batch_size: int | None) -> 
 
 
 def share_batch(args: TrainingArguments, global_batch_size: int | None, processes: int) -> tuple[int, int]:
-    """Return (per_device_train_batch_size, gradient_accumulation_steps). Raises `UserError` if none fit."""
+    """Return (per_device_train_batch_size, gradient_accumulation_steps). Raises `UserError` if impossible."""
     if global_batch_size is None:
         return args.per_device_train_batch_size, args.gradient_accumulation_steps
     share, left = divmod(global_batch_size, processes)

@@ -219,10 +219,10 @@ def reduce_each_batch(args: TrainingArguments) -> None:
 def shard_precisely(plugin: Any) -> None:
     """Set up accelerate's FSDP2 plugin. Call this before a model is prepared.
 
-    - In mixed precision the model's outputs keep their precision: accelerate would round losses and log-probabilities
-      to bf16. Gradients are summed over ranks in fp32.
-    - Layers are sharded one by one, also with adapters: transformers would replace the plugin's policy by PEFT's, by
-      which accelerate wraps none, so that each rank would hold the whole model at once.
+    - In mixed precision, the model's outputs keep their precision. By default, accelerate would round losses and
+      log-probabilities to bf16. Gradients are summed over ranks in fp32.
+    - Layers are sharded one by one, also with adapters. By default, transformers would replace the plugin's policy by
+      PEFT's. Under that policy, accelerate wraps no layer, so each rank would hold the whole model at once.
     """
     if plugin.fsdp_version != 2:
         return
