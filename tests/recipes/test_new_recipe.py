@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_it_knows_the_format(format: str, model: str, capsys: pytest.CaptureFixt
     settings = yaml.safe_load(made["files"]["sft.yaml"])
     assert settings["datasets"] == [{"path": path, "invalid": "drop", "split": spread_splits(60, 6)[0]}]
     assert settings["max_length"] <= 128  # the model's context
-    assert f"sft on {path}: 60 rows of at most " in made["summary"][1]
+    assert f"sft on {path}: 54 rows of at most " in made["summary"][1]
 
 
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
@@ -177,13 +178,24 @@ def test_the_length_holds_95_percent_of_the_rows_or_all_if_the_rest_is_not_much_
     assert choose_length([1200] * 60 + [3000] * 40, context=4096, gpu=False) == 1216  # half of the rows fit
 
 
-@pytest.mark.parametrize(("rows", "epochs", "steps"), [(40, 20, 100), (60, 13, 104), (400, 2, 100), (900, 1, 113)])
+@pytest.mark.parametrize(("rows", "epochs", "steps"), [(40, 20, 100), (60, 15, 105), (400, 3, 135), (900, 1, 102)])
 def test_few_rows_are_repeated_until_something_is_learned(rows: int, epochs: int, steps: int, model: str) -> None:
     made = new("mine", model, [jsonl("chats.jsonl", chats(rows))])
     sft = yaml.safe_load(made["files"]["sft.yaml"])
     assert (sft["num_train_epochs"], sft["learning_rate"]) == (epochs, 1e-3)  # a small model
     assert f"{epochs} epochs, {steps} steps" in made["summary"][1]
     assert "# The learning rate follows from the model's size. Few rows get epochs" in made["files"]["sft.yaml"]
+
+
+def test_rows_that_are_too_long_are_dropped_and_make_no_steps(model: str) -> None:
+    long = [
+        row | {"messages": [*row["messages"][:-1], {"role": "assistant", "content": "a b " * 200}]} for row in chats()
+    ]
+    made = new("mine", model, [jsonl("chats.jsonl", [*chats(40), *long[:30]])])
+    assert re.search(
+        r"63 rows of at most .* tokens, 27 over max_length 128 dropped; .* 20 epochs, 100 steps", made["summary"][1]
+    )
+    assert yaml.safe_load(made["files"]["sft.yaml"])["save_steps"] == 25
 
 
 def test_files_outside_the_working_folder_are_found_from_any_folder(
@@ -276,7 +288,7 @@ def test_the_recipe_runs_as_it_was_written(model: str) -> None:
         ({"name": "no/mine"}, "no/mine: no folder no: create it first"),
         ({"held_out": "./chats.jsonl"}, "--eval ./chats.jsonl: is training data"),
         ({"data": ["odd.jsonl"]}, "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them"),
-        ({"data": ["cut.jsonl"]}, "cut: 3 of 3 rows are invalid: cut, row 0: no assistant message"),
+        ({"data": ["cut.jsonl"]}, "cut: 2 of 2 rows are invalid: cut, row 0: no assistant message"),
         ({"gpu": "5090"}, "--gpu 5090: no such GPU in the table"),
         ({"model": "./nothing"}, "./nothing: no such folder"),
     ],

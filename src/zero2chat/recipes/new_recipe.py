@@ -63,7 +63,7 @@ _CPU_LENGTH, _CPU_BATCH = 1024, 4  # larger micro-batches need memory and save n
 
 @dataclass
 class Part:
-    """One training step: the entries of its `datasets`, and the length of each row in tokens."""
+    """One training step: the entries of its `datasets`, and the length of each training row in tokens."""
 
     stage: str
     sources: list[dict[str, Any]]
@@ -120,8 +120,8 @@ def assign(paths: Sequence[str]) -> list[Part]:
 
 
 def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
-    """Measure all rows with the first chat template that works for training, and return the model with that template.
-    Raises `UserError` with each template's error if none works, such as for rows that a stage refuses."""
+    """Measure the training rows with the first chat template that works for training, and return the model with that
+    template. Raises `UserError` with each template's error if none works, such as for rows that a stage refuses."""
     empty, tokenizer = load_model(model, None, weights=False)
     refused: list[UserError] = []
     for template in (None, *_TEMPLATES) if tokenizer.chat_template else _TEMPLATES:  # None: the model's own
@@ -166,7 +166,8 @@ def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[
 
 def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> tuple[dict[str, Any], str] | None:
     """Return an entry for the evaluate stage's `datasets`, and a description of its rows. These are `held_out`, or up
-    to `most` rows taken out of the training data. None if all data are preference pairs, or a single row."""
+    to `most` rows that the `split` of each source then leaves out of training. None if all data are preference pairs,
+    or a single row."""
     part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
     if held_out is not None:
         entry, words = {"path": held_out, "split": "train"}, f"the rows of {held_out}"
@@ -180,9 +181,7 @@ def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) ->
             source["split"] = train
     else:
         return None
-    rewards = part.settings.get("rewards") if part is not None else None
-    scores = {"rewards": rewards} if rewards else {"metrics": ["exact_match", "f1", "perplexity"]}
-    return entry | {"label": "held_out"} | scores, words
+    return entry | {"label": "held_out"}, words
 
 
 # ---- settings
@@ -225,7 +224,8 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
         needs = f"{part.stage} with {method} needs {memory['peak']:.1f} GB"
         raise UserError(f"{base.path}: {needs}, more than is free: give a smaller model, or a larger --gpu")
     made["per_device_train_batch_size"] = min(memory["largest_micro_batch"], 32 if base.gpu else _CPU_BATCH)
-    batches = math.ceil(len(part.lengths) / made["global_batch_size"])
+    overlong = sum(tokens > made.get("max_length", tokens) for tokens in part.lengths)
+    batches = math.ceil((len(part.lengths) - overlong) / made["global_batch_size"])
     steps = made.get("max_steps") or batches * made["num_train_epochs"]
     made |= {
         "learning_rate": _RATES[part.stage][method != "full"][bisect.bisect(_SIZES, base.parameters)],
@@ -239,6 +239,7 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
         "seed": 0,
     }
     rows = f"{len(part.lengths):,} rows of at most {max(part.lengths):,} tokens"
+    rows += f", {overlong:,} over max_length {made['max_length']:,} dropped" if overlong else ""
     cost = f"{method}, {memory['peak']:.1f} GB at a micro-batch of 1"
     epochs = f"{made['num_train_epochs']} epochs, " if "num_train_epochs" in made else ""
     return step, f"{part.stage} on {', '.join(part.counts)}: {rows}; {cost}; {epochs}{steps:,} steps"
@@ -256,10 +257,11 @@ def _of_stage(part: Part, base: Base) -> dict[str, Any]:
     own = {"max_length": length, "train_sampling_strategy": "group_by_length"}
     own |= {"overlong": "drop"} if max(part.lengths) > length else {}
     own |= {"beta": 0.1, "eval_batch_size": 8 if base.gpu else 2} if part.stage == "dpo" else {}
-    batch, epochs = choose_batch(len(part.lengths)), 1
+    rows = sum(tokens <= length for tokens in part.lengths)
+    batch, epochs = choose_batch(rows), 1
     if part.stage == "sft":
-        enough = min(_EPOCHS, math.ceil(_STEPS / math.ceil(len(part.lengths) / batch)))
-        epochs = max(enough, 3 if base.gpu and len(part.lengths) < 10_000 else 1)
+        enough = min(_EPOCHS, math.ceil(_STEPS / math.ceil(rows / batch)))
+        epochs = max(enough, 3 if base.gpu and rows < 10_000 else 1)
     return own | part.settings | {"global_batch_size": batch, "num_train_epochs": epochs}
 
 
@@ -269,6 +271,8 @@ def _of_stage(part: Part, base: Base) -> dict[str, Any]:
 def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, folder: Path) -> list[Step]:
     """Return the training steps with an evaluation before the first step and one after the last step."""
     last, runs = training[-1].settings, f"runs/{folder.name}"
+    rewards = next((step.settings["rewards"] for step in training if step.stage == "grpo"), None)
+    entry = entry | ({"rewards": rewards} if rewards else {"metrics": ["exact_match", "f1", "perplexity"]})
     # The data's other rows may have the same prompts: the evaluation counts them.
     trained = [source for step in training for source in step.settings["datasets"]]
     common = {"datasets": [entry], "contamination": trained, "eval_batch_size": 32}
@@ -312,8 +316,8 @@ def new(
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
         raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
     parts = assign(data)
+    evaluated = choose_evaluation(parts, held_out, 500 if gpu else 100)  # first: only training rows are measured
     base = open_base(model, parts, gpu)
-    evaluated = choose_evaluation(parts, held_out, 500 if base.gpu else 100)
     template = base.template or "the model's own"
     summary = [f"Model: {model}, {base.parameters:,} parameters, chat template: {template}"]
     made: list[Step] = []
