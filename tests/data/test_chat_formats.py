@@ -61,8 +61,9 @@ def test_a_column_system_that_is_no_text_is_ignored(tmp_path, system):
 
 @pytest.mark.parametrize(("more", "answer"), [("input", "output"), ("context", "response")])
 def test_an_instructions_input_follows_it(tmp_path, more, answer):
-    (row,) = load_conversations(_source(tmp_path, {"instruction": "Add.", more: "1 2", answer: "3"}))
-    assert [message["content"] for message in json.loads(row["messages"])] == ["Add.\n1 2", "3"]
+    for instruction, question in (("Add.", "Add.\n1 2"), (None, "1 2")):
+        (row,) = load_conversations(_source(tmp_path, {"instruction": instruction, more: "1 2", answer: "3"}))
+        assert [message["content"] for message in json.loads(row["messages"])] == [question, "3"]
 
 
 def test_sharegpts_calls_of_tools_become_openais(tmp_path):

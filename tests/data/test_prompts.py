@@ -69,6 +69,8 @@ def test_an_answer_or_a_question_that_is_none_is_named(own, row, says):
 
 def test_a_column_system_comes_first_and_columns_of_a_trainers_names_are_left_out(own):
     row = {"system": "Be brief.", "prompt": "Who?", "answer": "Ada", "completions": ["x"], "image": None, "case": "Dr."}
+    row |= {"_row": 7, "_key": "k", "_source": "web"}
+    assert load_problems(own(row), wanted=("_row",))["_row"][:] == [0]
     output = load_problems(own(row))
     assert output["prompt"][0] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
     assert set(output.column_names) == {"prompt", "answer", "system", "case"}

@@ -50,10 +50,11 @@ class Shape:
     def question(self, row: Row, where: str) -> list[Message]:
         """Return the first column's messages. If they have no system message, the column `system` comes before them."""
         name = self.columns[0]
-        value = cell(row, name, where)
         more = row.get("input") or row.get("context")
         if name == "instruction" and isinstance(more, str):
-            value = f"{value}\n{more}" if value else more
+            value = f"{row[name]}\n{more}" if row.get(name) else more
+        else:
+            value = cell(row, name, where)
         if name == "instruction" and row.get("history"):
             raise UserError(f"{where}: history is not supported: write the whole conversation as `messages`")
         messages = read_turns(value, "user", f"{where}: {name}")

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from zero2chat.rewards import Reward
 
 _PROMPT = Shape("prompt", ("prompt",))
-# Columns that a trainer gives to rewards itself, or that TRL takes for pictures
-_TAKEN = (*GIVEN, "image", "images")
+# Columns that a trainer gives to rewards itself, that TRL takes for pictures, or that this package adds
+_TAKEN = (*GIVEN, "image", "images", "_row", "_key", "_source")
 
 
 def load_problems(
