@@ -58,7 +58,8 @@ def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **set
     length, room = len(start_of_document(tokenizer)) + sum(settings.values()), context_length(model)
     if length > room:
         said = " and ".join(f"{name} {n}" for name, n in settings.items())
-        raise UserError(f"{said}: {length} tokens do not fit the model's context of {room}: lower them")
+        lower = f"lower {' or '.join(settings)}"
+        raise UserError(f"{said}: {length} tokens do not fit the model's context of {room}: {lower}")
 
 
 def passages_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Excerpt]:

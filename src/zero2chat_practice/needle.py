@@ -94,7 +94,8 @@ def documents(
     all needles follow in another order. The hay comes from the files `texts`, a glob pattern, or is plain sentences."""
     if needles < 1 or not 1 <= shortest <= longest:
         raise UserError(
-            f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, rising"
+            f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, and shortest at "
+            "most longest"
         )
     places, numbers = _places("train"), _numbers("train")
 

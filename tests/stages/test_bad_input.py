@@ -193,6 +193,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"teacher": None, "endpoint": {"url": URL, "key": "x"}}, "endpoint: unknown key 'key'"),
         ({"teacher": None, "endpoint": SECRET}, "endpoint: the environment variable NO_KEY is not set"),
         ({"temperature": 0}, "temperature 0: all answers would be equal"),
+        ({"temperature": -1}, "temperature: expected at least 0, got -1.0"),
     ],
     "evaluate": [
         ({"tasks": []}, "tasks, datasets and harness are empty"),

@@ -72,7 +72,7 @@ class DistillArguments:
     keep_above: float = field(default=0.5, metadata={"help": "Keep answers with a weighted reward above this."})
     keep: Annotated[int, Range(min=1)] = field(default=1, metadata={"help": "Maximum answers kept per prompt."})
     samples: Annotated[int, Range(min=1)] = field(default=4, metadata={"help": "Answers sampled per prompt."})
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(min=0)] = 1.0
     max_completion_length: Annotated[int, Range(min=1)] = field(
         default=256, metadata={"help": "Maximum tokens per answer."}
     )
@@ -82,8 +82,8 @@ class DistillArguments:
     def __post_init__(self) -> None:
         if (self.teacher is None) == (self.endpoint is None):
             raise ValueError("teacher and endpoint: set exactly one of them")
-        if self.temperature < 0 or (self.temperature == 0 and self.samples > 1):
-            raise ValueError(f"temperature {self.temperature:g}: all answers would be equal: set it above 0")
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError("temperature 0: all answers would be equal: set it above 0")
         # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_held_out(self.decontaminate)

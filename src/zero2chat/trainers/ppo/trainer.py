@@ -202,7 +202,8 @@ class PPOTrainer(PolicyTrainer):
         with self.trained_model() as policy:
             answers = self.rollout(policy, [row["prompt"] for row in inputs])
         if not all(answers.completion_ids):
-            raise UserError(f"rollout: answer {answers.completion_ids.index([])} has no tokens: return at least EOS")
+            empty = f"rollout: answer {answers.completion_ids.index([])} has no tokens"
+            raise UserError(f"{empty}: the rollout function must return at least EOS")
         batch = as_tensors(answers, self.processing_class.pad_token_id, device)
         sampled = batch["completion_mask"].bool()
         ended = torch.tensor([ids[-1] in self.eos_token_ids for ids in answers.completion_ids], device=device)
