@@ -177,6 +177,9 @@ def test_a_push_that_cannot_be_is_one_line(pushed, hub, monkeypatch, options, to
 
 
 def test_what_is_no_model_or_not_done_is_named(run):
+    (run / "README.md").write_text("---\nlicense: [\n---\n")
+    with pytest.raises(UserError, match=r"runs/mine/sft/README\.md: invalid card \(.*\): fix it"):
+        pack(run, "me/mine")
     _run(Path("runs/mine/corpus"), "corpus").finish({})
     (run / "metrics.json").unlink()
     for folder, says in (

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 from stage_fixtures import Train, history, metrics, write_rows
+from transformers import AutoModelForCausalLM
 from trl import KTOConfig, KTOTrainer
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
+from zero2chat.data.encoding import tokenize_answers
 from zero2chat.data.preference_files import append_ranking
 from zero2chat.data.preferences import load_votes, pairs_of_thumbs
 from zero2chat.data.prepared import mixed_preferences
 from zero2chat.data.sources import read_sources
 from zero2chat.stages import kto
+from zero2chat.trainers.preferences import VoteTrainer
 
 QUIET: dict[str, Any] = {"use_cpu": True, "bf16": False, "report_to": "none", "gradient_checkpointing": False}
 
@@ -90,6 +95,38 @@ def test_votes_without_a_vote_of_the_other_side_are_not_paired():
     values = kto.vote_metrics(votes, [votes[0], votes[2]], [(0.0,), (0.0,)], [(2.0,), (1.0,)], 0.1, 0)
     assert values["auroc"]["value"] == 1.0
     assert "accuracy" not in values
+
+
+def test_its_loss_is_equation_8_of_ethayarajh_et_al_worked_out_by_hand(model_folder, tokenizer, tmp_path):
+    model, reference = (AutoModelForCausalLM.from_pretrained(model_folder) for _ in range(2))
+    said = [("Is it 1?", "yes", True), ("Is it 2?", "no red blue", False), ("Is it 3?", "yes gold grey", True)]
+    turns = [
+        {"prompt": [{"role": "user", "content": q}], "completion": [{"role": "assistant", "content": a}], "label": up}
+        for q, a, up in said
+    ]
+    args = KTOConfig(str(tmp_path), beta=0.3, desirable_weight=1.5, per_device_train_batch_size=3, **QUIET)
+    rows = kto.with_other_answers(tokenize_answers(turns, tokenizer, 128, "error", "rows")[0], args)
+    trainer = VoteTrainer(model, reference, args, train_dataset=rows, processing_class=tokenizer)
+    (batch,) = trainer.get_train_dataloader()
+
+    def reward(prompt: list[int], answer: list[int]) -> float:
+        """log(π/π_ref) of an answer."""
+        ids = torch.tensor([prompt + answer])
+        logs = [torch.log_softmax(one(ids).logits[0, :-1].float(), -1) for one in (model, trainer.ref_model)]
+        new, old = (log.gather(1, ids[0, 1:, None])[len(prompt) - 1 :].sum().item() for log in logs)
+        return new - old
+
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):  # some steps away from the reference
+            p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(i)))
+        loss = trainer.compute_loss(model.eval(), batch).item()
+        prompts, answers = rows["prompt_ids"], rows["completion_ids"]
+        point = max(sum(reward(prompts[i], answers[i - 1]) for i in range(3)) / 3, 0.0)
+        above = [reward(prompt, answer) - point for prompt, answer in zip(prompts, answers, strict=True)]
+    weights = [(1.5, 1) if up else (1.0, -1) for *_, up in said]
+    expected = sum(w / (1 + math.exp(0.3 * sign * a)) for (w, sign), a in zip(weights, above, strict=True)) / 3
+    assert abs(expected - 2 / 3) > 0.002  # else it would say nothing: the loss before training
+    assert loss == pytest.approx(expected, abs=2e-5)
 
 
 def test_the_other_answers_are_those_of_trl(tokenizer, tmp_path):

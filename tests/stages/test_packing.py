@@ -37,11 +37,12 @@ def _model(kind: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
 
 
-def _trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, packing: bool) -> Any:
-    """A trainer of the stage, with one batch of all conversations, each of tokens of its own."""
+def _trainer(model: PreTrainedModel, tokenizer: Any, folder: Path, packing: bool, only: int | None = None) -> Any:
+    """A trainer of the stage, with one batch of all conversations, each of tokens of its own; loss on all, or `only`
+    on one."""
     rows = {
         "input_ids": [[40 * (i + 1) + place % 7 for place in range(n)] for i, n in enumerate(LENGTHS)],
-        "assistant_masks": [[0] + [1] * (n - 1) for n in LENGTHS],
+        "assistant_masks": [[0] + [int(only in (None, i))] * (n - 1) for i, n in enumerate(LENGTHS)],
     }
     quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True, "bf16": False}
     training = SFTConfig(str(folder), packing=packing, max_length=20, per_device_train_batch_size=6, **quiet)
@@ -73,6 +74,13 @@ def test_packed_rows_have_the_loss_and_gradients_of_conversations_apart(kind, to
         assert sorted(packed["cu_seq_lens_q"].diff().tolist()) == sorted(LENGTHS)
     assert packed_loss == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(packed_gradients, gradients, atol=1e-5, rtol=1e-4)
+
+
+def test_no_conversation_learns_from_another(tokenizer, tmp_path):
+    for one in (1, 5):
+        _, _, gradients = _learn(_trainer(_model("smollm3", tokenizer), tokenizer, tmp_path, True, only=one))
+        touched = gradients["model.embed_tokens.weight"].abs().sum(1).nonzero().flatten().tolist()
+        assert touched == sorted({40 * (one + 1) + place % 7 for place in range(LENGTHS[one] - 1)})
 
 
 def test_positions_restart_and_first_tokens_and_padding_are_not_learned():

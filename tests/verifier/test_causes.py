@@ -22,7 +22,7 @@ def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_ref
     shown = [f"{row.category}: {row.gold[:70]!r}, {row.text[:90]!r}: {v.reason}" for row, v in accepted + refused]
     assert not accepted, "\n".join(shown)
     assert len(refused) <= 0.03 * sum(row.right for row in rows), "\n".join(shown)
-    assert suite == "rows" or not {verdict.reason for _, verdict in judged} & {"error", "timeout"}
+    assert not {verdict.reason for _, verdict in judged} & {"error", "timeout"}
 
 
 def test_a_unit_per_another_is_converted() -> None:
