@@ -50,8 +50,7 @@ class Shape:
     def question(self, row: Row, where: str) -> list[Message]:
         """Return the first column's messages. If they have no system message, the column `system` comes before them."""
         name = self.columns[0]
-        more = row.get("input") or row.get("context")
-        if name == "instruction" and isinstance(more, str):
+        if name == "instruction" and isinstance(more := row.get("input") or row.get("context"), str):
             value = f"{row[name]}\n{more}" if row.get(name) else more
         else:
             value = cell(row, name, where)
