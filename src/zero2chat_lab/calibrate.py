@@ -1,4 +1,4 @@
-"""Calibration: the confidence below which a model should decline, fitted on held-out rows and measured on others.
+"""Calibration: fit the confidence below which a model should decline on held-out rows, and measure it on others.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \
         -m zero2chat_lab.calibrate --config recipes/claims/calibrate.yaml

@@ -4,7 +4,7 @@
 
 Reads a model and its training corpus. Arithmetic coding with the model's probabilities would encode a text in as many
 bits as its negative log-likelihood (Delétang et al. 2023, arXiv:2309.10668); `xz -9e` is the baseline. Without such a
-code, what remains of the text is the share of tokens that the model predicts correctly given the true preceding tokens.
+code, the part of the text that remains is the share of tokens predicted correctly from the true earlier tokens.
 """
 
 from __future__ import annotations

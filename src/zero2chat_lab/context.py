@@ -1,4 +1,4 @@
-"""Context: what a model makes of the text before a token, near and far.
+"""Context: how well a model uses the near and the far text before a token.
 
     accelerate launch --quiet --config_file accelerate_configs/cpu.yaml \\
         -m zero2chat_lab.context --config recipes/long-context/context.yaml

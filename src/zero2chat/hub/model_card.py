@@ -85,7 +85,7 @@ def add_scores(model: str | Path, evaluation: Path, metrics: Mapping[str, Mappin
 
 
 def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: bool = False) -> None:
-    """Add the commands for vLLM and Ollama to a language model's card, in place of those of an earlier push. An adapter
+    """Add the commands for vLLM and Ollama to a language model's card, replacing those of an earlier push. An adapter
     is merged into its base model first. `repo` and `revision` locate the model on the Hub."""
     if card.data.get("pipeline_tag") != "text-generation":
         return

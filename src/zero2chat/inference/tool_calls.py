@@ -38,7 +38,7 @@ class Calls:
     ended. `muted`: tokens that must not be generated any more because the limits are reached. An invalid call is
     answered with an error that the model can read.
 
-    A call of a tool with its own control tokens ends the turn, and so does an invalid call. After a JSON call, in
+    The turn ends after an invalid call, or a call of a tool with control tokens of its own. After a JSON call, in
     control tokens or plain text, further calls may follow; any other text ends the turn and is not part of it.
     """
 
@@ -189,7 +189,7 @@ class Unfolding:
     """An answer during generation: its token ids grow by the model's tokens and by the results of calls.
 
     Each turn goes in this order: `add` each token, `close`, `execute` its calls, `go_on` with their results.
-    `session.Answering` does so for one conversation, `read_all` for batches. `prompt`: the number of ids before the
+    `session.Answering` does this for one conversation, `read_all` for batches. `prompt`: the number of ids before the
     answer; `room`: the maximum total number of ids. `mask`: 1 for tokens of the answer that the model generated, else
     0. `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the last turn, and
     `results` their results as shown to the model.

@@ -178,13 +178,13 @@ def call_message(*calls: tuple[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 class CallFormat:
-    """How a tokenizer's chat template renders calls of these tools, and their results.
+    """How a tokenizer's chat template renders these tools' calls and results.
 
     - `marks`: control tokens that start a call, with their meaning.
     - `tags`: plain-text tags around calls, for templates without call tokens. Between them is a JSON object, or a list.
     - `ends`: tokens that end the model's turn: the given ones, and control tokens that start another role's turn.
     - `call_ends`: control tokens that end a call.
-    - `stops`: generation pauses at `ends`, and at the end of a call that must be a turn's last: one that is not JSON.
+    - `stops`: generation pauses at `ends`, and after a call that is not JSON, which must be a turn's last call.
 
     Raises `UserError` if the template puts calls neither between two control tokens nor between tags, if a call is
     neither a bare argument nor a JSON object, and if tool results are omitted.
