@@ -3,8 +3,8 @@
 The page uses Gradio. Each browser tab has its own conversation, kept in Gradio's session state. One answer is generated
 at a time. The server only accepts the page's requests, and the page cannot load anything from other hosts.
 
-It uses `gr.Blocks`, not `gr.ChatInterface`. With the latter, each update of an answer would send all messages, and Stop
-would cancel an answer before its last update.
+It uses `gr.Blocks`, not `gr.ChatInterface`. With the latter, each update of an answer would handle the list of all
+messages, and Stop would cancel an answer before its last update.
 """
 
 from __future__ import annotations
