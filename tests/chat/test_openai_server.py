@@ -262,7 +262,7 @@ def test_no_attempt_reaches_the_model_as_a_control_token(server, heard, tokenize
 def test_another_model_and_other_endpoints_are_not_served(server):
     client, _, name = server
     for other in ("gpt2", "../" + name, f"{name}@main", f"{name}:x.gguf", ""):
-        with pytest.raises(BadRequestError, match="is not served"):
+        with pytest.raises(BadRequestError, match="is not served: set model to"):
             ask(client, other, [user("Hi")])
     assert [model.id for model in client.models.list()] == [name]
     for path in ("/v1/completions", "/v1/responses", "/load_model", "/reset", "/docs"):

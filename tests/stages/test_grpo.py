@@ -385,6 +385,39 @@ def test_with_vllm_calls_end_a_request_and_each_token_keeps_its_log_probability(
     assert ends == ["<|im_end|>"] * 16
 
 
+@pytest.mark.parametrize("changes", [{}, {"loss_type": "dr_grpo", "scale_rewards": "none"}], ids=["DAPO", "Dr. GRPO"])
+def test_a_variants_loss_is_its_formula_when_the_policy_has_moved(practise, monkeypatch, changes):
+    losses: list[tuple[float, float, float]] = []
+    batch: dict[str, torch.Tensor] = {}
+    compute, score = grpo.GrpoTrainer._compute_loss, grpo.GrpoTrainer._calculate_rewards
+
+    def watched(self, model, inputs):
+        ids, seen = (torch.cat([inputs[f"prompt_{key}"], inputs[f"completion_{key}"]], 1) for key in ("ids", "mask"))
+        answers, mask, advantages = inputs["completion_ids"], inputs["completion_mask"], inputs["advantages"][:, None]
+        logits = model(input_ids=ids, attention_mask=seen).logits[:, -answers.shape[1] - 1 : -1].float()
+        new = logits.log_softmax(-1).gather(2, answers[:, :, None]).squeeze(2)
+        ratio = (new - inputs["old_per_token_logps"]).exp()
+        clipped = -torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+        by_hand = (clipped * mask).sum() / (12 * len(mask) if changes else mask.sum())  # 12: the longest length
+        batch["advantages"], loss = inputs["advantages"], compute(self, model, inputs)
+        losses.append((loss.item(), by_hand.item(), ((ratio - 1) * mask).abs().max().item()))
+        return loss
+
+    monkeypatch.setattr(grpo.GrpoTrainer, "_compute_loss", watched)
+    monkeypatch.setattr(grpo.GrpoTrainer, "_calculate_rewards", lambda *more: batch.setdefault("rewards", score(*more)))
+    short = {"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}
+    twice = {"max_steps": 2, "num_iterations": 2, "learning_rate": 5.0e-3, "save_strategy": "no"}
+    practise(**twice, rewards=[short], **changes)
+    groups = batch["rewards"][:, 0].view(-1, 4)
+    expected = (groups - groups.mean(1, keepdim=True)) / (1 if changes else groups.std(1, keepdim=True) + 1e-4)
+    # TRL shuffles completions after it has scored them.
+    torch.testing.assert_close(batch["advantages"].sort().values, expected.view(-1).sort().values, atol=1e-4, rtol=1e-4)
+    (_, _, still), (second, _, moved) = losses
+    assert still < 1e-3 < 0.05 < moved
+    assert [loss for loss, *_ in losses] == pytest.approx([by_hand for _, by_hand, _ in losses], abs=2e-4)
+    assert abs(second) > 1e-3
+
+
 def test_training_stops_after_its_minutes(practise):
     run = practise(max_steps=50, max_minutes=1e-6)
     assert metrics(run)["steps"] == {"value": 1}
