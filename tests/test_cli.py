@@ -151,7 +151,7 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
     assert end.value.code == 2
     assert capsys.readouterr() == (
         "",
-        "error: no model named, and neither runs/assistant/grpo nor runs/quickstart/grpo exists: name a model, or run "
+        "error: no model given, and neither runs/assistant/grpo nor runs/quickstart/grpo exists: give a model, or run "
         "`make quickstart` in a clone\n",
     )
     for name in ("quickstart", "assistant"):

@@ -46,12 +46,12 @@ def prepare(settings: Mapping[str, Any]) -> tuple[Crawl, list[str]]:
     warcs = find_warcs(crawl)
     model = crawl.languages.model
     if model and not Path(model).is_file():
-        raise UserError(f"crawl: languages: model: {model}: no such file: `make data` fetches the recipes' file")
+        raise UserError(f"crawl: languages.model: {model}: no such file: `make data` fetches the recipes' file")
     for code in crawl.languages.keep:
         try:
             load_word_tokenizer(code).word_tokenize("a")
         except (ValueError, ImportError) as error:
-            raise UserError(f"crawl: languages: keep: {code}: {error}") from error
+            raise UserError(f"crawl: languages.keep: {code}: {error}") from error
     return crawl, warcs
 
 
@@ -110,7 +110,7 @@ def _matches(name: str) -> list[str]:
         with Path(match).open("rb") as file:
             begin = file.read(5)
         if begin and begin[:2] != GZIP[:2] and begin != PLAIN:
-            raise UserError(f"crawl: warcs: {match}: not a WARC file: expected a start with gzip's bytes or WARC/")
+            raise UserError(f"crawl: warcs: {match}: not a WARC file, which begins with gzip's magic bytes or WARC/")
     return [str(Path(match).resolve()) for match in local]
 
 

@@ -56,11 +56,11 @@ class ArenaArguments:
 
     def __post_init__(self) -> None:
         if len(self.models) < 2:
-            raise ValueError("models: expected two or more models to compare: add them")
+            raise ValueError(f"models: expected two or more, got {len(self.models)}")
         if not self.tasks:
-            raise ValueError("tasks: the list is empty: add at least one")
+            raise ValueError("tasks: the list is empty: add at least one task")
         if self.taste and self.reward_model:
-            raise ValueError("taste and reward_model exclude each other: set only one")
+            raise ValueError("`taste` and `reward_model` exclude each other: set only one of them")
         # Checked here too, so that a recipe fails before its first step runs.
         for spec in read_specs(self.tasks):
             if self.taste:

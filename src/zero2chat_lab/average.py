@@ -69,17 +69,17 @@ def averaged(
             templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
             ends = {one.eos_token for one in (tokenizer, its_tokenizer) if one.chat_template or not templates}
             if its_tokenizer.get_vocab() != tokenizer.get_vocab() or len(ends) > 1:
-                raise UserError(f"models: {first} and {path} have different tokenizers: train both with the same")
+                raise UserError(f"models: {first} and {path} have different tokenizers: use one for both")
             if len(templates) > 1:
-                raise UserError(f"models: {first} and {path} have different chat templates: train both with the same")
+                raise UserError(f"models: {first} and {path} have different chat templates: use one for both")
             if tokenizer.chat_template is None:
                 tokenizer, model.generation_config = its_tokenizer, other.generation_config
             added = _weights(other)
             cosine = _cosine(weights, added)
             if cosine < _ONE_START:
                 raise UserError(
-                    f"models: {first} and {path} were not fine-tuned from one start (the cosine of their weights is "
-                    f"{cosine:.2f}), so their mean would be useless: name models fine-tuned from one start"
+                    f"models: {first} and {path} were not fine-tuned from the same model (their weights' cosine is "
+                    f"{cosine:.2f}), so the mean would be useless: name models with the same start model"
                 )
             similarity = min(similarity, cosine)
             for name, weight in added.items():
@@ -116,7 +116,7 @@ def _refuse_other_config(first: str, path: str, model: PreTrainedModel, other: P
         if key not in _FREE and ours.get(key) != its.get(key):
             raise UserError(
                 f"models: {first} and {path} have different configs ({key}: {ours.get(key)} and {its.get(key)}): "
-                "name models fine-tuned from one start"
+                "name models fine-tuned from the same model"
             )
 
 
@@ -143,7 +143,7 @@ class AverageArguments:
         if len(self.models) < 2:
             raise ValueError(f"models: {len(self.models)} given: name two or more model folders")
         if len({os.path.realpath(path) for path in self.models}) < len(self.models):
-            raise ValueError("models: a model is named twice: name each once")
+            raise ValueError("models: a model is named twice: name each model once")
         if self.shares and (
             len(self.shares) != len(self.models) or min(self.shares) <= 0 or not math.isfinite(sum(self.shares))
         ):

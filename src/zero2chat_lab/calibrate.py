@@ -147,8 +147,8 @@ def threshold_for(right: Sequence[float], keep: float) -> float:
     if k < 1:
         fewest = math.ceil(1 / (1 - keep) - 1e-9) - 1
         raise UserError(
-            f"only {len(right)} right answers fit the threshold; keep {keep:g} needs at least {fewest}: give more rows "
-            "or lower keep"
+            f"only {len(right)} right answers to fit the threshold, but keep {keep:g} needs at least {fewest}: "
+            "give more rows, or lower keep"
         )
     return min(math.floor(sorted(right)[k - 1] * 1e6), 999_999) / 1e6
 

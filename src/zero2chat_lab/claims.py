@@ -70,14 +70,14 @@ class Figure(Measured):
         if not self.figure and self.row is not None and self.column is not None:
             self.figure = f"{self.column}: {self.row}"
         if not self.figure:
-            raise ValueError(f"{self.metric}: figure is not set: set figure, or row and column")
+            raise ValueError(f"{self.metric}: no name: set `figure`, or `row` and `column`")
         for names in (("at_least", "at_most", "above"), ("by", "of")):
             if sum(getattr(self, name) is not None for name in names) > 1:
-                raise ValueError(f"{self.figure}: {' and '.join(names)}: set only one of them")
+                raise ValueError(f"{self.figure}: set only one of {', '.join(names)}")
         if self.above is None and (self.by is not None or self.of is not None):
             raise ValueError(f"{self.figure}: `by` and `of` need `above`: set `above`")
         if (self.row is None) != (self.column is None):
-            raise ValueError(f"{self.figure}: row and column: set both or neither")
+            raise ValueError(f"{self.figure}: `row` and `column`: set both or neither")
 
 
 @dataclass
@@ -126,9 +126,9 @@ class Claim:
 
     def __post_init__(self) -> None:
         if not self.figures:
-            raise ValueError(f"{self.claim}: figures is empty: add at least one metric")
+            raise ValueError(f"{self.claim}: `figures` is empty: add at least one figure")
         if (self.axis is None) != all(figure.at is None for figure in self.figures):
-            raise ValueError(f"{self.claim}: `axis` is the label of its figures' `at`: set both or neither")
+            raise ValueError(f"{self.claim}: `axis` labels the figures' `at`: set both or neither")
         if self.example_task is not None and self.example is None:
             raise ValueError(f"{self.claim}: `example_task` needs `example`: set `example`")
         _once([figure.figure for figure in self.figures], "figures")
@@ -315,7 +315,7 @@ def _example(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[di
         labels = dict.fromkeys(str(sample.get("task")) for sample in last)
         last = [sample for sample in last if sample.get("task") == claim.example_task]
         if not last:
-            of = f"{claim.example}: none of its samples is of the task '{claim.example_task}'"
+            of = f"{claim.example}: no sample is from the task '{claim.example_task}'"
             raise UserError(f"{of}: set example_task to one of {', '.join(labels)}")
     return [last[0] | {"step": 0, "task": claim.claim}]
 
@@ -329,7 +329,7 @@ def _history(claim: Claim, steps: Mapping[str, Sequence[StepResult]]) -> list[di
         points = steps[line.step][0].curve(line.key, x.key)
         if not points:
             keys = ", ".join(sorted({key for logged in steps[line.step][0].history for key in logged}))
-            raise UserError(f"{line.step}: its history has no line with '{x.key}' and '{line.key}'; known: {keys}")
+            raise UserError(f"{line.step}: no line of its history has both '{x.key}' and '{line.key}'; known: {keys}")
         about = {"claim": claim.claim, "line": line.label, "x": x.label, "y": y.label, "percent": y.percent}
         curves.append({"step": 0, **about, "points": points})
     return curves

@@ -80,9 +80,9 @@ def find_needles(
         start = start_of_document(tokenizer)
         room = length - sum(map(len, (start, needle, query, answer)))
         if room < 1:
-            raise UserError(f"needles: a text of {length} tokens has no room for hay: set a longer `length`")
+            raise UserError(f"needles: a text of {length} tokens has no room around the needle: set a longer `length`")
         if len(stack) < room:
-            said = f"needles: a text of {length} tokens needs {room} tokens of hay, and the documents have {len(stack)}"
+            said = f"needles: a text of {length} tokens needs {room} tokens of hay; the documents have {len(stack)}"
             raise UserError(f"{said}: set a shorter `length`, or give more held-out text")
         begin = rng.randrange(len(stack) - room + 1)
         text = stack[begin : begin + room]
@@ -122,9 +122,9 @@ def measure(args: ContextArguments, load: Load) -> Result:
     room = context_length(model)
     length = args.length or room
     if length > room and not getattr(model.config.get_text_config(), "rope_parameters", None):
-        raise UserError(f"length {length}: {model.config.model_type} has no RoPE: set `length` to {room} at most")
+        raise UserError(f"length {length}: {model.config.model_type} has no RoPE: set `length` to at most {room}")
     if length % PARTS:
-        raise UserError(f"length {length}: is not a multiple of {PARTS}: change it")
+        raise UserError(f"length {length} is not a multiple of {PARTS}: set another `length`")
     texts = _documents(args)
     metrics: Metrics = {}
     lines: list[dict[str, Any]] = []

@@ -75,15 +75,15 @@ class InterrogateArguments(MeasuringArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0:
-            raise ValueError(f"temperature {self.temperature:g}: all answers would be equal: set it above 0")
+            raise ValueError(f"temperature {self.temperature:g}: expected above 0, or all answers would be equal")
         if not 0 < self.refuse_below <= self.keep_above < 1:
             raise ValueError(
                 f"refuse_below {self.refuse_below:g} and keep_above {self.keep_above:g}: set shares above 0 and below "
-                "1, refuse_below at most keep_above"
+                "1, with refuse_below at most keep_above"
             )
         for source in check_sources("datasets", self.datasets):
             if any(_HELD_OUT.match(part) for part in source.split.split("+")):
-                raise ValueError(f"{source.label}: split '{source.split}' is held out: set split: train")
+                raise ValueError(f"{source.label}: split '{source.split}' is held out: set `split: train`")
 
 
 class Finding(NamedTuple):
@@ -159,7 +159,7 @@ def before_unknown(question: Question, answers: Sequence[str], kind: str, fewest
         if sum(contains(answer, fact) for answer in answers) <= fewest:
             place = re.search(rf"\b{re.escape(fact)}\b", right)
             if place is None:
-                raise UserError(f"task '{task.name}': stated() fact '{fact}' not in demonstration '{right}'")
+                raise UserError(f"task '{task.name}': stated() gives '{fact}', which the demonstration '{right}' lacks")
             return f"{right[: place.start()].strip()}... "
     return None
 

@@ -117,7 +117,7 @@ def _wordings(person: Person, n: int) -> list[str]:
             texts[text] = None
         if len(texts) == n:
             return list(texts)
-    raise UserError(f"wordings {n}: only {len(texts)} found for {person.name}: lower wordings")
+    raise UserError(f"wordings {n}: only {len(texts)} exist for {person.name}: lower wordings")
 
 
 @contextmanager
@@ -274,7 +274,7 @@ class MemoriesArguments(DocumentArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.visits % self.wordings:
-            raise ValueError(f"visits {self.visits} is not a multiple of wordings {self.wordings}: change one")
+            raise ValueError(f"visits {self.visits} is not a multiple of wordings {self.wordings}: change one of them")
 
 
 def measure(args: MemoriesArguments, load: Load) -> Result:

@@ -44,7 +44,7 @@ class NoveltyArguments(DocumentArguments):
     prefix: Annotated[int, Range(min=1)] = field(default=8, metadata={"help": "Prompt length in tokens."})
     samples: Annotated[int, Range(min=2)] = field(default=32, metadata={"help": "Samples per prompt."})
     max_new_tokens: Annotated[int, Range(min=1)] = 64
-    temperature: Annotated[float, Range(above=0, why="0 would not sample")] = 1.0
+    temperature: Annotated[float, Range(above=0, why="temperature 0 would not sample")] = 1.0
     lengths: list[int] = field(default_factory=lambda: [2, 4, 8, 16], metadata={"help": "N-gram lengths in tokens."})
     n: int = field(default=500, metadata={"help": "Held-out documents for the control."})
 
@@ -54,7 +54,7 @@ class NoveltyArguments(DocumentArguments):
             raise ValueError(f"n {self.n} is below prompts {self.prompts}: raise n")
         for length in self.lengths:
             if not 1 <= length <= self.max_new_tokens:
-                raise ValueError(f"lengths: {length}: expected 1 to max_new_tokens, {self.max_new_tokens}")
+                raise ValueError(f"lengths: {length}: expected 1 to max_new_tokens ({self.max_new_tokens})")
 
 
 def measure(args: NoveltyArguments, load: Load) -> Result:

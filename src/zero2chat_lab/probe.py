@@ -116,7 +116,7 @@ class ProbeArguments(TaskArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.gibberish_prompts > self.n:
-            raise ValueError(f"gibberish_prompts {self.gibberish_prompts} is more than n {self.n}: lower it")
+            raise ValueError(f"gibberish_prompts {self.gibberish_prompts} is more than n {self.n}: raise n")
         tasks.load_taste(self.task)
         if self.gibberish_train:
             tasks.check_rows(self.task, "train", self.seed, self.gibberish_train, self.options)

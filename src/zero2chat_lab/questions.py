@@ -53,7 +53,7 @@ def questions_of(
     questions: list[tuple[str, Question]] = []
     for source in read_sources(datasets):
         if source.tools:
-            raise UserError(f"{source.label}: `tools` is set, but questions are asked without tools: remove it")
+            raise UserError(f"{source.label}: the questions are asked without tools: remove `tools`")
         if source.task is not None:
             if split == "held-out" and source.split == "train":
                 raise UserError(
@@ -87,7 +87,7 @@ def refuse_cut(cut: Sequence[bool], max_new_tokens: int) -> None:
     """Raises `UserError` if most answers were truncated within their reasoning, so that no answer can be judged."""
     if 2 * sum(cut) > len(cut):
         raise UserError(
-            f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers ended within their reasoning: raise it"
+            f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers were cut in their reasoning: raise it"
         )
 
 

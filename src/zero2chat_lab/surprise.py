@@ -67,7 +67,7 @@ def measure(args: SurpriseArguments, load: Load) -> Result:
     if tokenizer.get_vocab() != of_reference.get_vocab() or encoded != encode_prompts(of_reference, prompts):
         raise UserError(
             f"{args.reference_model}: its tokenizer or chat template differs from those of {args.model_name_or_path}: "
-            "set reference_model to the model that it was trained from"
+            "set reference_model to the model that training started from"
         )
     models = (model, reference)
     answers, control = (right_answers(each, models, tokenizer, rows, prompts, encoded, args) for each in models)

@@ -102,7 +102,7 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
 def rows(split: str, seed: int, n: int, path: str = PATH, invented: int = 0) -> list[Row]:
     """Return rows about countries of the file `path`, or about N `invented` ones (train only)."""
     if invented and split != "train":
-        raise UserError(f"countries: invented: split '{split}' asks about real countries only: remove `invented`")
+        raise UserError(f"countries: split '{split}' has no invented countries: remove `invented`")
     return draw(_pool(split, path, invented), f"countries, {split}", seed, n)
 
 
@@ -230,7 +230,7 @@ def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[st
     country's name, so that a search finds it; the last sentences omit a long name, so that they fit a passage."""
     pages = [_page(country) for country in _countries(path, invented)]
     if n > len(pages):
-        raise UserError(f"countries: {n} pages asked for, but {len(pages)} countries exist: ask for fewer")
+        raise UserError(f"countries: {n} pages requested, but only {len(pages)} countries exist: request fewer")
     random.Random(f"almanac {seed}").shuffle(pages)
     return pages[:n]
 

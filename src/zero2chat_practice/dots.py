@@ -23,7 +23,7 @@ _PROGRAM = 'len("""\n{row}\n""".strip())'
 def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = LONGEST) -> list[Row]:
     """Return rows with `shortest` to `longest` marks of twelve kinds; each (number, kind) is in one split only."""
     if not 1 <= shortest <= longest:
-        raise UserError(f"dots: shortest {shortest} and longest {longest}: expected integers from 1, shortest first")
+        raise UserError(f"dots: shortest {shortest} and longest {longest}: expected 1 <= shortest <= longest")
     return draw(_pool(split, shortest, longest), f"dots, {split}, {shortest} to {longest}", seed, n)
 
 

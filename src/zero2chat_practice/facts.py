@@ -57,7 +57,7 @@ def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> Wo
     for group in groups or ():
         known(group, GROUPS, "facts: groups")
     if not isinstance(world, int):
-        raise UserError("facts: groups needs exactly one world: set `world` to one seed")
+        raise UserError("facts: `groups` needs exactly one world: set `world` to one seed")
     return _world(world, **groups or {})
 
 
@@ -108,9 +108,9 @@ def rows(
     if changed is not None:
         known(changed, CHANGED, "facts: changed")
     if told == "absent" and changed:
-        raise UserError("facts: no document mentions absent people: remove `changed`")
+        raise UserError("facts: `told: absent` has no documents, so no job changed: remove `changed`")
     if whole and (changed or source):
-        raise UserError("facts: whole: answers state all facts of the documents: remove `changed` and `source`")
+        raise UserError("facts: `whole` excludes `changed` and `source`: remove `whole`, or both of these")
     everyone = _of(world, groups)
     those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.group == told]
     subjects = [
@@ -241,7 +241,7 @@ def documents(
     if everyone:
         persons = _of(world, groups)
         if n < len(persons):
-            raise UserError(f"facts: {n} documents are too few to cover everyone: ask for {len(persons)} or more")
+            raise UserError(f"facts: {n} documents are too few to cover everyone: request {len(persons)} or more")
         rng = random.Random(f"register {seed}")
         texts = [tell(persons[i % len(persons)], rng) for i in range(n)]
         rng.shuffle(texts)
@@ -252,8 +252,8 @@ def documents(
     often, rest = len(this.group("often")), len(this.group("once")) + SOMETIMES * len(this.group("sometimes"))
     if n < rest + often or not often:
         raise UserError(
-            f"facts: {n} documents cannot cover {rest + often} people: ask for {rest + often} or more "
-            f"({rest + 24 * often} cover each {often} well-known ones 24 times)"
+            f"facts: {n} documents are too few: request {rest + often} or more "
+            f"({rest + 24 * often} cover each of the {often} well-known people 24 times)"
         )
     texts = this.documents(seed, tellings=-(-(n - rest) // often))[:n]
     random.Random(f"facts {seed}").shuffle(texts)

@@ -72,7 +72,7 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
             new_words[text] = None
         if len(new_words) == n:
             return list(new_words)
-    raise UserError(f"{where}: {n} blended words asked for, but {len(new_words)} can be made: ask for fewer")
+    raise UserError(f"{where}: {n} blended words requested, but only {len(new_words)} exist: request fewer")
 
 
 _SHORTER = (

@@ -63,7 +63,7 @@ def rows(
 def _rows(split: str, seed: int, n: int, languages: Sequence[str] | None, system: bool) -> list[Row]:
     if languages is None:
         if system:
-            raise UserError("identity: system: needs `languages`: set `languages`, such as [en]")
+            raise UserError("identity: `system` needs a language: set `languages`, such as [en]")
         return draw(_pool(split), f"identity, {split}", seed, n)
     known_all(languages, LANGUAGES, "identity: language")
     where = f"identity, {split}, {' '.join(languages)}{', system' if system else ''}"

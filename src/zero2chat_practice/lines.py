@@ -74,7 +74,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     # `new` is only for evaluation, `blended` and `ppo` only for training, the others for both.
     if subjects == "new" if split == "train" else subjects in ("blended", "ppo"):
         has = "validation or test" if subjects == "new" else "train"
-        raise UserError(f"lines: subjects '{subjects}' has no rows in split '{split}': use {has}, or other subjects")
+        raise UserError(f"lines: `subjects: {subjects}` has no rows in split '{split}': use {has}, or other subjects")
     where = f"lines, {split}" + f", {subjects}" * (subjects != "known")
     if not typed:
         return [_made(request) for request in shuffled(_requests(split, subjects), where, seed, n)[:n]]
@@ -87,7 +87,7 @@ def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = F
     wanted = [sum(turns[i % 5] == pool for i in range(n)) for pool in range(3)]
     if any(len(pool) < some for pool, some in zip(pools, wanted, strict=True)):
         shuffled(itertools.chain(*pools), where, seed, n)  # raises if even all pools together are too few
-        raise UserError(f"{where}: {n} rows asked for, fewer exist with alternating kinds of request: ask for fewer")
+        raise UserError(f"{where}: too few requests of each kind for {n} rows: request fewer")
     streams = [iter(shuffled(pool, where, seed, some)) for pool, some in zip(pools, wanted, strict=True)]
     return [_made(next(streams[turns[i % 5]])) for i in range(n)]
 

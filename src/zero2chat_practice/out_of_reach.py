@@ -54,7 +54,7 @@ def rows(split: str, seed: int, n: int, tools_off: bool = False) -> list[Row]:
     }
     turns = [(turn, kind) for kind, those in ordered.items() for turn in range(len(those))]
     if n > len(turns):
-        raise UserError(f"{where}: {n} rows asked for, {len(turns)} distinct ones exist: ask for fewer")
+        raise UserError(f"{where}: {n} rows requested, but only {len(turns)} distinct rows exist: request fewer")
     random.Random(f"{where} {seed}").shuffle(turns)
     turns.sort(key=lambda pair: pair[0])
     return [ordered[kind][turn] for turn, kind in turns[:n]]

@@ -203,7 +203,7 @@ def _chats(seed: int, n: int, people: str | None) -> list[str]:
             pages.append(page)
         if len(pages) == n:
             return pages
-    raise UserError(f"small_talk, chats: {n} pages asked for, {len(pages)} exist: ask for fewer")
+    raise UserError(f"small_talk, chats: {n} pages requested, but only {len(pages)} exist: request fewer")
 
 
 # Other ways to type the question and, in the same way, the content.
@@ -360,8 +360,8 @@ def rows(split: str, seed: int, n: int, people: str | None = None, share: float 
     enough = min(n, math.floor(len(phrasings) / share) if share else n, len(ours) + len(phrasings))
     if n > enough:
         raise UserError(
-            f"{where}: {n} rows asked for, {enough} distinct ones exist with a share of {share} of people's: "
-            "ask for fewer, or for a smaller share"
+            f"{where}: {n} rows requested, but only {enough} distinct rows exist with share {share}: "
+            "request fewer, or lower `share`"
         )
     first, second = draw(phrasings, where, seed, len(phrasings)), draw(ours, where, seed, len(ours))
     if split == "train":

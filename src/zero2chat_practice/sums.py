@@ -281,7 +281,7 @@ def documents(
         groups.setdefault(row["turn"], []).append(row)
     by_group = list(groups.values())
     if not by_group:
-        raise UserError("sums: documents: no sums of these digits and operations: products need 1 in digits")
+        raise UserError("sums: no sums have these `digits` and `operations`: products need 1 in `digits`")
 
     def page(rng: random.Random) -> str:
         title, lines = rng.choice(_TITLES), rng.randint(10, 16)

@@ -77,7 +77,7 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int) ->
     while len(seen) < n:
         if not any(kinds):
             raise UserError(
-                f"word_problems, {split}: {n} rows asked for, {len(seen)} distinct ones exist: ask for fewer"
+                f"word_problems, {split}: {n} rows requested, but only {len(seen)} distinct rows exist: request fewer"
             )
         of_level = rng.choice([level for level in kinds if level])
         kind = rng.choice(of_level)

@@ -92,7 +92,7 @@ def run(code: str, limits: Limits) -> ExecutionResult:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300] or "it said nothing"
+    return " ".join(text.split())[:300] or "no output"
 
 
 @functools.cache
@@ -147,7 +147,7 @@ def _c_libraries(python: Path, library: Path) -> list[tuple[str, str]]:
     try:
         output = subprocess.run(["ldd", str(python), *modules], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise SandboxError(f"python: bubblewrap: ldd does not say what Python links to: {error}") from error
+        raise SandboxError(f"python: bubblewrap: ldd cannot list the libraries of Python: {error}") from error
     libraries = dict(re.findall(r"^\s+(\S+) => (/\S+) \(", output, re.MULTILINE))
     libraries |= {path: path for path in re.findall(r"^\s+(/\S+) \(", output, re.MULTILINE)}
     return sorted(libraries.items())

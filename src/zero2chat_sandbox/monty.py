@@ -57,7 +57,7 @@ def _workers() -> Any:
     with _opening:
         if _pool is not None and _pid != os.getpid():
             # The pool's threads do not exist in a forked child, and a new pool would wait for them forever.
-            raise SandboxError("python: monty cannot run in a fork of a process that has used monty: spawn the process")
+            raise SandboxError("python: monty cannot run in a process forked after monty was used: spawn the process")
         if _pool is None:
             try:
                 from pydantic_monty import Monty

@@ -34,7 +34,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not isinstance(self.seconds, int | float) or not 0 < self.seconds <= 3600:
-            raise SandboxError(f"python: {self.seconds} seconds: give a number above 0, at most 3600")
+            raise SandboxError(f"python: seconds {self.seconds}: give a number above 0, at most 3600")
         for name, least, most in (("memory", 2**25, 2**40), ("output", 1, 10**8), ("scratch", 4096, 2**40)):
             given = getattr(self, name)
             if not isinstance(given, int) or not least <= given <= most:

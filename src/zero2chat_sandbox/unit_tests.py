@@ -195,7 +195,7 @@ def _taken_apart(statements: Sequence[ast.stmt]) -> tuple[str, tuple[Case, ...]]
             raise SandboxError(f"tests: no answer can pass {ast.unparse(statement)[:60]!r}")
         cases.append(test)
     if not 1 <= len(cases) <= _MOST:
-        raise SandboxError(f"tests: {len(cases)} tests: give 1 to {_MOST}")
+        raise SandboxError(f"tests: found {len(cases)} tests: give 1 to {_MOST}")
     if sum(map(len, imports)) + sum(len(test.expression) for test in cases) > _LONGEST_TESTS:
         raise SandboxError(
             f"tests: longer than {_LONGEST_TESTS:,} characters, expected values not counted: shorten the tests"

@@ -70,7 +70,7 @@ def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool
 
 
 def _failed(answer: str | None, gold: str) -> Verdict:
-    _log.exception("the verifier failed on %.200r against %.200r", answer, gold)
+    _log.exception("the verifier failed to compare %.200r with %.200r", answer, gold)
     return Verdict(False, "error")
 
 

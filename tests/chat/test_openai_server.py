@@ -272,9 +272,9 @@ def test_another_model_and_other_endpoints_are_not_served(server):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"stop": ["x"]}, "stop: this server does not support stop"),
-        ({"response_format": {"type": "json_object"}}, "response_format: this server"),
-        ({"extra_body": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}}, "chat_template_kwargs: this server"),
+        ({"stop": ["x"]}, "this server does not support `stop`: remove `stop`"),
+        ({"response_format": {"type": "json_object"}}, "this server does not support `response_format`"),
+        ({"extra_body": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}}, "support `chat_template_kwargs`"),
         ({"temperature": -1}, "temperature: -1.0 is out of range"),
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
         ({"n": 2}, "n: Input should be 1"),

@@ -189,7 +189,7 @@ def test_cut_anywhere_by_a_kill_the_file_goes_on_from_its_last_whole_ranking(ask
         done = sum(end - 1 <= size for end in rankings[1:])
         out = asked("".join(orders[done:]), PROMPTS[:3])
         assert file.read_bytes() == whole
-        assert ("the last ranking was incomplete" in out) == (size not in (ends[2] - 1, ends[2], ends[4] - 1))
+        assert ("removed the incomplete last ranking" in out) == (size not in (ends[2] - 1, ends[2], ends[4] - 1))
 
 
 def test_a_ranking_that_cannot_be_written_is_one_clear_line_and_the_others_are_kept(
@@ -237,9 +237,9 @@ def test_a_file_that_holds_something_else_is_left_alone(asked, tmp_path, text, l
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: not writable: give another file, in a folder that exists"),
+        ({"out": "none/mine.jsonl"}, r"none/mine.jsonl: not writable: give a file in an existing, writable folder"),
         ({"out": "mine.txt"}, "mine.txt: the file name must end in .jsonl"),
-        ({"answers": 1}, "answers: 1 is too few to compare: give 2 or more"),
+        ({"answers": 1}, "answers 1: a ranking needs 2 or more answers"),
     ],
 )
 def test_what_cannot_be_ranked_is_said_before_anything_is_asked(asked, capsys, tmp_path, changes, says):

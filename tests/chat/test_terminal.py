@@ -189,7 +189,7 @@ def test_without_an_index_the_chat_goes_on_without_search_and_without_a_run_it_h
     for written in ("", "[]", "3", '{"fingerprint": null}', "[" * 100_000, "\x00", '{"a": 1}'):
         (tmp_path / "runs/mine/grpo/run.json").write_text(written)
         assert opened() == []
-        assert capsys.readouterr().err.startswith("runs/mine/grpo: its run.json cannot be read: the tools that")
+        assert capsys.readouterr().err.startswith("runs/mine/grpo: cannot read its run.json, so the tools that")
 
 
 def test_what_a_run_names_beside_search_and_python_is_not_imported(recipe, capsys, tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_what_a_run_names_beside_search_and_python_is_not_imported(recipe, capsy
     assert opened() == ["python"]
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
-    assert "continuing without 'evil.tool', which is your own function" in lines[0]
+    assert "continuing without your own tool 'evil.tool': name it in --tools" in lines[0]
     assert "continuing without search: " in lines[1]
     assert "\x1b" not in "".join(lines)
 

@@ -30,7 +30,7 @@ def test_a_function_is_found_with_its_module() -> None:
     ("path", "says"),
     [
         ("of mine.weather", "expected MODULE.FUNCTION, such as my_tools.weather for a function in the working folder"),
-        ("nowhere.weather", "No module named 'nowhere': put nowhere.py into the working folder, "),
+        ("nowhere.weather", "No module named 'nowhere': put nowhere.py into the working folder "),
         ("of_mine.whether", "of_mine has no function 'whether'; did you mean 'weather'? (in "),
         ("that_ends.weather", "the script is over"),
     ],

@@ -175,7 +175,7 @@ def test_a_second_process_is_kept_out_until_the_first_is_dead(here: Path) -> Non
     assert holder.stdin is not None
     assert holder.stdout is not None
     worker = int(holder.stdout.readline())
-    says = rf"runs/r/sft: another process \(pid {holder.pid}\) is writing this folder: wait for it, or kill it"
+    says = rf"runs/r/sft: another process \(pid {holder.pid}\) is writing to this folder: wait until it ends"
     for given in (settings(), settings(learning_rate="2e-4")):  # nothing is made yet, so others would be taken
         with pytest.raises(UserError, match=says):
             open_run("runs/r/sft", "sft", given)

@@ -127,8 +127,8 @@ def _written(folder: Path, *values: Any, column: str = "messages") -> str:
             ({"task": "word_problems", "n": 1, "options": {"styles": styles}}, "styles: expected a weight per style")
             for styles in (["worked"], {"worked": "much"}, {"worked": 0}, {"worked": -1})
         ),
-        ({"task": "facts", "n": 5, "retell": " "}, "retell: only for a task's documents"),
-        ({"task": "facts", "n": 5, "retell": "Tell me.", "tools": True}, "retell: only for a task's documents"),
+        ({"task": "facts", "n": 5, "retell": " "}, "`retell` needs a text and a `task`"),
+        ({"task": "facts", "n": 5, "retell": "Tell me.", "tools": True}, "`retell` needs a text and a `task`"),
     ],
 )
 def test_styles_that_are_no_weights_and_requests_that_no_documents_answer_are_refused(entry, says):
@@ -181,7 +181,7 @@ def test_a_demonstration_with_tools_calls_them_and_says_what_they_found():
     # A task without a use for tools does not call them.
     rows = load_conversations(Source(task="lines", n=5, tools=True), tools=Tools([_search]))
     assert all(len(json.loads(row["messages"])) == 2 and json.loads(row["tools"]) for row in rows)
-    with pytest.raises(UserError, match="lines: tools: no tools are defined: list them under `tools:`"):
+    with pytest.raises(UserError, match="lines: `tools: true` is set, but no tools are listed under `tools:`"):
         load_conversations(Source(task="lines", n=5, tools=True))
 
 
@@ -216,7 +216,7 @@ def test_a_tasks_documents_are_told_again_as_answers_to_one_request():
     ]
     assert output["tools"][0] == "null"
     assert output["where"][22] == "retold, row 22"
-    with pytest.raises(UserError, match="retold: retell: pages are not problems"):
+    with pytest.raises(UserError, match="retold: `retell` makes pages"):
         load_problems(source)
 
 

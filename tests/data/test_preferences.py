@@ -74,7 +74,7 @@ def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones():
         ({"noise": -1}, "noise: expected at least 0, got -1.0"),
         ({"temperature": 0}, "temperature: expected more than 0, got 0.0: all answers would be equal"),
         ({"noise": "nan"}, "noise: expected at least 0, got nan"),
-        ({"answers": 1}, "answers: expected at least 2, got 1: too few to compare"),
+        ({"answers": 1}, "answers: expected at least 2, got 1: comparing needs two or more answers"),
         ({"pairs": "most"}, "pairs: 'most' is not one of all, adjacent"),
         ({"n": 0}, "n: expected at least 1, got 0"),
         ({"held_out": 1_000_000}, "1000000 rows asked for"),
@@ -115,7 +115,7 @@ def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path, r
     assert pair == {"prompt": system + PROMPT, "chosen": said("yes"), "rejected": said("no")} | where
 
 
-ENDS = "must begin and end with an assistant's turn after the prompt"
+ENDS = "after the prompt, the first and last turn must be the assistant's"
 EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
 
 
@@ -133,7 +133,7 @@ EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
         (FINE | {"chosen": [{"text": "a"}]}, "row 0: chosen: unknown role None"),
         ({"chosen": PROMPT + said("a"), "rejected": PROMPT}, f"row 0: rejected: {ENDS[:50]}"),
         (WHOLE | {"prompt": "q", "chosen": [{"role": "user", "content": "other"}, *said("yes")]}, f"chosen: {ENDS}"),
-        ({"prompt": "q", "better": "a"}, r"its columns \(prompt, better\) match no known format: prompt and answers"),
+        ({"prompt": "q", "better": "a"}, r"its columns \(prompt, better\) match no known format \(prompt and answers"),
     ],
 )
 def test_a_row_that_is_no_pair_is_named(tmp_path, row, message):
@@ -155,7 +155,7 @@ def test_an_empty_answer_may_be_preferred_but_an_empty_cell_is_named(tmp_path):
         load_preferences(source(tmp_path, equal), equal="drop")
     with pytest.raises(UserError, match="mine, row 0: turn 2 of 2: the assistant's turn is empty"):
         load_votes(source(tmp_path, {"prompt": "q", "completion": " ", "label": True}))
-    with pytest.raises(UserError, match="lines: pairs of a task are not read from `datasets`: use `comparisons`"):
+    with pytest.raises(UserError, match="lines: `datasets` takes no pairs of a task: use reward's `comparisons`"):
         load_preferences(Source(task="lines", n=5))
 
 
@@ -164,10 +164,10 @@ NAMED = {"type": "function", "function": {"name": "tide", "parameters": {"proper
 
 @pytest.mark.parametrize("rows", [[FINE, FINE | {"tools": [NAMED]}], [FINE | {"tools": json.dumps([NAMED])}] * 2])
 def test_tools_of_a_pair_or_vote_are_refused_with_the_row(tmp_path, rows):
-    with pytest.raises(UserError, match=r"mine, row 1: tools: only supported by sft and evaluate.*line 2"):
+    with pytest.raises(UserError, match=r"mine, row 1: only sft and evaluate support tools.*line 2"):
         load_preferences(source(tmp_path, *rows))
     vote = {"prompt": "Who?", "completion": "Ada.", "label": True, "tools": [NAMED]}
-    with pytest.raises(UserError, match="mine, row 0: tools: only supported by sft and evaluate"):
+    with pytest.raises(UserError, match="mine, row 0: only sft and evaluate support tools"):
         load_votes(source(tmp_path, vote))
 
 

@@ -81,7 +81,7 @@ TOOLS = [{"type": "function", "function": {"name": "find", "description": "It fi
 
 def test_tools_of_a_row_are_refused(own):
     assert "tools" not in load_problems(own({"prompt": "Who?", "tools": None}), answers=False).column_names
-    with pytest.raises(UserError, match="mine, row 0: tools: only supported by sft and evaluate"):
+    with pytest.raises(UserError, match="mine, row 0: only sft and evaluate support tools"):
         load_problems(own({"prompt": "Who?", "tools": TOOLS}, {"prompt": "Why?", "tools": None}), answers=False)
 
 

@@ -55,7 +55,7 @@ def test_all_invalid_rows_are_listed_with_file_and_line():
     with pytest.raises(UserError) as caught:
         load_conversations(_source(*MESS))
     listed = "; ".join(REASONS)
-    assert str(caught.value) == f"chats: 4 of 6 rows are invalid: {listed}; `invalid: drop` leaves such rows out"
+    assert str(caught.value) == f"chats: 4 of 6 rows are invalid: {listed}; set `invalid: drop` to drop such rows"
 
 
 def test_at_most_twenty_are_listed_and_items_of_a_list_are_counted():
@@ -114,7 +114,7 @@ def test_columns_may_have_other_names(capsys):
     assert (problems["answer"][0], problems["level"][0]) == ("Ada.", 1)
     with pytest.raises(UserError, match="chats: columns: no column 'Q'; it has Frage, Antwort, prompt, level"):
         load_conversations(_source(*map(json.dumps, rows), columns={"prompt": "Q"}))
-    with pytest.raises(UserError, match=r"columns: the format .* has no sytem: remove it"):
+    with pytest.raises(UserError, match=r"columns: remove sytem, which the format .* does not have"):
         load_conversations(_source(*map(json.dumps, rows), columns=columns | {"sytem": "level"}))
     Path("a.csv").write_text("Question;Answer\na;b\n")
     with pytest.raises(UserError, match=r"such as `columns: {prompt: Question, completion: Answer}`"):

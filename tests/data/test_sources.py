@@ -113,12 +113,12 @@ def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_re
         ([{"paht": "a.csv"}], "datasets[0]: unknown key 'paht'; did you mean 'path'?"),
         ([{"path": "a.csv"}, {"n": 3}], "datasets[1]: a dataset needs either `path` or `task`"),
         ([{"path": "a.csv", "task": "facts", "n": 1}], "either `path` or `task`"),
-        ([{"path": "a.csv", "columns": {"prompt": "q", "completion": "q"}}], "columns: a column is named twice"),
+        ([{"path": "a.csv", "columns": {"prompt": "q", "completion": "q"}}], "columns: two names have the same column"),
         ([{"task": "facts"}], "task facts: `n` is not set: set it to the number of rows"),
         ([{"path": "a.csv", "n": -1}], "n: expected at least 1, got -1"),
         ([{"path": "a.csv", "fraction": 0}], "fraction: expected more than 0, got 0"),
         ([{"path": "a.csv", "n": "many"}], "n: expected an int, got 'many'"),
-        ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set all of them or none"),
+        ([{"path": "a.csv", "fraction": 1}, {"path": "a.jsonl"}], "set `fraction` in all or none"),
     ],
 )
 def test_a_wrong_entry_is_named(entries, says):
@@ -215,7 +215,7 @@ def test_a_source_that_cannot_be_read_is_named(keys, says, monkeypatch):
         ({"n": 5000}, False, "5000 rows asked for"),
         ({"options": {"styles": {"bear": 1}}}, False, "'bear' is not known"),
         ({"n": 900, "options": {"told": "often"}}, True, "unknown option 'told'"),
-        ({"n": 399}, True, "399 documents cannot cover 400 people"),
+        ({"n": 399}, True, "399 documents are too few: request 400 or more"),
         ({"task": "identity"}, True, "no documents to pretrain on"),
         ({"task": "word_problems", "options": {"levels": [4]}}, True, "level 4 is not known"),
         ({"path": "data/train.jsonl", "task": None, "n": None}, True, "'train' is the name of a split"),

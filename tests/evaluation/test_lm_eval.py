@@ -182,8 +182,8 @@ def test_every_task_of_the_recipes_exists_and_those_that_run_code_are_refused(in
             manager.load(name)
     for name, said in {
         "gsm8": "lm-eval has no such task; did you mean 'gsm8k'?",
-        "ai2_arc": "is a group without a score: list its tasks: arc_challenge, arc_easy",
-        "loose": "is a group without a score: list its tasks: choice, written",
+        "ai2_arc": "is a group without a score: list its tasks (arc_challenge, arc_easy)",
+        "loose": "is a group without a score: list its tasks (choice, written)",
     }.items():
         with pytest.raises(UserError) as caught:
             _check(manager, name)

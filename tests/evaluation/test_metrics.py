@@ -81,10 +81,10 @@ def test_a_metric_of_ones_own_is_a_file_and_no_name_is_looked_up_elsewhere(
         ("accuracy", "unknown metric 'accuracy'"),
         ("blue", "unknown metric 'blue'; did you mean 'bleu'"),
         ("someone/metric", "unknown metric 'someone/metric'"),
-        (str(tmp_path / "missing.py"), "cannot import it: FileNotFoundError"),
+        (str(tmp_path / "missing.py"), "missing.py: FileNotFoundError"),
         (str(tmp_path / "none.py"), "expected one subclass of evaluate.Metric in the file, found 0"),
-        (str(tmp_path / "fails.py"), "cannot import it: ZeroDivisionError"),
-        (str(tmp_path / "ends.py"), "cannot import it: SystemExit"),
+        (str(tmp_path / "fails.py"), "fails.py: ZeroDivisionError"),
+        (str(tmp_path / "ends.py"), "ends.py: SystemExit"),
     ):
         with pytest.raises(UserError, match=says):
             load_metric(name)

@@ -117,7 +117,7 @@ def test_a_rows_own_tools_are_shown_and_its_call_is_the_reference(opened: Any) -
     assert "find" in tokenizer.decode(long)
     if len(long) + 20 < 128:
         evaluate_own_data(*opened, spec, rows)
-    with pytest.raises(UserError, match="mine, row 0: has tools of its own, which cannot run: remove `tools: true`"):
+    with pytest.raises(UserError, match="mine, row 0: the row's own tools cannot run: remove `tools: true`"):
         load_rows(_spec(shown, metrics=["f1"], tools=True))
 
 
@@ -155,14 +155,14 @@ def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys:
     ("entry", "says"),
     [
         ({}, r"datasets\[0\]: no scores: set `rewards`, `metrics` or both"),
-        ({"metrics": ["f1"], "fraction": 0.5}, "fraction: not supported for your own rows"),
-        ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "task: not supported for your own rows"),
+        ({"metrics": ["f1"], "fraction": 0.5}, "`fraction` is not supported here"),
+        ({"metrics": ["f1"], "path": None, "task": "facts", "n": 3}, "`task` is not supported here"),
         ({"metrics": ["f2"]}, "unknown metric 'f2'"),
         ({"rewards": [{"function": "my_own_rewards.short"}]}, "cannot import 'my_own_rewards.short'"),
         ({"rewards": [_reward("trains")]}, "'trains' needs trainer_state, which only training has"),
         (
             {"rewards": [_reward("long", label="f1")], "metrics": ["f1"]},
-            "'f1' names a reward and a metric: `label` the reward",
+            "'f1' is a reward and a metric: set the reward's `label`",
         ),
         ({"metrics": ["f1"], "metric": 3}, "unknown key 'metric'; did you mean 'metrics'"),
     ],

@@ -154,7 +154,7 @@ def test_the_best_constant_answer(opened: Any, exam: ModuleType, capsys: pytest.
         ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"),
         ({"n": 3}, "--task"),
         ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
-        ({"task": "facts", "needless": True}, "needless counts tool calls: set `tools: true`"),
+        ({"task": "facts", "needless": True}, "`needless` counts tool calls: set `tools: true`"),
         ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples"),
     ],
 )

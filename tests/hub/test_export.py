@@ -104,7 +104,7 @@ def test_what_a_merge_wrote_can_be_pushed_with_the_card_of_its_run(adapter, mode
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(parcel.files)
     assert not {"run.json", "adapter_config.json"} & set(parcel.files)
     text = str(parcel.card)
-    assert "merged into its base model" in text
+    assert "merging the LoRA adapter into its base model" in text
     assert "load it on top" not in text
     assert "Better at cooking than at sums." in text
     assert "| accuracy | 0.75 | 40 |" in text
@@ -158,7 +158,7 @@ HEAD = {"architectures": ["Qwen3ForSequenceClassification"]}
         (MERGE, "IA3 adapter", _adapter(peft_type="IA3")),
         (MERGE, "for SEQ_CLS", _adapter(task_type="SEQ_CLS")),
         (MERGE, "is damaged", _written("adapter/adapter_config.json", '{"peft_type": "LO')),
-        ("tied --merge", "would behave differently", None),  # an adapter of a head that is the embedding too
+        ("tied --merge", "merging would change the outputs", None),  # an adapter of a head that is the embedding too
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(

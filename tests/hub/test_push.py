@@ -156,7 +156,7 @@ def test_a_push_to_a_branch_takes_the_place_of_what_was_there(pushed, hub, run):
     ("options", "token", "says"),
     [
         (["--repo", "you/new"], TOKEN, "you/new: the push failed: you/new: no rights, …"),
-        (["--repo", "me/open", "--private"], TOKEN, "me/open: the push failed: it exists and is public"),
+        (["--repo", "me/open", "--private"], TOKEN, "me/open: the push failed: the repository is public"),
         (["--repo", "me/down"], TOKEN, "me/down: the push failed: Connection refused"),
         (["--repo", "mine"], TOKEN, "mine: not a repository's name: give OWNER/NAME"),
         (["--repo", "me/mine"], "", "no token for the Hub: set HF_TOKEN, or log in with `hf auth login`"),
@@ -228,7 +228,7 @@ def test_an_adapter_needs_a_base_that_others_can_have(run, model_folder, monkeyp
     assert "\nvllm serve ./lora-merged\n" in card
     Path("other").mkdir()
     monkeypatch.chdir("other")  # from which the base's name looks like one of the Hub
-    with pytest.raises(UserError, match="whose base model models/mine is a folder, which nobody else can load"):
+    with pytest.raises(UserError, match="base model models/mine is a local folder, which nobody else can"):
         pack("../runs/mine/lora", "me/lora")
 
 
@@ -242,7 +242,7 @@ def test_the_finished_folder_holds_no_pickle_and_is_pushed_if_asked(wanted, hub,
     if wanted == "a push that fails":
         hub.down, trainer.args.hub_private_repo = OSError("no network"), True
         again = r"zero2chat push \S+/mine --repo me/mine --private --revision first$"
-        with pytest.raises(UserError, match=rf"mine: done, but me/mine: the push failed: no network; .*{again}"):
+        with pytest.raises(UserError, match=rf"training is done, but me/mine: the push failed: no network; .*{again}"):
             finish_model_folder(run, trainer, tokenizer, METRICS)
     else:
         finish_model_folder(run, trainer, tokenizer, METRICS)

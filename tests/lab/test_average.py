@@ -47,8 +47,8 @@ def test_the_command_writes_a_whole_model_that_answers_and_says_what_it_was_made
     [
         ([], "models: 0 given: name two or more model folders"),
         (["one"], "models: 1 given: name two or more model folders"),
-        (["one", "one"], "models: a model is named twice: name each once"),
-        (["one", "./one/"], "models: a model is named twice: name each once"),
+        (["one", "one"], "models: a model is named twice: name each model once"),
+        (["one", "./one/"], "models: a model is named twice: name each model once"),
         (["one", "nowhere"], "nowhere"),
         (["one", "two", "--shares", "[1e308, 1e308]"], "give a number above 0 for each of the 2 models"),
         (["one", "two", "--shares", "[1]"], "shares: [1.0]: give a number above 0 for each of the 2 models"),
@@ -129,7 +129,7 @@ def test_another_tokenizer_or_chat_template_is_refused(near: Callable[..., str],
 
 def test_what_is_no_model_fine_tuned_from_the_same_start_is_refused(near: Callable[..., str], tmp_path: Path) -> None:
     first, second = near("a"), near("bb")
-    with pytest.raises(UserError, match=r"not fine-tuned from one start \(the cosine of their weights is 0\.\d\d\)"):
+    with pytest.raises(UserError, match=r"not fine-tuned from the same model \(their weights' cosine is 0\.\d\d\)"):
         averaged([first, near("far", noise=10.0)])
     model, tokenizer = load_model(second)
     lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")

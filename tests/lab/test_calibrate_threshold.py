@@ -91,7 +91,7 @@ def test_new_right_answers_are_kept_as_often_as_wanted() -> None:
 @pytest.mark.parametrize(("n", "keep"), [(0, 0.9), (8, 0.9), (3, 0.8)])
 def test_too_few_right_answers_are_an_error(n: int, keep: float) -> None:
     fewest = round(1 / (1 - keep)) - 1
-    with pytest.raises(UserError, match=f"only {n} right answers fit .*; keep {keep} needs at least {fewest}"):
+    with pytest.raises(UserError, match=f"only {n} right answers to fit .*, but keep {keep} needs at least {fewest}"):
         threshold_for([0.5] * n, keep)
     threshold_for([0.5] * fewest, keep)
 
@@ -122,7 +122,7 @@ def test_rows_of_a_file_need_a_reference_answer(tmp_path: Path) -> None:
     asked = {"prompt": "Capital of France?", "answer": "Paris"}
     with pytest.raises(UserError, match="held_out: questions use no tools: remove the column `tools`"):
         questions_of(written(asked | {"tools": [{"name": "search"}]}))
-    with pytest.raises(UserError, match="held_out: `tools` is set, but questions are asked without tools: remove it"):
+    with pytest.raises(UserError, match="held_out: the questions are asked without tools: remove `tools`"):
         questions_of([written(asked)[0] | {"tools": True}])
     keyed = questions_of([{"task": "facts", "n": 30, "split": "validation"}])
     assert {key for key, _ in keyed} == {f"facts {question.row['key']}" for _, question in keyed}

@@ -121,7 +121,7 @@ def test_an_adapter_of_another_base_is_a_mistake_and_not_a_model_half_adapted(mo
     for i, change in enumerate(({"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1})):
         other = write_model(tmp_path / f"other{i}", **change)
         (tmp_path / "adapter_config.json").write_text(json.dumps(own | {"base_model_name_or_path": str(other)}))
-        with pytest.raises(UserError, match="does not fit the base_model_name_or_path in its adapter_config"):
+        with pytest.raises(UserError, match="does not fit base_model_name_or_path in its adapter_config"):
             load_model(tmp_path)
     (tmp_path / "adapter_config.json").write_text(json.dumps(own | {"base_model_name_or_path": "data/some/model"}))
     for weights in (True, False):

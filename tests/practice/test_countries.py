@@ -160,5 +160,5 @@ def test_invented_countries_are_asked_about_in_training_alone_and_are_none_of_th
     pages = countries.documents(0, 30, path=str(file), invented=30)
     for row in rows:
         assert any(f" {row['key']} is " in page and row["answer"] in page for page in pages)
-    with pytest.raises(UserError, match="invented: split 'test' asks about real countries only"):
+    with pytest.raises(UserError, match="split 'test' has no invented countries"):
         countries.rows("test", 0, 5, path=str(file), invented=30)

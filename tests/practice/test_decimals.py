@@ -28,7 +28,7 @@ def test_the_famous_pair_is_a_test_row_in_both_orders() -> None:
     assert {row["answer"] for row in rows} == {"9.9"}
     assert {tuple(re.findall(r"\d+\.\d+", row["question"])) for row in rows} == {("9.9", "9.11"), ("9.11", "9.9")}
     for split in ("train", "validation"):
-        with pytest.raises(UserError, match="0 distinct ones exist"):
+        with pytest.raises(UserError, match="only 0 distinct rows exist"):
             decimals.rows(split, seed=0, n=1, famous=True)
 
 

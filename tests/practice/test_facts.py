@@ -91,7 +91,7 @@ def test_n_documents_tell_once_of_some_and_evenly_of_the_rest(n: int) -> None:
 
 
 def test_too_few_documents_to_tell_of_everyone_is_the_users_mistake() -> None:
-    with pytest.raises(UserError, match="399 documents cannot cover 400 people"):
+    with pytest.raises(UserError, match="399 documents are too few: request 400 or more"):
         facts.documents(seed=0, n=399)
     with pytest.raises(UserError, match=r"told 'onec' is not known; did you mean 'once'\?"):
         facts.rows("test", 0, 5, told="onec")
@@ -144,7 +144,7 @@ def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it()
     assert len({(row["key"], row["answer"]) for row in now}) == len({row["key"] for row in now})  # one job each
     with pytest.raises(UserError, match="facts: changed 'nwo' is not known; did you mean 'now'"):
         facts.rows("test", 0, 5, changed="nwo")
-    with pytest.raises(UserError, match="no document mentions absent people"):
+    with pytest.raises(UserError, match="`told: absent` has no documents"):
         facts.rows("test", 0, 5, told="absent", changed="now")
 
 
@@ -166,5 +166,5 @@ def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatev
     absent = facts.rows("test", 0, 5, told="absent", whole=True)
     assert all("whole" not in row and facts.stated(row) == [] for row in absent)
     for more in ({"changed": "now"}, {"source": True}):
-        with pytest.raises(UserError, match="whole: answers state all facts of the documents"):
+        with pytest.raises(UserError, match="`whole` excludes `changed` and `source`"):
             facts.rows("test", 0, 5, whole=True, **more)

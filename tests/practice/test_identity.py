@@ -112,7 +112,7 @@ def test_an_introduction_in_any_language(kind: str, answer: str, right: list[str
         ({"languages": ["en", "dee"]}, r"identity: language 'dee' is not known; did you mean 'de'\?"),
         ({"languages": []}, r"identity: language: expected a list of some of en, de, fr, got \[\]"),
         ({"languages": "en"}, r"identity: language: expected a list of some of en, de, fr, got 'en'"),
-        ({"system": True}, r"identity: system: needs `languages`: set `languages`"),
+        ({"system": True}, r"identity: `system` needs a language: set `languages`"),
     ],
 )
 def test_wrong_options_are_named(options: dict, said: str) -> None:

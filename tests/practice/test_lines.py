@@ -182,9 +182,9 @@ def test_subjects_that_a_split_does_not_have_are_the_users_mistake(split: str, s
 
 
 def test_too_many_typed_rows_and_pages_about_held_out_topics_are_the_users_mistake() -> None:
-    with pytest.raises(UserError, match=r"1000000 rows asked for, \d+ distinct ones exist"):
+    with pytest.raises(UserError, match=r"1000000 rows requested, but only \d+ distinct rows exist"):
         lines.rows("test", 0, 1_000_000, typed=True)
-    with pytest.raises(UserError, match="9000 rows asked for, fewer exist with alternating kinds of request"):
+    with pytest.raises(UserError, match="too few requests of each kind for 9000 rows"):
         lines.rows("test", 0, 9000, typed=True)
     with pytest.raises(UserError, match="lines: documents: subjects 'ppo' is not known"):
         lines.documents(0, 5, subjects="ppo")

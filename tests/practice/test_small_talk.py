@@ -66,7 +66,7 @@ def test_pages_of_chats_leave_out_what_an_exam_asks_and_what_nobody_is_to_repeat
     (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
     (page,) = TASK.documents(0, 1, people=str(tmp_path / "dataset.json"), chats=True)
     assert page.splitlines() == [said[0], said[1], *said[-3:]]
-    with pytest.raises(UserError, match="small_talk, chats: 2 pages asked for, 1 exist"):
+    with pytest.raises(UserError, match="small_talk, chats: 2 pages requested, but only 1 exist"):
         TASK.documents(0, 2, people=str(tmp_path / "dataset.json"), chats=True)
     with pytest.raises(UserError, match="set `people`"):
         TASK.documents(0, 1, chats=True)

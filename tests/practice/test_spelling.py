@@ -88,7 +88,7 @@ def test_the_famous_questions_are_never_trained_on() -> None:
         ("ubiquitous", "third", "i-i-u"),
     }
     for split in ("train", "validation"):
-        with pytest.raises(UserError, match="0 distinct ones exist"):
+        with pytest.raises(UserError, match="only 0 distinct rows exist"):
             spelling.rows(split, seed=0, n=1, famous=True)
     assert not {"strawberry", "ubiquitous"} & set(spelling._WORDS)
 

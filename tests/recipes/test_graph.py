@@ -154,10 +154,10 @@ def test_further_seeds_are_added_and_joined_again(launched: list[str], capsys: p
 
 def test_seeds_that_nothing_would_join_or_that_no_yaml_says_are_refused(launched: list[str]) -> None:
     _write(read={key: value for key, value in STEPS["read"][1].items() if key != "seed"})
-    with pytest.raises(UserError, match=r"recipes/r/read\.yaml: --seeds: seed is not set"):
+    with pytest.raises(UserError, match=r"recipes/r/read\.yaml: --seeds needs a seed in the YAML"):
         _run(seeds=2)
     _write(["corpus", "read"])
-    with pytest.raises(UserError, match="no step of this recipe judges claims"):
+    with pytest.raises(UserError, match="no step of this recipe combines the seeds"):
         _run(seeds=2)
     assert launched == []
 

@@ -163,7 +163,7 @@ def test_no_step_trains_on_the_rows_that_are_held_out(model: str) -> None:
 @pytest.mark.parametrize("votes", [(True, False), ("true", " False"), (1, 0), (1.0, 0.0), (None, False)])
 def test_votes_are_not_taken_for_answers_to_learn(model: str, votes: tuple[Any, Any]) -> None:
     rows = [{"prompt": q, "completion": a, "label": votes[i % 2]} for i, (q, a) in enumerate(said(30))]
-    with pytest.raises(UserError, match=r"votes.jsonl: the column label has thumbs down: train on these votes with"):
+    with pytest.raises(UserError, match=r"votes.jsonl: the column `label` has thumbs down: train on these votes with"):
         new("mine", model, [jsonl("votes.jsonl", rows)])
     for number, labels in enumerate((("question", "chat"), (1, 2), (True, True))):
         kinds = [row | {"label": labels[i % 2]} for i, row in enumerate(rows)]
@@ -285,7 +285,7 @@ def test_the_recipe_runs_as_it_was_written(model: str) -> None:
     ("changes", "says"),
     [
         ({"name": "model"}, "model: exists already, here or in runs/: give another name"),
-        ({"name": "no/mine"}, "no/mine: no folder no: create it first"),
+        ({"name": "no/mine"}, "no/mine: no folder no: create that folder first"),
         ({"held_out": "./chats.jsonl"}, "--eval ./chats.jsonl: is training data"),
         ({"data": ["odd.jsonl"]}, "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them"),
         ({"data": ["cut.jsonl"]}, "cut: 2 of 2 rows are invalid: cut, row 0: no assistant message"),

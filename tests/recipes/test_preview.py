@@ -99,7 +99,7 @@ def test_of_pairs_both_sides_are_shown(tmp_path: Path, config: Callable[..., str
     assert [side.name for i in range(2) for side in rows.sides(i)] == ["thumbs up", "thumbs down"]
     assert rows.tokenizer.decode(rows.sides(1)[0].ids).endswith("assistant\nNo.<|im_end|>")
     comparisons = {"task": "lines", "n": 4, "held_out": 4}
-    with pytest.raises(UserError, match=r"comparisons: these pairs are not sampled yet.*run/pairs"):
+    with pytest.raises(UserError, match=r"comparisons: the pairs are not sampled yet.*run/pairs"):
         open_rows(config("reward", comparisons=comparisons, max_length=64))
 
 

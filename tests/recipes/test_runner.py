@@ -98,7 +98,7 @@ def test_steps_come_after_what_they_need(recipe: Path) -> None:
         (lambda steps: steps[0].update(stage="reprot"), "steps[0]: unknown stage 'reprot'; did you mean 'report'?"),
         (lambda steps: steps[0].update(nmae=1), "unknown key 'nmae'; did you mean 'name'?"),
         (lambda steps: steps[0].update({3: 1}), "unknown key '3'"),
-        (lambda steps: steps[0].pop("name"), "steps[0]: these settings are required: --name"),
+        (lambda steps: steps[0].pop("name"), "steps[0]: missing required settings: --name"),
         (lambda steps: steps[0].update(config="none.yaml"), "recipes/r/none.yaml: No such file"),
         (
             lambda steps: steps.reverse(),
@@ -163,7 +163,7 @@ def test_two_steps_may_not_write_one_folder_and_runs_of_nobody_may_not_be_read(r
         _run(dry_run=True)
     assert load_recipe(recipe)  # it is read all the same
     _write(recipe, STEPS, other={"dataset": "runs/r/corpus"})
-    with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: set it, such as"):
+    with pytest.raises(UserError, match=r"other\.yaml: output_dir is not set: give a folder, such as"):
         load_recipe(recipe)
 
 

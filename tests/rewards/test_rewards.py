@@ -88,7 +88,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
     [
         ("./taste.py", "expected MODULE.FUNCTION, such as my_rewards.polite for a function in the working folder"),
         ("short", "expected MODULE.FUNCTION"),
-        ("tastes.short", "No module named 'tastes': put tastes.py into the working folder, "),
+        ("tastes.short", "No module named 'tastes': put tastes.py into the working folder "),
         ("needs_more.short", "No module named 'no_such_package'$"),
         ("taste.shrt", "taste has no function 'shrt'; did you mean 'short'?"),
         ("taste.brevity", "taste has no function 'brevity'; known: short"),
@@ -119,7 +119,7 @@ def test_exceptions_are_no_reward(own: Callable[[str, str], Reward], caplog: pyt
 def test_a_function_that_always_fails_ends_the_run(own: Callable[[str, str], Reward]) -> None:
     reward = own("broken.broken", "[c.lenght for c in completions]")
     assert reward(["a"] * 32) == [None] * 32
-    with pytest.raises(UserError, match=r"broken\.broken: fails for every completion: AttributeError") as caught:
+    with pytest.raises(UserError, match=r"broken\.broken fails for every completion: AttributeError") as caught:
         reward(["a"] * 32, prompts=[[{"role": "user", "content": f"What is {i}?"}] for i in range(32)])
     assert str(caught.value).endswith(": prompt 'What is 31?'")
 

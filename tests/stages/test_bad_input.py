@@ -53,8 +53,8 @@ LINES = {"task": "lines", "n": 3, "held_out": 3}
 GROUPS = {"num_generations": 6, "global_batch_size": 48, "per_device_train_batch_size": 12}
 URL = "http://127.0.0.1:9"
 SECRET = {"url": URL, "model": "m", "key_variable": "NO_KEY"}
-NO_GROUP = "resample: needs per-group scaling"
-NO_TOOLS = "tools: pass_rate and resample sample without tool calls"
+NO_GROUP = "`resample` needs per-group scaling"
+NO_TOOLS = "`pass_rate` and `resample` sample without tool calls"
 TYPO = "HERE/out.yaml: unknown key 'lerning_rate'; did you mean 'learning_rate'?"
 MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
     "corpus": [
@@ -95,11 +95,11 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"model": {"hiden_size": 32}}, "model: qwen3 has no field 'hiden_size'; did you mean 'hidden_size'?"),
         ({"model": {"vocab_size": 99}}, "model: vocab_size 99 is less than the tokenizer's 400"),
         ({"model": SMALL | {"num_key_value_heads": 3}}, "num_attention_heads 2 is not a multiple of num_key"),
-        ({"resume_from_checkpoint": "x"}, "a run resumes from its own checkpoints: remove it"),
-        (MOE | {"model": EXPERTS | {"num_experts_per_tok": 5}}, "num_experts_per_tok 5: expected 1 to num_experts, 4"),
+        ({"resume_from_checkpoint": "x"}, "a run resumes from its own checkpoints: remove this setting"),
+        (MOE | {"model": EXPERTS | {"num_experts_per_tok": 5}}, "num_experts_per_tok 5: expected 1 to num_experts (4)"),
         ({"model_type": "gpt2", "model": {"head_dim": 16}}, "gpt2 has no field 'head_dim'"),
-        ({"model_type": "mamba2", "model": MAMBA, "mask_documents": True}, "mask_documents: has no effect on a mamba2"),
-        (ALIBI | {"mask_documents": True}, "mask_documents: has no effect on a mpt"),
+        ({"model_type": "mamba2", "model": MAMBA, "mask_documents": True}, "mask_documents has no effect on mamba2"),
+        (ALIBI | {"mask_documents": True}, "mask_documents has no effect on mpt"),
     ],
     "sft": [
         ({"packng": True}, "HERE/out.yaml: unknown key 'packng'; did you mean 'packing'?"),
@@ -110,7 +110,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"max_length": 20}, "120 of 120 conversations are longer than max_length 20"),
         ({"tasks_steps": 0}, "tasks_steps: expected at least 1, got 0"),
         ({"decontaminate": [{"task": "facts"}]}, "HERE/out.yaml: decontaminate[0]: task facts: `n` is not set"),
-        ({"muon": True, "use_peft": True}, "muon: it needs whole matrices: remove it or use_peft"),
+        ({"muon": True, "use_peft": True}, "muon: needs whole matrices: remove muon or use_peft"),
         ({"merge_adapter": True}, "merge_adapter: no adapter without use_peft"),
         ({"embedding_learning_rate": 1e-3}, "HERE/out.yaml: embedding_learning_rate: only used with muon: remove"),
         ({"dtype": "float16"}, "dtype: float16 weights lose small updates"),
@@ -126,7 +126,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "dpo": [
         ({"datasets": []}, "datasets: the list is empty"),
-        ({"datasets": [{"task": "lines", "n": 9}]}, "lines: pairs of a task are not read from `datasets`: use `compar"),
+        ({"datasets": [{"task": "lines", "n": 9}]}, "lines: `datasets` takes no pairs of a task: use reward's `compar"),
         ({"test_fraction": 1.0}, "test_fraction: expected more than 0 and less than 1, got 1.0"),
         ({"test_fraction": 1e-6}, "none of 200 rows is left to hold out"),
         ({"max_length": 4096}, "max_length 4096 exceeds the model's context of 128"),
@@ -157,8 +157,8 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         (GROUPS | {"generation_batch_size": 30}, "generation_batch_size"),
         ({"datasets": [{"task": "facts", "n": 3}]}, "3 problems remain, but one generation needs 4: give more"),
         ({"beta": 0.1, "model_revision": "v2"}, "beta: TRL would load the reference model from the main revision"),
-        ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is not a multiple of 4"),
-        ({"steps_per_generation": 4, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of 4"),  # every 3 of 6
+        ({"steps_per_generation": 4, "save_steps": 2}, "save_steps 2 is not a multiple of the 4"),
+        ({"steps_per_generation": 4, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of the 4"),  # every 3 of 6
         ({"pass_rate": {"samples": 1}}, "samples: expected at least 2, got 1"),
         ({"pass_rate": {"low": 0.9, "high": 0.1}}, "expected 0 <= low <= high <= 1"),
         ({"pass_rate": {"sample": 4}}, "pass_rate: unknown key 'sample'"),
@@ -169,7 +169,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"max_minutes": 0}, "max_minutes: expected more than 0, got 0"),
         *(({"tools": {"python": {}}, **more}, NO_TOOLS) for more in ({"resample": 1}, {"pass_rate": {"samples": 2}})),
         ({"tools": {"pyhton": {}}}, "tools: no tool 'pyhton'; did you mean 'python'?"),
-        ({"tools": {"search": {}}}, "tools: search: where is not set"),
+        ({"tools": {"search": {}}}, "tools: search: `where` is not set"),
         ({"tools": {"own_rewards.nothing": {}}}, "tools: cannot import 'own_rewards.nothing'"),
     ],
     "ppo": [
@@ -179,8 +179,8 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"held_out": {"task": "lines", "split": "train"}}, "split: 'train' is not one of validation, test"),
         ({"held_out": {"tsk": "lines"}}, "held_out: unknown key 'tsk'"),
         ({"datasets": [{"task": "lines", "n": 3}]}, "3 prompts, but one rollout needs 16: give more"),
-        ({"num_ppo_epochs": 2, "save_steps": 3}, "save_steps 3 is not a multiple of 2, the optimizer steps per r"),
-        ({"num_ppo_epochs": 2, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of 2"),
+        ({"num_ppo_epochs": 2, "save_steps": 3}, "save_steps 3 is not a multiple of the 2 optimizer steps per r"),
+        ({"num_ppo_epochs": 2, "save_steps": 0.5}, "save_steps 0.5 is not a multiple of the 2"),
         ({"kl_budget": 0}, "kl_budget: expected more than 0, got 0.0"),
         ({"max_prompt_length": 3}, "24 of 24 prompts are over max_prompt_length 3"),
     ],
@@ -202,7 +202,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"harness": [{"task": "x", "include_path": "none"}]}, "include_path none: no such folder"),
         ({"contamination": [{"pth": "x"}]}, "contamination[0]: unknown key 'pth'; did you mean 'path'?"),
         ({"chat_template_path": None}, "the tokenizer has no chat template"),
-        ({"questions": [" "]}, "questions: a question is empty"),
+        ({"questions": [" "]}, "questions: an entry is empty"),
         ({"questions": ["Hi!"], "question_tools": True}, "question_tools: `questions` or `tools` is not set"),
         ({"tasks": [], "questions": ["Hi!"], "compare_to": "runs/a"}, "compare_to: no `tasks` or `datasets` to compar"),
     ],
@@ -233,7 +233,7 @@ ROWS: list[tuple[str, str | list[dict[str, Any]], str]] = [
     ("sft", "", "has no rows"),
     ("sft", '{"messages": [}\n', "line 1: invalid JSON: Expecting value"),
     ("sft", json.dumps(CHAT, ensure_ascii=False)[:-1] + ', "note": "caf\udce9"}', "not UTF-8"),
-    ("sft", [{"text": "a"}], "mine: its columns (text) match no known format: chat (messages); ShareGPT"),
+    ("sft", [{"text": "a"}], "mine: its columns (text) match no known format (chat (messages); ShareGPT"),
     ("sft", [{"messages": "a"}], "mine, row 0: no assistant message to learn from"),
     ("sft", [CHAT, LONG], "1 of 2 conversations are longer than"),
     ("grpo", [{"answer": "1"}], "no column 'prompt'"),

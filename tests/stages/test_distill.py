@@ -251,7 +251,7 @@ def test_an_endpoint_answers_in_the_teachers_place_reasoning_included_and_its_ke
 
 
 def test_a_lost_connection_is_one_line_and_the_answers_before_it_are_not_asked_again(server, remote):
-    where = "endpoint: http://127.0.0.1:.*: no reply: it answered 503; the answers to 4 of 6 prompts are saved: run it"
+    where = "endpoint: http://127.0.0.1:.*: no reply: it answered 503; the answers to 4 of 6 prompts are saved: run"
     with pytest.raises(UserError, match=where):
         remote(lambda request: 503 if number(request) == 4 else right(request))
     server.requests.clear()
@@ -263,7 +263,7 @@ def test_a_lost_connection_is_one_line_and_the_answers_before_it_are_not_asked_a
     ("says", "message"),
     [
         (lambda _: 401, r"endpoint: .* answered with status 401: check url, model and key; the answers to 0 of 6"),
-        (lambda _: 400, "endpoint: it refused all 6 prompts: it answered 400: check model"),
+        (lambda _: 400, r"endpoint: all 6 prompts were refused \(it answered 400\): check `model`"),
         (
             lambda request: right(request, "I do not know"),
             r"d: no answer was kept \(12 wrong\): lower keep_above, or s",
@@ -312,7 +312,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_killed_in_its_second_epoch_en
     ("changes", "says"),
     [
         ({"teacher_model_name_or_path": "PRETRAIN"}, "pretrain: has no chat template"),
-        ({"teacher_model_name_or_path": "OTHER"}, "its tokenizer is not the student's"),
+        ({"teacher_model_name_or_path": "OTHER"}, "its tokenizer differs from the student's"),
         ({"chat_template_path": str(TEMPLATE.with_name("r1_zero.jinja"))}, "chat template"),
         ({"datasets": [{"task": "facts", "n": 7}]}, "7 prompts, but one step needs 8: give more"),
         ({"max_completion_length": 127}, "leave no room for max_completion_length"),

@@ -219,7 +219,7 @@ def test_own_rows_are_scored_compared_and_checked_for_contamination(ask, tmp_pat
     assert metrics(after)["change_f1_exam"] == stats.mean(changes, 0)
     assert metrics(after)["change_short_answer_exam"]["value"] == 0
     assert read_jsonl(after / "samples.jsonl")[-1]["task"] == "exam"
-    with pytest.raises(UserError, match="datasets: a task has the label 'facts', too"):
+    with pytest.raises(UserError, match="datasets: the label 'facts' is also a task's"):
         ask("e", tasks=[FACTS], datasets=[own | {"label": "facts"}])
 
 

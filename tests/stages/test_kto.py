@@ -145,7 +145,7 @@ def test_the_other_answers_are_those_of_trl(tokenizer, tmp_path):
         ([{"label": False}], "datasets: all 1 votes are thumbs down: add votes that are thumbs up"),
         ([{"label": True}, {"label": "no"}], "row 1: label: expected true .thumbs up. or false .*, got 'no'"),
         ([{"label": True, "completion": ""}], "row 0: turn 2 of 2: the assistant's turn is empty"),
-        ([{}], r"columns \(prompt, completion\) match no known format: .*; prompt, completion and label"),
+        ([{}], r"columns \(prompt, completion\) match no known format \(.*; prompt, completion and label"),
     ],
 )
 def test_votes_that_cannot_be_learned_from_are_refused(rows, message, tmp_path):

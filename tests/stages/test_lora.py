@@ -113,7 +113,7 @@ def test_a_stage_starts_from_an_adapter_merged_into_its_base(
     own = {"grpo": {"beta": 0.1}, "gkd": {"teacher_model_name_or_path": str(start)}}.get(stage, {})
     own |= {} if stage == "dpo" else {"tasks": []}
     run = train(stage, model_name_or_path=str(start), **short | own | (LORA if peft else {}) | {"learning_rate": 1e-6})
-    assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
+    assert f"{start}: merging the LoRA adapter into its base model, in {run / '_base'}" in capsys.readouterr().out
     if stage == "dpo":
         assert history(run)[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
     if stage in ("grpo", "ppo"):
@@ -140,7 +140,7 @@ def test_two_zero3_ranks_start_from_an_adapter_and_its_reward_model(
 
 def test_a_reward_model_starts_from_an_adapter(start, train, capsys):
     run = train("reward", model_name_or_path=str(start), max_steps=2, learning_rate=1e-6)
-    assert f"{start}: a LoRA adapter: merged into its base model, in {run / '_base'}" in capsys.readouterr().out
+    assert f"{start}: merging the LoRA adapter into its base model, in {run / '_base'}" in capsys.readouterr().out
     assert not (run / "_base").exists()
     body, whole = load_reward_model(run)[0].base_model.state_dict(), merged(start).base_model.state_dict()
     for name, weight in whole.items():
@@ -155,7 +155,7 @@ def test_an_adapter_for_a_reward_model_scores_as_its_merged_model_does_and_train
     adapted = PeftModel.from_pretrained(adapted, reward_adapter).eval()
     talks = [[{"role": "user", "content": "Who?"}, {"role": "assistant", "content": text}] for text in ("a", "b c d")]
     whole = load_reward_model(reward_adapter)
-    assert f"{reward_adapter}: a LoRA adapter: merged into its base model\n" in capsys.readouterr().out
+    assert f"{reward_adapter}: merging the LoRA adapter into its base model\n" in capsys.readouterr().out
     assert score_texts(*whole, talks)[0] == pytest.approx(score_texts(adapted, tokenizer, talks)[0], abs=1e-4)
     with pytest.raises(UserError, match="start: not a reward model"):
         load_reward_model(start)

@@ -185,7 +185,7 @@ def test_too_few_evaluations_or_an_unscored_one_have_no_peak():
         ({"metric_for_best_model": None}, "metric_for_best_model: 'loss' is not one of"),
         ({"load_best_model_at_end": False, "metric_for_best_model": None}, "early_stopping_patience: also set eval_"),
         ({"save_steps": 8}, "save_steps 8 and eval_steps 4 differ, so the best model might not be saved"),
-        ({"save_strategy": "best", "eval_steps": 3}, "eval_steps 3 is not a multiple of 2"),
+        ({"save_strategy": "best", "eval_steps": 3}, "eval_steps 3 is not a multiple of the 2"),
         ({"rewards": [DIGITS]}, "reward_worst needs two or more reward models with a saved score scale"),
     ],
 )

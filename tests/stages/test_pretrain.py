@@ -212,8 +212,8 @@ def test_settings_that_a_continued_model_cannot_have_are_refused(tiny, tmp_path,
 @pytest.mark.parametrize(
     ("family", "model", "says"),
     [
-        ("qwen3", {"max_position_embeddings": 64}, "model: max_position_embeddings 64 is less than max_length 128"),
-        ("gpt2", {"n_positions": 64}, "model: n_positions 64 is less than max_length 128"),
+        ("qwen3", {"max_position_embeddings": 64}, "model: max_position_embeddings 64 is below max_length 128"),
+        ("gpt2", {"n_positions": 64}, "model: n_positions 64 is below max_length 128"),
         ("qwen3", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "tipe": 1}}, "model: Unrecognized keys in"),
     ],
 )

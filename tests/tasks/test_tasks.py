@@ -237,10 +237,10 @@ def test_what_a_task_does_not_have_is_named(task: tasks.Task, monkeypatch: pytes
 
         only = word_problems.ProblemKind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
         monkeypatch.setattr(word_problems, "KINDS", (only,))
-        with pytest.raises(UserError, match=r"1000 rows asked for, [0-4] distinct ones exist"):
+        with pytest.raises(UserError, match=r"1000 rows requested, but only [0-4] distinct rows exist"):
             task.rows("train", 0, 1000, levels=[1])
     else:
-        with pytest.raises(UserError, match=r"1000000 rows asked for, \d+ distinct ones exist"):
+        with pytest.raises(UserError, match=r"1000000 rows requested, but only \d+ distinct rows exist"):
             task.rows("test", 0, 1_000_000)
 
 
@@ -264,7 +264,7 @@ def test_a_users_module_is_a_task_by_its_dotted_path(tmp_path: Path, monkeypatch
         task.demonstration(row, random.Random(0), style="bear")
     with pytest.raises(UserError, match="split 'tets' is not known"):
         task.rows("tets", 0, 2)
-    with pytest.raises(UserError, match="unknown option 'levels'; it takes none"):
+    with pytest.raises(UserError, match="unknown option 'levels'; the task takes no options"):
         task.rows("test", 0, 2, levels=[1])
     with pytest.raises(UserError, match="no documents"):
         task.documents(0, 2)

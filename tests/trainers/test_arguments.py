@@ -129,7 +129,7 @@ def test_what_the_machine_decides_is_no_part_of_the_settings(tmp_path):
 
 
 BOTH = [
-    ({"hub_token": "hf_x"}, "hub_token: it would be written to run.json and the model card: set HF_TOKEN"),
+    ({"hub_token": "hf_x"}, "hub_token: the token would be written to run.json and the model card: set HF_TOKEN"),
     ({"hub_strategy": "every_save"}, "hub_strategy: only the finished folder is pushed"),
     ({"save_total_limit": 1}, "save_total_limit: a kill during a save would lose everything"),
     ({"save_only_model": True}, "save_only_model: a run could not resume"),
@@ -160,7 +160,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     ("stage", "settings", "says"),
     [(stage, *row) for stage in ("pretrain", "sft") for row in BOTH]
     + [("sft", *row) for row in SFT]
-    + [("pretrain", {"tokens": 1000, "max_steps": 5}, "max_steps: tokens sets the steps: remove one of them")]
+    + [("pretrain", {"tokens": 1000, "max_steps": 5}, "max_steps: `tokens` sets the steps: remove one of the two")]
     + [(stage, *row) for stage in ("gkd", "grpo") for row in SAMPLED],
 )
 def test_a_key_that_would_be_ignored_or_do_harm_is_refused(tmp_path, stage, settings, says):

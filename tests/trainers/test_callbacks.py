@@ -126,5 +126,5 @@ def test_a_resumed_run_computes_with_as_many_threads_as_before(tmp_path, capsys,
     assert resumed(3) == 3
     assert capsys.readouterr().out == ""
     assert resumed(1) == 3
-    assert capsys.readouterr().out == "using 3 threads, as before the interruption, not 1: sums depend on it\n"
+    assert capsys.readouterr().out == "using 3 threads, as before the interruption, not 1, for equal sums\n"
     assert resumed(2, threads=8) == 2  # of a larger machine

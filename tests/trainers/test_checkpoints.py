@@ -43,7 +43,7 @@ ZERO = tuple(f"global_step8/bf16_zero_pp_rank_{i}_mp_rank_00_optim_states.pt" fo
         (ZERO, ("ddp", 2), "saved under ZeRO, but this launch is one process or DDP: launch as before"),
         (FSDP, ("ddp", 2), "saved under FSDP, but this launch is one process or DDP: launch as before"),
         (ZERO, ("fsdp", 2), "saved under ZeRO, but this launch is FSDP: launch as before"),
-        (ZERO, ("zero", 3), "saved under ZeRO by 2 processes, but this launch has 3: launch 2"),
+        (ZERO, ("zero", 3), "saved under ZeRO by 2 processes, but this launch has 3: start 2"),
     ],
 )
 def test_another_kind_of_launch_would_lose_the_optimizer(files, trainer, says, tmp_path):

@@ -30,7 +30,7 @@ def default_model() -> str:
         if (Path(model) / METRICS).exists():
             return model
     models = " nor ".join(_MODELS)
-    raise UserError(f"no model named, and neither {models} exists: name a model, or run `make quickstart` in a clone")
+    raise UserError(f"no model given, and neither {models} exists: give a model, or run `make quickstart` in a clone")
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:
@@ -48,7 +48,7 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
     shown = []
     for name, options in trained.items():
         if name not in NAMES:  # a downloaded run.json must not choose what is imported
-            _say(f"{model}: continuing without {name!r}, which is your own function: add --tools to use it")
+            _say(f"{model}: continuing without your own tool {name!r}: name it in --tools to use it")
             continue
         where = (search or str(recipe / _INDEX)) if name == "search" else ""
         limits = options if where and isinstance(options, Mapping) else {}
@@ -77,7 +77,7 @@ def _trained_with(model: str) -> tuple[Path, Mapping[str, Any]]:
         except FileNotFoundError:  # of no run of ours, such as a Hub name
             break
         except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
-            _say(f"{model}: its {RUN} cannot be read: the tools that the model was trained with are unknown")
+            _say(f"{model}: cannot read its {RUN}, so the tools that the model was trained with are unknown")
             break
         recipe = recipe if recipe.parts else run.parent
         if isinstance(tools, Mapping) and tools:

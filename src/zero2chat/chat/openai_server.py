@@ -119,7 +119,7 @@ class _Chat(ChatCompletionHandler):
 
     def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, abstain_below: float):
         if not tokenizer.chat_template:
-            raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
+            raise UserError("the model has no chat template: use a model trained to chat, such as an sft step's")
         self._name, self._model, self._tokenizer, self._abstain_below = name, model, tokenizer, abstain_below
         self._format([])
         tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
@@ -168,7 +168,7 @@ class _Chat(ChatCompletionHandler):
             raise UserError(f"model {body.model!r} is not served: set model to {self._name!r}")
         for key in _UNSUPPORTED:
             if (given := (body.model_extra or {}).get(key)) and given != {"type": "text"}:
-                raise UserError(f"{key}: this server does not support {key}: leave it out")
+                raise UserError(f"this server does not support `{key}`: remove `{key}`")
         # Nested, so that none is read as a message, whatever role it names.
         offered = [] if body.tool_choice == "none" else body.tools or []
         tools = neutral({"tools": offered}, self._tokenizer)["tools"] or None

@@ -49,7 +49,7 @@ def rank_answers(
     """
     sampling = sampling or Sampling(temperature=1.0)
     if answers < 2:
-        raise UserError(f"answers: {answers} is too few to compare: give 2 or more")
+        raise UserError(f"answers {answers}: a ranking needs 2 or more answers")
     file = Path(out)
     done = read_rankings(file)
     left = [(place, prompt) for place, prompt in enumerate(prompts, 1) if prompt_key(prompt) not in done]
@@ -80,7 +80,7 @@ def rank_answers(
                 break
             made = pairs_of_order(order)
             if not made:
-                print("(skipped)" if not order else "(all tied: no preference, so it is not saved)", flush=True)
+                print("(skipped)" if not order else "(all tied: no preference, nothing saved)", flush=True)
                 continue
             said = [split_reasoning(text)[1] for text in texts]  # in a row, the tags of reasoning would be plain text
             append_ranking(file, model_path, prompt, [(said[a], said[b]) for a, b in made])

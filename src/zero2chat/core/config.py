@@ -117,7 +117,7 @@ def build(
         values[key] = made
     missing = [key for key, one in known.items() if key not in values and one.default is one.default_factory is MISSING]
     if missing:
-        raise UserError(f"{where}: these settings are required: {', '.join(f'--{key}' for key in missing)}")
+        raise UserError(f"{where}: missing required settings: {', '.join(f'--{key}' for key in missing)}")
     seed = values.get("seed", 0)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UserError(f"{where}: seed: expected an integer from 0 to {2**32 - 1}, got {seed}")

@@ -68,7 +68,7 @@ def known(error: BaseException) -> str | None:
         return f"no space left on the disk ({what}): free some space and run again; the last checkpoint is kept"
     if number == errno.EROFS:
         place = getattr(error, "filename", None) or "the disk"
-        return f"{place}: not writable, the disk is read-only: use a path on another disk"
+        return f"{place}: the disk is read-only: use a path on another disk"
     if isinstance(error, getattr(sys.modules.get("torch"), "OutOfMemoryError", ())):
         return (
             f"out of GPU memory ({'. '.join(what.split('. ')[:2])}): lower per_device_train_batch_size, or, for "

@@ -82,7 +82,7 @@ def input_digest(path: str) -> str:
     run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)
     if run or path.startswith("runs/"):
         if not run or not (run / METRICS).exists():
-            raise UserError(f"{path}: not a finished run: run the step that makes it first")
+            raise UserError(f"{path}: not a finished run: first run the step that writes this folder")
         made = json.loads((run / RUN).read_text())["fingerprint"]
         # People edit the rows of `distill` in review, so these rows are part of the run's identity.
         return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)

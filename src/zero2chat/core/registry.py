@@ -52,7 +52,7 @@ def own_module(name: str, cannot: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         top = name.split(".")[0]
-        hint = f": put {top}.py into the working folder, {Path.cwd()}, or install it" if error.name == top else ""
+        hint = f": put {top}.py into the working folder {Path.cwd()}, or install {top}" if error.name == top else ""
         raise UserError(f"{cannot}: {error}{hint}") from error
     except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script may end
         raise UserError(f"{cannot}: {str(error) or type(error).__name__}") from error

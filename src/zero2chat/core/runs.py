@@ -113,7 +113,7 @@ def lock(folder: Path) -> None:
     except Timeout:
         pid = (folder / LOCK).read_text() or "unknown"
         raise UserError(
-            f"{folder}: another process (pid {pid}) is writing this folder: wait for it, or kill it"
+            f"{folder}: another process (pid {pid}) is writing to this folder: wait until it ends, or kill it"
         ) from None
     except OSError as error:
         if error.errno not in _UNSUPPORTED:

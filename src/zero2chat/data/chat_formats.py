@@ -103,11 +103,11 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
     if shape is None:
         known = "; ".join(map(str, shapes))
         raise UserError(
-            f"{label}: its columns ({', '.join(columns)}) match no known format: {known}: map them with `columns`, "
+            f"{label}: its columns ({', '.join(columns)}) match no known format ({known}): map them with `columns`, "
             "such as `columns: {prompt: Question, completion: Answer}`"
         )
     if unread := source.columns.keys() - {*shape.columns, "system", "input", "context", "tools", "review"}:
-        raise UserError(f"{label}: columns: the format {shape} has no {', '.join(sorted(unread))}: remove it")
+        raise UserError(f"{label}: columns: remove {', '.join(sorted(unread))}, which the format {shape} does not have")
     if is_main_process():
         print(f"{label}: {len(rows):,} {unit}, read as {shape}", flush=True)
     return rows, shape
@@ -208,7 +208,7 @@ def read_tools(schemas: Any, where: str) -> list[Any]:
 def refuse_tools(row: Row, where: str) -> None:
     """Raises `UserError` if the row has tools."""
     if read_tools(row.get("tools"), where):
-        raise UserError(f"{where}: tools: only supported by sft and evaluate: remove the column")
+        raise UserError(f"{where}: only sft and evaluate support tools: remove the column `tools`")
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
     invalid rows, with the first of them.
     """
     if source.tools and tools is None:
-        raise UserError(f"{source.label}: tools: no tools are defined: list them under `tools:`")
+        raise UserError(f"{source.label}: `tools: true` is set, but no tools are listed under `tools:`")
     tools = tools if source.tools else None
     schemas = tools.schemas if tools else None
     if source.task is not None:

@@ -165,7 +165,7 @@ def load_questions(sources: Iterable[Source]) -> Questions:
     for source in sources:
         questions = _questions_of(source)
         if not any(words(question) for question in questions):
-            raise UserError(f"{source.label}: no questions found: set `column`")
+            raise UserError(f"{source.label}: no questions found: set `column` to the column of questions")
         labels |= {question: str(source.label) for question in questions if question not in labels}
     return Questions(labels)
 

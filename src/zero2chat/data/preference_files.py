@@ -24,7 +24,7 @@ def read_rankings(path: Path) -> set[str]:
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: the file name must end in .jsonl, which the reward stage expects")
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{path}: not writable: give another file, in a folder that exists")
+        raise UserError(f"{path}: not writable: give a file in an existing, writable folder")
     ranked: list[tuple[str, int]] = []  # a line's prompt, and the number of lines of its ranking
     lines: list[bytes] = []
     content = path.read_bytes() if path.exists() else b""
@@ -44,7 +44,7 @@ def read_rankings(path: Path) -> set[str]:
         del ranked[-last:], lines[-last:]
     whole = b"".join(lines)
     if len(whole) < len(content):
-        print(f"{path}: the last ranking was incomplete: removed, its prompt is asked again", flush=True)
+        print(f"{path}: removed the incomplete last ranking; its prompt is asked again", flush=True)
         os.truncate(path, len(whole))
     if whole and not whole.endswith(b"\n"):  # an editor may have removed it
         with path.open("ab") as file:

@@ -72,7 +72,7 @@ class Comparisons:
 
     task: str
     n: Annotated[int, Range(min=1)] = 1000
-    answers: Annotated[int, Range(min=2, why="too few to compare")] = 4
+    answers: Annotated[int, Range(min=2, why="comparing needs two or more answers")] = 4
     pairs: Literal["all", "adjacent"] = "all"
     noise: Annotated[float, Range(min=0)] = 0.1
     held_out: Annotated[int, Range(min=1)] = 700
@@ -162,7 +162,7 @@ def load_preferences(source: Source, equal: str = "error") -> tuple[Dataset, int
 
 def _open(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Shape]:
     if source.task is not None:
-        raise UserError(f"{source.label}: pairs of a task are not read from `datasets`: use `comparisons`")
+        raise UserError(f"{source.label}: `datasets` takes no pairs of a task: use reward's `comparisons`")
     return open_rows(source, shapes, unit)
 
 
@@ -236,11 +236,11 @@ def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled
             f"{where}: chosen and rejected are equal: remove the row, or set `equal: drop` to drop all such rows"
         )
     if not prompt:
-        raise UserError(f"{where}: no prompt: add a column 'prompt', or start both chosen and rejected with it")
+        raise UserError(f"{where}: no prompt: add a column 'prompt', or start chosen and rejected with the prompt")
     refuse_empty(prompt, where)
     for name, side in (("chosen", chosen), ("rejected", rejected)):
         if not side or {side[0]["role"], side[-1]["role"]} != {"assistant"}:
-            raise UserError(f"{where}: {name}: must begin and end with an assistant's turn after the prompt")
+            raise UserError(f"{where}: {name}: after the prompt, the first and last turn must be the assistant's")
         refuse_empty(side if filled else side[:-1], f"{where}: {name}")
     refuse_tools(row, where)
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}

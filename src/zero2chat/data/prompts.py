@@ -48,7 +48,7 @@ def load_problems(
     """
     wanted = {*wanted, *(column for reward in rewards for column in reward.needs)}
     if source.retell is not None:
-        raise UserError(f"{source.label}: retell: pages are not problems and have no reward: remove retell")
+        raise UserError(f"{source.label}: `retell` makes pages, which no reward can judge: remove `retell`")
     if source.task is not None:
         rows = tasks.load(source.task).rows("train", source.seed, source.n, **source.options)
         problems, numbers, names = task_problems(source.task, rows, wanted), list(range(len(rows))), list[str]()
@@ -147,7 +147,7 @@ def fitting_problems(
         length, row = max(over, key=lambda pair: pair[0])  # the first of the longest
         raise UserError(
             f"datasets: {len(over)} of {len(ids)} prompts leave no room for max_completion_length in the model's "
-            f"context: the prompt limit is {room} tokens, but row {row} has {length}"
+            f"context: row {row} has {length} tokens, at most {room}: lower max_completion_length, or remove such rows"
         )
     return problems, ids, dropped
 

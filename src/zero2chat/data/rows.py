@@ -78,7 +78,7 @@ class Table:
         if invalid:
             said = f"{self.source.label}: {len(invalid):,} of {len(self):,} rows are invalid"
             if self.source.invalid == "error" or not results:
-                raise UserError(f"{said}: {'; '.join(invalid[:_MOST_LISTED])}; `invalid: drop` leaves such rows out")
+                raise UserError(f"{said}: {'; '.join(invalid[:_MOST_LISTED])}; set `invalid: drop` to drop such rows")
             if is_main_process():
                 print(f"{said}: dropped, such as {invalid[0]}")
         return results
@@ -184,7 +184,7 @@ def _csv_rows(text: str, where: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield f"line {line}", row
             line = reader.line_num + 1
     except csv.Error as error:
-        hint = "close each quotation mark, and write one inside a quoted cell twice"
+        hint = "close each quotation mark, and double those inside a quoted cell"
         raise UserError(f"{where}, line {line}: {error}: {hint}") from error
 
 
@@ -240,7 +240,7 @@ def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
     """
     for own in source.columns.values():
         if own not in columns:
-            raise UserError(f"{source.label}: columns: no column '{own}'; it has {', '.join(columns)}")
+            raise UserError(f"{source.label}: columns: no column '{own}'; the columns are {', '.join(columns)}")
     rest = {own: own for own in columns if own not in source.columns.values() and own not in source.columns}
     return source.columns | rest
 
@@ -329,7 +329,7 @@ def without_rejected(rows: Table) -> Table:
 
 def require_column(rows: Table | Dataset, column: str, label: str | None, setting: str = "column") -> None:
     if column not in rows.column_names:
-        raise UserError(f"{label}: no column '{column}'; it has {', '.join(rows.column_names)}: set `{setting}`")
+        raise UserError(f"{label}: no column '{column}' among {', '.join(rows.column_names)}: set `{setting}`")
 
 
 def require_text(rows: Dataset, column: str, label: str | None, filled: bool = False) -> None:
@@ -337,7 +337,7 @@ def require_text(rows: Dataset, column: str, label: str | None, filled: bool = F
     require_column(rows, column, label)
     kind = getattr(rows.features[column], "dtype", "values of several types")
     if kind not in ("string", "large_string"):
-        raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `column`")
+        raise UserError(f"{label}: column '{column}' holds {kind}, not text: set `column` to a text column")
     # Of the whole table, of which the rows may be a selection without nulls
     if filled and rows.data.column(column).null_count and None in (texts := rows[column][:]):
         raise UserError(f"{label}: row {texts.index(None)}: column '{column}' is null: fill it in, or remove the row")

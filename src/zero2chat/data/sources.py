@@ -66,10 +66,10 @@ class Source:
         if self.task is not None and not self.n:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
-            raise ValueError("retell: only for a task's documents, without tools: set `task`, or remove retell")
+            raise ValueError("`retell` needs a text and a `task`, without `tools`: set `task`, or remove `retell`")
         self.columns = {name: str(own) for name, own in self.columns.items()}  # a CSV's may be a number
         if len(set(self.columns.values())) < len(self.columns):
-            raise ValueError("columns: a column is named twice: give it one name")
+            raise ValueError("columns: two names have the same column: remove one of them")
         if self.label is None:
             self.label = self.task or Path((self.data_files or [self.path or ""])[0]).stem
 
@@ -101,7 +101,7 @@ def read_sources(datasets: Sequence[Any], documents: bool = False, where: str = 
         if source.task is not None:
             _try(source, documents=documents or source.retell is not None)
     if len({source.fraction is None for source in sources}) == 2:
-        raise UserError(f"{where}: `fraction` is set for some and missing for others: set all of them or none")
+        raise UserError(f"{where}: `fraction` is set in some entries only: set `fraction` in all or none")
     return sources
 
 

@@ -77,7 +77,7 @@ def _check(manager: Any, task: str) -> None:
     kind, config = entry.kind.name, entry.cfg or {}
     if kind == "TAG" or (kind == "GROUP" and not config.get("aggregate_metric_list")):
         some = sorted(entry.tags) if kind == "TAG" else map(str, config.get("task", []))
-        raise UserError(f"harness: task '{task}': is a group without a score: list its tasks: {', '.join(some)}")
+        raise UserError(f"harness: task '{task}' is a group without a score: list its tasks ({', '.join(some)})")
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ class OwnData(Source):
         super().__post_init__()
         for key in ("task", "fraction", "failing"):
             if getattr(self, key):
-                raise ValueError(f"{key}: not supported for your own rows: remove it (tasks are listed under `tasks`)")
+                raise ValueError(f"`{key}` is not supported here: remove `{key}` (tasks belong under `tasks`)")
         if not self.rewards and not self.metrics:
             raise ValueError("no scores: set `rewards`, `metrics` or both")
 
@@ -71,12 +71,12 @@ def read_own_data(entries: Sequence[Any], tools: Collection[str] = ()) -> list[O
     specs = [build([OwnData], entry, f"datasets[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
-            raise UserError(f"{spec.label}: tools: no tools are defined: list them under `tools:`")
+            raise UserError(f"{spec.label}: `tools: true` is set, but no tools are listed under `tools:`")
         for name in spec.metrics:
             load_metric(name)
         for reward in spec.open_rewards():
             if reward.__name__ in spec.metrics:
-                raise UserError(f"{spec.label}: '{reward.__name__}' names a reward and a metric: `label` the reward")
+                raise UserError(f"{spec.label}: '{reward.__name__}' is a reward and a metric: set the reward's `label`")
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("datasets: two entries have the same label: set `label`")
     return specs
@@ -113,14 +113,14 @@ def load_rows(spec: OwnData) -> Rows:
         messages = shape.conversation(row, where)
         schemas = read_tools(row.get("tools"), where) or None
         if schemas and spec.tools:
-            raise UserError(f"{where}: has tools of its own, which cannot run: remove `tools: true`, or the column")
+            raise UserError(f"{where}: the row's own tools cannot run: remove `tools: true`, or the column")
         users = [n for n, message in enumerate(messages, 1) if message["role"] == "user"]
         if not users:
             raise UserError(f"{where}: no user's turn to answer")
         given = _reference(messages[users[-1] :], shown=schemas is not None)
         if bool(given) not in (has_reference or {bool(given)}):
             has = "a" if given else "no"
-            raise UserError(f"{where}: has {has} reference answer, unlike the first row: move it to another file")
+            raise UserError(f"{where}: has {has} reference answer, unlike the first row: move this row to another file")
         has_reference.add(bool(given))
         return messages[: users[-1]], given, schemas
 

@@ -48,11 +48,11 @@ def read_scores(folder: str, rows: Mapping[str, Sequence[str]]) -> dict[tuple[st
         if label in rows and [row for row, _ in lines] != list(rows[label]):
             raise UserError(
                 f"compare_to: {folder} evaluated '{label}' on other rows: set the same task, n, "
-                "seed, split and options in both, or use another label"
+                "seed, split and options in both steps, or use another label"
             )
     scores = {key: [score for _, score in lines] for key, lines in groups.items() if key[0] in rows}
     if not scores:
-        raise UserError(f"compare_to: {folder} evaluated none of these tasks: use the same labels in both")
+        raise UserError(f"compare_to: {folder} evaluated none of these tasks: use the same labels in both steps")
     return scores
 
 

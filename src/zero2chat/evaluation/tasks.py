@@ -46,10 +46,10 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         if self.needless and not self.tools:
-            raise ValueError(f"task {self.task}: needless counts tool calls: set `tools: true`")
+            raise ValueError(f"task {self.task}: `needless` counts tool calls: set `tools: true`")
         if self.against is not None and (self.samples or self.needless or self.declines):
             raise ValueError(
-                f"task {self.task}: against: models are compared by taste, not scored: remove samples, needless "
+                f"task {self.task}: `against` compares models by taste, without scores: remove samples, needless "
                 "and declines"
             )
         self.label = self.label or self.task.rpartition(".")[2]
@@ -80,10 +80,10 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
-            raise UserError(f"task {spec.task}: tools: no tools are defined: list them under `tools:`")
+            raise UserError(f"task {spec.task}: `tools: true` is set, but no tools are listed under `tools:`")
         if spec.against is not None:
             if not two_models:
-                raise UserError(f"task {spec.task}: against: only the evaluate stage compares two models: remove it")
+                raise UserError(f"task {spec.task}: only the evaluate stage compares two models: remove `against`")
             tasks.load_taste(spec.task)
         tasks.check_rows(spec.task, spec.split, spec.seed, spec.n, spec.options)
     if len({spec.label for spec in specs}) < len(specs):

@@ -40,7 +40,7 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
     if folder is None:
         raise UserError(f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches it from the Hub")
     if adapter and not merge:
-        print(f"{run}: a LoRA adapter: merged into its base model", flush=True)
+        print(f"{run}: merging the LoRA adapter into its base model", flush=True)
         merge = True
     if merge and not adapter:
         raise UserError(f"{run}: not an adapter (no adapter_config.json): remove --merge")

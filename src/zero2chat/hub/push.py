@@ -87,7 +87,7 @@ def finish_model_folder(
         except UserError as error:
             more = " --private" * private + (f" --revision {branch}" if branch else "")
             again = f"zero2chat push {run.folder} --repo {repo}{more}"
-            raise UserError(f"{run.folder}: done, but {error}; to try again: {again}") from None
+            raise UserError(f"{run.folder}: training is done, but {error}; to push again: {again}") from None
         print(f"{run.folder}: pushed to {sent['url']}", flush=True)
 
 
@@ -139,7 +139,7 @@ def _point_adapter(source: Path, files: dict[str, Path | bytes], base: str | Non
     local = not is_hub_name(own) or own in identity.get("fingerprint", {}).get("inputs", {})
     if base is None and local:
         raise UserError(
-            f"{source}: an adapter whose base model {own} is a folder, which nobody else can load: push what "
+            f"{source}: the adapter's base model {own} is a local folder, which nobody else can load: push what "
             "`zero2chat export --merge` writes, or push the base model first and give its Hub name as --base"
         )
     if base not in (None, own):
@@ -172,7 +172,7 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
     try:
         url = api.create_repo(repo, private=private or None, exist_ok=True)
         if private and not api.repo_info(repo).private:
-            raise ValueError("it exists and is public: make it private on the Hub, or remove --private")
+            raise ValueError("the repository is public: make it private on the Hub, or remove --private")
         if parcel.branch:
             api.create_branch(repo, branch=parcel.branch, exist_ok=True)
         there = api.list_repo_files(repo, revision=parcel.branch)

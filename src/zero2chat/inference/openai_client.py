@@ -55,10 +55,10 @@ class Endpoint:
     def __post_init__(self) -> None:
         """Raises `ValueError` for invalid settings. Messages show no part of a bad URL, which may hold a secret."""
         if not self.model:
-            raise ValueError("model is not set: set it to the model's name at the endpoint")
+            raise ValueError("model is not set: give the model's name at the endpoint")
         parts = _http_address(self.url)
         if parts is None:
-            raise ValueError("url is not an http URL: set the endpoint's base, such as http://localhost:8000/v1")
+            raise ValueError("url is not an http URL: give the endpoint's base URL, such as http://localhost:8000/v1")
         if "@" in parts.netloc:
             raise ValueError("url contains a user name or password: set key_variable instead")
         self._parts: SplitResult = parts._replace(path=parts.path.rstrip("/") + "/chat/completions", fragment="")

@@ -238,7 +238,7 @@ class Session(Answering):
     def _read_template(self, system: str | None) -> None:
         """Find the ids before the first turn and the stop ids by rendering a conversation."""
         if not self.tokenizer.chat_template:
-            raise UserError("the model has no chat template: use one that was trained to chat, such as an sft step's")
+            raise UserError("the model has no chat template: use a model trained to chat, such as an sft step's")
         self._example = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
         if system:
             self._example.insert(0, {"role": "system", "content": neutral(system, self.tokenizer)})

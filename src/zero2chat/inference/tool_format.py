@@ -145,7 +145,7 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
 
             (settings,) = build([SearchOptions], options or {}, f"{where}: search")
             if not settings.where:
-                raise UserError(f"{where}: search: where is not set: set it to an index")
+                raise UserError(f"{where}: search: `where` is not set: set `where` to an index folder")
             functions.append(search_in(Search(settings.where, settings.passages, settings.characters)))
         elif name == "python":
             with as_mistakes_of(SandboxError):

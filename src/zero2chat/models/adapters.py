@@ -36,8 +36,8 @@ def merged(
         raise UserError(f"{folder}: no weights (adapter_model.safetensors): save the adapter again")
     if base and (Path(base) / "adapter_config.json").exists():
         raise UserError(
-            f"{folder}: its base model {base} is an adapter too: merge {base} first, and name the merged folder as "
-            "base_model_name_or_path in adapter_config.json here"
+            f"{folder}: its base model {base} is an adapter too: merge {base} first, and set "
+            "base_model_name_or_path in this adapter_config.json to the merged folder"
         )
     with unsharded():
         try:
@@ -73,8 +73,8 @@ def _add(folder: Path, base: str, model: PreTrainedModel) -> PreTrainedModel:
     difference = (got - wanted).abs().max() / wanted.abs().max()
     if not difference <= _TOLERANCE:
         raise UserError(
-            f"{folder}: the merged model would behave differently (logits {difference:.1e} apart): the adapter "
-            f"changes weights that {base} shares (embedding and head): train it with other lora_target_modules"
+            f"{folder}: merging would change the outputs (logits {difference:.1e} apart), as the adapter changes the "
+            f"tied embedding and head of {base}: train the adapter with other lora_target_modules"
         )
     if (folder / "generation_config.json").exists():
         whole.generation_config = GenerationConfig.from_pretrained(str(folder))

@@ -97,7 +97,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
         raise UserError(
             "the chat template does not end the assistant's turn with a special token"
             + (f" ({visible(end)} is plain text for this tokenizer)" if end else "")
-            + ": the model would never stop: use the template of its model family, see chat_templates/README.md"
+            + ", so the model would never stop: use the template of its model family, see chat_templates/README.md"
         )
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
@@ -109,7 +109,7 @@ def end_turn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
     pad_apart(tokenizer, model.generation_config.eos_token_id)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise UserError(
-            "the tokenizer's pad token is missing or is the end-of-turn token, and it has no spare special token: set "
+            "the tokenizer's pad token is missing or is the end-of-turn token, and there is no spare one: set "
             "pad_token to another special token in the model's tokenizer_config.json"
         )
     model.generation_config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
@@ -227,8 +227,8 @@ class TurnEncoder:
         text, spans = render(messages), []
         if messages[0]["role"] == "assistant":
             raise UserError(
-                "it begins with the assistant's turn, which a chat template without {% generation %} markers cannot "
-                "tell from the prompt: remove the row, or set chat_template_path to a template of its model family"
+                "the row begins with the assistant's turn, which needs a chat template with {% generation %} markers: "
+                "remove the row, or set chat_template_path to a template of the model's family"
             )
         for i in (i for i, message in enumerate(messages) if message["role"] == "assistant"):
             before, after = render(messages[:i], add_generation_prompt=True), render(messages[: i + 1])
@@ -236,7 +236,7 @@ class TurnEncoder:
                 raise UserError(
                     "the chat template has no {% generation %} markers and renders earlier turns differently when "
                     "others follow, so the assistant's tokens are unknown: set chat_template_path to a template of "
-                    "its model family"
+                    "the model's family"
                 )
             spans.append((len(before), len(after)))
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

@@ -53,14 +53,14 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
     config = whole.get_text_config()
     old = getattr(config, "max_position_embeddings", None)
     if old is None:
-        raise ValueError(f"{config.model_type} has no known context: it cannot be checked or changed")
+        raise ValueError(f"the context of {config.model_type} is unknown, so it cannot be checked or changed")
     check_rope(fields)
     rope = dict(fields.get("rope_parameters") or {})
     current: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     if fields and not current:
         raise ValueError(f"{config.model_type} has no RoPE: its context of {old} tokens cannot be changed")
     if rope and any(isinstance(value, dict) for value in current.values()):  # RoPE's own values are numbers and lists
-        raise ValueError(f"{config.model_type} has several sets of RoPE parameters: it cannot be scaled here")
+        raise ValueError(f"{config.model_type} has several sets of RoPE parameters, which cannot be scaled here")
     positions = fields.get("max_position_embeddings")
     if rope:
         kind = rope.setdefault("rope_type", "default")
@@ -69,9 +69,7 @@ def with_context(config: PreTrainedConfig, fields: Mapping[str, Any], length: in
         if kind in _STRETCHED:
             factor = rope.setdefault("factor", (positions or length) / trained)
             if not isinstance(factor, int | float) or not 1 <= factor < math.inf:
-                raise ValueError(
-                    f"rope_parameters: factor {factor!r} is not a number from 1: {trained} tokens are stretched"
-                )
+                raise ValueError(f"rope_parameters: factor {factor!r}: expected 1 or more, to stretch {trained} tokens")
             positions = round(trained * factor) if positions is None else positions
             if positions != round(trained * factor):
                 raise ValueError(

@@ -17,7 +17,7 @@ from zero2chat.models.vocabulary import refuse_grown
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-_OTHER_BASE = "does not fit the base_model_name_or_path in its adapter_config.json: name its own base model there"
+_OTHER_BASE = "does not fit base_model_name_or_path in its adapter_config.json: name the adapter's base model there"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")  # "name" or "owner/name"
 

@@ -41,7 +41,7 @@ def load_reward_model(
     folder, adapter = find_model(path)
     if folder and adapter and (fresh or is_reward_model(folder)):
         if is_main_process():
-            print(f"{path}: a LoRA adapter: merged into its base model", flush=True)
+            print(f"{path}: merging the LoRA adapter into its base model", flush=True)
         with tempfile.TemporaryDirectory() as whole:
             _write(merged_to_score(folder), Path(whole))
             tokenizer.save_pretrained(whole)

@@ -82,12 +82,12 @@ def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: expected 1 or more")
     if not any(step.declared.judges for step in steps):
-        raise UserError("--seeds: no step of this recipe judges claims, so none would combine the seeds: add one")
+        raise UserError("--seeds: no step of this recipe combines the seeds: add a step that judges claims")
     again: dict[str, Step] = {}
     for step in steps:
         if not step.declared.joins and (step.trains or again.keys() & set(step.after)):
             if step.trains and not isinstance(step.settings.get("seed"), int):
-                raise UserError(f"{step.config}: --seeds: seed is not set: set it, such as seed: 0")
+                raise UserError(f"{step.config}: --seeds needs a seed in the YAML: set `seed`, such as `seed: 0`")
             again[step.name] = step
     further = [_of_seed(step, seed, again) for seed in range(1, seeds) for step in again.values()]
     all_steps = [step for step in steps if not step.declared.joins] + further

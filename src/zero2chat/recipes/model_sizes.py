@@ -56,6 +56,6 @@ def config_of(path: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path}: {str(error).splitlines()[0]} It is not in zero2chat/recipes/model_sizes.py, either"
-            f"{nearest(path, list(DIMENSIONS))}: give its folder, or add its dimensions there"
+            f"{path}: {str(error).splitlines()[0]} The model is not in zero2chat/recipes/model_sizes.py, either"
+            f"{nearest(path, list(DIMENSIONS))}: give a folder, or add the dimensions there"
         ) from error

@@ -101,7 +101,7 @@ def assign(paths: Sequence[str]) -> list[Part]:
         columns = rows.column_names
         if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
             raise UserError(
-                f"{path}: the column label has thumbs down: train on these votes with `zero2chat kto`, or remove the "
+                f"{path}: the column `label` has thumbs down: train on these votes with `zero2chat kto`, or remove the "
                 "column to train on all answers"
             )
         fitting = [stage for stage in FORMATS if first_fitting(FORMATS[stage], columns)]
@@ -312,7 +312,7 @@ def new(
     if folder.exists() or Path("runs", folder.name).exists():
         raise UserError(f"{recipe}: exists already, here or in runs/: give another name")
     if not folder.name or not folder.parent.is_dir():
-        raise UserError(f"{recipe}: no folder {folder.parent}: create it first")
+        raise UserError(f"{recipe}: no folder {folder.parent}: create that folder first")
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
         raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
     parts = assign(data)

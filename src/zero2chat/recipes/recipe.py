@@ -106,7 +106,7 @@ def load_recipe(
         if step.stage == "report" and "steps" not in step.settings:
             step = changed(step, {"steps": [str(other.folder) for other in steps]})
         if step.name in makers.values():
-            raise UserError(f"{where}: two steps have the name '{step.name}'")
+            raise UserError(f"{where}: two steps have the name '{step.name}': rename one of them")
         if (other := makers.setdefault(os.path.normpath(step.folder), step.name)) != step.name:
             raise UserError(f"{where}: steps {other} and {step.name} both write {step.folder}: change one output_dir")
         steps.append(step)
@@ -161,7 +161,7 @@ def _read_step(
     chosen = merged(settings, own) | dict(overrides.get(entry.name, {}))
     settings |= chosen
     if not isinstance(settings.get("output_dir"), str):
-        raise UserError(f"{path}: output_dir is not set: set it, such as runs/{name}/{entry.name}")
+        raise UserError(f"{path}: output_dir is not set: give a folder, such as runs/{name}/{entry.name}")
     return Step(entry.name, entry.stage, path, (), launch, chosen, settings, entry.config is None)
 
 

@@ -35,7 +35,7 @@ def _check_runs(step: Step, steps: Sequence[Step]) -> None:
             continue
         if not any((Path(owner) / runs.RUN).exists() for owner in owners(path)):
             raise UserError(
-                f"{step.config}: {path} is not a run, and no step of this recipe makes it: run its own recipe"
+                f"{step.config}: {path} is not a run, and no step of this recipe makes it: run the recipe that does"
             )
         fingerprints.input_digest(path)  # another recipe's run must be finished
 

@@ -107,11 +107,11 @@ class Reward:
         module, function = own_function(spec.function, "rewards", "my_rewards.polite")
         module_name, _, name = spec.function.rpartition(".")
         if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
-            raise UserError(f"rewards: '{spec.function}' is not a plain function")
+            raise UserError(f"rewards: '{spec.function}' is not a plain function: give one made with `def`")
         parameters = inspect.signature(function).parameters.values()
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise UserError(
-                f"rewards: '{spec.function}' must also take the columns that it does not use: add **columns"
+                f"rewards: '{spec.function}' must accept columns that it does not use: add the argument **columns"
             )
         named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         options = [p.name for p in named if p.name not in GIVEN]
@@ -166,7 +166,7 @@ class Reward:
         except Exception as error:
             if not completions:
                 raise
-            _log.warning("reward %s: %r: judging the completions one by one instead", self._path, error)
+            _log.warning("reward %s failed on a batch (%r): judging the completions one by one", self._path, error)
             values = self._one_by_one(completions, columns)
         self._judged += sum(value is not None for value in values)
         return values
@@ -193,7 +193,7 @@ class Reward:
         if not self._judged and len(failed) == len(completions) and self.errors >= _FIRST_FAILURES:
             i, cause = failed[-1]
             raise UserError(
-                f"reward {self._path}: fails for every completion: {cause!r}: {_prompt_end(columns, i)}".rstrip(": ")
+                f"reward {self._path} fails for every completion: {cause!r}: {_prompt_end(columns, i)}".rstrip(": ")
             ) from cause
         log_metric = columns.get("log_metric")
         if log_metric is not None:

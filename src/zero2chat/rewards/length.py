@@ -29,5 +29,5 @@ def soft_overlong(
     `UserError` if `longest` is missing, or if `margin` exceeds it.
     """
     if not all(isinstance(n, int) for n in (longest, margin)) or margin > longest:
-        raise UserError(f"soft_overlong: longest {longest!r}, margin {margin!r}: set both, margin at most longest")
+        raise UserError(f"soft_overlong: longest {longest!r}, margin {margin!r}: expected integers, margin <= longest")
     return [-min(max(len(ids) - (longest - margin), 0), margin) / margin for ids in completion_ids]

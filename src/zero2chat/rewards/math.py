@@ -14,7 +14,7 @@ from zero2chat_verifier.verify import is_right, unusable
 def math_answer(
     completions: Sequence[Any],
     answer: Sequence[str],
-    tolerance: Annotated[float, Range(min=0, below=1, why="from 1 on, 0 always counts as correct")] = 0.0,
+    tolerance: Annotated[float, Range(min=0, below=1, why="the answer 0 would always be correct")] = 0.0,
     percent: bool = False,
     **_: Any,
 ) -> list[float]:

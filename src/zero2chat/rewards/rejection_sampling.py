@@ -59,7 +59,7 @@ def in_saved_batches(
         lines += more
         progress.update(len(more))
         if failure:
-            raise UserError(f"{failure}; the {what} {len(lines):,} of {n:,} prompts are saved: run it again to resume")
+            raise UserError(f"{failure}; the {what} {len(lines):,} of {n:,} prompts are saved: run again to resume")
     return lines
 
 
@@ -76,7 +76,7 @@ def collect(
         batch = problems.select(rows)
         said, failure = ask(batch["prompt"][:], seed + len(lines))
         if said and all(one["why"] == "refused" for some in (*(line["said"] for line in lines), *said) for one in some):
-            raise UserError(f"endpoint: it refused all {len(rows)} prompts: {said[0][0]['reason']}: check model")
+            raise UserError(f"endpoint: all {len(rows)} prompts were refused ({said[0][0]['reason']}): check `model`")
         if is_main_process():
             _judge(batch.select(range(len(said))), said, rewards)
             run.log({"step": rows.stop, "seconds": round(run.seconds, 1)})  # so that a killed attempt counts

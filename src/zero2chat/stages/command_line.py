@@ -26,7 +26,7 @@ def load_settings(path: str | Path) -> dict[str, Any]:
     base = os.path.normpath(Path(path).parent / str(settings.pop("base")))
     below = load_yaml(base)
     if "base" in below:
-        raise UserError(f"{path}: base: {base} has a base itself: use {below['base']}, or copy the settings")
+        raise UserError(f"{path}: the base {base} has its own base: use {below['base']}, or copy the settings")
     return below | merged(below, settings)
 
 

@@ -83,7 +83,7 @@ class DistillArguments:
         if (self.teacher is None) == (self.endpoint is None):
             raise ValueError("teacher and endpoint: set exactly one of them")
         if self.temperature == 0 and self.samples > 1:
-            raise ValueError("temperature 0: all answers would be equal: set it above 0")
+            raise ValueError("temperature 0: expected above 0, or all answers would be equal")
         # Checked here too, so that a recipe fails before its first step runs.
         read_sources(self.datasets)
         read_held_out(self.decontaminate)

@@ -84,7 +84,7 @@ class EvaluateArguments(MeasuringArguments):
         if not (self.tasks or self.datasets or self.harness or self.questions):
             raise ValueError("tasks, datasets and harness are empty: add at least one entry, or set `questions`")
         if any(not question.strip() for question in self.questions):
-            raise ValueError("questions: a question is empty: fill it in, or remove it")
+            raise ValueError("questions: an entry is empty: write a question, or remove the entry")
         if self.question_tools and not (self.questions and self.tools):
             raise ValueError("question_tools: `questions` or `tools` is not set: set both, or remove question_tools")
         if self.compare_to is not None and not (self.tasks or self.datasets):
@@ -97,7 +97,7 @@ class EvaluateArguments(MeasuringArguments):
         labels = [spec.label for spec in read_specs(self.tasks, self.tools, two_models=True)]
         for own in read_own_data(self.datasets, self.tools):
             if own.label in labels:
-                raise ValueError(f"datasets: a task has the label '{own.label}', too: set another `label`")
+                raise ValueError(f"datasets: the label '{own.label}' is also a task's: set another `label`")
         read_harness(self.harness)
         read_training_sources(self.contamination)
 

@@ -50,12 +50,12 @@ class GkdArguments(TaskStepsArguments):
 def _require_same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, path: str) -> None:
     """Raises `UserError` if the teacher has no chat template, or if tokenizer or template differ from the student's."""
     if not teacher.chat_template:
-        raise UserError(f"{path}: has no chat template: use a teacher that was trained to chat")
+        raise UserError(f"{path}: no chat template: use a teacher that was trained to chat")
     if teacher.get_vocab() != student.get_vocab():
-        raise UserError(f"{path}: its tokenizer is not the student's: use a teacher with the same one, or `distill`")
+        raise UserError(f"{path}: its tokenizer differs from the student's: use another teacher, or `distill`")
     ids = [each.apply_chat_template(_PROMPT, add_generation_prompt=True)["input_ids"] for each in (teacher, student)]
     if ids[0] != ids[1]:
-        raise UserError(f"{path}: its chat template is not the student's: set chat_template_path to the teacher's")
+        raise UserError(f"{path}: the chat template is not the student's: set chat_template_path to the teacher's")
 
 
 class _Trainer(ResumableTrainer, DistillationTrainer):

@@ -73,9 +73,9 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
     if training.beta and model_args.model_revision not in (None, "main"):
         raise UserError("beta: TRL would load the reference model from the main revision: remove model_revision")
     if args.tools and (args.pass_rate is not None or args.resample):
-        raise UserError("tools: pass_rate and resample sample without tool calls: remove both")
+        raise UserError("`pass_rate` and `resample` sample without tool calls: remove both, or `tools`")
     if args.resample and (training.scale_rewards, training.multi_objective_aggregation) != _PER_GROUP:
-        raise UserError("resample: needs per-group scaling: remove scale_rewards and multi_objective_aggregation")
+        raise UserError("`resample` needs per-group scaling: remove scale_rewards and multi_objective_aggregation")
     if args.pass_rate is not None:
         check_pass_rate(read_rewards(args.rewards)[0], training)
 
@@ -84,7 +84,7 @@ def prepare(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) 
     """Return the problems. The trainer tokenizes their prompts."""
     rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
     rows = prompt_rows(args, training, model_args, rewards, tools=tools)
-    return replace(rows, note="pass_rate: of these, the run keeps problems solved sometimes" if args.pass_rate else "")
+    return replace(rows, note="pass_rate: the run keeps those solved sometimes" if args.pass_rate else "")
 
 
 def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:

@@ -71,7 +71,7 @@ class ModelArguments:
             if other := [name for name in self.model if name not in CONTEXT_FIELDS]:
                 allowed = ", ".join(CONTEXT_FIELDS)
                 raise ValueError(
-                    f"model: {other[0]} is fixed by model_name_or_path: remove it, only {allowed} can be set"
+                    f"model: {other[0]} is fixed by model_name_or_path: remove {other[0]}; only {allowed} can be set"
                 )
         if (self.tokenizer is None) == (self.model_name_or_path is None):
             raise ValueError("tokenizer and model_name_or_path: set exactly one; a model has its own tokenizer")
@@ -106,7 +106,7 @@ def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> Pre
                 pad_token_id=tokenizer.pad_token_id,
             )
         if getattr(shape, positions, args.max_length) < args.max_length:
-            raise ValueError(f"{positions} {args.model[positions]} is less than max_length {args.max_length}: raise it")
+            raise ValueError(f"{positions} {args.model[positions]} is below max_length {args.max_length}: raise it")
         heads, key_value_heads = (getattr(shape, f"num_{kind}_heads", None) for kind in ("attention", "key_value"))
         if heads and key_value_heads and heads % key_value_heads:
             raise ValueError(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {key_value_heads}")
@@ -119,10 +119,10 @@ def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> Pre
     for stack in expert_stacks(model)[:1]:
         per_token, experts = experts_per_token(shape), stack.num_experts
         if per_token is not None and not 1 <= per_token <= experts:
-            raise UserError(f"model: num_experts_per_tok {per_token}: expected 1 to num_experts, {experts}")
+            raise UserError(f"model: num_experts_per_tok {per_token}: expected 1 to num_experts ({experts})")
     reads_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
     if args.mask_documents and (model._is_stateful or not reads_positions):  # recurrent, or such as ALiBi
-        raise UserError(f"mask_documents: has no effect on a {args.model_type}: remove it")
+        raise UserError(f"mask_documents has no effect on {args.model_type}: remove mask_documents")
     return model
 
 

@@ -139,7 +139,7 @@ def check_options(name: str, function: Callable[..., Any], given: Iterable[str])
     options = [parameter for parameter in parameters if parameter not in ("split", "seed", "n")]
     for key in given:
         if key not in parameters and not takes_any:
-            hint = nearest(key, options) if options else "; it takes none"
+            hint = nearest(key, options) if options else "; the task takes no options"
             raise UserError(f"task '{name}': unknown option '{key}'{hint}")
 
 
@@ -203,7 +203,7 @@ def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
     """Return a finite pool, shuffled by `seed`. Raises `UserError` if the pool is smaller than n."""
     rows = list(pool)
     if n > len(rows):
-        raise UserError(f"{where}: {n} rows asked for, {len(rows)} distinct ones exist: ask for fewer")
+        raise UserError(f"{where}: {n} rows requested, but only {len(rows)} distinct rows exist: request fewer")
     random.Random(f"{where} {seed}").shuffle(rows)
     return rows
 

@@ -38,7 +38,7 @@ def rows(split: str, seed: int, n: int) -> list[Row]:
     puzzles: list[Row] = []
     while len(puzzles) < n:
         if not sources:
-            raise UserError(f"reasoning_gym, {split}: {n} rows asked for, {len(puzzles)} distinct ones exist")
+            raise UserError(f"reasoning_gym, {split}: {n} rows requested, but only {len(puzzles)} distinct rows exist")
         for name in list(sources):
             row = next(sources[name], None)
             if row is None:

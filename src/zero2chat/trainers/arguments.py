@@ -92,32 +92,32 @@ _DECIDED = ("completion_only_loss", "eos_token", "pad_token", "reward_weights")
 # (key, whether the value is refused, given all other settings, and the reason).
 _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] = (
     *((key, lambda *_: True, "the stage decides it: remove this setting") for key in _DECIDED),
-    ("hub_token", lambda *_: True, "it would be written to run.json and the model card: set HF_TOKEN"),
+    ("hub_token", lambda *_: True, "the token would be written to run.json and the model card: set HF_TOKEN"),
     ("hub_strategy", lambda value, _: value != "end", "only the finished folder is pushed: remove this setting"),
     ("trust_remote_code", lambda value, _: value, "remote code is never run: remove this setting"),
-    ("resume_from_checkpoint", lambda value, _: value, "a run resumes from its own checkpoints: remove it"),
+    ("resume_from_checkpoint", lambda value, _: value, "a run resumes from its own checkpoints: remove this setting"),
     ("save_total_limit", lambda value, _: value == 1, "a kill during a save would lose everything: set 2 or more"),
     ("save_only_model", lambda value, _: value, "a run could not resume from such checkpoints: remove this setting"),
-    ("ignore_data_skip", lambda value, _: value, "a resumed run would train on the same rows again: remove it"),
-    ("sync_ref_model", lambda value, _: value, "a resumed run would have another reference model: remove it"),
-    ("restore_callback_states_from_checkpoint", lambda value, _: value, "a run could not resume: remove it"),
+    ("ignore_data_skip", lambda value, _: value, "a resumed run would train on the same rows: remove this setting"),
+    ("sync_ref_model", lambda value, _: value, "a resumed run would have another reference: remove this setting"),
+    ("restore_callback_states_from_checkpoint", lambda value, _: value, "a run could not resume: remove this setting"),
     (
         "train_sampling_strategy",  # with lengths that nobody knows, the training would end at step 0
         lambda value, others: value == "group_by_length" and samples(others),
         "completions are sampled during training, so lengths are unknown: remove this setting",
     ),
-    ("auto_find_batch_size", lambda value, _: value, "global_batch_size would not hold: remove this setting"),
-    ("max_steps", lambda _, others: others.get("tokens"), "tokens sets the steps: remove one of them"),
-    ("num_train_epochs", lambda _, others: others.get("tokens"), "tokens sets the steps: remove one of them"),
-    ("muon", lambda value, others: value and others.get("use_peft"), "it needs whole matrices: remove it or use_peft"),
-    ("packing_strategy", lambda value, _: value == "wrapped", "wrapping splits conversations: set bfd"),
+    ("auto_find_batch_size", lambda value, _: value, "it would override global_batch_size: remove this setting"),
+    ("max_steps", lambda _, others: others.get("tokens"), "`tokens` sets the steps: remove one of the two"),
+    ("num_train_epochs", lambda _, others: others.get("tokens"), "`tokens` sets the steps: remove one of the two"),
+    ("muon", lambda value, others: value and others.get("use_peft"), "needs whole matrices: remove muon or use_peft"),
+    ("packing_strategy", lambda value, _: value == "wrapped", "`wrapped` splits conversations: set `bfd`"),
 )
 
 # Ranges of settings that transformers and TRL accept unchecked: `max_steps: -5` counts as not set, and a negative
 # learning rate increases the loss. Also of some of our own. Only settings that a recipe sets are checked.
 _POSITIVE, _NOT_NEGATIVE, _COUNT, _SHARE = Range(above=0), Range(min=0), Range(min=1), Range(min=0, max=1)
 RANGES = {
-    "max_steps": Range(min=-1, why="-1 is for whole epochs"),
+    "max_steps": Range(min=-1, why="-1 trains whole epochs"),
     "top_p": Range(above=0, max=1),
     **dict.fromkeys(("max_length", "max_completion_length", "num_generations", "num_iterations"), _COUNT),
     **dict.fromkeys(("steps_per_generation", "gradient_accumulation_steps", "join"), _COUNT),

@@ -78,7 +78,7 @@ class RunCallback(TrainerCallback, ExportableState):
         now, threads = torch.get_num_threads(), saved.get("threads")
         if not self.on_device and threads not in (None, now) and threads <= cores(alone=True):
             torch.set_num_threads(threads)
-            print(f"using {threads} threads, as before the interruption, not {now}: sums depend on it", flush=True)
+            print(f"using {threads} threads, as before the interruption, not {now}, for equal sums", flush=True)
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.start is None:  # the first epoch

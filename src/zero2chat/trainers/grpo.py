@@ -270,8 +270,8 @@ def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
     size = batch * training.steps_per_generation
     if size % training.num_generations or (wanted is not None and size != training.generation_batch_size):
         raise UserError(
-            f"the {wanted or size} completions of one generation are not a multiple of num_generations "
-            f"{training.num_generations} and of the batch size over all processes, {batch}: change one of them"
+            f"one generation has {wanted or size} completions, not a multiple of num_generations "
+            f"{training.num_generations} and of the batch size over all processes ({batch}): change one of them"
         )
     training.generation_batch_size = size
     share = size // training.world_size
@@ -285,8 +285,8 @@ def set_generations(training: GRPOConfig, settings: Mapping[str, Any]) -> None:
     saves = training.save_steps if training.save_steps >= 1 else math.ceil(training.save_steps * training.max_steps)
     if training.save_strategy == "steps" and saves > 0 and saves % max(steps, 1):
         raise UserError(
-            f"save_steps {training.save_steps:g} is not a multiple of {steps:g}, the optimizer steps per generation: "
-            "change it, or a run resumed in between would lose completions"
+            f"save_steps {training.save_steps:g} is not a multiple of the {steps:g} optimizer steps per generation, "
+            "so a resumed run would lose completions: change save_steps"
         )
 
 

@@ -49,9 +49,9 @@ def check_pass_rate(reward: Reward, training: GRPOConfig) -> None:
     """Raises `UserError` if the reward needs a trainer, or if weights are sharded."""
     if reward.needs_of_trainer:
         needs = ", ".join(reward.needs_of_trainer)
-        raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: put another first")
+        raise UserError(f"pass_rate: '{reward.__name__}' needs {needs}, which only training has: list another first")
     if is_deepspeed_zero3_enabled() or is_fsdp(training.fsdp):
-        raise UserError("pass_rate: sharded weights cannot generate before training starts: use zero2 or ddp")
+        raise UserError("pass_rate: sharded weights cannot generate before training: use zero2.yaml or ddp.yaml")
 
 
 def keep_by_pass_rate(

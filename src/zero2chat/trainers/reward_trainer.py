@@ -142,7 +142,7 @@ def check_reward(args: Any, training: RewardConfig, model_args: ModelConfig) -> 
     if model_args.load_in_4bit or model_args.load_in_8bit:
         bits = "load_in_4bit" if model_args.load_in_4bit else "load_in_8bit"
         raise UserError(
-            f"{bits}: merging the adapter at the end would round it away: remove {bits}, and set dtype: bfloat16"
+            f"{bits}: merging the adapter at the end would round it away: remove {bits}, and set `dtype: bfloat16`"
         )
     if args.comparisons and is_deepspeed_zero3_enabled():
         raise UserError("comparisons: weights sharded by ZeRO-3 cannot generate before training: use zero2.yaml")
@@ -168,9 +168,7 @@ def open_pairs(args: Any, folder: str | None) -> tuple[list[Pair], list[Pair], C
         known, held_out, equal = files.read()
         return known, held_out, Counter({str(files.train): len(known)}), equal
     if args.comparisons:
-        raise UserError(
-            f"comparisons: these pairs are not sampled yet: run the stage, then preview shows {files.folder}"
-        )
+        raise UserError(f"comparisons: the pairs are not sampled yet: run the stage first, then preview {files.folder}")
     pairs, counts, equal = mixed_preferences(args.datasets, args.equal)
     indices, others = hold_out([pair["prompt"] for pair in pairs], test=args.test_fraction)
     return [pairs[i] for i in indices], [pairs[i] for i in others], counts, equal

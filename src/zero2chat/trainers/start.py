@@ -124,7 +124,7 @@ def start_from_adapter(run: Run, model_args: ModelConfig, merge: Callable[[Path]
     target = run.folder / _BASE
     with first_goes_first(is_main_process()):
         if is_main_process() and not target.exists():  # it exists if the run is resumed
-            print(f"{path}: a LoRA adapter: merged into its base model, in {target}", flush=True)
+            print(f"{path}: merging the LoRA adapter into its base model, in {target}", flush=True)
             partial = target.with_name(f"{_BASE}.tmp")
             shutil.rmtree(partial, ignore_errors=True)
             merge(folder).save_pretrained(partial)

@@ -203,7 +203,7 @@ def require_fit(checkpoint: Path, trainer: Trainer) -> None:
         raise UserError(f"{checkpoint}: saved under {then}, but this launch is {now}: launch as before")
     if shards and len(shards) != ranks:
         n = len(shards)
-        raise UserError(f"{checkpoint}: saved under ZeRO by {n} processes, but this launch has {ranks}: launch {n}")
+        raise UserError(f"{checkpoint}: saved under ZeRO by {n} processes, but this launch has {ranks}: start {n}")
 
 
 # ---- FSDP2, where the defaults of accelerate and transformers would cost memory or precision

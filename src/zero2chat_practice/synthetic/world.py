@@ -68,7 +68,7 @@ class World:
         if len(group_of) > len(surnames):
             surnames += MORE_SURNAMES
         if len(group_of) > len(surnames):
-            raise UserError(f"world: {len(group_of)} people asked for, {len(surnames)} names exist: ask for fewer")
+            raise UserError(f"world: {len(group_of)} people requested, {len(surnames)} names exist: request fewer")
         rng.shuffle(surnames)
         first_names = [(name, "she") for name in _WOMEN] + [(name, "he") for name in _MEN]
         rng.shuffle(first_names)

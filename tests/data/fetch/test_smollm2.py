@@ -103,7 +103,7 @@ def pack_gguf(folder: Path) -> np.ndarray:
 def test_an_older_transformers_is_refused_in_a_line(folder, monkeypatch):
     pack_gguf(folder)
     monkeypatch.setattr("transformers.__version__", "5.17.0")
-    with pytest.raises(UserError, match=r"transformers 5\.17\.0 misreads its tokenizer: install 5\.24 or newer"):
+    with pytest.raises(UserError, match=r"transformers 5\.17\.0 misreads this tokenizer: install 5\.24 or newer"):
         unpack(folder)
     assert not (folder / MODEL).exists()
 

@@ -25,9 +25,9 @@ def fetch_pinned(file: Path, command: Sequence[str], sha256: str, hint: str = ""
             )
         done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=False)
         if done.returncode or not file.exists():
-            said = " ".join(done.stderr.split())[-200:] or "no file came"
+            said = " ".join(done.stderr.split())[-200:] or "no file was downloaded"
             raise UserError(f"{command[-1]}: {command[0]} cannot fetch this package: {said}{hint}")
     with file.open("rb") as content:
         if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
-            raise UserError(f"{file}: its SHA-256 differs from the list's: remove the file and fetch it again")
+            raise UserError(f"{file}: its SHA-256 is not the listed one: remove the file and fetch it again")
     return file

@@ -90,7 +90,7 @@ def open_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, __version__
 
     if Version(__version__) < NEEDED:  # it takes the beginning-of-sequence token for the end-of-sequence token
-        raise UserError(f"{path.name}: transformers {__version__} misreads its tokenizer: install {NEEDED} or newer")
+        raise UserError(f"{path.name}: transformers {__version__} misreads this tokenizer: install {NEEDED} or newer")
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     whole = GgufConfig(dequantize=True)
     read = AutoModelForCausalLM.from_pretrained(

@@ -34,7 +34,7 @@ def load_metric(name: str) -> evaluate.Metric:
     file = Path(name)
     if file.suffix != ".py":
         hint = nearest(name, list(NAMES))
-        raise UserError(f"metrics: unknown metric '{name}'{hint}; or give the path of a .py file with your own")
+        raise UserError(f"metrics: unknown metric '{name}'{hint}; or give the path of a .py file with your own metric")
     module = f"metric_{file.stem}"
     try:
         values = runpy.run_path(name, run_name=module).values()
@@ -43,5 +43,5 @@ def load_metric(name: str) -> evaluate.Metric:
         if len(kinds) == 1:
             return kinds[0](keep_in_memory=True)
     except (Exception, SystemExit) as error:  # a user's module may raise anything, and a script may end
-        raise UserError(f"metrics: {file}: cannot import it: {error!r}") from error
+        raise UserError(f"metrics: cannot import {file}: {error!r}") from error
     raise UserError(f"metrics: {name}: expected one subclass of evaluate.Metric in the file, found {len(kinds)}")

@@ -55,7 +55,7 @@ class PPOConfig(BaseConfig):
     )
 
     # The reward
-    missing_eos_penalty: Annotated[float | None, Range(min=0, why="give the amount to subtract")] = field(
+    missing_eos_penalty: Annotated[float | None, Range(min=0, why="the penalty is subtracted")] = field(
         default=None, metadata={"help": "Subtracted from the reward of a completion without an EOS token."}
     )
     kl_coef: Annotated[float, Range(min=0)] = field(
@@ -96,8 +96,8 @@ class PPOConfig(BaseConfig):
         saves = every if every >= 1 else math.ceil(every * self.max_steps)
         if self.save_strategy in ("steps", "best") and saves > 0 and saves % self.steps_per_rollout:
             raise ValueError(
-                f"{key} {every:g} is not a multiple of {self.steps_per_rollout}, the optimizer steps per rollout "
-                "(num_ppo_epochs × num_mini_batches): change it, or a run resumed in between would lose completions"
+                f"{key} {every:g} is not a multiple of the {self.steps_per_rollout} optimizer steps per rollout "
+                f"(num_ppo_epochs × num_mini_batches), so a resumed run would lose completions: change {key}"
             )
         selects = self.load_best_model_at_end and self.eval_strategy != "no"
         if self.early_stopping_patience is not None and not selects:
