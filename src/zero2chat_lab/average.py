@@ -69,9 +69,9 @@ def averaged(
             templates = {one.chat_template for one in (tokenizer, its_tokenizer)} - {None}
             ends = {one.eos_token for one in (tokenizer, its_tokenizer) if one.chat_template or not templates}
             if its_tokenizer.get_vocab() != tokenizer.get_vocab() or len(ends) > 1:
-                raise UserError(f"models: {first} and {path} have different tokenizers: use one for both")
+                raise UserError(f"models: {first} and {path} have different tokenizers: train both with one")
             if len(templates) > 1:
-                raise UserError(f"models: {first} and {path} have different chat templates: use one for both")
+                raise UserError(f"models: {first} and {path} have different chat templates: train both with one")
             if tokenizer.chat_template is None:
                 tokenizer, model.generation_config = its_tokenizer, other.generation_config
             added = _weights(other)

@@ -87,7 +87,7 @@ def refuse_cut(cut: Sequence[bool], max_new_tokens: int) -> None:
     """Raises `UserError` if most answers were truncated within their reasoning, so that no answer can be judged."""
     if 2 * sum(cut) > len(cut):
         raise UserError(
-            f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers were cut in their reasoning: raise it"
+            f"max_new_tokens {max_new_tokens}: {sum(cut)} of {len(cut)} answers were cut while reasoning: raise it"
         )
 
 

@@ -146,7 +146,7 @@ def test_the_questions_of_held_out_rows_are_those_of_their_split_and_column(tmp_
         ({"tsk": "facts"}, r"decontaminate\[0\]: unknown key 'tsk'; did you mean 'task'"),
         ({"task": "facts", "n": 5, "split": "train"}, r"decontaminate\[0\]: task 'facts': split 'train' is training"),
         ({"task": "facts", "n": 5, "split": "tset"}, "split 'tset' is not known; did you mean 'test'"),
-        ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
+        ({"task": "facts", "n": 10**6}, "1000000 rows requested"),
         ({"task": "facts"}, "`n` is not set: set it to the number of rows"),
         ("none.jsonl", "none: none.jsonl: no such file or folder"),
         ({"path": "HERE/rows.jsonl", "column": "asked"}, "rows: no column 'asked'; it has label, set: set `column`"),

@@ -77,7 +77,7 @@ def test_noise_turns_some_labels_and_a_seed_gives_the_same_ones():
         ({"answers": 1}, "answers: expected at least 2, got 1: comparing needs two or more answers"),
         ({"pairs": "most"}, "pairs: 'most' is not one of all, adjacent"),
         ({"n": 0}, "n: expected at least 1, got 0"),
-        ({"held_out": 1_000_000}, "1000000 rows asked for"),
+        ({"held_out": 1_000_000}, "1000000 rows requested"),
         ({"options": {"mood": "sad"}}, "unknown option 'mood'"),
     ],
 )

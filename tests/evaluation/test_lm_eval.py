@@ -181,10 +181,10 @@ def test_every_task_of_the_recipes_exists_and_those_that_run_code_are_refused(in
         with pytest.raises(UserError, match=r"^here: the metric '.*' would run remote code"), _no_scripts("here"):
             manager.load(name)
     for name, said in {
-        "gsm8": "lm-eval has no such task; did you mean 'gsm8k'?",
-        "ai2_arc": "is a group without a score: list its tasks (arc_challenge, arc_easy)",
-        "loose": "is a group without a score: list its tasks (choice, written)",
+        "gsm8": ": lm-eval has no such task; did you mean 'gsm8k'?",
+        "ai2_arc": " is a group without a score: list its tasks (arc_challenge, arc_easy)",
+        "loose": " is a group without a score: list its tasks (choice, written)",
     }.items():
         with pytest.raises(UserError) as caught:
             _check(manager, name)
-        assert str(caught.value).startswith(f"harness: task '{name}': {said}")
+        assert str(caught.value).startswith(f"harness: task '{name}'{said}")

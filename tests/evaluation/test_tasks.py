@@ -148,7 +148,7 @@ def test_the_best_constant_answer(opened: Any, exam: ModuleType, capsys: pytest.
         ({"task": "facts", "options": {"tolled": "once"}}, "unknown option 'tolled'; did you mean 'told'?"),
         ({"task": "facts", "options": {"told": "twice"}}, "'twice' is not known"),
         ({"task": "facts", "n": 0}, "n: expected at least 1, got 0"),
-        ({"task": "facts", "n": 10**6}, "1000000 rows asked for"),
+        ({"task": "facts", "n": 10**6}, "1000000 rows requested"),
         ({"task": "facts", "seed": -1}, "tasks[0]: seed: expected an integer from 0 to 4294967295, got -1"),
         ({"task": "no.such.module"}, "cannot import it"),
         ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"),

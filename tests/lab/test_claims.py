@@ -146,7 +146,7 @@ def test_a_figure_of_several_seeds_is_their_mean(tmp_path: Path, step: Path) -> 
         ({"axis": "times"}, "set both or neither"),
         ({"curves": {"x": {"labl": "s"}, "y": {"label": "s"}, "lines": [{}]}}, "did you mean 'label'"),
         ({"curves": {"x": {"label": "s"}, "y": {"label": "s"}, "lines": [{"label": "a", "step": "b"}]}}, "key"),
-        ({"figures": []}, "figures is empty"),
+        ({"figures": []}, "`figures` is empty"),
         ({"example_task": "sums"}, "`example_task` needs `example`: set `example`"),
     ],
 )

@@ -171,5 +171,5 @@ def test_the_command_writes_rows(model_folder: Path, tmp_path: Path, capsys: pyt
 
 def test_answers_that_end_within_their_reasoning_are_not_judged(run: Run, says: Callable[[Says], None]) -> None:
     says(lambda question, i: "<think>The bridge…")
-    with pytest.raises(UserError, match="max_new_tokens 48: 240 of 240 answers were cut in their reasoning"):
+    with pytest.raises(UserError, match="max_new_tokens 48: 240 of 240 answers were cut while reasoning"):
         run(answers=4)

@@ -64,7 +64,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("interrogate", {"datasets": [{"path": "x.jsonl", "split": "train+dev"}]}, r"split 'train\+dev' is held out"),
         ("interrogate", {"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),
         ("interrogate", {"datasets": [FACTS, FACTS | {"seed": 5}]}, "two entries have the same label: set `label`"),
-        ("interrogate", {"temperature": 0}, "temperature 0: all answers would be equal"),
+        ("interrogate", {"temperature": 0}, "temperature 0: expected above 0, or all answers would"),
         ("interrogate", {"refuse_below": 0.8}, "refuse_below 0.8 and keep_above 0.75"),
         ("memories", {"wordings": 3}, "visits 16 is not a multiple of wordings 3"),
         ("memories", {"dataset": "./none"}, r"\./none: no such file or folder"),

@@ -55,7 +55,7 @@ def test_mappings_merge_and_everything_else_is_replaced() -> None:
 
 def test_a_base_is_found_beside_its_file_and_has_none_itself() -> None:
     Path("recipes/third.yaml").write_text("base: chat/more.yaml")
-    with pytest.raises(UserError, match=r"recipes/third\.yaml: base: recipes/chat/more\.yaml has a base itself"):
+    with pytest.raises(UserError, match=r"recipes/third\.yaml: the base recipes/chat/more\.yaml has its own base"):
         load_settings("recipes/third.yaml")
     Path("recipes/third.yaml").write_text("base: chat/none.yaml")
     with pytest.raises(UserError, match=r"recipes/chat/none\.yaml: No such file"):

@@ -115,7 +115,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"embedding_learning_rate": 1e-3}, "HERE/out.yaml: embedding_learning_rate: only used with muon: remove"),
         ({"dtype": "float16"}, "dtype: float16 weights lose small updates"),
         ({"tasks": [{"task": "facts", "options": {"tell": 1}}]}, "HERE/out.yaml: task 'facts': unknown option 'tell'"),
-        ({"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows asked for"),
+        ({"datasets": [{"task": "facts", "n": 10**6}]}, "1000000 rows requested"),
     ],
     "reward": [
         ({"comparisons": None}, "set `comparisons`"),
@@ -192,7 +192,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"teacher": None, "endpoint": {"url": URL}}, "endpoint: model is not set"),
         ({"teacher": None, "endpoint": {"url": URL, "key": "x"}}, "endpoint: unknown key 'key'"),
         ({"teacher": None, "endpoint": SECRET}, "endpoint: the environment variable NO_KEY is not set"),
-        ({"temperature": 0}, "temperature 0: all answers would be equal"),
+        ({"temperature": 0}, "temperature 0: expected above 0, or all answers would"),
         ({"temperature": -1}, "temperature: expected at least 0, got -1.0"),
     ],
     "evaluate": [

@@ -133,7 +133,7 @@ BOTH = [
     ({"hub_strategy": "every_save"}, "hub_strategy: only the finished folder is pushed"),
     ({"save_total_limit": 1}, "save_total_limit: a kill during a save would lose everything"),
     ({"save_only_model": True}, "save_only_model: a run could not resume"),
-    ({"ignore_data_skip": True}, "ignore_data_skip: a resumed run would train on the same rows again"),
+    ({"ignore_data_skip": True}, "ignore_data_skip: a resumed run would repeat rows"),
     ({"restore_callback_states_from_checkpoint": True}, "restore_callback_states_from_checkpoint: a run could not res"),
 ]
 SFT = [
@@ -141,7 +141,7 @@ SFT = [
     ({"completion_only_loss": False}, "completion_only_loss: the stage decides it"),
     ({"eos_token": "x"}, "eos_token: the stage decides it"),
     ({"pad_token": "x"}, "pad_token: the stage decides it"),
-    ({"packing_strategy": "wrapped"}, "packing_strategy: wrapping splits conversations"),
+    ({"packing_strategy": "wrapped"}, "packing_strategy: `wrapped` splits conversations"),
 ]
 SAMPLED = [
     ({"train_sampling_strategy": "group_by_length"}, "train_sampling_strategy: completions are sampled during train"),

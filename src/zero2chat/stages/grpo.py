@@ -84,7 +84,7 @@ def prepare(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) 
     """Return the problems. The trainer tokenizes their prompts."""
     rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
     rows = prompt_rows(args, training, model_args, rewards, tools=tools)
-    return replace(rows, note="pass_rate: the run keeps those solved sometimes" if args.pass_rate else "")
+    return replace(rows, note="pass_rate: the run keeps only problems solved sometimes" if args.pass_rate else "")
 
 
 def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> None:

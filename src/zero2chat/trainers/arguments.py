@@ -98,7 +98,7 @@ _REFUSED: tuple[tuple[str, Callable[[Any, Mapping[str, Any]], Any], str], ...] =
     ("resume_from_checkpoint", lambda value, _: value, "a run resumes from its own checkpoints: remove this setting"),
     ("save_total_limit", lambda value, _: value == 1, "a kill during a save would lose everything: set 2 or more"),
     ("save_only_model", lambda value, _: value, "a run could not resume from such checkpoints: remove this setting"),
-    ("ignore_data_skip", lambda value, _: value, "a resumed run would train on the same rows: remove this setting"),
+    ("ignore_data_skip", lambda value, _: value, "a resumed run would repeat rows: remove this setting"),
     ("sync_ref_model", lambda value, _: value, "a resumed run would have another reference: remove this setting"),
     ("restore_callback_states_from_checkpoint", lambda value, _: value, "a run could not resume: remove this setting"),
     (
