@@ -95,7 +95,7 @@ def test_bare_schemas_are_read_from_a_table_that_filled_them_up_with_nulls():
 FINE = {"conversations": _said(("human", "Who?"), ("gpt", "Ada."))}
 ALPACA = {"instruction": "Who?", "output": "Ada."}
 CHAT = {"messages": [ASKED, ANSWERED]}
-NO_FORMAT = r"match no known format \(chat"
+NO_FORMAT = "match no known format (chat"
 
 
 def _turns(*turns: tuple[str, Any], **more: Any) -> dict[str, Any]:

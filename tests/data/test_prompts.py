@@ -135,7 +135,7 @@ def test_prompts_are_a_tasks_training_rows_or_a_files_lines_or_rows(tmp_path):
         ("asked.txt", b" \n\n", None, "asked.txt: the file is empty: write one prompt per line"),
         ("asked.txt", b"\xff\xfe", None, "asked.txt: not UTF-8"),
         ("asked.jsonl", b"Who?\n", None, "prompts: .*asked.jsonl, line 1: invalid JSON"),
-        ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt'; it has question"),
+        ("asked.jsonl", b'{"question": "Who?"}\n', None, "prompts: no column 'prompt' among question"),
         ("asked.jsonl", b'{"prompt": null, "id": 1}\n', None, "prompts, row 0: has no `prompt`; its keys are id"),
         ("asked.txt", b"Who?\n", 0, "n: expected at least 1, got 0"),
         ("asked.txt", b"Who?\n", -1, "n: expected at least 1, got -1"),

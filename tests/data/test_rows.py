@@ -112,7 +112,7 @@ def test_columns_may_have_other_names(capsys):
     assert json.loads(output["messages"][0]) == [ASKED, SAID]
     problems = load_problems(_source(*map(json.dumps, rows), columns={"prompt": "Frage", "answer": "Antwort"}))
     assert (problems["answer"][0], problems["level"][0]) == ("Ada.", 1)
-    with pytest.raises(UserError, match="chats: columns: no column 'Q'; it has Frage, Antwort, prompt, level"):
+    with pytest.raises(UserError, match="chats: columns: no column 'Q' among Frage, Antwort, prompt, level"):
         load_conversations(_source(*map(json.dumps, rows), columns={"prompt": "Q"}))
     with pytest.raises(UserError, match=r"columns: remove sytem, which the format .* does not have"):
         load_conversations(_source(*map(json.dumps, rows), columns=columns | {"sytem": "level"}))

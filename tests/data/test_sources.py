@@ -169,7 +169,7 @@ CAFE = '{"text": "café"}\n'
         *(("c.jsonl", CAFE.encode(code), "c.jsonl, line 1: not UTF-8: save it") for code in ("latin-1", "utf-16")),
         *(("c.jsonl", content, "c: column 'text' holds ") for content in NO_TEXT),
         ("c.jsonl", b'{"text": "a"}\n{"text": 2}\n', "column 'text' has values of several types"),
-        ("c.jsonl", b'{"txt": "a"}\n', "no column 'text'; it has txt: set `column`"),
+        ("c.jsonl", b'{"txt": "a"}\n', "no column 'text' among txt: set `column`"),
         ("c.jsonl", b'{"text": " "}\n', "every document is empty"),
         ("c.txt", b"caf\xe9", "cannot load c.txt: 'utf-8' codec can't decode byte"),
         ("c.ndjson", b"", "c.ndjson: unknown file ending '.ndjson': convert it to one of .jsonl, .json, .parquet"),
@@ -272,7 +272,7 @@ def test_a_folder_of_parquet_files_beside_other_files():
 @pytest.mark.parametrize(
     ("source", "more", "says"),
     [
-        ("rows.jsonl", ("body",), "rows.jsonl: no column 'body'; it has text, name, n: set `column`"),
+        ("rows.jsonl", ("body",), "rows.jsonl: no column 'body' among text, name, n: set `column`"),
         ("rows.jsonl", ("n",), "rows.jsonl: column 'n' holds int64, not text"),
         ("none.jsonl", (), "none.jsonl: no such file or folder"),
         ("none", (), "none: cannot load none"),

@@ -104,7 +104,7 @@ def test_what_a_merge_wrote_can_be_pushed_with_the_card_of_its_run(adapter, mode
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(parcel.files)
     assert not {"run.json", "adapter_config.json"} & set(parcel.files)
     text = str(parcel.card)
-    assert "merging the LoRA adapter into its base model" in text
+    assert "merged into its base model" in text
     assert "load it on top" not in text
     assert "Better at cooking than at sums." in text
     assert "| accuracy | 0.75 | 40 |" in text

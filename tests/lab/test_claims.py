@@ -102,9 +102,9 @@ def test_no_metric_no_claim(tmp_path: Path, step: Path, changes: dict[str, Any],
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"at_least": 0.5, "at_most": 0.6}, "set only one of them"),
+        ({"at_least": 0.5, "at_most": 0.6}, "set only one of at_least, at_most"),
         ({"by": 0.1}, "need `above`: set `above`"),
-        ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "by and of"),
+        ({"above": {"step": "a", "metric": "b"}, "by": 0.1, "of": 0.5}, "set only one of by, of"),
         ({"above": {"step": "a"}}, "metric"),
         ({"row": "a"}, "`row` and `column`: set both or neither"),
         ({"figure": ""}, "m: no name: set `figure`, or `row` and `column`"),

@@ -70,7 +70,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"vocab_size": 200}, "vocab_size 200 is too small"),
         ({"vocab_size": 90000}, "fewer than vocab_size 90000"),
         ({"dataset": "runs/none/corpus"}, "runs/none/corpus: not a finished run"),
-        ({"column": "txt"}, "no column 'txt'; it has text, source: set `column`"),
+        ({"column": "txt"}, "no column 'txt' among text, source: set `column`"),
         ({"gpt2_vocab": "x.json"}, "gpt2_vocab and gpt2_merges go together"),
     ],
     "index": [

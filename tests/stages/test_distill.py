@@ -311,7 +311,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_killed_in_its_second_epoch_en
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"teacher_model_name_or_path": "PRETRAIN"}, "pretrain: has no chat template"),
+        ({"teacher_model_name_or_path": "PRETRAIN"}, "pretrain: no chat template"),
         ({"teacher_model_name_or_path": "OTHER"}, "its tokenizer differs from the student's"),
         ({"chat_template_path": str(TEMPLATE.with_name("r1_zero.jinja"))}, "chat template"),
         ({"datasets": [{"task": "facts", "n": 7}]}, "7 prompts, but one step needs 8: give more"),

@@ -240,7 +240,7 @@ def _names(source: Source, columns: Sequence[str]) -> dict[str, str]:
     """
     for own in source.columns.values():
         if own not in columns:
-            raise UserError(f"{source.label}: columns: no column '{own}'; the columns are {', '.join(columns)}")
+            raise UserError(f"{source.label}: columns: no column '{own}' among {', '.join(columns)}")
     rest = {own: own for own in columns if own not in source.columns.values() and own not in source.columns}
     return source.columns | rest
 
