@@ -150,7 +150,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         (_reward("one_too_few"), "returned 15 rewards for 16 completions"),
         (_reward("not_a_number"), "returned nan for completion 0, not a finite number"),
         (_reward("one"), "returned 1.0, not a list of rewards"),
-        (_reward("closed"), "add **columns"),
+        (_reward("closed"), "add the argument **columns"),
         (_reward("needy"), "no column 'difficulty', which the reward own_rewards.needy"),
         ({"max_completion_length": 120}, "prompts leave no room for max_completion_length"),
         ({"num_generations": 3}, "must be divisible by num_generations"),
