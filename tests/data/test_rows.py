@@ -66,7 +66,7 @@ def test_at_most_twenty_are_listed_and_items_of_a_list_are_counted():
     said = str(caught.value)
     assert said.startswith("chats: 25 of 26 rows are invalid: chats, row 1: ")
     assert said.count("chats.json, item") == 20
-    assert "(chats.json, item 21); `invalid: drop`" in said
+    assert "(chats.json, item 21); set `invalid: drop`" in said
     (row,) = load_conversations(Source(path="chats.json", split="train[:2]", invalid="drop"))
     assert row["where"] == "chats, row 0 (chats.json, item 1)"
 
