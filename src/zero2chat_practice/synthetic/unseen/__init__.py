@@ -1,0 +1,1 @@
+"""Questions of writers who have seen no training data."""

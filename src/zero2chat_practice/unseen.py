@@ -1,0 +1,97 @@
+"""Questions of writers who have seen no training data: word problems, and all other abilities of the assistant.
+
+They are this project's own text (`synthetic/unseen`), frozen before the training data that they measure was made. Half
+of the rows are validation rows, half are test rows, and no row is for training. A row is a conversation whose last turn
+is answered; the assistant's earlier turns are the writer's.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import re
+from collections.abc import Sequence
+
+from zero2chat.core.errors import UserError
+from zero2chat.tasks import Message, Row, draw, in_split, score_final
+from zero2chat_practice import out_of_reach, small_talk
+from zero2chat_practice.helpers import known_all
+from zero2chat_practice.synthetic import FOLDER
+
+SHARES = (0.0, 0.5, 0.5)
+STYLES = ("bare",)
+_MOST_WORDS = 40
+_NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*")
+
+
+@functools.cache
+def _every() -> tuple[Row, ...]:
+    files = sorted((FOLDER / "unseen").iterdir(), key=lambda file: file.name)
+    texts = [line for file in files if file.name.endswith(".jsonl") for line in file.read_text("utf-8").splitlines()]
+    return tuple(_row(json.loads(line)) for line in texts)
+
+
+def _row(given: Row) -> Row:
+    turns = given.get("turns") or [given["question"]]
+    return {
+        "key": "\n".join(turns),
+        "question": turns[-1],
+        "answer": given["answer"],
+        "kind": given.get("ability", "word_problems"),
+        "check": given.get("check", "problem"),
+        "turns": turns,
+        "system": given.get("system", ""),
+        "reject": given.get("reject", []),
+        "content": given.get("content", ""),
+    }
+
+
+def rows(split: str, seed: int, n: int, abilities: Sequence[str] = ("word_problems",)) -> list[Row]:
+    """Return rows of these `abilities`. Raises `UserError` for the split train."""
+    if split == "train":
+        raise UserError("task 'unseen': it has no training rows: they measure what training never saw")
+    known_all(abilities, sorted({row["kind"] for row in _every()}), "unseen: ability")
+    pool = [row for row in _every() if row["kind"] in abilities and in_split(row["key"], split, SHARES)]
+    return draw(pool, f"unseen, {split}", seed, n)
+
+
+def prompt(row: Row) -> list[Message]:
+    system = [{"role": "system", "content": row["system"]}] if row["system"] else []
+    roles = ("user", "assistant")
+    return [*system, *({"role": roles[i % 2], "content": text} for i, text in enumerate(row["turns"]))]
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "bare") -> str:
+    return f"#### {row['answer']}" if row["check"] == "problem" else str(row["answer"])
+
+
+def score(row: Row, completion: str) -> float:
+    """Return 1.0 if the completion answers: the number after `####` or else the last number, the words, a refusal, a
+    fitting reply of small talk, or a line that names its subject. An answer to something else has 0.0."""
+    text, check = completion.strip(), row["check"]
+    if not text or text.lower() == row["question"].strip().lower():
+        return 0.0
+    if check == "problem" and "####" in text:
+        return score_final(row, text)
+    if check in ("problem", "number"):
+        numbers = _NUMBER.findall(text)
+        return float(bool(numbers) and numbers[-1].replace(",", "") == row["answer"].replace(",", ""))
+    if check == "talk":
+        return small_talk.score({"kind": row["answer"], "content": row["content"], "question": row["question"]}, text)
+    if check == "declines":
+        return float(out_of_reach.declines(text) and len(text.split()) <= _MOST_WORDS)
+    if len(text.split()) > _MOST_WORDS or any(_has(word, text) for word in row["reject"]):
+        return 0.0
+    if check == "line":
+        return float(_has(row["answer"], text) and text.lower().rstrip(".!") not in row["question"].lower())
+    return float(all(any(_has(word, text) for word in part.split("|")) for part in row["answer"].split("&")))
+
+
+def _has(words: str, text: str) -> bool:
+    """Return whether the words stand in the text, in any case, in the singular or a plural with s."""
+    return re.search(rf"(?<!\w){re.escape(words.strip())}s?(?!\w)", text, re.IGNORECASE) is not None
+
+
+def declines(text: str) -> bool:
+    return out_of_reach.declines(text)
