@@ -37,8 +37,11 @@ This page is generated: `make tasks` writes it.
 | task | what it asks | styles | documents | tools |
 |---|---|---|---|---|
 """
-# Rows that come over the network, or whose package may give other ones: an example as the task gave it.
+# Rows that come over the network, whose package may give other ones, or that only measure: an example of their kind.
 _EXAMPLES = {
+    "asdiv": ("Ada has 7 apples and buys 2 more. How many apples does she have?", "7 + 2 = 9.\n#### 9"),
+    "svamp": ("Ben had 9 pens. How many are left if he gives 4 away?", "9 - 4 = 5.\n#### 5"),
+    "unseen": ("hi can u tell me how many eggs are left if i had 12 and used 5", "12 - 5 = 7.\n#### 7"),
     "countries": ("What is the capital of Iceland?", "The capital of Iceland is Reykjavik (almanac)."),
     "gsm8k": (
         "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips "
