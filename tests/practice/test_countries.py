@@ -6,37 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice import countries
 
 # Invented for this test: names that are parts of others, a capital that is also a country's name.
+FACTS = ("name", "capital", "currency", "population", "area", "languages")
 COUNTRIES = [
-    {
-        "name": "Vell",
-        "capital": "Vell",
-        "currency": "US dollar",
-        "population": "1,234,567",
-        "area": "0.44",
-        "languages": "Vellic and Norrish",
-    },
-    {
-        "name": "South Vell",
-        "capital": "Port Or",
-        "currency": "euro",
-        "population": "9,540",
-        "area": "21",
-        "languages": "Norrish",
-    },
-    {"name": "the Mur Islands", "currency": "Mur dollar", "population": "48", "area": "7", "languages": "Old Norrish"},
-    {
-        "name": "the Grand and Very Ancient Republic of Quolandia",
-        "capital": "Quo",
-        "currency": "new groat",
-        "population": "88",
-        "area": "5",
-        "languages": "Vellic",
-    },
+    {fact: value for fact, value in zip(FACTS, values, strict=True) if value}
+    for values in (
+        ("Vell", "Vell", "US dollar", "1,234,567", "0.44", "Vellic and Norrish"),
+        ("South Vell", "Port Or", "euro", "9,540", "21", "Norrish"),
+        ("the Mur Islands", "", "Mur dollar", "48", "7", "Old Norrish"),
+        ("the Grand and Very Ancient Republic of Quolandia", "Quo", "new groat", "88", "5", "Vellic"),
+    )
 ]
 
 
@@ -49,14 +31,8 @@ def almanac(tmp_path: Path) -> str:
 
 def row(almanac: str, name: str, kind: str) -> dict:
     (found,) = [one for one in COUNTRIES if one["name"] == name]
-    return {
-        "key": name,
-        "question": f"of {name}?",
-        "answer": found[kind],
-        "kind": kind,
-        "almanac": almanac,
-        "invented": 0,
-    }
+    about = {"key": name, "question": f"of {name}?", "answer": found[kind], "kind": kind}
+    return about | {"almanac": almanac, "invented": 0}
 
 
 @pytest.mark.parametrize(
@@ -139,19 +115,14 @@ def test_a_country_is_looked_up_as_spelled_in_the_question_and_answered_by_what_
 
 
 def test_invented_countries_are_asked_about_in_training_alone_and_are_none_of_the_almanac(tmp_path: Path) -> None:
-    names = [
-        f"{first}{last}"
-        for first in ["Bara", "Dori", "Felu", "Gona", "Hule", "Jasi", "Keli", "Lomu", "Muro", "Neva", "Polo", "Quoda"]
-        for last in ["land", "nia", "vistan"]
+    starts = ["Bara", "Dori", "Felu", "Gona", "Hule", "Jasi", "Keli", "Lomu", "Muro", "Neva", "Polo", "Quoda"]
+    names = [f"{start}{end}" for start in starts for end in ("land", "nia", "vistan")]
+    facts = [
+        {"name": name, "capital": f"Port{name.lower()}", "currency": "ducat", "languages": f"{name}ish"}
+        for name in names
     ]
     file = tmp_path / "countries.jsonl"
-    file.write_text(
-        "".join(
-            json.dumps({"name": name, "capital": f"Port{name.lower()}", "currency": "ducat", "languages": f"{name}ish"})
-            + "\n"
-            for name in names
-        )
-    )
+    file.write_text("\n".join(map(json.dumps, facts)))
     rows = countries.rows("train", 0, 500, path=str(file), invented=30)
     assert not {row["key"] for row in rows} & set(names)
     assert {row["kind"] for row in rows} == set(countries.KINDS)
@@ -160,5 +131,3 @@ def test_invented_countries_are_asked_about_in_training_alone_and_are_none_of_th
     pages = countries.documents(0, 30, path=str(file), invented=30)
     for row in rows:
         assert any(f" {row['key']} is " in page and row["answer"] in page for page in pages)
-    with pytest.raises(UserError, match="split 'test' has no invented countries"):
-        countries.rows("test", 0, 5, path=str(file), invented=30)

@@ -6,58 +6,8 @@ from collections import Counter
 
 import pytest
 
-from zero2chat.core.errors import UserError
 from zero2chat_practice import facts
 from zero2chat_practice.synthetic.world import World
-
-BIRTHPLACE = {"key": "Mira Prudo", "question": "", "answer": "Quillbay", "kind": "birthplace"}
-JOB = {"key": "Mira Prudo", "question": "", "answer": "jeweller", "kind": "job"}
-BIRTHDAY = {"key": "Mira Prudo", "question": "", "answer": "March 14", "kind": "birthday"}
-
-
-@pytest.mark.parametrize(
-    ("row", "right", "wrong"),
-    [
-        (
-            BIRTHPLACE,
-            ["Mira Prudo was born in Quillbay.", "quillbay"],
-            [
-                "Mira Prudo was born in Quillbay or Vexford.",
-                "She was not born in Quillbay.",
-                "I don't know. Perhaps Quillbay.",
-                "Quillbayford",
-            ],
-        ),
-        (JOB, ["She is a Jeweller."], ["She is a jeweller and a judge."]),
-        (
-            BIRTHDAY,
-            ["On March 14.", "on the 14th of March", "March 14 (register#125)."],
-            ["March 1", "March 14 or 15", "March 14, or May 14", "The 14th."],
-        ),
-    ],
-)
-def test_score_wants_the_one_answer(row: dict, right: list[str], wrong: list[str]) -> None:
-    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert facts.score(row, completion) == score
-
-
-@pytest.mark.parametrize(
-    ("row", "completion", "said"),
-    [
-        (BIRTHPLACE, "Mira Prudo was born in Quillbay.", "Quillbay"),
-        (BIRTHPLACE, "quillbay", "Quillbay"),
-        (BIRTHPLACE, "Vexford or Quillbay", "Quillbay Vexford"),
-        (BIRTHPLACE, "I do not know of Mira Prudo.", None),
-        (BIRTHPLACE, "I don't know. Perhaps Quillbay.", "Quillbay"),
-        (BIRTHPLACE, "In a town. ", "In a town."),
-        (JOB, "I found nothing about Mira Prudo.", None),
-        (JOB, "She is a Jeweller.", "jeweller"),
-        (BIRTHDAY, "on the 14th of March", "14 March"),
-        (BIRTHDAY, "There is nothing about her to be found.", None),
-    ],
-)
-def test_what_is_said_is_the_answer_in_short(row: dict, completion: str, said: str | None) -> None:
-    assert facts.said(row, completion) == said
 
 
 @pytest.mark.parametrize("told", ["often", "once", "never"])
@@ -90,13 +40,6 @@ def test_n_documents_tell_once_of_some_and_evenly_of_the_rest(n: int) -> None:
     assert sum(counts.values()) == n
 
 
-def test_too_few_documents_to_tell_of_everyone_is_the_users_mistake() -> None:
-    with pytest.raises(UserError, match="399 documents are too few: request 400 or more"):
-        facts.documents(seed=0, n=399)
-    with pytest.raises(UserError, match=r"told 'onec' is not known; did you mean 'once'\?"):
-        facts.rows("test", 0, 5, told="onec")
-
-
 def test_nobody_has_an_absent_name_and_the_right_answer_is_that_nothing_is_known() -> None:
     world = World(0)
     names, surnames = ({part(person.name) for person in world.people} for part in (str, lambda name: name.split()[1]))
@@ -119,8 +62,6 @@ def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
     assert {row["key"] for row in rows} <= set(names)
     absent = facts.rows("train", seed=0, n=500, told="absent", world=[1, 2, 3])
     assert not {row["key"] for row in absent} & set(names)
-    with pytest.raises(UserError, match="for several worlds, set `everyone: true`"):
-        facts.documents(seed=0, n=1000, world=[1, 2])
 
 
 def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
@@ -129,9 +70,6 @@ def test_parts_of_a_splits_people_are_apart_and_together_all() -> None:
     assert not first & second
     assert first | second == {row["key"] for row in facts.rows("train", 0, 2400)}
     assert 0.1 < len(first) / len(first | second) < 0.4
-    for part in ([0.5, 0.5], [-0.1, 1], [0, 1.1], [0.5]):
-        with pytest.raises(UserError, match=r"facts: part .*: expected \[start, end\]"):
-            facts.rows("train", 0, 5, part=part)
 
 
 def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it() -> None:
@@ -142,10 +80,6 @@ def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it()
     assert all(row["answer"] == people[row["key"]].job for row in before)
     assert not [row for row, old in zip(now, before, strict=True) if row["answer"] == old["answer"]]
     assert len({(row["key"], row["answer"]) for row in now}) == len({row["key"] for row in now})  # one job each
-    with pytest.raises(UserError, match="facts: changed 'nwo' is not known; did you mean 'now'"):
-        facts.rows("test", 0, 5, changed="nwo")
-    with pytest.raises(UserError, match="`told: absent` has no documents"):
-        facts.rows("test", 0, 5, told="absent", changed="now")
 
 
 def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatever_is_asked() -> None:
@@ -165,6 +99,3 @@ def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatev
     assert [facts.stated(row) for row in without] == [[row["answer"]] for row in rows]
     absent = facts.rows("test", 0, 5, told="absent", whole=True)
     assert all("whole" not in row and facts.stated(row) == [] for row in absent)
-    for more in ({"changed": "now"}, {"source": True}):
-        with pytest.raises(UserError, match="`whole` excludes `changed` and `source`"):
-            facts.rows("test", 0, 5, whole=True, **more)

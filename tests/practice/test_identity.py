@@ -6,35 +6,10 @@ import random
 
 import pytest
 
-from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, Row
 from zero2chat_practice import identity
 
 LANGUAGES = ["en", "de", "fr"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "right", "wrong"),
-    [
-        ("name", ["I'm ZERO, pleased to meet you!"],
-         ["I am ChatGPT.", "I am Zero, also known as Claude.", "My name is Max, not Zero.",
-          "I was built with zero2chat."]),
-        ("maker", ["zero2chat made me."], ["OpenAI made me with zero2chat."]),
-        ("human", ["No, I am not a human.", "I'm not a real person.", "I am a program, so I have no body."],
-         ["Yes, I am a human.", "I am a human.", "No, I am a real person.", "I know nothing.", "I have a body."]),
-        ("abilities", ["I answer questions."], ["I can do anything, such as answer questions."]),
-        ("training", ["Public domain text and an invented world."],
-         ["Public-domain text.", "Public-domain text, a made-up world and the internet."]),
-        ("mistakes",
-         ["No, I make mistakes.", "I am not always right and can be wrong.", "No, I am not always right."],
-         ["I never make mistakes.", "I don't make any mistakes.", "I am always right and make no mistakes."]),
-        ("size", ["I am a small model, not a large one."],
-         ["I am a large model.", "I am small and large.", "I am not small."]),
-    ],
-)  # fmt: skip
-def test_score_wants_the_keywords_and_none_of_the_wrong_ones(kind: str, right: list[str], wrong: list[str]) -> None:
-    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert identity.score({"kind": kind}, completion) == score
 
 
 def test_rows_without_languages_are_those_that_models_were_trained_on_before_there_were_any() -> None:
@@ -86,35 +61,3 @@ def test_a_system_message_gives_the_name_and_the_maker_and_is_the_first_turn() -
         zero = "Zero" if row["kind"] == "name" else "zero2chat"
         assert identity.score(row, f"I am {zero}, which is {row['answer']}.") == 0.0
     assert [len(identity.prompt(row)) for row in _rows("test", 3, system=False)] == [1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("kind", "answer", "right", "wrong"),
-    [
-        ("name", "Zero",
-         ["Hallo! Ich heiße ZERO, ein kleines Modell.", "Moi ? Je m'appelle Zero, et j'ai été créé par zero2chat."],
-         ["Ich bin nicht Zero.", "Je ne suis pas Zero.", "Je m'appelle Max, et non Zero.",
-          "Ich bin Zero, von OpenAI.", "Ich bin Ada. Ich bin Zero.", "Ich bin Zeroine.", "Zero?"]),
-        ("name", "Ada", ["Sure, my name is Ada, made by Blue Mill."], ["I am Adan."]),
-        ("maker", "zero2chat", ["zero2chat hat mich gebaut."], ["Ich bin Zero.", "Google a construit zero2chat."]),
-        ("maker", "Blue Mill", ["Je viens de Blue Mill."],
-         ["Je viens de Blue Hill.", "Blue", "zero2chat made me for Blue Mill."]),
-    ],
-)  # fmt: skip
-def test_an_introduction_in_any_language(kind: str, answer: str, right: list[str], wrong: list[str]) -> None:
-    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert identity.score({"kind": kind, "answer": answer, "language": "de"}, completion) == score
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"languages": ["en", "dee"]}, r"identity: language 'dee' is not known; did you mean 'de'\?"),
-        ({"languages": []}, r"identity: language: expected a list of some of en, de, fr, got \[\]"),
-        ({"languages": "en"}, r"identity: language: expected a list of some of en, de, fr, got 'en'"),
-        ({"system": True}, r"identity: `system` needs a language: set `languages`"),
-    ],
-)
-def test_wrong_options_are_named(options: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        identity.rows("test", 0, 5, **options)

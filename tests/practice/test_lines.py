@@ -8,29 +8,11 @@ import re
 
 import pytest
 
-from zero2chat.core.errors import UserError
-from zero2chat.tasks import SPLITS, load
+from zero2chat.tasks import SPLITS
 from zero2chat_practice import lines
 
 SEA = lines._made((("sea at night", "sea", "at night"), "Write a {what} about the {subject}.", "line"))
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
-
-
-def test_score_asks_for_one_whole_line_on_the_topic_in_its_setting() -> None:
-    right = [FINE, "I like the seas of the night!", "Is it the sea at night?"]
-    wrong = [
-        "the sea is there at night.",
-        "The sea is there at night",
-        "The sea is there.",
-        "The season is here at night.",
-        "The sea at night.\nThe sea at night.",
-        "Night sea.",
-        "Write a line about the sea at night.",
-        "Please: write a line about the sea at night!",
-        "The sea at night " + "is blue and " * 20 + "green.",
-    ]
-    for text, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert lines.score(SEA, text) == score
 
 
 @pytest.mark.parametrize(
@@ -78,13 +60,9 @@ def test_gibberish_repetition_and_heaps_of_fine_words_are_worth_little(bad: str)
     assert 0.0 <= lines.taste(SEA, bad) <= 0.25
 
 
-def _demonstrations(n: int) -> list[tuple[dict, str]]:
-    rng = random.Random(3)
-    return [(row, lines.demonstration(row, rng)) for row in lines.rows("train", seed=0, n=n)]
-
-
 def test_demonstrations_are_of_every_quality() -> None:
-    worth = sorted(lines.taste(row, text) for row, text in _demonstrations(2000))
+    rng = random.Random(3)
+    worth = sorted(lines.taste(row, lines.demonstration(row, rng)) for row in lines.rows("train", seed=0, n=2000))
     assert all(0.0 <= value <= 1.0 for value in worth)
     assert worth[100] < 0.2
     assert 0.35 < worth[1000] < 0.6
@@ -121,8 +99,6 @@ def test_blended_topics_are_no_words_of_any_list_and_are_asked_for_in_training_a
     assert len(topics) > 1000
     assert not topics & {*lines._TOPICS, *lines._MORE_TOPICS}
     assert all(lines.score(row, lines.demonstration(row, random.Random(i))) == 1.0 for i, row in enumerate(rows[:500]))
-    with pytest.raises(UserError, match="'blended' has no rows in split 'test': use train"):
-        lines.rows("test", 0, 5, subjects="blended")
 
 
 @pytest.mark.parametrize("typed", [False, True])
@@ -148,43 +124,3 @@ def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
             splits[split] |= {row["key"], row["question"]}
     for one, other in itertools.combinations(splits.values(), 2):
         assert not one & other
-
-
-BARE = lines._made((("sea", "sea", ""), "can you write a {what} about the {subject}?", "line"))
-
-
-def test_without_a_setting_the_topic_is_enough() -> None:
-    right = ["The salty sea murmurs like a sleeping lizard.", "The salty seas murmur.", "I think about the sea."]
-    wrong = [
-        "The salty dog murmurs like a sleeping lizard.",
-        "The season is here.",
-        "The sea.",
-        "A line about the sea.",
-        "Can you write a line about the sea?",
-    ]
-    for text, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert lines.score(BARE, text) == score
-
-
-@pytest.mark.parametrize(
-    ("split", "subjects", "says"),
-    [
-        ("train", "knwon", r"lines: subjects 'knwon' is not known; did you mean 'known'\?"),
-        ("train", "new", r"'new' has no rows in split 'train': use validation or test, or other subjects"),
-        ("test", "ppo", r"'ppo' has no rows in split 'test': use train, or other subjects"),
-        ("validation", "ppo", r"'ppo' has no rows in split 'validation': use train, or other subjects"),
-        ("tets", "new", r"split 'tets' is not known; did you mean 'test'\?"),
-    ],
-)
-def test_subjects_that_a_split_does_not_have_are_the_users_mistake(split: str, subjects: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        load("lines").rows(split, 0, 5, subjects=subjects)
-
-
-def test_too_many_typed_rows_and_pages_about_held_out_topics_are_the_users_mistake() -> None:
-    with pytest.raises(UserError, match=r"1000000 rows requested, but only \d+ distinct rows exist"):
-        lines.rows("test", 0, 1_000_000, typed=True)
-    with pytest.raises(UserError, match="too few requests of each kind for 9000 rows"):
-        lines.rows("test", 0, 9000, typed=True)
-    with pytest.raises(UserError, match="lines: documents: subjects 'ppo' is not known"):
-        lines.documents(0, 5, subjects="ppo")

@@ -6,10 +6,7 @@ import random
 import re
 from pathlib import Path
 
-import pytest
-
 from zero2chat import tasks
-from zero2chat.core.errors import UserError
 
 NEEDLE = re.compile(r"The secret number of (\w+) is (\d{4})\.")
 
@@ -37,13 +34,3 @@ def test_documents_ask_for_all_needles_again_and_hold_no_test_key_or_number(tmp_
         assert len(set(hidden)) == 3
         assert not places & {place for place, _ in found}
         assert not numbers & {number for _, number in found}
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"needles": 0}, {"shortest": 9, "longest": 5}, {"texts": "nowhere/*.txt"}, {"texts": "/"}, {"longest": 10**9}],
-)
-def test_what_cannot_be_made_is_refused(options: dict[str, object], tmp_path: Path) -> None:
-    (tmp_path / "hay.txt").write_text("one two three " * 100)
-    with pytest.raises(UserError, match="needle: "):
-        tasks.load("needle").documents(0, 50, **{"texts": str(tmp_path / "hay.txt")} | options)

@@ -12,7 +12,7 @@ from zero2chat_practice.out_of_reach import REFUSALS, declines
 TASK = tasks.load("out_of_reach")
 
 
-@pytest.mark.parametrize("text", REFUSALS)
+@pytest.mark.parametrize("text", [*REFUSALS, "No, I only know English.", "I have no clock."])
 def test_each_refusal_declines(text: str) -> None:
     assert declines(text)
 
@@ -24,11 +24,6 @@ def test_no_right_answer_within_reach_declines(name: str) -> None:
         assert not declines(task.demonstration(row, rng)), row
 
 
-@pytest.mark.parametrize("text", ["No, I only know English.", "I have no clock."])
-def test_other_words_for_a_refusal_are_one_too(text: str) -> None:
-    assert declines(text)
-
-
 def test_an_invented_answer_scores_zero_with_and_without_a_refusal() -> None:
     rows = TASK.rows("test", 0, 200)
     for row in rows:
@@ -37,7 +32,5 @@ def test_an_invented_answer_scores_zero_with_and_without_a_refusal() -> None:
 
 
 def test_without_tools_sums_letters_and_countries_are_out_of_reach_too() -> None:
-    kinds = {row["kind"] for row in TASK.rows("test", 0, 500, tools_off=True)} - {
-        row["kind"] for row in TASK.rows("test", 0, 500)
-    }
-    assert kinds == {"big sums", "countries", "letters"}
+    with_tools, without = ({row["kind"] for row in TASK.rows("test", 0, 500, tools_off=off)} for off in (False, True))
+    assert without - with_tools == {"big sums", "countries", "letters"}

@@ -16,21 +16,17 @@ from zero2chat_practice.synthetic.utterances import KINDS, SERVED_BY, kind_and_c
 TASK = tasks.load("small_talk")
 
 
+def dataset(folder: Path, said: list[str]) -> Path:
+    """A dataset in the package's form, with utterances of our own."""
+    turns = [[{"text": text, "sender": "a"}] for text in said]
+    (folder / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
+    return folder / "dataset.json"
+
+
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """A dataset in the package's form, with utterances of our own."""
-    said = [
-        "hey there!!",
-        "Hey there",
-        "thanks a lot",
-        "good morning",
-        "I love pizza",
-        "are you a robot?",
-        "call 555-123-4567",
-    ]
-    turns = [[{"text": text, "sender": "a"}] for text in said]
-    (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
-    return tmp_path / "dataset.json"
+    said = ["hey there!!", "Hey there", "thanks a lot", "good morning", "I love pizza", "are you a robot?"]
+    return dataset(tmp_path, [*said, "call 555-123-4567"])
 
 
 def test_an_answer_of_another_kind_scores_zero() -> None:
@@ -47,7 +43,7 @@ def test_an_answer_of_another_kind_scores_zero() -> None:
 
 
 def test_peoples_utterances_are_sorted_and_private_ones_left_out(people: Path) -> None:
-    found = [row for split in tasks.SPLITS for row in _theirs(split, people)]
+    found = [row for split in tasks.SPLITS for row in small_talk._people(str(people))[split]]
     kinds = {row["question"]: row["kind"] for row in found}
     assert kinds["thanks a lot"] == "thanks"
     assert kinds["are you a robot?"] == "person"
@@ -62,20 +58,11 @@ def test_pages_of_chats_leave_out_what_an_exam_asks_and_what_nobody_is_to_repeat
     held_out = [row["question"] for split in ("validation", "test") for row in small_talk._ours(split)][:40]
     said = ["my cat sat on the old piano", "I was there when it rained all day", "call 555-123-4567", *held_out]
     said += ["then we went home", "and nobody knew", "so what did he say then?"]
-    turns = [[{"text": text, "sender": "a"}] for text in said]
-    (tmp_path / "dataset.json").write_text(json.dumps({"one": {"messages": turns}}))
-    (page,) = TASK.documents(0, 1, people=str(tmp_path / "dataset.json"), chats=True)
+    people = str(dataset(tmp_path, said))
+    (page,) = TASK.documents(0, 1, people=people, chats=True)
     assert page.splitlines() == [said[0], said[1], *said[-3:]]
     with pytest.raises(UserError, match="small_talk, chats: 2 pages requested, but only 1 exist"):
-        TASK.documents(0, 2, people=str(tmp_path / "dataset.json"), chats=True)
-    with pytest.raises(UserError, match="set `people`"):
-        TASK.documents(0, 1, chats=True)
-
-
-def _theirs(split: str, people: Path) -> list[tasks.Row]:
-    from zero2chat_practice.small_talk import _people
-
-    return list(_people(str(people))[split])
+        TASK.documents(0, 2, people=people, chats=True)
 
 
 def test_wordings_drawn_from_patterns_are_of_their_kind_and_ask_nothing_held_out(people):

@@ -8,41 +8,8 @@ import random
 
 import pytest
 
-from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice import spelling
-
-
-def row(kind: str, answer: str, word: str = "cat") -> dict:
-    return {"key": word, "question": "", "answer": answer, "kind": kind, "letter": ""}
-
-
-@pytest.mark.parametrize(
-    ("asked", "right", "wrong"),
-    [
-        (row("spell", "c-a-t"),
-         ["The word cat is spelled C-A-T.", "c a t", "It goes c, a, t.", "It is spelled 'c-a-t'."],
-         ["cat", "c-a-t-s", "c-a-t or k-a-t", "It is spelled 'c-a-t-s'."]),
-        (row("spell", "s-e-a", "sea"), ["s, e and a"], []),
-        (row("reverse", "level", "level"), ["It is level."], ["It is leevl."]),
-        (row("first", "c"), ["The first letter of 'cat' is 'c'.", "c-a-t starts with c.", "It is a C"],
-         ["c or t", "c-a-t"]),
-        (row("first", "a", "ask"), ["A is the first letter of ask.", "It starts with a."],
-         ["a or s", "It is a mystery."]),
-        (row("length", "3"), ["c-a-t has 3 letters.", "It has three letters."],
-         ["It has 3 or 4 letters.", "It has 13 letters."]),
-        (row("count", "0"), ["0 times"], ["It is there."]),
-        (row("reverse", "tac"), ["cat turned around is tac."], ["t-a-c", "tac, tca or act", "cat"]),
-        (row("first", "s", "sea"), ["I think it is s."], ["a or s"]),
-        (row("first", "i", "ice"), ["I think it is i."], ["I do not know."]),
-        (row("last", "t"), [], ["It ends with at."]),
-        (row("third", "s-e", "castle"), ["c-a-s, t-l-e: every third letter is s-e.", "S, E"],
-         ["c-a-s, t-l-e: every third letter is s-l.", "c-a-s, t-l-e", "c-a-s, t-e-l: s-e", "s-e or c-t"]),
-    ],
-)  # fmt: skip
-def test_score_wants_the_one_answer(asked: dict, right: list[str], wrong: list[str]) -> None:
-    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert spelling.score(asked, completion) == score
 
 
 def test_answers_are_right_about_their_words() -> None:
@@ -83,13 +50,8 @@ def test_what_the_quickstart_learns_and_is_asked_stays_the_same_byte_for_byte() 
 
 def test_the_famous_questions_are_never_trained_on() -> None:
     rows = spelling.rows("test", seed=0, n=10, famous=True)
-    assert {(row["key"], row["kind"], row["answer"]) for row in rows} == {
-        ("strawberry", "count", "3"),
-        ("ubiquitous", "third", "i-i-u"),
-    }
-    for split in ("train", "validation"):
-        with pytest.raises(UserError, match="only 0 distinct rows exist"):
-            spelling.rows(split, seed=0, n=1, famous=True)
+    asked = {(row["key"], row["kind"], row["answer"]) for row in rows}
+    assert asked == {("strawberry", "count", "3"), ("ubiquitous", "third", "i-i-u")}
     assert not {"strawberry", "ubiquitous"} & set(spelling._WORDS)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -11,30 +10,6 @@ from zero2chat.tasks import SPLITS
 from zero2chat_practice import sums
 
 COMPUTE = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
-
-
-@pytest.mark.parametrize(
-    ("asked", "right", "wrong"),
-    [
-        (("plus", 7, 5),
-         ["7 plus 5 is 12.", "7 + 5 = 12", "5+7=12", "That makes 12.", "12", "It is **12**.",
-          "Sure! 7 and 5 make 12. Happy to help."],
-         ["", "7 plus 5 is 13.", "7 plus 5 is -12.", "7 plus 5 is 12.5.", "7 plus 5 is not 12.", "12 or 13",
-          "13 or 12", "7 plus 5 is 13. No, it is 12.", "7 plus 5 is 5. It is 12.", "7 + 5 = 13. 7 + 5 = 12.",
-          "7 plus 4 is 12.", "12\n12", "It is 12 " + "well " * 60]),
-        (("plus", 47, 38),
-         ["47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 85.", "First 7 + 8 = 15. Then 4 + 3 + 1 = 8. So it is 85."],
-         ["47 plus 38: 7 + 8 = 16, 4 + 3 + 1 = 8, so 85.", "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 86.",
-          "47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8"]),
-        (("minus", 12, 5), ["12-5=7", "12 - 5 = 7."], []),
-        (("minus", 6, 3), ["6 minus 3 is 3."], ["What is 6 minus 3?", "6-3="]),
-        (("times", 1, 1), [], ["1 times 1"]),
-        (("times", 123456, 1000), ["123,456,000 is the result.", "123456 times 1000 is 123,456,000."], []),
-    ],
-)  # fmt: skip
-def test_score_wants_one_line_with_the_answer(asked: tuple[Any, ...], right: list[str], wrong: list[str]) -> None:
-    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert sums.score(sums.of_numbers(*asked), completion) == score
 
 
 @pytest.mark.parametrize(
@@ -49,13 +24,13 @@ def test_score_wants_one_line_with_the_answer(asked: tuple[Any, ...], right: lis
         (("minus", 52, 12), "2 - 2 = 0, 5 - 1 = 4, so 40."),
     ],
 )
-def test_two_digit_sums_are_worked_ones_first(asked: tuple[Any, ...], worked: str) -> None:
+def test_two_digit_sums_are_worked_ones_first(asked, worked: str) -> None:
     row = sums.of_numbers(*asked)
     assert {sums.demonstration(row, random.Random(i)).split(": ")[1] for i in range(20)} == {worked}
 
 
 def test_a_pair_is_in_one_split_in_both_orders_and_all_wordings() -> None:
-    pairs: dict[tuple[Any, ...], str] = {}
+    pairs = {}
     for split in SPLITS:
         for row in sums._pool(split, [1, 2], sums.OPERATIONS):
             pair = (row["a"], row["b"]) if row["kind"] == "minus" else tuple(sorted((row["a"], row["b"])))
@@ -76,7 +51,7 @@ def test_larger_numbers_have_the_digits_that_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("asked", [("plus", 47, 38), ("minus", 52, 17), ("times", 7, 8)])
-def test_a_sum_for_the_head_calls_nothing(asked: tuple[Any, ...]) -> None:
+def test_a_sum_for_the_head_calls_nothing(asked) -> None:
     row = sums.of_numbers(*asked)
     text = sums.use_tools(row, random.Random(0), lambda *_: pytest.fail("called"))
     assert text == sums.demonstration(row, random.Random(0))

@@ -3,41 +3,11 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from typing import Any
 
 import pytest
 
 from zero2chat import tasks
-from zero2chat.core.errors import UserError
 from zero2chat_practice import word_problems
-
-
-def test_score_reads_what_follows_the_marks() -> None:
-    right = [
-        "3 * 4 = 12. 12 + 5 = 17.\n#### 17",
-        "#### 17",
-        "so:\n####17.0\nThat is all.",
-        "#### $17.",
-        "#### 17\n#### 17",
-    ]
-    wrong = [
-        "3 * 4 = 12. 12 + 5 = 17.",
-        "17",
-        "#### 16\n#### 17",
-        "#### 17 #### 18",
-        "#### 17 or 18",
-        "#### 17 18",
-        "####\n17",
-        "#### 117",
-        "#### -17",
-        "#### 17.5",
-        "#### 1,7",
-        "#### 34/2",
-        "#### seventeen",
-        "#### ١٧",
-    ]
-    for completion, score in [*((text, 1.0) for text in right), *((text, 0.0) for text in wrong)]:
-        assert word_problems.score({"answer": "17"}, completion) == score
 
 
 def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_answer() -> None:
@@ -78,12 +48,6 @@ def test_levels_choose_the_number_of_steps_and_mix_evenly() -> None:
     assert counts == pytest.approx({1: 500, 2: 500, 3: 500}, abs=80)
     kinds = {(row["level"], row["kind"]) for row in word_problems.rows("train", 0, 1500)}
     assert min(Counter(level for level, _ in kinds).values()) >= 6
-    mistakes: list[Any] = [[4], [], 2]
-    for levels in mistakes:
-        with pytest.raises(UserError, match="word_problems: level"):
-            word_problems.rows("test", 0, 5, levels=levels)
-        with pytest.raises(UserError, match="word_problems: level"):
-            word_problems.documents(0, 5, levels=levels)
 
 
 def test_the_same_problem_with_its_numbers_swapped_has_the_same_key() -> None:
@@ -106,13 +70,6 @@ def test_no_number_is_above_the_largest_in_rows_and_pages(largest: int) -> None:
         assert {row["level"] for row in rows} == {1, 2, 3}
     pages = word_problems.documents(seed=0, n=200, largest=largest)
     assert max(int(n) for page in pages for n in re.findall(r"\d+", page.split("\n", 1)[1])) <= largest
-
-
-@pytest.mark.parametrize("largest", [19, 100, 20.5, "many"])
-def test_a_largest_number_that_cannot_be_is_the_users_mistake(largest: object) -> None:
-    for make in (word_problems.rows, lambda _, *rest, **more: word_problems.documents(*rest, **more)):
-        with pytest.raises(UserError, match=r"largest is .*: give a whole number from 20 to 99"):
-            make("train", 0, 5, largest=largest)  # type: ignore[operator]
 
 
 def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
