@@ -91,7 +91,7 @@ def test_windows_of_documents_on_the_disk_are_made_once(tokenizer, tmp_path, mon
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ([1, 2], r"^mine: column 'text' holds int64, not text: set `column`$"),
+        ([1, 2], r"^mine: column 'text' holds int64, not text: set `column` to a text column$"),
         (["a", None], r"^mine: row 1: column 'text' is null"),
         (["short"], r"^mine: the documents do not fill one window of 64 tokens: give more text$"),
         ([["a"]], "^mine: column 'text' holds .*, not text"),
