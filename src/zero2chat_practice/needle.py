@@ -65,7 +65,7 @@ def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
     if texts is None:
         text *= -(-characters // len(text)) + 1
     if not 0 < characters < len(text):
-        raise UserError(f"needle: characters {characters}: `texts` allows 1 to {len(text) - 1}")
+        raise UserError(f"needle: characters {characters}: give 1 to {len(text) - 1}, or longer `texts`")
     start = rng.randrange(len(text) - characters)
     return re.sub(r"^\S*\s+|\s+\S*$", "", text[start : start + characters])
 

@@ -50,7 +50,7 @@ def _row(given: Row) -> Row:
 def rows(split: str, seed: int, n: int, abilities: Sequence[str] = ("word_problems",)) -> list[Row]:
     """Return rows of these `abilities`. Raises `UserError` for the split train."""
     if split == "train":
-        raise UserError("task 'unseen': it has no training rows: they measure what training never saw")
+        raise UserError("task 'unseen' has no training rows: it measures what training never saw")
     known_all(abilities, sorted({row["kind"] for row in _every()}), "unseen: ability")
     pool = [row for row in _every() if row["kind"] in abilities and in_split(row["key"], split, SHARES)]
     return draw(pool, f"unseen, {split}", seed, n)

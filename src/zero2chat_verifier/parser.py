@@ -236,7 +236,7 @@ class Parser:
         return factors[0] if len(factors) == 1 else ("mul", *factors)
 
     def _may_lead(self, at: int) -> bool:
-        """Whether a number may be a factor that is not the first one: `n 2^n`, `(n+1)2^n`, `2!3!`."""
+        """Whether a number may follow another factor: `n 2^n`, `(n+1)2^n`, `2!3!`."""
         before, number = self.tokens[at - 1], self.tokens[at]
         return before.value in (")", "!", "}") or (number.spaced and before.kind not in ("number", "text"))
 

@@ -59,7 +59,7 @@ class Table:
         return Table(self.source, self.column_names, rows, places)
 
     def where(self, i: int) -> str:
-        """Return the name of row i for messages, with the row's file and line if known."""
+        """Return the name of row i for errors, with the row's file and line if known."""
         return f"{self.source.label}, row {i}" + (f" ({self.places[i]})" if self.places else "")
 
     def read(self, parse: Callable[[dict[str, Any], str], T]) -> list[tuple[int, T]]:

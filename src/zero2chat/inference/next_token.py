@@ -55,7 +55,7 @@ def next_tokens(
 
 
 def sampled_token(logits: Any, tokenizer: PreTrainedTokenizerBase, token: int) -> SampledToken:
-    """Return the sampled token, and the five most likely ones, given the logits (vocabulary,) before it."""
+    """Return the sampled token and the five likeliest, from its logits, of shape (vocabulary,)."""
     first, *likeliest = _likeliest(logits, tokenizer, 5, [token])
     return SampledToken(first, likeliest)
 

@@ -1,4 +1,4 @@
-"""Run a step in its own process, and end it: a signal to `zero2chat run` also ends the step.
+"""Run a step in its own process, which a signal to `zero2chat run` also ends.
 
 A step has its own process group, so Ctrl-C in a terminal reaches only the command. The command then ends the step and
 prints one line. A launcher is killed immediately, because it has no state and would print long reports about its ranks.
