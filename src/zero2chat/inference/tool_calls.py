@@ -35,8 +35,8 @@ class Calls:
 
     `inside`: tokens of an open call, including its start. `held`: tokens that are not known to be text yet: they may
     begin a call in plain text, or follow a call. `pending`: the turn's complete calls, for `take`. `over`: the turn has
-    ended. `muted`: tokens that must not be generated any more because the limits are reached. An invalid call is
-    answered with an error that the model can read.
+    ended. `muted`: tokens that a session must not generate any more because the limits are reached; in training, a
+    further call ends the answer. An invalid call is answered with an error that the model can read.
 
     The turn ends after an invalid call, or a call of a tool with control tokens of its own. After a JSON call, in
     control tokens or plain text, further calls may follow; any other text ends the turn and is not part of it.
@@ -190,13 +190,13 @@ class Unfolding:
 
     Each turn goes in this order: `add` each token, `close`, `execute` its calls, `go_on` with their results.
     `session.Answering` does this for one conversation, `read_all` for batches. `prompt`: the number of ids before the
-    answer; `room`: the maximum total number of ids. `mask`: 1 for tokens of the answer that the model generated, else
+    answer; `limit`: the maximum total number of ids. `mask`: 1 for tokens of the answer that the model generated, else
     0. `messages`: the answer so far. `calls` reads the current turn; `attempts` are the calls of the last turn, and
     `results` their results as shown to the model.
     """
 
-    def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, room: int):
-        self._tokenizer, self._format, self._room = tokenizer, written, room
+    def __init__(self, prompt: list[int], tokenizer: PreTrainedTokenizerBase, written: CallFormat | None, limit: int):
+        self._tokenizer, self._format, self._limit = tokenizer, written, limit
         self.calls = Calls(written)
         self._turn = self._call_end = len(prompt)  # start of the text after the last call; end of the turn's last call
         self._text_ids: list[int] = []  # the turn's text
@@ -211,7 +211,7 @@ class Unfolding:
     @property
     def room(self) -> int:
         """The number of ids that may still be added."""
-        return self._room - len(self.ids)
+        return self._limit - len(self.ids)
 
     @property
     def text(self) -> str:

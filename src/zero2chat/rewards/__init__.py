@@ -1,7 +1,7 @@
 """Reward functions in TRL's signature, configured by dotted path and weight.
 
 A function takes `prompts`, `completions` and the dataset's other columns as keyword arguments: lists with one entry per
-completion. It returns a number per completion, or None for no reward, which has no effect on training. Functions read
+completion. It returns a number per completion, or None, which `trainers/grpo.py` makes neutral. Functions read
 the last assistant message, which with tools follows calls and results, without its reasoning. A module may have
 `check_references(answers)`: it is called once before training, and raises `UserError` with the row of an unusable
 reference answer. References are in the column `answer`, or in the column that the module names in `REFERENCES`.

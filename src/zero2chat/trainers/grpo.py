@@ -1,15 +1,15 @@
 """GRPO (Shao et al. 2024, arXiv:2402.03300) with TRL's trainer, our own tool loop, and new prompts for zero-variance
 groups. From prompts to the loss (shapes are per process, except "of all processes"):
 
-    prompts        (rows,)                each prompt appears `num_generations` times: a group
-      ↓ TRL generates the first turn
-    completions    (rows, tokens)         `_tool_call_loop` runs its tool calls, and generates the next turns
-      ↓ `_calculate_rewards`
+    prompts        (rows,)                each prompt appears `num_generations` times: a group (TRL's RepeatSampler)
+      ↓ TRL generates the first turn (on a CPU by `inference/fast_generate.py`)
+    completions    (rows, tokens)         with tools, `_tool_call_loop` runs calls and generates the next turns
+      ↓ `_calculate_rewards`, each by a `rewards.Reward`
     rewards        (rows of all processes, functions)    `fill_missing`: a missing reward is the group's mean
       ↓ TRL: weighted sum of the functions; minus the group's mean, over its standard deviation
     advantages     (rows,)                `resample` replaces groups whose advantages are all 0
       ↓ TRL `_compute_loss`: each token's probability ratio times advantage, clipped
-    loss           scalar, over the tokens that the model generated: tool results have no loss
+    loss           scalar, over generated tokens: tool results, and a turn's end after a call, have no loss
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         ids, sampled = completion_ids, logprobs  # their new tokens, and with vLLM the log-probabilities of these
         while True:
             starts = [len(answers[row].mask) for row in rows]
-            read_all([answers[row] for row in rows], ids, written.ends)
+            read_all([answers[row] for row in rows], ids, written.ends)  # `Calls` reads the calls' own ends
             for row, start, values in zip(rows, starts, sampled or [], strict=sampled is not None):
                 count = sum(answers[row].mask[start:])
-                # The turn's tokens, but those cut after a call; then zeros for the results, or the end token's value.
+                # The turn's tokens, but those cut after a call; then zeros for the results
                 log_probs[row] += values[:count] + [0.0] * (len(answers[row].mask) - start - count)
                 if answers[row].end is not None:
-                    log_probs[row].append(values[count])
+                    log_probs[row].append(values[count])  # of the end token
             open_rows = [row for row, answer in enumerate(answers) if answer.goes_on]
             room = self._most(answers[row].room for row in open_rows)
             if not room:
@@ -228,7 +228,7 @@ def resample(
         pairs = list(zip(dead, _groups(more, group, alike=False), strict=False))
         replaced += len(pairs)
         batch = _replace(batch, more, pairs, group, pad_id)
-    batch[COUNT] = accelerator.gather(batch["completion_mask"].sum()).sum()
+    batch[COUNT] = accelerator.gather(batch["completion_mask"].sum()).sum()  # no tool mask: tools exclude `resample`
     return batch, replaced
 
 
