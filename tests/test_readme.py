@@ -239,7 +239,7 @@ def test_the_quickstarts_commands_run_as_printed(tmp_path, monkeypatch, capfd):
     faster = (*quickstart, "--set", "sft.learning_rate=1e-3")
     code, _, errors = zero2chat(*faster)
     assert code == 2
-    assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 1e-3: `--restart sft` runs this and all later")
+    assert errors[-1].startswith(f"error: sft: learning_rate {rate} → 0.001: `--restart sft` runs this and all later")
     assert files() == before
 
     # With --restart it runs that step and all later ones again, and nothing else.
@@ -249,7 +249,7 @@ def test_the_quickstarts_commands_run_as_printed(tmp_path, monkeypatch, capfd):
     assert json.loads(out[-1])["steps"] == dict.fromkeys([step for step in steps if step not in others], "made")
     kept = [path for path in before if path.relative_to(runs).parts[0] in others]
     assert {path: files()[path] for path in kept} == {path: before[path] for path in kept}
-    assert json.loads((runs / "sft" / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == "1e-3"
+    assert json.loads((runs / "sft" / "run.json").read_text())["fingerprint"]["settings"]["learning_rate"] == 0.001
 
     # A mistake that only the launched step can see ends with exit code 2 and one line too.
     code, _, errors = zero2chat(*faster, "--set", "sft.max_length=9000", "--restart", "sft")

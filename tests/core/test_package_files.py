@@ -122,4 +122,4 @@ def test_an_own_recipe_runs_in_an_empty_folder_from_a_wheel(installed: Path, tmp
     assert json.loads(printed.splitlines()[-1])["steps"] == dict.fromkeys(settings, "made")
     assert str(site / "zero2chat/bundled/accelerate_configs/cpu.yaml") in printed
     assert str(site) not in (tmp_path / "runs/my-recipe/grpo/README.md").read_text()
-    assert "recipes/quickstart/sft.yaml" in run("recipes/quickstart", "--dry-run")
+    assert "zero2chat.stages.dpo" in run("recipes/chat/qwen3-0.6b.yaml", "--dry-run")
