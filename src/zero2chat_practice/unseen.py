@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Message, Row, draw, in_split, score_final
+from zero2chat.tasks import Message, Row, draw, in_split, score_number
 from zero2chat_practice import out_of_reach, small_talk
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import FOLDER
@@ -22,7 +22,6 @@ from zero2chat_practice.synthetic import FOLDER
 SHARES = (0.0, 0.5, 0.5)
 STYLES = ("bare",)
 _MOST_WORDS = 40
-_NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*")
 
 
 @functools.cache
@@ -63,7 +62,14 @@ def prompt(row: Row) -> list[Message]:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "bare") -> str:
-    return f"#### {row['answer']}" if row["check"] == "problem" else str(row["answer"])
+    check, answer = row["check"], str(row["answer"])
+    if check == "problem":
+        return f"#### {answer}"
+    if check == "talk":
+        return small_talk.demonstration({"kind": answer, "content": row["content"] or "day"}, rng)
+    if check == "declines":
+        return rng.choice(out_of_reach.REFUSALS)
+    return f"It is {' and '.join(part.split('|')[0].strip() for part in answer.split('&'))}."
 
 
 def score(row: Row, completion: str) -> float:
@@ -72,11 +78,8 @@ def score(row: Row, completion: str) -> float:
     text, check = completion.strip(), row["check"]
     if not text or text.lower() == row["question"].strip().lower():
         return 0.0
-    if check == "problem" and "####" in text:
-        return score_final(row, text)
     if check in ("problem", "number"):
-        numbers = _NUMBER.findall(text)
-        return float(bool(numbers) and numbers[-1].replace(",", "") == row["answer"].replace(",", ""))
+        return score_number(row, text)
     if check == "talk":
         return small_talk.score({"kind": row["answer"], "content": row["content"], "question": row["question"]}, text)
     if check == "declines":
@@ -91,7 +94,3 @@ def score(row: Row, completion: str) -> float:
 def _has(words: str, text: str) -> bool:
     """Return whether the words stand in the text, in any case, in the singular or a plural with s."""
     return re.search(rf"(?<!\w){re.escape(words.strip())}s?(?!\w)", text, re.IGNORECASE) is not None
-
-
-def declines(text: str) -> bool:
-    return out_of_reach.declines(text)

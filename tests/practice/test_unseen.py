@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from zero2chat.core.errors import UserError
@@ -19,13 +21,22 @@ def test_every_word_problem_has_a_small_whole_number_as_its_answer() -> None:
     problems = [row for row in unseen._every() if row["kind"] == "word_problems"]
     assert len(problems) >= 400
     assert all(1 <= int(row["answer"]) <= 20 for row in problems)
-    assert all(unseen.score(row, unseen.demonstration(row, None)) == 1.0 for row in problems)  # type: ignore[arg-type]
+
+
+def test_every_demonstration_scores_one():
+    rng = random.Random(0)
+    wrong = [row for row in unseen._every() if unseen.score(row, unseen.demonstration(row, rng)) != 1.0]
+    assert not wrong
 
 
 @pytest.mark.parametrize(
     ("row", "right", "wrong"),
     [
-        ({"check": "problem", "answer": "7"}, ["3 + 4 = 7.\n#### 7", "It is 7."], ["7 or 8", "#### 8", "seven"]),
+        (
+            {"check": "problem", "answer": "7"},
+            ["3 + 4 = 7.\n#### 7", "It is 7."],
+            ["7 or 8", "#### 8", "seven", "3 - 10 = -7."],
+        ),
         ({"check": "words", "answer": "Zero", "reject": ["zero2chat"]}, ["I am Zero."], ["Zero, by zero2chat.", "Max"]),
         ({"check": "words", "answer": "a|b & c"}, ["a c", "B and C"], ["a b", "c", "ab c"]),
         ({"check": "declines", "answer": ""}, ["I do not know that."], ["It rains.", ""]),

@@ -234,6 +234,21 @@ def score_final(row: Row, completion: str) -> float:
     return float(numbers == {Decimal(row["answer"])})
 
 
+_NUMBER = re.compile(r"(?<![0-9])-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")  # in 12-5 the minus is no sign
+
+
+def numbers_in(text: str) -> list[float]:
+    """Return the numbers of a text, without their commas."""
+    return [float(number.replace(",", "")) for number in _NUMBER.findall(text)]
+
+
+def score_number(row: Row, completion: str) -> float:
+    """Return 1.0 if what follows `####` is the answer; without it, if the last number is."""
+    if "####" in completion:
+        return score_final(row, completion)
+    return float(numbers_in(completion)[-1:] == numbers_in(row["answer"]))
+
+
 def make_pages(seed: int, n: int, where: str, page: Callable[[random.Random], str]) -> list[str]:
     """Make n pages with `page`; random choices in them depend on `where` and `seed`."""
     rng = random.Random(f"{where} {seed}")

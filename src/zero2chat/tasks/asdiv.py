@@ -16,12 +16,11 @@ from xml.etree import ElementTree
 from datasets import load_dataset
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, draw, score_final
+from zero2chat.tasks import Row, draw, numbers_in, score_number
 
 FETCHES = True  # its rows are downloaded when needed
 HUB = "EleutherAI/asdiv"
 STYLES = ("bare",)
-_NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
 
 
 def rows(split: str, seed: int, n: int, path: str = HUB, largest: int | None = None) -> list[Row]:
@@ -43,11 +42,7 @@ def in_range(row: Row, largest: int) -> bool:
     formula = row["formula"].split("=")[0]
     numbers = [*numbers_in(row["question"]), *numbers_in(formula), float(row["answer"])]
     operations = len(re.findall(r"[-+*/×÷]", formula))
-    return operations in (1, 2) and all(number == int(number) and 1 <= number <= largest for number in numbers)
-
-
-def numbers_in(text: str) -> list[float]:
-    return [float(number.replace(",", "")) for number in _NUMBER.findall(text)]
+    return operations in (1, 2) and all(number == int(number) and 1 <= abs(number) <= largest for number in numbers)
 
 
 @functools.lru_cache(maxsize=4)
@@ -82,8 +77,4 @@ def demonstration(row: Row, rng: random.Random, style: str = "bare") -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if what follows `####` is the answer; without it, if the last number is."""
-    if "####" in completion:
-        return score_final(row, completion)
-    numbers = numbers_in(completion)
-    return float(bool(numbers) and numbers[-1] == float(row["answer"]))
+    return score_number(row, completion)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import functools
 import json
-import random
 from pathlib import Path
 
 from datasets import concatenate_datasets, load_dataset
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, asdiv
+from zero2chat.tasks import Row, asdiv, score_number
 
 FETCHES = True  # its rows are downloaded when needed
 HUB = "ChilleD/SVAMP"
@@ -50,10 +49,8 @@ def _pool(path: str) -> list[Row]:
         ) from error
 
 
-def demonstration(row: Row, rng: random.Random, style: str = "bare") -> str:
-    return asdiv.demonstration(row, rng, style)
+demonstration = asdiv.demonstration
 
 
 def score(row: Row, completion: str) -> float:
-    """Score as in the task `asdiv`."""
-    return asdiv.score(row, completion)
+    return score_number(row, completion)
