@@ -47,14 +47,6 @@ _POOL = {"train": 3600, "validation": 200, "test": 400}
 _LONGEST = 880
 
 _SMALL_TALK = tuple(TEXTS["small_talk"].items())
-# The wordings of each kind of word problem, and the changes that fit each: the index of a number, and the change.
-_CHANGEABLE = {
-    kind: [(wording["text"], tuple(wording["changes"].items())) for wording in wordings]
-    for kind, wordings in TEXTS["problems"].items()
-}
-_KEYS = {kind.name: kind.key for kind in word_problems.KINDS}
-
-
 _Exchange = tuple[str, str]
 _FILLERS = 250  # different exchanges of each sort to choose from
 
@@ -234,42 +226,29 @@ def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: r
 # ---- rows that continue from a word problem
 
 
-def _changed(row: Row, at: int, n: int, largest: int) -> tuple[Row, str] | None:
-    """Return the problem with another number, and its split's key; None if the result is not a small number."""
-    kind, notes, step = row["kind"], row["notes"], row["steps"][0].split()
-    if at == 2:
-        kind, notes, step = "get", ["Now"], [row["answer"], "+", str(n)]
-    else:
-        step[2 * at] = str(n)
-    results = word_problems.results_of([" ".join(step)])
-    if not results or results[0] > largest:
-        return None
-    changed = {**row, "kind": kind, "notes": notes, "steps": [" ".join(step)], "answer": str(results[0])}
-    return changed, _KEYS[kind]((int(step[0]), int(step[2])))
-
-
 def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
     """Return a word problem with its answer, and the same problem with another number."""
-    problems = word_problems.rows(split, 0, 2 * _POOL[split], levels=[1], largest=largest)
-    first = [row for row in problems if row["kind"] in _CHANGEABLE]
+    problems = word_problems.rows(split, 0, 3 * _POOL[split], levels=[1], largest=largest)
+    first = [row for row in problems if any(row["changes"])]
     while True:
         row = rng.choice(first)
-        texts = _CHANGEABLE[row["kind"]]
-        match, changes = next((fit, ways) for text, ways in texts if (fit := re.fullmatch(text, row["question"])))
-        at, change = rng.choice(changes)
-        low, high = (2, 9) if row["kind"] == "boxes" else (2, rng.choice((12, 12, 30)))
-        changed = _changed(row, at, rng.randint(low, min(high, largest)), largest)
-        if changed is None or changed[0]["steps"] == row["steps"] or not in_split(changed[1], split):
+        parts, at = row["steps"][0].split(), rng.choice([i for i, change in enumerate(row["changes"]) if change])
+        n = str(rng.randint(2, min(rng.choice((12, 12, 30)), largest)))
+        parts[at] = n
+        new = {**row, "steps": [" ".join(parts)]}
+        results = word_problems.results_of(new["steps"])
+        if not results or results[0] > largest or new["steps"] == row["steps"]:
             continue
-        new, new_key = changed
-        n = new["steps"][0].split()[0 if at == 0 else 2]
-        question = rng.choice(SUPPOSED[split]).format(c=change.format(n=n, **match.groupdict()))
+        if not word_problems.belongs(new["steps"], split):
+            continue
+        new["answer"] = str(results[0])
+        question = rng.choice(SUPPOSED[split]).format(c=row["changes"][at].format(n=n))
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1)))]
         exchanges.append((row["question"], word_problems.demonstration(row, rng)))
         if rng.random() < 0.15:
             exchanges.append(rng.choice(_SMALL_TALK[:6]))
         replies = _worked(word_problems.demonstration, new, rng)
-        key = f"{row['key']} then {new_key}"
+        key = f"{row['key']} then {new['steps'][0]}"
         yield _row("followup_problem", key, exchanges, question, new["answer"], new["steps"][0], replies)
 
 

@@ -94,12 +94,31 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
                     continue
                 if not in_split(name := key(kind, a, b), split, SHARES):
                     continue
+                if split == "train" and not _steps_in_training(kind, a, b):
+                    continue
                 rng = random.Random(f"{name} {a}")
                 several = _WORDINGS_OF_LARGER_PRODUCTS if kind == "times" else _WORDINGS_OF_TWO_DIGITS
                 many = len(_WORDINGS[kind]) if one_digit else several
                 turn = kind if one_digit else f"{kind} {rng.randrange(_TURNS_OF_TWO_DIGITS)}"
                 for question in _questions(kind, a, b, many, rng):
                     yield _row(kind, a, b, question) | {"turn": turn}
+
+
+_STEP = re.compile(r"(?<![-+] )\b([0-9]+) ([-+]) ([0-9]+) =")
+
+
+def _steps_in_training(kind: str, a: int, b: int) -> bool:
+    """Return whether all sums in the written steps are training's: no training text prints a held-out sum's result."""
+    if kind == "times":
+        texts = [_multiples(times, n) for times, n in ((a, b), (b, a)) if 2 <= times <= len(_COUNTED)]
+    else:
+        texts = [_steps(kind, a, b)] if max(a, b) > 9 else []
+    names = {"+": "plus", "-": "minus"}
+    return all(
+        in_split(key(names[sign], int(left), int(right)), "train", SHARES)
+        for text in texts
+        for left, sign, right in _STEP.findall(text)
+    )
 
 
 def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[Row]:

@@ -1,94 +1,108 @@
 """Word problems of one to three steps with small numbers, and worked solutions.
 
-The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:2110.14168).
+The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:2110.14168). A problem is one text of a
+story (`synthetic/stories`) with persons, things and numbers filled in, and some are written as people type.
+
+Whole stories belong to one split, and so do calculations: each step's operation on two numbers, such as 3 + 5 or 5 + 3,
+belongs to the split of that sum. Training has only steps of its own split; a row of another split has at least one of
+that split's, so no training text prints its calculation.
 """
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, in_split, score_final
+from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose, typed
 from zero2chat_practice.helpers import known_all
-from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.sums import SHARES as SHARES_OF_SUMS
+from zero2chat_practice.synthetic import phrases, read_stories
 
 STYLES = ("worked", "bare", "flawed")
 LEVELS = (1, 2, 3)
+SHARES = (0.8, 0.08, 0.12)  # of the stories
 
 LARGEST = 99  # limit of every number and intermediate result, unless the option `largest` is lower
 _SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
-_PATIENCE = 20_000  # draws for one row, after which no new one is expected
-
-_TEXTS = read_texts("word_problems")
-_NAMES, _THINGS, _GOODS, _BOXES = (_TEXTS["words"][name].split() for name in ("names", "things", "goods", "boxes"))
-_WORK = phrases(_TEXTS["words"]["work"])
+_PATIENCE = 2000  # draws for one row, after which no new one is expected
+_WORDS = 0.2  # fraction of problems whose numbers are words, at least some of them
 
 
 @dataclass(frozen=True)
-class ProblemKind:
-    """A kind of problem, with numbers a, b, c, d. `steps` are calculations in which `#1` is the first step's result.
-    `same` is a permutation that gives the same problem: "3 and 5" and "5 and 3" are in one split."""
+class Story:
+    """A story with numbers a, b, c, d. `steps` are calculations in which `#1` is the result of the first one, `notes`
+    name their results. `where` are calculations that must have whole results from 1: `a - b` if a is larger. `changes`
+    are clauses that give a number another value, `{n}`."""
 
     name: str
-    ranges: tuple[tuple[int, int], ...]
+    kind: str
     steps: tuple[str, ...]
     notes: tuple[str, ...]
     texts: tuple[str, ...]
-    same: str = ""
+    words: Mapping[str, tuple[str, ...]]
+    ranges: Mapping[str, tuple[int, int]]
+    where: tuple[str, ...]
+    changes: Mapping[str, str]
 
     @property
     def level(self) -> int:
         return len(self.steps)
 
-    def key(self, numbers: tuple[int, ...]) -> str:
-        again = tuple(numbers["abcd".index(letter)] for letter in self.same)
-        return " ".join([self.name, *map(str, min(numbers, again) if again else numbers)])
+    @property
+    def letters(self) -> tuple[str, ...]:
+        return tuple(sorted({part for step in self.steps for part in step.split() if part in "abcd"}))
 
 
-KINDS = tuple(
-    ProblemKind(
-        name=name,
-        ranges=tuple((low, high) for low, high in kind["numbers"]),
-        steps=tuple(kind["steps"]),
-        notes=tuple(kind["steps"].values()),
-        texts=phrases(kind["texts"]),
-        same=kind.get("same", ""),
+@functools.cache
+def stories() -> tuple[Story, ...]:
+    return tuple(
+        Story(
+            name,
+            story["kind"],
+            tuple(story["steps"]),
+            tuple(story["steps"].values()),
+            tuple(line.strip() for line in story["texts"].splitlines() if line.strip()),
+            phrases(story.get("words", {})),
+            {letter: (low, high) for letter, (low, high) in story.get("numbers", {}).items()},
+            phrases(story["where"]) if "where" in story else (),
+            story.get("changes", {}),
+        )
+        for name, story in read_stories().items()
     )
-    for name, kind in _TEXTS["kinds"].items()
-)
 
 
 # ---- rows
 
 
 def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[Row]:
-    """Return problems whose numbers of steps are in `levels`, with no number or result above `largest`. No kind of
-    problem has the same numbers in two splits."""
+    """Return problems with as many steps as in `levels`, and no number or result above `largest`."""
     _check(levels, largest)
     return list(_draw(split, seed, n, levels, largest))
 
 
-def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int) -> Iterator[Row]:
+def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, plain: bool = False) -> Iterator[Row]:
     rng = random.Random(f"word_problems {split} {seed}")
-    kinds = [[kind for kind in KINDS if kind.level == level] for level in sorted(set(levels))]
+    pool = [[one for one in stories() if one.level == level and in_split(one.name, split, SHARES)] for level in levels]
     seen: set[str] = set()
     while len(seen) < n:
-        if not any(kinds):
+        if not any(pool):
             raise UserError(
                 f"word_problems, {split}: {n} rows requested, but only {len(seen)} distinct rows exist: request fewer"
             )
-        of_level = rng.choice([level for level in kinds if level])
-        kind = rng.choice(of_level)
+        of_level = rng.choice([some for some in pool if some])
+        story = rng.choice(of_level)
         for _ in range(_PATIENCE):
-            row = _problem(kind, split, rng, largest)
+            row = _problem(story, split, rng, largest, plain)
             if row and row["question"] not in seen:
                 seen.add(row["question"])
                 yield row
                 break
         else:
-            of_level.remove(kind)  # a kind may have no small numbers in this split
+            of_level.remove(story)  # a story may have no small numbers in this split
 
 
 def _check(levels: Sequence[int], largest: int) -> None:
@@ -97,35 +111,68 @@ def _check(levels: Sequence[int], largest: int) -> None:
         raise UserError(f"word_problems: largest is {largest!r}: give a whole number from 20 to {LARGEST}")
 
 
+def sum_key(a: int, operator: str, b: int) -> str:
+    """Return the key that determines the split of a calculation: the task `sums`'; 12 / 3 has the key of 3 times 4."""
+    if operator == "/":
+        a, operator = a // b, "*"
+    kind = {"+": "plus", "-": "minus", "*": "times"}[operator]
+    return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
+
+
+def belongs(steps: Sequence[str], split: str) -> bool:
+    """Return whether a problem's calculations are the split's: one of them at least, the others in training."""
+    results = results_of(steps)
+    keys = [sum_key(*_fill(step, results)) for step in steps]
+    own = [in_split(key, split, SHARES_OF_SUMS) for key in keys]
+    return (
+        all(own)
+        if split == "train"
+        else any(own)
+        and all(mine or in_split(key, "train", SHARES_OF_SUMS) for key, mine in zip(keys, own, strict=True))
+    )
+
+
 def _number(low: int, high: int, rng: random.Random) -> int:
     """Draw a number, mostly small: a small model has to learn its sums from few examples."""
-    return rng.randint(low, min(high, low + 12) if rng.random() < 0.7 else high)
+    return rng.randint(low, min(high, max(low, 14)) if rng.random() < 0.7 else high)
 
 
-def _problem(kind: ProblemKind, split: str, rng: random.Random, largest: int) -> Row | None:
-    """Draw numbers and words of a row; return None if the numbers are invalid or belong to another split."""
-    numbers = tuple(_number(low, min(high, largest), rng) for low, high in kind.ranges)
-    values = dict(zip("abcd", map(str, numbers), strict=False))
-    steps = [" ".join(values.get(part, part) for part in step.split()) for step in kind.steps]  # ["3 * 4", "#1 + 5"]
+def _with(numbers: Mapping[str, int], steps: Sequence[str]) -> list[str]:
+    """Return calculations with their numbers: `["3 * 4", "#1 + 5"]`."""
+    return [" ".join(str(numbers.get(part, part)) for part in step.split()) for step in steps]
+
+
+def _problem(story: Story, split: str, rng: random.Random, largest: int, plain: bool) -> Row | None:
+    """Draw numbers for a row of the story; return None if they are invalid or belong to another split."""
+    ranges = {letter: story.ranges.get(letter, (2, largest)) for letter in story.letters}
+    numbers = {letter: _number(low, min(high, largest), rng) for letter, (low, high) in ranges.items()}
+    steps, conditions = _with(numbers, story.steps), _with(numbers, story.where)
     results = results_of(steps)
-    if not results or max(results) > largest or not in_split(kind.key(numbers), split):
+    if not results or max(results) > largest or not belongs(steps, split):
         return None
-    a_name, b_name, c_name = rng.sample(_NAMES, 3)
-    things, others = rng.sample(_THINGS, 2)
-    slots = {
-        **values,
-        **{"A": a_name, "B": b_name, "C": c_name, "things": things, "others": others},
-        **{"good": rng.choice(_GOODS), "boxes": rng.choice(_BOXES), "doing": rng.choice(_WORK)},
-    }
-    question = rng.choice(kind.texts).format(**slots)
+    if not all(results_of([condition]) for condition in conditions):
+        return None
+    return _row(story, numbers, steps, rng, plain, largest)
+
+
+def _row(
+    story: Story, numbers: Mapping[str, int], steps: Sequence[str], rng: random.Random, plain: bool, largest: int
+) -> Row:
+    shown = {letter: str(n) for letter, n in (*numbers.items(), ("x", rng.randint(2, min(20, largest))))}
+    if rng.random() < _WORDS:
+        for letter in shown if rng.random() < 0.5 else [rng.choice(list(shown))]:
+            shown[letter] = NUMBER_WORDS[int(shown[letter])] if int(shown[letter]) <= 20 else shown[letter]
+    filling = Filling(rng, story.words, shown)
+    question = filling.fill(choose(rng.choice(story.texts), rng))
     return {
-        "key": kind.key(numbers),
-        "question": question[0].upper() + question[1:],
-        "answer": str(results[-1]),
-        "kind": kind.name,
-        "level": kind.level,
-        "steps": steps,
-        "notes": [note.format(**slots) for note in kind.notes],
+        "key": f"{story.name}: {', '.join(steps)}",
+        "question": question if plain or rng.random() < 0.5 else typed(question, rng),
+        "answer": str(results_of(steps)[-1]),
+        "kind": story.name,
+        "level": story.level,
+        "steps": list(steps),
+        "notes": [filling.fill(note) for note in story.notes],
+        "changes": [filling.fill(story.changes.get(part, ""), as_sentence=False) for part in story.steps[0].split()],
     }
 
 
@@ -191,22 +238,26 @@ def score(row: Row, completion: str) -> float:
 
 
 def _sum(rng: random.Random, largest: int) -> str:
-    """Return a line such as `7 * 8 = 56.`, with numbers and result from 1 to `largest`."""
-    operator = rng.choice("++--*/")
-    if operator in "+-":
-        a = rng.randint(2, largest)
-        b = rng.randint(1, a - 1)  # a - b, or as an addition: (a - b) + b
-        return f"{a} - {b} = {a - b}." if operator == "-" else f"{a - b} + {b} = {a}."
-    a = rng.randint(2, 9)
-    b = rng.randint(2, min(9, largest // a))
-    return f"{a} * {b} = {a * b}." if operator == "*" else f"{a * b} / {b} = {a}."
+    """Return a line such as `7 * 8 = 56.`, with numbers and result from 1 to `largest`, and a sum of training."""
+    while True:
+        operator = rng.choice("++--*/")
+        if operator in "+-":
+            result = rng.randint(2, largest)
+            b = rng.randint(1, result - 1)
+            a, result = (result, result - b) if operator == "-" else (result - b, result)
+        else:
+            a = rng.randint(2, 9)
+            b = rng.randint(2, min(9, largest // a))
+            a, result = (a, a * b) if operator == "*" else (a * b, a)
+        if in_split(sum_key(a, operator, b), "train", SHARES_OF_SUMS):
+            return f"{a} {operator} {b} = {result}."
 
 
 def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[str]:
     """Return n pages of a textbook: two to four worked problems of a level, all from train rows, or a page of sums."""
     _check(levels, largest)
     rng = random.Random(f"word_problems pages {seed}")
-    queues = {level: _draw("train", seed, 4 * n, [level], largest) for level in sorted(set(levels))}
+    queues = {level: _draw("train", seed, 4 * n, [level], largest, plain=True) for level in sorted(set(levels))}
     pages = []
     for number in range(1, n + 1):
         if rng.random() < _SUMS:

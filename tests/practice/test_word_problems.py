@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from zero2chat import tasks
-from zero2chat_practice import word_problems
+from zero2chat_practice import sums, word_problems
 
 
 def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_answer() -> None:
@@ -23,8 +23,6 @@ def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_ans
             assert 1 <= int(result) <= 99
         assert sums[-1][3] == row["answer"]
         assert text.endswith(f"\n#### {row['answer']}")
-        # The numbers come from the question.
-        assert all(re.search(rf"\b{number}\b", row["question"]) for number in row["key"].split() if number.isdigit())
         assert word_problems.demonstration(row, rng, "bare") == f"#### {row['answer']}"
 
 
@@ -46,15 +44,33 @@ def test_levels_choose_the_number_of_steps_and_mix_evenly() -> None:
     assert {row["level"] for row in word_problems.rows("test", 0, 100, levels=[2])} == {2}
     counts = Counter(row["level"] for row in word_problems.rows("train", 0, 1500))
     assert counts == pytest.approx({1: 500, 2: 500, 3: 500}, abs=80)
-    kinds = {(row["level"], row["kind"]) for row in word_problems.rows("train", 0, 1500)}
-    assert min(Counter(level for level, _ in kinds).values()) >= 6
 
 
-def test_the_same_problem_with_its_numbers_swapped_has_the_same_key() -> None:
-    kinds = {kind.name: kind for kind in word_problems.KINDS}
-    assert kinds["combine"].key((3, 5)) == kinds["combine"].key((5, 3)) == "combine 3 5"
-    assert kinds["buy two kinds"].key((2, 3, 4, 5)) == kinds["buy two kinds"].key((4, 5, 2, 3))
-    assert kinds["boxes"].key((3, 5)) != kinds["boxes"].key((5, 3))
+def test_a_calculation_has_the_key_of_its_sum() -> None:
+    assert word_problems.sum_key(3, "+", 5) == word_problems.sum_key(5, "+", 3) == sums.key("plus", 3, 5)
+    assert word_problems.sum_key(5, "-", 3) == sums.key("minus", 5, 3)
+    assert word_problems.sum_key(12, "/", 3) == word_problems.sum_key(3, "*", 4) == sums.key("times", 3, 4)
+
+
+def test_there_are_many_stories_and_many_ways_to_tell_each() -> None:
+    stories = word_problems.stories()
+    assert len(stories) >= 150
+    assert min(len(story.texts) for story in stories) >= 6
+    assert len({story.kind for story in stories}) >= 12
+
+
+def test_no_story_no_text_and_no_calculation_of_a_test_row_is_in_training() -> None:
+    by_split = {split: word_problems.rows(split, 0, n, largest=20) for split, n in (("train", 6000), ("test", 400))}
+    for column in ("kind", "key", "question"):
+        train, test = ({row[column] for row in by_split[split]} for split in ("train", "test"))
+        assert not train & test
+    printed = {step for row in by_split["train"] for step in _equations(row)}
+    for row in by_split["test"]:
+        assert _equations(row) - printed, row
+
+
+def _equations(row: tasks.Row) -> set[str]:
+    return set(re.findall(r"\d+ [-+*/] \d+ = \d+", word_problems.demonstration(row, random.Random(0))))
 
 
 def _numbers(row: tasks.Row) -> list[int]:
@@ -76,9 +92,11 @@ def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
     pages = word_problems.documents(seed=0, n=300)
     assert len(pages) == len(set(pages)) == 300
     text = "\n".join(pages)
-    trained = {row["question"] for level in (1, 2, 3) for row in word_problems.rows("train", 0, 1200, [level])}
-    questions = re.findall(r"^.*\?$", text, flags=re.MULTILINE)
-    assert len(questions) >= 450
+    drawn = [row for level in (1, 2, 3) for row in word_problems._draw("train", 0, 1200, [level], 99, plain=True)]
+    trained = {row["question"] for row in drawn}
+    blocks = [block.split("\n")[0] for page in pages for block in page.split("\n\n")[1:]]
+    questions = [question for question in blocks if question]
+    assert len(questions) >= 400
     sums = re.findall(r"^(\d+) ([-+*/]) (\d+) = (\d+)\.$", text, flags=re.MULTILINE)
     assert len(sums) >= 1000
     right = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}

@@ -17,6 +17,18 @@ def read_texts(name: str) -> Any:
     return yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
 
 
+def read_stories() -> dict[str, Any]:
+    """Return the stories of all files of the folder `stories`, by name. Raises `ValueError` if two have one name."""
+    names = sorted(
+        file.name.removesuffix(".yaml") for file in (FOLDER / "stories").iterdir() if file.name != "__init__.py"
+    )
+    read = [read_texts(f"stories/{name}") for name in names]
+    stories = {name: story for some in read for name, story in some.items()}
+    if len(stories) < sum(map(len, read)):
+        raise ValueError("stories: two have one name")
+    return stories
+
+
 def phrases(value: Any) -> Any:
     """Return the phrases of a text, separated by `|`; for a mapping, the phrases of each value."""
     if isinstance(value, dict):

@@ -1,0 +1,124 @@
+"""Texts with choices: the grammar of the phrases in `synthetic`, and how people type.
+
+A text has `[either|or|]`, which may be nested, and slots in braces, each drawn once for a text: `{a}` is a number,
+`{A}` a person (`{A.he}`, `{A.him}`, `{A.his}` are the pronouns), and `{thing}`, `{things}` the singular and the plural
+of a word of the list `thing`; `{thing2}` is another word of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from zero2chat_practice.synthetic import phrases, read_texts
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NUMBER_WORDS = (*WORDS, *(f"{part}teen" for part in ("thir", "four", "fif", "six", "seven", "eigh", "nine")), "twenty")
+_TEXTS = read_texts("grammar")
+_LISTS: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["lists"])
+_PLURALS: Mapping[str, str] = _TEXTS["plurals"]
+_TYPING: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["typing"])
+_PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
+_CHOICE, _SLOT = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"\{([A-Za-z]+)([0-9]?)(s?)(?:\.(\w+))?\}")
+_STARTS = re.compile(r"(^|[.!?]\s+)([a-z])")
+
+
+class Person(NamedTuple):
+    name: str
+    gender: str
+
+
+@functools.cache
+def _people() -> tuple[Person, ...]:
+    return tuple(Person(name, gender) for gender in _PRONOUNS for name in _LISTS[gender])
+
+
+def plural(word: str) -> str:
+    """Return the plural of a noun: of "glass of milk", "glasses of milk"."""
+    first, of, rest = word.partition(" of ")
+    head, space, last = first.rpartition(" ")
+    if last in _PLURALS:
+        last = _PLURALS[last]
+    elif re.search("(?:[sxz]|[cs]h)$", last):
+        last += "es"
+    else:
+        last = last[:-1] + "ies" if re.search("[^aeiou]y$", last) else last + "s"
+    return head + space + last + of + rest
+
+
+def choose(text: str, rng: random.Random) -> str:
+    """Return the text with one alternative of each choice."""
+    while found := _CHOICE.search(text):
+        text = text[: found.start()] + rng.choice(found[1].split("|")) + text[found.end() :]
+    return text
+
+
+class Filling:
+    """The values of a text's slots, drawn when they are first needed. `own` are lists of the text beside the common
+    ones; `numbers` maps the letters of numbers to what stands in the text."""
+
+    def __init__(self, rng: random.Random, own: Mapping[str, Sequence[str]], numbers: Mapping[str, str]):
+        self.rng, self.own, self.numbers = rng, own, numbers
+        self._drawn: dict[str, str] = {}
+        self._persons: dict[str, Person] = {}
+
+    def fill(self, text: str, as_sentence: bool = True) -> str:
+        """Fill the slots of a text without choices, with capitals at the beginning of sentences. `{n}` stays."""
+        text = _SLOT.sub(lambda match: self._value(*match.groups()), text)
+        text = re.sub(r"\b([Aa]) (?=(?:[aei]|o(?!ne)|u(?!ni|se))[a-z])", r"\1n ", " ".join(text.split()))
+        return _STARTS.sub(lambda match: match[1] + match[2].upper(), text) if as_sentence else text
+
+    def _value(self, name: str, index: str, after: str, form: str | None) -> str:
+        if name == "n":
+            return "{n}"
+        if name in self.numbers:
+            return self.numbers[name]
+        if name.isupper():
+            return self._person(name, form)
+        lists = {**_LISTS, **self.own}
+        base = name if name in lists else next(word for word in lists if name in (plural(word), f"{word}s"))
+        single = base + index
+        if single not in self._drawn:
+            taken = {value for slot, value in self._drawn.items() if slot.rstrip("0123456789") == base}
+            self._drawn[single] = self.rng.choice([word for word in lists[base] if word not in taken])
+        return plural(self._drawn[single]) if base != name or after else self._drawn[single]
+
+    def _person(self, letter: str, form: str | None) -> str:
+        if letter not in self._persons:
+            taken = {person.name for person in self._persons.values()}
+            self._persons[letter] = self.rng.choice([person for person in _people() if person.name not in taken])
+        person = self._persons[letter]
+        return dict(zip(("he", "him", "his"), _PRONOUNS[person.gender], strict=True))[form] if form else person.name
+
+
+def typed(text: str, rng: random.Random) -> str:
+    """Return a text as people type it: some with a greeting, in lower case, without punctuation, or with a slip."""
+    if rng.random() < 0.12:
+        text = f"{rng.choice(_TYPING['before'])} {text}"
+    if rng.random() < 0.08:
+        text = f"{text} {rng.choice(_TYPING['after'])}"
+    chance = rng.random()
+    if chance < 0.14:
+        text = text.lower()
+    if rng.random() < 0.12:
+        text = text.replace("'", "")
+    if rng.random() < 0.12:
+        text = text.rstrip("?.!")
+    if rng.random() < 0.04:
+        text = text.replace(",", "")
+    return slip(text, rng) if rng.random() < 0.1 else text
+
+
+def slip(text: str, rng: random.Random) -> str:
+    """Return the text with a slip in one of its longer words: two letters swapped, or one left out or typed twice."""
+    words = list(re.finditer(r"\b[a-z]{4,}\b", text))
+    if not words:
+        return text
+    at = rng.choice(words)
+    word, i = at[0], rng.randrange(1, len(at[0]) - 1)
+    swapped = word[:i] + word[i + 1] + word[i] + word[i + 2 :]
+    changed = rng.choice((swapped, word[:i] + word[i + 1 :], word[: i + 1] + word[i:]))
+    return text[: at.start()] + changed + text[at.end() :]
