@@ -13,7 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from zero2chat.tasks import in_split
 from zero2chat_practice.synthetic import phrases, read_texts
+
+FRAME_SHARES = (0.7, 0.1, 0.2)
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 NUMBER_WORDS = (*WORDS, *(f"{part}teen" for part in ("thir", "four", "fif", "six", "seven", "eigh", "nine")), "twenty")
@@ -54,6 +57,12 @@ def choose(text: str, rng: random.Random) -> str:
     while found := _CHOICE.search(text):
         text = text[: found.start()] + rng.choice(found[1].split("|")) + text[found.end() :]
     return text
+
+
+def frames(texts: str, split: str) -> tuple[str, ...]:
+    """Return the split's frames, each a line of `texts`, with choices. No other split has them in any choice."""
+    lines = (line.strip() for line in texts.splitlines())
+    return tuple(line for line in lines if line and in_split(line, split, FRAME_SHARES))
 
 
 class Filling:

@@ -16,7 +16,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from zero2chat.tasks import Message, Row, draw, in_split, make_pages
+from zero2chat.tasks import Message, Row, draw, make_pages
 from zero2chat_practice import lines, sums, word_problems
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic.stated_facts import (
@@ -184,7 +184,7 @@ def _next_sum(total: int, split: str, rng: random.Random) -> Row | None:
         kind = rng.choice(("plus", "minus", "times") if total < 10 else ("plus", "minus"))
         most = {"plus": 99 - total, "minus": total, "times": 9}[kind]
         n = rng.randint(1, min(9, most) if rng.random() < 0.7 else most) if most else 0
-        if n and in_split(sums.key(kind, total, n), split, sums.SHARES):
+        if n and sums.belongs(total, n, split):
             return sums.of_numbers(kind, total, n)
     return None
 

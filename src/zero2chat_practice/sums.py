@@ -23,6 +23,8 @@ from zero2chat_practice.synthetic import phrases, read_texts
 
 # More pairs of one-digit numbers for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
+SMALL_SHARES = (0.92, 0.03, 0.05)  # if no number is above `_SMALL`
+_SMALL = 20
 STYLES = ("worked",)
 OPERATIONS = ("plus", "minus", "times")
 LARGEST_DIGITS = 6
@@ -71,6 +73,12 @@ def key(kind: str, a: int, b: int) -> str:
     return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
 
 
+def belongs(a: int, b: int, split: str) -> bool:
+    """Return whether the two numbers are the split's, in both orders and in every calculation: were only 6 + 3 held
+    out, a model would learn that 6 and 3 are not added. Of small numbers few pairs are held out."""
+    return in_split(f"{min(a, b)} {max(a, b)}", split, SMALL_SHARES if max(a, b) <= _SMALL else SHARES)
+
+
 def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Sequence[Row]:
     """Return rows with a column `turn` for alternating."""
     known_all(digits, range(1, LARGEST_DIGITS + 1), "sums: digits")
@@ -92,11 +100,11 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
                 one_digit = max(a, b) < 10
                 if (kind == "minus" and a < b) or (kind == "times" and (min(a, b) > 9 or max(a, b) > factor)):
                     continue
-                if not in_split(name := key(kind, a, b), split, SHARES):
+                if not belongs(a, b, split):
                     continue
                 if split == "train" and not _steps_in_training(kind, a, b):
                     continue
-                rng = random.Random(f"{name} {a}")
+                rng = random.Random(f"{key(kind, a, b)} {a}")
                 several = _WORDINGS_OF_LARGER_PRODUCTS if kind == "times" else _WORDINGS_OF_TWO_DIGITS
                 many = len(_WORDINGS[kind]) if one_digit else several
                 turn = kind if one_digit else f"{kind} {rng.randrange(_TURNS_OF_TWO_DIGITS)}"
@@ -104,7 +112,7 @@ def _small(split: str, digits: Sequence[int], operations: Sequence[str], factor:
                     yield _row(kind, a, b, question) | {"turn": turn}
 
 
-_STEP = re.compile(r"(?<![-+] )\b([0-9]+) ([-+]) ([0-9]+) =")
+_STEP = re.compile(r"(?<![-+] )\b([0-9]+) [-+] ([0-9]+) =")
 
 
 def _steps_in_training(kind: str, a: int, b: int) -> bool:
@@ -113,12 +121,7 @@ def _steps_in_training(kind: str, a: int, b: int) -> bool:
         texts = [_multiples(times, n) for times, n in ((a, b), (b, a)) if 2 <= times <= len(_COUNTED)]
     else:
         texts = [_steps(kind, a, b)] if max(a, b) > 9 else []
-    names = {"+": "plus", "-": "minus"}
-    return all(
-        in_split(key(names[sign], int(left), int(right)), "train", SHARES)
-        for text in texts
-        for left, sign, right in _STEP.findall(text)
-    )
+    return all(belongs(int(left), int(right), "train") for text in texts for left, right in _STEP.findall(text))
 
 
 def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iterator[Row]:
@@ -135,7 +138,7 @@ def _large(split: str, digits: Sequence[int], operations: Sequence[str]) -> Iter
         if kind == "minus":
             pairs = dict.fromkeys((max(pair), min(pair)) for pair in pairs)
         for a, b in pairs:
-            if in_split(key(kind, a, b), split, SHARES):
+            if belongs(a, b, split):
                 for question in _questions(kind, a, b, 1, random.Random(f"{kind} {a} {b}")):
                     yield _row(kind, a, b, question) | {"turn": kind}
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, in_split, score_final
+from zero2chat_practice import sums
 from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose, typed
 from zero2chat_practice.helpers import known_all
-from zero2chat_practice.sums import SHARES as SHARES_OF_SUMS
 from zero2chat_practice.synthetic import phrases, read_stories
 
 STYLES = ("worked", "bare", "flawed")
@@ -111,25 +111,14 @@ def _check(levels: Sequence[int], largest: int) -> None:
         raise UserError(f"word_problems: largest is {largest!r}: give a whole number from 20 to {LARGEST}")
 
 
-def sum_key(a: int, operator: str, b: int) -> str:
-    """Return the key that determines the split of a calculation: the task `sums`'; 12 / 3 has the key of 3 times 4."""
-    if operator == "/":
-        a, operator = a // b, "*"
-    kind = {"+": "plus", "-": "minus", "*": "times"}[operator]
-    return " ".join([kind, *map(str, (a, b) if kind == "minus" else sorted((a, b)))])
-
-
 def belongs(steps: Sequence[str], split: str) -> bool:
     """Return whether a problem's calculations are the split's: one of them at least, the others in training."""
     results = results_of(steps)
-    keys = [sum_key(*_fill(step, results)) for step in steps]
-    own = [in_split(key, split, SHARES_OF_SUMS) for key in keys]
-    return (
-        all(own)
-        if split == "train"
-        else any(own)
-        and all(mine or in_split(key, "train", SHARES_OF_SUMS) for key, mine in zip(keys, own, strict=True))
-    )
+    pairs = [(left, right) for left, _, right in (_fill(step, results) for step in steps)]
+    own = [sums.belongs(*pair, split) for pair in pairs]
+    if split == "train":
+        return all(own)
+    return any(own) and all(mine or sums.belongs(*pair, "train") for pair, mine in zip(pairs, own, strict=True))
 
 
 def _number(low: int, high: int, rng: random.Random) -> int:
@@ -221,16 +210,16 @@ def _slipped(row: Row, rng: random.Random) -> list[int]:
 
 
 def _explained(row: Row, results: list[int], rng: random.Random) -> str:
-    sums = []
+    lines = []
     for i, step in enumerate(row["steps"]):
         left, operator, right = _fill(step, results)
-        sums.append(f"{left} {operator} {right} = {results[i]}")
+        lines.append(f"{left} {operator} {right} = {results[i]}")
     wording = rng.choice(("plain", "plain", "noted", "ordered"))
     if wording == "noted":
-        return " ".join(f"{note}: {one}." for note, one in zip(row["notes"], sums, strict=True))
-    if wording == "ordered" and len(sums) > 1:
-        return " ".join(f"{'Then' if i else 'First'} {one}." for i, one in enumerate(sums))
-    return " ".join(f"{one}." for one in sums)
+        return " ".join(f"{note}: {one}." for note, one in zip(row["notes"], lines, strict=True))
+    if wording == "ordered" and len(lines) > 1:
+        return " ".join(f"{'Then' if i else 'First'} {one}." for i, one in enumerate(lines))
+    return " ".join(f"{one}." for one in lines)
 
 
 def score(row: Row, completion: str) -> float:
@@ -249,7 +238,7 @@ def _sum(rng: random.Random, largest: int) -> str:
             a = rng.randint(2, 9)
             b = rng.randint(2, min(9, largest // a))
             a, result = (a, a * b) if operator == "*" else (a * b, a)
-        if in_split(sum_key(a, operator, b), "train", SHARES_OF_SUMS):
+        if sums.belongs(a, b, "train"):
             return f"{a} {operator} {b} = {result}."
 
 
