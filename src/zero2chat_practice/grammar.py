@@ -16,6 +16,7 @@ from typing import NamedTuple
 from zero2chat.tasks import in_split
 from zero2chat_practice.synthetic import phrases, read_texts
 
+VERBS = ("gain", "part")  # lists of verbs: "buy/bought/buying" fills {gain}, {gained} and {gaining}
 FRAME_SHARES = (0.7, 0.1, 0.2)
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -24,6 +25,7 @@ _TEXTS = read_texts("grammar")
 _LISTS: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["lists"])
 _PLURALS: Mapping[str, str] = _TEXTS["plurals"]
 _TYPING: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["typing"])
+_ASIDES = tuple(_TEXTS["asides"].splitlines())
 _PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
 _CHOICE, _SLOT = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"\{([A-Za-z]+)([0-9]?)(s?)(?:\.(\w+))?\}")
 _STARTS = re.compile(r"(^|[.!?]\s+)([a-z])")
@@ -88,12 +90,16 @@ class Filling:
         if name.isupper():
             return self._person(name, form)
         lists = {**_LISTS, **self.own}
-        base = name if name in lists else next(word for word in lists if name in (plural(word), f"{word}s"))
+        verb = next((base for base in VERBS if name in (base, f"{base}ed", f"{base}ing") and base in lists), None)
+        base = verb or (name if name in lists else next(w for w in lists if name in (plural(w), f"{w}s")))
         single = base + index
         if single not in self._drawn:
             taken = {value for slot, value in self._drawn.items() if slot.rstrip("0123456789") == base}
             self._drawn[single] = self.rng.choice([word for word in lists[base] if word not in taken])
-        return plural(self._drawn[single]) if base != name or after else self._drawn[single]
+        value = self._drawn[single]
+        if verb:
+            return value.split("/")[("", "ed", "ing").index(name.removeprefix(verb))]
+        return plural(value) if base != name or after else value
 
     def _person(self, letter: str, form: str | None) -> str:
         if letter not in self._persons:
@@ -101,6 +107,13 @@ class Filling:
             self._persons[letter] = self.rng.choice([person for person in _people() if person.name not in taken])
         person = self._persons[letter]
         return dict(zip(("he", "him", "his"), _PRONOUNS[person.gender], strict=True))[form] if form else person.name
+
+
+def with_aside(text: str, rng: random.Random) -> str:
+    """Return a text with a sentence that its question does not need, before one of its sentences."""
+    sentences = re.split(r"(?<=[.!]) (?=[A-Z{[])", text)
+    sentences.insert(rng.randrange(len(sentences)), choose(rng.choice(_ASIDES), rng))
+    return " ".join(sentences)
 
 
 def typed(text: str, rng: random.Random) -> str:

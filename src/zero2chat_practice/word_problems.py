@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, in_split, score_final
 from zero2chat_practice import sums
-from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose, typed
+from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose, typed, with_aside
 from zero2chat_practice.helpers import known_all
-from zero2chat_practice.synthetic import phrases, read_stories
+from zero2chat_practice.synthetic import phrases, read_stories, read_texts
 
 STYLES = ("worked", "bare", "flawed")
 LEVELS = (1, 2, 3)
@@ -28,6 +28,8 @@ SHARES = (0.8, 0.08, 0.12)  # of the stories
 
 LARGEST = 99  # limit of every number and intermediate result, unless the option `largest` is lower
 _SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
+_COMPOSED = 0.5  # fraction of problems whose story can happen in any setting, beside those drawn by chance
+_ASIDES = 0.15  # fraction of problems with a sentence that is not needed
 _PATIENCE = 2000  # draws for one row, after which no new one is expected
 _WORDS = 0.2  # fraction of problems whose numbers are words, at least some of them
 
@@ -47,6 +49,11 @@ class Story:
     ranges: Mapping[str, tuple[int, int]]
     where: tuple[str, ...]
     changes: Mapping[str, str]
+    setting: bool
+
+    def of(self, split: str) -> tuple[str, ...]:
+        """Return the texts of a split: all or none, but of a story for any setting each text is split."""
+        return tuple(text for text in self.texts if in_split(text if self.setting else self.name, split, SHARES))
 
     @property
     def level(self) -> int:
@@ -70,9 +77,16 @@ def stories() -> tuple[Story, ...]:
             {letter: (low, high) for letter, (low, high) in story.get("numbers", {}).items()},
             phrases(story["where"]) if "where" in story else (),
             story.get("changes", {}),
+            story.get("setting", False),
         )
         for name, story in read_stories().items()
     )
+
+
+@functools.cache
+def _settings(split: str) -> list[Mapping[str, tuple[str, ...]]]:
+    """Return the split's settings: the words of stories that can happen anywhere."""
+    return [phrases(words) for name, words in read_texts("settings").items() if in_split(name, split, SHARES)]
 
 
 # ---- rows
@@ -86,7 +100,7 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
 
 def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, plain: bool = False) -> Iterator[Row]:
     rng = random.Random(f"word_problems {split} {seed}")
-    pool = [[one for one in stories() if one.level == level and in_split(one.name, split, SHARES)] for level in levels]
+    pool = [[one for one in stories() if one.level == level and one.of(split)] for level in levels]
     seen: set[str] = set()
     while len(seen) < n:
         if not any(pool):
@@ -94,7 +108,8 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
                 f"word_problems, {split}: {n} rows requested, but only {len(seen)} distinct rows exist: request fewer"
             )
         of_level = rng.choice([some for some in pool if some])
-        story = rng.choice(of_level)
+        composed = [one for one in of_level if one.setting] if rng.random() < _COMPOSED else of_level
+        story = rng.choice(composed or of_level)
         for _ in range(_PATIENCE):
             row = _problem(story, split, rng, largest, plain)
             if row and row["question"] not in seen:
@@ -141,18 +156,26 @@ def _problem(story: Story, split: str, rng: random.Random, largest: int, plain: 
         return None
     if not all(results_of([condition]) for condition in conditions):
         return None
-    return _row(story, numbers, steps, rng, plain, largest)
+    return _row(story, split, numbers, steps, rng, plain, largest)
 
 
 def _row(
-    story: Story, numbers: Mapping[str, int], steps: Sequence[str], rng: random.Random, plain: bool, largest: int
+    story: Story,
+    split: str,
+    numbers: Mapping[str, int],
+    steps: Sequence[str],
+    rng: random.Random,
+    plain: bool,
+    largest: int,
 ) -> Row:
     shown = {letter: str(n) for letter, n in (*numbers.items(), ("x", rng.randint(2, min(20, largest))))}
     if rng.random() < _WORDS:
         for letter in shown if rng.random() < 0.5 else [rng.choice(list(shown))]:
             shown[letter] = NUMBER_WORDS[int(shown[letter])] if int(shown[letter]) <= 20 else shown[letter]
-    filling = Filling(rng, story.words, shown)
-    question = filling.fill(choose(rng.choice(story.texts), rng))
+    words = rng.choice(_settings(split)) if story.setting else story.words
+    filling = Filling(rng, words, shown)
+    text = choose(rng.choice(story.of(split)), rng)
+    question = filling.fill(with_aside(text, rng) if rng.random() < _ASIDES else text)
     return {
         "key": f"{story.name}: {', '.join(steps)}",
         "question": question if plain or rng.random() < 0.5 else typed(question, rng),
