@@ -40,10 +40,8 @@ def rows(
     strawberry, and every third letter of ubiquitous. `quoted` puts the word in quotation marks, where it has the same
     tokens as in a program. `typed` changes half of the questions to what people type."""
     known_all(kinds, tuple(_FRAMES), "spelling: kind")
-    words = _words_of(texts) if texts else _WORDS
-    asked = {word: _asked(word, kinds) for word in words if in_split(word, split, SHARES)}
-    if famous:
-        asked = _FAMOUS if split == "test" else {}
+    words = [word for word in (_words_of(texts) if texts else _WORDS) if in_split(word, split, SHARES)]
+    asked = (_FAMOUS if split == "test" else {}) if famous else {word: _asked(word, kinds) for word in words}
     return [_with_question(row, quoted, typed) for row in draw(_pool(asked, split), f"spelling, {split}", seed, n)]
 
 
@@ -108,9 +106,10 @@ _APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter
 _LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|is\b)\w))(?!['’-]?\w)")
 
 
-# How a text names a place in a word
-_PLACES = {at: rf"\b(?:{name}|{at}(?:st|nd|rd|th)?\b)" for at, name in _ORDINALS.items()}
-_PLACES |= {"1": r"\b(?:first|1(?:st)?\b|start|begin|initial)", "last": r"\b(?:last|ends?\b|final)"}
+# How a text names a place in a word, or tells a count
+_PLACES = {at: rf"\b(?:{name}|{at}(?:st|nd|rd|th)?\b(?! time))" for at, name in _ORDINALS.items()}
+_PLACES["1"] += r"|\b(?:start|begin|initial)"
+_PLACES |= {"last": r"\b(?:last|ends?\b|final)", "count": r"\btimes?\b"}
 
 
 def score(row: Row, completion: str) -> float:
@@ -118,11 +117,12 @@ def score(row: Row, completion: str) -> float:
     text, kind, answer = completion.lower().removeprefix(row["question"].lower()), row["kind"], row["answer"]
     if len(text.split()) > 40:  # a list of answers
         return 0.0
-    if kind in ("spell", "third"):
-        runs = (_SPELLED if kind == "spell" else _APART).findall(text)
-        whole = {"-".join(row["key"])} if kind == "third" else set()  # the answer may also spell the whole word
-        return float({"-".join(re.findall(r"\b[a-z]\b", run)) for run in runs} - whole == {answer})
     rest = _SPELLED.sub(" ", text)
+    if kind in ("spell", "third"):
+        runs = {"-".join(re.findall(r"\b[a-z]\b", run)) for run in _APART.findall(text)}
+        if kind == "third":
+            return float(runs - {"-".join(row["key"])} == {answer})  # the answer may also spell the whole word
+        return float(runs == {answer} and not re.search("[0-9]", rest) and not _LETTER.search(rest))
     if kind == "reverse":
         # Any order of the word's letters is an attempt; the word itself may be named, if it is no palindrome.
         tries = {word for word in re.findall(r"[a-z0-9]+", rest) if sorted(word) == sorted(answer)}
@@ -130,8 +130,8 @@ def score(row: Row, completion: str) -> float:
     rest = re.sub(rf"\b(?:{row['key']}|(?:i am|i['’]m|name is) zero)\b", " ", rest)
     letters = set(_LETTER.findall(rest))
     if kind in ("length", "count"):
-        letters |= set(re.findall(r"(?<!\w)([a-z])['’]s\b", rest))
-        digits, words = set(re.findall(r"\b[0-9]+\b", rest)), set(re.findall(r"[a-z]+", rest))
+        letters |= set(re.findall(r"(?<!\w)([a-z])(?=['’]s\b| occurs\b)", rest))
+        digits, words = set(re.findall(r"(?<!letter )\b[0-9]+\b", rest)), set(re.findall(r"[a-z]+", rest))
         numbers = digits or {str(at) for at, names in enumerate(_NUMBERS) if words & set(names.split())}
         return float(numbers == {answer} and letters <= {row["letter"]})
     places = {place for place, pattern in _PLACES.items() if re.search(pattern, rest)}
