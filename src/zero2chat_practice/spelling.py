@@ -8,19 +8,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from zero2chat.tasks import CallTool, Row, draw, in_split, make_pages
+from zero2chat_practice import grammar
 from zero2chat_practice.helpers import known_all, read_files, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 
-# More words for evaluation than 80/10/10 would leave.
-SHARES = (0.6, 0.1, 0.3)
+SHARES = (0.6, 0.1, 0.3)  # more words for evaluation than 80/10/10 would leave
 STYLES = ("worked",)
 
 _TEXTS = read_texts("spelling")
-_WORDS = _TEXTS["words"].split()
-_QUESTIONS, _TYPED, _ANSWERS = (phrases(_TEXTS[name]) for name in ("questions", "typed", "answers"))
-# Default kinds of questions
-KINDS = ("spell", "length", "count", "reverse", "first", "last")
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_WORDS, _FRAMES, _ANSWERS = _TEXTS["words"].split(), _TEXTS["questions"], phrases(_TEXTS["answers"])
+KINDS = ("spell", "length", "count", "reverse", "first", "last", "position")  # by default
+_PER_QUESTION = 5  # frames that ask the same about a word
+_NUMBERS = ("zero none", "one once", "two twice", "three", "four", "five", "six", "seven", "eight", "nine")
+_ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth"}
+# Kind, letter and answer of questions about words that no list has, and that are too long for those of texts
+_FAMOUS = {"strawberry": [("count", "r", "3")], "ubiquitous": [("third", "", "i-i-u")]}
 
 
 def rows(
@@ -34,82 +36,66 @@ def rows(
     typed: bool = False,
 ) -> list[Row]:
     """Return questions of these `kinds` about words of three to nine letters: common ones, or all lower-case words in
-    `texts` (a file or a glob pattern). No word is in two splits. `famous`: the number of r's in strawberry, and every
-    third letter of ubiquitous. `quoted` puts the word in quotation marks, where it has the same tokens as in a program.
-    `typed` adds questions as people type them."""
-    known_all(kinds, tuple(_QUESTIONS), "spelling: kind")
-    words = _words_of(texts) if texts else _WORDS
-    questions = {kind: _QUESTIONS[kind] + (_TYPED[kind] if typed else ()) for kind in _QUESTIONS}
-    pool = _famous(split, quoted) if famous else _pool(words, split, quoted, kinds, questions)
-    return draw(pool, f"spelling, {split}", seed, n)
+    `texts` (a file or a glob pattern). No word and no frame is in two splits. `famous`: the number of r's in
+    strawberry, and every third letter of ubiquitous. `quoted` puts the word in quotation marks, where it has the same
+    tokens as in a program. `typed` changes half of the questions to what people type."""
+    known_all(kinds, tuple(_FRAMES), "spelling: kind")
+    words = [word for word in (_words_of(texts) if texts else _WORDS) if in_split(word, split, SHARES)]
+    asked = (_FAMOUS if split == "test" else {}) if famous else {word: _asked(word, kinds) for word in words}
+    return [_with_question(row, quoted, typed) for row in draw(_pool(asked, split), f"spelling, {split}", seed, n)]
 
 
 @functools.cache
 def _words_of(texts: str) -> list[str]:
-    files = read_files(texts, "spelling: texts")
-    return sorted({word for text in files for word in re.findall(r"\b[a-z]{3,9}\b", text)})
+    return sorted(set(re.findall(r"\b[a-z]{3,9}\b", "\n".join(read_files(texts, "spelling: texts")))))
 
 
-def _pool(
-    words: Sequence[str], split: str, quoted: bool, kinds: Sequence[str], questions: Mapping[str, Sequence[str]]
-) -> Iterator[Row]:
-    for word in words:
-        if not in_split(word, split, SHARES):
-            continue
-        answers = {
-            "spell": "-".join(word),
-            "length": str(len(word)),
-            "reverse": word[::-1],
-            "first": word[0],
-            "last": word[-1],
-            "third": "-".join(word[2::3]),
-        }
-        for kind, answer in answers.items():
-            if kind in kinds and (kind != "third" or len(word) >= 6):  # at least two letters
-                for question in questions[kind]:
-                    yield _row(word, kind, "", question, answer, quoted)
-        if "count" not in kinds:
-            continue
-        # The most frequent letter, the one in the middle, and one that does not occur.
-        absent = next(letter for letter in "etaoinsrhz" if letter not in word)
-        for letter in sorted({max(word, key=word.count), word[len(word) // 2], absent}):
-            for question in questions["count"]:
-                yield _row(word, "count", letter, question, str(word.count(letter)), quoted)
+def _asked(word: str, kinds: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return kind, letter and answer of each question. The letter of a position is its number."""
+    asked = [("spell", "", "-".join(word)), ("length", "", str(len(word))), ("reverse", "", word[::-1])]
+    asked += [("first", "", word[0]), ("last", "", word[-1])]
+    asked += [("third", "", "-".join(word[2::3]))] if len(word) >= 6 else []  # at least two letters
+    asked += [("position", str(at), word[at - 1]) for at in range(2, min(len(word), 5) + 1)]
+    # The most frequent letter, the one in the middle, and one that does not occur.
+    absent = next(letter for letter in "etaoinsrhz" if letter not in word)
+    letters = sorted({max(word, key=word.count), word[len(word) // 2], absent})
+    return [one for one in asked + [("count", one, str(word.count(one))) for one in letters] if one[0] in kinds]
 
 
-def _famous(split: str, quoted: bool) -> Iterator[Row]:
-    if split == "test":  # no list has their words, which are too long for those of texts
-        for question in _QUESTIONS["count"]:
-            yield _row("strawberry", "count", "r", question, "3", quoted)
-        for question in _QUESTIONS["third"]:
-            yield _row("ubiquitous", "third", "", question, "i-i-u", quoted)
+def _pool(asked: Mapping[str, Sequence[tuple[str, str, str]]], split: str) -> Iterator[Row]:
+    frames = {kind: grammar.frames(texts, split) for kind, texts in _FRAMES.items()}
+    for word, questions in asked.items():
+        rng = random.Random(word)
+        for kind, letter, answer in questions:
+            for frame in rng.sample(frames[kind], min(_PER_QUESTION, len(frames[kind]))):
+                yield {"key": word, "question": frame, "answer": answer, "kind": kind, "letter": letter}
 
 
-def _row(word: str, kind: str, letter: str, question: str, answer: str, quoted: bool) -> Row:
-    text = question.format(word=f'"{word}"' if quoted else word, letter=letter)
-    return {"key": word, "question": text, "answer": answer, "kind": kind, "letter": letter}
+def _with_question(row: Row, quoted: bool, typed: bool) -> Row:
+    word, letter, rng = row["key"], row["letter"], random.Random(str(row))
+    text = grammar.choose(row["question"], rng)
+    text = grammar.typed(text, rng) if typed and rng.random() < 0.5 else text
+    slots = {"w": f'"{word}"' if quoted else word, "l": letter, "L": letter.upper(), "n": letter}
+    nd = letter + {"2": "nd", "3": "rd"}.get(letter, "th")
+    return row | {"question": text.format(**slots, nd=nd, nth=_ORDINALS.get(letter))}
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the spelled word and the answer."""
-    return rng.choice(_ANSWERS[row["kind"]]).format(
-        word=row["key"],
-        letter=row["letter"],
-        answer=row["answer"],
-        spelled="-".join(row["key"]),
-        threes=", ".join("-".join(row["key"][i : i + 3]) for i in range(0, len(row["key"]), 3)),
-        backwards="-".join(reversed(row["key"])),
-        times="1 time" if row["answer"] == "1" else f"{row['answer']} times",
-    )
+    word, answer, nth = row["key"], row["answer"], _ORDINALS.get(row["letter"])
+    threes = ", ".join("-".join(word[i : i + 3]) for i in range(0, len(word), 3))
+    times = "1 time" if answer == "1" else f"{answer} times"
+    slots = {"nth": nth, "spelled": "-".join(word), "threes": threes, "backwards": "-".join(answer), "times": times}
+    return rng.choice(_ANSWERS[row["kind"]]).format(**row, **slots)
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Examine the letters with a program, and state the result."""
-    word, letter = row["key"], row["letter"]
-    # Without quotation marks the word is copied with its leading space: " banana" has other tokens than "banana".
-    text = f'"{word}"' if f'"{word}"' in row["question"] else f'" {word}".strip()'
-    output = twice(call, "python", _TEXTS["programs"][row["kind"]].format(text=text, letter=letter))
-    return "I could not find out." if output is None else _TEXTS["results"][row["kind"]].format(output=output)
+    # A word after a space is copied with the space: " banana" has other tokens than "banana".
+    text = '"{key}"' if re.search(rf"(?<![ \w]){row['key']}\b", row["question"]) else '" {key}".strip()'
+    program = _TEXTS["programs"][row["kind"]].replace("{text}", text).format(**row)
+    output, result = twice(call, "python", program), _TEXTS["results"][row["kind"]]
+    return "I could not find out." if output is None else result.format(output=output, nth=_ORDINALS.get(row["letter"]))
 
 
 # Three letters or more with hyphens, commas or spaces between them: "c-a-t", "c, a, t". All words have three.
@@ -120,27 +106,37 @@ _APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter
 _LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|is\b)\w))(?!['’-]?\w)")
 
 
+# How a text names a place in a word, or tells a count
+_PLACES = {at: rf"\b(?:{name}|{at}(?:st|nd|rd|th)?\b(?! time))" for at, name in _ORDINALS.items()}
+_PLACES["1"] += r"|\b(?:start|begin|initial)"
+_PLACES |= {"last": r"\b(?:last|ends?\b|final)", "count": r"\btimes?\b"}
+
+
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion gives the answer, and no other answer of its kind."""
-    text = completion.lower()
-    kind, answer = row["kind"], row["answer"]
-    if kind == "spell":
-        return float({"-".join(re.findall(r"\b[a-z]\b", run)) for run in _SPELLED.findall(text)} == {answer})
-    if kind == "third":
-        runs = {"-".join(re.findall(r"\b[a-z]\b", run)) for run in _APART.findall(text)}
-        return float(runs - {"-".join(row["key"])} == {answer})  # the answer may also spell the whole word
+    text, kind, answer = completion.lower().removeprefix(row["question"].lower()), row["kind"], row["answer"]
+    if len(text.split()) > 40:  # a list of answers
+        return 0.0
     rest = _SPELLED.sub(" ", text)
-    words = re.findall(r"[a-z0-9]+", rest)
-    if kind in ("length", "count"):
-        digits = {word for word in words if word.isdigit()}
-        return float((digits or {str(_NUMBERS.index(word)) for word in words if word in _NUMBERS}) == {answer})
+    if kind in ("spell", "third"):
+        runs = {"-".join(re.findall(r"\b[a-z]\b", run)) for run in _APART.findall(text)}
+        if kind == "third":
+            return float(runs - {"-".join(row["key"])} == {answer})  # the answer may also spell the whole word
+        return float(runs == {answer} and not re.search("[0-9]", rest) and not _LETTER.search(rest))
     if kind == "reverse":
-        # Any order of the word's letters is an attempt; the word itself may be named as well.
-        tries = {word for word in words if sorted(word) == sorted(answer)}
-        if answer != row["key"]:  # a palindrome is its own answer
-            tries.discard(row["key"])
-        return float(tries == {answer})
-    return float(set(_LETTER.findall(rest)) == {answer})
+        # Any order of the word's letters is an attempt; the word itself may be named, if it is no palindrome.
+        tries = {word for word in re.findall(r"[a-z0-9]+", rest) if sorted(word) == sorted(answer)}
+        return float(tries - ({row["key"]} - {answer}) == {answer})
+    rest = re.sub(rf"\b(?:{row['key']}|(?:i am|i['’]m|name is) zero)\b", " ", rest)
+    letters = set(_LETTER.findall(rest))
+    if kind in ("length", "count"):
+        letters |= set(re.findall(r"(?<!\w)([a-z])(?=['’]s\b| occurs\b)", rest))
+        digits, words = set(re.findall(r"(?<!letter )\b[0-9]+\b", rest)), set(re.findall(r"[a-z]+", rest))
+        numbers = digits or {str(at) for at, names in enumerate(_NUMBERS) if words & set(names.split())}
+        return float(numbers == {answer} and letters <= {row["letter"]})
+    places = {place for place, pattern in _PLACES.items() if re.search(pattern, rest)}
+    own = {"first": "1", "last": "last"}.get(kind, row["letter"])
+    return float(letters == {answer} and (own in places or not places))
 
 
 def documents(seed: int, n: int) -> list[str]:
