@@ -14,13 +14,14 @@ import functools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, in_split, score_final
 from zero2chat_practice import sums
 from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose, typed, with_aside
 from zero2chat_practice.helpers import known_all
-from zero2chat_practice.synthetic import phrases, read_stories, read_texts
+from zero2chat_practice.synthetic import phrases, read_all, read_texts
 
 STYLES = ("worked", "bare", "flawed")
 LEVELS = (1, 2, 3)
@@ -28,7 +29,6 @@ SHARES = (0.8, 0.08, 0.12)  # of the stories
 
 LARGEST = 99  # limit of every number and intermediate result, unless the option `largest` is lower
 _SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
-_COMPOSED = 0.5  # fraction of problems whose story can happen in any setting, beside those drawn by chance
 _ASIDES = 0.15  # fraction of problems with a sentence that is not needed
 _PATIENCE = 2000  # draws for one row, after which no new one is expected
 _WORDS = 0.2  # fraction of problems whose numbers are words, at least some of them
@@ -40,8 +40,8 @@ class Story:
     name their results. `where` are calculations that must have whole results from 1: `a - b` if a is larger. `changes`
     are clauses that give a number another value, `{n}`."""
 
+    source: str
     name: str
-    kind: str
     steps: tuple[str, ...]
     notes: tuple[str, ...]
     texts: tuple[str, ...]
@@ -49,11 +49,11 @@ class Story:
     ranges: Mapping[str, tuple[int, int]]
     where: tuple[str, ...]
     changes: Mapping[str, str]
-    setting: bool
 
     def of(self, split: str) -> tuple[str, ...]:
-        """Return the texts of a split: all or none, but of a story for any setting each text is split."""
-        return tuple(text for text in self.texts if in_split(text if self.setting else self.name, split, SHARES))
+        """Return the texts of a split: all or none, but of a story that can happen anywhere each text is split."""
+        whole = self.source != "composed"
+        return tuple(text for text in self.texts if in_split(self.name if whole else text, split, SHARES))
 
     @property
     def level(self) -> int:
@@ -66,21 +66,36 @@ class Story:
 
 @functools.cache
 def stories() -> tuple[Story, ...]:
-    return tuple(
-        Story(
-            name,
-            story["kind"],
-            tuple(story["steps"]),
-            tuple(story["steps"].values()),
-            tuple(line.strip() for line in story["texts"].splitlines() if line.strip()),
-            phrases(story.get("words", {})),
-            {letter: (low, high) for letter, (low, high) in story.get("numbers", {}).items()},
-            phrases(story["where"]) if "where" in story else (),
-            story.get("changes", {}),
-            story.get("setting", False),
-        )
-        for name, story in read_stories().items()
+    """Return the stories of all sources; each problem of a topic is a story with one text."""
+    told = [
+        _story(source, name, story, story["steps"], story["texts"])
+        for source in ("stories", "composed")
+        for name, story in read_all(source).items()
+    ]
+    for name, topic in read_all("topics").items():
+        for line in topic["problems"].splitlines():
+            steps, text = line.split(" :: ")
+            told.append(_story("topics", name, topic, dict.fromkeys(steps.strip().split(", "), ""), text))
+    return tuple(told)
+
+
+def _story(source: str, name: str, given: Mapping[str, Any], steps: Mapping[str, str], texts: str) -> Story:
+    return Story(
+        source,
+        name,
+        tuple(steps),
+        tuple(steps.values()),
+        tuple(line.strip() for line in texts.splitlines() if line.strip()),
+        phrases(given.get("words", {})),
+        {letter: _span(span) for letter, span in given.get("numbers", {}).items()},
+        phrases(given["where"]) if "where" in given else (),
+        given.get("changes", {}),
     )
+
+
+def _span(span: str) -> tuple[int, int]:
+    low, high = span.split("-")
+    return int(low), int(high)
 
 
 @functools.cache
@@ -108,8 +123,8 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
                 f"word_problems, {split}: {n} rows requested, but only {len(seen)} distinct rows exist: request fewer"
             )
         of_level = rng.choice([some for some in pool if some])
-        composed = [one for one in of_level if one.setting] if rng.random() < _COMPOSED else of_level
-        story = rng.choice(composed or of_level)
+        source = rng.choice(sorted({one.source for one in of_level}))
+        story = rng.choice([one for one in of_level if one.source == source])
         for _ in range(_PATIENCE):
             row = _problem(story, split, rng, largest, plain)
             if row and row["question"] not in seen:
@@ -172,7 +187,7 @@ def _row(
     if rng.random() < _WORDS:
         for letter in shown if rng.random() < 0.5 else [rng.choice(list(shown))]:
             shown[letter] = NUMBER_WORDS[int(shown[letter])] if int(shown[letter]) <= 20 else shown[letter]
-    words = rng.choice(_settings(split)) if story.setting else story.words
+    words = rng.choice(_settings(split)) if story.source == "composed" else story.words
     filling = Filling(rng, words, shown)
     text = choose(rng.choice(story.of(split)), rng)
     question = filling.fill(with_aside(text, rng) if rng.random() < _ASIDES else text)
@@ -238,7 +253,7 @@ def _explained(row: Row, results: list[int], rng: random.Random) -> str:
         left, operator, right = _fill(step, results)
         lines.append(f"{left} {operator} {right} = {results[i]}")
     wording = rng.choice(("plain", "plain", "noted", "ordered"))
-    if wording == "noted":
+    if wording == "noted" and all(row["notes"]):
         return " ".join(f"{note}: {one}." for note, one in zip(row["notes"], lines, strict=True))
     if wording == "ordered" and len(lines) > 1:
         return " ".join(f"{'Then' if i else 'First'} {one}." for i, one in enumerate(lines))

@@ -17,16 +17,14 @@ def read_texts(name: str) -> Any:
     return yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
 
 
-def read_stories() -> dict[str, Any]:
-    """Return the stories of all files of the folder `stories`, by name. Raises `ValueError` if two have one name."""
-    names = sorted(
-        file.name.removesuffix(".yaml") for file in (FOLDER / "stories").iterdir() if file.name != "__init__.py"
-    )
-    read = [read_texts(f"stories/{name}") for name in names]
-    stories = {name: story for some in read for name, story in some.items()}
-    if len(stories) < sum(map(len, read)):
-        raise ValueError("stories: two have one name")
-    return stories
+def read_all(folder: str) -> dict[str, Any]:
+    """Return the entries of all YAML files of a folder, by name. Raises `ValueError` if two have one name."""
+    names = sorted(file.name for file in (FOLDER / folder).iterdir() if file.name.endswith(".yaml"))
+    read = [read_texts(f"{folder}/{name.removesuffix('.yaml')}") for name in names]
+    entries = {name: entry for some in read for name, entry in some.items()}
+    if len(entries) < sum(map(len, read)):
+        raise ValueError(f"{folder}: two entries have one name")
+    return entries
 
 
 def phrases(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Stories that can happen in any setting of `settings.yaml`."""

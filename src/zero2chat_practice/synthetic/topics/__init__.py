@@ -1,0 +1,1 @@
+"""Topics: about the same things, problems with different calculations."""
