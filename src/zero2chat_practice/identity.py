@@ -1,10 +1,8 @@
 """Who the assistant is: Zero, a small language model built with zero2chat, which makes mistakes.
 
-The split is by form of question, ignoring greetings: no form of the test split is asked in training.
-
-With `languages` the questions for name and maker have hundreds of other phrasings; with `system` they follow a system
-message with another name and maker, which are then the right answer. Whole lines of phrasings (`identity_phrases`),
-names and makers are held out.
+The split is by frame: no wording of a test question's frame is in training. With `languages` the questions are for name
+and maker only; with `system` they follow a system message with another name and maker, which are then the right answer.
+Names and makers of system messages, and other assistants in questions ("Are you Siri?"), are held out too.
 """
 
 from __future__ import annotations
@@ -13,130 +11,119 @@ import functools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Message, Row, ask, draw, in_split
-from zero2chat_practice.helpers import as_typed, known_all
+from zero2chat_practice.grammar import FRAME_SHARES, choose, frames
+from zero2chat_practice.grammar import typed as as_typed
+from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import forms, phrases, read_texts
 from zero2chat_practice.synthetic.identity_phrases import LANGUAGES, MAKERS, NAMES, phrases_in
 
-SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
 
+_WORDINGS = 14  # drawn for a frame, or for a form of a pattern of `identity_phrases`
 _TEXTS = read_texts("identity")
-_OTHERS = rf"\b({'|'.join(_TEXTS['others'].split())})\b"
-
-# Questions with one answer: correct if it matches every pattern of `needs` and none of `wrong`
-_KINDS: dict[str, dict[str, Any]] = {
-    name: kind
-    | {part: phrases(kind[part]) for part in ("questions", "demonstrations")}
-    | {"wrong": kind["wrong"].replace("<others>", _OTHERS)}
-    for name, kind in _TEXTS["kinds"].items()
+_ASSISTANTS = phrases(_TEXTS["assistants"])
+_OTHERS = rf"\b({'|'.join((*_ASSISTANTS, *_TEXTS['makers'].split()))})\b".lower()
+_KINDS: dict[str, dict[str, str]] = {
+    kind: {part: text.replace("<others>", _OTHERS) for part, text in texts.items()}
+    for kind, texts in _TEXTS["kinds"].items()
 }
 
-
 # All identities: one is correct for a row, the others are wrong.
-_SELVES = {"name": (_KINDS["name"]["answer"], *NAMES), "maker": (_KINDS["maker"]["answer"], *MAKERS)}
+_SELVES = {"name": ("Zero", *NAMES), "maker": ("zero2chat", *MAKERS)}
 _CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mich|mon nom est|m['’]appelle) "
 _NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"
 
 
 def rows(
-    split: str,
-    seed: int,
-    n: int,
-    languages: Sequence[str] | None = None,
-    system: bool = False,
-    typed: bool = False,
+    split: str, seed: int, n: int, languages: Sequence[str] | None = None, system: bool = False, typed: bool = False
 ) -> list[Row]:
-    """Return questions to the assistant about itself: seven kinds in English, or with `languages` (`[en, de, fr]`)
-    its name and its maker, using each form once before repeating any. With `system`, a system message gives another
-    name and maker, which are then right. `typed` writes half of the questions as people type."""
-    questions = _rows(split, seed, n, languages, system)
-    if not typed:
-        return questions
-    rng = random.Random(f"identity, typed {seed}")
-    return [row | {"question": as_typed(row["question"], rng)} if i % 2 else row for i, row in enumerate(questions)]
-
-
-def _rows(split: str, seed: int, n: int, languages: Sequence[str] | None, system: bool) -> list[Row]:
+    """Return questions to the assistant about itself: eleven kinds in English, or with `languages` (`[en, de, fr]`)
+    its name and its maker in turn, using each form once before repeating any. With `system`, a system message gives
+    another name and maker, which are then right. `typed` writes half of the questions as people type."""
+    if languages is not None:
+        known_all(languages, LANGUAGES, "identity: language")
+    elif system:
+        raise UserError("identity: `system` needs a language: set `languages`, such as [en]")
+    where = f"identity, {split}, {' '.join(languages or ['all'])}{', system' if system else ''}"
+    made = [row for language in languages or ["en"] for row in _introductions(split, language, system, typed)]
+    made += [] if languages else _about_itself(split, typed)
+    pool = list({(row["question"], row["system"]): row for row in made}.values())
     if languages is None:
-        if system:
-            raise UserError("identity: `system` needs a language: set `languages`, such as [en]")
-        return draw(_pool(split), f"identity, {split}", seed, n)
-    known_all(languages, LANGUAGES, "identity: language")
-    where = f"identity, {split}, {' '.join(languages)}{', system' if system else ''}"
-    return draw(_introductions(split, languages, system), where, seed, n, by="form")
+        return draw(pool, where, seed, n)
+    of_kinds = {kind: [row for row in pool if row["kind"] == kind] for kind in _SELVES}
+    halves = [draw(some, f"{where}, {kind}", seed, (n + 1) // 2, by="form") for kind, some in of_kinds.items()]
+    return [row for pair in zip(*halves, strict=True) for row in pair][:n]
 
 
-def _pool(split: str) -> Iterator[Row]:
-    for name, kind in _KINDS.items():
-        for form in kind["questions"]:
-            if not in_split(form, split, SHARES):
-                continue
-            for greeting in _TEXTS["greetings"]:
-                for ending in _TEXTS["endings"]:
-                    question = greeting + form + ending
-                    yield {"key": form, "question": question, "answer": kind["answer"], "kind": name}
+def _introductions(split: str, language: str, system: bool, typed: bool) -> Iterator[Row]:
+    names, makers = ([one for one in some if in_split(one, split, FRAME_SHARES)] for some in (NAMES, MAKERS))
+    words = phrases_in(language)
+    for kind, (own, *_) in _SELVES.items():
+        for pattern in frames(words[kind], split):
+            for form in forms(pattern):
+                rng = random.Random(f"{language} {form}")
+                for i in range(_WORDINGS):
+                    question = f"{rng.choice(words['greetings'])}{form}{rng.choice(words['endings'])}"
+                    row = _row(pattern, as_typed(form, rng) if typed and i % 2 else question, own, kind)
+                    row |= {"form": form, "language": language}
+                    if system:
+                        given = {"name": rng.choice(names), "maker": rng.choice(makers)}
+                        row |= {"answer": given[kind], "system": rng.choice(words["system"]).format(**given)}
+                    yield row
 
 
-def _introductions(split: str, languages: Sequence[str], system: bool) -> Iterator[Row]:
-    names = [name for name in NAMES if in_split(name, split, SHARES)]
-    makers = [maker for maker in MAKERS if in_split(maker, split, SHARES)]
-    for language in languages:
-        words = phrases_in(language)
-        for kind in _SELVES:
-            for pattern in words["patterns"][kind]:
-                if not in_split(pattern, split, SHARES):
-                    continue
-                for form in forms(pattern):
-                    rng = random.Random(f"{language} {form}")
-                    for greeting in words["greetings"]:
-                        for ending in words["endings"]:
-                            answer, message = _SELVES[kind][0], ""
-                            if system:
-                                given = {"name": rng.choice(names), "maker": rng.choice(makers)}
-                                answer, message = given[kind], rng.choice(words["system"]).format(**given)
-                            yield {
-                                "key": pattern,
-                                "question": greeting + form + ending,
-                                "answer": answer,
-                                "kind": kind,
-                                "language": language,
-                                "form": form,
-                                "system": message,
-                            }
+def _about_itself(split: str, typed: bool) -> Iterator[Row]:
+    others = [name for name in _ASSISTANTS if in_split(name, split, FRAME_SHARES)]
+    for kind, texts in _KINDS.items():
+        for frame in frames(texts["frames"], split):
+            rng = random.Random(frame)
+            for i in range(_WORDINGS):
+                question = choose(frame, rng).format(other=rng.choice(others))
+                yield _row(frame, as_typed(question, rng) if typed and i % 2 else question, texts["answer"], kind)
+
+
+def _row(key: str, question: str, answer: str, kind: str) -> Row:
+    row = {"key": key, "question": question, "answer": answer, "kind": kind}
+    return row | {"language": "en", "form": question, "system": ""}
 
 
 def prompt(row: Row) -> list[Message]:
-    given = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    given = [{"role": "system", "content": row["system"]}] if row["system"] else []
     return [*given, *ask(row)]
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    if "language" in row:
-        return str(rng.choice(phrases_in(row["language"])["answers"][row["kind"]])).format(answer=row["answer"])
-    return str(rng.choice(_KINDS[row["kind"]]["demonstrations"]))
+    kind = row["kind"]
+    if kind in _KINDS:
+        return str(rng.choice(phrases(_KINDS[kind]["demonstrations"])))
+    return str(rng.choice(phrases_in(row["language"])[f"{kind}_answers"])).format(answer=row["answer"])
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion has everything that its kind of question needs, and nothing wrong. Questions in the
-    completion are ignored: repeating "Are you small?" is not an answer."""
-    text = re.sub(r"[^.!?]*\?", " ", completion.lower())
-    if "language" in row:
-        return float(_is_self(row["kind"], row["answer"].lower(), text))
-    kind = _KINDS[row["kind"]]
-    needed = all(re.search(pattern, text) for pattern in kind["needs"])
-    return float(needed and not re.search(kind["wrong"], text))
+    """Return 1.0 if the completion has what its kind of question needs, nothing wrong, and no answer to another kind.
+    Questions in the completion are ignored: repeating "Are you small?" is not an answer."""
+    text = re.sub(r"[^.!?]*\?", " ", completion.replace(row["question"], " ").lower())
+    kind = row["kind"]
+    texts = _KINDS.get(kind, {})
+    unasked = {*_KINDS, *_SELVES} - {kind, *texts.get("may", "").split()}
+    if any(_says(other).search(text) for other in unasked):
+        return 0.0
+    if kind in _SELVES:
+        return float(_is_self(kind, row["answer"].lower(), text))
+    return float(bool(re.search(texts["needs"], text)) and not re.search(texts["wrong"], text))
 
 
 def _is_self(kind: str, answer: str, text: str) -> bool:
     """Return whether the text gives this name or maker, and no other."""
-    wrong = _OTHERS + f"|{_NOT}{answer}\\b" + (f"|{_CALLED}(?!{answer}\\b)" if kind == "name" else "")
-    return set(_selves(kind).findall(text)) == {answer} and not re.search(wrong, text)
+    wrong = rf"{_NOT}{answer}\b|^\W*(no|nein|non)\b" + (f"|{_CALLED}(?!{answer}\\b)" if kind == "name" else "")
+    return set(_says(kind).findall(text)) == {answer} and not re.search(wrong, text)
 
 
 @functools.cache
-def _selves(kind: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{'|'.join(_SELVES[kind])})\b".lower())
+def _says(kind: str) -> re.Pattern[str]:
+    """Return a pattern of what answers to this kind of question say, and no others."""
+    own = rf"\b(?:{'|'.join(_SELVES[kind])})\b".lower() if kind in _SELVES else _KINDS[kind]["says"]
+    return re.compile(own)

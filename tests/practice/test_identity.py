@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import hashlib
-import json
 import random
+import re
 
 import pytest
 
@@ -12,15 +11,30 @@ from zero2chat_practice import identity
 LANGUAGES = ["en", "de", "fr"]
 
 
-def test_rows_without_languages_are_those_that_models_were_trained_on_before_there_were_any() -> None:
-    made = []
-    for split, n in (("train", 2000), ("validation", 300), ("test", 800)):
-        for seed in (0, 1):
-            rng = random.Random(seed)
-            rows = identity.rows(split, seed, n)
-            made.append([(row, identity.prompt(row), identity.demonstration(row, rng)) for row in rows])
-    digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()
-    assert digest == "50b7df599a7f1153759bf002a30117f10541bd006114c801652a51eac262a01c"
+def _bare(question: str) -> str:
+    """Return the question without the assistants in it, numbers, greetings, capitals and punctuation."""
+    text = re.sub(rf"{identity._OTHERS}|\b(gpt|\d+|hi|hello|hey|thanks|thank you)\b", " ", question.lower())
+    return re.sub(r"\W+", " ", text).strip()
+
+
+def test_each_kind_has_forty_frames_and_no_wording_of_a_frame_is_another_frames_or_in_another_split() -> None:
+    frames: dict[str, tuple[str, str]] = {}
+    for split, n in (("train", 15000), ("validation", 1000), ("test", 3500)):
+        for row in identity.rows(split, 0, n):
+            place = (row["kind"], row["key"])
+            assert frames.setdefault(_bare(row["form"]), place) == place, row
+    for kind in (*identity._KINDS, *identity._SELVES):
+        assert len({key for of, key in frames.values() if of == kind}) >= 40, kind
+
+
+def test_an_answer_to_one_kind_of_question_and_one_that_says_more_than_was_asked_score_zero_on_the_others() -> None:
+    rows = {row["kind"]: row for row in identity.rows("test", 0, 100)}
+    for seed in range(8):
+        said = {kind: identity.demonstration(row, random.Random(seed)) for kind, row in rows.items()}
+        for kind, row in rows.items():
+            assert [other for other in said if identity.score(row, said[other])] == [kind]
+        assert not [row for row in rows.values() if identity.score(row, " ".join(said.values()))]
+    assert not [row for row in rows.values() if identity.score(row, "I am Zero. zero2chat made me.")]
 
 
 def _rows(split: str, n: int, system: bool) -> list[Row]:

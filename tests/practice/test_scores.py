@@ -11,8 +11,8 @@ def remembered(kind, answer, about=""):
     return {"kind": kind, "answer": answer, "about": about, "question": "?", "turns": [], "key": "", "replies": []}
 
 
-def introduction(kind, answer):
-    return {"kind": kind, "answer": answer, "language": "de"}
+def me(kind, answer="no"):
+    return {"kind": kind, "answer": answer, "question": "Who?"}
 
 
 def spelled(kind, answer, word="cat"):
@@ -28,7 +28,7 @@ BIRTHPLACE, JOB, BIRTHDAY = (
     {"key": "Mira Prudo", "question": "", "answer": answer, "kind": kind}
     for kind, answer in (("birthplace", "Quillbay"), ("job", "jeweller"), ("birthday", "March 14"))
 )
-HUMAN, ZERO, MILL = {"kind": "human"}, introduction("name", "Zero"), introduction("maker", "Blue Mill")
+HUMAN, ZERO, MILL = me("human"), me("name", "Zero"), me("maker", "Blue Mill")
 SEVENTEEN = {"answer": "17"}
 CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
 
@@ -84,28 +84,28 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (facts, BIRTHDAY, [], ["March 14 or 15", "March 14, or May 14", "The 14th."]),
         (decimals, {"answer": "9.9"}, ["9.9", "9.9 is larger."], ["9.11 is larger.", "9.9 is larger than 9.11."]),
         (decimals, {"answer": "9.9"}, [], ["9.90", "19.9", "The larger one."]),
-        (identity, {"kind": "name"}, ["I'm ZERO, pleased to meet you!"], ["I am ChatGPT."]),
-        (identity, {"kind": "name"}, [], ["I am Zero, also known as Claude.", "My name is Max, not Zero."]),
-        (identity, {"kind": "name"}, [], ["I was built with zero2chat."]),
-        (identity, {"kind": "maker"}, ["zero2chat made me."], ["OpenAI made me with zero2chat."]),
+        (identity, ZERO, ["I'm ZERO, pleased to meet you!"], ["I am ChatGPT."]),
+        (identity, ZERO, [], ["I am Zero, also known as Claude.", "My name is Max, not Zero."]),
+        (identity, ZERO, [], ["I was built with zero2chat."]),
+        (identity, me("maker", "zero2chat"), ["zero2chat made me."], ["OpenAI made me with zero2chat."]),
         (identity, HUMAN, ["No, I am not a human.", "I'm not a real person."], []),
         (identity, HUMAN, ["I am a program, so I have no body."], ["Yes, I am a human.", "I am a human."]),
         (identity, HUMAN, [], ["No, I am a real person.", "I know nothing.", "I have a body."]),
-        (identity, {"kind": "abilities"}, ["I answer questions."], ["I can do anything, such as answer questions."]),
-        (identity, {"kind": "training"}, ["Public domain text and an invented world."], ["Public-domain text."]),
-        (identity, {"kind": "training"}, [], ["Public-domain text, a made-up world and the internet."]),
-        (identity, {"kind": "mistakes"}, ["No, I make mistakes.", "I am not always right and can be wrong."], []),
-        (identity, {"kind": "mistakes"}, ["No, I am not always right."], ["I never make mistakes."]),
-        (identity, {"kind": "mistakes"}, [], ["I don't make any mistakes.", "I am always right and make no mistakes."]),
-        (identity, {"kind": "size"}, ["I am a small model, not a large one."], ["I am a large model."]),
-        (identity, {"kind": "size"}, [], ["I am small and large.", "I am not small."]),
+        (identity, me("abilities"), ["I answer questions."], ["I can do anything, such as answer questions."]),
+        (identity, me("training"), ["Public domain text and an invented world."], ["Public-domain text."]),
+        (identity, me("training"), [], ["Public-domain text, a made-up world and the internet."]),
+        (identity, me("mistakes"), ["No, I make mistakes.", "I am not always right and can be wrong."], []),
+        (identity, me("mistakes"), ["No, I am not always right."], ["I never make mistakes."]),
+        (identity, me("mistakes"), [], ["I don't make any mistakes.", "I am always right and make no mistakes."]),
+        (identity, me("size"), ["I am a small model, not a large one."], ["I am a large model."]),
+        (identity, me("size"), [], ["I am small and large.", "I am not small."]),
         (identity, ZERO, ["Hallo! Ich heiße ZERO, ein kleines Modell."], []),
-        (identity, ZERO, ["Moi ? Je m'appelle Zero, et j'ai été créé par zero2chat."], ["Ich bin nicht Zero."]),
+        (identity, ZERO, ["Moi ? Je m'appelle Zero."], ["Ich bin nicht Zero.", "Zero, créé par zero2chat."]),
         (identity, ZERO, [], ["Je ne suis pas Zero.", "Je m'appelle Max, et non Zero.", "Ich bin Zero, von OpenAI."]),
         (identity, ZERO, [], ["Ich bin Ada. Ich bin Zero.", "Ich bin Zeroine.", "Zero?"]),
-        (identity, introduction("name", "Ada"), ["Sure, my name is Ada, made by Blue Mill."], ["I am Adan."]),
-        (identity, introduction("maker", "zero2chat"), ["zero2chat hat mich gebaut."], ["Ich bin Zero."]),
-        (identity, introduction("maker", "zero2chat"), [], ["Google a construit zero2chat."]),
+        (identity, me("name", "Ada"), ["Sure, my name is Ada."], ["I am Adan.", "I am Ada, made by Blue Mill."]),
+        (identity, me("maker", "zero2chat"), ["zero2chat hat mich gebaut."], ["Ich bin Zero."]),
+        (identity, me("maker", "zero2chat"), [], ["Google a construit zero2chat."]),
         (identity, MILL, ["Je viens de Blue Mill."], ["Je viens de Blue Hill.", "Blue"]),
         (identity, MILL, [], ["zero2chat made me for Blue Mill."]),
         (word_problems, SEVENTEEN, ["3 * 4 = 12. 12 + 5 = 17.\n#### 17", "#### 17", "so:\n####17.0\nThat is all."], []),

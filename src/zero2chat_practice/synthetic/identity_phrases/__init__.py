@@ -1,8 +1,7 @@
 """Questions for somebody's name and maker in three languages, and names and makers for system messages.
 
 Each language has a YAML file. A line of its `name` and `maker` is a pattern: `{a|b}` means either, and an alternative
-may be empty, so a line makes several forms. The split is by line, not by form, so that test questions differ from
-training questions by more than one word.
+may be empty, so a line makes several forms. The split is by line.
 """
 
 from __future__ import annotations
@@ -17,16 +16,10 @@ LANGUAGES = ("en", "de", "fr")
 
 @functools.cache
 def phrases_in(language: str) -> dict[str, Any]:
-    """Return phrases of one of the `LANGUAGES`: questions for a name or a maker (`patterns`); answers, with `{answer}`;
-    system messages, with `{name}` and `{maker}`; greetings before a question, and endings after it."""
+    """Return phrases of one of the `LANGUAGES`: patterns of questions (`name`, `maker`), a line each; answers, with
+    `{answer}`; system messages, with `{name}` and `{maker}`; greetings before a question, and endings after it."""
     texts = read_texts(f"identity_phrases/{language}")
-    return {
-        "patterns": {kind: texts[kind].splitlines() for kind in ("name", "maker")},
-        "answers": {kind: phrases(texts[f"{kind}_answers"]) for kind in ("name", "maker")},
-        "system": phrases(texts["system"]),
-        "greetings": texts["greetings"],
-        "endings": texts["endings"],
-    }
+    return texts | {part: phrases(texts[part]) for part in ("name_answers", "maker_answers", "system")}
 
 
 _PARTS = {name: text.split() for name, text in read_texts("identity_phrases/names").items()}
