@@ -22,8 +22,7 @@ from zero2chat_practice import grammar
 from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic import phrases, read_texts
 
-# More rows for evaluation than 80/10/10 would leave.
-SHARES = (0.7, 0.1, 0.2)
+SHARES = (0.7, 0.1, 0.2)  # more rows for evaluation than 80/10/10 would leave
 STYLES = ("worked",)
 
 _TEXTS = read_texts("lines")
@@ -49,16 +48,14 @@ _CLICHE = re.compile("|".join(_CLICHES))
 # Comparisons: "like a sleeping dog", "as an old coin", "as quiet as the stars".
 _IMAGE = re.compile(r"\b(?:like|as) (?:an?|the|two|some) [a-z]+")
 _COMMON = set(_TEXTS["common"].split())
-# Characters; longer lines are not scored.
-_LONGEST = 400
+_LONGEST = 400  # characters; longer lines are not scored
 
 
 # ---- the rows
 
 
 def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = False) -> list[Row]:
-    """Return requests for a line about a thing, two thirds of them at a time or a place; each (thing, setting) is in
-    one split only.
+    """Return requests for a line about a thing, two thirds with a setting. Each (thing, setting) is in one split.
 
     `subjects` selects the things:
 
