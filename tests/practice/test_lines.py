@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import random
 import re
 
 import pytest
 
-from zero2chat.tasks import SPLITS
-from zero2chat_practice import lines
+from zero2chat.tasks import SPLITS, Row
+from zero2chat_practice import grammar, lines
 
-SEA = lines._made((("sea at night", "sea", "at night"), "Write a {what} about the {subject}.", "line"))
+SEA = {"question": "Write a line about the sea at night.", "topic": "sea", "setting": "at night"}
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
 
 
@@ -72,8 +70,6 @@ def test_demonstrations_are_of_every_quality() -> None:
 
 # ---- the default rows, and further subjects and requests
 
-# Of rows, demonstrations and documents as commit 29633be made them: published figures depend on them.
-DEFAULT = "5ff89dcbab82f4a21e05ccc1dc8b1ac2f781460ff6e4212cacee4808bf11a67a"
 SPLITS_OF = {
     "sft": [("train", "more"), ("validation", "more"), ("test", "more")],
     "ppo": [("train", "ppo")],
@@ -81,16 +77,6 @@ SPLITS_OF = {
     "exam": [("test", "new")],
 }
 HAS = [place for places in SPLITS_OF.values() for place in places] + [(split, "known") for split in SPLITS]
-
-
-def test_rows_demonstrations_and_documents_of_the_defaults_are_what_they_always_were() -> None:
-    made: list[object] = []
-    for split in SPLITS:
-        for seed in (0, 3):
-            rows = lines.rows(split, seed, 400)
-            made.append([rows, [lines.demonstration(row, random.Random(f"{seed} {i}")) for i, row in enumerate(rows)]])
-    made += [lines.documents(0, 200), lines.documents(3, 200)]
-    assert hashlib.sha256(json.dumps(made).encode()).hexdigest() == DEFAULT
 
 
 def test_blended_topics_are_no_words_of_any_list_and_are_asked_for_in_training_alone() -> None:
@@ -110,9 +96,9 @@ def test_no_training_row_or_page_names_a_topic_of_another_group(typed: bool) -> 
     for one, other in itertools.combinations(seen.values(), 2):
         assert not one & other
     assert not set.union(*seen.values()) & set(lines._TOPICS)
-    pages = " ".join(lines.documents(seed=0, n=2000, subjects="more"))
-    words = set(re.findall("[a-z]+", pages.lower()))
-    read = {topic for topic in [*lines._MORE_TOPICS, *lines._TOPICS] if {topic, f"{topic}s", f"{topic}es"} & words}
+    pages = " ".join(re.findall("[a-z]+", " ".join(lines.documents(seed=0, n=4000, subjects="more")).lower()))
+    topics = [*lines._MORE_TOPICS, *lines._TOPICS]
+    read = {topic for topic in topics if any(f" {name} " in pages for name in (topic, grammar.plural(topic)))}
     assert read == {topic for topic in lines._MORE_TOPICS if lines._group(topic) == "sft"} | set(lines._TOPICS)
 
 
@@ -124,3 +110,26 @@ def test_keys_and_questions_of_a_split_are_in_no_other(typed: bool) -> None:
             splits[split] |= {row["key"], row["question"]}
     for one, other in itertools.combinations(splits.values(), 2):
         assert not one & other
+
+
+def _skeleton(row: Row) -> str:
+    """Return a question without thing, setting and punctuation, in lower case."""
+    articles = itertools.chain(*lines._ARTICLES.values())
+    names = sorted({*articles, row["noun"], row["setting"]} - {""}, key=len, reverse=True)
+    text = re.sub(rf"\b(?:{'|'.join(names)}|an)\b", " ", row["question"], flags=re.IGNORECASE)
+    return " ".join(re.findall("[a-z']+", text.lower()))
+
+
+def test_no_wording_of_a_test_row_is_in_training_and_no_text_fits_many_rows() -> None:
+    for of, least in (("frames", 60), ("setting_frames", 40)):
+        assert len({text for split in SPLITS for text in grammar.frames(lines._TEXTS[of], split)}) >= least
+    rows = {split: lines.rows(split, 0, 4000) for split in ("train", "test")}
+    seen, held_out = ({_skeleton(row) for row in rows[split]} for split in rows)
+    assert len(held_out) > 100
+    assert not seen & held_out
+    attacks = ["It hums softly at night like a kept secret.", f"The {', the '.join(lines._TOPICS[:28])} hum at night."]
+    attacks += [lines.demonstration(row, random.Random(0)) for row in rows["test"][:20]]
+    for text in attacks:
+        assert sum(lines.score(row, text) for row in rows["test"][:500]) < 20
+    for row in rows["test"][:500]:
+        assert lines.score(row, f"{row['question'].rstrip('.?!').capitalize()}.") == 0

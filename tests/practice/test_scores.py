@@ -22,8 +22,9 @@ def spelled(kind, answer, word="cat"):
 OMAR, KITE = remembered("name", "Omar"), remembered("object", "red kite")
 UNKNOWN = remembered("unknown", "your name")
 SUM, CARRY = sums.of_numbers("plus", 7, 5), sums.of_numbers("plus", 47, 38)
-SEA = lines._made((("sea at night", "sea", "at night"), "Write a {what} about the {subject}.", "line"))
-BARE = lines._made((("sea", "sea", ""), "can you write a {what} about the {subject}?", "line"))
+SEA = {"question": "Write a line about the sea at night.", "topic": "sea", "setting": "at night"}
+BARE = {"question": "can you write a line about the sea?", "topic": "sea", "setting": ""}
+LEAVES = {"question": "A caption for my autumn leaves at night", "topic": "autumn leaf", "setting": "at night"}
 BIRTHPLACE, JOB, BIRTHDAY = (
     {"key": "Mira Prudo", "question": "", "answer": answer, "kind": kind}
     for kind, answer in (("birthplace", "Quillbay"), ("job", "jeweller"), ("birthday", "March 14"))
@@ -75,7 +76,9 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (lines, BARE, ["The salty sea murmurs like a sleeping lizard.", "The salty seas murmur."], []),
         (lines, BARE, ["I think about the sea."], ["The salty dog murmurs like a sleeping lizard."]),
         (lines, BARE, [], ["The season is here.", "The sea.", "A line about the sea."]),
-        (lines, BARE, [], ["Can you write a line about the sea?"]),
+        (lines, BARE, [], ["Can you write a line about the sea?", "Sure, here is a line about the sea."]),
+        (lines, LEAVES, ["Autumn leaves glow at night.", "An autumn leaf falls in the night."], []),
+        (lines, LEAVES, [], ["The leaves glow at night.", "Here is a caption for my autumn leaves at night."]),
         (facts, BIRTHPLACE, ["Mira Prudo was born in Quillbay.", "quillbay"], []),
         (facts, BIRTHPLACE, [], ["Mira Prudo was born in Quillbay or Vexford.", "She was not born in Quillbay."]),
         (facts, BIRTHPLACE, [], ["I don't know. Perhaps Quillbay.", "Quillbayford"]),
