@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from zero2chat.tasks import SPLITS
 from zero2chat_practice import facts
 from zero2chat_practice.grammar import choose, frames
 from zero2chat_practice.synthetic.world import World
@@ -50,15 +49,10 @@ def test_nobody_has_an_absent_name_and_the_right_answer_is_that_nothing_is_known
     assert {row["key"].split()[1] for row in rows} <= surnames
     row = rows[0]
     assert facts.score(row, f"I found nothing about {row['key']}.") == 1.0
-    other = world.people[0].name
-    for wrong in (
-        f"I found nothing about {other}.",
-        "",
-        "Mira was born in Quillbay.",
-        "I do not know, perhaps in Quillbay.",
-        "Not on March 14.",
-    ):
+    for wrong in ("", "Mira was born in Quillbay.", "I do not know, perhaps in Quillbay.", "Not on March 14."):
         assert facts.score(row, wrong) == 0.0
+    other = world.people[0].name
+    assert facts.score(row, f"I found nothing about {other}.") == 0.0
     about_other = [row for row in facts.rows("test", 0, 50, kinds=["birthplace"]) if row["key"] != other]
     assert not [row for row in about_other if facts.score(row, f"{other} was born in {row['answer']}.")]
 
@@ -112,20 +106,16 @@ def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatev
     assert all("whole" not in row and facts.stated(row) == [] for row in absent)
 
 
-def test_no_wording_of_the_test_split_is_in_training() -> None:
-    slots = dict.fromkeys(("who", "his", "now"), "")
-    for kind in ("birthplace", "job", "birthday"):
-        text = facts._TEXTS["questions"][kind]
-        made = {
-            frame: {
-                " ".join(re.findall("[a-z]+", choose(frame, random.Random(i)).format(**slots).lower()))
-                for i in range(60)
-            }
-            for split in SPLITS
-            for frame in frames(text, split)
-        }
-        assert len(made) >= 40
-        assert sum(map(len, made.values())) == len(set().union(*made.values())) >= 200
-        assert all(("{now}" in frame) == (kind == "job") for frame in made)
-        rows = facts._pool([("Mira Prudo", None)], {kind: frames(text, "test")})
-        assert {row["question"] for row in rows} == {*frames(text, "test")}
+def _skeletons(text: str) -> set[str]:
+    text = re.sub(r"\{\w+\}('s)?", "", text)
+    return {" ".join(re.findall("[a-z]+", choose(text, random.Random(i)).lower())) for i in range(60)}
+
+
+@pytest.mark.parametrize("kind", ["birthplace", "job", "birthday"])
+def test_no_wording_of_the_test_split_is_in_training(kind: str) -> None:
+    text = facts._TEXTS["questions"][kind]
+    assert len(text.splitlines()) >= 40
+    assert all(("{now}" in frame) == (kind == "job") for frame in text.splitlines())
+    training = set().union(*map(_skeletons, frames(text, "train")))
+    rows = facts.rows("test", 0, 300, kinds=[kind])
+    assert not training & set().union(*(_skeletons(row["question"].replace(row["key"], "{who}")) for row in rows))
