@@ -1,11 +1,11 @@
 """Questions about countries that an almanac answers: capital, currency, population, area and languages.
 
 A small model cannot know all of these facts, so it looks the country up, and its answer names the source: "The capital
-of France is Paris (almanac)." An answer without the source scores 0.
+of France is Paris (almanac)." An answer without the source scores 0. `make almanac` fetches the facts.
 
-The split is by country, not by question. Training also uses `invented` countries: a small model memorizes the facts of
-a hundred real countries, but from thousands of countries it learns to copy the question's name and the search result.
-The facts come from `make almanac`.
+Countries belong to one split, and so do questions' wordings. Training also uses `invented` countries: a small model
+memorizes the facts of a hundred real countries, but from thousands of countries it learns to copy the question's name
+and the search result.
 """
 
 from __future__ import annotations
@@ -19,43 +19,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import CallTool, Row, draw, in_split
+from zero2chat.tasks import CallTool, Row, draw, in_split, shuffled
+from zero2chat_practice import grammar
 from zero2chat_practice.helpers import NEGATION, blends, listed_or_said, look_up
 from zero2chat_practice.synthetic import phrases, read_texts
 
 FETCHES = True
 PATH = "data/almanac/countries.jsonl"
-# 80/10/10 would leave only 24 of 237 countries for evaluation.
-SHARES = (0.5, 0.1, 0.4)
+SHARES = (0.5, 0.1, 0.4)  # 80/10/10 would leave only 24 of 237 countries for evaluation
 STYLES = ("worked",)
 KINDS = ("capital", "currency", "population", "area", "languages")
+NUMBERS = ("population", "area")
 LONGEST = 240  # characters per page, so that a page is one passage
+FRAMES = 8  # per country and kind
 
 _TEXTS = read_texts("countries")
-_QUESTIONS = phrases(_TEXTS["questions"])
+_INVENTED = phrases(_TEXTS["invented"])
 _SOURCED = (" (almanac).", ", says the almanac.")  # in place of a sentence's full stop
-_NOTHING = "I found nothing about that."
-_FAILED = "I could not look it up."
 
 
 @functools.cache
 def _almanac(path: str) -> list[dict[str, str]]:
-    """Return the almanac's rows. Raises `UserError` if it is missing."""
+    """Return the almanac's rows. Raises `UserError` if they cannot be read."""
     try:
         rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
         return [{"name": str(row["name"])} | {kind: str(row[kind]) for kind in KINDS if kind in row} for row in rows]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}): `make almanac` fetches it") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not an almanac: `make almanac` makes one") from error
-
-
-_INVENTED_NAMES = (
-    *(*("{a}",) * 10, "the {a} Islands", "New {a}", "Saint {a}", "{a} and {b}"),
-    *("the Republic of {a}", "South {a}", "the {a}s", "{a} {b}"),
-)
-_INVENTED_CAPITALS = (*("{a}",) * 6, "{a} City", "Port {a}", "{a} {b}", "{a} {b}", "Saint {a}", "La {a}")
-_UNITS = ["dollar", "franc", "pound", "peso", "rupee", "dinar", "krone"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: not a readable almanac ({error}): `make almanac` fetches one") from error
 
 
 @functools.cache
@@ -65,32 +55,29 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
     if not invented:
         return real
     seen = [country for country in real if in_split(country["name"], "train", SHARES)]
-    words = {
-        kind: [word for country in seen for word in re.findall(r"[A-Z][a-z]{3,}", country.get(kind, ""))]
-        for kind in ("name", "capital", "languages")
-    }
     known_words = {word for country in real for text in country.values() for word in text.split()}
-    made = {
-        kind: [word for word in blends(of, 2 * invented, f"countries, {kind}") if word not in known_words]
-        for kind, of in words.items()
-    }
+    words, made = {}, {}
+    for kind in ("name", "capital", "languages"):
+        words[kind] = [word for country in seen for word in re.findall(r"[A-Z][a-z]{3,}", country.get(kind, ""))]
+        new_words = blends(words[kind], 2 * invented, f"countries, {kind}")
+        made[kind] = [word for word in new_words if word not in known_words]
     rng = random.Random(f"invented countries {invented}")
 
-    def some(kind: str) -> dict[str, str]:
-        return dict(zip("ab", rng.sample(made[kind], 2), strict=True))
+    def invent(kind: str) -> str:
+        return str(rng.choice(_INVENTED[kind]).format(**dict(zip("ab", rng.sample(made[kind], 2), strict=True))))
 
     countries: dict[str, dict[str, str]] = {}
     while len(countries) < invented:
-        name = rng.choice(_INVENTED_NAMES).format(**some("name"))
+        name = invent("name")
         spoken = [rng.choice((rng.choice(made["languages"]), rng.choice(words["languages"]))) for _ in range(2)]
         currency = rng.choice(seen).get("currency", "euro")
         if rng.random() < 0.6:  # "Hunganian dollar", "lekka"
-            first, second = some("languages").values()
-            unit = rng.choice((rng.choice(_UNITS), rng.choice(made["capital"]).lower()))
+            first, second = rng.sample(made["languages"], 2)
+            unit = rng.choice((rng.choice(_INVENTED["unit"]), rng.choice(made["capital"]).lower()))
             currency = rng.choice((f"{first} {unit}", second.lower()))
         countries[name] = {
             "name": name,
-            "capital": rng.choice(_INVENTED_CAPITALS).format(**some("capital")),
+            "capital": invent("capital"),
             "currency": currency,
             "population": f"{int(10 ** rng.uniform(3, 8.5)):,}",
             "area": f"{int(10 ** rng.uniform(1, 6.5)):,}",
@@ -99,29 +86,35 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
     return list(countries.values())
 
 
-def rows(split: str, seed: int, n: int, path: str = PATH, invented: int = 0) -> list[Row]:
-    """Return rows about countries of the file `path`, or about N `invented` ones (train only)."""
+def rows(split: str, seed: int, n: int, path: str = PATH, invented: int = 0, typed: bool = False) -> list[Row]:
+    """Return rows about countries of the file `path`, or about N `invented` ones (train only). With `typed`, half of
+    the questions are written as people type."""
     if invented and split != "train":
         raise UserError(f"countries: split '{split}' has no invented countries: remove `invented`")
-    return draw(_pool(split, path, invented), f"countries, {split}", seed, n)
+    chosen = draw(_pool(split, path, invented), f"countries, {split}", seed, n)
+    known = {"almanac": path, "invented": invented}  # for finding wrong names in an answer
+    return [row | known | {"question": _question(row["question"], row["key"], typed)} for row in chosen]
 
 
 def _pool(split: str, path: str, invented: int) -> Iterator[Row]:
+    """Yield rows with a frame as the question."""
+    frames = {kind: grammar.frames(_TEXTS["questions"][kind], split) for kind in KINDS}
     for country in _countries(path, invented):
-        name = country["name"]
-        if not invented and not in_split(name, split, SHARES):
-            continue
-        slots = {"name": name, "bare": _bare(name), "whose": f"{name}'" if name.endswith("s") else f"{name}'s"}
-        for kind in KINDS:
-            for template in _QUESTIONS[kind] if kind in country else ():
-                yield {
-                    "key": name,
-                    "question": template.format(**slots),
-                    "answer": country[kind],
-                    "kind": kind,
-                    "almanac": path,  # for finding wrong names in an answer
-                    "invented": invented,
-                }
+        name, rng = country["name"], random.Random(f"questions {country['name']}")
+        for kind in filter(country.get, KINDS if invented or in_split(name, split, SHARES) else ()):
+            for frame in rng.sample(frames[kind], min(FRAMES, len(frames[kind]))):
+                yield {"key": name, "question": frame, "answer": country[kind], "kind": kind}
+
+
+def _question(frame: str, name: str, typed: bool) -> str:
+    """Fill a frame with a name. Typing has no slips in the name, so that it can be looked up."""
+    rng = random.Random(f"{name} {frame}")
+    text, typed = grammar.choose(frame, rng), typed and rng.random() < 0.5
+    text = grammar.typed(text, rng) if typed else text
+    if text.islower():
+        name = _bare(name).lower() if typed and rng.random() < 0.5 else _bare(name)
+    slots = {"it": name, "its": f"{name}'" if name.endswith("s") else f"{name}'s"}
+    return text.format(**slots, **{key.title(): value[0].upper() + value[1:] for key, value in slots.items()})
 
 
 def _bare(name: str) -> str:
@@ -129,33 +122,30 @@ def _bare(name: str) -> str:
 
 
 def _sentence(kind: str, name: str, value: str) -> str:
-    several = " and " in value
-    words = {"languages": "languages" if several else "language", "are": "are" if several else "is"}
-    return _TEXTS["sentences"][kind].format(name=name, value=value, **words)
+    kind = "language" if kind == "languages" and " and " not in value else kind
+    return str(_TEXTS["sentences"][kind].format(name=name, value=value))
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the almanac's sentence with its source."""
-    sentence = _sentence(row["kind"], row["key"], row["answer"])
-    return sentence.removesuffix(".") + rng.choice(_SOURCED)
+    return _sentence(row["kind"], row["key"], row["answer"]).removesuffix(".") + rng.choice(_SOURCED)
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Look the country up by its name as spelled in the question, and repeat the almanac's sentence."""
-    name = row["key"] if row["key"] in row["question"] else _bare(row["key"])
-    output = look_up(call, name)
-    if output is None:
-        return _FAILED
-    about = re.search(rf" of {re.escape(row['key'])} (?:is|are) ", output)  # and not about a namesake
-    if not about or row["answer"] not in output:
-        return _NOTHING
-    return demonstration(row, rng, style)
+    """Look the country up by its name as spelled in the question, and repeat what is found about it."""
+    names = "|".join(map(re.escape, (row["key"], _bare(row["key"]))))
+    output = look_up(call, re.findall(names, row["question"], re.IGNORECASE)[0])
+    if output and re.search(rf" of {re.escape(row['key'])} (?:is|are) ", output) and row["answer"] in output:
+        return demonstration(row, rng, style)
+    return "I could not look it up." if output is None else "I found nothing about that."
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if the completion names the almanac, the answer, no other value of this kind and no other country, and
-    does not abstain. Commas and spaces between digits are ignored, and so are accents."""
-    if not re.search(r"\balmanac\b", completion, re.IGNORECASE) or NEGATION.search(completion):
+    """Return 1.0 if the completion names the almanac, the answer, no other value or country, states no fact of
+    another kind, and does not abstain. Accents, and commas and spaces between digits, are ignored."""
+    others = "|".join(kind.removesuffix("s") for kind in KINDS if kind != row["kind"])
+    wrong = rf"\b(?:{others})s?\b[^.]* (?:is|are)\b|{NEGATION.pattern}"
+    if re.search(wrong, completion, re.IGNORECASE) or not re.search(r"\balmanac\b", completion, re.IGNORECASE):
         return 0.0
     countries, values = _named(row, completion)
     return float(values == _values(row["kind"], row["answer"]) and countries <= {_folded(_bare(row["key"]))})
@@ -163,8 +153,7 @@ def score(row: Row, completion: str) -> float:
 
 def said(row: Row, completion: str) -> str | None:
     """Return the values that the completion names; if it names none, the completion itself, or None if it abstains."""
-    _, values = _named(row, completion)
-    return listed_or_said(values, completion)
+    return listed_or_said(_named(row, completion)[1], completion)
 
 
 def _folded(text: str) -> str:
@@ -175,71 +164,47 @@ def _folded(text: str) -> str:
 
 
 def _values(kind: str, answer: str) -> set[str]:
-    if kind == "languages":
-        return set(_folded(answer).split(" and "))
-    return {answer.replace(",", "") if kind in ("population", "area") else _folded(answer)}
+    values = _folded(answer).split(" and ") if kind == "languages" else [_folded(answer)]
+    return {answer.replace(",", "")} if kind in NUMBERS else set(values)
 
 
 @functools.cache
-def _names(path: str, invented: int) -> set[str]:
-    return {_folded(_bare(country["name"])) for country in _countries(path, invented)}
-
-
-@functools.cache
-def _known_values(path: str, kind: str, invented: int) -> set[str]:
-    """Return all the almanac's values of a kind. Currencies also have their last word, such as dollar."""
-    if kind in ("population", "area"):
-        return set()
-    values = {
-        value for country in _countries(path, invented) if kind in country for value in _values(kind, country[kind])
-    }
-    return values | {value.split()[-1] for value in values} if kind == "currency" else values
-
-
-@functools.cache
-def _pattern(path: str, kind: str, invented: int) -> re.Pattern[str]:
-    words = sorted(_names(path, invented) | _known_values(path, kind, invented), key=len, reverse=True)
-    return re.compile(rf"(?<![\w'’-])({'|'.join(map(re.escape, words))})(?![\w-])")
+def _known(path: str, kind: str, invented: int) -> tuple[set[str], set[str], re.Pattern[str]]:
+    """Return the countries' names, all values of a kind unless they are numbers, and a pattern that finds both.
+    Currencies also have their last word, such as dollar."""
+    countries = _countries(path, invented)
+    names = {_folded(_bare(country["name"])) for country in countries}
+    values = set[str]().union(*(_values(kind, c[kind]) for c in countries if kind in c and kind not in NUMBERS))
+    values |= {value.split()[-1] for value in values if kind == "currency"}
+    words = sorted(names | values, key=len, reverse=True)
+    return names, values, re.compile(rf"(?<![\w'’-])({'|'.join(map(re.escape, words))})(?![\w-])")
 
 
 def _named(row: Row, completion: str) -> tuple[set[str], set[str]]:
     """Return the countries and the values of the row's kind that a completion names."""
-    path, kind, invented = row["almanac"], row["kind"], row["invented"]
     text = re.sub(r"\balmanac#[0-9]+", "almanac", " ".join(_folded(completion).split()))
-    if kind == "currency":
-        text = re.sub(r"\b(euro|dollar|franc|pound|peso|rupee|dinar|krone)s\b", r"\1", text)
+    if row["kind"] == "currency":
+        text = re.sub(rf"\b(euro|{'|'.join(_INVENTED['unit'])})s\b", r"\1", text)
+    numbers = re.findall(r"[0-9]+(?:[, ][0-9]{3})*(?:\.[0-9]+)?", text) if row["kind"] in NUMBERS else ()
     countries: set[str] = set()
-    values: set[str] = set()
-    if kind in ("population", "area"):
-        numbers = re.findall(r"[0-9]+(?:[, ][0-9]{3})*(?:\.[0-9]+)?", text)
-        values = {number.replace(",", "").replace(" ", "") for number in numbers}
-    names, others = _names(path, invented), _known_values(path, kind, invented)
-    for match in _pattern(path, kind, invented).finditer(text):
-        word = match[1]
+    values = {re.sub("[, ]", "", number) for number in numbers}
+    names, others, pattern = _known(row["almanac"], row["kind"], row["invented"])
+    for match in pattern.finditer(text):
         # Singapore is a capital and a country.
         of_it = re.search(r"\b(?:of|in)(?: the)? $", text[: match.start()]) or text[match.end() :][:1] == "'"
-        if word in names and (of_it or word not in others):
-            countries.add(word)
-        else:
-            values.add(word)
+        (countries if match[1] in names and (of_it or match[1] not in others) else values).add(match[1])
     return countries, values
 
 
 def documents(seed: int, n: int, path: str = PATH, invented: int = 0) -> list[str]:
     """Return the pages of n countries of all splits, for a search tool, shuffled by `seed`. Each sentence has the
     country's name, so that a search finds it; the last sentences omit a long name, so that they fit a passage."""
-    pages = [_page(country) for country in _countries(path, invented)]
-    if n > len(pages):
-        raise UserError(f"countries: {n} pages requested, but only {len(pages)} countries exist: request fewer")
-    random.Random(f"almanac {seed}").shuffle(pages)
-    return pages[:n]
+    return shuffled(map(_page, _countries(path, invented)), "almanac", seed, n)[:n]
 
 
 def _page(country: dict[str, str]) -> str:
-    name = country["name"]
-    known_of = [kind for kind in KINDS if kind in country]
-    sentences = [_sentence(kind, name, country[kind]) for kind in known_of]
+    sentences = [_sentence(kind, country["name"], country[kind]) for kind in KINDS if kind in country]
     for i in range(len(sentences) - 1, 0, -1):
         if len(" ".join(sentences)) > LONGEST:
-            sentences[i] = re.sub(rf" of {re.escape(name)}(?= (?:is|are)\b)", "", sentences[i])
+            sentences[i] = re.sub(rf" of {re.escape(country['name'])}(?= (?:is|are)\b)", "", sentences[i])
     return " ".join(sentences)

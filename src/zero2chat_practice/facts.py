@@ -3,8 +3,8 @@
 The documents mention each person often, sometimes (ten times), once or never. Some are `absent`: nobody in the world
 has that name, but somebody has the surname, so a search finds other people. The correct answer is then an abstention.
 
-The split is by person, not by question: training does not ask about people of the test split, so a correct answer shows
-knowledge from the documents.
+People belong to one split, and so do questions' wordings: training does not ask about people of the test split, so a
+correct answer shows knowledge from the documents.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, place
+from zero2chat_practice import grammar
 from zero2chat_practice.helpers import NEGATION, known_all, listed_or_said, look_up
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.world import (
@@ -25,7 +26,9 @@ from zero2chat_practice.synthetic.world import (
     GROUPS,
     JOBS,
     MONTHS,
+    MORE_SURNAMES,
     SOMETIMES,
+    SURNAMES,
     TOWNS,
     Person,
     World,
@@ -33,18 +36,16 @@ from zero2chat_practice.synthetic.world import (
     with_article,
 )
 
-# 80/10/10 would leave only 30 of 300 people for evaluation.
-SHARES = (0.4, 0.15, 0.45)
+SHARES = (0.4, 0.15, 0.45)  # 80/10/10 would leave only 30 of 300 people for evaluation
 STYLES = ("worked",)
 
-_TEXTS = phrases(read_texts("facts"))
-_QUESTIONS, _ANSWERS, _NOTHING = _TEXTS["questions"], _TEXTS["answers"], _TEXTS["nothing"]
+_TEXTS = read_texts("facts")
+_ANSWERS, _NOTHING, _NOW, _WHOLE = (phrases(_TEXTS[name]) for name in ("answers", "nothing", "now", "whole"))
 CHANGED = ("before", "now")
-# As people type: no capital, no question mark. Added to the questions above by the option `typed`.
-_TYPED = ("{lower}", "hi, {lower}?", "{lower}, please")
+FRAMES = 24  # per person and kind, if the split has so many
 _SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
-_FAILED = "I could not look it up."
+_NAME = re.compile(rf"\b(?:{'|'.join(FIRST_NAMES)}) [A-Z]\w+")
 
 
 @functools.cache
@@ -61,15 +62,11 @@ def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> Wo
     return _world(world, **groups or {})
 
 
-def _of(world: int | Sequence[int], groups: Mapping[str, int] | None) -> list[Person]:
-    return _grouped(world, groups).people if groups else people(world)
-
-
-def people(world: int | Sequence[int]) -> list[Person]:
+def people(world: int | Sequence[int], groups: Mapping[str, int] | None = None) -> list[Person]:
     """Return the people of one or several worlds. If a name occurs twice, the first person is kept; people with names
     from worlds of lower seeds are left out."""
-    if isinstance(world, int):
-        return _world(world).people
+    if groups or isinstance(world, int):
+        return _grouped(world, groups).people
     taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
     by_name: dict[str, Person] = {}
     for seed in world:
@@ -98,8 +95,9 @@ def rows(
 
     `part` is the fraction of the split's people to ask about. `changed` asks for the current job of people who all
     changed it after the last document; the answer is the job they have `now`, or the documents' job from `before`. With
-    `source`, an answer must name the register. `typed` adds questions as people type them. With `whole`, an answer
-    tells everything about the person, always in one wording: its probability shows whether the model knows the person.
+    `source`, an answer must name the register. With `typed`, half of the questions are written as people type. With
+    `whole`, an answer tells everything about the person, always in one wording: its probability shows whether the model
+    knows the person.
     """
     known(told, (*GROUPS, "absent"), "facts: told")
     known_all(kinds, ATTRIBUTES, "facts: kinds")
@@ -111,34 +109,25 @@ def rows(
         raise UserError("facts: `told: absent` has no documents, so no job changed: remove `changed`")
     if whole and (changed or source):
         raise UserError("facts: `whole` excludes `changed` and `source`: remove `whole`, or both of these")
-    everyone = _of(world, groups)
+    everyone = people(world, groups)
     those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.group == told]
     subjects = [
         (name, _as_now(person) if person and changed == "now" else person)
         for name, person in those
         if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
     ]
-    questions: dict[str, tuple[str, ...]] = (
-        {"job": _TEXTS["today"]} if changed else {kind: _QUESTIONS[kind] for kind in kinds}
-    )
-    if typed:
-        questions = {kind: (*wordings, *_typed_questions(wordings)) for kind, wordings in questions.items()}
-    chosen = draw(_pool(subjects, questions), f"facts, {split}, told {told}", seed, n)
+    frames = {kind: grammar.frames(_TEXTS["questions"][kind], split) for kind in (["job"] if changed else kinds)}
+    chosen = draw(_pool(subjects, frames), f"facts, {split}, told {told}", seed, n)
     persons = dict(subjects)
     for row in chosen:
         person = persons[row["key"]]
+        row["question"] = _question(row["question"], row["key"], typed, bool(changed))
         if person and whole:
-            row["whole"] = _TEXTS["whole"][0].format(**asdict(person), a_job=with_article(person.job))
+            row["whole"] = _WHOLE[0].format(**asdict(person), a_job=with_article(person.job))
             row["stated"] = [person.birthplace, person.job, person.birthday]
         if source:
             row["source"] = _SOURCE
     return chosen
-
-
-def _typed_questions(wordings: Sequence[str]) -> list[str]:
-    """Return the questions that begin with a question word, as people type them."""
-    plain = [text[0].lower() + text[1:].rstrip("?") for text in wordings if text.endswith("?") and "Do you" not in text]
-    return [frame.replace("{lower}", text) for text in plain for frame in _TYPED]
 
 
 def _as_now(person: Person) -> Person:
@@ -147,16 +136,23 @@ def _as_now(person: Person) -> Person:
     return replace(person, job=random.Random(f"now {person.name}").choice(others))
 
 
-def _pool(subjects: Sequence[tuple[str, Person | None]], questions: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+def _pool(subjects: Sequence[tuple[str, Person | None]], frames: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    """Yield rows with a frame as the question."""
     for name, person in subjects:
-        for kind, templates in questions.items():
-            for template in templates:
-                yield {
-                    "key": name,
-                    "question": template.format(name=name),
-                    "answer": getattr(person, kind) if person else _UNKNOWN,
-                    "kind": kind,
-                }
+        rng = random.Random(f"questions {name}")
+        for kind, of_kind in frames.items():
+            answer = getattr(person, kind) if person else _UNKNOWN
+            for frame in rng.sample(of_kind, min(FRAMES, len(of_kind))):
+                yield {"key": name, "question": frame, "answer": answer, "kind": kind}
+
+
+def _question(frame: str, name: str, typed: bool, changed: bool) -> str:
+    """Fill a frame with a name. Typing leaves the name as it is: a model retrieves a fact by the name's tokens."""
+    rng = random.Random(f"{name} {frame}")
+    text = grammar.choose(frame, rng)
+    now = f" {rng.choice(_NOW)}" if changed else ""
+    text = grammar.typed(text, rng) if typed and rng.random() < 0.5 else text
+    return text.format(who=name, his=f"{name}'s", now=now)
 
 
 def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tuple[str, Person | None]]:
@@ -184,28 +180,23 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
     """Look the person up by full name, so that no namesake is found, and answer from the result."""
     output = look_up(call, row["key"])
     if output is None:
-        return _FAILED
-    if row["key"] not in output:
-        return rng.choice(_NOTHING).format(name=row["key"])
-    return demonstration(row, rng, style)
+        return "I could not look it up."
+    return demonstration(row if row["key"] in output else row | {"answer": _UNKNOWN}, rng, style)
 
 
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the only town, job or date in the completion is the answer, and it does not abstain; for absent
-    people, if it abstains and names no town, job or date."""
+    people, if it abstains and names no town, job or date. A completion about another person of a world scores 0."""
     completion = re.sub(r"\bregister#[0-9]+", "register", completion)  # as the search names a passage of its source
+    others = set(_NAME.findall(completion)) - {row["key"]}
+    if any(name.split()[1] in (*SURNAMES, *MORE_SURNAMES) for name in others):
+        return 0.0
     denied = NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:
-        words, digits = set(re.findall(r"[a-z]+", completion.lower())), re.search("[0-9]", completion)
-        return float(denied and not digits and not _named([*TOWNS, *JOBS, *MONTHS], words))
+        return float(denied and not any(_named(kind, completion) for kind in ATTRIBUTES))
     if denied or (row.get("source") or "") not in completion.lower():
         return 0.0
-    words = set(re.findall(r"[a-z]+", completion.lower()))
-    if row["kind"] == "birthday":
-        month, day = row["answer"].split()
-        days = set(re.findall(r"[0-9]+", completion))
-        return float(_named(MONTHS, words) == {month} and days == {day})
-    return float(_named(TOWNS if row["kind"] == "birthplace" else JOBS, words) == {row["answer"]})
+    return float(_named(row["kind"], completion) == set(row["answer"].split()))
 
 
 def stated(row: Row) -> list[str]:
@@ -217,15 +208,14 @@ def stated(row: Row) -> list[str]:
 def said(row: Row, completion: str) -> str | None:
     """Return the towns, jobs, or months and days that the completion names; if it names none, the completion itself, or
     None if it abstains."""
+    return listed_or_said(_named(row["kind"], completion), completion)
+
+
+def _named(kind: str, completion: str) -> set[str]:
     words = set(re.findall(r"[a-z]+", completion.lower()))
-    named = _named({"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[row["kind"]], words)
-    if row["kind"] == "birthday":
-        named |= set(re.findall(r"[0-9]+", completion))
-    return listed_or_said(named, completion)
-
-
-def _named(candidates: list[str], words: set[str]) -> set[str]:
-    return {candidate for candidate in candidates if candidate.lower() in words}
+    candidates = {"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[kind]
+    days = re.findall(r"[0-9]+", completion) if kind == "birthday" else ()
+    return {candidate for candidate in candidates if candidate.lower() in words} | set(days)
 
 
 def documents(
@@ -239,7 +229,7 @@ def documents(
     the rest evenly about people mentioned often. With `everyone` they are spread evenly over all people, including
     those in no training text: a register for look-ups, possibly of several worlds."""
     if everyone:
-        persons = _of(world, groups)
+        persons = people(world, groups)
         if n < len(persons):
             raise UserError(f"facts: {n} documents are too few to cover everyone: request {len(persons)} or more")
         rng = random.Random(f"register {seed}")

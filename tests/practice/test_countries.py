@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice import countries
+from zero2chat_practice.grammar import choose, frames
 
 # Invented for this test: names that are parts of others, a capital that is also a country's name.
 FACTS = ("name", "capital", "currency", "population", "area", "languages")
@@ -41,8 +43,9 @@ def row(almanac: str, name: str, kind: str) -> dict:
         ("South Vell", "capital",
          ["The capital of South Vell is Port Or (almanac).", "port or, says the Almanac", "Port Or (almanac#12)"],
          ["The capital of South Vell is Port Or.", "Port Or or Quo (almanac).",
-          "The capital of Vell is Port Or (almanac).", "It is not Port Or (almanac).", "Port Orrin (almanac).",
-          "(almanac)"]),
+          "The capital of Vell is Port Or (almanac).",
+          "The capital of South Vell is Port Or. The currency of South Vell is the euro (almanac).",
+          "It is not Port Or (almanac).", "Port Orrin (almanac).", "(almanac)"]),
         ("Vell", "capital", ["The capital of Vell is Vell (almanac).", "Vell's capital is Vell (almanac)."],
          ["The capital of Vell is here (almanac).", "The capital of South Vell is Vell (almanac)."]),
         ("Vell", "currency", ["The currency of Vell is the US dollar (almanac).", "US dollars (almanac)."],
@@ -83,15 +86,29 @@ def test_rows_are_of_the_splits_countries_and_of_known_facts(almanac: str) -> No
     pool = [row for split in SPLITS for row in countries._pool(split, almanac, 0)]
     assert {row["key"] for row in pool} == {country["name"] for country in COUNTRIES}
     assert not [row for row in pool if row["key"] == "the Mur Islands" and row["kind"] == "capital"]
-    for kind in countries.KINDS:
-        asked = {row["question"] for row in pool if row["kind"] == kind and row["key"] == "South Vell"}
-        assert len(asked) == len(countries._QUESTIONS[kind]) >= 8
-        assert all(" South Vell" in question for question in asked)  # the tokens that a search copies
+    for row in pool:  # the tokens that a search copies
+        assert " South Vell" in f" {countries._question(row['question'], 'South Vell', typed=False)}"
+        assert re.search(r"\b[Ss]outh [Vv]ell", countries._question(row["question"], "South Vell", typed=True))
     train = list(countries._pool("train", almanac, 0))
     assert train
     assert all(in_split(row["key"], "train", countries.SHARES) for row in train)
-    questions = {row["question"] for row in pool if row["key"] == "the Mur Islands"}
-    assert {"What is the Mur Islands' area?", "area of Mur Islands?"} <= questions
+    shown = {"{Its} area is what?": "The Mur Islands' area is what?", "area of {it}?": "area of Mur Islands?"}
+    assert {frame: countries._question(frame, "the Mur Islands", typed=False) for frame in shown} == shown
+
+
+def skeletons(frame: str) -> set[str]:
+    text = re.sub(r"\{\w+\}", "", frame)
+    return {" ".join(re.findall("[a-z]+", choose(text, random.Random(i)).lower())) for i in range(60)}
+
+
+def test_no_wording_of_the_test_split_is_in_training(almanac: str) -> None:
+    pool = list(countries._pool("test", almanac, 0))
+    for kind in countries.KINDS:
+        text = countries._TEXTS["questions"][kind]
+        made = {frame: skeletons(frame) for split in SPLITS for frame in frames(text, split)}
+        assert len(made) >= 40
+        assert sum(map(len, made.values())) == len(set().union(*made.values())) >= 200
+        assert {row["question"] for row in pool if row["kind"] == kind} <= set(frames(text, "test"))
 
 
 def test_a_country_is_looked_up_as_spelled_in_the_question_and_answered_by_what_is_found(almanac: str) -> None:
@@ -100,14 +117,14 @@ def test_a_country_is_looked_up_as_spelled_in_the_question_and_answered_by_what_
 
     def call(name: str, query: str) -> str:
         asked.append(query)
-        return "[1] almanac#3: " + next(page for page in pages if query.strip('" ') in page)
+        return "[1] almanac#3: " + next(page for page in pages if query.strip('" ').lower() in page.lower())
 
     mur = {**row(almanac, "the Mur Islands", "area"), "question": "area of Mur Islands?"}
-    for asks in (mur, mur | {"question": "How big is the Mur Islands?"}):
+    for asks in (mur, mur | {"question": "How big is the Mur Islands?"}, mur | {"question": "area of mur islands"}):
         text = countries.use_tools(asks, random.Random(0), call)
         assert text.startswith("The area of the Mur Islands is 7 sq km")
         assert countries.score(asks, text) == 1.0
-    assert asked == ['" Mur Islands"', '" the Mur Islands"']
+    assert asked == ['" Mur Islands"', '" the Mur Islands"', '" mur islands"']
     for found in ("(nothing found)", "[1] almanac#3: The area of the Lesser Mur Islands is 7 sq km."):
         text = countries.use_tools(mur, random.Random(0), lambda *_, found=found: str(found))
         assert text == "I found nothing about that."

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from zero2chat_practice import facts
+from zero2chat_practice.grammar import choose, frames
 from zero2chat_practice.synthetic.world import World
 
 
@@ -50,6 +51,10 @@ def test_nobody_has_an_absent_name_and_the_right_answer_is_that_nothing_is_known
     assert facts.score(row, f"I found nothing about {row['key']}.") == 1.0
     for wrong in ("", "Mira was born in Quillbay.", "I do not know, perhaps in Quillbay.", "Not on March 14."):
         assert facts.score(row, wrong) == 0.0
+    other = world.people[0].name
+    assert facts.score(row, f"I found nothing about {other}.") == 0.0
+    about_other = [row for row in facts.rows("test", 0, 50, kinds=["birthplace"]) if row["key"] != other]
+    assert not [row for row in about_other if facts.score(row, f"{other} was born in {row['answer']}.")]
 
 
 def test_several_worlds_share_no_name_and_none_with_the_first_world() -> None:
@@ -76,7 +81,7 @@ def test_what_changed_is_asked_for_as_it_is_today_and_as_the_documents_know_it()
     people = {person.name: person for person in World(0).group("often")}
     now, before = (facts.rows("test", 0, 300, changed=changed) for changed in ("now", "before"))
     assert [row["question"] for row in now] == [row["question"] for row in before]
-    assert all(re.search(r"\b(?:now|today)\b", row["question"]) for row in now)
+    assert all(re.search(rf"\b(?:{'|'.join(facts._NOW)})\b", row["question"]) for row in now)
     assert all(row["answer"] == people[row["key"]].job for row in before)
     assert not [row for row, old in zip(now, before, strict=True) if row["answer"] == old["answer"]]
     assert len({(row["key"], row["answer"]) for row in now}) == len({row["key"] for row in now})  # one job each
@@ -99,3 +104,18 @@ def test_with_whole_an_answer_tells_all_facts_in_one_wording_and_is_right_whatev
     assert [facts.stated(row) for row in without] == [[row["answer"]] for row in rows]
     absent = facts.rows("test", 0, 5, told="absent", whole=True)
     assert all("whole" not in row and facts.stated(row) == [] for row in absent)
+
+
+def _skeletons(text: str) -> set[str]:
+    text = re.sub(r"\{\w+\}('s)?", "", text)
+    return {" ".join(re.findall("[a-z]+", choose(text, random.Random(i)).lower())) for i in range(60)}
+
+
+@pytest.mark.parametrize("kind", ["birthplace", "job", "birthday"])
+def test_no_wording_of_the_test_split_is_in_training(kind: str) -> None:
+    text = facts._TEXTS["questions"][kind]
+    assert len(text.splitlines()) >= 40
+    assert all(("{now}" in frame) == (kind == "job") for frame in text.splitlines())
+    training = set().union(*map(_skeletons, frames(text, "train")))
+    rows = facts.rows("test", 0, 300, kinds=[kind])
+    assert not training & set().union(*(_skeletons(row["question"].replace(row["key"], "{who}")) for row in rows))
