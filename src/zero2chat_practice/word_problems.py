@@ -167,7 +167,8 @@ def _problem(story: Story, split: str, rng: random.Random, largest: int, plain: 
     numbers = {letter: _number(low, min(high, largest), rng) for letter, (low, high) in ranges.items()}
     steps, conditions = _with(numbers, story.steps), _with(numbers, story.where)
     results = results_of(steps)
-    if not results or max(results) > largest or not belongs(steps, split):
+    alone = any("/" in step and result == 1 for step, result in zip(steps, results, strict=False))
+    if not results or max(results) > largest or alone or not belongs(steps, split):
         return None
     if not all(results_of([condition]) for condition in conditions):
         return None
