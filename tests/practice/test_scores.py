@@ -57,6 +57,7 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (sums, SUM, ["Sure! 7 and 5 make 12. Happy to help."], ["", "7 plus 5 is 13.", "7 plus 5 is -12."]),
         (sums, SUM, [], ["7 plus 5 is 12.5.", "7 plus 5 is not 12.", "12 or 13", "13 or 12"]),
         (sums, SUM, [], ["7 plus 5 is 13. No, it is 12.", "7 plus 5 is 5. It is 12.", "7 + 5 = 13. 7 + 5 = 12."]),
+        (sums, SUM, ["Seven plus five is twelve."], ["7 minus 5 is 12.", "It is thirty-two.", "It is minus 12."]),
         (sums, SUM, [], ["7 plus 4 is 12.", "12\n12", "It is 12 " + "well " * 60]),
         (sums, CARRY, ["47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 85."], []),
         (sums, CARRY, ["First 7 + 8 = 15. Then 4 + 3 + 1 = 8. So it is 85."], []),
