@@ -115,7 +115,7 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
 
 def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, plain: bool = False) -> Iterator[Row]:
     rng = random.Random(f"word_problems {split} {seed}")
-    pool = [[one for one in stories() if one.level == level and one.of(split)] for level in levels]
+    pool = [_by_source(level, split) for level in levels]
     seen: set[str] = set()
     while len(seen) < n:
         if not any(pool):
@@ -123,16 +123,27 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
                 f"word_problems, {split}: {n} rows requested, but only {len(seen)} distinct rows exist: request fewer"
             )
         of_level = rng.choice([some for some in pool if some])
-        source = rng.choice(sorted({one.source for one in of_level}))
-        story = rng.choice([one for one in of_level if one.source == source])
+        source = rng.choice(list(of_level))
+        story = rng.choice(of_level[source])
         for _ in range(_PATIENCE):
             row = _problem(story, split, rng, largest, plain)
             if row and row["question"] not in seen:
                 seen.add(row["question"])
                 yield row
                 break
-        else:
-            of_level.remove(story)  # a story may have no small numbers in this split
+        else:  # a story may have no small numbers in this split
+            of_level[source].remove(story)
+            if not of_level[source]:
+                del of_level[source]
+
+
+def _by_source(level: int, split: str) -> dict[str, list[Story]]:
+    """Return the split's stories with this number of steps, for each source that has some."""
+    by_source: dict[str, list[Story]] = {}
+    for story in stories():
+        if story.level == level and story.of(split):
+            by_source.setdefault(story.source, []).append(story)
+    return by_source
 
 
 def _check(levels: Sequence[int], largest: int) -> None:
