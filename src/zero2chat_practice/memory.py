@@ -46,15 +46,10 @@ _FILLERS = 250  # different exchanges of each sort to choose from
 def _fillers(split: str) -> dict[str, list[_Exchange]]:
     """Return exchanges from other tasks' rows of the same split."""
     rng = random.Random(f"memory fillers {split}")
-    said = lines.rows(split, 0, _FILLERS)
-    written = [
-        max((lines.demonstration(row, rng) for _ in range(4)), key=functools.partial(lines.taste, row)) for row in said
-    ]
-    problems = sums.rows(split, 0, _FILLERS, digits=[1])
     return {
         "talk": list(_SMALL_TALK),
-        "line": [(row["question"], text) for row, text in zip(said, written, strict=True)],
-        "sum": [(row["question"], sums.demonstration(row, rng)) for row in problems],
+        "line": [(row["question"], lines.demonstration(row, rng)) for row in lines.rows(split, 0, _FILLERS)],
+        "sum": [(row["question"], sums.demonstration(row, rng)) for row in sums.rows(split, 0, _FILLERS, digits=[1])],
     }
 
 
@@ -70,13 +65,13 @@ def rows(
 ) -> list[Row]:
     """Return conversations of these `kinds` in a fixed mix: two in eleven each for `object`, `followup_sum` and
     `followup_problem`. `largest` is the largest number or result of a problem."""
+    known_all(kinds, KINDS, "memory: kind")
     return draw(_pool(split, tuple(kinds), largest), f"memory, {split}", seed, n, by="turn", drop=True)
 
 
 @functools.lru_cache(maxsize=4)
 def _pool(split: str, kinds: tuple[str, ...], largest: int) -> tuple[Row, ...]:
     """Return conversations, the same in every process, with a column `turn` for alternating."""
-    known_all(kinds, KINDS, "memory: kind")
     pool: dict[str, Row] = {}
     for kind in (kind for kind in KINDS if kind in kinds):
         rng = random.Random(f"memory {kind} {split}")
@@ -111,15 +106,15 @@ def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
     """Return rows that ask for a fact of a kind; for `unknown`, for a fact of any kind that was not stated."""
     while True:
         of_kind = OF_KIND[rng.choice(list(OF_KIND)) if kind == "unknown" else kind]
-        fact = rng.choices(of_kind, [one.weight for one in of_kind])[0]
+        fact = rng.choices(of_kind, [one["weight"] for one in of_kind])[0]
         exchanges, value = _conversation(fact, kind != "unknown", split, rng)
         question = stated.question_about(fact, split, rng)
-        reply, answer = fact.reply.format(x=value), " ".join(named_in(fact.kind, value))
+        reply, answer = fact["reply"].format(x=value), " ".join(named_in(fact["kind"], value))
         replies = [stated.capitals(f"{reply}."), f"You told me that {reply}."]
         if kind == "unknown":
-            answer = fact.what
-            replies = [f"You have not told me {fact.what}.", f"You did not tell me {fact.what}."]
-        yield _row(kind, f"{fact.what}, {answer}: {question}", exchanges, question, answer, fact.what, replies)
+            answer = fact["what"]
+            replies = [f"You have not told me {fact['what']}.", f"You did not tell me {fact['what']}."]
+        yield _row(kind, f"{fact['what']}, {answer}: {question}", exchanges, question, answer, fact["what"], replies)
 
 
 def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
@@ -128,8 +123,8 @@ def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random
     turns = [stated.statement([(fact, value)], rng)] if known else []
     if rng.random() < 0.5:
         # Sometimes of the same kind: two numbers, or the user's name and the dog's.
-        others = OF_KIND[fact.kind] if rng.random() < 0.25 else FACTS
-        second = rng.choice([one for one in others if not stated.clash(fact, one)])
+        others = OF_KIND[fact["kind"]] if rng.random() < 0.25 else FACTS
+        second = next(one for one in iter(lambda: rng.choice(others), None) if not stated.clash(fact, one))
         other, place = (second, stated.value_of(second, split, rng, other_than=value)), rng.random()
         if known and place < 0.35:
             turns = [stated.statement([(fact, value), other], rng)]
@@ -137,8 +132,8 @@ def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random
             turns.insert(0 if place < 0.7 else len(turns), stated.statement([other], rng))
     if known and rng.random() < 0.15:
         old, value = value, stated.value_of(fact, split, rng, other_than=value)
-        frame = rng.choice(HELD_OUT["corrections"][split]).format(t=fact.told, x="{x}", old="{old}")
-        turns.append((sentence(frame, rng, x=value, old=old), choose(rng.choice(stated.CORRECTED), rng)))
+        frame = rng.choice(HELD_OUT["corrections"][split]).format(t=fact["told"], x="{x}", old="{old}")
+        turns.append((sentence(frame, rng, x=value, old=old), choose(stated.pick("corrected", rng), rng)))
     between = rng.choice((0, 1, 1, 2, 2, 3)) - (len(turns) - 1 if known else 0)
     fillers = [_filler(split, rng) for _ in range(max(0 if turns else 1, between))]
     if known and len(turns) > 1 and fillers and rng.random() < 0.5:
@@ -148,23 +143,20 @@ def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random
 
 
 def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: random.Random) -> list[str]:
-    """Return two different correct answers."""
-    answers = {demonstration(row, rng): None}
-    while len(answers) < 2:
-        answers[demonstration(row, rng)] = None
-    return list(answers)
+    """Return different correct answers."""
+    return list(dict.fromkeys(demonstration(row, rng) for _ in range(3)))
 
 
 def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
     """Return a sum with its answer, or a number of things that a user has, and one or two sums that go on from it."""
     changed = kind == "changed_number"
-    first = [row for row in sums.rows(split, 0, 3 * _POOL[split]) if int(row["answer"]) < 100]
+    first = [row for row in sums.rows(split, 0, _POOL[split]) if int(row["answer"]) < 100]
     while True:
         row, total = rng.choice(first), rng.randint(3, rng.choice((20, 20, 60)))
         filling = Filling(rng, {}, {"a": _written(total, 0.2, rng)})
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1, 2)))]
         if changed:
-            told = sentence(filling.fill(rng.choice(stated.CHANGED), as_sentence=False), rng)
+            told = sentence(filling.fill(stated.pick("changed tells", rng), as_sentence=False), rng)
             exchanges.insert(rng.randint(0, len(exchanges)), (told, stated.heard("any", "", rng)))
             row = {"answer": str(total), "key": f"have {total}"}
         else:
@@ -181,8 +173,9 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
             n = _written(int(row["b"]), 0.2 * changed, rng)
             question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
         else:
+            exchanges += rng.sample(_SMALL_TALK[:6], rng.random() < 0.15)
             about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums.demonstration, row, rng)
-            yield _row(kind, " then ".join(parts), _thanked(exchanges, rng), question, row["answer"], about, replies)
+            yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
 
 
 def _following(row: Row, split: str, rng: random.Random, changed: bool) -> tuple[Row, str]:
@@ -203,13 +196,9 @@ def _written(number: int, chance: float, rng: random.Random) -> str:
     return NUMBER_WORDS[number] if number <= 20 and rng.random() < chance else str(number)
 
 
-def _thanked(exchanges: Sequence[_Exchange], rng: random.Random) -> list[_Exchange]:
-    return [*exchanges, *([rng.choice(_SMALL_TALK[:6])] if rng.random() < 0.15 else [])]
-
-
 def _of_problem(kind: str, split: str, rng: random.Random, largest: int) -> Iterator[Row]:
     """Return a word problem with its answer, and the same problem with another number."""
-    problems = word_problems.rows(split, 0, 3 * _POOL[split], levels=[1], largest=largest)
+    problems = word_problems.rows(split, 0, _POOL[split], levels=[1], largest=largest)
     first = [row for row in problems if any(row["changes"])]
     while True:
         row = rng.choice(first)
@@ -226,8 +215,9 @@ def _of_problem(kind: str, split: str, rng: random.Random, largest: int) -> Iter
         question = sentence(frame, rng, c=row["changes"][at].format(n=n), n=n, old=old)
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1)))]
         exchanges.append((row["question"], word_problems.demonstration(row, rng)))
+        exchanges += rng.sample(_SMALL_TALK[:6], rng.random() < 0.15)
         key, replies = f"{row['key']} then {new['steps'][0]}", _worked(word_problems.demonstration, new, rng)
-        yield _row(kind, key, _thanked(exchanges, rng), question, new["answer"], new["steps"][0], replies)
+        yield _row(kind, key, exchanges, question, new["answer"], new["steps"][0], replies)
 
 
 # ---- prompt, answers, score
@@ -290,6 +280,7 @@ def said(row: Row, completion: str) -> str | None:
 
 def documents(seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST) -> list[str]:
     """Return n pages with one train conversation each, one line per turn. `kinds` and `largest` as in `rows`."""
+    known_all(kinds, KINDS, "memory: kind")
     pool = _pool("train", tuple(kinds), largest)
 
     def page(rng: random.Random) -> str:
