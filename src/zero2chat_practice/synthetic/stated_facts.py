@@ -142,7 +142,7 @@ def value_of(fact: Fact, split: str, rng: random.Random, other_than: str = "") -
             ending = {"1": "st", "2": "nd", "3": "rd"}.get(value[-1], "th")
             value = f"the {value}{'th' if 10 < int(value) < 14 else ending}"
         if form == "pair":
-            value = f"{value} and {rng.choice(values_of(values, split))}"
+            value = " and ".join(sorted((value, rng.choice(values_of(values, split)))))
         words = named_in(fact["kind"], value)
         if len(set(words)) == len(words) and not set(words) & set(named_in(fact["kind"], other_than)):
             return value
