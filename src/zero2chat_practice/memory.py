@@ -1,11 +1,12 @@
-"""Recall of earlier turns: a name, a number, a thing, a place, or the sum or problem that a question continues.
+"""Recall of earlier turns: a name, a number, a thing, a place, or the sum, problem or number that a question continues.
 
 Rows are conversations. Other exchanges come between a fact and the question about it, and half of the conversations
 state a second fact, so that the model has to find the right fact. If the user corrects a fact, the correction counts.
 If the fact was never stated, the correct answer is an abstention.
 
-The split is by value (names, numbers, things, places) and by phrasing: a test row asks for an unseen value in unseen
-words. The sums of follow-ups are split as in `sums`, the problems as in `word_problems`.
+The split is by value (names, numbers, things, places) and by frame of questions, corrections and follow-ups: a test row
+asks for an unseen value in unseen words. The sums of follow-ups are split as in `sums`, the problems as in
+`word_problems`.
 """
 
 from __future__ import annotations
@@ -18,29 +19,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 from zero2chat.tasks import Message, Row, draw, make_pages
 from zero2chat_practice import lines, sums, word_problems
+from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose
 from zero2chat_practice.helpers import known_all
-from zero2chat_practice.synthetic.stated_facts import (
-    CHANGES,
-    CORRECTED,
-    CORRECTIONS,
-    FACTS,
-    HEARD,
-    OF_KIND,
-    SUPPOSED,
-    TEXTS,
-    Fact,
-    capital,
-    named_in,
-    question_about,
-    statement,
-    value_of,
-    without_article,
-)
+from zero2chat_practice.synthetic import stated_facts as stated
+from zero2chat_practice.synthetic.stated_facts import FACTS, HELD_OUT, OF_KIND, TEXTS, named_in, sentence
 
 STYLES = ("worked",)
-# Rows of each kind per ten rows.
-_TURNS = {"name": 1, "number": 1, "object": 2, "place": 1, "followup_sum": 2, "followup_problem": 2, "unknown": 1}
+# Rows of each kind per eleven rows.
+_TURNS = {
+    **{"name": 1, "number": 1, "object": 2, "place": 1, "unknown": 1},
+    **{"followup_sum": 2, "changed_number": 1, "followup_problem": 2},
+}
 KINDS = tuple(_TURNS)
+_SUMS = ("followup_sum", "changed_number")
 # Conversations per kind and turn in each split.
 _POOL = {"train": 3600, "validation": 200, "test": 400}
 # Characters per conversation with its answer: about 300 tokens.
@@ -55,21 +46,15 @@ _FILLERS = 250  # different exchanges of each sort to choose from
 def _fillers(split: str) -> dict[str, list[_Exchange]]:
     """Return exchanges from other tasks' rows of the same split."""
     rng = random.Random(f"memory fillers {split}")
-    said = lines.rows(split, 0, _FILLERS)
-    written = [
-        max((lines.demonstration(row, rng) for _ in range(4)), key=functools.partial(lines.taste, row)) for row in said
-    ]
-    problems = sums.rows(split, 0, _FILLERS, digits=[1])
     return {
         "talk": list(_SMALL_TALK),
-        "line": [(row["question"], text) for row, text in zip(said, written, strict=True)],
-        "sum": [(row["question"], sums.demonstration(row, rng)) for row in problems],
+        "line": [(row["question"], lines.demonstration(row, rng)) for row in lines.rows(split, 0, _FILLERS)],
+        "sum": [(row["question"], sums.demonstration(row, rng)) for row in sums.rows(split, 0, _FILLERS, digits=[1])],
     }
 
 
 def _filler(split: str, rng: random.Random) -> _Exchange:
-    sort = rng.choices(("talk", "sum", "line"), (5, 3, 2))[0]
-    return rng.choice(_fillers(split)[sort])
+    return rng.choice(_fillers(split)[rng.choices(("talk", "line", "sum"), (5, 3, 2))[0]])
 
 
 # ---- rows
@@ -78,30 +63,31 @@ def _filler(split: str, rng: random.Random) -> _Exchange:
 def rows(
     split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST
 ) -> list[Row]:
-    """Return conversations of these `kinds` in a fixed mix: two in ten each for `object`, `followup_sum` and
+    """Return conversations of these `kinds` in a fixed mix: two in eleven each for `object`, `followup_sum` and
     `followup_problem`. `largest` is the largest number or result of a problem."""
-    return draw(_pool(split, kinds, largest), f"memory, {split}", seed, n, by="turn", drop=True)
-
-
-def _pool(split: str, kinds: Sequence[str], largest: int) -> Iterator[Row]:
-    """Return conversations, the same in every process, with a column `turn` for alternating."""
     known_all(kinds, KINDS, "memory: kind")
-    for kind in KINDS:
-        if kind not in kinds:
-            continue
+    return draw(_pool(split, tuple(kinds), largest), f"memory, {split}", seed, n, by="turn", drop=True)
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(split: str, kinds: tuple[str, ...], largest: int) -> tuple[Row, ...]:
+    """Return conversations, the same in every process, with a column `turn` for alternating."""
+    pool: dict[str, Row] = {}
+    for kind in (kind for kind in KINDS if kind in kinds):
         rng = random.Random(f"memory {kind} {split}")
         if kind == "followup_problem":
-            make = _of_problem(split, rng, largest)
+            made = _of_problem(kind, split, rng, largest)
         else:
-            make = (_of_sum if kind == "followup_sum" else _of_fact)(kind, split, rng)
-        fitting = (row for row in make if _size(row) <= _LONGEST)
-        seen = set()
+            made = (_of_sum if kind in _SUMS else _of_fact)(kind, split, rng)
+        fitting = (row for row in made if sum(map(len, _texts(row))) + len(row["replies"][0]) <= _LONGEST)
         for turn in range(_TURNS[kind]):
             for row in itertools.islice(fitting, _POOL[split]):
-                prompted = "\n".join([*(message["content"] for message in row["turns"]), row["question"]])
-                if prompted not in seen:
-                    seen.add(prompted)
-                    yield {**row, "turn": f"{kind} {turn}"}
+                pool.setdefault("\n".join(_texts(row)), {**row, "turn": f"{kind} {turn}"})
+    return tuple(pool.values())
+
+
+def _texts(row: Row) -> list[str]:
+    return [message["content"] for message in prompt(row)]
 
 
 def _row(
@@ -116,140 +102,122 @@ def _row(
     return row | {"turns": turns, "replies": list(replies)}
 
 
-def _size(row: Row) -> int:
-    return sum(len(message["content"]) for message in row["turns"]) + len(row["question"]) + len(row["replies"][0])
-
-
-# ---- rows about facts
-
-
 def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
     """Return rows that ask for a fact of a kind; for `unknown`, for a fact of any kind that was not stated."""
     while True:
         of_kind = OF_KIND[rng.choice(list(OF_KIND)) if kind == "unknown" else kind]
-        fact = rng.choices(of_kind, [one.weight for one in of_kind])[0]
-        value = "" if kind == "unknown" else value_of(fact, split, rng)
-        exchanges, value = _conversation(fact, value, split, rng)
-        question = question_about(fact, split, rng)
+        fact = rng.choices(of_kind, [one["weight"] for one in of_kind])[0]
+        exchanges, value = _conversation(fact, kind != "unknown", split, rng)
+        question = stated.question_about(fact, split, rng)
+        reply, answer = fact["reply"].format(x=value), " ".join(named_in(fact["kind"], value))
+        replies = [stated.capitals(f"{reply}."), f"You told me that {reply}."]
         if kind == "unknown":
-            replies = [f"You have not told me {fact.what}.", f"You did not tell me {fact.what}."]
-            answer = fact.what
-        else:
-            reply = fact.reply.format(x=value)
-            replies = [f"{capital(reply)}.", f"You told me that {reply}."]
-            answer = without_article(value)
-        key = f"{fact.what}, {'unknown' if kind == 'unknown' else answer}: {question}"
-        yield _row(kind, key, exchanges, question, answer, fact.what, replies)
+            answer = fact["what"]
+            replies = [f"You have not told me {fact['what']}.", f"You did not tell me {fact['what']}."]
+        yield _row(kind, f"{fact['what']}, {answer}: {question}", exchanges, question, answer, fact["what"], replies)
 
 
-def _conversation(fact: Fact, value: str, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
-    """Return the turns before the question, and the correct value. If the value is None, the fact is not stated."""
-    turns: list[_Exchange] = []
-    of_kind = OF_KIND[fact.kind]
-    if value:
-        turns.append(statement(fact, value, rng))
+def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
+    """Return the turns before the question, and the correct value; "" if the fact is not `known`."""
+    value = stated.value_of(fact, split, rng) if known else ""
+    turns = [stated.statement([(fact, value)], rng)] if known else []
     if rng.random() < 0.5:
         # Sometimes of the same kind: two numbers, or the user's name and the dog's.
-        others = of_kind if rng.random() < 0.25 else FACTS
-        other = rng.choice([one for one in others if one.what != fact.what])
-        distractor = statement(other, value_of(other, split, rng, other_than=without_article(value)), rng)
-        place = rng.random()
-        if value and place < 0.35:  # both in one turn
-            both = [
-                capital(re.sub("^(?:hi|hello)[,!] ", "", text, flags=re.I)) for text in (turns[0][0], distractor[0])
-            ]
-            rng.shuffle(both)
-            turns = [(" ".join(text if text[-1] == "." else f"{text}." for text in both), rng.choice(HEARD["any"]))]
+        others = OF_KIND[fact["kind"]] if rng.random() < 0.25 else FACTS
+        second = next(one for one in iter(lambda: rng.choice(others), None) if not stated.clash(fact, one))
+        other, place = (second, stated.value_of(second, split, rng, other_than=value)), rng.random()
+        if known and place < 0.35:
+            turns = [stated.statement([(fact, value), other], rng)]
         else:
-            turns.insert(0 if place < 0.7 else len(turns), distractor)
-    if value and rng.random() < 0.1:
-        value = value_of(fact, split, rng, other_than=without_article(value))
-        again = fact.tells[0].format(x=value)
-        again = again if again.split()[0] in ("I", "I'm") or again.startswith(value) else again[0].lower() + again[1:]
-        turns.append((rng.choice(CORRECTIONS).format(told=again), rng.choice(CORRECTED)))
-    between = rng.choice((0, 1, 1, 2, 2, 3)) - (len(turns) - 1 if value else 0)
+            turns.insert(0 if place < 0.7 else len(turns), stated.statement([other], rng))
+    if known and rng.random() < 0.15:
+        old, value = value, stated.value_of(fact, split, rng, other_than=value)
+        frame = rng.choice(HELD_OUT["corrections"][split]).format(t=fact["told"], x="{x}", old="{old}")
+        turns.append((sentence(frame, rng, x=value, old=old), choose(stated.pick("corrected", rng), rng)))
+    between = rng.choice((0, 1, 1, 2, 2, 3)) - (len(turns) - 1 if known else 0)
     fillers = [_filler(split, rng) for _ in range(max(0 if turns else 1, between))]
-    if value and len(turns) > 1 and fillers and rng.random() < 0.5:
+    if known and len(turns) > 1 and fillers and rng.random() < 0.5:
         turns.insert(1, fillers.pop())
     before = [_filler(split, rng)] if rng.random() < 0.25 else []
     return [*before, *turns, *fillers], value
 
 
-# ---- rows that continue from a sum
-
-
-def _next_sum(total: int, split: str, rng: random.Random) -> Row | None:
-    """Return a sum that continues from `total`, or None if few of them are in the split."""
-    for _ in range(40):
-        kind = rng.choice(("plus", "minus", "times") if total < 10 else ("plus", "minus"))
-        most = {"plus": 99 - total, "minus": total, "times": 9}[kind]
-        n = rng.randint(1, min(9, most) if rng.random() < 0.7 else most) if most else 0
-        if n and sums.belongs(total, n, split):
-            return sums.of_numbers(kind, total, n)
-    return None
+def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: random.Random) -> list[str]:
+    """Return different correct answers."""
+    return list(dict.fromkeys(demonstration(row, rng) for _ in range(3)))
 
 
 def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
-    """Return a sum with its answer, and one or two sums that continue from its result."""
-    first = [row for row in sums.rows(split, 0, 3 * _POOL[split]) if int(row["answer"]) < 100]
+    """Return a sum with its answer, or a number of things that a user has, and one or two sums that go on from it."""
+    changed = kind == "changed_number"
+    first = [row for row in sums.rows(split, 0, _POOL[split]) if int(row["answer"]) < 100]
     while True:
-        row = rng.choice(first)
+        row, total = rng.choice(first), rng.randint(3, rng.choice((20, 20, 60)))
+        filling = Filling(rng, {}, {"a": _written(total, 0.2, rng)})
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1, 2)))]
-        exchanges.append((row["question"], sums.demonstration(row, rng)))
-        parts, question, next_row = [row["key"]], "", None
-        for step in range(2 if rng.random() < 0.2 else 1):
-            if step:
+        if changed:
+            told = sentence(filling.fill(stated.pick("changed tells", rng), as_sentence=False), rng)
+            exchanges.insert(rng.randint(0, len(exchanges)), (told, stated.heard("any", "", rng)))
+            row = {"answer": str(total), "key": f"have {total}"}
+        else:
+            exchanges.append((row["question"], sums.demonstration(row, rng)))
+        parts, question = [row["key"]], ""
+        for _ in range(2 if rng.random() < 0.2 else 1):
+            if question:
                 exchanges.append((question, sums.demonstration(row, rng)))
-            next_row = _next_sum(int(row["answer"]), split, rng)
-            if next_row is None:
+            old, (row, frames) = row.get("b", ""), _following(row, split, rng, changed)
+            if not row:
                 break
-            row = next_row
             parts.append(row["key"])
-            question = rng.choice(CHANGES[row["kind"]][split]).format(n=row["b"])
-        if next_row is None:
-            continue
-        if rng.random() < 0.15:
-            exchanges.append(rng.choice(_SMALL_TALK[:6]))
-        replies = _worked(sums.demonstration, row, rng)
-        about = f"{row['a']} {row['kind']} {row['b']}"
-        yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
+            frame = rng.choice(HELD_OUT[frames][split])
+            n = _written(int(row["b"]), 0.2 * changed, rng)
+            question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
+        else:
+            exchanges += rng.sample(_SMALL_TALK[:6], rng.random() < 0.15)
+            about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums.demonstration, row, rng)
+            yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
 
 
-def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: random.Random) -> list[str]:
-    """Return two different correct answers."""
-    answers = {demonstration(row, rng): None}
-    while len(answers) < 2:
-        answers[demonstration(row, rng)] = None
-    return list(answers)
+def _following(row: Row, split: str, rng: random.Random, changed: bool) -> tuple[Row, str]:
+    """Return a sum of the split and the name of its frames; {} if few exist. The sum goes on from the row's result, or
+    is the row's with another second number."""
+    for _ in range(40):
+        again = not changed and rng.random() < 0.12
+        kind = row["kind"] if again else rng.choice(("plus", "minus") if changed else sums.OPERATIONS)
+        a = int(row["a" if again else "answer"])
+        most = {"plus": 99 - a, "minus": a - changed, "times": 9 * (a < 10)}[kind]
+        n = rng.randint(1, min(9, most) if rng.random() < 0.7 else most) if most > 0 else 0
+        if n > changed and sums.belongs(a, n, split) and not (again and row["b"] in (str(a), str(n), row["answer"])):
+            return sums.of_numbers(kind, a, n), "instead" if again else f"changed {kind}" if changed else kind
+    return {}, ""
 
 
-# ---- rows that continue from a word problem
+def _written(number: int, chance: float, rng: random.Random) -> str:
+    return NUMBER_WORDS[number] if number <= 20 and rng.random() < chance else str(number)
 
 
-def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
+def _of_problem(kind: str, split: str, rng: random.Random, largest: int) -> Iterator[Row]:
     """Return a word problem with its answer, and the same problem with another number."""
-    problems = word_problems.rows(split, 0, 3 * _POOL[split], levels=[1], largest=largest)
+    problems = word_problems.rows(split, 0, _POOL[split], levels=[1], largest=largest)
     first = [row for row in problems if any(row["changes"])]
     while True:
         row = rng.choice(first)
         parts, at = row["steps"][0].split(), rng.choice([i for i, change in enumerate(row["changes"]) if change])
-        n = str(rng.randint(2, min(rng.choice((12, 12, 30)), largest)))
+        old, n = parts[at], str(rng.randint(2, min(rng.choice((12, 12, 30)), largest)))
         parts[at] = n
         new = {**row, "steps": [" ".join(parts)]}
         results = word_problems.results_of(new["steps"])
-        if not results or results[0] > largest or new["steps"] == row["steps"]:
-            continue
-        if not word_problems.belongs(new["steps"], split):
+        if not results or results[0] > largest or n == old or not word_problems.belongs(new["steps"], split):
             continue
         new["answer"] = str(results[0])
-        question = rng.choice(SUPPOSED[split]).format(c=row["changes"][at].format(n=n))
+        plain = rng.random() < 0.2 and re.findall("[0-9]+", row["question"]).count(old) == 1 and parts.count(old) == 0
+        frame = rng.choice(HELD_OUT["instead" if plain else "supposed"][split])
+        question = sentence(frame, rng, c=row["changes"][at].format(n=n), n=n, old=old)
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1)))]
         exchanges.append((row["question"], word_problems.demonstration(row, rng)))
-        if rng.random() < 0.15:
-            exchanges.append(rng.choice(_SMALL_TALK[:6]))
-        replies = _worked(word_problems.demonstration, new, rng)
-        key = f"{row['key']} then {new['steps'][0]}"
-        yield _row("followup_problem", key, exchanges, question, new["answer"], new["steps"][0], replies)
+        exchanges += rng.sample(_SMALL_TALK[:6], rng.random() < 0.15)
+        key, replies = f"{row['key']} then {new['steps'][0]}", _worked(word_problems.demonstration, new, rng)
+        yield _row(kind, key, exchanges, question, new["answer"], new["steps"][0], replies)
 
 
 # ---- prompt, answers, score
@@ -268,6 +236,8 @@ _NOT_TOLD = re.compile(
     r"\b(?:not|never|didn't|don't|haven't)\b[^.!?]*\b(?:told|tell|said|say|mentioned|mention|know|remember|recall)\b",
     re.IGNORECASE,
 )
+# "You have not told me" is enough; "I do not know" must name the fact.
+_ALONE = re.compile(r"\b(?:told|tell) me(?: that| it| this| yet| so far)*\W*$")
 _UNABLE = re.compile(r"\b(?:cannot|can't|can not|beyond|too small|not able)\b", re.IGNORECASE)
 _MOST_WORDS = 25
 
@@ -284,25 +254,22 @@ def score(row: Row, completion: str) -> float:
         return 0.0
     if kind == "followup_problem":
         return word_problems.score(row, completion)
-    if kind == "followup_sum":
+    if kind in _SUMS:
         operation = row["about"].split()
         return sums.score({**row, "a": operation[0], "kind": operation[1], "b": operation[2]}, completion)
     if "\n" in text or len(text.split()) > _MOST_WORDS:
         return 0.0
     named = named_in(kind, text)
     if kind == "unknown":
-        facts = [fact.what for fact in FACTS if re.search(rf"\b{fact.what}\b", text, re.IGNORECASE)]
-        # "You have not told me" is enough; "I do not know" must name the fact.
-        said_so = _NOT_TOLD.search(text) is not None and (facts == [answer] or (not facts and "told me" in text))
-        return float(said_so and not named)
-    if _declines(text):
-        return 0.0
-    return float(set(named) == set(answer.split()) and re.search(rf"\b{answer}\b", text, re.IGNORECASE) is not None)
+        facts = stated.facts_in(text)
+        said_so = _NOT_TOLD.search(text) and (facts == {answer} or (not facts and _ALONE.search(text)))
+        return float(bool(said_so) and not named)
+    return float(not _declines(text) and set(named) == set(answer.split()))
 
 
 def said(row: Row, completion: str) -> str | None:
     """Return the value that the completion names, or a follow-up's number; None if it abstains or names nothing."""
-    if row["kind"] in ("followup_sum", "followup_problem"):
+    if row["kind"] in (*_SUMS, "followup_problem"):
         return sums.said(row, completion.split("####")[-1])
     named = named_in(row["kind"], completion)
     return None if _declines(completion) or not named else " ".join(dict.fromkeys(named))
@@ -313,10 +280,11 @@ def said(row: Row, completion: str) -> str | None:
 
 def documents(seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST) -> list[str]:
     """Return n pages with one train conversation each, one line per turn. `kinds` and `largest` as in `rows`."""
-    pool = list(_pool("train", kinds, largest))
+    known_all(kinds, KINDS, "memory: kind")
+    pool = _pool("train", tuple(kinds), largest)
 
     def page(rng: random.Random) -> str:
         row = rng.choice(pool)
-        return "\n".join([*(message["content"] for message in prompt(row)), demonstration(row, rng)])
+        return "\n".join([*_texts(row), demonstration(row, rng)])
 
     return make_pages(seed, n, "memory pages", page)

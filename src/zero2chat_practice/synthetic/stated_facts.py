@@ -6,59 +6,95 @@ import functools
 import itertools
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zero2chat.tasks import in_split
-from zero2chat_practice.helpers import blends
+from zero2chat.tasks import SPLITS, in_split
+from zero2chat_practice.grammar import NUMBER_WORDS, choose, frames, slip
+from zero2chat_practice.helpers import as_typed, blends
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.world import TOWNS
 
 # More values for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
+_FEWEST_BLENDS = 100
 
 TEXTS = read_texts("memory")
 VALUES = {name: text.split() for name, text in TEXTS["values"].items()}
 VALUES["place"] = [*TOWNS, *VALUES["place"]]
-_FEWEST_BLENDS = 100
-HEARD, ASKS, CHANGES, SUPPOSED, CORRECTIONS, CORRECTED = (
-    phrases(TEXTS[name]) for name in ("heard", "asks", "changes", "supposed", "corrections", "corrected")
-)
+_BLOCKS = {**TEXTS, **TEXTS["changes"], **{f"changed {name}": text for name, text in TEXTS["changed"].items()}}
+# Frames of each split: all but what users and the assistant state
+HELD_OUT = {
+    name: {split: frames(_BLOCKS[name], split) for split in SPLITS}
+    for name in ("asks", "supposed", "corrections", *TEXTS["changes"], "changed plus", "changed minus")
+}
+
+Fact = dict[str, Any]
+_SECOND = {"I am": "you are", "I was": "you were", "I": "you", "my": "your"}
 
 
-@dataclass(frozen=True)
-class Fact:
-    """Something that can be stated and asked for. `memory.yaml` explains the fields."""
-
-    kind: str
-    values: str | int
-    tells: tuple[str, ...]
-    asks: tuple[tuple[str, str], ...]
-    reply: str
-    what: str
-    weight: int = 1
-    smallest: int = 1
-    heard: str = "any"
+def _second(text: str) -> str:
+    """Return a clause about the user in the second person."""
+    return re.sub(r"\b(?:I am|I was|I|my)\b", lambda match: _SECOND[match[0]], text)
 
 
-def _fact(fact: dict[str, Any], word: str, own: dict[str, Any]) -> Fact:
-    def filled(text: str) -> str:
-        return text.replace("<of>", word)
+def _facts() -> Iterator[Fact]:
+    """Return what can be stated and asked for, with the fields of `memory.yaml`, which explains them, and `asks`: the
+    fact's own frames and the common ones of each split. `names` are clauses and nouns for it, in the second person."""
+    for given in TEXTS["facts"]:
+        words = given.get("of", "")
+        for word, own in words.items() if isinstance(words, dict) else [(word, {}) for word in phrases(words)]:
+            fact = {
+                "values": given["kind"],
+                "weight": 1,
+                "smallest": 1,
+                "heard": "any",
+                "form": "",
+                "pre": "in",
+                **given,
+            }
+            fact |= {"of": word, "x": "{x}", **(own if isinstance(own, dict) else {"by": own})}
+            fact |= {name: fact[name].format(**fact) for name in ("told", "d", "i", "it")}
+            fact["reply"], what = _second(fact["told"]), fact.get("what", _second(fact["i"])).format(**fact)
+            fact |= {
+                "what": what,
+                "names": {f" {_words(name)} " for name in (what, _second(fact["i"]), _second(fact["it"]))},
+            }
+            fact["tells"] = [
+                line.format(t=fact["told"], **fact) for line in (fact["tells"] + TEXTS["tells"]).splitlines()
+            ]
+            fact["asks"] = {
+                split: [
+                    [line.format(**fact) for line in some]
+                    for some in (frames(fact["asks"], split), HELD_OUT["asks"][split])
+                ]
+                for split in SPLITS
+            }
+            yield fact
 
-    given: dict[str, Any] = {"values": fact["kind"]}
-    given |= {name: fact[name] for name in ("values", "weight", "smallest", "heard") if name in fact}
-    return Fact(
-        kind=fact["kind"],
-        tells=phrases(filled(fact["tells"])),
-        asks=tuple((filled(direct), filled(clause)) for direct, clause in fact["asks"].items()),
-        reply=filled(fact["reply"]),
-        what=filled(fact["what"]),
-        **(given | own),
-    )
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[\w']+", text.lower()))
 
 
-FACTS = tuple(_fact(fact, word, own) for fact in TEXTS["facts"] for word, own in fact.get("of", {"": {}}).items())
-OF_KIND = {kind: [fact for fact in FACTS if fact.kind == kind] for kind in ("name", "number", "object", "place")}
+FACTS = tuple(_facts())
+OF_KIND = {kind: [fact for fact in FACTS if fact["kind"] == kind] for kind in ("name", "number", "object", "place")}
+
+
+_CLASHES = ({"pet", "dog", "cat", "horse"}, {"live", "Street", "Road", "Lane", "Avenue"})
+
+
+def clash(fact: Fact, other: Fact) -> bool:
+    """Return whether the one fact may answer the question about the other."""
+    return fact["what"] == other["what"] or any({fact["of"], other["of"]} <= words for words in _CLASHES)
+
+
+def facts_in(text: str) -> set[str]:
+    """Return the facts that a text speaks of, each by its `what`."""
+    return {fact["what"] for fact in FACTS if any(name in f" {_words(text)} " for name in fact["names"])}
+
+
+# ---- values
 
 
 @functools.cache
@@ -74,81 +110,108 @@ def values_of(name: str | int, split: str) -> list[str]:
 def blended(name: str) -> list[str]:
     """Return additional values for training that occur nowhere else in a conversation."""
     seen = [value for value in VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
-    wordings = str((FACTS, ASKS, CHANGES, SUPPOSED, HEARD, CORRECTIONS, TEXTS["small_talk"]))
-    elsewhere = {*re.findall("[a-z]+", wordings.lower()), *map(str.lower, itertools.chain(*VALUES.values()))}
+    elsewhere = {*re.findall("[a-z]+", str(TEXTS).lower()), *map(str.lower, itertools.chain(*VALUES.values()))}
     made = blends(seen, max(_FEWEST_BLENDS, 2 * len(seen)), f"memory, {name}")
     return [word for word in made if word.lower() not in elsewhere]
 
 
 @functools.cache
-def _of_digits(largest: int, digits: int, split: str) -> list[str]:
-    return [value for value in values_of(largest, split) if len(value) == digits]
+def _numbers(largest: int, smallest: int, split: str) -> tuple[list[str], list[int]]:
+    """Return the split's numbers with weights: a split has few numbers with one digit."""
+    values = [value for value in values_of(largest, split) if int(value) >= smallest]
+    return values, list(itertools.accumulate((0, 30, 12, 1)[len(value)] for value in values))
 
 
 def value_of(fact: Fact, split: str, rng: random.Random, other_than: str = "") -> str:
-    """Return a value as the user states it: a name, a number, a place, or a thing with its article ("a red kite")."""
-    values = values_of(fact.values, split)
+    """Return a value as the user states it: "Omar", "42", "seven", "the 3rd", "a red kite", "rice and soup". It has no
+    word of `other_than`."""
+    values, form = fact["values"], fact["form"]
     while True:
-        if isinstance(fact.values, int):  # a split has few numbers with one digit
-            digits = rng.choices((1, 2, 3), (1, 4, 4))[0]
-            value = rng.choice(_of_digits(fact.values, min(digits, len(str(fact.values))), split))
-            if int(value) < fact.smallest:
-                continue
+        if isinstance(values, int):
+            numbers, weights = _numbers(values, fact["smallest"], split)
+            value = rng.choices(numbers, cum_weights=weights)[0]
         else:
-            value = rng.choice(values)
-        if fact.values == "object" and rng.random() < 0.6:
+            value = rng.choice(values_of(values, split))
+        if values == "object" and rng.random() < 0.6:
             value = f"{rng.choice(values_of('colour', split))} {value}"
-        if fact.values in ("object", "pet"):
+        if values in ("object", "pet"):
             value = f"{'an' if value[0] in 'aeiou' and value[:2] != 'uk' else 'a'} {value}"
-        # The old and the new value of a correction share no word, so that only one of them can be named.
-        if not set(value.split()[1:] or [value]) & set(other_than.split()):
+        if form == "words" and int(value) < len(NUMBER_WORDS) and rng.random() < 0.5:
+            value = NUMBER_WORDS[int(value)]
+        if form == "day":
+            ending = {"1": "st", "2": "nd", "3": "rd"}.get(value[-1], "th")
+            value = f"the {value}{'th' if 10 < int(value) < 14 else ending}"
+        if form == "pair":
+            value = " and ".join(sorted((value, rng.choice(values_of(values, split)))))
+        words = named_in(fact["kind"], value)
+        if len(set(words)) == len(words) and not set(words) & set(named_in(fact["kind"], other_than)):
             return value
 
 
-def without_article(value: str) -> str:
-    """Return the value without its article."""
-    return re.sub(r"^an? ", "", value)
-
-
-def statement(fact: Fact, value: str, rng: random.Random) -> tuple[str, str]:
-    """Return a sentence that states the fact, and the assistant's reply."""
-    return capital(rng.choice(fact.tells).format(x=value)), rng.choice(HEARD[fact.heard]).format(x=value)
-
-
-def question_about(fact: Fact, split: str, rng: random.Random) -> str:
-    """Return a question for the fact, in a wording of the split."""
-    direct, clause = rng.choice(fact.asks)
-    wording = rng.choice(ASKS[split])
-    question = wording.format(d=direct, i=clause)
-    return question if wording == "{d}" else capital(question)
-
-
-def capital(text: str) -> str:
-    """Return the text with a capital first letter; its other letters stay as they are."""
-    return text[0].upper() + text[1:]
-
-
 @functools.cache
-def _sorts() -> dict[str, frozenset[str]]:
-    """Return the pattern of a value: capitalized words for names and places, any words for things."""
-    every = {name: {*values, *blended(name)} for name, values in VALUES.items()}
-    things = [values for name, values in every.items() if name not in ("name", "place")]
-    return {
-        "name": frozenset(every["name"]),
-        "place": frozenset(every["place"]),
-        "object": frozenset().union(*things),
-    }
+def _kinds_of() -> dict[str, set[str]]:
+    """Return the kinds of each word that is a value: capitalized for names and places, in lower case for things."""
+    kinds: dict[str, set[str]] = {}
+    for name, values in VALUES.items():
+        for word in (*values, *blended(name)):
+            kinds.setdefault(word, set()).add({"name": "name", "place": "place", "street": "place"}.get(name, "object"))
+    return kinds
 
 
 def named_in(kind: str, text: str) -> list[str]:
-    """Return the values of a kind that a text names, in order; for `unknown`, of all kinds."""
-    words = re.findall(r"[A-Za-z]+|[0-9]+(?:[.,][0-9]+)*", text)
-    if kind == "number":
-        return [word for word in words if word[0].isdigit()]
-    sorts = _sorts()
-    if kind == "object":
-        return [word.lower() for word in words if word.lower() in sorts[kind]]
-    if kind in sorts:
-        return [word for word in words if word in sorts[kind]]
-    proper = sorts["name"] | sorts["place"]
-    return [word for word in words if word[0].isdigit() or word in proper or word.lower() in sorts["object"]]
+    """Return the values of a kind that a text names, in order; for `unknown`, of all kinds. Numbers are digits."""
+    named = []
+    for word in re.findall(r"[A-Za-z]+|[0-9]+(?:[.,][0-9]+)*", text):
+        small = word.lower()
+        if small in NUMBER_WORDS[2:]:  # "one" is often no number
+            word = str(NUMBER_WORDS.index(small))
+        for form, of in ((word, {"name", "place"}), (small, {"object"}), (word, {"number"})):
+            kinds = {"number"} if word[0].isdigit() else _kinds_of().get(form, set())
+            named += [form] if kinds & of & ({kind} if kind != "unknown" else of) else []
+    return named
+
+
+# ---- sentences
+
+
+def sentence(frame: str, rng: random.Random, **values: str) -> str:
+    """Return a frame's sentence as people type it. The `values` keep their letters."""
+    text = capitals(choose(frame, rng))
+    text = as_typed(text, rng) if rng.random() < 0.35 else text
+    text = slip(text, rng) if rng.random() < 0.04 else text
+    return text.format(**values) if text == text.lower() else capitals(text.format(**values))
+
+
+def capitals(text: str) -> str:
+    """Return the text with capitals at the beginning of its sentences."""
+    return re.sub(r"(^|[^.][.!?] )([a-z])", lambda match: match[1] + match[2].upper(), text)
+
+
+def statement(facts: Sequence[tuple[Fact, str]], rng: random.Random) -> tuple[str, str]:
+    """Return a message that states one or two facts with their values, and the assistant's reply."""
+    (fact, value), (other, other_value) = facts[0], facts[-1]
+    if len(facts) > 1 and rng.random() < 0.6:
+        frame = pick("together", rng).format(t=fact["told"], o=other["told"].replace("{x}", "{y}"))
+        texts = [sentence(frame, rng, x=value, y=other_value)]
+    else:
+        texts = [sentence(rng.choice(one["tells"]), rng, x=x) for one, x in facts]
+    texts += [sentence(pick("asides", rng), rng)] if rng.random() < 0.25 else []
+    rng.shuffle(texts)
+    texts[:-1] = [text if text[-1] in ".!?" else f"{text}." for text in texts[:-1]]
+    return " ".join(texts), heard(fact["heard"] if len(facts) == 1 else "any", value, rng)
+
+
+def pick(name: str, rng: random.Random) -> str:
+    """Return a frame of a block that no split holds out."""
+    return rng.choice(_BLOCKS[name].splitlines())
+
+
+def heard(sort: str, value: str, rng: random.Random) -> str:
+    """Return the assistant's reply to a statement."""
+    sort = sort if rng.random() < 0.6 else "any"
+    return capitals(choose(rng.choice(TEXTS["heard"][sort].splitlines()), rng).format(x=value))
+
+
+def question_about(fact: Fact, split: str, rng: random.Random) -> str:
+    """Return a question for the fact, in a frame of the split: the fact's own, or one that all facts have."""
+    return sentence(rng.choice(rng.choice([some for some in fact["asks"][split] if some])), rng)
