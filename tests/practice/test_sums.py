@@ -38,7 +38,7 @@ def test_a_pair_is_in_one_split_in_both_orders_and_all_operations() -> None:
             assert pairs.setdefault(tuple(sorted((row["a"], row["b"]))), split) == split
             asked.add(row["key"])
     # Training leaves out sums whose written steps print a held-out pair.
-    assert 9000 < len(asked) < 5050 + 5050 + 55
+    assert 7500 < len(asked) < 5050 + 5050 + 55
 
 
 def _skeleton(question: str) -> str:

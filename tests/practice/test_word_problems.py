@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import Counter
@@ -7,7 +8,10 @@ from collections import Counter
 import pytest
 
 from zero2chat import tasks
-from zero2chat_practice import sums, word_problems
+from zero2chat_practice import word_problems
+from zero2chat_practice.synthetic import read_all
+
+SOURCES = ("stories", "composed", "topics")
 
 
 def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_answer() -> None:
@@ -46,24 +50,35 @@ def test_levels_choose_the_number_of_steps_and_mix_evenly() -> None:
     assert counts == pytest.approx({1: 500, 2: 500, 3: 500}, abs=80)
 
 
-def test_a_calculation_has_the_key_of_its_sum() -> None:
-    assert word_problems.sum_key(3, "+", 5) == word_problems.sum_key(5, "+", 3) == sums.key("plus", 3, 5)
-    assert word_problems.sum_key(5, "-", 3) == sums.key("minus", 5, 3)
-    assert word_problems.sum_key(12, "/", 3) == word_problems.sum_key(3, "*", 4) == sums.key("times", 3, 4)
-
-
 def test_there_are_many_stories_and_many_ways_to_tell_each() -> None:
-    stories = word_problems.stories()
-    assert len(stories) >= 150
-    assert min(len(story.texts) for story in stories) >= 6
-    assert len({story.kind for story in stories}) >= 12
+    told = {name: [one for one in word_problems.stories() if one.source == name] for name in SOURCES}
+    assert len(told["stories"]) >= 150
+    assert min(len(story.texts) for story in told["stories"]) >= 6
+    assert len({story["kind"] for story in read_all("stories").values()}) >= 12
+    texts = [text for stories in told.values() for story in stories for text in story.texts]
+    assert len({_skeleton(text) for text in texts}) > 0.99 * len(texts) > 3500
+    of_topic = {name: {one.steps[0].split()[1] for one in told["topics"] if one.name == name} for name in _names(told)}
+    assert sum(len(operators) >= 3 for operators in of_topic.values()) > 0.9 * len(of_topic)
+
+
+def _names(told: dict[str, list[word_problems.Story]]) -> set[str]:
+    return {story.name for story in told["topics"]}
+
+
+def _skeleton(text: str) -> str:
+    """Return a text without its slots, numbers, case and punctuation."""
+    return " ".join(re.findall("[a-z]+", re.sub(r"\{[^}]*\}|\[|\]", "", text.lower())))
 
 
 def test_no_story_no_text_and_no_calculation_of_a_test_row_is_in_training() -> None:
     by_split = {split: word_problems.rows(split, 0, n, largest=20) for split, n in (("train", 6000), ("test", 400))}
-    for column in ("kind", "key", "question"):
+    for column in ("key", "question"):
         train, test = ({row[column] for row in by_split[split]} for split in ("train", "test"))
         assert not train & test
+    for story in word_problems.stories():
+        texts = [story.of(split) for split in ("train", "validation", "test")]
+        assert sorted(itertools.chain(*texts)) == sorted(story.texts)
+        assert story.source == "composed" or sum(map(bool, texts)) == 1
     printed = {step for row in by_split["train"] for step in _equations(row)}
     for row in by_split["test"]:
         assert _equations(row) - printed, row

@@ -136,7 +136,8 @@ def test_demonstrations_score_one_and_vary(task: tasks.Task, split: str) -> None
         assert task.score(row, text) == 1.0, (row, text)
         assert task.score(row, f"  {text}\n\n") == 1.0, (row, text)
     # GSM8K has one solution to each problem.
-    assert len({task.demonstration(rows[0], rng) for _ in range(50)}) > 1 or task.name == "gsm8k"
+    many = [row for row in rows[:20] if len({task.demonstration(row, rng) for _ in range(50)}) > 1]
+    assert many or task.name == "gsm8k"
 
 
 @pytest.fixture(scope="module")
@@ -238,9 +239,12 @@ def test_what_a_task_does_not_have_is_named(task: tasks.Task, monkeypatch: pytes
     if task.name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
         from zero2chat_practice import word_problems
 
-        only = word_problems.ProblemKind("one", ((2, 3), (2, 3)), ("a + b",), ("",), ("What is {a} + {b}?",))
-        monkeypatch.setattr(word_problems, "KINDS", (only,))
-        with pytest.raises(UserError, match=r"1000 rows requested, but only [0-4] distinct rows exist"):
+        of_train = next(one for one in word_problems.stories() if one.of("train") and one.level == 1)
+        only = dataclasses.replace(of_train, texts=("What is {a} + {b}?",), ranges={"a": (2, 3), "b": (2, 3)})
+        monkeypatch.setattr(word_problems, "stories", lambda: (only,))
+        monkeypatch.setattr(word_problems, "_ASIDES", 0)
+        monkeypatch.setattr(word_problems, "typed", lambda text, rng: text)
+        with pytest.raises(UserError, match=r"1000 rows requested, but only \d+ distinct rows exist"):
             task.rows("train", 0, 1000, levels=[1])
     else:
         with pytest.raises(UserError, match=r"1000000 rows requested, but only \d+ distinct rows exist"):
