@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split
@@ -12,7 +11,6 @@ from zero2chat_practice.helpers import twice
 from zero2chat_practice.synthetic import read_texts
 
 SHARES = (0.5, 0.2, 0.3)
-LONGEST = 60
 STYLES = ("worked",)
 
 _TEXTS = read_texts("dots")
@@ -20,22 +18,18 @@ _TEXTS = read_texts("dots")
 _PROGRAM = 'len("""\n{row}\n""".strip())'
 
 
-def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = LONGEST) -> list[Row]:
+def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = 60) -> list[Row]:
     """Return rows with `shortest` to `longest` marks of twelve kinds; each (number, kind) is in one split only."""
     if not 1 <= shortest <= longest:
         raise UserError(f"dots: shortest {shortest} and longest {longest}: expected 1 <= shortest <= longest")
-    return draw(_pool(split, shortest, longest), f"dots, {split}, {shortest} to {longest}", seed, n)
-
-
-def _pool(split: str, shortest: int, longest: int) -> Iterator[Row]:
-    for mark, marks in _TEXTS["marks"].items():
-        for number in range(shortest, longest + 1):
-            key = f"{number} {marks}"
-            if not in_split(key, split, SHARES):
-                continue
-            for question in _TEXTS["questions"]:
-                text = question.format(marks=marks, row=mark * number)
-                yield {"key": key, "question": text, "answer": str(number), "kind": marks, "row": mark * number}
+    pool = (
+        {"key": key, "question": q.format(marks=marks, row=row), "answer": str(len(row)), "kind": marks, "row": row}
+        for mark, marks in _TEXTS["marks"].items()
+        for row in (mark * number for number in range(shortest, longest + 1))
+        if in_split(key := f"{len(row)} {marks}", split, SHARES)
+        for q in _TEXTS["questions"]
+    )
+    return draw(pool, f"dots, {split}, {shortest} to {longest}", seed, n)
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:

@@ -26,13 +26,14 @@ def known_all(values: Any, allowed: Sequence[Any], where: str) -> None:
 def read_files(pattern: str, where: str) -> list[str]:
     """Return the texts of the files that match a glob pattern. Raises `UserError` without a file, or an unreadable
     one."""
-    files = sorted(glob.glob(pattern))  # noqa: PTH207
-    if not files:
-        raise UserError(f"{where}: {pattern}: no such file")
     try:
-        return [Path(file).read_text(encoding="utf-8", errors="replace") for file in files]
+        files = map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207
+        texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
     except OSError as error:
         raise UserError(f"{where}: {error.filename}: cannot be read ({error.strerror})") from error
+    if not texts:
+        raise UserError(f"{where}: {pattern}: no such file")
+    return texts
 
 
 def twice(call: CallTool, name: str, argument: str) -> str | None:
@@ -75,16 +76,16 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
     raise UserError(f"{where}: {n} blended words requested, but only {len(new_words)} exist: request fewer")
 
 
-_SHORTER = (
-    *(("I am ", "I'm "), ("What is ", "What's "), ("do not ", "don't "), ("That is ", "That's ")),
-    *(("You are ", "You're "), ("It is ", "It's ")),
-)
+_SHORTER = {
+    **{"I am ": "I'm ", "What is ": "What's ", "do not ": "don't ", "That is ": "That's "},
+    **{"You are ": "You're ", "It is ": "It's "},
+}
 
 
 def as_typed(form: str, rng: random.Random) -> str:
     """Return a sentence as people type it: with contractions, without final punctuation, in lower case."""
     if rng.random() < 0.4:
-        for long, short in _SHORTER:
+        for long, short in _SHORTER.items():
             form = form.replace(long, short)
     chance = rng.random()
     if chance < 0.15:

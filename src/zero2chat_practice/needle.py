@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 
 from zero2chat.core.errors import UserError
@@ -27,19 +26,15 @@ _PLAIN = (
 
 def rows(split: str, seed: int, n: int) -> list[Row]:
     """Return rows of 400 characters of plain sentences and a question."""
-    return draw(_pool(split), f"needle, {split}", seed, n)
-
-
-def _pool(split: str) -> Iterator[Row]:
     rng = random.Random(f"needle {split}")
+    pool = []
     for place in _places(split):
         for number in rng.sample(_numbers(split), _NUMBERS):
-            needle = _NEEDLE.format(place=place, number=number)
-            query = _QUESTION.format(place=place)
-            text = _hide([needle], _hay(None, 400, rng), rng)
-            question = f"{text}\n\nWhat is the secret number of {place}?"
-            more = {"kind": "number", "needle": needle, "asked": query}
-            yield {"key": place, "question": question, "answer": number, **more}
+            needle, query = _NEEDLE.format(place=place, number=number), _QUESTION.format(place=place)
+            question = f"{_hide([needle], _hay(None, 400, rng), rng)}\n\nWhat is the secret number of {place}?"
+            row = {"key": place, "question": question, "answer": number, "kind": "number"}
+            pool.append(row | {"needle": needle, "asked": query})
+    return draw(pool, f"needle, {split}", seed, n)
 
 
 @functools.cache
@@ -53,17 +48,13 @@ def _numbers(split: str) -> list[str]:
 
 
 @functools.cache
-def _text_of(texts: str | None) -> str:
-    if texts is None:
-        return _PLAIN
+def _text_of(texts: str) -> str:
     return "\n".join(text.strip() for text in read_files(texts, "needle: texts"))
 
 
 def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
     """Return a passage of whole words, about `characters` long, from anywhere in the texts."""
-    text = _text_of(texts)
-    if texts is None:
-        text *= -(-characters // len(text)) + 1
+    text = _PLAIN * (-(-characters // len(_PLAIN)) + 1) if texts is None else _text_of(texts)
     if not 0 < characters < len(text):
         raise UserError(f"needle: characters {characters}: give 1 to {len(text) - 1}, or longer `texts`")
     start = rng.randrange(len(text) - characters)
@@ -93,17 +84,12 @@ def documents(
     """Return n texts of `shortest` to `longest` characters of hay with `needles`; at the end, questions and answers for
     all needles follow in another order. The hay comes from the files `texts`, a glob pattern, or is plain sentences."""
     if needles < 1 or not 1 <= shortest <= longest:
-        raise UserError(
-            f"needle: needles {needles}, shortest {shortest}, longest {longest}: expected 1 or more, and shortest at "
-            "most longest"
-        )
-    places, numbers = _places("train"), _numbers("train")
+        given = f"needles {needles}, shortest {shortest}, longest {longest}"
+        raise UserError(f"needle: {given}: expected 1 or more, and shortest at most longest")
 
     def page(rng: random.Random) -> str:
-        hidden = [
-            _NEEDLE.format(place=place, number=number)
-            for place, number in zip(rng.sample(places, needles), rng.sample(numbers, needles), strict=True)
-        ]
+        pairs = zip(rng.sample(_places("train"), needles), rng.sample(_numbers("train"), needles), strict=True)
+        hidden = [_NEEDLE.format(place=place, number=number) for place, number in pairs]
         text = _hide(hidden, _hay(texts, rng.randint(shortest, longest), rng), rng)
         return "\n\n".join([text, *rng.sample(hidden, needles)])
 

@@ -1,4 +1,4 @@
-"""Small talk: openings that people type to an assistant. This file is long: its rows come from three kinds of sources.
+"""Small talk: openings that people type to an assistant.
 
 The openings are greetings, thanks, moods, likes and more. The phrasings are our own, made from patterns and lists of
 words, or, with `people`, also real people's: short utterances of the chitchat-dataset package (MIT), sorted into the
@@ -36,6 +36,7 @@ from zero2chat.tasks import SPLITS, Row, draw, exercises, in_split, make_pages
 from zero2chat_practice.helpers import as_typed, blends
 from zero2chat_practice.synthetic import FOLDER, forms
 from zero2chat_practice.synthetic.utterances import (
+    CLOSED,
     CONTRACTIONS,
     KINDS,
     LAUGH,
@@ -69,13 +70,7 @@ def _in_split(key: str, split: str) -> bool:
 
 # ---- our own phrasings
 
-
 _OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "Well, ", "Okay, ")
-
-
-# Kinds with all words in every split; only their forms are split. There are only four times of day, and a model cannot
-# know whether "bummed" is good or bad without having seen the word.
-_CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
 # Forms of these kinds fit any content: training also fills them with blended words, so that the model learns to copy.
 _BLENDED = {
     **{"introduction": 400, "likes": 150, "dislikes": 150, "tastes": 150, "activity": 150},
@@ -100,46 +95,36 @@ def _blended(name: str) -> list[str]:
 
 
 @functools.cache
-def _ours(split: str) -> tuple[Row, ...]:
-    return tuple(row for name in KINDS for row in _our_rows(name, split))
-
-
-def _our_rows(name: str, split: str) -> Iterator[Row]:
-    kind, seen = KINDS[name], set()
-    for form, before, content in _filled(name, split):
+def _ours(split: str) -> list[Row]:
+    rows: dict[tuple[str, str], Row] = {}
+    filled = ((kind, *texts) for kind in KINDS for texts in _filled(kind, split))
+    for name, form, before, content in filled:
         wording = form.replace("*", before + content)
-        key = key_of(wording)
-        if not _in_split(key, split):
-            continue
-        rng = random.Random(f"small_talk {wording}")
-        for i in range(1 if content else _SURFACES):
-            led = rng.choice(_OPENINGS) if kind.led and rng.random() < 0.5 else ""
-            question = as_typed(wording if not led or i % 2 else led + wording, rng) if name != "nonsense" else wording
-            at = question.lower().rfind((before + content).lower())
-            typed = question[at + len(before) : at + len(before + content)] if content else ""
-            if typed.lower() != content.lower() or question in seen or key_of(question) != key:
-                continue
-            seen.add(question)
-            yield _row(name, key, question, typed, "ours")
+        key, rng = key_of(wording), random.Random(f"small_talk {wording}")
+        for i in range(1 if content else _SURFACES) if _in_split(key, split) else ():
+            led = rng.choice(_OPENINGS) if KINDS[name].led and rng.random() < 0.5 else ""
+            question = wording if name == "nonsense" else as_typed(wording if i % 2 else led + wording, rng)
+            at = question.lower().rfind((before + content).lower()) + len(before)
+            typed = question[at : at + len(content)]
+            if typed.lower() == content.lower() and key_of(question) == key:
+                rows.setdefault((name, question), _row(name, key, question, typed, "ours"))
+    return list(rows.values())
 
 
 def _filled(name: str, split: str) -> Iterator[tuple[str, str, str]]:
     """Return the split's forms with the words before the content, and the content."""
-    if name == "nonsense":
-        yield from ((text, "", "") for text in dict.fromkeys(mash()))
-        return
-    wordings = dict.fromkeys(form for pattern in KINDS[name].ours.strip().splitlines() for form in forms(pattern))
-    if name not in WITH_CONTENT:
-        yield from ((form, "", "") for form in wordings)
-        return
-    words = doings() if name == "activity" else [("", word) for word in KINDS[name].words]
-    words = [(before, word) for before, word in words if name in _CLOSED or in_split(word, split, SHARES)]
+    lines = KINDS[name].ours.splitlines()
+    wordings = mash() if name == "nonsense" else itertools.chain(*map(forms, lines))
+    words = [("", "")]
+    if name in WITH_CONTENT:
+        words = doings() if name == "activity" else [("", word) for word in KINDS[name].words]
+        words = [(before, word) for before, word in words if name in CLOSED or in_split(word, split, SHARES)]
     if split == "train" and name in _BLENDED:
         rng = random.Random(f"small_talk, before {name}")
         befores = sorted({before for before, _ in words})
         words += [(rng.choice(befores), word) for word in _blended(name)]
-    for form in wordings:
-        if in_split(form, split, SHARES) or name == "day_greeting":
+    for form in dict.fromkeys(wordings):
+        if name not in WITH_CONTENT or name == "day_greeting" or in_split(form, split, SHARES):
             yield from ((form, before, word) for before, word in words)
 
 
@@ -152,40 +137,30 @@ def _row(name: str, key: str, question: str, content: str, source: str) -> Row:
 
 
 @functools.cache
-def _people(path: str) -> dict[str, tuple[Row, ...]]:
+def _people(path: str) -> dict[str, list[Row]]:
     """Return rows of people's phrasings by split, and more for training: `respelled` ones, and those `drawn` from the
     patterns. Classifying 220,000 utterances takes fifteen seconds in each process of a recipe. So the result is cached
     in a file beside the dataset, keyed by a hash of the dataset and of this code."""
-    where = f"small_talk: people: {path}"
-    try:
-        data = Path(path).read_bytes()
-    except OSError:
-        raise UserError(f"{where}: no such file: `make data` fetches the recipes' file") from None
+    if not Path(path).exists():
+        raise UserError(f"small_talk: people: {path}: no such file: `make data` fetches the recipes' file")
     texts = [FOLDER / name for name in ("small_talk/kinds.yaml", "small_talk/words.yaml", "utterances.py")]
-    code = [text.read_bytes() for text in [*texts, Path(__file__)]]
-    digest = hashlib.sha256(b"".join([data, *code])).hexdigest()
+    sources = b"".join(source.read_bytes() for source in (Path(path), *texts, Path(__file__)))
+    digest = hashlib.sha256(sources).hexdigest()
     cache = Path(f"{path}.small_talk.json")
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not cached yet, or incomplete
         before = json.loads(cache.read_text(encoding="utf-8"))
         if before["digest"] == digest:
-            return {split: tuple(rows) for split, rows in before["rows"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not cached yet, or incomplete
-    by_split = _sort_people(data, where)
+            return dict(before["rows"])
+    by_split = _sort_people(path)
     with contextlib.suppress(OSError):  # without a cache it only takes longer
         write_atomically(cache, json.dumps({"digest": digest, "rows": by_split}))
     return by_split
 
 
-def _conversations(data: bytes, where: str) -> list[list[str]]:
+def _conversations(path: str) -> list[list[str]]:
     """Return each conversation's utterances in order."""
-    try:
-        return [
-            [message["text"] for turn in conversation["messages"] for message in turn]
-            for conversation in json.loads(data).values()
-        ]
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise UserError(f"{where}: expected chitchat_dataset's conversations, each with `messages`") from None
+    conversations = json.loads(Path(path).read_bytes()).values()
+    return [[message["text"] for turn in some["messages"] for message in turn] for some in conversations]
 
 
 def _chats(seed: int, n: int, people: str | None) -> list[str]:
@@ -193,9 +168,9 @@ def _chats(seed: int, n: int, people: str | None) -> list[str]:
         raise UserError("small_talk: chats need people's messages: set `people` to chitchat_dataset's dataset.json")
     rows = _people(people)
     held_out = {row["key"] for split in ("validation", "test") for row in (*rows[split], *_ours(split))}
-    chats = _conversations(Path(people).read_bytes(), f"small_talk: people: {people}")
+    chats = _conversations(people)
     random.Random(f"small_talk, chats {seed}").shuffle(chats)
-    pages = []
+    pages: list[str] = []
     for texts in chats:
         lines = [line for text in texts if (line := plain_line(text)) and key_of(line) not in held_out]
         page = "\n".join([*lines, ""])[:_LONGEST_PAGE].rpartition("\n")[0]
@@ -223,48 +198,31 @@ _RESPELLED: tuple[Callable[[str], str], ...] = (
 _SPELLINGS = 2  # additional spellings of each of people's train rows, if they are classified like it
 
 
-def _of_people(people: str, split: str) -> tuple[Row, ...]:
-    """Return people's rows of a split; in training also in other spellings, because people use many spellings."""
-    rows = _people(people)
-    return rows[split] + rows["respelled"] if split == "train" else rows[split]
-
-
-def _respelled(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return other spellings of the rows."""
+def _respelled(rows: Sequence[Row]) -> list[Row]:
+    """Return other spellings of the rows, because people use many spellings."""
     spellings = {row["question"]: row for row in rows}
     for row in rows:
         for way in random.Random(f"respelled {row['question']}").sample(_RESPELLED, _SPELLINGS):
             question = way(row["question"])
             if question not in spellings and key_of(question) == row["key"]:
-                kind = kind_and_content(question)
-                if kind and kind[0] == row["kind"] and kind[1].lower() == row["content"].lower():
-                    spellings[question] = _row(kind[0], row["key"], question, kind[1], "people")
-    return tuple(spellings.values())[len(rows) :]
+                kind, content = kind_and_content(question) or ("", "")
+                if kind == row["kind"] and content.lower() == row["content"].lower():
+                    spellings[question] = _row(kind, row["key"], question, content, "people")
+    return list(spellings.values())[len(rows) :]
 
 
-def _sort_people(data: bytes, where: str) -> dict[str, tuple[Row, ...]]:
-    texts = dict.fromkeys(text for chat in _conversations(data, where) for text in chat)
+def _sort_people(path: str) -> dict[str, list[Row]]:
+    said = (text for chat in _conversations(path) for text in chat if len(text) <= 72 and text.count(" ") <= 11)
     by_split: dict[str, list[Row]] = {split: [] for split in SPLITS}
-    surfaces: dict[str, int] = defaultdict(int)
-    seen = set()
-    for raw in texts:
-        if len(raw) > 72 or raw.count(" ") > 11:
-            continue
-        text = plain_line(raw)
-        if not text or text in seen:
-            continue
-        seen.add(text)
-        kind = kind_and_content(text)
-        if not kind:
-            continue
-        key = key_of(text)
-        surfaces[key] += 1
-        if surfaces[key] > _SURFACES:
-            continue
-        split = next(split for split in by_split if _in_split(key, split))
-        by_split[split].append(_row(kind[0], key, text, kind[1], "people"))
-    sorted_ = {split: tuple(rows) for split, rows in by_split.items()}
-    return sorted_ | {"respelled": _respelled(by_split["train"]), "drawn": tuple(_of_patterns())}
+    surfaces: Counter[str] = Counter()
+    for text in dict.fromkeys(map(plain_line, dict.fromkeys(said))):
+        if text and (found := kind_and_content(text)):
+            key = key_of(text)
+            surfaces[key] += 1
+            if surfaces[key] <= _SURFACES:
+                split = next(split for split in SPLITS if _in_split(key, split))
+                by_split[split].append(_row(found[0], key, text, found[1], "people"))
+    return by_split | {"respelled": _respelled(by_split["train"]), "drawn": _of_patterns()}
 
 
 # ---- more wordings for training, drawn from the patterns that classify people's
@@ -319,9 +277,8 @@ def _of_patterns() -> list[Row]:
             filled = re.sub(_ANY, lambda _: rng.choice(words), sample)  # noqa: B023 - called at once
             question = _retyped(" ".join(filled.split()), rng)
             its_words = {word.plain for word in words_of(question)}
-            if len(question) > 72 or question in questions or all(having[word] >= _OF_A_WORD for word in its_words):
-                continue
-            if not _in_split(key := key_of(question), "train"):
+            fits = len(question) <= 72 and any(having[word] < _OF_A_WORD for word in its_words)
+            if not fits or question in questions or not _in_split(key := key_of(question), "train"):
                 continue
             kind, content = kind_and_content(question) or ("", "")
             if kind == name and content.lower() not in _held_out():
@@ -333,10 +290,10 @@ def _of_patterns() -> list[Row]:
 
 
 @functools.cache
-def _held_out() -> frozenset[str]:
+def _held_out() -> set[str]:
     """Return contents of our own rows in the other splits, which training rows must not contain."""
-    rows = [row for split in ("validation", "test") for row in _ours(split) if row["kind"] not in _CLOSED]
-    return frozenset(row["content"].lower() for row in rows if row["content"])
+    rows = [*_ours("validation"), *_ours("test")]
+    return {row["content"].lower() for row in rows if row["content"] and row["kind"] not in CLOSED}
 
 
 # ---- the task
@@ -350,40 +307,28 @@ def rows(split: str, seed: int, n: int, people: str | None = None, share: float 
     """
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
-    phrasings = _of_people(people, split) if people else ()
-    questions = {row["question"] for row in phrasings}
-    ours = [row for row in _ours(split) if row["question"] not in questions]
     where = f"small_talk, {split}"
     if not people:
-        return draw(ours, where, seed, n)
-    # Interleave so that the first rows are the same for every n.
-    enough = min(n, math.floor(len(phrasings) / share) if share else n, len(ours) + len(phrasings))
-    if n > enough:
-        raise UserError(
-            f"{where}: {n} rows requested, but only {enough} distinct rows exist with share {share}: "
-            "request fewer, or lower `share`"
-        )
-    first, second = draw(phrasings, where, seed, len(phrasings)), draw(ours, where, seed, len(ours))
+        return draw(_ours(split), where, seed, n)
+    by_split = _people(people)
+    theirs = by_split[split] + (by_split["respelled"] if split == "train" else [])
+    questions = {row["question"] for row in theirs}
+    ours = [row for row in _ours(split) if row["question"] not in questions]
+    first, second = draw(theirs, where, seed, len(theirs)), draw(ours, where, seed, len(ours))
     if split == "train":
-        generated = _people(people)["drawn"]
-        pairs = itertools.zip_longest(second, draw(generated, where, seed, len(generated)))
+        pairs = itertools.zip_longest(second, draw(by_split["drawn"], where, seed, len(by_split["drawn"])))
         second = list({row["question"]: row for pair in pairs for row in pair if row}.values())
+    # Interleave so that the first rows are the same for every n.
     taken = [math.ceil(i * share) for i in range(n + 1)]
-    merged = []
-    for i in range(n):
-        index = i - taken[i]
-        merged.append(first[taken[i]] if taken[i + 1] > taken[i] or index >= len(second) else second[index])
-    return merged
+    if taken[n] > len(first) or n - taken[n] > len(second):
+        exist = f"{len(first)} of people's and {len(second)} other rows exist"
+        raise UserError(f"{where}: {n} rows requested with share {share}, but only {exist}: request fewer")
+    return [first[now] if after > now else second[i - now] for i, (now, after) in enumerate(itertools.pairwise(taken))]
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return one of the kind's answers, with the content as the user typed it."""
     return rng.choice(KINDS[row["kind"]].demonstrations).format(c=row["content"])
-
-
-@functools.cache
-def _cores() -> dict[str, re.Pattern[str]]:
-    return {name: re.compile(kind.core, re.IGNORECASE) for name, kind in KINDS.items()}
 
 
 _PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|woman)\b", re.IGNORECASE)
@@ -392,38 +337,31 @@ _PERSON = re.compile(r"\bi(?: am|'m) (?:a |an )?(?:real )?(?:person|human|man|wo
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if a completion has what its kind of opening needs, and nothing of another kind. A content comes once,
     right after the kind's core, with at most two more of the user's words on either side of it."""
-    text = " ".join(completion.split())
-    if not text or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
-        return 0.0
+    text, own = " ".join(completion.split()), KINDS[row["kind"]]
     # Repeating the opening is not an answer, except where it is usual: goodbye to "Goodbye, Zero".
-    if key_of(text) == key_of(row["question"]) and text not in KINDS[row["kind"]].demonstrations:
+    repeated = key_of(text) == key_of(row["question"]) and text not in own.demonstrations
+    if repeated or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
         return 0.0
-    cores = _cores()
-    kinds = {name for name, core in cores.items() if core.search(text)}
+    kinds = {name for name, kind in KINDS.items() if re.search(kind.core, text, re.IGNORECASE)}
     serving = {row["kind"], *SERVED_BY.get(row["kind"], ())}
     if any(LAUGH.fullmatch(word.plain) for word in words_of(row["question"])):
         serving.add("laughter")
-    if kinds - serving:
+    if not kinds or kinds - serving:
         return 0.0
-    if row["kind"] not in kinds:
-        return float(bool(kinds))
-    matches = list(cores[row["kind"]].finditer(text))
-    if not matches or not row["content"]:
-        return float(bool(matches))
-    said = re.split(r"[.,!?]| to you\b| too\b", text[matches[0].end() :], maxsplit=1)[0]
-    return float(len(matches) == 1 and said.lower() in _takings(row))
+    if row["kind"] not in kinds or not row["content"]:
+        return 1.0
+    _, *parts = re.split(own.core, text, flags=re.IGNORECASE)
+    said = re.split(r"[.,!?]| to you\b| too\b", parts[0], maxsplit=1)[0]
+    return float(len(parts) == 1 and said.lower() in _takings(row))
 
 
 def _takings(row: Row) -> set[str]:
     """Return ways to repeat the content: alone, and with up to two of the user's words before and after it."""
-    words, content = row["question"].lower().split(), row["content"].lower().split()
-    bare = [word.strip(".,!?") for word in words]
-    ways = {" ".join(content)}
-    for at in range(len(bare) - len(content) + 1):
-        if bare[at : at + len(content)] == content:
-            end = at + len(content)
-            ways |= {" ".join(bare[max(0, at - i) : end + j]) for i in range(3) for j in range(3)}
-    return ways
+    words = [word.strip(".,!?") for word in row["question"].lower().split()]
+    content = row["content"].lower().split()
+    ends = [at for at in range(len(content), len(words) + 1) if words[at - len(content) : at] == content]
+    cuts = ((max(0, end - len(content) - i), end + j) for end in ends for i in range(3) for j in range(3))
+    return {" ".join(content), *(" ".join(words[start:end]) for start, end in cuts)}
 
 
 def documents(seed: int, n: int, people: str | None = None, chats: bool = False) -> list[str]:
@@ -431,13 +369,13 @@ def documents(seed: int, n: int, people: str | None = None, chats: bool = False)
     conversations instead, one utterance per line, without utterances of validation and test rows."""
     if chats:
         return _chats(seed, n, people)
-    pool = [*_ours("train"), *(_people(people)["train"] + _people(people)["drawn"] if people else ())]
+    drawn = _people(people)["train"] + _people(people)["drawn"] if people else []
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in pool:
+    for row in _ours("train") + drawn:
         by_kind[row["kind"], row["source"]].append(row)
-    kinds = list(by_kind.values())
 
     def page(rng: random.Random) -> str:
-        return exercises([rng.choice(rows) for rows in rng.sample(kinds, rng.randint(3, 6))], demonstration, rng)
+        some = rng.sample(list(by_kind.values()), rng.randint(3, 6))
+        return exercises([rng.choice(rows) for rows in some], demonstration, rng)
 
     return make_pages(seed, n, "small_talk, documents", page)

@@ -58,53 +58,41 @@ _MANY = 40  # percent of speakers from which a non-official language counts
 def read_profiles(archive: Path) -> list[dict[str, Any]]:
     """Read the profiles in a package's archive (package/REGION/CODE.json), sorted by path."""
     with tarfile.open(archive) as tar:
-        members = sorted((m for m in tar.getmembers() if m.isfile()), key=lambda member: member.name)
-        files = [tar.extractfile(m) for m in members if re.fullmatch(r"package/[^/]+/[a-z]{2}\.json", m.name)]
-        return [json.load(file) for file in files if file]
+        names = sorted(name for name in tar.getnames() if re.fullmatch(r"package/[^/]+/[a-z]{2}\.json", name))
+        return [json.load(file) for file in map(tar.extractfile, names) if file]
 
 
 def countries(profiles: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     """Return one row per country, sorted by name, for inhabited countries with at least three known facts."""
     rows = []
     for profile in profiles:
-        name = _name(_at(profile, "Government", "Country name"))
-        population = _text(profile, "People and Society", "Population")
+        name = _name(profile.get("Government", {}).get("Country name", {}))
         capital = _text(profile, "Government", "Capital", "name") or _text(profile, "Government", "Capital")
-        if not name or not population[:1].isdigit():
-            continue
         facts = {
             "capital": re.split(",| in ", _plain(capital))[0].strip(),
-            "currency": _currency(_at(profile, "Economy", "Exchange rates")),
-            "population": _number(population),
+            "currency": _currency(profile.get("Economy", {}).get("Exchange rates", {})),
+            "population": _number(_text(profile, "People and Society", "Population")),
             "area": _number(_text(profile, "Geography", "Area", "total") or _text(profile, "Geography", "Area")),
             "languages": _languages(_text(profile, "People and Society", "Languages")),
         }
         # Some capitals are "none" or "no official capital".
         row = {"name": name} | {kind: text for kind, text in facts.items() if text and not text.startswith("no")}
-        if len(row) > 3:
+        if name and facts["population"] and len(row) > 3:
             rows.append(row)
     return sorted(rows, key=lambda row: row["name"].removeprefix("the "))
 
 
-def _at(profile: dict[str, Any], *path: str) -> dict[str, Any]:
+def _text(profile: dict[str, Any], *path: str) -> str:
     for part in path:
         profile = profile.get(part, {})
-    return profile
-
-
-def _text(profile: dict[str, Any], *path: str) -> str:
-    return str(_at(profile, *path).get("text", "")).strip()
+    return str(profile.get("text", "")).strip()
 
 
 def _name(forms: dict[str, Any]) -> str:
     """Return the name as used within a sentence, or "" if it is not a country."""
-    texts = [
-        form["text"]
-        for end in ("short form", "long form")
-        for key, form in forms.items()
-        if key.endswith(end) and not form["text"].startswith("none")
-    ]
-    name = _NAMES.get(texts[0], _plain(texts[0])).removeprefix("The ") if texts else ""
+    texts = [forms[key]["text"] for end in ("short form", "long form") for key in forms if key.endswith(end)]
+    text = next((text for text in texts if not text.startswith("none")), "")
+    name = _NAMES.get(text, _plain(text)).removeprefix("The ")
     return f"the {name}" if _WITH_ARTICLE.search(name) else name
 
 
@@ -118,9 +106,7 @@ def _number(text: str) -> str:
     match = re.match(r"([0-9][0-9,]*(?:\.[0-9]+)?)(\s+million\b)?", text)
     if match is None:
         return ""
-    number = float(match[1].replace(",", ""))
-    if match[2]:
-        return f"{round(number * 1e6):,}"
+    number = round(float(match[1].replace(",", "")) * (1e6 if match[2] else 1), 3)
     return f"{number:,.0f}" if number.is_integer() else f"{number:,}"
 
 
@@ -131,12 +117,11 @@ def _currency(rates: dict[str, Any]) -> str:
         return "US dollar"
     if adopted := _ADOPTED.search(text):
         return adopted[1] or "US dollar"
-    name, per, values = text.partition(" per ")
+    names, per, values = text.partition(" per ")
     if not per or re.search(r"\+\+ NA\b", values[:40]):
         return ""
-    name = re.split(r"/| or ", _plain(name))[0]
-    singular = re.sub(rf"\b(?:{'|'.join(_MONEY)})\b", lambda match: _MONEY[match[0]], name)
-    singular = singular if name.split()[-1] in _MONEY else singular.removesuffix("s")
+    name = re.split(r"/| or ", _plain(names))[0]
+    singular = re.sub(rf"\b(?:{'|'.join(_MONEY)})\b|s$", lambda match: _MONEY.get(match[0], ""), name)
     return "" if singular in _DOUBTFUL else singular
 
 
@@ -144,12 +129,12 @@ def _languages(text: str) -> str:
     """Return at most two languages: the first one, if official or widely spoken, and official languages."""
     languages: dict[str, None] = {}
     for i, part in enumerate(re.split(r"[,;](?![^(]*\))", text)):
-        official = "official" in part and not _LOCAL.search(part)
-        share = re.search(r"([0-9.]+)%", _PARENTHESES.sub(" ", part))
-        if not official and (i or (share and float(share[1]) < _MANY)):
-            continue
-        names = re.split(r"\band\b", _PARENTHESES.sub(" ", part))
-        languages |= {" ".join(match[0].split()): None for name in names if (match := _LANGUAGE.match(name.strip()))}
+        bare = _PARENTHESES.sub(" ", part)
+        share = re.search(r"([0-9.]+)%", bare)
+        widely_spoken = i == 0 and (not share or float(share[1]) >= _MANY)
+        if widely_spoken or ("official" in part and not _LOCAL.search(part)):
+            matches = (_LANGUAGE.match(name.strip()) for name in re.split(r"\band\b", bare))
+            languages |= {" ".join(match[0].split()): None for match in matches if match}
     return " and ".join(list(languages)[:2])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from zero2chat.tasks import in_split, place
 from zero2chat_practice.synthetic import phrases, read_texts
@@ -18,8 +18,8 @@ _MOST_ROWS = {"train": 90, "validation": 45, "test": 60}
 _UNSLOTTED = 3  # spellings of a form without slots
 _PLURALS: dict[str, str] = read_texts("out_of_reach/plurals")
 _SINGULAR = re.compile(
-    r"(?:sis|ics|us|ss|GPS|diabetes|pancreas|Versailles|Ganges|Hastings|Paris|Los Angeles)$|^the (?:battle|treaty) of",
-    re.IGNORECASE,
+    r"(?i)(?:sis|(?<!biot)ics|us|ss|GPS|diabetes|pancreas|Versailles|Ganges|Hastings|Paris|Los Angeles)$"
+    r"|^the (?:battle|treaty) of"
 )
 _PLURAL = re.compile(
     r"s$|\b(?:lice|teeth|feet|antibiotics|probiotics|bacteria)$|^(?:the Crusades|the Wars of the Roses)$"
@@ -45,24 +45,15 @@ def _words() -> dict[str, list[str]]:
     return {slot: list(dict.fromkeys(values)) for slot, values in words.items()}
 
 
-def _plural(word: str) -> str:
-    if word in _PLURALS:
-        return _PLURALS[word]
-    if re.search(r"[^aeiou]y$", word):
-        return word[:-1] + "ies"
-    return word + ("es" if re.search(r"(?:s|x|ch|sh)$", word) else "s")
-
-
 def _put(role: str | None, word: str) -> str:
     """Return a word as used in a sentence: with an article, as a plural, or with its verb."""
     if role == "a":
         return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
     if role == "plural":
-        return _plural(word)
+        regular = re.sub("(?<=[^aeiou])y$", "ie", word) + ("es" if re.search("(?:s|x|ch|sh)$", word) else "s")
+        return _PLURALS.get(word, regular)
     if role:
-        listed = word.rpartition(" ")[2] in ("antibiotics", "probiotics")
-        several = bool(_PLURAL.search(word)) and (listed or not _SINGULAR.search(word))
-        return f"{_AGREE[role][several]} {word}"
+        word = f"{_AGREE[role][bool(_PLURAL.search(word)) and not _SINGULAR.search(word)]} {word}"
     return word
 
 
@@ -74,17 +65,13 @@ def _filled(form: str, split: str) -> Iterator[tuple[str, str]]:
         return
     rng = random.Random(f"{form} {split}")
     of = [[word for word in _words()[slot.rstrip("0123456789")] if in_split(word, split, SHARES)] for slot in slots]
-    if not all(of):
-        return
-    several = len(slots) > 1
-    firsts = sorted(of[0], key=lambda word: place(f"{form} {word}")) * (6 if several else 1)
-    for first in firsts[: _MOST_ROWS[split]]:
-        words = [first, *(rng.choice(others) for others in of[1:])]
-        if len(set(words)) < len(words):
-            continue
+    firsts = sorted(of[0], key=lambda word: place(f"{form} {word}")) * (6 if len(slots) > 1 else 1)
+    for first in firsts[: _MOST_ROWS[split]] if all(of) else ():
+        words = [first, *map(rng.choice, of[1:])]
         value = dict(zip(slots, words, strict=True))
         text = _SLOT.sub(lambda match, value=value: _put(match[1], value[match[2]]), form)  # type: ignore[misc]
-        yield f"{form} | {' | '.join(words)}", text[0].upper() + text[1:]
+        if len(set(words)) == len(words):
+            yield f"{form} | {' | '.join(words)}", text[0].upper() + text[1:]
 
 
 _ASKING = re.compile(
@@ -93,41 +80,32 @@ _ASKING = re.compile(
 # Sentences that are not requests, to which "please" and "can you" cannot be added.
 _STATEMENT = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
 _WAYS: dict[str, tuple[str, ...]] = phrases(read_texts("out_of_reach/spellings"))
-_QUESTIONS = (*_WAYS["any"], *_WAYS["any"], *_WAYS["greeted"], *_WAYS["question"])
-_COMMANDS = (*_WAYS["any"], *_WAYS["any"], *_WAYS["greeted"], *_WAYS["command"])
-_REQUESTS = (*_COMMANDS, *_WAYS["request"])
 
 
-def _spellings(text: str) -> Sequence[str]:
+def _spellings(text: str) -> list[str]:
     """Return ways in which people type a question, a command, or another sentence."""
-    if _ASKING.match(text) and text.endswith("?") and not re.search(r"[.:?] ", text):
-        return _QUESTIONS
-    if text.endswith(".") and "?" not in text and not _STATEMENT.match(text) and not _ASKING.match(text):
+    asking, several = _ASKING.match(text), re.search("[.:?] ", text)
+    kinds = ["any"]
+    if asking and text.endswith("?") and not several:
+        kinds += ["any", "greeted", "question"]
+    elif text.endswith(".") and "?" not in text and not asking and not _STATEMENT.match(text):
         # No "Can you" in front of several sentences.
-        return _COMMANDS if re.search(r"[.:] ", text) else _REQUESTS
-    return _WAYS["any"]
+        kinds += ["any", "greeted", "command", *([] if several else ["request"])]
+    return [way for kind in kinds for way in _WAYS[kind]]
 
 
 def _typed(way: str, text: str) -> str:
     bare, open_ = text.rstrip("."), text.rstrip(".?")
-    spellings = {"text": text, "bare": bare, "open": open_, "lower": _lower(text), "bare_lower": _lower(bare)}
+    # The first word may be an abbreviation.
+    lower = text[0].lower() + text[1:] if re.match(r"[A-Z][a-z]+\b", text) else text
+    spellings = {"text": text, "bare": bare, "open": open_, "lower": lower, "bare_lower": lower.rstrip(".")}
     return way.format(**spellings, small=text.lower(), bare_small=bare.lower(), open_small=open_.lower())
-
-
-def _lower(text: str) -> str:
-    """Return the text with a lower-case first letter, unless the first word is an abbreviation."""
-    return text[0].lower() + text[1:] if re.match(r"[A-Z][a-z]+\b", text) else text
 
 
 def impossible_requests(split: str, tools_off: bool) -> Iterator[tuple[str, str, str, str]]:
     """Yield the split's requests: kind, form, key and question. `tools_off` adds requests that need tools."""
     kinds = read_texts("out_of_reach/forms") | (read_texts("out_of_reach/tools_off") if tools_off else {})
-    for kind, forms in kinds.items():
-        for form in forms.splitlines():
-            if not in_split(form, split, SHARES):
-                continue
-            for key, text in _filled(form, split):
-                ways = _spellings(text)
-                rng = random.Random(key)
-                for way in rng.sample(ways, 1 if key != form else min(_UNSLOTTED, len(ways))):
-                    yield kind, form, key, _typed(way, text)
+    for kind, form in ((kind, form) for kind, forms in kinds.items() for form in forms.splitlines()):
+        for key, text in _filled(form, split) if in_split(form, split, SHARES) else ():
+            for way in random.Random(key).sample(_spellings(text), _UNSLOTTED if key == form else 1):
+                yield kind, form, key, _typed(way, text)

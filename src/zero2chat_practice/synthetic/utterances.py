@@ -35,39 +35,29 @@ _TEXTS = read_texts("small_talk/kinds")
 _WORDS = read_texts("small_talk/words")
 _DOINGS: str = _WORDS.pop("doings")
 LISTS: dict[str, tuple[str, ...]] = phrases(_WORDS)
-CONTENTS = {
-    **LISTS,
-    "names": (*FIRST_NAMES, *LISTS["names"]),
-    "titles": (*map(with_article, JOBS), *LISTS["titles"]),
-    "favorites": tuple(f"favorite {matter}" for matter in LISTS["favorites"]),
-}
-_PARTS = {name: f"(?:{'|'.join(lines)})" for name, lines in _TEXTS["parts"].items()} | {
-    mood: "|".join(LISTS[mood]) for mood in ("good", "bad")
-}
+LISTS["names"] = (*FIRST_NAMES, *LISTS["names"])
+LISTS["titles"] = (*map(with_article, JOBS), *LISTS["titles"])
+LISTS["favorites"] = tuple(f"favorite {matter}" for matter in LISTS["favorites"])
+_PARTS = {name: f"(?:{'|'.join(lines)})" for name, lines in _TEXTS["parts"].items()}
+_PARTS |= {mood: "|".join(LISTS[mood]) for mood in ("good", "bad")}
 LAUGH = re.compile(_PARTS["laugh"])
 SERVED_BY: dict[str, list[str]] = _TEXTS["served_by"]
 CONTRACTIONS: dict[str, str] = _TEXTS["contractions"]
-
-
-def _kinds() -> dict[str, Intent]:
-    def filled(pattern: str) -> str:
-        return re.sub(r"(?<!\?P)<(\w+)>", lambda part: _PARTS[part[1]], pattern)
-
-    return {
-        name: Intent(
-            ours=kind.get("ours", ""),
-            words=CONTENTS.get(kind.get("contents"), ()),
-            people=filled("|".join(kind.get("people", ()))),
-            core=kind["core"],
-            demonstrations=tuple(kind["demonstrations"]),
-            led=kind.get("led", False),
-        )
-        for name, kind in _TEXTS["kinds"].items()
-    }
-
-
-KINDS = _kinds()
+KINDS = {
+    name: Intent(
+        ours=kind.get("ours", ""),
+        words=LISTS.get(kind.get("contents"), ()),
+        people=re.sub(r"(?<!\?P)<(\w+)>", lambda part: _PARTS[part[1]], "|".join(kind.get("people", ()))),
+        core=kind["core"],
+        demonstrations=tuple(kind["demonstrations"]),
+        led=kind.get("led", False),
+    )
+    for name, kind in _TEXTS["kinds"].items()
+}
 WITH_CONTENT = tuple(name for name, kind in KINDS.items() if "{c}" in kind.demonstrations[0])
+# Kinds with all words in every split; only their forms are split. There are only four times of day, and a model cannot
+# know whether "bummed" is good or bad without having seen the word.
+CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
 
 
 @functools.cache
@@ -79,12 +69,10 @@ def _patterns() -> dict[str, re.Pattern[str]]:
 
 def doings() -> list[tuple[str, str]]:
     """Return what somebody is doing, and the part that the answer repeats: ("going to ", "the beach")."""
-    pairs = []
-    for line in _DOINGS.strip().splitlines():
-        start, contents = re.fullmatch(r"(.*)\{(.*)\}", line).groups()  # type: ignore[union-attr]
-        verb, article = re.fullmatch(r"(.*?)((?:the |a )?)", start).groups()  # type: ignore[union-attr]
-        pairs += [(form, article + content) for form in forms(verb) for content in contents.split("|")]
-    return pairs
+    lines = re.findall(r"(?m)^(.*?)((?:the |a )?)\{([^{}]*)\}$", _DOINGS)
+    return [
+        (form, article + word) for verb, article, words in lines for form in forms(verb) for word in words.split("|")
+    ]
 
 
 # ---- plain words, and keys
@@ -106,10 +94,8 @@ class Word(NamedTuple):
 
 def words_of(text: str) -> list[Word]:
     """Return the text's words; contractions such as "I'm" are two words with the same position."""
-    words = []
-    for match in _WORD.finditer(_SMILEY.sub(lambda smiley: " " * len(smiley.group()), text)):
-        words += [Word(plain, match.start(), match.end()) for plain in _plain_words(match.group())]
-    return words
+    matches = _WORD.finditer(_SMILEY.sub(lambda smiley: " " * len(smiley[0]), text))
+    return [Word(plain, *match.span()) for match in matches for plain in _plain_words(match[0])]
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -120,19 +106,15 @@ def _plain_words(typed: str) -> list[str]:
 
 def _cuts(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
     """Yield the words unchanged, then with leading fillers removed one by one, then without final fillers, too."""
-    start, end = 0, len(words)
-    starts = [0]
-    while start < end - 1:
-        plain = words[start].plain
-        if not (plain in _LEADS or (plain in _AFTER_HELLO and start and words[start - 1].plain in _HELLOS)):
-            break
+    plain, start, end = [word.plain for word in words], 0, len(words)
+    while start < end - 1 and (
+        plain[start] in _LEADS or (start and plain[start] in _AFTER_HELLO and plain[start - 1] in _HELLOS)
+    ):
         start += 1
-        starts.append(start)
-    while end > start + 1 and words[end - 1].plain in _TAILS:
+    while end > start + 1 and plain[end - 1] in _TAILS:
         end -= 1
-    yield from (words[start:] for start in starts)
-    if end < len(words):
-        yield from (words[start:end] for start in starts)
+    for stop in dict.fromkeys((len(words), end)):
+        yield from (words[first:stop] for first in range(start + 1))
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -142,24 +124,6 @@ def key_of(text: str) -> str:
     *_, bare = _cuts(words_of(text))
     joined = "".join(word.plain for word in bare)
     return re.sub(r"(.{1,3}?)\1+", r"\1", joined) or "".join(sorted(set(text)))
-
-
-_NO_CONTENT = set(LISTS["no_content"])
-_NO_END = set("the a an and of to in on for with from at by up out over off into".split())
-_NO_WORD = set("to and of in on for with by and or up out off into over from at".split())
-
-
-def _content(text: str, words: Sequence[Word]) -> str:
-    """Return the words as typed, or "" if they are not a content of one to three words."""
-    plain = [word.plain for word in words]
-    if not 1 <= len(plain) <= 3 or _NO_CONTENT & set(plain) or plain[-1] in _NO_END or plain[0] in _NO_WORD:
-        return ""
-    if any(
-        len(word) < 3 and word not in _NO_END and word not in ("pc", "tv", "uk", "la", "ny", "cs") for word in plain
-    ):
-        return ""
-    typed = text[words[0].start : words[-1].end]
-    return typed if re.fullmatch(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,2}", typed) else ""
 
 
 # ---- what may be repeated, and what is nonsense
@@ -172,46 +136,34 @@ _PRIVATE = re.compile(r"\d{3}|www|http|\.com|\.net|@")
 def plain_line(raw: str) -> str:
     """Return an utterance as one line, or "" if it contains something that must not be repeated."""
     text = " ".join(raw.replace("\u2019", "'").replace("\u2018", "'").split())
-    fits = text and _PLAIN.fullmatch(text) and not _PRIVATE.search(text) and not _BLOCKED.search(text)
+    fits = _PLAIN.fullmatch(text) and not _PRIVATE.search(text) and not _BLOCKED.search(text)
     return text if fits else ""
 
 
+_KEYS = "asdf?|sdf|df|dsf|fds|fa|ff|dd|jkl|fas|dfs|sd|ad|ds|fd|as"
+_MASH = re.compile(rf"(?:{_KEYS}|sdfg|qwerty|sdfsdf|asdfa|abcd?|[a-z])(?: (?:{_KEYS}|ab|[a-hj-z]))*")
 _MASH_WORD = re.compile(
     r"[asdfghjkl]{4,}|[bcdfghjklmnpqrstvwxz]{4,}|([a-z])\1{3,}|[qwertyuiop]*(?:qwer|wert|rtyu|yuiop)\w*"
 )
 _NO_MASH = set(LISTS["no_mash"])
-_MASH = re.compile(
-    r"(?:asdf?|sdf|df|dsf|fds|asd|fa|ff|dd|jkl|fas|dfs|sd|ad|ds|fd|sdfg|as|qwerty|sdfsdf|asdfa|abc|abcd|[a-z])"
-    r"(?: (?:asdf?|sdf|df|dsf|fds|asd|fa|ff|dd|jkl|fas|dfs|sd|ad|ds|fd|as|ab|[b-hj-z]|a))*"
-)
+_SOUND = re.compile(r"[bm]?(?:a?h+a+)+h*|[hm]+|(?:e?h+e+)+h*|a+h+|o+h+|l+o+l+|lmf?ao+|a+w+|z+|u+gh+|y+a+s*|w+o+w*")
 
 
 def is_mash(text: str) -> bool:
     """Return whether a text is only random keys, or one letter repeated."""
-    words = re.findall(r"[a-z]+", text.lower())
-    if (
-        not words
-        or not re.fullmatch(r"[A-Za-z ;,.!?]+", text)
-        or text.strip(" .!?").lower() in ("a", "i", "k", "u", "y", "ad")
-    ):
+    words = re.findall("[a-z]+", text.lower())
+    joined = " ".join(words)
+    if joined in ("", "as", "ad", *"aikouxy") or not re.fullmatch(r"[A-Za-z ;,.!?]+", text):
         return False
-    if len(words) == 1 and (words[0] in ("as", "ad", "k", "b", "o", "x") or len(words[0]) == 1):
-        return words[0] in "bcdefghjlmnpqrstvwz"
-    if _MASH.fullmatch(" ".join(words)) and len("".join(words)) > 1:
-        return True
-    known_word = re.compile(
-        r"(?:b|m)?(?:a?h+a+)+h*|[hm]+|(?:e?h+e+)+h*|a+h+|o+h+|l+o+l+|lmf?ao+|a+w+|z+|u+gh+|y+a+s*|w+o+w*|h+"
-    )
-    return all(_MASH_WORD.fullmatch(word) and word not in _NO_MASH and not known_word.fullmatch(word) for word in words)
-
-
-_SYLLABLES = ("bla", "flib", "gro", "zub", "wug", "mip", "snor", "quav", "tro", "plee")
+    mashed = (_MASH_WORD.fullmatch(word) and word not in _NO_MASH and not _SOUND.fullmatch(word) for word in words)
+    return bool(_MASH.fullmatch(joined)) or all(mashed)
 
 
 def mash() -> Iterator[str]:
     """Yield typed nonsense: rows of keys, one letter repeated, invented words, only punctuation."""
     rng = random.Random("small_talk, nonsense")
     rows = ("asdfghjkl", "qwertyuiop", "zxcvbnm", "sdfjkl", "fjdk")
+    syllables = ("bla", "flib", "gro", "zub", "wug", "mip", "snor", "quav", "tro", "plee")
     for _ in range(260):
         row, n = rng.choice(rows), rng.randint(3, 9)
         yield "".join(rng.choice(row) for _ in range(n))
@@ -219,7 +171,7 @@ def mash() -> Iterator[str]:
         yield (row[start : start + rng.randint(3, 5)] * rng.randint(1, 3)).strip()
         yield "".join(rng.choice("bcdfghjklmnpqrstvwxz") for _ in range(n))
         yield " ".join(rng.choice("abcdefgsx") for _ in range(n))
-        yield "{}{} {}{}".format(*(rng.choice(_SYLLABLES) for _ in range(4)))
+        yield "{}{} {}{}".format(*(rng.choice(syllables) for _ in range(4)))
         yield "".join(rng.choice("?!.,;#%&*") for _ in range(rng.randint(2, 6)))
         yield "".join(rng.choice("0123456789") + rng.choice("abcxyz") for _ in range(rng.randint(2, 4)))
 
@@ -228,6 +180,10 @@ def mash() -> Iterator[str]:
 
 _JOB = re.compile(rf"(?:.*\b)?(?:{'|'.join(_TEXTS['jobs'])})")
 _NO_JOB = re.compile("|".join(_TEXTS["no_jobs"]))
+_NO_CONTENT = set(LISTS["no_content"])
+_NO_START = set("and of to in on for with from at by up out over off into".split())
+_NO_END = _NO_START | {"the", "a", "an"}
+_SHORT = _NO_END | {"pc", "tv", "uk", "la", "ny", "cs"}  # other words of a content have three letters or more
 
 
 def kind_and_content(text: str) -> tuple[str, str] | None:
@@ -235,35 +191,31 @@ def kind_and_content(text: str) -> tuple[str, str] | None:
     if is_mash(text):
         return "nonsense", ""
     words = words_of(text)
-    if not 1 <= len(words) <= 14:
-        return None
-    for cut in _cuts(words):
+    for cut in _cuts(words) if 1 <= len(words) <= 14 else ():
         plain = " ".join(word.plain for word in cut)
-        hit = next(((name, match) for name, kind in _patterns().items() if (match := kind.match(plain))), None)
-        if hit is None:
-            continue
-        name, match = hit
-        if name not in WITH_CONTENT:
-            return name, ""
-        group = next(group for group, part in enumerate(match.groups(), 1) if part is not None)
-        start = plain[: match.start(group)].count(" ")
-        held = cut[start : start + match.group(group).count(" ") + 1]
-        content = _held(name, text, held)
-        return (name, content) if content else None
+        for name, pattern in _patterns().items():
+            if match := pattern.match(plain):
+                if name not in WITH_CONTENT:
+                    return name, ""
+                start, end = (plain[:place].count(" ") for place in match.span(match.lastindex or 0))
+                content = _held(name, text, cut[start : end + 1])
+                return (name, content) if content else None
     return None
 
 
 def _held(name: str, text: str, words: Sequence[Word]) -> str:
-    """Return the content of an utterance of a kind, as typed, or ""."""
-    plain = " ".join(word.plain for word in words)
-    typed = text[words[0].start : words[-1].end]
+    """Return the content of an utterance of a kind, as typed, or "" if it is unsuitable."""
+    each = [word.plain for word in words]
+    plain, typed = " ".join(each), text[words[0].start : words[-1].end]
+    fits: object = False
     if name == "introduction":
-        is_name = plain.title() in CONTENTS["names"]
-        return typed if is_name and re.fullmatch(r"[A-Za-z]+", typed) else ""
-    if name in ("feeling_good", "feeling_bad", "day_greeting"):
-        return typed if re.fullmatch(r"[A-Za-z]+(?: [A-Za-z]+)*", typed) and plain != "god" else ""
-    if name == "job":
-        return typed if _JOB.fullmatch(plain) and not _NO_JOB.search(plain) and "  " not in typed else ""
-    if name == "favorite" and words[0].start == words[-1].start:
-        return ""
-    return _content(text, words)
+        fits = plain.title() in LISTS["names"] and re.fullmatch("[A-Za-z]+", typed)
+    elif name in CLOSED:
+        fits = plain != "god" and re.fullmatch("[A-Za-z]+(?: [A-Za-z]+)*", typed)
+    elif name == "job":
+        fits = _JOB.fullmatch(plain) and not _NO_JOB.search(plain) and "  " not in typed
+    elif name != "favorite" or words[0].start != words[-1].start:
+        fits = not _NO_CONTENT & set(each) and each[0] not in _NO_START and each[-1] not in _NO_END
+        fits = fits and len(each) < 4 and all(len(word) > 2 or word in _SHORT for word in each)
+        fits = fits and re.fullmatch("[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,2}", typed)
+    return typed if fits else ""
