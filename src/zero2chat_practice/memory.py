@@ -187,7 +187,7 @@ def _following(row: Row, split: str, rng: random.Random, changed: bool) -> tuple
         a = int(row["a" if again else "answer"])
         most = {"plus": 99 - a, "minus": a - changed, "times": 9 * (a < 10)}[kind]
         n = rng.randint(1, min(9, most) if rng.random() < 0.7 else most) if most > 0 else 0
-        if n > changed and sums.belongs(a, n, split) and not (again and row["b"] in (str(a), str(n), row["answer"])):
+        if n > changed and sums.fits(kind, a, n, split) and not (again and row["b"] in (str(a), str(n), row["answer"])):
             return sums.of_numbers(kind, a, n), "instead" if again else f"changed {kind}" if changed else kind
     return {}, ""
 

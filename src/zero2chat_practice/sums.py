@@ -82,7 +82,7 @@ def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: 
 def _listed(split: str, digits: tuple[int, ...], kind: str, factor: int) -> tuple[Row, ...]:
     listed, large = [], digits[-1] > 2
     for a, b in _pairs(split, digits, kind, factor):
-        if not belongs(a, b, split) or (split == "train" and not _steps_in_training(kind, a, b)):
+        if not fits(kind, a, b, split):
             continue
         rng = random.Random(f"{kind} {a} {b}")
         turn = kind if large or max(a, b) <= 9 else f"{kind} {rng.randrange(_TURNS_OF_TWO_DIGITS)}"
@@ -112,8 +112,11 @@ def _pairs(split: str, digits: Sequence[int], kind: str, factor: int) -> Iterabl
     return dict.fromkeys((max(pair), min(pair)) if kind == "minus" else pair for pair in pairs)
 
 
-def _steps_in_training(kind: str, a: int, b: int) -> bool:
-    """Return whether all sums in the written steps are training's: no training text prints a held-out sum's result."""
+def fits(kind: str, a: int, b: int, split: str) -> bool:
+    """Return whether a sum is the split's. For training all sums in its written steps are training's too, so that no
+    training text prints the result of a held-out sum."""
+    if not belongs(a, b, split) or split != "train":
+        return belongs(a, b, split)
     if kind == "times":
         texts = [_multiples(times, n) for times, n in ((a, b), (b, a)) if 2 <= times <= 9 and n <= 99]
     else:

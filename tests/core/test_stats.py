@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from zero2chat.core.stats import auroc, mean, mean_share, rate, ratio, win_rate
+from zero2chat.core.stats import auroc, clustered_rate, mean, mean_share, rate, ratio, win_rate
 from zero2chat.evaluation.tasks import pass_at_k
 
 
@@ -90,3 +90,14 @@ def test_auroc_is_hanley_and_mcneils_example() -> None:
     assert found is not None
     assert (found["value"], found["n"]) == (0.8932, 109)
     assert (found["high"] - found["low"]) / 2 / 1.96 == pytest.approx(0.032, abs=0.001)
+
+
+def test_an_interval_of_repeated_questions_is_that_of_the_questions() -> None:
+    scores, keys = [1.0, 0.0, 1.0, 1.0, 0.0], list("abcde")
+    assert clustered_rate(scores, keys) == rate(3, 5)
+    repeated = clustered_rate(scores * 20, keys * 20, seed=1)
+    assert (repeated["value"], repeated["n"], repeated["questions"], repeated["seed"]) == (0.6, 100, 5, 1)
+    assert repeated["low"] == pytest.approx(rate(2.4, 4)["low"], abs=0.001)
+    assert clustered_rate([1.0] * 40, keys * 8)["low"] == rate(5, 5)["low"]
+    mixed = clustered_rate([0.0, 1.0] * 50, keys * 20)  # as often right in each question: rows count
+    assert mixed["low"] >= rate(50, 100)["low"] - 0.001

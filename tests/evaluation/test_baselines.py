@@ -25,3 +25,10 @@ def test_it_is_the_most_frequent_answer_where_answers_are_exact(n: int) -> None:
     found = best_constant(TASK, rows, seed=3)
     assert (found["value"], found["n"], found["seed"]) == (round(most / n, 4), n, 3)
     assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_a_text_that_says_everything_is_a_candidate() -> None:
+    lax = dataclasses.replace(TASK, score=lambda row, text: float(row["answer"] in text.split()))
+    lax = dataclasses.replace(lax, demonstration=lambda row, rng: f"It is {row['answer']} .")
+    rows = [{"key": str(i), "question": f"{i}?", "answer": "abcdef"[i % 6], "kind": "abcdef"[i % 6]} for i in range(60)]
+    assert best_constant(lax, rows)["value"] == 1.0

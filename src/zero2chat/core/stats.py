@@ -12,7 +12,7 @@ import numpy as np
 Metrics = dict[str, dict[str, Any]]  # by name: `value`, and as far as they are known `n`, `low`, `high` and `seed`
 
 
-def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
+def rate(successes: float, n: float, seed: int | None = None) -> dict[str, Any]:
     """Return a rate with Wilson's 95% score interval (Wilson 1927). `successes` may be a sum of scores between 0 and 1;
     the interval is then conservative."""
     if n <= 0:
@@ -24,7 +24,28 @@ def rate(successes: float, n: int, seed: int | None = None) -> dict[str, Any]:
     return _metric(p, n, max(0.0, centre - half), min(1.0, centre + half), seed)
 
 
-def _metric(value: float, n: int, low: float, high: float, seed: int | None) -> dict[str, Any]:
+def clustered_rate(scores: Sequence[float], clusters: Sequence[str], seed: int | None = None) -> dict[str, Any]:
+    """Return the mean of scores between 0 and 1 as `rate` does, with an interval for rows that come in clusters, such
+    as the wordings of one question.
+
+    Scores within a cluster are correlated. Wilson's interval is therefore computed for n divided by the design effect,
+    the variance between clusters relative to that of independent rows (Kish 1965, section 5.4). If clusters have
+    several rows, `questions` is the number of clusters.
+    """
+    metric, n, p = rate(sum(scores), len(scores), seed), len(scores), sum(scores) / len(scores)
+    deviations: dict[str, float] = {}
+    for score, cluster in zip(scores, clusters, strict=True):
+        deviations[cluster] = deviations.get(cluster, 0.0) + score - p
+    if (g := len(deviations)) == n:
+        return metric
+    independent = n * p * (1 - p)
+    between = sum(d * d for d in deviations.values()) * g / max(1, g - 1)
+    effect = max(1.0, between / independent) if independent else n / g
+    wider = rate(sum(scores) / effect, n / effect)
+    return metric | {"low": wider["low"], "high": wider["high"], "questions": g}
+
+
+def _metric(value: float, n: float, low: float, high: float, seed: int | None) -> dict[str, Any]:
     metric = {"value": round(value, 4), "n": n, "low": round(low, 4), "high": round(high, 4)}
     return metric if seed is None else metric | {"seed": seed}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import Counter
@@ -11,7 +12,7 @@ from typing import Any
 from zero2chat import tasks
 from zero2chat.core import stats
 
-_ANSWERS, _DEMONSTRATIONS = 50, 50  # candidates of each kind, at most
+_ANSWERS, _DEMONSTRATIONS, _JOINED = 50, 50, 50  # candidates of each sort, at most
 _MANY, _FIRST, _FINALISTS = 300, 100, 10  # above 300 rows, candidates are scored on 100, and the best ten on all
 # A score that runs code in a sandbox takes milliseconds: candidates not scored in time are skipped. For scores that
 # compare texts the search ends long before, so its result does not depend on the clock.
@@ -21,7 +22,8 @@ _SECONDS = 5.0
 def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) -> dict[str, Any]:
     """Return the score of the best constant answer on these rows, as a rate.
 
-    Candidates are the most frequent reference answers, and demonstrations of some rows. If time ran out before any
+    Candidates are the most frequent reference answers, demonstrations of some rows, and demonstrations of several kinds
+    joined: a scorer that accepts a text which says everything has a high constant. If time ran out before any
     candidate was scored on all rows, `n` is smaller than the number of rows.
     """
     ends = time.perf_counter() + _SECONDS
@@ -43,7 +45,9 @@ def _candidates(task: tasks.Task, rows: Sequence[tasks.Row], seed: int) -> list[
     rng = random.Random(f"constant {seed}")
     answers = [text for text, _ in Counter(str(row["answer"]) for row in rows).most_common(_ANSWERS)]
     worked = [task.demonstration(row, rng) for row in rows[:_DEMONSTRATIONS]]
-    return list(dict.fromkeys([*answers, *worked]))
+    of_kind = {row.get("kind"): text for row, text in zip(rows, worked, strict=False)}
+    joined = [" ".join(texts) for texts in itertools.combinations(of_kind.values(), 2)][:_JOINED]
+    return list(dict.fromkeys([*answers, *worked, *joined, " ".join(of_kind.values())]))
 
 
 def _sums(

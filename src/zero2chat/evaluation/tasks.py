@@ -154,7 +154,8 @@ def evaluate_tasks(
         )
         cases = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
         scored += cases
-        metrics[f"accuracy_{spec.label}"] = stats.rate(sum(one.score or 0 for one in cases), len(rows), spec.seed)
+        scores, keys = [one.score or 0.0 for one in cases], [one.key for one in cases]
+        metrics[f"accuracy_{spec.label}"] = stats.clustered_rate(scores, keys, spec.seed)
         if task.said is not None:
             declined = sum(bool(one.declined) for one in cases)
             metrics[f"abstention_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)

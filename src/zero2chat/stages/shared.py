@@ -93,7 +93,7 @@ def evaluation_metrics(step: StepResult) -> dict[str, str]:
         for label in step.named("stop_rate_(.+)")
         for score in step.named(rf"(?!(?:change|constant|accuracy|stop_rate)_)(.+)_{re.escape(label)}")
     }
-    win_rates = {f"win_rate_{task}": f"win rate, {task}" for task in step.named("win_rate_(.+)")}
+    win_rates = {f"win_rate_{task}": f"win rate when sampled, {task}" for task in step.named("win_rate_(.+)")}
     return {
         "accuracy": "accuracy, mean over tasks",
         "accuracy_sampled": "accuracy when sampled",
