@@ -49,7 +49,7 @@ def _fillers(split: str) -> dict[str, list[_Exchange]]:
     return {
         "talk": list(_SMALL_TALK),
         "line": [(row["question"], lines.demonstration(row, rng)) for row in lines.rows(split, 0, _FILLERS)],
-        "sum": [(row["question"], sums.demonstration(row, rng)) for row in sums.rows(split, 0, _FILLERS, digits=[1])],
+        "sum": [(row["question"], sums.demonstration(row, rng)) for row in sums.rows("train", 0, _FILLERS, digits=[1])],
     }
 
 
