@@ -20,9 +20,8 @@ from pathlib import Path
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, shuffled
-from zero2chat_practice import grammar
 from zero2chat_practice.helpers import NEGATION, blends, listed_or_said, look_up
-from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic import grammar, phrases, read_texts
 
 FETCHES = True
 PATH = "data/almanac/countries.jsonl"

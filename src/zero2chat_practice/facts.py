@@ -17,9 +17,8 @@ from dataclasses import asdict, replace
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, place
-from zero2chat_practice import grammar
 from zero2chat_practice.helpers import NEGATION, known_all, listed_or_said, look_up
-from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic import grammar, phrases, read_texts
 from zero2chat_practice.synthetic.world import (
     ATTRIBUTES,
     FIRST_NAMES,

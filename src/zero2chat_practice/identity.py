@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Message, Row, ask, draw, in_split
-from zero2chat_practice.grammar import FRAME_SHARES, choose, frames
-from zero2chat_practice.grammar import typed as as_typed
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import forms, phrases, read_texts
+from zero2chat_practice.synthetic.grammar import FRAME_SHARES, choose, frames
+from zero2chat_practice.synthetic.grammar import typed as as_typed
 from zero2chat_practice.synthetic.identity_phrases import LANGUAGES, MAKERS, NAMES, phrases_in
 
 STYLES = ("worked",)

@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, exercises, in_split, known, make_pages, place
-from zero2chat_practice import grammar
 from zero2chat_practice.helpers import blends
-from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic import grammar, phrases, read_texts
 
 SHARES = (0.7, 0.1, 0.2)  # more rows for evaluation than 80/10/10 would leave
 STYLES = ("worked",)

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from zero2chat.tasks import Message, Row, draw, make_pages
 from zero2chat_practice import lines, sums, word_problems
-from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import stated_facts as stated
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose
 from zero2chat_practice.synthetic.stated_facts import FACTS, HELD_OUT, OF_KIND, TEXTS, named_in, sentence
 
 STYLES = ("worked",)

@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from zero2chat.tasks import CallTool, Row, draw, in_split, make_pages
-from zero2chat_practice import grammar
 from zero2chat_practice.helpers import known_all, read_files, twice
-from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic import grammar, phrases, read_texts
 
 SHARES = (0.6, 0.1, 0.3)  # more words for evaluation than 80/10/10 would leave
 STYLES = ("worked",)

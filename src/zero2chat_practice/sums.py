@@ -17,9 +17,9 @@ from collections.abc import Iterable, Sequence
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, CallTool, Row, draw, in_split, known, make_pages
-from zero2chat_practice.grammar import NUMBER_WORDS, choose, frames, typed
 from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, typed
 
 SHARES = (0.9, 0.04, 0.06)  # of pairs of numbers: training never prints a result of those held out
 STYLES = ("worked",)

@@ -19,9 +19,9 @@ from typing import Any
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, in_split, score_final
 from zero2chat_practice import sums
-from zero2chat_practice.grammar import NUMBER_WORDS, Filling, choose, typed, with_aside
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import phrases, read_all, read_texts
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose, typed, with_aside
 
 STYLES = ("worked", "bare", "flawed")
 LEVELS = (1, 2, 3)

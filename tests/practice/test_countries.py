@@ -9,7 +9,7 @@ import pytest
 
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice import countries
-from zero2chat_practice.grammar import choose, frames
+from zero2chat_practice.synthetic.grammar import choose, frames
 
 # Invented for this test: names that are parts of others, a capital that is also a country's name.
 FACTS = ("name", "capital", "currency", "population", "area", "languages")

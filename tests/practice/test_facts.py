@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from zero2chat_practice import facts
-from zero2chat_practice.grammar import choose, frames
+from zero2chat_practice.synthetic.grammar import choose, frames
 from zero2chat_practice.synthetic.world import World
 
 

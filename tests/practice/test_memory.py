@@ -7,8 +7,8 @@ import pytest
 
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import memory, sums, word_problems
-from zero2chat_practice.grammar import NUMBER_WORDS
 from zero2chat_practice.synthetic import stated_facts
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
 
 
 @pytest.fixture(scope="module")

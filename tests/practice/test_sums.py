@@ -8,7 +8,7 @@ import pytest
 
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import sums
-from zero2chat_practice.grammar import NUMBER_WORDS
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
 
 COMPUTE = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
 

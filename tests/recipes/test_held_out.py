@@ -13,7 +13,7 @@ import yaml
 
 from zero2chat import tasks
 from zero2chat_practice import sums
-from zero2chat_practice.grammar import NUMBER_WORDS
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("identity", "lines", "memory", "spelling", "sums", "word_problems")  # those that need no files

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zero2chat.tasks import SPLITS, in_split
-from zero2chat_practice.grammar import NUMBER_WORDS, choose, frames, slip
 from zero2chat_practice.helpers import as_typed, blends
 from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, slip
 from zero2chat_practice.synthetic.world import TOWNS
 
 # More values for evaluation than 80/10/10 would leave.

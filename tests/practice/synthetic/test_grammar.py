@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from zero2chat_practice import grammar
+from zero2chat_practice.synthetic import grammar
 
 
 @pytest.mark.parametrize(
