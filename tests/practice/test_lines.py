@@ -7,7 +7,8 @@ import re
 import pytest
 
 from zero2chat.tasks import SPLITS, Row
-from zero2chat_practice.synthetic import grammar, lines
+from zero2chat_practice import lines
+from zero2chat_practice.synthetic import grammar
 
 SEA = {"question": "Write a line about the sea at night.", "topic": "sea", "setting": "at night"}
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
