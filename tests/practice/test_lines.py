@@ -7,7 +7,8 @@ import re
 import pytest
 
 from zero2chat.tasks import SPLITS, Row
-from zero2chat_practice.synthetic import grammar, lines
+from zero2chat_practice import lines
+from zero2chat_practice.synthetic import grammar
 
 SEA = {"question": "Write a line about the sea at night.", "topic": "sea", "setting": "at night"}
 FINE = "The salty sea murmurs at night by the old wall like a sleeping lizard."
@@ -74,7 +75,7 @@ SPLITS_OF = {
     "sft": [("train", "more"), ("validation", "more"), ("test", "more")],
     "ppo": [("train", "ppo")],
     "validation": [("validation", "new")],
-    "exam": [("test", "new")],
+    "test": [("test", "new")],
 }
 HAS = [place for places in SPLITS_OF.values() for place in places] + [(split, "known") for split in SPLITS]
 
