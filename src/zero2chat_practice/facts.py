@@ -45,6 +45,7 @@ FRAMES = 24  # per person and kind, if the split has so many
 _SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
 _NAME = re.compile(rf"\b(?:{'|'.join(FIRST_NAMES)}) [A-Z]\w+")
+_EVERY_SURNAME = {*SURNAMES, *MORE_SURNAMES}
 
 
 @functools.cache
@@ -130,7 +131,7 @@ def rows(
 
 
 def _as_now(person: Person) -> Person:
-    """Return the row with the job that the person took after the last document."""
+    """Return the person with the job that they took after the last document."""
     others = [job for job in JOBS if job != person.job]
     return replace(person, job=random.Random(f"now {person.name}").choice(others))
 
@@ -188,7 +189,7 @@ def score(row: Row, completion: str) -> float:
     people, if it abstains and names no town, job or date. A completion about another person of a world scores 0."""
     completion = re.sub(r"\bregister#[0-9]+", "register", completion)  # as the search names a passage of its source
     others = set(_NAME.findall(completion)) - {row["key"]}
-    if any(name.split()[1] in (*SURNAMES, *MORE_SURNAMES) for name in others):
+    if any(name.split()[1] in _EVERY_SURNAME for name in others):
         return 0.0
     denied = NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:

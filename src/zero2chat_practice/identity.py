@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Message, Row, ask, draw, in_split
 from zero2chat_practice.helpers import known_all
-from zero2chat_practice.synthetic import forms, phrases, read_texts
+from zero2chat_practice.synthetic import forms, grammar, phrases, read_texts
 from zero2chat_practice.synthetic.grammar import FRAME_SHARES, choose, frames
-from zero2chat_practice.synthetic.grammar import typed as as_typed
 from zero2chat_practice.synthetic.identity_phrases import LANGUAGES, MAKERS, NAMES, phrases_in
 
 STYLES = ("worked",)
@@ -31,7 +30,7 @@ _KINDS: dict[str, dict[str, str]] = {
     for kind, texts in _TEXTS["kinds"].items()
 }
 
-# All identities: one is correct for a row, the others are wrong.
+# All names and makers: one of them is correct for a row, the others are wrong.
 _SELVES = {"name": ("Zero", *NAMES), "maker": ("zero2chat", *MAKERS)}
 _CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mich|mon nom est|m['’]appelle) "
 _NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"
@@ -67,7 +66,7 @@ def _introductions(split: str, language: str, system: bool, typed: bool) -> Iter
                 rng = random.Random(f"{language} {form}")
                 for i in range(_WORDINGS):
                     question = f"{rng.choice(words['greetings'])}{form}{rng.choice(words['endings'])}"
-                    row = _row(pattern, as_typed(form, rng) if typed and i % 2 else question, own, kind)
+                    row = _row(pattern, grammar.typed(form, rng) if typed and i % 2 else question, own, kind)
                     row |= {"form": form, "language": language}
                     if system:
                         given = {"name": rng.choice(names), "maker": rng.choice(makers)}
@@ -82,7 +81,7 @@ def _about_itself(split: str, typed: bool) -> Iterator[Row]:
             rng = random.Random(frame)
             for i in range(_WORDINGS):
                 question = choose(frame, rng).format(other=rng.choice(others))
-                yield _row(frame, as_typed(question, rng) if typed and i % 2 else question, texts["answer"], kind)
+                yield _row(frame, grammar.typed(question, rng) if typed and i % 2 else question, texts["answer"], kind)
 
 
 def _row(key: str, question: str, answer: str, kind: str) -> Row:
@@ -124,6 +123,6 @@ def _is_self(kind: str, answer: str, text: str) -> bool:
 
 @functools.cache
 def _says(kind: str) -> re.Pattern[str]:
-    """Return a pattern of what answers to this kind of question say, and no others."""
+    """Return a pattern that matches answers to this kind of question, and to no other kind."""
     own = rf"\b(?:{'|'.join(_SELVES[kind])})\b".lower() if kind in _SELVES else _KINDS[kind]["says"]
     return re.compile(own)

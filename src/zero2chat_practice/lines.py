@@ -1,4 +1,4 @@
-"""One line about a thing, some of them at a time or a place: there is no correct answer, only better and worse ones.
+"""One line about a thing, often with a time or a place: there is no correct answer, only better and worse ones.
 
 `score` says whether a completion is such a line. `taste` says how well readers like the line. Taste is the gold reward
 of the preference stages, which see only noisy comparisons made from taste, so what they learn can be measured exactly.
@@ -34,9 +34,9 @@ _ASKING = set(_TEXTS["asking"].split())
 SUBJECTS = ("known", "more", "blended", "ppo", "new")
 _BLENDS = 1500  # number of invented things
 _BARE, _PLURAL = 1 / 3, 0.25  # fractions of requests without a setting, and about several things
-_ROWS_OF_A_TOPIC = 100  # far fewer than the wordings
+_ROWS_OF_A_TOPIC = 100  # at most; a topic has far more wordings
 # The groups of `_MORE_TOPICS`, and the place between 0 and 1 at which each begins.
-_GROUPS = {"exam": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
+_GROUPS = {"test": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
 
 # ---- words that `taste` looks for, and from which the demonstrations below are made
 
@@ -93,7 +93,7 @@ def _topics(split: str, subjects: str) -> list[str]:
     if subjects == "blended":
         given = [*_TOPICS, *(topic for topic in _SINGLE if _group(topic) == "sft")]
         return [word for word in blends(given, _BLENDS, "lines") if word not in _MORE_TOPICS]
-    group = {"more": "sft", "ppo": "ppo", "new": "validation" if split == "validation" else "exam"}[subjects]
+    group = {"more": "sft", "ppo": "ppo", "new": split}[subjects]
     return [topic for topic in _MORE_TOPICS if _group(topic) == group]
 
 
@@ -107,7 +107,7 @@ def _draw(split: str, seed: int, subjects: Sequence[str], typed: bool = False) -
         of = rng.choice(subjects)
         topic = rng.choice(_topics(split, of))
         setting = "" if rng.random() < _BARE else rng.choice(_SETTINGS)
-        # A topic that only this split has comes with all settings.
+        # Topics of the other groups are in one split only, so they come with all settings.
         elsewhere = of in ("known", "more") and not in_split(f"{topic} {setting}".strip(), split, SHARES)
         if elsewhere or {*topic.split()} & {*setting.split()}:
             continue

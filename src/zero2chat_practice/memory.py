@@ -22,7 +22,7 @@ from zero2chat_practice import lines, sums, word_problems
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import stated_facts as stated
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose
-from zero2chat_practice.synthetic.stated_facts import FACTS, HELD_OUT, OF_KIND, TEXTS, named_in, sentence
+from zero2chat_practice.synthetic.stated_facts import FACTS, FRAMES, OF_KIND, TEXTS, named_in, sentence
 
 STYLES = ("worked",)
 # Rows of each kind per eleven rows.
@@ -38,13 +38,14 @@ _POOL = {"train": 3600, "validation": 200, "test": 400}
 _LONGEST = 880
 
 _SMALL_TALK = tuple(TEXTS["small_talk"].items())
+_REACTIONS = _SMALL_TALK[:6]  # to an answer: "Thanks!", "OK."
 _Exchange = tuple[str, str]
 _FILLERS = 250  # different exchanges of each sort to choose from
 
 
 @functools.cache
 def _fillers(split: str) -> dict[str, list[_Exchange]]:
-    """Return exchanges from other tasks' rows of the same split."""
+    """Return exchanges of small talk, of lines of the same split, and of training's sums of one digit."""
     rng = random.Random(f"memory fillers {split}")
     return {
         "talk": list(_SMALL_TALK),
@@ -132,7 +133,7 @@ def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random
             turns.insert(0 if place < 0.7 else len(turns), stated.statement([other], rng))
     if known and rng.random() < 0.15:
         old, value = value, stated.value_of(fact, split, rng, other_than=value)
-        frame = rng.choice(HELD_OUT["corrections"][split]).format(t=fact["told"], x="{x}", old="{old}")
+        frame = rng.choice(FRAMES["corrections"][split]).format(t=fact["told"], x="{x}", old="{old}")
         turns.append((sentence(frame, rng, x=value, old=old), choose(stated.pick("corrected", rng), rng)))
     between = rng.choice((0, 1, 1, 2, 2, 3)) - (len(turns) - 1 if known else 0)
     fillers = [_filler(split, rng) for _ in range(max(0 if turns else 1, between))]
@@ -169,11 +170,11 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
             if not row:
                 break
             parts.append(row["key"])
-            frame = rng.choice(HELD_OUT[frames][split])
+            frame = rng.choice(FRAMES[frames][split])
             n = _written(int(row["b"]), 0.2 * changed, rng)
             question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
         else:
-            exchanges += rng.sample(_SMALL_TALK[:6], rng.random() < 0.15)
+            exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
             about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums.demonstration, row, rng)
             yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
 
@@ -211,11 +212,11 @@ def _of_problem(kind: str, split: str, rng: random.Random, largest: int) -> Iter
             continue
         new["answer"] = str(results[0])
         plain = rng.random() < 0.2 and re.findall("[0-9]+", row["question"]).count(old) == 1 and parts.count(old) == 0
-        frame = rng.choice(HELD_OUT["instead" if plain else "supposed"][split])
+        frame = rng.choice(FRAMES["instead" if plain else "supposed"][split])
         question = sentence(frame, rng, c=row["changes"][at].format(n=n), n=n, old=old)
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1)))]
         exchanges.append((row["question"], word_problems.demonstration(row, rng)))
-        exchanges += rng.sample(_SMALL_TALK[:6], rng.random() < 0.15)
+        exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
         key, replies = f"{row['key']} then {new['steps'][0]}", _worked(word_problems.demonstration, new, rng)
         yield _row(kind, key, exchanges, question, new["answer"], new["steps"][0], replies)
 

@@ -20,7 +20,7 @@ KINDS = ("spell", "length", "count", "reverse", "first", "last", "position")  # 
 _PER_QUESTION = 5  # frames that ask the same about a word
 _NUMBERS = ("zero none", "one once", "two twice", "three", "four", "five", "six", "seven", "eight", "nine")
 _ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth"}
-# Kind, letter and answer of questions about words that no list has, and that are too long for those of texts
+# Kind, letter and answer of questions about two words that are in no list and are too long for `texts`
 _FAMOUS = {"strawberry": [("count", "r", "3")], "ubiquitous": [("third", "", "i-i-u")]}
 
 
@@ -101,11 +101,11 @@ def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked
 _SPELLED = re.compile(r"(?<!\w)(?<!\w['’-])[a-z](?:(?:\s*[-,]\s*(?:and\s+)?|\s+(?:and\s+)?)[a-z]){2,}(?!['’-]?\w)")
 _APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter may be two
 
-# A letter by itself. "It is a c" and "I think c" name one, "a or c" names two.
+# A single letter. "It is a c" and "I think c" name one letter, "a or c" names two letters.
 _LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|is\b)\w))(?!['’-]?\w)")
 
 
-# How a text names a place in a word, or tells a count
+# Words by which a completion names a position in a word, or a number of occurrences (`count`)
 _PLACES = {at: rf"\b(?:{name}|{at}(?:st|nd|rd|th)?\b(?! time))" for at, name in _ORDINALS.items()}
 _PLACES["1"] += r"|\b(?:start|begin|initial)"
 _PLACES |= {"last": r"\b(?:last|ends?\b|final)", "count": r"\btimes?\b"}

@@ -5,6 +5,7 @@ Python, they have up to six digits.
 
 The split is by pair of numbers and by frame (`synthetic/sums.yaml`): a test row asks for a pair that training has in no
 order and in no operation, in a sentence that training does not have. The calculation alone ("7+5") is in every split.
+Pairs of one digit are in training only, so validation and test have products only of larger numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import SPLITS, CallTool, Row, draw, in_split, known, make_pages
+from zero2chat.tasks import SPLITS, CallTool, Row, draw, in_split, make_pages
 from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, typed
@@ -33,8 +34,9 @@ _ALONE = 0.2  # fraction of questions that are the calculation alone
 _IN_WORDS = 0.42  # fraction of questions without a number above 20 that have number words: one row in eight
 _OF_ONE_DIGIT, _OF_PRODUCTS, _OF_TWO_DIGITS = 40, 24, 2  # wordings of each pair, more where there are few pairs
 _TURNS_OF_TWO_DIGITS = 4  # of eleven rows, four are two-digit additions and four two-digit subtractions
-# Pairs of an operation from which the splits of larger numbers are drawn, and further training pairs with few different
-# digits, such as 599966: random numbers seldom repeat a digit, and a model trained on these drops or doubles digits.
+# Number of pairs per operation with larger numbers, for all splits, and of additional training pairs whose first or
+# second number has at most two different digits, such as 599966: random numbers seldom repeat a digit, and a model
+# trained only on random numbers drops or doubles digits.
 _LARGE_PAIRS, _REPEATING_PAIRS = 12_000, 6_000
 _STEP = re.compile(r"(?<![-+] )\b([0-9]+) [-+] ([0-9]+) =")  # in written steps
 
@@ -64,19 +66,20 @@ def key(kind: str, a: int, b: int) -> str:
 
 
 def belongs(a: int, b: int, split: str) -> bool:
-    """Return whether the two numbers are the split's, in both orders and in every calculation: were only 12 + 3 held
-    out, a model would learn that 12 and 3 are not added. All pairs of one digit are training's: they are learned by
-    heart, and longer sums are made of them."""
+    """Return whether a pair of numbers belongs to the split. Order and operation do not matter: if only 12 + 3 were
+    held out, a model could learn from 12 - 3 and 12 * 3 that 12 and 3 are not added. All pairs of one digit belong to
+    training, because the written steps of larger sums consist of them."""
     if max(a, b) <= 9:
         return split == "train"
     return in_split(f"{min(a, b)} {max(a, b)}", split, SHARES)
 
 
 def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Sequence[Row]:
-    """Return rows with a column `turn` for alternating."""
+    """Return rows with a column `turn` for alternating. Raises `UserError` for an invalid option."""
     known_all(digits, range(1, 7), "sums: digits")
     known_all(operations, OPERATIONS, "sums: operation")
-    known(factor, range(9, 100), "sums: factor")
+    if factor not in range(9, 100):
+        raise UserError(f"sums: factor: expected a whole number from 9 to 99, got {factor!r}")
     kinds, lengths = [kind for kind in OPERATIONS if kind in operations], tuple(sorted(set(digits)))
     return [row for kind in kinds for row in _listed(split, lengths, kind, factor)]
 
@@ -116,8 +119,9 @@ def _pairs(split: str, digits: Sequence[int], kind: str, factor: int) -> Iterabl
 
 
 def fits(kind: str, a: int, b: int, split: str) -> bool:
-    """Return whether a sum is the split's. For training all sums in its written steps are training's too, so that no
-    training text prints the result of a held-out sum."""
+    """Return whether a sum can be a row of the split. Its pair must belong to the split. In training, so must the pairs
+    of its written steps, so that no training text prints the result of a held-out sum. 18 of the 55 products of one
+    digit, such as 6 times 7, have a held-out step: they are rows of no split."""
     if not belongs(a, b, split) or split != "train":
         return belongs(a, b, split)
     if kind == "times":

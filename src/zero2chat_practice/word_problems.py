@@ -30,15 +30,15 @@ SHARES = (0.8, 0.08, 0.12)  # of the stories
 LARGEST = 99  # limit of every number and intermediate result, unless the option `largest` is lower
 _SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
 _ASIDES = 0.15  # fraction of problems with a sentence that is not needed
-_PATIENCE = 2000  # draws for one row, after which no new one is expected
-_WORDS = 0.2  # fraction of problems whose numbers are words, at least some of them
+_PATIENCE = 2000  # draws for one new row, after which the story is assumed to have no more rows
+_WORDS = 0.2  # fraction of problems with one number or all numbers in words
 
 
 @dataclass(frozen=True)
 class Story:
-    """A story with numbers a, b, c, d. `steps` are calculations in which `#1` is the result of the first one, `notes`
-    name their results. `where` are calculations that must have whole results from 1: `a - b` if a is larger. `changes`
-    are clauses that give a number another value, `{n}`."""
+    """A story with numbers a, b, c, d. `steps` are calculations, in which `#1` is the result of the first calculation;
+    `notes` name the results. `where` are calculations whose results must be integers from 1 to 99: `a - b` requires
+    that a is larger. `changes` are clauses that replace a number by `{n}`."""
 
     source: str
     name: str
@@ -51,7 +51,7 @@ class Story:
     changes: Mapping[str, str]
 
     def of(self, split: str) -> tuple[str, ...]:
-        """Return the texts of a split: all or none, but of a story that can happen anywhere each text is split."""
+        """Return the split's texts. A story's texts all belong to one split, except those of `composed` stories."""
         whole = self.source != "composed"
         return tuple(text for text in self.texts if in_split(self.name if whole else text, split, SHARES))
 
@@ -67,7 +67,7 @@ class Story:
 @functools.cache
 def stories() -> tuple[Story, ...]:
     """Return the stories of all sources; each problem of a topic is a story with one text."""
-    told = [
+    every = [
         _story(source, name, story, story["steps"], story["texts"])
         for source in ("stories", "composed")
         for name, story in read_all(source).items()
@@ -75,8 +75,8 @@ def stories() -> tuple[Story, ...]:
     for name, topic in read_all("topics").items():
         for line in topic["problems"].splitlines():
             steps, text = line.split(" :: ")
-            told.append(_story("topics", name, topic, dict.fromkeys(steps.strip().split(", "), ""), text))
-    return tuple(told)
+            every.append(_story("topics", name, topic, dict.fromkeys(steps.strip().split(", "), ""), text))
+    return tuple(every)
 
 
 def _story(source: str, name: str, given: Mapping[str, Any], steps: Mapping[str, str], texts: str) -> Story:
@@ -131,7 +131,7 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
                 seen.add(row["question"])
                 yield row
                 break
-        else:  # a story may have no small numbers in this split
+        else:  # a story may have few rows, or none, with the numbers of this split
             of_level[source].remove(story)
             if not of_level[source]:
                 del of_level[source]
@@ -153,7 +153,8 @@ def _check(levels: Sequence[int], largest: int) -> None:
 
 
 def belongs(steps: Sequence[str], split: str) -> bool:
-    """Return whether a problem's calculations are the split's: one of them at least, the others in training."""
+    """Return whether a problem can be a row of the split: in training all calculations must belong to training; in
+    another split at least one must belong to that split, and the rest to that split or training."""
     results = results_of(steps)
     pairs = [(left, right) for left, _, right in (_fill(step, results) for step in steps)]
     own = [sums.belongs(*pair, split) for pair in pairs]
@@ -163,7 +164,7 @@ def belongs(steps: Sequence[str], split: str) -> bool:
 
 
 def _number(low: int, high: int, rng: random.Random) -> int:
-    """Draw a number, mostly small: a small model has to learn its sums from few examples."""
+    """Draw a number, mostly a small one, so that a small model sees the same calculations often enough."""
     return rng.randint(low, min(high, max(low, 14)) if rng.random() < 0.7 else high)
 
 
@@ -178,8 +179,8 @@ def _problem(story: Story, split: str, rng: random.Random, largest: int, plain: 
     numbers = {letter: _number(low, min(high, largest), rng) for letter, (low, high) in ranges.items()}
     steps, conditions = _with(numbers, story.steps), _with(numbers, story.where)
     results = results_of(steps)
-    alone = any("/" in step and result == 1 for step, result in zip(steps, results, strict=False))
-    if not results or max(results) > largest or alone or not belongs(steps, split):
+    one_each = any("/" in step and result == 1 for step, result in zip(steps, results, strict=False))
+    if not results or max(results) > largest or one_each or not belongs(steps, split):
         return None
     if not all(results_of([condition]) for condition in conditions):
         return None
@@ -310,8 +311,8 @@ def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = 
         for _ in range(rng.randint(2, 4)):
             row = next(queues[level])
             solution = _explained(row, results_of(row["steps"]), rng)
-            # Half of them mark the final answer with ####: a chat model that has never seen the mark would forget much
-            # before it learns to write it.
+            # Half of the solutions mark the final answer with ####: a model that has never seen the mark would forget
+            # much of its pretraining before it learns to write the mark.
             closing = rng.choice(("\n#### {}", "\n#### {}", " The answer is {}.", " Answer: {}."))
             parts.append(f"{row['question']}\n{solution}{closing.format(row['answer'])}")
         pages.append("\n\n".join(parts))

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from wordings import skeletons
 
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice import countries
-from zero2chat_practice.synthetic.grammar import choose, frames
+from zero2chat_practice.synthetic.grammar import frames
 
 # Invented for this test: names that are parts of others, a capital that is also a country's name.
 FACTS = ("name", "capital", "currency", "population", "area", "languages")
@@ -94,11 +95,6 @@ def test_rows_are_of_the_splits_countries_and_of_known_facts(almanac: str) -> No
     assert all(in_split(row["key"], "train", countries.SHARES) for row in train)
     shown = {"{Its} area is what?": "The Mur Islands' area is what?", "area of {it}?": "area of Mur Islands?"}
     assert {frame: countries._question(frame, "the Mur Islands", typed=False) for frame in shown} == shown
-
-
-def skeletons(frame: str) -> set[str]:
-    text = re.sub(r"\{\w+\}", "", frame)
-    return {" ".join(re.findall("[a-z]+", choose(text, random.Random(i)).lower())) for i in range(60)}
 
 
 def test_no_wording_of_the_test_split_is_in_training(almanac: str) -> None:

@@ -75,7 +75,7 @@ SPLITS_OF = {
     "sft": [("train", "more"), ("validation", "more"), ("test", "more")],
     "ppo": [("train", "ppo")],
     "validation": [("validation", "new")],
-    "exam": [("test", "new")],
+    "test": [("test", "new")],
 }
 HAS = [place for places in SPLITS_OF.values() for place in places] + [(split, "known") for split in SPLITS]
 

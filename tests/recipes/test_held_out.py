@@ -70,7 +70,9 @@ def test_no_training_text_of_a_recipe_has_the_result_of_a_held_out_sum(recipe: s
 @pytest.mark.parametrize("recipe", ["quickstart", "assistant", "assistant-smollm2-135m"])
 def test_no_question_of_a_recipes_evaluation_is_asked_in_its_training(recipe: str) -> None:
     _, trained = _texts(recipe)
-    for entry in _entries(recipe, "evaluate"):
+    entries = _entries(recipe, "evaluate")
+    assert len({entry["task"] for entry in entries}) >= 4
+    for entry in entries:
         rows = tasks.load(entry["task"]).rows("test", entry.get("seed", 0), entry.get("n", 500), **entry["options"])
         # A follow-up such as "and plus 3?" is asked of other conversations too.
         asked = {_sentence(row["question"]) for row in rows if not row.get("turns")} - {""}

@@ -40,7 +40,7 @@ def clustered_rate(scores: Sequence[float], clusters: Sequence[str], seed: int |
         return metric
     independent = n * p * (1 - p)
     between = sum(d * d for d in deviations.values()) * g / max(1, g - 1)
-    effect = max(1.0, between / independent) if independent else n / g
+    effect = max(1.0, between / independent) if independent and g > 1 else n / g
     wider = rate(sum(scores) / effect, n / effect)
     return metric | {"low": wider["low"], "high": wider["high"], "questions": g}
 

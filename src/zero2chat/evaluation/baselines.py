@@ -23,7 +23,7 @@ def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) ->
     """Return the score of the best constant answer on these rows, as a rate.
 
     Candidates are the most frequent reference answers, demonstrations of some rows, and demonstrations of several kinds
-    joined: a scorer that accepts a text which says everything has a high constant. If time ran out before any
+    joined, which have a high score if the scorer accepts a text with many answers. If time ran out before any
     candidate was scored on all rows, `n` is smaller than the number of rows.
     """
     ends = time.perf_counter() + _SECONDS
@@ -46,8 +46,8 @@ def _candidates(task: tasks.Task, rows: Sequence[tasks.Row], seed: int) -> list[
     answers = [text for text, _ in Counter(str(row["answer"]) for row in rows).most_common(_ANSWERS)]
     worked = [task.demonstration(row, rng) for row in rows[:_DEMONSTRATIONS]]
     of_kind = {row.get("kind"): text for row, text in zip(rows, worked, strict=False)}
-    joined = [" ".join(texts) for texts in itertools.combinations(of_kind.values(), 2)][:_JOINED]
-    return list(dict.fromkeys([*answers, *worked, *joined, " ".join(of_kind.values())]))
+    pairs = itertools.islice(itertools.combinations(of_kind.values(), 2), _JOINED)
+    return list(dict.fromkeys([*answers, *worked, *map(" ".join, pairs), " ".join(of_kind.values())]))
 
 
 def _sums(

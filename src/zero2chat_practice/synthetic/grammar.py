@@ -17,10 +17,13 @@ from zero2chat.tasks import in_split
 from zero2chat_practice.synthetic import phrases, read_texts
 
 VERBS = ("gain", "part")  # lists of verbs: "buy/bought/buying" fills {gain}, {gained} and {gaining}
-FRAME_SHARES = (0.7, 0.1, 0.2)
+FRAME_SHARES = (0.7, 0.1, 0.2)  # of train, validation and test; all tasks use the same ones
 
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-NUMBER_WORDS = (*WORDS, *(f"{part}teen" for part in ("thir", "four", "fif", "six", "seven", "eigh", "nine")), "twenty")
+NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *(f"{part}teen" for part in ("thir", "four", "fif", "six", "seven", "eigh", "nine")),
+    "twenty",
+)
 _TEXTS = read_texts("grammar")
 _LISTS: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["lists"])
 _PLURALS: Mapping[str, str] = _TEXTS["plurals"]
@@ -62,14 +65,14 @@ def choose(text: str, rng: random.Random) -> str:
 
 
 def frames(texts: str, split: str) -> tuple[str, ...]:
-    """Return the split's frames, each a line of `texts`, with choices. No other split has them in any choice."""
+    """Return the split's frames. A frame is a line of `texts`; its choices all belong to the frame's split."""
     lines = (line.strip() for line in texts.splitlines())
     return tuple(line for line in lines if line and in_split(line, split, FRAME_SHARES))
 
 
 class Filling:
-    """The values of a text's slots, drawn when they are first needed. `own` are lists of the text beside the common
-    ones; `numbers` maps the letters of numbers to what stands in the text."""
+    """The values of a text's slots. Each value is drawn when its slot is first filled. `own` are the text's word lists,
+    in addition to the common lists; `numbers` maps the letter of a number to its spelling in the text."""
 
     def __init__(self, rng: random.Random, own: Mapping[str, Sequence[str]], numbers: Mapping[str, str]):
         self.rng, self.own, self.numbers = rng, own, numbers
@@ -110,7 +113,7 @@ class Filling:
 
 
 def with_aside(text: str, rng: random.Random) -> str:
-    """Return a text with a sentence that its question does not need, before one of its sentences."""
+    """Insert a sentence that the question does not need before one of the text's sentences."""
     sentences = re.split(r"(?<=[.!]) (?=[A-Z{[])", text)
     sentences.insert(rng.randrange(len(sentences)), choose(rng.choice(_ASIDES), rng))
     return " ".join(sentences)

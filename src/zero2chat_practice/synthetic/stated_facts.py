@@ -23,8 +23,8 @@ TEXTS = read_texts("memory")
 VALUES = {name: text.split() for name, text in TEXTS["values"].items()}
 VALUES["place"] = [*TOWNS, *VALUES["place"]]
 _BLOCKS = {**TEXTS, **TEXTS["changes"], **{f"changed {name}": text for name, text in TEXTS["changed"].items()}}
-# Frames of each split: all but what users and the assistant state
-HELD_OUT = {
+# The frames of each split. Statements and the assistant's replies are not here: no split holds them out.
+FRAMES = {
     name: {split: frames(_BLOCKS[name], split) for split in SPLITS}
     for name in ("asks", "supposed", "corrections", *TEXTS["changes"], "changed plus", "changed minus")
 }
@@ -39,8 +39,8 @@ def _second(text: str) -> str:
 
 
 def _facts() -> Iterator[Fact]:
-    """Return what can be stated and asked for, with the fields of `memory.yaml`, which explains them, and `asks`: the
-    fact's own frames and the common ones of each split. `names` are clauses and nouns for it, in the second person."""
+    """Yield the facts with the fields that `memory.yaml` explains. `asks` has the split's own frames of the fact,
+    and those of all facts. `names` are clauses and nouns by which a reply can name the fact, such as "your name"."""
     for given in TEXTS["facts"]:
         words = given.get("of", "")
         for word, own in words.items() if isinstance(words, dict) else [(word, {}) for word in phrases(words)]:
@@ -66,7 +66,7 @@ def _facts() -> Iterator[Fact]:
             fact["asks"] = {
                 split: [
                     [line.format(**fact) for line in some]
-                    for some in (frames(fact["asks"], split), HELD_OUT["asks"][split])
+                    for some in (frames(fact["asks"], split), FRAMES["asks"][split])
                 ]
                 for split in SPLITS
             }
@@ -80,17 +80,17 @@ def _words(text: str) -> str:
 FACTS = tuple(_facts())
 OF_KIND = {kind: [fact for fact in FACTS if fact["kind"] == kind] for kind in ("name", "number", "object", "place")}
 
-
+# Words for {of} of two facts that one value could satisfy: a dog is also a pet, a street is also where a user lives.
 _CLASHES = ({"pet", "dog", "cat", "horse"}, {"live", "Street", "Road", "Lane", "Avenue"})
 
 
 def clash(fact: Fact, other: Fact) -> bool:
-    """Return whether the one fact may answer the question about the other."""
+    """Return whether one of the facts may answer a question for the other."""
     return fact["what"] == other["what"] or any({fact["of"], other["of"]} <= words for words in _CLASHES)
 
 
 def facts_in(text: str) -> set[str]:
-    """Return the facts that a text speaks of, each by its `what`."""
+    """Return the `what` of each fact that a text names."""
     return {fact["what"] for fact in FACTS if any(name in f" {_words(text)} " for name in fact["names"])}
 
 
