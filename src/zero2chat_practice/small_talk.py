@@ -159,8 +159,12 @@ def _people(path: str) -> dict[str, list[Row]]:
 
 def _conversations(path: str) -> list[list[str]]:
     """Return each conversation's utterances in order."""
-    conversations = json.loads(Path(path).read_bytes()).values()
-    return [[message["text"] for turn in some["messages"] for message in turn] for some in conversations]
+    try:
+        conversations = json.loads(Path(path).read_bytes()).values()
+        return [[message["text"] for turn in some["messages"] for message in turn] for some in conversations]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        where = f"small_talk: people: {path}"
+        raise UserError(f"{where}: expected chitchat_dataset's conversations, each with `messages`") from None
 
 
 def _chats(seed: int, n: int, people: str | None) -> list[str]:
