@@ -34,7 +34,7 @@ _IN_BOX = re.compile(
     r"( (?:(?:the|a|my|one|each|every|both|other|first|second|small|\{[a-d]\}) )+)"
     r"(\{([a-z]{2,})(\d?)(s?)\})"
 )
-_IN_ONE = re.compile(r"\bin( (?:each|it|the other|another|one))(?=[.?,]| and |$)")
+_IN_ONE = re.compile(r"\bin( (?:each|it|the other|another|one|the first|the second|the small one))(?=[.?,]| and |$)")
 _STARTS = re.compile(r"(^|[.!?]\s+)([a-z])")
 
 
