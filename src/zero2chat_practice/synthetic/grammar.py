@@ -133,7 +133,11 @@ class Filling:
 def with_aside(text: str, rng: random.Random) -> str:
     """Return a text with a sentence that its question does not need, before one of its sentences."""
     sentences = re.split(r"(?<=[.!]) (?=[A-Z{[])", text)
-    sentences.insert(rng.randrange(len(sentences)), choose(rng.choice(_ASIDES), rng))
+    # In a problem of ages a person's age is needed, or contradicts the text.
+    asides = [
+        aside for aside in _ASIDES if "years old" not in aside or not re.search(r"\b(years?|old\w*|ages?)\b", text)
+    ]
+    sentences.insert(rng.randrange(len(sentences)), choose(rng.choice(asides), rng))
     return " ".join(sentences)
 
 
