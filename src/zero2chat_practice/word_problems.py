@@ -99,9 +99,11 @@ def _span(span: str) -> tuple[int, int]:
 
 
 @functools.cache
-def _settings(split: str) -> list[Mapping[str, tuple[str, ...]]]:
-    """Return the split's settings: the words of stories that can happen anywhere."""
-    return [phrases(words) for name, words in read_texts("settings").items() if in_split(name, split, SHARES)]
+def _settings(split: str, priced: bool) -> list[Mapping[str, tuple[str, ...]]]:
+    """Return the split's settings: the words of stories that can happen anywhere. If a story names a price, its setting
+    must be one where things are bought or sold: nobody buys a guest or a king."""
+    settings = [phrases(words) for name, words in read_texts("settings").items() if in_split(name, split, SHARES)]
+    return [s for s in settings if not priced or any(v.startswith(("buy/", "sell/")) for v in (*s["gain"], *s["part"]))]
 
 
 # ---- rows
@@ -200,9 +202,9 @@ def _row(
     if rng.random() < _WORDS:
         for letter in shown if rng.random() < 0.5 else [rng.choice(list(shown))]:
             shown[letter] = NUMBER_WORDS[int(shown[letter])] if int(shown[letter]) <= 20 else shown[letter]
-    words = rng.choice(_settings(split)) if story.source == "composed" else story.words
-    filling = Filling(rng, words, shown)
     text = choose(rng.choice(story.of(split)), rng)
+    words = rng.choice(_settings(split, "{moneys}" in text)) if story.source == "composed" else story.words
+    filling = Filling(rng, words, shown)
     question = filling.fill(with_aside(text, rng) if rng.random() < _ASIDES else text)
     return {
         "key": f"{story.name}: {', '.join(steps)}",

@@ -115,6 +115,7 @@ def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
     right = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
     assert all(right[op](int(a), int(b)) == int(c) and (op != "/" or int(a) % int(b) == 0) for a, op, b, c in sums)
     assert set(questions) <= trained
-    closings = re.findall(r"answer is \d+\.|Answer: \d+\.|^#### \d+$", text, flags=re.MULTILINE)
+    solutions = "\n".join(block.partition("\n")[2] for page in pages for block in page.split("\n\n")[1:])
+    closings = re.findall(r"answer is \d+\.|Answer: \d+\.|^#### \d+$", solutions, flags=re.MULTILINE)
     assert len(closings) == len(questions)
     assert 0.4 < sum(closing.startswith("####") for closing in closings) / len(closings) < 0.6
