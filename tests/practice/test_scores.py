@@ -31,6 +31,7 @@ BIRTHPLACE, JOB, BIRTHDAY = (
 )
 HUMAN, ZERO, MILL = me("human"), me("name", "Zero"), me("maker", "Blue Mill")
 SEVENTEEN = {"answer": "17"}
+E_IN_CAT, A_IN_CAT = (spelled("count", n) | {"letter": letter} for n, letter in ("0e", "1a"))
 CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
 
 
@@ -134,13 +135,17 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (spelling, spelled("spell", "s-e-a", "sea"), ["s, e and a"], []),
         (spelling, spelled("reverse", "level", "level"), ["It is level."], ["It is leevl."]),
         (spelling, spelled("first", "c"), ["The first letter of 'cat' is 'c'.", "c-a-t starts with c."], []),
-        (spelling, spelled("first", "c"), ["It is a C"], ["c or t", "c-a-t"]),
+        (spelling, spelled("first", "c"), ["It is a C"], ["c or t", "c-a-t", "Its first letter is c, its last t."]),
         (spelling, spelled("first", "a", "ask"), ["A is the first letter of ask.", "It starts with a."], ["a or s"]),
         (spelling, spelled("first", "a", "ask"), [], ["It is a mystery."]),
         (spelling, spelled("length", "3"), ["c-a-t has 3 letters.", "It has three letters."], []),
         (spelling, spelled("length", "3"), [], ["It has 3 or 4 letters.", "It has 13 letters."]),
         (spelling, spelled("count", "0"), ["0 times"], ["It is there."]),
-        (spelling, spelled("reverse", "tac"), ["cat turned around is tac."], ["t-a-c", "tac, tca or act", "cat"]),
+        (spelling, E_IN_CAT, ["There is no e in cat.", "The letter e does not occur.", "There isn't an e."], ["No."]),
+        (spelling, E_IN_CAT, [], ["There is no e in cat, but 1 a.", "There is no e and a single a.", "No t, no e."]),
+        (spelling, A_IN_CAT, ["It has a single a.", "cat has a single a in it."], ["There is no a.", "a single e"]),
+        (spelling, spelled("reverse", "tac"), ["cat turned around is tac.", "T-A-C"], ["tac, tca or act", "cat"]),
+        (spelling, spelled("reverse", "tac"), ["c-a-t is t-a-c"], ["c-a-t", "t-a-c or t-c-a", "t-a-c, so tca"]),
         (spelling, spelled("first", "s", "sea"), ["I think it is s."], ["a or s"]),
         (spelling, spelled("first", "i", "ice"), ["I think it is i."], ["I do not know."]),
         (spelling, spelled("last", "t"), [], ["It ends with at."]),
