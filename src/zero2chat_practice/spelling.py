@@ -107,7 +107,8 @@ _LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|
 
 # That a letter does not occur, once the word is taken away: "There is no e in cat."
 _ABSENT = re.compile(
-    r"\bno (?:letter )?[a-z]\b|(?:\bnot|n['’]t) (?:occur|appear|have|contain|in\b|there\b|an? [a-z]\b)|\bnever (?:occur|appear)"
+    r"\bno (?:letter )?[a-z]\b|\bnever (?:occur|appear)|"
+    r"(?:\bnot|n['’]t) (?:occur|appear|have|contain|in\b|there\b|an? [a-z]\b)"
 )
 
 # Words by which a completion names a position in a word, or a number of occurrences (`count`)
@@ -144,7 +145,7 @@ def score(row: Row, completion: str) -> float:
         return float(numbers == {answer} and letters <= {row["letter"]})
     places = {place for place, pattern in _PLACES.items() if re.search(pattern, rest)}
     own = {"first": "1", "last": "last"}.get(kind, row["letter"])
-    return float(letters == {answer} and (own in places or not places))
+    return float(letters == {answer} and (own in places or not places) and not _ABSENT.search(rest))
 
 
 def documents(seed: int, n: int) -> list[str]:

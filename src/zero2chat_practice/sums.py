@@ -200,6 +200,10 @@ _LARGER = re.compile(r"[0-9]|(?:thir|for|fif|six|seven|eigh|nine)ty|twenty[- ]\w
 _EQUATION = re.compile(r"(?<![0-9.])([0-9]+)((?: ?[-+*x×] ?[0-9]+)+) ?= ?([0-9]+)(?![0-9]|\.[0-9])")
 _STATED = re.compile(r"([0-9]+) ?([-+*x×]|plus|minus|times) ?([0-9]+)")
 _KINDS = {"+": "plus", "-": "minus", "*": "times", "x": "times", "×": "times"}
+_RESULT_IN_WORDS = re.compile(
+    rf"(\b(?:is|are|makes?|so|equals?|gives?|get|be|or|not) )({'|'.join(NUMBER_WORDS)})(?=\W*$|[.,;!])"
+)
+_RESULT_FIRST = re.compile(rf"\W*([0-9]+) ?(?:is|are|makes|equals|=) ?({_STATED.pattern})\W*")
 _CLAIM = re.compile(
     rf"(?:\b(?:is|are|makes?|so|equals?|gives?|get|be|answer|result)|[=:→])\s*(?:\*\*)?({_NUMBER.pattern})"
     r"(?!\s*(?:[-+*×]|x\b|(?:plus|minus|times|and|multiplied|added|from|take|less)\b))"
@@ -208,11 +212,15 @@ _DENIED = re.compile(rf"(?:\bnot|n't|\bnever|\b(?:is|makes) (?:minus|negative))(
 
 
 def _plain(text: str) -> str:
-    """Return a text in lower case, without commas in numbers, with digits for number words, and `12 - 5` for `12-5`."""
+    """Return a text in lower case, without commas in numbers, with digits for number words, `12 - 5` for `12-5`, and
+    `7 plus 5 is 12` for `12 is 7 plus 5`."""
     text = re.sub("(?<=[0-9]),(?=[0-9]{3})", "", text.lower().strip())
     if not _LARGER.search(text):
         text = _WORD.sub(lambda match: str(NUMBER_WORDS.index(match[0])), text)
-    return re.sub("([0-9]) *- *(?=[0-9])", r"\1 - ", text)
+    text = _RESULT_IN_WORDS.sub(lambda match: f"{match[1]}{NUMBER_WORDS.index(match[2])}", text)
+    text = re.sub("([0-9]) *- *(?=[0-9])", r"\1 - ", text)
+    first = _RESULT_FIRST.fullmatch(text)
+    return f"{first[2]} is {first[1]}" if first else text
 
 
 def score(row: Row, completion: str) -> float:
