@@ -3,15 +3,17 @@
 The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:2110.14168). A problem is one text of a
 story (`synthetic/stories`) with persons, things and numbers filled in, and some are written as people type.
 
-Whole stories belong to one split, and so do calculations: each step's operation on two numbers, such as 3 + 5 or 5 + 3,
-belongs to the split of that sum. Training has only steps of its own split; a row of another split has at least one of
-that split's, so no training text prints its calculation.
+Whole stories belong to one split. Training has only calculations on pairs of numbers that belong to training, as in
+`sums`; a row of another split has at least one calculation on a pair that is held out, so no training text prints it.
+Validation and test share these pairs: there are few pairs of small numbers.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,7 @@ LARGEST = 99  # limit of every number and intermediate result, unless the option
 _SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
 _ASIDES = 0.15  # fraction of problems with a sentence that is not needed
 _PATIENCE = 2000  # draws for one new row, after which the story is assumed to have no more rows
+_CHOICES = 8  # problems of a story from which validation and test take the one with the rarest answer and pair
 _WORDS = 0.2  # fraction of problems with one number or all numbers in words
 
 
@@ -119,6 +122,7 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
     rng = random.Random(f"word_problems {split} {seed}")
     pool = [_by_source(level, split) for level in levels]
     seen: set[str] = set()
+    used: Counter[str] = Counter()  # of answers and of held-out pairs
     while len(seen) < n:
         if not any(pool):
             raise UserError(
@@ -127,16 +131,23 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
         of_level = rng.choice([some for some in pool if some])
         source = rng.choice(list(of_level))
         story = rng.choice(of_level[source])
-        for _ in range(_PATIENCE):
-            row = _problem(story, split, rng, largest, plain)
-            if row and row["question"] not in seen:
-                seen.add(row["question"])
-                yield row
-                break
+        tries = (_problem(story, split, rng, largest, plain) for _ in range(_PATIENCE))
+        new = (row for row in tries if row and row["question"] not in seen)
+        drawn = list(itertools.islice(new, 1 if split == "train" else _CHOICES))
+        if drawn:
+            row = min(drawn, key=lambda row: sum(used[name] for name in _counted(row)))
+            used.update(_counted(row))
+            seen.add(row["question"])
+            yield row
         else:  # a story may have few rows, or none, with the numbers of this split
             of_level[source].remove(story)
             if not of_level[source]:
                 del of_level[source]
+
+
+def _counted(row: Row) -> list[str]:
+    """Return what should be rare in the rows of validation and test: the answer, and the held-out pairs."""
+    return [row["answer"], *_held_out(row["steps"])]
 
 
 def _by_source(level: int, split: str) -> dict[str, list[Story]]:
@@ -154,15 +165,17 @@ def _check(levels: Sequence[int], largest: int) -> None:
         raise UserError(f"word_problems: largest is {largest!r}: give a whole number from 20 to {LARGEST}")
 
 
-def belongs(steps: Sequence[str], split: str) -> bool:
-    """Return whether a problem can be a row of the split: in training all calculations must belong to training; in
-    another split at least one must belong to that split, and the rest to that split or training."""
+def _held_out(steps: Sequence[str]) -> list[str]:
+    """Return the pairs of numbers in calculations that training never prints."""
     results = results_of(steps)
     pairs = [(left, right) for left, _, right in (_fill(step, results) for step in steps)]
-    own = [sums.belongs(*pair, split) for pair in pairs]
-    if split == "train":
-        return all(own)
-    return any(own) and all(mine or sums.belongs(*pair, "train") for pair, mine in zip(pairs, own, strict=True))
+    return [f"{min(pair)} {max(pair)}" for pair in pairs if not sums.belongs(*pair, "train")]
+
+
+def belongs(steps: Sequence[str], split: str) -> bool:
+    """Return whether a problem can be a row of the split: in training no calculation may be held out; in another split
+    at least one must be."""
+    return bool(_held_out(steps)) == (split != "train")
 
 
 def _number(low: int, high: int, rng: random.Random) -> int:
@@ -202,12 +215,13 @@ def _row(
     if rng.random() < _WORDS:
         for letter in shown if rng.random() < 0.5 else [rng.choice(list(shown))]:
             shown[letter] = NUMBER_WORDS[int(shown[letter])] if int(shown[letter]) <= 20 else shown[letter]
-    text = choose(rng.choice(story.of(split)), rng)
+    frame = rng.choice(story.of(split))
+    text = choose(frame, rng)
     words = rng.choice(_settings(split, "{moneys}" in text)) if story.source == "composed" else story.words
     filling = Filling(rng, words, shown)
     question = filling.fill(with_aside(text, rng) if rng.random() < _ASIDES else text)
     return {
-        "key": f"{story.name}: {', '.join(steps)}",
+        "key": f"{story.name} {story.texts.index(frame)}: {', '.join(steps)}",
         "question": question if plain or rng.random() < 0.5 else typed(question, rng),
         "answer": str(results_of(steps)[-1]),
         "kind": story.name,

@@ -82,6 +82,13 @@ def test_no_story_no_text_and_no_calculation_of_a_test_row_is_in_training() -> N
         assert _equations(row) - printed, row
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_evaluation_with_small_numbers_has_many_pairs_and_no_frequent_answer(split: str) -> None:
+    rows = word_problems.rows(split, 1, 500, largest=20)
+    assert len({pair for row in rows for pair in word_problems._held_out(row["steps"])}) >= 25
+    assert max(Counter(row["answer"] for row in rows).values()) < 0.12 * len(rows)
+
+
 def _equations(row: tasks.Row) -> set[str]:
     return set(re.findall(r"\d+ [-+*/] \d+ = \d+", word_problems.demonstration(row, random.Random(0))))
 
