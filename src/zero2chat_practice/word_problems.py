@@ -3,7 +3,7 @@
 The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:2110.14168). A problem is one text of a
 story (`synthetic/stories`) with persons, things and numbers filled in, and some are written as people type.
 
-Whole stories belong to one split. Training has only calculations on pairs of numbers that belong to training, as in
+Whole stories belong to one split, together with stories of nearly equal texts. Training has only calculations on pairs of numbers that belong to training, as in
 `sums`; a row of another split has at least one calculation on a pair that is held out, so no training text prints it.
 Validation and test share these pairs: there are few pairs of small numbers.
 """
@@ -41,7 +41,8 @@ _WORDS = 0.2  # fraction of problems with one number or all numbers in words
 class Story:
     """A story with numbers a, b, c, d. `steps` are calculations, in which `#1` is the result of the first calculation;
     `notes` name the results. `where` are calculations whose results must be integers from 1 to 99: `a - b` requires
-    that a is larger. `changes` are clauses that replace a number by `{n}`."""
+    that a is larger. `changes` are clauses that replace a number by `{n}`. Stories with nearly equal texts have the
+    same `like`."""
 
     source: str
     name: str
@@ -52,11 +53,13 @@ class Story:
     ranges: Mapping[str, tuple[int, int]]
     where: tuple[str, ...]
     changes: Mapping[str, str]
+    like: str
 
     def of(self, split: str) -> tuple[str, ...]:
-        """Return the split's texts. A story's texts all belong to one split, except those of `composed` stories."""
-        whole = self.source != "composed"
-        return tuple(text for text in self.texts if in_split(self.name if whole else text, split, SHARES))
+        """Return the split's texts. A story's texts all belong to one split, and so do those of the stories that are
+        like it; the texts of other `composed` stories are split."""
+        key = self.like or (self.name if self.source != "composed" else "")
+        return tuple(text for text in self.texts if in_split(key or text, split, SHARES))
 
     @property
     def level(self) -> int:
@@ -93,6 +96,7 @@ def _story(source: str, name: str, given: Mapping[str, Any], steps: Mapping[str,
         {letter: _span(span) for letter, span in given.get("numbers", {}).items()},
         phrases(given["where"]) if "where" in given else (),
         given.get("changes", {}),
+        given.get("like", ""),
     )
 
 

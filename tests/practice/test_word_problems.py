@@ -89,6 +89,20 @@ def test_evaluation_with_small_numbers_has_many_pairs_and_no_frequent_answer(spl
     assert max(Counter(row["answer"] for row in rows).values()) < 0.12 * len(rows)
 
 
+def test_no_text_of_evaluation_is_nearly_one_of_training() -> None:
+    train, *others = (
+        [
+            (text, set(re.findall("[a-z]+", text.lower())))
+            for story in word_problems.stories()
+            for text in story.of(split)
+        ]
+        for split in ("train", "validation", "test")
+    )
+    for text, words in itertools.chain(*others):
+        near = max(train, key=lambda one: len(words & one[1]) / len(words | one[1]))
+        assert len(words & near[1]) <= 0.75 * len(words | near[1]), (text, near[0])
+
+
 def _equations(row: tasks.Row) -> set[str]:
     return set(re.findall(r"\d+ [-+*/] \d+ = \d+", word_problems.demonstration(row, random.Random(0))))
 
