@@ -3,9 +3,9 @@
 The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:2110.14168). A problem is one text of a
 story (`synthetic/stories`) with persons, things and numbers filled in, and some are written as people type.
 
-Whole stories belong to one split, together with stories of nearly equal texts. Training has only calculations on pairs of numbers that belong to training, as in
-`sums`; a row of another split has at least one calculation on a pair that is held out, so no training text prints it.
-Validation and test share these pairs: there are few pairs of small numbers.
+Whole stories belong to one split, together with stories of nearly equal texts. Training has only calculations on pairs
+of numbers that belong to training, as in `sums`; a row of another split has at least one calculation on a pair that is
+held out, so no training text prints it. Validation and test share these pairs: there are few pairs of small numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ LARGEST = 99  # limit of every number and intermediate result, unless the option
 _SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
 _ASIDES = 0.15  # fraction of problems with a sentence that is not needed
 _PATIENCE = 2000  # draws for one new row, after which the story is assumed to have no more rows
-_CHOICES = 8  # problems of a story from which validation and test take the one with the rarest answer and pair
+_CHOICES = 5  # problems of a story from which validation and test take the one with the rarest answer and pair
+_FEW, _AGAIN = 4, 0.9  # a pair or answer in more than a tenth of the rows, and a few: chance of drawing again
 _WORDS = 0.2  # fraction of problems with one number or all numbers in words
 
 
@@ -140,6 +141,9 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
         drawn = list(itertools.islice(new, 1 if split == "train" else _CHOICES))
         if drawn:
             row = min(drawn, key=lambda row: sum(used[name] for name in _counted(row)))
+            frequent = split != "train" and max(used[name] for name in _counted(row)) > _FEW + len(seen) / 10
+            if frequent and rng.random() < _AGAIN:
+                continue
             used.update(_counted(row))
             seen.add(row["question"])
             yield row
