@@ -107,6 +107,9 @@ def score(row: Row, completion: str) -> float:
     text = re.sub(r"[^.!?]*\?", " ", completion.replace(row["question"], " ").lower())
     kind = row["kind"]
     texts = _KINDS.get(kind, {})
+    if re.fullmatch(r"\W*no\W*", text) and "bare" in texts:
+        return float(bool(re.search(texts["bare"], row["question"].lower().strip())))
+    text = re.sub(_TEXTS["asides"].get(kind, "^$"), " ", text)
     unasked = {*_KINDS, *_SELVES} - {kind, *texts.get("may", "").split()}
     if any(_says(other).search(text) for other in unasked):
         return 0.0

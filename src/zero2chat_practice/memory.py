@@ -234,11 +234,10 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 
 _NOT_TOLD = re.compile(
-    r"\b(?:not|never|didn't|don't|haven't)\b[^.!?]*\b(?:told|tell|said|say|mentioned|mention|know|remember|recall)\b",
+    r"\bno idea\b|(?:\bnot|\bnever|n['’]t)\b(?! forget)[^.!?]*"
+    r"\b(?:told|tell|said|say|mentioned|mention|know|remember|recall|sure)\b",
     re.IGNORECASE,
 )
-# "You have not told me" is enough; "I do not know" must name the fact.
-_ALONE = re.compile(r"\b(?:told|tell) me(?: that| it| this| yet| so far)*\W*$")
 _UNABLE = re.compile(r"\b(?:cannot|can't|can not|beyond|too small|not able)\b", re.IGNORECASE)
 _MOST_WORDS = 25
 
@@ -249,7 +248,8 @@ def _declines(text: str) -> bool:
 
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the completion is short and names the stated value, and no other value of its kind; for `unknown`,
-    if it says that the user has not stated the fact. Follow-ups are scored as in `sums` and `word_problems`."""
+    if it says that the user has not stated the fact, which it must name: "You have not told me." would be right for all
+    rows. Follow-ups are scored as in `sums` and `word_problems`."""
     kind, answer, text = row["kind"], row["answer"], completion.strip()
     if text == row["question"].strip():
         return 0.0
@@ -262,9 +262,7 @@ def score(row: Row, completion: str) -> float:
         return 0.0
     named = named_in(kind, text)
     if kind == "unknown":
-        facts = stated.facts_in(text)
-        said_so = _NOT_TOLD.search(text) and (facts == {answer} or (not facts and _ALONE.search(text)))
-        return float(bool(said_so) and not named)
+        return float(bool(_NOT_TOLD.search(text)) and stated.facts_in(text) == {answer} and not named)
     return float(not _declines(text) and set(named) == set(answer.split()))
 
 

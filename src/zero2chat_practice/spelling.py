@@ -18,7 +18,7 @@ _TEXTS = read_texts("spelling")
 _WORDS, _FRAMES, _ANSWERS = _TEXTS["words"].split(), _TEXTS["questions"], phrases(_TEXTS["answers"])
 KINDS = ("spell", "length", "count", "reverse", "first", "last", "position")  # by default
 _PER_QUESTION = 5  # frames that ask the same about a word
-_NUMBERS = ("zero none", "one once", "two twice", "three", "four", "five", "six", "seven", "eight", "nine")
+_NUMBERS = ("zero none", "one once single", "two twice", "three", "four", "five", "six", "seven", "eight", "nine")
 _ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth"}
 # Kind, letter and answer of questions about two words that are in no list and are too long for `texts`
 _FAMOUS = {"strawberry": [("count", "r", "3")], "ubiquitous": [("third", "", "i-i-u")]}
@@ -105,6 +105,12 @@ _APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter
 _LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|is\b)\w))(?!['’-]?\w)")
 
 
+# That a letter does not occur, once the word is taken away: "There is no e in cat."
+_ABSENT = re.compile(
+    r"\bno (?:letter )?[a-z]\b|\bnever (?:occur|appear)|"
+    r"(?:\bnot|n['’]t) (?:occur|appear|have|contain|in\b|there\b|an? [a-z]\b)"
+)
+
 # Words by which a completion names a position in a word, or a number of occurrences (`count`)
 _PLACES = {at: rf"\b(?:{name}|{at}(?:st|nd|rd|th)?\b(?! time))" for at, name in _ORDINALS.items()}
 _PLACES["1"] += r"|\b(?:start|begin|initial)"
@@ -125,17 +131,21 @@ def score(row: Row, completion: str) -> float:
     if kind == "reverse":
         # Any order of the word's letters is an attempt; the word itself may be named, if it is no palindrome.
         tries = {word for word in re.findall(r"[a-z0-9]+", rest) if sorted(word) == sorted(answer)}
-        return float(tries - ({row["key"]} - {answer}) == {answer})
+        tries -= {row["key"]} - {answer}
+        if not tries:  # the answer may be spelled: "T-A-C"
+            tries = {re.sub("[^a-z]", "", run.replace(" and ", "")) for run in _SPELLED.findall(text)} - {row["key"]}
+        return float(tries == {answer})
     rest = re.sub(rf"\b(?:{row['key']}|(?:i am|i['’]m|name is) zero)\b", " ", rest)
     letters = set(_LETTER.findall(rest))
     if kind in ("length", "count"):
         letters |= set(re.findall(r"(?<!\w)([a-z])(?=['’]s\b| occurs\b)", rest))
         digits, words = set(re.findall(r"(?<!letter )\b[0-9]+\b", rest)), set(re.findall(r"[a-z]+", rest))
         numbers = digits or {str(at) for at, names in enumerate(_NUMBERS) if words & set(names.split())}
+        numbers |= {"0"} if kind == "count" and _ABSENT.search(rest) else set()
         return float(numbers == {answer} and letters <= {row["letter"]})
     places = {place for place, pattern in _PLACES.items() if re.search(pattern, rest)}
     own = {"first": "1", "last": "last"}.get(kind, row["letter"])
-    return float(letters == {answer} and (own in places or not places))
+    return float(letters == {answer} and (own in places or not places) and not _ABSENT.search(rest))
 
 
 def documents(seed: int, n: int) -> list[str]:

@@ -1,11 +1,11 @@
 """Arithmetic as people type it: two numbers added, subtracted or multiplied.
 
-Without tools, numbers have up to two digits (in products one digit; with `factor`, one number may be larger). With
+Without tools, numbers have up to two digits; products have a number of one digit, and one of at most `factor`. With
 Python, they have up to six digits.
 
 The split is by pair of numbers and by frame (`synthetic/sums.yaml`): a test row asks for a pair that training has in no
 order and in no operation, in a sentence that training does not have. The calculation alone ("7+5") is in every split.
-Pairs of one digit are in training only, so validation and test have products only of larger numbers.
+Pairs of one digit are in training only, so the products of validation and test have a number of two digits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, typed
 
-SHARES = (0.9, 0.04, 0.06)  # of pairs of numbers: training never prints a result of those held out
+SHARES = (0.9, 0.04, 0.06)  # of pairs with a number above 20: training never prints a result of those held out
+FACTOR = 25
 STYLES = ("worked",)
 OPERATIONS = ("plus", "minus", "times")
 _SIGNS = {"plus": "+", "minus": "-", "times": "*"}
@@ -33,7 +34,7 @@ _FRAMES = {(name, split): frames(_TEXTS[name], split) for name in (*OPERATIONS, 
 _ALONE = 0.2  # fraction of questions that are the calculation alone
 _IN_WORDS = 0.42  # fraction of questions without a number above 20 that have number words: one row in eight
 _OF_ONE_DIGIT, _OF_PRODUCTS, _OF_TWO_DIGITS = 40, 24, 2  # wordings of each pair, more where there are few pairs
-_TURNS_OF_TWO_DIGITS = 4  # of eleven rows, four are two-digit additions and four two-digit subtractions
+_TURNS_OF_TWO_DIGITS = 4  # of twelve rows, four are two-digit additions and four two-digit subtractions
 # Number of pairs per operation with larger numbers, for all splits, and of additional training pairs whose first or
 # second number has at most two different digits, such as 599966: random numbers seldom repeat a digit, and a model
 # trained only on random numbers drops or doubles digits.
@@ -50,12 +51,12 @@ def rows(
     n: int,
     digits: Sequence[int] = (1, 2),
     operations: Sequence[str] = OPERATIONS,
-    factor: int = 9,
+    factor: int = FACTOR,
 ) -> list[Row]:
     """Return sums of these `operations` with numbers of `digits` digits, up to six.
 
-    With at most 2 digits, products have a one-digit number and a number of at most `factor`: a model would memorize
-    products of one-digit numbers instead of the rule, because there are so few. Results are never negative.
+    With at most 2 digits, products have a one-digit number and a number of at most `factor`: there are so few
+    products of one-digit numbers that a model would memorize them instead of the rule. Results are never negative.
     """
     return draw(_pool(split, digits, operations, factor), f"sums, {split}", seed, n, by="turn", drop=True)
 
@@ -67,14 +68,18 @@ def key(kind: str, a: int, b: int) -> str:
 
 def belongs(a: int, b: int, split: str) -> bool:
     """Return whether a pair of numbers belongs to the split. Order and operation do not matter: if only 12 + 3 were
-    held out, a model could learn from 12 - 3 and 12 * 3 that 12 and 3 are not added. All pairs of one digit belong to
-    training, because the written steps of larger sums consist of them."""
-    if max(a, b) <= 9:
+    held out, a model could learn from 12 - 3 and 12 * 3 that 12 and 3 are not added. All pairs that written steps
+    consist of belong to training: those of one digit, and a number with its multiple, such as 28 + 14 in 3 times 14.
+    Of numbers up to 20 there are few pairs: two in eleven are held out, spread evenly over sums and differences."""
+    low, high = sorted((a, b))
+    if high <= 9 or (low and high % low == 0 and high // low < 9):
         return split == "train"
-    return in_split(f"{min(a, b)} {max(a, b)}", split, SHARES)
+    if high <= 20:
+        return split == {1: "validation", 4: "test"}.get((high + 2 * low) % 11, "train")
+    return in_split(f"{low} {high}", split, SHARES)
 
 
-def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = 9) -> Sequence[Row]:
+def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = FACTOR) -> Sequence[Row]:
     """Return rows with a column `turn` for alternating. Raises `UserError` for an invalid option."""
     known_all(digits, range(1, 7), "sums: digits")
     known_all(operations, OPERATIONS, "sums: operation")
@@ -91,7 +96,8 @@ def _listed(split: str, digits: tuple[int, ...], kind: str, factor: int) -> tupl
         if not fits(kind, a, b, split):
             continue
         rng = random.Random(f"{kind} {a} {b}")
-        turn = kind if large or max(a, b) <= 9 else f"{kind} {rng.randrange(_TURNS_OF_TWO_DIGITS)}"
+        turns = 1 if kind == "times" else _TURNS_OF_TWO_DIGITS
+        turn = kind if large or max(a, b) <= 9 else f"{kind} {rng.randrange(turns)}"
         many = _OF_ONE_DIGIT if max(a, b) <= 9 else _OF_PRODUCTS if kind == "times" else _OF_TWO_DIGITS
         questions = dict.fromkeys(_question(kind, a, b, split, rng) for _ in range(1 if large else many))
         listed += [of_numbers(kind, a, b, question) | {"turn": turn} for question in questions]
@@ -120,15 +126,10 @@ def _pairs(split: str, digits: Sequence[int], kind: str, factor: int) -> Iterabl
 
 def fits(kind: str, a: int, b: int, split: str) -> bool:
     """Return whether a sum can be a row of the split. Its pair must belong to the split. In training, so must the pairs
-    of its written steps, so that no training text prints the result of a held-out sum. 18 of the 55 products of one
-    digit, such as 6 times 7, have a held-out step: they are rows of no split."""
-    if not belongs(a, b, split) or split != "train":
-        return belongs(a, b, split)
-    if kind == "times":
-        texts = [_multiples(times, n) for times, n in ((a, b), (b, a)) if 2 <= times <= 9 and n <= 99]
-    else:
-        texts = [_steps(kind, a, b)] if 9 < max(a, b) <= 99 else []
-    return all(belongs(int(left), int(right), "train") for text in texts for left, right in _STEP.findall(text))
+    of its written steps, so that no training text prints the result of a held-out sum. The steps of a product always
+    do."""
+    steps = _steps(kind, a, b) if split == "train" and kind != "times" and 9 < max(a, b) <= 99 else ""
+    return belongs(a, b, split) and all(belongs(int(c), int(d), "train") for c, d in _STEP.findall(steps))
 
 
 def _question(kind: str, a: int, b: int, split: str, rng: random.Random) -> str:
@@ -184,9 +185,11 @@ def _multiples(times: int, number: int) -> str:
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
-    """Compute a sum of larger numbers with a program, and state the result. Small sums are answered without a call."""
+    """Compute a sum of larger numbers with a program, and state the result. Small sums are answered without a call, and
+    so are products of a number of one digit and one of at most `FACTOR`."""
     kind, a, b = row["kind"], row["a"], row["b"]
-    if max(len(a), len(b)) <= (1 if kind == "times" else 2):
+    low, high = sorted((int(a), int(b)))
+    if (low <= 9 and high <= FACTOR) if kind == "times" else high <= 99:
         return demonstration(row, rng, style)
     output = twice(call, "python", f"{a} {_SIGNS[kind]} {b}")
     texts = (f"{output} is the result.", f"{a} {kind} {b} is {output}.")
@@ -200,6 +203,10 @@ _LARGER = re.compile(r"[0-9]|(?:thir|for|fif|six|seven|eigh|nine)ty|twenty[- ]\w
 _EQUATION = re.compile(r"(?<![0-9.])([0-9]+)((?: ?[-+*x×] ?[0-9]+)+) ?= ?([0-9]+)(?![0-9]|\.[0-9])")
 _STATED = re.compile(r"([0-9]+) ?([-+*x×]|plus|minus|times) ?([0-9]+)")
 _KINDS = {"+": "plus", "-": "minus", "*": "times", "x": "times", "×": "times"}
+_RESULT_IN_WORDS = re.compile(
+    rf"(\b(?:is|are|makes?|so|equals?|gives?|get|be|or|not) )({'|'.join(NUMBER_WORDS)})(?=\W*$|[.,;!])"
+)
+_RESULT_FIRST = re.compile(rf"\W*([0-9]+) ?(?:is|are|makes|equals|=) ?({_STATED.pattern})\W*")
 _CLAIM = re.compile(
     rf"(?:\b(?:is|are|makes?|so|equals?|gives?|get|be|answer|result)|[=:→])\s*(?:\*\*)?({_NUMBER.pattern})"
     r"(?!\s*(?:[-+*×]|x\b|(?:plus|minus|times|and|multiplied|added|from|take|less)\b))"
@@ -208,11 +215,15 @@ _DENIED = re.compile(rf"(?:\bnot|n't|\bnever|\b(?:is|makes) (?:minus|negative))(
 
 
 def _plain(text: str) -> str:
-    """Return a text in lower case, without commas in numbers, with digits for number words, and `12 - 5` for `12-5`."""
+    """Return a text in lower case, without commas in numbers, with digits for number words, `12 - 5` for `12-5`, and
+    `7 plus 5 is 12` for `12 is 7 plus 5`."""
     text = re.sub("(?<=[0-9]),(?=[0-9]{3})", "", text.lower().strip())
     if not _LARGER.search(text):
         text = _WORD.sub(lambda match: str(NUMBER_WORDS.index(match[0])), text)
-    return re.sub("([0-9]) *- *(?=[0-9])", r"\1 - ", text)
+    text = _RESULT_IN_WORDS.sub(lambda match: f"{match[1]}{NUMBER_WORDS.index(match[2])}", text)
+    text = re.sub("([0-9]) *- *(?=[0-9])", r"\1 - ", text)
+    first = _RESULT_FIRST.fullmatch(text)
+    return f"{first[2]} is {first[1]}" if first else text
 
 
 def score(row: Row, completion: str) -> float:
@@ -251,7 +262,7 @@ def said(row: Row, completion: str) -> str | None:
 
 
 def documents(
-    seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS, factor: int = 9
+    seed: int, n: int, digits: Sequence[int] = (1, 2), operations: Sequence[str] = OPERATIONS, factor: int = FACTOR
 ) -> list[str]:
     """Return n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
     pool = sorted(_pool("train", digits, operations, factor), key=lambda row: row["turn"])

@@ -3,15 +3,17 @@
 The solutions end with a line `#### 17`, like GSM8K's (Cobbe et al. 2021, arXiv:2110.14168). A problem is one text of a
 story (`synthetic/stories`) with persons, things and numbers filled in, and some are written as people type.
 
-Whole stories belong to one split, and so do calculations: each step's operation on two numbers, such as 3 + 5 or 5 + 3,
-belongs to the split of that sum. Training has only steps of its own split; a row of another split has at least one of
-that split's, so no training text prints its calculation.
+Whole stories belong to one split, together with stories of nearly equal texts. Training has only calculations on pairs
+of numbers that belong to training, as in `sums`; a row of another split has at least one calculation on a pair that is
+held out, so no training text prints it. Validation and test share these pairs: there are few pairs of small numbers.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +33,8 @@ LARGEST = 99  # limit of every number and intermediate result, unless the option
 _SUMS = 0.4  # fraction of the textbook's pages that are sums without a story
 _ASIDES = 0.15  # fraction of problems with a sentence that is not needed
 _PATIENCE = 2000  # draws for one new row, after which the story is assumed to have no more rows
+_CHOICES = 5  # problems of a story from which validation and test take the one with the rarest answer and pair
+_FEW, _AGAIN = 4, 0.9  # a pair or answer in more than a tenth of the rows, and a few: chance of drawing again
 _WORDS = 0.2  # fraction of problems with one number or all numbers in words
 
 
@@ -38,7 +42,8 @@ _WORDS = 0.2  # fraction of problems with one number or all numbers in words
 class Story:
     """A story with numbers a, b, c, d. `steps` are calculations, in which `#1` is the result of the first calculation;
     `notes` name the results. `where` are calculations whose results must be integers from 1 to 99: `a - b` requires
-    that a is larger. `changes` are clauses that replace a number by `{n}`."""
+    that a is larger. `changes` are clauses that replace a number by `{n}`. Stories with nearly equal texts have the
+    same `like`."""
 
     source: str
     name: str
@@ -49,11 +54,13 @@ class Story:
     ranges: Mapping[str, tuple[int, int]]
     where: tuple[str, ...]
     changes: Mapping[str, str]
+    like: str
 
     def of(self, split: str) -> tuple[str, ...]:
-        """Return the split's texts. A story's texts all belong to one split, except those of `composed` stories."""
-        whole = self.source != "composed"
-        return tuple(text for text in self.texts if in_split(self.name if whole else text, split, SHARES))
+        """Return the split's texts. A story's texts all belong to one split, and so do those of the stories that are
+        like it; the texts of other `composed` stories are split."""
+        key = self.like or (self.name if self.source != "composed" else "")
+        return tuple(text for text in self.texts if in_split(key or text, split, SHARES))
 
     @property
     def level(self) -> int:
@@ -90,6 +97,7 @@ def _story(source: str, name: str, given: Mapping[str, Any], steps: Mapping[str,
         {letter: _span(span) for letter, span in given.get("numbers", {}).items()},
         phrases(given["where"]) if "where" in given else (),
         given.get("changes", {}),
+        given.get("like", ""),
     )
 
 
@@ -99,9 +107,11 @@ def _span(span: str) -> tuple[int, int]:
 
 
 @functools.cache
-def _settings(split: str) -> list[Mapping[str, tuple[str, ...]]]:
-    """Return the split's settings: the words of stories that can happen anywhere."""
-    return [phrases(words) for name, words in read_texts("settings").items() if in_split(name, split, SHARES)]
+def _settings(split: str, priced: bool) -> list[Mapping[str, tuple[str, ...]]]:
+    """Return the split's settings: the words of stories that can happen anywhere. If a story names a price, its setting
+    must be one where things are bought or sold: nobody buys a guest or a king."""
+    settings = [phrases(words) for name, words in read_texts("settings").items() if in_split(name, split, SHARES)]
+    return [s for s in settings if not priced or any(v.startswith(("buy/", "sell/")) for v in (*s["gain"], *s["part"]))]
 
 
 # ---- rows
@@ -117,6 +127,7 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
     rng = random.Random(f"word_problems {split} {seed}")
     pool = [_by_source(level, split) for level in levels]
     seen: set[str] = set()
+    used: Counter[str] = Counter()  # of answers and of held-out pairs
     while len(seen) < n:
         if not any(pool):
             raise UserError(
@@ -125,16 +136,26 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
         of_level = rng.choice([some for some in pool if some])
         source = rng.choice(list(of_level))
         story = rng.choice(of_level[source])
-        for _ in range(_PATIENCE):
-            row = _problem(story, split, rng, largest, plain)
-            if row and row["question"] not in seen:
-                seen.add(row["question"])
-                yield row
-                break
+        tries = (_problem(story, split, rng, largest, plain) for _ in range(_PATIENCE))
+        new = (row for row in tries if row and row["question"] not in seen)
+        drawn = list(itertools.islice(new, 1 if split == "train" else _CHOICES))
+        if drawn:
+            row = min(drawn, key=lambda row: sum(used[name] for name in _counted(row)))
+            frequent = split != "train" and max(used[name] for name in _counted(row)) > _FEW + len(seen) / 10
+            if frequent and rng.random() < _AGAIN:
+                continue
+            used.update(_counted(row))
+            seen.add(row["question"])
+            yield row
         else:  # a story may have few rows, or none, with the numbers of this split
             of_level[source].remove(story)
             if not of_level[source]:
                 del of_level[source]
+
+
+def _counted(row: Row) -> list[str]:
+    """Return what should be rare in the rows of validation and test: the answer, and the held-out pairs."""
+    return [row["answer"], *_held_out(row["steps"])]
 
 
 def _by_source(level: int, split: str) -> dict[str, list[Story]]:
@@ -152,15 +173,17 @@ def _check(levels: Sequence[int], largest: int) -> None:
         raise UserError(f"word_problems: largest is {largest!r}: give a whole number from 20 to {LARGEST}")
 
 
-def belongs(steps: Sequence[str], split: str) -> bool:
-    """Return whether a problem can be a row of the split: in training all calculations must belong to training; in
-    another split at least one must belong to that split, and the rest to that split or training."""
+def _held_out(steps: Sequence[str]) -> list[str]:
+    """Return the pairs of numbers in calculations that training never prints."""
     results = results_of(steps)
     pairs = [(left, right) for left, _, right in (_fill(step, results) for step in steps)]
-    own = [sums.belongs(*pair, split) for pair in pairs]
-    if split == "train":
-        return all(own)
-    return any(own) and all(mine or sums.belongs(*pair, "train") for pair, mine in zip(pairs, own, strict=True))
+    return [f"{min(pair)} {max(pair)}" for pair in pairs if not sums.belongs(*pair, "train")]
+
+
+def belongs(steps: Sequence[str], split: str) -> bool:
+    """Return whether a problem can be a row of the split: in training no calculation may be held out; in another split
+    at least one must be."""
+    return bool(_held_out(steps)) == (split != "train")
 
 
 def _number(low: int, high: int, rng: random.Random) -> int:
@@ -200,12 +223,13 @@ def _row(
     if rng.random() < _WORDS:
         for letter in shown if rng.random() < 0.5 else [rng.choice(list(shown))]:
             shown[letter] = NUMBER_WORDS[int(shown[letter])] if int(shown[letter]) <= 20 else shown[letter]
-    words = rng.choice(_settings(split)) if story.source == "composed" else story.words
+    frame = rng.choice(story.of(split))
+    text = choose(frame, rng)
+    words = rng.choice(_settings(split, "{moneys}" in text)) if story.source == "composed" else story.words
     filling = Filling(rng, words, shown)
-    text = choose(rng.choice(story.of(split)), rng)
     question = filling.fill(with_aside(text, rng) if rng.random() < _ASIDES else text)
     return {
-        "key": f"{story.name}: {', '.join(steps)}",
+        "key": f"{story.name} {story.texts.index(frame)}: {', '.join(steps)}",
         "question": question if plain or rng.random() < 0.5 else typed(question, rng),
         "answer": str(results_of(steps)[-1]),
         "kind": story.name,

@@ -32,7 +32,8 @@ def test_an_answer_to_one_kind_of_question_and_one_that_says_more_than_was_asked
     for seed in range(8):
         said = {kind: identity.demonstration(row, random.Random(seed)) for kind, row in rows.items()}
         for kind, row in rows.items():
-            assert [other for other in said if identity.score(row, said[other])] == [kind]
+            right = {other for other in said if identity.score(row, said[other])}
+            assert {kind} <= right <= {kind, *(["name"] if kind == "other" else [])}  # "Are you Siri?" "I am Zero."
         assert not [row for row in rows.values() if identity.score(row, " ".join(said.values()))]
     assert not [row for row in rows.values() if identity.score(row, "I am Zero. zero2chat made me.")]
 

@@ -8,7 +8,7 @@ from wordings import skeletons
 
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import memory, sums, word_problems
-from zero2chat_practice.synthetic import stated_facts
+from zero2chat_practice.synthetic import stated_facts, written_words
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
 
 
@@ -52,6 +52,9 @@ def test_an_answer_to_another_question_scores_nothing(pools):
     texts = ["You have not told me your sister's age.", "Your name is Omar.", "You told me that.", "It is 7."]
     for text in texts:
         assert sum(memory.score(row, text) for row in test) < 0.02 * len(test), text
+    unknown = [row for row in test if row["kind"] == "unknown"]
+    for text in ("You have not told me.", "You haven't told me that.", "I have no idea."):
+        assert not any(memory.score(row, text) for row in unknown), text
     for row in test:
         assert all(memory.score(row, reply) for reply in row["replies"])
 
@@ -60,7 +63,7 @@ def test_values_and_phrasings_are_held_out(pools):
     for name, values in stated_facts.VALUES.items():
         blended = set(stated_facts.blended(name))
         assert len(blended) > 0.5 * len(values)
-        assert not blended & set(values)
+        assert not {word.lower() for word in blended} & written_words()
         by_split = [set(stated_facts.values_of(name, split)) - blended for split in SPLITS]
         assert sum(map(len, by_split)) == len(set(values)) == len(values)
         assert min(map(len, by_split)) >= 3

@@ -31,6 +31,7 @@ BIRTHPLACE, JOB, BIRTHDAY = (
 )
 HUMAN, ZERO, MILL = me("human"), me("name", "Zero"), me("maker", "Blue Mill")
 SEVENTEEN = {"answer": "17"}
+E_IN_CAT, A_IN_CAT = (spelled("count", n) | {"letter": letter} for n, letter in ("0e", "1a"))
 CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
 
 
@@ -38,6 +39,8 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
     ("task", "row", "right", "wrong"),
     [
         (memory, OMAR, ["Your name is Omar.", "Omar", "You are Omar, I think."], ["Your name is Sofia."]),
+        (memory, OMAR, ["It's omar.", "Your name is Omar, and I never forget what you said."], ["It's sofia."]),
+        (memory, OMAR, [], ["You haven't told me, Omar.", "I am not sure. Omar?"]),
         (memory, OMAR, [], ["Your name is Omar or Sofia.", "Your name is Sofia.\nYour name is Omar."]),
         (memory, OMAR, [], ["You have not told me your name, Omar.", "I do not know your name."]),
         (memory, OMAR, [], ["Your name is Omaria.", "Omar " + "well " * 30]),
@@ -47,7 +50,9 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (memory, KITE, ["You bought a kite, and it was red."], ["You bought a red kite and a drum."]),
         (memory, remembered("object", "kite"), [], ["You bought a red kite."]),
         (memory, remembered("place", "Oslo"), ["You live in Oslo."], ["You live in Lima."]),
-        (memory, UNKNOWN, ["You have not told me your name.", "I do not know your name.", "You have not told me."], []),
+        (memory, UNKNOWN, ["You have not told me your name.", "I do not know your name."], ["You have not told me."]),
+        (memory, UNKNOWN, ["You haven’t told me your name.", "I'm not sure what your name is."], ["I am not sure."]),
+        (memory, UNKNOWN, ["I have no idea what your name is."], ["I have no idea.", "You haven't told me that."]),
         (memory, UNKNOWN, [], ["You have not told me your lucky number.", "Your name is Omar."]),
         (memory, UNKNOWN, [], ["You have not told me your name, Omar.", "You told me your name."]),
         (memory, remembered("followup_sum", "15", "12 plus 3"), ["12 plus 3: 2 + 3 = 5, 1 + 0 = 1, so 15.", "15"], []),
@@ -58,6 +63,14 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (sums, SUM, [], ["7 plus 5 is 12.5.", "7 plus 5 is not 12.", "12 or 13", "13 or 12"]),
         (sums, SUM, [], ["7 plus 5 is 13. No, it is 12.", "7 plus 5 is 5. It is 12.", "7 + 5 = 13. 7 + 5 = 12."]),
         (sums, SUM, ["Seven plus five is twelve."], ["7 minus 5 is 12.", "It is thirty-two.", "It is minus 12."]),
+        (sums, SUM, ["7 plus 5 is twelve.", "12 is 7 plus 5.", "12 = 7 + 5"], ["12 is 7 minus 5.", "13 is 7 plus 5."]),
+        (
+            sums,
+            SUM,
+            [],
+            ["7 plus 5 is thirteen. It is 12.", "7 plus 5 is twelve, or thirteen.", "7 plus 5 is two hundred."],
+        ),
+        (sums, sums.of_numbers("minus", 31, 20), ["31 minus 20 is eleven."], ["31 minus 20 is twelve."]),
         (sums, SUM, [], ["7 plus 4 is 12.", "12\n12", "It is 12 " + "well " * 60]),
         (sums, CARRY, ["47 plus 38: 7 + 8 = 15, 4 + 3 + 1 = 8, so 85."], []),
         (sums, CARRY, ["First 7 + 8 = 15. Then 4 + 3 + 1 = 8. So it is 85."], []),
@@ -92,6 +105,14 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (identity, ZERO, [], ["I am Zero, also known as Claude.", "My name is Max, not Zero."]),
         (identity, ZERO, [], ["I was built with zero2chat."]),
         (identity, me("maker", "zero2chat"), ["zero2chat made me."], ["OpenAI made me with zero2chat."]),
+        (identity, ZERO, ["I am Zero, a program.", "You are talking to Zero, a small AI assistant."], ["A program."]),
+        (identity, HUMAN, ["No, I'm Zero, an AI.", "No, I am a small program."], ["No.", "I am Zero.", "I am small."]),
+        (identity, HUMAN | {"question": "Are you a human?"}, ["No."], ["No, I am Zero.", "Yes."]),
+        (identity, HUMAN | {"question": "Are you a human or an AI?"}, [], ["No."]),
+        (identity, me("size"), ["I am not a large model."], ["I am Zero, a small program."]),
+        (identity, me("age"), ["I have no age: I am a program."], ["I am a program."]),
+        (identity, me("mistakes"), ["I am a small model, so I make mistakes."], ["I am a small model."]),
+        (identity, me("other"), ["I am Zero."], ["I am Zero. zero2chat made me.", "I am Siri."]),
         (identity, HUMAN, ["No, I am not a human.", "I'm not a real person."], []),
         (identity, HUMAN, ["I am a program, so I have no body."], ["Yes, I am a human.", "I am a human."]),
         (identity, HUMAN, [], ["No, I am a real person.", "I know nothing.", "I have a body."]),
@@ -122,13 +143,18 @@ CAT, THIRD = spelled("spell", "c-a-t"), spelled("third", "s-e", "castle")
         (spelling, spelled("spell", "s-e-a", "sea"), ["s, e and a"], []),
         (spelling, spelled("reverse", "level", "level"), ["It is level."], ["It is leevl."]),
         (spelling, spelled("first", "c"), ["The first letter of 'cat' is 'c'.", "c-a-t starts with c."], []),
-        (spelling, spelled("first", "c"), ["It is a C"], ["c or t", "c-a-t"]),
+        (spelling, spelled("first", "c"), ["It is a C"], ["c or t", "c-a-t", "Its first letter is c, its last t."]),
         (spelling, spelled("first", "a", "ask"), ["A is the first letter of ask.", "It starts with a."], ["a or s"]),
         (spelling, spelled("first", "a", "ask"), [], ["It is a mystery."]),
         (spelling, spelled("length", "3"), ["c-a-t has 3 letters.", "It has three letters."], []),
         (spelling, spelled("length", "3"), [], ["It has 3 or 4 letters.", "It has 13 letters."]),
         (spelling, spelled("count", "0"), ["0 times"], ["It is there."]),
-        (spelling, spelled("reverse", "tac"), ["cat turned around is tac."], ["t-a-c", "tac, tca or act", "cat"]),
+        (spelling, E_IN_CAT, ["There is no e in cat.", "The letter e does not occur.", "There isn't an e."], ["No."]),
+        (spelling, E_IN_CAT, [], ["There is no e in cat, but 1 a.", "There is no e and a single a.", "No t, no e."]),
+        (spelling, A_IN_CAT, ["It has a single a.", "cat has a single a in it."], ["There is no a.", "a single e"]),
+        (spelling, spelled("reverse", "tac"), ["cat turned around is tac.", "T-A-C"], ["tac, tca or act", "cat"]),
+        (spelling, spelled("reverse", "tac"), ["c-a-t is t-a-c"], ["c-a-t", "t-a-c or t-c-a", "t-a-c, so tca"]),
+        (spelling, spelled("first", "e", "era"), [], ["There is no e.", "The letter e does not occur."]),
         (spelling, spelled("first", "s", "sea"), ["I think it is s."], ["a or s"]),
         (spelling, spelled("first", "i", "ice"), ["I think it is i."], ["I do not know."]),
         (spelling, spelled("last", "t"), [], ["It ends with at."]),

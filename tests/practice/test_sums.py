@@ -37,8 +37,13 @@ def test_a_pair_is_in_one_split_in_both_orders_and_all_operations() -> None:
         for row in sums._pool(split, [1, 2], sums.OPERATIONS):
             assert pairs.setdefault(tuple(sorted((row["a"], row["b"]))), split) == split
             asked.add(row["key"])
+        products = {row["key"] for row in sums.rows(split, 0, 500) if row["kind"] == "times"}
+        assert len(products) >= 9
+    assert {sums.key("times", a, b) for a in range(10) for b in range(10)} <= asked
     # Training leaves out sums whose written steps print a held-out pair.
-    assert 7500 < len(asked) < 5050 + 5050 + 55
+    assert 7500 < len(asked) < 5050 + 5050 + 55 + 160
+    for name in ("validation", "test"):
+        assert sum(sums.belongs(a, b, name) for a in range(1, 21) for b in range(a, 21)) == 14
 
 
 def _skeleton(question: str) -> str:
@@ -53,7 +58,7 @@ def test_no_sentence_of_a_test_row_is_in_training(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sums, "typed", lambda text, rng: text)
     fresh = sums._listed.__wrapped__
     train, test = (
-        {_skeleton(row["question"]) for kind in sums.OPERATIONS for row in fresh(split, (1, 2), kind, 9)}
+        {_skeleton(row["question"]) for kind in sums.OPERATIONS for row in fresh(split, (1, 2), kind, 25)}
         for split in ("train", "test")
     )
     assert train & test == {""}
@@ -73,7 +78,7 @@ def test_larger_numbers_have_the_digits_that_are_asked_for() -> None:
     assert not keys["train"] & keys["test"]
 
 
-@pytest.mark.parametrize("asked", [("plus", 47, 38), ("minus", 52, 17), ("times", 7, 8)])
+@pytest.mark.parametrize("asked", [("plus", 47, 38), ("minus", 52, 17), ("times", 7, 8), ("times", 3, 25)])
 def test_a_sum_for_the_head_calls_nothing(asked) -> None:
     row = sums.of_numbers(*asked)
     text = sums.use_tools(row, random.Random(0), lambda *_: pytest.fail("called"))

@@ -82,6 +82,27 @@ def test_no_story_no_text_and_no_calculation_of_a_test_row_is_in_training() -> N
         assert _equations(row) - printed, row
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_evaluation_with_small_numbers_has_many_pairs_and_no_frequent_answer(split: str) -> None:
+    rows = word_problems.rows(split, 1, 500, largest=20)
+    assert len({pair for row in rows for pair in word_problems._held_out(row["steps"])}) >= 25
+    assert max(Counter(row["answer"] for row in rows).values()) < 0.12 * len(rows)
+
+
+def test_no_text_of_evaluation_is_nearly_one_of_training() -> None:
+    train, *others = (
+        [
+            (text, set(re.findall("[a-z]+", text.lower())))
+            for story in word_problems.stories()
+            for text in story.of(split)
+        ]
+        for split in ("train", "validation", "test")
+    )
+    for text, words in itertools.chain(*others):
+        near = max(train, key=lambda one: len(words & one[1]) / len(words | one[1]))
+        assert len(words & near[1]) <= 0.75 * len(words | near[1]), (text, near[0])
+
+
 def _equations(row: tasks.Row) -> set[str]:
     return set(re.findall(r"\d+ [-+*/] \d+ = \d+", word_problems.demonstration(row, random.Random(0))))
 
@@ -115,6 +136,7 @@ def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
     right = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
     assert all(right[op](int(a), int(b)) == int(c) and (op != "/" or int(a) % int(b) == 0) for a, op, b, c in sums)
     assert set(questions) <= trained
-    closings = re.findall(r"answer is \d+\.|Answer: \d+\.|^#### \d+$", text, flags=re.MULTILINE)
+    solutions = "\n".join(block.partition("\n")[2] for page in pages for block in page.split("\n\n")[1:])
+    closings = re.findall(r"answer is \d+\.|Answer: \d+\.|^#### \d+$", solutions, flags=re.MULTILINE)
     assert len(closings) == len(questions)
     assert 0.4 < sum(closing.startswith("####") for closing in closings) / len(closings) < 0.6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import itertools
 import re
@@ -25,6 +26,14 @@ def read_all(folder: str) -> dict[str, Any]:
     if len(entries) < sum(map(len, read)):
         raise ValueError(f"{folder}: two entries have one name")
     return entries
+
+
+@functools.cache
+def written_words() -> frozenset[str]:
+    """Return the words of all YAML files here, in lower case, except the exam's in `unseen`."""
+    folders = [FOLDER, *(one for one in FOLDER.iterdir() if one.is_dir() and one.name != "unseen")]
+    files = [file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
+    return frozenset(word for file in files for word in re.findall("[a-z]+", file.read_text(encoding="utf-8").lower()))
 
 
 def phrases(value: Any) -> Any:

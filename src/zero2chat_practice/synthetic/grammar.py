@@ -2,7 +2,7 @@
 
 A text has `[either|or|]`, which may be nested, and slots in braces, each drawn once for a text: `{a}` is a number,
 `{A}` a person (`{A.he}`, `{A.him}`, `{A.his}` are the pronouns), and `{thing}`, `{things}` the singular and the plural
-of a word of the list `thing`; `{thing2}` is another word of it.
+of a word of the list `thing`; `{thing2}` is another word of it. What is "in the {box}" is "on the shelf".
 """
 
 from __future__ import annotations
@@ -26,11 +26,18 @@ NUMBER_WORDS = (
 )
 _TEXTS = read_texts("grammar")
 _LISTS: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["lists"])
+_SURFACES = frozenset(phrases(_TEXTS["surfaces"]))
 _PLURALS: Mapping[str, str] = _TEXTS["plurals"]
 _TYPING: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["typing"])
 _ASIDES = tuple(_TEXTS["asides"].splitlines())
-_PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his"), "they": ("they", "them", "their")}
+_PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his")}
 _CHOICE, _SLOT = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"\{([A-Za-z]+)([0-9]?)(s?)(?:\.(\w+))?\}")
+_IN_BOX = re.compile(
+    r"\b([Ii])n(to)?"
+    r"( (?:(?:the|a|my|one|each|every|both|other|first|second|small|\{[a-d]\}) )+)"
+    r"(\{([a-z]{2,})(\d?)(s?)\})"
+)
+_IN_ONE = re.compile(r"\bin( (?:each|it|the other|another|one|the first|the second|the small one))(?=[.?,]| and |$)")
 _STARTS = re.compile(r"(^|[.!?]\s+)([a-z])")
 
 
@@ -81,9 +88,23 @@ class Filling:
 
     def fill(self, text: str, as_sentence: bool = True) -> str:
         """Fill the slots of a text without choices, with capitals at the beginning of sentences. `{n}` stays."""
+        text = _IN_BOX.sub(self._on, text)
+        if self._drawn.get("box") in _SURFACES:
+            text = _IN_ONE.sub(r"on\1", text)
         text = _SLOT.sub(lambda match: self._value(*match.groups()), text)
-        text = re.sub(r"\b([Aa]) (?=(?:[aei]|o(?!ne)|u(?!ni|se))[a-z])", r"\1n ", " ".join(text.split()))
+        text = re.sub(r"\b([Aa]) (?=(?:[ai]|e(?!u)|o(?!ne)|u(?!ni|se)|hour)[a-z]*)", r"\1n ", " ".join(text.split()))
+        text = re.sub(r" (?=[.,?!](?:\s|$))", "", text)
+        for person in self._persons.values():
+            name = person.name
+            text = re.sub(f'([.!?]" ){name}', rf"\1{name[0].upper()}{name[1:]}", text)
         return _STARTS.sub(lambda match: match[1] + match[2].upper(), text) if as_sentence else text
+
+    def _on(self, match: re.Match[str]) -> str:
+        """Return `on the {box}` for `in the {box}` if the box is a shelf, a table or the like."""
+        i, to, before, slot, name, index, after = match.groups()
+        value = self._value(name, index, after, None)
+        flat = value in _SURFACES or any(plural(surface) == value for surface in _SURFACES)
+        return f"{'O' if i == 'I' else 'o'}n{to or ''}{before}{slot}" if flat else match[0]
 
     def _value(self, name: str, index: str, after: str, form: str | None) -> str:
         if name == "n":
@@ -115,7 +136,11 @@ class Filling:
 def with_aside(text: str, rng: random.Random) -> str:
     """Insert a sentence that the question does not need before one of the text's sentences."""
     sentences = re.split(r"(?<=[.!]) (?=[A-Z{[])", text)
-    sentences.insert(rng.randrange(len(sentences)), choose(rng.choice(_ASIDES), rng))
+    # In a problem of ages a person's age is needed, or contradicts the text.
+    asides = [
+        aside for aside in _ASIDES if "years old" not in aside or not re.search(r"\b(years?|old\w*|ages?)\b", text)
+    ]
+    sentences.insert(rng.randrange(len(sentences)), choose(rng.choice(asides), rng))
     return " ".join(sentences)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from zero2chat.tasks import SPLITS, in_split
 from zero2chat_practice.helpers import as_typed, blends
-from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic import phrases, read_texts, written_words
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, slip
 from zero2chat_practice.synthetic.world import TOWNS
 
@@ -21,6 +21,7 @@ _FEWEST_BLENDS = 100
 
 TEXTS = read_texts("memory")
 VALUES = {name: text.split() for name, text in TEXTS["values"].items()}
+_STREETS = {street.lower() for street in VALUES["street"]}
 VALUES["place"] = [*TOWNS, *VALUES["place"]]
 _BLOCKS = {**TEXTS, **TEXTS["changes"], **{f"changed {name}": text for name, text in TEXTS["changed"].items()}}
 # The frames of each split. Statements and the assistant's replies are not here: no split holds them out.
@@ -108,11 +109,10 @@ def values_of(name: str | int, split: str) -> list[str]:
 
 @functools.cache
 def blended(name: str) -> list[str]:
-    """Return additional values for training that occur nowhere else in a conversation."""
+    """Return additional values for training, which are no words of this folder's files."""
     seen = [value for value in VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
-    elsewhere = {*re.findall("[a-z]+", str(TEXTS).lower()), *map(str.lower, itertools.chain(*VALUES.values()))}
     made = blends(seen, max(_FEWEST_BLENDS, 2 * len(seen)), f"memory, {name}")
-    return [word for word in made if word.lower() not in elsewhere]
+    return [word for word in made if word.lower() not in written_words()]
 
 
 @functools.cache
@@ -159,10 +159,12 @@ def _kinds_of() -> dict[str, set[str]]:
 
 
 def named_in(kind: str, text: str) -> list[str]:
-    """Return the values of a kind that a text names, in order; for `unknown`, of all kinds. Numbers are digits."""
+    """Return the values of a kind that a text names, in order; for `unknown`, of all kinds. Numbers are digits. A name
+    or a town needs no capital, a street does: "castle" is also a word."""
     named = []
     for word in re.findall(r"[A-Za-z]+|[0-9]+(?:[.,][0-9]+)*", text):
         small = word.lower()
+        word = word if small in _STREETS else word.capitalize()
         if small in NUMBER_WORDS[2:]:  # "one" is often no number
             word = str(NUMBER_WORDS.index(small))
         for form, of in ((word, {"name", "place"}), (small, {"object"}), (word, {"number"})):

@@ -30,6 +30,17 @@ def test_choices_are_nested_and_slots_are_drawn_once() -> None:
         assert "cats" in rest
 
 
+def test_prepositions_articles_and_marks_fit_the_words_drawn() -> None:
+    def filled(text: str, box: str) -> str:
+        return grammar.Filling(random.Random(0), {"box": [box]}, {"a": "3"}).fill(text)
+
+    text = "In the {box} are {a}. How many are in each?"
+    assert filled(text, "shelf") == "On the shelf are 3. How many are on each?"
+    assert filled(text, "jar") == "In the jar are 3. How many are in each?"
+    assert filled("they go into {a} {boxes} .", "bench") == "They go onto 3 benches."
+    assert filled("a euro, a unicorn, a owl, a hour ...", "jar") == "A euro, a unicorn, an owl, an hour ..."
+
+
 def test_typed_texts_keep_their_numbers_and_words() -> None:
     text = "Ada has 12 apples. She doesn't eat 3 of them. How many are left?"
     made = [grammar.typed(text, random.Random(i)) for i in range(300)]
