@@ -212,7 +212,7 @@ def test_a_source_that_cannot_be_read_is_named(keys, says, monkeypatch):
     ("entry", "documents", "says"),
     [
         ({"options": {"tolld": "often"}}, False, "unknown option 'tolld'; did you mean 'told'"),
-        ({"n": 5000}, False, "5000 rows requested"),
+        ({"n": 50000}, False, "50000 rows requested"),
         ({"options": {"styles": {"bear": 1}}}, False, "'bear' is not known"),
         ({"n": 900, "options": {"told": "often"}}, True, "unknown option 'told'"),
         ({"n": 399}, True, "399 documents are too few: request 400 or more"),

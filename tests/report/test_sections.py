@@ -101,4 +101,4 @@ def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: T
     assert "n = 64 · 2 contaminated" in render([step], {"evaluate": section}, "tiny", "Exam")
     assert cards(text)["of answers call a tool although none is needed"] == "2.0%"
     assert cards(text)["arc_easy.acc_norm"] == "0.63"
-    assert cards(text)["win rate, lines"] == "80.0%"
+    assert cards(text)["win rate when sampled, lines"] == "80.0%"

@@ -288,7 +288,7 @@ def student(tiny: Path, configured: Configured, tmp_path: Path) -> Configured:
     set_chat_template(tokenizer, TEMPLATE)
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path / "teacher")
-    own = {"teacher_model_name_or_path": str(tmp_path / "teacher"), "learning_rate": 1.0e-2, "logging_steps": 1}
+    own = {"teacher_model_name_or_path": str(tmp_path / "teacher"), "learning_rate": 5.0e-3, "logging_steps": 1}
     own |= {"global_batch_size": 8, "per_device_train_batch_size": 4, "lr_scheduler_type": "constant"}
     return lambda name="run", **changes: configured("gkd", name, **own | changes)
 
@@ -305,7 +305,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_killed_in_its_second_epoch_en
     assert sha256(run / "model.safetensors") == sha256(whole / "model.safetensors")
     losses = [line["loss"] for line in history(run)]
     assert len(losses) == 6
-    assert sum(losses[-2:]) < 0.9 * sum(losses[:2])
+    assert sum(losses[3:]) < 0.9 * sum(losses[:3]), losses
 
 
 @pytest.mark.parametrize(

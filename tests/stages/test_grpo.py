@@ -251,7 +251,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-WITH_TOOLS = {"tools": {"python": {}}, "max_completion_length": 60, "max_steps": 1, "tasks": []}
+WITH_TOOLS = {"tools": {"python": {}}, "max_completion_length": 54, "max_steps": 1, "tasks": []}
 
 
 def test_results_of_tools_get_no_gradient_and_every_token_that_the_model_drew_gets_one(
