@@ -61,7 +61,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"validation_fraction": 0.6, "test_fraction": 0.5}, "leave no documents for training"),
         ({"test_fraction": 0}, "must be above 0"),
         ({"datasets": [{"task": "fact", "n": 9}]}, "task 'fact': no such task; did you mean 'facts'?"),
-        ({"datasets": [{"task": "word_problems", "n": 3}]}, "is empty (3 documents in total)"),
+        ({"datasets": [{"task": "word_problems", "n": 3}]}, "split 'test' is empty (3 documents in total)"),
         ({"canaries": {"copy": [4]}}, "canaries: unknown key 'copy'; did you mean 'copies'?"),
         ({"canaries": {"copies": [0]}}, "canaries: copies [0]: expected distinct integers above 0"),
         ({"canaries": {"copies": [4]}, "datasets": [FACTS | {"label": "canaries"}]}, "is reserved for canaries"),

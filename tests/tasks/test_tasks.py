@@ -135,9 +135,10 @@ def test_demonstrations_score_one_and_vary(task: tasks.Task, split: str) -> None
         text = task.demonstration(row, rng)
         assert task.score(row, text) == 1.0, (row, text)
         assert task.score(row, f"  {text}\n\n") == 1.0, (row, text)
-    # GSM8K has one solution to each problem.
-    many = [row for row in rows[:20] if len({task.demonstration(row, rng) for _ in range(50)}) > 1]
-    assert many or task.name == "gsm8k"
+    # GSM8K has one solution to each problem, and so has a problem of one calculation without a note.
+    first = rows[:20] if task.name in ("memory", "word_problems") else rows[:1]
+    varied = [row for row in first if len({task.demonstration(row, rng) for _ in range(50)}) > 1]
+    assert varied or task.name == "gsm8k"
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +244,9 @@ def test_what_a_task_does_not_have_is_named(task: tasks.Task, monkeypatch: pytes
         only = dataclasses.replace(of_train, texts=("What is {a} + {b}?",), ranges={"a": (2, 3), "b": (2, 3)})
         monkeypatch.setattr(word_problems, "stories", lambda: (only,))
         monkeypatch.setattr(word_problems, "_ASIDES", 0)
+        monkeypatch.setattr(word_problems, "_WORDS", 0)
         monkeypatch.setattr(word_problems, "typed", lambda text, rng: text)
-        with pytest.raises(UserError, match=r"1000 rows requested, but only \d+ distinct rows exist"):
+        with pytest.raises(UserError, match=r"1000 rows requested, but only [0-4] distinct rows exist"):
             task.rows("train", 0, 1000, levels=[1])
     else:
         with pytest.raises(UserError, match=r"1000000 rows requested, but only \d+ distinct rows exist"):
