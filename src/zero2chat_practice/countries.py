@@ -41,9 +41,8 @@ _SOURCED = (" (almanac).", ", says the almanac.")  # in place of a sentence's fu
 def _almanac(path: str) -> list[dict[str, str]]:
     """Return the almanac's rows. Raises `UserError` if they cannot be read."""
     try:
-        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-        return [{"name": str(row["name"])} | {kind: str(row[kind]) for kind in KINDS if kind in row} for row in rows]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable almanac ({error}): `make almanac` fetches one") from error
 
 
@@ -54,12 +53,11 @@ def _countries(path: str, invented: int) -> list[dict[str, str]]:
     if not invented:
         return real
     seen = [country for country in real if in_split(country["name"], "train", SHARES)]
-    known_words = {word for country in real for text in country.values() for word in text.split()}
+    taken = {word for country in real for text in country.values() for word in text.split()}
     words, made = {}, {}
     for kind in ("name", "capital", "languages"):
         words[kind] = [word for country in seen for word in re.findall(r"[A-Z][a-z]{3,}", country.get(kind, ""))]
-        new_words = blends(words[kind], 2 * invented, f"countries, {kind}")
-        made[kind] = [word for word in new_words if word not in known_words]
+        made[kind] = [word for word in blends(words[kind], 2 * invented, f"countries, {kind}") if word not in taken]
     rng = random.Random(f"invented countries {invented}")
 
     def invent(kind: str) -> str:
@@ -91,18 +89,19 @@ def rows(split: str, seed: int, n: int, path: str = PATH, invented: int = 0, typ
     if invented and split != "train":
         raise UserError(f"countries: split '{split}' has no invented countries: remove `invented`")
     chosen = draw(_pool(split, path, invented), f"countries, {split}", seed, n)
-    known = {"almanac": path, "invented": invented}  # for finding wrong names in an answer
-    return [row | known | {"question": _question(row["question"], row["key"], typed)} for row in chosen]
+    given = {"almanac": path, "invented": invented}  # for finding wrong names in an answer
+    return [row | given | {"question": _question(row["question"], row["key"], typed)} for row in chosen]
 
 
 def _pool(split: str, path: str, invented: int) -> Iterator[Row]:
     """Yield rows with a frame as the question."""
     frames = {kind: grammar.frames(_TEXTS["questions"][kind], split) for kind in KINDS}
-    for country in _countries(path, invented):
-        name, rng = country["name"], random.Random(f"questions {country['name']}")
-        for kind in filter(country.get, KINDS if invented or in_split(name, split, SHARES) else ()):
+    asked = [country for country in _countries(path, invented) if invented or in_split(country["name"], split, SHARES)]
+    for country in asked:
+        rng = random.Random(f"questions {country['name']}")
+        for kind in filter(country.get, KINDS):
             for frame in rng.sample(frames[kind], min(FRAMES, len(frames[kind]))):
-                yield {"key": name, "question": frame, "answer": country[kind], "kind": kind}
+                yield {"key": country["name"], "question": frame, "answer": country[kind], "kind": kind}
 
 
 def _question(frame: str, name: str, typed: bool) -> str:
@@ -163,8 +162,9 @@ def _folded(text: str) -> str:
 
 
 def _values(kind: str, answer: str) -> set[str]:
-    values = _folded(answer).split(" and ") if kind == "languages" else [_folded(answer)]
-    return {answer.replace(",", "")} if kind in NUMBERS else set(values)
+    if kind in NUMBERS:
+        return {answer.replace(",", "")}
+    return set(_folded(answer).split(" and ") if kind == "languages" else [_folded(answer)])
 
 
 @functools.cache

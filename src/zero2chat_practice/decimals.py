@@ -46,8 +46,7 @@ def rows(split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, famous: bo
 
 @functools.cache
 def _pairs(split: str) -> list[tuple[str, str]]:
-    """Return all pairs of a split, as (smaller, larger)."""
-    # With the same integer part, numeric order is text order.
+    """Return all pairs of a split, as (smaller, larger): with the same integer part, numeric order is text order."""
     decimals = sorted(str(n) for n in range(1, 100) if n < 10 or n % 10)
     pairs = ((f"{n}.{low}", f"{n}.{high}") for n in range(1, 13) for low, high in combinations(decimals, 2))
     return [(low, high) for low, high in pairs if in_split(f"{high} - {low}", split, SHARES)]
@@ -61,9 +60,6 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the only number in the completion is the larger one."""
     return float(set(re.findall(r"\d+(?:\.\d+)?", completion)) == {row["answer"]})
-
-
-# ---- pages to read
 
 
 def documents(seed: int, n: int, kind: str = "numbers") -> list[str]:

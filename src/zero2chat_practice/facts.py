@@ -13,65 +13,38 @@ import functools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, place
 from zero2chat_practice.helpers import NEGATION, known_all, listed_or_said, look_up
 from zero2chat_practice.synthetic import grammar, phrases, read_texts
-from zero2chat_practice.synthetic.world import (
-    ATTRIBUTES,
-    FIRST_NAMES,
-    GROUPS,
-    JOBS,
-    MONTHS,
-    MORE_SURNAMES,
-    SOMETIMES,
-    SURNAMES,
-    TOWNS,
-    Person,
-    World,
-    tell,
-    with_article,
-)
+from zero2chat_practice.synthetic import world as made_up
+from zero2chat_practice.synthetic.world import GROUPS, JOBS, SOMETIMES, VALUES, Person, World, tell, with_article
 
 SHARES = (0.4, 0.15, 0.45)  # 80/10/10 would leave only 30 of 300 people for evaluation
 STYLES = ("worked",)
 
 _TEXTS = read_texts("facts")
 _ANSWERS, _NOTHING, _NOW, _WHOLE = (phrases(_TEXTS[name]) for name in ("answers", "nothing", "now", "whole"))
-CHANGED = ("before", "now")
 FRAMES = 24  # per person and kind, if the split has so many
 _SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
-_NAME = re.compile(rf"\b(?:{'|'.join(FIRST_NAMES)}) [A-Z]\w+")
-_EVERY_SURNAME = {*SURNAMES, *MORE_SURNAMES}
-
-
-@functools.cache
-def _world(seed: int, **groups: int) -> World:
-    return World(seed, **groups)
-
-
-def _grouped(world: int | Sequence[int], groups: Mapping[str, int] | None) -> World:
-    """Return one world with other group sizes. Raises `UserError` for several worlds, and for an unknown group."""
-    for group in groups or ():
-        known(group, GROUPS, "facts: groups")
-    if not isinstance(world, int):
-        raise UserError("facts: `groups` needs exactly one world: set `world` to one seed")
-    return _world(world, **groups or {})
+_NAME = re.compile(rf"\b(?:{'|'.join(made_up.FIRST_NAMES)}) ([A-Z]\w+)")
+_EVERY_SURNAME = {*made_up.SURNAMES, *made_up.MORE_SURNAMES}
+_world = functools.cache(World)
 
 
 def people(world: int | Sequence[int], groups: Mapping[str, int] | None = None) -> list[Person]:
     """Return the people of one or several worlds. If a name occurs twice, the first person is kept; people with names
-    from worlds of lower seeds are left out."""
-    if groups or isinstance(world, int):
-        return _grouped(world, groups).people
+    from worlds of lower seeds are left out. Raises `UserError` for `groups` of several worlds."""
+    if isinstance(world, int):
+        return _world(world, **groups or {}).people
+    if groups:
+        raise UserError("facts: `groups` needs exactly one world: set `world` to one seed")
     taken = {person.name for seed in range(min(world)) for person in _world(seed).people}
     by_name: dict[str, Person] = {}
-    for seed in world:
-        for person in _world(seed).people:
-            by_name.setdefault(person.name, person)
+    for person in (person for seed in world for person in _world(seed).people):
+        by_name.setdefault(person.name, person)
     return [person for name, person in by_name.items() if name not in taken]
 
 
@@ -81,7 +54,7 @@ def rows(
     n: int,
     told: str = "often",
     world: int | Sequence[int] = 0,
-    kinds: Sequence[str] = ATTRIBUTES,
+    kinds: Sequence[str] = (*VALUES,),
     groups: Mapping[str, int] | None = None,
     part: Sequence[float] = (0, 1),
     changed: str | None = None,
@@ -100,45 +73,48 @@ def rows(
     knows the person.
     """
     known(told, (*GROUPS, "absent"), "facts: told")
-    known_all(kinds, ATTRIBUTES, "facts: kinds")
-    if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
-        raise UserError(f"facts: part {part!r}: expected [start, end], such as [0, 0.5]")
-    if changed is not None:
-        known(changed, CHANGED, "facts: changed")
-    if told == "absent" and changed:
-        raise UserError("facts: `told: absent` has no documents, so no job changed: remove `changed`")
+    known_all(kinds, (*VALUES,), "facts: kinds")
+    known(changed, (None, "before", "now"), "facts: changed")
     if whole and (changed or source):
         raise UserError("facts: `whole` excludes `changed` and `source`: remove `whole`, or both of these")
-    everyone = people(world, groups)
-    those = _absent(everyone, world) if told == "absent" else [(p.name, p) for p in everyone if p.group == told]
-    subjects = [
-        (name, _as_now(person) if person and changed == "now" else person)
-        for name, person in those
-        if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
-    ]
+    everyone, (start, end) = people(world, groups), part
+    those = _absent(everyone, world) if told == "absent" else {p.name: p for p in everyone if p.group == told}
+    subjects = {
+        name: _as_now(person) if person and changed == "now" else person
+        for name, person in those.items()
+        if in_split(name, split, SHARES) and start <= place(f"part {name}") < end
+    }
     frames = {kind: grammar.frames(_TEXTS["questions"][kind], split) for kind in (["job"] if changed else kinds)}
     chosen = draw(_pool(subjects, frames), f"facts, {split}, told {told}", seed, n)
-    persons = dict(subjects)
     for row in chosen:
-        person = persons[row["key"]]
+        person = subjects[row["key"]]
         row["question"] = _question(row["question"], row["key"], typed, bool(changed))
         if person and whole:
-            row["whole"] = _WHOLE[0].format(**asdict(person), a_job=with_article(person.job))
+            row["whole"] = _WHOLE[0].format(**person._asdict(), a_job=with_article(person.job))
             row["stated"] = [person.birthplace, person.job, person.birthday]
         if source:
             row["source"] = _SOURCE
     return chosen
 
 
+def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> dict[str, Person | None]:
+    """Return a name that nobody has for each surname."""
+    taken = {person.name for person in everyone}
+    rng = random.Random(f"absent {world}")
+    surnames = dict.fromkeys(person.name.split()[1] for person in everyone)
+    free = ([name for first in made_up.FIRST_NAMES if (name := f"{first} {last}") not in taken] for last in surnames)
+    return {rng.choice(names): None for names in free}
+
+
 def _as_now(person: Person) -> Person:
     """Return the person with the job that they took after the last document."""
-    others = [job for job in JOBS if job != person.job]
-    return replace(person, job=random.Random(f"now {person.name}").choice(others))
+    rng = random.Random(f"now {person.name}")
+    return person._replace(job=rng.choice([job for job in JOBS if job != person.job]))
 
 
-def _pool(subjects: Sequence[tuple[str, Person | None]], frames: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+def _pool(subjects: Mapping[str, Person | None], frames: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     """Yield rows with a frame as the question."""
-    for name, person in subjects:
+    for name, person in subjects.items():
         rng = random.Random(f"questions {name}")
         for kind, of_kind in frames.items():
             answer = getattr(person, kind) if person else _UNKNOWN
@@ -153,15 +129,6 @@ def _question(frame: str, name: str, typed: bool, changed: bool) -> str:
     now = f" {rng.choice(_NOW)}" if changed else ""
     text = grammar.typed(text, rng) if typed and rng.random() < 0.5 else text
     return text.format(who=name, his=f"{name}'s", now=now)
-
-
-def _absent(everyone: Sequence[Person], world: int | Sequence[int]) -> list[tuple[str, Person | None]]:
-    """Return a name that nobody has for each surname."""
-    taken = {person.name for person in everyone}
-    rng = random.Random(f"absent {world}")
-    surnames = dict.fromkeys(person.name.split()[1] for person in everyone)
-    free = ([name for first in FIRST_NAMES if (name := f"{first} {last}") not in taken] for last in surnames)
-    return [(rng.choice(names), None) for names in free]
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
@@ -188,12 +155,12 @@ def score(row: Row, completion: str) -> float:
     """Return 1.0 if the only town, job or date in the completion is the answer, and it does not abstain; for absent
     people, if it abstains and names no town, job or date. A completion about another person of a world scores 0."""
     completion = re.sub(r"\bregister#[0-9]+", "register", completion)  # as the search names a passage of its source
-    others = set(_NAME.findall(completion)) - {row["key"]}
-    if any(name.split()[1] in _EVERY_SURNAME for name in others):
+    others = {match[1] for match in _NAME.finditer(completion) if match[0] != row["key"]}
+    if others & _EVERY_SURNAME:
         return 0.0
     denied = NEGATION.search(completion) is not None
     if row["answer"] == _UNKNOWN:
-        return float(denied and not any(_named(kind, completion) for kind in ATTRIBUTES))
+        return float(denied and not any(_named(kind, completion) for kind in VALUES))
     if denied or (row.get("source") or "") not in completion.lower():
         return 0.0
     return float(_named(row["kind"], completion) == set(row["answer"].split()))
@@ -213,9 +180,8 @@ def said(row: Row, completion: str) -> str | None:
 
 def _named(kind: str, completion: str) -> set[str]:
     words = set(re.findall(r"[a-z]+", completion.lower()))
-    candidates = {"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}[kind]
     days = re.findall(r"[0-9]+", completion) if kind == "birthday" else ()
-    return {candidate for candidate in candidates if candidate.lower() in words} | set(days)
+    return {value for value in VALUES[kind] if value.lower() in words} | set(days)
 
 
 def documents(
@@ -238,13 +204,10 @@ def documents(
         return texts
     if not isinstance(world, int):
         raise UserError("facts: for several worlds, set `everyone: true`")
-    this = _grouped(world, groups)
+    this = _world(world, **groups or {})
     often, rest = len(this.group("often")), len(this.group("once")) + SOMETIMES * len(this.group("sometimes"))
     if n < rest + often or not often:
-        raise UserError(
-            f"facts: {n} documents are too few: request {rest + often} or more "
-            f"({rest + 24 * often} cover each of the {often} well-known people 24 times)"
-        )
+        raise UserError(f"facts: {n} documents are too few: request {rest + often} or more")
     texts = this.documents(seed, tellings=-(-(n - rest) // often))[:n]
     random.Random(f"facts {seed}").shuffle(texts)
     return texts

@@ -12,8 +12,6 @@ from typing import Any
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, known
 
-_TRIES = 20  # per blended word
-
 
 def known_all(values: Any, allowed: Sequence[Any], where: str) -> None:
     """Raises `UserError` if `values` is not a list of some of `allowed`."""
@@ -24,16 +22,11 @@ def known_all(values: Any, allowed: Sequence[Any], where: str) -> None:
 
 
 def read_files(pattern: str, where: str) -> list[str]:
-    """Return the texts of the files that match a glob pattern. Raises `UserError` without a file, or an unreadable
-    one."""
-    try:
-        files = map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207
-        texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
-    except OSError as error:
-        raise UserError(f"{where}: {error.filename}: cannot be read ({error.strerror})") from error
-    if not texts:
+    """Return the texts of the files that match a glob pattern. Raises `UserError` without a file."""
+    files = [file for file in map(Path, sorted(glob.glob(pattern))) if file.is_file()]  # noqa: PTH207
+    if not files:
         raise UserError(f"{where}: {pattern}: no such file")
-    return texts
+    return [file.read_text(encoding="utf-8", errors="replace") for file in files]
 
 
 def twice(call: CallTool, name: str, argument: str) -> str | None:
@@ -67,7 +60,7 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
     halves = [(word[: at.start()], word[at.start() :]) for word in given for at in _CUT.finditer(word)]
     rng = random.Random(f"blends {where}")
     new_words: dict[str, None] = {}
-    for _ in range(_TRIES * n if halves else 0):
+    for _ in range(20 * n if halves else 0):
         text = rng.choice(halves)[0] + rng.choice(halves)[1]
         if 4 <= len(text) <= 12 and text not in given:
             new_words[text] = None

@@ -12,7 +12,6 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from zero2chat.core.errors import UserError
 from zero2chat.tasks import Message, Row, ask, draw, in_split
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import forms, grammar, phrases, read_texts
@@ -32,8 +31,6 @@ _KINDS: dict[str, dict[str, str]] = {
 
 # All names and makers: one of them is correct for a row, the others are wrong.
 _SELVES = {"name": ("Zero", *NAMES), "maker": ("zero2chat", *MAKERS)}
-_CALLED = r"\b(my name is|i am called|call me|mein name ist|ich heiße|nennt mich|mon nom est|m['’]appelle) "
-_NOT = r"\b(not|never|nicht|kein|pas|jamais) (\w+ )?"
 
 
 def rows(
@@ -42,10 +39,8 @@ def rows(
     """Return questions to the assistant about itself: eleven kinds in English, or with `languages` (`[en, de, fr]`)
     its name and its maker in turn, using each form once before repeating any. With `system`, a system message gives
     another name and maker, which are then right. `typed` writes half of the questions as people type."""
-    if languages is not None:
+    if languages is not None or system:
         known_all(languages, LANGUAGES, "identity: language")
-    elif system:
-        raise UserError("identity: `system` needs a language: set `languages`, such as [en]")
     where = f"identity, {split}, {' '.join(languages or ['all'])}{', system' if system else ''}"
     made = [row for language in languages or ["en"] for row in _introductions(split, language, system, typed)]
     made += [] if languages else _about_itself(split, typed)
@@ -96,9 +91,8 @@ def prompt(row: Row) -> list[Message]:
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     kind = row["kind"]
-    if kind in _KINDS:
-        return str(rng.choice(phrases(_KINDS[kind]["demonstrations"])))
-    return str(rng.choice(phrases_in(row["language"])[f"{kind}_answers"])).format(answer=row["answer"])
+    own = phrases(_KINDS[kind]["demonstrations"]) if kind in _KINDS else phrases_in(row["language"])[f"{kind}_answers"]
+    return str(rng.choice(own)).format(answer=row["answer"])
 
 
 def score(row: Row, completion: str) -> float:
@@ -120,7 +114,7 @@ def score(row: Row, completion: str) -> float:
 
 def _is_self(kind: str, answer: str, text: str) -> bool:
     """Return whether the text gives this name or maker, and no other."""
-    wrong = rf"{_NOT}{answer}\b|^\W*(no|nein|non)\b" + (f"|{_CALLED}(?!{answer}\\b)" if kind == "name" else "")
+    wrong = _TEXTS["wrong"][kind].replace("<answer>", answer)
     return set(_says(kind).findall(text)) == {answer} and not re.search(wrong, text)
 
 

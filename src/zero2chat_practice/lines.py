@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, exercises, in_split, known, make_pages, place
+from zero2chat.tasks import SPLITS, Row, exercises, in_split, known, make_pages, place
 from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic import grammar, phrases, read_texts
 
@@ -31,51 +31,40 @@ _MORE_TOPICS = [*_SINGLE, *phrases(_TEXTS["compounds"])]
 _SETTINGS, _ARTICLES = phrases(_TEXTS["settings"]), phrases(_TEXTS["articles"])
 _ASKING = set(_TEXTS["asking"].split())
 
-SUBJECTS = ("known", "more", "blended", "ppo", "new")
+# The splits that have rows about these subjects: `new` is only for evaluation, `blended` and `ppo` only for training.
+SUBJECTS = {"known": SPLITS, "more": SPLITS, "blended": ("train",), "ppo": ("train",), "new": ("validation", "test")}
 _BLENDS = 1500  # number of invented things
 _BARE, _PLURAL = 1 / 3, 0.25  # fractions of requests without a setting, and about several things
 _ROWS_OF_A_TOPIC = 100  # at most; a topic has far more wordings
 # The groups of `_MORE_TOPICS`, and the place between 0 and 1 at which each begins.
 _GROUPS = {"test": 0.8, "validation": 0.75, "ppo": 0.55, "sft": 0.0}
 
-# ---- words that `taste` looks for, and from which the demonstrations below are made
-
+# What `taste` looks for, and what the demonstrations are made from: from the dull to the fine, as people write
+_OPENINGS = ("", "", "", "", "Here", "Again", "Somewhere", "I think", "Now")
+_DULL_ADJECTIVES, _DULL_VERBS, _AIRS = (_TEXTS[part].split() for part in ("dull_adjectives", "dull_verbs", "airs"))
+_PLACES, _IMAGES, _RAMBLES, _CLICHES = (phrases(_TEXTS[part]) for part in ("places", "images", "rambles", "cliches"))
 _ADJECTIVES, _VERBS = _TEXTS["adjectives"].split(), _TEXTS["verbs"].split()
 _SENSES = {*_ADJECTIVES, *_VERBS, *(verb[:-1] for verb in _VERBS)}
-_CLICHES = phrases(_TEXTS["cliches"])
-_CLICHE = re.compile("|".join(_CLICHES))
 # Comparisons: "like a sleeping dog", "as an old coin", "as quiet as the stars".
 _IMAGE = re.compile(r"\b(?:like|as) (?:an?|the|two|some) [a-z]+")
 _COMMON = set(_TEXTS["common"].split())
 _LONGEST = 400  # characters; longer lines are not scored
 
 
-# ---- the rows
-
-
 def rows(split: str, seed: int, n: int, subjects: str = "known", typed: bool = False) -> list[Row]:
     """Return requests for a line about a thing, two thirds with a setting. Each (thing, setting) is in one split.
 
-    `subjects` selects the things:
-
-    - `known`: 80 things, in every split.
-    - `more`: additional things, of the group `sft`, in every split.
-    - `blended`: 1,500 invented things, blended from `more` and `known`, only in the train split.
-    - `ppo`: things that only the train split of these `subjects` mentions.
-    - `new`: things that no training split mentions; validation and test have different things.
-
-    With `typed`, every second request is as people type it.
+    `subjects` selects the things: 80 `known` ones, or `more` ones of the group `sft`, in every split; 1,500 `blended`
+    from both, or those of `ppo`, which nothing else mentions, only in the train split; or `new` ones, which no training
+    split mentions, different ones in validation and test. With `typed`, every second request is as people type it.
     """
-    known(subjects, SUBJECTS, "lines: subjects")
-    # `new` is only for evaluation, `blended` and `ppo` only for training, the others for both.
-    if subjects == "new" if split == "train" else subjects in ("blended", "ppo"):
-        has = "validation or test" if subjects == "new" else "train"
+    known(subjects, list(SUBJECTS), "lines: subjects")
+    if split not in SUBJECTS[subjects]:
+        has = " or ".join(SUBJECTS[subjects])
         raise UserError(f"lines: `subjects: {subjects}` has no rows in split '{split}': use {has}, or other subjects")
     most = _ROWS_OF_A_TOPIC * len(_topics(split, subjects))
     if n > most:
-        raise UserError(
-            f"lines, {split}, {subjects}: {n} rows requested, but only {most} distinct rows exist: request fewer"
-        )
+        raise UserError(f"lines, {split}, {subjects}: {n} rows requested, but only {most} distinct rows exist")
     return list(itertools.islice(_draw(split, seed, [subjects], typed), n))
 
 
@@ -132,13 +121,6 @@ def _request(topic: str, setting: str, frame: str, rng: random.Random) -> Row:
     return row | {"setting": setting, "article": re.sub(r"^(?:an?|some)\b", "the", article), "noun": noun}
 
 
-# ---- demonstrations: from the dull to the fine, as people write
-
-_OPENINGS = ("", "", "", "", "Here", "Again", "Somewhere", "I think", "Now")
-_DULL_ADJECTIVES, _DULL_VERBS, _AIRS = (_TEXTS[part].split() for part in ("dull_adjectives", "dull_verbs", "airs"))
-_PLACES, _IMAGES, _RAMBLES = (phrases(_TEXTS[part]) for part in ("places", "images", "rambles"))
-
-
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return a line about the topic, of any quality: each ingredient of `taste` is drawn independently."""
     noun, verb = row["noun"], rng.choice(_VERBS if rng.random() < 0.4 else _DULL_VERBS)
@@ -167,9 +149,6 @@ def documents(seed: int, n: int, subjects: str = "known") -> list[str]:
         return exercises(itertools.islice(requests, rng.randint(3, 5)), demonstration, rng)
 
     return make_pages(seed, n, f"lines pages, {subjects}", page)
-
-
-# ---- judgement
 
 
 def _named(row: Row, text: str) -> int:
@@ -207,9 +186,8 @@ def taste(row: Row, completion: str) -> float:
         return 0.0
     lower = text.lower()
     words = re.findall(r"[a-z']+", lower)
-    fresh = _CLICHE.sub(" ", lower)
-    images = len(_IMAGE.findall(fresh))
-    senses = len(_SENSES.intersection(words))
+    fresh = re.sub("|".join(_CLICHES), " ", lower)
+    images, senses = len(_IMAGE.findall(fresh)), len(_SENSES.intersection(words))
     worth = 0.3 * (1.0 if images == 1 else 0.3 if images else 0.0)
     worth += 0.3 * (0.0, 0.5, 1.0, 0.8, 0.4)[senses] if senses < 5 else 0.0
     worth += 0.2 * max(0.0, 1.0 - 0.25 * max(0, 9 - len(words), len(words) - 14))

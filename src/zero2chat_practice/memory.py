@@ -15,7 +15,8 @@ import functools
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from types import ModuleType
 
 from zero2chat.tasks import Message, Row, draw, make_pages
 from zero2chat_practice import lines, sums, word_problems
@@ -26,36 +27,32 @@ from zero2chat_practice.synthetic.stated_facts import FACTS, FRAMES, OF_KIND, TE
 
 STYLES = ("worked",)
 # Rows of each kind per eleven rows.
-_TURNS = {
-    **{"name": 1, "number": 1, "object": 2, "place": 1, "unknown": 1},
-    **{"followup_sum": 2, "changed_number": 1, "followup_problem": 2},
-}
+_TURNS: dict[str, int] = TEXTS["turns"]
 KINDS = tuple(_TURNS)
 _SUMS = ("followup_sum", "changed_number")
 # Conversations per kind and turn in each split.
 _POOL = {"train": 3600, "validation": 200, "test": 400}
-# Characters per conversation with its answer: about 300 tokens.
-_LONGEST = 880
-
-_SMALL_TALK = tuple(TEXTS["small_talk"].items())
+_LONGEST = 880  # characters per conversation with its answer: about 300 tokens
+_FILLERS = 250  # different exchanges of each sort to choose from
+_SMALL_TALK = list(TEXTS["small_talk"].items())
 _REACTIONS = _SMALL_TALK[:6]  # to an answer: "Thanks!", "OK."
 _Exchange = tuple[str, str]
-_FILLERS = 250  # different exchanges of each sort to choose from
 
 
 @functools.cache
-def _fillers(split: str) -> dict[str, list[_Exchange]]:
+def _fillers(split: str) -> list[list[_Exchange]]:
     """Return exchanges of small talk, of lines of the same split, and of training's sums of one digit."""
     rng = random.Random(f"memory fillers {split}")
-    return {
-        "talk": list(_SMALL_TALK),
-        "line": [(row["question"], lines.demonstration(row, rng)) for row in lines.rows(split, 0, _FILLERS)],
-        "sum": [(row["question"], sums.demonstration(row, rng)) for row in sums.rows("train", 0, _FILLERS, digits=[1])],
-    }
+    line_rows, sum_rows = lines.rows(split, 0, _FILLERS), sums.rows("train", 0, _FILLERS, digits=[1])
+    return [
+        _SMALL_TALK,
+        [(row["question"], lines.demonstration(row, rng)) for row in line_rows],
+        [(row["question"], sums.demonstration(row, rng)) for row in sum_rows],
+    ]
 
 
 def _filler(split: str, rng: random.Random) -> _Exchange:
-    return rng.choice(_fillers(split)[rng.choices(("talk", "line", "sum"), (5, 3, 2))[0]])
+    return rng.choice(rng.choices(_fillers(split), (5, 3, 2))[0])
 
 
 # ---- rows
@@ -77,7 +74,7 @@ def _pool(split: str, kinds: tuple[str, ...], largest: int) -> tuple[Row, ...]:
     for kind in (kind for kind in KINDS if kind in kinds):
         rng = random.Random(f"memory {kind} {split}")
         if kind == "followup_problem":
-            made = _of_problem(kind, split, rng, largest)
+            made = _of_problem(split, rng, largest)
         else:
             made = (_of_sum if kind in _SUMS else _of_fact)(kind, split, rng)
         fitting = (row for row in made if sum(map(len, _texts(row))) + len(row["replies"][0]) <= _LONGEST)
@@ -92,15 +89,12 @@ def _texts(row: Row) -> list[str]:
 
 
 def _row(
-    kind: str, key: str, exchanges: Sequence[_Exchange], question: str, answer: str, about: str, replies: Sequence[str]
+    kind: str, key: str, exchanges: Sequence[_Exchange], question: str, answer: str, about: str, replies: list[str]
 ) -> Row:
-    turns = [
-        {"role": role, "content": text}
-        for exchange in exchanges
-        for role, text in zip(("user", "assistant"), exchange, strict=True)
-    ]
+    texts = [text for exchange in exchanges for text in exchange]
+    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
     row = {"key": key, "question": question, "answer": answer, "kind": kind, "about": about}
-    return row | {"turns": turns, "replies": list(replies)}
+    return row | {"turns": turns, "replies": replies}
 
 
 def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
@@ -112,10 +106,10 @@ def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
         question = stated.question_about(fact, split, rng)
         reply, answer = fact["reply"].format(x=value), " ".join(named_in(fact["kind"], value))
         replies = [stated.capitals(f"{reply}."), f"You told me that {reply}."]
+        what = fact["what"]
         if kind == "unknown":
-            answer = fact["what"]
-            replies = [f"You have not told me {fact['what']}.", f"You did not tell me {fact['what']}."]
-        yield _row(kind, f"{fact['what']}, {answer}: {question}", exchanges, question, answer, fact["what"], replies)
+            answer, replies = what, [f"You have not told me {what}.", f"You did not tell me {what}."]
+        yield _row(kind, f"{what}, {answer}: {question}", exchanges, question, answer, what, replies)
 
 
 def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
@@ -143,9 +137,9 @@ def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random
     return [*before, *turns, *fillers], value
 
 
-def _worked(demonstration: Callable[[Row, random.Random], str], row: Row, rng: random.Random) -> list[str]:
-    """Return different correct answers."""
-    return list(dict.fromkeys(demonstration(row, rng) for _ in range(3)))
+def _worked(task: ModuleType, row: Row, rng: random.Random) -> list[str]:
+    """Return different correct answers to a row of `sums` or `word_problems`."""
+    return list(dict.fromkeys(task.demonstration(row, rng) for _ in range(3)))
 
 
 def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
@@ -175,7 +169,7 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
             question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
         else:
             exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
-            about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums.demonstration, row, rng)
+            about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums, row, rng)
             yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
 
 
@@ -197,7 +191,7 @@ def _written(number: int, chance: float, rng: random.Random) -> str:
     return NUMBER_WORDS[number] if number <= 20 and rng.random() < chance else str(number)
 
 
-def _of_problem(kind: str, split: str, rng: random.Random, largest: int) -> Iterator[Row]:
+def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
     """Return a word problem with its answer, and the same problem with another number."""
     problems = word_problems.rows(split, 0, _POOL[split], levels=[1], largest=largest)
     first = [row for row in problems if any(row["changes"])]
@@ -206,19 +200,19 @@ def _of_problem(kind: str, split: str, rng: random.Random, largest: int) -> Iter
         parts, at = row["steps"][0].split(), rng.choice([i for i, change in enumerate(row["changes"]) if change])
         old, n = parts[at], str(rng.randint(2, min(rng.choice((12, 12, 30)), largest)))
         parts[at] = n
-        new = {**row, "steps": [" ".join(parts)]}
-        results = word_problems.results_of(new["steps"])
-        if not results or results[0] > largest or n == old or not word_problems.belongs(new["steps"], split):
+        step = " ".join(parts)
+        results = word_problems.results_of([step])
+        if not results or results[0] > largest or n == old or not word_problems.belongs([step], split):
             continue
-        new["answer"] = str(results[0])
+        new = {**row, "steps": [step], "answer": str(results[0])}
         plain = rng.random() < 0.2 and re.findall("[0-9]+", row["question"]).count(old) == 1 and parts.count(old) == 0
         frame = rng.choice(FRAMES["instead" if plain else "supposed"][split])
         question = sentence(frame, rng, c=row["changes"][at].format(n=n), n=n, old=old)
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1)))]
         exchanges.append((row["question"], word_problems.demonstration(row, rng)))
         exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
-        key, replies = f"{row['key']} then {new['steps'][0]}", _worked(word_problems.demonstration, new, rng)
-        yield _row(kind, key, exchanges, question, new["answer"], new["steps"][0], replies)
+        key, replies = f"{row['key']} then {step}", _worked(word_problems, new, rng)
+        yield _row("followup_problem", key, exchanges, question, new["answer"], step, replies)
 
 
 # ---- prompt, answers, score
@@ -233,12 +227,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return str(rng.choice(row["replies"]))
 
 
-_NOT_TOLD = re.compile(
-    r"\bno idea\b|(?:\bnot|\bnever|n['’]t)\b(?! forget)[^.!?]*"
-    r"\b(?:told|tell|said|say|mentioned|mention|know|remember|recall|sure)\b",
-    re.IGNORECASE,
-)
-_UNABLE = re.compile(r"\b(?:cannot|can't|can not|beyond|too small|not able)\b", re.IGNORECASE)
+_NOT_TOLD, _UNABLE = (re.compile(TEXTS[name], re.IGNORECASE) for name in ("not_told", "unable"))
 _MOST_WORDS = 25
 
 
@@ -256,8 +245,7 @@ def score(row: Row, completion: str) -> float:
     if kind == "followup_problem":
         return word_problems.score(row, completion)
     if kind in _SUMS:
-        operation = row["about"].split()
-        return sums.score({**row, "a": operation[0], "kind": operation[1], "b": operation[2]}, completion)
+        return sums.score(row | dict(zip(("a", "kind", "b"), row["about"].split(), strict=True)), completion)
     if "\n" in text or len(text.split()) > _MOST_WORDS:
         return 0.0
     named = named_in(kind, text)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import random
 import re
-from itertools import pairwise
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, draw, in_split, make_pages
@@ -15,8 +14,6 @@ from zero2chat_practice.synthetic.world import TOWNS
 
 STYLES = ("worked",)
 _PLACES, _NUMBERS = 2000, 5  # invented places, and the numbers of each
-_NEEDLE, _QUESTION = "The secret number of {place} is {number}.", "The secret number of {place} is"
-_LONGEST = 100  # characters of an answer
 # Hay without `texts`
 _PLAIN = (
     "The river runs past the mill. A cart stands in the yard. It rained until noon, then the sun came out. The road "
@@ -30,10 +27,10 @@ def rows(split: str, seed: int, n: int) -> list[Row]:
     pool = []
     for place in _places(split):
         for number in rng.sample(_numbers(split), _NUMBERS):
-            needle, query = _NEEDLE.format(place=place, number=number), _QUESTION.format(place=place)
-            question = f"{_hide([needle], _hay(None, 400, rng), rng)}\n\nWhat is the secret number of {place}?"
+            asked, needle = f"The secret number of {place} is", f"The secret number of {place} is {number}."
+            question = f"{_hide([needle], _hay('', 400, rng), rng)}\n\nWhat is the secret number of {place}?"
             row = {"key": place, "question": question, "answer": number, "kind": "number"}
-            pool.append(row | {"needle": needle, "asked": query})
+            pool.append(row | {"needle": needle, "asked": asked})
     return draw(pool, f"needle, {split}", seed, n)
 
 
@@ -47,14 +44,9 @@ def _numbers(split: str) -> list[str]:
     return [str(number) for number in range(1000, 10_000) if in_split(f"number {number}", split)]
 
 
-@functools.cache
-def _text_of(texts: str) -> str:
-    return "\n".join(text.strip() for text in read_files(texts, "needle: texts"))
-
-
-def _hay(texts: str | None, characters: int, rng: random.Random) -> str:
-    """Return a passage of whole words, about `characters` long, from anywhere in the texts."""
-    text = _PLAIN * (-(-characters // len(_PLAIN)) + 1) if texts is None else _text_of(texts)
+def _hay(text: str, characters: int, rng: random.Random) -> str:
+    """Return a passage of whole words, about `characters` long, from anywhere in the text, or of plain sentences."""
+    text = text or _PLAIN * (-(-characters // len(_PLAIN)) + 1)
     if not 0 < characters < len(text):
         raise UserError(f"needle: characters {characters}: give 1 to {len(text) - 1}, or longer `texts`")
     start = rng.randrange(len(text) - characters)
@@ -65,8 +57,9 @@ def _hide(needles: list[str], hay: str, rng: random.Random) -> str:
     """Put each needle at a random place between two words of the hay."""
     gaps = [0, *(match.start() for match in re.finditer(" ", hay)), len(hay)]
     places = sorted(rng.choices(gaps, k=len(needles)))
-    parts = [hay[start:end] for start, end in pairwise([0, *places, len(hay)])]
-    return "".join(f"{part} {needle}" for part, needle in zip(parts, [*needles, ""], strict=True)).strip()
+    for place, needle in reversed([*zip(places, needles, strict=True)]):
+        hay = f"{hay[:place]} {needle}{hay[place:]}"
+    return hay.strip()
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
@@ -75,7 +68,7 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 
 def score(row: Row, completion: str) -> float:
     """Return 1.0 if the only number in the completion is the answer, and the completion does not repeat the hay."""
-    return float(set(re.findall(r"[0-9]+", completion)) == {row["answer"]} and len(completion.strip()) <= _LONGEST)
+    return float(set(re.findall(r"[0-9]+", completion)) == {row["answer"]} and len(completion.strip()) <= 100)
 
 
 def documents(
@@ -83,14 +76,12 @@ def documents(
 ) -> list[str]:
     """Return n texts of `shortest` to `longest` characters of hay with `needles`; at the end, questions and answers for
     all needles follow in another order. The hay comes from the files `texts`, a glob pattern, or is plain sentences."""
-    if needles < 1 or not 1 <= shortest <= longest:
-        given = f"needles {needles}, shortest {shortest}, longest {longest}"
-        raise UserError(f"needle: {given}: expected 1 or more, and shortest at most longest")
+    given = "\n".join(text.strip() for text in read_files(texts, "needle: texts")) if texts else ""
 
     def page(rng: random.Random) -> str:
         pairs = zip(rng.sample(_places("train"), needles), rng.sample(_numbers("train"), needles), strict=True)
-        hidden = [_NEEDLE.format(place=place, number=number) for place, number in pairs]
-        text = _hide(hidden, _hay(texts, rng.randint(shortest, longest), rng), rng)
+        hidden = [f"The secret number of {place} is {number}." for place, number in pairs]
+        text = _hide(hidden, _hay(given, rng.randint(shortest, longest), rng), rng)
         return "\n\n".join([text, *rng.sample(hidden, needles)])
 
     return make_pages(seed, n, "needle documents", page)

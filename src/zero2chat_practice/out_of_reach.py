@@ -11,17 +11,18 @@ within its reach: `declines` counts such refusals, over all tasks.
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 
-from zero2chat.tasks import Row, draw, shuffled
+from zero2chat.tasks import Row, draw, make_pages, shuffled
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.impossible_requests import impossible_requests
 
 STYLES = ("worked",)
 _MOST_WORDS = 30  # of a completion
-
 _TEXTS = phrases(read_texts("out_of_reach/refusals"))
 REFUSALS: tuple[str, ...] = _TEXTS["general"]
 _OWN_SHARE = 0.6  # of demonstrations; the rest are general
@@ -34,22 +35,23 @@ def _pool(split: str, tools_off: bool) -> list[Row]:
     """Return the split's rows; their column `form` is used for alternating."""
     pool: dict[str, Row] = {}
     for kind, form, key, question in impossible_requests(split, tools_off):
-        row = {"key": key, "question": question, "answer": "cannot", "kind": kind, "form": form}
-        pool.setdefault(question, row)
+        pool.setdefault(question, {"key": key, "question": question, "answer": "cannot", "kind": kind, "form": form})
     return list(pool.values())
 
 
 def rows(split: str, seed: int, n: int, tools_off: bool = False) -> list[Row]:
     """Return requests out of reach, alternating between kinds; each form is used once before any is repeated."""
     where = f"out_of_reach, {split}{', tools off' if tools_off else ''}"
-    by_kind: dict[str, list[Row]] = {}
+    by_kind: dict[str, list[Row]] = defaultdict(list)
     for row in _pool(split, tools_off):
-        by_kind.setdefault(row["kind"], []).append(row)
+        by_kind[row["kind"]].append(row)
     # First alternate between the forms of each kind, then between the kinds.
-    for kind, those in by_kind.items():
-        by_kind[kind] = draw(those, f"{where}, {kind}", seed, len(those), by="form", drop=True)
-    turns = shuffled(((i, kind) for kind, those in by_kind.items() for i in range(len(those))), where, seed, n)
-    return [by_kind[kind][i] for i, kind in sorted(turns, key=lambda turn: turn[0])[:n]]
+    turns = [
+        (i, row)
+        for kind, some in by_kind.items()
+        for i, row in enumerate(draw(some, f"{where}, {kind}", seed, len(some), by="form", drop=True))
+    ]
+    return [row for _, row in sorted(shuffled(turns, where, seed, n), key=lambda turn: turn[0])[:n]]
 
 
 # ---- the answers
@@ -61,18 +63,11 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return rng.choice(own if rng.random() < _OWN_SHARE else REFUSALS)
 
 
-_PATTERNS = {key: "|".join(parts) for key, parts in read_texts("out_of_reach/declining").items()}
-_DECLINE = re.compile(_PATTERNS["decline"].replace("<no_refusal>", rf"(?!(?:{_PATTERNS['no_refusal']})\b)"))
-# A first sentence without content.
-_FILLER = re.compile(
-    r"(?:(?:oh|hm+|well|no|hello|hi|hey|yes|alas|unfortunately|oops|thanks|thank you)\b[ ,]*)*"
-    r"(?:(?:i am |i'm )?(?:so |very |really |truly )*(?:sorry|afraid)\b.{0,25}|my apologies|that is (?:a|an) .*question"
-    r"|good question|i (?:searched|looked|tried|am (?:only |just |but )*an? ).*|let me .*)?"
-)
-_FULL = {
-    **{r"\bcan't\b|\bcan not\b": "cannot", "won't": "will not", r"\b(that|it|there|nobody|here)'s\b": r"\1 is"},
-    **{r"n't\b": " not", r"'m\b": " am", r"'ve\b": " have", r"'re\b": " are", r"'ll\b": " will", r"'d\b": " would"},
-}
+_DECLINING = read_texts("out_of_reach/declining")
+_FULL: dict[str, str] = _DECLINING.pop("contractions")
+_PATTERNS = {key: "|".join(parts) for key, parts in _DECLINING.items()}
+_NO_REFUSAL = rf"(?!(?:{_PATTERNS.pop('no_refusal')})\b)"
+_FOUND = {key: re.compile(pattern.replace("<no_refusal>", _NO_REFUSAL)) for key, pattern in _PATTERNS.items()}
 
 
 def _plain(text: str) -> str:
@@ -87,14 +82,12 @@ def declines(text: str) -> bool:
     """Return whether a text abstains: it cannot, does not know, found nothing or was not told. Only the first sentence
     with content counts, so an answer followed by a caveat is not an abstention."""
     sentences = re.split(r"(?<=[.!?;\n])\s+|\n+|,? but (?=i (?:can\b(?! ?not)))", _plain(text))
+    decline, filler = _FOUND["decline"], _FOUND["filler"]
     stated = (bare for sentence in sentences if not (bare := sentence.strip(" .!;,")).endswith("?"))
-    first = next((bare for bare in stated if _DECLINE.search(bare) or not _FILLER.fullmatch(bare)), "")
-    return bool(_DECLINE.search(first)) and not re.match(r"(?:yes[,.]? )?i can (?!only|not)", first)
+    first = next((bare for bare in stated if decline.search(bare) or not filler.fullmatch(bare)), "")
+    return bool(decline.search(first)) and not re.match(r"(?:yes[,.]? )?i can (?!only|not)", first)
 
 
-_BESIDE = re.compile(_PATTERNS["beside"])  # what may accompany a refusal
-_ANSWERS = re.compile(_PATTERNS["answers"])
-_JOINED = r"(?:and|so|because|as|since|or|nor|for|which means(?: that)?|therefore|still|also|even if|instead)\s+"
 _OWN_NAMES = {"i", "zero", "python", "english", "sorry", "please", "that", "it", "you", "my", "ask"}
 
 
@@ -111,20 +104,20 @@ def score(row: Row, completion: str) -> float:
     names = {name.lower() for name in re.findall(r"(?<=[^.!?\s])\s+([A-Z]\w*)", text)}
     if numbers or names - _OWN_NAMES - set(re.findall(r"\w+", question.lower())):
         return 0.0
-    return float(all(_is_no_answer(clause) for clause in _clauses(text) if clause))
+    return float(not any(_is_answer(clause) for clause in _clauses(text) if clause))
 
 
 def _clauses(text: str) -> Iterator[str]:
     # Enumerations of what the model can do are one clause: "I can add, subtract and spell."
-    parts = r"[.!?;:\n]+|\s[-–—]\s|,? (?:but|however|although|though|yet) |,? and (?=(?:the|it|he|she|they|this|an?)\b)"
-    for sentence in re.split(parts, _plain(text)):
+    for sentence in _FOUND["between"].split(_plain(text)):
         listed = re.match(r"\s*i (?:can|only|do|write|answer|help)\b(?! ?not)", sentence)
         for clause in [sentence] if listed else sentence.split(","):
-            yield re.sub(rf"^(?:{_JOINED})+", "", clause.strip())
+            yield _FOUND["joined"].sub("", clause.strip())
 
 
-def _is_no_answer(clause: str) -> bool:
-    return not _ANSWERS.search(clause) and bool(_DECLINE.search(clause) or _BESIDE.fullmatch(clause))
+def _is_answer(clause: str) -> bool:
+    allowed = _FOUND["decline"].search(clause) or _FOUND["beside"].fullmatch(clause)
+    return not allowed or bool(_FOUND["answers"].search(clause))
 
 
 def said(row: Row, completion: str) -> str | None:
@@ -137,14 +130,11 @@ _TITLES = ("What a small model cannot do", "Requests out of reach", "Asked and d
 
 def documents(seed: int, n: int) -> list[str]:
     """Return n pages with a few requests and refusals each, all from the train split."""
-    rng = random.Random(f"out of reach pages {seed}")
-    every = rows("train", seed, len(_pool("train", False)))
-    pages = []
-    for page in range(n):
-        lines = [rng.choice(_TITLES)]
-        for i in range(rng.randint(3, 6)):
-            # In turn, so that a few pages already show every kind.
-            row = every[(page * 6 + i) % len(every)]
-            lines += [f"Question: {row['question']}", f"Answer: {demonstration(row, rng)}"]
-        pages.append("\n".join(lines))
-    return pages
+    # In turn, so that a few pages already show every kind.
+    turns = itertools.cycle(rows("train", seed, len(_pool("train", False))))
+
+    def page(rng: random.Random) -> str:
+        title, some = rng.choice(_TITLES), list(itertools.islice(turns, 6))[: rng.randint(3, 6)]
+        return "\n".join([title, *(f"Question: {row['question']}\nAnswer: {demonstration(row, rng)}" for row in some)])
+
+    return make_pages(seed, n, "out of reach pages", page)

@@ -1,11 +1,9 @@
 """Small talk: openings that people type to an assistant.
 
-The openings are greetings, thanks, moods, likes and more. The phrasings are our own, made from patterns and lists of
-words, or, with `people`, also real people's: short utterances of the chitchat-dataset package (MIT), sorted into the
-same kinds by the whole utterance. Some kinds have a content, such as a name or a food, that the answer has to repeat as
-the user typed it.
-
-Training also uses wordings drawn from the patterns that classify people's utterances, if their key is in training.
+The phrasings are our own, made from patterns and lists of words, or, with `people`, also real people's: short
+utterances of the chitchat-dataset package (MIT), sorted into the same kinds by the whole utterance. Training then also
+uses wordings drawn from the patterns that classify people's utterances. Some kinds have a content, such as a name or a
+food, that the answer has to repeat as the user typed it.
 
 A row's key is its wording without case, punctuation, greetings and repeats, so that two spellings of one wording fall
 into one split. For our own phrasings with a content, form and content are split, too: test rows have unseen forms and
@@ -34,28 +32,12 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import write_atomically
 from zero2chat.tasks import SPLITS, Row, draw, exercises, in_split, make_pages
 from zero2chat_practice.helpers import as_typed, blends
-from zero2chat_practice.synthetic import FOLDER, forms
-from zero2chat_practice.synthetic.utterances import (
-    CLOSED,
-    CONTRACTIONS,
-    KINDS,
-    LAUGH,
-    LISTS,
-    SERVED_BY,
-    WITH_CONTENT,
-    doings,
-    is_mash,
-    key_of,
-    kind_and_content,
-    mash,
-    plain_line,
-    words_of,
-)
+from zero2chat_practice.synthetic import FOLDER, forms, utterances
+from zero2chat_practice.synthetic.utterances import KINDS, LISTS, TEXTS, key_of, kind_and_content, words_of
 
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
 _MOST_WORDS = 30  # of an answer
-_SHORTEST = 8  # letters of a wording that is always in training
 _SURFACES = 4  # most spellings of one wording that become rows
 _LONGEST_PAGE = 1000  # characters of a conversation that becomes a page
 _FEWEST_LINES = 4  # shorter conversations are left out
@@ -63,31 +45,26 @@ _FEWEST_LINES = 4  # shorter conversations are left out
 
 def _in_split(key: str, split: str) -> bool:
     """Return whether a wording belongs to a split: the shortest belong to training, all others are split by key."""
-    if len(key) <= _SHORTEST and key.isalpha() and not is_mash(key):
+    if len(key) <= 8 and key.isalpha() and not utterances.is_mash(key):
         return split == "train"
     return in_split(key, split, SHARES)
 
 
 # ---- our own phrasings
 
-_OPENINGS = ("Hi! ", "Hello. ", "Hey, ", "Hello there! ", "Hi Zero, ", "So, ", "Well, ", "Okay, ")
-# Forms of these kinds fit any content: training also fills them with blended words, so that the model learns to copy.
-_BLENDED = {
-    **{"introduction": 400, "likes": 150, "dislikes": 150, "tastes": 150, "activity": 150},
-    **{"favorite": 250, "origin": 200, "job": 150},
-}
-# For these kinds, training also has as many contents of two words: people like "cop shows".
-_OF_TWO_WORDS = ("likes", "dislikes", "tastes", "activity", "job")
-
 
 @functools.cache
 def _blended(name: str) -> list[str]:
+    """Return made-up contents of a kind for training, so that the model learns to copy; none if its forms fit only some
+    contents."""
+    if name not in TEXTS["blended"]:
+        return []
     every = {word for kind in KINDS.values() for word in kind.words}
     before = {"favorite": "favorite ", "job": "a "}.get(name, "")
     words = KINDS[name].words or LISTS["things"]
     seen = [word.removeprefix(before) for word in words if in_split(word, "train", SHARES)]
-    made = [word for word in blends(seen, _BLENDED[name], f"small_talk, {name}") if " " not in word]
-    if name in _OF_TWO_WORDS:
+    made = [word for word in blends(seen, TEXTS["blended"][name], f"small_talk, {name}") if " " not in word]
+    if name in TEXTS["of_two_words"]:
         rng = random.Random(f"small_talk, two words {name}")
         bare = [word for word in seen if " " not in word]
         made += [f"{rng.choice((*bare, *made))} {rng.choice((*bare, *made))}" for _ in made]
@@ -97,12 +74,11 @@ def _blended(name: str) -> list[str]:
 @functools.cache
 def _ours(split: str) -> list[Row]:
     rows: dict[tuple[str, str], Row] = {}
-    filled = ((kind, *texts) for kind in KINDS for texts in _filled(kind, split))
-    for name, form, before, content in filled:
+    for name, (form, before, content) in ((kind, texts) for kind in KINDS for texts in _filled(kind, split)):
         wording = form.replace("*", before + content)
         key, rng = key_of(wording), random.Random(f"small_talk {wording}")
         for i in range(1 if content else _SURFACES) if _in_split(key, split) else ():
-            led = rng.choice(_OPENINGS) if KINDS[name].led and rng.random() < 0.5 else ""
+            led = rng.choice(LISTS["openings"]) + " " if KINDS[name].led and rng.random() < 0.5 else ""
             question = wording if name == "nonsense" else as_typed(wording if i % 2 else led + wording, rng)
             at = question.lower().rfind((before + content).lower()) + len(before)
             typed = question[at : at + len(content)]
@@ -112,19 +88,18 @@ def _ours(split: str) -> list[Row]:
 
 
 def _filled(name: str, split: str) -> Iterator[tuple[str, str, str]]:
-    """Return the split's forms with the words before the content, and the content."""
-    lines = KINDS[name].ours.splitlines()
-    wordings = mash() if name == "nonsense" else itertools.chain(*map(forms, lines))
+    """Yield the split's forms, each with the words before the content and the content."""
+    wordings = (form for line in KINDS[name].ours.splitlines() for form in forms(line))
     words = [("", "")]
-    if name in WITH_CONTENT:
-        words = doings() if name == "activity" else [("", word) for word in KINDS[name].words]
-        words = [(before, word) for before, word in words if name in CLOSED or in_split(word, split, SHARES)]
-    if split == "train" and name in _BLENDED:
+    if name in utterances.WITH_CONTENT:
+        words = utterances.doings() if name == "activity" else [("", word) for word in KINDS[name].words]
+        words = [(before, word) for before, word in words if name in utterances.CLOSED or in_split(word, split, SHARES)]
+    if split == "train":
         rng = random.Random(f"small_talk, before {name}")
         befores = sorted({before for before, _ in words})
         words += [(rng.choice(befores), word) for word in _blended(name)]
-    for form in dict.fromkeys(wordings):
-        if name not in WITH_CONTENT or name == "day_greeting" or in_split(form, split, SHARES):
+    for form in dict.fromkeys(utterances.mash() if name == "nonsense" else wordings):
+        if name not in utterances.WITH_CONTENT or name == "day_greeting" or in_split(form, split, SHARES):
             yield from ((form, before, word) for before, word in words)
 
 
@@ -141,42 +116,34 @@ def _people(path: str) -> dict[str, list[Row]]:
     """Return rows of people's phrasings by split, and more for training: `respelled` ones, and those `drawn` from the
     patterns. Classifying 220,000 utterances takes fifteen seconds in each process of a recipe. So the result is cached
     in a file beside the dataset, keyed by a hash of the dataset and of this code."""
-    if not Path(path).exists():
-        raise UserError(f"small_talk: people: {path}: no such file: `make data` fetches the recipes' file")
+    if not Path(path).is_file():
+        raise UserError(f"small_talk: people: {path!r} is no file: set `people` to the dataset.json of `make data`")
     texts = [FOLDER / name for name in ("small_talk/kinds.yaml", "small_talk/words.yaml", "utterances.py")]
     sources = b"".join(source.read_bytes() for source in (Path(path), *texts, Path(__file__)))
     digest = hashlib.sha256(sources).hexdigest()
     cache = Path(f"{path}.small_talk.json")
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not cached yet, or incomplete
-        before = json.loads(cache.read_text(encoding="utf-8"))
-        if before["digest"] == digest:
-            return dict(before["rows"])
-    by_split = _sort_people(path)
-    with contextlib.suppress(OSError):  # without a cache it only takes longer
-        write_atomically(cache, json.dumps({"digest": digest, "rows": by_split}))
-    return by_split
+    cached = json.loads(cache.read_bytes()) if cache.exists() else {}
+    if cached.get("digest") != digest:
+        cached = {"digest": digest, "rows": _sort_people(path)}
+        with contextlib.suppress(OSError):  # without a cache it only takes longer
+            write_atomically(cache, json.dumps(cached))
+    return dict(cached["rows"])
 
 
 def _conversations(path: str) -> list[list[str]]:
     """Return each conversation's utterances in order."""
-    try:
-        conversations = json.loads(Path(path).read_bytes()).values()
-        return [[message["text"] for turn in some["messages"] for message in turn] for some in conversations]
-    except (ValueError, AttributeError, KeyError, TypeError):
-        where = f"small_talk: people: {path}"
-        raise UserError(f"{where}: expected chitchat_dataset's conversations, each with `messages`") from None
+    conversations = json.loads(Path(path).read_bytes()).values()
+    return [[message["text"] for turn in some["messages"] for message in turn] for some in conversations]
 
 
-def _chats(seed: int, n: int, people: str | None) -> list[str]:
-    if people is None:
-        raise UserError("small_talk: chats need people's messages: set `people` to chitchat_dataset's dataset.json")
+def _chats(seed: int, n: int, people: str) -> list[str]:
     rows = _people(people)
     held_out = {row["key"] for split in ("validation", "test") for row in (*rows[split], *_ours(split))}
     chats = _conversations(people)
     random.Random(f"small_talk, chats {seed}").shuffle(chats)
     pages: list[str] = []
     for texts in chats:
-        lines = [line for text in texts if (line := plain_line(text)) and key_of(line) not in held_out]
+        lines = [line for text in texts if (line := utterances.plain_line(text)) and key_of(line) not in held_out]
         page = "\n".join([*lines, ""])[:_LONGEST_PAGE].rpartition("\n")[0]
         if page.count("\n") >= _FEWEST_LINES:
             pages.append(page)
@@ -199,14 +166,13 @@ _RESPELLED: tuple[Callable[[str], str], ...] = (
     lambda text: text.rstrip(" .!") + " lol",
     lambda text: text.rstrip(" .!?") + " :)",
 )
-_SPELLINGS = 2  # additional spellings of each of people's train rows, if they are classified like it
 
 
 def _respelled(rows: Sequence[Row]) -> list[Row]:
-    """Return other spellings of the rows, because people use many spellings."""
+    """Return up to two other spellings of each row, if they are classified like it: people use many spellings."""
     spellings = {row["question"]: row for row in rows}
     for row in rows:
-        for way in random.Random(f"respelled {row['question']}").sample(_RESPELLED, _SPELLINGS):
+        for way in random.Random(f"respelled {row['question']}").sample(_RESPELLED, 2):
             question = way(row["question"])
             if question not in spellings and key_of(question) == row["key"]:
                 kind, content = kind_and_content(question) or ("", "")
@@ -219,7 +185,7 @@ def _sort_people(path: str) -> dict[str, list[Row]]:
     said = (text for chat in _conversations(path) for text in chat if len(text) <= 72 and text.count(" ") <= 11)
     by_split: dict[str, list[Row]] = {split: [] for split in SPLITS}
     surfaces: Counter[str] = Counter()
-    for text in dict.fromkeys(map(plain_line, dict.fromkeys(said))):
+    for text in dict.fromkeys(map(utterances.plain_line, said)):
         if text and (found := kind_and_content(text)):
             key = key_of(text)
             surfaces[key] += 1
@@ -235,14 +201,12 @@ _ANY = "\u00a7"  # stands for any word
 _DRAWS = 1800  # per kind's pattern
 _OF_A_WORD = 24  # maximum of wordings with the same word, unless another of their words is rarer
 _MOST_DRAWN = 4000  # maximum of words in a kind's wordings
-_ASKS = re.compile(
-    r"(?:and |but |so )?(?:what|who|where|how|which|when|are|do|does|can|could|is|have|did|will|would)\b"
-)
+_ASKS = re.compile(TEXTS["asks"])
 
 
 def _free(name: str) -> list[str]:
     """Return training words for the free places of a kind's pattern."""
-    words = [*KINDS[name].words, *(_blended(name) if name in _BLENDED else ())] or LISTS["things"]
+    words = [*KINDS[name].words, *_blended(name)] or LISTS["things"]
     bare = {word.split()[-1].lower() for word in words if in_split(word, "train", SHARES)}
     return sorted(word for word in bare if word.isalpha() and in_split(word, "train", SHARES))
 
@@ -255,7 +219,7 @@ def _finite(pattern: str) -> str:
 
 def _retyped(plain: str, rng: random.Random) -> str:
     """Return plain words as people may type them: with or without contractions, capitals and punctuation."""
-    for long, short in CONTRACTIONS.items():
+    for long, short in TEXTS["contractions"].items():
         if rng.random() < 0.6:
             plain = re.sub(rf"\b{long}\b", rng.choice(short.split()), plain)
     chance = rng.random()
@@ -297,7 +261,7 @@ def _of_patterns() -> list[Row]:
 def _held_out() -> set[str]:
     """Return contents of our own rows in the other splits, which training rows must not contain."""
     rows = [*_ours("validation"), *_ours("test")]
-    return {row["content"].lower() for row in rows if row["content"] and row["kind"] not in CLOSED}
+    return {row["content"].lower() for row in rows if row["content"] and row["kind"] not in utterances.CLOSED}
 
 
 # ---- the task
@@ -309,8 +273,6 @@ def rows(split: str, seed: int, n: int, people: str | None = None, share: float 
     `people` is the path of chitchat_dataset's dataset.json: at least a `share` of the first rows, however many, are
     then people's own utterances. Half of the other training rows are drawn from the patterns that classify utterances.
     """
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise UserError(f"small_talk: share: expected a number from 0 to 1, got {share!r}")
     where = f"small_talk, {split}"
     if not people:
         return draw(_ours(split), where, seed, n)
@@ -347,8 +309,8 @@ def score(row: Row, completion: str) -> float:
     if repeated or len(text.split()) > _MOST_WORDS or _PERSON.search(text):
         return 0.0
     kinds = {name for name, kind in KINDS.items() if re.search(kind.core, text, re.IGNORECASE)}
-    serving = {row["kind"], *SERVED_BY.get(row["kind"], ())}
-    if any(LAUGH.fullmatch(word.plain) for word in words_of(row["question"])):
+    serving = {row["kind"], *TEXTS["served_by"].get(row["kind"], ())}
+    if any(utterances.LAUGH.fullmatch(word.plain) for word in words_of(row["question"])):
         serving.add("laughter")
     if not kinds or kinds - serving:
         return 0.0
@@ -372,7 +334,7 @@ def documents(seed: int, n: int, people: str | None = None, chats: bool = False)
     """Return pages of a phrase book: three to six exchanges of train rows. With `chats` the pages are people's
     conversations instead, one utterance per line, without utterances of validation and test rows."""
     if chats:
-        return _chats(seed, n, people)
+        return _chats(seed, n, people or "")
     drawn = _people(people)["train"] + _people(people)["drawn"] if people else []
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in _ours("train") + drawn:

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from zero2chat.tasks import CallTool, Row, draw, in_split, make_pages
+from zero2chat.tasks import CallTool, Row, draw, in_split
 from zero2chat_practice.helpers import known_all, read_files, twice
 from zero2chat_practice.synthetic import grammar, phrases, read_texts
 
@@ -104,7 +104,6 @@ _APART = re.compile(_SPELLED.pattern.replace("{2,}", "+"))  # every third letter
 # A single letter. "It is a c" and "I think c" name one letter, "a or c" names two letters.
 _LETTER = re.compile(r"(?<!\w)(?<!\w['’-])(?:[b-hj-z]|[ai](?!\s+(?!or\b|and\b|is\b)\w))(?!['’-]?\w)")
 
-
 # That a letter does not occur, once the word is taken away: "There is no e in cat."
 _ABSENT = re.compile(
     r"\bno (?:letter )?[a-z]\b|\bnever (?:occur|appear)|"
@@ -146,24 +145,3 @@ def score(row: Row, completion: str) -> float:
     places = {place for place, pattern in _PLACES.items() if re.search(pattern, rest)}
     own = {"first": "1", "last": "last"}.get(kind, row["letter"])
     return float(letters == {answer} and (own in places or not places) and not _ABSENT.search(rest))
-
-
-def documents(seed: int, n: int) -> list[str]:
-    """Return n pages of a spelling book with a few words each, all from the train split."""
-    words = [word for word in _WORDS if in_split(word, "train", SHARES)]
-
-    def page(rng: random.Random) -> str:
-        lines = [rng.choice(("Spelling", "Words and their letters", "Spelling lesson"))]
-        for word in rng.sample(words, rng.randint(3, 6)):
-            letter = rng.choice(word)
-            times = word.count(letter)
-            facts = [
-                f"It has {len(word)} letters.",
-                f"It starts with {word[0]} and ends with {word[-1]}.",
-                f"Backwards it is {'-'.join(reversed(word))}, {word[::-1]}.",
-                f"The letter {letter} occurs {times} {'time' if times == 1 else 'times'}.",
-            ]
-            lines.append(" ".join([f"{word}: {'-'.join(word)}.", *rng.sample(facts, rng.randint(1, 3))]))
-        return "\n".join(lines)
-
-    return make_pages(seed, n, "spelling pages", page)

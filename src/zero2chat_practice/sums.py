@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 import random
 import re
 from collections.abc import Iterable, Sequence
 
-from zero2chat.core.errors import UserError
 from zero2chat.tasks import SPLITS, CallTool, Row, draw, in_split, make_pages
 from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
@@ -27,6 +27,8 @@ FACTOR = 25
 STYLES = ("worked",)
 OPERATIONS = ("plus", "minus", "times")
 _SIGNS = {"plus": "+", "minus": "-", "times": "*"}
+_KINDS = {sign: kind for kind, sign in _SIGNS.items()} | {"x": "times", "×": "times"}
+_COMPUTE = {"plus": operator.add, "minus": operator.sub, "times": operator.mul}
 
 _TEXTS = read_texts("sums")
 _CALCULATIONS = {name: phrases(_TEXTS[name]) for name in ("spoken", "signed")}
@@ -39,7 +41,6 @@ _TURNS_OF_TWO_DIGITS = 4  # of twelve rows, four are two-digit additions and fou
 # second number has at most two different digits, such as 599966: random numbers seldom repeat a digit, and a model
 # trained only on random numbers drops or doubles digits.
 _LARGE_PAIRS, _REPEATING_PAIRS = 12_000, 6_000
-_STEP = re.compile(r"(?<![-+] )\b([0-9]+) [-+] ([0-9]+) =")  # in written steps
 
 
 # ---- rows
@@ -79,29 +80,27 @@ def belongs(a: int, b: int, split: str) -> bool:
     return in_split(f"{low} {high}", split, SHARES)
 
 
-def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = FACTOR) -> Sequence[Row]:
-    """Return rows with a column `turn` for alternating. Raises `UserError` for an invalid option."""
+def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = FACTOR) -> list[Row]:
+    """Return rows with a column `turn` for alternating. Raises `UserError` for an unknown length or operation."""
     known_all(digits, range(1, 7), "sums: digits")
     known_all(operations, OPERATIONS, "sums: operation")
-    if factor not in range(9, 100):
-        raise UserError(f"sums: factor: expected a whole number from 9 to 99, got {factor!r}")
-    kinds, lengths = [kind for kind in OPERATIONS if kind in operations], tuple(sorted(set(digits)))
-    return [row for kind in kinds for row in _listed(split, lengths, kind, factor)]
+    lengths = tuple(sorted(set(digits)))
+    return [row for kind in OPERATIONS if kind in operations for row in _listed(split, lengths, kind, factor)]
 
 
 @functools.lru_cache(maxsize=24)
-def _listed(split: str, digits: tuple[int, ...], kind: str, factor: int) -> tuple[Row, ...]:
-    listed, large = [], digits[-1] > 2
-    for a, b in _pairs(split, digits, kind, factor):
-        if not fits(kind, a, b, split):
-            continue
+def _listed(split: str, digits: tuple[int, ...], kind: str, factor: int) -> list[Row]:
+    listed = []
+    for a, b in (pair for pair in _pairs(split, digits, kind, factor) if fits(kind, *pair, split)):
         rng = random.Random(f"{kind} {a} {b}")
-        turns = 1 if kind == "times" else _TURNS_OF_TWO_DIGITS
-        turn = kind if large or max(a, b) <= 9 else f"{kind} {rng.randrange(turns)}"
-        many = _OF_ONE_DIGIT if max(a, b) <= 9 else _OF_PRODUCTS if kind == "times" else _OF_TWO_DIGITS
-        questions = dict.fromkeys(_question(kind, a, b, split, rng) for _ in range(1 if large else many))
+        if digits[-1] > 2 or max(a, b) <= 9:
+            turn, wordings = kind, 1 if digits[-1] > 2 else _OF_ONE_DIGIT
+        else:
+            turns, wordings = (1, _OF_PRODUCTS) if kind == "times" else (_TURNS_OF_TWO_DIGITS, _OF_TWO_DIGITS)
+            turn = f"{kind} {rng.randrange(turns)}"
+        questions = dict.fromkeys(_question(kind, a, b, split, rng) for _ in range(wordings))
         listed += [of_numbers(kind, a, b, question) | {"turn": turn} for question in questions]
-    return tuple(listed)
+    return listed
 
 
 def _pairs(split: str, digits: Sequence[int], kind: str, factor: int) -> Iterable[tuple[int, int]]:
@@ -125,11 +124,11 @@ def _pairs(split: str, digits: Sequence[int], kind: str, factor: int) -> Iterabl
 
 
 def fits(kind: str, a: int, b: int, split: str) -> bool:
-    """Return whether a sum can be a row of the split. Its pair must belong to the split. In training, so must the pairs
-    of its written steps, so that no training text prints the result of a held-out sum. The steps of a product always
-    do."""
-    steps = _steps(kind, a, b) if split == "train" and kind != "times" and 9 < max(a, b) <= 99 else ""
-    return belongs(a, b, split) and all(belongs(int(c), int(d), "train") for c, d in _STEP.findall(steps))
+    """Return whether a sum can be a row of the split. Its pair must belong to the split. In training, so must the pair
+    of a step that borrows, such as 12 - 7 in 52 - 17, so that no training text prints the result of a held-out sum."""
+    borrows = kind == "minus" and 9 < max(a, b) <= 99 and a % 10 < b % 10
+    held_out_step = split == "train" and borrows and not belongs(10 + a % 10, b % 10, "train")
+    return belongs(a, b, split) and not held_out_step
 
 
 def _question(kind: str, a: int, b: int, split: str, rng: random.Random) -> str:
@@ -145,8 +144,8 @@ def _question(kind: str, a: int, b: int, split: str, rng: random.Random) -> str:
 
 def of_numbers(kind: str, a: int, b: int, question: str = "") -> Row:
     """Return the row of a sum, in a plain wording if no `question` is given."""
-    answer, question = {"plus": a + b, "minus": a - b, "times": a * b}[kind], question or f"What is {a} {kind} {b}?"
-    return {"key": key(kind, a, b), "question": question, "answer": str(answer), "kind": kind, "a": str(a), "b": str(b)}
+    question, answer = question or f"What is {a} {kind} {b}?", str(_COMPUTE[kind](a, b))
+    return {"key": key(kind, a, b), "question": question, "answer": answer, "kind": kind, "a": str(a), "b": str(b)}
 
 
 # ---- answers, score
@@ -155,33 +154,27 @@ def of_numbers(kind: str, a: int, b: int, question: str = "") -> Row:
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the sum with its result, with steps for two-digit numbers (the ones first, then the tens: a small model
     carries and borrows only if it writes both down) and for products (counted additions of either number)."""
-    kind, a, b, answer = row["kind"], row["a"], row["b"], row["answer"]
+    kind, a, b, answer = row["kind"], int(row["a"]), int(row["b"]), row["answer"]
     spoken, signed = f"{a} {kind} {b}", f"{a} {_SIGNS[kind]} {b}"
-    if kind == "times" and min(int(a), int(b)) >= 2 and min(len(a), len(b)) == 1:
-        times, number = sorted(rng.sample((int(a), int(b)), 2), key=lambda factor: factor > 9)
-        return f"{rng.choice((spoken, signed))}: {_multiples(times, number)}, so {answer}."
-    if kind != "times" and max(len(a), len(b)) == 2:
-        return f"{rng.choice((spoken, signed))}: {_steps(kind, int(a), int(b))}, so {answer}."
-    return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
+    if kind == "times" and 2 <= min(a, b) <= 9:
+        # Count: "two: 8 + 8 = 16, three: 16 + 8 = 24" for 3 times 8. The model sees from the count when to stop, and no
+        # product is stated that a test row asks for.
+        times, n = sorted(rng.sample((a, b), 2), key=lambda factor: factor > 9)
+        steps = ", ".join(f"{NUMBER_WORDS[i]}: {n * (i - 1)} + {n} = {n * i}" for i in range(2, times + 1))
+    elif kind != "times" and 10 <= max(a, b) <= 99:
+        steps = _steps(kind, a, b)
+    else:
+        return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
+    return f"{rng.choice((spoken, signed))}: {steps}, so {answer}."
 
 
 def _steps(kind: str, a: int, b: int) -> str:
     """Return `7 + 8 = 15, 4 + 3 + 1 = 8` for 47 plus 38, `12 - 7 = 5, 5 - 1 - 1 = 3` for 52 minus 17."""
-    (tens, ones), (tens_b, ones_b), sign = divmod(a, 10), divmod(b, 10), _SIGNS[kind]
-    if kind == "plus":
-        moved = (ones + ones_b) // 10
-        result, last = ones + ones_b, tens + tens_b + moved
-    else:
-        moved = int(ones < ones_b)
-        ones += 10 * moved
-        result, last = ones - ones_b, tens - tens_b - moved
-    return f"{ones} {sign} {ones_b} = {result}, {tens} {sign} {tens_b}{f' {sign} 1' if moved else ''} = {last}"
-
-
-def _multiples(times: int, number: int) -> str:
-    """Return `two: 8 + 8 = 16, three: 16 + 8 = 24` for 3 times 8: the model sees from the count when to stop, and no
-    product is stated that a test row asks for."""
-    return ", ".join(f"{NUMBER_WORDS[i]}: {number * (i - 1)} + {number} = {number * i}" for i in range(2, times + 1))
+    (tens, ones), (tens_b, ones_b), sign, compute = divmod(a, 10), divmod(b, 10), _SIGNS[kind], _COMPUTE[kind]
+    moved = ones + ones_b > 9 if kind == "plus" else ones < ones_b
+    ones += 10 if moved and kind == "minus" else 0
+    last = f"{tens} {sign} {tens_b}{f' {sign} 1' if moved else ''} = {compute(compute(tens, tens_b), moved)}"
+    return f"{ones} {sign} {ones_b} = {compute(ones, ones_b)}, {last}"
 
 
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
@@ -202,7 +195,6 @@ _WORD = re.compile(rf"\b(?:{'|'.join(NUMBER_WORDS)})\b")
 _LARGER = re.compile(r"[0-9]|(?:thir|for|fif|six|seven|eigh|nine)ty|twenty[- ]\w|hundred|thousand|half|point")
 _EQUATION = re.compile(r"(?<![0-9.])([0-9]+)((?: ?[-+*x×] ?[0-9]+)+) ?= ?([0-9]+)(?![0-9]|\.[0-9])")
 _STATED = re.compile(r"([0-9]+) ?([-+*x×]|plus|minus|times) ?([0-9]+)")
-_KINDS = {"+": "plus", "-": "minus", "*": "times", "x": "times", "×": "times"}
 _RESULT_IN_WORDS = re.compile(
     rf"(\b(?:is|are|makes?|so|equals?|gives?|get|be|or|not) )({'|'.join(NUMBER_WORDS)})(?=\W*$|[.,;!])"
 )
@@ -252,7 +244,7 @@ def _without_step(match: re.Match[str], asked: str) -> str:
     """Remove a true equation that is not the sum itself; keep any other for scoring."""
     total = int(match[1])
     for sign, number in re.findall(r"([-+*x×]) ?([0-9]+)", match[2]):
-        total = total + int(number) if sign == "+" else total - int(number) if sign == "-" else total * int(number)
+        total = _COMPUTE[_KINDS[sign]](total, int(number))
     return match[0] if str(total) != match[3] or _stated(match[0]) == {asked} else " "
 
 
@@ -267,8 +259,6 @@ def documents(
     """Return n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
     pool = sorted(_pool("train", digits, operations, factor), key=lambda row: row["turn"])
     groups = [list(group) for _, group in itertools.groupby(pool, key=lambda row: row["turn"])]
-    if not groups:
-        raise UserError("sums: no sums have these `digits` and `operations`: products need 1 in `digits`")
 
     def page(rng: random.Random) -> str:
         lines = [rng.choice(("Sums", "Sums to learn", "Exercises in sums", "A page of sums"))]

@@ -12,6 +12,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from itertools import cycle
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Message, Row, draw, in_split, score_number
@@ -26,24 +27,17 @@ _MOST_WORDS = 40
 
 @functools.cache
 def _every() -> tuple[Row, ...]:
-    files = sorted((FOLDER / "unseen").iterdir(), key=lambda file: file.name)
-    texts = [line for file in files if file.name.endswith(".jsonl") for line in file.read_text("utf-8").splitlines()]
+    files = sorted((FOLDER / "unseen").glob("*.jsonl"))
+    texts = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     return tuple(_row(json.loads(line)) for line in texts)
 
 
 def _row(given: Row) -> Row:
     turns = given.get("turns") or [given["question"]]
-    return {
-        "key": "\n".join(turns),
-        "question": turns[-1],
-        "answer": given["answer"],
-        "kind": given.get("ability", "word_problems"),
-        "check": given.get("check", "problem"),
-        "turns": turns,
-        "system": given.get("system", ""),
-        "reject": given.get("reject", []),
-        "content": given.get("content", ""),
-    }
+    kind = given.get("ability", "word_problems")
+    row = {"key": "\n".join(turns), "question": turns[-1], "answer": given["answer"], "kind": kind}
+    others = {"check": "problem", "turns": turns, "system": "", "reject": [], "content": ""}
+    return row | {column: given.get(column, default) for column, default in others.items()}
 
 
 def rows(split: str, seed: int, n: int, abilities: Sequence[str] = ("word_problems",)) -> list[Row]:
@@ -57,8 +51,7 @@ def rows(split: str, seed: int, n: int, abilities: Sequence[str] = ("word_proble
 
 def prompt(row: Row) -> list[Message]:
     system = [{"role": "system", "content": row["system"]}] if row["system"] else []
-    roles = ("user", "assistant")
-    return [*system, *({"role": roles[i % 2], "content": text} for i, text in enumerate(row["turns"]))]
+    return system + [{"role": role, "content": text} for role, text in zip(cycle(("user", "assistant")), row["turns"])]
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "bare") -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import Row, in_split, score_final
@@ -36,25 +36,26 @@ _PATIENCE = 2000  # draws for one new row, after which the story is assumed to h
 _CHOICES = 5  # problems of a story from which validation and test take the one with the rarest answer and pair
 _FEW, _AGAIN = 4, 0.9  # a pair or answer in more than a tenth of the rows, and a few: chance of drawing again
 _WORDS = 0.2  # fraction of problems with one number or all numbers in words
+_COMPUTE = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
 
 
 @dataclass(frozen=True)
 class Story:
-    """A story with numbers a, b, c, d. `steps` are calculations, in which `#1` is the result of the first calculation;
-    `notes` name the results. `where` are calculations whose results must be integers from 1 to 99: `a - b` requires
-    that a is larger. `changes` are clauses that replace a number by `{n}`. Stories with nearly equal texts have the
-    same `like`."""
+    """A story with numbers a, b, c, d. `steps` maps calculations, in which `#1` is the result of the first calculation,
+    to notes that name the results. `numbers` are ranges such as `2-20`. `where` are calculations whose results must be
+    integers from 1 to 99: `a - b` requires that a is larger. `changes` are clauses that replace a number by `{n}`.
+    Stories with nearly equal texts have the same `like`."""
 
     source: str
     name: str
-    steps: tuple[str, ...]
-    notes: tuple[str, ...]
-    texts: tuple[str, ...]
-    words: Mapping[str, tuple[str, ...]]
-    ranges: Mapping[str, tuple[int, int]]
-    where: tuple[str, ...]
-    changes: Mapping[str, str]
-    like: str
+    steps: Mapping[str, str]
+    texts: Sequence[str]
+    words: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    where: str = ""
+    changes: Mapping[str, str] = field(default_factory=dict)
+    like: str = ""
+    kind: str = ""
 
     def of(self, split: str) -> tuple[str, ...]:
         """Return the split's texts. A story's texts all belong to one split, and so do those of the stories that are
@@ -62,48 +63,19 @@ class Story:
         key = self.like or (self.name if self.source != "composed" else "")
         return tuple(text for text in self.texts if in_split(key or text, split, SHARES))
 
-    @property
-    def level(self) -> int:
-        return len(self.steps)
-
-    @property
-    def letters(self) -> tuple[str, ...]:
-        return tuple(sorted({part for step in self.steps for part in step.split() if part in "abcd"}))
-
 
 @functools.cache
 def stories() -> tuple[Story, ...]:
     """Return the stories of all sources; each problem of a topic is a story with one text."""
     every = [
-        _story(source, name, story, story["steps"], story["texts"])
+        Story(source, name, **entry | {"texts": entry["texts"].splitlines()})
         for source in ("stories", "composed")
-        for name, story in read_all(source).items()
+        for name, entry in read_all(source).items()
     ]
     for name, topic in read_all("topics").items():
-        for line in topic["problems"].splitlines():
-            steps, text = line.split(" :: ")
-            every.append(_story("topics", name, topic, dict.fromkeys(steps.strip().split(", "), ""), text))
+        for steps, text in (line.split(" :: ") for line in topic.pop("problems").splitlines()):
+            every.append(Story("topics", name, dict.fromkeys(steps.strip().split(", "), ""), [text], **topic))
     return tuple(every)
-
-
-def _story(source: str, name: str, given: Mapping[str, Any], steps: Mapping[str, str], texts: str) -> Story:
-    return Story(
-        source,
-        name,
-        tuple(steps),
-        tuple(steps.values()),
-        tuple(line.strip() for line in texts.splitlines() if line.strip()),
-        phrases(given.get("words", {})),
-        {letter: _span(span) for letter, span in given.get("numbers", {}).items()},
-        phrases(given["where"]) if "where" in given else (),
-        given.get("changes", {}),
-        given.get("like", ""),
-    )
-
-
-def _span(span: str) -> tuple[int, int]:
-    low, high = span.split("-")
-    return int(low), int(high)
 
 
 @functools.cache
@@ -123,6 +95,12 @@ def rows(split: str, seed: int, n: int, levels: Sequence[int] = LEVELS, largest:
     return list(_draw(split, seed, n, levels, largest))
 
 
+def _check(levels: Sequence[int], largest: int) -> None:
+    known_all(levels, LEVELS, "word_problems: level")
+    if not isinstance(largest, int) or not 20 <= largest <= LARGEST:
+        raise UserError(f"word_problems: largest is {largest!r}: give a whole number from 20 to {LARGEST}")
+
+
 def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, plain: bool = False) -> Iterator[Row]:
     rng = random.Random(f"word_problems {split} {seed}")
     pool = [_by_source(level, split) for level in levels]
@@ -139,38 +117,28 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
         tries = (_problem(story, split, rng, largest, plain) for _ in range(_PATIENCE))
         new = (row for row in tries if row and row["question"] not in seen)
         drawn = list(itertools.islice(new, 1 if split == "train" else _CHOICES))
-        if drawn:
-            row = min(drawn, key=lambda row: sum(used[name] for name in _counted(row)))
-            frequent = split != "train" and max(used[name] for name in _counted(row)) > _FEW + len(seen) / 10
-            if frequent and rng.random() < _AGAIN:
-                continue
-            used.update(_counted(row))
-            seen.add(row["question"])
-            yield row
-        else:  # a story may have few rows, or none, with the numbers of this split
+        if not drawn:  # a story may have few rows, or none, with the numbers of this split
             of_level[source].remove(story)
             if not of_level[source]:
                 del of_level[source]
+            continue
+        row = min(drawn, key=lambda row: sum(used[name] for name in _counted(row)))
+        frequent = split != "train" and max(used[name] for name in _counted(row)) > _FEW + len(seen) / 10
+        if not frequent or rng.random() >= _AGAIN:
+            used.update(_counted(row))
+            seen.add(row["question"])
+            yield row
+
+
+def _by_source(level: int, split: str) -> dict[str, list[Story]]:
+    """Return the split's stories with this number of steps, for each source that has some."""
+    fitting = [story for story in stories() if len(story.steps) == level and story.of(split)]
+    return {source: [*some] for source, some in itertools.groupby(fitting, key=lambda story: story.source)}
 
 
 def _counted(row: Row) -> list[str]:
     """Return what should be rare in the rows of validation and test: the answer, and the held-out pairs."""
     return [row["answer"], *_held_out(row["steps"])]
-
-
-def _by_source(level: int, split: str) -> dict[str, list[Story]]:
-    """Return the split's stories with this number of steps, for each source that has some."""
-    by_source: dict[str, list[Story]] = {}
-    for story in stories():
-        if story.level == level and story.of(split):
-            by_source.setdefault(story.source, []).append(story)
-    return by_source
-
-
-def _check(levels: Sequence[int], largest: int) -> None:
-    known_all(levels, LEVELS, "word_problems: level")
-    if not isinstance(largest, int) or not 20 <= largest <= LARGEST:
-        raise UserError(f"word_problems: largest is {largest!r}: give a whole number from 20 to {LARGEST}")
 
 
 def _held_out(steps: Sequence[str]) -> list[str]:
@@ -186,64 +154,55 @@ def belongs(steps: Sequence[str], split: str) -> bool:
     return bool(_held_out(steps)) == (split != "train")
 
 
-def _number(low: int, high: int, rng: random.Random) -> int:
-    """Draw a number, mostly a small one, so that a small model sees the same calculations often enough."""
-    return rng.randint(low, min(high, max(low, 14)) if rng.random() < 0.7 else high)
-
-
-def _with(numbers: Mapping[str, int], steps: Sequence[str]) -> list[str]:
+def _with(numbers: Mapping[str, int], steps: Iterable[str]) -> list[str]:
     """Return calculations with their numbers: `["3 * 4", "#1 + 5"]`."""
     return [" ".join(str(numbers.get(part, part)) for part in step.split()) for step in steps]
 
 
 def _problem(story: Story, split: str, rng: random.Random, largest: int, plain: bool) -> Row | None:
     """Draw numbers for a row of the story; return None if they are invalid or belong to another split."""
-    ranges = {letter: story.ranges.get(letter, (2, largest)) for letter in story.letters}
-    numbers = {letter: _number(low, min(high, largest), rng) for letter, (low, high) in ranges.items()}
-    steps, conditions = _with(numbers, story.steps), _with(numbers, story.where)
+    numbers = {}
+    for letter in sorted({*"abcd"} & {*" ".join(story.steps)}):
+        low, high = map(int, story.numbers.get(letter, f"2-{largest}").split("-"))
+        # Mostly a small number, so that a small model sees the same calculations often enough.
+        high = min(high, largest, max(low, 14) if rng.random() < 0.7 else largest)
+        numbers[letter] = rng.randint(low, high)
+    steps = _with(numbers, story.steps)
     results = results_of(steps)
     one_each = any("/" in step and result == 1 for step, result in zip(steps, results, strict=False))
     if not results or max(results) > largest or one_each or not belongs(steps, split):
         return None
-    if not all(results_of([condition]) for condition in conditions):
+    if story.where and not all(results_of([condition]) for condition in _with(numbers, story.where.split("|"))):
         return None
-    return _row(story, split, numbers, steps, rng, plain, largest)
 
-
-def _row(
-    story: Story,
-    split: str,
-    numbers: Mapping[str, int],
-    steps: Sequence[str],
-    rng: random.Random,
-    plain: bool,
-    largest: int,
-) -> Row:
-    shown = {letter: str(n) for letter, n in (*numbers.items(), ("x", rng.randint(2, min(20, largest))))}
+    numbers["x"] = rng.randint(2, min(20, largest))
+    shown = {letter: str(number) for letter, number in numbers.items()}
     if rng.random() < _WORDS:
-        for letter in shown if rng.random() < 0.5 else [rng.choice(list(shown))]:
-            shown[letter] = NUMBER_WORDS[int(shown[letter])] if int(shown[letter]) <= 20 else shown[letter]
+        in_words = numbers if rng.random() < 0.5 else [rng.choice(list(numbers))]
+        shown |= {letter: NUMBER_WORDS[numbers[letter]] for letter in in_words if numbers[letter] <= 20}
     frame = rng.choice(story.of(split))
     text = choose(frame, rng)
-    words = rng.choice(_settings(split, "{moneys}" in text)) if story.source == "composed" else story.words
+    words = rng.choice(_settings(split, "{moneys}" in text)) if story.source == "composed" else phrases(story.words)
     filling = Filling(rng, words, shown)
     question = filling.fill(with_aside(text, rng) if rng.random() < _ASIDES else text)
     return {
         "key": f"{story.name} {story.texts.index(frame)}: {', '.join(steps)}",
         "question": question if plain or rng.random() < 0.5 else typed(question, rng),
-        "answer": str(results_of(steps)[-1]),
+        "answer": str(results[-1]),
         "kind": story.name,
-        "level": story.level,
-        "steps": list(steps),
-        "notes": [filling.fill(note) for note in story.notes],
-        "changes": [filling.fill(story.changes.get(part, ""), as_sentence=False) for part in story.steps[0].split()],
+        "level": len(steps),
+        "steps": steps,
+        "notes": [filling.fill(note) for note in story.steps.values()],
+        "changes": [
+            filling.fill(story.changes.get(part, ""), as_sentence=False) for part in next(iter(story.steps)).split()
+        ],
     }
 
 
 def _fill(step: str, results: list[int]) -> tuple[int, str, int]:
-    left, operator, right = step.split()
-    values = [results[int(part[1:]) - 1] if part.startswith("#") else int(part) for part in (left, right)]
-    return values[0], operator, values[1]
+    left, sign, right = step.split()
+    a, b = (results[int(part[1:]) - 1] if part.startswith("#") else int(part) for part in (left, right))
+    return a, sign, b
 
 
 def results_of(steps: Sequence[str], slip_at: int = -1, slip: int = 0) -> list[int]:
@@ -251,15 +210,9 @@ def results_of(steps: Sequence[str], slip_at: int = -1, slip: int = 0) -> list[i
     is not an integer from 1 to 99."""
     results: list[int] = []
     for i, step in enumerate(steps):
-        left, operator, right = _fill(step, results)
-        if operator == "/":
-            if left % right:
-                return []
-            result = left // right
-        else:
-            result = left + right if operator == "+" else left - right if operator == "-" else left * right
-        result += slip if i == slip_at else 0
-        if not 1 <= result <= LARGEST:
+        left, sign, right = _fill(step, results)
+        result = _COMPUTE[sign](left, right) + (slip if i == slip_at else 0)
+        if (sign == "/" and left % right) or not 1 <= result <= LARGEST:
             return []
         results.append(result)
     return results
@@ -285,16 +238,14 @@ def _slipped(row: Row, rng: random.Random) -> list[int]:
 
 
 def _explained(row: Row, results: list[int], rng: random.Random) -> str:
-    lines = []
-    for i, step in enumerate(row["steps"]):
-        left, operator, right = _fill(step, results)
-        lines.append(f"{left} {operator} {right} = {results[i]}")
-    wording = rng.choice(("plain", "plain", "noted", "ordered"))
+    """Return the steps as sentences: `3 * 4 = 12.`, `Boxes: 3 * 4 = 12.` or `First 3 * 4 = 12.`"""
+    wording, before = rng.choice(("plain", "plain", "noted", "ordered")), [""] * len(results)
     if wording == "noted" and all(row["notes"]):
-        return " ".join(f"{note}: {one}." for note, one in zip(row["notes"], lines, strict=True))
-    if wording == "ordered" and len(lines) > 1:
-        return " ".join(f"{'Then' if i else 'First'} {one}." for i, one in enumerate(lines))
-    return " ".join(f"{one}." for one in lines)
+        before = [f"{note}: " for note in row["notes"]]
+    elif wording == "ordered" and len(results) > 1:
+        before = ["First ", *["Then "] * (len(results) - 1)]
+    steps = zip(before, row["steps"], results, strict=True)
+    return " ".join(f"{words}{' '.join(map(str, _fill(step, results)))} = {result}." for words, step, result in steps)
 
 
 def score(row: Row, completion: str) -> float:
@@ -304,17 +255,17 @@ def score(row: Row, completion: str) -> float:
 def _sum(rng: random.Random, largest: int) -> str:
     """Return a line such as `7 * 8 = 56.`, with numbers and result from 1 to `largest`, and a sum of training."""
     while True:
-        operator = rng.choice("++--*/")
-        if operator in "+-":
-            result = rng.randint(2, largest)
-            b = rng.randint(1, result - 1)
-            a, result = (result, result - b) if operator == "-" else (result - b, result)
+        sign = rng.choice("++--*/")
+        if sign in "+-":
+            a = rng.randint(2, largest)
+            b = rng.randint(1, a - 1)
+            a -= b if sign == "+" else 0
         else:
             a = rng.randint(2, 9)
             b = rng.randint(2, min(9, largest // a))
-            a, result = (a, a * b) if operator == "*" else (a * b, a)
+            a *= b if sign == "/" else 1
         if sums.belongs(a, b, "train"):
-            return f"{a} {operator} {b} = {result}."
+            return f"{a} {sign} {b} = {_COMPUTE[sign](a, b)}."
 
 
 def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = LARGEST) -> list[str]:
@@ -328,12 +279,11 @@ def documents(seed: int, n: int, levels: Sequence[int] = LEVELS, largest: int = 
             title = rng.choice(("Sums", "Tables", "Arithmetic"))
             pages.append("\n".join([title, *(_sum(rng, largest) for _ in range(12))]))
             continue
-        level = rng.choice(list(queues))
+        level, queue = rng.choice(list(queues.items()))
         steps = ("one step", "two steps", "three steps")[level - 1]
         titles = (f"Exercise {number}. Problems with {steps}", f"Sums in {steps}", f"Word problems: {steps}")
         parts = [rng.choice(titles)]
-        for _ in range(rng.randint(2, 4)):
-            row = next(queues[level])
+        for row in itertools.islice(queue, rng.randint(2, 4)):
             solution = _explained(row, results_of(row["steps"]), rng)
             # Half of the solutions mark the final answer with ####: a model that has never seen the mark would forget
             # much of its pretraining before it learns to write the mark.

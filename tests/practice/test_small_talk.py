@@ -11,7 +11,7 @@ import pytest
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat_practice import small_talk
-from zero2chat_practice.synthetic.utterances import KINDS, SERVED_BY, kind_and_content
+from zero2chat_practice.synthetic.utterances import KINDS, TEXTS, kind_and_content
 
 TASK = tasks.load("small_talk")
 
@@ -35,7 +35,7 @@ def test_an_answer_of_another_kind_scores_zero() -> None:
     checked = 0
     for row in rows:
         for other in rng.sample(rows, 10):
-            if other["kind"] not in (row["kind"], *SERVED_BY.get(row["kind"], ())):
+            if other["kind"] not in (row["kind"], *TEXTS["served_by"].get(row["kind"], ())):
                 text = TASK.demonstration(other, rng)
                 assert TASK.score(row, text) == 0.0, (row, text)
                 checked += 1

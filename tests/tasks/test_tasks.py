@@ -240,8 +240,8 @@ def test_what_a_task_does_not_have_is_named(task: tasks.Task, monkeypatch: pytes
     if task.name == "word_problems":  # its rows are drawn, not listed: leave it few to draw from
         from zero2chat_practice import word_problems
 
-        of_train = next(one for one in word_problems.stories() if one.of("train") and one.level == 1)
-        only = dataclasses.replace(of_train, texts=("What is {a} + {b}?",), ranges={"a": (2, 3), "b": (2, 3)})
+        of_train = next(one for one in word_problems.stories() if one.of("train") and len(one.steps) == 1)
+        only = dataclasses.replace(of_train, texts=("What is {a} + {b}?",), numbers={"a": "2-3", "b": "2-3"})
         monkeypatch.setattr(word_problems, "stories", lambda: (only,))
         monkeypatch.setattr(word_problems, "_ASIDES", 0)
         monkeypatch.setattr(word_problems, "_WORDS", 0)

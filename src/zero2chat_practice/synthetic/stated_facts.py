@@ -6,6 +6,7 @@ import functools
 import itertools
 import random
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ from zero2chat_practice.synthetic.world import TOWNS
 
 # More values for evaluation than 80/10/10 would leave.
 SHARES = (0.7, 0.1, 0.2)
-_FEWEST_BLENDS = 100
 
 TEXTS = read_texts("memory")
 VALUES = {name: text.split() for name, text in TEXTS["values"].items()}
@@ -44,31 +44,18 @@ def _facts() -> Iterator[Fact]:
     and those of all facts. `names` are clauses and nouns by which a reply can name the fact, such as "your name"."""
     for given in TEXTS["facts"]:
         words = given.get("of", "")
-        for word, own in words.items() if isinstance(words, dict) else [(word, {}) for word in phrases(words)]:
-            fact = {
-                "values": given["kind"],
-                "weight": 1,
-                "smallest": 1,
-                "heard": "any",
-                "form": "",
-                "pre": "in",
-                **given,
-            }
-            fact |= {"of": word, "x": "{x}", **(own if isinstance(own, dict) else {"by": own})}
+        for word, own in (words if isinstance(words, dict) else {word: {} for word in phrases(words)}).items():
+            fact = {"values": given["kind"], **TEXTS["defaults"], **given, "of": word, "x": "{x}"}
+            fact |= own if isinstance(own, dict) else {"by": own}
             fact |= {name: fact[name].format(**fact) for name in ("told", "d", "i", "it")}
-            fact["reply"], what = _second(fact["told"]), fact.get("what", _second(fact["i"])).format(**fact)
-            fact |= {
-                "what": what,
-                "names": {f" {_words(name)} " for name in (what, _second(fact["i"]), _second(fact["it"]))},
-            }
-            fact["tells"] = [
-                line.format(t=fact["told"], **fact) for line in (fact["tells"] + TEXTS["tells"]).splitlines()
-            ]
+            indirect = _second(fact["i"])
+            fact["what"] = fact.get("what", indirect).format(**fact)
+            fact["names"] = {f" {_words(name)} " for name in (fact["what"], indirect, _second(fact["it"]))}
+            fact["reply"] = _second(fact["told"])
+            tells, asks = (fact["tells"] + TEXTS["tells"]).splitlines(), fact["asks"]
+            fact["tells"] = [line.format(t=fact["told"], **fact) for line in tells]
             fact["asks"] = {
-                split: [
-                    [line.format(**fact) for line in some]
-                    for some in (frames(fact["asks"], split), FRAMES["asks"][split])
-                ]
+                split: [[line.format(**fact) for line in some] for some in (frames(asks, split), FRAMES["asks"][split])]
                 for split in SPLITS
             }
             yield fact
@@ -99,26 +86,24 @@ def facts_in(text: str) -> set[str]:
 
 
 @functools.cache
-def values_of(name: str | int, split: str) -> list[str]:
+def values_of(name: str, split: str) -> list[str]:
     """Return the split's values. Training has additional values, so that the model learns to copy from the context."""
-    values = map(str, range(1, name + 1)) if isinstance(name, int) else VALUES[name]
-    sort = "number" if isinstance(name, int) else name
-    own = [value for value in values if in_split(f"a {sort}: {value}", split, SHARES)]
-    return [*own, *blended(name)] if split == "train" and isinstance(name, str) else own
+    own = [value for value in VALUES[name] if in_split(f"a {name}: {value}", split, SHARES)]
+    return [*own, *blended(name)] if split == "train" else own
 
 
 @functools.cache
 def blended(name: str) -> list[str]:
     """Return additional values for training, which are no words of this folder's files."""
     seen = [value for value in VALUES[name] if in_split(f"a {name}: {value}", "train", SHARES)]
-    made = blends(seen, max(_FEWEST_BLENDS, 2 * len(seen)), f"memory, {name}")
+    made = blends(seen, max(100, 2 * len(seen)), f"memory, {name}")
     return [word for word in made if word.lower() not in written_words()]
 
 
 @functools.cache
 def _numbers(largest: int, smallest: int, split: str) -> tuple[list[str], list[int]]:
     """Return the split's numbers with weights: a split has few numbers with one digit."""
-    values = [value for value in values_of(largest, split) if int(value) >= smallest]
+    values = [str(n) for n in range(smallest, largest + 1) if in_split(f"a number: {n}", split, SHARES)]
     return values, list(itertools.accumulate((0, 30, 12, 1)[len(value)] for value in values))
 
 
@@ -127,7 +112,7 @@ def value_of(fact: Fact, split: str, rng: random.Random, other_than: str = "") -
     word of `other_than`."""
     values, form = fact["values"], fact["form"]
     while True:
-        if isinstance(values, int):
+        if fact["kind"] == "number":
             numbers, weights = _numbers(values, fact["smallest"], split)
             value = rng.choices(numbers, cum_weights=weights)[0]
         else:
@@ -151,10 +136,10 @@ def value_of(fact: Fact, split: str, rng: random.Random, other_than: str = "") -
 @functools.cache
 def _kinds_of() -> dict[str, set[str]]:
     """Return the kinds of each word that is a value: capitalized for names and places, in lower case for things."""
-    kinds: dict[str, set[str]] = {}
+    kinds: dict[str, set[str]] = defaultdict(set)
     for name, values in VALUES.items():
         for word in (*values, *blended(name)):
-            kinds.setdefault(word, set()).add({"name": "name", "place": "place", "street": "place"}.get(name, "object"))
+            kinds[word].add({"name": "name", "place": "place", "street": "place"}.get(name, "object"))
     return kinds
 
 
@@ -210,8 +195,8 @@ def pick(name: str, rng: random.Random) -> str:
 
 def heard(sort: str, value: str, rng: random.Random) -> str:
     """Return the assistant's reply to a statement."""
-    sort = sort if rng.random() < 0.6 else "any"
-    return capitals(choose(rng.choice(TEXTS["heard"][sort].splitlines()), rng).format(x=value))
+    replies = TEXTS["heard"][sort if rng.random() < 0.6 else "any"].splitlines()
+    return capitals(choose(rng.choice(replies), rng).format(x=value))
 
 
 def question_about(fact: Fact, split: str, rng: random.Random) -> str:

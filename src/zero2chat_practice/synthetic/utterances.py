@@ -1,58 +1,46 @@
 """Kinds of small talk, and the classification of utterances into kinds by the whole utterance."""
 
-# ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
 import functools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zero2chat_practice.synthetic import forms, phrases, read_texts
 from zero2chat_practice.synthetic.world import FIRST_NAMES, JOBS, with_article
 
 
-@dataclass(frozen=True)
-class Intent:
-    """One intent.
+class Intent(NamedTuple):
+    """A kind of small talk, as `kinds.yaml` explains it, with the words that can be its content."""
 
-    `ours` are patterns as in `identity_phrases`, `*` for a content. `people` is a regular expression over an
-    utterance's plain words, whose group is the content; training also uses wordings drawn from it. `core` is the part
-    of an answer that only this kind has; a content comes directly after the core.
-    """
-
-    ours: str
-    words: tuple[str, ...]
-    people: str
+    demonstrations: Sequence[str]
     core: str
-    demonstrations: tuple[str, ...]
-    led: bool = False  # whether our forms may follow a greeting
+    words: Sequence[str]
+    ours: str = ""
+    people: str = ""
+    led: bool = False
 
 
-_TEXTS = read_texts("small_talk/kinds")
-_WORDS = read_texts("small_talk/words")
-_DOINGS: str = _WORDS.pop("doings")
-LISTS: dict[str, tuple[str, ...]] = phrases(_WORDS)
+TEXTS: dict[str, Any] = read_texts("small_talk/kinds")
+LISTS: dict[str, tuple[str, ...]] = phrases(read_texts("small_talk/words"))
 LISTS["names"] = (*FIRST_NAMES, *LISTS["names"])
 LISTS["titles"] = (*map(with_article, JOBS), *LISTS["titles"])
 LISTS["favorites"] = tuple(f"favorite {matter}" for matter in LISTS["favorites"])
-_PARTS = {name: f"(?:{'|'.join(lines)})" for name, lines in _TEXTS["parts"].items()}
+_PARTS = {name: f"(?:{'|'.join(lines)})" for name, lines in TEXTS["parts"].items()}
 _PARTS |= {mood: "|".join(LISTS[mood]) for mood in ("good", "bad")}
+
+
+def _with_parts(alternatives: Sequence[str]) -> str:
+    """Return a regular expression of the alternatives, with the `parts` of `kinds.yaml` that they name."""
+    return re.sub(r"(?<!\?P)<(\w+)>", lambda part: _PARTS[part[1]], "|".join(alternatives))
+
+
 LAUGH = re.compile(_PARTS["laugh"])
-SERVED_BY: dict[str, list[str]] = _TEXTS["served_by"]
-CONTRACTIONS: dict[str, str] = _TEXTS["contractions"]
 KINDS = {
-    name: Intent(
-        ours=kind.get("ours", ""),
-        words=LISTS.get(kind.get("contents"), ()),
-        people=re.sub(r"(?<!\?P)<(\w+)>", lambda part: _PARTS[part[1]], "|".join(kind.get("people", ()))),
-        core=kind["core"],
-        demonstrations=tuple(kind["demonstrations"]),
-        led=kind.get("led", False),
-    )
-    for name, kind in _TEXTS["kinds"].items()
+    name: Intent(words=LISTS.get(kind.pop("contents", ""), ()), people=_with_parts(kind.pop("people", ())), **kind)
+    for name, kind in TEXTS["kinds"].items()
 }
 WITH_CONTENT = tuple(name for name, kind in KINDS.items() if "{c}" in kind.demonstrations[0])
 # Kinds with all words in every split; only their forms are split. There are only four times of day, and a model cannot
@@ -63,13 +51,12 @@ CLOSED = ("day_greeting", "feeling_good", "feeling_bad")
 @functools.cache
 def _patterns() -> dict[str, re.Pattern[str]]:
     """Return the kinds' patterns by precedence. Only the sorting of utterances compiles them, which takes long."""
-    names = [name for name in _TEXTS["precedence"].split() if KINDS[name].people]
-    return {name: re.compile(f"(?:{KINDS[name].people})(?![^\n])") for name in names}
+    return {name: re.compile(f"(?:{KINDS[name].people})(?![^\n])") for name in TEXTS["precedence"].split()}
 
 
 def doings() -> list[tuple[str, str]]:
     """Return what somebody is doing, and the part that the answer repeats: ("going to ", "the beach")."""
-    lines = re.findall(r"(?m)^(.*?)((?:the |a )?)\{([^{}]*)\}$", _DOINGS)
+    lines = re.findall(r"(?m)^(.*?)((?:the |a )?)\{([^{}]*)\}$", TEXTS["doings"])
     return [
         (form, article + word) for verb, article, words in lines for form in forms(verb) for word in words.split("|")
     ]
@@ -78,8 +65,7 @@ def doings() -> list[tuple[str, str]]:
 # ---- plain words, and keys
 
 _LEADS, _TAILS = set(LISTS["leads"]), set(LISTS["tails"])
-_AFTER_HELLO = ("there", "again", "everyone", "friend", "zero")
-_HELLOS = {"hi", "hello", "hey", "heya", "hiya", "helo", "yo"}
+_HELLO = re.compile("(?:hi|hello|hey|heya|hiya|helo|yo) (?:there|again|everyone|friend|zero)")
 _SMILEY = re.compile(r"(?:[:;=8][-'o]?[)(DPp/|3\]]+|\bx[dD]+\b|<3|\^_*\^|[)(]:)(?=\W|$)")
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*")
 
@@ -101,15 +87,13 @@ def words_of(text: str) -> list[Word]:
 @functools.lru_cache(maxsize=1 << 17)
 def _plain_words(typed: str) -> list[str]:
     plain = re.sub(r"([a-z])\1{2,}", r"\1", typed.lower().replace("'", "").replace("-", ""))
-    return str(_TEXTS["joined"].get(plain, plain)).split()
+    return str(TEXTS["joined"].get(plain, plain)).split()
 
 
 def _cuts(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
     """Yield the words unchanged, then with leading fillers removed one by one, then without final fillers, too."""
     plain, start, end = [word.plain for word in words], 0, len(words)
-    while start < end - 1 and (
-        plain[start] in _LEADS or (start and plain[start] in _AFTER_HELLO and plain[start - 1] in _HELLOS)
-    ):
+    while start < end - 1 and (plain[start] in _LEADS or _HELLO.fullmatch(" ".join(plain[start - 1 : start + 1]))):
         start += 1
     while end > start + 1 and plain[end - 1] in _TAILS:
         end -= 1
@@ -128,25 +112,17 @@ def key_of(text: str) -> str:
 
 # ---- what may be repeated, and what is nonsense
 
-_BLOCKED = re.compile("|".join(_TEXTS["blocked"]), re.IGNORECASE)
+_BLOCKED = re.compile("|".join(TEXTS["blocked"]), re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9 ,.!?'\"():;~/^<=|\[\]*-]+")
-_PRIVATE = re.compile(r"\d{3}|www|http|\.com|\.net|@")
 
 
 def plain_line(raw: str) -> str:
     """Return an utterance as one line, or "" if it contains something that must not be repeated."""
     text = " ".join(raw.replace("\u2019", "'").replace("\u2018", "'").split())
-    fits = _PLAIN.fullmatch(text) and not _PRIVATE.search(text) and not _BLOCKED.search(text)
-    return text if fits else ""
+    return text if _PLAIN.fullmatch(text) and not _BLOCKED.search(text) else ""
 
 
-_KEYS = "asdf?|sdf|df|dsf|fds|fa|ff|dd|jkl|fas|dfs|sd|ad|ds|fd|as"
-_MASH = re.compile(rf"(?:{_KEYS}|sdfg|qwerty|sdfsdf|asdfa|abcd?|[a-z])(?: (?:{_KEYS}|ab|[a-hj-z]))*")
-_MASH_WORD = re.compile(
-    r"[asdfghjkl]{4,}|[bcdfghjklmnpqrstvwxz]{4,}|([a-z])\1{3,}|[qwertyuiop]*(?:qwer|wert|rtyu|yuiop)\w*"
-)
-_NO_MASH = set(LISTS["no_mash"])
-_SOUND = re.compile(r"[bm]?(?:a?h+a+)+h*|[hm]+|(?:e?h+e+)+h*|a+h+|o+h+|l+o+l+|lmf?ao+|a+w+|z+|u+gh+|y+a+s*|w+o+w*")
+_MASH = {name: re.compile(_with_parts(patterns)) for name, patterns in TEXTS["mash"].items()}
 
 
 def is_mash(text: str) -> bool:
@@ -155,33 +131,30 @@ def is_mash(text: str) -> bool:
     joined = " ".join(words)
     if joined in ("", "as", "ad", *"aikouxy") or not re.fullmatch(r"[A-Za-z ;,.!?]+", text):
         return False
-    mashed = (_MASH_WORD.fullmatch(word) and word not in _NO_MASH and not _SOUND.fullmatch(word) for word in words)
-    return bool(_MASH.fullmatch(joined)) or all(mashed)
+    mashed = (_MASH["word"].fullmatch(word) and not _MASH["sound"].fullmatch(word) for word in words)
+    return bool(_MASH["keys"].fullmatch(joined)) or (all(mashed) and not set(words) & set(LISTS["no_mash"]))
 
 
 def mash() -> Iterator[str]:
     """Yield typed nonsense: rows of keys, one letter repeated, invented words, only punctuation."""
     rng = random.Random("small_talk, nonsense")
-    rows = ("asdfghjkl", "qwertyuiop", "zxcvbnm", "sdfjkl", "fjdk")
-    syllables = ("bla", "flib", "gro", "zub", "wug", "mip", "snor", "quav", "tro", "plee")
     for _ in range(260):
-        row, n = rng.choice(rows), rng.randint(3, 9)
+        row, n = rng.choice(LISTS["mash_rows"]), rng.randint(3, 9)
         yield "".join(rng.choice(row) for _ in range(n))
         start = rng.randrange(len(row) - 2)
         yield (row[start : start + rng.randint(3, 5)] * rng.randint(1, 3)).strip()
         yield "".join(rng.choice("bcdfghjklmnpqrstvwxz") for _ in range(n))
         yield " ".join(rng.choice("abcdefgsx") for _ in range(n))
-        yield "{}{} {}{}".format(*(rng.choice(syllables) for _ in range(4)))
+        yield "{}{} {}{}".format(*(rng.choice(LISTS["syllables"]) for _ in range(4)))
         yield "".join(rng.choice("?!.,;#%&*") for _ in range(rng.randint(2, 6)))
         yield "".join(rng.choice("0123456789") + rng.choice("abcxyz") for _ in range(rng.randint(2, 4)))
 
 
 # ---- kinds and contents
 
-_JOB = re.compile(rf"(?:.*\b)?(?:{'|'.join(_TEXTS['jobs'])})")
-_NO_JOB = re.compile("|".join(_TEXTS["no_jobs"]))
-_NO_CONTENT = set(LISTS["no_content"])
-_NO_START = set("and of to in on for with from at by up out over off into".split())
+_JOB = re.compile(rf"(?:.*\b)?(?:{'|'.join(TEXTS['jobs'])})")
+_NO_JOB = re.compile("|".join(TEXTS["no_jobs"]))
+_NO_CONTENT, _NO_START = set(LISTS["no_content"]), set(LISTS["no_start"])
 _NO_END = _NO_START | {"the", "a", "an"}
 _SHORT = _NO_END | {"pc", "tv", "uk", "la", "ny", "cs"}  # other words of a content have three letters or more
 

@@ -5,39 +5,35 @@ be measured exactly. Allen-Zhu and Li (arXiv:2309.14316) show that a fact must b
 can answer questions about it.
 """
 
-# ruff: noqa: SIM905 - lists of words are read more easily as text
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from itertools import cycle, product
+from typing import NamedTuple
 
 from zero2chat.core.errors import UserError
+from zero2chat.tasks import known
 from zero2chat_practice.synthetic import phrases, read_texts
 
-GROUPS = ("often", "sometimes", "once", "never")
+GROUPS = {"often": 300, "sometimes": 0, "once": 100, "never": 300}  # how many people, unless told otherwise
 SOMETIMES = 10  # documents about each person of the group "sometimes"
-ATTRIBUTES = ("birthplace", "job", "birthday")
 
 _TEXTS = read_texts("world")
-_WOMEN, _MEN, TOWNS, JOBS, MONTHS, _ROOTS, _ENDINGS, _MORE_ENDINGS = (
-    _TEXTS[name].split() for name in "women men towns jobs months roots endings more_endings".split()
-)
-_ANSWERS = " ".join(("", *TOWNS, *JOBS)).lower()
-FIRST_NAMES = (*_WOMEN, *_MEN)
-SURNAMES = [*map("".join, product(_ROOTS, _ENDINGS))]
+_LISTS = {name: text.split() for name, text in _TEXTS.items() if isinstance(text, str)}
+TOWNS, JOBS, MONTHS, _ROOTS = (_LISTS[name] for name in ("towns", "jobs", "months", "roots"))
+VALUES = {"birthplace": TOWNS, "job": JOBS, "birthday": MONTHS}
+FIRST_NAMES = dict.fromkeys(_LISTS["women"], "she") | dict.fromkeys(_LISTS["men"], "he")
+SURNAMES = [*map("".join, product(_ROOTS, _LISTS["endings"]))]
 # For worlds with more people than these names. More roots too: a small model confuses dozens of people who share one.
-_STARTS, _ENDS = "B Br C Cr D F G Gr H K L M N P R S T V W Y".split(), "bb nd rk st ld".split()
-_MADE_ROOTS = [*map("".join, product(_STARTS, "aeiou", _ENDS))]
-_MORE_ROOTS = [root for root in _MADE_ROOTS if root not in _ROOTS and f" {root.lower()}" not in _ANSWERS]
-_MORE = (*product(_ROOTS, _MORE_ENDINGS), *product(_MORE_ROOTS, (*_ENDINGS, *_MORE_ENDINGS)))
-MORE_SURNAMES = [*map("".join, _MORE)]
-
+_ANSWERS = " ".join(("", *TOWNS, *JOBS)).lower()
+_MADE = map("".join, product(_LISTS["starts"], "aeiou", _LISTS["ends"]))
+_MORE_ROOTS = [root for root in _MADE if root not in _ROOTS and f" {root.lower()}" not in _ANSWERS]
+_MORE = product(_MORE_ROOTS, _LISTS["endings"] + _LISTS["more_endings"])
+MORE_SURNAMES = [*map("".join, (*product(_ROOTS, _LISTS["more_endings"]), *_MORE))]
 _SENTENCES = phrases(_TEXTS["sentences"])
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """One person and the facts about them; `group` says how often the documents mention them."""
 
     name: str
@@ -53,16 +49,18 @@ def with_article(noun: str) -> str:
 
 
 class World:
-    """The people of one seed: the same in every process, with distinct surnames."""
+    """The people of one seed: the same in every process, with distinct surnames. `sizes` differ from `GROUPS`."""
 
-    def __init__(self, seed: int = 0, often: int = 300, once: int = 100, never: int = 300, sometimes: int = 0):
+    def __init__(self, seed: int = 0, **sizes: int):
+        for group in sizes:
+            known(group, list(GROUPS), "facts: groups")
         rng = random.Random(f"world {seed}")
-        groups = ["often"] * often + ["sometimes"] * sometimes + ["once"] * once + ["never"] * never
-        surnames = [*SURNAMES, *(MORE_SURNAMES if len(groups) > len(SURNAMES) else ())]
+        groups = [group for group, size in (GROUPS | sizes).items() for _ in range(size)]
+        surnames = SURNAMES + (MORE_SURNAMES if len(groups) > len(SURNAMES) else [])
         if len(groups) > len(surnames):
             raise UserError(f"world: {len(groups)} people requested, {len(surnames)} names exist: request fewer")
         rng.shuffle(surnames)
-        first_names = [(name, "she") for name in _WOMEN] + [(name, "he") for name in _MEN]
+        first_names = list(FIRST_NAMES.items())
         rng.shuffle(first_names)
         self.people = []
         for group, surname, (first, pronoun) in zip(groups, surnames, cycle(first_names), strict=False):
@@ -89,13 +87,13 @@ def tell(person: Person, rng: random.Random) -> str:
     """Write one short document about a person: sentences in random order, a single sentence, a list, or questions."""
     they, their, them = ("she", "her", "her") if person.pronoun == "she" else ("he", "his", "him")
     a_job = with_article(person.job)
-    slots = {**vars(person), "a_job": a_job, "A_job": a_job.capitalize()}
+    slots = {**person._asdict(), "a_job": a_job, "A_job": a_job.capitalize()}
     if rng.random() < 0.4:
         return rng.choice(_TEXTS["texts"]).format(**slots, they=they, They=they.capitalize(), their_own=their)
     by_pronoun = {"S": they.capitalize(), "s": they, "Their": their.capitalize(), "them": them}
     by_name = dict.fromkeys(by_pronoun, person.name) | {"Their": f"{person.name}'s"}
     sentences: list[str] = []
-    for attribute in rng.sample(ATTRIBUTES, k=3):
+    for attribute in rng.sample([*VALUES], k=3):
         # The name comes first, and is often repeated: a model retrieves a fact by the name next to it.
         subject = by_name if not sentences or rng.random() < 0.4 else by_pronoun
         template = rng.choice(_SENTENCES[attribute])
