@@ -5,9 +5,10 @@
 
 Reads a model, and questions with answers that it was not trained on. The confidence of an answer is the geometric mean
 of its tokens' probabilities. The threshold that keeps the share `keep` of the right answers is fitted on half of the
-rows, and measured on the other half. With `measured`, it is fitted on all rows of `datasets` and measured on
-`measured`. `zero2chat chat` and `serve` take the threshold as `--abstain-below`. With `samples`, declining by agreement
-of several samples is measured as the control, with its own threshold. `zero2chat calibrate` prints these metrics.
+rows, and measured on the other half. Answers have the `temperature` of use (default: that of `chat`). With `measured`,
+it is fitted on all rows of `datasets` and measured on `measured`. `zero2chat chat` and `serve` take the threshold as
+`--abstain-below`. With `samples`, declining by agreement of several samples is measured as the control, with its own
+threshold. `zero2chat calibrate` prints these metrics.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ class CalibrateArguments(MeasuringArguments):
     samples: Annotated[int, Range(min=0)] = field(
         default=0, metadata={"help": "Answers sampled per question, to compare with declining by agreement (0: none)."}
     )
+    temperature: Annotated[float, Range(min=0)] = field(
+        default=0.3, metadata={"help": "Of the answers: a threshold holds for the temperature that it was fitted at."}
+    )
     max_new_tokens: Annotated[int, Range(min=1)] = 64
     chat_template_path: str | None = None
     eval_batch_size: Annotated[int, Range(min=1)] = 128
@@ -79,7 +83,7 @@ class CalibrateArguments(MeasuringArguments):
 
 
 class Judged(NamedTuple):
-    """A question's greedy answer. `agreement` is the share of samples that state the same. The row is used either to
+    """A question's answer. `agreement` is the share of samples that state the same. The row is used either to
     fit the threshold (`fits`) or to measure it."""
 
     key: str
@@ -105,18 +109,18 @@ def ask(
     must call this: each rank answers a share, and rank 0 judges."""
     prompts = [question.prompt for _, question in questions]
     batch = args.eval_batch_size
-    greedy = answer(model, tokenizer, prompts, args.max_new_tokens, batch_size=batch)
+    given = answer(model, tokenizer, prompts, args.max_new_tokens, args.temperature, batch, args.seed)
     sampled: list[list[Answer]] = (
         answer_each(model, tokenizer, prompts, args.samples, args.max_new_tokens, 1.0, batch, args.seed)
         if args.samples
         else [[] for _ in prompts]
     )
-    refuse_cut([not one.stopped and bool(one.ids) and not one.content for one in greedy], args.max_new_tokens)
+    refuse_cut([not one.stopped and bool(one.ids) and not one.content for one in given], args.max_new_tokens)
     if not is_main_process():
         return []
     judged = []
     for (key, question), context, one, others in zip(
-        questions, encode_prompts(tokenizer, prompts), greedy, sampled, strict=True
+        questions, encode_prompts(tokenizer, prompts), given, sampled, strict=True
     ):
         said = one.ids[:-1] if one.stopped else one.ids
         sure = confidence(log_probabilities(model, context, said))
@@ -277,7 +281,7 @@ STAGE = Stage(
             "accuracy": "of all questions answered right before",
             "auroc": "AUROC of confidence as a predictor of correctness (chance: 0.5)",
             "calibration_error": "expected calibration error",
-            "threshold": "threshold, for zero2chat chat MODEL --abstain-below",
+            "threshold": "threshold, for zero2chat chat MODEL --abstain-below (at the same --temperature)",
         },
         figures=(
             Bars(

@@ -22,10 +22,11 @@ from zero2chat_practice.synthetic import world as made_up
 from zero2chat_practice.synthetic.world import GROUPS, JOBS, SOMETIMES, VALUES, Person, World, tell, with_article
 
 SHARES = (0.4, 0.15, 0.45)  # 80/10/10 would leave only 30 of 300 people for evaluation
-STYLES = ("worked",)
+STYLES = ("worked", "unread")
 
 _TEXTS = read_texts("facts")
-_ANSWERS, _NOTHING, _NOW, _WHOLE = (phrases(_TEXTS[name]) for name in ("answers", "nothing", "now", "whole"))
+_NAMES = ("answers", "nothing", "unread", "now", "whole")
+_ANSWERS, _NOTHING, _UNREAD, _NOW, _WHOLE = (phrases(_TEXTS[name]) for name in _NAMES)
 FRAMES = 24  # per person and kind, if the split has so many
 _SOURCE = "register"  # the source's name in an index of these documents
 _UNKNOWN = "unknown"
@@ -132,7 +133,9 @@ def _question(frame: str, name: str, typed: bool, changed: bool) -> str:
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return a sentence; for absent people an abstention."""
+    """Return a sentence; for absent people an abstention. In the style `unread`, no text is known about anybody."""
+    if style == "unread":
+        return rng.choice(_UNREAD).format(name=row["key"])
     if row["answer"] == _UNKNOWN:
         return rng.choice(_NOTHING).format(name=row["key"])
     if "whole" in row:

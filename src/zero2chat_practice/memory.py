@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
+from zero2chat.models.tokenization import as_message
 from zero2chat.tasks import Message, Row, draw, make_pages
 from zero2chat_practice import lines, sums, word_problems
 from zero2chat_practice.helpers import known_all
@@ -55,29 +56,47 @@ def _filler(split: str, rng: random.Random) -> _Exchange:
     return rng.choice(rng.choices(_fillers(split), (5, 3, 2))[0])
 
 
+def _more(exchanges: Sequence[_Exchange], split: str, rng: random.Random, most: int) -> Iterator[_Exchange]:
+    """Yield short exchanges to go on with, up to `most` in all, in half of the conversations if that is more than 4."""
+    more = most - rng.randint(len(exchanges), max(4, len(exchanges))) if most > 4 and rng.random() < 0.55 else 0
+    short = (one for one in iter(lambda: _filler(split, rng), None) if len("".join(one)) < 80)
+    return itertools.islice(short, max(0, more))
+
+
 # ---- rows
 
 
 def rows(
-    split: str, seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST
+    split: str,
+    seed: int,
+    n: int,
+    kinds: Sequence[str] = KINDS,
+    largest: int = word_problems.LARGEST,
+    thoughts: bool = False,
+    long: bool = False,
 ) -> list[Row]:
     """Return conversations of these `kinds` in a fixed mix: two in eleven each for `object`, `followup_sum` and
-    `followup_problem`. `largest` is the largest number or result of a problem."""
+    `followup_problem`. `largest` is the largest number or result of a problem. With `thoughts`, the steps of worked
+    answers are thoughts. With `long`, in a third of the rows 6 to 9 exchanges come after the fact."""
     known_all(kinds, KINDS, "memory: kind")
-    return draw(_pool(split, tuple(kinds), largest), f"memory, {split}", seed, n, by="turn", drop=True)
+    style = "thought" if thoughts else "worked"
+    pool = _pool(split, tuple(kinds), largest, style, 10 if long else 4)
+    return draw(pool, f"memory, {split}", seed, n, by="turn", drop=True)
 
 
 @functools.lru_cache(maxsize=4)
-def _pool(split: str, kinds: tuple[str, ...], largest: int) -> tuple[Row, ...]:
+def _pool(split: str, kinds: tuple[str, ...], largest: int, style: str = "worked", most: int = 4) -> tuple[Row, ...]:
     """Return conversations, the same in every process, with a column `turn` for alternating."""
     pool: dict[str, Row] = {}
     for kind in (kind for kind in KINDS if kind in kinds):
         rng = random.Random(f"memory {kind} {split}")
         if kind == "followup_problem":
-            made = _of_problem(split, rng, largest)
+            made = _of_problem(split, rng, largest, style)
         else:
-            made = (_of_sum if kind in _SUMS else _of_fact)(kind, split, rng)
-        fitting = (row for row in made if sum(map(len, _texts(row))) + len(row["replies"][0]) <= _LONGEST)
+            made = _of_sum(kind, split, rng, style, most) if kind in _SUMS else _of_fact(kind, split, rng, most)
+        longest, turns = _LONGEST + 60 * (most - 4), 2 * max(most, 8)
+        short = (row for row in made if len(row["turns"]) <= turns)
+        fitting = (row for row in short if sum(map(len, _texts(row))) + len(row["replies"][0]) <= longest)
         for turn in range(_TURNS[kind]):
             for row in itertools.islice(fitting, _POOL[split]):
                 pool.setdefault("\n".join(_texts(row)), {**row, "turn": f"{kind} {turn}"})
@@ -91,18 +110,20 @@ def _texts(row: Row) -> list[str]:
 def _row(
     kind: str, key: str, exchanges: Sequence[_Exchange], question: str, answer: str, about: str, replies: list[str]
 ) -> Row:
-    texts = [text for exchange in exchanges for text in exchange]
-    turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    turns = [
+        turn for asked, answered in exchanges for turn in ({"role": "user", "content": asked}, as_message(answered))
+    ]
     row = {"key": key, "question": question, "answer": answer, "kind": kind, "about": about}
     return row | {"turns": turns, "replies": replies}
 
 
-def _of_fact(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
+def _of_fact(kind: str, split: str, rng: random.Random, most: int) -> Iterator[Row]:
     """Return rows that ask for a fact of a kind; for `unknown`, for a fact of any kind that was not stated."""
     while True:
         of_kind = OF_KIND[rng.choice(list(OF_KIND)) if kind == "unknown" else kind]
         fact = rng.choices(of_kind, [one["weight"] for one in of_kind])[0]
         exchanges, value = _conversation(fact, kind != "unknown", split, rng)
+        exchanges += _more(exchanges, split, rng, most)
         question = stated.question_about(fact, split, rng)
         reply, answer = fact["reply"].format(x=value), " ".join(named_in(fact["kind"], value))
         replies = [stated.capitals(f"{reply}."), f"You told me that {reply}."]
@@ -137,12 +158,12 @@ def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random
     return [*before, *turns, *fillers], value
 
 
-def _worked(task: ModuleType, row: Row, rng: random.Random) -> list[str]:
+def _worked(task: ModuleType, row: Row, rng: random.Random, style: str) -> list[str]:
     """Return different correct answers to a row of `sums` or `word_problems`."""
-    return list(dict.fromkeys(task.demonstration(row, rng) for _ in range(3)))
+    return list(dict.fromkeys(task.demonstration(row, rng, style) for _ in range(3)))
 
 
-def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
+def _of_sum(kind: str, split: str, rng: random.Random, style: str, most: int) -> Iterator[Row]:
     """Return a sum with its answer, or a number of things that a user has, and one or two sums that go on from it."""
     changed = kind == "changed_number"
     first = [row for row in sums.rows(split, 0, _POOL[split]) if int(row["answer"]) < 100]
@@ -153,13 +174,14 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
         if changed:
             told = sentence(filling.fill(stated.pick("changed tells", rng), as_sentence=False), rng)
             exchanges.insert(rng.randint(0, len(exchanges)), (told, stated.heard("any", "", rng)))
+            exchanges += _more(exchanges, split, rng, most)
             row = {"answer": str(total), "key": f"have {total}"}
         else:
-            exchanges.append((row["question"], sums.demonstration(row, rng)))
+            exchanges.append((row["question"], sums.demonstration(row, rng, style)))
         parts, question = [row["key"]], ""
         for _ in range(2 if rng.random() < 0.2 else 1):
             if question:
-                exchanges.append((question, sums.demonstration(row, rng)))
+                exchanges.append((question, sums.demonstration(row, rng, style)))
             old, (row, frames) = row.get("b", ""), _following(row, split, rng, changed)
             if not row:
                 break
@@ -169,7 +191,7 @@ def _of_sum(kind: str, split: str, rng: random.Random) -> Iterator[Row]:
             question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
         else:
             exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
-            about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums, row, rng)
+            about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums, row, rng, style)
             yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
 
 
@@ -191,7 +213,7 @@ def _written(number: int, chance: float, rng: random.Random) -> str:
     return NUMBER_WORDS[number] if number <= 20 and rng.random() < chance else str(number)
 
 
-def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
+def _of_problem(split: str, rng: random.Random, largest: int, style: str) -> Iterator[Row]:
     """Return a word problem with its answer, and the same problem with another number."""
     problems = word_problems.rows(split, 0, _POOL[split], levels=[1], largest=largest)
     first = [row for row in problems if any(row["changes"])]
@@ -209,9 +231,9 @@ def _of_problem(split: str, rng: random.Random, largest: int) -> Iterator[Row]:
         frame = rng.choice(FRAMES["instead" if plain else "supposed"][split])
         question = sentence(frame, rng, c=row["changes"][at].format(n=n), n=n, old=old)
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1)))]
-        exchanges.append((row["question"], word_problems.demonstration(row, rng)))
+        exchanges.append((row["question"], word_problems.demonstration(row, rng, style)))
         exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
-        key, replies = f"{row['key']} then {step}", _worked(word_problems, new, rng)
+        key, replies = f"{row['key']} then {step}", _worked(word_problems, new, rng, style)
         yield _row("followup_problem", key, exchanges, question, new["answer"], step, replies)
 
 

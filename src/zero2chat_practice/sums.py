@@ -17,6 +17,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
+from zero2chat.models.tokenization import THINK_END, THINK_START
 from zero2chat.tasks import SPLITS, CallTool, Row, draw, in_split, make_pages
 from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
@@ -24,7 +25,7 @@ from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, t
 
 SHARES = (0.9, 0.04, 0.06)  # of pairs with a number above 20: training never prints a result of those held out
 FACTOR = 25
-STYLES = ("worked",)
+STYLES = ("worked", "thought")
 OPERATIONS = ("plus", "minus", "times")
 _SIGNS = {"plus": "+", "minus": "-", "times": "*"}
 _KINDS = {sign: kind for kind, sign in _SIGNS.items()} | {"x": "times", "×": "times"}
@@ -153,7 +154,8 @@ def of_numbers(kind: str, a: int, b: int, question: str = "") -> Row:
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     """Return the sum with its result, with steps for two-digit numbers (the ones first, then the tens: a small model
-    carries and borrows only if it writes both down) and for products (counted additions of either number)."""
+    carries and borrows only if it writes both down) and for products (counted additions of either number). In the style
+    `thought`, the steps are a thought."""
     kind, a, b, answer = row["kind"], int(row["a"]), int(row["b"]), row["answer"]
     spoken, signed = f"{a} {kind} {b}", f"{a} {_SIGNS[kind]} {b}"
     if kind == "times" and 2 <= min(a, b) <= 9:
@@ -165,6 +167,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
         steps = _steps(kind, a, b)
     else:
         return rng.choice((f"{spoken} is {answer}.", f"{signed} = {answer}.", f"That makes {answer}."))
+    if style == "thought":
+        return f"{THINK_START}{signed}: {steps}{THINK_END}{spoken} is {answer}."
     return f"{rng.choice((spoken, signed))}: {steps}, so {answer}."
 
 

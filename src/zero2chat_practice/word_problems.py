@@ -19,13 +19,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zero2chat.core.errors import UserError
-from zero2chat.tasks import Row, in_split, score_final
+from zero2chat.models.tokenization import THINK_END, THINK_START
+from zero2chat.tasks import Row, in_split, score_number
 from zero2chat_practice import sums
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import phrases, read_all, read_texts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose, typed, with_aside
+from zero2chat_practice.synthetic.short_answers import short_answer
 
-STYLES = ("worked", "bare", "flawed")
+STYLES = ("worked", "bare", "flawed", "thought", "short")
 LEVELS = (1, 2, 3)
 SHARES = (0.8, 0.08, 0.12)  # of the stories
 
@@ -222,9 +224,15 @@ def results_of(steps: Sequence[str], slip_at: int = -1, slip: int = 0) -> list[i
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
-    """Return steps and `#### 17` (`worked`), the last line (`bare`), or steps with one error (`flawed`)."""
+    """Return steps and `#### 17` (`worked`), the last line (`bare`), or steps with one error (`flawed`); or a thought
+    with the steps and a sentence (`thought`), or the sentence (`short`)."""
     if style == "bare":
         return f"#### {row['answer']}"
+    if style == "short":
+        return short_answer(row["question"], row["answer"])
+    if style == "thought":
+        steps = _explained(row, results_of(row["steps"]), rng)
+        return f"{THINK_START}{steps}{THINK_END}{short_answer(row['question'], row['answer'])}"
     results = _slipped(row, rng) if style == "flawed" else results_of(row["steps"])
     return f"{_explained(row, results, rng)}\n#### {results[-1]}"
 
@@ -249,7 +257,8 @@ def _explained(row: Row, results: list[int], rng: random.Random) -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    return score_final(row, completion)
+    """Return 1.0 if what follows `####`, or else the last number, is the answer. The question said back scores 0."""
+    return score_number(row, completion) * (completion.strip() != row.get("question", "").strip())
 
 
 def _sum(rng: random.Random, largest: int) -> str:

@@ -24,7 +24,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from zero2chat import cli
 from zero2chat.models.loading import load_model
-from zero2chat.models.tokenization import control_ids, plain_ids
+from zero2chat.models.tokenization import control_ids, plain_ids, set_chat_template
 
 if not is_serve_available():
     pytest.skip("the extra `serve` is not here: `make serving` installs it", allow_module_level=True)
@@ -108,7 +108,7 @@ def served(model, tokenizer, name: str, abstain_below: float = 0.0) -> Iterator[
     """The server in this process: a client, the model, and its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai_server, "load_for_use", lambda path: (model, tokenizer))
-        app = openai_server.application(name, abstain_below=abstain_below)
+        app = openai_server.application(name, usual=Sampling(abstain_below=abstain_below))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -182,6 +182,38 @@ def post(client: OpenAI, body: dict[str, Any], chunked: bool = False) -> Any:
 
 
 both_ways = pytest.mark.parametrize("stream", [False, True], ids=["plain", "streaming"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "thinking"),
+    [
+        ({}, None),
+        ({"extra_body": {"chat_template_kwargs": {}}}, None),
+        ({"reasoning_effort": "none"}, False),
+        ({"reasoning_effort": "low"}, 64),
+        ({"extra_body": {"thinking_token_budget": 7}}, 7),
+        ({"extra_body": {"chat_template_kwargs": {"enable_thinking": False}}}, False),
+        ({"extra_body": {"chat_template_kwargs": {"enable_thinking": True}}, "reasoning_effort": "none"}, True),
+    ],
+)
+def test_clients_switch_thoughts_by_the_fields_of_openai_and_vllm(folder, monkeypatch, fields, thinking):
+    model, tokenizer = load_model(folder)
+    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
+    with served(model, tokenizer, str(folder)) as (client, _, name):
+        ids = tokenizer.encode("6." if thinking is False else "<think>2 + 4 = 6</think>6.")
+        seen = made_to_say(monkeypatch, ids)
+        content, thought, *_ = ask(client, name, [user("2 + 4?")], **fields)
+        assert (content, thought or "") == ("6.", "" if thinking is False else "2 + 4 = 6")
+        [(prompt, sampling)] = seen
+        assert sampling.thinking == thinking
+        assert tokenizer.decode(prompt).endswith("<think></think>") == (thinking is False)
+
+
+def test_a_model_that_does_not_think_says_so(server):
+    client, _, name = server
+    with pytest.raises(BadRequestError, match="this model does not think"):
+        ask(client, name, [user("Hi")], reasoning_effort="low")
+    assert ask(client, name, [user("Hi")], reasoning_effort="none") == ask(client, name, [user("Hi")])
 
 
 @both_ways
@@ -274,7 +306,10 @@ def test_another_model_and_other_endpoints_are_not_served(server):
     [
         ({"stop": ["x"]}, "this server does not support `stop`: remove `stop`"),
         ({"response_format": {"type": "json_object"}}, "this server does not support `response_format`"),
-        ({"extra_body": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}}, "support `chat_template_kwargs`"),
+        (
+            {"extra_body": {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}}},
+            "chat_template_kwargs.chat_template: Extra inputs are not permitted",
+        ),
         ({"temperature": -1}, "temperature: -1.0 is out of range"),
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
         ({"n": 2}, "n: Input should be 1"),

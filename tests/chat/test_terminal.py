@@ -15,6 +15,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import set_chat_template
 from zero2chat.tools.bm25 import write_index
 from zero2chat.tools.tool_functions import python
 
@@ -96,6 +97,31 @@ def test_calls_and_results_are_written_to_stderr_and_the_answer_to_stdout(
     assert written.out == out
     assert written.err == err or (err is None and "\x1b" not in written.err)
     assert err or ("\\x1b]0;x\\x07" in written.err and "\n  \\x1b[2J\n" in written.err)
+
+
+def test_a_thought_is_one_line_on_stderr_and_a_first_line_says_what_the_model_can_do(
+    capsys, model_folder, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(model_folder, tmp_path / "thinks")
+    _, tokenizer = load_model(folder)
+    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
+    tokenizer.save_pretrained(folder)
+    datasets = [{"task": "word_problems"}, {"task": "sums"}, {"task": None}, 3]
+    settings = {"fingerprint": {"stage": "sft", "settings": {"datasets": datasets}}}
+    (folder / "run.json").write_text(json.dumps(settings))
+    made_to_say(monkeypatch, tokenizer, "<think>2 + 3\n" + "= 5 " * 22 + "</think>It is 5.")
+    monkeypatch.setattr("sys.stdin", io.StringIO("2 + 3?"))
+    chat(str(folder), Sampling(0))
+    written = capsys.readouterr()
+    assert written.out == "It is 5.\n"
+    about, thought = written.err.splitlines()
+    assert about == f"{folder}: trained on word problems, sums; context 128 tokens; thinking on"
+    assert thought.startswith("thought: 2 + 3 = 5 = 5")
+    assert thought.endswith(" …")
+    cli_options = ["chat", str(folder), "--prompt", "2 + 3?", "--thinking"]
+    with pytest.raises(SystemExit):
+        cli.main([*cli_options, "maybe"])
+    assert "expected on, off or a number of tokens, got 'maybe'" in capsys.readouterr().err
 
 
 TRAINED = {"search": {"where": "runs/mine/textbook/index", "passages": 1, "characters": 100}, "python": {}}
@@ -189,7 +215,7 @@ def test_without_an_index_the_chat_goes_on_without_search_and_without_a_run_it_h
     for written in ("", "[]", "3", '{"fingerprint": null}', "[" * 100_000, "\x00", '{"a": 1}'):
         (tmp_path / "runs/mine/grpo/run.json").write_text(written)
         assert opened() == []
-        assert capsys.readouterr().err.startswith("runs/mine/grpo: cannot read its run.json, so the tools that")
+        assert capsys.readouterr().err.startswith("runs/mine/grpo: cannot read its run.json, so what the model")
 
 
 def test_what_a_run_names_beside_search_and_python_is_not_imported(recipe, capsys, tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ from zero2chat.chat.web_html import AnswerMarkup
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_model
+from zero2chat.models.thinking import Thinking
+from zero2chat.models.tokenization import set_chat_template
 
 GREEDY = Sampling(temperature=0, max_new_tokens=300)
 HOSTILE = [
@@ -133,11 +135,25 @@ def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
         ("said", "In Genoa.<|im_end|>"),
     ]
     assert re.sub(r"<(/?)(\w+)[^>]*>", r"<\1\2>", answer.html).count("<div>") == answer.html.count("</div>")
-    failed = AnswerMarkup([], [])
+    failed = AnswerMarkup([], [], Thinking(loaded[1]))
     failed.take([], Call("serch", "<b>"))
     failed.take([], ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
     assert 'class="result error"' in failed.html
     assert "There is no tool" in words(failed.html)
+
+
+def test_a_thought_is_folded_and_the_top_says_that_the_model_thinks(model_folder, scripts):
+    model, tokenizer = load_model(model_folder)
+    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
+    scripts["Where?"] = "<think>Ada? <b></think>In Genoa."
+    page = one((model, tokenizer))
+    answer = asked(page, page.arrive(), "Where?").answer
+    folded, said = answer.html.split("</details>")
+    assert folded.startswith('<details class="thought"><summary>thought</summary>')
+    assert words(folded) == "thought<think>Ada? <b></think>"
+    assert words(said) == "In Genoa.<|im_end|>"
+    assert "context 128 tokens; thinking on" in words(page._top())
+    assert "does not think" in words(one(load_model(model_folder))._top())
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

@@ -7,8 +7,8 @@ from stage_fixtures import write_rows
 
 from zero2chat import tasks
 from zero2chat.core.errors import UserError
-from zero2chat.data.prompts import fitting_problems, load_problems, read_prompts, task_problems
-from zero2chat.data.sources import read_sources
+from zero2chat.data.prompts import alike, fitting_problems, load_problems, read_prompts, task_problems
+from zero2chat.data.sources import mixed, read_sources
 from zero2chat.rewards import read_rewards
 
 
@@ -31,6 +31,15 @@ def test_a_tasks_rows_have_prompts_answers_and_the_columns_that_are_wanted():
     assert output["prompt"][0] == tasks.load("spelling").prompt(rows[0])
     held_out = tasks.load("spelling").rows("test", 0, 3)
     assert task_problems("spelling", held_out)["answer"][:] == [row["answer"] for row in held_out]
+
+
+def test_problems_with_earlier_reasoning_are_mixed_with_others():
+    thought = {"kinds": ["followup_sum"], "thoughts": True}
+    sources = read_sources([{"task": "sums", "n": 3}, {"task": "memory", "n": 9, "options": thought}])
+    problems, _ = mixed(alike([load_problems(source) for source in sources]), sources)
+    said = [turn for prompt in problems["prompt"] for turn in prompt if turn["role"] == "assistant"]
+    assert any(turn["reasoning_content"] for turn in said)
+    assert len(problems) == 12
 
 
 def test_answers_are_asked_for_only_where_they_are_needed(own):

@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
-from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs
+from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs, rows_and_prompts
 from zero2chat.inference.generate import answer
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
@@ -48,6 +48,20 @@ def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     yield importlib.import_module("my_tasks.exam")
     for name in ("my_tasks", "my_tasks.exam"):
         sys.modules.pop(name, None)
+
+
+def test_a_question_can_be_asked_in_a_later_turn_after_training_rows(exam: ModuleType) -> None:
+    earlier = [{"task": "my_tasks.exam", "n": 9}]
+    (spec,) = read_specs([{"task": "my_tasks.exam", "n": 5, "turn": 4, "earlier": earlier}])
+    rows, prompts = rows_and_prompts(spec)
+    trained = {row["question"]: row["answer"] for row in exam.rows("train", 0, 9)}
+    for row, prompt in zip(rows, prompts, strict=True):
+        assert prompt[-1] == {"role": "user", "content": row["question"]}
+        asked, answered = ([turn["content"] for turn in prompt[i:-1:2]] for i in (0, 1))
+        assert [trained[question] for question in asked] == answered
+        assert len({*asked}) == 3
+    with pytest.raises(UserError, match="`turn` and `earlier` need each other"):
+        read_specs([{"task": "my_tasks.exam", "turn": 4}])
 
 
 def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> None:

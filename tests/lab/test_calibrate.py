@@ -30,7 +30,8 @@ def data(tmp_path: Path) -> Path:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every third answer is wrong, with a probability of 0.4 instead of 0.8, and each sample is another number."""
 
-    def answer(model: Any, tokenizer: Any, prompts: Any, *_: Any, **__: Any) -> list[Answer]:
+    def answer(model: Any, tokenizer: Any, prompts: Any, most: int = 64, heat: float = 0.3, *_: Any) -> list[Answer]:
+        assert heat == 0.3  # as in chat
         return [Answer(f"It is {2 * i + (i % 3 == 0)}.", True, 2, ids=[i, 3]) for i in range(len(prompts))]
 
     def answer_each(model: Any, tokenizer: Any, prompts: Any, k: int, *_: Any) -> list[list[Answer]]:

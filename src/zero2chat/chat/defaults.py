@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import METRICS, RUN
+from zero2chat.inference.session import Session
 from zero2chat.inference.tool_format import Tools, make_tools, open_tools
 from zero2chat.models.loading import bases
 from zero2chat.models.tokenization import visible
@@ -48,43 +49,72 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
     shown = []
     for name, options in trained.items():
         if name not in NAMES:  # a downloaded run.json must not choose what is imported
-            _say(f"{model}: continuing without your own tool {name!r}: name it in --tools to use it")
+            say(f"{model}: continuing without your own tool {name!r}: name it in --tools to use it")
             continue
         where = (search or str(recipe / _INDEX)) if name == "search" else ""
         limits = options if where and isinstance(options, Mapping) else {}
         try:
             made = make_tools({name: {**limits, "where": where} if where else {}})
         except (UserError, OSError) as error:  # OSError: the engine's program is missing
-            _say(f"{model}: continuing without {name}: {error}")
+            say(f"{model}: continuing without {name}: {error}")
             continue
         functions += made.functions.values() if made else ()
         shown.append(f"search ({where})" if where else name)
     if shown:
-        _say(f"{model}: tools: {' and '.join(shown)}")
+        say(f"{model}: tools: {' and '.join(shown)}")
     return Tools(functions) if functions else None
+
+
+def about(model: str, session: Session) -> str:
+    """Return a line on what the model was trained to do, its context, whether it thinks, and when it declines."""
+    listed = [
+        made["settings"].get("datasets") for _, made in _runs(model, warn=False) if made.get("stage") in ("sft", "grpo")
+    ]
+    entries = [one for datasets in listed if isinstance(datasets, list) for one in datasets if isinstance(one, Mapping)]
+    tasks = [task.rpartition(".")[2].replace("_", " ") for one in entries if isinstance(task := one.get("task"), str)]
+    sampling, thoughts, limit = session.sampling, session.thoughts, session.sampling.thinking
+    is_budget = limit is not None and not isinstance(limit, bool)
+    how = f"at most {limit} tokens" if is_budget else "off" if limit is False else "on"
+    parts = [
+        *([f"trained on {', '.join(dict.fromkeys(tasks))}"] if tasks else []),
+        f"context {session.limit} tokens",
+        f"thinking {how}" if thoughts.thinks else "does not think",
+        *([f"declines if less than {sampling.abstain_below:.0%} sure"] if sampling.abstain_below else []),
+    ]
+    return f"{model}: {'; '.join(parts)}"
 
 
 def _trained_with(model: str) -> tuple[Path, Mapping[str, Any]]:
     """Return the folder of the recipe's runs, and the tools in the settings of the run that made the model (or
     checkpoint). If these settings have no tools, an earlier run's settings count: the run that was continued."""
-    recipe, seen = Path(), set[str]()
+    recipe = Path()
+    for run, made in _runs(model):
+        recipe = recipe if recipe.parts else run.parent
+        tools = made["settings"].get("tools")
+        if isinstance(tools, Mapping) and tools:
+            return recipe, tools
+    return recipe, {}
+
+
+def _runs(model: str, warn: bool = True) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield the folder and the fingerprint of the run that made the model, then of the runs that it continued."""
+    seen = set[str]()
     while model not in seen:
         seen.add(model)
         try:
             run = Path(model) if (Path(model) / RUN).is_file() else Path(model).parent
-            settings = json.loads((run / RUN).read_text(encoding="utf-8"))["fingerprint"]["settings"]
-            tools, names = settings.get("tools"), bases(settings)
+            made = json.loads((run / RUN).read_text(encoding="utf-8"))["fingerprint"]
+            made["settings"].get("tools")
+            names = bases(made["settings"])
         except FileNotFoundError:  # of no run of ours, such as a Hub name
-            break
+            return
         except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
-            _say(f"{model}: cannot read its {RUN}, so the tools that the model was trained with are unknown")
-            break
-        recipe = recipe if recipe.parts else run.parent
-        if isinstance(tools, Mapping) and tools:
-            return recipe, tools
+            if warn:
+                say(f"{model}: cannot read its {RUN}, so what the model was trained with is unknown")
+            return
+        yield run, made
         model = names[0] if names else model
-    return recipe, {}
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(visible(" ".join(line.split())), file=sys.stderr, flush=True)

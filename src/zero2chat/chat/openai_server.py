@@ -28,6 +28,7 @@ from zero2chat.inference.session import Sampling
 from zero2chat.inference.tool_calls import Attempt
 from zero2chat.inference.tool_format import CallFormat
 from zero2chat.models.loading import context_length, end_ids, load_for_use, naming
+from zero2chat.models.thinking import Thinking
 from zero2chat.models.tokenization import neutral
 
 if not is_serve_available():
@@ -60,10 +61,18 @@ LONGEST_ANSWER = 1024  # tokens, if a request does not say
 # Ignored, they would change what the client gets. None may set the chat template or options of `generate`.
 _UNSUPPORTED = (
     *("stop", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "response_format"),
-    *("chat_template_kwargs", "generation_config"),
+    "generation_config",
 )
+# The most tokens of a thought, for OpenAI's levels; False: no thought, True: no limit
+_EFFORTS: dict[str, bool | int] = {"none": False, "minimal": 16, "low": 64, "medium": 160, "high": True, "xhigh": True}
 
 _Count = Annotated[int, Field(ge=1)]
+
+
+class Switch(BaseModel, extra="forbid"):
+    """The only option of the chat template that a request may set."""
+
+    enable_thinking: bool | None = None
 
 
 class Body(BaseModel, extra="allow"):
@@ -80,26 +89,46 @@ class Body(BaseModel, extra="allow"):
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
     n: Literal[1] | None = None
+    # How much the model thinks: OpenAI's field, vLLM's number of tokens, and vLLM's switch
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    thinking_token_budget: _Count | None = None
+    chat_template_kwargs: Switch | None = None
+
+    def thinking(self, usual: bool | int | None) -> bool | int | None:
+        """Return whether the model thinks, or its budget; `usual` if the request does not say."""
+        switch = self.chat_template_kwargs and self.chat_template_kwargs.enable_thinking
+        said = self.thinking_token_budget or (_EFFORTS[self.reasoning_effort] if self.reasoning_effort else None)
+        if switch is False or (said is None and switch is None):
+            return usual if switch is None else False
+        return (said or usual or True) if switch else said
 
 
-def serve(path: str, host: str = "127.0.0.1", port: int = 8000, abstain_below: float = 0.0) -> None:
+def serve(
+    path: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    abstain_below: float = 0.0,
+    thinking: bool | int | None = None,
+) -> None:
     """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
 
-    If the model's confidence is below `abstain_below`, it declines to answer.
+    If the model's confidence is below `abstain_below`, it declines to answer. `thinking` is as in `models/thinking.py`,
+    for requests that do not say.
 
     Raises `UserError` if the address, the model or its chat template is not available.
     """
-    Sampling(abstain_below=abstain_below)  # raises
+    usual = Sampling(abstain_below=abstain_below, thinking=thinking)  # raises
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listener:
-        app = application(path, listener.getsockname()[0], abstain_below)
+        app = application(path, listener.getsockname()[0], usual)
         run(app, listener, f"{path}: {{}}/v1 (Ctrl-C ends it)", log_level="warning")
 
 
-def application(path: str, address: str = "127.0.0.1", abstain_below: float = 0.0) -> Starlette:
-    """Return the server's ASGI application. `path` is a model folder or a Hub name, `address` the server's address."""
+def application(path: str, address: str = "127.0.0.1", usual: Sampling | None = None) -> Starlette:
+    """Return the server's ASGI application. `path` is a model folder or a Hub name, `address` the server's address;
+    `usual` says when the model declines and thinks."""
     with naming(path):
-        chat = _Chat(path, *load_for_use(path), abstain_below)
+        chat = _Chat(path, *load_for_use(path), usual or Sampling())
     model = {"id": path, "object": "model", "created": int(time.time()), "owned_by": "local"}
     routes = [
         Route("/v1/chat/completions", chat.answer, methods=["POST"]),
@@ -117,10 +146,11 @@ class _Chat(ChatCompletionHandler):
     Raises `UserError` if the model has no chat template, or if the template rejects a plain conversation.
     """
 
-    def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, abstain_below: float):
+    def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, usual: Sampling):
         if not tokenizer.chat_template:
             raise UserError("the model has no chat template: use a model trained to chat, such as an sft step's")
-        self._name, self._model, self._tokenizer, self._abstain_below = name, model, tokenizer, abstain_below
+        self._name, self._model, self._tokenizer, self._usual = name, model, tokenizer, usual
+        Thinking(tokenizer, usual.thinking)  # raises
         self._format([])
         tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
         self._thread = ThreadPoolExecutor(1)
@@ -180,16 +210,22 @@ class _Chat(ChatCompletionHandler):
             top_p=(own.top_p or 1.0) if body.top_p is None else body.top_p,
             seed=time.time_ns() if body.seed is None else body.seed,
             max_new_tokens=body.max_completion_tokens or body.max_tokens or LONGEST_ANSWER,
-            abstain_below=self._abstain_below,
+            abstain_below=self._usual.abstain_below,
+            thinking=body.thinking(self._usual.thinking),
         )
+        answering = OfferedAnswer(self._model, self._tokenizer, sampling, written, written.ends)
         rendered = self._tokenizer.apply_chat_template(
-            self._messages(body.messages), tools=tools, add_generation_prompt=True, return_dict=True
+            self._messages(body.messages),
+            tools=tools,
+            add_generation_prompt=True,
+            return_dict=True,
+            **answering.thoughts.options,
         )
         prompt, limit = rendered["input_ids"], context_length(self._model)
         if len(prompt) >= limit:
             why = f"the conversation has {len(prompt)} tokens, more than the model's context of {limit}: shorten it"
             raise UserError(why)
-        return OfferedAnswer(self._model, self._tokenizer, sampling, written, written.ends), prompt
+        return answering, prompt
 
     def _messages(self, sent: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for message in sent:
@@ -202,6 +238,8 @@ class _Chat(ChatCompletionHandler):
             # transformers drops the text before a call, which this model was trained with.
             if message.get("tool_calls") and isinstance(original.get("content"), str):
                 message["content"] = original["content"]
+            if isinstance(original.get("reasoning_content"), str):  # a model keeps its earlier thoughts
+                message["reasoning_content"] = original["reasoning_content"]
         conversation: list[dict[str, Any]] = neutral(read, self._tokenizer)
         return conversation
 

@@ -1,17 +1,21 @@
-"""Chat in the terminal or through a pipe. A question is one line, and answers are streamed. Tool calls go to stderr."""
+"""Chat in the terminal or through a pipe. A question is one line, and answers are streamed. Thoughts, each as one line,
+and tool calls go to stderr."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
 
+from zero2chat.chat.defaults import about, say
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import on_terminal
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_for_use, naming
+from zero2chat.models.thinking import Thought
 
 HELP = "/reset forgets the conversation (the system prompt stays), /quit exits. Ctrl-C stops an answer."
 
@@ -33,6 +37,7 @@ def chat(
     if prompt is not None:
         _print_answer(session, prompt)
         return
+    say(about(model_path, session))
     if sys.stdin.isatty():
         print(HELP)
     for line in typed():
@@ -81,8 +86,13 @@ def typed() -> Iterator[str]:
 
 
 def _print_answer(session: Session, text: str) -> None:
-    dropped, begun = session.dropped, False
+    dropped, begun, thought = session.dropped, False, ""
     for piece in session.reply(text):
+        if isinstance(piece, Thought):
+            thought += piece
+            continue
+        _print_thought(thought)
+        thought = ""
         if isinstance(piece, str):
             print(on_terminal(piece), end="", flush=True)
             begun = not piece.endswith("\n")
@@ -91,9 +101,17 @@ def _print_answer(session: Session, text: str) -> None:
                 print(flush=True)
             begun = False
             _print_call(piece)
+    _print_thought(thought)
     print(flush=True)
     if session.dropped > dropped:
         print(f"(the context is full; oldest turns dropped: {session.dropped})", flush=True)
+
+
+def _print_thought(thought: str) -> None:
+    """Print a thought as one line of the terminal's width."""
+    if words := on_terminal(thought).split():
+        line = textwrap.shorten(f"thought: {' '.join(words)}", shutil.get_terminal_size().columns, placeholder=" …")
+        print(line, file=sys.stderr, flush=True)
 
 
 def _print_call(piece: Call | ToolResult) -> None:

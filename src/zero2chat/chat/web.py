@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zero2chat.chat.defaults import about
 from zero2chat.chat.local_server import listen, run, take_own_names
 from zero2chat.chat.web_html import SHADES, AnswerMarkup, text
 from zero2chat.core.errors import UserError
@@ -84,10 +85,10 @@ class ChatPage:
         system: str | None = None,
         tools: Tools | None = None,
     ):
-        self._name, self._of_session = name, (model, tokenizer, sampling, system, tools)
+        self._of_session = (model, tokenizer, sampling, system, tools)
         with naming(name):
             self._token_bytes, self._control = token_bytes(tokenizer), control_ids(tokenizer)
-            self.arrive()
+            self._about = about(name, self.arrive().session)
 
     def arrive(self) -> Visitor:
         return Visitor(Session(*self._of_session))
@@ -97,7 +98,8 @@ class ChatPage:
         question = question.strip()
         if not question:
             return
-        session, answer = visitor.session, AnswerMarkup(self._token_bytes, self._control)
+        session = visitor.session
+        answer = AnswerMarkup(self._token_bytes, self._control, session.thoughts)
         turn = Exchange(question, answer)
         visitor.turns, visitor.stopped = [*visitor.turns, turn][-TURNS:], False
         session.record, dropped, shown = [], session.dropped, time.monotonic()
@@ -177,7 +179,7 @@ class ChatPage:
             f'<p id="legend">How likely each token was: {shades}<span class="token control">control token</span>'
             "Click a token to see its alternatives.</p>"
         )
-        return f"<h1>zero2chat</h1><span><code>{text(self._name)}</code></span>{legend}"
+        return f"<h1>zero2chat</h1><span><code>{text(self._about)}</code></span>{legend}"
 
 
 # ---- the server

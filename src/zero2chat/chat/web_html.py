@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 
 from zero2chat.core.text import SPACES
 from zero2chat.inference.tool_format import Call, ToolResult
-from zero2chat.models.tokenization import visible
+from zero2chat.models.tokenization import THINK_END, THINK_START, visible
 
 if TYPE_CHECKING:
     from zero2chat.inference.next_token import SampledToken
+    from zero2chat.models.thinking import Thinking
 
 # A token's colour is the first class whose threshold is at most its probability. The legend shows the same classes.
 SHADES = ((0.9, "s0", "≥ 90%"), (0.5, "s1", "≥ 50%"), (0.2, "s2", "≥ 20%"), (0.05, "s3", "≥ 5%"), (0.0, "s4", "less"))
+
+# The first and last tags of blocks. Others are a `div`. A thought is folded.
+_OPEN = {"": "", "thought": '<details class="thought"><summary>thought</summary>'}
+_CLOSE = {"": "", "thought": "</details>"}
 
 
 def text(shown: str) -> str:
@@ -30,18 +35,20 @@ def text(shown: str) -> str:
 class AnswerMarkup:
     """An answer that is being generated: `html` is the current markup.
 
-    `token_bytes` has the bytes of each token, by id. `control` has the ids of control tokens.
+    `token_bytes` has the bytes of each token, by id. `control` has the ids of control tokens. `thoughts` says how the
+    model thinks.
     """
 
-    def __init__(self, token_bytes: Sequence[bytes], control: Collection[int]):
-        self._bytes, self._control = token_bytes, control
+    def __init__(self, token_bytes: Sequence[bytes], control: Collection[int], thoughts: Thinking):
+        self._bytes, self._control, self._thoughts = token_bytes, control, thoughts
+        self._inside = thoughts.opened  # a thought
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._parts: list[str] = []
         self._block = ""  # the open block
 
     @property
     def html(self) -> str:
-        return "".join(self._parts) + "</div>" * bool(self._block)
+        return "".join(self._parts) + _CLOSE.get(self._block, "</div>")
 
     def take(self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None) -> None:
         """Add the tokens of a session's record, then the `piece` that the session yielded. Empties the record."""
@@ -50,13 +57,17 @@ class AnswerMarkup:
         if isinstance(piece, Call):
             self._enter("")
         elif isinstance(piece, ToolResult):
+            self._inside = self._thoughts.opened
             head = "error" if piece.failed else "result"
             self._parts.append(f'<div class="result {head}"><b>{head}</b>{text(piece.text)}</div>')
 
     def _add(self, sample: SampledToken) -> None:
         """Add a token. Tokens of a call are grouped in a block."""
-        self._enter("called" if sample.called else "said")
         token = sample.token
+        tag = token.text if self._thoughts.thinks and token.id in self._control else ""
+        self._inside |= tag == THINK_START
+        self._enter("called" if sample.called else "thought" if self._inside else "said")
+        self._inside &= tag != THINK_END
         if token.id in self._control:
             label, kind = text(token.text), "control"
         else:
@@ -70,6 +81,6 @@ class AnswerMarkup:
 
     def _enter(self, block: str) -> None:
         if block != self._block:
-            self._parts.append("</div>" * bool(self._block) + (f'<div class="{block}">' if block else ""))
+            self._parts.append(_CLOSE.get(self._block, "</div>") + _OPEN.get(block, f'<div class="{block}">'))
             self._block = block
             self._decoder.reset()

@@ -42,6 +42,13 @@ def decoded(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def limit_of_thought(argument: str) -> bool | int:
+    """Return True for on, False for off, or a number of tokens."""
+    if argument not in ("on", "off") and not argument.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected on, off or a number of tokens, got {argument!r}")
+    return int(argument) if argument.isdecimal() else argument == "on"
+
+
 def without_progress_bars() -> None:
     # Must be set before transformers and datasets are imported. Otherwise a progress bar precedes the answer.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from zero2chat.cli.command import add, decoded, option
+from zero2chat.cli.command import add, decoded, limit_of_thought, option
 
 _MODULE = "cli.model_commands"
 _BELOW = "decline if an answer's mean token probability is below this, such as what `zero2chat calibrate` prints"
+_THINKING = "whether the model thinks first, or the most tokens of a thought (default: as its template has it)"
 _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 
 
@@ -28,6 +29,7 @@ def add_to(commands: Any) -> None:
     option(serve, "--host", "H", "address to bind", default="127.0.0.1")
     option(serve, "--port", 8000, "0 picks a free port")
     option(serve, "--abstain-below", 0.0, _BELOW, metavar="P")
+    option(serve, "--thinking", "on|off|TOKENS", _THINKING, type=limit_of_thought)
 
     next_ = add(commands, _MODULE, "next_", "show the most likely next tokens after a text", "show_next")
     option(next_, "text", "TEXT", "", type=decoded)
@@ -78,6 +80,7 @@ def _add_conversation(parser: Any) -> None:
     option(parser, "--top-p", 1.0, "nucleus sampling: keep tokens up to this total probability (1: all)")
     option(parser, "--seed", 0, "")
     option(parser, "--max-new-tokens", 256, "per answer")
+    option(parser, "--thinking", "on|off|TOKENS", _THINKING, type=limit_of_thought)
     option(parser, "--tools", "NAMES", "search, python, search,python or none (default: those it was trained with)")
     option(parser, "--search", "WHERE", "an index folder (default: the model's index)")
 

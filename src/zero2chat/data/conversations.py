@@ -15,6 +15,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.data.chat_formats import CONVERSATIONS, Message, open_rows, read_tools
 from zero2chat.data.sources import Source
 from zero2chat.inference.tool_format import Tools, call_message, failed
+from zero2chat.models.tokenization import as_message
 
 _OUT_OF_ORDER = "It is out of order just now."
 
@@ -131,4 +132,4 @@ def _demonstrate(
         answer = task.use_tools(row, rng, call, **more)
     else:
         answer = task.demonstration(row, rng, **more)
-    return [*turns, {"role": "assistant", "content": answer}]
+    return [*turns, as_message(answer)]

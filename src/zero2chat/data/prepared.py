@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import ModelConfig
 
 from zero2chat.data.preferences import load_preferences
-from zero2chat.data.prompts import fitting_problems, load_problems
+from zero2chat.data.prompts import alike, fitting_problems, load_problems
 from zero2chat.data.sources import Source, mixed, read_sources
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.chat_template import end_turn, prepare_chat_template
@@ -103,7 +103,7 @@ def prompt_rows(
     """
     sources = read_sources(args.datasets)
     model, tokenizer = open_empty_chat(model_args, args.chat_template_path)
-    problems, counts = mixed([load_problems(source, rewards, answers) for source in sources], sources)
+    problems, counts = mixed(alike([load_problems(source, rewards, answers) for source in sources]), sources)
     room = int(min(context_length(model), context)) - training.max_completion_length
     template = training.chat_template_kwargs
     problems, ids, dropped = fitting_problems(problems, tokenizer, room, longest, tools, template)

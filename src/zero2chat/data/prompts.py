@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, Features, Value, concatenate_datasets
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
@@ -105,15 +105,23 @@ def number_as_text(value: float, where: str) -> str:
 def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] = ()) -> Dataset:
     """Return a task's rows as problems, with the columns of `load_problems`."""
     task = tasks.load(name)
+    prompts = [task.prompt(row) for row in rows]
+    message = {key: Value("string") for prompt in prompts for turn in prompt for key in turn}  # some have reasoning
     made = Dataset.from_list(
-        [{"prompt": task.prompt(row), "answer": row["answer"]} for row in rows],
-        features=Features({"prompt": MESSAGES, "answer": Value("string")}),
+        [{"prompt": prompt, "answer": row["answer"]} for prompt, row in zip(prompts, rows, strict=True)],
+        features=Features({"prompt": List(message), "answer": Value("string")}),
     )
     columns = {key: [row[key] for row in rows] for key in rows[0] if key in wanted}
     columns |= {"task": [name] * len(rows), "row": [json.dumps(row) for row in rows]}
     for key in sorted(set(columns) & set(wanted) - {"prompt", "answer"}):
         made = made.add_column(key, columns[key])
     return made
+
+
+def alike(parts: Sequence[Dataset]) -> list[Dataset]:
+    """Give all parts' messages the same fields: those of some tasks have reasoning."""
+    widest = max((part.features["prompt"] for part in parts), key=lambda feature: len(feature.feature))
+    return [part.cast_column("prompt", widest) for part in parts]
 
 
 def fitting_problems(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import random
 import time
@@ -18,9 +20,12 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import digest
 from zero2chat.core.runs import is_main_process
 from zero2chat.core.text import on_terminal
+from zero2chat.data.conversations import load_conversations
+from zero2chat.data.sources import read_sources
 from zero2chat.evaluation.baselines import best_constant
 from zero2chat.inference.generate import Answer, answer, answer_each
 from zero2chat.inference.tool_format import Tools
+from zero2chat.models.thinking import Thinking
 
 _LONGEST_REPLY = 64  # maximum tokens of an answer to one of these
 
@@ -43,15 +48,20 @@ class TaskSpec:
     against: str | None = None  # a model folder: both models answer, and the task's taste decides who wins
     needless: bool = False  # no question needs a tool, despite `tools: true`: each call counts as needless
     declines: bool = False  # the correct answer is to abstain, such as facts about people not in the training text
+    thinking: int | bool | None = None  # before answers; a number: with at most so many tokens
+    turn: Annotated[int, Range(min=1)] = 1  # of the conversation in which the question is asked
+    earlier: list[dict[str, Any]] = field(default_factory=list)  # what the turns before are drawn from, as `datasets:`
 
     def __post_init__(self) -> None:
         if self.needless and not self.tools:
             raise ValueError(f"task {self.task}: `needless` counts tool calls: set `tools: true`")
-        if self.against is not None and (self.samples or self.needless or self.declines):
+        if self.against is not None and (self.samples or self.needless or self.declines or self.thinking is not None):
             raise ValueError(
-                f"task {self.task}: `against` compares models by taste, without scores: remove samples, needless "
-                "and declines"
+                f"task {self.task}: `against` compares models by taste, without scores: remove samples, needless, "
+                "declines and thinking"
             )
+        if (self.turn > 1) != bool(self.earlier):
+            raise ValueError(f"task {self.task}: `turn` and `earlier` need each other: set both, or remove both")
         self.label = self.label or self.task.rpartition(".")[2]
 
     def digests(self) -> list[str]:
@@ -86,6 +96,8 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: 
                 raise UserError(f"task {spec.task}: only the evaluate stage compares two models: remove `against`")
             tasks.load_taste(spec.task)
         tasks.check_rows(spec.task, spec.split, spec.seed, spec.n, spec.options)
+        if spec.earlier:
+            read_sources(spec.earlier, where=f"task {spec.task}: earlier")
     if len({spec.label for spec in specs}) < len(specs):
         raise UserError("tasks: two entries have the same label: set `label`")
     return specs
@@ -111,14 +123,25 @@ def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[str, Any]]]]:
     """Return a task's rows and, for each row, the conversation that ends with the row's question.
 
-    For few-shot prompting (Brown et al. 2020), the conversation begins with `shots` questions and worked answers.
+    For few-shot prompting (Brown et al. 2020), the conversation begins with `shots` questions and worked answers. If
+    `turn` is above 1, earlier turns are drawn for each row from the training rows of `earlier`.
     """
     task, rng = tasks.load(spec.task), random.Random(spec.seed)
+    others = [
+        json.loads(messages)
+        for source in (read_sources(spec.earlier, where="earlier") if spec.earlier else ())
+        for messages in load_conversations(source)["messages"]
+    ]
+    # Rows of one exchange: the others would not count as one turn.
+    pairs = [turns for turns in others if [turn["role"] for turn in turns] == ["user", "assistant"]]
+    if len(pairs) < spec.turn - 1:
+        raise UserError(f"task {spec.task}: earlier: {len(pairs)} rows for {spec.turn - 1} turns before: add rows")
     rows = task.rows(spec.split, spec.seed, spec.n, **spec.options)
     shown: list[dict[str, Any]] = []
     for row in task.rows("train", spec.seed, spec.shots, **spec.options) if spec.shots else ():
         shown += [*task.prompt(row), {"role": "assistant", "content": task.demonstration(row, rng)}]
-    return rows, [[*shown, *task.prompt(row)] for row in rows]
+    before = [list(itertools.chain(*rng.sample(pairs, spec.turn - 1))) for _ in rows]
+    return rows, [[*shown, *turns, *task.prompt(row)] for turns, row in zip(before, rows, strict=True)]
 
 
 def evaluate_tasks(
@@ -136,22 +159,25 @@ def evaluate_tasks(
 
     `accuracy` and `accuracy_sampled` are the means of the tasks' greedy and sampled accuracies. `stop_rate` is the
     share of greedy answers that end with a stop token. `accuracy_sampled_*` is the mean score of sampled answers;
-    `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the sampled
-    accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain, for tasks
-    that define `said`. For tasks with `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call. With
-    `constants`, `constant_*` is the score of the best constant answer. `template` has the chat template's options.
+    `pass_at_k_*` counts only answers with score 1 as correct. If a task scores only 0 or 1, pass@1 equals the
+    sampled accuracy. `seed` changes the samples. `abstention_rate_*` is the share of greedy answers that abstain,
+    for tasks that define `said`. `thought_tokens_*` is the mean number of tokens of thought, and `answered_*` the
+    share of greedy answers that end and have a text after the thought, for a model that thinks. For tasks with
+    `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call. With `constants`, `constant_*` is
+    the score of the best constant answer. `template` has the chat template's options.
     """
     metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []
     scored: list[Scored] = []
+    thoughts = [Thinking(tokenizer, spec.thinking, template) for spec in specs]  # all are checked before the first runs
+    thinks = any(one.thinks for one in thoughts)
     for spec in specs:
         start = time.perf_counter()
         task = tasks.load(spec.task)
         rows, prompts = rows_and_prompts(spec)
         at_hand = tools if spec.tools else None
-        greedy = answer(
-            model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, tools=at_hand, template=template
-        )
+        how: dict[str, Any] = {"tools": at_hand, "template": template, "thinking": spec.thinking}
+        greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, **how)
         cases = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
         scored += cases
         scores, keys = [one.score or 0.0 for one in cases], [one.key for one in cases]
@@ -159,6 +185,10 @@ def evaluate_tasks(
         if task.said is not None:
             declined = sum(bool(one.declined) for one in cases)
             metrics[f"abstention_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
+        if thinks:
+            metrics[f"thought_tokens_{spec.label}"] = stats.mean([a.thought for a in greedy], spec.seed)
+            given = sum(a.stopped and bool(a.content.strip()) for a in greedy)
+            metrics[f"answered_{spec.label}"] = stats.rate(given, len(rows), spec.seed)
         if at_hand:
             metrics[f"tool_call_rate_{spec.label}"] = stats.rate(sum(one.called for one in cases), len(rows), spec.seed)
         for row, a, one in list(zip(rows, greedy, cases, strict=True))[:show]:
@@ -166,9 +196,8 @@ def evaluate_tasks(
             samples.append({"prompt": row["question"], "completion": a.whole or a.text} | more)
         if spec.samples:
             k = spec.samples
-            sampled = answer_each(
-                model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, spec.seed + seed, at_hand, template
-            )
+            more_seed = spec.seed + seed
+            sampled = answer_each(model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, more_seed, **how)
             each = [[task.score(row, a.content) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are correlated: the interval is over questions.
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean_share([sum(some) / k for some in each], spec.seed)

@@ -33,11 +33,12 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.integrations.fsdp import is_fsdp_managed_module
 
 from zero2chat.core.errors import UserError
+from zero2chat.models.thinking import EndThoughts
 from zero2chat.models.weights import NotReadable, is_supported, read_layer, read_linear, read_norm, read_table
 
 # These processors use each row's scores independently, so rows may leave the batch and move. (A repetition penalty
 # stores one number per row.)
-_PROCESSORS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper)
+_PROCESSORS = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, MinPLogitsWarper, EndThoughts)
 _CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
 # Arguments of `generate`, besides generation config settings, that `fast_sample` handles.
 _INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}

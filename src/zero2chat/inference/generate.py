@@ -20,6 +20,7 @@ from zero2chat.inference.fast_generate import fast_sample, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools
 from zero2chat.models.loading import context_length
+from zero2chat.models.thinking import Thinking
 from zero2chat.models.tokenization import neutral, split_reasoning
 
 
@@ -33,11 +34,13 @@ class Answer:
     calls: int = 0
     whole: str = ""  # with calls: the whole text, including tool results
     ids: list[int] = field(default_factory=list)  # all ids after the prompt, including the stop token
+    thought: int = 0  # tokens of its thoughts
+    unfolded: str | None = None  # the text without its thoughts, of a model that thinks
 
     @property
     def content(self) -> str:
-        """The text without the reasoning at its beginning: the part that is scored."""
-        return split_reasoning(self.text)[1]
+        """The text without thoughts, or without the reasoning at its beginning: the part that is scored."""
+        return split_reasoning(self.text)[1] if self.unfolded is None else self.unfolded
 
 
 @contextlib.contextmanager
@@ -107,13 +110,15 @@ def answer(
     tools: Tools | None = None,
     schemas: Sequence[Any] | None = None,
     template: Mapping[str, Any] | None = None,
+    thinking: bool | int | None = None,
 ) -> list[Answer]:
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
-    is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`. Every rank must call this:
-    each rank answers a share, and gets all answers. Control tokens in messages are neutralised. Raises `UserError` if a
-    question does not fit the context, the model has no EOS token, or the tokenizer has no pad token.
+    is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`, `thinking` as in
+    `models/thinking.py`. Every rank must call this: each rank answers a share, and gets all answers. Control tokens in
+    messages are neutralised. Raises `UserError` if a question does not fit the context, the model has no EOS token, or
+    the tokenizer has no pad token.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
@@ -122,10 +127,11 @@ def answer(
     if ends is None or ends == []:
         raise UserError("the model has no EOS token: set eos_token_id in its generation_config.json")
     ends = set(ends if isinstance(ends, list) else [ends])
-    written = CallFormat(tools, tokenizer, ends) if tools else None
+    thoughts = Thinking(tokenizer, thinking, template)
+    written = CallFormat(tools, tokenizer, ends, thoughts.options) if tools else None
     if written:
         ends = written.ends
-    encoded = encode_prompts(tokenizer, prompts, tools, schemas, template)
+    encoded = encode_prompts(tokenizer, prompts, tools, schemas, thoughts.options)
     room = context_length(model)
     longest, prompt = max(zip(map(len, encoded), prompts, strict=True), key=lambda one: one[0])
     if longest >= room:
@@ -161,12 +167,13 @@ def answer(
                     [turns[i].ids for i in batch],
                     generation,
                     synced_gpus=sharded,
+                    logits_processor=thoughts.processors(),
                     custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
                 )
                 read_all([turns[i] for i in batch], outputs, ends)
             called = [i for batch in share for i in batch if turns[i].goes_on]
             share = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
-    everyones = dict(gather_object([(i, _answer(turns[i], tokenizer)) for i in sorted(indices)]))
+    everyones = dict(gather_object([(i, _answer(turns[i], tokenizer, thoughts)) for i in sorted(indices)]))
     return [everyones[i] for i in range(len(encoded))]
 
 
@@ -175,11 +182,13 @@ def _most(count: int) -> int:
     return max(gather_object([count]))
 
 
-def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase) -> Answer:
+def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase, thoughts: Thinking) -> Answer:
     ids = turn.ids[turn.prompt :]
     whole = tokenizer.decode(ids) if turn.made else ""
     ended = [] if turn.end is None else [turn.end]
-    return Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole, ids + ended)
+    thought = thoughts.tokens(ids, turn.mask)
+    unfolded = thoughts.answer(turn.text) if thoughts.thinks else None
+    return Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole, ids + ended, thought, unfolded)
 
 
 def _batches(
@@ -204,8 +213,10 @@ def answer_each(
     seed: int = 0,
     tools: Tools | None = None,
     template: Mapping[str, Any] | None = None,
+    thinking: bool | int | None = None,
 ) -> list[list[Answer]]:
     """Generate k answers per conversation, each as `answer` does."""
     repeats = [prompt for prompt in prompts for _ in range(k)]
-    answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, template=template)
+    more: dict[str, Any] = {"template": template, "thinking": thinking}
+    answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, **more)
     return [answers[i * k : (i + 1) * k] for i in range(len(prompts))]

@@ -23,6 +23,7 @@ from zero2chat.inference.tool_calls import Attempt, Unfolding
 from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
 from zero2chat.models.chat_template import training_template
 from zero2chat.models.loading import context_length, end_ids
+from zero2chat.models.thinking import Thinking, Thought
 from zero2chat.models.tokenization import control_ids, neutral
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Sampling:
     seed: int = 0
     max_new_tokens: int = 256
     abstain_below: float = 0.0  # decline instead of an answer of lower confidence; 0: answer always
+    thinking: bool | int | None = None  # before answers, as in `models/thinking.py`
 
     def __post_init__(self) -> None:
         # Below 0.01 the scaled logits overflow, and sampling would be greedy anyway.
@@ -83,6 +85,7 @@ class Answering:
         ends: Collection[int],
     ):
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        self.thoughts = Thinking(tokenizer, sampling.thinking)
         self.record: list[SampledToken] | None = None
         self.limit, self.length, self.truncated = context_length(model), 0, False
         self._format, self._ends = written, ends
@@ -92,6 +95,7 @@ class Answering:
         self._cache: DynamicCache | None = None
         self._settled = 0  # the number of the turn's ids that stay even if the answer is declined
         self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
+        self._processors = self.thoughts.processors()  # of the tokens since the last tool result
         self._reseed()
 
     def _reseed(self) -> None:
@@ -125,7 +129,7 @@ class Answering:
                 held = ""
                 yield piece
             sure = isinstance(piece, Attempt) or confidence(self._log_probabilities) >= self.sampling.abstain_below
-            final, self.truncated = (held, self.truncated) if sure else (REFUSAL, False)
+            final, self.truncated = (held, self.truncated) if sure else (self.thoughts.unthought + REFUSAL, False)
         finally:
             if final != held or not final:  # what was not shown is not kept
                 self._turn.ids[self._settled :] = self._encode(final)
@@ -140,7 +144,7 @@ class Answering:
         while turn.goes_on:
             words = _Words(self.tokenizer)
             self._settled = len(turn.ids)
-            self._log_probabilities = []
+            self._log_probabilities, self._processors = [], self.thoughts.processors()
             while not calls.over and self.length < most and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
                 self.length += 1
@@ -179,8 +183,10 @@ class Answering:
         logits = output.logits[:, -1].float().cpu()
         own = logits.log_softmax(-1) if self.sampling.abstain_below else None
         logits[:, muted] = -math.inf
+        logits = self._processors(torch.tensor([ids]), logits)
+        forced = logits.isfinite().sum() == 1  # a budget's end of a thought says nothing of the model's confidence
         token = self._draw(logits)
-        if own is not None and token not in self._ends:
+        if own is not None and token not in self._ends and not forced:
             self._log_probabilities.append(float(own[0, token]))
         if self.record is not None:
             self.record.append(sampled_token(logits[0], self.tokenizer, token))
@@ -233,7 +239,8 @@ class Session(Answering):
     # ---- from messages to ids
 
     def _render(self, messages: list[dict[str, Any]], header: bool = False) -> str:
-        return render_messages(self.tokenizer, messages, self.tools, header, self._template)
+        options = self.thoughts.options
+        return render_messages(self.tokenizer, messages, self.tools, header, self._template, options)
 
     def _read_template(self, system: str | None) -> None:
         """Find the ids before the first turn and the stop ids by rendering a conversation."""
@@ -256,7 +263,8 @@ class Session(Answering):
         # If the model starts another role's turn, such as a tool's, its own turn has ended.
         control = control_ids(self.tokenizer)
         self._ends = {*self._ends, *control.intersection(self._encode(self._turn_text("", header=False)))}
-        self._format = CallFormat(self.tools, self.tokenizer, self._ends) if self.tools else None
+        options = self.thoughts.options
+        self._format = CallFormat(self.tools, self.tokenizer, self._ends, options) if self.tools else None
         if self._format:
             self._ends = self._format.ends
 
@@ -270,8 +278,8 @@ class Session(Answering):
     # ---- answering
 
     def reply(self, text: str) -> Iterator[str | Call | ToolResult]:
-        """Send a message and stream the answer: pieces of text, each call before its tool runs, and the result that the
-        model sees. Without tools everything is text. If the caller stops early, the streamed part stays in the history.
+        """Send a message and stream the answer: pieces of text, of which some are `Thought`s, each call before its tool
+        runs, and the result that the model sees. If the caller stops early, the streamed part stays in the history.
 
         Raises `UserError` at once if the message can never fit; the history is then unchanged.
         """
@@ -286,8 +294,8 @@ class Session(Answering):
     def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
         answer, answering = "", self.answer(prompt)
         try:
-            for piece in answering:
-                answer += piece if isinstance(piece, str) else ""
+            for piece in self.thoughts.fold(answering):
+                answer += piece if isinstance(piece, str) and not isinstance(piece, Thought) else ""
                 yield piece
         finally:
             answering.close()  # type: ignore[attr-defined]

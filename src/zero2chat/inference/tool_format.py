@@ -17,7 +17,7 @@ from zero2chat.core.config import build
 from zero2chat.core.errors import UserError, as_mistakes_of, nearest
 from zero2chat.core.registry import own_function
 from zero2chat.core.text import on_terminal
-from zero2chat.models.tokenization import CALL_TAGS, control_ids, neutral
+from zero2chat.models.tokenization import CALL_TAGS, THINK_END, THINK_START, control_ids, neutral
 from zero2chat.tools.tool_functions import NAMES, python, search_in
 from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import run, shortened
@@ -186,14 +186,23 @@ class CallFormat:
     - `call_ends`: control tokens that end a call.
     - `stops`: generation pauses at `ends`, and after a call that is not JSON, which must be a turn's last call.
 
+    `options` are the template's, for the header after a result.
+
     Raises `UserError` if the template puts calls neither between two control tokens nor between tags, if a call is
     neither a bare argument nor a JSON object, and if tool results are omitted.
     """
 
-    def __init__(self, tools: Tools, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]):
-        self.tools, self.tokenizer = tools, tokenizer
+    def __init__(
+        self,
+        tools: Tools,
+        tokenizer: PreTrainedTokenizerBase,
+        ends: Collection[int],
+        options: Mapping[str, Any] | None = None,
+    ):
+        self.tools, self.tokenizer, self._options = tools, tokenizer, options
         self.tags: tuple[str, str] | None = None
-        control = control_ids(tokenizer)
+        # A header that ends in a thought's tokens begins the model's own turn.
+        control = control_ids(tokenizer) - {tokenizer.get_added_vocab().get(tag) for tag in (THINK_START, THINK_END)}
         turn = self._rest(_QUESTION, [*_QUESTION, {"role": "user", "content": ""}])
         self.ends = {*ends, *control.intersection(self._encode(turn))}
         marks = {name: self._mark(name, control - self.ends) for name in tools.functions}
@@ -258,7 +267,7 @@ class CallFormat:
     def _results_text(self, results: Sequence[tuple[str, str]]) -> str:
         calls = call_message(*((name, self.tools.example(name)) for name, _ in results))
         turns = [{"role": "tool", "name": name, "content": text} for name, text in results]
-        rendered = render_messages(self.tokenizer, [*_QUESTION, calls, *turns], self.tools, header=True)
+        rendered = render_messages(self.tokenizer, [*_QUESTION, calls, *turns], self.tools, True, None, self._options)
         end = self._closing[results[-1][0]]
         return rendered[rendered.rindex(end) + len(end) :]
 
@@ -277,6 +286,7 @@ def render_messages(
     tools: Tools | None,
     header: bool = False,
     template: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """Render a conversation by the tokenizer's chat template, or `template`; `header` adds the next answer's header.
     Control tokens in the tools' descriptions are neutralised. Raises `UserError` if the template fails."""
@@ -287,6 +297,7 @@ def render_messages(
             chat_template=template,
             tokenize=False,
             add_generation_prompt=header,
+            **(options or {}),
         )
     except (TemplateError, TypeError) as error:  # some templates only accept a call's arguments as text
         raise UserError(f"the model's chat template refuses the conversation: {error}") from error

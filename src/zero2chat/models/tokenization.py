@@ -187,6 +187,12 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
     return (reasoning if start else before), after
 
 
+def as_message(text: str) -> dict[str, str]:
+    """Return an assistant's message, with reasoning at the beginning of the text separated."""
+    reasoning, content = split_reasoning(text)
+    return {"role": "assistant", "content": content} | ({"reasoning_content": reasoning} if reasoning else {})
+
+
 def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
     """Ensure that the pad token is no stop token: set a new one if it is missing or one of `ends`.
 
@@ -209,6 +215,8 @@ def pad_apart(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None
 
 # ---- templates
 
+_INCLUDE = re.compile(r"\{%-? include '([\w.-]+)' -?%\}\n?")
+
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
     """Set the chat template from the file `X.jinja`, and the response template from `X.response.json`, if it exists.
@@ -218,7 +226,9 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
     template = find(path)
     response = template.with_suffix(".response.json")
     try:
-        tokenizer.chat_template = template.read_text(encoding="utf-8-sig")
+        text = template.read_text(encoding="utf-8-sig")
+        # A saved template is one text: what it includes is inserted.
+        tokenizer.chat_template = _INCLUDE.sub(lambda one: template.with_name(one[1]).read_text("utf-8-sig"), text)
         beside = response.read_text(encoding="utf-8-sig") if response.exists() else "null"
         tokenizer.response_template = json.loads(beside)
     except (OSError, ValueError) as error:

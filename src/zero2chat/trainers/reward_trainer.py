@@ -217,7 +217,7 @@ def sample_pairs(
         if is_main_process():
             print(f"sampling {k} answers per prompt for {n:,} {split} prompts", flush=True)
         answers = answer_each(model, tokenizer, prompts, k, spec.max_new_tokens, spec.temperature, batch_size, seed)
-        grouped = [[a.text for a in some] for some in answers]
+        grouped = [[a.content for a in some] for some in answers]  # without thoughts, which the template adds
         return ranked_pairs(rows, prompts, grouped, tasks.load_taste(spec.task), spec.noise, seed, spec.pairs)
 
     known, equal = ask("train", spec.n, spec.answers, training.seed if spec.seed is None else spec.seed)
