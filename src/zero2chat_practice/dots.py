@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 
+from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split
 from zero2chat_practice.helpers import twice
 from zero2chat_practice.synthetic import read_texts
@@ -19,6 +20,8 @@ _PROGRAM = 'len("""\n{row}\n""".strip())'
 
 def rows(split: str, seed: int, n: int, shortest: int = 1, longest: int = 60) -> list[Row]:
     """Return rows with `shortest` to `longest` marks of twelve kinds; each (number, kind) is in one split only."""
+    if not 1 <= shortest <= longest:
+        raise UserError(f"dots: shortest {shortest} and longest {longest}: expected 1 <= shortest <= longest")
     pool = (
         {"key": key, "question": q.format(marks=marks, row=row), "answer": str(len(row)), "kind": marks, "row": row}
         for mark, marks in _TEXTS["marks"].items()

@@ -75,7 +75,11 @@ def rows(
     """
     known(told, (*GROUPS, "absent"), "facts: told")
     known_all(kinds, (*VALUES,), "facts: kinds")
+    if not (len(part) == 2 and 0 <= part[0] < part[1] <= 1):
+        raise UserError(f"facts: part {part!r}: expected [start, end], such as [0, 0.5]")
     known(changed, (None, "before", "now"), "facts: changed")
+    if told == "absent" and changed:
+        raise UserError("facts: `told: absent` has no documents, so no job changed: remove `changed`")
     if whole and (changed or source):
         raise UserError("facts: `whole` excludes `changed` and `source`: remove `whole`, or both of these")
     everyone, (start, end) = people(world, groups), part

@@ -76,6 +76,9 @@ def documents(
 ) -> list[str]:
     """Return n texts of `shortest` to `longest` characters of hay with `needles`; at the end, questions and answers for
     all needles follow in another order. The hay comes from the files `texts`, a glob pattern, or is plain sentences."""
+    if needles < 1 or not 1 <= shortest <= longest:
+        asked = f"needles {needles}, shortest {shortest}, longest {longest}"
+        raise UserError(f"needle: {asked}: expected 1 or more, and shortest at most longest")
     given = "\n".join(text.strip() for text in read_files(texts, "needle: texts")) if texts else ""
 
     def page(rng: random.Random) -> str:

@@ -17,6 +17,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
+from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import THINK_END, THINK_START
 from zero2chat.tasks import SPLITS, CallTool, Row, draw, in_split, make_pages
 from zero2chat_practice.helpers import known_all, twice
@@ -82,9 +83,11 @@ def belongs(a: int, b: int, split: str) -> bool:
 
 
 def _pool(split: str, digits: Sequence[int], operations: Sequence[str], factor: int = FACTOR) -> list[Row]:
-    """Return rows with a column `turn` for alternating. Raises `UserError` for an unknown length or operation."""
+    """Return rows with a column `turn` for alternating. Raises `UserError` for an invalid option."""
     known_all(digits, range(1, 7), "sums: digits")
     known_all(operations, OPERATIONS, "sums: operation")
+    if factor not in range(9, 100):
+        raise UserError(f"sums: factor: expected a whole number from 9 to 99, got {factor!r}")
     lengths = tuple(sorted(set(digits)))
     return [row for kind in OPERATIONS if kind in operations for row in _listed(split, lengths, kind, factor)]
 
@@ -263,6 +266,8 @@ def documents(
     """Return n pages of 10 to 16 worked sums, all from train rows. `digits`, `operations` and `factor` as in `rows`."""
     pool = sorted(_pool("train", digits, operations, factor), key=lambda row: row["turn"])
     groups = [list(group) for _, group in itertools.groupby(pool, key=lambda row: row["turn"])]
+    if not groups:
+        raise UserError("sums: no sums have these `digits` and `operations`: products need 1 in `digits`")
 
     def page(rng: random.Random) -> str:
         lines = [rng.choice(("Sums", "Sums to learn", "Exercises in sums", "A page of sums"))]

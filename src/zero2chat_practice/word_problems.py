@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import THINK_END, THINK_START
-from zero2chat.tasks import Row, in_split, score_number
+from zero2chat.tasks import Row, in_split, numbers_in, score_final
 from zero2chat_practice import sums
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import phrases, read_all, read_texts
@@ -257,8 +257,10 @@ def _explained(row: Row, results: list[int], rng: random.Random) -> str:
 
 
 def score(row: Row, completion: str) -> float:
-    """Return 1.0 if what follows `####`, or else the last number, is the answer. The question said back scores 0."""
-    return score_number(row, completion) * (completion.strip() != row.get("question", "").strip())
+    """Return 1.0 if what follows `####` is the answer; without it, if the answer is the only number."""
+    return (
+        score_final(row, completion) if "####" in completion else float(numbers_in(completion) == [int(row["answer"])])
+    )
 
 
 def _sum(rng: random.Random, largest: int) -> str:

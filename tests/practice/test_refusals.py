@@ -8,20 +8,26 @@ from zero2chat import tasks
 from zero2chat.core.errors import UserError
 
 LANGUAGES = r"identity: language: expected a list of some of en, de, fr, got "
+PART = r"facts: part .*: expected \[start, end\]"
 SUBJECTS = "`subjects: {}` has no rows in split '{}': use {}, or other subjects"
 LARGEST = r"largest is .*: give a whole number from 20 to 99"
+NEEDLES = "expected 1 or more, and shortest at most longest"
 
 
 @pytest.mark.parametrize(
     ("task", "split", "options", "says"),
     [
         ("countries", "test", {"invented": 30}, "split 'test' has no invented countries"),
+        ("dots", "test", {"shortest": 0, "longest": 5}, r"dots: shortest 0 and longest 5"),
+        ("dots", "test", {"shortest": 9, "longest": 8}, r"dots: shortest 9 and longest 8"),
         ("facts", "documents", {"n": 399}, "399 documents are too few: request 400 or more"),
         ("facts", "documents", {"n": 1000, "world": [1, 2]}, "for several worlds, set `everyone: true`"),
         ("facts", "test", {"told": "onec"}, r"told 'onec' is not known; did you mean 'once'\?"),
         ("facts", "test", {"changed": "nwo"}, "facts: changed 'nwo' is not known; did you mean 'now'"),
+        ("facts", "test", {"told": "absent", "changed": "now"}, "`told: absent` has no documents"),
         ("facts", "test", {"whole": True, "changed": "now"}, "`whole` excludes `changed` and `source`"),
         ("facts", "test", {"whole": True, "source": True}, "`whole` excludes `changed` and `source`"),
+        *(("facts", "train", {"part": part}, PART) for part in ([0.5, 0.5], [-0.1, 1], [0, 1.1], [0.5])),
         ("identity", "test", {"languages": ["en", "dee"]}, "identity: language 'dee' is not known; did you mean 'de'"),
         ("identity", "test", {"languages": []}, LANGUAGES + r"\[\]"),
         ("identity", "test", {"languages": "en"}, LANGUAGES + "'en'"),
@@ -40,6 +46,8 @@ LARGEST = r"largest is .*: give a whole number from 20 to 99"
         ),
         ("lines", "documents", {"subjects": "ppo"}, "lines: documents: subjects 'ppo' is not known"),
         ("memory", "test", {"kinds": ["nmae"]}, "memory: kind 'nmae' is not known; did you mean 'name'"),
+        ("needle", "documents", {"needles": 0}, NEEDLES),
+        ("needle", "documents", {"shortest": 9, "longest": 5}, NEEDLES),
         ("needle", "documents", {"texts": "nowhere/*.txt"}, "needle: "),
         ("needle", "documents", {"texts": "/"}, "needle: "),
         ("needle", "documents", {"texts": __file__, "longest": 10**9}, "needle: characters"),
