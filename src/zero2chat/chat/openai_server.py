@@ -97,9 +97,9 @@ class Body(BaseModel, extra="allow"):
     def thinking(self, usual: bool | int | None) -> bool | int | None:
         """Return whether the model thinks, or its budget; `usual` if the request does not say."""
         switch = self.chat_template_kwargs and self.chat_template_kwargs.enable_thinking
-        said = self.thinking_token_budget or (_EFFORTS[self.reasoning_effort] if self.reasoning_effort else None)
-        if switch is False or (said is None and switch is None):
-            return usual if switch is None else False
+        if switch is False:
+            return False
+        said = self.thinking_token_budget or (_EFFORTS[self.reasoning_effort] if self.reasoning_effort else usual)
         return (said or usual or True) if switch else said
 
 

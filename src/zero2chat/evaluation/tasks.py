@@ -66,7 +66,8 @@ class TaskSpec:
 
     def digests(self) -> list[str]:
         """Return the digests of the task's rows, to recognise the same rows in another evaluation."""
-        return [digest(row) for row in rows_and_prompts(self)[0]]
+        rows = tasks.load(self.task).rows(self.split, self.seed, self.n, **self.options)
+        return [digest(row) for row in rows]
 
 
 @dataclass

@@ -183,8 +183,10 @@ class Answering:
         logits = output.logits[:, -1].float().cpu()
         own = logits.log_softmax(-1) if self.sampling.abstain_below else None
         logits[:, muted] = -math.inf
-        logits = self._processors(torch.tensor([ids]), logits)
-        forced = logits.isfinite().sum() == 1  # a budget's end of a thought says nothing of the model's confidence
+        forced = False
+        if self._processors:
+            logits = self._processors(torch.tensor([ids]), logits)
+            forced = bool(logits.isfinite().sum() == 1)  # the end of a budget says nothing of the model's confidence
         token = self._draw(logits)
         if own is not None and token not in self._ends and not forced:
             self._log_probabilities.append(float(own[0, token]))

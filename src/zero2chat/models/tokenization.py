@@ -219,7 +219,8 @@ _INCLUDE = re.compile(r"\{%-? include '([\w.-]+)' -?%\}\n?")
 
 
 def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
-    """Set the chat template from the file `X.jinja`, and the response template from `X.response.json`, if it exists.
+    """Set the chat template from the file `X.jinja`, and the response template from `X.response.json`, if it exists, or
+    from that of a template that it includes.
 
     Both templates are saved with the tokenizer. Raises `UserError` if a template cannot be read.
     """
@@ -227,6 +228,8 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, path: str | Path) -> N
     response = template.with_suffix(".response.json")
     try:
         text = template.read_text(encoding="utf-8-sig")
+        for name in _INCLUDE.findall(text):
+            response = response if response.exists() else template.with_name(name).with_suffix(".response.json")
         # A saved template is one text: what it includes is inserted.
         tokenizer.chat_template = _INCLUDE.sub(lambda one: template.with_name(one[1]).read_text("utf-8-sig"), text)
         beside = response.read_text(encoding="utf-8-sig") if response.exists() else "null"
