@@ -6,17 +6,19 @@
 Reads a model, and questions with answers that it was not trained on. The confidence of an answer is the geometric mean
 of its tokens' probabilities. The threshold that keeps the share `keep` of the right answers is fitted on half of the
 rows, and measured on the other half. Answers have the `temperature` of use (default: that of `chat`). With `measured`,
-it is fitted on all rows of `datasets` and measured on `measured`. `zero2chat chat` and `serve` take the threshold as
-`--abstain-below`. With `samples`, declining by agreement of several samples is measured as the control, with its own
-threshold. `zero2chat calibrate` prints these metrics.
+it is fitted on all rows of `datasets` and measured on `measured`. With `save_to_model` the model's folder keeps the
+threshold, and `chat`, `ui` and `serve` use it. With `samples`, declining by agreement of several samples is measured as
+the control, with its own threshold. `zero2chat calibrate` prints these metrics.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -26,11 +28,13 @@ from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.config import Range
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import is_main_process
+from zero2chat.core.fingerprints import ABSTENTION
+from zero2chat.core.runs import is_main_process, write_atomically
 from zero2chat.core.stats import Metrics
-from zero2chat.inference.confidence import confidence, log_probabilities
+from zero2chat.inference.confidence import Abstention, confidence, log_probabilities
 from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
+from zero2chat.models.loading import is_hub_name
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
@@ -70,6 +74,9 @@ class CalibrateArguments(MeasuringArguments):
     temperature: Annotated[float, Range(min=0)] = field(
         default=0.3, metadata={"help": "Of the answers: a threshold holds for the temperature that it was fitted at."}
     )
+    save_to_model: bool = field(
+        default=False, metadata={"help": "Keep the threshold in the model's folder: chat, ui and serve then use it."}
+    )
     max_new_tokens: Annotated[int, Range(min=1)] = 64
     chat_template_path: str | None = None
     eval_batch_size: Annotated[int, Range(min=1)] = 128
@@ -78,6 +85,11 @@ class CalibrateArguments(MeasuringArguments):
         super().__post_init__()
         if not 0 < self.keep < 1:
             raise ValueError(f"keep {self.keep:g}: set a share above 0 and below 1")
+        if self.save_to_model and is_hub_name(str(self.model_name_or_path)):
+            get = f"run `hf download {self.model_name_or_path} --local-dir FOLDER` and name FOLDER"
+            raise ValueError(
+                f"save_to_model: {self.model_name_or_path} is no local folder: {get}, or remove save_to_model"
+            )
         for name in ("datasets", "measured") if self.measured else ("datasets",):
             check_sources(name, getattr(self, name))
 
@@ -247,6 +259,9 @@ def measure(args: CalibrateArguments, load: Load) -> Result:
     if not is_main_process():
         return Result({})
     metrics = calibrate(judged, args.keep, args.seed)
+    if args.save_to_model:
+        fitted = Abstention(metrics["threshold"]["value"], args.temperature)
+        write_atomically(Path(str(args.model_name_or_path)) / ABSTENTION, json.dumps(fitted._asdict()) + "\n")
     measured = [one for one in judged if not one.fits]
     return Result(metrics, [_sample(one, metrics["threshold"]["value"]) for one in measured[:_SHOWN]])
 

@@ -228,6 +228,21 @@ def test_below_the_threshold_it_declines_but_still_calls_tools(folder, threshold
         assert called == ("", "", [("search", {"query": "Ada"})], "tool_calls")
 
 
+def test_the_server_declines_below_the_models_own_threshold_unless_another_is_given(folder, monkeypatch, capsys):
+    usual = []
+    monkeypatch.setattr(openai_server, "application", lambda path, address, sampling: usual.append(sampling))
+    monkeypatch.setattr(openai_server, "run", lambda *_, **__: None)
+    (folder / "abstention.json").write_text('{"abstain_below": 0.6, "temperature": 0.3}')
+    try:
+        for options in ([], ["--abstain-below", "0"], ["--abstain-below", "0.2"]):
+            cli.main(["serve", str(folder), "--port", "0", *options])
+    finally:
+        (folder / "abstention.json").unlink()
+    assert [sampling.abstain_below for sampling in usual] == [0.6, 0, 0.2]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "declines if less than 60% sure, a threshold fitted at temperature 0.3" in line
+
+
 @both_ways
 @pytest.mark.parametrize(
     ("text", "tools", "expected"),

@@ -12,6 +12,7 @@ from zero2chat import cli
 from zero2chat.chat.defaults import tools_for
 from zero2chat.chat.terminal import chat
 from zero2chat.core.errors import UserError
+from zero2chat.inference.confidence import REFUSAL
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_model
@@ -122,6 +123,47 @@ def test_a_thought_is_one_line_on_stderr_and_a_first_line_says_what_the_model_ca
     with pytest.raises(SystemExit):
         cli.main([*cli_options, "maybe"])
     assert "expected on, off or a number of tokens, got 'maybe'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def unsure(model_folder, tmp_path, monkeypatch):
+    """A model that keeps a threshold which none of its answers reaches, and is asked "Who?"."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who?"))
+    folder = shutil.copytree(model_folder, tmp_path / "unsure")
+    (folder / "abstention.json").write_text('{"abstain_below": 0.995, "temperature": 0.3}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "declines", "says"),
+    [
+        ([], True, ["declines if less than 100% sure"]),
+        (["--temperature", "0"], True, ["a threshold fitted at temperature 0.3: for another", "; declines if"]),
+        (["--temperature", "0", "--abstain-below", "0"], False, ["does not think"]),
+        (["--abstain-below", "1e-9"], False, ["declines if less than 0% sure"]),
+    ],
+)
+def test_a_model_declines_below_its_own_threshold_unless_another_is_given(unsure, capsys, options, declines, says):
+    cli.main(["chat", str(unsure), "--max-new-tokens", "4", *options])
+    written = capsys.readouterr()
+    assert (written.out == f"{REFUSAL}\n") == declines
+    for line, part in zip(written.err.splitlines(), says, strict=True):
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "[0.5]", '{"abstain_below": 1}', '{"abstain_below": NaN}', '{"below": 0.5}', "\xff"]
+)
+def test_a_damaged_threshold_is_one_line(unsure, capsys, kept):
+    (unsure / "abstention.json").write_text(kept, encoding="latin-1")
+    for command in ("chat", "ui"):
+        with pytest.raises(SystemExit):
+            cli.main([command, str(unsure)])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{unsure}: abstention.json is damaged" in line
+    with pytest.raises(SystemExit):
+        cli.main(["chat", "no/such-model", "--prompt", "?"])
+    assert "no/such-model: no such folder" in capsys.readouterr().err
 
 
 TRAINED = {"search": {"where": "runs/mine/textbook/index", "passages": 1, "characters": 100}, "python": {}}

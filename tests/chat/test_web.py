@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from zero2chat import cli
 from zero2chat.chat import web as page_module
 from zero2chat.chat.web import WAITING, ChatPage, application
 from zero2chat.chat.web_html import AnswerMarkup
+from zero2chat.inference.confidence import REFUSAL
 from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_model
@@ -140,6 +142,22 @@ def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
     failed.take([], ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
     assert 'class="result error"' in failed.html
     assert "There is no tool" in words(failed.html)
+
+
+def test_what_is_declined_is_not_shown(loaded, scripts):
+    scripts["Where?"] = "I look. <SEARCH_START>Ada<SEARCH_END>In Genoa."
+    scripts["Who?"] = REFUSAL
+    page = ChatPage("runs/mine", *loaded, replace(GREEDY, abstain_below=0.999), tools=Tools([search]))
+    visitor = page.arrive()
+    answer = asked(page, visitor, "Where?").answer
+    blocks = re.findall(r'<div class="([^"]*)">(.*?)</div>', answer.html, re.DOTALL)
+    assert [(name, words(text)) for name, text in blocks[1:]] == [
+        ("called", "<SEARCH_START>Ada<SEARCH_END>"),
+        ("result result", "resultAda: In Genoa, in 1984."),
+        ("said", REFUSAL),
+    ]
+    assert words(asked(page, visitor, "Who?").answer.html) == f"{REFUSAL}<|im_end|>"  # its own tokens
+    assert "declines if less than 100% sure" in words(page._top())
 
 
 def test_a_thought_is_folded_and_the_top_says_that_the_model_thinks(model_folder, scripts):

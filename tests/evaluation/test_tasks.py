@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from zero2chat.core.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs, rows_and_prompts
-from zero2chat.inference.generate import answer
+from zero2chat.inference.confidence import confidence, log_probabilities
+from zero2chat.inference.generate import answer, encode_prompts
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
 TASK = """
@@ -143,6 +145,36 @@ def test_sampled_accuracy_and_pass_at_k_are_those_of_the_answers_drawn(opened: A
     assert exam.CALLS[6:] != drawn
 
 
+def test_answers_below_the_models_threshold_count_as_declined(
+    opened: Any, exam: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = read_specs([{"task": "my_tasks.exam", "n": 9, "max_new_tokens": 6, "threshold": True}], evaluates=True)
+    monkeypatch.setattr(exam, "said", lambda row, text: None if row["key"] == silent else text, raising=False)
+    rows, prompts = rows_and_prompts(specs[0])
+    silent = rows[0]["key"]  # the model itself declines
+    given = answer(*opened, prompts, 6, 0.7, seed=4, measured=True)
+    for prompt, one in zip(encode_prompts(opened[1], prompts), given, strict=True):
+        said = one.ids[:-1] if one.stopped else one.ids
+        assert one.confidence == pytest.approx(confidence(log_probabilities(opened[0], prompt, said)), abs=1e-5)
+    below = sorted(one.confidence for one in given)[4]
+    (tmp_path / "abstention.json").write_text(json.dumps({"abstain_below": below, "temperature": 0.7}))
+    metrics, *_ = evaluate_tasks(*opened, specs, seed=4, folder=str(tmp_path), constants=False)
+    asked = [
+        (exam.score(row, one.content) == 1, one.confidence >= below)
+        for row, one in list(zip(rows, given, strict=True))[1:]
+    ]
+    counts = {f"confident_{end}": asked.count((end == "right", True)) for end in ("right", "wrong")}
+    assert 0 < sum(counts.values()) < 8
+    counts["declined"] = 9 - sum(counts.values())
+    for name, count in counts.items():
+        assert (metrics[f"{name}_exam"]["value"], metrics[f"{name}_exam"]["n"]) == (round(count / 9, 4), 9)
+    wrong = [sure for right, sure in asked if not right]
+    assert metrics["wrong_declined_exam"]["value"] == round(wrong.count(False) / len(wrong), 4)
+    assert metrics["abstain_below"] == {"value": below}
+    plain = evaluate_tasks(*opened, specs, folder=str(tmp_path / "none"), constants=False)[0]
+    assert plain["declined_exam"]["value"] == round(1 / 9, 4)  # a model without a threshold
+
+
 def test_the_best_constant_answer(opened: Any, exam: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     specs = read_specs([{"task": "my_tasks.exam", "n": 9, "max_new_tokens": 2}])
     metrics, *_ = evaluate_tasks(*opened, specs)
@@ -167,7 +199,9 @@ def test_the_best_constant_answer(opened: Any, exam: ModuleType, capsys: pytest.
         ({"task": "no.such.module"}, "cannot import it"),
         ({"task": "zero2chat.core.stats"}, "zero2chat.core.stats lacks rows"),
         ({"n": 3}, "--task"),
-        ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage compares two models"),
+        ({"task": "lines", "against": "runs/a/sft"}, "only the evaluate stage accepts `against`"),
+        ({"task": "lines", "threshold": True}, "only the evaluate stage accepts `threshold`"),
+        ({"task": "lines", "against": "runs/a/sft", "threshold": True}, "remove samples"),
         ({"task": "facts", "needless": True}, "`needless` counts tool calls: set `tools: true`"),
         ({"task": "lines", "against": "runs/a/sft", "samples": 2}, "remove samples"),
     ],

@@ -99,9 +99,10 @@ def test_what_a_merge_wrote_can_be_pushed_with_the_card_of_its_run(adapter, mode
     card = make_card(trained, {"fingerprint": made, "seconds": 1}, metrics)  # as every finished run has one
     card.text += "\nBetter at cooking than at sums.\n"
     card.save(trained / "README.md")
+    (trained / "abstention.json").write_text('{"abstain_below": 0.6, "temperature": 0.3}')
     cli.main(["export", str(trained), "--merge", "--out", str(tmp_path / "merged")])
     parcel = pack(tmp_path / "merged", "me/merged")
-    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(parcel.files)
+    assert {"abstention.json", "config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(parcel.files)
     assert not {"run.json", "adapter_config.json"} & set(parcel.files)
     text = str(parcel.card)
     assert "merged into its base model" in text

@@ -141,6 +141,7 @@ def test_a_push_to_a_branch_takes_the_place_of_what_was_there(pushed, hub, run):
     old = {"model-00001-of-00002.safetensors": b"old", "notes.txt": b"of the user", ".gitattributes": b""}
     hub.repositories["me/mine"] = {"private": False, "main": old}
     (run / "LICENSE").write_text("do as you like")
+    (run / "abstention.json").write_text('{"abstain_below": 0.6, "temperature": 0.3}')
     assert pushed("--repo", "me/mine", "--license", "mit")[0] == 0
     assert pushed("--repo", "me/mine", "--revision", "v2")[1].endswith("pushed to https://hub/me/mine/tree/v2\n")
     main = hub.repositories["me/mine"]["main"]

@@ -12,7 +12,8 @@ from tiny import two_ranks
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference.generate import answer, generating
+from zero2chat.inference.confidence import confidence, log_probabilities
+from zero2chat.inference.generate import answer, encode_prompts, generating
 from zero2chat.inference.next_token import next_tokens
 from zero2chat.inference.tool_format import Tools
 
@@ -55,13 +56,16 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened, monkeypatch):
 
     monkeypatch.setattr(type(model), "generate", generate)
     prompts = [[{"role": "user", "content": text}] for text in says]
-    called, plain, cut = answer(model, tokenizer, prompts, 12, tools=Tools([_looked_up]))
+    called, plain, cut = answer(model, tokenizer, prompts, 12, tools=Tools([_looked_up]), measured=True)
     assert (called.text, called.calls, called.stopped) == ("It is 42.", 1, True)
     assert called.tokens == len(tokenizer.encode("".join(says["1+1"])))
     assert called.whole == (
         "<SEARCH_START>sum<SEARCH_END><|im_end|>\n<|im_start|>tool\nsum is 42 < |im_end|><|im_end|>\n"
         "<|im_start|>assistant\nIt is 42."
     )
+    last = tokenizer.encode("It is 42.")  # only what follows the result counts
+    before = [*encode_prompts(tokenizer, prompts, Tools([_looked_up]))[0], *called.ids[: -1 - len(last)]]
+    assert called.confidence == pytest.approx(confidence(log_probabilities(model, before, last)), abs=1e-5)
     assert (plain.text, plain.calls, plain.whole) == ("So.", 0, "")
     assert (cut.text, cut.calls, cut.stopped) == (says["1+2"][0], 0, False)
     assert len(seen) == 4  # the three, and the one that called once more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from lab.tiny_lab import run_stage
 from stage_fixtures import metrics, write_rows
 
 from zero2chat import cli
+from zero2chat.core.fingerprints import input_digest
 from zero2chat.core.runs import read_jsonl
+from zero2chat.inference.confidence import Abstention, read_abstention
 from zero2chat.inference.generate import Answer
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import calibrate
@@ -63,6 +66,24 @@ def test_a_threshold_is_found_and_the_report_shows_what_it_does(
     assert text.count("<figure>") == 1
     assert "--abstain-below" in text
     assert text.count(">by agreement<") == 1
+
+
+def test_the_models_folder_keeps_the_threshold_and_the_model_counts_as_unchanged(
+    scripted: None, data: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    plain, trained = (shutil.copytree(model_folder, tmp_path / name) for name in ("plain", "trained"))
+    for name in ("run.json", "metrics.json"):
+        (trained / name).write_text('{"fingerprint": {"stage": "sft"}}')
+    for folder in (plain, trained):
+        before = input_digest(str(folder))
+        settings = {"model_name_or_path": str(folder), "datasets": [{"path": str(data)}]}
+        run_stage("calibrate", tmp_path / "only measured", **settings)
+        assert read_abstention(str(folder)) == Abstention(0.0)
+        found = metrics(run_stage("calibrate", tmp_path / f"out {folder.name}", **settings, save_to_model=True))
+        assert read_abstention(str(folder)) == Abstention(found["threshold"]["value"], 0.3)
+        assert input_digest(str(folder)) == before
+        run_stage("calibrate", tmp_path / f"out {folder.name}", **settings, save_to_model=True)  # done already
+        shutil.rmtree(tmp_path / "only measured")
 
 
 def test_the_command_prints(scripted: None, data: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

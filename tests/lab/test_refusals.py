@@ -54,6 +54,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("calibrate", {"datasets": []}, "datasets: the list is empty"),
         ("calibrate", {"datasets": 2 * [{"task": "sums", "n": 3}]}, "two entries have the same label: set `label`"),
         ("calibrate", {"measured": [THREE]}, "measured: shares rows with `datasets`"),
+        ("calibrate", {"save_to_model": True, "model_name_or_path": "some/model"}, "some/model is no local folder"),
         ("compress", {"column": "body"}, "no column 'body' among text: set `column`"),
         ("compress", {"dataset": "CORPUS/train"}, "no held-out documents: give a dataset with a validation or test"),
         ("context", {"sources": ["peple"]}, "'peple' is not known.*documents"),

@@ -1,4 +1,4 @@
-"""The default model of a chat, and the tools that a model was trained with.
+"""The default model of a chat, the tools that a model was trained with, and when it declines.
 
 A run's `run.json` has the settings of its step, including the tools. By default, a model searches its recipe's index,
 `library/index`, because it was trained on passages of this index.
@@ -14,6 +14,7 @@ from typing import Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import METRICS, RUN
+from zero2chat.inference.confidence import read_abstention
 from zero2chat.inference.session import Session
 from zero2chat.inference.tool_format import Tools, make_tools, open_tools
 from zero2chat.models.loading import bases
@@ -63,6 +64,18 @@ def tools_for(model: str, names: str | None, search: str | None) -> Tools | None
     if shown:
         say(f"{model}: tools: {' and '.join(shown)}")
     return Tools(functions) if functions else None
+
+
+def declines_below(model: str, given: float | None, temperature: float | None = None) -> float:
+    """Return the confidence below which to decline: as `given`, or else the model's own threshold. If that was fitted
+    at another temperature, a line on stderr says so. Raises `UserError` if the model's file is damaged."""
+    if given is not None:
+        return given
+    own = read_abstention(model)
+    if own.abstain_below and temperature != own.temperature:
+        sure = f"{own.abstain_below:.0%} sure, a threshold fitted at temperature {own.temperature:g}"
+        say(f"{model}: declines if less than {sure}: for another temperature, give --abstain-below")
+    return own.abstain_below
 
 
 def about(model: str, session: Session) -> str:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from jinja2 import TemplateError
 from transformers.utils.import_utils import is_serve_available
 
+from zero2chat.chat.defaults import declines_below
 from zero2chat.chat.local_server import listen, run, take_own_names
 from zero2chat.core.errors import UserError
 from zero2chat.inference.responses import CONTENT_ONLY, OfferedAnswer, OfferedTools, without_calls
@@ -103,21 +104,15 @@ class Body(BaseModel, extra="allow"):
         return (said or usual or True) if switch else said
 
 
-def serve(
-    path: str,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    abstain_below: float = 0.0,
-    thinking: bool | int | None = None,
-) -> None:
+def serve(path: str, host: str, port: int, abstain_below: float | None, thinking: bool | int | None) -> None:
     """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
 
-    If the model's confidence is below `abstain_below`, it declines to answer. `thinking` is as in `models/thinking.py`,
-    for requests that do not say.
+    If the model's confidence is below `abstain_below` (default: the model's own threshold), it declines to answer.
+    `thinking` is as in `models/thinking.py`, for requests that do not say.
 
     Raises `UserError` if the address, the model or its chat template is not available.
     """
-    usual = Sampling(abstain_below=abstain_below, thinking=thinking)  # raises
+    usual = Sampling(abstain_below=declines_below(path, abstain_below), thinking=thinking)  # raises
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listener:
         app = application(path, listener.getsockname()[0], usual)

@@ -185,14 +185,7 @@ class ChatPage:
 # ---- the server
 
 
-def ui(
-    model: str,
-    sampling: Sampling | None = None,
-    system: str | None = None,
-    tools: Tools | None = None,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-) -> None:
+def ui(model: str, sampling: Sampling, system: str | None, tools: Tools | None, host: str, port: int) -> None:
     """Serve the page until Ctrl-C.
 
     Raises `UserError` if Gradio is not installed, the model cannot be loaded or has no chat template, or the port is

@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from zero2chat.core.text import SPACES
+from zero2chat.inference.confidence import REFUSAL
 from zero2chat.inference.tool_format import Call, ToolResult
 from zero2chat.models.tokenization import THINK_END, THINK_START, visible
 
@@ -52,6 +53,9 @@ class AnswerMarkup:
 
     def take(self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None) -> None:
         """Add the tokens of a session's record, then the `piece` that the session yielded. Empties the record."""
+        if piece == REFUSAL and not record:  # no tokens of the model
+            self._enter("said")
+            self._parts.append(text(REFUSAL))
         while record:
             self._add(record.pop(0))
         if isinstance(piece, Call):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from zero2chat.cli.command import add, decoded, limit_of_thought, option
 
 _MODULE = "cli.model_commands"
-_BELOW = "decline if an answer's mean token probability is below this, such as what `zero2chat calibrate` prints"
+_BELOW = "decline if an answer's mean token probability is below this (default: the model's, by `calibrate`; 0: never)"
 _THINKING = "whether the model thinks first, or the most tokens of a thought (default: as its template has it)"
 _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 
@@ -16,7 +17,6 @@ _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 def add_to(commands: Any) -> None:
     chat = add(commands, _MODULE, "chat", "talk to a model in the terminal", as_json=False)
     _add_conversation(chat)
-    option(chat, "--abstain-below", 0.0, _BELOW, metavar="P")
     option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=decoded)
 
     ui = add(commands, _MODULE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", as_json=False)
@@ -28,7 +28,7 @@ def add_to(commands: Any) -> None:
     option(serve, "path", "MODEL", _FOLDER)
     option(serve, "--host", "H", "address to bind", default="127.0.0.1")
     option(serve, "--port", 8000, "0 picks a free port")
-    option(serve, "--abstain-below", 0.0, _BELOW, metavar="P")
+    option(serve, "--abstain-below", "P", _BELOW, type=float)
     option(serve, "--thinking", "on|off|TOKENS", _THINKING, type=limit_of_thought)
 
     next_ = add(commands, _MODULE, "next_", "show the most likely next tokens after a text", "show_next")
@@ -80,22 +80,26 @@ def _add_conversation(parser: Any) -> None:
     option(parser, "--top-p", 1.0, "nucleus sampling: keep tokens up to this total probability (1: all)")
     option(parser, "--seed", 0, "")
     option(parser, "--max-new-tokens", 256, "per answer")
+    option(parser, "--abstain-below", "P", _BELOW, type=float)
     option(parser, "--thinking", "on|off|TOKENS", _THINKING, type=limit_of_thought)
     option(parser, "--tools", "NAMES", "search, python, search,python or none (default: those it was trained with)")
     option(parser, "--search", "WHERE", "an index folder (default: the model's index)")
 
 
-def _open(model: str | None, tools: str | None, search: str | None, **sampling: Any) -> tuple[str, Any, Any]:
+def _open(
+    model: str | None, tools: str | None, search: str | None, abstain_below: float | None, **sampling: Any
+) -> tuple[str, Any, Any]:
     """Return a chat's model, sampling settings and tools. If no model is named, prints the default's name."""
-    from zero2chat.chat.defaults import default_model, tools_for
+    from zero2chat.chat.defaults import declines_below, default_model, tools_for
     from zero2chat.inference.session import Sampling
     from zero2chat.models.loading import refuse_reward_model
 
-    chosen = Sampling(**sampling)
+    chosen = Sampling(abstain_below=abstain_below or 0.0, **sampling)
     if not model:
         model = default_model()
         print(f"opening {model}", file=sys.stderr, flush=True)
     refuse_reward_model(model)
+    chosen = replace(chosen, abstain_below=declines_below(model, abstain_below, chosen.temperature))
     return model, chosen, tools_for(model, tools, search)
 
 

@@ -16,6 +16,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.package_files import find, own_file
 
 RUN, METRICS = "run.json", "metrics.json"  # in a run folder: what made it, and what it measured, written last
+ABSTENTION = "abstention.json"  # written to a model folder by `calibrate`: the model stays the same
 REVIEWED, UNREVIEWED = Path("data", "train.jsonl"), "unreviewed"  # `distill` writes it, then people may edit it
 STACK = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "peft", "deepspeed", "zero2chat")
 # Settings whose value is a path even if it is a single word, such as `mydata`.
@@ -94,7 +95,8 @@ def input_digest(path: str) -> str:
         for name, place in places
         for leaf in (sorted(place.rglob("*")) if place.is_dir() else [place])
     ]
-    return digest([(str(name), _digest_file(leaf)) for name, leaf in leaves if leaf.is_file()])
+    files = [(name, leaf) for name, leaf in leaves if leaf.is_file() and leaf.name != ABSTENTION]
+    return digest([(str(name), _digest_file(leaf)) for name, leaf in files])
 
 
 def versions() -> dict[str, str]:

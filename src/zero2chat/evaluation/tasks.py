@@ -23,6 +23,7 @@ from zero2chat.core.text import on_terminal
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.sources import read_sources
 from zero2chat.evaluation.baselines import best_constant
+from zero2chat.inference.confidence import read_abstention
 from zero2chat.inference.generate import Answer, answer, answer_each
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.thinking import Thinking
@@ -48,6 +49,7 @@ class TaskSpec:
     against: str | None = None  # a model folder: both models answer, and the task's taste decides who wins
     needless: bool = False  # no question needs a tool, despite `tools: true`: each call counts as needless
     declines: bool = False  # the correct answer is to abstain, such as facts about people not in the training text
+    threshold: bool = False  # also answered as in a chat, which declines below the threshold in the model's folder
     thinking: int | bool | None = None  # before answers; a number: with at most so many tokens
     turn: Annotated[int, Range(min=1)] = 1  # of the conversation in which the question is asked
     earlier: list[dict[str, Any]] = field(default_factory=list)  # what the turns before are drawn from, as `datasets:`
@@ -55,10 +57,11 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if self.needless and not self.tools:
             raise ValueError(f"task {self.task}: `needless` counts tool calls: set `tools: true`")
-        if self.against is not None and (self.samples or self.needless or self.declines or self.thinking is not None):
+        scored = self.samples or self.needless or self.declines or self.threshold or self.thinking is not None
+        if self.against is not None and scored:
             raise ValueError(
                 f"task {self.task}: `against` compares models by taste, without scores: remove samples, needless, "
-                "declines and thinking"
+                "declines, threshold and thinking"
             )
         if (self.turn > 1) != bool(self.earlier):
             raise ValueError(f"task {self.task}: `turn` and `earlier` need each other: set both, or remove both")
@@ -85,16 +88,16 @@ class Scored:
     by: str = ""  # for own data: what scored it, a reward or metric
 
 
-def read_specs(entries: Sequence[Any], tools: Collection[str] = (), two_models: bool = False) -> list[TaskSpec]:
+def read_specs(entries: Sequence[Any], tools: Collection[str] = (), evaluates: bool = False) -> list[TaskSpec]:
     """Read a YAML's `tasks:` list. Raises `UserError` for an invalid key, task, option or `n`, and if a task needs
-    tools but none are defined. A task that compares two models needs `two_models`."""
+    tools but none are defined. Only a stage that `evaluates` accepts `against` and `threshold`."""
     specs = [build([TaskSpec], entry, f"tasks[{i}]")[0] for i, entry in enumerate(entries)]
     for spec in specs:
         if spec.tools and not tools:
             raise UserError(f"task {spec.task}: `tools: true` is set, but no tools are listed under `tools:`")
+        if not evaluates and (given := "against" if spec.against else "threshold" if spec.threshold else ""):
+            raise UserError(f"task {spec.task}: only the evaluate stage accepts `{given}`: remove it")
         if spec.against is not None:
-            if not two_models:
-                raise UserError(f"task {spec.task}: only the evaluate stage compares two models: remove `against`")
             tasks.load_taste(spec.task)
         tasks.check_rows(spec.task, spec.split, spec.seed, spec.n, spec.options)
         if spec.earlier:
@@ -155,6 +158,7 @@ def evaluate_tasks(
     tools: Tools | None = None,
     constants: bool = True,
     template: Mapping[str, Any] | None = None,
+    folder: str = "",
 ) -> tuple[stats.Metrics, list[dict[str, Any]], list[Scored]]:
     """Return the tasks' metrics, each task's first `show` greedy answers as samples, and all scored rows.
 
@@ -165,13 +169,17 @@ def evaluate_tasks(
     for tasks that define `said`. `thought_tokens_*` is the mean number of tokens of thought, and `answered_*` the
     share of greedy answers that end and have a text after the thought, for a model that thinks. For tasks with
     `tools`, `tool_call_rate_*` is the share of greedy answers with a tool call. With `constants`, `constant_*` is
-    the score of the best constant answer. `template` has the chat template's options.
+    the score of the best constant answer. `template` has the chat template's options. Tasks with `threshold` need the
+    model's `folder`.
     """
     metrics: stats.Metrics = {}
     samples: list[dict[str, Any]] = []
     scored: list[Scored] = []
     thoughts = [Thinking(tokenizer, spec.thinking, template) for spec in specs]  # all are checked before the first runs
     thinks = any(one.thinks for one in thoughts)
+    own = read_abstention(folder) if any(spec.threshold for spec in specs) else None
+    if own:
+        metrics["abstain_below"] = {"value": own.abstain_below}
     for spec in specs:
         start = time.perf_counter()
         task = tasks.load(spec.task)
@@ -205,6 +213,10 @@ def evaluate_tasks(
             for size in sorted({1, k}):
                 chances = [pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
                 metrics[f"pass_at_{size}_{spec.label}"] = stats.mean_share(chances, spec.seed)
+        if spec.threshold and own:
+            at = (spec.max_new_tokens, own.temperature, batch_size, spec.seed + seed)
+            chatted = answer(model, tokenizer, prompts, *at, measured=True, **how)
+            metrics |= _with_threshold(spec, rows, chatted, own.abstain_below)
         beside = ""
         if constants:
             constant = metrics[f"constant_{spec.label}"] = best_constant(task, rows, spec.seed)
@@ -221,6 +233,22 @@ def evaluate_tasks(
     if rates := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
         metrics["accuracy_sampled"] = _mean_over_tasks(rates)
     return metrics, samples, scored
+
+
+def _with_threshold(spec: TaskSpec, rows: Sequence[tasks.Row], given: Sequence[Answer], below: float) -> stats.Metrics:
+    """Return the shares of questions that are declined (also by the model itself), answered right, and answered wrong,
+    and the share of wrong answers that the threshold declines."""
+    task, counts = tasks.load(spec.task), dict[str, tuple[list[float], list[str]]]()
+    for row, one in zip(rows, given, strict=True):
+        right, unsure = task.score(row, one.content) >= 1, one.confidence < below
+        itself = task.said is not None and task.said(row, one.content) is None
+        end = "declined" if unsure or itself else "confident_right" if right else "confident_wrong"
+        shares = {name: name == end for name in ("declined", "confident_right", "confident_wrong")}
+        for name, counted in (shares if right or itself else shares | {"wrong_declined": unsure}).items():
+            scores, keys = counts.setdefault(name, ([], []))
+            scores.append(counted)
+            keys.append(str(row["key"]))
+    return {f"{name}_{spec.label}": stats.clustered_rate(*some, spec.seed) for name, some in counts.items()}
 
 
 def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scored:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.fingerprints import ABSTENTION
 from zero2chat.core.runs import METRICS, RUN, write_atomically
 from zero2chat.hub.modelfile import write_modelfile
 from zero2chat.models.adapters import merged
@@ -79,9 +80,9 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
 
 
 def _describe(folder: Path, target: Path) -> None:
-    """Copy the licence to a merged model, and the run's record and model card, which `zero2chat push` needs."""
+    """Copy the licence, the threshold to decline, and the run's record and card, which `zero2chat push` needs."""
     is_run = (folder / RUN).exists() and (folder / METRICS).exists()
-    for name in ("LICENSE", "NOTICE", *((METRICS, "README.md") if is_run else ())):
+    for name in ("LICENSE", "NOTICE", ABSTENTION, *((METRICS, "README.md") if is_run else ())):
         if (folder / name).exists():
             shutil.copy(folder / name, target)
     if is_run:

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from yaml import YAMLError
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.fingerprints import ABSTENTION
 from zero2chat.core.runs import METRICS, RUN, Run, read_run
 from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
 from zero2chat.models.loading import adapter_settings, is_hub_name
@@ -43,6 +44,7 @@ _MODEL_FILES = (
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
     METRICS,
+    ABSTENTION,
 )
 _OWN_FILES = (CARD, "LICENSE", "NOTICE")  # in the repository they may be the user's own: replaced, never removed
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
+from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.fast_generate import fast_sample, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import CallFormat, Tools
@@ -36,6 +37,7 @@ class Answer:
     ids: list[int] = field(default_factory=list)  # all ids after the prompt, including the stop token
     thought: int = 0  # tokens of its thoughts
     unfolded: str | None = None  # the text without its thoughts, of a model that thinks
+    confidence: float = 0.0  # in what follows the last tool result, if it is measured
 
     @property
     def content(self) -> str:
@@ -111,14 +113,15 @@ def answer(
     schemas: Sequence[Any] | None = None,
     template: Mapping[str, Any] | None = None,
     thinking: bool | int | None = None,
+    measured: bool = False,
 ) -> list[Answer]:
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
     is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`, `thinking` as in
-    `models/thinking.py`. Every rank must call this: each rank answers a share, and gets all answers. Control tokens in
-    messages are neutralised. Raises `UserError` if a question does not fit the context, the model has no EOS token, or
-    the tokenizer has no pad token.
+    `models/thinking.py`. With `measured`, answers have a confidence. Every rank must call this: each rank answers a
+    share, and gets all answers. Control tokens in messages are neutralised. Raises `UserError` if a question does not
+    fit the context, the model has no EOS token, or the tokenizer has no pad token.
     """
     state = PartialState()
     if tokenizer.pad_token_id is None:
@@ -173,7 +176,12 @@ def answer(
                 read_all([turns[i] for i in batch], outputs, ends)
             called = [i for batch in share for i in batch if turns[i].goes_on]
             share = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
-    everyones = dict(gather_object([(i, _answer(turns[i], tokenizer, thoughts)) for i in sorted(indices)]))
+    made = {i: _answer(turns[i], tokenizer, thoughts) for i in sorted(indices)}
+    for i, one in made.items() if measured else ():
+        ids = turns[i].ids
+        start = len(ids) - len([*takewhile(bool, reversed(turns[i].mask))])  # after the prompt or the last tool result
+        one.confidence = confidence(log_probabilities(model, ids[:start], ids[start:]))
+    everyones = dict(gather_object([*made.items()]))
     return [everyones[i] for i in range(len(encoded))]
 
 

@@ -93,7 +93,8 @@ class Answering:
         # The name that transformers gives the cache since 5.24, and the name before it
         self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._cache: DynamicCache | None = None
-        self._settled = 0  # the number of the turn's ids that stay even if the answer is declined
+        # The number of the turn's ids, and of the record's tokens, that stay even if the answer is declined
+        self._settled = self._recorded = 0
         self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
         self._processors = self.thoughts.processors()  # of the tokens since the last tool result
         self._reseed()
@@ -133,6 +134,7 @@ class Answering:
         finally:
             if final != held or not final:  # what was not shown is not kept
                 self._turn.ids[self._settled :] = self._encode(final)
+                del (self.record or [])[self._recorded :]
                 self._cache = None
         if final:
             yield final
@@ -143,7 +145,7 @@ class Answering:
         calls, self.length = turn.calls, 0
         while turn.goes_on:
             words = _Words(self.tokenizer)
-            self._settled = len(turn.ids)
+            self._settled, self._recorded = len(turn.ids), len(self.record or ())
             self._log_probabilities, self._processors = [], self.thoughts.processors()
             while not calls.over and self.length < most and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)

@@ -94,7 +94,7 @@ class EvaluateArguments(MeasuringArguments):
         if self.load_in_4bit and self.dtype == "auto":
             raise ValueError("load_in_4bit: dtype auto is not supported: set dtype, such as bfloat16")
         # Checked here too, so that a recipe fails before its first step runs:
-        labels = [spec.label for spec in read_specs(self.tasks, self.tools, two_models=True)]
+        labels = [spec.label for spec in read_specs(self.tasks, self.tools, evaluates=True)]
         for own in read_own_data(self.datasets, self.tools):
             if own.label in labels:
                 raise ValueError(f"datasets: the label '{own.label}' is also a task's: set another `label`")
@@ -103,7 +103,7 @@ class EvaluateArguments(MeasuringArguments):
 
 
 def run(run: Run, args: EvaluateArguments) -> None:
-    entries, standard = read_specs(args.tasks, args.tools, two_models=True), read_harness(args.harness)
+    entries, standard = read_specs(args.tasks, args.tools, evaluates=True), read_harness(args.harness)
     specs, compared = ([spec for spec in entries if (spec.against is None) == alone] for alone in (True, False))
     managers = find_tasks(standard)
     own = [(spec, load_rows(spec)) for spec in read_own_data(args.datasets, args.tools)]
@@ -116,12 +116,13 @@ def run(run: Run, args: EvaluateArguments) -> None:
 
     # Load. Without a chat template the prompts are plain text for a base model.
     chats = bool(entries or own or args.questions or any(spec.apply_chat_template for spec in standard))
-    model, tokenizer = open_evaluated(str(args.model_name_or_path), args, args.model_revision, chats)
+    path = str(args.model_name_or_path)
+    model, tokenizer = open_evaluated(path, args, args.model_revision, chats)
     tools = make_tools(args.tools)
 
     # Evaluate: tasks, own data, other models on the same rows, typed questions, standard benchmarks.
     metrics, samples, scored = evaluate_tasks(
-        model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=tools
+        model, tokenizer, specs, batch_size=args.eval_batch_size, seed=args.seed, tools=tools, folder=path
     )
     metrics |= metrics_over_tasks(scored, specs)
     own_questions: list[tuple[list[str], list[str]]] = []
@@ -160,7 +161,7 @@ def run(run: Run, args: EvaluateArguments) -> None:
             write_atomically(run.folder / HARNESS, json.dumps(raw, indent=2) + "\n")
     run.finish(metrics | {"bytes_model": {"value": model.get_memory_footprint()}})
     if is_main_process():
-        add_scores(str(args.model_name_or_path), run.folder, metrics)
+        add_scores(path, run.folder, metrics)
 
 
 def _check(args: EvaluateArguments) -> None:

@@ -102,6 +102,7 @@ def evaluation_metrics(step: StepResult) -> dict[str, str]:
         **own,
         **win_rates,
         **{name: name for name in step.named(r"(.+\..+)")},
+        **{name: name.replace("_", " ", 1) for name in step.named("(wrong_declined_.+|confident_(?:right|wrong)_.+)")},
         "needless_calls": "of answers call a tool although none is needed",
         "declined_within_reach": "abstention rate on answerable questions",
         "stop_rate": "of answers end with the EOS token",
