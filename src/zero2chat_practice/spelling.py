@@ -15,11 +15,12 @@ SHARES = (0.6, 0.1, 0.3)  # more words for evaluation than 80/10/10 would leave
 STYLES = ("worked",)
 
 _TEXTS = read_texts("spelling")
-_WORDS, _FRAMES, _ANSWERS = _TEXTS["words"].split(), _TEXTS["questions"], phrases(_TEXTS["answers"])
+_WORDS, _FRAMES = _TEXTS["words"].split(), _TEXTS["questions"]
+_ANSWERS, _WRITTEN = phrases(_TEXTS["answers"]), phrases(_TEXTS["written"])
 KINDS = ("spell", "length", "count", "reverse", "first", "last", "position")  # by default
 _PER_QUESTION = 5  # frames that ask the same about a word
 _NUMBERS = ("zero none", "one once single", "two twice", "three", "four", "five", "six", "seven", "eight", "nine")
-_ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth"}
+_ORDINALS = {str(at): name for at, name in enumerate(phrases(_TEXTS["ordinals"]), start=1)}
 # Kind, letter and answer of questions about two words that are in no list and are too long for `texts`
 _FAMOUS = {"strawberry": [("count", "r", "3")], "ubiquitous": [("third", "", "i-i-u")]}
 
@@ -37,7 +38,7 @@ def rows(
     """Return questions of these `kinds` about words of three to nine letters: common ones, or all lower-case words in
     `texts` (a file or a glob pattern). No word and no frame is in two splits. `famous`: the number of r's in
     strawberry, and every third letter of ubiquitous. `quoted` puts the word in quotation marks, where it has the same
-    tokens as in a program. `typed` changes half of the questions to what people type."""
+    tokens as in a program. `typed` writes half of the questions as people type, some words in capitals or quotes."""
     known_all(kinds, tuple(_FRAMES), "spelling: kind")
     words = [word for word in (_words_of(texts) if texts else _WORDS) if in_split(word, split, SHARES)]
     asked = (_FAMOUS if split == "test" else {}) if famous else {word: _asked(word, kinds) for word in words}
@@ -54,7 +55,7 @@ def _asked(word: str, kinds: Sequence[str]) -> list[tuple[str, str, str]]:
     asked = [("spell", "", "-".join(word)), ("length", "", str(len(word))), ("reverse", "", word[::-1])]
     asked += [("first", "", word[0]), ("last", "", word[-1])]
     asked += [("third", "", "-".join(word[2::3]))] if len(word) >= 6 else []  # at least two letters
-    asked += [("position", str(at), word[at - 1]) for at in range(2, min(len(word), 5) + 1)]
+    asked += [("position", str(at), word[at - 1]) for at in range(2, min(len(word), len(_ORDINALS)) + 1)]
     # The most frequent letter, the one in the middle, and one that does not occur.
     absent = next(letter for letter in "etaoinsrhz" if letter not in word)
     letters = sorted({max(word, key=word.count), word[len(word) // 2], absent})
@@ -72,11 +73,13 @@ def _pool(asked: Mapping[str, Sequence[tuple[str, str, str]]], split: str) -> It
 
 def _with_question(row: Row, quoted: bool, typed: bool) -> Row:
     word, letter, rng = row["key"], row["letter"], random.Random(str(row))
-    text = grammar.choose(row["question"], rng)
-    text = grammar.typed(text, rng) if typed and rng.random() < 0.5 else text
-    slots = {"w": f'"{word}"' if quoted else word, "l": letter, "L": letter.upper(), "n": letter}
-    nd = letter + {"2": "nd", "3": "rd"}.get(letter, "th")
-    return row | {"question": text.format(**slots, nd=nd, nth=_ORDINALS.get(letter))}
+    text, typed = grammar.choose(row["question"], rng), typed and rng.random() < 0.5
+    text = grammar.typed(text, rng) if typed else text
+    written = '"{w}"' if quoted else rng.choice(_WRITTEN) if typed else "{w}"
+    written = written.format(w=word, W=word.upper(), C=word.capitalize())
+    slots = {"w": written, "l": letter, "L": letter.upper(), "n": letter, "nth": _ORDINALS.get(letter)}
+    question = text.format(**slots, nd=letter + {"2": "nd", "3": "rd"}.get(letter, "th"))
+    return row | {"question": question, "shown": written.strip("\"'")}
 
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
@@ -91,7 +94,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
 def use_tools(row: Row, rng: random.Random, call: CallTool, style: str = "worked") -> str:
     """Examine the letters with a program, and state the result."""
     # A word after a space is copied with the space: " banana" has other tokens than "banana".
-    text = '"{key}"' if re.search(rf"(?<![ \w]){row['key']}\b", row["question"]) else '" {key}".strip()'
+    text = '"{shown}"' if re.search(rf"(?<![ \w]){row['shown']}\b", row["question"]) else '" {shown}".strip()'
+    text += ".lower()" if row["shown"] != row["key"] else ""
     program = _TEXTS["programs"][row["kind"]].replace("{text}", text).format(**row)
     output, result = twice(call, "python", program), _TEXTS["results"][row["kind"]]
     return "I could not find out." if output is None else result.format(output=output, nth=_ORDINALS.get(row["letter"]))
