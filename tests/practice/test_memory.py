@@ -17,11 +17,14 @@ def pools():
     return {split: memory._pool(split, memory.KINDS, word_problems.LARGEST) for split in SPLITS}
 
 
+NOUNS = sorted({fact["of"].lower() for fact in stated_facts.FACTS} - {"", "number"}, key=len, reverse=True)
+
+
 def skeleton(question):
     """Return the words of a question without those of the facts, values, numbers, greetings, case and punctuation."""
-    words = re.findall(r"[a-z]+", question.lower().replace("'s", " is").replace("'m", " am").replace("n't", " not"))
-    nouns = {word for fact in stated_facts.FACTS for word in re.findall("[a-z]+", fact["of"].lower())}
-    dropped = nouns - {"number"} | {"hi", "hello", "hey", "please", "thanks", *NUMBER_WORDS}
+    text = question.lower().replace("'s", " is").replace("'m", " am").replace("n't", " not")
+    words = re.findall("[a-z]+", re.sub(rf"\b(?:{'|'.join(NOUNS)})\b", " ", text))
+    dropped = {"hi", "hello", "hey", "please", "thanks", *NUMBER_WORDS}
     return " ".join(word for word in words if word not in dropped)
 
 
@@ -48,7 +51,7 @@ def test_no_frame_of_a_test_row_is_in_training_and_every_kind_has_forty(pools):
 
 
 def test_an_answer_to_another_question_scores_nothing(pools):
-    test = [row for row in pools["test"] if row["kind"] in ("name", "number", "object", "place", "unknown")]
+    test = [row for row in pools["test"] if row["kind"] in ("name", "number", "object", "place", "time", "unknown")]
     texts = ["You have not told me your sister's age.", "Your name is Omar.", "You told me that.", "It is 7."]
     for text in texts:
         assert sum(memory.score(row, text) for row in test) < 0.02 * len(test), text
@@ -88,7 +91,7 @@ def test_follow_up_sums_go_on_from_the_last_result_and_keep_to_their_split(pools
 
 
 def test_kinds_keep_their_shares_and_can_be_chosen() -> None:
-    shares = Counter(found["kind"] for found in memory.rows("test", 0, 1100))
+    shares = Counter(found["kind"] for found in memory.rows("test", 0, 1600))
     assert shares == {kind: 100 * turns for kind, turns in memory._TURNS.items()}
     assert {found["kind"] for found in memory.rows("test", 0, 50, kinds=["name", "unknown"])} == {"name", "unknown"}
 
