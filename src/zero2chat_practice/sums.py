@@ -142,9 +142,8 @@ def _question(kind: str, a: int, b: int, split: str, rng: random.Random) -> str:
     in_words = max(a, b) <= 20 and rng.random() < _IN_WORDS
     calculations = _CALCULATIONS["spoken" if in_words or rng.random() < 0.5 else "signed"][kind]
     text = choose(frame, rng).replace("{sum}", rng.choice(calculations))
-    form = "," if rng.random() < 0.3 else ""
-    a_text, b_text = (NUMBER_WORDS[n] if in_words else format(n, form) for n in (a, b))
-    text = text.format(a=a_text, b=b_text)
+    write = NUMBER_WORDS.__getitem__ if in_words else rng.choice((str, str, "{:,}".format))
+    text = text.format(a=write(a), b=write(b))
     return typed(text, rng) if rng.random() < 0.5 else text
 
 

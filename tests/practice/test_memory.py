@@ -8,7 +8,7 @@ from wordings import skeletons
 
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import memory, sums, word_problems
-from zero2chat_practice.synthetic import stated_facts, written_words
+from zero2chat_practice.synthetic import read_texts, stated_facts, written_words
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
 
 
@@ -88,6 +88,27 @@ def test_follow_up_sums_go_on_from_the_last_result_and_keep_to_their_split(pools
             if found["kind"] == "followup_sum" and re.findall(r"\d+", found["question"]) == [b]:
                 replies = [turn["content"] for turn in found["turns"] if turn["role"] == "assistant"]
                 assert sums.said(asked, [reply for reply in replies if re.search(r"\d", reply)][-1]) == a
+
+
+def test_sixty_sorts_of_facts_have_eight_statements_and_eight_questions_each() -> None:
+    sorts = read_texts("memory_facts")
+    assert len(sorts) >= 60
+    assert all(len(sort[name].splitlines()) >= 8 for sort in sorts for name in ("tells", "asks"))
+    for fact in stated_facts.FACTS:
+        assert stated_facts.facts_in(f"You have not told me {fact['what']}.") == {fact["what"]}
+
+
+def test_a_reply_may_have_words_of_its_fact_that_are_values_too() -> None:
+    row = {"kind": "name", "question": "?", "about": "what your sister is called", "answer": "Omar"}
+    assert memory.score(row, "Your sister is called Omar.") == 1.0
+    assert memory.score(row, "Your brother is called Omar.") == 0.0
+
+
+def test_changes_may_be_told_before_the_number_is_asked_for(pools) -> None:
+    rows = [row for row in pools["train"] if row["kind"] == "changed_number" and not re.search(r"\d", row["question"])]
+    assert len(rows) > 1000
+    asked = {row["replies"][0] for row in rows if row["replies"][0].count("=") == 2 and ":" not in row["replies"][0]}
+    assert any(re.fullmatch(r"(\d+) [+-] \d+ = (\d+), \2 [+-] \d+ = \d+\.", reply) for reply in asked)
 
 
 def test_kinds_keep_their_shares_and_can_be_chosen() -> None:

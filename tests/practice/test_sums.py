@@ -48,11 +48,8 @@ def test_a_pair_is_in_one_split_in_both_orders_and_all_operations() -> None:
 
 def _skeleton(question: str) -> str:
     """Return a question without its numbers, operation, case and punctuation; "" for the sum alone."""
-    text = re.sub(
-        r"[0-9]x[0-9]|\b(?:added to|multiplied by|multiplied with|take away|taken away from|subtracted from|x)\b|[^a-z ]",
-        "",
-        question.lower(),
-    )
+    spoken = "added to|multiplied by|multiplied with|take away|taken away from|subtracted from|x"
+    text = re.sub(rf"[0-9]x[0-9]|\b(?:{spoken})\b|[^a-z ]", "", question.lower())
     return " ".join(word for word in text.split() if word not in {*NUMBER_WORDS, *sums.OPERATIONS})
 
 

@@ -41,7 +41,7 @@ def second(text: str) -> str:
 
 
 def _facts() -> Iterator[Fact]:
-    """Yield the facts with the fields that `memory.yaml` explains. `asks` has the split's own frames of the fact,
+    """Yield the facts with the fields that `memory_facts.yaml` explains. `asks` has the split's own frames of the fact,
     and those of all facts. `names` are clauses and nouns by which a reply can name the fact, such as "your name"."""
     for given in read_texts("memory_facts"):
         words = given.get("of", "")
@@ -49,21 +49,14 @@ def _facts() -> Iterator[Fact]:
             fact = {"form": TEXTS["forms"][given["kind"]], **TEXTS["defaults"], **given, "of": word, "x": "{x}"}
             fact |= own if isinstance(own, dict) else {"by": own}
             fact |= {name: fact[name].format(**fact) for name in ("told", "d", "i", "it")}
-            indirect = second(fact["i"])
+            indirect, fact["reply"] = second(fact["i"]), second(fact["told"])
             fact["what"] = fact.get("what", indirect).format(**fact)
-            fact["names"] = {f" {_words(name)} " for name in (fact["what"], indirect, second(fact["it"]))}
-            fact["reply"] = second(fact["told"])
-            tells, asks = (fact["tells"] + TEXTS["tells"]).splitlines(), fact["asks"]
-            fact["tells"] = [line.format(t=fact["told"], **fact) for line in tells]
-            fact["asks"] = {
-                split: [[line.format(**fact) for line in some] for some in (frames(asks, split), FRAMES["asks"][split])]
-                for split in SPLITS
-            }
+            fact["names"] = {f" {name.lower()} " for name in (fact["what"], indirect, second(fact["it"]))}
+            tells, asks = [fact["tells"].splitlines(), TEXTS["tells"].splitlines()], fact["asks"]
+            fact["tells"] = [[line.format(t=fact["told"], **fact) for line in some] for some in tells]
+            by_split = {split: (frames(asks, split), FRAMES["asks"][split]) for split in SPLITS}
+            fact["asks"] = {at: [[line.format(**fact) for line in some] for some in by_split[at]] for at in SPLITS}
             yield fact
-
-
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[\w']+", text.lower()))
 
 
 FACTS = tuple(_facts())
@@ -82,7 +75,8 @@ def clash(fact: Fact, other: Fact) -> bool:
 
 def facts_in(text: str) -> set[str]:
     """Return the `what` of each fact that a text names; of names that contain each other, the longest."""
-    named = {name: fact["what"] for fact in FACTS for name in fact["names"] if name in f" {_words(text)} "}
+    text = re.sub(r"[^\w'-]+", " ", f" {text.lower()} ")
+    named = {name: fact["what"] for fact in FACTS for name in fact["names"] if name in text}
     return {named[name] for name in named if not any(name in longer for longer in named.keys() - {name})}
 
 
@@ -91,8 +85,7 @@ def facts_in(text: str) -> set[str]:
 
 @functools.cache
 def values_of(name: str, split: str) -> Sequence[str]:
-    """Return the split's values; all splits share days, months and hours. Training has additional values, so that the
-    model learns to copy from the context."""
+    """Return the split's values; days and hours are shared. Training has more, so that the model learns to copy."""
     if name in _CLOSED:
         return _CLOSED[name]
     own = [value for value in VALUES[name] if in_split(f"a {name}: {value}", split, SHARES)]
@@ -109,8 +102,7 @@ def blended(name: str) -> list[str]:
 
 @functools.cache
 def _numbers(smallest: int, largest: int, split: str) -> tuple[list[str], list[float]]:
-    """Return the split's numbers with weights: a split has few numbers with one digit. All splits share those of a
-    clock and a calendar."""
+    """Return the split's numbers with weights: few have one digit. All splits share the numbers of a clock."""
     values = [str(n) for n in range(smallest, largest + 1) if largest < 13 or in_split(f"a number: {n}", split, SHARES)]
     return values, list(itertools.accumulate((0, 30, 12, 1, 0.1)[len(value)] for value in values))
 
@@ -144,9 +136,7 @@ def _kinds_of() -> dict[str, set[str]]:
     for name, values in VALUES.items():
         for word in (*values, *blended(name)):
             kinds[word].add(TEXTS["kinds"].get(name, "object"))
-    for word in itertools.chain(*(values for name, values in _CLOSED.items() if name != "clock")):
-        kinds[word].add("time")
-    return kinds
+    return kinds | {word: {"time"} for name, words in _CLOSED.items() if name != "clock" for word in words}
 
 
 def named_in(kind: str, text: str) -> list[str]:
@@ -187,15 +177,11 @@ def statement(facts: Sequence[tuple[Fact, str]], rng: random.Random) -> tuple[st
         frame = pick("together", rng).format(t=fact["told"], o=other["told"].replace("{x}", "{y}"))
         texts = [sentence(frame, rng, x=value, y=other_value)]
     else:
-        texts = [sentence(rng.choice(one["tells"]), rng, x=x) for one, x in facts]
+        texts = [sentence(rng.choice(rng.choice(one["tells"])), rng, x=x) for one, x in facts]
     texts += [sentence(pick("asides", rng), rng) for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 3)))]
     rng.shuffle(texts)
-    return joined(texts), heard(fact["heard"] if len(facts) == 1 else "any", value, rng)
-
-
-def joined(texts: Sequence[str]) -> str:
-    """Return sentences as one message."""
-    return " ".join([*(text if text[-1] in ".!?" else f"{text}." for text in texts[:-1]), texts[-1]])
+    texts[:-1] = [text if text[-1] in ".!?" else f"{text}." for text in texts[:-1]]
+    return " ".join(texts), heard(fact["heard"] if len(facts) == 1 else "any", value, rng)
 
 
 def pick(name: str, rng: random.Random) -> str:
