@@ -1,12 +1,12 @@
-"""Recall of earlier turns: a name, a number, a thing, a place, or the sum, problem or number that a question continues.
+"""Recall of earlier turns: a fact of the user, or the sum, problem or number that a question continues.
 
-Rows are conversations. Other exchanges come between a fact and the question about it, and half of the conversations
-state a second fact, so that the model has to find the right fact. If the user corrects a fact, the correction counts.
+Rows are conversations. Other exchanges come between a fact and the question about it, and many conversations state one
+to three more facts, so that the model has to find the right fact. If the user corrects a fact, the correction counts.
 If the fact was never stated, the correct answer is an abstention.
 
 The split is by value (names, numbers, things, places) and by frame of questions, corrections and follow-ups: a test row
-asks for an unseen value in unseen words. The sums of follow-ups are split as in `sums`, the problems as in
-`word_problems`.
+asks for an unseen value in unseen words. All splits share days, months and hours: there are few. The sums of follow-ups
+are split as in `sums`, the problems as in `word_problems`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose
 from zero2chat_practice.synthetic.stated_facts import FACTS, FRAMES, OF_KIND, TEXTS, named_in, sentence
 
 STYLES = ("worked",)
-# Rows of each kind per eleven rows.
+# Rows of each kind per sixteen rows.
 _TURNS: dict[str, int] = TEXTS["turns"]
 KINDS = tuple(_TURNS)
 _SUMS = ("followup_sum", "changed_number")
@@ -44,12 +44,9 @@ _Exchange = tuple[str, str]
 def _fillers(split: str) -> list[list[_Exchange]]:
     """Return exchanges of small talk, of lines of the same split, and of training's sums of one digit."""
     rng = random.Random(f"memory fillers {split}")
-    line_rows, sum_rows = lines.rows(split, 0, _FILLERS), sums.rows("train", 0, _FILLERS, digits=[1])
-    return [
-        _SMALL_TALK,
-        [(row["question"], lines.demonstration(row, rng)) for row in line_rows],
-        [(row["question"], sums.demonstration(row, rng)) for row in sum_rows],
-    ]
+    drawn = {lines: lines.rows(split, 0, _FILLERS), sums: sums.rows("train", 0, _FILLERS, digits=[1])}
+    made = ([(row["question"], task.demonstration(row, rng)) for row in rows] for task, rows in drawn.items())
+    return [_SMALL_TALK, *made]
 
 
 def _filler(split: str, rng: random.Random) -> _Exchange:
@@ -75,12 +72,11 @@ def rows(
     thoughts: bool = False,
     long: bool = False,
 ) -> list[Row]:
-    """Return conversations of these `kinds` in a fixed mix: two in eleven each for `object`, `followup_sum` and
-    `followup_problem`. `largest` is the largest number or result of a problem. With `thoughts`, the steps of worked
-    answers are thoughts. With `long`, in a third of the rows 6 to 9 exchanges come after the fact."""
+    """Return conversations of these `kinds` in a fixed mix: one in sixteen each for `unknown` and `followup_problem`,
+    two for each other kind. `largest` is the largest number or result of a problem. With `thoughts`, the steps of
+    worked answers are thoughts. With `long`, in a third of the rows 6 to 9 exchanges come after the fact."""
     known_all(kinds, KINDS, "memory: kind")
-    style = "thought" if thoughts else "worked"
-    pool = _pool(split, tuple(kinds), largest, style, 10 if long else 4)
+    pool = _pool(split, tuple(kinds), largest, "thought" if thoughts else "worked", 10 if long else 4)
     return draw(pool, f"memory, {split}", seed, n, by="turn", drop=True)
 
 
@@ -125,7 +121,7 @@ def _of_fact(kind: str, split: str, rng: random.Random, most: int) -> Iterator[R
         exchanges, value = _conversation(fact, kind != "unknown", split, rng)
         exchanges += _more(exchanges, split, rng, most)
         question = stated.question_about(fact, split, rng)
-        reply, answer = fact["reply"].format(x=value), " ".join(named_in(fact["kind"], value))
+        reply, answer = fact["reply"].format(x=stated.second(value)), " ".join(named_in(fact["kind"], value))
         replies = [stated.capitals(f"{reply}."), f"You told me that {reply}."]
         what = fact["what"]
         if kind == "unknown":
@@ -136,20 +132,22 @@ def _of_fact(kind: str, split: str, rng: random.Random, most: int) -> Iterator[R
 def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
     """Return the turns before the question, and the correct value; "" if the fact is not `known`."""
     value = stated.value_of(fact, split, rng) if known else ""
-    turns = [stated.statement([(fact, value)], rng)] if known else []
-    if rng.random() < 0.5:
+    told, place = [(fact, value)], rng.random()
+    for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 1, 2, 2, 3))):
         # Sometimes of the same kind: two numbers, or the user's name and the dog's.
         others = OF_KIND[fact["kind"]] if rng.random() < 0.25 else FACTS
-        second = next(one for one in iter(lambda: rng.choice(others), None) if not stated.clash(fact, one))
-        other, place = (second, stated.value_of(second, split, rng, other_than=value)), rng.random()
-        if known and place < 0.35:
-            turns = [stated.statement([(fact, value), other], rng)]
-        else:
-            turns.insert(0 if place < 0.7 else len(turns), stated.statement([other], rng))
+        free = (one for one in rng.sample(others, 20) if not any(stated.clash(one, other) for other, _ in told))
+        told.append((second := next(free), stated.value_of(second, split, rng, other_than=value)))
+    told = told if known else told[1:]
+    groups = [told] if place < 0.4 and told else [[one] for one in told]
+    turns = [stated.statement(group, rng) for group in (groups if place < 0.7 else groups[::-1])]
     if known and rng.random() < 0.15:
         old, value = value, stated.value_of(fact, split, rng, other_than=value)
         frame = rng.choice(FRAMES["corrections"][split]).format(t=fact["told"], x="{x}", old="{old}")
-        turns.append((sentence(frame, rng, x=value, old=old), choose(stated.pick("corrected", rng), rng)))
+        text, reply = sentence(frame, rng, x=value, old=old), choose(stated.pick("corrected", rng), rng)
+        if len(turns) == 1 and rng.random() < 0.5:
+            text = turns.pop()[0] + rng.choice((" ", " - ", " ... ")) + text
+        turns.append((text, reply))
     between = rng.choice((0, 1, 1, 2, 2, 3)) - (len(turns) - 1 if known else 0)
     fillers = [_filler(split, rng) for _ in range(max(0 if turns else 1, between))]
     if known and len(turns) > 1 and fillers and rng.random() < 0.5:
@@ -178,20 +176,28 @@ def _of_sum(kind: str, split: str, rng: random.Random, style: str, most: int) ->
             row = {"answer": str(total), "key": f"have {total}"}
         else:
             exchanges.append((row["question"], sums.demonstration(row, rng, style)))
-        parts, question = [row["key"]], ""
-        for _ in range(2 if rng.random() < 0.2 else 1):
-            if question:
+        parts, question, quiet, steps = [row["key"]], "", changed and rng.random() < 0.5, list[str]()
+        for _ in range(2 if rng.random() < (0.4 if quiet else 0.2) else 1):
+            if question and not quiet:
                 exchanges.append((question, sums.demonstration(row, rng, style)))
             old, (row, frames) = row.get("b", ""), _following(row, split, rng, changed)
-            if not row:
+            if not row or (steps and int(row["a"]) + int(row["b"]) > 20):
                 break
             parts.append(row["key"])
-            frame = rng.choice(FRAMES[frames][split])
+            told = "half" if row["kind"] == "minus" and row["b"] == row["answer"] else row["kind"]
+            frame = stated.pick(f"changed told {told}", rng) if quiet else rng.choice(FRAMES[frames][split])
             n = _written(int(row["b"]), 0.2 * changed, rng)
             question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
+            if quiet:
+                exchanges.append((question, stated.heard("any", "", rng)))
+                steps.append(f"{row['a']} {'+' if row['kind'] == 'plus' else '-'} {row['b']} = {row['answer']}")
         else:
+            if quiet:
+                frame = filling.fill(rng.choice(FRAMES["changed asks"][split]), as_sentence=False)
+                exchanges, question = [*exchanges, *_more(exchanges, split, rng, most)], sentence(frame, rng)
             exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
-            about, replies = f"{row['a']} {row['kind']} {row['b']}", _worked(sums, row, rng, style)
+            about, replies = f"{row['a']} {row['kind']} {row['b']}", [f"{', '.join(steps)}."]
+            replies = replies if len(steps) > 1 else _worked(sums, row, rng, style)
             yield _row(kind, " then ".join(parts), exchanges, question, row["answer"], about, replies)
 
 
@@ -204,6 +210,7 @@ def _following(row: Row, split: str, rng: random.Random, changed: bool) -> tuple
         a = int(row["a" if again else "answer"])
         most = {"plus": 99 - a, "minus": a - changed, "times": 9 * (a < 10)}[kind]
         n = rng.randint(1, min(9, most) if rng.random() < 0.7 else most) if most > 0 else 0
+        n = a // 2 if changed and kind == "minus" and a % 2 == 0 and rng.random() < 0.2 else n
         if n > changed and sums.fits(kind, a, n, split) and not (again and row["b"] in (str(a), str(n), row["answer"])):
             return sums.of_numbers(kind, a, n), "instead" if again else f"changed {kind}" if changed else kind
     return {}, ""
@@ -249,12 +256,8 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     return str(rng.choice(row["replies"]))
 
 
-_NOT_TOLD, _UNABLE = (re.compile(TEXTS[name], re.IGNORECASE) for name in ("not_told", "unable"))
-_MOST_WORDS = 25
-
-
-def _declines(text: str) -> bool:
-    return bool(_NOT_TOLD.search(text) or _UNABLE.search(text))
+_NOT_TOLD = re.compile(TEXTS["not_told"], re.IGNORECASE)
+_DECLINES = re.compile(f"{TEXTS['not_told']}|{TEXTS['unable']}", re.IGNORECASE)
 
 
 def score(row: Row, completion: str) -> float:
@@ -268,12 +271,14 @@ def score(row: Row, completion: str) -> float:
         return word_problems.score(row, completion)
     if kind in _SUMS:
         return sums.score(row | dict(zip(("a", "kind", "b"), row["about"].split(), strict=True)), completion)
-    if "\n" in text or len(text.split()) > _MOST_WORDS:
+    if "\n" in text or len(text.split()) > 25:
         return 0.0
-    named = named_in(kind, text)
+    # The fact itself may have such words: the keys in "where you left your keys".
+    values = set(answer.split() if kind != "unknown" else ())
+    named = set(named_in(kind, text)) - (set(named_in(kind, row["about"])) - values)
     if kind == "unknown":
         return float(bool(_NOT_TOLD.search(text)) and stated.facts_in(text) == {answer} and not named)
-    return float(not _declines(text) and set(named) == set(answer.split()))
+    return float(not _DECLINES.search(text) and named == values)
 
 
 def said(row: Row, completion: str) -> str | None:
@@ -281,7 +286,7 @@ def said(row: Row, completion: str) -> str | None:
     if row["kind"] in (*_SUMS, "followup_problem"):
         return sums.said(row, completion.split("####")[-1])
     named = named_in(row["kind"], completion)
-    return None if _declines(completion) or not named else " ".join(dict.fromkeys(named))
+    return None if _DECLINES.search(completion) or not named else " ".join(dict.fromkeys(named))
 
 
 # ---- pages to read

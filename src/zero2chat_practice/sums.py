@@ -142,7 +142,8 @@ def _question(kind: str, a: int, b: int, split: str, rng: random.Random) -> str:
     in_words = max(a, b) <= 20 and rng.random() < _IN_WORDS
     calculations = _CALCULATIONS["spoken" if in_words or rng.random() < 0.5 else "signed"][kind]
     text = choose(frame, rng).replace("{sum}", rng.choice(calculations))
-    text = text.format(a=NUMBER_WORDS[a] if in_words else a, b=NUMBER_WORDS[b] if in_words else b)
+    write = NUMBER_WORDS.__getitem__ if in_words else rng.choice((str, str, "{:,}".format))
+    text = text.format(a=write(a), b=write(b))
     return typed(text, rng) if rng.random() < 0.5 else text
 
 

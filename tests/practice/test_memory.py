@@ -8,7 +8,7 @@ from wordings import skeletons
 
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import memory, sums, word_problems
-from zero2chat_practice.synthetic import stated_facts, written_words
+from zero2chat_practice.synthetic import read_texts, stated_facts, written_words
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
 
 
@@ -17,11 +17,14 @@ def pools():
     return {split: memory._pool(split, memory.KINDS, word_problems.LARGEST) for split in SPLITS}
 
 
+NOUNS = sorted({fact["of"].lower() for fact in stated_facts.FACTS} - {"", "number"}, key=len, reverse=True)
+
+
 def skeleton(question):
     """Return the words of a question without those of the facts, values, numbers, greetings, case and punctuation."""
-    words = re.findall(r"[a-z]+", question.lower().replace("'s", " is").replace("'m", " am").replace("n't", " not"))
-    nouns = {word for fact in stated_facts.FACTS for word in re.findall("[a-z]+", fact["of"].lower())}
-    dropped = nouns - {"number"} | {"hi", "hello", "hey", "please", "thanks", *NUMBER_WORDS}
+    text = question.lower().replace("'s", " is").replace("'m", " am").replace("n't", " not")
+    words = re.findall("[a-z]+", re.sub(rf"\b(?:{'|'.join(NOUNS)})\b", " ", text))
+    dropped = {"hi", "hello", "hey", "please", "thanks", *NUMBER_WORDS}
     return " ".join(word for word in words if word not in dropped)
 
 
@@ -48,7 +51,7 @@ def test_no_frame_of_a_test_row_is_in_training_and_every_kind_has_forty(pools):
 
 
 def test_an_answer_to_another_question_scores_nothing(pools):
-    test = [row for row in pools["test"] if row["kind"] in ("name", "number", "object", "place", "unknown")]
+    test = [row for row in pools["test"] if row["kind"] in ("name", "number", "object", "place", "time", "unknown")]
     texts = ["You have not told me your sister's age.", "Your name is Omar.", "You told me that.", "It is 7."]
     for text in texts:
         assert sum(memory.score(row, text) for row in test) < 0.02 * len(test), text
@@ -87,8 +90,29 @@ def test_follow_up_sums_go_on_from_the_last_result_and_keep_to_their_split(pools
                 assert sums.said(asked, [reply for reply in replies if re.search(r"\d", reply)][-1]) == a
 
 
+def test_sixty_sorts_of_facts_have_eight_statements_and_eight_questions_each() -> None:
+    sorts = read_texts("memory_facts")
+    assert len(sorts) >= 60
+    assert all(len(sort[name].splitlines()) >= 8 for sort in sorts for name in ("tells", "asks"))
+    for fact in stated_facts.FACTS:
+        assert stated_facts.facts_in(f"You have not told me {fact['what']}.") == {fact["what"]}
+
+
+def test_a_reply_may_have_words_of_its_fact_that_are_values_too() -> None:
+    row = {"kind": "name", "question": "?", "about": "what your sister is called", "answer": "Omar"}
+    assert memory.score(row, "Your sister is called Omar.") == 1.0
+    assert memory.score(row, "Your brother is called Omar.") == 0.0
+
+
+def test_changes_may_be_told_before_the_number_is_asked_for(pools) -> None:
+    rows = [row for row in pools["train"] if row["kind"] == "changed_number" and not re.search(r"\d", row["question"])]
+    assert len(rows) > 1000
+    asked = {row["replies"][0] for row in rows if row["replies"][0].count("=") == 2 and ":" not in row["replies"][0]}
+    assert any(re.fullmatch(r"(\d+) [+-] \d+ = (\d+), \2 [+-] \d+ = \d+\.", reply) for reply in asked)
+
+
 def test_kinds_keep_their_shares_and_can_be_chosen() -> None:
-    shares = Counter(found["kind"] for found in memory.rows("test", 0, 1100))
+    shares = Counter(found["kind"] for found in memory.rows("test", 0, 1600))
     assert shares == {kind: 100 * turns for kind, turns in memory._TURNS.items()}
     assert {found["kind"] for found in memory.rows("test", 0, 50, kinds=["name", "unknown"])} == {"name", "unknown"}
 

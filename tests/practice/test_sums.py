@@ -48,7 +48,8 @@ def test_a_pair_is_in_one_split_in_both_orders_and_all_operations() -> None:
 
 def _skeleton(question: str) -> str:
     """Return a question without its numbers, operation, case and punctuation; "" for the sum alone."""
-    text = re.sub(r"[0-9]x[0-9]|\b(?:added to|multiplied by|take away|x)\b|[^a-z ]", "", question.lower())
+    spoken = "added to|multiplied by|multiplied with|take away|taken away from|subtracted from|x"
+    text = re.sub(rf"[0-9]x[0-9]|\b(?:{spoken})\b|[^a-z ]", "", question.lower())
     return " ".join(word for word in text.split() if word not in {*NUMBER_WORDS, *sums.OPERATIONS})
 
 
@@ -65,6 +66,13 @@ def test_no_sentence_of_a_test_row_is_in_training(monkeypatch: pytest.MonkeyPatc
     rows, many = sums.rows("test", seed=0, n=500), " ".join(map(str, range(200)))
     assert not any(sums.score(row, text) for row in rows for text in (row["question"], many))
     assert max(sum(sums.score(row, f"That makes {n}.") for row in rows) for n in range(200)) < 50
+
+
+def test_larger_numbers_may_have_commas_and_the_answer_may_too() -> None:
+    rows = sums.rows("train", seed=0, n=300, digits=[4, 6])
+    assert 30 < sum(bool(re.search("[0-9],[0-9]{3}", row["question"])) for row in rows) < 150
+    for row in rows:
+        assert sums.score(row, f"{int(row['a']):,} {row['kind']} {int(row['b']):,} is {int(row['answer']):,}.") == 1.0
 
 
 def test_larger_numbers_have_the_digits_that_are_asked_for() -> None:

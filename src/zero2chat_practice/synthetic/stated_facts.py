@@ -21,52 +21,46 @@ SHARES = (0.7, 0.1, 0.2)
 
 TEXTS = read_texts("memory")
 VALUES = {name: text.split() for name, text in TEXTS["values"].items()}
+_CLOSED = phrases(TEXTS["closed"])
 _STREETS = {street.lower() for street in VALUES["street"]}
 VALUES["place"] = [*TOWNS, *VALUES["place"]]
 _BLOCKS = {**TEXTS, **TEXTS["changes"], **{f"changed {name}": text for name, text in TEXTS["changed"].items()}}
 # The frames of each split. Statements and the assistant's replies are not here: no split holds them out.
 FRAMES = {
     name: {split: frames(_BLOCKS[name], split) for split in SPLITS}
-    for name in ("asks", "supposed", "corrections", *TEXTS["changes"], "changed plus", "changed minus")
+    for name in ("asks", "supposed", "corrections", *TEXTS["changes"], "changed plus", "changed minus", "changed asks")
 }
 
 Fact = dict[str, Any]
-_SECOND = {"I am": "you are", "I was": "you were", "I": "you", "my": "your"}
+_SECOND = {"I am": "you are", "I was": "you were", "I": "you", "my": "your", "me": "you", "we": "you", "our": "your"}
 
 
-def _second(text: str) -> str:
+def second(text: str) -> str:
     """Return a clause about the user in the second person."""
-    return re.sub(r"\b(?:I am|I was|I|my)\b", lambda match: _SECOND[match[0]], text)
+    return re.sub(rf"\b(?:{'|'.join(_SECOND)})\b", lambda match: _SECOND[match[0]], text)
 
 
 def _facts() -> Iterator[Fact]:
-    """Yield the facts with the fields that `memory.yaml` explains. `asks` has the split's own frames of the fact,
+    """Yield the facts with the fields that `memory_facts.yaml` explains. `asks` has the split's own frames of the fact,
     and those of all facts. `names` are clauses and nouns by which a reply can name the fact, such as "your name"."""
-    for given in TEXTS["facts"]:
+    for given in read_texts("memory_facts"):
         words = given.get("of", "")
         for word, own in (words if isinstance(words, dict) else {word: {} for word in phrases(words)}).items():
-            fact = {"values": given["kind"], **TEXTS["defaults"], **given, "of": word, "x": "{x}"}
+            fact = {"form": TEXTS["forms"][given["kind"]], **TEXTS["defaults"], **given, "of": word, "x": "{x}"}
             fact |= own if isinstance(own, dict) else {"by": own}
             fact |= {name: fact[name].format(**fact) for name in ("told", "d", "i", "it")}
-            indirect = _second(fact["i"])
+            indirect, fact["reply"] = second(fact["i"]), second(fact["told"])
             fact["what"] = fact.get("what", indirect).format(**fact)
-            fact["names"] = {f" {_words(name)} " for name in (fact["what"], indirect, _second(fact["it"]))}
-            fact["reply"] = _second(fact["told"])
-            tells, asks = (fact["tells"] + TEXTS["tells"]).splitlines(), fact["asks"]
-            fact["tells"] = [line.format(t=fact["told"], **fact) for line in tells]
-            fact["asks"] = {
-                split: [[line.format(**fact) for line in some] for some in (frames(asks, split), FRAMES["asks"][split])]
-                for split in SPLITS
-            }
+            fact["names"] = {f" {name.lower()} " for name in (fact["what"], indirect, second(fact["it"]))}
+            tells, asks = [fact["tells"].splitlines(), TEXTS["tells"].splitlines()], fact["asks"]
+            fact["tells"] = [[line.format(t=fact["told"], **fact) for line in some] for some in tells]
+            by_split = {split: (frames(asks, split), FRAMES["asks"][split]) for split in SPLITS}
+            fact["asks"] = {at: [[line.format(**fact) for line in some] for some in by_split[at]] for at in SPLITS}
             yield fact
 
 
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[\w']+", text.lower()))
-
-
 FACTS = tuple(_facts())
-OF_KIND = {kind: [fact for fact in FACTS if fact["kind"] == kind] for kind in ("name", "number", "object", "place")}
+OF_KIND = {kind: [fact for fact in FACTS if fact["kind"] == kind] for kind in TEXTS["forms"]}
 
 # Words for {of} of two facts that one value could satisfy: a dog is also a pet, a street is also where a user lives.
 _CLASHES = ({"pet", "dog", "cat", "horse"}, {"live", "Street", "Road", "Lane", "Avenue"})
@@ -74,20 +68,26 @@ _CLASHES = ({"pet", "dog", "cat", "horse"}, {"live", "Street", "Road", "Lane", "
 
 def clash(fact: Fact, other: Fact) -> bool:
     """Return whether one of the facts may answer a question for the other."""
-    return fact["what"] == other["what"] or any({fact["of"], other["of"]} <= words for words in _CLASHES)
+    of, same = {fact["of"], other["of"]}, fact["kind"] == other["kind"] and fact["of"] == other["of"] != ""
+    what = sorted((fact["what"], other["what"]), key=len)
+    return same or what[0] in what[1] or any(of <= words for words in _CLASHES)
 
 
 def facts_in(text: str) -> set[str]:
-    """Return the `what` of each fact that a text names."""
-    return {fact["what"] for fact in FACTS if any(name in f" {_words(text)} " for name in fact["names"])}
+    """Return the `what` of each fact that a text names; of names that contain each other, the longest."""
+    text = re.sub(r"[^\w'-]+", " ", f" {text.lower()} ")
+    named = {name: fact["what"] for fact in FACTS for name in fact["names"] if name in text}
+    return {named[name] for name in named if not any(name in longer for longer in named.keys() - {name})}
 
 
 # ---- values
 
 
 @functools.cache
-def values_of(name: str, split: str) -> list[str]:
-    """Return the split's values. Training has additional values, so that the model learns to copy from the context."""
+def values_of(name: str, split: str) -> Sequence[str]:
+    """Return the split's values; days and hours are shared. Training has more, so that the model learns to copy."""
+    if name in _CLOSED:
+        return _CLOSED[name]
     own = [value for value in VALUES[name] if in_split(f"a {name}: {value}", split, SHARES)]
     return [*own, *blended(name)] if split == "train" else own
 
@@ -101,36 +101,32 @@ def blended(name: str) -> list[str]:
 
 
 @functools.cache
-def _numbers(largest: int, smallest: int, split: str) -> tuple[list[str], list[int]]:
-    """Return the split's numbers with weights: a split has few numbers with one digit."""
-    values = [str(n) for n in range(smallest, largest + 1) if in_split(f"a number: {n}", split, SHARES)]
-    return values, list(itertools.accumulate((0, 30, 12, 1)[len(value)] for value in values))
+def _numbers(smallest: int, largest: int, split: str) -> tuple[list[str], list[float]]:
+    """Return the split's numbers with weights: few have one digit. All splits share the numbers of a clock."""
+    values = [str(n) for n in range(smallest, largest + 1) if largest < 13 or in_split(f"a number: {n}", split, SHARES)]
+    return values, list(itertools.accumulate((0, 30, 12, 1, 0.1)[len(value)] for value in values))
+
+
+def _word(slot: str, split: str, rng: random.Random) -> str:
+    """Return a value for a slot of a form: a word of a list, or a number."""
+    if not (found := re.fullmatch("([0-9]+)-([0-9]+)([a-z]*)", slot)):
+        return rng.choice(values_of(slot, split))
+    numbers, weights = _numbers(int(found[1]), int(found[2]), split)
+    value = rng.choices(numbers, cum_weights=weights)[0]
+    ordinal = value + ("th" if 10 < int(value) < 14 else {"1": "st", "2": "nd", "3": "rd"}.get(value[-1], "th"))
+    in_words = NUMBER_WORDS[int(value)] if int(value) < len(NUMBER_WORDS) and rng.random() < 0.5 else value
+    return {"th": ordinal, "w": in_words}.get(found[3], value)
 
 
 def value_of(fact: Fact, split: str, rng: random.Random, other_than: str = "") -> str:
     """Return a value as the user states it: "Omar", "42", "seven", "the 3rd", "a red kite", "rice and soup". It has no
     word of `other_than`."""
-    values, form = fact["values"], fact["form"]
     while True:
-        if fact["kind"] == "number":
-            numbers, weights = _numbers(values, fact["smallest"], split)
-            value = rng.choices(numbers, cum_weights=weights)[0]
-        else:
-            value = rng.choice(values_of(values, split))
-        if values == "object" and rng.random() < 0.6:
-            value = f"{rng.choice(values_of('colour', split))} {value}"
-        if values in ("object", "pet"):
-            value = f"{'an' if value[0] in 'aeiou' and value[:2] != 'uk' else 'a'} {value}"
-        if form == "words" and int(value) < len(NUMBER_WORDS) and rng.random() < 0.5:
-            value = NUMBER_WORDS[int(value)]
-        if form == "day":
-            ending = {"1": "st", "2": "nd", "3": "rd"}.get(value[-1], "th")
-            value = f"the {value}{'th' if 10 < int(value) < 14 else ending}"
-        if form == "pair":
-            value = " and ".join(sorted((value, rng.choice(values_of(values, split)))))
-        words = named_in(fact["kind"], value)
-        if len(set(words)) == len(words) and not set(words) & set(named_in(fact["kind"], other_than)):
-            return value
+        text = re.sub(r"\{([\w-]+)\}", lambda slot: _word(slot[1], split, rng), choose(fact["form"], rng))
+        text = re.sub("\\ba(?= (?!uk|uni|eu)[aeiou])", "an", text)
+        words = named_in(fact["kind"], text)
+        if words and len(set(words)) == len(words) and not set(words) & set(named_in(fact["kind"], other_than)):
+            return text
 
 
 @functools.cache
@@ -139,8 +135,8 @@ def _kinds_of() -> dict[str, set[str]]:
     kinds: dict[str, set[str]] = defaultdict(set)
     for name, values in VALUES.items():
         for word in (*values, *blended(name)):
-            kinds[word].add({"name": "name", "place": "place", "street": "place"}.get(name, "object"))
-    return kinds
+            kinds[word].add(TEXTS["kinds"].get(name, "object"))
+    return kinds | {word: {"time"} for name, words in _CLOSED.items() if name != "clock" for word in words}
 
 
 def named_in(kind: str, text: str) -> list[str]:
@@ -152,9 +148,9 @@ def named_in(kind: str, text: str) -> list[str]:
         word = word if small in _STREETS else word.capitalize()
         if small in NUMBER_WORDS[2:]:  # "one" is often no number
             word = str(NUMBER_WORDS.index(small))
-        for form, of in ((word, {"name", "place"}), (small, {"object"}), (word, {"number"})):
-            kinds = {"number"} if word[0].isdigit() else _kinds_of().get(form, set())
-            named += [form] if kinds & of & ({kind} if kind != "unknown" else of) else []
+        for form in dict.fromkeys((word, small)):
+            kinds = {"number", "time"} if form[0].isdigit() else _kinds_of().get(form, set())
+            named += [form] if kind in kinds or (kinds and kind == "unknown") else []
     return named
 
 
@@ -175,14 +171,14 @@ def capitals(text: str) -> str:
 
 
 def statement(facts: Sequence[tuple[Fact, str]], rng: random.Random) -> tuple[str, str]:
-    """Return a message that states one or two facts with their values, and the assistant's reply."""
+    """Return a message that states facts with their values, and the assistant's reply."""
     (fact, value), (other, other_value) = facts[0], facts[-1]
-    if len(facts) > 1 and rng.random() < 0.6:
+    if len(facts) == 2 and rng.random() < 0.6:
         frame = pick("together", rng).format(t=fact["told"], o=other["told"].replace("{x}", "{y}"))
         texts = [sentence(frame, rng, x=value, y=other_value)]
     else:
-        texts = [sentence(rng.choice(one["tells"]), rng, x=x) for one, x in facts]
-    texts += [sentence(pick("asides", rng), rng)] if rng.random() < 0.25 else []
+        texts = [sentence(rng.choice(rng.choice(one["tells"])), rng, x=x) for one, x in facts]
+    texts += [sentence(pick("asides", rng), rng) for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 3)))]
     rng.shuffle(texts)
     texts[:-1] = [text if text[-1] in ".!?" else f"{text}." for text in texts[:-1]]
     return " ".join(texts), heard(fact["heard"] if len(facts) == 1 else "any", value, rng)
