@@ -42,9 +42,10 @@ _Exchange = tuple[str, str]
 
 @functools.cache
 def _fillers(split: str) -> list[list[_Exchange]]:
-    """Return exchanges of small talk, of lines of the same split, and of training's sums of one digit."""
+    """Return exchanges of small talk, of lines of the same split, and of training's sums without steps."""
     rng = random.Random(f"memory fillers {split}")
-    drawn = {lines: lines.rows(split, 0, _FILLERS), sums: sums.rows("train", 0, _FILLERS, digits=[1])}
+    plain = sums.rows("train", 0, _FILLERS, digits=[1], operations=["plus", "minus"])
+    drawn = {lines: lines.rows(split, 0, _FILLERS), sums: plain}
     made = ([(row["question"], task.demonstration(row, rng)) for row in rows] for task, rows in drawn.items())
     return [_SMALL_TALK, *made]
 
