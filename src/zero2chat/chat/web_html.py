@@ -50,11 +50,17 @@ class AnswerMarkup:
     def html(self) -> str:
         return "".join(self._parts) + _CLOSE.get(self._block, "</div>")
 
-    def take(self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None) -> None:
-        """Add the tokens of a session's record, then the `piece` that the session yielded. Empties the record."""
+    def take(
+        self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None, declined: bool = False
+    ) -> None:
+        """Add the tokens of a session's record, then the `piece` that the session yielded. Empties the record. If the
+        session declined, the piece was not generated and has no tokens."""
         while record:
             self._add(record.pop(0))
-        if isinstance(piece, Call):
+        if declined and isinstance(piece, str):
+            self._enter("said")
+            self._parts.append(text(piece))
+        elif isinstance(piece, Call):
             self._enter("")
         elif isinstance(piece, ToolResult):
             self._inside = self._thoughts.opened

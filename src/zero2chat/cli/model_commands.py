@@ -16,7 +16,6 @@ _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
 def add_to(commands: Any) -> None:
     chat = add(commands, _MODULE, "chat", "talk to a model in the terminal", as_json=False)
     _add_conversation(chat)
-    option(chat, "--abstain-below", 0.0, _BELOW, metavar="P")
     option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=decoded)
 
     ui = add(commands, _MODULE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", as_json=False)
@@ -80,6 +79,7 @@ def _add_conversation(parser: Any) -> None:
     option(parser, "--top-p", 1.0, "nucleus sampling: keep tokens up to this total probability (1: all)")
     option(parser, "--seed", 0, "")
     option(parser, "--max-new-tokens", 256, "per answer")
+    option(parser, "--abstain-below", 0.0, _BELOW, metavar="P")
     option(parser, "--thinking", "on|off|TOKENS", _THINKING, type=limit_of_thought)
     option(parser, "--tools", "NAMES", "search, python, search,python or none (default: those it was trained with)")
     option(parser, "--search", "WHERE", "an index folder (default: the model's index)")
