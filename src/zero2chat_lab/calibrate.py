@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
@@ -35,6 +36,7 @@ from zero2chat.inference.confidence import Abstention, confidence, log_probabili
 from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import is_hub_name
+from zero2chat.models.thinking import Thinking
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
@@ -78,6 +80,7 @@ class CalibrateArguments(MeasuringArguments):
         default=False, metadata={"help": "Keep the threshold in the model's folder: chat, ui and serve then use it."}
     )
     max_new_tokens: Annotated[int, Range(min=1)] = 64
+    thinking: int | bool | None = None  # before answers; a number: with at most so many tokens
     chat_template_path: str | None = None
     eval_batch_size: Annotated[int, Range(min=1)] = 128
 
@@ -121,9 +124,10 @@ def ask(
     must call this: each rank answers a share, and rank 0 judges."""
     prompts = [question.prompt for _, question in questions]
     batch = args.eval_batch_size
-    given = answer(model, tokenizer, prompts, args.max_new_tokens, args.temperature, batch, args.seed)
+    thoughts, how = Thinking(tokenizer, args.thinking), dict[str, Any](thinking=args.thinking)
+    given = answer(model, tokenizer, prompts, args.max_new_tokens, args.temperature, batch, args.seed, **how)
     sampled: list[list[Answer]] = (
-        answer_each(model, tokenizer, prompts, args.samples, args.max_new_tokens, 1.0, batch, args.seed)
+        answer_each(model, tokenizer, prompts, args.samples, args.max_new_tokens, 1.0, batch, args.seed, **how)
         if args.samples
         else [[] for _ in prompts]
     )
@@ -132,13 +136,25 @@ def ask(
         return []
     judged = []
     for (key, question), context, one, others in zip(
-        questions, encode_prompts(tokenizer, prompts), given, sampled, strict=True
+        questions, encode_prompts(tokenizer, prompts, template=thoughts.options), given, sampled, strict=True
     ):
         said = one.ids[:-1] if one.stopped else one.ids
-        sure = confidence(log_probabilities(model, context, said))
+        logps = zip(
+            log_probabilities(model, context, said), _chosen(thoughts, context, said, len(tokenizer)), strict=True
+        )
+        sure = confidence([logp for logp, chosen in logps if chosen])
         same = _share_alike(question, one.content, [other.content for other in others]) if others else None
         judged.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.content), sure, same))
     return judged
+
+
+def _chosen(thoughts: Thinking, context: Sequence[int], answer: Sequence[int], vocabulary: int) -> list[bool]:
+    """Return, per token, whether the model chose it: as in a chat, the end of a budget does not count."""
+    processors, ids = thoughts.processors(), torch.tensor([[*context, *answer]])
+    ends = range(len(context), ids.shape[1])
+    return [
+        not processors or int(processors(ids[:, :n], torch.zeros(1, vocabulary)).isfinite().sum()) > 1 for n in ends
+    ]
 
 
 def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:

@@ -110,7 +110,7 @@ def served(model, tokenizer, name: str, abstain_below: float = 0.0) -> Iterator[
         patch.setattr(openai_server, "load_for_use", lambda path: (model, tokenizer))
         app = openai_server.application(name, usual=Sampling(abstain_below=abstain_below))
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", http=openai_server.Connection))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         base = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
@@ -328,6 +328,7 @@ def test_another_model_and_other_endpoints_are_not_served(server):
         ({"temperature": -1}, "temperature: -1.0 is out of range"),
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
         ({"n": 2}, "n: Input should be 1"),
+        ({"seed": 0.5}, "seed: Input should be a valid integer, got a number with a fractional part"),
         ({"tools": [SEARCH], "tool_choice": "required"}, "tool_choice: Input should be 'auto' or 'none'"),
         ({"messages": [user([{"type": "image_url", "image_url": {"url": "x"}}])]}, "content of type 'image_url' is"),
         ({"tools": [SEARCH] * 129}, "tools: List should have at most 128 items"),
@@ -447,6 +448,51 @@ def test_what_is_asked_for_by_a_client_that_has_left_is_not_generated_to_its_end
     assert ask(client, name, [user("Hi")])[0] == "Hello there."
     assert len(answering) == 1
     assert len(steps) < 300
+
+
+def test_requests_wait_in_turn_and_those_beyond_the_limit_are_refused(server, monkeypatch):
+    client, _, name = server
+    order, go = [], threading.Event()
+
+    def answer(self, prompt):
+        go.wait(20)
+        order.append(self.sampling.seed)
+        yield "Yes."
+
+    monkeypatch.setattr(Answering, "_stream", answer)
+    monkeypatch.setattr(openai_server, "WAITING", 100)
+    with ThreadPoolExecutor(130) as pool:
+        sent = [pool.submit(ask, client, name, [user("Hi")], bool(i % 2), seed=i) for i in range(130)]
+        end = time.monotonic() + 60
+        while sum(one.done() for one in sent) < 30 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert httpx.get(f"{client.base_url}models").status_code == 200
+        go.set()
+    refused = [one.exception() for one in sent if one.exception()]
+    assert len(refused) == 30
+    assert {str(error.status_code) + error.body["message"] for error in refused} == {
+        "503100 requests are waiting for an answer: try again later"
+    }
+    assert {one.result()[0] for one in sent if not one.exception()} == {"Yes."}
+    assert len(set(order)) == 100
+    assert ask(client, name, [user("Hi")])[0] == "Yes."
+
+
+def test_what_arrives_too_slowly_is_given_up_and_others_are_answered(server, monkeypatch):
+    client, _, name = server
+    monkeypatch.setattr(openai_server, "PATIENCE", 1.0)
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    whole = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    slow = ["", head, f"{head}Content-Length: 9\r\n\r\n{{", whole + head]
+    connections = [socket.create_connection((client.base_url.host, client.base_url.port), 20) for _ in slow]
+    for connection, text in zip(connections, slow, strict=True):
+        connection.sendall(text.encode())
+    assert ask(client, name, [user("Hi")])[0] == "Hello there."
+    answers = [b"".join(iter(lambda c=c: c.recv(4096), b"")).decode() for c in connections]  # until they are closed
+    assert answers[:2] == ["", ""]
+    assert answers[2].startswith("HTTP/1.1 408")
+    assert "the body did not arrive within 1 seconds" in answers[2]
+    assert answers[3].startswith("HTTP/1.1 200")
 
 
 @both_ways

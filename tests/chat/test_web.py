@@ -76,8 +76,8 @@ def scripts(monkeypatch):
     return known
 
 
-def one(loaded, **more) -> ChatPage:
-    return ChatPage("runs/mine", *loaded, GREEDY, **more)
+def one(loaded, sampling=GREEDY, **more) -> ChatPage:
+    return ChatPage("runs/mine", *loaded, sampling, **more)
 
 
 def asked(page: ChatPage, visitor, question: str):
@@ -172,6 +172,23 @@ def test_a_thought_is_folded_and_the_top_says_that_the_model_thinks(model_folder
     assert words(said) == "In Genoa.<|im_end|>"
     assert "context 128 tokens; thinking on" in words(page._top())
     assert "does not think" in words(one(load_model(model_folder))._top())
+
+
+def test_below_the_threshold_the_page_shows_no_token_of_the_answer(loaded, scripts, monkeypatch):
+    scripts |= {"Where?": "I look. <SEARCH_START>Ada<SEARCH_END>In Genoa.", "Long?": "a b c d"}
+    unsure, sure, plain = (
+        one(loaded, replace(GREEDY, abstain_below=p), tools=Tools([search])) for p in (0.999, 1e-9, 0)
+    )
+    declined, said, whole = (asked(page, page.arrive(), "Where?").answer.html for page in (unsure, sure, plain))
+    assert words(declined) == f"I look. <SEARCH_START>Ada<SEARCH_END>resultAda: In Genoa, in 1984.{REFUSAL}"
+    assert said == whole
+    assert "declines if less than 100% sure" in words(unsure._top())
+    monkeypatch.setattr(page_module, "_TICK", 0)
+    visitor = unsure.arrive()
+    for number, shown in enumerate(unsure.ask(visitor, "Long?")):
+        assert words(shown.answer.html) == ""
+        visitor.stopped = number == 2
+    assert visitor.turns[-1].note == "Stopped."
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

@@ -19,8 +19,12 @@ from zero2chat.core.fingerprints import input_digest
 from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.confidence import Abstention, read_abstention
 from zero2chat.inference.generate import Answer
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import set_chat_template
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import calibrate
+from zero2chat_lab.calibrate import CalibrateArguments
+from zero2chat_lab.questions import questions_of
 
 
 @pytest.fixture
@@ -33,11 +37,13 @@ def data(tmp_path: Path) -> Path:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every third answer is wrong, with a probability of 0.4 instead of 0.8, and each sample is another number."""
 
-    def answer(model: Any, tokenizer: Any, prompts: Any, most: int = 64, heat: float = 0.3, *_: Any) -> list[Answer]:
+    def answer(
+        model: Any, tokenizer: Any, prompts: Any, most: int = 64, heat: float = 0.3, *_: Any, **__: Any
+    ) -> list[Answer]:
         assert heat == 0.3  # as in chat
         return [Answer(f"It is {2 * i + (i % 3 == 0)}.", True, 2, ids=[i, 3]) for i in range(len(prompts))]
 
-    def answer_each(model: Any, tokenizer: Any, prompts: Any, k: int, *_: Any) -> list[list[Answer]]:
+    def answer_each(model: Any, tokenizer: Any, prompts: Any, k: int, *_: Any, **__: Any) -> list[list[Answer]]:
         one = answer(model, tokenizer, prompts)
         return [[some, Answer("It is 9999.", True, 2)] for some in one]
 
@@ -92,3 +98,28 @@ def test_the_command_prints(scripted: None, data: Path, model_folder: Path, caps
     assert "threshold_agreement" not in found
     cli.main(["calibrate", str(model_folder), "--datasets", f"{{path: {data}}}", "--keep", "0.8"])
     assert re.search(rf"^threshold +{found['threshold']['value']} ", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_thinking_models_answers_are_judged_and_the_forced_end_of_a_thought_does_not_count(
+    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = load_model(model_folder)
+    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
+    before, budget = tokenizer.encode("<think>2 + 2"), 4
+    seen = []
+
+    def answer(model: Any, tokenizer: Any, prompts: Any, *_: Any, thinking: Any) -> list[Answer]:
+        assert thinking == budget == len(before) - 1
+        ids = tokenizer.encode("<think>2 + 2</think>4")
+        return [Answer("<think>2 + 2</think>4", True, 7, ids=[*ids, 3], unfolded="4") for _ in prompts]
+
+    def log_probabilities(model: Any, context: list[int], said: list[int]) -> list[float]:
+        seen.append(tokenizer.decode(context))
+        return [math.log(0.01 if one == tokenizer.convert_tokens_to_ids("</think>") else 0.5) for one in said]
+
+    monkeypatch.setattr(calibrate, "answer", answer)
+    monkeypatch.setattr(calibrate, "log_probabilities", log_probabilities)
+    args = CalibrateArguments(model_name_or_path=str(model_folder), datasets=[{"path": str(data)}], thinking=budget)
+    (one,) = calibrate.ask(model, tokenizer, questions_of(args.datasets)[2:3], args, lambda _: True)
+    assert (one.verdict, round(one.confidence, 6)) == ("correct", 0.5)
+    assert seen[0].endswith("assistant\n")

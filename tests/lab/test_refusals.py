@@ -52,6 +52,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("arena", {"taste": True, "reward_model": "./r"}, "`taste` and `reward_model` exclude each other"),
         ("calibrate", {"keep": 1.0}, "keep 1: set a share above 0 and below 1"),
         ("calibrate", {"datasets": []}, "datasets: the list is empty"),
+        ("calibrate", {"thinking": 8}, "thinking: this model does not think"),
         ("calibrate", {"datasets": 2 * [{"task": "sums", "n": 3}]}, "two entries have the same label: set `label`"),
         ("calibrate", {"measured": [THREE]}, "measured: shares rows with `datasets`"),
         ("calibrate", {"save_to_model": True, "model_name_or_path": "some/model"}, "some/model is no local folder"),

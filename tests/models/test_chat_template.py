@@ -87,6 +87,26 @@ def test_the_row_itself_shows_what_a_template_leaves_out(tokenizer_folder):
     assert left_out("", [asked, thought, asked, thought]) == "reasoning_content"
 
 
+def test_a_row_of_many_turns_is_neither_rendered_nor_copied_for_each_turn(tokenizer_folder, monkeypatch):
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    encoder, renders, copied = TurnEncoder(tokenizer), [], []
+    render, trim = tokenizer.apply_chat_template, encoder._trimmed
+
+    class Mask(list):
+        def __getitem__(self, key):
+            if isinstance(key, slice):
+                copied.extend(range(*key.indices(len(self))))
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(tokenizer, "apply_chat_template", lambda *a, **k: renders.append(len(a[0])) or render(*a, **k))
+    monkeypatch.setattr(encoder, "_trimmed", lambda ids, mask: trim(ids, Mask(mask)))
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "c"}]
+    ids, mask = encoder(turn * 100)
+    assert tokenizer.decode([i for i, own in zip(ids, mask, strict=True) if own]) == "<think>c</think>b<|im_end|>" * 100
+    assert sum(renders) < 300
+    assert len(copied) < 2 * len(mask)
+
+
 def test_a_template_without_marks_is_trained_by_turn_after_turn(tokenizer_folder, model_folder):
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     tokenizer.chat_template = SMOLLM2

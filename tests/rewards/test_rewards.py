@@ -14,6 +14,7 @@ from zero2chat import tasks
 from zero2chat.core.errors import UserError
 from zero2chat.rewards import Reward, last_message, read_rewards, written
 from zero2chat.rewards.task import task_score, task_taste
+from zero2chat.trainers.ppo.rewards import read_ppo_rewards
 
 TURNS = [
     {"role": "assistant", "content": "call", "reasoning_content": "a tool"},
@@ -100,6 +101,17 @@ def test_a_missing_function_is_named(own: Callable[[str, str], Reward], tmp_path
     pattern = re.escape(f"rewards: cannot import '{name}': {says.removesuffix('$')}") + "$" * says.endswith("$")
     with pytest.raises(UserError, match=pattern):
         read_rewards([{"function": name}])
+
+
+@pytest.mark.parametrize("read", [read_rewards, read_ppo_rewards])
+def test_rewards_that_are_no_list_are_shown(read: Callable[[Any], Any]) -> None:
+    for given, says in (
+        ({"model": "runs/none"}, "rewards: expected a list, got {'model': 'runs/none'}: list a"),
+        (None, "rewards: expected a list, got None"),
+        ([], "rewards: the list is empty: list a"),
+    ):
+        with pytest.raises(UserError, match=re.escape(says)):
+            read(given)
 
 
 def test_exceptions_are_no_reward(own: Callable[[str, str], Reward], caplog: pytest.LogCaptureFixture) -> None:

@@ -31,11 +31,11 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run(app: Any, listener: socket.socket, shown: str, log_level: str) -> None:
-    """Print `shown` with the address filled in, then serve until Ctrl-C."""
+def run(app: Any, listener: socket.socket, shown: str, **options: Any) -> None:
+    """Print `shown` with the address filled in, then serve until Ctrl-C. `options` are uvicorn's."""
     import uvicorn
 
     address, port = listener.getsockname()[:2]
     print(shown.format(f"http://{f'[{address}]' if ':' in address else address}:{port}"), flush=True)
     # Streams that are still open at Ctrl-C, such as a tab's heartbeat, are closed.
-    uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=1, log_level=log_level)).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=1, **options)).run(sockets=[listener])

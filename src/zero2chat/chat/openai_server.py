@@ -50,6 +50,7 @@ from transformers.cli.serving.utils import (
     get_response_template,
     response_events_to_chunks,
 )
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LONGEST_REQUEST = 1 << 20  # bytes of a request's body
+PATIENCE = 10.0  # seconds for a request's head, and as many for its body
+WAITING = 500  # requests whose answer is not complete; each has a connection, of which most systems allow 1,024
 LONGEST_ANSWER = 1024  # tokens, if a request does not say
 
 # Ignored, they would change what the client gets. None may set the chat template or options of `generate`.
@@ -116,7 +119,7 @@ def serve(path: str, host: str, port: int, abstain_below: float | None, thinking
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listener:
         app = application(path, listener.getsockname()[0], usual)
-        run(app, listener, f"{path}: {{}}/v1 (Ctrl-C ends it)", log_level="warning")
+        run(app, listener, f"{path}: {{}}/v1 (Ctrl-C ends it)", log_level="warning", http=Connection)
 
 
 def application(path: str, address: str = "127.0.0.1", usual: Sampling | None = None) -> Starlette:
@@ -135,8 +138,26 @@ def application(path: str, address: str = "127.0.0.1", usual: Sampling | None = 
     return app
 
 
+class Connection(H11Protocol):
+    """uvicorn's connection. It is closed if no complete head of a request arrives within `PATIENCE`: uvicorn waits
+    without end, and connections on which nothing arrives could use up all that the system allows."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_head()
+
+    def on_response_complete(self) -> None:
+        self._expect_head()
+        super().on_response_complete()  # may begin the next request
+
+    def _expect_head(self) -> None:
+        last = self.cycle  # the last request, if any
+        self.loop.call_later(PATIENCE, lambda: self.transport.close() if self.cycle is last else None)
+
+
 class _Chat(ChatCompletionHandler):
-    """The chat endpoint. Invalid requests get status 400. Answers are generated one after another.
+    """The chat endpoint. Invalid requests get status 400. Answers are generated one after another, in the order of the
+    requests: at most `WAITING` requests wait, and further ones get status 503.
 
     Raises `UserError` if the model has no chat template, or if the template rejects a plain conversation.
     """
@@ -148,7 +169,7 @@ class _Chat(ChatCompletionHandler):
         Thinking(tokenizer, usual.thinking)  # raises
         self._format([])
         tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
-        self._thread = ThreadPoolExecutor(1)
+        self._thread, self._waiting = ThreadPoolExecutor(1), 0
 
     def _format(self, tools: list[Any]) -> CallFormat:
         """Return the format for calling these tools. Raises `UserError` if the template cannot render the tools."""
@@ -156,14 +177,18 @@ class _Chat(ChatCompletionHandler):
 
     async def answer(self, request: Request) -> Response:
         """Read a request and answer it; generation stops if the client disconnects."""
-        content = b""
+        content = bytearray()
         try:
-            async for piece in request.stream():
-                content += piece
-                if len(content) > LONGEST_REQUEST:
-                    raise HTTPException(413, f"the request is longer than {LONGEST_REQUEST} bytes")
+            async with asyncio.timeout(PATIENCE):
+                async for piece in request.stream():
+                    content += piece
+                    if len(content) > LONGEST_REQUEST:
+                        raise HTTPException(413, f"the request is longer than {LONGEST_REQUEST} bytes")
         except ClientDisconnect:
             return Response()  # nobody receives it
+        except TimeoutError:
+            why = f"the body did not arrive within {PATIENCE:g} seconds: send it at once"
+            raise HTTPException(408, why, {"Connection": "close"}) from None
         # A browser sends no other website's request of this type without asking the server, which does not agree.
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(400, "the body is not JSON: send Content-Type: application/json")
@@ -177,8 +202,10 @@ class _Chat(ChatCompletionHandler):
             raise HTTPException(400, str(error)) from error
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise HTTPException(400, f"invalid request: {type(error).__name__}: {error}") from error
+        if self._waiting >= WAITING:
+            raise HTTPException(503, f"{WAITING} requests are waiting for an answer: try again later")
         name = f"chatcmpl-{time.time_ns()}"
-        chunks = self._chunks(name, body, answering, prompt)
+        chunks = self._chunks(name, answering, prompt, self._pieces(answering, prompt))
         if body.stream:
             return StreamingResponse(self._events(name, chunks), media_type="text/event-stream")
         collecting = asyncio.ensure_future(self._collected(name, chunks))
@@ -239,13 +266,13 @@ class _Chat(ChatCompletionHandler):
         return conversation
 
     async def _chunks(
-        self, name: str, body: Body, answering: OfferedAnswer, prompt: list[int]
+        self, name: str, answering: OfferedAnswer, prompt: list[int], answer: AsyncGenerator[Any]
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the answer in chunks: each has the arguments for transformers' `_build_chunk_sse`."""
         yield {"role": "assistant"}
         parser = build_response_parser(self._tokenizer, self._model, prompt)
         items, calls = response_events_to_chunks(parser.initial_events), 0
-        async with contextlib.aclosing(self._pieces(answering, prompt)) as pieces:
+        async with contextlib.aclosing(answer) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Attempt):
                     function = {"name": piece.call.name, "arguments": json.dumps(piece.arguments)}
@@ -264,24 +291,32 @@ class _Chat(ChatCompletionHandler):
         usage = CompletionUsage(prompt_tokens=used, completion_tokens=length, total_tokens=used + length)
         yield {"finish_reason": reason, "usage": usage}
 
-    async def _pieces(self, answering: OfferedAnswer, prompt: list[int]) -> AsyncGenerator[Any]:
-        """Yield the pieces of the answer, which a thread generates. When the answer is done, the thread starts the next
-        answer, even if the client is still reading."""
+    def _pieces(self, answering: OfferedAnswer, prompt: list[int]) -> AsyncGenerator[Any]:
+        """Append the answer to the thread's queue, and return its pieces. When the answer is done, the thread starts
+        the next answer, even if the client is still reading."""
         queue, loop, left = asyncio.Queue[Any](), asyncio.get_running_loop(), threading.Event()
 
         def generate() -> None:
             for piece in takewhile(lambda _: not left.is_set(), answering.answer(prompt)):
                 loop.call_soon_threadsafe(queue.put_nowait, piece)
 
+        def done(_: Any) -> None:
+            self._waiting -= 1
+            queue.put_nowait(None)
+
+        async def pieces() -> AsyncGenerator[Any]:
+            try:
+                while (piece := await queue.get()) is not None:
+                    yield piece
+                await work  # raises what ended it
+            finally:
+                left.set()
+                work.cancel()
+
+        self._waiting += 1
         work = loop.run_in_executor(self._thread, generate)
-        work.add_done_callback(lambda _: queue.put_nowait(None))
-        try:
-            while (piece := await queue.get()) is not None:
-                yield piece
-            await work  # raises what ended it
-        finally:
-            left.set()
-            work.cancel()
+        work.add_done_callback(done)
+        return pieces()
 
     async def _events(self, name: str, chunks: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
         """Yield the chunks as a stream's events. An error after the first chunk becomes the last event."""

@@ -106,7 +106,8 @@ class ChatPage:
         yield turn
         try:
             for piece in session.reply(question):  # once this loop is left, the reply is closed: the turn is whole
-                answer.take(session.record, piece)
+                if piece or not session.sampling.abstain_below:  # otherwise not final: it may still be declined
+                    answer.take(session.record, piece, session.declined)
                 if time.monotonic() > shown + _TICK:
                     yield turn
                     shown = time.monotonic()

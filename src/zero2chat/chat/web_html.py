@@ -12,7 +12,6 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from zero2chat.core.text import SPACES
-from zero2chat.inference.confidence import REFUSAL
 from zero2chat.inference.tool_format import Call, ToolResult
 from zero2chat.models.tokenization import THINK_END, THINK_START, visible
 
@@ -51,14 +50,17 @@ class AnswerMarkup:
     def html(self) -> str:
         return "".join(self._parts) + _CLOSE.get(self._block, "</div>")
 
-    def take(self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None) -> None:
-        """Add the tokens of a session's record, then the `piece` that the session yielded. Empties the record."""
-        if piece == REFUSAL and not record:  # no tokens of the model
-            self._enter("said")
-            self._parts.append(text(REFUSAL))
+    def take(
+        self, record: list[SampledToken] | None, piece: str | Call | ToolResult | None, declined: bool = False
+    ) -> None:
+        """Add the tokens of a session's record, then the `piece` that the session yielded. Empties the record. If the
+        session declined, the piece was not generated and has no tokens."""
         while record:
             self._add(record.pop(0))
-        if isinstance(piece, Call):
+        if declined and isinstance(piece, str):
+            self._enter("said")
+            self._parts.append(text(piece))
+        elif isinstance(piece, Call):
             self._enter("")
         elif isinstance(piece, ToolResult):
             self._inside = self._thoughts.opened

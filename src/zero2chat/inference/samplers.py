@@ -12,13 +12,13 @@ from zero2chat.inference.openai_client import Endpoint, NoReply
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.hardware import start_processes
 from zero2chat.models.loading import context_length, load_model
-from zero2chat.models.tokenization import split_reasoning
+from zero2chat.models.tokenization import as_message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Messages = list[dict[str, Any]]
-Said = dict[str, Any]  # content, maybe reasoning_content, why (it cannot be kept), and later score
+Said = dict[str, Any]  # a message: content, maybe reasoning_content; why (it cannot be kept), and later score
 # Prompts and a seed → the answers to each, and the error that stopped it early, if any.
 Ask = Callable[[Sequence[Messages], int], tuple[list[list[Said]], UserError | None]]
 
@@ -48,16 +48,9 @@ def ask_model(
 
     def ask(prompts: Sequence[Messages], seed: int) -> tuple[list[list[Said]], None]:
         answers = answer_each(model, tokenizer, prompts, samples, longest, temperature, batch_size, seed)
-        return [[_said(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in answers], None
+        return [[as_message(a.text) | {"why": None if a.stopped else "cut"} for a in some] for some in answers], None
 
     return ask
-
-
-def _said(text: str) -> Said:
-    """Return a text as a message, with reasoning at its beginning separated."""
-    text = text.encode("utf-8", "replace").decode()  # broken JSON may contain half a surrogate pair
-    reasoning, content = split_reasoning(text)
-    return {"content": content} | ({} if reasoning is None else {"reasoning_content": reasoning})
 
 
 def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: int) -> Ask:
@@ -72,7 +65,9 @@ def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: 
                 raise
             return {"content": "", "why": "refused", "reason": str(error)}
         message = choice["message"]
-        said = _said(message["content"] if isinstance(message["content"], str) else "")
+        # Broken JSON may contain half a surrogate pair.
+        text = message["content"].encode("utf-8", "replace").decode() if isinstance(message["content"], str) else ""
+        said: Said = as_message(text)
         for key in ("reasoning_content", "reasoning"):  # DeepSeek's and SGLang's name, and vLLM's
             if isinstance(message.get(key), str) and message[key]:
                 said["reasoning_content"] = message[key].encode("utf-8", "replace").decode()

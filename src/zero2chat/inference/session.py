@@ -73,7 +73,7 @@ class Answering:
     A subclass defines what precedes an answer, and what happens at calls. If `record` is a list, it collects the
     generated tokens, and an answer yields a text, maybe empty, after each token. `length` is the last answer's number
     of tokens; `truncated` says whether a limit ended it. With `abstain_below`, text is yielded only when it is final:
-    before a call, and at the end.
+    before a call, and at the end; a record then loses the tokens of an answer that is declined (`declined`) or left.
     """
 
     def __init__(
@@ -87,14 +87,13 @@ class Answering:
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
         self.thoughts = Thinking(tokenizer, sampling.thinking)
         self.record: list[SampledToken] | None = None
-        self.limit, self.length, self.truncated = context_length(model), 0, False
+        self.limit, self.length, self.truncated, self.declined = context_length(model), 0, False, False
         self._format, self._ends = written, ends
         self._head: list[int] = []  # the ids before all turns
         # The name that transformers gives the cache since 5.24, and the name before it
         self._cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         self._cache: DynamicCache | None = None
-        # The number of the turn's ids, and of the record's tokens, that stay even if the answer is declined
-        self._settled = self._recorded = 0
+        self._settled = 0  # the number of the turn's ids that stay even if the answer is declined
         self._log_probabilities: list[float] = []  # of the tokens since the last tool result, with `abstain_below`
         self._processors = self.thoughts.processors()  # of the tokens since the last tool result
         self._reseed()
@@ -116,6 +115,7 @@ class Answering:
 
         With `abstain_below`, the model declines if the text after the last tool result is below the threshold.
         """
+        self.declined = False
         if not self.sampling.abstain_below:
             yield from self._stream(prompt)
             return
@@ -124,6 +124,8 @@ class Answering:
             for piece in self._stream(prompt):
                 if isinstance(piece, str):
                     held += piece
+                    if self.record is not None:
+                        yield ""
                     continue
                 if held:
                     yield held
@@ -131,11 +133,13 @@ class Answering:
                 yield piece
             sure = isinstance(piece, Attempt) or confidence(self._log_probabilities) >= self.sampling.abstain_below
             final, self.truncated = (held, self.truncated) if sure else (self.thoughts.unthought + REFUSAL, False)
+            self.declined = not sure
         finally:
             if final != held or not final:  # what was not shown is not kept
                 self._turn.ids[self._settled :] = self._encode(final)
-                del (self.record or [])[self._recorded :]
                 self._cache = None
+                if self.record:
+                    self.record.clear()
         if final:
             yield final
 
@@ -145,7 +149,7 @@ class Answering:
         calls, self.length = turn.calls, 0
         while turn.goes_on:
             words = _Words(self.tokenizer)
-            self._settled, self._recorded = len(turn.ids), len(self.record or ())
+            self._settled = len(turn.ids)
             self._log_probabilities, self._processors = [], self.thoughts.processors()
             while not calls.over and self.length < most and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)

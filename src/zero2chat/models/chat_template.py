@@ -176,17 +176,17 @@ class TurnEncoder:
     def left_out(self, messages: Sequence[Any], tools: Any = None) -> str | None:
         """Return `tool_calls` or `reasoning_content` if the template would leave it out, else None.
 
-        Each turn is tested as the last turn, because many templates leave out earlier reasoning on purpose.
-        """
-        had: tuple[Any, ...] = (bool(tools),)
+        Each turn is tested as the last turn, because many templates leave out earlier reasoning on purpose. A turn is
+        tested once for each set of earlier turns' forms: a long row cannot be rendered up to each of its turns."""
+        had: dict[Any, None] = {bool(tools): None}
         for i, message in enumerate(messages):
-            calls = message.get("tool_calls") or []
             parts = [part for part in ("tool_calls", "reasoning_content") if message.get(part)]
-            had = (*had, (message["role"], bool(message.get("content")), len(calls), *parts))
+            form = (message["role"], bool(message.get("content")), len(message.get("tool_calls") or []), *parts)
+            had[form] = None
             for part in parts:
-                if (had, part) not in self._shown:
-                    self._shown[had, part] = self._shows(part, messages[: i + 1], tools)
-                if not self._shown[had, part]:
+                if (key := (*had, form, part)) not in self._shown:
+                    self._shown[key] = self._shows(part, messages[: i + 1], tools)
+                if not self._shown[key]:
                     return part
         return None
 
@@ -251,7 +251,7 @@ class TurnEncoder:
             if not mask[end - 1]:
                 end -= 1
                 continue
-            start = end - len(list(takewhile(bool, reversed(mask[:end]))))
+            start = next((i for i in range(end, 0, -1) if not mask[i - 1]), 0)
             first = self._after_header(ids, start, end)
             last = self._end(ids, first, end)
             # Phi 3's last turn ends twice.

@@ -53,14 +53,18 @@ class RewardSpec:
     label: str | None = None  # name in the log; default: the function's name
 
 
-def read_rewards(entries: Sequence[Any], alone: bool = False) -> list[Reward]:
-    """Read a YAML's `rewards:` list. Raises `UserError` for an empty list, or an invalid key, function or option. With
-    `alone`, functions that need a trainer are invalid, too."""
+def read_rewards(entries: Any, alone: bool = False, models: type | None = None) -> list[Any]:
+    """Read a YAML's `rewards:` list. With `models`, entries that name a model become `models`. With `alone`, functions
+    that need a trainer are invalid. Raises `UserError` for an empty list, or an invalid key, function or option."""
     if not isinstance(entries, list) or not entries:
-        raise UserError(
-            "rewards: the list is empty: name at least one function, such as zero2chat.rewards.math.math_answer"
-        )
-    rewards = [Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]) for i, entry in enumerate(entries)]
+        what = "the list is empty" if entries == [] else f"expected a list, got {entries!r}"
+        model = "a model, such as runs/quickstart/reward, or " if models else ""
+        raise UserError(f"rewards: {what}: list {model}a function, such as zero2chat.rewards.math.math_answer")
+    rewards = []
+    for i, entry in enumerate(entries):
+        made = models if models and isinstance(entry, Mapping) and "model" in entry else RewardSpec
+        spec = build([made], entry, f"rewards[{i}]")[0]
+        rewards.append(Reward(spec) if made is RewardSpec else spec)
     if len({reward.__name__ for reward in rewards}) < len(rewards):
         raise UserError("rewards: two entries have the same name: set `label`")
     for reward in rewards:

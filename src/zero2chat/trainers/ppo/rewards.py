@@ -11,10 +11,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.data_utils import is_conversational
 
-from zero2chat.core.config import build
-from zero2chat.core.errors import UserError
 from zero2chat.models.reward_model import encode, load_reward_model, scale_of, score_ids
-from zero2chat.rewards import Reward, RewardSpec, checked_rewards
+from zero2chat.rewards import Reward, checked_rewards, read_rewards
 
 
 @dataclass
@@ -34,17 +32,7 @@ class RewardModelSpec:
 
 def read_ppo_rewards(entries: Sequence[Any]) -> list[Reward | RewardModelSpec]:
     """Read a YAML's `rewards:` list. Raises `UserError` for an invalid entry or an empty list."""
-    if not isinstance(entries, list) or not entries:
-        raise UserError("rewards: the list is empty: add a model, such as runs/quickstart/reward, or a function")
-    specs: list[Reward | RewardModelSpec] = []
-    for i, entry in enumerate(entries):
-        if isinstance(entry, Mapping) and "model" in entry:
-            specs.append(build([RewardModelSpec], entry, f"rewards[{i}]")[0])
-        else:
-            specs.append(Reward(build([RewardSpec], entry, f"rewards[{i}]")[0]))
-    if len({spec.__name__ for spec in specs}) < len(specs):
-        raise UserError("rewards: two entries have the same name: set `label`")
-    return specs
+    return read_rewards(entries, models=RewardModelSpec)
 
 
 class RewardModel:
