@@ -15,8 +15,9 @@ import torch
 
 from zero2chat.core import runs
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import fingerprint
+from zero2chat.core.fingerprints import fingerprint, input_digest
 from zero2chat.core.runs import Run, read_jsonl, write_atomically
+from zero2chat.report.steps import read_step
 from zero2chat.stages.open_run import changes, open_run
 
 
@@ -209,6 +210,42 @@ def test_jsonl_leaves_out_a_line_that_a_kill_cut_short(here: Path) -> None:
     for cut in range(len(whole)):  # also in the middle of ß
         path.write_bytes(whole + whole[:cut])
         assert read_jsonl(path) == [{"text": "Straße"}]
+
+
+DAMAGED = ("", "[]", '{"fingerprint": {"sett', '{"fingerprint": []}', "\x00" * 9)
+
+
+@pytest.mark.parametrize("written", DAMAGED)
+def test_a_damaged_run_is_one_line(here: Path, written: str) -> None:
+    (finished("sft").folder / "run.json").write_text(written)
+    says = r"runs/r/sft/run\.json: is damaged: remove runs/r/sft to start this run over"
+    with pytest.raises(UserError, match=says):
+        open_run("runs/r/sft", "sft", settings())
+    with pytest.raises(UserError, match=says):
+        input_digest("runs/r/sft")
+    with pytest.raises(UserError, match=says):
+        read_step("runs/r/sft", 0)
+
+
+@pytest.mark.parametrize("written", ["", "[]", '{"accuracy": {"val', "\x00" * 9])
+def test_a_run_with_damaged_metrics_is_not_finished(here: Path, written: str) -> None:
+    (finished("sft").folder / "metrics.json").write_text(written)
+    with pytest.raises(UserError, match="not a finished run"):
+        input_digest("runs/r/sft")
+    with pytest.raises(UserError, match=r"has no metrics\.json, so it is not finished"):
+        read_step("runs/r/sft", 0)
+    open_run("runs/r/sft", "sft", settings()).finish({"accuracy": {"value": 0.5}})
+    assert read_step("runs/r/sft", 0).metrics["accuracy"] == {"value": 0.5}
+
+
+@pytest.mark.parametrize("line", ['{"step": 2, "lo', "[2]", "2", "\x00" * 9])
+def test_a_damaged_line_of_the_history_is_named(here: Path, line: str) -> None:
+    run = open_run("runs/r/sft", "sft", settings())
+    (run.folder / "history.jsonl").write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
+    with pytest.raises(
+        UserError, match=r"history\.jsonl: line 2 is damaged: restore it, or remove the run to start over"
+    ):
+        run.rewind(3)
 
 
 def test_rewind_drops_what_a_resumed_run_writes_again(here: Path) -> None:

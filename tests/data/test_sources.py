@@ -98,7 +98,7 @@ def test_a_step_that_has_learned_from_the_rows_of_distill_sees_that_they_were_re
     path = tmp_path / "run" / "data" / "train.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"messages": [], "review": "unreviewed"}) + "\n")
-    (tmp_path / "run" / "run.json").write_text('{"fingerprint": {"stage": "distill"}}')
+    (tmp_path / "run" / "run.json").write_text('{"fingerprint": {"stage": "distill", "settings": {}}}')
     (tmp_path / "run" / "metrics.json").write_text("{}")
     before = [input_digest(str(path)), input_digest(str(tmp_path / "run"))]
     path.write_text(path.read_text().replace("unreviewed", "rejected"))

@@ -53,7 +53,7 @@ def test_numbers_come_with_n_and_interval_and_settings_can_be_run_again():
 def test_a_base_model_is_named_where_others_can_have_it(base, named):
     for folder in ("runs/quickstart/pretrain", "here"):
         Path(folder).mkdir(parents=True)
-        (Path(folder) / "run.json").write_text('{"fingerprint": {}}')
+        (Path(folder) / "run.json").write_text('{"fingerprint": {"settings": {}}}')
         (Path(folder) / "metrics.json").write_text("{}")
     card = _card(_run(model_name_or_path=base))
     assert card.data.base_model == named

@@ -137,6 +137,14 @@ def test_draws_follow_the_tempered_distribution(loaded):
     assert torch.allclose(frequencies, (logits[0] / 2).softmax(-1), atol=0.03)
 
 
+@pytest.mark.parametrize("temperature", [0, 0.7])
+def test_weights_that_are_not_numbers_are_named(write_model, tmp_path, temperature):
+    model, tokenizer = load_model(write_model(tmp_path))
+    torch.nn.init.constant_(model.model.norm.weight, math.nan)
+    with pytest.raises(UserError, match="logits are NaN or infinite, so its weights are damaged"):
+        ask(Session(model, tokenizer, Sampling(temperature=temperature)), "Hello")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

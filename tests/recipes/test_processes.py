@@ -30,7 +30,16 @@ import os
 pathlib.Path(f"{os.getpid()}.started").write_text(str(other.pid))
 time.sleep(600)
 """
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+STAGE = """import os, pathlib, time
+from zero2chat.stages import Stage
+def main(stage):
+    pathlib.Path(f"{os.getpid()}.started").write_text(str(os.getppid()))
+    time.sleep(600)
+Stage.main = main
+Stage(name="s", story="", kind="plain", arguments=()).command()
+"""
+LAUNCH = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml", "step.py"]
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGQUIT: 131}
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +92,7 @@ def test_a_signal_to_the_command_alone_ends_its_step_and_what_that_started(numbe
 
 
 def test_the_ranks_that_a_launcher_started_are_ended_without_its_traceback() -> None:
-    launch = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml", "step.py"]
-    with running(launch) as process:
+    with running(LAUNCH) as process:
         ended(process, signal.SIGINT, started(1))
 
 
@@ -92,3 +100,13 @@ def test_a_step_that_does_not_go_is_killed() -> None:
     Path("step.py").write_text("import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + STEP)
     with running(["python", "step.py"]) as process:
         ended(process, signal.SIGTERM, started(1))
+
+
+@pytest.mark.parametrize("command", [["python", "step.py"], LAUNCH], ids=["alone", "launched"])
+def test_a_stage_notices_that_the_command_was_killed(command: list[str]) -> None:
+    Path("step.py").write_text(STAGE)
+    with running(command) as process:
+        stage, parent = started(1)
+        process.kill()
+        process.wait()
+        assert psutil.wait_procs([stage, parent], timeout=60)[1] == []

@@ -317,20 +317,6 @@ def test_a_folder_that_another_process_writes_is_left_to_it(launched: list[str])
         holder.kill()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-def test_a_launched_step_dies_with_the_command_that_launched_it(recipe: Path) -> None:
-    child = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
-    code = (
-        "from zero2chat.recipes import recipe, runner; from pathlib import Path;"
-        f"runner._launch(recipe.load_recipe('recipes/r')[0], ['python', '-c', {child!r}])"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None
-        parent.stdout.readline()
-        parent.kill()
-        assert parent.stdout.read() == b""  # the pipe ends when the child, too, is dead
-
-
 def test_a_step_that_failed_before_it_made_anything_takes_other_settings(launched: list[str]) -> None:
     _run(only="corpus")
     steps = load_recipe("recipes/r")

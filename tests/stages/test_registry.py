@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from transformers import TrainingArguments
 
 from zero2chat import stages
-from zero2chat.core.errors import UserError
+from zero2chat.core.errors import UserError, known
 
 
 def test_stages_are_the_files_of_the_folder():
@@ -30,6 +32,26 @@ def test_a_declaration_is_whole():
     assert {"pretrain", "sft", "grpo"} <= loaded.keys()
     with pytest.raises(UserError, match=r"unknown stage 'grpp'; did you mean 'grpo'\?"):
         stages.load("grpp")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_full_disk_is_one_line_that_names_the_last_checkpoint_only_if_there_is_one(kept, tmp_path):
+    @dataclass
+    class Arguments:
+        output_dir: str | None = None
+
+    def fill(run, args):
+        if kept:
+            (run.folder / "checkpoint-4").mkdir()
+            (run.folder / "checkpoint-4" / "checkpoint.json").touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stage = stages.Stage(name="full", story="", kind="plain", arguments=(Arguments,), run=fill)
+    with pytest.raises((OSError, UserError)) as caught:
+        stage.main(["--output_dir", str(tmp_path / "run")])
+    line = known(caught.value)
+    assert line.startswith("no space left on the disk")
+    assert line.endswith("; the last checkpoint is kept") == kept
 
 
 def test_listing_the_stages_imports_none_of_them():

@@ -128,7 +128,7 @@ def test_pretraining_killed_between_and_within_checkpoints_ends_as_if_nothing_ha
 
     last = subprocess.run(command, env=_environment(tmp_path), capture_output=True, text=True, check=False)
     assert last.returncode == 0, last.stderr
-    assert f"checkpoint-{newest}: incomplete checkpoint, removed\n" in last.stdout
+    assert f"checkpoint-{newest}: damaged checkpoint (model.safetensors), removed\n" in last.stdout
     assert_same_end(run, whole)
     assert [line["step"] for line in history(run)] == list(range(1, 41))
     assert [line["step"] for line in history(run, "eval_loss")] == [10, 20, 30, 40]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from zero2chat.core import runs
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.stages.open_run import open_run
-from zero2chat.trainers.checkpoints import last_checkpoint, seal
-from zero2chat.trainers.trainer import require_fit
+from zero2chat.trainers import checkpoints
+from zero2chat.trainers.checkpoints import last_checkpoint, require_whole, seal
+from zero2chat.trainers.trainer import ResumableTrainer, require_fit
 
 
 def _checkpoint(folder: Path, *files: str) -> Path:
@@ -72,31 +75,87 @@ def checkpoint(run: Run, step: int, sealed: bool = True) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("name", "size"), [("model.safetensors", 100), ("checkpoint.json", 20)])
-@pytest.mark.parametrize("removed", [True, False])
-def test_a_half_written_checkpoint_is_named_and_the_one_before_used(run, capsys, name, size, removed):
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "fault"),
+    [
+        ("model.safetensors", Path.unlink, "incomplete checkpoint"),
+        ("checkpoint.json", Path.unlink, "incomplete checkpoint"),
+        ("model.safetensors", lambda file: os.truncate(file, 100), "damaged checkpoint (model.safetensors)"),
+        ("model.safetensors", lambda file: file.write_bytes(bytes(file.stat().st_size)), "damaged checkpoint (model"),
+        ("rng/0.txt", _flip, "damaged checkpoint (rng/0.txt)"),
+        ("checkpoint.json", lambda file: os.truncate(file, 20), "damaged checkpoint (checkpoint.json)"),
+        ("checkpoint.json", lambda file: file.write_text("[]"), "damaged checkpoint (checkpoint.json)"),
+        ("checkpoint.json", lambda file: file.write_text("{}"), "damaged checkpoint (checkpoint.json)"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(run, capsys, name, damage, fault):
     for step in (5, 10, 9):
         checkpoint(run, step)
-    file = run.folder / "checkpoint-10" / name
-    if removed:
-        file.unlink()
-    else:
-        os.truncate(file, size)
+    damage(run.folder / "checkpoint-10" / name)
     (run.folder / "checkpoint-9" / "more.txt").write_text("more")
     seal(run.folder, 9)  # a second time
     last = last_checkpoint(run.folder)
     assert float(load_file(last / "model.safetensors")["w"][0]) == 9.0
-    assert capsys.readouterr().out == "runs/r/sft/checkpoint-10: incomplete checkpoint, removed\n"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"runs/r/sft/checkpoint-10: {fault}")
+    assert line.endswith(", removed")
     assert sorted(path.name for path in run.folder.glob("check*")) == ["checkpoint-5", "checkpoint-9"]
 
 
-def test_other_ranks_pass_a_broken_checkpoint_over_but_leave_it(run, monkeypatch, capsys):
-    checkpoint(run, 5)
+def test_rank_0_finds_the_checkpoint_for_all_ranks(run, monkeypatch, capsys):
     broken = checkpoint(run, 10, sealed=False)
+    monkeypatch.setattr(checkpoints, "broadcast_object_list", lambda sent: sent if sent[0] else [Path("of rank 0")])
     monkeypatch.setenv("RANK", "1")
-    assert last_checkpoint(run.folder) == run.folder / "checkpoint-5"
+    assert last_checkpoint(run.folder) == Path("of rank 0")
     assert broken.exists()
     assert capsys.readouterr().out == ""
-    monkeypatch.delenv("RANK")
-    (run.folder / "checkpoint-5" / "checkpoint.json").unlink()
-    assert last_checkpoint(run.folder) is None  # without a whole one it starts over
+
+
+def test_without_a_whole_checkpoint_a_run_starts_over(run):
+    checkpoint(run, 10, sealed=False)
+    assert last_checkpoint(run.folder) is None
+
+
+def test_a_file_with_the_name_of_a_checkpoint_is_refused(run):
+    checkpoint(run, 10)
+    (run.folder / "checkpoint-999").write_text("mine")
+    with pytest.raises(UserError, match=r"checkpoint-999: is a file with the name of a checkpoint: move it away"):
+        last_checkpoint(run.folder)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_kept(run, monkeypatch):
+    def fail(path: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    broken = checkpoint(run, 10)
+    monkeypatch.setattr(checkpoints, "file_digest", fail)
+    with pytest.raises(UserError, match=r"checkpoint-10: cannot be read \(.*Input/output error\)"):
+        last_checkpoint(run.folder)
+    assert broken.exists()
+
+
+def test_a_damaged_best_checkpoint_is_not_loaded(run):
+    best = str(checkpoint(run, 5))
+    require_whole(best)
+    _flip(Path(best) / "model.safetensors")
+    with pytest.raises(
+        UserError, match=r"checkpoint-5: damaged checkpoint \(model.safetensors\), but is the run's best"
+    ):
+        ResumableTrainer._load_best_model(SimpleNamespace(state=SimpleNamespace(best_model_checkpoint=best)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_checkpoint_and_the_history_before_it_are_on_the_disk_before_its_manifest(run, monkeypatch):
+    synced: list[Path] = []
+    monkeypatch.setattr(runs.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    run.log({"step": 5})
+    monkeypatch.setattr(checkpoints, "write_atomically", lambda *_: synced.append(Path("manifest")))
+    folder = checkpoint(run, 5).resolve()
+    inside = {folder, *folder.rglob("*"), folder.parent, folder.parent / "history.jsonl"}
+    assert inside <= set(synced[: synced.index(Path("manifest"))])

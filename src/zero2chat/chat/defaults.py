@@ -6,14 +6,13 @@ A run's `run.json` has the settings of its step, including the tools. By default
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.runs import METRICS, RUN
+from zero2chat.core.fingerprints import METRICS, RUN, read_identity
 from zero2chat.inference.confidence import read_abstention
 from zero2chat.inference.session import Session
 from zero2chat.inference.tool_format import Tools, make_tools, open_tools
@@ -116,12 +115,11 @@ def _runs(model: str, warn: bool = True) -> Iterator[tuple[Path, Mapping[str, An
         seen.add(model)
         try:
             run = Path(model) if (Path(model) / RUN).is_file() else Path(model).parent
-            made = json.loads((run / RUN).read_text(encoding="utf-8"))["fingerprint"]
-            made["settings"].get("tools")
+            made = read_identity(run)["fingerprint"]
             names = bases(made["settings"])
         except FileNotFoundError:  # of no run of ours, such as a Hub name
             return
-        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        except (OSError, UserError, TypeError):
             if warn:
                 say(f"{model}: cannot read its {RUN}, so what the model was trained with is unknown")
             return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,21 +17,14 @@ from pathlib import Path
 
 from zero2chat.core.text import on_terminal
 
-# `accelerate launch` returns 1 whatever its child's exit code is. `zero2chat run` names a file here; the stage
-# writes the message into it if the failure was the user's mistake.
+# `accelerate launch` returns 1 whatever its child's exit code is. `zero2chat run` names a file here, and locks it while
+# it lives; the stage writes the message into it if the failure was the user's mistake.
 MISTAKE_FILE = "ZERO2CHAT_MISTAKE_FILE"
 
 _RANK_0_SPEAKS_FIRST = 3.0  # seconds
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DISK_FULL_TEXT = (
-    "No space left on device",
-    "Disk quota exceeded",
-    "File too large",
-    # From torch.save, which does not pass on the system's message.
-    "failed writing file",
-    "unexpected pos",
-)
+_DISK_FULL_TEXT = "No space left on device|Disk quota exceeded|File too large|failed writing file|unexpected pos"
 
 
 class UserError(Exception):
@@ -62,10 +57,10 @@ def known(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return what
     number = getattr(error, "errno", None)
-    # safetensors, torch.save (a bare RuntimeError) and Arrow give no errno: only the text identifies the error.
-    nameless = number is None and type(error).__name__ in ("OSError", "RuntimeError", "SafetensorError")
-    if number in _DISK_FULL or (nameless and any(text in what for text in _DISK_FULL_TEXT)):
-        return f"no space left on the disk ({what}): free some space and run again; the last checkpoint is kept"
+    # safetensors, torch.save (RuntimeError), tokenizers (Exception) and Arrow give no errno, only a text.
+    nameless = number is None and type(error).__name__ in ("OSError", "RuntimeError", "SafetensorError", "Exception")
+    if number in _DISK_FULL or (nameless and re.search(_DISK_FULL_TEXT, what)):
+        return f"no space left on the disk ({what}): free some space and run again"
     if number == errno.EROFS:
         place = getattr(error, "filename", None) or "the disk"
         return f"{place}: the disk is read-only: use a path on another disk"
@@ -78,6 +73,20 @@ def known(error: BaseException) -> str | None:
         return f"an installed package was built for another release of CUDA or torch ({what}): run `make gpu`"
     # Lazy imports, and datasets while it generates a dataset, only say that something failed.
     return None if error.__cause__ is None else known(error.__cause__)
+
+
+def end_with_run() -> None:
+    """End this process when the `zero2chat run` that started it ends, even if killed: the system releases its lock.
+    The parent process would prove nothing: it may be a launcher, which lives on."""
+    file = Path(os.environ.get(MISTAKE_FILE) or os.devnull)
+
+    def wait() -> None:
+        with contextlib.suppress(OSError), file.open() as opened:  # OSError: the file system has no locks
+            fcntl.flock(opened, fcntl.LOCK_SH)
+            os._exit(1)
+
+    if file.is_file():
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def _leave_gloo() -> None:

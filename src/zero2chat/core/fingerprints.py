@@ -67,7 +67,7 @@ def _exists(text: str) -> bool:
         return False
 
 
-def _digest_file(path: Path) -> str:
+def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -76,17 +76,34 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def read_identity(folder: Path) -> dict[str, Any]:
+    """Return the content of a run's `run.json`. Raises `UserError` if this file is damaged."""
+    try:
+        identity: dict[str, Any] = json.loads((folder / RUN).read_bytes())
+        identity["fingerprint"]["settings"] | {}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{folder / RUN}: is damaged: remove {folder} to start this run over") from error
+    return identity
+
+
+def read_metrics(folder: Path) -> dict[str, Any] | None:
+    """Return a finished run's metrics. None if the run is not finished: the file is missing, or damaged."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return dict(json.loads((folder / METRICS).read_bytes()) | {})
+    return None
+
+
 def input_digest(path: str) -> str:
     """Return an input's digest: for a run or a file in a run, the run's fingerprint; else a digest of the content.
     Raises `UserError` if a path under `runs/` is not a finished run."""
     folder = Path(path)
     run = next((owner for owner in (folder, *folder.parents) if (owner / RUN).exists()), None)
     if run or path.startswith("runs/"):
-        if not run or not (run / METRICS).exists():
+        if not run or read_metrics(run) is None:
             raise UserError(f"{path}: not a finished run: first run the step that writes this folder")
-        made = json.loads((run / RUN).read_text())["fingerprint"]
+        made = read_identity(run)["fingerprint"]
         # People edit the rows of `distill` in review, so these rows are part of the run's identity.
-        return digest([made, _digest_file(run / REVIEWED)] if (run / REVIEWED).exists() else made)
+        return digest([made, file_digest(run / REVIEWED)] if (run / REVIEWED).exists() else made)
     is_pattern = glob.has_magic(path) and not _exists(path)
     matches = sorted(glob.glob(path, recursive=True)) if is_pattern else [path]  # noqa: PTH207
     places = [(Path(match), find(match)) for match in matches]
@@ -96,7 +113,7 @@ def input_digest(path: str) -> str:
         for leaf in (sorted(place.rglob("*")) if place.is_dir() else [place])
     ]
     files = [(name, leaf) for name, leaf in leaves if leaf.is_file() and leaf.name != ABSTENTION]
-    return digest([(str(name), _digest_file(leaf)) for name, leaf in files])
+    return digest([(str(name), file_digest(leaf)) for name, leaf in files])
 
 
 def versions() -> dict[str, str]:

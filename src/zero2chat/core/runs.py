@@ -16,6 +16,7 @@ import psutil
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import METRICS as METRICS
 from zero2chat.core.fingerprints import RUN as RUN
+from zero2chat.core.fingerprints import read_identity
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -43,9 +44,22 @@ def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".tmp")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    sync(partial)
     partial.replace(path)
+    sync(path.parent)
+
+
+def sync(*paths: Path) -> None:
+    """Flush files, and folders' lists of files, to the disk, so that a power failure takes nothing of them."""
+    for path in filter(Path.exists, paths):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            if path.is_file():  # some file systems can flush only files
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -54,11 +68,16 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a JSONL file. If a kill cut the last line short, that line is dropped."""
+    """Read a JSONL file, without a last line that a kill cut short. Raises `UserError` for another damaged line."""
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")  # bytes: the cut may be inside a character
-    return [json.loads(line) for line in lines[:-1] if line]
+    lines, rows = path.read_bytes().split(b"\n"), []  # bytes: the cut may be inside a character
+    for n, line in enumerate(lines[:-1], 1):
+        try:
+            rows += [json.loads(line) | {}] if line else []
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: line {n} is damaged: restore it, or remove the run to start over") from error
+    return rows
 
 
 # ---- a run's identity
@@ -66,10 +85,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def read_run(folder: Path) -> dict[str, Any] | None:
     """Return the identity of a run folder, or None if the folder is missing or empty. Raises `UserError` if it holds
-    files that no run wrote."""
+    files that no run wrote, or if its `run.json` is damaged."""
     if (folder / RUN).exists():
-        identity: dict[str, Any] = json.loads((folder / RUN).read_text())
-        return identity
+        return read_identity(folder)
     if folder.is_file():
         raise UserError(f"{folder}: is a file, not a folder: set another output_dir")
     # Only a half-written run.json: the run was killed at its start, or another rank is writing it now.
@@ -201,6 +219,7 @@ class Run:
         """Write `metrics.json`, last and atomically. A run with this file is done."""
         if not is_main_process():
             return
+        sync(*self.folder.rglob("*"), self.folder)
         whole = dict(metrics) | {"seconds": {"value": round(self.seconds, 2)}}
         write_atomically(self.folder / METRICS, json.dumps(whole, indent=2) + "\n")
         unlock(self.folder)

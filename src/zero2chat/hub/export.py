@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import ABSTENTION
+from zero2chat.core.fingerprints import ABSTENTION, read_identity
 from zero2chat.core.runs import METRICS, RUN, write_atomically
 from zero2chat.hub.modelfile import write_modelfile
 from zero2chat.models.adapters import merged
@@ -86,7 +86,7 @@ def _describe(folder: Path, target: Path) -> None:
         if (folder / name).exists():
             shutil.copy(folder / name, target)
     if is_run:
-        write_atomically(target / RUN, json.dumps(json.loads((folder / RUN).read_text()) | {"merged": True}, indent=2))
+        write_atomically(target / RUN, json.dumps(read_identity(folder) | {"merged": True}, indent=2))
 
 
 def require_packages(packages: Path, gguf: str) -> None:

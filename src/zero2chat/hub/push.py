@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from yaml import YAMLError
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import ABSTENTION
+from zero2chat.core.fingerprints import ABSTENTION, read_metrics
 from zero2chat.core.runs import METRICS, RUN, Run, read_run
 from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
 from zero2chat.models.loading import adapter_settings, is_hub_name
@@ -108,7 +108,7 @@ def pack(
     if repo.count("/") != 1:
         raise UserError(f"{repo}: not a repository's name: give OWNER/NAME, such as me/my-model")
     is_run = (folder / RUN).exists()
-    if not (folder / (METRICS if is_run else CARD)).exists():
+    if read_metrics(folder) is None if is_run else not (folder / CARD).exists():
         no = f"not done (no {METRICS})" if is_run else f"not a run (no {RUN}), and no model with a card (no {CARD})"
         raise UserError(f"{folder}: {no}: give a finished step's folder, such as runs/mine/sft, or write the card")
     identity = (read_run(folder) or {}) if is_run else {}

@@ -187,6 +187,8 @@ class Answering:
         output = self.model(input_ids=fresh, use_cache=True, logits_to_keep=1, **{self._cache_name: cache})
         self._cache = cache
         logits = output.logits[:, -1].float().cpu()
+        if not logits.max().isfinite():  # sampling would fail, and greedy decoding would choose token 0
+            raise UserError("the model's logits are NaN or infinite, so its weights are damaged: give another model")
         own = logits.log_softmax(-1) if self.sampling.abstain_below else None
         logits[:, muted] = -math.inf
         forced = False

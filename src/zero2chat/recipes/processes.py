@@ -8,8 +8,6 @@ Ranks are terminated, and killed if they do not exit in time.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import signal
 import subprocess
 import sys
@@ -19,7 +17,7 @@ from typing import Any
 import psutil
 
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class _Stopped(BaseException):
@@ -27,19 +25,17 @@ class _Stopped(BaseException):
 
 
 def run(command: Sequence[str], env: Mapping[str, str], launches: bool) -> int:
-    """Run a process that ends when this one ends. Returns its exit code. `launches`: the process starts ranks.
+    """Run a process, and return its exit code. `launches`: the process starts ranks.
 
     A termination signal ends the process, and raises `SystemExit` with the shell's exit code for this signal. Signals
     that are ignored, as under `nohup`, stay ignored.
     """
-    # PR_SET_PDEATHSIG: the kernel terminates the child when this process dies.
-    dies = functools.partial(ctypes.CDLL(None).prctl, 1, signal.SIGTERM) if sys.platform == "linux" else None
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
     try:
         for number in heard:
             signal.signal(number, _stop)
-        with subprocess.Popen(command, env=env, preexec_fn=dies, process_group=0) as process:
+        with subprocess.Popen(command, env=env, process_group=0) as process:
             try:
                 return process.wait()
             except _Stopped:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import glob
 import json
 import os
@@ -131,11 +133,12 @@ def run(
         for step in upstream:
             if any(step.name in later.after for later in wanted):
                 fingerprints.input_digest(str(step.folder))  # it must be finished
-            if all((folders[name] / runs.METRICS).exists() for name in (step.name, *step.after)):  # and up to date
+            needed = [folders[name] for name in (step.name, *step.after)]
+            if None not in map(fingerprints.read_metrics, needed):  # and up to date
                 _refuse_changes(step, _changes(step, step_fingerprint(step, steps)))
         for step in wanted:
             runs.require_free(step.folder)
-            if restart or not (step.folder / runs.METRICS).exists():
+            if restart or fingerprints.read_metrics(step.folder) is None:
                 _check_files(step)
         for step in wanted if restart else ():
             if step.folder.exists():
@@ -175,7 +178,7 @@ def _begin(step: Step, steps: Sequence[Step], recipe: str) -> list[str] | None:
         identity = None
     else:
         _refuse_changes(step, differences)
-    if identity is not None and (step.folder / runs.METRICS).exists():
+    if None not in (identity, fingerprints.read_metrics(step.folder)):
         if step.declared.again is not None:  # and writes again what is missing beside its folder
             step.declared.main(step.words())
         else:
@@ -196,11 +199,12 @@ def _launch(step: Step, command: Sequence[str]) -> None:
     # As a module: the script `accelerate` lies elsewhere if a parent environment has the package. With -P, a file of
     # the working folder cannot replace one that the launcher imports.
     module = [] if command[0] == "python" else ["-P", "-m", "accelerate.commands.accelerate_cli"]
-    with tempfile.TemporaryDirectory() as scratch:
-        mistake = Path(scratch) / "mistake"
-        env = environment(step) | {MISTAKE_FILE: str(mistake)}
+    with tempfile.NamedTemporaryFile() as mistake:
+        with contextlib.suppress(OSError):  # the file system has no locks
+            fcntl.flock(mistake, fcntl.LOCK_EX)  # while this process lives: `end_with_run` waits for it
+        env = environment(step) | {MISTAKE_FILE: mistake.name}
         code = processes.run([sys.executable, *module, *command[1:]], env, launches=command[0] != "python")
-        if code and mistake.exists():
+        if code and Path(mistake.name).stat().st_size:
             raise SystemExit(2)  # the step has printed the error
     if code:
         print(f"error: {step.name} failed (exit code {code}); run the same command again to resume", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.fingerprints import read_identity, read_metrics
 from zero2chat.core.runs import HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
@@ -70,14 +70,15 @@ def bounds(metric: Metric) -> tuple[float, float] | None:
 def read_step(folder: str | Path, position: int) -> StepResult:
     """Read a run folder. Files other than the metrics may be missing. Raises `UserError` if the step is unfinished."""
     folder = Path(folder)
-    if not (folder / METRICS).is_file():
+    metrics = read_metrics(folder)
+    if metrics is None:
         raise UserError(f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first")
-    identity = json.loads((folder / RUN).read_text(encoding="utf-8")) if (folder / RUN).is_file() else {}
+    identity = read_identity(folder) if (folder / RUN).is_file() else {}
     return StepResult(
         name=folder.resolve().name,
         stage=str(identity.get("fingerprint", {}).get("stage", "unknown")),
         position=position,
-        metrics=json.loads((folder / METRICS).read_text(encoding="utf-8")),
+        metrics=metrics,
         history=read_jsonl(folder / HISTORY),
         samples=read_jsonl(folder / SAMPLES),
         folder=folder,

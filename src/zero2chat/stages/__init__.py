@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from zero2chat.core import config
-from zero2chat.core.errors import UserError, exit_on_mistake, nearest
+from zero2chat.core.errors import UserError, end_with_run, exit_on_mistake, known, nearest
+from zero2chat.core.fingerprints import read_metrics
 from zero2chat.core.registry import modules
-from zero2chat.core.runs import METRICS, Run, write_jsonl
+from zero2chat.core.runs import Run, write_jsonl
 from zero2chat.stages.command_line import read_arguments
 from zero2chat.stages.open_run import open_run
 
@@ -86,8 +87,8 @@ class Stage:
         settings, arguments = self.parse(argv)
         common = next(one for one in arguments if hasattr(one, "output_dir"))
         folder = Path(common.output_dir or "")
-        made = (folder / METRICS, *(folder.parent / file for file in self.beside))
-        is_done = bool(common.output_dir) and all(file.exists() for file in made)
+        beside = [folder.parent / file for file in self.beside]
+        is_done = bool(common.output_dir) and read_metrics(folder) is not None and all(file.exists() for file in beside)
         if not is_done and self.kind == "trains":  # a finished run is skipped wherever it is launched
             from zero2chat.trainers.arguments import prepare_machine
 
@@ -110,6 +111,10 @@ class Stage:
             (self.run or self._measured)(run, *arguments)
         except UserError:
             run.withdraw()
+            raise
+        except Exception as error:
+            if (line := known(error)) and any(run.folder.glob("checkpoint-*/checkpoint.json")):
+                raise UserError(f"{line}; the last checkpoint is kept") from error
             raise
 
     def _measured(self, run: Run, args: Any) -> None:
@@ -140,6 +145,7 @@ class Stage:
 
     def command(self) -> None:
         """Run `main` as a program: a user's mistake prints one line and exits with code 2."""
+        end_with_run()
         with exit_on_mistake():
             self.main()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zero2chat.core.errors import UserError
-from zero2chat.core.fingerprints import METRICS, fingerprint
+from zero2chat.core.fingerprints import fingerprint, read_metrics
 from zero2chat.core.runs import Run, is_main_process, is_untouched, lock, read_run, write_identity
 
 
@@ -32,7 +32,7 @@ def open_run(output_dir: str | Path | None, stage: str, settings: Mapping[str, A
     begins = identity is None or bool(differences)
     if identity is None or begins:  # a launch that was recorded had other settings
         identity = {"fingerprint": new, "seconds": identity["seconds"] if identity else 0.0}
-    if is_main_process() and not (folder / METRICS).exists():
+    if is_main_process() and read_metrics(folder) is None:
         lock(folder)
         if begins:
             write_identity(folder, identity)

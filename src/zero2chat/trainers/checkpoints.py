@@ -1,39 +1,72 @@
-"""Checkpoints in a run's folder. A kill while a checkpoint is written leaves it incomplete."""
+"""Checkpoints in a run's folder. A kill while one is written leaves it incomplete, and a disk may damage it later."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from zero2chat.core.runs import is_main_process, write_atomically
+from accelerate.utils import broadcast_object_list
+
+from zero2chat.core.errors import UserError
+from zero2chat.core.fingerprints import file_digest
+from zero2chat.core.runs import cores, is_main_process, sync, write_atomically
 
 MANIFEST = "checkpoint.json"
 
 
 def seal(run: Path, step: int) -> None:
-    """Write a checkpoint's manifest (file → bytes), its last file. A checkpoint without a manifest is incomplete."""
+    """Write a checkpoint's manifest (file → SHA-256), its last file. A checkpoint without a manifest is incomplete."""
     checkpoint = run / f"checkpoint-{step}"
     files = [path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST]
-    sizes = {str(path.relative_to(checkpoint)): path.stat().st_size for path in files}
-    write_atomically(checkpoint / MANIFEST, json.dumps(sizes, indent=2))
+    digests = _digests(checkpoint, [str(path.relative_to(checkpoint)) for path in files])
+    sync(*run.rglob("*"), run)  # also the history up to this step
+    write_atomically(checkpoint / MANIFEST, json.dumps(digests, indent=2))
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """Return the newest complete checkpoint. Rank 0 reports and removes newer, incomplete checkpoints."""
+    """Return the newest whole checkpoint, which rank 0 finds for all ranks. Every rank must call this.
+
+    Rank 0 reports and removes newer, incomplete or damaged checkpoints. Raises `UserError` if one cannot be read."""
+    newest: Path | None = broadcast_object_list([_newest(run) if is_main_process() else None])[0]
+    return newest
+
+
+def _newest(run: Path) -> Path | None:
     paths = [path for path in run.glob("checkpoint-*") if path.name[len("checkpoint-") :].isdecimal()]
     for path in sorted(paths, key=lambda path: int(path.name[len("checkpoint-") :]), reverse=True):
-        if _is_whole(path):
+        if not path.is_dir():  # the Trainer would count it when it removes old checkpoints
+            raise UserError(f"{path}: is a file with the name of a checkpoint: move it away")
+        if (fault := _fault(path)) is None:
             return path
-        if is_main_process():
-            print(f"{path}: incomplete checkpoint, removed", flush=True)
-            shutil.rmtree(path)
+        print(f"{path}: {fault}, removed", flush=True)
+        shutil.rmtree(path)
     return None
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def require_whole(best: str | None) -> None:
+    """Raises `UserError` if the checkpoint that a run ends with, an older one than the last, is damaged."""
+    if best and (fault := _fault(Path(best))):
+        raise UserError(f"{best}: {fault}, but is the run's best: remove {Path(best).parent} to start the run over")
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or None if it is whole."""
     try:
-        sizes = json.loads((checkpoint / MANIFEST).read_text())
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
+        expected = json.loads((checkpoint / MANIFEST).read_bytes())
+        digests = _digests(checkpoint, expected.keys())
+    except FileNotFoundError:
+        return "incomplete checkpoint"
+    except (ValueError, AttributeError):  # no JSON, or a list
+        return f"damaged checkpoint ({MANIFEST})"
+    except OSError as error:  # maybe for the moment only
+        raise UserError(f"{checkpoint}: cannot be read ({error}): repair or remove this checkpoint") from error
+    damaged = [name for name, digest in digests.items() if digest != expected[name]]
+    return f"damaged checkpoint ({', '.join(damaged) or MANIFEST})" if damaged or not digests else None
+
+
+def _digests(checkpoint: Path, files: Iterable[str]) -> dict[str, str]:
+    with ThreadPoolExecutor(cores(alone=True)) as pool:
+        return dict(zip(files, pool.map(lambda name: file_digest(checkpoint / name), files), strict=True))

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import transformers.trainer
-from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -25,7 +24,7 @@ from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
 from zero2chat.models.hardware import is_fsdp
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.checkpoints import last_checkpoint
+from zero2chat.trainers.checkpoints import last_checkpoint, require_whole
 from zero2chat.trainers.start import refused_settings, samples, train_in_fp32
 
 
@@ -95,6 +94,7 @@ class ResumableTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
+        require_whole(self.state.best_model_checkpoint)
         if self._reloads(self.model):
             reload(self.model, self.state.best_model_checkpoint)
         else:
@@ -169,10 +169,8 @@ def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str
     trainer.remove_callback(PrinterCallback)
     trainer.callback_handler.callbacks.insert(0, callback)  # first, so that a step ends before other callbacks work
     trainer.paused, trainer.counts = callback.paused, callback.counts
-    checkpoint = last_checkpoint(run.folder)
-    if checkpoint:
+    if checkpoint := last_checkpoint(run.folder):
         require_fit(checkpoint, trainer)
-    PartialState().wait_for_everyone()  # rank 0 has removed incomplete checkpoints
     if trainer.is_world_process_zero():
         run.rewind(int(checkpoint.name.split("-")[1]) if checkpoint else 0)
     if checkpoint:

@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.models import unwrap_model_for_generation
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 
+from zero2chat.trainers.checkpoints import require_whole
 from zero2chat.trainers.trainer import ResumableTrainer
 
 VALUE = "value.safetensors"  # in a checkpoint, in addition to Trainer's files
@@ -74,6 +75,7 @@ class PolicyTrainer(ResumableTrainer, BaseTrainer):
         if self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
+            require_whole(self.state.best_model_checkpoint)
             self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def save_instead(self, model: PreTrainedModel) -> None:
