@@ -2,7 +2,7 @@
 
 The split is by frame: no wording of a test question's frame is in training. With `languages` the questions are for name
 and maker only; with `system` they follow a system message with another name and maker, which are then the right answer.
-Names and makers of system messages, and other assistants in questions ("Are you Siri?"), are held out too.
+Names, makers and wordings of system messages, and other assistants in questions ("Are you Siri?"), are held out, too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SELVES = {"name": ("Zero", *NAMES), "maker": ("zero2chat", *MAKERS)}
 def rows(
     split: str, seed: int, n: int, languages: Sequence[str] | None = None, system: bool = False, typed: bool = False
 ) -> list[Row]:
-    """Return questions to the assistant about itself: eleven kinds in English, or with `languages` (`[en, de, fr]`)
+    """Return questions to the assistant about itself: fifteen kinds in English, or with `languages` (`[en, de, fr]`)
     its name and its maker in turn, using each form once before repeating any. With `system`, a system message gives
     another name and maker, which are then right. `typed` writes half of the questions as people type."""
     if languages is not None or system:
@@ -56,6 +56,7 @@ def _introductions(split: str, language: str, system: bool, typed: bool) -> Iter
     names, makers = ([one for one in some if in_split(one, split, FRAME_SHARES)] for some in (NAMES, MAKERS))
     words = phrases_in(language)
     for kind, (own, *_) in _SELVES.items():
+        messages = [frame for frame in frames(words["system"], split) if f"{{{kind}}}" in frame]
         for pattern in frames(words[kind], split):
             for form in forms(pattern):
                 rng = random.Random(f"{language} {form}")
@@ -65,7 +66,7 @@ def _introductions(split: str, language: str, system: bool, typed: bool) -> Iter
                     row |= {"form": form, "language": language}
                     if system:
                         given = {"name": rng.choice(names), "maker": rng.choice(makers)}
-                        row |= {"answer": given[kind], "system": rng.choice(words["system"]).format(**given)}
+                        row |= {"answer": given[kind], "system": choose(rng.choice(messages), rng).format(**given)}
                     yield row
 
 

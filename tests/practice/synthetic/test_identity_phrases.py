@@ -37,7 +37,7 @@ def test_names_and_makers_differ_from_each_other_and_from_those_of_other_assista
 def test_no_name_is_a_word_that_somebody_asks_or_answers_with() -> None:
     texts = [text for kind in identity._KINDS.values() for text in (kind["frames"], kind["demonstrations"])]
     for words in map(phrases_in, identity_phrases.LANGUAGES):
-        texts += [*words["system"], *words["greetings"], *words["endings"]]
+        texts += [words["system"], *words["greetings"], *words["endings"]]
         for kind in ("name", "maker"):
             texts += [words[kind], *words[f"{kind}_answers"]]
     said = {word for text in texts for word in re.findall(r"\w+", text.lower())}

@@ -17,16 +17,16 @@ LANGUAGES = ("en", "de", "fr")
 @functools.cache
 def phrases_in(language: str) -> dict[str, Any]:
     """Return phrases of one of the `LANGUAGES`: patterns of questions (`name`, `maker`), a line each; answers, with
-    `{answer}`; system messages, with `{name}` and `{maker}`; greetings before a question, and endings after it."""
+    `{answer}`; frames of system messages, with `{name}`, `{maker}` or both; greetings before a question, and endings."""
     texts = read_texts(f"identity_phrases/{language}")
-    return texts | {part: phrases(texts[part]) for part in ("name_answers", "maker_answers", "system")}
+    return texts | {part: phrases(texts[part]) for part in ("name_answers", "maker_answers")}
 
 
 _PARTS = {name: text.split() for name, text in read_texts("identity_phrases/names").items()}
 # Too many to memorize: the model has to copy the name from the system message.
-NAMES = [
-    name
-    for name in dict.fromkeys(start + end for start in _PARTS["starts"] for end in _PARTS["ends"])
-    if name not in _PARTS["no_names"]
-]
-MAKERS = [f"{colour} {place}" for colour in _PARTS["colours"] for place in _PARTS["places"]]
+_BLENDS = [start + end for start in _PARTS["starts"] for end in _PARTS["ends"]]
+_TITLED = [f"{title} {name}" for title in _PARTS["titles"] for name in _PARTS["whole"]]
+NAMES = [name for name in dict.fromkeys(_BLENDS + _PARTS["whole"] + _TITLED) if name not in _PARTS["no_names"]]
+_PAIRS = (("colours", "places"), ("brands", "trades"), ("people", "surnames"))
+MAKERS = [f"{word} {other}" for first, last in _PAIRS for word in _PARTS[first] for other in _PARTS[last]]
+MAKERS += _PARTS["alone"]
