@@ -17,7 +17,7 @@ LANGUAGES = ("en", "de", "fr")
 @functools.cache
 def phrases_in(language: str) -> dict[str, Any]:
     """Return phrases of one of the `LANGUAGES`: patterns of questions (`name`, `maker`), a line each; answers, with
-    `{answer}`; frames of system messages, with `{name}`, `{maker}` or both; greetings before a question, and endings."""
+    `{answer}`; frames of system messages, with `{name}`, `{maker}` or both; greetings before a question; endings."""
     texts = read_texts(f"identity_phrases/{language}")
     return texts | {part: phrases(texts[part]) for part in ("name_answers", "maker_answers")}
 
