@@ -51,6 +51,13 @@ def test_with_languages_no_line_of_phrasings_and_with_system_no_name_is_in_two_s
     assert all(row.keys() == splits["train"][0].keys() for rows in splits.values() for row in rows)
 
 
+def test_no_wording_of_a_system_message_is_in_two_splits() -> None:
+    given = re.compile(rf"\b({'|'.join(sorted((*identity.NAMES, *identity.MAKERS), key=len, reverse=True))})\b")
+    splits = [{given.sub("*", row["system"]) for row in _rows(split, 300, system=True)} for split in SPLITS]
+    assert sum(map(len, splits)) == len(set().union(*splits))
+    assert {text.count("*") for text in splits[0]} >= {1, 2}  # a name, a maker, or both
+
+
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("system", [False, True])
 def test_an_introduction_is_right_for_its_row_alone(split: str, system: bool) -> None:
