@@ -27,12 +27,10 @@ from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose
 from zero2chat_practice.synthetic.stated_facts import FACTS, FRAMES, OF_KIND, TEXTS, named_in, sentence
 
 STYLES = ("worked",)
-# Rows of each kind per sixteen rows.
-_TURNS: dict[str, int] = TEXTS["turns"]
+_TURNS: dict[str, int] = TEXTS["turns"]  # rows of each kind per sixteen rows
 KINDS = tuple(_TURNS)
 _SUMS = ("followup_sum", "changed_number")
-# Conversations per kind and turn in each split.
-_POOL = {"train": 3600, "validation": 200, "test": 400}
+_POOL = {"train": 3600, "validation": 200, "test": 400}  # conversations per kind and turn
 _LONGEST = 880  # characters per conversation with its answer: about 300 tokens
 _FILLERS = 250  # different exchanges of each sort to choose from
 _SMALL_TALK = list(TEXTS["small_talk"].items())
@@ -44,8 +42,7 @@ _Exchange = tuple[str, str]
 def _fillers(split: str) -> list[list[_Exchange]]:
     """Return exchanges of small talk, of lines of the same split, and of training's sums without steps."""
     rng = random.Random(f"memory fillers {split}")
-    plain = sums.rows("train", 0, _FILLERS, digits=[1], operations=["plus", "minus"])
-    drawn = {lines: lines.rows(split, 0, _FILLERS), sums: plain}
+    drawn = {lines: lines.rows(split, 0, _FILLERS), sums: sums.rows("train", 0, _FILLERS, [1], sums.OPERATIONS[:2])}
     made = ([(row["question"], task.demonstration(row, rng)) for row in rows] for task, rows in drawn.items())
     return [_SMALL_TALK, *made]
 

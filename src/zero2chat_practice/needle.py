@@ -14,8 +14,7 @@ from zero2chat_practice.synthetic.world import TOWNS
 
 STYLES = ("worked",)
 _PLACES, _NUMBERS = 2000, 5  # invented places, and the numbers of each
-# Hay without `texts`
-_PLAIN = (
+_PLAIN = (  # hay without `texts`
     "The river runs past the mill. A cart stands in the yard. It rained until noon, then the sun came out. The road "
     "leads over the hill. Nobody was at the market. "
 )
