@@ -34,10 +34,10 @@ def mixture(**changes: Any) -> Qwen3MoeForCausalLM:
     return Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES | experts | {"tie_word_embeddings": True} | changes))
 
 
-def two_ranks(script: str, folder: Path, *arguments: str | Path) -> str:
-    """Run the script in two CPU processes and return its output."""
+def two_ranks(script: str, folder: Path, *arguments: str | Path, processes: int = 2) -> str:
+    """Run the script in two CPU processes, or in another number, and return its output."""
     (folder / "ranks.py").write_text(script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(folder / "ranks.py"), *map(str, arguments)],

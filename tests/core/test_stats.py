@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from zero2chat.core.stats import auroc, clustered_rate, mean, mean_share, rate, ratio, win_rate
+from zero2chat.core.stats import auroc, change, clustered_rate, mean, mean_share, rate, ratio, win_rate
 from zero2chat.evaluation.tasks import pass_at_k
 
 
@@ -41,6 +41,25 @@ def test_mean_is_the_mean_with_its_normal_interval() -> None:
     assert metric["high"] == pytest.approx(3.125 + half, abs=1e-4)
     half = 4.3027 * statistics.stdev([1.0, 2.0, 6.0]) / 3**0.5  # of three values, Student's
     assert mean([1.0, 2.0, 6.0])["high"] - 3 == pytest.approx(half, rel=1e-3)
+
+
+def test_rows_of_one_question_are_no_more_than_the_question() -> None:
+    values, keys = [0.0, 1.0, 3.0, 5.0, 2.0], list("abcde")
+    assert mean(values, 0, keys) == mean(values, 0)
+    repeated = mean(values * 6, 0, keys * 6)
+    assert repeated == mean(values, 0) | {"n": 30, "questions": 5}
+    before, after = [0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]
+    assert change(before, after, 3) == mean([1.0, 0.0, 0.0, -1.0], 3)
+    assert change(before * 9, after * 9, clusters=keys[:4] * 9)["low"] == change(before, after)["low"]
+    assert win_rate(before * 9, after * 9, clusters=keys[:4] * 9)["low"] == pytest.approx(rate(2, 4)["low"], abs=0.1)
+
+
+def test_a_change_of_no_row_is_as_uncertain_as_no_success() -> None:
+    most = rate(0, 50)["high"]
+    assert change([1.0, 0.0] * 25, [1.0, 0.0] * 25) == {"value": 0.0, "n": 50, "low": -most, "high": most}
+    assert change([0.0] * 50, [1.0] * 50)["low"] == pytest.approx(1 - most)
+    assert change([0.0] * 50, [1.0] * 50)["high"] == 1
+    assert change([0.0, 6.0], [0.0, 6.0])["high"] == pytest.approx(6 * rate(0, 2)["high"], abs=1e-3)
 
 
 def test_ratio_counts_each_whole_and_its_interval_is_that_of_the_documents() -> None:

@@ -19,8 +19,8 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
 from zero2chat.evaluation import lm_eval, models
 from zero2chat.evaluation.models import open_evaluated
-from zero2chat.evaluation.scores import metrics_over_tasks
-from zero2chat.evaluation.tasks import Scored, evaluate_tasks, read_specs
+from zero2chat.evaluation.scores import changes_since, metrics_over_tasks
+from zero2chat.evaluation.tasks import Scored, evaluate_tasks, rate_of, read_specs
 from zero2chat.models.chat_template import end_turn
 from zero2chat.models.tokenization import set_chat_template
 from zero2chat.stages import evaluate
@@ -172,7 +172,15 @@ def test_what_an_evaluation_is_compared_with_is_an_input_of_its_step():
 
 
 def _one(label: str, text: str, called: bool = False, score: float = 0.0) -> Scored:
-    return Scored(label, "key", "row", text, score, None, called, True)
+    return Scored(label, text, "row", text, score, None, called, True)
+
+
+def test_changes_and_rates_of_repeated_questions_are_those_of_the_questions():
+    scored = [_one("sums", text, score=score) for text, score in (("a", 1.0), ("b", 0.0), ("c", 1.0))]
+    before = [0.0, 0.0, 1.0]
+    once, often = (changes_since(scored * n, {("sums", ""): before * n}, {"sums": 0})["change_sums"] for n in (1, 20))
+    assert often == once | {"n": 60, "questions": 3}
+    assert rate_of(scored * 20, lambda one: one.score)["questions"] == 3
 
 
 def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_concern(monkeypatch):

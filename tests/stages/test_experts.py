@@ -85,6 +85,13 @@ def test_a_killed_run_ends_bit_for_bit_as_an_uninterrupted_one(trained, mixture,
     assert_same_end(main("pretrain", path), trained)
 
 
+def test_a_continued_model_is_balanced_if_set_although_its_folder_has_the_loss_switched_off(trained, train):
+    own = {"model_name_or_path": str(trained), "tokenizer": None, "max_steps": 2, "logging_steps": 1}
+    own |= {"sample_prompts": [], "save_strategy": "no"}
+    for name, model in (("balanced", BALANCED), ("plain", None)):
+        assert all(("aux_loss" in line) == bool(model) for line in history(train("pretrain", name, **own, model=model)))
+
+
 def test_without_the_loss_only_the_loads_are_logged(mixture, tmp_path):
     (line,) = history(main("pretrain", mixture(tmp_path / "m", {"output_router_logits": False}, max_steps=2)))
     assert "aux_loss" not in line

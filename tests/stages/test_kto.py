@@ -135,7 +135,20 @@ def test_the_other_answers_are_those_of_trl(tokenizer, tmp_path):
     trl: Any = SimpleNamespace(calculate_KL=True, _tokenizer=tokenizer, desirable_weight=1.0, undesirable_weight=1.0)
     expected = KTOTrainer._prepare_dataset(trl, Dataset.from_list(said), tokenizer, args, "train")
     ours = kto.with_other_answers(expected.remove_columns("KL_completion_ids"), args)
-    assert ours["KL_completion_ids"] == expected["KL_completion_ids"]
+    assert ours["KL_completion_ids"][:6] == expected["KL_completion_ids"][:6]
+    assert expected[6]["KL_completion_ids"] == expected[6]["completion_ids"]  # alone in its batch: in TRL, its own
+    assert ours[6]["KL_completion_ids"] == expected[0]["completion_ids"]
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_the_other_answers_are_of_other_prompts(size, tmp_path):
+    """Both votes of a pair are neighbours; of a batch of two, all others are of the row's own prompt."""
+    rows = Dataset.from_list([{"prompt_ids": [i // 2], "completion_ids": [i // 2, i]} for i in range(11)])
+    args = KTOConfig(str(tmp_path), per_device_train_batch_size=size, **QUIET)
+    rows = kto.with_other_answers(rows, args)
+    assert all(row["KL_completion_ids"][0] != row["prompt_ids"][0] for row in rows)
+    with pytest.raises(UserError, match="all training votes are on one prompt"):
+        kto.with_other_answers(rows.select([0, 1]).remove_columns("KL_completion_ids"), args)
 
 
 @pytest.mark.parametrize(

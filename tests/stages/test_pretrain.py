@@ -195,6 +195,7 @@ def test_the_context_grows(resume):
     [
         ({"depth": 2}, "depth: model_name_or_path sets the model's shape"),
         ({"model": {"hidden_size": 8}}, "model: hidden_size is fixed by model_name_or_path"),
+        ({"model": {"output_router_logits": True}}, "model: qwen3 has no field 'output_router_logits': remove it"),
         ({"tokenizer": "t"}, "tokenizer and model_name_or_path: set exactly one"),
         ({"model_name_or_path": None}, "tokenizer and model_name_or_path: set exactly one"),
         ({"max_length": 256}, "model: max_length 256 is more than the context of 128 tokens"),

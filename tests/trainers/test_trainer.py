@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, s
 from accelerate.utils import random
 from tiny import two_ranks
 from torch.utils.data import DataLoader
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import DistillationConfig, DPOConfig, GRPOConfig, KTOConfig, RewardConfig, SFTConfig
@@ -150,6 +151,59 @@ def test_gradients_are_reduced_after_each_micro_batch_unless_asked_otherwise(tmp
     assert fsdp1.mixed_precision_policy == "its own"
 
 
+HELD_OUT = """
+import os
+import sys
+
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+from trl import DPOConfig, SFTConfig
+
+from zero2chat.trainers.preferences import PairTrainer
+from zero2chat.trainers.pretrain_trainer import PretrainTrainer
+from zero2chat.trainers.sft import SftTrainer
+
+folder, name = sys.argv[1:]
+model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+how = {"per_device_eval_batch_size": 2, "use_cpu": True, "bf16": False, "report_to": "none"}
+ids = [[n, 41, 42 + n, 43, 44 * n] for n in range(2, 7)]
+if name == "pretrain":
+    rows = Dataset.from_dict({"input_ids": ids}).with_format("torch")
+    trainer = PretrainTrainer(model, tokenizer, args=TrainingArguments(folder, **how), train_dataset=list(rows) * 8)
+elif name == "sft":
+    masks = [[0] * n + [1] * (5 - n) for n in (1, 4, 3, 1, 2)]
+    rows = Dataset.from_dict({"input_ids": ids, "assistant_masks": masks})
+    trainer = SftTrainer(
+        model, SFTConfig(folder, **how), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer
+    )
+else:
+    rows = Dataset.from_dict({"prompt_ids": ids, "chosen_ids": [i[1:] for i in ids], "rejected_ids": ids})
+    other = AutoModelForCausalLM.from_pretrained(folder)
+    other.model.embed_tokens.weight.data *= 2
+    trainer = PairTrainer(model, other, DPOConfig(folder, **how), train_dataset=rows, processing_class=tokenizer)
+value = trainer.evaluate(trainer.eval_dataset or rows)["eval_loss"]
+if trainer.is_world_process_zero():
+    print("held-out loss:", value, flush=True)
+trainer.accelerator.wait_for_everyone()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("name", ["pretrain", "sft", "dpo"])
+def test_a_held_out_loss_is_that_of_each_row_once_on_any_number_of_processes(name, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    printed = [two_ranks(HELD_OUT, tmp_path, folder, name, processes=n) for n in (1, 2)]
+    one, two = (float(text.rpartition("held-out loss:")[2]) for text in printed)
+    assert two == pytest.approx(one, rel=1e-5)
+    if name == "dpo":
+        return
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    learned = [1, 4, 3, 1, 2] if name == "sft" else [1] * 5  # the first token with loss
+    rows = torch.tensor([[n, 41, 42 + n, 43, 44 * n] for n in range(2, 7)])
+    labels = rows.masked_fill(torch.arange(5) < torch.tensor(learned)[:, None], -100)
+    assert one == pytest.approx(model(rows, labels=labels).loss.item(), rel=1e-5)
+
+
 ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [0, 0, 4, 2, 9, 9, 0, 5])]
 
 
@@ -157,6 +211,17 @@ ROWS = [{"input_ids": torch.tensor(ids)} for ids in ([5, 6, 0, 7, 8, 9, 0, 3], [
 def test_flash_attention_which_would_not_mask_them_is_refused(tmp_path):
     model = SimpleNamespace(config=SimpleNamespace(_attn_implementation="flash_attention_2"))
     with pytest.raises(UserError, match="mask_documents: not supported with FlashAttention"):
+        PretrainTrainer(model, SimpleNamespace(eos_token_id=0), mask_documents=True)
+
+
+@pytest.mark.parametrize(("stateful", "kinds"), [(True, []), (False, ["full_attention", "linear_attention"])])
+def test_documents_in_recurrent_models_are_not_said_to_be_masked(stateful, kinds):
+    """Such as Jamba and Qwen3-Next, also if a trained one is continued."""
+    text = SimpleNamespace(layer_types=kinds)
+    config = SimpleNamespace(_attn_implementation="sdpa", model_type="jamba", get_text_config=lambda: text)
+    base = SimpleNamespace(forward=lambda position_ids: None)
+    model = SimpleNamespace(config=config, _is_stateful=stateful, base_model=base)
+    with pytest.raises(UserError, match="mask_documents has no effect on jamba"):
         PretrainTrainer(model, SimpleNamespace(eos_token_id=0), mask_documents=True)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+Clusters = Sequence[Hashable]  # of each row, such as its question
 Metrics = dict[str, dict[str, Any]]  # by name: `value`, and as far as they are known `n`, `low`, `high` and `seed`
 
 
@@ -24,7 +26,7 @@ def rate(successes: float, n: float, seed: int | None = None) -> dict[str, Any]:
     return _metric(p, n, max(0.0, centre - half), min(1.0, centre + half), seed)
 
 
-def clustered_rate(scores: Sequence[float], clusters: Sequence[str], seed: int | None = None) -> dict[str, Any]:
+def clustered_rate(scores: Sequence[float], clusters: Clusters | None, seed: int | None = None) -> dict[str, Any]:
     """Return the mean of scores between 0 and 1 as `rate` does, with an interval for rows that come in clusters, such
     as the wordings of one question.
 
@@ -33,16 +35,22 @@ def clustered_rate(scores: Sequence[float], clusters: Sequence[str], seed: int |
     several rows, `questions` is the number of clusters.
     """
     metric, n, p = rate(sum(scores), len(scores), seed), len(scores), sum(scores) / len(scores)
-    deviations: dict[str, float] = {}
-    for score, cluster in zip(scores, clusters, strict=True):
-        deviations[cluster] = deviations.get(cluster, 0.0) + score - p
+    deviations = _sums([score - p for score in scores], clusters)
     if (g := len(deviations)) == n:
         return metric
     independent = n * p * (1 - p)
-    between = sum(d * d for d in deviations.values()) * g / max(1, g - 1)
+    between = sum(d * d for d in deviations) * g / max(1, g - 1)
     effect = max(1.0, between / independent) if independent and g > 1 else n / g
     wider = rate(sum(scores) / effect, n / effect)
     return metric | {"low": wider["low"], "high": wider["high"], "questions": g}
+
+
+def _sums(values: Sequence[float], clusters: Clusters | None) -> list[float]:
+    """Return the sum of each cluster's values; without clusters, the values."""
+    sums: dict[Hashable, float] = defaultdict(float)
+    for value, cluster in zip(values, range(len(values)) if clusters is None else clusters, strict=True):
+        sums[cluster] += value
+    return list(sums.values())
 
 
 def _metric(value: float, n: float, low: float, high: float, seed: int | None) -> dict[str, Any]:
@@ -54,30 +62,50 @@ def _metric(value: float, n: float, low: float, high: float, seed: int | None) -
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
-def mean(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
-    """Return a mean with its 95% interval: normal, or Student's for at most ten values."""
+def mean(values: Sequence[float], seed: int | None = None, clusters: Clusters | None = None) -> dict[str, Any]:
+    """Return a mean with its 95% interval: normal, or Student's for at most ten values or clusters. Rows of a cluster
+    are correlated, as in `clustered_rate`."""
     n = len(values)
     if n == 0:
         raise ValueError("a mean needs at least one row")
     m = sum(values) / n
-    t = _T[n - 2] if 2 <= n <= 10 else 1.959964
-    half = t * math.sqrt(sum((v - m) ** 2 for v in values) / max(n - 1, 1) / n)
-    return _metric(m, n, m - half, m + half, seed)
+    deviations = _sums([v - m for v in values], clusters)
+    g = len(deviations)
+    t = _T[g - 2] if 2 <= g <= 10 else 1.959964
+    half = t * math.sqrt(sum(d * d for d in deviations) * g / max(g - 1, 1)) / n
+    return _metric(m, n, m - half, m + half, seed) | ({"questions": g} if g < n else {})
 
 
-def mean_share(values: Sequence[float], seed: int | None = None) -> dict[str, Any]:
+def change(
+    before: Sequence[float], after: Sequence[float], seed: int | None = None, clusters: Clusters | None = None
+) -> dict[str, Any]:
+    """Return the mean paired difference as `mean` does. If all rows change alike, such as by 0, their spread is 0: the
+    interval is that of `rate` for 0 other rows, times the range of the scores."""
+    changes = [b - a for a, b in zip(before, after, strict=True)]
+    metric, n = mean(changes, seed, clusters), len(changes)
+    if len(set(changes)) > 1:
+        return metric
+    scale = max(1.0, max(*before, *after) - min(*before, *after))
+    most = clustered_rate([0.0] * n, clusters)["high"] * scale
+    low, high = max(-scale, changes[0] - most), min(scale, changes[0] + most)
+    return metric | {"low": round(low, 4), "high": round(high, 4)}
+
+
+def mean_share(values: Sequence[float], seed: int | None = None, clusters: Clusters | None = None) -> dict[str, Any]:
     """Return the mean of shares, one per row, as `mean` does, with an interval within 0 to 1. If all shares are 0, or
     all are 1, their spread is 0, so the interval is that of `rate`."""
-    metric = mean(values, seed)
+    metric = mean(values, seed, clusters)
     if set(values) in ({0}, {1}):
-        metric |= rate(sum(values), len(values), seed)
+        metric |= clustered_rate(values, clusters, seed)
     return metric | {"low": max(0.0, metric["low"]), "high": min(1.0, metric["high"])}
 
 
-def win_rate(before: Sequence[float], after: Sequence[float], seed: int | None = None) -> dict[str, Any]:
-    """Return the share of rows where the second value is higher, as a rate; a tie counts half."""
-    wins = sum(0.5 if a == b else float(b > a) for a, b in zip(before, after, strict=True))
-    return rate(wins, len(before), seed)
+def win_rate(
+    before: Sequence[float], after: Sequence[float], seed: int | None = None, clusters: Clusters | None = None
+) -> dict[str, Any]:
+    """Return the share of rows where the second value is higher, as `clustered_rate` does; a tie counts half."""
+    wins = [0.5 if a == b else float(b > a) for a, b in zip(before, after, strict=True)]
+    return clustered_rate(wins, clusters, seed)
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float], seed: int = 0) -> dict[str, Any]:

@@ -103,16 +103,17 @@ def compare_answers(
     except UserError:
         gold = tasks.load(spec.task).score
     sides = [[gold(row, a.content) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
+    keys = [row["key"] for row in rows]
     metrics = {
-        "win_rate": stats.win_rate(sides[0], sides[1], spec.seed),
-        "gold_before": stats.mean(sides[0], spec.seed),
-        "gold_after": stats.mean(sides[1], spec.seed),
+        "win_rate": stats.win_rate(sides[0], sides[1], spec.seed, keys),
+        "gold_before": stats.mean(sides[0], spec.seed, keys),
+        "gold_after": stats.mean(sides[1], spec.seed, keys),
     }
     means = [sum(side) / len(side) for side in sides]
     spread = math.sqrt(sum((g - means[0]) ** 2 for g in sides[0]) / (len(rows) - 1))
     if spread:
         metrics["gold_gain"] = {"value": round((means[1] - means[0]) / spread, 4), "n": len(rows)}
-    metrics["stop_rate"] = stats.rate(sum(a.stopped for a in after), len(after))
+    metrics["stop_rate"] = stats.clustered_rate([float(a.stopped) for a in after], keys)
     return metrics, sides
 
 
@@ -161,4 +162,4 @@ def compare_with(
         }
         for row, another, one, gold, our_gold in zip(rows, others, our, before, after, strict=True)
     ]
-    return stats.win_rate(before, after, spec.seed), samples[:_SHOWN]
+    return stats.win_rate(before, after, spec.seed, [row["key"] for row in rows]), samples[:_SHOWN]

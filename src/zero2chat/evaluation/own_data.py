@@ -171,16 +171,17 @@ def evaluate_own_data(
         scores = [by_rewards | _by_metrics(spec, opened, rows, [one.content for one in given])]
     broadcast_object_list(scores)
     results: dict[str, list[float | None] | float] = scores[0]
-    metrics, digests = dict[str, Any](), rows.digests()
+    metrics, digests, questions = dict[str, Any](), rows.digests(), list(map(digest, rows.prompts))
     scored: list[Scored] = []
     for name, values in results.items():
-        metrics[f"{name}_{spec.label}"] = _metric(values, len(given), spec.seed)
+        metrics[f"{name}_{spec.label}"] = _metric(values, questions, spec.seed)
         if isinstance(values, list):
             scored += [
-                Scored(str(spec.label), str(i), digests[i], one.text, value, None, one.calls > 0, one.stopped, name)
-                for i, (one, value) in enumerate(zip(given, values, strict=True))
+                Scored(str(spec.label), key, row, one.text, value, None, one.calls > 0, one.stopped, name)
+                for key, row, one, value in zip(questions, digests, given, values, strict=True)
             ]
-    metrics[f"stop_rate_{spec.label}"] = stats.rate(sum(one.stopped for one in given), len(given), spec.seed)
+    stopped = [float(one.stopped) for one in given]
+    metrics[f"stop_rate_{spec.label}"] = stats.clustered_rate(stopped, questions, spec.seed)
     if is_main_process():
         said = "; ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items())
         print(f"{spec.label}: {len(given)} rows: {said}", flush=True)
@@ -227,12 +228,13 @@ def _by_metrics(
     return scores
 
 
-def _metric(values: list[float | None] | float, n: int, seed: int) -> dict[str, Any]:
+def _metric(values: list[float | None] | float, questions: Sequence[str], seed: int) -> dict[str, Any]:
+    n = len(questions)
     if not isinstance(values, list):
         return {"value": round(values, 4), "n": n}
-    numbers = [value for value in values if value is not None]
+    numbers, asked = zip(*((v, q) for v, q in zip(values, questions, strict=True) if v is not None), strict=True)
     is_rate = all(0 <= value <= 1 for value in numbers)
-    metric = stats.rate(sum(numbers), len(numbers), seed) if is_rate else stats.mean(numbers, seed)
+    metric = stats.clustered_rate(numbers, asked, seed) if is_rate else stats.mean(numbers, seed, asked)
     return metric | ({"left_out": n - len(numbers)} if len(numbers) < n else {})
 
 

@@ -15,7 +15,7 @@ from zero2chat.core.runs import read_jsonl, write_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.evaluation.comparison import win_rate_name
-from zero2chat.evaluation.tasks import Scored, TaskSpec, rows_and_prompts
+from zero2chat.evaluation.tasks import Scored, TaskSpec, rate_of, rows_and_prompts
 from zero2chat.models.tokenization import split_reasoning
 
 SCORES = "scores.jsonl"  # one line per evaluated row
@@ -63,27 +63,29 @@ def changes_since(
     `change_<score>_<label>`)."""
     metrics = {}
     for (label, by), before in earlier.items():
-        after = [one.score for one in scored if (one.label, one.by) == (label, by)]
-        changes = [b - a for a, b in zip(before, after, strict=False) if a is not None and b is not None]
-        if changes:  # none: this evaluation lacks the score
-            metrics[f"change_{by}_{label}" if by else f"change_{label}"] = stats.mean(changes, seeds[label])
+        ours = [one for one in scored if (one.label, one.by) == (label, by)]
+        pairs = [(a, b.score, b.key) for a, b in zip(before, ours, strict=False) if None not in (a, b.score)]
+        if pairs:  # none: this evaluation lacks the score
+            old, new, questions = zip(*pairs, strict=True)
+            metrics[f"change_{by}_{label}" if by else f"change_{label}"] = stats.change(
+                old, new, seeds[label], questions
+            )
     return metrics
 
 
 def metrics_over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:
     """Return `needless_calls` if a task needs no tool, and `declined_within_reach` if a task is out of reach."""
     labels = {spec.label for spec in specs if spec.needless}
-    called = [one.called for one in scored if one.label in labels]
-    metrics = {"needless_calls": stats.rate(sum(called), len(called))} if called else {}
+    asked = [one for one in scored if one.label in labels]
+    metrics = {"needless_calls": rate_of(asked, lambda one: one.called)} if asked else {}
     declines = {spec.label: wanted for spec in specs if (wanted := tasks.load(spec.task).declines) is not None}
     apart = declines.keys() | {spec.label for spec in specs if spec.declines}
     within = [one for one in scored if one.label not in apart]
     if declines and within:
         declined = next(iter(declines.values()))
-        metrics["declined_within_reach"] = stats.rate(
-            # Declining may be right for some rows of a task, such as what was never said in the conversation.
-            sum(one.score != 1 and declined(split_reasoning(one.text)[1]) for one in within),
-            len(within),
+        # Declining may be right for some rows of a task, such as what was never said in the conversation.
+        metrics["declined_within_reach"] = rate_of(
+            within, lambda one: one.score != 1 and declined(split_reasoning(one.text)[1])
         )
     return metrics
 

@@ -7,7 +7,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -78,7 +78,7 @@ class Scored:
     """A model's greedy answer to one row, of a task or of the user's own data, with its score."""
 
     label: str
-    key: str
+    key: str  # of its question, which several rows may ask
     row: str  # digest of the whole row, to find equal rows in another evaluation
     text: str
     score: float | None  # None: no score, such as of a judge without a verdict; only for own data
@@ -192,14 +192,13 @@ def evaluate_tasks(
         scores, keys = [one.score or 0.0 for one in cases], [one.key for one in cases]
         metrics[f"accuracy_{spec.label}"] = stats.clustered_rate(scores, keys, spec.seed)
         if task.said is not None:
-            declined = sum(bool(one.declined) for one in cases)
-            metrics[f"abstention_rate_{spec.label}"] = stats.rate(declined, len(rows), spec.seed)
+            metrics[f"abstention_rate_{spec.label}"] = rate_of(cases, lambda one: one.declined, spec.seed)
         if thinks:
-            metrics[f"thought_tokens_{spec.label}"] = stats.mean([a.thought for a in greedy], spec.seed)
-            given = sum(a.stopped and bool(a.content.strip()) for a in greedy)
-            metrics[f"answered_{spec.label}"] = stats.rate(given, len(rows), spec.seed)
+            metrics[f"thought_tokens_{spec.label}"] = stats.mean([a.thought for a in greedy], spec.seed, keys)
+            given = [float(a.stopped and bool(a.content.strip())) for a in greedy]
+            metrics[f"answered_{spec.label}"] = stats.clustered_rate(given, keys, spec.seed)
         if at_hand:
-            metrics[f"tool_call_rate_{spec.label}"] = stats.rate(sum(one.called for one in cases), len(rows), spec.seed)
+            metrics[f"tool_call_rate_{spec.label}"] = rate_of(cases, lambda one: one.called, spec.seed)
         for row, a, one in list(zip(rows, greedy, cases, strict=True))[:show]:
             more = {"task": spec.label, "score": one.score, "answer": row["answer"]}
             samples.append({"prompt": row["question"], "completion": a.whole or a.text} | more)
@@ -209,10 +208,11 @@ def evaluate_tasks(
             sampled = answer_each(model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, more_seed, **how)
             each = [[task.score(row, a.content) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are correlated: the interval is over questions.
-            metrics[f"accuracy_sampled_{spec.label}"] = stats.mean_share([sum(some) / k for some in each], spec.seed)
+            shares = [sum(some) / k for some in each]
+            metrics[f"accuracy_sampled_{spec.label}"] = stats.mean_share(shares, spec.seed, keys)
             for size in sorted({1, k}):
                 chances = [pass_at_k(k, sum(score >= 1 for score in some), size) for some in each]
-                metrics[f"pass_at_{size}_{spec.label}"] = stats.mean_share(chances, spec.seed)
+                metrics[f"pass_at_{size}_{spec.label}"] = stats.mean_share(chances, spec.seed, keys)
         if spec.threshold and own:
             at = (spec.max_new_tokens, own.temperature, batch_size, spec.seed + seed)
             chatted = answer(model, tokenizer, prompts, *at, measured=True, **how)
@@ -229,7 +229,7 @@ def evaluate_tasks(
             )
     if specs:
         metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
-        metrics["stop_rate"] = stats.rate(sum(one.stopped for one in scored), len(scored))
+        metrics["stop_rate"] = rate_of(scored, lambda one: one.stopped)
     if rates := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
         metrics["accuracy_sampled"] = _mean_over_tasks(rates)
     return metrics, samples, scored
@@ -262,6 +262,12 @@ def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scor
         called=given.calls > 0,
         stopped=given.stopped,
     )
+
+
+def rate_of(cases: Sequence[Scored], counts: Callable[[Scored], Any], seed: int | None = None) -> dict[str, Any]:
+    """Return the share of the rows that count, with an interval for rows that repeat questions."""
+    questions = [(one.label, one.key) for one in cases]
+    return stats.clustered_rate([float(bool(counts(one))) for one in cases], questions, seed)
 
 
 def answer_questions(

@@ -18,6 +18,7 @@ KL to the model before training: it is the mean reward of prompts paired with ot
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from datasets import Dataset
@@ -48,12 +49,20 @@ from zero2chat.trainers.start import set_global_batch
 
 
 def with_other_answers(rows: Dataset, training: KTOConfig) -> Dataset:
-    """Add the column `KL_completion_ids`: the previous row's answer within the same batch, as TRL does."""
+    """Add the column `KL_completion_ids`: the previous row's answer within the same batch, as TRL does, but never an
+    answer to the row's own prompt. Raises `UserError` if all votes are on one prompt."""
     if training.loss_type == "apo_zero_unpaired":  # has no reference point
         return rows
-    ids, size = rows["completion_ids"], training.per_device_train_batch_size
-    batches = [ids[start : start + size] for start in range(0, len(rows), size)]
-    return rows.add_column("KL_completion_ids", [other for batch in batches for other in batch[-1:] + batch[:-1]])
+    prompts, answers, size = rows["prompt_ids"][:], rows["completion_ids"][:], training.per_device_train_batch_size
+    if all(prompt == prompts[0] for prompt in prompts):
+        raise UserError("datasets: all training votes are on one prompt, and KTO compares prompts: add other prompts")
+
+    def other(i: int) -> list[int]:
+        start, n = i - i % size, len(rows)
+        order = chain(range(i - 1, start - 1, -1), range(min(start + size, n) - 1, i, -1), range(n))
+        return next(answers[j] for j in order if prompts[j] != prompts[i])
+
+    return rows.add_column("KL_completion_ids", [other(i) for i in range(len(rows))])
 
 
 def _sample(thumb: Thumb, before: Sequence[float], after: Sequence[float], beta: float) -> dict[str, Any]:

@@ -32,6 +32,9 @@ from zero2chat.models.scaling import TOKENS, laws, shape_of
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.start import share_batch
 
+# Fields that a continued model's config may get: its context, and the balance of experts
+_CONTINUED = (*CONTEXT_FIELDS, "output_router_logits", "router_aux_loss_coef")
+
 
 @dataclass
 class ModelArguments:
@@ -55,7 +58,10 @@ class ModelArguments:
     )
     model_type: str = field(default="qwen3", metadata={"help": "Of a model with random weights."})
     model: dict = field(
-        default_factory=dict, metadata={"help": "Fields of the model's config; of a continued model, its context's."}
+        default_factory=dict,
+        metadata={
+            "help": "Fields of the model's config; of a continued model, its context's and its experts' balance."
+        },
     )
     attn_implementation: str | None = field(default=None, metadata={"help": "sdpa, eager, flash_attention_2, …"})
     max_length: Annotated[int, Range(min=2)] = field(
@@ -68,11 +74,8 @@ class ModelArguments:
         if self.model_name_or_path is not None:
             if self.depth is not None:
                 raise ValueError("depth: model_name_or_path sets the model's shape: remove depth or model_name_or_path")
-            if other := [name for name in self.model if name not in CONTEXT_FIELDS]:
-                allowed = ", ".join(CONTEXT_FIELDS)
-                raise ValueError(
-                    f"model: {other[0]} is fixed by model_name_or_path: remove {other[0]}; only {allowed} can be set"
-                )
+            if other := [name for name in self.model if name not in _CONTINUED]:
+                raise ValueError(f"model: {other[0]} is fixed by model_name_or_path: set only {', '.join(_CONTINUED)}")
         if (self.tokenizer is None) == (self.model_name_or_path is None):
             raise ValueError("tokenizer and model_name_or_path: set exactly one; a model has its own tokenizer")
         if self.embedding_learning_rate is not None and not self.muon:
@@ -120,9 +123,6 @@ def build_model(args: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> Pre
         per_token, experts = experts_per_token(shape), stack.num_experts
         if per_token is not None and not 1 <= per_token <= experts:
             raise UserError(f"model: num_experts_per_tok {per_token}: expected 1 to num_experts ({experts})")
-    reads_positions = "position_ids" in inspect.signature(model.base_model.forward).parameters
-    if args.mask_documents and (model._is_stateful or not reads_positions):  # recurrent, or such as ALiBi
-        raise UserError(f"mask_documents has no effect on {args.model_type}: remove mask_documents")
     return model
 
 
@@ -133,12 +133,17 @@ def _reads(model_type: str, key: str) -> bool:
 
 
 def continued_config(args: ModelArguments, config: PreTrainedConfig) -> PreTrainedConfig:
-    """Return the config of a model to continue, with the context length that the arguments set. Raises `UserError` if
-    RoPE keys contradict each other, or if `max_length` exceeds the context."""
+    """Return the config of a model to continue, with what the arguments set. Raises `UserError` if RoPE keys contradict
+    each other, if `max_length` exceeds the context, or if the model has no experts to balance."""
+    balance = {name: args.model[name] for name in args.model if name not in CONTEXT_FIELDS}
     try:
-        return with_context(config, args.model, args.max_length)
+        config = with_context(config, {k: v for k, v in args.model.items() if k not in balance}, args.max_length)
     except (ValueError, KeyError) as error:
         raise UserError(f"model: {error.args[0]}") from error
+    if missing := [name for name in balance if not hasattr(config.get_text_config(), name)]:
+        raise UserError(f"model: {config.model_type} has no field '{missing[0]}': remove it")
+    config.get_text_config().update(balance)
+    return config
 
 
 def open_start(args: ModelArguments) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig | None]:

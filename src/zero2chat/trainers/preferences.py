@@ -29,7 +29,7 @@ from zero2chat.data.prepared import LOSS, Prepared, Side, mixed_preferences, ope
 from zero2chat.data.sources import hold_out, read_sources
 from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.trainers.start import open_model, set_max_length
-from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.trainer import LossTrainer, ResumableTrainer
 
 
 @dataclass
@@ -44,7 +44,7 @@ class PreferenceArguments(PairArguments):
         read_sources(self.datasets)  # also if there are none
 
 
-class PairTrainer(ResumableTrainer, DPOTrainer):
+class PairTrainer(LossTrainer, DPOTrainer):
     """DPO on rows that are already tokenized. TRL's tokenization would also train on template text after the turn."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:

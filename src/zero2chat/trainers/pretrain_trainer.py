@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -24,10 +25,11 @@ from zero2chat.core.runs import Run
 from zero2chat.core.stats import Metrics
 from zero2chat.data.packing import count_target_bytes
 from zero2chat.inference.generate import complete, generating
-from zero2chat.models.experts import ExpertLoads, expert_stacks
+from zero2chat.models.experts import ExpertLoads, expert_stacks, experts_per_token
 from zero2chat.models.hardware import active_count, flops_per_token, parameter_count, peak_flops
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.start import unmasked_layers
+from zero2chat.trainers.trainer import LossTrainer, ResumableTrainer
 
 COUNTED = 10_000  # windows of the training text whose bytes are counted
 
@@ -96,7 +98,7 @@ def balance_loss(router_logits: Sequence[torch.Tensor], chosen: int) -> torch.Te
     return torch.stack(losses).mean()
 
 
-class PretrainTrainer(ResumableTrainer):
+class PretrainTrainer(LossTrainer):
     """Trains on each window exactly once per epoch, on any number of processes, and balances experts."""
 
     balance: float | None = None  # the coefficient of the load-balancing loss; None without
@@ -109,6 +111,9 @@ class PretrainTrainer(ResumableTrainer):
         if mask_documents and is_flash_attention_requested(model.config):
             # From positions alone, transformers tells it where documents begin only in a batch of one row.
             raise UserError("mask_documents: not supported with FlashAttention: remove attn_implementation")
+        reads = signature(model.base_model.forward).parameters if mask_documents else ()
+        if mask_documents and (unmasked_layers(model) or "position_ids" not in reads):  # recurrent, or such as ALiBi
+            raise UserError(f"mask_documents has no effect on {model.config.model_type}: remove mask_documents")
         more |= {"data_collator": partial(collate, end=end), "processing_class": processing_class}
         super().__init__(model=model, **more)
         batch = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
@@ -137,7 +142,6 @@ class PretrainTrainer(ResumableTrainer):
         """Return bits per byte (loss in nats × tokens / ln 2 / bytes) on held-out documents, per source and in total.
         Also returns the model's size, the training speed, and the smallest and largest expert load."""
         metrics: Metrics = {}
-        self.args.dataloader_drop_last = False  # evaluate every held-out window
         if self.loads:
             self.loads.training = False
         nats = 0.0
@@ -167,13 +171,14 @@ class PretrainTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        if self.balance is None or not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.balance is None or not model.training:  # a held-out loss is the mean of the batch's own tokens
+            count = num_items_in_batch if model.training else None
+            return super().compute_loss(model, inputs, return_outputs, count)
         inputs = {**inputs, "output_router_logits": True}
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         each = outputs.aux_loss
         if outputs.router_logits[0].ndim == 2:  # not Doge's, whose experts are pairs of keys
-            each = balance_loss(outputs.router_logits, self.model.config.get_text_config().num_experts_per_tok)
+            each = balance_loss(outputs.router_logits, experts_per_token(self.model.config) or 1)
         if num_items_in_batch is None:
             loss = loss + self.balance * (each - outputs.aux_loss)
         else:

@@ -14,12 +14,11 @@ from zero2chat.core.runs import is_main_process
 from zero2chat.data.packing import PackedRows
 from zero2chat.models.hardware import is_on_cpu
 from zero2chat.trainers.muon import use_muon
-from zero2chat.trainers.trainer import ResumableTrainer
+from zero2chat.trainers.start import unmasked_layers
+from zero2chat.trainers.trainer import LossTrainer
 
-_MASKED = ("full_attention", "sliding_attention", "chunked_attention")  # layer types of transformers
 
-
-class SftTrainer(ResumableTrainer, SFTTrainer):
+class SftTrainer(LossTrainer, SFTTrainer):
     """With `muon`, trains with Muon; `embedding_lr` is the embedding's learning rate under Muon."""
 
     def __init__(
@@ -55,9 +54,7 @@ def choose_attention(model_args: ModelConfig, training: SFTConfig, evaluates: bo
 
 def require_packable(model: PreTrainedModel) -> None:
     """Raises `UserError` if the model has layers that would read across packed conversations, despite the mask."""
-    others = {*(getattr(model.config.get_text_config(), "layer_types", None) or ())} - {*_MASKED}
-    if others:
+    if others := ", ".join(unmasked_layers(model)):
         raise UserError(
-            f"packing: the model's layers of type {', '.join(sorted(others))} would read across conversations: "
-            "set `packing: false`"
+            f"packing: the model's layers of type {others} would read across conversations: set `packing: false`"
         )

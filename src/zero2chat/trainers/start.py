@@ -142,6 +142,13 @@ def remove_start(run: Run, trainer: Trainer) -> None:
         shutil.rmtree(run.folder / _BASE, ignore_errors=True)
 
 
+def unmasked_layers(model: PreTrainedModel) -> list[str]:
+    """Return the types of the model's layers that would read across documents, despite the mask."""
+    masked = {"full_attention", "sliding_attention", "chunked_attention"}  # layer types of transformers
+    others = {*(getattr(model.config.get_text_config(), "layer_types", None) or ())} - masked
+    return sorted(others) or ["recurrent"] * getattr(model, "_is_stateful", False)
+
+
 # ---- what is trained
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 import transformers.trainer
+from accelerate.data_loader import DataLoaderShard
 from accelerate.utils import set_seed
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl.models import unwrap_model_for_generation
@@ -22,7 +23,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.inference.tool_format import printed
 from zero2chat.models.experts import expert_stacks, reload
-from zero2chat.models.hardware import is_fsdp
+from zero2chat.models.hardware import is_fsdp, share_of
 from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.checkpoints import last_checkpoint, require_whole
 from zero2chat.trainers.start import refused_settings, samples, train_in_fp32
@@ -154,6 +155,32 @@ class ResumableTrainer(Trainer):
             return
         set_epoch(train_dataloader, epoch)
         super()._run_epoch(epoch=epoch, train_dataloader=train_dataloader, **more)
+
+
+class LossTrainer(ResumableTrainer):
+    """Its held-out loss is the mean over all held-out tokens (without labels: rows), on any number of processes.
+
+    accelerate would fill the last batch with repeated rows, and transformers would weight batches by their rows."""
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        loader = super().get_eval_dataloader(eval_dataset)
+        self.batches = [*BatchSampler(range(len(loader.dataset)), self.args.eval_batch_size, drop_last=False)]
+        return DataLoaderShard(loader.dataset, batch_sampler=share_of(self.batches), collate_fn=loader.collate_fn)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        labels = inputs.get("labels")
+        weight = len(inputs["input_ids"]) if labels is None else int((labels[:, 1:] != -100).sum())
+        loss, *others = super().prediction_step(model, inputs, *args, **kwargs)
+        self.held_out.append(torch.stack([loss.float() * weight, torch.full_like(loss, weight, dtype=torch.float32)]))
+        return loss, *others
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        self.held_out: list[torch.Tensor] = []  # of each batch of this process: its loss × its weight, and its weight
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        sums = self.accelerator.gather(torch.stack(self.held_out)[None])  # (processes, batches of each, 2)
+        total, weight = sums.transpose(0, 1).flatten(0, 1)[: len(self.batches)].sum(0).tolist()  # without `share_of`'s
+        output.metrics[f"{metric_key_prefix}_loss"] = total / max(weight, 1)
+        return output
 
 
 def train(trainer: ResumableTrainer, run: Run, callback: RunCallback, count: str = "all") -> None:

@@ -236,6 +236,14 @@ def test_answers_that_no_function_judges_are_left_out_and_counted(make):
     assert all((weight == before[name]).all() for name, weight in trainer.model.state_dict().items())
 
 
+def test_a_missing_reward_is_the_functions_mean_over_the_rest(make):
+    def some(number, **_):
+        return [None if n % 2 else 8.0 for n in number]
+
+    batch = next_batch(make([lambda number, **_: [7.0] * len(number), some], kl_coef=0.0, lam=1.0))
+    assert batch["returns"][:, 0].tolist() == pytest.approx([15.0] * len(batch["returns"]))
+
+
 def test_an_answer_that_did_not_end_pays_and_one_that_did_does_not(make):
     def sample(trainer, n):
         end = trainer.eos_token_ids[0]

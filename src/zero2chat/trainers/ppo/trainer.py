@@ -35,6 +35,7 @@ from trl.trainer.utils import RepeatSampler, identity
 from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.models.hardware import is_fsdp
+from zero2chat.trainers.grpo import fill_missing
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.ppo.log import HOW_TO_READ, MetricLog
@@ -210,7 +211,10 @@ class PPOTrainer(PolicyTrainer):
 
         by_function = self._call_rewards(inputs, answers).to(device)
         weights = torch.tensor([getattr(function, "weight", 1.0) for function in self.rewards], device=device)
-        rewards = (by_function * weights).nansum(1)
+        # A missing reward is the function's mean over the rollout, because 0 may be its best or its worst value.
+        everyone = self.accelerator.gather(by_function)
+        filled = fill_missing(everyone, len(everyone))[self.accelerator.process_index * len(inputs) :][: len(inputs)]
+        rewards = (filled * weights).nansum(1)
         scores = rewards - (args.missing_eos_penalty or 0.0) * ~ended
 
         logps, values, entropy, ref_logps = self._score(batch)
