@@ -19,6 +19,7 @@ _HALVES: dict[Node, Node] = {
     for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
     for sign in signs
 }
+_AX = {("variable", "A"), ("variable", "x")}  # the product of a matrix and a vector
 _ANGLES = ("x", "t", "theta", "alpha", "beta", "phi")
 _LABELS = frozenset(WORDS["labels"]) | {"final answer"}
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
@@ -336,7 +337,7 @@ def noncommuting(*nodes: Node) -> bool:
             return False
         factors = [_capitals(factor) for factor in part[1:]] if part[0] == "mul" else []
         several = len([names for names in factors if names]) > 1 and len(set().union(*factors)) > 1
-        found |= several or (part[0] == "pow" and len(_capitals(part[1])) > 1)
+        found |= several or _AX.issubset(part) or (part[0] == "pow" and len(_capitals(part[1])) > 1)
     return found
 
 
