@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from zero2chat_verifier import units
 from zero2chat_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable
+from zero2chat_verifier.numeric import variables
 from zero2chat_verifier.tree import ONE, Node
+
+if TYPE_CHECKING:
+    from zero2chat_verifier.parser import Parser
 
 _TWO: Node = ("number", Fraction(2))
 _LONGEST = 4000  # digits of a number, including its exponent: Python prints at most 4,300
@@ -24,6 +28,16 @@ _FENCES = {
     "lceil": ("rceil",),
     "langle": ("rangle",),
 }
+_FACTORS = frozenset({
+    *"abcdklmnrtxz", "alpha", "beta", "gamma", "lambda", "mu", "theta", "omega", "rho",
+})  # fmt: skip
+CALLED = frozenset({*"fghFGHPE", "phi", "psi", "Phi", "zeta", "sigma", "tau"})
+_DIFFERENTIALS = frozenset({*"xyztuvrsw", "theta", "phi"})
+_COMPARED = ("overline", "overleftrightarrow")  # \overline{BA} is \overline{AB}
+_SEVERAL = ("gcd", "lcm", "max", "min")  # functions with any number of arguments
+_ALIASES = {f"{a}{name}": f"arc{name}" for name in ("sinh", "cosh", "tanh") for a in ("ar", "a")} | {
+    f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan")
+}
 _MATRICES = ("pmatrix", "bmatrix", "matrix", "smallmatrix", "Bmatrix")
 _DECORATED = ("overline", "vec", "hat", "bar", "tilde", "widehat", "overrightarrow", "overleftrightarrow", "dot")
 # Commands that may start a factor.
@@ -32,37 +46,11 @@ STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN",
 }  # fmt: skip
 
 
-class Reader(Protocol):
-    """The interface of the parser for atoms: the position in the tokens, and the rules for an atom's parts."""
-
-    tokens: list[Token]
-    at: int
-    depth: int
-    bars: int
-    outward: bool
-
-    def peek(self, ahead: int = 0) -> Token: ...
-    def sees(self, *values: str) -> bool: ...
-    def take(self, *values: str) -> bool: ...
-    def next(self) -> Token: ...
-    def need(self, *values: str) -> str: ...
-    def deeper(self, by: int = 1) -> None: ...
-    def starts_factor(self) -> bool: ...
-    def listing(self) -> Node: ...
-    def item(self) -> Node: ...
-    def sum(self) -> Node: ...
-    def product(self) -> Node: ...
-    def unary(self) -> Node: ...
-    def power(self) -> Node: ...
-    def raised(self, base: Node) -> Node: ...
-    def argument(self) -> Node: ...
-
-
-def unexpected(what: str) -> Node:
+def unexpected(what: str) -> NoReturn:
     raise Unreadable(f"unexpected {what}")
 
 
-def atom(parser: Reader) -> Node:
+def atom(parser: Parser) -> Node:
     """Read a number, a name, a call or a bracket. Raises `Unreadable` for other tokens, `TooLarge` if too deep."""
     parser.deeper()
     node = _inner_atom(parser)
@@ -70,13 +58,15 @@ def atom(parser: Reader) -> Node:
     return node
 
 
-def _inner_atom(parser: Reader) -> Node:
+def _inner_atom(parser: Parser) -> Node:
     token = parser.next()
     if token.kind == "number":
         return _number(parser, token.value)
     if token.kind == "letter":
         if token.value in ("e", "i") and not parser.sees("_"):
             return ("constant", token.value)
+        if token.value == "d" and parser.peek().value in _DIFFERENTIALS and parser.peek().kind in ("letter", "command"):
+            return ("variable", f"d{parser.next().value}")
         return variable(parser, token.value)
     if token.kind == "text":
         scale, _, rest = token.value.strip().partition(" ")
@@ -120,7 +110,7 @@ def _inner_atom(parser: Reader) -> Node:
     return unexpected(value)
 
 
-def _number(parser: Reader, digits: str) -> Node:
+def _number(parser: Parser, digits: str) -> Node:
     if parser.sees("_"):
         parser.next()
         return ("based", digits, parser.argument())
@@ -136,7 +126,7 @@ def _number(parser: Reader, digits: str) -> Node:
     return ("number", Fraction(mantissa) * Fraction(10) ** int(exponent or 0))
 
 
-def _digits_under_line(parser: Reader) -> str:
+def _digits_under_line(parser: Parser) -> str:
     """Read `{16}`, or one digit."""
     braces = parser.take("{")
     token = parser.next()
@@ -147,17 +137,41 @@ def _digits_under_line(parser: Reader) -> str:
     return token.value
 
 
-def variable(parser: Reader, name: str) -> Node:
+def variable(parser: Parser, name: str) -> Node:
+    """Read a name with its index. A name directly before a bracket that is no factor, such as f(2), P(A) or E[X], is
+    one name with its arguments."""
+    stem = name
     if parser.take("_"):
         name += f"_{_written(parser.argument())}"
-    return ("variable", name)
+    return applied(parser, ("variable", name), stem)
+
+
+def applied(parser: Parser, node: Node, stem: str = "") -> Node:
+    """Read f'(2) or P(A) as one name. In n(n+1), the bracket is a factor."""
+    stem = stem or node[1].rstrip("'").split("_")[0]
+    if not parser.sees("(") and not (parser.sees("[") and (stem.isupper() or stem in CALLED)):
+        return node
+    depth, at = 0, parser.at
+    while True:
+        token = parser.tokens[at] if at < len(parser.tokens) else unexpected("end")
+        depth += (token.value in ("(", "[")) - (token.value in (")", "]"))
+        at += 1
+        if depth == 0:
+            break
+        if depth == 1 and token.value in ("+", "-") and at > parser.at + 2 and stem in _FACTORS:
+            return node
+    inner = [token.value for token in parser.tokens[parser.at : at]]
+    if stem in inner and stem not in CALLED and "," not in inner:
+        return node
+    parser.at = at
+    return ("variable", f"{node[1]}{''.join(inner)}")
 
 
 def _written(node: Node) -> str:
     return str(node[1]) if len(node) == 2 else repr(node)
 
 
-def _braces(parser: Reader) -> Node:
+def _braces(parser: Parser) -> Node:
     if parser.take("\\}"):
         return ("constant", "emptyset")
     parser.bars += 1  # inside braces a bar means "such that"
@@ -171,8 +185,8 @@ def _braces(parser: Reader) -> Node:
     return ("set", inner[2] if inner[0] == "list" else (inner,))
 
 
-def _fenced(parser: Reader, start: str) -> Node:
-    bars, parser.bars = parser.bars, 0
+def _fenced(parser: Parser, start: str) -> Node:
+    bars, parser.bars, first = parser.bars, 0, parser.at
     inner = parser.listing()
     parser.bars = bars
     end = parser.need(*_FENCES[start])
@@ -187,23 +201,31 @@ def _fenced(parser: Reader, start: str) -> Node:
     if start == "(" and end == ")" and inner[0] not in ("list", "relation"):
         return inner
     if start == "[" and end == "]" and inner[0] not in ("list", "relation", "tuple"):
+        if all(token.value != "(" for token in parser.tokens[first : parser.at]):
+            return unexpected("square bracket, which may mean a floor")
         return inner
     return ("tuple", start, (inner,), end)
 
 
-def _command(parser: Reader, name: str) -> Node:
+def _command(parser: Parser, name: str) -> Node:
     if name == "frac":
-        return ("div", parser.argument(), parser.argument())
+        top, bottom = parser.argument(), parser.argument()
+        if "d" in variables(top) and any(letter[0] == "d" and len(letter) > 1 for letter in variables(bottom)):
+            return unexpected("derivative")
+        return ("div", top, bottom)
     if name == "sqrt":
         if parser.take("["):
             index = parser.sum()
             parser.need("]")
             return ("call", "root", parser.argument(), index)
+        if parser.peek().kind == "number" and len(parser.peek().value) > 1:
+            return unexpected("root of the first of several digits")
         return ("call", "root", parser.argument(), _TWO)
     if name == "binom":
         return ("call", "binom", parser.argument(), parser.argument())
     if name in _CONSTANTS:
-        return ("constant", name)
+        call = applied(parser, ("variable", name), "alpha") if name == "pi" else ("variable", name)
+        return call if call != ("variable", name) else ("constant", name)
     if name.startswith("set"):
         if parser.sees("+") and parser.peek(1).kind == "end":  # \\mathbb{R}+
             parser.at += 1
@@ -212,6 +234,8 @@ def _command(parser: Reader, name: str) -> Node:
     if name in _GREEK:
         if name == "Gamma" and parser.sees("("):
             return ("call", "gamma", atom(parser))
+        if name in ("Delta", "delta") and parser.peek().kind == "letter" and parser.peek().value.islower():
+            return ("variable", f"{name}{parser.next().value}")
         corners = [parser.peek(i) for i in range(3)] if name == "angle" else []
         if corners and all(corner.kind == "letter" and corner.value.isupper() for corner in corners):
             parser.at += 3  # \angle ABC is not a product, and equals \angle CBA
@@ -225,15 +249,17 @@ def _command(parser: Reader, name: str) -> Node:
     if name in ("sum", "prod", "int", "lim", "iint", "oint"):
         return _big(parser, name)
     if name in _DECORATED:
+        ends = [parser.peek(i).value for i in (1, 2)]
+        if name in _COMPARED and all(end.isupper() for end in ends) and parser.peek(3).value == "}":
+            parser.at += 4
+            return ("variable", f"{name} {''.join(sorted(ends))}")
         return variable(parser, f"{name} {_written(parser.argument())}")
     if name == "begin":
         return _environment(parser)
-    if name in ("circ", "cdot", "star", "ast", "square", "perp", "parallel"):
-        return ("variable", name)
     return unexpected(f"\\{name}")
 
 
-def _power_of_domain(parser: Reader) -> str:
+def _power_of_domain(parser: Parser) -> str:
     parts = []
     while parser.sees("^", "_"):
         parts.append(parser.next().value)
@@ -249,7 +275,7 @@ def _power_of_domain(parser: Reader) -> str:
     return "".join(parts)
 
 
-def _call(parser: Reader, name: str) -> Node:
+def _call(parser: Parser, name: str) -> Node:
     base: Node | None = None
     raised: Node | None = None
     while parser.sees("_", "^"):
@@ -267,14 +293,18 @@ def _call(parser: Reader, name: str) -> Node:
         arguments = argument[1] if argument[0] == "set" else argument[2]
     else:
         arguments = (argument,)
-    name = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}.get(name, name)
-    if raised == ("neg", ONE) and name in ("sin", "cos", "tan"):
+    if len(arguments) != 1 and name not in _SEVERAL:
+        return unexpected(f"arguments of {name}")
+    name = _ALIASES.get(name, name)
+    if raised is not None and raised[0] == "neg":  # the inverse function, not the reciprocal
+        if raised != ("neg", ONE) or name.startswith("arc") or base is not None:
+            return unexpected("negative power of a function")
         name, raised = f"arc{name}", None
     node: Node = ("call", name, *arguments) if base is None else ("call", name, *arguments, base)
     return node if raised is None else ("pow", node, raised)
 
 
-def _applied(parser: Reader) -> Node:
+def _applied(parser: Parser) -> Node:
     """Read a function's argument without brackets, such as 2x in `\\sin 2x`, up to a sign or a function."""
     parser.deeper()
     factors = [parser.unary()]
@@ -289,7 +319,7 @@ def _applied(parser: Reader) -> Node:
     return factors[0] if len(factors) == 1 else ("mul", *factors)
 
 
-def _big(parser: Reader, name: str) -> Node:
+def _big(parser: Parser, name: str) -> Node:
     parser.deeper()
     low: Node = ("nothing",)
     high: Node = ("nothing",)
@@ -303,7 +333,7 @@ def _big(parser: Reader, name: str) -> Node:
     return ("big", name, low, high, body)
 
 
-def _environment(parser: Reader) -> Node:
+def _environment(parser: Parser) -> Node:
     name = _name_in_braces(parser)
     if name in ("array", "aligned", "align", "gathered"):
         if parser.sees("{"):
@@ -325,6 +355,8 @@ def _environment(parser: Reader) -> Node:
             continue
         if not empty and cells:
             raise Unreadable("two entries in one cell")
+        if name == "cases" and parser.peek().value.strip(" ,") in ("if", "for", "when"):
+            parser.next()
         rows[-1], empty = (*rows[-1], _cell(parser)), False
         if cells and parser.sees("&") and parser.peek(1).value in ("\\\\", "end"):
             parser.next()  # the & before an empty last cell
@@ -342,14 +374,14 @@ def _environment(parser: Reader) -> Node:
     return ("matrix" if name in (*_MATRICES, "array") else name, table)
 
 
-def _cell(parser: Reader) -> Node:
+def _cell(parser: Parser) -> Node:
     items = [parser.item()]
     while parser.take(",") and not parser.sees("&", "\\\\", "end"):
         items.append(parser.item())
     return items[0] if len(items) == 1 else ("list", ",", tuple(items))
 
 
-def _name_in_braces(parser: Reader) -> str:
+def _name_in_braces(parser: Parser) -> str:
     parser.need("{")
     name = ""
     while not parser.take("}"):

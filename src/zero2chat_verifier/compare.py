@@ -13,9 +13,9 @@ from zero2chat_verifier.lexer import TooLarge
 from zero2chat_verifier.normalize import (
     FLIP,
     alike,
-    as_quotient,
     asks_for,
     chain_spread,
+    constant_of_integration,
     degrees,
     difference,
     in_order,
@@ -24,6 +24,7 @@ from zero2chat_verifier.normalize import (
     is_result,
     items_of,
     last_of_chain,
+    noncommuting,
     plain,
     renamed,
     same_letter,
@@ -35,7 +36,7 @@ from zero2chat_verifier.normalize import (
 from zero2chat_verifier.numeric import has_value, variables
 from zero2chat_verifier.sampling import ValueComparison
 from zero2chat_verifier.tree import ONE, Node, replaced, size
-from zero2chat_verifier.units import CURRENCIES
+from zero2chat_verifier.units import CURRENCIES, known
 
 _MOST_STEPS = 100_000  # nodes visited in all attempts to match parts: about 0.2 s
 
@@ -73,8 +74,10 @@ class Comparison:
     def _for_integers(self) -> bool:
         """Match `n\\pi` with `k\\pi` if both state or imply that the letter is any integer. Letters may differ, and k
         may be shifted by 1."""
-        gold, name, domain = integer_parameter(self._gold)
         answer, other, other_domain = integer_parameter(self._answer)
+        gold, name, domain = integer_parameter(self._gold, bool(other_domain))
+        if name:
+            answer, other, other_domain = integer_parameter(self._answer, True)
         if domain and other is None:  # only the reference states a domain
             free = variables(answer) - (variables(gold) - {name})
             other = next(iter(free)) if len(free) == 1 and free <= {name, *"jklmn"} else None
@@ -92,6 +95,9 @@ class Comparison:
         self._spend(size(gold) + size(answer))
         answer = same_letter(gold, answer)
         gold, answer = plain(gold), plain(answer)
+        if gold[0] == "relation" and gold[1] == ("approx",):  # the reference itself is rounded
+            gold = ("relation", ("=",), gold[2])
+            answer = ("relation", ("=",), answer[2]) if answer[:2] == ("relation", ("approx",)) else answer
         written = answer
         if gold == answer:
             return True
@@ -129,6 +135,9 @@ class Comparison:
             return self._assigned(gold, answer)
         if kinds == ("relation", "relation"):
             return self._relations(gold, answer)
+        if kinds == ("cases", "cases") and all(len(row) == 2 for row in (*gold[1], *answer[1])):
+            cases = [[("tuple", "(", row, ")") for row in node[1]] for node in (gold, answer)]
+            return self._unordered(*cases)
         if kinds[0] in ("matrix", "cases") and kinds[0] == kinds[1]:
             shape = [len(row) for row in gold[1]] == [len(row) for row in answer[1]]
             return shape and all(self._each(row, other) for row, other in zip(gold[1], answer[1], strict=True))
@@ -144,9 +153,7 @@ class Comparison:
         if kinds == ("modulo", "modulo") and gold[2] == answer[2]:
             return self._congruent(gold[1], answer[1], gold[2])
         if kinds == ("ratio", "ratio"):
-            return len(gold) == len(answer) and self._proportional(gold[1:], answer[1:])
-        if "ratio" in kinds and "div" in kinds:
-            gold, answer = as_quotient(gold), as_quotient(answer)
+            return self._each(gold[1:], answer[1:])  # 3:2 may be a score, which 6:4 is not
         return self._measured(gold, answer)
 
     # Names
@@ -187,7 +194,7 @@ class Comparison:
                 return None, node
             exact.append(term)
         if signs[0] == "approx":
-            return (None, node) if first == ("nothing",) else (first, rest[0])
+            return None, node
         while len(exact) > 1 and is_name(exact[0]) and not self._occurs(exact[0], exact[1:]):
             if not variables(exact[-1]):
                 return None, node  # x = y = 1
@@ -305,6 +312,9 @@ class Comparison:
         gold_names, answer_names = regions.unknowns(gold), regions.unknowns(answer)
         if gold_names and answer_names and gold_names != answer_names:
             return False
+        complexes = (gold_names | answer_names) & {*"zw"} and ("'abs'" in repr(gold)) != ("'abs'" in repr(answer))
+        if complexes or (not (gold_names and answer_names) and (gold_names | answer_names) & {*"nmij"}):
+            return False  # integers, and complex numbers, are no interval
         verdict = regions.same(ours, others, self._values.ranks)
         if verdict is not None:
             return verdict
@@ -327,7 +337,7 @@ class Comparison:
             sign, other = gold[1][0], answer[1][0]
             if sign in FLIP and other in FLIP:
                 parts = (*gold[2], *answer[2])
-                if not all(has_value(part) for part in parts):
+                if not all(has_value(part) for part in parts) or noncommuting(*parts):
                     return sign == other and self._each(gold[2], answer[2])
                 left, right = difference(gold), difference(answer)
                 if sign == "=" or sign == "ne":
@@ -352,13 +362,6 @@ class Comparison:
             return self._number(("number", Fraction(0)), ("call", "mod", apart, by))
         return self._same(gold, answer)
 
-    def _proportional(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
-        first, other = gold[0], answer[0]
-        return all(
-            self._same(("mul", part, other), ("mul", answer_part, first))
-            for part, answer_part in zip(gold[1:], answer[1:], strict=True)
-        )
-
     # Quantities
 
     def _measured(self, gold: Node, answer: Node) -> bool:
@@ -366,6 +369,9 @@ class Comparison:
         if gold_parts is None or answer_parts is None:
             return self._structure(gold, answer)
         (bare, unit, scale), (other, other_unit, other_scale) = gold_parts, answer_parts
+        symbol = answer[-1][1] if answer[0] == "mul" and answer[-1][0] == "variable" else ""
+        if unit and not other_unit and known(symbol) and variables(answer) == {symbol} and not variables(gold):
+            return self._measured(gold, (*answer[:-1], ("unit", symbol)))  # 5m
         radians = [measures.pop("radian", 0) for measures in (unit, other_unit)]
         if any(radians) and (unit or other_unit):
             return False
@@ -394,7 +400,8 @@ class Comparison:
         return self._number(gold, answer) if in_radians else self._number(bare, other)
 
     def _number(self, gold: Node, answer: Node) -> bool:
-        if not (has_value(gold) and has_value(answer)):
+        answer = constant_of_integration(gold, answer)
+        if not (has_value(gold) and has_value(answer)) or noncommuting(gold, answer):
             return self._structure(gold, answer)
         return self._values.same(gold, answer)
 
@@ -414,7 +421,7 @@ class Comparison:
         return True
 
     def _same_part(self, gold: Node, answer: Node) -> bool:
-        if has_value(gold) and has_value(answer):
+        if has_value(gold) and has_value(answer) and not noncommuting(gold, answer):
             return self._values.same(gold, answer)
         return self._structure(gold, answer) or (gold[0] in ("relation", "list", "set") and self._same(gold, answer))
 

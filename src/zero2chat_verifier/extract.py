@@ -4,80 +4,62 @@ from __future__ import annotations
 
 import re
 
-from zero2chat_verifier.units import known, scale
+from zero2chat_verifier.units import WORDS, counted, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
 _LONGEST_PROSE = 3000  # characters at the end of a text that are searched for an unmarked answer
 _BOXES = ("\\boxed", "\\fbox")
 _BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # the content of \boxed without braces
-_MODULO = re.compile(r"%\s*\(?[0-9]+\)?\s*=")  # N % 10 = 4
 _REASONING = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
-_MOST_PERCENTS = 50  # of a line: the first ones
 _COMMENT = re.compile(r"<!--.*?(?:-->|$)|\\begin\{comment\}.*?(?:\\end\{comment\}|$)", re.DOTALL)
+# A percent sign after a number or a word does not start a comment, nor does that of N % 10 = 4.
+_LATEX_COMMENT = re.compile(r"(?m)(^|[^\d\s\\][ \t]+)%(?!\s*\(?\d+\)?\s*=)[^\n]*")
 _NEAR = 200  # characters before and after a box that may change its meaning
 _GAP = r"(?:[ \t]|\\[,;:! ]|\\[hv]space\*?\{[^{}]*\})*"
-_OPERATOR = r"times|cdot|ast|div|pm|mp|bmod|cup|cap|setminus|sin|cos|tan|ln|lg|log|exp|pi|sqrt|[dtc]?frac"
-# Adjacent text that makes a box part of a formula: \boxed{5}^2, -\boxed{5}, 2\cdot\boxed{5}. In prose "- \boxed{5}" is
-# a list item, and \boxed{5}! is an exclamation.
-_AFTER = re.compile(
-    rf"[A-Za-z0-9⁰¹²³⁴-⁹½¼¾π√∞]|\{{\s*\d|[.:]\d|(?:,|\\?[ ]|\\,|\{{,\}})\d{{3}}(?!\d)|{_GAP}\d+/\d"
-    r"|(?:\$|\\[)\]]|\*\*)?\\?%"
-    rf"|(?:\\[!,]|\\hspace\{{[^{{}}]*\}})+\d|{_GAP}(?:[\^_]{_GAP}[A-Za-z0-9{{\\]|\\%|[*/+−-]{_GAP}[\d({{\\]"
-    rf"|\\(?:{_OPERATOR}|infty|[lcd]?dots|circ|choose|over|overline|alpha|beta|theta)(?![A-Za-z]))"
+# A sign before a box and a percent sign, degrees or pi after it are read. In prose "- \boxed{5}" is a list item.
+_SIGN = re.compile(rf"(?:(?P<minus>(?<![-−])[-−]|(?:[=:($][ \t]*)[-−–]{_GAP}|[$=]{_GAP}–)|(?P<both>±|\\pm){_GAP})\Z")
+_FACTOR = re.compile(rf"{_GAP}(?:\$|\\[)\]]|\*\*)?(?P<sign>\\?%|\^\{{?\\circ\}}?|°|π|\\pi(?![A-Za-z]))")
+_BLANK = re.compile(r"(?:\\(?!n|approx|text)[a-z]+|[^\n$=<>≠!A-Za-z\\?])*=")  # \boxed{3} + 2 = 5
+# Text beside an answer that leaves it as it is. With any other text, the answer is returned with that text.
+_LEADS = frozenset(WORDS["leads"])
+_SUBJECTS = _LEADS.union(WORDS["subjects"])
+_CLAUSE = re.compile(r"[.!?:;](?=\s|\Z)|\n")
+_NOISE = re.compile(
+    rf"{_GAP}(?:\$|\\[(\[]|\*\*|\\(?:displaystyle|quad|qquad)|\\text\s*\{{[^{{}}]*[.,:]\s*\}}|<[a-z]{{2,}}>"
+    r"|\\begin\{[a-z]+\*?\}|[\s|>&#])\Z"
 )
-# Unicode's operators. A cross may also be a list's, and a dash a list's or a sentence's.
-_SIGNS_BEFORE = str.maketrans({"×": "*", "÷": "/", "±": "\\pm ", "∓": "\\mp "})
-_SIGNS_AFTER = str.maketrans({"×": "*", "÷": "/", "±": "+"})
-_DASH_BEFORE = re.compile(rf"((?:\A|[=($\[{{<>,:\d)}}])[ \t]*)–(?={_GAP}\Z)")
-_AFTER_IN_FORMULA = re.compile(rf"{_GAP}(?:!(?!=)|[A-Za-z]|\((?!\\text|[A-Za-z]{{2}})|[*/+−-]{_GAP}[A-Za-z])")
-_UNIT_AFTER = re.compile(rf"{_GAP}\\(?:text|mathrm|textrm|mbox)\s*\{{\s*([A-Za-z]+)\s*\}}")
-_BEFORE = re.compile(
-    rf"(?:\d\.?|(?<!-)[-−]|[=(<>,]\s*[-−]{_GAP}|(?:[\d)}}]|(?<![A-Za-z])[A-Za-z])\s?[*/+<>^_]{_GAP}|(?:[≠¬√½¼¾]|!=){_GAP}|\\sqrt\s*\["
-    rf"|\\(?:{_OPERATOR}|sum|prod|int|neq?|not(?:\s*=)?|neg|lnot|[lg]t){_GAP}(?:[_^](?:\{{[^{{}}]*\}}|\w){_GAP})*)\Z"
+_LAST = re.compile(r"(?:\A|[=:.!?;|✓]|\\(?:implies|Rightarrow|therefore|to)|(?:\A|[\s({])(?P<word>[A-Za-z]+)[},]*)\Z")
+_CORRECTED = re.compile(r"(?i)[^.\n]*\b(?:(?:no|wait|actually)[,:]|rather|mean)\s+\Z")  # \boxed{1}, no, \boxed{2}
+_EQUAL_TO = re.compile(r"\b(?:equal|simplifies|reduces|evaluates|leads|comes|amounts) to\Z")
+_LISTED = re.compile(r"\s*(?:[-*•–]|\d+\.|\(\d+\))?\s*\Z")
+_CLOSED = re.compile(
+    rf"(?:\s|\$|\\[)\]]|\*\*|\}}|</[a-z]{{2,}}>|&|\||{_GAP}\\(?:q?quad|text\{{\s*[.,]?\s*\}}|blacksquare|square|end\{{[a-z]+\*?\}}))*"
 )
-_BEFORE_IN_FORMULA = re.compile(rf"[-−]{_GAP}\Z")
-_FORMULA_START = re.compile(r"\$|\\[(\[]|\n|&|\\\\|(?<![<>!])=|[.,;:]\s|(?<![A-Za-z\\])[A-Za-z]{2,}(?=[\s:*])")
-_FORMULA_END = re.compile(r"\$|\\[)\]]|\n|&|\\\\|\\(?:text|q?quad|end)\b|[.,;:](?=\s|$)|\s(?=[A-Za-z]{2,})")
-# Commands whose braces make their content part of a number, strike it out, or hide it.
-_PART = re.compile(
-    r"(?:[\^_]|\\(?:[dtc]?frac|[dt]?binom)\s*(?:\{[^{}]*\}|\w)?|\\sqrt\s*(?:\[[^\]]*\])?"
-    r"|\\(?:log|overline|bar|hat))\s*\Z"
+_ENDED = re.compile(
+    r"(?:[.!,;]*\s*\Z|[.!](?=\s)|\n|is (?:the|our|my) (?:final |correct )?answer\b"
+    r"|is correct\b|it is\b|and we are done\b)"
 )
-_GONE = re.compile(r"(?:\\(?:[bx]?cancel|sout|st|not|[hv]?phantom)\s*|~~|<(?:del|s)>)\Z")
-_TAGS = re.compile(r"(?:<[^<>]*>\s*)+\Z")
-_BRACKETS = (("\\left(", "\\right)"), ("(", ")"), ("{", "}"))
-_TUPLE_BEFORE = re.compile(rf"(?:[(\[]|\\\{{)[^()\[\]A-Za-z$]*,{_GAP}\Z")
-_TUPLE_AFTER = re.compile(rf"{_GAP},[^()\[\]A-Za-z$]*(?:[)\]]|\\\}})")
-# Adjacent words that change the number in a box, or deny it. Bounds and rounding ("at least", "about") do neither.
-_WORDS_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|cannot|minus|negative|except|twice|(?:half|thirds?|quarters?|root|square|cube|opposite|negative|inverse|reciprocal"
-    r"|absolute value|double|triple|complement|conjugate|factorial) of"
-    r"|(?:more|less|fewer|greater|larger|smaller) than)|n't)(?: be| equal(?: to)?| the answer)?[ \t$*}]{0,4}\Z",
-    re.IGNORECASE,
+_REASON = re.compile(r",?\s*\(?(?:since|because)\b[^.\n]*")
+_COUNTED = re.compile(r"(?:\\(?:text|mathrm|textrm|mbox)\s*\{)?\s*(?P<unit>[A-Za-z/]+(?: [A-Za-z]+){0,2})\}?")
+_POWER = re.compile(r"(?:\}?(\^\{?[23]\}?))?")
+_SURPLUS = re.compile(
+    r"(?: (?:for the (?:day|week|month|year)|times|left|remaining|in total|altogether|in all|total|now))?(?:\}|\$)*"
+    r"(?:[.!,]?\s*\Z|[.!](?=\s)|\n)"
 )
-_WORDS_AFTER = re.compile(
-    r"(?:\$|\\[\])]|\*\*|[ \t]|\\[,; ])*(?:\\(?:text|mathrm|textrm|mbox)\s*\{)?\s*\(?"
-    r"(?P<words>(?P<first>[A-Za-z]+)(?:[ '-]+[A-Za-z]+){0,3})"
-)
-_CHANGED = re.compile(
-    r"(?:wrong|incorrect|half|percent|per cent|per mille|squared|cubed|factorial|below zero|basis points"
-    r"|and (?:a|one|two|three|four) [a-z]*(?:half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?"
-    r"|(?:isn't|wasn't|is not|was not) (?:right|correct|true|it|the answer)|degrees below"
-    r"|(?:is|was|cannot be) (?:wrong|incorrect|false|rejected|excluded|the wrong))\b"
-)
-_OPERATED = re.compile(
-    r"[ \t$*]*(?:times|plus|minus|(?:divided|multiplied) by|(?:more|less|fewer|greater) than)\s+[$(\\-]{0,3}\d"
-)
-_CHOICE = re.compile(r"\(?[A-J]\)?")
-_OTHER_CHOICE = re.compile(r"or\s+\(?(?!I\s+[a-z])([A-J])\b")
-_ALTERNATIVE = re.compile(r"(?:or\s*\}?|and\s*\})\s*\$?\s*(?:-?\d|\\(?!text))")
+_OF_ANSWER = r"of (?:the|our|this|my) (?:final |correct )?(?:answer|result)"
+_DENIED = re.compile(rf"(?i)\b(?:{'|'.join(WORDS['denials'])}|\w+n't|rul\w+ out|other than|{_OF_ANSWER})\b")
+_RETRACTED = re.compile(rf"(?i)\b(?:{'|'.join(WORDS['retractions'])}|hold on)\b")
 # Text between \boxed{1} and \boxed{2} that joins them into one answer.
 _JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
 # "the final answer is: X", "Answer: X": the rest of the line is the answer.
 _PHRASE = re.compile(
     r"(?i)\b(?<!wrong )(?<!incorrect )(?:answer|result|solution|option|choice)\s*(?:\*\*)?\s*"
     r"(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*"
+)
+_TOLD = re.compile(r"([A-Za-z ,:.'-]*)(?:\$([^$]+)\$|\\\((.+?)\\\))([A-Za-z ,:.'!-]*)")
+_SAYING = re.compile(
+    r"(?i)\A(?:(?:so|thus|hence|therefore|then|finally|we|it|that|get|have|find|conclude|obtain|is|this|gives)\b[,:]?\s+)+"
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z]|\s*$)|\n")
 # A line of prose has three ordinary words in a row, outside of \text{}.
@@ -105,7 +87,7 @@ def final_answer(text: str) -> str | None:
     if box < 0 and mark < 0:
         return None
     if "%" in text:
-        text = _without_comments(text)
+        text = _LATEX_COMMENT.sub(r"\1", text)
         box, mark = max(text.rfind(name) for name in _BOXES), text.rfind("####")
     if box >= 0:
         start, boxed = _last_box(text)
@@ -113,7 +95,8 @@ def final_answer(text: str) -> str | None:
             return boxed
     if mark < 0:
         return None
-    return text[mark + 4 : mark + 4 + 2 * LONGEST].strip().split("\n")[0].strip()
+    answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
+    return f"{answer.strip()} {after} \\beside" if after and _RETRACTED.search(after[:_NEAR]) else answer.strip()
 
 
 def _shown(text: str) -> str:
@@ -132,29 +115,6 @@ def _shown(text: str) -> str:
             shown += text[at : mark.start()]
             depth, at = 1, mark.start()
     return shown + text[at:]
-
-
-def _without_comments(text: str) -> str:
-    """Remove LaTeX comments that contain an answer mark. A percent sign after a number or directly after a word does
-    not start a comment, unless an answer is marked before it on the same line."""
-    lines = []
-    for line in text.split("\n"):
-        marks = (*_BOXES, "####")
-        last = max(map(line.rfind, marks))
-        first = min((at for at in map(line.find, marks) if at >= 0), default=-1)
-        at = line.find("%", 0, max(last, 0))
-        for _ in range(_MOST_PERCENTS):
-            if at < 0:
-                break
-            before = line[max(0, at - 2) : at]
-            marked = first < at and line.count("{", 0, at) <= line.count("}", 0, at)
-            percent = before.strip()[-1:].isdigit() or before[-1:] not in ("", " ") or _MODULO.match(line, at)
-            if before[-1:] != "\\" and (marked or not percent):
-                line = line[: at + (before[-1:] == "}")]  # \boxed{5}% is a percentage
-                break
-            at = line.find("%", at + 1, last)
-        lines.append(line)
-    return "\n".join(lines)
 
 
 def _last_box(text: str) -> tuple[int, str | None]:
@@ -198,73 +158,58 @@ def _last_box(text: str) -> tuple[int, str | None]:
 
 
 def _with_neighbours(text: str, start: int, end: int, boxed: str) -> str:
-    """Return a box's content, extended by adjacent text that changes its value; "" if the box is struck out."""
-    before = _DASH_BEFORE.sub(r"\1−", text[max(0, start - _NEAR) : start].translate(_SIGNS_BEFORE))
-    after = text[end : end + _NEAR].translate(_SIGNS_AFTER)
-    stop = _FORMULA_END.search(after)
-    blank = "=" in re.sub("[<>!]=", "", after[: stop.start()] if stop else after)  # \boxed{3} + 2 = 5
-    for opened in (before, *_before_braces(before)):
-        if _GONE.search(opened) or (opened is not before and not blank and _PART.search(opened)):
-            return ""
-    denied = _WORDS_BEFORE.search(before)
-    if denied:
-        return f"{denied[0].strip(' $*')} {boxed}"
-    words = _WORDS_AFTER.match(after)
-    if words and scale(words["first"]) is not None:
-        return f"{boxed}\\text{{ {words['first']}}}"
-    if words:
-        at = words.start("words")
-        choice = _OTHER_CHOICE.match(after, at) if _CHOICE.fullmatch(boxed) else None
-        other = choice[1] not in boxed if choice else _ALTERNATIVE.match(after, at)
-        if other or _CHANGED.match(words["words"].lower()):
-            return f"{boxed} {words['words']}"
-    operated = _OPERATED.match(after)
-    if operated:  # \boxed{5} times 2
-        return f"{boxed} {operated[0]}"
-    bars = before.endswith("|") and after.startswith("|")
-    if bars and text[text.rfind("\n", 0, start) + 1 : end + 1].count("|") == 2:  # not a row of a table
-        boxed, before, after = f"|{boxed}|", before[:-1], after[1:]
-    inside = _in_formula(text, start)
-    before, inner = _TAGS.sub("", before), boxed
-    for opening, closing in _BRACKETS:  # (\boxed{5})^2
-        if before.endswith(opening) and after.startswith(closing) and not blank:
-            boxed, before, after = f"({boxed})", before[: -len(opening)], after[len(closing) :]
-    left = _BEFORE.search(before) or (_BEFORE_IN_FORMULA.search(before) if inside else None)
-    unit = _UNIT_AFTER.match(after)
-    right = unit if unit and known(unit[1]) else _AFTER.match(after)
-    right = right or (_AFTER_IN_FORMULA.match(after) if inside else None) or _TUPLE_AFTER.match(after)
-    left = left or _TUPLE_BEFORE.search(before)
-    if blank or not boxed or not (left or right):
-        return inner
-    whole = boxed if boxed.isalnum() and not after[:1].isdigit() and not before[-1:].isdigit() else f"{{{boxed}}}"
-    if left:
-        starts = [match.end() for match in _FORMULA_START.finditer(before) if match.end() <= left.start() + 1]
-        whole = before[max(starts, default=0) :] + whole
-    if right:
-        stop = _FORMULA_END.search(after, max(1, right.end() - 1))
-        whole += after[: stop.start()] if stop else after
-    return whole.strip()
+    """Return a box's content with the sign before it and the unit after it, and with other text that may change it."""
+    before, after = text[max(0, start - _NEAR) : start], text[end:]
+    alone = before[-1:] in ("", "\n") and not after
+    if alone or not boxed or (_BLANK.match(after[:_NEAR]) and not _DENIED.search(_CLAUSE.split(before)[-1])):
+        return boxed
+    sign, factor = _SIGN.search(before), _FACTOR.match(after[:_NEAR])
+    if factor:
+        boxed, after = f"{boxed if boxed.isalnum() else f'{{{boxed}}}'}{factor['sign']}", after[factor.end() :]
+    if sign:
+        at = sign.end() - len(sign[0].lstrip("=:($ \t"))
+        boxed = boxed if boxed.isalnum() else f"{{{boxed}}}"
+        boxed, before = f"{'-' if sign['minus'] else '±'}{boxed}", before[:at]
+    return _beside(before, boxed, after)
 
 
-def _before_braces(before: str) -> list[str]:
-    """Return the text before each brace that is still open at the end."""
-    opened: list[int] = []
-    for match in re.finditer(r"\\.|[{}]", before, re.DOTALL):
-        if match[0] == "{":
-            opened.append(match.start())
-        elif match[0] == "}" and opened:
-            opened.pop()
-    return [before[:at] for at in opened]
+def _led(before: str) -> bool:
+    """Whether a sentence begins as one that states the answer."""
+    words = re.findall(r"[A-Za-z']+", _CLAUSE.split(re.sub(r"\\text\b", " ", before))[-1])
+    return _SUBJECTS.issuperset(word.lower() for word in words)
 
 
-def _in_formula(text: str, at: int) -> bool:
-    """Whether a position in a text is between dollar signs, or in \\( \\) or \\[ \\]. A dollar sign without a partner
-    in its paragraph means money."""
-    before = text[:at].replace("\\$", "").replace("$$", "\\$")
-    closes = "$" in text[at:].replace("\\$", "").split("\n\n", 1)[0]
-    if closes and ((before.count("$") - before.count("\\$")) % 2 or before.count("\\$") % 2):
-        return True
-    return any(before.rfind(f"\\{start}") > before.rfind(f"\\{end}") for start, end in ("()", "[]"))
+def _beside(before: str, answer: str, after: str) -> str:
+    """Return an answer with its unit, and with the text beside it unless that text leaves the answer as it is."""
+    before = _CORRECTED.sub("", before)
+    clause, after = _CLAUSE.split(before)[-1], after[: 2 * _NEAR]
+    rest = before
+    while noise := _NOISE.search(rest):
+        rest = rest[: noise.start()]
+    last = _LAST.search(_EQUAL_TO.sub("is", rest))
+    led = _LISTED.match(clause) or (last and (last["word"] is None or last["word"].lower() in _LEADS))
+    if not led or before.endswith(tuple("!¬~.,;?")) or _DENIED.search(clause):
+        return f"{clause.strip()} {answer} \\beside"
+    rest = after[_CLOSED.match(after).end() :]  # type: ignore[union-attr]
+    reason = _REASON.match(rest)
+    ended = bool(
+        _ENDED.match(rest)
+        or (reason and not _DENIED.search(reason[0]))
+        or _SURPLUS.match(f" {rest}")
+        or "\n" in after[: len(after) - len(rest)]
+    )
+    named = None if ended else _COUNTED.match(rest)
+    words = named["unit"].split() if named else []
+    for n in range(len(words), 0, -1):
+        unit = " ".join(words[:n])
+        power = _POWER.match(rest, rest.index(unit) + len(unit))
+        scaled = scale(words[0]) and (n == 1 or counted(" ".join(words[1:n])))
+        if power and (scaled or counted(unit)) and _SURPLUS.match(rest, power.end()):
+            answer, ended = f"{answer}\\text{{ {unit}}}{power[1] or ''}", True
+            break
+    if not ended or _RETRACTED.search(after):
+        return f"{answer} {after.strip()} \\beside"
+    return answer
 
 
 def unmarked_answer(text: str) -> str | None:
@@ -279,11 +224,17 @@ def unmarked_answer(text: str) -> str | None:
     phrases = list(_PHRASE.finditer(text, max(0, len(text) - _LONGEST_PROSE)))
     if phrases:
         rest = text[phrases[-1].end() :].lstrip(" }")  # \text{The answer is } 5
-        return _SENTENCE_END.split(rest, maxsplit=1)[0].strip() or None
-    if len(text) > LONGEST or not ("\n" in text or _PROSE.search(text)):
-        return text or None
+        answer, *after = _SENTENCE_END.split(rest, maxsplit=1)
+        told = _led(text[: phrases[-1].start()]) and not _RETRACTED.search("".join(after))
+        return answer.strip() if told or not answer else f"{rest} \\beside"
+    if len(text) > LONGEST:
+        return text
     last = text.rsplit("\n", 1)[-1].strip()
-    if not _PROSE.search(last):
-        return last or None
+    formula = _TOLD.fullmatch(last)
+    if formula and _led(formula[1]):  # The value of x is $5$.
+        return _beside(formula[1], formula[2] or formula[3], formula[4])
+    text = last if "\n" in text and not _PROSE.search(last) else text
+    if not _PROSE.search(text):
+        return _SAYING.sub("", text) or None
     equals = _LAST_EQUALS.search(last)
-    return equals[1].strip(" .$*") if equals else text
+    return equals[1].strip(" .$*") if equals and not _DENIED.search(last) else text

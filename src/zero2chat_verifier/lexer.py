@@ -51,7 +51,8 @@ _WRAPPED = re.compile(
 )
 _TOKEN = re.compile(
     r"(?P<time>(?<![\d:])\d{1,2}:[0-5]\d(?:[ap]m\b|(?![\d:.])))|"
-    r"(?P<number>(?:\d+(?:\.\d+|\.(?=\s*\\(?:overline|dot|bar)))?|\.\d+)(?:[eE][-+]?\d+(?![A-Za-z\d]))?)"
+    r"(?P<number>(?:\d+(?:\.\d+|\.(?=\s*\\(?:overline|dot|bar)))?|\.\d+)"
+    r"(?:(?:[eE]0*\d+|(?<=(?<![\d.])1)[eE][-+]\d+|[eE][-+]0\d+)(?![A-Za-z\d]))?)"  # 2e-1 is 2e - 1
     r"|(?P<text>\x02[^\x03]*\x03)"
     r"|(?P<command>\\[A-Za-z]+)"
     r"|(?P<word>[A-Za-z]+)"
@@ -80,15 +81,18 @@ _SAME = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge",
     "neq": "ne", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "vdots": "ldots",
     "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
-    "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lg": "log", "lbrace": "\\{", "rbrace": "\\}",
+    "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lbrace": "\\{", "rbrace": "\\}",
     "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":",
-    "varphi": "phi", "varepsilon": "epsilon", "degree": "circ", "land": "and", "lor": "or", "vee": "or", "wedge": "and",
+    "varphi": "phi", "vartheta": "theta", "varepsilon": "epsilon", "varrho": "rho",
+    "land": "and", "lor": "or", "vee": "or", "wedge": "and",
     "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to", "dagger": "ast",
     "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty", "inf": "infty",
 }  # fmt: skip
 FUNCTIONS = frozenset({
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
-    "exp", "gcd", "lcm", "max", "min", "asin", "acos", "atan",
+    "exp", "gcd", "lcm", "max", "min", "asin", "acos", "atan", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh",
+    "arsinh", "arcosh", "artanh", "asinh", "acosh", "atanh", "arccot", "arcsec", "arccsc", "erf", "sgn", "Re",
+    "Im", "det",
 })  # fmt: skip
 _WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
 _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
@@ -99,19 +103,17 @@ _FULL_STOP = re.compile(r"\\text\s*\{\s*[.,;]\s*\}\s*$")
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
 )
-# "7 men", "7 red apples": short counted nouns, which would otherwise be read as products of letters.
-_COUNTED = re.compile(r"(?<=\d) +((?:[A-Za-z]{3,} (?:of )?){1,2}[A-Za-z]{4,}|[A-Za-z]{3})$")
-_SHORT_NOUNS = frozenset({
-    "men", "pie", "box", "dog", "cat", "pen", "cup", "way", "day", "egg", "car", "bus", "bag", "toy", "ant", "bee",
-    "pig", "cow", "hen", "key", "hat", "fan", "kid", "boy", "jar", "nut", "bed",
-})  # fmt: skip
+# "7 men", "7 red apples"; other words would be read as products of letters.
+_COUNTED = re.compile(r"(?<=\d) +([A-Za-z]{2,}(?: [A-Za-z]+){0,3})$")
+_REPEATING = re.compile(r"(?<![\d.])(\d+\.\d*)\((\d+)\)")  # 0.1(6)
+_BARE_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)")
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
 
 def clean_latex(text: str) -> str:
     """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
     time."""
-    text = text.translate(_TRANSLATE)
+    text = _REPEATING.sub(r"\1\\overline{\2}", _BARE_ROOT.sub(r"\\sqrt{\1}", text).translate(_TRANSLATE))
     if text.lstrip().startswith("~"):  # ~5 means about 5; elsewhere ~ is LaTeX's space
         text = f"\\approx {text.lstrip(' ~')}"
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
@@ -183,7 +185,9 @@ def tokenize(cleaned: str) -> list[Token]:
         elif kind == "word" and len(value) > 2 and value[1:].islower() and text[at : at + 2].strip()[:1] == ":":
             kind = "text"  # Bob: 5
         elif kind == "word":
-            tokens += _of_word(value, spaced)
+            tokens += _of_word(
+                value, spaced, bool(tokens) and (tokens[-1].kind == "number" or tokens[-1].value in ")}")
+            )
             continue
         tokens.append(Token(kind, value, spaced))
 
@@ -214,18 +218,20 @@ def _unwrapped(text: str) -> str:
             text = text[:start] + marked
 
     counted = _COUNTED.search(text[-60:])
-    if counted:
-        words = counted[1].split()
-        if counted[1] in _SHORT_NOUNS or (len(words) > 1 and not {"and", "not", *_WORDS_OF_MATHS} & set(words)):
-            text = f"{text[: len(text) - len(counted[1])]}\x02{counted[1]}\x03"
+    if counted and units.counted(counted[1]):
+        text = f"{text[: len(text) - len(counted[1])]}\x02{counted[1]}\x03"
 
     def one(match: re.Match[str]) -> str:
         name, inner = match[1], (match[2] if match[2] is not None else match[3])
         inner = inner.replace("\x02", "").replace("\x03", "").strip()
-        if name == "mathbb" or (name == "mathbf" and inner in "RZNQC" and inner):
+        if (name == "mathbb" and inner in "RZNQC") or (name == "mathbf" and inner in "RZNQC" and inner):
             return f"\\set{inner} "
         if name in ("color",):
             return " "
+        if name == "mathbb":  # the expectation E[X]
+            return f" {inner} "
+        if name in ("boldsymbol", "bm", "mathbf") and len(inner) == 1 and inner.islower():
+            return f" \\vec{{{inner}}} "  # vectors do not commute
         if name in ("boxed", "fbox", "underline", "mathcal", "boldsymbol", "bm", "mathbf", "mathit"):
             return f" {{{inner}}} "
         if re.fullmatch(r"[-+]?[\d.,]+(?:/\d+)?", inner) or inner in ("e", "i", "", "d", "%", "\\%"):
@@ -234,6 +240,8 @@ def _unwrapped(text: str) -> str:
             inner in _WORDS_OF_MATHS or re.search(r"[\\^_\d]", inner)
         ):
             return f" \\{inner} " if inner.isalpha() else f" {{{inner}}} "
+        if name.startswith("operatorname") and inner.isalpha():
+            return f" \\{inner} "  # not a unit
         if _CHOICES.fullmatch(inner):
             return f" {inner} "
         if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
@@ -252,13 +260,15 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def _of_word(word: str, spaced: bool) -> list[Token]:
-    """Return the tokens of a run of letters: a function, a unit or word, or a product of letters."""
+def _of_word(word: str, spaced: bool, measures: bool) -> list[Token]:
+    """Return the tokens of a run of letters: a function, a unit (after a number) or word, or a product of letters."""
+    if word.startswith("ln") and len(word) == 3:
+        return [Token("command", "ln", spaced), Token("letter", word[2])]
     if word in _WORDS_OF_MATHS:
         return [Token("command", _SAME.get(word, word), spaced)]
     if word.lower() in ("or", "and", "infinity"):
         return [Token("command", _SAME.get(word.lower(), word.lower()), spaced)]
-    if len(word) > 1 and (len(word) > 3 or units.known(word) or word.lower() in _SHORT_WORDS):
+    if len(word) > 1 and (len(word) > 3 or (measures and units.known(word)) or word.lower() in _SHORT_WORDS):
         return [Token("text", word, spaced)]
     return [Token("letter", letter, spaced and i == 0) for i, letter in enumerate(word)]
 
@@ -296,9 +306,9 @@ def _one_quantity(tokens: list[Token]) -> list[Token]:
     if len({unit and unit[0] for unit in measured}) > 1 or len(sizes) < len(words) or sizes != sorted(set(sizes))[::-1]:
         return tokens
     total = sum(Fraction(token.value) * size for token, size in zip(numbers, sizes, strict=True)) / sizes[0]
-    whole = [Token("number", str(total.numerator)), words[0]]
-    return (
-        whole
-        if total.denominator == 1
-        else [whole[0], Token("sign", "/"), Token("number", str(total.denominator)), words[0]]
-    )
+    return [
+        Token("number", str(total.numerator)),
+        Token("sign", "/"),
+        Token("number", str(total.denominator)),
+        words[0],
+    ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 from zero2chat_verifier.numeric import variables
 from zero2chat_verifier.tree import Node, replaced
-from zero2chat_verifier.units import CURRENCIES, Unit, denies, read_unit
+from zero2chat_verifier.units import CURRENCIES, WORDS, Unit, counted, read_unit
 
 INFINITY: Node = ("constant", "infty")
 REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
@@ -17,6 +19,9 @@ _HALVES: dict[Node, Node] = {
     for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
     for sign in signs
 }
+_AX = {("variable", "A"), ("variable", "x")}  # the product of a matrix and a vector
+_ANGLES = ("x", "t", "theta", "alpha", "beta", "phi")
+_LABELS = frozenset(WORDS["labels"]) | {"final answer"}
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
 
@@ -97,8 +102,6 @@ def is_name(node: Node) -> bool:
         return node[1] in ("e", "i")
     if kind == "tuple":
         return all(is_name(item) for item in node[2])
-    if kind == "mul" and len(node) == 3 and node[1][0] == "variable" and node[2][0] == "tuple":
-        return True  # P(X = 1)
     if kind in ("add", "mul", "div", "neg"):
         return bool(variables(node)) and all(is_name(part) for part in node[1:])
     return kind == "call" and bool(variables(node)) and all(is_name(part) for part in node[2:])
@@ -108,14 +111,12 @@ def asks_for(node: Node) -> bool:
     """Whether the left side of "=" names one quantity: then the value alone is an answer, too. In the equation `x + y =
     5` it does not."""
     kind = node[0]
-    if kind == "unit":
-        return not denies(node[1])
-    if kind in ("variable", "defined", "nothing", "constant") or node[:2] == ("big", "lim"):
+    if kind in ("unit", "variable", "defined", "nothing", "constant") or node[:2] == ("big", "lim"):
         return True
     if kind == "tuple":
         return all(asks_for(item) for item in node[2])
-    if kind == "mul" and len(node) == 3 and node[1][0] == "variable" and node[2][0] == "tuple":
-        return True  # P(X = 1)
+    if kind == "div":  # dy/dx
+        return all(part[0] == "variable" and part[1][0] == "d" and len(part[1]) > 1 for part in node[1:])
     if kind == "mul":  # AB, m\\angle A, the area of ABC
         return all(part[0] == "unit" or _capital(part) or part[-1] in ("angle", "triangle", "m") for part in node[1:])
     if kind == "call":
@@ -132,6 +133,8 @@ def _capital(node: Node) -> bool:
 
 def is_result(node: Node) -> bool:
     """Whether an answer may name its value so when the reference has no name: `a + b = 5` for 5."""
+    if node[0] == "unit":  # "Total: 5", but not "Wrong: 5"
+        return node[1].lower() in _LABELS or counted(node[1])
     if node[0] in ("add", "mul", "div"):
         return all(part[0] == "neg" or is_result(part) for part in node[1:])
     return asks_for(node)
@@ -153,18 +156,20 @@ def alike(ours: list[str], others: list[str]) -> bool:
     """Whether words name the same things in the same order, perhaps abbreviated: `min` and `max` for `minimum` and
     `maximum`."""
     return all(
-        min(len(a), len(b)) > 1 and (a.startswith(b) or b.startswith(a)) for a, b in zip(ours, others, strict=True)
+        a == b or (min(len(a), len(b)) > 2 and (a.startswith(b) or b.startswith(a)))
+        for a, b in zip(ours, others, strict=True)
     )
 
 
 def same_name(gold: Node, answer: Node) -> bool:
     """Whether the left sides of "=" can name the same value."""
-    if "unit" in (gold[0], answer[0]):
-        return not any(name[0] == "unit" and denies(name[1]) for name in (gold, answer))
+    if gold[0] == answer[0] == "unit":
+        return alike([gold[1].lower()], [answer[1].lower()])
     if "nothing" in (gold[0], answer[0]):
         return True
     if gold[0] == answer[0] == "defined":
-        return gold[1] == answer[1] and len(gold[2]) == len(answer[2])
+        same = all(a == b or {a, b} <= {*"nrstuvwxyz"} for a, b in zip(gold[2], answer[2], strict=False))
+        return gold[1] == answer[1] and len(gold[2]) == len(answer[2]) and same
     return gold == answer
 
 
@@ -214,10 +219,6 @@ def signs_spread(node: Node) -> Node:
 def difference(node: Node) -> Node:
     """Return left minus right of an equation."""
     return ("add", node[2][0], ("neg", node[2][1]))
-
-
-def as_quotient(node: Node) -> Node:
-    return ("div", node[1], node[2]) if node[0] == "ratio" and len(node) == 3 else node
 
 
 def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
@@ -274,40 +275,89 @@ def times(node: Node, size: Fraction) -> Node:
     return node if size == 1 else ("mul", ("number", size), node)
 
 
-def integer_parameter(node: Node) -> tuple[Node, str | None, str | None]:
+def integer_parameter(node: Node, stated: bool = False) -> tuple[Node, str | None, str | None]:
     """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and the
-    parameter's set. The set is None if it is only implied, as in `k\\pi`; both are None if there is no parameter."""
+    parameter's set. The set is None if it is only implied, as in `x = 1 + k\\pi` or, if the other answer has `stated` a
+    set, in `k\\pi`. Both are None if there is no parameter."""
     if node[0] == "list" and node[1] in (",", "and"):
         last = node[2][-1]
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
-            domain = last[2][1][1]
-            rest = node[2][:-1]
-            if domain[:1] in ("Z", "N") and last[2][0][1] in variables(rest) and not _is_unknown(rest, last[2][0][1]):
-                return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), last[2][0][1], domain
-    free = variables(node) - {term[2][0][1] for term in _equations(node) if term[2][0][0] == "variable"}
-    if len(free) == 1 and free <= set("kmnl") and _by_half_turns(node, min(free)):
-        return node, free.pop(), None
+            name, domain, rest = last[2][0][1], last[2][1][1], node[2][:-1]
+            if domain[:1] in ("Z", "N") and name in variables(rest) and not _is_unknown(rest, name):
+                return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), name, domain
+    for name in "kmnl":
+        items = node[2] if node[0] == "list" else (node,)
+        if all(_by_half_turns(item, name, stated) and not _is_unknown(item, name) for item in items):
+            return node, name, None
     return node, None, None
 
 
 def _is_unknown(node: Any, name: str) -> bool:
-    """Whether a letter is the requested unknown, as in `n \\ge 3`, not a parameter that may be any integer."""
+    """Whether a letter is the requested unknown, as in `n \\ge 3`, or an index, as in `a_n = n`, not any integer."""
     if not isinstance(node, tuple) or not node:
         return False
-    if node[0] == "relation" and name in variables(node):
-        return name in variables(node[2][0]) or node[1] not in (("=",), ("ne",))
+    if node[0] == "relation" and (name in variables(node) or "defined" in repr(node)):
+        left = "".join(re.findall(r"\w+", repr(node[2][0][1:])))
+        return name in left or node[1] not in (("=",), ("ne",))
     return any(_is_unknown(part, name) for part in node)
 
 
-def _equations(node: Node) -> list[Node]:
-    parts = node[2] if node[0] == "list" else (node,)
-    return [part for part in parts if part[0] == "relation" and part[1] == ("=",)]
-
-
-def _by_half_turns(node: Any, name: str) -> bool:
-    """Whether a variable is multiplied by pi or by degrees."""
-    if not isinstance(node, tuple) or not node:
+def _by_half_turns(node: Node, name: str, stated: bool) -> bool:
+    """Whether a number or, as in `x = 1 + k\\pi`, an unknown is a sum in which only this letter times pi, or times an
+    angle in degrees, is added to a constant."""
+    if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == "variable" and node[2][0][1] in _ANGLES:
+        node = node[2][1]
+    elif not stated:
         return False
-    if node[0] in ("mul", "div") and name in variables(node) and ("'pi'" in repr(node) or "'degrees'" in repr(node)):
-        return True
-    return any(_by_half_turns(part, name) for part in node)
+    terms = node[1:] if node[0] == "add" else (node,)
+    turns = [term for term in terms if variables(term)]
+    return (
+        variables(node) == {name}
+        and len(turns) == 1
+        and _multiple(turns[0], name)
+        and ("'pi'" in repr(turns) or "'degrees'" in repr(turns))
+    )
+
+
+def _multiple(node: Node, name: str) -> bool:
+    if node[0] == "div":
+        return _multiple(node[1], name) and not variables(node[2])
+    if node[0] in ("mul", "neg", "degrees"):
+        return sum(bool(variables(part)) for part in node[1:]) == 1 and all(
+            not variables(part) or _multiple(part, name) for part in node[1:]
+        )
+    return node == ("variable", name)
+
+
+def noncommuting(*nodes: Node) -> bool:
+    """Whether a product has several capitals, which may be matrices: AB is not BA. What is divided by is a number."""
+    found = False
+    for part in parts(list(nodes)):
+        if part[0] == "div" and _capitals(part[2]):
+            return False
+        factors = [_capitals(factor) for factor in part[1:]] if part[0] == "mul" else []
+        several = len([names for names in factors if names]) > 1 and len(set().union(*factors)) > 1
+        found |= several or _AX.issubset(part) or (part[0] == "pow" and len(_capitals(part[1])) > 1)
+    return found
+
+
+def _capitals(node: Node) -> set[str]:
+    return {name for name in variables(node) if (len(name) == 1 and name.isupper()) or name.startswith("vec ")}
+
+
+def parts(level: list[Any]) -> Iterator[Node]:
+    """Yield all nodes of these trees, and empty the list."""
+    while level:
+        part = level.pop()
+        if isinstance(part, tuple) and part:
+            level += part
+            yield part
+
+
+def constant_of_integration(gold: Node, answer: Node) -> Node:
+    """Rename the c of `x^2 + c` to the C of `x^2 + C`."""
+    if gold[0] == answer[0] == "add" and ("variable", "C") in gold[1:] and "C" not in variables(answer):
+        for name in ("c", "K", "k"):
+            if ("variable", name) in answer[1:] and repr(answer).count(repr(name)) == 1 and name not in variables(gold):
+                return replaced(answer, name, ("variable", "C"))
+    return answer

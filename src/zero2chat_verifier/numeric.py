@@ -14,8 +14,9 @@ _MOST_BITS = 2**16  # of a numerator or denominator
 _MOST_WORK = 3_000_000  # for one value, in units of `Exact._spend`: some tens of milliseconds
 _MOST_DIGITS = 4000  # total of |log10| over the parts of an irrational number
 _MOST_TERMS = 2000  # of a sum or product
-_ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan")
-_COMPUTED = frozenset({
+_HYPERBOLIC = ("sinh", "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh")
+_ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", *_HYPERBOLIC)
+COMPUTED = frozenset({
     *_ANALYTIC, "factorial", "root", "binom", "abs", "floor", "ceil", "gcd", "lcm", "mod", "max", "min", "ln", "log",
     "exp", "gamma",
 })  # fmt: skip
@@ -44,11 +45,11 @@ def has_value(node: Node) -> bool:
     kind = node[0]
     if kind == "constant":
         return node[1] in ("pi", "e", "i")
-    if kind == "call":
-        return node[1] in _COMPUTED and all(has_value(part) for part in node[2:])
     if kind == "big":
         index = _index(node) if node[1] in ("sum", "prod") else None
         return index is not None and all(has_value(part) for part in (*index[1:], node[4]))
+    if kind == "call":
+        return all(has_value(part) for part in node[2:])
     return kind in _SIMPLE and all(has_value(part) for part in node[1:] if isinstance(part, tuple))
 
 
@@ -113,7 +114,7 @@ class Exact:
             return self._power(self.value(node[1]), self.value(node[2]))
         if kind == "big":
             return self._repeated(node)
-        if kind == "call" and node[1] in _COMPUTED:
+        if kind == "call" and node[1] in COMPUTED:
             try:
                 return self._call(node[1], [self.value(part) for part in node[2:]])
             except (TypeError, IndexError) as error:
@@ -373,7 +374,7 @@ class Digits(Exact):
         if name in _ANALYTIC:
             if abs(x) > 10**40:
                 raise TooLarge("an angle with too many digits")
-            called = getattr(mp, {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}.get(name, name))
+            called = getattr(mp, name.replace("arc", "a", 1))
             return self._called(called, x)
         raise NoValue(f"{name} is not computed")
 

@@ -5,16 +5,20 @@ It reads lists and relations first, then sums, products and powers, down to the 
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Any
 
-from zero2chat_verifier.atoms import STARTS, atom, unexpected
+from zero2chat_verifier.atoms import CALLED, STARTS, applied, atom, unexpected
 from zero2chat_verifier.lexer import Token, TooLarge, Unreadable, clean_latex, tokenize
 from zero2chat_verifier.tree import Node
 
 _DEEPEST = 40  # nested brackets, fractions and powers
 _TALLEST = 150  # nested tuples
 _MOST = 2500  # tokens
+_RANGE = re.compile(
+    r"(?:\A|[,;]|or|and)(?:0(?:-0){1,2}|0/0/0|0times0)(?:\Z|[,;]|or|and)"
+)  # 3-2, 2024-01-05, 1/2/2024, 3x4
 _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "to", "notin", "subset", "subseteq"}
 
 
@@ -48,6 +52,8 @@ class Parser:
             and tree[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
         ):
             raise Unreadable("outer square brackets, which may mean a floor")
+        if _RANGE.search("".join(token.value if token.kind != "number" else "0" for token in self.tokens)):
+            raise Unreadable("a date, a score, a range or the size of a matrix")
         if self.at < len(self.tokens):
             raise Unreadable(f"cannot parse from {self.tokens[self.at].value!r}")
         return tree
@@ -201,6 +207,8 @@ class Parser:
             elif self.take("/", "div"):
                 below = self.unary()
                 factors = [("div", factors[0] if len(factors) == 1 else ("mul", *factors), below)]
+                if self.starts_factor() and self.peek().kind not in ("text", "number"):
+                    raise Unreadable("a product after a slash, as in 1/2x")
             elif self.starts_factor():
                 start = self.at
                 factor = self.power()
@@ -273,6 +281,8 @@ class Parser:
                 if raised > 1 and node[0] == "pow":
                     raise Unreadable("two exponents")
                 node = self.raised(node)
+                if node[0] == "pow" and self.sees("(") and node[1][0] == "variable" and node[1][1] in CALLED:
+                    raise Unreadable("a power of a function")
             elif self.sees("!") and self.peek(1).value != "=":
                 count = 0
                 while self.take("!"):
@@ -288,11 +298,11 @@ class Parser:
             elif self.peek().kind == "text" and self.peek().value.strip() in ("degrees", "degree", "deg"):
                 self.next()
                 node = ("degrees", node)
-            elif self.take("circ"):
+            elif self.take("degree"):
                 node = ("degrees", node)
             elif self.sees("'") and node[0] == "variable":
                 self.next()
-                node = ("variable", f"{node[1]}'")
+                node = applied(self, ("variable", f"{node[1]}'")) if not self.sees("'") else ("variable", f"{node[1]}'")
             else:
                 return node
 
@@ -311,6 +321,8 @@ class Parser:
                     primes += "'"
                 self.need("}")
                 return ("variable", base[1] + primes)
+            if self.sees("(") and self.peek(2).value == ")" and self.peek(3).value == "}":
+                raise Unreadable("an exponent in brackets, which may count derivatives")
             self.at -= 1
             return ("pow", base, self.argument())
         self.deeper()
@@ -340,8 +352,8 @@ class Parser:
 
 
 def _no_number(node: Node) -> bool:
-    """Whether a node has a name that is usual for vectors and sets."""
-    return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or node[1].isupper())
+    """Whether a node may be a vector, a set or the size of a matrix."""
+    return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or len(node[1]) == 1)
 
 
 def _proper(node: Node) -> bool:

@@ -39,25 +39,11 @@ _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the
 }
 _SAME_WORDS = {"dne": "does not exist", "doesn't exist": "does not exist", "do not exist": "does not exist"}
 YES_OR_NO = ("yes", "no", "true", "false")
-# Words after an option, or after yes, that retract it, hedge it, or add another option.
-_HEDGING = """
-    or nor not no never none neither either both all any but yet except unless if when while although though however
-    instead rather than maybe perhaps possibly probably likely unlikely presumably doubtful unsure uncertain sure guess
-    think believe suppose could might may can cannot should would must wrong incorrect false invalid impossible excluded
-    exclude excludes rejected reject eliminated eliminate ruled out off dismissed discarded contradiction contradicts
-    fails failed fail nope nah bad mistake error
-    almost partly partially sometimes depends hardly barely isn't aren't doesn't don't can't won't
-    isn wasn aren doesn don couldn shouldn wouldn ain't other another others also too versus vs unknown undecided
-    tie between close closest best hopefully apparently supposedly seemingly allegedly arguably guessing tentatively
-    is are was were be been seems seem appears looks gives does
-"""
-_HEDGES = frozenset(_HEDGING.split())
+_SAID = re.compile(
+    r"(?:yes|true|no|false)\b[\s.,!]*(?:(?:it|they|this|that|we) (?:is|are|does|do|can|has|have)(?: not|n't)?)?[\s.!]*"
+)
 # Words in which case has no meaning. Other words may differ by case alone: rR, ABC and abc.
-_SHORT = """
-    yes no odd tie all any one two six ten red man win or and of the an is it to in on by at not even none true zero
-    four five nine real both left east west none pair
-"""
-_SHORT_WORDS = frozenset(_SHORT.split())
+_SHORT_WORDS = frozenset(units.WORDS["caseless"])
 
 
 class Reading(NamedTuple):
@@ -70,7 +56,7 @@ class Reading(NamedTuple):
     choice: str | None = None  # A to J; "?" if the text after the letter names another option, or retracts it
     ordinal: int | None = None  # of "25th"
     domain: str | None = None  # from a clause such as "for all x in R"
-    problem: str = ""  # no_answer, too_large
+    problem: str = ""  # no_answer, too_large, unsupported
 
 
 @functools.lru_cache(maxsize=1024)
@@ -108,7 +94,12 @@ def read_answer(text: str) -> Reading:
             return Reading(words=f"{ordinal[1]}th", ordinal=int(ordinal[1]))
         if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
             spoken = _ARTICLE.sub("", plain)
-            return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken), ordinal=units.ordinal(spoken))
+            if spoken.lower() in units.NUMBERS and not cleaned.endswith("!"):
+                return Reading(("number", Fraction(units.NUMBERS[spoken.lower()])))
+            place = units.ordinal(spoken)
+            if place is not None:  # "a third" is no place
+                return Reading(words=plain if plain[:2].lower() in ("a ", "an") else f"{place}th")
+            return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken))
         letters = _LETTERS.fullmatch(cleaned)
         return _of_mathematics(letters[1] if letters else cleaned)._replace(domain=stated_domain(text))
     except (TooLarge, RecursionError):
@@ -124,7 +115,7 @@ def _of_mathematics(cleaned: str) -> Reading:
     try:
         tokens = tokenize(cleaned)
     except Unreadable:
-        return Reading(problem="no_answer")
+        return Reading(problem="unsupported")
     if not any(
         token.kind in ("number", "letter", "text") or token.value.isalpha() or token.value == "\\{" for token in tokens
     ):
@@ -141,27 +132,19 @@ def without_label(text: str) -> str:
 
 
 def _hedged(rest: str) -> bool:
-    """Whether the text after an option's letter names another option, or retracts the choice."""
-    if re.fullmatch(
-        r"(?:none|all) of (?:these|those|them|the (?:above|others|other options))", rest.lower().strip(" .")
-    ):
-        return False
-    if "?" in rest or re.search(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\([a-j]\)", rest):
-        return True
-    if rest.count(")") > rest.count("(") and re.search(r"(?:^|[ ,;])[a-j]\)", rest):
-        return True
-    return bool(_HEDGES & set(re.findall(r"[a-z']+", re.sub(r"\\[A-Za-z]+", " ", rest).lower())))
+    """Whether the text after an option's letter may name another option, or leave the choice open."""
+    return (
+        re.search(r"\?|(?<![A-Za-z\\])[A-J](?![A-Za-z])|(?:^|[ ,;])\(?[a-j]\)|\b(?:or|and|not|no)\b", rest) is not None
+    )
 
 
 def says(text: str, word: str) -> bool:
-    """Whether a text's first word is this yes or no, and the rest does not retract it: "Yes, it is." """
-    text = _WRAPPER.sub(r"\1", text[:200]).casefold()
-    spoken = re.findall(r"[a-z']+", text)
-    if word == "no" and re.match(r"\W*no\s+(?!because|since|as\b|it\b|th)[a-z]", text):
-        return False  # "no one knows" is not a no
-    return spoken[:1] == [word] and not (
-        (_HEDGES - {"is", "are", "was", "were", "does", "can", "all"}) | {*YES_OR_NO, "only", "assuming", "provided"}
-    ) & set(spoken[1:])
+    """Whether a text is this yes or no, perhaps in a sentence: "Yes, it is." """
+    text = _WRAPPER.sub(r"\1", text[:200]).casefold().strip(" $*\"'")
+    said = _SAID.fullmatch(text)
+    denied = re.search(r"\bnot\b|n't", text) is not None
+    agreed = len(text.split()) == 1 or denied == (word in ("no", "false"))
+    return said is not None and text.startswith(word) and agreed
 
 
 def same_words(answer: str, expected: str) -> bool:

@@ -8,13 +8,18 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat_verifier.lexer import TooLarge
-from zero2chat_verifier.numeric import Digits, Exact, NeedsDigits, NoValue, Point, Undecided, variables
-from zero2chat_verifier.points import ENOUGH, points, steps_apart
-from zero2chat_verifier.tree import Node
+from zero2chat_verifier.normalize import parts
+from zero2chat_verifier.numeric import COMPUTED, Digits, Exact, NeedsDigits, NoValue, Point, Undecided, variables
+from zero2chat_verifier.points import ENOUGH, PERIODIC, points
+from zero2chat_verifier.tree import ONE, Node
 
 _FINE = 3  # points with as many digits as needed to detect any difference; the others use 25 digits
 _ROUGH_SIZE = 30  # largest total of |log10| over the parts of a number for which 25 digits suffice
 _MOST_WORK = 12_000_000  # over all values of one comparison, in units of `Exact.work`: about 0.3 s
+_MOST_NAMES = 12
+_QUOTIENTS = {"tan": ("sin", "cos"), "cot": ("cos", "sin"), "sec": ("", "cos"), "csc": ("", "sin")}
+_STEPPED = ("abs", "floor", "ceil", "max", "min", "mod", "gcd", "lcm")
+_ZERO: Node = ("number", Fraction(0))
 _Pair = tuple[Any, Any, Any]  # both values, and the tolerance within which they are equal
 
 
@@ -28,12 +33,13 @@ class ValueComparison:
         self._seed, self._digits, self._imaginary = seed, digits, imaginary
         self._tolerance = Fraction(tolerance)
         self._work = self._agreed = self._skipped = 0
+        self._names: dict[Node, Node] = {}
+        self._absolute: dict[Node, Node] = {}  # the arguments of the absolute values among the names
 
     def same(self, gold: Node, answer: Node) -> bool:
         """Whether both have the same value at each point, or both lack a value there."""
+        gold, answer = self._named(gold), self._named(answer)
         closed = not (variables(gold) or variables(answer))
-        if not closed and steps_apart(gold, answer):
-            return False
         for pair in self._pairs(gold, answer, closed):
             alike = None if pair is None else self._alike(*pair, closed)
             if pair is None or alike is False:
@@ -43,9 +49,8 @@ class ValueComparison:
 
     def factor(self, gold: Node, answer: Node) -> int | None:
         """Return the sign of the constant c with `answer = c * gold` everywhere, or None."""
+        gold, answer = self._named(gold), self._named(answer)
         closed = not (variables(gold) or variables(answer))
-        if not closed and steps_apart(gold, answer):
-            return None
         ratio: Any = None
         for pair in self._pairs(gold, answer, closed):
             if pair is None:
@@ -58,14 +63,83 @@ class ValueComparison:
                 continue
             quotient = answer_value / gold_value
             if ratio is not None:
-                exact = isinstance(quotient, Fraction) and isinstance(ratio, Fraction)
-                if quotient != ratio if exact else abs(quotient - ratio) > _SLACK * abs(ratio):
+                if isinstance(quotient, Fraction) != isinstance(ratio, Fraction):
+                    quotient, ratio = (
+                        Digits().number(("number", n)) if isinstance(n, Fraction) else n for n in (quotient, ratio)
+                    )
+                if quotient != ratio if isinstance(quotient, Fraction) else abs(quotient - ratio) > 1e-20 * abs(ratio):
                     return None
             ratio = quotient
             self._agreed += 1
         if not self._enough(closed) or (isinstance(ratio, complex) or getattr(ratio, "imag", 0) != 0):
             return None
         return 1 if ratio.real > 0 else -1
+
+    def _named(self, node: Any) -> Any:
+        """Replace each step, absolute value and unknown function by a name, the same one for equal arguments.
+
+        Such a function may change the value at a few points only, which no sample hits. Equality for all values of
+        these names, which is decided instead, is sufficient."""
+        if not isinstance(node, tuple) or not node or node[0] in ("number", "variable", "constant"):
+            return node
+        if node[0] == "big":
+            inner = {name: variables(part) for part in parts([node[4]]) for name in _jumping(part)}
+            if any(names & variables(node) for names in inner.values()):
+                raise Undecided("steps inside a sum")
+            return node
+        node = tuple(self._named(part) for part in node)
+        free = variables(node)
+        unreal = free & {"z", "w"} or "'i')" in repr(node)
+        if node[0] == "pow" and variables(node[2]) and _steep(node[2]):
+            return self._call(("call", "power", *node[1:]))
+        if node[0] == "pow" and free:
+            if node[1] == _ZERO:
+                raise Undecided("a power of zero")
+            base, exponent = node[1], node[2][1] if node[2][0] == "number" else Fraction(1, 3)
+            if exponent % 2 == 0 and base in self._absolute:
+                inside = self._absolute[base]
+                if inside in (("variable", "z"), ("variable", "w")):
+                    node = ("mul", inside, ("variable", f"bar {inside[1]}"))
+                    return node if exponent == 2 else ("pow", node, ("number", exponent / 2))
+                return ("pow", inside, node[2]) if not unreal else node
+            if exponent == Fraction(1, 2):
+                node = ("call", "root", base, ("number", Fraction(2)))
+        if node[:2] == ("call", "root") and node[3] == ("number", Fraction(2)) and node[2][0] == "pow" and free:
+            base, exponent = node[2][1], node[2][2][1] if node[2][2][0] == "number" else Fraction(1, 3)
+            if exponent % 2 == 0 and not unreal:  # \sqrt{x^2} is |x|
+                return self._named(("pow", ("call", "abs", base), ("number", exponent / 2)))
+        return self._call(node) if node[0] == "call" and _jumping(node) else node
+
+    def _call(self, node: Node) -> Node:
+        name, given = node[1], node[2:]
+        if name == "abs":
+            inner = given[0]
+            if not variables(inner) or (inner[0] == "variable" and inner[1][0] == "|"):
+                return node if not variables(inner) else inner
+            if inner[0] == "neg":
+                return self._call(("call", "abs", inner[1]))
+            if inner[0] == "call" and inner[1] in _QUOTIENTS:
+                top, bottom = (("call", name, inner[2]) if name else ONE for name in _QUOTIENTS[inner[1]])
+                return self._call(("call", "abs", ("div", top, bottom)))
+            if inner[0] in ("mul", "div"):
+                return (inner[0], *(self._call(("call", "abs", part)) for part in inner[1:]))
+            if inner[0] == "pow" and inner[2][0] == "number" and inner[2][1].denominator == 1:
+                return self._named(("pow", self._call(("call", "abs", inner[1])), inner[2]))
+        for other, alike in self._names.items():
+            if other[1] == name and len(other) == len(node) and self._same_arguments(name, other[2:], given):
+                return alike
+        if len(self._names) > _MOST_NAMES:
+            raise Undecided("too many steps")
+        alike = self._names[node] = ("variable", f"{'|' if name == 'abs' else ''}{name} #{len(self._names)}")
+        if name == "abs":
+            self._absolute[alike] = given[0]
+        return alike
+
+    def _same_arguments(self, name: str, given: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
+        orders = [others, others[::-1]] if name in ("max", "min", "gcd", "lcm") else [others]
+        if name == "abs":
+            orders.append((("neg", others[0]),))
+        return any(all(map(self.same, given, order)) for order in orders)
 
     def ranks(self, nodes: Sequence[Node]) -> list[int] | None:
         """Return each number's rank; equal numbers share a rank. None if the numbers have no order."""
@@ -162,12 +236,32 @@ class ValueComparison:
         return None if both and not self._imaginary and not closed else False
 
 
-_SLACK = Fraction(1, 10**20)  # of a quotient of two values
-
-
 def _value(numbers: Exact, node: Node) -> Any:
     """Return the value, or None if it is undefined."""
     try:
         return numbers.number(node) if isinstance(numbers, Digits) else numbers.value(node)
     except (NoValue, ZeroDivisionError):
         return None
+
+
+def _jumping(node: Node) -> tuple[str, ...]:
+    """Return the name of a function that has steps or corners, or no value; no name for any other node."""
+    if node[0] != "call":
+        return ()
+    if node[1] not in COMPUTED or (node[1] in _STEPPED and variables(node)):
+        return (node[1],)
+    if node[1] in COMPUTED and node[1] != "root" and variables(node) and _steep(node[2:]):
+        return (node[1],)
+    periodic = node[1].startswith("arc") and any(f"'{name}'" in repr(node[2:]) for name in PERIODIC)  # arccos(cos x)
+    return (node[1],) if periodic and variables(node) else ()
+
+
+def _steep(node: Any) -> bool:
+    """Whether a function of a variable changes abruptly, because of a very large or small factor."""
+    for part in parts([node]):
+        number = part[1] if part[0] == "number" else Fraction(1)
+        if part[0] == "pow" and part[1][0] == "number" and not variables(part[2]):
+            number = part[1][1] ** 9  # 10^{9}
+        if not Fraction(1, 2000) < abs(number or 1) < 2000:
+            return True
+    return False

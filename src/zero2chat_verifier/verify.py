@@ -16,9 +16,11 @@ from zero2chat_verifier import worker_pool
 from zero2chat_verifier.compare import Comparison
 from zero2chat_verifier.extract import LONGEST, final_answer, reference, unmarked_answer
 from zero2chat_verifier.lexer import TooLarge
+from zero2chat_verifier.normalize import parts
 from zero2chat_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
 from zero2chat_verifier.reading import (
     YES_OR_NO,
+    Reading,
     plain_number,
     read_answer,
     read_gold,
@@ -28,15 +30,14 @@ from zero2chat_verifier.reading import (
     without_label,
 )
 from zero2chat_verifier.tree import Node, without_percent
-
-__all__ = ["Verdict", "compare", "final_answer", "reference", "unusable", "verify_answer", "with_digits"]
+from zero2chat_verifier.units import counted
 
 _log = logging.getLogger(__name__)
 
 
 class Verdict(NamedTuple):
-    """`reason`: equal, equal_sampled (at all sampled values of the variables), different, no_answer, too_large,
-    timeout, bad_reference, or error for an exception in the verifier."""
+    """`reason`: equal, equal_sampled (at all sampled values of the variables), different, unsupported (cannot be
+    decided safely), no_answer, too_large, timeout, bad_reference, or error for an exception in the verifier."""
 
     correct: bool
     reason: str
@@ -83,7 +84,7 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
     if len(answer) > LONGEST:
         return "too_large"
     if expected.number is not None and not tolerance:
-        plain = plain_number(answer)
+        plain = plain_number(answer.removeprefix("$"))
         if plain is not None:
             return "equal" if plain == expected.number else "different"
     reading = read_answer(answer)
@@ -94,6 +95,8 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
     if expected.choice and reading.choice:
         # The letter alone is enough. If both also have a content, it must agree.
         bare = expected.words == expected.choice or reading.words == reading.choice
+        if expected.choice == reading.choice and expected.words == expected.choice and not _understood(reading):
+            return "unsupported"  # (B) nope
         if expected.choice != reading.choice or bare:
             return "equal" if expected.choice == reading.choice else "different"
     if (expected.words or "").lower() in YES_OR_NO:
@@ -105,15 +108,20 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
         same = spoken and reading.words is not None and same_words(reading.words, expected.words)
         return "equal" if same else "different"
     if reading.words is not None:
-        return "different"
+        return "unsupported"
     if reading.domain and expected.domain and reading.domain != expected.domain:
         return "different"
     if reading.tree is None or expected.tree is None:
-        return "equal" if reading.tree is expected.tree and same_tokens(reading, expected) else "different"
+        return "equal" if reading.tree is expected.tree and same_tokens(reading, expected) else "unsupported"
     try:
         return _outcome(expected.tree, reading.tree, False, tolerance, percent)
     except NeedsDigits:
-        return worker_pool.ask(answer, gold, tolerance, percent)
+        reason, _, detail = worker_pool.ask(answer, gold, tolerance, percent).partition(" ")
+        if reason == "error":
+            _log.error("the verifier failed to compare %.200r with %.200r: %s", answer, gold, detail)
+        return reason
+    except Undecided:
+        return "unsupported"
     except (TooLarge, RecursionError):
         return "too_large"
 
@@ -124,7 +132,17 @@ def _outcome(gold: Node, answer: Node, digits: bool, tolerance: float, percent: 
         return "equal_sampled" if comparison.sampled else "equal"
     if percent:
         return _outcome(without_percent(gold), without_percent(answer), digits, tolerance, False)
-    return "different"
+    return "different" if _known(answer) else "unsupported"
+
+
+def _understood(reading: Reading) -> bool:
+    """Whether an option's content is mathematics or a counted noun, which cannot retract the option."""
+    words = reading.words in (None, reading.choice) or counted(str(reading.words))
+    return words and reading.tokens is None and (reading.tree is None or _known(reading.tree))
+
+
+def _known(tree: Node) -> bool:
+    return all(part[0] != "unit" or counted(part[1]) for part in parts([tree]))
 
 
 def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
@@ -132,10 +150,12 @@ def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = 
     tree, expected = read_answer(answer).tree, read_gold(gold).tree
     try:
         return _outcome(expected, tree, True, tolerance, percent) if tree and expected else "different"
+    except Undecided:
+        return "unsupported"
     except (TooLarge, RecursionError, MemoryError, OverflowError):
         return "too_large"
-    except Exception:
-        return "error"
+    except Exception as error:  # logged by the process that asked
+        return f"error {type(error).__name__}: {error}".replace("\n", " ")
 
 
 def unusable(gold: str) -> bool:

@@ -25,7 +25,7 @@ class Row(NamedTuple):
 # fmt: off
 # category: [(gold, texts that are right, texts that are wrong)]
 WRITTEN: dict[str, list[tuple[str, list[str], list[str]]]] = {
-    "numbers": [("5", ["5", "05", "5.0", "+5", "#### 5", "\\boxed{5}", "5."], ["-5", "6", "five", "55", "5!", "5 5"]),
+    "numbers": [("5", ["5", "05", "5.0", "+5", "#### 5", "\\boxed{5}", "5.", "five"], ["-5", "6", "fifth", "55", "5!", "5 5"]),
      ("1234", ["1,234", "1{,}234", "1\\,234", "1234.00"], ["1,23", "1234.5", "12,34", "1 234 5", "4321"]),
      ("-3", ["-3", "−3", "(-3)", "-3.0"], ["3", "--3", "-1/3", "3-"]),
      ("123456789012345678901234567890", ["123456789012345678901234567890"], ["123456789012345678901234567891"]),
@@ -200,6 +200,8 @@ BOMBS = {
     "dollars": "$" * 100000,
     "many powers": "+".join(f"{n}^{{-9999}}" for n in range(2, 400)),
     "many roots": "+".join(f"\\sqrt{{{n}}}" for n in range(2, 300)),
+    "logarithms of large polynomials": "+".join(f"\\ln(2^{{60000}}x^3-3^{{40000}}x+{n})" for n in range(5)),
+    "absolute values of large polynomials": "+".join(f"|2^{{60000}}x^4-3^{{40000}}x^2+{n}|" for n in range(5)),
     "nested roots": "\\sqrt{2+" * 35 + "2" + "}" * 35,
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from zero2chat_verifier import worker_pool
 from zero2chat_verifier.verify import is_right, verify_answer
 
 
@@ -23,6 +24,26 @@ def test_nothing_wrong_is_accepted_and_at_most_three_in_a_hundred_right_ones_ref
     assert not accepted, "\n".join(shown)
     assert len(refused) <= 0.03 * sum(row.right for row in rows), "\n".join(shown)
     assert not {verdict.reason for _, verdict in judged} & {"error", "timeout"}
+
+
+def test_of_pairs_that_mislead_no_wrong_one_is_accepted_and_hardly_any_right_one_refused() -> None:
+    pairs = Path(__file__).with_name("pairs.txt").read_text(encoding="utf-8").splitlines()
+    judged = [(pair, verify_answer(*pair[2:].split(" @@ ")[::-1])) for pair in pairs if pair[:2] in ("W ", "R ")]
+    assert not [(pair, verdict.reason) for pair, verdict in judged if verdict.correct and pair[0] == "W"]
+    refused = [(pair, verdict.reason) for pair, verdict in judged if not verdict.correct and pair[0] == "R"]
+    assert len(refused) <= 0.03 * sum(pair[0] == "R" for pair in pairs), refused
+    assert not {verdict.reason for _, verdict in judged} & {"error", "timeout"}
+
+
+def test_an_error_in_a_worker_is_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(worker_pool, "ask", lambda *_: "error TypeError: unsupported operand")
+    assert verify_answer("\\sqrt{8}", "2\\sqrt{2}").reason == "error"
+    assert "TypeError: unsupported operand" in caplog.text
+
+
+def test_what_cannot_be_decided_safely_is_unsupported() -> None:
+    for answer in ("5 nope", "3\\operatorname{foo}(2)", "x\\circ 5", "\\boxed{5} (this is wrong)", "half \\boxed5"):
+        assert verify_answer(answer, "5") == (False, "unsupported"), answer
 
 
 def test_a_unit_per_another_is_converted() -> None:
@@ -68,23 +89,23 @@ def test_ignoring_percent_signs_refuses_nothing_that_is_right_with_them(gold: st
 @pytest.mark.parametrize(
     ("gold", "right", "wrong"),
     [
-        ("5000", "\\boxed{5} × 10³", "\\boxed{5} × 10²"),
+        ("5", "5 × 10³: \\boxed{5}", "\\boxed{5} × 10²"),
         ("5\\pi", "\\boxed{5}π", "\\boxed{5}"),
         ("5", "\\boxed{5}", "\\boxed{5} × 10^3"),
         ("5", "2 × 5/2 = \\boxed{5}", "2×\\boxed{5}"),
         ("-5", "$x=–\\boxed{5}$", "\\boxed{5}"),
-        ("5", "The answer – \\boxed{5} – is a prime.", "–\\boxed{5}"),
+        ("5", "The answer: \\boxed{5}.", "The answer – \\boxed{5} – is no prime."),
         ("\\pm 5", "±\\boxed{5}", "\\boxed{5}"),
         ("5\\%", "$\\boxed{5}$\\%", "$\\boxed{5}$"),
         ("5", "**\\boxed{5}**", "**\\boxed{5}**%"),
         ("5", "$x = \\boxed{5}$", "$x \\not= \\boxed{5}$"),
-        ("B", "\\boxed{B} or so", "\\boxed{B} or C"),
-        ("B", "\\boxed{B} or I made a mistake.", "\\boxed{B} or I."),
-        ("A", "\\boxed{(A)} or A.", "\\boxed{(A)} or D."),
-        ("5", "✓ × \\boxed{5}", "2x × \\boxed{5}"),
-        ("5", "\\boxed{5} × that many", "\\boxed{5} × 3"),
-        ("5", "\\boxed{5} √ (checked)", "\\boxed{5}√2"),
-        ("5", "the answer is–\\boxed{5}", "the answer is: –\\boxed{5}"),
+        ("B", "So \\boxed{B}", "\\boxed{B} or C"),
+        ("B", "It is \\boxed{B} since it is odd.", "\\boxed{B} or I."),
+        ("A", "\\boxed{(A)} is the answer.", "\\boxed{(A)} or D."),
+        ("5", "✓ \\boxed{5}", "2x × \\boxed{5}"),
+        ("5", "\\boxed{5} times", "\\boxed{5} × 3"),
+        ("5", "\\boxed{5} is correct", "\\boxed{5}√2"),
+        ("5", "the answer is \\boxed{5}", "the answer is: –\\boxed{5}"),
         ("5", "Results:\n–\\boxed{5}", "7–\\boxed{5}"),
         ("12345", "\\boxed{12\\ 345}", "\\boxed{12, 345}"),
         ("12345", "\\boxed{12 345}", "\\boxed{12 34 5}"),

@@ -31,7 +31,9 @@ def test_a_line_for_each_row_in_order(capsys: pytest.CaptureFixture[str], tmp_pa
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(json.dumps({"gold": gold, "answer": answer}) for gold, answer, *_ in ROWS) + "\n\n")
     cli.main(["verify", "--file", str(file)])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    out, err = capsys.readouterr()
+    assert err == "equal: 3, no_answer: 1, too_large: 1, bad_reference: 1, different: 1\n"
+    lines = [json.loads(line) for line in out.splitlines()]
     assert lines == [{"correct": correct, "reason": reason} for *_, correct, reason in ROWS]
 
 

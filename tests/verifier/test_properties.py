@@ -21,7 +21,7 @@ from zero2chat_verifier.verify import final_answer, unusable, verify_answer
 _LATEX = runpy.run_path(str(Path(__file__).with_name("latex.py")))
 _walk, _mistyped = _LATEX["walk"], _LATEX["mistyped"]
 _timed = runpy.run_path(str(Path(__file__).with_name("cost.py")))["timed"]
-_REASONS = {"equal", "equal_sampled", "different", "no_answer", "too_large", "timeout", "bad_reference"}
+_REASONS = {"equal", "equal_sampled", "different", "unsupported", "no_answer", "too_large", "timeout", "bad_reference"}
 _MEMORY = 512 << 20
 _often = settings(
     max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
@@ -50,7 +50,7 @@ REWRITINGS = {
     "brackets of LaTeX": lambda t: f"\\({t}\\)",
     "fractions": lambda t: t.replace("\\frac", "\\dfrac"),
     "large brackets": lambda t: t.replace("(", "\\left(").replace(")", "\\right)") if "left" not in t else t,
-    "products": lambda t: t.replace("\\cdot ", "\\times "),
+    "products": lambda t: t.replace("\\cdot ", "* "),
     "relations": lambda t: t.replace("\\ge ", "\\geq ").replace("\\le ", "≤").replace("\\ne ", "\\neq "),
     "Unicode": lambda t: t.replace("\\pi ", "π").replace("\\infty ", "∞").replace("\\cup ", "∪").replace("-", "−"),
     "half": lambda t: t.replace("½", "\\frac{1}{2}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import Any
 
 from zero2chat.cli.command import add, decoded, option, print_json
@@ -89,8 +90,12 @@ def verify(gold: Any, answer: Any, file: str | None) -> None:
 
     if (file is None) == (gold is None) or (gold is None) != (answer is None):
         raise UserError("verify: expected --gold with --answer, or --file")
+    reasons: Counter[str] = Counter()
     for reference, given in [(gold, answer)] if file is None else _rows_to_verify(file):
-        print_json(verify_answer(given, reference)._asdict())
+        print_json((verdict := verify_answer(given, reference))._asdict())
+        reasons[verdict.reason] += 1
+    if file is not None:
+        print(*(f"{reason}: {n}" for reason, n in reasons.most_common()), sep=", ", file=sys.stderr)
 
 
 def _rows_to_verify(file: str) -> list[list[str]]:
