@@ -79,7 +79,7 @@ def test_the_models_folder_keeps_the_threshold_and_the_model_counts_as_unchanged
 ) -> None:
     plain, trained = (shutil.copytree(model_folder, tmp_path / name) for name in ("plain", "trained"))
     for name in ("run.json", "metrics.json"):
-        (trained / name).write_text('{"fingerprint": {"stage": "sft"}}')
+        (trained / name).write_text('{"fingerprint": {"stage": "sft", "settings": {}}}')
     for folder in (plain, trained):
         before = input_digest(str(folder))
         settings = {"model_name_or_path": str(folder), "datasets": [{"path": str(data)}]}

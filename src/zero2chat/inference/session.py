@@ -133,7 +133,7 @@ class Answering:
                 yield piece
             sure = isinstance(piece, Attempt) or confidence(self._log_probabilities) >= self.sampling.abstain_below
             final, self.truncated = (held, self.truncated) if sure else (self.thoughts.unthought + REFUSAL, False)
-            self.declined = not sure
+            self.declined = final != held
         finally:
             if final != held or not final:  # what was not shown is not kept
                 self._turn.ids[self._settled :] = self._encode(final)
