@@ -223,8 +223,8 @@ def test_own_rows_are_scored_compared_and_checked_for_contamination(ask, tmp_pat
     write_rows(before / "scores.jsonl", lines)
     after = ask("after", tasks=[FACTS], datasets=[own], compare_to=str(before))
     now = [line["score"] for line in read_jsonl(after / "scores.jsonl") if line.get("by") == "f1"]
-    changes = [score - 0.25 for i, score in enumerate(now) if i != 1]
-    assert metrics(after)["change_f1_exam"] == stats.mean(changes, 0)
+    kept = [score for i, score in enumerate(now) if i != 1]
+    assert metrics(after)["change_f1_exam"] == stats.change([0.25] * 5, kept, 0)
     assert metrics(after)["change_short_answer_exam"]["value"] == 0
     assert read_jsonl(after / "samples.jsonl")[-1]["task"] == "exam"
     with pytest.raises(UserError, match="datasets: the label 'facts' is also a task's"):
