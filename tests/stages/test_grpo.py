@@ -110,7 +110,8 @@ def test_two_zero2_ranks_practise_together(base, two_ranks, tmp_path, monkeypatc
     half = {"per_device_train_batch_size": 8, "num_generations": 16}
     path = base("zero2", max_steps=40, save_steps=20, **half, **_reward("digits", "written_down"), **CONSTANT)
     printed = two_ranks("grpo", path)
-    ranks = [read_jsonl(tmp_path / f"sampled{rank}") for rank in (0, 1)]
+    files = [(tmp_path / f"sampled{rank}").read_text().splitlines() for rank in (0, 1)]
+    ranks = [list(map(json.loads, lines)) for lines in files]
     assert len(ranks[0]) == len(ranks[1]) == 40
     # Different to the end, but for the one digit all along that both find to be worth most.
     assert all(len(set(text)) == 1 for a, b in zip(*ranks, strict=True) for text in set(a) & set(b))
