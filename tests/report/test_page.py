@@ -159,3 +159,63 @@ def test_a_declaration_needs_neither_torch_nor_matplotlib() -> None:
     script = "import zero2chat.report.page, sys; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+CLAIMED = (
+    "from scratch",
+    "from nothing",
+    "random weights",
+    "textbook",
+    "project's",
+    "Babble",
+    "✓ correct",
+    'class="note"',
+)
+LINE = {"step": 9, "prompt": "Say hello.", "completion": "Hello, please."}
+RUNS: dict[str, tuple[dict[str, dict[str, Any]], tuple[str, ...]]] = {
+    "quickstart": (
+        {
+            "corpus": {},
+            "tokenizer": {},
+            "pretrain": {"tokenizer": "runs/a/tokenizer"},
+            "sft": {"samples": [LINE | {"task": "sums", "score": 1.0}]},
+            "grpo": {},
+        },
+        ("random weights", "textbook", "✓ correct"),
+    ),
+    "sft of an existing model on own data": (
+        {
+            "sft": {"model_name_or_path": "Qwen/Qwen3-0.6B", "samples": [LINE]},
+            "evaluate": {"samples": [LINE | {"task": "mine", "score": 1.0, "by": "politeness"}]},
+        },
+        (),
+    ),
+    "continued pretraining": ({"corpus": {}, "pretrain": {"model_name_or_path": "HuggingFaceTB/SmolLM2-135M"}}, ()),
+    "grpo with an own reward": (
+        {
+            "grpo": {"model_name_or_path": "Qwen/Qwen3-0.6B", "samples": [LINE]},
+            "evaluate": {"samples": [LINE | {"score": 1.0, "by": "politeness"}]},
+            "distill": {"samples": [LINE | {"score": 1.0, "by": "politeness", "kept": True, "why": None}]},
+        },
+        (),
+    ),
+    "dpo": ({"dpo": {"model_name_or_path": "runs/a/sft", "samples": [LINE | {"rejected": "No."}]}}, ()),
+    "ppo": (
+        {
+            "reward": {"model_name_or_path": "Qwen/Qwen3-0.6B"},
+            "ppo": {"model_name_or_path": "Qwen/Qwen3-0.6B", "samples": [LINE | {"score": 1.0, "by": "gold reward"}]},
+        },
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_report_claims_only_what_is_true_of_its_run(
+    tmp_path: Path, kind: str, write_run: Callable[..., Path]
+) -> None:
+    steps, true = RUNS[kind]
+    folders = [write_run(tmp_path / stage, stage, {"accuracy": rate(0.5)}, **more) for stage, more in steps.items()]
+    text = render(read_steps(folders), "tiny", stages.load("report").arguments[0](steps=["x"]).title)
+    assert [words for words in CLAIMED if words in text] == [words for words in CLAIMED if words in true]
+    assert ("politeness 1" in text) == ("politeness" in str(steps))

@@ -85,8 +85,8 @@ def compare_models(
     for texts, gold in zip(answers, golds, strict=True):
         samples.append([])
         for row, text, value in list(zip(rows, texts, gold, strict=True))[:_SHOWN]:
-            shown = {"task": spec.task.rpartition(".")[2], "score": value, "answer": row["answer"]}
-            samples[-1].append({"prompt": row["question"], "completion": text.text} | shown)
+            shown = {"task": spec.task.rpartition(".")[2], "score": value, "by": "gold reward"}
+            samples[-1].append({"prompt": row["question"], "completion": text.text, "answer": row["answer"]} | shown)
     return metrics, samples
 
 

@@ -32,7 +32,7 @@ def _title(step: StepResult, sections: Sections) -> str:
     return esc(sections[step.stage].title if step.stage in sections else step.name)
 
 
-def _section(step: StepResult, sections: Sections) -> str:
+def _section(step: StepResult, sections: Sections, from_scratch: bool) -> str:
     took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
     text = (
         f'<section id="{step.anchor}">\n'
@@ -40,7 +40,9 @@ def _section(step: StepResult, sections: Sections) -> str:
         f"<h2>{_title(step, sections)}</h2>\n"
     )
     if step.stage in sections:
-        text += sections[step.stage].render(step) + folded("All numbers of this step", metrics_table(step))
+        text += sections[step.stage].render(step, from_scratch) + folded(
+            "All numbers of this step", metrics_table(step)
+        )
     else:
         text += metrics_table(step)
     return text + "</section>\n"
@@ -101,6 +103,8 @@ def render(
     """Return the page. `introduction` is its first paragraph. Equal input gives equal text."""
     sections = {step.stage: sections[step.stage] for step in steps if step.stage in sections}
     joint = _joint(steps, sections)
+    # A pretraining that continues an existing model names it.
+    from_scratch = any(step.stage == "pretrain" and not step.settings.get("model_name_or_path") for step in steps)
     took = duration(sum(value for step in steps if (value := step.value("seconds")) is not None))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -109,7 +113,8 @@ def render(
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
         f'<header class="top">\n<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps, {took}</p>\n'
         f"<h1>{esc(title)}</h1>\n{paragraph(esc(introduction) if introduction else _LEAD, 'lead')}</header>\n"
-        f"{_contents(steps, sections, joint)}<main>\n{''.join(_section(step, sections) for step in steps)}"
+        f"{_contents(steps, sections, joint)}<main>\n"
+        + "".join(_section(step, sections, from_scratch) for step in steps)
         + "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
         + "</main>\n<footer>Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "
         "<code>step.metric</code>.</footer>\n</body>\n</html>\n"

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zero2chat.report.parts import esc, paragraph, spoken, table, to_text
+from zero2chat.report.parts import esc, exact, paragraph, spoken, table, to_text
 from zero2chat.report.steps import StepResult, finite
 
 Sample = Mapping[str, Any]
 _SHOWN = 4  # answers of a task
+_WHY = {"wrong": "score too low", "cut": "truncated"}  # other reasons for a rejection are shown as they are
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,31 @@ class Answers:
         return paragraph(first, "aside") + f'<div class="answers">{"".join(shown)}</div>\n'
 
 
-def mark(score: Any, words: tuple[str, str, str] = ("✓ correct", "✗ wrong", "◐ {:.2f}")) -> tuple[str, str]:
-    """Return (CSS class, text) for a score between 0 and 1; `words` are for 1, 0 and between."""
-    value = finite(score)
+def mark(sample: Sample) -> tuple[str, str]:
+    """Return (CSS class, HTML) of the verdict on an answer; ("", "") without a verdict.
+
+    Only a task's own score says what is correct. If a reward or a metric made the score, the sample names it in `by`.
+    """
+    score = value = finite(sample.get("score"))
+    words = ("✓ correct", "✗ wrong", f"◐ {score:.2f}" if score is not None else "")
+    said = f"{esc(sample['by'])} {exact(score)}" if "by" in sample and score is not None else ""
+    if "won" in sample:
+        value, words = finite(sample["won"]), ("better", "worse", "as good")
+    elif "kept" in sample:
+        value, words = (
+            float(bool(sample["kept"])),
+            ("kept", f"rejected: {esc(_WHY.get(str(sample.get('why')), sample.get('why')))}", ""),
+        )
+    elif said:
+        value = None
     if value is None:
-        return "unscored", "not scored"
-    if value >= 1:
-        return "right", words[0]
-    return ("wrong", words[1]) if value <= 0 else ("partly", words[2].format(value))
+        return "", said
+    kind, word = ("right", words[0]) if value >= 1 else ("wrong", words[1]) if value <= 0 else ("partly", words[2])
+    return kind, " · ".join(filter(None, (word, said)))
 
 
 def _answer(sample: Sample, before: Sample | None) -> str:
-    won = ("better", "worse", "as good")
-    kind, text = mark(sample["won"], won) if "won" in sample else mark(sample.get("score"))
+    kind, text = mark(sample)
     rows = [("asked", sample.get("prompt", ""))]
     if before is not None:
         rows.append((f"at step {before.get('step')}", before.get("completion", "")))

@@ -153,10 +153,10 @@ STAGE = Stage(
     prepare=prepare,
     cost=_cost,
     section=Section(
-        title="Practice problems",
-        story="A textbook's chapter ends with practice problems that come with only the final answer. The model "
-        "answers each problem several times, and the attempts that led to a correct answer become more likely. Nobody "
-        "shows it a solution: it discovers for itself which way of working succeeds.",
+        title="Learning from rewards",
+        story="The model answers each prompt several times, and answers with a higher reward than the mean of their "
+        "group become more likely. Nobody shows it a solution: it discovers for itself what is rewarded.",
+        textbook="In a textbook, these are the practice problems, which come with only the final answer.",
         metrics=ANSWERED
         | {
             "problems": "training problems",

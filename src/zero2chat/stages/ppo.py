@@ -136,9 +136,9 @@ STAGE = Stage(
     cost=cost,
     section=Section(
         title="Learning to be liked",
-        story="The reward model now replaces the people: the model answers, the reward model scores, and answers with "
-        "higher scores become more likely. That works as long as the reward model judges correctly. Far from its "
-        "training data it prefers answers that nobody likes, so a KL penalty limits the distance.",
+        story="The model answers, a reward model or a function scores the answers, and answers with higher scores "
+        "become more likely. That works as long as the scores are right. Far from the answers that a reward model was "
+        "trained on, it prefers answers that nobody likes, so a KL penalty limits the distance.",
         metrics={
             "win_rate": "win rate against the starting model",
             "gold_gain": "gain in gold reward, in standard deviations",
