@@ -85,14 +85,15 @@ def test_the_page_is_one_file_with_each_step_in_its_contents(page: str) -> None:
     _check(page)
     found = re.findall(r'<section id="([^"]*)"', page)
     assert found == [
+        "changes",
         *(f"s{i}-{name}" for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)),
-        *("s6-polish", "s7-exam-a", "s8-exam-b", "all-0"),
+        *("s6-polish", "s7-exam-a", "s8-exam-b"),
     ]
     assert all(f'<a href="#{name}">' in page for name in found)
 
 
 def test_steps_that_were_asked_the_same_questions_have_a_column_each(page: str) -> None:
-    start = page.index('<section id="all-0"')
+    start = page.index('<section id="changes"')
     chain = page[start : page.index("</section>", start)]
     heads = "".join(f"<th>{step}</th>" for step in ("sft", "sft_more", "exam_a", "exam_b"))
     assert f"<th>accuracy</th>{heads}</tr>" in chain
@@ -106,7 +107,7 @@ def test_tasks_stand_beside_the_best_constant_answer(tmp_path: Path, write_run: 
         metrics = {"accuracy": rate(value), "accuracy_sums": rate(value), "constant_sums": rate(0.056)}
         folders.append(write_run(tmp_path / name, "evaluate", metrics | {f"accuracy_{name}": rate(0.1)}))
     text = render(read_steps(folders), "tiny", "Two exams")
-    chain = text[text.index('<section id="all-0"') :]
+    chain = text[text.index('<section id="changes"') : text.index('<section id="s1')]
     row = re.sub("<br><small>[^<]*</small>", "", chain[chain.index("<tbody>") : chain.index("</tbody>")])
     assert row.strip() == "<tbody>\n<tr><th>sums</th><td>50.0%</td><td>75.0%</td><td>5.6%</td></tr>"
     assert "accuracy_evaluate_sft" not in chain
