@@ -9,7 +9,7 @@ from typing import Any
 
 from zero2chat.report import changes
 from zero2chat.report.page import render
-from zero2chat.report.section import TASK_SCORES, Section
+from zero2chat.report.section import CONSTANT, TASK_SCORES, Section
 from zero2chat.report.steps import StepResult
 
 SECTIONS = {stage: Section("Title", "Story", figures=(TASK_SCORES,)) for stage in ("sft", "grpo", "evaluate")}
@@ -70,6 +70,7 @@ def test_what_changed_comes_first_with_models_as_heads() -> None:
     assert "<td>40.0%<br><small>95%: 35.0–45.0% · n = 100</small></td>" in text
     assert "<td>+20.0 points<br><small>95%: +12.5 to +27.5</small></td>" in text
     assert "politeness, mine" in text
+    assert text.index("best constant answer</th>") < text.index(CONSTANT) < text.index("other scores")
 
 
 def test_a_training_steps_first_samples_are_of_its_start_model() -> None:

@@ -220,3 +220,9 @@ def test_a_report_claims_only_what_is_true_of_its_run(
     text = render(read_steps(folders), "tiny", stages.load("report").arguments[0](steps=["x"]).title)
     assert [words for words in CLAIMED if words in text] == [words for words in CLAIMED if words in true]
     assert ("politeness 1" in text) == ("politeness" in str(steps))
+
+
+def test_the_contents_stay_in_view_and_no_table_is_cut(page: str) -> None:
+    wide = page[page.index("@media screen and (min-width: 70rem)") :]  # 1,280 px are 80 rem
+    assert re.search("body > nav {[^}]*position: sticky", wide)
+    assert "nowrap" not in page[page.index("<style>") : page.index("</style>")]

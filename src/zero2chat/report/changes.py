@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zero2chat.report.parts import cell, esc, paragraph, spoken, table, to_text
 from zero2chat.report.samples import Sample, mark
-from zero2chat.report.section import TASK_SCORES, Section
+from zero2chat.report.section import CONSTANT, TASK_SCORES, Section
 from zero2chat.report.steps import Metric, StepResult, bounds
 
 Answered = dict[tuple[str, str], Sample]  # (task, question) → a model's answer
@@ -108,9 +108,13 @@ def scores(scored: Sequence[StepResult], sections: Mapping[str, Section], steps:
             if kind == "accuracy":
                 more = _changes(scored, steps)
                 constants = {task: one for model in models for task, one in model.named("constant_(.+)").items()}
-                more |= {"best constant answer": {task: cell(kind, one) for task, one in constants.items()}}
+                column = {task: cell(kind, one) for task, one in constants.items()}
+                more |= {"best constant answer": column} if column else {}
             shown = {model.name: model.named(str(pattern)) for model in models}
-            text += _table(kind.replace("_", " "), shown, {task: kind for one in shown.values() for task in one}, more)
+            scored_by = {task: kind for one in shown.values() for task in one}
+            made = _table(kind.replace("_", " "), shown, scored_by, more)
+            explained = made and "best constant answer" in more
+            text += made + (paragraph(CONSTANT, "aside") if explained else "")
     labels = {name: text for step in scored for name, text in sections[step.stage].main_metrics(step).items()}
     others = {
         model.name: {n: m for n, m in model.metrics.items() if n in labels and n not in _OVERALL and bounds(m)}
