@@ -9,6 +9,7 @@ from typing import Any
 
 from zero2chat.report import changes
 from zero2chat.report.page import render
+from zero2chat.report.samples import group_part
 from zero2chat.report.section import CONSTANT, TASK_SCORES, Section
 from zero2chat.report.steps import StepResult
 
@@ -94,3 +95,25 @@ def test_two_evaluations_of_one_model_keep_a_column_each() -> None:
 
 def test_a_recipe_with_one_model_has_no_changes() -> None:
     assert 'id="changes"' not in render([recipe()[1]], SECTIONS, "a", "Title")
+
+
+def test_rows_that_turned_and_one_group_are_in_a_training_steps_section() -> None:
+    asked = [("2 + 2?", 0.0, 1.0), ("3 + 4?", 1.0, 0.0), ("5 + 1?", 1.0, 1.0)]
+    samples = [sample("a<b", score[at], 9 * at, text) for at in (0, 1) for text, *score in asked]
+    grpo = step("grpo", "grpo", *samples, model_name_or_path="Qwen/Qwen3-0.6B")
+    turned = changes.turned(grpo, changes.answers([grpo], [grpo]), [grpo])
+    assert re.findall("<h3>(.*?)</h3>|<th>(. . .[?])", turned) == [
+        ("Wrong before, right after: 1 of 3", ""),
+        ("", "2 + 2?"),
+        ("Right before, wrong after: 1 of 3", ""),
+        ("", "3 + 4?"),
+    ]
+    assert turned in render([grpo], SECTIONS, "a", "Title")
+
+    answers = [[{"role": "assistant", "content": text}] for text in ("a<b", "4")]
+    group = {"prompt": [[{"role": "user", "content": "2 + 2?"}]] * 2, "completion": answers}
+    grpo.history = [{"step": 9, "group": group | {"rewards": {"politeness": [0.0, 1.0]}, "advantages": [-0.7, 0.7]}}]
+    text = group_part(grpo)
+    assert "<th>completion</th><th>politeness</th><th>advantage</th>" in text
+    assert '<tr><th><span class="said">a&lt;b</span></th><td>0</td><td>-0.70</td></tr>' in text
+    assert "<td>1</td><td>+0.70</td>" in text

@@ -13,11 +13,12 @@ from pathlib import Path
 from zero2chat.report.parts import cell, esc, paragraph, spoken, table, to_text
 from zero2chat.report.samples import Sample, mark
 from zero2chat.report.section import CONSTANT, TASK_SCORES, Section
-from zero2chat.report.steps import Metric, StepResult, bounds
+from zero2chat.report.steps import Metric, StepResult, bounds, finite
 
 Answered = dict[tuple[str, str], Sample]  # (task, question) → a model's answer
 _SHOWN = 3  # questions of a task
 _COLUMNS = 3  # models whose answers stand side by side
+_BEST = "best constant answer"
 _OVERALL = ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "stop_rate")  # over tasks that may differ
 
 
@@ -51,9 +52,7 @@ def answers(scored: Sequence[StepResult], steps: Sequence[StepResult]) -> dict[s
 
 def side_by_side(models: Mapping[str, Answered]) -> str:
     """Return a table of the last model's answers beside those of earlier models; "" if no question is shared."""
-    if not models:
-        return ""
-    last, final = list(models.items())[-1]
+    last, final = (list(models.items()) or [("", {})])[-1]
     earlier = {name: given for name, given in models.items() if name != last and given.keys() & final.keys()}
     columns = dict(list(earlier.items())[: _COLUMNS - 1]) | {last: final}
     count, rows = Counter[str](), list[list[str]]()
@@ -67,6 +66,30 @@ def side_by_side(models: Mapping[str, Answered]) -> str:
         return ""
     about = f"The first {_SHOWN} questions of each task, in order; not cherry-picked."
     return paragraph(about, "aside") + table(("question", *map(esc, columns)), rows)
+
+
+def turned(step: StepResult, models: Mapping[str, Answered], steps: Sequence[StepResult]) -> str:
+    """Return tables of the questions that a training step turned from wrong to right, and from right to wrong."""
+    start = step.settings.get("model_name_or_path")
+    if step.stage == "evaluate" or start is None:
+        return ""
+    name, after = name_of(start, steps), models.get(step.name, {})
+    before = models.get(name, {})
+    both = [key for key in after if _right(before.get(key)) is not None and _right(after[key]) is not None]
+    text = ""
+    for title, was in (("Wrong before, right after", False), ("Right before, wrong after", True)):
+        keys = [key for key in both if _right(before[key]) is was and _right(after[key]) is not was]
+        rows = [[esc(key[1], 300), _said(before[key]), _said(after[key])] for key in keys[:_SHOWN]]
+        text += f"<h3>{title}: {len(keys)} of {len(both)}</h3>\n"
+        text += table(("question", esc(name), esc(step.name)), rows) if rows else ""
+    about = f"Of the first questions of each task, whose answers are kept; the first {_SHOWN} are shown."
+    return text + paragraph(about, "aside") if both else ""
+
+
+def _right(sample: Sample | None) -> bool | None:
+    """Return whether a task's own score calls an answer right; None if it was not scored so."""
+    score = finite(sample.get("score")) if sample is not None and not {"by", "won"} & sample.keys() else None
+    return None if score is None else score >= 1
 
 
 def _said(sample: Sample | None) -> str:
@@ -100,50 +123,38 @@ def scores(scored: Sequence[StepResult], sections: Mapping[str, Section], steps:
     A table has a row per task and a column per model. For accuracies, columns have the paired change that an evaluation
     measured, and the best constant answer.
     """
-    models = by_model(scored, steps)
-    text = ""
+    models, text = by_model(scored, steps), ""
     for kind, pattern in TASK_SCORES.groups.items():
-        if kind != "constant":
-            more = {}
-            if kind == "accuracy":
-                more = _changes(scored, steps)
-                constants = {task: one for model in models for task, one in model.named("constant_(.+)").items()}
-                column = {task: cell(kind, one) for task, one in constants.items()}
-                more |= {"best constant answer": column} if column else {}
-            shown = {model.name: model.named(str(pattern)) for model in models}
-            scored_by = {task: kind for one in shown.values() for task in one}
-            made = _table(kind.replace("_", " "), shown, scored_by, more)
-            explained = made and "best constant answer" in more
-            text += made + (paragraph(CONSTANT, "aside") if explained else "")
-    labels = {name: text for step in scored for name, text in sections[step.stage].main_metrics(step).items()}
-    others = {
-        model.name: {n: m for n, m in model.metrics.items() if n in labels and n not in _OVERALL and bounds(m)}
-        for model in models
-    }
-    return text + _table("other scores", others, {name: name for name in labels}, {}, labels)
+        more: dict[str, dict[str, str]] = {}
+        if kind == "accuracy":
+            constants = {task: one for model in models for task, one in model.named("constant_(.+)").items()}
+            more = _changes(scored, steps) | {_BEST: {task: cell(kind, one) for task, one in constants.items()}}
+        shown = {model.name: model.named(str(pattern)) for model in models if kind != "constant"}
+        text += _table(kind, shown, more, {})
+    text += paragraph(CONSTANT, "aside") if _BEST in text else ""
+    labels = {name: label for step in scored for name, label in sections[step.stage].main_metrics(step).items()}
+    wanted = labels.keys() - {*_OVERALL}
+    others = {one.name: {n: m for n, m in one.metrics.items() if n in wanted and bounds(m)} for one in models}
+    return text + _table("", others, {}, labels)
 
 
 def _table(
-    head: str,
+    kind: str,
     models: Mapping[str, Mapping[str, Metric]],
-    measures: Mapping[str, str],
     more: Mapping[str, Mapping[str, str]],
-    labels: Mapping[str, str] | None = None,
+    labels: Mapping[str, str],
 ) -> str:
-    """Return a table of the metrics that several models have. `measures` is the format of each, as a metric's name;
-    `more` are columns of HTML cells."""
+    """Return a table of the metrics that several models have. `more` are columns of HTML cells."""
     counts = Counter(name for metrics in models.values() for name in metrics)
     shared = [name for name, n in counts.items() if n > 1]
-    columns = {name: metrics for name, metrics in models.items() if any(one in metrics for one in shared)}
-    extra = {name: cells for name, cells in more.items() if any(one in cells for one in shared)}
-    rows = (
-        (
-            esc((labels or {}).get(name, name)),
-            *(cell(measures[name], metrics.get(name)) for metrics in columns.values()),
-            *(cells.get(name, "") for cells in extra.values()),
-        )
+    columns = {name: metrics for name, metrics in models.items() if metrics.keys() & {*shared}}
+    extra = {name: cells for name, cells in more.items() if cells.keys() & {*shared}}
+    rows = [
+        [esc(labels.get(name, name)), *(cell(kind or name, metrics.get(name)) for metrics in columns.values())]
+        + [cells.get(name, "") for cells in extra.values()]
         for name in shared
-    )
+    ]
+    head = kind.replace("_", " ") or "other scores"
     return table((head, *map(esc, columns), *map(esc, extra)), rows) if shared else ""
 
 

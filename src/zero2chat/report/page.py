@@ -33,7 +33,7 @@ def _title(step: StepResult, sections: Sections) -> str:
     return esc(sections[step.stage].title if step.stage in sections else step.name)
 
 
-def _section(step: StepResult, sections: Sections, from_scratch: bool) -> str:
+def _section(step: StepResult, sections: Sections, from_scratch: bool, turned: str) -> str:
     took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
     text = (
         f'<section id="{step.anchor}">\n'
@@ -41,18 +41,24 @@ def _section(step: StepResult, sections: Sections, from_scratch: bool) -> str:
         f"<h2>{_title(step, sections)}</h2>\n"
     )
     if step.stage in sections:
-        text += sections[step.stage].render(step, from_scratch) + folded(
-            "All numbers of this step", metrics_table(step)
+        text += (
+            sections[step.stage].render(step, from_scratch)
+            + turned
+            + folded("All numbers of this step", metrics_table(step))
         )
     else:
         text += metrics_table(step)
     return text + "</section>\n"
 
 
-def _changed(steps: Sequence[StepResult], sections: Sections) -> str:
+def _changed(
+    scored: Sequence[StepResult],
+    models: Mapping[str, changes.Answered],
+    steps: Sequence[StepResult],
+    sections: Sections,
+) -> str:
     """Return the first section, of what the recipe changed; "" if no two models were asked the same."""
-    scored = [step for step in steps if step.stage in sections and sections[step.stage].scores]
-    text = changes.side_by_side(changes.answers(scored, steps)) + changes.scores(scored, sections, steps)
+    text = changes.side_by_side(models) + changes.scores(scored, sections, steps)
     about = "The same questions and scores before and after the steps of this recipe."
     return f'<section id="changes">\n<h2>{_CHANGED}</h2>\n{paragraph(about, "story")}{text}</section>\n' if text else ""
 
@@ -89,7 +95,10 @@ def render(
 ) -> str:
     """Return the page. `introduction` is its first paragraph. Equal input gives equal text."""
     sections = {step.stage: sections[step.stage] for step in steps if step.stage in sections}
-    joint, first = _joint(steps, sections), _changed(steps, sections)
+    scored = [step for step in steps if step.stage in sections and sections[step.stage].scores]
+    models = changes.answers(scored, steps)
+    turned = {step.name: changes.turned(step, models, steps) for step in scored}
+    joint, first = _joint(steps, sections), _changed(scored, models, steps, sections)
     # A pretraining that continues an existing model names it.
     from_scratch = any(step.stage == "pretrain" and not step.settings.get("model_name_or_path") for step in steps)
     took = duration(sum(value for step in steps if (value := step.value("seconds")) is not None))
@@ -101,7 +110,7 @@ def render(
         f'<header class="top">\n<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps, {took}</p>\n'
         f"<h1>{esc(title)}</h1>\n{paragraph(esc(introduction) if introduction else _LEAD, 'lead')}</header>\n"
         f"{_contents(steps, sections, joint, first)}<main>\n{first}"
-        + "".join(_section(step, sections, from_scratch) for step in steps)
+        + "".join(_section(step, sections, from_scratch, turned.get(step.name, "")) for step in steps)
         + "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
         + "</main>\n<footer>Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "
         "<code>step.metric</code>.</footer>\n</body>\n</html>\n"

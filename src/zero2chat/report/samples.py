@@ -87,6 +87,32 @@ def _answer(sample: Sample, before: Sample | None) -> str:
     return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'
 
 
+def group_part(step: StepResult) -> str:
+    """Return a table of one group of completions, with each completion's rewards and advantage; "" without a group."""
+    group = next((line["group"] for line in reversed(step.history) if isinstance(line.get("group"), Mapping)), None)
+    if group is None:
+        return ""
+    rewards = {str(name): values for name, values in group["rewards"].items()}
+    rows = [
+        (_written(text), *(exact(values[i]) for values in rewards.values()), f"{group['advantages'][i]:+.2f}")
+        for i, text in enumerate(group["completion"])
+    ]
+    about = (
+        "The completions of one prompt in the last rollout. A completion's advantage is its reward minus the group's "
+        "mean, usually over the standard deviation. Above 0 it becomes more likely, below 0 less likely."
+    )
+    asked = f'<blockquote class="said">{_written(group["prompt"][0])}</blockquote>\n'
+    shown = table(("completion", *map(esc, rewards), "advantage"), rows)
+    return f"<h3>One group</h3>\n{paragraph(about, 'aside')}{asked}{shown}"
+
+
+def _written(text: Any) -> str:
+    """Return a prompt's last message, or a completion's messages, as HTML."""
+    messages = text if isinstance(text, list) else [{"content": text}]
+    shown = messages[-1:] if messages and messages[-1].get("role") == "user" else messages
+    return f'<span class="said">{spoken(chr(10).join(to_text(one.get("content") or "") for one in shown), 600)}</span>'
+
+
 @dataclass(frozen=True)
 class SampleTable(Answers):
     """A table of samples: `columns` is heading → key of a sample. A column without a value is left out.
