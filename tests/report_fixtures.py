@@ -21,10 +21,12 @@ def _write_run(
     metrics: Mapping[str, Any] | None,
     history: Iterable[Mapping[str, Any]] = (),
     samples: Iterable[Mapping[str, Any]] = (),
+    **settings: Any,
 ) -> Path:
     """A run folder; without metrics an unfinished one. Bare numbers become metrics."""
     folder.mkdir(parents=True)
-    identity = {"fingerprint": {"stage": stage, "settings": {"seed": 0}, "inputs": {}, "versions": {}}, "seconds": 1.0}
+    fingerprint = {"stage": stage, "settings": {"seed": 0} | settings, "inputs": {}, "versions": {}}
+    identity = {"fingerprint": fingerprint, "seconds": 1.0}
     (folder / "run.json").write_text(json.dumps(identity))
     if metrics is not None:
         whole = {name: m if isinstance(m, dict) else {"value": m} for name, m in metrics.items()}

@@ -74,7 +74,7 @@ STAGE = Stage(
     check=_check,
     run=run,
     section=Section(
-        title="Collecting the textbook",
+        title="Collecting the text",
         story="Training starts with text. This step collected it from web pages, and held out some documents that no "
         "training step ever sees. Each filter removes what is unsuitable for training: pages in other languages, menus "
         "and lists, repeated lines, near-duplicates. Every removal is recorded with its reason.",

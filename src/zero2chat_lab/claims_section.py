@@ -43,7 +43,7 @@ def show_claims(step: StepResult) -> str:
         text += paragraph(esc(figures[0].get("experiment", "")))
         if outcome == _WAITS[1]:
             name = esc(figures[0].get("name", ""))
-            text += paragraph(f"Not measured yet: the recipe's <code>--only {name}</code> does it.", "note")
+            text += paragraph(f"Not measured yet: the recipe's <code>--only {name}</code> does it.", "aside")
         else:
             pictures = "".join(_pictures(step, claim, figures))
             text += f'{_result(figures)}<div class="gallery">\n{pictures}{_table(figures)}</div>\n'

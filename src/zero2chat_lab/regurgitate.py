@@ -198,7 +198,7 @@ STAGE = Stage(
     measure=measure,
     section=Section(
         title="Learned by heart",
-        story="Has the student understood the textbook, or learned its pages by heart? The model gets the beginning of "
+        story="Has the model understood its training text, or learned it by heart? The model gets the beginning of "
         "a training document. If it continues it verbatim, the document counts as extracted. Held-out documents are "
         "the control: they show how often a continuation is correct because it is easy to guess. Canaries are random "
         "numbers planted in the training text. Their exposure measures memorization before they can be extracted: the "

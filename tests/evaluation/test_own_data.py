@@ -141,8 +141,14 @@ def test_rewards_and_metrics_score_the_answers_of_the_model(opened: Any, capsys:
     assert {one.by for one in scored} == {"shares", "long", "exact_match"}
     assert [one.row for one in scored[:5]] == rows.digests()
     assert len(set(rows.digests())) == 5
-    first = {"prompt": "What is 0 + 1?", "completion": given[0].text, "task": "mine", "score": shares[0], "answer": "1"}
-    assert samples[0] == first
+    first = {
+        "prompt": "What is 0 + 1?",
+        "completion": given[0].text,
+        "task": "mine",
+        "score": shares[0],
+        "by": "shares",
+    }
+    assert samples[0] == first | {"answer": "1"}
     assert "score" not in samples[1]
     assert "mine: 5 rows: shares_mine 0." in capsys.readouterr().out
     import my_own_rewards  # type: ignore[import-not-found]

@@ -85,14 +85,15 @@ def test_the_page_is_one_file_with_each_step_in_its_contents(page: str) -> None:
     _check(page)
     found = re.findall(r'<section id="([^"]*)"', page)
     assert found == [
+        "changes",
         *(f"s{i}-{name}" for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)),
-        *("s6-polish", "s7-exam-a", "s8-exam-b", "all-0"),
+        *("s6-polish", "s7-exam-a", "s8-exam-b"),
     ]
     assert all(f'<a href="#{name}">' in page for name in found)
 
 
 def test_steps_that_were_asked_the_same_questions_have_a_column_each(page: str) -> None:
-    start = page.index('<section id="all-0"')
+    start = page.index('<section id="changes"')
     chain = page[start : page.index("</section>", start)]
     heads = "".join(f"<th>{step}</th>" for step in ("sft", "sft_more", "exam_a", "exam_b"))
     assert f"<th>accuracy</th>{heads}</tr>" in chain
@@ -106,7 +107,7 @@ def test_tasks_stand_beside_the_best_constant_answer(tmp_path: Path, write_run: 
         metrics = {"accuracy": rate(value), "accuracy_sums": rate(value), "constant_sums": rate(0.056)}
         folders.append(write_run(tmp_path / name, "evaluate", metrics | {f"accuracy_{name}": rate(0.1)}))
     text = render(read_steps(folders), "tiny", "Two exams")
-    chain = text[text.index('<section id="all-0"') :]
+    chain = text[text.index('<section id="changes"') : text.index('<section id="s1')]
     row = re.sub("<br><small>[^<]*</small>", "", chain[chain.index("<tbody>") : chain.index("</tbody>")])
     assert row.strip() == "<tbody>\n<tr><th>sums</th><td>50.0%</td><td>75.0%</td><td>5.6%</td></tr>"
     assert "accuracy_evaluate_sft" not in chain
@@ -159,3 +160,69 @@ def test_a_declaration_needs_neither_torch_nor_matplotlib() -> None:
     script = "import zero2chat.report.page, sys; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+CLAIMED = (
+    "from scratch",
+    "from nothing",
+    "random weights",
+    "textbook",
+    "project's",
+    "Babble",
+    "✓ correct",
+    'class="note"',
+)
+LINE = {"step": 9, "prompt": "Say hello.", "completion": "Hello, please."}
+RUNS: dict[str, tuple[dict[str, dict[str, Any]], tuple[str, ...]]] = {
+    "quickstart": (
+        {
+            "corpus": {},
+            "tokenizer": {},
+            "pretrain": {"tokenizer": "runs/a/tokenizer"},
+            "sft": {"samples": [LINE | {"task": "sums", "score": 1.0}]},
+            "grpo": {},
+        },
+        ("random weights", "textbook", "✓ correct"),
+    ),
+    "sft of an existing model on own data": (
+        {
+            "sft": {"model_name_or_path": "Qwen/Qwen3-0.6B", "samples": [LINE]},
+            "evaluate": {"samples": [LINE | {"task": "mine", "score": 1.0, "by": "politeness"}]},
+        },
+        (),
+    ),
+    "continued pretraining": ({"corpus": {}, "pretrain": {"model_name_or_path": "HuggingFaceTB/SmolLM2-135M"}}, ()),
+    "grpo with an own reward": (
+        {
+            "grpo": {"model_name_or_path": "Qwen/Qwen3-0.6B", "samples": [LINE]},
+            "evaluate": {"samples": [LINE | {"score": 1.0, "by": "politeness"}]},
+            "distill": {"samples": [LINE | {"score": 1.0, "by": "politeness", "kept": True, "why": None}]},
+        },
+        (),
+    ),
+    "dpo": ({"dpo": {"model_name_or_path": "runs/a/sft", "samples": [LINE | {"rejected": "No."}]}}, ()),
+    "ppo": (
+        {
+            "reward": {"model_name_or_path": "Qwen/Qwen3-0.6B"},
+            "ppo": {"model_name_or_path": "Qwen/Qwen3-0.6B", "samples": [LINE | {"score": 1.0, "by": "gold reward"}]},
+        },
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_report_claims_only_what_is_true_of_its_run(
+    tmp_path: Path, kind: str, write_run: Callable[..., Path]
+) -> None:
+    steps, true = RUNS[kind]
+    folders = [write_run(tmp_path / stage, stage, {"accuracy": rate(0.5)}, **more) for stage, more in steps.items()]
+    text = render(read_steps(folders), "tiny", stages.load("report").arguments[0](steps=["x"]).title)
+    assert [words for words in CLAIMED if words in text] == [words for words in CLAIMED if words in true]
+    assert ("politeness 1" in text) == ("politeness" in str(steps))
+
+
+def test_the_contents_stay_in_view_and_no_table_is_cut(page: str) -> None:
+    wide = page[page.index("@media screen and (min-width: 70rem)") :]  # 1,280 px are 80 rem
+    assert re.search("body > nav {[^}]*position: sticky", wide)
+    assert "nowrap" not in page[page.index("<style>") : page.index("</style>")]

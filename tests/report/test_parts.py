@@ -49,11 +49,22 @@ def test_outside_text_loses_its_power_and_stays_encodable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "kind"),
-    [(1, "right"), (True, "right"), (0.0, "wrong"), (0.4, "partly"), (None, "unscored"), ("1", "unscored")],
+    ("sample", "shown"),
+    [
+        ({"score": 1}, ("right", "✓ correct")),
+        ({"score": True}, ("right", "✓ correct")),
+        ({"score": 0.0}, ("wrong", "✗ wrong")),
+        ({"score": 0.4}, ("partly", "◐ 0.40")),
+        ({"score": None}, ("", "")),
+        ({"score": "1"}, ("", "")),
+        ({"score": 1.0, "by": "politeness"}, ("", "politeness 1")),
+        ({"score": 2.25, "by": "gold reward", "won": 0.0}, ("wrong", "worse · gold reward 2.25")),
+        ({"score": 1.0, "by": "a<b", "kept": True}, ("right", "kept · a&lt;b 1")),
+        ({"score": 0.0, "by": "judge", "kept": False, "why": "wrong"}, ("wrong", "rejected: score too low · judge 0")),
+    ],
 )
-def test_marks(score: Any, kind: str) -> None:
-    assert mark(score)[0] == kind
+def test_only_a_tasks_own_score_says_what_is_correct(sample: dict[str, Any], shown: tuple[str, str]) -> None:
+    assert mark(sample) == shown
 
 
 def test_the_headline_falls_back_to_a_tasks_score() -> None:

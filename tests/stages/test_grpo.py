@@ -70,6 +70,11 @@ def test_what_is_rewarded_becomes_likelier(practise, train, capsys):
     for shown in ("How to read the log. loss", "reward 0.", "zero-variance groups ", "truncated ", "tokens/s", "ETA"):
         assert shown in printed
 
+    (line,) = history(run, "group")
+    group = line["group"]
+    assert {len(group[key]) for key in ("prompt", "completion", "advantages")} == {len(group["rewards"]["digits"])}
+    assert sum(group["advantages"]) == pytest.approx(0, abs=1e-3)
+
     # The folder opens as any model's, and answers as the run's own samples say. Those before are of the same questions.
     samples = read_jsonl(run / "samples.jsonl")
     before, after = ([s for s in samples if s["step"] == step] for step in (0, 60))

@@ -67,6 +67,7 @@ def test_what_is_liked_becomes_likelier_and_is_measured_against_the_start(practi
     # Before and after, of the same questions; and the folder opens as any model's.
     prompts = [[s["prompt"] for s in read_jsonl(run / "samples.jsonl") if s["step"] == step] for step in (0, 100)]
     assert prompts[0] == prompts[1][: len(prompts[0])] != []
+    assert {s.get("won") for s in read_jsonl(run / "samples.jsonl") if s["step"]} <= {0.0, 0.5, 1.0, None}
     assert not [p.name for p in run.iterdir() if p.suffix in (".bin", ".pt") or p.name == "value.safetensors"]
     assert not [key for key in load_file(run / "model.safetensors") if key.startswith(("policy.", "value."))]
     assert "optimized against a reward model" in (run / "README.md").read_text()
@@ -203,6 +204,9 @@ def test_answers_are_compared_by_taste_where_there_is_one_and_by_score_elsewhere
     values, golds = comparison.compare_answers(comparison.HeldOut("lines", n=3), rows, before, after)
     assert values["win_rate"]["value"] == pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-4)
     assert golds[0][:2] == [0.0, 0.0]
+    same = [Answer(text, True, 9) for text in ("a b c", "a b c", "a")]
+    lost, _ = comparison.compare_answers(comparison.HeldOut("lines", n=3), rows, after, same)
+    assert (lost["distinct_before"], lost["distinct_after"]) == ({"value": 1.0, "n": 4}, {"value": 0.5, "n": 4})
     spread = math.sqrt(sum((g - sum(golds[0]) / 3) ** 2 for g in golds[0]) / 2)
     gain = (sum(golds[1]) - sum(golds[0])) / 3 / spread
     assert values["gold_gain"]["value"] == pytest.approx(gain, abs=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +15,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from zero2chat import tasks
 from zero2chat.core import stats
 from zero2chat.core.config import Range
-from zero2chat.core.errors import UserError
 from zero2chat.core.stats import Metrics
 from zero2chat.data.prepared import Prepared
 from zero2chat.data.prompts import fitting_problems, task_problems
@@ -85,8 +85,10 @@ def compare_models(
     for texts, gold in zip(answers, golds, strict=True):
         samples.append([])
         for row, text, value in list(zip(rows, texts, gold, strict=True))[:_SHOWN]:
-            shown = {"task": spec.task.rpartition(".")[2], "score": value, "answer": row["answer"]}
-            samples[-1].append({"prompt": row["question"], "completion": text.text} | shown)
+            shown = {"task": spec.task.rpartition(".")[2], "score": value, "by": "gold reward"}
+            samples[-1].append({"prompt": row["question"], "completion": text.text, "answer": row["answer"]} | shown)
+    for shown, one, other in zip(samples[1], *golds, strict=False):
+        shown["won"] = stats.win_rate([one], [other])["value"]
     return metrics, samples
 
 
@@ -96,12 +98,12 @@ def compare_answers(
     """Compare answers to the same rows before and after training. Returns metrics, and both models' gold rewards.
 
     `win_rate` is the share of prompts where the later answer is better; a tie counts half. `gold_gain` is in standard
-    deviations of the starting model's gold rewards, and omitted if these are all equal.
+    deviations of the starting model's gold rewards, and omitted if these are all equal. `distinct_before` and
+    `distinct_after` are the shares of distinct word pairs (distinct-2: Li et al. 2016, arXiv:1510.03055) among equally
+    many pairs of both models, because longer text repeats more.
     """
-    try:
-        gold = tasks.load_taste(spec.task)
-    except UserError:
-        gold = tasks.load(spec.task).score
+    task = tasks.load(spec.task)
+    gold = task.taste or task.score
     sides = [[gold(row, a.content) for row, a in zip(rows, side, strict=True)] for side in (before, after)]
     keys = [row["key"] for row in rows]
     metrics = {
@@ -113,6 +115,10 @@ def compare_answers(
     spread = math.sqrt(sum((g - means[0]) ** 2 for g in sides[0]) / (len(rows) - 1))
     if spread:
         metrics["gold_gain"] = {"value": round((means[1] - means[0]) / spread, 4), "n": len(rows)}
+    pairs = [[pair for a in side for pair in itertools.pairwise(a.text.split())] for side in (before, after)]
+    if size := min(map(len, pairs)):
+        for name, some in zip(("distinct_before", "distinct_after"), pairs, strict=True):
+            metrics[name] = {"value": round(len(set(some[:size])) / size, 4), "n": size}
     metrics["stop_rate"] = stats.clustered_rate([float(a.stopped) for a in after], keys)
     return metrics, sides
 

@@ -241,10 +241,10 @@ def _metric(values: list[float | None] | float, questions: Sequence[str], seed: 
 def _samples(
     spec: OwnData, rows: Rows, given: Sequence[Answer], scores: Mapping[str, list[float | None] | float]
 ) -> list[dict[str, Any]]:
-    first = next((values for values in scores.values() if isinstance(values, list)), None)
+    by, first = next(((by, some) for by, some in scores.items() if isinstance(some, list)), ("", None))
     return [
         {"prompt": prompt[-1]["content"], "completion": one.whole or one.text, "task": spec.label}
-        | ({"score": first[i]} if first and first[i] is not None else {})
+        | ({"score": first[i], "by": by} if first and first[i] is not None else {})
         | ({"answer": rows.references[i]} if rows.references else {})
         for i, (prompt, one) in enumerate(zip(rows.prompts, given, strict=True))
     ]

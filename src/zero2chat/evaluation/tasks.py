@@ -153,7 +153,7 @@ def evaluate_tasks(
     tokenizer: PreTrainedTokenizerBase,
     specs: Sequence[TaskSpec],
     batch_size: int = 128,
-    show: int = 6,
+    show: int = 48,
     seed: int = 0,
     tools: Tools | None = None,
     constants: bool = True,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from zero2chat.report.parts import cell, duration, esc, folded, metrics_table, paragraph, picture, short, table
-from zero2chat.report.section import TASK_SCORES, Section
+from zero2chat.report import changes
+from zero2chat.report.parts import duration, esc, folded, metrics_table, paragraph, picture, short
+from zero2chat.report.section import Section
 from zero2chat.report.steps import Metric, StepResult
 
 Sections = Mapping[str, Section]  # by stage; a step of another stage shows its metrics only
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")  # for light, dark, phone and print
 # The browser itself then blocks scripts and requests, even if a model's text contains them.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_CHANGED = "What changed"
 _LEAD = "This page shows what each step of the recipe produced, its metrics, and how long it took."
 
 
@@ -32,7 +33,7 @@ def _title(step: StepResult, sections: Sections) -> str:
     return esc(sections[step.stage].title if step.stage in sections else step.name)
 
 
-def _section(step: StepResult, sections: Sections) -> str:
+def _section(step: StepResult, sections: Sections, from_scratch: bool, turned: str) -> str:
     took = f" · {duration(seconds)}" if (seconds := step.value("seconds")) is not None else ""
     text = (
         f'<section id="{step.anchor}">\n'
@@ -40,47 +41,41 @@ def _section(step: StepResult, sections: Sections) -> str:
         f"<h2>{_title(step, sections)}</h2>\n"
     )
     if step.stage in sections:
-        text += sections[step.stage].render(step) + folded("All numbers of this step", metrics_table(step))
+        text += (
+            sections[step.stage].render(step, from_scratch)
+            + turned
+            + folded("All numbers of this step", metrics_table(step))
+        )
     else:
         text += metrics_table(step)
     return text + "</section>\n"
 
 
+def _changed(
+    scored: Sequence[StepResult],
+    models: Mapping[str, changes.Answered],
+    steps: Sequence[StepResult],
+    sections: Sections,
+) -> str:
+    """Return the first section, of what the recipe changed; "" if no two models were asked the same."""
+    text = changes.side_by_side(models) + changes.scores(scored, sections, steps)
+    about = "The same questions and scores before and after the steps of this recipe."
+    return f'<section id="changes">\n<h2>{_CHANGED}</h2>\n{paragraph(about, "story")}{text}</section>\n' if text else ""
+
+
 def _joint(steps: Sequence[StepResult], sections: Sections) -> list[tuple[str, str]]:
-    """Return title and HTML of the parts that combine several steps."""
+    """Return title and HTML of the figures that combine several steps."""
     parts = list[tuple[str, str]]()
     for stage, section in sections.items():
         alike = [step for step in steps if step.stage == stage]
         if section.together is not None and len(alike) > 1:
             parts.append((section.together_title, picture(section.together.draw(*alike), section.together.caption)))
-    scored = [step for step in steps if step.stage in sections and sections[step.stage].scores]
-    return [(title, text) for title, text in [*parts, ("Scores, step by step", _side_by_side(scored))] if text]
+    return [(title, text) for title, text in parts if text]
 
 
-def _side_by_side(steps: Sequence[StepResult]) -> str:
-    """Return tables, one per kind of score, of the tasks that scored several steps; "" if there are none.
-
-    A table has a row per task and a column per step. For accuracies, a column has the best constant answer.
-    """
-    text = ""
-    for kind, pattern in TASK_SCORES.groups.items():
-        measured = {step: scores for step in steps if (scores := step.named(str(pattern)))}
-        counts = Counter(task for scores in measured.values() for task in scores)
-        shared = [task for task, n in counts.items() if n > 1]
-        columns = {
-            esc(step.name): scores for step, scores in measured.items() if any(task in scores for task in shared)
-        }
-        if kind == "accuracy":
-            floors = {task: metric for step in measured for task, metric in step.named("constant_(.+)").items()}
-            columns |= {"best constant answer": floors} if floors else {}
-        rows = ((esc(task), *(cell(kind, scores.get(task)) for scores in columns.values())) for task in shared)
-        text += table((kind.replace("_", " "), *columns), rows) if shared and kind != "constant" else ""
-    return paragraph("Scores on the same questions after each step of training.", "story") + text if text else ""
-
-
-def _contents(steps: Sequence[StepResult], sections: Sections, joint: Sequence[tuple[str, str]]) -> str:
-    """Return the table of contents, with each step's main metric and time."""
-    entries = list[tuple[str, str, str, str]]()
+def _contents(steps: Sequence[StepResult], sections: Sections, joint: Sequence[tuple[str, str]], first: str) -> str:
+    """Return the table of contents, with each step's main metric and time. `first` is the section before the steps."""
+    entries = [("changes", "⇄", f"<b>{_CHANGED}</b>", "")] if first else []
     for step in steps:
         main = main_result(step, sections.get(step.stage))
         facts = [f"<b>{short(*main[:2])}</b> {esc(main[2])}"] if main else []
@@ -100,7 +95,12 @@ def render(
 ) -> str:
     """Return the page. `introduction` is its first paragraph. Equal input gives equal text."""
     sections = {step.stage: sections[step.stage] for step in steps if step.stage in sections}
-    joint = _joint(steps, sections)
+    scored = [step for step in steps if step.stage in sections and sections[step.stage].scores]
+    models = changes.answers(scored, steps)
+    turned = {step.name: changes.turned(step, models, steps) for step in scored}
+    joint, first = _joint(steps, sections), _changed(scored, models, steps, sections)
+    # A pretraining that continues an existing model names it.
+    from_scratch = any(step.stage == "pretrain" and not step.settings.get("model_name_or_path") for step in steps)
     took = duration(sum(value for step in steps if (value := step.value("seconds")) is not None))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -109,7 +109,8 @@ def render(
         f"<title>{esc(title)} · {esc(recipe)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
         f'<header class="top">\n<p class="eyebrow">recipe <code>{esc(recipe)}</code> · {len(steps)} steps, {took}</p>\n'
         f"<h1>{esc(title)}</h1>\n{paragraph(esc(introduction) if introduction else _LEAD, 'lead')}</header>\n"
-        f"{_contents(steps, sections, joint)}<main>\n{''.join(_section(step, sections) for step in steps)}"
+        f"{_contents(steps, sections, joint, first)}<main>\n{first}"
+        + "".join(_section(step, sections, from_scratch, turned.get(step.name, "")) for step in steps)
         + "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
         + "</main>\n<footer>Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "
         "<code>step.metric</code>.</footer>\n</body>\n</html>\n"

@@ -14,7 +14,7 @@ from zero2chat.report.steps import Metric, StepResult, bounds, finite
 
 _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
-    r"|constant(?:_|$)|noise_ceiling$|needless_calls$|declined_within_reach$|expert_share_(?:min|max)$"
+    r"|constant(?:_|$)|noise_ceiling$|needless_calls$|declined_within_reach$|(?:expert_share|distinct)_(?:min|max|before|after)$"
 )
 
 

@@ -23,6 +23,7 @@ from zero2chat.report.steps import Metric, Points, bounds
 _STYLE = Path(__file__).with_name("plots.mplstyle")
 _WIDTH = 5.4  # inches: 389 units of the SVG, about the width of a phone, so that its text is legible there
 _POINTS = 300
+_GROUPS = {"constant": "best constant answer"}
 
 
 def _thinned(points: Points) -> Points:
@@ -91,7 +92,7 @@ def bars(groups: Mapping[str, Mapping[str, Metric]], measure: str = "", *, dots:
 
     def draw(axes: Axes) -> None:
         for i, (group, metrics) in enumerate(groups.items()):
-            hue, label, shown = f"C{i}", _label(group.replace("_", " ")), list(metrics.values())
+            hue, label, shown = f"C{i}", _label(_GROUPS.get(group, group).replace("_", " ")), list(metrics.values())
             at = [names.index(name) + (i - (len(groups) - 1) / 2) * thick for name in metrics]
             values = [metric["value"] for metric in shown]
             if not dots:

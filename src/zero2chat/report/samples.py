@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zero2chat.report.parts import esc, paragraph, spoken, table, to_text
+from zero2chat.report.parts import esc, exact, paragraph, spoken, table, to_text
 from zero2chat.report.steps import StepResult, finite
 
 Sample = Mapping[str, Any]
 _SHOWN = 4  # answers of a task
+_WHY = {"wrong": "score too low", "cut": "truncated"}  # other reasons for a rejection are shown as they are
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,31 @@ class Answers:
         return paragraph(first, "aside") + f'<div class="answers">{"".join(shown)}</div>\n'
 
 
-def mark(score: Any, words: tuple[str, str, str] = ("✓ correct", "✗ wrong", "◐ {:.2f}")) -> tuple[str, str]:
-    """Return (CSS class, text) for a score between 0 and 1; `words` are for 1, 0 and between."""
-    value = finite(score)
+def mark(sample: Sample) -> tuple[str, str]:
+    """Return (CSS class, HTML) of the verdict on an answer; ("", "") without a verdict.
+
+    Only a task's own score says what is correct. If a reward or a metric made the score, the sample names it in `by`.
+    """
+    score = value = finite(sample.get("score"))
+    words = ("✓ correct", "✗ wrong", f"◐ {score:.2f}" if score is not None else "")
+    said = f"{esc(sample['by'])} {exact(score)}" if "by" in sample and score is not None else ""
+    if "won" in sample:
+        value, words = finite(sample["won"]), ("better", "worse", "as good")
+    elif "kept" in sample:
+        value, words = (
+            float(bool(sample["kept"])),
+            ("kept", f"rejected: {esc(_WHY.get(str(sample.get('why')), sample.get('why')))}", ""),
+        )
+    elif said:
+        value = None
     if value is None:
-        return "unscored", "not scored"
-    if value >= 1:
-        return "right", words[0]
-    return ("wrong", words[1]) if value <= 0 else ("partly", words[2].format(value))
+        return "", said
+    kind, word = ("right", words[0]) if value >= 1 else ("wrong", words[1]) if value <= 0 else ("partly", words[2])
+    return kind, " · ".join(filter(None, (word, said)))
 
 
 def _answer(sample: Sample, before: Sample | None) -> str:
-    won = ("better", "worse", "as good")
-    kind, text = mark(sample["won"], won) if "won" in sample else mark(sample.get("score"))
+    kind, text = mark(sample)
     rows = [("asked", sample.get("prompt", ""))]
     if before is not None:
         rows.append((f"at step {before.get('step')}", before.get("completion", "")))
@@ -72,6 +85,32 @@ def _answer(sample: Sample, before: Sample | None) -> str:
     )
     task = f"<span>{esc(sample['task'])}</span>" if sample.get("task") else ""
     return f'<article class="answer {kind}"><header><b>{text}</b>{task}</header><dl>{lines}</dl></article>\n'
+
+
+def group_part(step: StepResult) -> str:
+    """Return a table of one group of completions, with each completion's rewards and advantage; "" without a group."""
+    group = next((line["group"] for line in reversed(step.history) if isinstance(line.get("group"), Mapping)), None)
+    if group is None:
+        return ""
+    rewards = {str(name): values for name, values in group["rewards"].items()}
+    rows = [
+        (_written(text), *(exact(values[i]) for values in rewards.values()), f"{group['advantages'][i]:+.2f}")
+        for i, text in enumerate(group["completion"])
+    ]
+    about = (
+        "The completions of one prompt in the last rollout. A completion's advantage is its reward minus the group's "
+        "mean, usually over the standard deviation. Above 0 it becomes more likely, below 0 less likely."
+    )
+    asked = f'<blockquote class="said">{_written(group["prompt"][0])}</blockquote>\n'
+    shown = table(("completion", *map(esc, rewards), "advantage"), rows)
+    return f"<h3>One group</h3>\n{paragraph(about, 'aside')}{asked}{shown}"
+
+
+def _written(text: Any) -> str:
+    """Return a prompt's last message, or a completion's messages, as HTML."""
+    messages = text if isinstance(text, list) else [{"content": text}]
+    shown = messages[-1:] if messages and messages[-1].get("role") == "user" else messages
+    return f'<span class="said">{spoken(chr(10).join(to_text(one.get("content") or "") for one in shown), 600)}</span>'
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     section=Section(
         title="Studying worked examples",
-        story="A textbook also has worked examples: a problem and an expert's solution. …",
+        story="The model is trained on conversations in which an assistant answers well. …",
         metrics={"accuracy": "accuracy, mean over tasks", "tokens": "training tokens"},
         figures=(Curve("Loss on the assistant's turns.", "loss", {"training": "loss", "held-out": "eval_loss"}),),
         )
@@ -104,11 +104,15 @@ class Bars:
 class Section:
     """A stage's section. `metrics` is metric → label: the first metric that a step has is its main result.
 
+    `story` must be true of anybody's run. `textbook` continues it in a report of a recipe that trains a model from
+    random weights: there the corpus is the model's textbook, and the later stages are its exercises.
+
     `extra` returns HTML below the figures and must escape what it quotes. If a recipe has several steps of this stage,
     `together` draws them in one figure, headed `together_title`."""
 
     title: str
     story: str
+    textbook: str = ""
     metrics: Mapping[str, str] | Callable[[StepResult], Mapping[str, str]] = field(default_factory=dict)
     figures: Sequence[Curve | Bars] = ()
     samples: Answers | None = field(default_factory=Answers)
@@ -120,10 +124,11 @@ class Section:
         """Return metric → label for this step."""
         return self.metrics(step) if callable(self.metrics) else self.metrics
 
-    def render(self, step: StepResult) -> str:
-        """Return the section's HTML, below its heading."""
+    def render(self, step: StepResult, from_scratch: bool = False) -> str:
+        """Return the section's HTML, below its heading. `from_scratch`: the recipe's model began as random weights."""
         pictures = "".join(picture(figure.draw(step), figure.caption) for figure in self.figures)
-        text = paragraph(self.story, "story") + cards(step, self.main_metrics(step))
+        story = f"{self.story} {self.textbook}".strip() if from_scratch else self.story
+        text = paragraph(story, "story") + cards(step, self.main_metrics(step))
         text += f'<div class="gallery">\n{pictures}</div>\n' if pictures else ""
         text += self.extra(step) if self.extra else ""
         return text + (self.samples.render(step) if self.samples else "")
@@ -134,9 +139,13 @@ class Section:
         return TASK_SCORES in self.figures
 
 
+CONSTANT = (
+    "The best constant answer is the score of giving the same, best answer to every question. At 100%, one answer is "
+    "right for all questions of the task, such as declining all of them."
+)
 # `accuracy_sampled_sums` is the sampled accuracy on `sums`; `accuracy_sampled` alone is the mean over tasks.
 TASK_SCORES = Bars(
-    "Scores by task, with 95% intervals.",
+    f"Scores by task, with 95% intervals. {CONSTANT}",
     {
         kind: rf"{kind}_(?!sampled$|sampled_)(.+)"
         for kind in ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "tool_call_rate", "constant")

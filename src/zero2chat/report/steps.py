@@ -27,6 +27,7 @@ class StepResult:
     metrics: dict[str, Metric]
     history: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)  # as given, without defaults
     folder: Path = Path()
 
     @property
@@ -73,14 +74,15 @@ def read_step(folder: str | Path, position: int) -> StepResult:
     metrics = read_metrics(folder)
     if metrics is None:
         raise UserError(f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first")
-    identity = read_identity(folder) if (folder / RUN).is_file() else {}
+    identity = read_identity(folder).get("fingerprint", {}) if (folder / RUN).is_file() else {}
     return StepResult(
         name=folder.resolve().name,
-        stage=str(identity.get("fingerprint", {}).get("stage", "unknown")),
+        stage=str(identity.get("stage", "unknown")),
         position=position,
         metrics=metrics,
         history=read_jsonl(folder / HISTORY),
         samples=read_jsonl(folder / SAMPLES),
+        settings=identity.get("settings") or {},
         folder=folder,
     )
 

@@ -115,10 +115,11 @@ STAGE = Stage(
     arguments=(CorpusArguments,),
     run=run,
     section=Section(
-        title="Collecting the textbook",
+        title="Collecting the text",
         story="Training starts with text. This step collected the training text and held out some documents that no "
         "training step ever sees. How well the model predicts <em>those</em> shows whether it generalizes or only "
         "memorizes.",
+        textbook="The text is the model's textbook.",
         metrics={
             "bytes_train": "of training text",
             "documents_train": "training documents",

@@ -128,6 +128,7 @@ def run(run: Run, args: DistillArguments) -> None:
 
     verdicts = choose(list(zip(problems["prompt"], collected, strict=True)), args.keep, args.keep_above)
     metrics = measure(verdicts, args.seed) | left_out
+    by = rewards[0].__name__ if len(rewards) == 1 else "sum of rewards"
     shown: Counter[str | None] = Counter()
     lines, samples = [], []
     origin = {"teacher": endpoint.model if endpoint else args.teacher, "temperature": args.temperature}
@@ -140,7 +141,7 @@ def run(run: Run, args: DistillArguments) -> None:
             shown[why] += 1
             if shown[why] <= _SHOWN:
                 text = {"prompt": row["prompt"][-1]["content"], "completion": one["content"]}
-                samples.append(text | {"kept": why is None, "why": why, "score": one["score"]})
+                samples.append(text | {"kept": why is None, "why": why, "score": one["score"], "by": by})
     counted = ", ".join(f"{shown[why]:,} {why}" for why in REASONS if shown[why])
     print(f"{len(lines):,} of {metrics['answers']['value']:,} answers kept; {counted or 'none rejected'}", flush=True)
     if not lines:

@@ -29,7 +29,7 @@ from zero2chat.core.runs import Run, is_main_process
 from zero2chat.data.prepared import Prepared, prompt_rows
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.models.training_job import NOT_WHOLE, SHARDED, EmptyModel, Job, quantized_refuses, vllm_share
-from zero2chat.report.samples import Answers
+from zero2chat.report.samples import Answers, group_part
 from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.rewards import read_rewards
 from zero2chat.stages import Stage
@@ -120,6 +120,8 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
         print(f"{len(problems):,} problems\n{_HOW_TO_READ}", flush=True)
     show_before_training(trainer, model, run, args, tools)
     train_with_tasks(trainer, run, args, count="no", tools=tools)  # TRL counts the tokens
+    if is_main_process() and (group := trainer.example_group()):
+        run.log({"step": trainer.state.global_step, "group": group})
 
     # Evaluate, and save.
     metrics = {"problems": {"value": len(problems)}, **trainer.final_metrics(), **chosen}
@@ -153,10 +155,10 @@ STAGE = Stage(
     prepare=prepare,
     cost=_cost,
     section=Section(
-        title="Practice problems",
-        story="A textbook's chapter ends with practice problems that come with only the final answer. The model "
-        "answers each problem several times, and the attempts that led to a correct answer become more likely. Nobody "
-        "shows it a solution: it discovers for itself which way of working succeeds.",
+        title="Learning from rewards",
+        story="The model answers each prompt several times, and answers with a higher reward than the mean of their "
+        "group become more likely. Nobody shows it a solution: it discovers for itself what is rewarded.",
+        textbook="In a textbook, these are the practice problems, which come with only the final answer.",
         metrics=ANSWERED
         | {
             "problems": "training problems",
@@ -185,6 +187,7 @@ STAGE = Stage(
             TASK_SCORES,
         ),
         samples=Answers("Before and after"),
+        extra=group_part,
     ),
 )
 

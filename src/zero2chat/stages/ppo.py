@@ -136,11 +136,13 @@ STAGE = Stage(
     cost=cost,
     section=Section(
         title="Learning to be liked",
-        story="The reward model now replaces the people: the model answers, the reward model scores, and answers with "
-        "higher scores become more likely. That works as long as the reward model judges correctly. Far from its "
-        "training data it prefers answers that nobody likes, so a KL penalty limits the distance.",
+        story="The model answers, a reward model or a function scores the answers, and answers with higher scores "
+        "become more likely. That works as long as the scores are right. Far from the answers that a reward model was "
+        "trained on, it prefers answers that nobody likes, so a KL penalty limits the distance.",
         metrics={
             "win_rate": "win rate against the starting model",
+            "distinct_before": "of word pairs are distinct, before training",
+            "distinct_after": "of word pairs are distinct, after training",
             "gold_gain": "gain in gold reward, in standard deviations",
             "gold_before": "gold reward before training",
             "gold_after": "gold reward after training",
@@ -173,7 +175,7 @@ STAGE = Stage(
             ENTROPY,
             TASK_SCORES,
         ),
-        samples=Answers("Before and after"),
+        samples=Answers("Before and after", "A verdict compares the answer with the one before training."),
         together=Curve(
             "Gold reward, which training never used, on held-out prompts over the root of the KL from the starting "
             "model. Over-optimization begins at the peak.",

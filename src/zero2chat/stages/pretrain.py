@@ -141,10 +141,12 @@ STAGE = Stage(
     prepare=prepare,
     cost=lambda job, *_: job,
     section=Section(
-        title="Reading the textbook",
+        title="Learning to predict text",
         story="At every token of the text the model predicts the next one, and each update makes the true token more "
-        "likely. Nobody teaches it grammar or facts; it learns whatever helps to predict. The result is a base model: "
-        "it continues documents, and does not yet answer questions.",
+        "likely.",
+        textbook="The model starts from random weights and reads its textbook. Nobody teaches it grammar or facts; it "
+        "learns whatever helps to predict. The result is a base model: it continues documents, and does not yet answer "
+        "questions.",
         metrics={
             "val_bits_per_byte": "bits per byte on held-out text",
             "parameters": "parameters",
@@ -172,8 +174,8 @@ STAGE = Stage(
             Curve("Share of the tokens that an expert gets.", "share", "expert_share/(max|min)", percent=True),
         ),
         samples=SampleTable(
-            "Babble becomes language",
-            "Samples during training; not cherry-picked.",
+            "Samples during training",
+            "Not cherry-picked.",
             columns={"step": "step", "prompt": "prompt", "continuation": "completion"},
             n=12,
             spread=True,

@@ -32,7 +32,7 @@ PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
 class ReportArguments:
     output_dir: str | None = None
     steps: list[str] = field(default_factory=list, metadata={"help": "Run folders, in the order shown."})
-    title: str = "An assistant from nothing"
+    title: str = "Results"
     introduction: str | None = field(default=None, metadata={"help": "First paragraph of the page, as plain text."})
 
     def __post_init__(self) -> None:

@@ -178,9 +178,9 @@ STAGE = Stage(
     cost=_cost,
     section=Section(
         title="Studying worked examples",
-        story="A textbook also has worked examples: a problem and an expert's solution. The model is now trained on "
-        "conversations in which an assistant answers well. It learns to imitate the assistant's turns, and to end its "
-        "answer.",
+        story="The model is trained on conversations in which an assistant answers well. It learns to imitate the "
+        "assistant's turns, and to end its answer.",
+        textbook="In a textbook, these are the worked examples: a problem and an expert's solution.",
         metrics=ANSWERED
         | {
             "conversations": "training conversations",

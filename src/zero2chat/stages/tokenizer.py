@@ -165,7 +165,7 @@ STAGE = Stage(
         title="From letters to numbers",
         story="A model reads numbers, not letters. The tokenizer splits text into frequent pieces, words or parts of "
         "words, and gives each an id: a larger vocabulary buys shorter sequences. 5,000 characters of English are "
-        "40,000 bits, 5,000 bytes, and as GPT-4's tokens, the textbook says, about 1,300.",
+        "40,000 bits, 5,000 bytes, and about 1,300 of GPT-4's tokens.",
         metrics={
             "bytes_per_token": "bytes per token on held-out text",
             "vocab_size": "tokens in the vocabulary",
@@ -174,7 +174,13 @@ STAGE = Stage(
         figures=(
             Bars(
                 "Bytes per token on held-out text.",
-                {"bytes_per_token": {"ours": "bytes_per_token", "GPT-2": ".+_token_gpt2", "GPT-4": ".+_token_gpt4"}},
+                {
+                    "bytes_per_token": {
+                        "this tokenizer": "bytes_per_token",
+                        "GPT-2": ".+_token_gpt2",
+                        "GPT-4": ".+_token_gpt4",
+                    }
+                },
             ),
         ),
         samples=_Tokens("Tokens in colour"),

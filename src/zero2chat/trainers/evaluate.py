@@ -19,7 +19,7 @@ from zero2chat.trainers.callbacks import RunCallback
 from zero2chat.trainers.start import remove_start
 from zero2chat.trainers.trainer import ResumableTrainer, train
 
-_SHOWN = 6  # completions per task saved before the first step
+_SHOWN = 24  # completions per task saved before the first step
 
 
 def train_with_tasks(

@@ -173,6 +173,16 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
     # ---- what is reported
 
+    def example_group(self) -> dict[str, Any]:
+        """Return the last rollout's first group whose rewards differ, or its first group; {} if this process resumed
+        after the last rollout. `rewards` are by function."""
+        size, advantages = self.num_generations, list(self._logs["advantages"])
+        starts = [i for i in range(0, len(advantages), size) if max(map(abs, advantages[i : i + size])) > _NOISE]
+        rows = slice(start := (starts or [0])[0], start + size)
+        logs = {name: list(self._logs[name])[rows] for name in ("prompt", "completion", "advantages")}
+        rewards = {name: list(values)[rows] for name, values in self._logs["rewards"].items()}
+        return logs | {"rewards": rewards} if advantages else {}
+
     def final_metrics(self) -> dict[str, dict[str, Any]]:
         """Return the number of steps, counters, and completion statistics, averaged over the last tenth of the log."""
         metrics: dict[str, dict[str, Any]] = {"steps": {"value": self.state.global_step}}
