@@ -12,6 +12,7 @@ def add_to(commands: Any) -> None:
     option(run, "recipe", "RECIPE", "a folder, such as recipes/quickstart, or a recipe that is one YAML")
     option(run, "--only", "STEP", "run only this step, or all steps that this claim reads")
     option(run, "--restart", "STEP", "run this step and all steps after it again")
+    option(run, "--until", "STEP", "leave out the steps after this step")
     option(run, "--set", "STEP.KEY=VALUE", "override a setting", dest="overrides", action="append", default=[])
     option(run, "--accelerate-config", "NAME", "config in accelerate_configs/ for all steps")
     option(run, "--seeds", 1, "train with N seeds; needs a `claims` step")
