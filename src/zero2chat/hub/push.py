@@ -17,7 +17,7 @@ from yaml import YAMLError
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import ABSTENTION, read_metrics
 from zero2chat.core.runs import METRICS, RUN, Run, read_run
-from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
+from zero2chat.hub.model_card import ADAPTER, CARD, add_usage, make_card
 from zero2chat.models.loading import adapter_settings, is_hub_name
 
 if TYPE_CHECKING:
@@ -123,9 +123,6 @@ def pack(
         raise UserError(f"{folder / CARD}: invalid card ({str(error).splitlines()[0]}): fix it") from error
     if ADAPTER in files:
         base = _point_adapter(folder, files, base, identity)
-    if identity.get("merged"):
-        card.data["library_name"] = "transformers"
-        card.text = card.text.replace(OF_ADAPTER, OF_MERGED)
     card.data["license"] = license or card.data.get("license")
     card.data["base_model"] = base or card.data.get("base_model")
     add_usage(card, repo, revision, ADAPTER in files)
