@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -322,6 +324,21 @@ def test_the_recipe_runs_as_it_was_written(model: str) -> None:
     scores = json.loads(Path("runs/mine/after/metrics.json").read_text())
     assert scores.keys() >= {"f1_held_out", "perplexity_held_out", "change_f1_held_out"}
     assert Path("runs/mine/report.html").exists()
+
+
+def test_without_a_network_a_hub_name_fails_at_once(here: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"  # closed below: connections are refused
+    code = (
+        "import sys; from zero2chat import cli; cli.main(['new', 'mine', '--model', 'own/er', '--data', sys.argv[1]])"
+    )
+    env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", code, jsonl("chats.jsonl", chats())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: own/er: no such folder, and the Hub cannot be reached (")
+    assert "Retrying" not in done.stderr  # the client's retries take a minute
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
 
 # What huggingface_hub's HTTP client raises: httpx's error before its release 2, and httpx2's since.
-_HTTP_ERROR: type[BaseException] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+HTTP_ERROR: type[BaseException] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 # The only files that are pushed. Others in the folder (checkpoints, pickles, a .env) are not part of the model.
 _MODEL_FILES = (
     "config.json",
@@ -180,7 +180,7 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
         changes += [CommitOperationAdd(name, file) for name, file in parcel.files.items()]
         message = f"zero2chat push {parcel.card.data.get('model_name') or ''}".rstrip()
         commit = api.create_commit(repo, changes, commit_message=message, revision=parcel.branch)
-    except (_HTTP_ERROR, OSError, ValueError, RuntimeError) as error:
+    except (HTTP_ERROR, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{repo}: the push failed: {_reason(error, token)}") from None
     where = f"{url}/tree/{parcel.branch}" if parcel.branch else str(url)
     return {"repo": repo, "url": where, "commit": commit.oid}

@@ -19,6 +19,8 @@ from typing import Any
 
 import psutil
 import yaml
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 
 from zero2chat import stages
 from zero2chat.core.errors import UserError
@@ -26,8 +28,9 @@ from zero2chat.core.text import on_terminal
 from zero2chat.data.prompts import load_problems
 from zero2chat.data.sources import Source
 from zero2chat.hub.modelfile import default_system, is_chatml
+from zero2chat.hub.push import HTTP_ERROR
 from zero2chat.models.hardware import Gpu, parameter_count
-from zero2chat.models.loading import context_length, load_model
+from zero2chat.models.loading import context_length, is_hub_name, load_model
 from zero2chat.recipes.own_files import Part, assign, choose_evaluation, read_names, without_dots
 from zero2chat.recipes.plan import find_gpu, plan_step
 from zero2chat.recipes.recipe import FILE, Step
@@ -71,6 +74,19 @@ class Base:
 
 
 # ---- rows, and the model that reads them
+
+
+def _require_hub(model: str) -> None:
+    """Raise `UserError` for a Hub name if there is no network. Loading the model would retry for a minute first."""
+    if not is_hub_name(model) or isinstance(try_to_load_from_cache(model, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(model, timeout=10)
+    except HfHubHTTPError:
+        return  # the Hub answers: loading the model says what is wrong
+    except (HTTP_ERROR, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{model}: no such folder, and the Hub cannot be reached ({said}): give a folder") from error
 
 
 def open_base(model: str, parts: Sequence[Part], gpu: str | None, rewards: Sequence[str]) -> Base:
@@ -263,6 +279,7 @@ def new(
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
         raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
     named, more = read_names(columns), {"system": system} if system is not None else {}
+    _require_hub(model)
     parts = assign(data, named, more)
     # First: only training rows are measured.
     evaluated = choose_evaluation(parts, held_out, 500 if gpu else 100, named, more)
