@@ -208,6 +208,12 @@ def test_rows_that_are_too_long_are_dropped_and_make_no_steps(model: str) -> Non
     assert yaml.safe_load(made["files"]["sft.yaml"])["save_steps"] == 25
 
 
+def test_repeated_rows_are_counted_in_one_line(model: str) -> None:
+    rows = [row | {"completion": str(row["answer"])} for row in sums()]  # for sft and grpo
+    made = new("mine", model, [jsonl("rows.jsonl", [*rows, *rows[:3], rows[0]])])
+    assert [line for line in made["summary"] if "repeat" in line] == ["rows.jsonl: 4 of 64 rows repeat an earlier row"]
+
+
 def test_files_outside_the_working_folder_are_found_from_any_folder(
     model: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -294,6 +294,7 @@ def new(
         said = f"The model's own chat template adds a system prompt to rows without one, “{base.system.strip()}”"
         said += ", and this recipe's template does not" if base.template else ""
         summary.append(f"{' '.join(said.split())}: --system TEXT sets another")
+    summary += {note: None for part in parts for note in part.notes}
     made: list[Step] = []
     for i, part in enumerate(parts):
         step, chosen = choose_step(part, base, folder, made, followed=i + 1 < len(parts))

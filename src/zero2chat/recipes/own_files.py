@@ -28,6 +28,7 @@ class Part:
     counts: dict[str, int]  # path → rows of the file
     lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
     settings: dict[str, Any] = field(default_factory=dict)  # that the rows depend on
+    notes: dict[str, None] = field(default_factory=dict)  # on the files, without duplicates
 
 
 def without_dots(path: str) -> str:
@@ -67,7 +68,7 @@ def assign(paths: Sequence[str], named: Mapping[str, str], more: Mapping[str, An
         if not any(name in table.source.columns for table in tables.values()):
             raise UserError(f"--columns {name}={own}: no file of --data has the column '{own}': give a column's name")
     for path, rows in tables.items():
-        columns = rows.column_names
+        columns, repeated = rows.column_names, len(rows) - len({repr(row) for row in rows.rows})
         if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
             raise UserError(
                 f"{path}: the column `label` has thumbs down: train on these votes with `zero2chat kto`, or remove the "
@@ -84,6 +85,8 @@ def assign(paths: Sequence[str], named: Mapping[str, str], more: Mapping[str, An
             assert shape is not None
             parts[stage].sources.append({"path": path, "invalid": "drop", **_columns(rows, shape), **more})
             parts[stage].counts[path] = len(rows)
+            if repeated:
+                parts[stage].notes[f"{path}: {repeated:,} of {len(rows):,} rows repeat an earlier row"] = None
     return [part for part in parts.values() if part.sources]
 
 
