@@ -33,6 +33,7 @@ def add_to(commands: Any) -> None:
     option(plan, "--gpu", "NAME", "such as h100, a100, l40s or 4090", required=True)
     option(plan, "--gpus", 1, "number of GPUs")
     option(plan, "--mfu", 0.4, "assumed MFU")
+    option(plan, "--price", "PRICE", "of one GPU for an hour, to estimate the cost", type=float)
 
     new = add(commands, "recipes.new_recipe", "new", "write a recipe for your own model and data")
     option(new, "recipe", "RECIPE", "a new folder, such as my-recipe")
