@@ -99,7 +99,7 @@ def test_a_printed_command_parses(page, command):
             steps = _checked(arguments.recipe, tuple(arguments.overrides), arguments.accelerate_config)
             named = with_seeds(steps, arguments.seeds) if arguments.seeds != 1 else steps
             names = {step.name for step in named} | claims(named).keys()
-            assert {arguments.only, arguments.restart} - {None} <= names
+            assert {arguments.only, arguments.restart, arguments.until} - {None} <= names
         return
     if words[0] == "pip":
         extras = {extra for name in re.findall(r"\[([\w,]+)\]", command) for extra in name.split(",")}

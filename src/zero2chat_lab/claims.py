@@ -45,8 +45,8 @@ class Measured:
 class Figure(Measured):
     """A metric, and its target. `at_least` and `at_most` bound its value. `above` names another metric: the intervals
     must not overlap; or, with `by`, the values must differ by that much; or, with `of`, the value must be at least that
-    share of `above`. A figure without a target is shown, not judged. `least_with` lists further steps: the step with
-    the lowest value is used, and named in the figure.
+    share of `above`. A figure without a target, or with 0 against 0, is shown, not judged. `least_with` lists further
+    steps: the step with the lowest value is used, and named in the figure.
 
     Figures with a `row` and a `column` are the cells of one table. `figure` is then "column: row", unless it is set.
 
@@ -277,7 +277,9 @@ def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[st
         met = value <= figure.at_most
     elif (against := figure.above) is not None:
         other = _metric(against, steps)
-        if figure.by is not None:
+        if value == other["value"] == 0:
+            met = None  # neither model did it even once, so they cannot be compared
+        elif figure.by is not None:
             met = round(value - other["value"], 6) >= figure.by  # without errors of binary fractions
         elif figure.of is not None:
             met = value >= round(figure.of * other["value"], 6)

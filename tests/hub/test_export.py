@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 
 from zero2chat import cli
 from zero2chat.hub.converter import splits_as_ours
@@ -89,9 +90,13 @@ def test_what_a_merge_wrote_can_be_pushed_with_the_card_of_its_run(adapter, mode
     from zero2chat.hub.model_card import make_card
     from zero2chat.hub.push import pack
 
+    first = tmp_path / "first"
+    first.mkdir()
+    of_first = {"stage": "sft", "settings": {"model_name_or_path": "some/base"}, "inputs": {}, "versions": {}}
+    (first / "run.json").write_text(json.dumps({"fingerprint": of_first, "seconds": 1}))
     trained = shutil.copytree(adapter, tmp_path / "run")
     _settings(trained, "adapter_config.json", base_model_name_or_path=str(model_folder))
-    settings = {"model_name_or_path": "some/base", "use_peft": True}
+    settings = {"model_name_or_path": str(first), "use_peft": True}
     made = {"stage": "sft", "settings": settings, "inputs": {}, "versions": {}}
     (trained / "run.json").write_text(json.dumps({"fingerprint": made, "seconds": 1}))
     metrics = {"accuracy": {"value": 0.75, "n": 40}}
@@ -101,6 +106,9 @@ def test_what_a_merge_wrote_can_be_pushed_with_the_card_of_its_run(adapter, mode
     card.save(trained / "README.md")
     (trained / "abstention.json").write_text('{"abstain_below": 0.6, "temperature": 0.3}')
     cli.main(["export", str(trained), "--merge", "--out", str(tmp_path / "merged")])
+    written = ModelCard.load(tmp_path / "merged" / "README.md")
+    assert ("merged into its base" in written.text, "load it on" in written.text) == (True, False)
+    assert (written.data.library_name, written.data.base_model) == ("transformers", "some/base")
     parcel = pack(tmp_path / "merged", "me/merged")
     assert {"abstention.json", "config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(parcel.files)
     assert not {"run.json", "adapter_config.json"} & set(parcel.files)
@@ -110,6 +118,18 @@ def test_what_a_merge_wrote_can_be_pushed_with_the_card_of_its_run(adapter, mode
     assert "Better at cooking than at sums." in text
     assert "| accuracy | 0.75 | 40 |" in text
     assert parcel.card.data.base_model == "some/base"
+
+
+def test_a_full_fine_tune_can_be_exported_as_merged(model_folder, tmp_path, capsys):
+    from safetensors.torch import load_file
+
+    out = tmp_path / "out"
+    cli.main(["export", str(model_folder), "--merge", "--out", str(out)])
+    assert "not an adapter: nothing to merge" in capsys.readouterr().out
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in out.iterdir()}
+    saved, wanted = (load_file(folder / "model.safetensors") for folder in (out, model_folder))
+    assert saved.keys() == wanted.keys()
+    assert all(saved[name].equal(wanted[name]) for name in wanted)
 
 
 def _settings(folder: Path, name: str, **changes: Any) -> None:
@@ -149,7 +169,6 @@ HEAD = {"architectures": ["Qwen3ForSequenceClassification"]}
         (F16, "make gguf", _gone(".gguf")),
         ("model --gguf q8_0", "make gguf", _gone(".gguf/llama_cpp")),
         (f"{F16} --out model", "model: already exists", None),
-        ("model --merge", "remove --merge", None),
         (MERGE, "the adapter's base model: /not/here: no such folder", _adapter(base_model_name_or_path="/not/here")),
         (MERGE, "cannot load the adapter's base model: ", _adapter(base_model_name_or_path=None)),
         (MERGE, "is an adapter too", _adapter(base_model_name_or_path="adapter")),

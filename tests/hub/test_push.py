@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -227,6 +228,9 @@ def test_an_adapter_needs_a_base_that_others_can_have(run, model_folder, monkeyp
     card = parcel.files["README.md"].decode()
     assert "\nzero2chat export lora --merge --gguf q4_k_m --out lora-gguf\n" in card
     assert "\nvllm serve ./lora-merged\n" in card
+    (installs,) = re.findall(r"pip install .* -r \"\$\((.*)\)\"", card)
+    done = subprocess.run([sys.executable, *installs.split()[1:]], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).read_text().splitlines()[-1].startswith("sentencepiece")
     Path("other").mkdir()
     monkeypatch.chdir("other")  # from which the base's name looks like one of the Hub
     with pytest.raises(UserError, match="base model models/mine is a local folder, which nobody else can"):

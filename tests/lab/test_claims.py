@@ -82,6 +82,18 @@ def test_each_figure_is_judged_by_its_target_and_one_that_fails_stays(
     assert 'alt="It knows: enough 80.0%' in page
 
 
+def test_zero_against_zero_is_not_judged(tmp_path: Path, step: Path) -> None:
+    (step / "metrics.json").write_text(json.dumps({name: rate(0, 100) for name in ("a", "b")}))
+    figure = {"step": str(step), "metric": "a", "above": {"step": str(step), "metric": "b"}}
+    lines = _run(
+        tmp_path,
+        {"figure": "points", **figure, "by": -0.02},
+        {"figure": "a share", **figure, "of": 0.9},
+        {"figure": "alone", "step": str(step), "metric": "a", "at_most": 0.0},
+    )
+    assert [line["met"] for line in lines] == [None, None, True]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

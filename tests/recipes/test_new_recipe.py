@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -20,10 +22,18 @@ from stage_fixtures import write_rows
 from zero2chat import cli
 from zero2chat.core.errors import UserError
 from zero2chat.data.sources import spread_splits
+from zero2chat.evaluation.own_data import load_rows, read_own_data
 from zero2chat.recipes.new_recipe import choose_length, new
 from zero2chat.recipes.recipe import load_recipe
 
 TOWNS = ("Genoa", "Lisbon", "Ålesund", "Tōkyō", "Kraków")
+# Like SmolLM's
+SMOLLM = (
+    "{% for message in messages %}{% if loop.first and message.role != 'system' %}"
+    "<|im_start|>system\nI am Smol<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 NAMES = ("Ada", "Tom", "Mia", "Ben", "Eva", "Ole", "Ida", "Max")
 
 
@@ -198,6 +208,12 @@ def test_rows_that_are_too_long_are_dropped_and_make_no_steps(model: str) -> Non
     assert yaml.safe_load(made["files"]["sft.yaml"])["save_steps"] == 25
 
 
+def test_repeated_rows_are_counted_in_one_line(model: str) -> None:
+    rows = [row | {"completion": str(row["answer"])} for row in sums()]  # for sft and grpo
+    made = new("mine", model, [jsonl("rows.jsonl", [*rows, *rows[:3], rows[0]])])
+    assert [line for line in made["summary"] if "repeat" in line] == ["rows.jsonl: 4 of 64 rows repeat an earlier row"]
+
+
 def test_files_outside_the_working_folder_are_found_from_any_folder(
     model: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +225,41 @@ def test_files_outside_the_working_folder_are_found_from_any_folder(
         settings = yaml.safe_load(made["files"][name])
         assert settings["model_name_or_path"] == str(here / "model")
         assert settings["datasets"][0]["path"] == str(here / "chats.jsonl")
+
+
+# ---- what is given
+
+
+def test_own_columns_reward_and_system_prompt_are_in_training_and_evaluation(
+    model: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(here)
+    (here / "manners.py").write_text("def style(completions, **_):\n    return [1.0] * len(completions)\n")
+    rows = [{"Customer message": f"{i} + 1?", "Steps": f"So {i + 1}.", "Reply": i + 1, "id": i} for i in range(60)]
+    words = ["new", "mine", "--model", model, "--data", jsonl("tickets.jsonl", rows)]
+    for name, own in (("prompt", "Customer message"), ("completion", "Steps"), ("answer", "Reply")):
+        words += ["--columns", f"{name}={own}"]
+    cli.main([*words, "--reward", "manners.style", "--system", "Be kind.", "--json"])
+    out = capsys.readouterr().out
+    files = {name: yaml.safe_load(text) for name, text in json.loads(out.splitlines()[-1])["files"].items()}
+    (sft,), (grpo,), (scored,) = (files[f"{name}.yaml"]["datasets"] for name in ("sft", "grpo", "after"))
+    assert {source["system"] for source in (sft, grpo, scored)} == {"Be kind."}
+    assert sft["columns"] == {"prompt": "Customer message", "completion": "Steps"}
+    assert grpo["columns"] == scored["columns"] == {"prompt": "Customer message", "answer": "Reply"}
+    assert [entry["function"].split(".")[-1] for entry in files["grpo.yaml"]["rewards"]] == ["exact_match", "style"]
+    assert scored["rewards"] == files["grpo.yaml"]["rewards"]
+    assert out.splitlines()[-2].endswith("zero2chat chat runs/mine/grpo --system 'Be kind.'")
+    assert load_rows(read_own_data([scored])[0]).prompts[0][0] == {"role": "system", "content": "Be kind."}
+    made = new("other", model, [jsonl("chats.jsonl", chats())], rewards=["manners.style"])
+    (scored,) = yaml.safe_load(made["files"]["after.yaml"])["datasets"]
+    assert (scored["rewards"], len(scored["metrics"])) == ([{"function": "manners.style"}], 3)
+
+
+def test_the_system_prompt_that_a_template_adds_is_named(model: str) -> None:
+    Path(model, "chat_template.jinja").write_text(SMOLLM)
+    made = new("mine", model, [jsonl("chats.jsonl", chats())])
+    adds = "The model's own chat template adds a system prompt to rows without one, “I am Smol”"
+    assert made["summary"][1] == f"{adds}: --system TEXT sets another"
 
 
 # ---- what fits
@@ -281,6 +332,21 @@ def test_the_recipe_runs_as_it_was_written(model: str) -> None:
     assert Path("runs/mine/report.html").exists()
 
 
+def test_without_a_network_a_hub_name_fails_at_once(here: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"  # closed below: connections are refused
+    code = (
+        "import sys; from zero2chat import cli; cli.main(['new', 'mine', '--model', 'own/er', '--data', sys.argv[1]])"
+    )
+    env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", code, jsonl("chats.jsonl", chats())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: own/er: no such folder, and the Hub cannot be reached (")
+    assert "Retrying" not in done.stderr  # the client's retries take a minute
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -289,11 +355,19 @@ def test_the_recipe_runs_as_it_was_written(model: str) -> None:
         ({"held_out": "./chats.jsonl"}, "--eval ./chats.jsonl: is training data"),
         ({"data": ["odd.jsonl"]}, "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them"),
         ({"data": ["cut.jsonl"]}, "cut: 2 of 2 rows are invalid: cut, row 0: no assistant message"),
+        ({"columns": ["prompt"]}, "--columns prompt: expected NAME=COLUMN, such as prompt='Customer message'"),
+        ({"columns": ["prompt=Asked"]}, "--columns prompt=Asked: no file of --data has the column 'Asked'"),
+        (
+            {"data": ["pairs.jsonl"], "rewards": ["zero2chat.rewards.exact.exact_match"]},
+            "--reward: neither GRPO nor an evaluation reads these files",
+        ),
+        ({"rewards": ["no_module.style"]}, "rewards: cannot import 'no_module.style'"),
         ({"gpu": "5090"}, "--gpu 5090: no such GPU in the table"),
         ({"model": "./nothing"}, "./nothing: no such folder"),
     ],
 )
 def test_what_it_cannot_do_is_one_line_and_nothing_is_written(changes: dict[str, Any], says: str, model: str) -> None:
+    jsonl("pairs.jsonl", pairs())
     jsonl("odd.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
     jsonl("cut.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])
     given = {"name": "mine", "model": model, "data": [jsonl("chats.jsonl", chats())]} | changes

@@ -155,6 +155,24 @@ def _sft(recipe: Path, model: str, **settings: Any) -> dict[int, dict[str, Any]]
     return {gpus: plan(str(recipe), "h100", gpus=gpus)["steps"]["sft"] for gpus in (1, 2)}
 
 
+def test_steps_hours_and_cost_follow_from_rows_and_epochs(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Qwen3Config(**SHAPE, vocab_size=VOCABULARY, max_position_embeddings=CONTEXT).save_pretrained("model")
+    assert _sft(recipe, "model")[1]["steps"] is None  # x.jsonl is not here
+    Path("x.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 100)
+    epochs = {"num_train_epochs": 3, "global_batch_size": 8, "validation_fraction": 0.1}
+    step = _sft(recipe, "model", **epochs)[1]
+    assert (step["rows"], step["epochs"], step["steps"]) == (90, 3, 36)
+    assert _sft(recipe, "model", datasets=[{"path": "x.jsonl", "split": "train[:20]"}], **epochs)[1]["rows"] == 18
+    assert _sft(recipe, "model", packing=True, **epochs)[1]["steps"] is None
+    _sft(recipe, "model", **epochs)
+    made = plan(str(recipe), "h100", gpus=2, price=2.5)
+    assert made["cost"] == pytest.approx(made["hours"] * 2 * 2.5)
+    cli.main(["plan", str(recipe), "--gpu", "h100", "--price", "2.5"])
+    said = capsys.readouterr().out
+    assert "Assumed: each sequence has the length `sequence`" in said
+    assert " at 2.5 per GPU and hour" in said
+
+
 @pytest.mark.parametrize(
     ("saved", "settings", "bits_16"),
     [
@@ -186,6 +204,7 @@ def test_ddp_does_not_train_16_bit_weights(saved: str, settings: dict[str, Any],
         ({"gpu": "h10"}, "--gpu h10: no such GPU in the table; did you mean 'h100'"),
         ({"gpus": 0}, "--gpus 0: expected 1 or more"),
         ({"mfu": 0.0}, "--mfu 0.0: expected a number above 0, at most 1"),
+        ({"price": 0.0}, "--price 0.0: expected a number above 0"),
         ({"gpus": 3}, "chat/sft.yaml: global_batch_size 64 cannot be divided among 3 processes"),
     ],
 )

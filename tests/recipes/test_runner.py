@@ -293,6 +293,13 @@ def test_restart_runs_a_step_and_all_later_ones_again(launched: list[str], capsy
     assert set(_run("tokenizer.vocab_size=300").values()) == {"done"}
 
 
+def test_until_leaves_out_the_steps_after_it(launched: list[str]) -> None:
+    assert _run(until="other") == {"corpus": "made", "other": "made"} == dict.fromkeys(launched, "made")
+    del launched[:]
+    assert _run(restart="other", until="tokenizer") == {"other": "made"}
+    assert _run(until="report") == {"corpus": "done", "other": "done", "tokenizer": "made", "report": "made"}
+
+
 def test_a_missing_token_is_named_first(recipe: Path, launched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zero2chat.hub.push.get_token", lambda: None)
     push = {"output_dir": "runs/r/out", "model_name_or_path": "runs/r/tokenizer", "push_to_hub": True}
@@ -356,6 +363,9 @@ def test_a_folder_of_other_origin_is_refused_before_anything_runs(launched: list
         ([], {"only": "tok"}, "--only: unknown step 'tok'; known: corpus, other, report, tokenizer"),
         ([], {"restart": "x"}, "--restart: unknown step 'x'"),
         ([], {"restart": "corpus", "only": "corpus"}, "exclude each other"),
+        ([], {"until": "corpus", "only": "corpus"}, "--only and --until exclude each other"),
+        ([], {"until": "corpsu"}, "--until: unknown step 'corpsu'; did you mean 'corpus'?"),
+        ([], {"until": "corpus", "restart": "tokenizer"}, "--restart: unknown step up to corpus 'tokenizer'"),
         ([], {"accelerate_config": "gpu"}, "unknown accelerate config 'gpu'"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zero2chat.cli.command import add, option
+from zero2chat.cli.command import add, decoded, option
 
 
 def add_to(commands: Any) -> None:
@@ -12,6 +12,7 @@ def add_to(commands: Any) -> None:
     option(run, "recipe", "RECIPE", "a folder, such as recipes/quickstart, or a recipe that is one YAML")
     option(run, "--only", "STEP", "run only this step, or all steps that this claim reads")
     option(run, "--restart", "STEP", "run this step and all steps after it again")
+    option(run, "--until", "STEP", "leave out the steps after this step")
     option(run, "--set", "STEP.KEY=VALUE", "override a setting", dest="overrides", action="append", default=[])
     option(run, "--accelerate-config", "NAME", "config in accelerate_configs/ for all steps")
     option(run, "--seeds", 1, "train with N seeds; needs a `claims` step")
@@ -32,10 +33,15 @@ def add_to(commands: Any) -> None:
     option(plan, "--gpu", "NAME", "such as h100, a100, l40s or 4090", required=True)
     option(plan, "--gpus", 1, "number of GPUs")
     option(plan, "--mfu", 0.4, "assumed MFU")
+    option(plan, "--price", "PRICE", "of one GPU for an hour, to estimate the cost", type=float)
 
     new = add(commands, "recipes.new_recipe", "new", "write a recipe for your own model and data")
     option(new, "recipe", "RECIPE", "a new folder, such as my-recipe")
     option(new, "--model", "MODEL", "a model folder, or a Hub name", required=True)
     option(new, "--data", "FILE", "rows in a format of docs/data.md; repeatable", required=True, action="append")
     option(new, "--eval", "FILE", "rows for the evaluation (default: some of --data)", dest="held_out")
+    more: dict[str, Any] = {"action": "append", "default": []}
+    option(new, "--columns", "NAME=COLUMN", "read a column of the data as NAME; repeatable", **more)
+    option(new, "--reward", "FUNCTION", "of GRPO and the evaluation; repeatable", dest="rewards", **more)
+    option(new, "--system", "TEXT", "system prompt of rows without one", type=decoded)
     option(new, "--gpu", "NAME", "such as h100, a100, l40s or 4090 (default: this machine's CPU)")

@@ -83,6 +83,7 @@ PREFERENCES = (
     Shape("prompt and answers", ("prompt", "chosen", "rejected")),
     Shape("whole conversations", ("chosen", "rejected")),
 )
+OPTIONAL = frozenset(("system", "input", "context", "tools", "review"))
 VOTES = (Shape("prompt, completion and label", ("prompt", "completion", "label"), "completion"),)
 
 
@@ -106,7 +107,7 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
             f"{label}: its columns ({', '.join(columns)}) match no known format ({known}): map them with `columns`, "
             "such as `columns: {prompt: Question, completion: Answer}`"
         )
-    if unread := source.columns.keys() - {*shape.columns, "system", "input", "context", "tools", "review"}:
+    if unread := source.columns.keys() - {*shape.columns, *OPTIONAL}:
         raise UserError(f"{label}: columns: remove {', '.join(sorted(unread))}, which the format {shape} does not have")
     if is_main_process():
         print(f"{label}: {len(rows):,} {unit}, read as {shape}", flush=True)

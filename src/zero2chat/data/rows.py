@@ -71,6 +71,7 @@ class Table:
             values = {name: row.get(name) for name in self.column_names}
             if not self.places:
                 values = dict.fromkeys(values) | _without_nulls(values)
+            values |= {"system": values.get("system") or self.source.system} if self.source.system else {}
             try:
                 results.append((i, parse(values, f"{self.source.label}, row {i}")))
             except UserError as error:

@@ -38,7 +38,7 @@ class Source:
     Alternatively, `task` names a task, `n` is the number of its rows or documents, and `options` are its options.
     `failing` is the share of tool calls made to fail, so that a model learns to handle failures. `retell` is a request,
     such as "Tell me something.". Each of the task's documents answers it, so that SFT does not erase pretraining
-    knowledge. docs/data.md has all keys.
+    knowledge. `system` is the system prompt of rows without one. docs/data.md has all keys.
     """
 
     path: str | None = None
@@ -59,6 +59,7 @@ class Source:
     retell: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     invalid: Literal["error", "drop"] = "error"
+    system: str | None = None
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.task is None):
@@ -67,6 +68,8 @@ class Source:
             raise ValueError(f"task {self.task}: `n` is not set: set it to the number of rows")
         if self.retell is not None and (self.task is None or self.tools or not self.retell.strip()):
             raise ValueError("`retell` needs a text and a `task`, without `tools`: set `task`, or remove `retell`")
+        if self.system is not None and (self.task is not None or not self.system.strip()):
+            raise ValueError("`system` needs a text and a `path`: write the text, or remove `system`")
         self.columns = {name: str(own) for name, own in self.columns.items()}  # a CSV's may be a number
         if len(set(self.columns.values())) < len(self.columns):
             raise ValueError("columns: two names have the same column: remove one of them")

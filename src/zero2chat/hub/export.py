@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import ABSTENTION, read_identity
 from zero2chat.core.runs import METRICS, RUN, write_atomically
+from zero2chat.hub.model_card import CARD, OF_ADAPTER, OF_MERGED
 from zero2chat.hub.modelfile import write_modelfile
 from zero2chat.models.adapters import merged
-from zero2chat.models.loading import find_model, load_tokenizer, refuse_reward_model
+from zero2chat.models.loading import find_model, load_model, load_tokenizer, refuse_reward_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,23 +41,21 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
     folder, adapter = find_model(run)
     if folder is None:
         raise UserError(f"{run}: no such folder here: `hf download {run} --local-dir FOLDER` fetches it from the Hub")
-    if adapter and not merge:
-        print(f"{run}: merging the LoRA adapter into its base model", flush=True)
-        merge = True
-    if merge and not adapter:
-        raise UserError(f"{run}: not an adapter (no adapter_config.json): remove --merge")
+    if adapter != merge:
+        does = "merging the LoRA adapter into its base model" if adapter else "not an adapter: nothing to merge"
+        print(f"{run}: {does}", flush=True)
     name = re.sub(r"[^\w.-]+", "-", "-".join(folder.resolve().parts[-2:]).strip("/")) + f"-{gguf or 'merged'}"
     target = Path(out or f"exports/{name}")
     if target.exists() or target.is_symlink():
         raise UserError(f"{target}: already exists: move it away, or give another --out")
     if gguf:
         require_packages(Path(packages), gguf)
-    if not merge:
+    if not adapter:
         refuse_reward_model(folder)  # the converter would write a wrong model
         if not any(folder.glob("model*.safetensors")):
             raise UserError(f"{folder}: no weights (model.safetensors): other formats are not supported")
     tokenizer = load_tokenizer(folder)
-    model = merged(folder) if merge else None
+    model = merged(folder) if adapter else None if gguf else load_model(folder, "auto")[0]
     made: dict[str, Any] = {"out": str(target)}
     with _new_folder(target) as partial:
         source = folder
@@ -64,29 +63,34 @@ def export(run: str, gguf: str | None, merge: bool, out: str | None, packages: s
             source = partial / "merged" if gguf else partial
             model.save_pretrained(source)
             tokenizer.save_pretrained(source)
-            _describe(folder, source)
+            _describe(folder, source, adapter)
             model = None  # free its memory for the converter
         if gguf:
             file = partial / f"{name}.gguf"
             _write_gguf(run, source, file, gguf, Path(packages))
             template = write_modelfile(file, tokenizer, _ends(source, tokenizer))
             made |= {"file": str(target / file.name), "bytes": file.stat().st_size, "template": template}
-            if merge:
+            if adapter:
                 shutil.rmtree(source)
-    print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB" if gguf else f"{target}: the merged model", flush=True)
+    print(f"{made['file']}: {made['bytes'] / 1e6:,.1f} MB" if gguf else f"{target}: the whole model", flush=True)
     if gguf and not made["template"]:
         print(f"{target}/Modelfile: has no template, because the model has no ChatML chat template", flush=True)
     return made
 
 
-def _describe(folder: Path, target: Path) -> None:
-    """Copy the licence, the threshold to decline, and the run's record and card, which `zero2chat push` needs."""
+def _describe(folder: Path, target: Path, adapter: bool) -> None:
+    """Copy the licence, the threshold to decline, and the run's record and card, which `zero2chat push` needs. The card
+    of an `adapter` then says that the adapter was merged."""
     is_run = (folder / RUN).exists() and (folder / METRICS).exists()
-    for name in ("LICENSE", "NOTICE", ABSTENTION, *((METRICS, "README.md") if is_run else ())):
+    for name in ("LICENSE", "NOTICE", ABSTENTION, *((METRICS, CARD) if is_run else ())):
         if (folder / name).exists():
             shutil.copy(folder / name, target)
     if is_run:
-        write_atomically(target / RUN, json.dumps(read_identity(folder) | {"merged": True}, indent=2))
+        write_atomically(target / RUN, json.dumps(read_identity(folder) | {"merged": adapter}, indent=2))
+    if adapter and (target / CARD).exists():
+        text = (target / CARD).read_text(encoding="utf-8").replace(OF_ADAPTER, OF_MERGED)
+        text = text.replace("\nlibrary_name: peft\n", "\nlibrary_name: transformers\n", 1)
+        write_atomically(target / CARD, text)
 
 
 def require_packages(packages: Path, gguf: str) -> None:
@@ -147,3 +151,7 @@ def _ends(source: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     ends = tokenizer.eos_token_id if own is None else own
     every = ends if isinstance(ends, list) else [ends]
     return [str(tokenizer.convert_ids_to_tokens(i)) for i in every if i is not None]
+
+
+if __name__ == "__main__":  # for the command on a model card
+    print(PACKAGES)

@@ -18,6 +18,8 @@ from zero2chat.models.loading import bases, is_hub_name
 CARD = "README.md"
 ADAPTER = "adapter_config.json"
 OF_ADAPTER = "This is a LoRA adapter: load it on top of its base model."
+# Installs llama.cpp's converter, also from a wheel, which has no Makefile
+_CONVERTER = 'pip install --no-deps --target .gguf -r "$(python -m zero2chat.hub.export)"'
 OF_MERGED = "It was trained as a LoRA adapter, and merged into its base model."
 
 
@@ -39,7 +41,7 @@ def make_card(
     kind = "text-classification" if stage == "reward" else "text-generation"
     adapter = (folder / ADAPTER).exists()
     sources, starts = _sources(settings), bases(settings)
-    on_hub = [start for start in starts if is_hub_name(start)]
+    on_hub = list(dict.fromkeys(name for start in starts for name in _on_hub(start)))
     data = ModelCardData(
         library_name="peft" if adapter else "transformers",
         pipeline_tag=kind,
@@ -98,7 +100,7 @@ def add_usage(card: ModelCard, repo: str, revision: str | None = None, adapter: 
         card,
         "how to run it",
         f"## Run it\n\nWith vLLM, which speaks OpenAI's API:\n\n```bash\n{served}\n```\n\n"
-        "With Ollama, quantized to about 4.5 bits per weight by zero2chat, after its `make gguf`:\n\n```bash\n"
+        f"With Ollama, quantized to about 4.5 bits per weight by zero2chat:\n\n```bash\n{_CONVERTER}\n"
         f"{fetch}\nzero2chat export {name}{merge} --gguf q4_k_m --out {name}-gguf\n"
         f"ollama create {name.lower()} -f {name}-gguf/Modelfile\nollama run {name.lower()}\n```\n\n"
         "Neither breaks control tokens in a user's text.",
@@ -159,6 +161,13 @@ def _sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _is_on_hub(source: Mapping[str, Any]) -> bool:
     path = source.get("path")
     return isinstance(path, str) and path not in BUILDERS and is_hub_name(path)
+
+
+def _on_hub(start: str) -> list[str]:
+    """Return the Hub names of the models that a model comes from, directly or through runs on this machine."""
+    run = read_run(Path(start)) if (Path(start) / RUN).exists() else None
+    earlier = bases(run["fingerprint"]["settings"]) if run else []
+    return [start] if is_hub_name(start) else [name for base in earlier for name in _on_hub(base)]
 
 
 def _origin(starts: Sequence[str], sources: list[dict[str, Any]]) -> str:

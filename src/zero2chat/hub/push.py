@@ -17,14 +17,14 @@ from yaml import YAMLError
 from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import ABSTENTION, read_metrics
 from zero2chat.core.runs import METRICS, RUN, Run, read_run
-from zero2chat.hub.model_card import ADAPTER, CARD, OF_ADAPTER, OF_MERGED, add_usage, make_card
+from zero2chat.hub.model_card import ADAPTER, CARD, add_usage, make_card
 from zero2chat.models.loading import adapter_settings, is_hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Trainer
 
 # What huggingface_hub's HTTP client raises: httpx's error before its release 2, and httpx2's since.
-_HTTP_ERROR: type[BaseException] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+HTTP_ERROR: type[BaseException] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 # The only files that are pushed. Others in the folder (checkpoints, pickles, a .env) are not part of the model.
 _MODEL_FILES = (
     "config.json",
@@ -123,9 +123,6 @@ def pack(
         raise UserError(f"{folder / CARD}: invalid card ({str(error).splitlines()[0]}): fix it") from error
     if ADAPTER in files:
         base = _point_adapter(folder, files, base, identity)
-    if identity.get("merged"):
-        card.data["library_name"] = "transformers"
-        card.text = card.text.replace(OF_ADAPTER, OF_MERGED)
     card.data["license"] = license or card.data.get("license")
     card.data["base_model"] = base or card.data.get("base_model")
     add_usage(card, repo, revision, ADAPTER in files)
@@ -183,7 +180,7 @@ def send(parcel: Parcel, private: bool = False) -> dict[str, Any]:
         changes += [CommitOperationAdd(name, file) for name, file in parcel.files.items()]
         message = f"zero2chat push {parcel.card.data.get('model_name') or ''}".rstrip()
         commit = api.create_commit(repo, changes, commit_message=message, revision=parcel.branch)
-    except (_HTTP_ERROR, OSError, ValueError, RuntimeError) as error:
+    except (HTTP_ERROR, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{repo}: the push failed: {_reason(error, token)}") from None
     where = f"{url}/tree/{parcel.branch}" if parcel.branch else str(url)
     return {"repo": repo, "url": where, "commit": commit.oid}

@@ -51,7 +51,6 @@ class Job:
     checkpointing: bool = False
     length_is: str = ""  # description of `length`
     unit: str = "windows"
-    rows: int | None = None  # rows of the dataset, if the settings determine it
     rollout: float = 0.0  # batches of a rollout
     vllm: tuple[float, bool] | None = None  # its share of a GPU, and whether it sleeps during optimization
     refused: tuple[str, ...] = ()  # accelerate configs that the stage does not support

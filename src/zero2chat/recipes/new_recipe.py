@@ -10,34 +10,33 @@ from __future__ import annotations
 
 import bisect
 import math
-import os
 import shlex
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 
 from zero2chat import stages
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import on_terminal
-from zero2chat.data.chat_formats import CONVERSATIONS, PREFERENCES, VOTES, Shape, first_fitting
 from zero2chat.data.prompts import load_problems
-from zero2chat.data.rows import load_table
-from zero2chat.data.sources import Source, spread_splits
-from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER
+from zero2chat.data.sources import Source
+from zero2chat.hub.modelfile import default_system, is_chatml
+from zero2chat.hub.push import HTTP_ERROR
 from zero2chat.models.hardware import Gpu, parameter_count
-from zero2chat.models.loading import context_length, load_model
+from zero2chat.models.loading import context_length, is_hub_name, load_model
+from zero2chat.recipes.own_files import Part, assign, choose_evaluation, read_names, without_dots
 from zero2chat.recipes.plan import find_gpu, plan_step
 from zero2chat.recipes.recipe import FILE, Step
+from zero2chat.rewards import read_rewards
 
-# The formats that each step reads
-FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
 _TEMPLATES = tuple(f"chat_templates/{name}.jinja" for name in ("chatml", "llama3", "gemma"))  # tried in this order
-_THUMBS_DOWN = {"false", "0", "0.0"}
 _MARKS = ("####", "\\boxed", "<answer>")  # of a final answer
 # Of a CPU's free memory, so much more must be there than is estimated: glibc keeps memory that was freed
 _CPU_MEMORY = 1.7
@@ -61,17 +60,6 @@ _FULL_ON_CPU = 50_000_000  # larger models get LoRA on a CPU: it needs two third
 _CPU_LENGTH, _CPU_BATCH = 1024, 4  # larger micro-batches need memory and save no time
 
 
-@dataclass
-class Part:
-    """One training step: the entries of its `datasets`, and the length of each training row in tokens."""
-
-    stage: str
-    sources: list[dict[str, Any]]
-    counts: dict[str, int]  # path → rows of the file
-    lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
-    settings: dict[str, Any] = field(default_factory=dict)  # that the rows depend on
-
-
 @dataclass(frozen=True)
 class Base:
     """The model to train, the chat template to set (None: the model's own), and the device: a GPU or the CPU."""
@@ -82,44 +70,26 @@ class Base:
     parameters: int
     device: Gpu
     gpu: bool
-
-
-# ---- files
-
-
-def _without_dots(path: str) -> str:
-    """Make a path such as `../chats.jsonl` absolute, so that the recipe also runs in another folder."""
-    return os.path.normpath(Path.cwd() / path) if path.startswith("..") else path
-
-
-def assign(paths: Sequence[str]) -> list[Part]:
-    """Return the training steps in order, each with the files it reads. Preference pairs go to `dpo` only. A file with
-    both completions and answers goes to `sft` and `grpo`. Raises `UserError` for a file that no step reads."""
-    parts = {stage: Part(stage, [], {}) for stage in FORMATS}
-    for path in dict.fromkeys(paths):
-        rows = load_table(Source(path=path, invalid="drop"))
-        columns = rows.column_names
-        if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
-            raise UserError(
-                f"{path}: the column `label` has thumbs down: train on these votes with `zero2chat kto`, or remove the "
-                "column to train on all answers"
-            )
-        fitting = [stage for stage in FORMATS if first_fitting(FORMATS[stage], columns)]
-        if not fitting:
-            raise UserError(
-                f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(FORMATS)}: rename them, or "
-                "map them with `columns` in a YAML (docs/data.md lists the formats)"
-            )
-        for stage in ["dpo"] if "dpo" in fitting else fitting:
-            parts[stage].sources.append({"path": path, "invalid": "drop"})
-            parts[stage].counts[path] = len(rows)
-    return [part for part in parts.values() if part.sources]
+    system: str  # that the model's own template adds to a conversation without a system prompt; "" if none
 
 
 # ---- rows, and the model that reads them
 
 
-def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
+def _require_hub(model: str) -> None:
+    """Raise `UserError` for a Hub name if there is no network. Loading the model would retry for a minute first."""
+    if not is_hub_name(model) or isinstance(try_to_load_from_cache(model, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(model, timeout=10)
+    except HfHubHTTPError:
+        return  # the Hub answers: loading the model says what is wrong
+    except (HTTP_ERROR, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{model}: no such folder, and the Hub cannot be reached ({said}): give a folder") from error
+
+
+def open_base(model: str, parts: Sequence[Part], gpu: str | None, rewards: Sequence[str]) -> Base:
     """Measure the training rows with the first chat template that works for training, and return the model with that
     template. Raises `UserError` with each template's error if none works, such as for rows that a stage refuses."""
     empty, tokenizer = load_model(model, None, weights=False)
@@ -127,16 +97,17 @@ def open_base(model: str, parts: Sequence[Part], gpu: str | None) -> Base:
     for template in (None, *_TEMPLATES) if tokenizer.chat_template else _TEMPLATES:  # None: the model's own
         try:
             for part in parts:
-                _measure(part, model, template)
+                _measure(part, model, template, rewards)
         except UserError as error:
             refused.append(error)
         else:
             device = Gpu(1.0, psutil.virtual_memory().available / _CPU_MEMORY) if gpu is None else find_gpu(gpu)[1]
-            return Base(model, template, context_length(empty), parameter_count(empty), device, gpu is not None)
+            system = default_system(tokenizer) if is_chatml(tokenizer) else ""
+            return Base(model, template, context_length(empty), parameter_count(empty), device, gpu is not None, system)
     raise UserError("; ".join(dict.fromkeys(map(str, refused))))
 
 
-def _measure(part: Part, model: str, template: str | None) -> None:
+def _measure(part: Part, model: str, template: str | None, rewards: Sequence[str]) -> None:
     """Measure the lengths of the part's rows, as the part's stage prepares them."""
     stage = stages.load(part.stage)
     settings: dict[str, Any] = {"output_dir": "runs/new", "model_name_or_path": model, "datasets": part.sources}
@@ -150,6 +121,7 @@ def _measure(part: Part, model: str, template: str | None) -> None:
         problems = [row for source in part.sources for row in load_problems(Source(**source))]
         prompts = ["\n".join(turn["content"] for turn in row["prompt"]) for row in problems]
         part.settings["rewards"] = choose_rewards(prompts, [row["answer"] for row in problems])
+        part.settings["rewards"] += [{"function": function} for function in rewards]
     assert stage.prepare is not None
     rows = stage.prepare(*stage.build(settings | part.settings, part.stage))
     part.lengths = [max(len(side.ids) for side in rows.sides(i)) for i in range(rows.n)] + [*rows.dropped]
@@ -162,26 +134,6 @@ def choose_rewards(prompts: Sequence[str], answers: Sequence[str]) -> list[dict[
     if 2 * max(marked) >= len(answers):
         return [{"function": "zero2chat.rewards.math.math_answer"}]
     return [{"function": "zero2chat.rewards.exact.exact_match", "options": {"whole": True}}]
-
-
-def choose_evaluation(parts: Sequence[Part], held_out: str | None, most: int) -> tuple[dict[str, Any], str] | None:
-    """Return an entry for the evaluate stage's `datasets`, and a description of its rows. These are `held_out`, or up
-    to `most` rows that the `split` of each source then leaves out of training. None if all data are preference pairs,
-    or a single row."""
-    part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
-    if held_out is not None:
-        entry, words = {"path": held_out, "split": "train"}, f"the rows of {held_out}"
-    elif part is not None and max(part.counts.values()) > 1:
-        path, count = max(part.counts.items(), key=lambda item: item[1])  # others may have few rows
-        n = min(most, max(4, count // 10), count // 2)
-        train, test = spread_splits(count, n)
-        entry = {"path": path, "invalid": "drop", "split": test}
-        words = f"{n:,} of {count:,} rows of {path}, spread over the file and held out of training"
-        for source in (source for other in parts for source in other.sources if source["path"] == path):
-            source["split"] = train
-    else:
-        return None
-    return entry | {"label": "held_out"}, words
 
 
 # ---- settings
@@ -268,11 +220,15 @@ def _of_stage(part: Part, base: Base) -> dict[str, Any]:
 # ---- the folder
 
 
-def _with_evaluation(training: list[Step], entry: dict[str, Any], base: Base, folder: Path) -> list[Step]:
-    """Return the training steps with an evaluation before the first step and one after the last step."""
+def _with_evaluation(
+    training: list[Step], entry: dict[str, Any], base: Base, folder: Path, given: Sequence[str]
+) -> list[Step]:
+    """Return the training steps with an evaluation before the first step and one after the last step. Without GRPO, the
+    evaluation uses the `given` rewards."""
     last, runs = training[-1].settings, f"runs/{folder.name}"
     rewards = next((step.settings["rewards"] for step in training if step.stage == "grpo"), None)
-    entry = entry | ({"rewards": rewards} if rewards else {"metrics": ["exact_match", "f1", "perplexity"]})
+    entry = entry | ({} if rewards else {"metrics": ["exact_match", "f1", "perplexity"]})
+    entry |= {"rewards": rewards or [{"function": function} for function in given]} if rewards or given else {}
     # The data's other rows may have the same prompts: the evaluation counts them.
     trained = [source for step in training for source in step.settings["datasets"]]
     common = {"datasets": [entry], "contamination": trained, "eval_batch_size": 32}
@@ -302,24 +258,43 @@ def _files(folder: Path, steps: Sequence[Step], launch: str, title: str, summary
 
 
 def new(
-    recipe: str, model: str, data: Sequence[str], held_out: str | None = None, gpu: str | None = None
+    recipe: str,
+    model: str,
+    data: Sequence[str],
+    held_out: str | None = None,
+    gpu: str | None = None,
+    columns: Sequence[str] = (),
+    rewards: Sequence[str] = (),
+    system: str | None = None,
 ) -> dict[str, Any]:
     """Write the recipe. Prints a summary of data and settings, and returns the summary and the files' texts. If the
     folder exists, or a stage would refuse the data, raises `UserError` before writing."""
     folder = Path(recipe)
-    model, *data = map(_without_dots, (model, *data))
-    held_out = held_out and _without_dots(held_out)
+    model, *data = map(without_dots, (model, *data))
+    held_out = held_out and without_dots(held_out)
     if folder.exists() or Path("runs", folder.name).exists():
         raise UserError(f"{recipe}: exists already, here or in runs/: give another name")
     if not folder.name or not folder.parent.is_dir():
         raise UserError(f"{recipe}: no folder {folder.parent}: create that folder first")
     if held_out is not None and Path(held_out).resolve() in [Path(path).resolve() for path in data]:
         raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
-    parts = assign(data)
-    evaluated = choose_evaluation(parts, held_out, 500 if gpu else 100)  # first: only training rows are measured
-    base = open_base(model, parts, gpu)
+    named, more = read_names(columns), {"system": system} if system is not None else {}
+    _require_hub(model)
+    parts = assign(data, named, more)
+    # First: only training rows are measured.
+    evaluated = choose_evaluation(parts, held_out, 500 if gpu else 100, named, more)
+    if rewards:
+        read_rewards([{"function": function} for function in rewards], alone=True)
+    if rewards and evaluated is None and parts[-1].stage != "grpo":
+        raise UserError("--reward: neither GRPO nor an evaluation reads these files: remove --reward")
+    base = open_base(model, parts, gpu, rewards)
     template = base.template or "the model's own"
     summary = [f"Model: {model}, {base.parameters:,} parameters, chat template: {template}"]
+    if base.system:
+        said = f"The model's own chat template adds a system prompt to rows without one, “{base.system.strip()}”"
+        said += ", and this recipe's template does not" if base.template else ""
+        summary.append(f"{' '.join(said.split())}: --system TEXT sets another")
+    summary += {note: None for part in parts for note in part.notes}
     made: list[Step] = []
     for i, part in enumerate(parts):
         step, chosen = choose_step(part, base, folder, made, followed=i + 1 < len(parts))
@@ -327,7 +302,7 @@ def new(
         summary.append(chosen)
     trained = made[-1].folder
     if evaluated is not None:
-        made = _with_evaluation(made, evaluated[0], base, folder)
+        made = _with_evaluation(made, evaluated[0], base, folder, rewards)
         summary.append(f"before and after evaluate on {evaluated[1]}")
     launch = "single_gpu" if base.gpu else "cpu"
     files = _files(folder, made, launch, f"{model} on {', '.join(Path(path).name for path in data)}", summary)
@@ -338,5 +313,6 @@ def new(
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     following = f"Next: zero2chat run {shlex.quote(recipe)}, then zero2chat chat {shlex.quote(str(trained))}"
+    following += f" --system {shlex.quote(system)}" if system else ""
     print("\n".join(map(on_terminal, [*summary, f"wrote {recipe}: {', '.join(files)}", following])))
     return {"recipe": recipe, "summary": summary, "files": files}

@@ -3,11 +3,12 @@
     zero2chat plan recipes/chat/qwen3-0.6b.yaml --gpu h100
 
 Nothing is measured. FLOPs, memory and steps are computed from the settings (`training_cost.py`), and tokens/s from the
-FLOPs and an assumed MFU.
+FLOPs and an assumed MFU. Without `max_steps`, the steps follow from the epochs and the rows of tasks and local files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from zero2chat.core.config import build
 from zero2chat.core.errors import UserError, nearest
+from zero2chat.data.rows import first_rows, load_table, local_files
+from zero2chat.data.sources import Source
 from zero2chat.models.hardware import GPUS, Gpu
 from zero2chat.models.training_job import FSDP
 from zero2chat.recipes.recipe import Step, load_recipe
@@ -26,11 +30,36 @@ RESERVE = 0.1  # share of a GPU's memory for the CUDA context, library workspace
 GB = 1e9
 
 
+def count_rows(step: Step) -> int | None:
+    """Count the rows that a step trains on, before any are dropped. None if settings and local files do not determine
+    the rows: on the Hub, in a mixture, packed, or chosen or compared by a model. None if `max_steps` is set."""
+    args, training, *_ = step.arguments()
+    entries = step.settings.get("datasets") or ()
+    sources = [build([Source], entry, f"{step.config}: datasets")[0] for entry in entries]
+    unknown = any(map(step.settings.get, ("packing", "pass_rate", "comparisons")))
+    if training.max_steps > 0 or unknown or any(one.fraction for one in sources):
+        return None
+    counts = []
+    with contextlib.suppress(UserError):  # no such file here
+        for one in sources:
+            if one.task is None and not local_files(one):
+                return None
+            counts.append(len(first_rows(load_table(one), one.n)) if one.task is None else one.n or 0)
+    held_out = getattr(args, "test_fraction", None) or getattr(args, "validation_fraction", None) or 0.0
+    return round(sum(counts) * (1 - held_out)) if counts and len(counts) == len(sources) else None
+
+
 def plan_step(
-    step: Step, steps: Sequence[Step], gpu: Gpu, gpus: int, mfu: float, prompt: int | None = None
+    step: Step,
+    steps: Sequence[Step],
+    gpu: Gpu,
+    gpus: int,
+    mfu: float,
+    prompt: int | None = None,
+    rows: int | None = None,
 ) -> dict[str, Any]:
-    """Plan one step on `gpus` GPUs; `prompt` is as in `read_job`. Memory is in GB, for each accelerate config that fits
-    this number of GPUs, cheapest first.
+    """Plan one step on `gpus` GPUs; `prompt` is as in `read_job`, and `rows` is used if `max_steps` is not set. Memory
+    is in GB, for each accelerate config that fits this number of GPUs, cheapest first.
 
     Raises `UserError` as `read_job` does, and for a batch size that cannot be divided among the ranks.
     """
@@ -42,8 +71,11 @@ def plan_step(
     share = batch * accumulation
     tokens = share * gpus * job.sequences * job.length
     count = training.max_steps if training.max_steps > 0 else None
-    if count is None and job.rows is not None:
-        count = math.ceil(math.ceil(job.rows / (share * gpus)) * training.num_train_epochs)
+    counted: dict[str, Any] = {}
+    if count is None and rows is not None:
+        counted = {"rows": rows, "epochs": training.num_train_epochs}
+        each = getattr(training, "num_generations", None) or 1  # completions of a prompt
+        count = math.ceil(math.ceil(rows * each / (share * gpus)) * training.num_train_epochs)
     speed = gpus * mfu * gpu.peak / job.flops
     hours = math.inf if count is None else count * tokens / speed / 3600
     if (minutes := getattr(args, "max_minutes", None)) is not None:
@@ -70,6 +102,7 @@ def plan_step(
         "micro_batch": batch,
         "accumulation": accumulation,
         "tokens_per_step": tokens,
+        **counted,
         "steps": count,
         "tokens_per_second": speed,
         "hours": None if math.isinf(hours) else hours,
@@ -86,8 +119,9 @@ def find_gpu(name: str) -> tuple[str, Gpu]:
     return known[name.lower()], GPUS[known[name.lower()]]
 
 
-def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4) -> dict[str, Any]:
-    """Plan each training step. The total `hours` are None if the hours of a step are unknown.
+def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4, price: float | None = None) -> dict[str, Any]:
+    """Plan each training step. `price` is that of one GPU for an hour. The totals `hours` and `cost` are None if the
+    hours of a step, or the price, are unknown.
 
     Raises `UserError` for an invalid recipe, GPU or number, and if no step trains.
     """
@@ -96,21 +130,27 @@ def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4) -> dict[str, An
         raise UserError(f"--gpus {gpus}: expected 1 or more")
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu {mfu}: expected a number above 0, at most 1")
+    if price is not None and not price > 0:
+        raise UserError(f"--price {price}: expected a number above 0")
     steps = load_recipe(recipe)
     training = [step for step in steps if step.trains]
     if not training:
         raise UserError(f"{recipe}: no training steps: there is nothing to plan")
-    plans = {step.name: plan_step(step, steps, card, gpus, mfu) for step in training}
-    hours = [one["hours"] for one in plans.values()]
+    plans = {step.name: plan_step(step, steps, card, gpus, mfu, rows=count_rows(step)) for step in training}
+    of_steps = [one["hours"] for one in plans.values()]
+    hours = None if None in of_steps else sum(of_steps)
+    cost = None if hours is None or price is None else hours * gpus * price
     about = {"recipe": recipe, "gpu": name, "gpu_memory": card.memory / GB, "gpus": gpus, "mfu": mfu}
-    return about | {"reserve": RESERVE, "steps": plans, "hours": None if None in hours else sum(hours)}
+    return about | {"reserve": RESERVE, "steps": plans, "hours": hours, "price": price, "cost": cost}
 
 
 def show(made: dict[str, Any], console: Console) -> None:
     """Print each step's figures, its memory under each accelerate config, and the plan's assumptions."""
     lines = [
         f"{made['recipe']} with {made['gpus']} × {made['gpu']} of {made['gpu_memory']:.0f} GB, in bf16, at "
-        f"{made['mfu']:.0%} MFU. Estimates, not measurements. Hours exclude generating completions.",
+        f"{made['mfu']:.0%} MFU. Estimates, not measurements.",
+        "Assumed: each sequence has the length `sequence`; steps without `max_steps` follow from all rows and epochs; "
+        "hours exclude loading, evaluating and generating completions.",
         f"Memory is in GB per rank; {made['reserve']:.0%} stays free.",
     ]
     console.print(*lines, sep="\n", soft_wrap=True)
@@ -123,6 +163,8 @@ def show(made: dict[str, Any], console: Console) -> None:
             memory.add_row(part.replace("_", " "), *(_text(parts[part]) for parts in step["memory"].values()))
         console.print(f"\n[bold]{name}[/bold]", figures, memory, sep="\n")
     console.print(f"\ntotal hours: {_text(made['hours'])}")
+    if made["price"] is not None:
+        console.print(f"total cost: {_text(made['cost'])} at {made['price']:g} per GPU and hour", soft_wrap=True)
 
 
 def _text(value: Any) -> str:

@@ -80,20 +80,28 @@ def _overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _choose(steps: list[Step], only: str | None, restart: str | None) -> tuple[list[Step], list[Step]]:
+def _choose(
+    steps: list[Step], only: str | None, restart: str | None, until: str | None
+) -> tuple[list[Step], list[Step]]:
     """Return all steps, and the steps to run. If `only` names a claim, both are the claim's steps."""
-    if only and restart:
-        raise UserError("--only and --restart exclude each other: give one of them")
+    if only and (restart or until):
+        raise UserError(f"--only and --{'restart' if restart else 'until'} exclude each other: give one of them")
     named, names = graph.claims(steps), [step.name for step in steps]
     if only:
         require_known(only, [*names, *named], "--only", "step or claim" if named else "step")
+    if until:
+        require_known(until, names, "--until", "step")
+    before = names[: names.index(until) + 1] if until else names
     if restart:
-        require_known(restart, names, "--restart", "step")
-        return steps, graph.following(steps, *graph.in_seeds(steps, restart))
+        require_known(restart, before, "--restart", f"step up to {until}" if until else "step")
+        again = graph.following(steps, *graph.in_seeds(steps, restart))
+        return steps, [step for step in again if graph.base_name(step.name) in before]
     if only in named:
         steps = graph.for_claim(steps, only)
         return steps, steps
-    return steps, [step for step in steps if not only or step.name in graph.in_seeds(steps, only)]
+    if only:
+        return steps, [step for step in steps if step.name in graph.in_seeds(steps, only)]
+    return steps, [step for step in steps if graph.base_name(step.name) in before]
 
 
 def run(
@@ -105,21 +113,23 @@ def run(
     dry_run: bool = False,
     settings: bool = False,
     seeds: int = 1,
+    until: str | None = None,
 ) -> dict[str, Any]:
     """Run the steps that are not done. Returns `{step: "done" | "made" | "planned"}` and the time in seconds.
 
     `only` runs one step, or all steps of a claim. `restart` deletes and repeats a step and all steps that depend on it.
-    Both apply to all `seeds`. `dry_run` only prints the commands; `settings` adds their settings.
+    `until` leaves out all steps listed after it. All three apply to all `seeds`. `dry_run` only prints the commands;
+    `settings` adds their settings.
     """
     started = time.time()
     chosen = _overrides(overrides)
     written = load_recipe(recipe, chosen, accelerate_config)
-    steps, wanted = _choose(graph.with_seeds(written, seeds) if seeds != 1 else written, only, restart)
+    steps, wanted = _choose(graph.with_seeds(written, seeds) if seeds != 1 else written, only, restart, until)
     for step in written:  # report a mistake in the last step now, not after an hour
         step.arguments()
     upstream = graph.preceding(steps, wanted)
     for name in chosen.keys() - {step.name for step in (*upstream, *wanted)}:
-        raise UserError(f"--set {name}.…: --only or --restart leaves out step {name}: remove this --set")
+        raise UserError(f"--set {name}.…: --only, --restart or --until leaves out step {name}: remove this --set")
     for step in steps:
         runs.read_run(step.folder)  # refuse a folder that is not a run before anything starts
     for step in wanted:

@@ -158,11 +158,9 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
 
 
 def _cost(job: Job, _: EmptyModel, args: SftArguments, training: SFTConfig, model_args: ModelConfig) -> Job:
-    counted = not training.packing and all("task" in one and one.get("fraction") is None for one in args.datasets)
     return replace(
         job,
         head="tiles",
-        rows=sum(one["n"] for one in args.datasets) if counted else None,
         refused=NOT_WHOLE if args.merge_adapter else quantized_refuses(model_args),
         unit="packed rows" if training.packing else "conversations",
     )

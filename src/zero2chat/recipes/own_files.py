@@ -1,0 +1,115 @@
+"""The user's files for `zero2chat new`: which training steps read a file, and which rows are held out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zero2chat.core.errors import UserError
+from zero2chat.data.chat_formats import CONVERSATIONS, OPTIONAL, PREFERENCES, VOTES, Shape, first_fitting
+from zero2chat.data.rows import Table, load_table
+from zero2chat.data.sources import Source, spread_splits
+from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES
+
+# The formats that each step reads
+FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
+_THUMBS_DOWN = {"false", "0", "0.0"}
+
+
+@dataclass
+class Part:
+    """One training step: the entries of its `datasets`, and the length of each training row in tokens."""
+
+    stage: str
+    sources: list[dict[str, Any]]
+    counts: dict[str, int]  # path → rows of the file
+    lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
+    settings: dict[str, Any] = field(default_factory=dict)  # that the rows depend on
+    notes: dict[str, None] = field(default_factory=dict)  # on the files, without duplicates
+
+
+def without_dots(path: str) -> str:
+    """Make a path such as `../chats.jsonl` absolute, so that the recipe also runs in another folder."""
+    return os.path.normpath(Path.cwd() / path) if path.startswith("..") else path
+
+
+def _open(path: str, named: Mapping[str, str]) -> Table:
+    """Load a file's rows. `named` gives new names to those of its columns that the file has."""
+    table = load_table(Source(path=path, invalid="drop"))
+    own = {name: column for name, column in named.items() if column in table.column_names}
+    return load_table(Source(path=path, invalid="drop", columns=own)) if own else table
+
+
+def _columns(table: Table, shape: Shape) -> dict[str, Any]:
+    """Return the setting `columns` with the new names that the format has."""
+    used = {name: own for name, own in table.source.columns.items() if name in {*shape.columns, *OPTIONAL}}
+    return {"columns": used} if used else {}
+
+
+def read_names(texts: Sequence[str]) -> dict[str, str]:
+    """Convert `NAME=COLUMN` to {name: column}."""
+    for text in texts:
+        if not all(text.partition("=")[::2]):
+            raise UserError(f"--columns {text}: expected NAME=COLUMN, such as prompt='Customer message'")
+    return {name: own for name, _, own in (text.partition("=") for text in texts)}
+
+
+def assign(paths: Sequence[str], named: Mapping[str, str], more: Mapping[str, Any]) -> list[Part]:
+    """Return the training steps in order, each with the files it reads. Preference pairs go to `dpo` only. A file with
+    both completions and answers goes to `sft` and `grpo`. `named` maps new names of columns to those in the files, and
+    `more` has further settings of each source. Raises `UserError` for a file that no step reads, and for a column that
+    no file has."""
+    parts = {stage: Part(stage, [], {}) for stage in FORMATS}
+    tables = {path: _open(path, named) for path in dict.fromkeys(paths)}
+    for name, own in named.items():
+        if not any(name in table.source.columns for table in tables.values()):
+            raise UserError(f"--columns {name}={own}: no file of --data has the column '{own}': give a column's name")
+    for path, rows in tables.items():
+        columns, repeated = rows.column_names, len(rows) - len({repr(row) for row in rows.rows})
+        if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
+            raise UserError(
+                f"{path}: the column `label` has thumbs down: train on these votes with `zero2chat kto`, or remove the "
+                "column to train on all answers"
+            )
+        fitting = [stage for stage in FORMATS if first_fitting(FORMATS[stage], columns)]
+        if not fitting:
+            raise UserError(
+                f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(FORMATS)}: rename them, "
+                "such as --columns prompt='Customer message' (docs/data.md lists the formats)"
+            )
+        for stage in ["dpo"] if "dpo" in fitting else fitting:
+            shape = first_fitting(FORMATS[stage], columns)
+            assert shape is not None
+            parts[stage].sources.append({"path": path, "invalid": "drop", **_columns(rows, shape), **more})
+            parts[stage].counts[path] = len(rows)
+            if repeated:
+                parts[stage].notes[f"{path}: {repeated:,} of {len(rows):,} rows repeat an earlier row"] = None
+    return [part for part in parts.values() if part.sources]
+
+
+def choose_evaluation(
+    parts: Sequence[Part], held_out: str | None, most: int, named: Mapping[str, str], more: Mapping[str, Any]
+) -> tuple[dict[str, Any], str] | None:
+    """Return an entry for the evaluate stage's `datasets`, and a description of its rows. These are `held_out`, or up
+    to `most` rows that the `split` of each source then leaves out of training. None if all data are preference pairs,
+    or a single row."""
+    part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
+    if held_out is not None:
+        table = _open(held_out, named)
+        shape = first_fitting(SHAPES, table.column_names)  # None: the stage says what is missing
+        entry = {"path": held_out, "split": "train", **more} | (_columns(table, shape) if shape else {})
+        words = f"the rows of {held_out}"
+    elif part is not None and max(part.counts.values()) > 1:
+        path, count = max(part.counts.items(), key=lambda item: item[1])  # others may have few rows
+        n = min(most, max(4, count // 10), count // 2)
+        train, test = spread_splits(count, n)
+        entry = next(source for source in part.sources if source["path"] == path) | {"split": test}
+        words = f"{n:,} of {count:,} rows of {path}, spread over the file and held out of training"
+        for source in (source for other in parts for source in other.sources if source["path"] == path):
+            source["split"] = train
+    else:
+        return None
+    return entry | {"label": "held_out"}, words
