@@ -37,8 +37,9 @@ def _entries(recipe: str, *steps: str) -> list[dict[str, Any]]:
         settings = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
         for entry in settings.get("datasets" if step != "evaluate" else "tasks", []):
             options = {name: value for name, value in entry.get("options", {}).items() if name != "texts"}
+            styles = options.pop("styles", {"worked": 1})
             if entry.get("task") in TASKS and "against" not in entry:
-                entries.append({**entry, "options": options, "step": step})
+                entries.append({**entry, "options": options, "styles": styles, "step": step})
     return entries
 
 
@@ -52,9 +53,10 @@ def _texts(recipe: str) -> tuple[list[str], set[str]]:
             texts += task.documents(0, min(entry["n"], PAGES), **entry["options"])
             continue
         for row in task.rows("train", entry.get("seed", 0), min(entry["n"], ROWS), **entry["options"]):
-            said = [message["content"] for message in task.prompt(row)]
+            said = [message.get("reasoning_content", "") + message["content"] for message in task.prompt(row)]
             if entry["step"] == "sft" and not (entry.get("tools") and task.use_tools):
-                said.append(task.demonstration(row, rng))
+                (style,) = rng.choices([*entry["styles"]], [*entry["styles"].values()])
+                said.append(task.demonstration(row, rng, style))
             texts.append("\n".join(said))
             questions.add(_sentence(row["question"]))
     return texts, questions
@@ -62,7 +64,7 @@ def _texts(recipe: str) -> tuple[list[str], set[str]]:
 
 def _sentence(question: str) -> str:
     """Return a question without numbers, operation, greeting, case and punctuation; "" for a sum alone ("7 + 5")."""
-    text = re.sub(r"\d+ ?x ?\d+|\b(?:added to|take away|multiplied by)\b", "", question.lower())
+    text = re.sub(r"\d+ ?x ?\d+|\b(?:added to|take away|taken away from|subtracted from|multiplied (?:by|with))\b", "", question.lower())
     words = " ".join(re.findall("[a-z]+", text))
     for manner in MANNERS:
         words = re.sub(rf"\b{manner}\b", "", words)
