@@ -19,7 +19,8 @@ _HALVES: dict[Node, Node] = {
     for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
     for sign in signs
 }
-_AX = {("variable", "A"), ("variable", "x")}  # the product of a matrix and a vector
+_VECTORS = frozenset("uvwxb")  # beside a capital: Ax is the product of a matrix and a vector
+_ORDERED = ("vec ", "hat ", "over", "wide", "tilde ", "dot ", "Lambda", "Sigma", "Phi", "Psi", "Omega", "Theta", "Xi")
 _ANGLES = ("x", "t", "theta", "alpha", "beta", "phi")
 _LABELS = frozenset(WORDS["labels"]) | {"final answer"}
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
@@ -38,7 +39,7 @@ def plain(node: Node) -> Node:
         if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
             item = item[2][0]
         parts = condition[2] if condition[0] == "list" and condition[1] in ("or", "and") else (condition,)
-        if item[0] == "variable" and all(part[0] == "relation" and item[1] in variables(part) for part in parts):
+        if item[0] == "variable" and all(_inequality(part) and item[1] in variables(part) for part in parts):
             return condition
     if node[0] == "set" and not node[1]:
         return ("constant", "emptyset")
@@ -49,11 +50,15 @@ def plain(node: Node) -> Node:
     return node
 
 
+def _inequality(node: Node) -> bool:
+    return node[0] == "relation" and not {"=", "in"} & set(node[1])
+
+
 def same_letter(gold: Node, answer: Node) -> Node:
     """Rename the answer's set `{y : y > 3}` to the gold answer's `{x : x > 3}`: the letter makes no difference."""
     if gold[0] == answer[0] == "builder":
         ours, others = _bound(gold), _bound(answer)
-        if ours and others and ours not in variables(answer):
+        if ours and others and ours not in variables(answer) and others not in variables(gold):
             return replaced(answer, others, ("variable", ours))
     return answer
 
@@ -143,6 +148,8 @@ def is_result(node: Node) -> bool:
 def in_order(names: list[str]) -> bool:
     """Whether values may be listed without these names. Letters such as x and y must be in their natural order. Other
     letters, such as w and d, and words have no order."""
+    if any(name in _ANGLES[2:] for name in names[:-1]):
+        return False  # (r, theta)
     groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
     for i, name in enumerate(names):
         for later in names[i + 1 :]:
@@ -152,19 +159,15 @@ def in_order(names: list[str]) -> bool:
     return True
 
 
-def alike(ours: list[str], others: list[str]) -> bool:
-    """Whether words name the same things in the same order, perhaps abbreviated: `min` and `max` for `minimum` and
-    `maximum`."""
-    return all(
-        a == b or (min(len(a), len(b)) > 2 and (a.startswith(b) or b.startswith(a)))
-        for a, b in zip(ours, others, strict=True)
-    )
+def _label(node: Node) -> str:
+    word = node[1].lower()
+    return {"min": "minimum", "max": "maximum"}.get(word, word)
 
 
 def same_name(gold: Node, answer: Node) -> bool:
     """Whether the left sides of "=" can name the same value."""
     if gold[0] == answer[0] == "unit":
-        return alike([gold[1].lower()], [answer[1].lower()])
+        return _label(gold) == _label(answer)
     if "nothing" in (gold[0], answer[0]):
         return True
     if gold[0] == answer[0] == "defined":
@@ -191,14 +194,15 @@ def items_of(node: Node) -> list[Node]:
     """Return the items of a set or list, with both values of each ±; in a set, each item once."""
     items = node[2] if node[0] == "list" else node[1]
     values = []
+    several = sum(signs_spread(item) is not item for item in items) > 1  # x = \pm 1, y = \mp 2
     for item in items:
-        spread = signs_spread(item)
+        spread = item if several else signs_spread(item)
         values += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
     return list(dict.fromkeys(values)) if node[0] == "set" else values
 
 
 def signs_spread(node: Node) -> Node:
-    """Convert `2 \\pm 1` to the list 3, 1: all ± of one expression have the same sign."""
+    """Convert `2 \\pm 1` to the list 3, 1. Two signs may or may not be tied, so \\pm 1 \\pm i stays as it is."""
 
     def chosen(part: Any, plus: bool) -> Any:
         if not isinstance(part, tuple):
@@ -210,7 +214,7 @@ def signs_spread(node: Node) -> Node:
 
     if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees", "tuple"):
         plus = chosen(node, True)
-        if plus != node:
+        if plus != node and len(signs := [part[0] for part in parts([node]) if part[0] in ("pm", "mp")]) == 1:
             joined = "and" if node[0] == "relation" and node[1] == ("ne",) else "or"  # x is neither 2 nor -2
             return ("list", joined, (plus, chosen(node, False)))
     return node
@@ -234,7 +238,9 @@ def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
         parts = [split(part) for part in node[1:]]
         if any(part is None for part in parts):
             return None
-        leads = kind == "mul" and _pure_unit(node[1]) and not all(_pure_unit(part) for part in node[1:])
+        if kind == "mul" and sum(bool(part[1]) and not pure_unit(n) for n, part in zip(node[1:], parts, strict=True) if part) > 1:
+            return None  # 3 cm times 5 cm may be a size
+        leads = kind == "mul" and pure_unit(node[1]) and not all(pure_unit(part) for part in node[1:])
         if leads and not (node[1][0] == "unit" and set(parts[0][1] if parts[0] else ()) & (CURRENCIES | {"dollar"})):
             return None  # "$7" is a quantity, "eval(7)" is not
         unit, size = Unit(), Fraction(1)
@@ -255,8 +261,9 @@ def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
     return node, Unit(), Fraction(1)
 
 
-def _pure_unit(node: Node) -> bool:
-    return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and _pure_unit(node[1]))
+def pure_unit(node: Node) -> bool:
+    """Whether a node is a unit without a number."""
+    return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and pure_unit(node[1]))
 
 
 def degrees(node: Node) -> Node | None:
@@ -329,20 +336,56 @@ def _multiple(node: Node, name: str) -> bool:
     return node == ("variable", name)
 
 
-def noncommuting(*nodes: Node) -> bool:
-    """Whether a product has several capitals, which may be matrices: AB is not BA. What is divided by is a number."""
-    found = False
-    for part in parts(list(nodes)):
-        if part[0] == "div" and _capitals(part[2]):
-            return False
-        factors = [_capitals(factor) for factor in part[1:]] if part[0] == "mul" else []
-        several = len([names for names in factors if names]) > 1 and len(set().union(*factors)) > 1
-        found |= several or _AX.issubset(part) or (part[0] == "pow" and len(_capitals(part[1])) > 1)
-    return found
+def ordered(node: Any) -> Any:
+    """Replace the factors of each product that may not commute by one name, so that AB is not BA.
+
+    These are capitals, vectors, and capitals' vectors, as in Ax; i, j and k together; and all letters of a product such
+    as aba^{-1}, in which one letter stands on both sides of another."""
+    if not isinstance(node, tuple) or not node or node[0] in ("number", "variable", "constant", "unit"):
+        return node
+    factors = list(_factors(node)) if node[0] in ("mul", "div", "neg") else []
+    if len(factors) > 1:
+        bases = [factor[1] if factor[0] == "pow" and factor[1][0] == "variable" else factor for factor in factors]
+        fixed = [_names_in_order(factor) for factor in factors]
+        letters = [str(base[1]) for base in bases if base[0] == "variable"]
+        if any(letters[i] in letters[i + 2 :] and letters[i] != letters[i + 1] for i in range(len(letters) - 2)):
+            fixed = [fixed[i] or ({str(base[1])} if base[0] == "variable" else set()) for i, base in enumerate(bases)]
+        elif ("constant", "i") in factors and {"j", "k"} & set(letters):
+            fixed = [{str(base[1])} if base[0] in ("variable", "constant") else fixed[i] for i, base in enumerate(bases)]
+        elif any(fixed):
+            fixed = [
+                fixed[i] or ({factor[1]} if factor[0] == "variable" and factor[1] in _VECTORS else set())
+                for i, factor in enumerate(factors)
+            ]
+        if len(set().union(*fixed)) > 1:
+            word = tuple(ordered(factor) for i, factor in enumerate(factors) if fixed[i])
+            rest = [ordered(factor) for i, factor in enumerate(factors) if not fixed[i]]
+            return ("mul", *rest, ("variable", f"product {word}"))
+    return tuple(ordered(part) for part in node)
 
 
-def _capitals(node: Node) -> set[str]:
-    return {name for name in variables(node) if (len(name) == 1 and name.isupper()) or name.startswith("vec ")}
+def _factors(node: Node) -> Iterator[Node]:
+    """Yield the factors of a product in order; divisors are yielded as quotients."""
+    if node[0] == "mul":
+        for part in node[1:]:
+            yield from _factors(part)
+    elif node[0] == "div":
+        yield from _factors(node[1])
+        yield from (("div", ("number", Fraction(1)), factor) for factor in reversed(list(_factors(node[2]))))
+    elif node[0] == "neg":
+        yield from (("number", Fraction(-1)), *_factors(node[1]))
+    else:
+        yield node
+
+
+def _names_in_order(node: Any) -> set[str]:
+    """Return the names in a factor that may not commute. The values of functions do."""
+    if not isinstance(node, tuple) or not node or node[0] in ("call", "big"):
+        return set()
+    if node[0] == "variable":
+        stem = node[1].split("_")[0]
+        return {node[1]} if (len(stem) == 1 and stem.isupper()) or stem.startswith(_ORDERED) else set()
+    return set().union(*(_names_in_order(part) for part in node))
 
 
 def parts(level: list[Any]) -> Iterator[Node]:
@@ -356,6 +399,9 @@ def parts(level: list[Any]) -> Iterator[Node]:
 
 def constant_of_integration(gold: Node, answer: Node) -> Node:
     """Rename the c of `x^2 + c` to the C of `x^2 + C`."""
+    free = variables(gold) - {"C"}
+    if not free or not all(name[0].islower() or name[0] == "|" for name in free):
+        return answer  # A + k is not A + C
     if gold[0] == answer[0] == "add" and ("variable", "C") in gold[1:] and "C" not in variables(answer):
         for name in ("c", "K", "k"):
             if ("variable", name) in answer[1:] and repr(answer).count(repr(name)) == 1 and name not in variables(gold):
