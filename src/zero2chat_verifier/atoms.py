@@ -94,7 +94,7 @@ def _inner_atom(parser: Parser) -> Node:
         inner = parser.sum()
         parser.bars -= 1
         parser.need(value)
-        return ("call", "abs", inner)
+        return ("call", "abs" if value == "|" else "norm", inner)
     if value in _FENCES:
         return _fenced(parser, value)
     if value == "]":  # ]1,2[
@@ -122,6 +122,10 @@ def _number(parser: Parser, digits: str) -> Node:
         places = len(digits.partition(".")[2])
         tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
         return ("number", Fraction(digits.rstrip(".")) + tail)
+    if parser.peek().value in tuple("ABCDEF") and parser.peek(1).value == "_" and not parser.peek().spaced:
+        index = "".join(parser.peek(i).value for i in (2, 3)).strip("{")
+        if index.isdigit() and int(index) > 10:
+            return unexpected("letter, which may be a digit")  # 1A_{16}
     mantissa, _, exponent = digits.lower().partition("e")
     if len(exponent) > 6 or len(mantissa) + abs(int(exponent or 0)) > _LONGEST:
         raise TooLarge("a number with too many digits")
@@ -257,9 +261,9 @@ def _command(parser: Parser, name: str) -> Node:
     if name in ("sum", "prod", "int", "lim", "iint", "oint"):
         return _big(parser, name)
     if name in _DECORATED:
-        at = parser.at
+        start = parser.at
         parser.argument()
-        inner = "".join(token.value for token in parser.tokens[at : parser.at]).removeprefix("{").removesuffix("}")
+        inner = "".join(token.value for token in parser.tokens[start : parser.at]).removeprefix("{").removesuffix("}")
         return variable(parser, f"{'bar' if name == 'overline' and len(inner) == 1 else name} {inner}")
     if name == "begin":
         return _environment(parser)
@@ -291,7 +295,7 @@ def _call(parser: Parser, name: str) -> Node:
         argument = atom(parser)
     elif parser.sees("{"):
         argument = parser.argument()
-        if parser.starts_factor() and not parser.peek().value in FUNCTIONS:
+        if parser.starts_factor() and parser.peek().value not in FUNCTIONS:
             return unexpected("factor after braces, as in \\sin{2}x")
     else:
         argument = _applied(parser)

@@ -21,6 +21,7 @@ from zero2chat_verifier.normalize import (
     integer_parameter,
     is_name,
     is_result,
+    is_unit,
     items_of,
     last_of_chain,
     ordered,
@@ -30,7 +31,6 @@ from zero2chat_verifier.normalize import (
     same_name,
     signs_spread,
     split,
-    pure_unit,
     times,
 )
 from zero2chat_verifier.numeric import has_value, is_complex, variables
@@ -228,8 +228,8 @@ class Comparison:
         golds, answers = items_of(gold), items_of(answer)
         if ("dots",) in golds or ("dots",) in answers:
             return gold[0] == answer[0] and self._each(golds, answers)
-        if len(golds) != len(answers):
-            return False
+        if len(golds) != len(answers) or "'pm'" in repr((golds, answers)) or "'mp'" in repr((golds, answers)):
+            return golds == answers  # x = \\pm 1, y = \\mp 2
         either = [node[0] == "list" and node[1] == "or" for node in (gold, answer)]
         ours, others = self._labels(golds), self._labels(answers)
         distinct = [len(set(labels)) == len(labels) > 1 for labels in (ours, others)]
@@ -237,12 +237,16 @@ class Comparison:
         if all(distinct) and sorted(ours) == sorted(others):
             order = [others.index(label) for label in ours]  # name by name
             return either[0] == either[1] and self._each(golds, [answers[i] for i in order])
-        if all(len(set(labels)) < 2 for labels in (ours, others)) or (stems == {"x"} and not all(distinct) and ours and others):
+        if all(len(set(labels)) < 2 for labels in (ours, others)) or (
+            stems == {"x"} and not all(distinct) and ours and others
+        ):
             values = [self._values_of_one_name(items) for items in (golds, answers)]
             if all(item[0] != "relation" for items in values for item in items):
                 # Solutions, in any order; but p \land q is not p \lor q.
                 named = len({*ours[:1], *others[:1]}) < 2 or stems == {"x"}
-                said = either[0] == either[1] or not all(item[0] == "variable" for item in golds)
+                said = either[0] == either[1] or not any(
+                    item[0] == "variable" or "relation" in repr(item) for items in values for item in items
+                )
                 return named and said and self._unordered(*values)
         if any(either) or "set" in (gold[0], answer[0]):
             # Conditions; \{1, 2\} has two values of one variable.
@@ -320,7 +324,9 @@ class Comparison:
         gold_names, answer_names = regions.unknowns(gold), regions.unknowns(answer)
         if gold_names and answer_names and gold_names != answer_names:
             return False
-        complexes = any(map(is_complex, gold_names | answer_names)) and ("'abs'" in repr(gold)) != ("'abs'" in repr(answer))
+        complexes = any(map(is_complex, gold_names | answer_names)) and ("'abs'" in repr(gold)) != (
+            "'abs'" in repr(answer)
+        )
         if complexes or (not (gold_names and answer_names) and (gold_names | answer_names) & {*"nmij"}):
             return False  # integers, and complex numbers, are no interval
         verdict = regions.same(ours, others, self._values.ranks)
@@ -374,7 +380,7 @@ class Comparison:
 
     def _measured(self, gold: Node, answer: Node) -> bool:
         gold_parts, answer_parts = split(gold), split(answer)
-        if gold_parts is None or answer_parts is None or pure_unit(gold) or pure_unit(answer):
+        if gold_parts is None or answer_parts is None or is_unit(gold) or is_unit(answer):
             return self._structure(gold, answer)
         (bare, unit, scale), (other, other_unit, other_scale) = gold_parts, answer_parts
         symbol = answer[-1][1] if answer[0] == "mul" and answer[-1][0] == "variable" else ""

@@ -98,7 +98,9 @@ FUNCTIONS = frozenset({
 _WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
 _GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 # 12{,}345, 12\,345, 12~345, 12'345, and, as a whole answer, 12 345
-_SPACED_GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^[1-9]\d{0,2}(?: \d{3})+$")
+_SPACED_GROUPS = re.compile(
+    r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^[1-9]\d{0,2}(?: \d{3})+$"
+)
 _COLOURED = re.compile(r"\\textcolor\s*\{[^{}]*\}")
 _FULL_STOP = re.compile(r"\\text\s*\{\s*[.,;]\s*\}\s*$")
 # A letter is a unit only after a plain number and a space: "5 m", "60 km/h". In "\\pi r^2 h" it is a factor.

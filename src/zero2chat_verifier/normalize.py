@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -39,7 +40,7 @@ def plain(node: Node) -> Node:
         if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
             item = item[2][0]
         parts = condition[2] if condition[0] == "list" and condition[1] in ("or", "and") else (condition,)
-        if item[0] == "variable" and all(_inequality(part) and item[1] in variables(part) for part in parts):
+        if item[0] == "variable" and all(_inequality(part) and variables(part) == {item[1]} for part in parts):
             return condition
     if node[0] == "set" and not node[1]:
         return ("constant", "emptyset")
@@ -194,7 +195,7 @@ def items_of(node: Node) -> list[Node]:
     """Return the items of a set or list, with both values of each ±; in a set, each item once."""
     items = node[2] if node[0] == "list" else node[1]
     values = []
-    several = sum(signs_spread(item) is not item for item in items) > 1  # x = \pm 1, y = \mp 2
+    several = len({item[2][0] for item in items if item[0] == "relation" and signs_spread(item) is not item}) > 1
     for item in items:
         spread = item if several else signs_spread(item)
         values += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
@@ -214,7 +215,7 @@ def signs_spread(node: Node) -> Node:
 
     if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees", "tuple"):
         plus = chosen(node, True)
-        if plus != node and len(signs := [part[0] for part in parts([node]) if part[0] in ("pm", "mp")]) == 1:
+        if plus != node and sum(part[0] in ("pm", "mp") for part in parts([node])) == 1:
             joined = "and" if node[0] == "relation" and node[1] == ("ne",) else "or"  # x is neither 2 nor -2
             return ("list", joined, (plus, chosen(node, False)))
     return node
@@ -238,9 +239,10 @@ def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
         parts = [split(part) for part in node[1:]]
         if any(part is None for part in parts):
             return None
-        if kind == "mul" and sum(bool(part[1]) and not pure_unit(n) for n, part in zip(node[1:], parts, strict=True) if part) > 1:
+        units = [_pure_unit(part) for part in node[1:]]
+        if kind == "mul" and any(unit and not later for unit, later in itertools.pairwise(units[1:])):
             return None  # 3 cm times 5 cm may be a size
-        leads = kind == "mul" and pure_unit(node[1]) and not all(pure_unit(part) for part in node[1:])
+        leads = kind == "mul" and _pure_unit(node[1]) and not all(_pure_unit(part) for part in node[1:])
         if leads and not (node[1][0] == "unit" and set(parts[0][1] if parts[0] else ()) & (CURRENCIES | {"dollar"})):
             return None  # "$7" is a quantity, "eval(7)" is not
         unit, size = Unit(), Fraction(1)
@@ -261,9 +263,17 @@ def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
     return node, Unit(), Fraction(1)
 
 
-def pure_unit(node: Node) -> bool:
-    """Whether a node is a unit without a number."""
-    return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and pure_unit(node[1]))
+def _pure_unit(node: Node) -> bool:
+    return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and _pure_unit(node[1]))
+
+
+def is_unit(node: Node) -> bool:
+    """Whether a node is a unit alone, without a number."""
+    return (
+        node[0] == "unit"
+        or (node[0] in ("mul", "div") and all(map(is_unit, node[1:])))
+        or (node[0] == "pow" and is_unit(node[1]))
+    )
 
 
 def degrees(node: Node) -> Node | None:
@@ -351,7 +361,9 @@ def ordered(node: Any) -> Any:
         if any(letters[i] in letters[i + 2 :] and letters[i] != letters[i + 1] for i in range(len(letters) - 2)):
             fixed = [fixed[i] or ({str(base[1])} if base[0] == "variable" else set()) for i, base in enumerate(bases)]
         elif ("constant", "i") in factors and {"j", "k"} & set(letters):
-            fixed = [{str(base[1])} if base[0] in ("variable", "constant") else fixed[i] for i, base in enumerate(bases)]
+            fixed = [
+                {str(base[1])} if base[0] in ("variable", "constant") else fixed[i] for i, base in enumerate(bases)
+            ]
         elif any(fixed):
             fixed = [
                 fixed[i] or ({factor[1]} if factor[0] == "variable" and factor[1] in _VECTORS else set())

@@ -172,7 +172,12 @@ class Parser:
         while self.peek(at).kind in ("letter", "number") and self.peek(at + 1).value in (",", ")"):
             parameters.append(self.peek(at).value)
             at += 2
-        if not parameters or len(set(parameters)) < len(parameters) or self.peek(at - 1).value != ")" or self.peek(at).value != "=":
+        if (
+            not parameters
+            or len(set(parameters)) < len(parameters)
+            or self.peek(at - 1).value != ")"
+            or self.peek(at).value != "="
+        ):
             return None
         self.at += at
         return ("defined", name, tuple(parameters))
@@ -183,6 +188,8 @@ class Parser:
             sign = self.next().value
             kind = {"cup": "union", "cap": "inter", "setminus": "minus", ":": "ratio"}[sign]
             right = self.sum()
+            if left[0] != kind and left[0] in ("union", "inter", "minus"):
+                raise Unreadable("unions and intersections without brackets")
             left = (*left, right) if left[0] == kind and kind != "minus" else (kind, left, right)
         return left
 

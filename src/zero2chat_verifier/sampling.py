@@ -10,7 +10,17 @@ from typing import Any
 from zero2chat_verifier import smooth
 from zero2chat_verifier.lexer import TooLarge
 from zero2chat_verifier.normalize import parts
-from zero2chat_verifier.numeric import COMPUTED, Digits, Exact, NeedsDigits, NoValue, Point, Undecided, is_complex, variables
+from zero2chat_verifier.numeric import (
+    COMPUTED,
+    Digits,
+    Exact,
+    NeedsDigits,
+    NoValue,
+    Point,
+    Undecided,
+    is_complex,
+    variables,
+)
 from zero2chat_verifier.points import ENOUGH, points
 from zero2chat_verifier.tree import ONE, Node
 
@@ -36,6 +46,7 @@ class ValueComparison:
         self._seed, self._digits, self._imaginary = seed, digits, imaginary
         self._tolerance = Fraction(tolerance)
         self._work = self._agreed = self._skipped = 0
+        self._vanishes = False
         self._names: dict[Node, Node] = {}
         self._absolute: dict[Node, Node] = {}  # the arguments of the absolute values among the names
 
@@ -47,7 +58,7 @@ class ValueComparison:
             alike = None if pair is None else self._alike(*pair, closed)
             if pair is None or alike is False:
                 return False
-            self._agreed += alike is True
+            self._agreed += alike is True and (closed or not self._vanishes)
         return self._enough(closed)
 
     def factor(self, gold: Node, answer: Node) -> int | None:
@@ -213,6 +224,7 @@ class ValueComparison:
                 return _value(exact, gold), _value(exact, answer), Fraction(0)
             finally:
                 self._work += exact.work
+                self._vanishes = exact.vanishes
         except NeedsDigits:
             if not self._digits:
                 raise
@@ -220,6 +232,7 @@ class ValueComparison:
         rough = Digits(point, real=real)
         gold_value, answer_value = _value(rough, gold), _value(rough, answer)
         self._work += rough.work
+        self._vanishes = rough.vanishes
         size = int(rough.size) + 1
         if gold_value is None or answer_value is None:
             return gold_value, answer_value, 0

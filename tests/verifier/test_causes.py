@@ -100,7 +100,7 @@ def test_ignoring_percent_signs_refuses_nothing_that_is_right_with_them(gold: st
         ("5", "**\\boxed{5}**", "**\\boxed{5}**%"),
         ("5", "$x = \\boxed{5}$", "$x \\not= \\boxed{5}$"),
         ("B", "So \\boxed{B}", "\\boxed{B} or C"),
-        ("B", "It is \\boxed{B} since it is odd.", "\\boxed{B} or I."),
+        ("B", "It is \\boxed{B}, as required.", "\\boxed{B} or I."),
         ("A", "\\boxed{(A)} is the answer.", "\\boxed{(A)} or D."),
         ("5", "✓ \\boxed{5}", "2x × \\boxed{5}"),
         ("5", "\\boxed{5} times", "\\boxed{5} × 3"),
