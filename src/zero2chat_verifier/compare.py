@@ -24,7 +24,6 @@ from zero2chat_verifier.normalize import (
     is_unit,
     items_of,
     last_of_chain,
-    ordered,
     plain,
     renamed,
     same_letter,
@@ -34,6 +33,7 @@ from zero2chat_verifier.normalize import (
     times,
 )
 from zero2chat_verifier.numeric import has_value, is_complex, variables
+from zero2chat_verifier.order import ordered
 from zero2chat_verifier.sampling import ValueComparison
 from zero2chat_verifier.tree import ONE, Node, replaced, size
 from zero2chat_verifier.units import CURRENCIES, known
@@ -73,22 +73,25 @@ class Comparison:
             raise TooLarge("too many parts to match")
 
     def _for_integers(self) -> bool:
-        """Match `n\\pi` with `k\\pi` if both state or imply that the letter is any integer. Letters may differ, and k
+        """Match `n\\pi` with `k\\pi` if the reference states that the letter is any integer. Letters may differ, and k
         may be shifted by 1."""
-        answer, other, other_domain = integer_parameter(self._answer)
-        gold, name, domain = integer_parameter(self._gold, bool(other_domain))
-        if name:
-            answer, other, other_domain = integer_parameter(self._answer, True)
-        if domain and other is None:  # only the reference states a domain
-            free = variables(answer) - (variables(gold) - {name})
-            other = next(iter(free)) if len(free) == 1 and free <= {name, *"jklmn"} else None
-        if name is None or other is None or (other_domain and other_domain != (domain or "Z")):
+        gold_split, answer_split = integer_parameter(self._gold), integer_parameter(self._answer)
+        if gold_split is None:
+            return False
+        gold, name, domain = gold_split
+        if answer_split is None:  # only the reference states the set
+            free = variables(self._answer) - (variables(gold) - {name})
+            if len(free) != 1 or not free <= {name, *"jklmn"}:
+                return False
+            answer_split = self._answer, free.pop(), domain
+        answer, other, other_domain = answer_split
+        if other_domain != domain:
             return False
         if name != other and name in variables(answer):
             return False
         k: Node = ("variable", name)
         ways: list[Node] = [k]
-        if (domain or other_domain or "Z") == "Z":
+        if domain == "Z":
             ways += [("add", k, ONE), ("add", k, ("neg", ONE)), ("neg", k), ("add", ("neg", k), ("neg", ONE))]
         return any(self._same(gold, replaced(answer, other, way)) for way in ways)
 
@@ -233,21 +236,17 @@ class Comparison:
         either = [node[0] == "list" and node[1] == "or" for node in (gold, answer)]
         ours, others = self._labels(golds), self._labels(answers)
         distinct = [len(set(labels)) == len(labels) > 1 for labels in (ours, others)]
-        stems = {label.split("_")[0] for label in (*ours, *others)}
         if all(distinct) and sorted(ours) == sorted(others):
             order = [others.index(label) for label in ours]  # name by name
             return either[0] == either[1] and self._each(golds, [answers[i] for i in order])
-        if all(len(set(labels)) < 2 for labels in (ours, others)) or (
-            stems == {"x"} and not all(distinct) and ours and others
-        ):
+        if not any(distinct) and len({*ours, *others}) < 2:
             values = [self._values_of_one_name(items) for items in (golds, answers)]
             if all(item[0] != "relation" for items in values for item in items):
                 # Solutions, in any order; but p \land q is not p \lor q.
-                named = len({*ours[:1], *others[:1]}) < 2 or stems == {"x"}
                 said = either[0] == either[1] or not any(
                     item[0] == "variable" or "relation" in repr(item) for items in values for item in items
                 )
-                return named and said and self._unordered(*values)
+                return said and self._unordered(*values)
         if any(either) or "set" in (gold[0], answer[0]):
             # Conditions; \{1, 2\} has two values of one variable.
             return all(either) and self._alternatives(golds, answers)

@@ -20,8 +20,6 @@ _HALVES: dict[Node, Node] = {
     for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
     for sign in signs
 }
-_VECTORS = frozenset("uvwxb")  # beside a capital: Ax is the product of a matrix and a vector
-_ORDERED = ("vec ", "hat ", "over", "wide", "tilde ", "dot ", "Lambda", "Sigma", "Phi", "Psi", "Omega", "Theta", "Xi")
 _ANGLES = ("x", "t", "theta", "alpha", "beta", "phi")
 _LABELS = frozenset(WORDS["labels"]) | {"final answer"}
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
@@ -292,21 +290,15 @@ def times(node: Node, size: Fraction) -> Node:
     return node if size == 1 else ("mul", ("number", size), node)
 
 
-def integer_parameter(node: Node, stated: bool = False) -> tuple[Node, str | None, str | None]:
-    """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and the
-    parameter's set. The set is None if it is only implied, as in `x = 1 + k\\pi` or, if the other answer has `stated` a
-    set, in `k\\pi`. Both are None if there is no parameter."""
+def integer_parameter(node: Node) -> tuple[Node, str, str] | None:
+    """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and its set."""
     if node[0] == "list" and node[1] in (",", "and"):
-        last = node[2][-1]
+        last, rest = node[2][-1], node[2][:-1]
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
-            name, domain, rest = last[2][0][1], last[2][1][1], node[2][:-1]
+            name, domain = last[2][0][1], last[2][1][1]
             if domain[:1] in ("Z", "N") and name in variables(rest) and not _is_unknown(rest, name):
                 return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), name, domain
-    for name in "kmnl":
-        items = node[2] if node[0] == "list" else (node,)
-        if all(_by_half_turns(item, name, stated) and not _is_unknown(item, name) for item in items):
-            return node, name, None
-    return node, None, None
+    return None
 
 
 def _is_unknown(node: Any, name: str) -> bool:
@@ -317,87 +309,6 @@ def _is_unknown(node: Any, name: str) -> bool:
         left = "".join(re.findall(r"\w+", repr(node[2][0][1:])))
         return name in left or node[1] not in (("=",), ("ne",))
     return any(_is_unknown(part, name) for part in node)
-
-
-def _by_half_turns(node: Node, name: str, stated: bool) -> bool:
-    """Whether a number or, as in `x = 1 + k\\pi`, an unknown is a sum in which only this letter times pi, or times an
-    angle in degrees, is added to a constant."""
-    if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == "variable" and node[2][0][1] in _ANGLES:
-        node = node[2][1]
-    elif not stated:
-        return False
-    terms = node[1:] if node[0] == "add" else (node,)
-    turns = [term for term in terms if variables(term)]
-    return (
-        variables(node) == {name}
-        and len(turns) == 1
-        and _multiple(turns[0], name)
-        and ("'pi'" in repr(turns) or "'degrees'" in repr(turns))
-    )
-
-
-def _multiple(node: Node, name: str) -> bool:
-    if node[0] == "div":
-        return _multiple(node[1], name) and not variables(node[2])
-    if node[0] in ("mul", "neg", "degrees"):
-        return sum(bool(variables(part)) for part in node[1:]) == 1 and all(
-            not variables(part) or _multiple(part, name) for part in node[1:]
-        )
-    return node == ("variable", name)
-
-
-def ordered(node: Any) -> Any:
-    """Replace the factors of each product that may not commute by one name, so that AB is not BA.
-
-    These are capitals, vectors, and capitals' vectors, as in Ax; i, j and k together; and all letters of a product such
-    as aba^{-1}, in which one letter stands on both sides of another."""
-    if not isinstance(node, tuple) or not node or node[0] in ("number", "variable", "constant", "unit"):
-        return node
-    factors = list(_factors(node)) if node[0] in ("mul", "div", "neg") else []
-    if len(factors) > 1:
-        bases = [factor[1] if factor[0] == "pow" and factor[1][0] == "variable" else factor for factor in factors]
-        fixed = [_names_in_order(factor) for factor in factors]
-        letters = [str(base[1]) for base in bases if base[0] == "variable"]
-        if any(letters[i] in letters[i + 2 :] and letters[i] != letters[i + 1] for i in range(len(letters) - 2)):
-            fixed = [fixed[i] or ({str(base[1])} if base[0] == "variable" else set()) for i, base in enumerate(bases)]
-        elif ("constant", "i") in factors and {"j", "k"} & set(letters):
-            fixed = [
-                {str(base[1])} if base[0] in ("variable", "constant") else fixed[i] for i, base in enumerate(bases)
-            ]
-        elif any(fixed):
-            fixed = [
-                fixed[i] or ({factor[1]} if factor[0] == "variable" and factor[1] in _VECTORS else set())
-                for i, factor in enumerate(factors)
-            ]
-        if len(set().union(*fixed)) > 1:
-            word = tuple(ordered(factor) for i, factor in enumerate(factors) if fixed[i])
-            rest = [ordered(factor) for i, factor in enumerate(factors) if not fixed[i]]
-            return ("mul", *rest, ("variable", f"product {word}"))
-    return tuple(ordered(part) for part in node)
-
-
-def _factors(node: Node) -> Iterator[Node]:
-    """Yield the factors of a product in order; divisors are yielded as quotients."""
-    if node[0] == "mul":
-        for part in node[1:]:
-            yield from _factors(part)
-    elif node[0] == "div":
-        yield from _factors(node[1])
-        yield from (("div", ("number", Fraction(1)), factor) for factor in reversed(list(_factors(node[2]))))
-    elif node[0] == "neg":
-        yield from (("number", Fraction(-1)), *_factors(node[1]))
-    else:
-        yield node
-
-
-def _names_in_order(node: Any) -> set[str]:
-    """Return the names in a factor that may not commute. The values of functions do."""
-    if not isinstance(node, tuple) or not node or node[0] in ("call", "big"):
-        return set()
-    if node[0] == "variable":
-        stem = node[1].split("_")[0]
-        return {node[1]} if (len(stem) == 1 and stem.isupper()) or stem.startswith(_ORDERED) else set()
-    return set().union(*(_names_in_order(part) for part in node))
 
 
 def parts(level: list[Any]) -> Iterator[Node]:
