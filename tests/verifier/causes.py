@@ -392,7 +392,7 @@ def parameters(rng: random.Random) -> Made:
     say = rng.choice((
         ", {k} \\in \\mathbb{{Z}}", "\\text{{ where }}{k}\\text{{ is an integer}}", "\\text{{ for any integer }}{k}",
         " for all integers {k}", "", ", \\quad {k}\\in\\mathbb Z"))
-    gold = f"x=\\frac{{\\pi}}{{{d}}}+{k}\\pi{rng.choice((say, '')).format(k=k)}"
+    gold = f"x=\\frac{{\\pi}}{{{d}}}+{k}\\pi{say.format(k=k)}"
     right = [
         f"x=\\frac{{\\pi}}{{{d}}}+{n}\\pi{say.format(k=n)}", f"\\frac{{\\pi}}{{{d}}}+\\pi {n}{say.format(k=n)}",
         f"x=\\frac{{{d + 1}\\pi}}{{{d}}}+{n}\\pi"]
