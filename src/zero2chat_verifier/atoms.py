@@ -22,12 +22,8 @@ _GREEK = frozenset({
 })  # fmt: skip
 _OPEN = ("add", "neg", "pm", "mp", "relation", "list", "union", "inter", "minus", "ratio", "modulo")
 _CONSTANTS = ("pi", "infty", "emptyset")
-_FENCES = {
-    "(": (")", "]", "["),
-    "[": ("]", ")", "["),
-    "lfloor": ("rfloor",),
-    "lceil": ("rceil",),
-    "langle": ("rangle",),
+_FENCES = {"(": (")", "]", "["), "[": ("]", ")", "[")} | {
+    f"l{kind}": (f"r{kind}",) for kind in ("floor", "ceil", "angle")
 }
 _FACTORS = frozenset({
     *"abcdklmnrtxz", "alpha", "beta", "gamma", "lambda", "mu", "theta", "omega", "rho",
@@ -321,18 +317,14 @@ def _applied(parser: Parser) -> Node:
     function."""
     parser.deeper()
     factors = [parser.power()]
-    while factors[-1][0] in ("number", "variable", "constant", "pow") and _simple(parser):
+    while factors[-1][0] in ("number", "variable", "constant", "pow") and (
+        parser.peek().kind == "letter" or parser.peek().value in _GREEK | {"pi"}
+    ):
         factors.append(parser.power())
     parser.depth -= 1
     if parser.sees("/") or (parser.starts_factor() and parser.peek().value not in FUNCTIONS | {"|"}):
         return unexpected("end of an argument, as in \\sin x/2")
     return factors[0] if len(factors) == 1 else ("mul", *factors)
-
-
-def _simple(parser: Parser) -> bool:
-    """Whether a letter or a degree follows."""
-    token = parser.peek()
-    return token.kind == "letter" or (token.kind == "command" and token.value in _GREEK | {"pi"})
 
 
 def _big(parser: Parser, name: str) -> Node:

@@ -391,7 +391,7 @@ def parameters(rng: random.Random) -> Made:
     d = rng.choice((2, 3, 4, 6))
     say = rng.choice((
         ", {k} \\in \\mathbb{{Z}}", "\\text{{ where }}{k}\\text{{ is an integer}}", "\\text{{ for any integer }}{k}",
-        " for all integers {k}", "", ", \\quad {k}\\in\\mathbb Z"))
+        " for all integers {k}", ", \\quad {k}\\in\\mathbb Z"))
     gold = f"x=\\frac{{\\pi}}{{{d}}}+{k}\\pi{say.format(k=k)}"
     right = [
         f"x=\\frac{{\\pi}}{{{d}}}+{n}\\pi{say.format(k=n)}", f"\\frac{{\\pi}}{{{d}}}+\\pi {n}{say.format(k=n)}",
