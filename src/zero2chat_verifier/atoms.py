@@ -20,20 +20,16 @@ _GREEK = frozenset({
     "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
     "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "angle", "triangle", "aleph",
 })  # fmt: skip
+_OPEN = ("add", "neg", "pm", "mp", "relation", "list", "union", "inter", "minus", "ratio", "modulo")
 _CONSTANTS = ("pi", "infty", "emptyset")
-_FENCES = {
-    "(": (")", "]", "["),
-    "[": ("]", ")", "["),
-    "lfloor": ("rfloor",),
-    "lceil": ("rceil",),
-    "langle": ("rangle",),
+_FENCES = {"(": (")", "]", "["), "[": ("]", ")", "[")} | {
+    f"l{kind}": (f"r{kind}",) for kind in ("floor", "ceil", "angle")
 }
 _FACTORS = frozenset({
     *"abcdklmnrtxz", "alpha", "beta", "gamma", "lambda", "mu", "theta", "omega", "rho",
 })  # fmt: skip
 CALLED = frozenset({*"fghFGHPE", "phi", "psi", "Phi", "zeta", "sigma", "tau"})
 _DIFFERENTIALS = frozenset({*"xyztuvrsw", "theta", "phi"})
-_COMPARED = ("overline", "overleftrightarrow")  # \overline{BA} is \overline{AB}
 _SEVERAL = ("gcd", "lcm", "max", "min")  # functions with any number of arguments
 _ALIASES = {f"{a}{name}": f"arc{name}" for name in ("sinh", "cosh", "tanh") for a in ("ar", "a")} | {
     f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan")
@@ -84,7 +80,9 @@ def _inner_atom(parser: Parser) -> Node:
         raise Unreadable("unexpected end")
     if value == "{":
         parser.at -= 1
-        return parser.argument()
+        inner = parser.argument()
+        # Braces are invisible: {1+2}\cdot 3 prints as 1+2\cdot 3.
+        return inner if inner[0] not in _OPEN else unexpected("sum in braces")
     if value == "\\{":
         return _braces(parser)
     if value in ("|", "\\|"):
@@ -92,7 +90,7 @@ def _inner_atom(parser: Parser) -> Node:
         inner = parser.sum()
         parser.bars -= 1
         parser.need(value)
-        return ("call", "abs", inner)
+        return ("call", "abs" if value == "|" else "norm", inner)
     if value in _FENCES:
         return _fenced(parser, value)
     if value == "]":  # ]1,2[
@@ -102,7 +100,7 @@ def _inner_atom(parser: Parser) -> Node:
         end = parser.need("[", "]")
         if inner[0] != "list" or len(inner[2]) != 2:
             raise Unreadable("an interval without exactly two endpoints")
-        return ("tuple", "(", inner[2], ")" if end == "[" else "]")
+        return ("tuple", "]", inner[2], end)
     if value.startswith("."):
         return ("dots",)
     if token.kind == "command":
@@ -120,6 +118,10 @@ def _number(parser: Parser, digits: str) -> Node:
         places = len(digits.partition(".")[2])
         tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
         return ("number", Fraction(digits.rstrip(".")) + tail)
+    if parser.peek().value in tuple("ABCDEF") and parser.peek(1).value == "_" and not parser.peek().spaced:
+        index = "".join(parser.peek(i).value for i in (2, 3)).strip("{")
+        if index.isdigit() and int(index) > 10:
+            return unexpected("letter, which may be a digit")  # 1A_{16}
     mantissa, _, exponent = digits.lower().partition("e")
     if len(exponent) > 6 or len(mantissa) + abs(int(exponent or 0)) > _LONGEST:
         raise TooLarge("a number with too many digits")
@@ -141,9 +143,18 @@ def variable(parser: Parser, name: str) -> Node:
     """Read a name with its index. A name directly before a bracket that is no factor, such as f(2), P(A) or E[X], is
     one name with its arguments."""
     stem = name
-    if parser.take("_"):
-        name += f"_{_written(parser.argument())}"
+    name += _index(parser)
     return applied(parser, ("variable", name), stem)
+
+
+def _index(parser: Parser) -> str:
+    """Read an index as it is written: X_1, X_{12} and X_{(1)} are three names."""
+    if not parser.take("_"):
+        return ""
+    at = parser.at
+    node = parser.argument()
+    written = "".join(token.value for token in parser.tokens[at : parser.at]).replace("{", "").replace("}", "")
+    return f"_{written or node[1]}"
 
 
 def applied(parser: Parser, node: Node, stem: str = "") -> Node:
@@ -167,10 +178,6 @@ def applied(parser: Parser, node: Node, stem: str = "") -> Node:
     return ("variable", f"{node[1]}{''.join(inner)}")
 
 
-def _written(node: Node) -> str:
-    return str(node[1]) if len(node) == 2 else repr(node)
-
-
 def _braces(parser: Parser) -> Node:
     if parser.take("\\}"):
         return ("constant", "emptyset")
@@ -192,12 +199,12 @@ def _fenced(parser: Parser, start: str) -> Node:
     end = parser.need(*_FENCES[start])
     if start in ("lfloor", "lceil"):
         return ("call", start[1:], inner)
-    if end == "[":
-        end = ")"
+    if inner[0] == "list" and any(item[0] == "relation" and item[1] == ("=",) for item in inner[2]):
+        return unexpected("names in a tuple")
     if inner[0] == "matrix":  # \left[ \begin{array} …
         return inner
     if inner[0] == "list" and inner[1] == ",":
-        return ("tuple", {"langle": "("}.get(start, start), inner[2], {"rangle": ")"}.get(end, end))
+        return ("tuple", start, inner[2], end)
     if start == "(" and end == ")" and inner[0] not in ("list", "relation"):
         return inner
     if start == "[" and end == "]" and inner[0] not in ("list", "relation", "tuple"):
@@ -236,11 +243,12 @@ def _command(parser: Parser, name: str) -> Node:
             return ("call", "gamma", atom(parser))
         if name in ("Delta", "delta") and parser.peek().kind == "letter" and parser.peek().value.islower():
             return ("variable", f"{name}{parser.next().value}")
-        corners = [parser.peek(i) for i in range(3)] if name == "angle" else []
+        corners = [parser.peek(i) for i in range(3)] if name in ("angle", "triangle") else []
         if corners and all(corner.kind == "letter" and corner.value.isupper() for corner in corners):
             parser.at += 3  # \angle ABC is not a product, and equals \angle CBA
             first, at, last = (corner.value for corner in corners)
-            return ("variable", f"angle {min(first, last)}{at}{max(first, last)}")
+            ends = (first, last) if name == "triangle" else sorted((first, last))
+            return ("variable", f"{name} {ends[0]}{at}{ends[1]}")
         return variable(parser, name)
     if name in FUNCTIONS:
         return _call(parser, name)
@@ -249,30 +257,26 @@ def _command(parser: Parser, name: str) -> Node:
     if name in ("sum", "prod", "int", "lim", "iint", "oint"):
         return _big(parser, name)
     if name in _DECORATED:
-        ends = [parser.peek(i).value for i in (1, 2)]
-        if name in _COMPARED and all(end.isupper() for end in ends) and parser.peek(3).value == "}":
-            parser.at += 4
-            return ("variable", f"{name} {''.join(sorted(ends))}")
-        return variable(parser, f"{name} {_written(parser.argument())}")
+        start = parser.at
+        parser.argument()
+        inner = "".join(token.value for token in parser.tokens[start : parser.at]).removeprefix("{").removesuffix("}")
+        return variable(parser, f"{'bar' if name == 'overline' and len(inner) == 1 else name} {inner}")
     if name == "begin":
         return _environment(parser)
     return unexpected(f"\\{name}")
 
 
 def _power_of_domain(parser: Parser) -> str:
-    parts = []
+    parts = ""
     while parser.sees("^", "_"):
-        parts.append(parser.next().value)
-        if parser.take("{"):
-            while not parser.sees("}"):
-                token = parser.next()
-                if token.kind == "end":
-                    raise Unreadable("a brace is not closed")
-                parts.append(token.value)
-            parser.at += 1
-        else:
-            parts.append(parser.next().value)
-    return "".join(parts)
+        sign, braces = parser.next().value, parser.take("{")
+        inner = [parser.next().value]
+        while braces and not parser.take("}"):
+            inner.append(parser.next().value)
+            if inner[-1] in ("", "^", "_"):
+                return unexpected("index in an index")
+        parts += f"{sign}{''.join(inner)}"
+    return parts
 
 
 def _call(parser: Parser, name: str) -> Node:
@@ -287,6 +291,8 @@ def _call(parser: Parser, name: str) -> Node:
         argument = atom(parser)
     elif parser.sees("{"):
         argument = parser.argument()
+        if parser.starts_factor() and parser.peek().value not in FUNCTIONS:
+            return unexpected("factor after braces, as in \\sin{2}x")
     else:
         argument = _applied(parser)
     if argument[0] in ("tuple", "list", "set"):
@@ -296,6 +302,8 @@ def _call(parser: Parser, name: str) -> Node:
     if len(arguments) != 1 and name not in _SEVERAL:
         return unexpected(f"arguments of {name}")
     name = _ALIASES.get(name, name)
+    if base is not None and name != "log":
+        return unexpected(f"index of {name}")
     if raised is not None and raised[0] == "neg":  # the inverse function, not the reciprocal
         if raised != ("neg", ONE) or name.startswith("arc") or base is not None:
             return unexpected("negative power of a function")
@@ -305,17 +313,17 @@ def _call(parser: Parser, name: str) -> Node:
 
 
 def _applied(parser: Parser) -> Node:
-    """Read a function's argument without brackets, such as 2x in `\\sin 2x`, up to a sign or a function."""
+    """Read a function's argument without brackets, a number and letters such as 2x in `\\sin 2x`, up to a sign or a
+    function."""
     parser.deeper()
-    factors = [parser.unary()]
-    while parser.starts_factor() and not (parser.peek().kind == "command" and parser.peek().value in FUNCTIONS):
-        if parser.peek().kind == "number" or parser.sees("(", "["):
-            break
+    factors = [parser.power()]
+    while factors[-1][0] in ("number", "variable", "constant", "pow") and (
+        parser.peek().kind == "letter" or parser.peek().value in _GREEK | {"pi"}
+    ):
         factors.append(parser.power())
-    if parser.sees("/") and len(factors) == 1 and factors[0][0] in ("constant", "number"):
-        parser.next()
-        factors = [("div", factors[0], parser.power())]
     parser.depth -= 1
+    if parser.sees("/") or (parser.starts_factor() and parser.peek().value not in FUNCTIONS | {"|"}):
+        return unexpected("end of an argument, as in \\sin x/2")
     return factors[0] if len(factors) == 1 else ("mul", *factors)
 
 

@@ -12,7 +12,6 @@ from zero2chat_verifier import regions
 from zero2chat_verifier.lexer import TooLarge
 from zero2chat_verifier.normalize import (
     FLIP,
-    alike,
     asks_for,
     chain_spread,
     constant_of_integration,
@@ -22,9 +21,9 @@ from zero2chat_verifier.normalize import (
     integer_parameter,
     is_name,
     is_result,
+    is_unit,
     items_of,
     last_of_chain,
-    noncommuting,
     plain,
     renamed,
     same_letter,
@@ -33,11 +32,13 @@ from zero2chat_verifier.normalize import (
     split,
     times,
 )
-from zero2chat_verifier.numeric import has_value, variables
+from zero2chat_verifier.numeric import has_value, is_complex, variables
+from zero2chat_verifier.order import ordered
 from zero2chat_verifier.sampling import ValueComparison
 from zero2chat_verifier.tree import ONE, Node, replaced, size
 from zero2chat_verifier.units import CURRENCIES, known
 
+_IN = ("relation", ("in",))
 _MOST_STEPS = 100_000  # nodes visited in all attempts to match parts: about 0.2 s
 
 
@@ -72,22 +73,25 @@ class Comparison:
             raise TooLarge("too many parts to match")
 
     def _for_integers(self) -> bool:
-        """Match `n\\pi` with `k\\pi` if both state or imply that the letter is any integer. Letters may differ, and k
+        """Match `n\\pi` with `k\\pi` if the reference states that the letter is any integer. Letters may differ, and k
         may be shifted by 1."""
-        answer, other, other_domain = integer_parameter(self._answer)
-        gold, name, domain = integer_parameter(self._gold, bool(other_domain))
-        if name:
-            answer, other, other_domain = integer_parameter(self._answer, True)
-        if domain and other is None:  # only the reference states a domain
-            free = variables(answer) - (variables(gold) - {name})
-            other = next(iter(free)) if len(free) == 1 and free <= {name, *"jklmn"} else None
-        if name is None or other is None or (other_domain and other_domain != (domain or "Z")):
+        gold_split, answer_split = integer_parameter(self._gold), integer_parameter(self._answer)
+        if gold_split is None:
+            return False
+        gold, name, domain = gold_split
+        if answer_split is None:  # only the reference states the set
+            free = variables(self._answer) - (variables(gold) - {name})
+            if len(free) != 1 or not free <= {name, *"jklmn"}:
+                return False
+            answer_split = self._answer, free.pop(), domain
+        answer, other, other_domain = answer_split
+        if other_domain != domain:
             return False
         if name != other and name in variables(answer):
             return False
         k: Node = ("variable", name)
         ways: list[Node] = [k]
-        if (domain or other_domain or "Z") == "Z":
+        if domain == "Z":
             ways += [("add", k, ONE), ("add", k, ("neg", ONE)), ("neg", k), ("add", ("neg", k), ("neg", ONE))]
         return any(self._same(gold, replaced(answer, other, way)) for way in ways)
 
@@ -111,21 +115,27 @@ class Comparison:
             return False  # an equation that does not hold, such as 7 = 8
         if gold_name is None and name is None:
             return self._same_unnamed(gold, answer)
+        if "relation" in (gold[0], answer[0]) and (gold[:2] == _IN) != (answer[:2] == _IN):
+            other = (answer, inner) if gold[:2] == _IN else (gold, gold_inner)
+            if other[0][0] == "relation" and other[1][0] in ("set", "domain", "builder", "tuple", "variable"):
+                return False  # S \in \{1, 2\} is not S = \{1, 2\}
         if gold_name is not None and name is not None and same_name(gold_name, name):
             return self._same_unnamed(gold_inner, renamed(inner, name, gold_name))
         if gold[0] == answer[0] == "relation":
             return self._relations(gold, answer)
         if gold_name is None:
             return name is not None and is_result(name) and self._same_unnamed(gold_inner, inner)
-        return name is None and asks_for(gold_name) and self._same_unnamed(gold_inner, inner)
+        # \sin A = 5 asks for 5, but \sin A = \cos B does not ask for \cos B.
+        asked = asks_for(gold_name) and (gold_name[0] not in ("call", "mul", "constant") or not variables(gold_inner))
+        return name is None and asked and self._same_unnamed(gold_inner, inner)
 
     def _same_unnamed(self, gold: Node, answer: Node) -> bool:
         gold, answer = signs_spread(plain(gold)), signs_spread(plain(answer))
         if gold == answer:
             return True
         kinds = gold[0], answer[0]
-        if kinds == ("tuple", "tuple"):
-            return gold[1] == answer[1] and gold[3] == answer[3] and self._each(gold[2], answer[2])
+        if kinds == ("tuple", "tuple") and _brackets(gold) == _brackets(answer):
+            return self._each(gold[2], answer[2])
         verdict = self._regions(gold, answer)
         if verdict is not None:
             return verdict
@@ -172,7 +182,8 @@ class Comparison:
             return None, node
         signs, terms = node[1], node[2]
         if signs == ("in",):
-            return (terms[0], terms[1]) if is_name(terms[0]) or terms[0][0] == "tuple" else (None, node)
+            listed = terms[1][0] in ("set", "domain", "builder") or terms[1] == ("constant", "emptyset")
+            return (terms[0], terms[1]) if is_name(terms[0]) and listed else (None, node)
         if not all(sign in ("=", "approx") for sign in signs):
             return None, node
         first, rest = terms[0], list(terms[1:])
@@ -218,40 +229,40 @@ class Comparison:
 
     def _collections(self, gold: Node, answer: Node) -> bool:
         golds, answers = items_of(gold), items_of(answer)
-        joined = gold[0] == answer[0] == "list" and {gold[1], answer[1]} == {"or", "and"}
-        if joined and all(item[0] == "variable" for item in golds):
-            return False  # p \land q against p \lor q
-        if joined and "relation" in str(gold):
-            named = len({repr(self._named(item)[0]) for item in golds}) == 1
-            if not named:
-                return False
         if ("dots",) in golds or ("dots",) in answers:
             return gold[0] == answer[0] and self._each(golds, answers)
-        if len(golds) != len(answers):
-            return False
+        if len(golds) != len(answers) or "'pm'" in repr((golds, answers)) or "'mp'" in repr((golds, answers)):
+            return golds == answers  # x = \\pm 1, y = \\mp 2
+        either = [node[0] == "list" and node[1] == "or" for node in (gold, answer)]
         ours, others = self._labels(golds), self._labels(answers)
-        stems = [{label.split("_")[0] for label in labels} for labels in (ours, others)]
-        if len(set(ours)) > 1 and len(set(others)) > 1:
-            if gold[0] == answer[0] == "list" and (gold[1] == "or") != (answer[1] == "or"):
-                return False  # x = 1 and y = 2 against x = 1 or y = 2
-            if len(set(ours)) == len(ours) and sorted(ours) == sorted(others):
-                order = [others.index(label) for label in ours]  # name by name
-                return self._each(golds, [answers[i] for i in order])
-            spoken = [{self._named(item)[0] for item in listed} for listed in (golds, answers)]
-            if all(name is not None and name[0] == "unit" for names in spoken for name in names):
-                return self._each(golds, answers) if alike(ours, others) else False
-            return self._unordered(golds, answers)
-        if len(set(ours)) > 1 or len(set(others)) > 1:
-            if len(stems[0] | stems[1]) > 1:
-                # x = 1, y = 2 against 1, 2: sorted by name; 7 goats, 4 toys against 7, 4: as written
-                if "set" in (gold[0], answer[0]):
-                    return False  # {1, 2} has two values of one variable
-                return not (ours and others) and in_order(ours or others) and self._each(golds, answers)
-            # x_1 = 1, x_2 = 2 are solutions in any order.
-            golds, answers = [self._named(item)[1] or item for item in golds], [self._named(i)[1] or i for i in answers]
-        elif ours and others and stems[0] != stems[1]:
-            return False  # x = 1 or x = 2 against y = 1 or y = 2
-        return self._unordered(self._values_of_one_name(golds), self._values_of_one_name(answers))
+        distinct = [len(set(labels)) == len(labels) > 1 for labels in (ours, others)]
+        if all(distinct) and sorted(ours) == sorted(others):
+            order = [others.index(label) for label in ours]  # name by name
+            return either[0] == either[1] and self._each(golds, [answers[i] for i in order])
+        if not any(distinct) and len({*ours, *others}) < 2:
+            values = [self._values_of_one_name(items) for items in (golds, answers)]
+            if all(item[0] != "relation" for items in values for item in items):
+                # Solutions, in any order; but p \land q is not p \lor q.
+                said = either[0] == either[1] or not any(
+                    item[0] == "variable" or "relation" in repr(item) for items in values for item in items
+                )
+                return said and self._unordered(*values)
+        if any(either) or "set" in (gold[0], answer[0]):
+            # Conditions; \{1, 2\} has two values of one variable.
+            return all(either) and self._alternatives(golds, answers)
+        if any(distinct) and not (ours and others):
+            # x = 1, y = 2 against 1, 2: sorted by name; 7 goats, 4 toys against 7, 4: as written
+            return in_order(ours or others) and self._each(golds, answers)
+        return self._alternatives(golds, answers)
+
+    def _alternatives(self, gold: list[Node], answer: list[Node]) -> bool:
+        """Compare conditions. If names repeat, as in x = 1, y = 2, x = 3, y = 4, their order counts."""
+        if [item[0] == "relation" for item in gold].count(True) != [i[0] == "relation" for i in answer].count(True):
+            return False
+        labels = self._labels(gold)
+        if any(item[0] != "relation" for item in gold) or len(set(labels)) < len(labels):
+            return self._each(gold, answer)
+        return self._unordered(gold, answer)
 
     def _labels(self, listed: Sequence[Node]) -> list[str]:
         """Return the label of each item, as in `x = 1`, `Minimum: 1` and `7 goats`; an empty list unless all items have
@@ -312,7 +323,9 @@ class Comparison:
         gold_names, answer_names = regions.unknowns(gold), regions.unknowns(answer)
         if gold_names and answer_names and gold_names != answer_names:
             return False
-        complexes = (gold_names | answer_names) & {*"zw"} and ("'abs'" in repr(gold)) != ("'abs'" in repr(answer))
+        complexes = any(map(is_complex, gold_names | answer_names)) and ("'abs'" in repr(gold)) != (
+            "'abs'" in repr(answer)
+        )
         if complexes or (not (gold_names and answer_names) and (gold_names | answer_names) & {*"nmij"}):
             return False  # integers, and complex numbers, are no interval
         verdict = regions.same(ours, others, self._values.ranks)
@@ -337,9 +350,9 @@ class Comparison:
             sign, other = gold[1][0], answer[1][0]
             if sign in FLIP and other in FLIP:
                 parts = (*gold[2], *answer[2])
-                if not all(has_value(part) for part in parts) or noncommuting(*parts):
+                if not all(has_value(part) for part in parts):
                     return sign == other and self._each(gold[2], answer[2])
-                left, right = difference(gold), difference(answer)
+                left, right = ordered(difference(gold)), ordered(difference(answer))
                 if sign == "=" or sign == "ne":
                     return sign == other and self._values.factor(left, right) is not None
                 factor = self._values.factor(left, right)
@@ -348,7 +361,7 @@ class Comparison:
             return self._unordered(gold[2], answer[2])  # x/2 = y = z
         if gold[1] == answer[1]:
             return self._each(gold[2], answer[2])
-        turned = tuple(FLIP.get(sign, sign) for sign in reversed(answer[1]))
+        turned = tuple(FLIP.get(sign) for sign in reversed(answer[1]))
         return gold[1] == turned and self._each(gold[2], answer[2][::-1])
 
     def _congruent(self, gold: Node, answer: Node, by: Node) -> bool:
@@ -366,7 +379,7 @@ class Comparison:
 
     def _measured(self, gold: Node, answer: Node) -> bool:
         gold_parts, answer_parts = split(gold), split(answer)
-        if gold_parts is None or answer_parts is None:
+        if gold_parts is None or answer_parts is None or is_unit(gold) or is_unit(answer):
             return self._structure(gold, answer)
         (bare, unit, scale), (other, other_unit, other_scale) = gold_parts, answer_parts
         symbol = answer[-1][1] if answer[0] == "mul" and answer[-1][0] == "variable" else ""
@@ -401,13 +414,14 @@ class Comparison:
 
     def _number(self, gold: Node, answer: Node) -> bool:
         answer = constant_of_integration(gold, answer)
-        if not (has_value(gold) and has_value(answer)) or noncommuting(gold, answer):
+        if not (has_value(gold) and has_value(answer)):
             return self._structure(gold, answer)
-        return self._values.same(gold, answer)
+        return self._values.same(ordered(gold), ordered(answer))
 
     def _structure(self, gold: Node, answer: Node) -> bool:
         """Compare part by part expressions without a value, such as `1 + 2 + \\ldots + n`."""
-        if gold[0] != answer[0] or len(gold) != len(answer) or gold[0] in ("unit", "variable", "number", "constant"):
+        exact = ("unit", "variable", "number", "constant", "big")
+        if gold[0] != answer[0] or len(gold) != len(answer) or gold[0] in exact:
             return gold == answer
         for part, other in zip(gold[1:], answer[1:], strict=True):
             if isinstance(part, tuple) and isinstance(other, tuple):
@@ -421,9 +435,13 @@ class Comparison:
         return True
 
     def _same_part(self, gold: Node, answer: Node) -> bool:
-        if has_value(gold) and has_value(answer) and not noncommuting(gold, answer):
-            return self._values.same(gold, answer)
+        if has_value(gold) and has_value(answer):
+            return self._values.same(ordered(gold), ordered(answer))
         return self._structure(gold, answer) or (gold[0] in ("relation", "list", "set") and self._same(gold, answer))
+
+
+def _brackets(node: Node) -> tuple[str, str]:
+    return ("(", ")") if (node[1], node[3]) == ("langle", "rangle") else (node[1], node[3])
 
 
 def _remainder_of(node: Node) -> Node:

@@ -20,36 +20,31 @@ _GAP = r"(?:[ \t]|\\[,;:! ]|\\[hv]space\*?\{[^{}]*\})*"
 # A sign before a box and a percent sign, degrees or pi after it are read. In prose "- \boxed{5}" is a list item.
 _SIGN = re.compile(rf"(?:(?P<minus>(?<![-−])[-−]|(?:[=:($][ \t]*)[-−–]{_GAP}|[$=]{_GAP}–)|(?P<both>±|\\pm){_GAP})\Z")
 _FACTOR = re.compile(rf"{_GAP}(?:\$|\\[)\]]|\*\*)?(?P<sign>\\?%|\^\{{?\\circ\}}?|°|π|\\pi(?![A-Za-z]))")
-_BLANK = re.compile(r"(?:\\(?!n|approx|text)[a-z]+|[^\n$=<>≠!A-Za-z\\?])*=")  # \boxed{3} + 2 = 5
 # Text beside an answer that leaves it as it is. With any other text, the answer is returned with that text.
+_ANGLES = ("degrees", "degree", "percent")
 _LEADS = frozenset(WORDS["leads"])
 _SUBJECTS = _LEADS.union(WORDS["subjects"])
-_CLAUSE = re.compile(r"[.!?:;](?=\s|\Z)|\n")
+_CLOSING = frozenset(WORDS["closing"])
+_CLAUSE = re.compile(
+    r"[.!?;](?=\s|\Z)|(?:\A|\n)####[^\n]*\n|\n(?=[^\n]*[A-Za-z]{2})"
+)  # a line without words goes on with the line before
 _NOISE = re.compile(
-    rf"{_GAP}(?:\$|\\[(\[]|\*\*|\\(?:displaystyle|quad|qquad)|\\text\s*\{{[^{{}}]*[.,:]\s*\}}|<[a-z]{{2,}}>"
-    r"|\\begin\{[a-z]+\*?\}|[\s|>&#])\Z"
+    rf"{_GAP}(?:\$|\\[(\[]|\*\*|\\(?:displaystyle|quad|qquad)|\\text\s*\{{[^{{}}]*[.,:]\s*\}}|<(?:answer|final|b|strong)>"
+    r"|\\begin\{[a-z]+\*?\}|\s|(?:\A|\n)(?:\|[^\n$]*\||[|>&#]+)|(?<=:)\s*\n\s*[-*•–])\Z"
 )
-_LAST = re.compile(r"(?:\A|[=:.!?;|✓]|\\(?:implies|Rightarrow|therefore|to)|(?:\A|[\s({])(?P<word>[A-Za-z]+)[},]*)\Z")
+_LAST = re.compile(
+    r"(?:\A|(?<![!<>~=≠\\])=|[:.!?;✓]|\\(?:implies|Rightarrow|therefore|to)|(?:\A|[\s({])(?P<word>[A-Za-z]+)[},]*)\Z"
+)
 _CORRECTED = re.compile(r"(?i)[^.\n]*\b(?:(?:no|wait|actually)[,:]|rather|mean)\s+\Z")  # \boxed{1}, no, \boxed{2}
 _EQUAL_TO = re.compile(r"\b(?:equal|simplifies|reduces|evaluates|leads|comes|amounts) to\Z")
 _LISTED = re.compile(r"\s*(?:[-*•–]|\d+\.|\(\d+\))?\s*\Z")
 _CLOSED = re.compile(
-    rf"(?:\s|\$|\\[)\]]|\*\*|\}}|</[a-z]{{2,}}>|&|\||{_GAP}\\(?:q?quad|text\{{\s*[.,]?\s*\}}|blacksquare|square|end\{{[a-z]+\*?\}}))*"
+    rf"(?:\s|\$|\\[)\]]|\*\*|\}}|</(?:answer|final|b|strong)>|&|\||{_GAP}\\(?:q?quad|text\{{\s*[.,]?\s*\}}|blacksquare|square|end\{{[a-z]+\*?\}}))*"
 )
-_ENDED = re.compile(
-    r"(?:[.!,;]*\s*\Z|[.!](?=\s)|\n|is (?:the|our|my) (?:final |correct )?answer\b"
-    r"|is correct\b|it is\b|and we are done\b)"
-)
-_REASON = re.compile(r",?\s*\(?(?:since|because)\b[^.\n]*")
 _COUNTED = re.compile(r"(?:\\(?:text|mathrm|textrm|mbox)\s*\{)?\s*(?P<unit>[A-Za-z/]+(?: [A-Za-z]+){0,2})\}?")
 _POWER = re.compile(r"(?:\}?(\^\{?[23]\}?))?")
-_SURPLUS = re.compile(
-    r"(?: (?:for the (?:day|week|month|year)|times|left|remaining|in total|altogether|in all|total|now))?(?:\}|\$)*"
-    r"(?:[.!,]?\s*\Z|[.!](?=\s)|\n)"
-)
 _OF_ANSWER = r"of (?:the|our|this|my) (?:final |correct )?(?:answer|result)"
 _DENIED = re.compile(rf"(?i)\b(?:{'|'.join(WORDS['denials'])}|\w+n't|rul\w+ out|other than|{_OF_ANSWER})\b")
-_RETRACTED = re.compile(rf"(?i)\b(?:{'|'.join(WORDS['retractions'])}|hold on)\b")
 # Text between \boxed{1} and \boxed{2} that joins them into one answer.
 _JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
 # "the final answer is: X", "Answer: X": the rest of the line is the answer.
@@ -96,7 +91,7 @@ def final_answer(text: str) -> str | None:
     if mark < 0:
         return None
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
-    return f"{answer.strip()} {after} \\beside" if after and _RETRACTED.search(after[:_NEAR]) else answer.strip()
+    return answer.strip() if _closes(after) else f"{answer.strip()} {after} \\beside"
 
 
 def _shown(text: str) -> str:
@@ -160,29 +155,28 @@ def _last_box(text: str) -> tuple[int, str | None]:
 def _with_neighbours(text: str, start: int, end: int, boxed: str) -> str:
     """Return a box's content with the sign before it and the unit after it, and with other text that may change it."""
     before, after = text[max(0, start - _NEAR) : start], text[end:]
-    alone = before[-1:] in ("", "\n") and not after
-    if alone or not boxed or (_BLANK.match(after[:_NEAR]) and not _DENIED.search(_CLAUSE.split(before)[-1])):
+    if not boxed or not (before.strip() or after):
         return boxed
     sign, factor = _SIGN.search(before), _FACTOR.match(after[:_NEAR])
     if factor:
-        boxed, after = f"{boxed if boxed.isalnum() else f'{{{boxed}}}'}{factor['sign']}", after[factor.end() :]
+        boxed, after = f"{boxed if boxed.isalnum() else f'({boxed})'}{factor['sign']}", after[factor.end() :]
     if sign:
         at = sign.end() - len(sign[0].lstrip("=:($ \t"))
-        boxed = boxed if boxed.isalnum() else f"{{{boxed}}}"
+        boxed = boxed if boxed.isalnum() else f"({boxed})"
         boxed, before = f"{'-' if sign['minus'] else '±'}{boxed}", before[:at]
     return _beside(before, boxed, after)
 
 
 def _led(before: str) -> bool:
     """Whether a sentence begins as one that states the answer."""
-    words = re.findall(r"[A-Za-z']+", _CLAUSE.split(re.sub(r"\\text\b", " ", before))[-1])
+    words = re.findall(r"[A-Za-z']+", _CLAUSE.split(re.sub(r"\\text\b", " ", before))[-1].rpartition(":")[2])
     return _SUBJECTS.issuperset(word.lower() for word in words)
 
 
 def _beside(before: str, answer: str, after: str) -> str:
     """Return an answer with its unit, and with the text beside it unless that text leaves the answer as it is."""
     before = _CORRECTED.sub("", before)
-    clause, after = _CLAUSE.split(before)[-1], after[: 2 * _NEAR]
+    clause = _CLAUSE.split(before)[-1]
     rest = before
     while noise := _NOISE.search(rest):
         rest = rest[: noise.start()]
@@ -191,25 +185,27 @@ def _beside(before: str, answer: str, after: str) -> str:
     if not led or before.endswith(tuple("!¬~.,;?")) or _DENIED.search(clause):
         return f"{clause.strip()} {answer} \\beside"
     rest = after[_CLOSED.match(after).end() :]  # type: ignore[union-attr]
-    reason = _REASON.match(rest)
-    ended = bool(
-        _ENDED.match(rest)
-        or (reason and not _DENIED.search(reason[0]))
-        or _SURPLUS.match(f" {rest}")
-        or "\n" in after[: len(after) - len(rest)]
-    )
-    named = None if ended else _COUNTED.match(rest)
+    if _closes(rest):
+        return answer
+    named = _COUNTED.match(rest)
     words = named["unit"].split() if named else []
     for n in range(len(words), 0, -1):
         unit = " ".join(words[:n])
         power = _POWER.match(rest, rest.index(unit) + len(unit))
         scaled = scale(words[0]) and (n == 1 or counted(" ".join(words[1:n])))
-        if power and (scaled or counted(unit)) and _SURPLUS.match(rest, power.end()):
-            answer, ended = f"{answer}\\text{{ {unit}}}{power[1] or ''}", True
-            break
-    if not ended or _RETRACTED.search(after):
-        return f"{answer} {after.strip()} \\beside"
-    return answer
+        if power and (scaled or counted(unit) or unit in _ANGLES) and _closes(rest[power.end() :]):
+            return f"{answer}\\text{{ {unit}}}{power[1] or ''}"
+    return f"{answer} {after.strip()} \\beside"
+
+
+def _closes(after: str) -> bool:
+    """Whether the text after an answer has only words that leave the answer as it is, and neither numbers nor
+    formulas."""
+    if not after.strip():
+        return True
+    text = _CLOSED.sub(lambda m: " " if m[0] else "", after[:LONGEST])
+    words = ("" if word == "i" else word.lower() for word in re.findall(r"[A-Za-z]+", text))
+    return not re.search(r"[^A-Za-z\s.,!:)]|!\s*[$\\]", text) and "!$" not in after and _CLOSING.issuperset(words)
 
 
 def unmarked_answer(text: str) -> str | None:
@@ -225,7 +221,7 @@ def unmarked_answer(text: str) -> str | None:
     if phrases:
         rest = text[phrases[-1].end() :].lstrip(" }")  # \text{The answer is } 5
         answer, *after = _SENTENCE_END.split(rest, maxsplit=1)
-        told = _led(text[: phrases[-1].start()]) and not _RETRACTED.search("".join(after))
+        told = _led(text[: phrases[-1].start()]) and _closes(" ".join(after))
         return answer.strip() if told or not answer else f"{rest} \\beside"
     if len(text) > LONGEST:
         return text

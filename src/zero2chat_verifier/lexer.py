@@ -41,9 +41,11 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|q?quad|hfill|hspace\{[^{}]*\}"
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|hspace\{[^{}]*\}"
     r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|\\[ ,;:>()\[\]/]|~"
 )
+# \\quad counts as space only at the ends and beside a separator: "a\\quad b" is two answers.
+_QUADS = re.compile(r"\A\s*\\q?quad\b|([,;]|\\text\s*\{[^{}]*\})\s*\\q?quad\b|\\q?quad\b\s*(\\text\b|\Z)")
 _LINE_SPACING = re.compile(r"\\\\ ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\]")
 _WRAPPED = re.compile(
     r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
@@ -60,10 +62,10 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
-# "for all x", "for every real number x": one side may omit it. If both sides have it, they must agree.
+# "for all x", "for every real number x" after f(x) = …: one side may omit it. If both sides have it, they must agree.
 _FOR_ALL = re.compile(
-    r"[\s,]*\b(?:for|where) (?:all|any|every|each)(?: (real|rational))?(?: numbers?)? ?([a-z])"
-    r" ?(?:\\in ?\\mathbb ?\{? ?([RQZNC]) ?\}?(?:\^\{?[+*]\}?)?)? ?$|[\s,]*\bfor some(?: real)? constants? ?[a-zA-Z] ?$"
+    r"(?<=.)[\s,]*\bfor (?:all|any|every|each)(?: (real|rational))?(?: numbers?)? ?([a-z])"
+    r" ?(?:\\in ?\\mathbb ?\{? ?([RQZNC]) ?\}?)? ?$"
 )
 # "where k is an integer", "for any integer k"
 _INTEGER = re.compile(
@@ -82,11 +84,10 @@ _SAME = {
     "neq": "ne", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "dotsb": "ldots", "vdots": "ldots",
     "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
     "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lbrace": "\\{", "rbrace": "\\}",
-    "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "ast": "cdot", "colon": ":",
+    "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "colon": ":",
     "varphi": "phi", "vartheta": "theta", "varepsilon": "epsilon", "varrho": "rho",
-    "land": "and", "lor": "or", "vee": "or", "wedge": "and",
-    "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to", "dagger": "ast",
-    "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty", "inf": "infty",
+    "land": "and", "lor": "or", "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to",
+    "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty",
 }  # fmt: skip
 FUNCTIONS = frozenset({
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
@@ -95,13 +96,16 @@ FUNCTIONS = frozenset({
     "Im", "det",
 })  # fmt: skip
 _WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 # 12{,}345, 12\,345, 12~345, 12'345, and, as a whole answer, 12 345
-_SPACED_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^\d{1,3}(?: \d{3})+$")
+_SPACED_GROUPS = re.compile(
+    r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^[1-9]\d{0,2}(?: \d{3})+$"
+)
 _COLOURED = re.compile(r"\\textcolor\s*\{[^{}]*\}")
 _FULL_STOP = re.compile(r"\\text\s*\{\s*[.,;]\s*\}\s*$")
+# A letter is a unit only after a plain number and a space: "5 m", "60 km/h". In "\\pi r^2 h" it is a factor.
 _TRAILING_UNIT = re.compile(
-    r"(?<=[\d})])\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
+    r"^(-?[\d.,]+)\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
 )
 # "7 men", "7 red apples"; other words would be read as products of letters.
 _COUNTED = re.compile(r"(?<=\d) +([A-Za-z]{2,}(?: [A-Za-z]+){0,3})$")
@@ -126,6 +130,7 @@ def clean_latex(text: str) -> str:
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
     text = _CLOCK.sub(lambda m: f"{m[1]}{m[2]}{(m[3] or m[4]).lower()}m", text)
     text = _LINE_SPACING.sub(r"\\\\", text)
+    text = _QUADS.sub(lambda m: m[1] or m[2] or "", text)
     text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()
     while text.endswith((".", ",", ";")) and not text.endswith(".."):
         text = text[:-1].rstrip()
@@ -135,8 +140,9 @@ def clean_latex(text: str) -> str:
 def _without_clause(text: str) -> str:
     """Remove "for all x", and turn "where k is an integer" into a formula."""
     tail = _tail(text)
-    if _FOR_ALL.search(tail):
-        return text[:-_TAIL] + _FOR_ALL.sub("", tail)
+    clause = _FOR_ALL.search(tail)
+    if clause and re.match(rf"[a-zA-Z]\({clause[2]}\)=", text.replace(" ", "")):
+        return text[:-_TAIL] + tail[: clause.start()]
     integer = _INTEGER.search(tail)
     if integer:
         return f"{text[:-_TAIL]}{tail[: integer.start()]}, {integer[1] or integer[2]} \\in \\mathbb{{Z}}"
@@ -208,14 +214,11 @@ def _without_grouping(text: str) -> str:
 def _unwrapped(text: str) -> str:
     """Replace \\text{cm} by \\x02cm\\x03, \\mathrm{e} by e, and \\mathbb{R} by the name of a set."""
     text = text.replace("\x02", " ").replace("\x03", " ")
-    trailing = _TRAILING_UNIT.search(text[-40:])
-    if trailing and all(name is None or units.known(name) for name in (trailing[1], trailing[3])):
-        # "5 m", "60 km/h": units, because they are at the end and after a number; otherwise letters.
-        spaced = trailing[0][0].isspace() or len(trailing[1]) > 1
-        if spaced and "\\" not in trailing[0]:
-            start = len(text) - len(trailing[0])
-            marked = re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", trailing[0])
-            text = text[:start] + marked
+    trailing = _TRAILING_UNIT.match(text) if len(text) < 40 else None
+    if trailing and all(name is None or units.known(name) for name in (trailing[2], trailing[4])):
+        start = trailing.end(1)
+        if (text[start].isspace() and not (trailing[3] and trailing[2] != "m")) or len(trailing[2]) > 1:
+            text = text[:start] + re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", text[start:])
 
     counted = _COUNTED.search(text[-60:])
     if counted and units.counted(counted[1]):

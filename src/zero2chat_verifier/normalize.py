@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,7 +20,6 @@ _HALVES: dict[Node, Node] = {
     for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
     for sign in signs
 }
-_AX = {("variable", "A"), ("variable", "x")}  # the product of a matrix and a vector
 _ANGLES = ("x", "t", "theta", "alpha", "beta", "phi")
 _LABELS = frozenset(WORDS["labels"]) | {"final answer"}
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
@@ -38,7 +38,7 @@ def plain(node: Node) -> Node:
         if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
             item = item[2][0]
         parts = condition[2] if condition[0] == "list" and condition[1] in ("or", "and") else (condition,)
-        if item[0] == "variable" and all(part[0] == "relation" and item[1] in variables(part) for part in parts):
+        if item[0] == "variable" and all(_inequality(part) and variables(part) == {item[1]} for part in parts):
             return condition
     if node[0] == "set" and not node[1]:
         return ("constant", "emptyset")
@@ -49,11 +49,15 @@ def plain(node: Node) -> Node:
     return node
 
 
+def _inequality(node: Node) -> bool:
+    return node[0] == "relation" and not {"=", "in"} & set(node[1])
+
+
 def same_letter(gold: Node, answer: Node) -> Node:
     """Rename the answer's set `{y : y > 3}` to the gold answer's `{x : x > 3}`: the letter makes no difference."""
     if gold[0] == answer[0] == "builder":
         ours, others = _bound(gold), _bound(answer)
-        if ours and others and ours not in variables(answer):
+        if ours and others and ours not in variables(answer) and others not in variables(gold):
             return replaced(answer, others, ("variable", ours))
     return answer
 
@@ -143,6 +147,8 @@ def is_result(node: Node) -> bool:
 def in_order(names: list[str]) -> bool:
     """Whether values may be listed without these names. Letters such as x and y must be in their natural order. Other
     letters, such as w and d, and words have no order."""
+    if any(name in _ANGLES[2:] for name in names[:-1]):
+        return False  # (r, theta)
     groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
     for i, name in enumerate(names):
         for later in names[i + 1 :]:
@@ -152,19 +158,15 @@ def in_order(names: list[str]) -> bool:
     return True
 
 
-def alike(ours: list[str], others: list[str]) -> bool:
-    """Whether words name the same things in the same order, perhaps abbreviated: `min` and `max` for `minimum` and
-    `maximum`."""
-    return all(
-        a == b or (min(len(a), len(b)) > 2 and (a.startswith(b) or b.startswith(a)))
-        for a, b in zip(ours, others, strict=True)
-    )
+def _label(node: Node) -> str:
+    word = node[1].lower()
+    return {"min": "minimum", "max": "maximum"}.get(word, word)
 
 
 def same_name(gold: Node, answer: Node) -> bool:
     """Whether the left sides of "=" can name the same value."""
     if gold[0] == answer[0] == "unit":
-        return alike([gold[1].lower()], [answer[1].lower()])
+        return _label(gold) == _label(answer)
     if "nothing" in (gold[0], answer[0]):
         return True
     if gold[0] == answer[0] == "defined":
@@ -191,14 +193,15 @@ def items_of(node: Node) -> list[Node]:
     """Return the items of a set or list, with both values of each ±; in a set, each item once."""
     items = node[2] if node[0] == "list" else node[1]
     values = []
+    several = len({item[2][0] for item in items if item[0] == "relation" and signs_spread(item) is not item}) > 1
     for item in items:
-        spread = signs_spread(item)
+        spread = item if several else signs_spread(item)
         values += list(spread[2]) if spread is not item and spread[0] == "list" else [item]
     return list(dict.fromkeys(values)) if node[0] == "set" else values
 
 
 def signs_spread(node: Node) -> Node:
-    """Convert `2 \\pm 1` to the list 3, 1: all ± of one expression have the same sign."""
+    """Convert `2 \\pm 1` to the list 3, 1. Two signs may or may not be tied, so \\pm 1 \\pm i stays as it is."""
 
     def chosen(part: Any, plus: bool) -> Any:
         if not isinstance(part, tuple):
@@ -210,7 +213,7 @@ def signs_spread(node: Node) -> Node:
 
     if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees", "tuple"):
         plus = chosen(node, True)
-        if plus != node:
+        if plus != node and sum(part[0] in ("pm", "mp") for part in parts([node])) == 1:
             joined = "and" if node[0] == "relation" and node[1] == ("ne",) else "or"  # x is neither 2 nor -2
             return ("list", joined, (plus, chosen(node, False)))
     return node
@@ -234,6 +237,9 @@ def split(node: Node) -> tuple[Node, Unit, Fraction] | None:
         parts = [split(part) for part in node[1:]]
         if any(part is None for part in parts):
             return None
+        units = [_pure_unit(part) for part in node[1:]]
+        if kind == "mul" and any(unit and not later for unit, later in itertools.pairwise(units[1:])):
+            return None  # 3 cm times 5 cm may be a size
         leads = kind == "mul" and _pure_unit(node[1]) and not all(_pure_unit(part) for part in node[1:])
         if leads and not (node[1][0] == "unit" and set(parts[0][1] if parts[0] else ()) & (CURRENCIES | {"dollar"})):
             return None  # "$7" is a quantity, "eval(7)" is not
@@ -259,6 +265,15 @@ def _pure_unit(node: Node) -> bool:
     return node[0] == "unit" or (node[0] in ("mul", "div", "pow") and _pure_unit(node[1]))
 
 
+def is_unit(node: Node) -> bool:
+    """Whether a node is a unit alone, without a number."""
+    return (
+        node[0] == "unit"
+        or (node[0] in ("mul", "div") and all(map(is_unit, node[1:])))
+        or (node[0] == "pow" and is_unit(node[1]))
+    )
+
+
 def degrees(node: Node) -> Node | None:
     """Return the number of degrees of an angle in degrees; None for any other number."""
     if node[0] == "degrees":
@@ -275,21 +290,15 @@ def times(node: Node, size: Fraction) -> Node:
     return node if size == 1 else ("mul", ("number", size), node)
 
 
-def integer_parameter(node: Node, stated: bool = False) -> tuple[Node, str | None, str | None]:
-    """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and the
-    parameter's set. The set is None if it is only implied, as in `x = 1 + k\\pi` or, if the other answer has `stated` a
-    set, in `k\\pi`. Both are None if there is no parameter."""
+def integer_parameter(node: Node) -> tuple[Node, str, str] | None:
+    """Split an answer such as `k\\pi, k \\in \\mathbb{Z}` into the expression, its integer parameter and its set."""
     if node[0] == "list" and node[1] in (",", "and"):
-        last = node[2][-1]
+        last, rest = node[2][-1], node[2][:-1]
         if last[0] == "relation" and last[1] == ("in",) and last[2][0][0] == "variable" and last[2][1][0] == "domain":
-            name, domain, rest = last[2][0][1], last[2][1][1], node[2][:-1]
+            name, domain = last[2][0][1], last[2][1][1]
             if domain[:1] in ("Z", "N") and name in variables(rest) and not _is_unknown(rest, name):
                 return (rest[0] if len(rest) == 1 else ("list", node[1], rest)), name, domain
-    for name in "kmnl":
-        items = node[2] if node[0] == "list" else (node,)
-        if all(_by_half_turns(item, name, stated) and not _is_unknown(item, name) for item in items):
-            return node, name, None
-    return node, None, None
+    return None
 
 
 def _is_unknown(node: Any, name: str) -> bool:
@@ -300,49 +309,6 @@ def _is_unknown(node: Any, name: str) -> bool:
         left = "".join(re.findall(r"\w+", repr(node[2][0][1:])))
         return name in left or node[1] not in (("=",), ("ne",))
     return any(_is_unknown(part, name) for part in node)
-
-
-def _by_half_turns(node: Node, name: str, stated: bool) -> bool:
-    """Whether a number or, as in `x = 1 + k\\pi`, an unknown is a sum in which only this letter times pi, or times an
-    angle in degrees, is added to a constant."""
-    if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == "variable" and node[2][0][1] in _ANGLES:
-        node = node[2][1]
-    elif not stated:
-        return False
-    terms = node[1:] if node[0] == "add" else (node,)
-    turns = [term for term in terms if variables(term)]
-    return (
-        variables(node) == {name}
-        and len(turns) == 1
-        and _multiple(turns[0], name)
-        and ("'pi'" in repr(turns) or "'degrees'" in repr(turns))
-    )
-
-
-def _multiple(node: Node, name: str) -> bool:
-    if node[0] == "div":
-        return _multiple(node[1], name) and not variables(node[2])
-    if node[0] in ("mul", "neg", "degrees"):
-        return sum(bool(variables(part)) for part in node[1:]) == 1 and all(
-            not variables(part) or _multiple(part, name) for part in node[1:]
-        )
-    return node == ("variable", name)
-
-
-def noncommuting(*nodes: Node) -> bool:
-    """Whether a product has several capitals, which may be matrices: AB is not BA. What is divided by is a number."""
-    found = False
-    for part in parts(list(nodes)):
-        if part[0] == "div" and _capitals(part[2]):
-            return False
-        factors = [_capitals(factor) for factor in part[1:]] if part[0] == "mul" else []
-        several = len([names for names in factors if names]) > 1 and len(set().union(*factors)) > 1
-        found |= several or _AX.issubset(part) or (part[0] == "pow" and len(_capitals(part[1])) > 1)
-    return found
-
-
-def _capitals(node: Node) -> set[str]:
-    return {name for name in variables(node) if (len(name) == 1 and name.isupper()) or name.startswith("vec ")}
 
 
 def parts(level: list[Any]) -> Iterator[Node]:
@@ -356,6 +322,9 @@ def parts(level: list[Any]) -> Iterator[Node]:
 
 def constant_of_integration(gold: Node, answer: Node) -> Node:
     """Rename the c of `x^2 + c` to the C of `x^2 + C`."""
+    free = variables(gold) - {"C"}
+    if not free or not all(name[0].islower() or name[0] == "|" for name in free):
+        return answer  # A + k is not A + C
     if gold[0] == answer[0] == "add" and ("variable", "C") in gold[1:] and "C" not in variables(answer):
         for name in ("c", "K", "k"):
             if ("variable", name) in answer[1:] and repr(answer).count(repr(name)) == 1 and name not in variables(gold):

@@ -53,6 +53,11 @@ def has_value(node: Node) -> bool:
     return kind in _SIMPLE and all(has_value(part) for part in node[1:] if isinstance(part, tuple))
 
 
+def is_complex(name: str) -> bool:
+    """Whether a variable may be complex: z, w, z_1."""
+    return name.split("_")[0] in ("z", "w", "zeta", "omega")
+
+
 def variables(node: Any) -> set[str]:
     """Return the names of a node's free variables."""
     if not isinstance(node, tuple) or not node:
@@ -84,6 +89,7 @@ class Exact:
     def __init__(self, point: Point | None = None):
         self._point = dict(point or {})
         self.work = 0
+        self.vanishes = False  # \binom{3}{n} is 0 for most n: equality there shows nothing
 
     def value(self, node: Node) -> Any:
         """Return the value at the point: a `Fraction`, or, in `Digits`, an mpmath number."""
@@ -212,6 +218,7 @@ class Exact:
     def _binomial(self, n: Fraction, k: Fraction) -> Fraction:
         if n.denominator == 1 and n >= 0:
             if k < 0 or k > n:
+                self.vanishes = True
                 return Fraction(0)
             k = min(k, n - k)
         if k < 0:
@@ -234,6 +241,7 @@ class Exact:
         name, low, high = index[0], self.value(index[1]), self.value(index[2])
         if any(not isinstance(end, Fraction) or end.denominator != 1 for end in (low, high)):
             raise NoValue("a sum with fractional bounds")
+        self.vanishes |= high < low
         if high - low >= _MOST_TERMS:
             raise TooLarge("a sum with too many terms")
         before = self._point.get(name)
@@ -340,7 +348,7 @@ class Digits(Exact):
             elif given[1] % 2 and mp.im(given[0]) == 0 and given[0] < 0:
                 return -self._checked(mp.root(-given[0], int(given[1])))
             if given[1] > 1000:
-                return self._irrational_power(given[0], 1 / given[1])
+                raise Undecided("a root that is close to a sign")
             return self._checked(mp.root(self._float(given[0]), int(given[1])))
         x = self._float(given[0])
         self._spend(mp.dps**2 // 100)
@@ -374,6 +382,8 @@ class Digits(Exact):
         if name in _ANALYTIC:
             if abs(x) > 10**40:
                 raise TooLarge("an angle with too many digits")
+            if (name in _HYPERBOLIC and abs(x) > 30) or 0 < abs(x) < 1e-40:
+                raise Undecided("too close to a limit, as \\tanh 200 is to 1")
             called = getattr(mp, name.replace("arc", "a", 1))
             return self._called(called, x)
         raise NoValue(f"{name} is not computed")

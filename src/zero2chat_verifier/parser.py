@@ -19,11 +19,16 @@ _MOST = 2500  # tokens
 _RANGE = re.compile(
     r"(?:\A|[,;]|or|and)(?:0(?:-0){1,2}|0/0/0|0times0)(?:\Z|[,;]|or|and)"
 )  # 3-2, 2024-01-05, 1/2/2024, 3x4
-_RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "sim", "to", "notin", "subset", "subseteq"}
+_PARTS = re.compile(r"\s*\((?:[a-h]|[ivx]+|\d)\)[ ~]")  # (a) 5 (b) 6
+_TRANSPOSED = (("variable", "T"), ("variable", "H"))
+_SEPARATORS = (",", ";", "or", "and", "\\\\")
+_RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "to", "notin", "subset", "subseteq"}
 
 
 def read(text: str) -> Node:
     """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for an answer that is too long or too deep."""
+    if _PARTS.match(text) and _PARTS.search(text, 4):
+        raise Unreadable("several parts")
     tree = Parser(tokenize(clean_latex(text))).whole()
     level: list[Any] = [tree]
     for _ in range(_TALLEST):
@@ -89,17 +94,21 @@ class Parser:
     def listing(self) -> Node:
         """Read items separated by commas, "or" and "and"."""
         self.deeper()
-        items, joined = [self.item()], set()
-        while self.sees(",", ";", "or", "and", "\\\\"):
-            while self.sees(",", ";", "or", "and", "\\\\"):
-                joined.add(self.next().value)
-                if len(joined & {"or", "and"}) == 2 or (self.sees(",") and "or" not in joined and "and" not in joined):
-                    raise Unreadable("a list with mixed or repeated separators")
+        items, gaps = [self.item()], []
+        while self.sees(*_SEPARATORS):
+            gap = [self.next().value]
+            while self.sees(*_SEPARATORS):
+                gap.append(self.next().value)
+            if gap not in ([gap[0]], [",", "or"], [",", "and"], [",", "\\\\"]):
+                raise Unreadable("repeated separators")
+            gaps.append(gap[-1])
             items.append(self.item())
         self.depth -= 1
         if len(items) == 1:
             return items[0]
-        return ("list", "or" if "or" in joined else "and" if "and" in joined else ",", tuple(items))
+        if len(set(gaps)) > 1 and (set(gaps[:-1]) != {","} or gaps[-1] not in ("or", "and")):
+            raise Unreadable("a list of lists")
+        return ("list", gaps[-1] if gaps[-1] in ("or", "and") else ",", tuple(items))
 
     def item(self) -> Node:
         terms: list[Node] = []
@@ -124,7 +133,7 @@ class Parser:
                 sign = "ne"
             if sign in "<>" and self.take("="):
                 sign = {"<": "le", ">": "ge"}[sign]
-            signs.append({"sim": "approx"}.get(sign, sign))
+            signs.append(sign)
             terms.append(self._remainder(self._sets()))
         node = ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
         if self.sees("pmod", "bmod", "mod"):
@@ -163,7 +172,12 @@ class Parser:
         while self.peek(at).kind in ("letter", "number") and self.peek(at + 1).value in (",", ")"):
             parameters.append(self.peek(at).value)
             at += 2
-        if not parameters or self.peek(at - 1).value != ")" or self.peek(at).value != "=":
+        if (
+            not parameters
+            or len(set(parameters)) < len(parameters)
+            or self.peek(at - 1).value != ")"
+            or self.peek(at).value != "="
+        ):
             return None
         self.at += at
         return ("defined", name, tuple(parameters))
@@ -174,6 +188,8 @@ class Parser:
             sign = self.next().value
             kind = {"cup": "union", "cap": "inter", "setminus": "minus", ":": "ratio"}[sign]
             right = self.sum()
+            if left[0] != kind and left[0] in ("union", "inter", "minus"):
+                raise Unreadable("unions and intersections without brackets")
             left = (*left, right) if left[0] == kind and kind != "minus" else (kind, left, right)
         return left
 
@@ -200,15 +216,16 @@ class Parser:
         whole = factors[0][0] == "number" and self._plain_integer(self.at - 1)
         while True:
             if self.sees("*", "cdot", "times"):
-                crossed = self.next().value == "times" and _no_number(factors[-1])
+                sign = self.next().value
+                crossed = _no_number(factors[-1]) if sign == "times" else sign == "*" and _called(factors[-1])
                 factors.append(self.unary())
-                if crossed and _no_number(factors[-1]):
+                if crossed and (_no_number(factors[-1]) if sign == "times" else _called(factors[-1])):
                     raise Unreadable("an ambiguous product of vectors or sets")
             elif self.take("/", "div"):
                 below = self.unary()
                 factors = [("div", factors[0] if len(factors) == 1 else ("mul", *factors), below)]
-                if self.starts_factor() and self.peek().kind not in ("text", "number"):
-                    raise Unreadable("a product after a slash, as in 1/2x")
+                if below[0] == "percent" or (self.starts_factor() and self.peek().kind not in ("text", "number")):
+                    raise Unreadable("a product or a percent sign after a slash, as in 1/2x")
             elif self.starts_factor():
                 start = self.at
                 factor = self.power()
@@ -230,8 +247,10 @@ class Parser:
                     if below[0] != "number" or not factor[1] < below[1]:
                         raise Unreadable("two numbers side by side")
                     factors = [("number", factors[0][1] + factor[1] / below[1])]
-                elif whole and len(factors) == 1 and _proper(factor):
-                    # 3\frac{1}{2}
+                elif _proper(factor) and self._plain_integer(start - 1):
+                    # 3\frac{1}{2}, but neither 2 \cdot 3\frac{1}{2} nor $3\frac{1}{2}
+                    if not whole or len(factors) > 1:
+                        raise Unreadable("a mixed number in a product")
                     percent = factor[0] == "percent"
                     _, top, bottom = factor[1] if percent else factor
                     mixed = ("number", factors[0][1] + top[1] / bottom[1])
@@ -246,7 +265,9 @@ class Parser:
     def _may_lead(self, at: int) -> bool:
         """Whether a number may follow another factor: `n 2^n`, `(n+1)2^n`, `2!3!`."""
         before, number = self.tokens[at - 1], self.tokens[at]
-        return before.value in (")", "!", "}") or (number.spaced and before.kind not in ("number", "text"))
+        if before.value == ")":
+            return self.peek(0).value == "^"  # but (1) 5 (2) 6 has two parts
+        return before.value in ("!", "}") or (number.spaced and before.kind not in ("number", "text"))
 
     def _plain_integer(self, at: int) -> bool:
         return 0 <= at < len(self.tokens) and self.tokens[at].kind == "number" and self.tokens[at].value.isdigit()
@@ -281,8 +302,10 @@ class Parser:
                 if raised > 1 and node[0] == "pow":
                     raise Unreadable("two exponents")
                 node = self.raised(node)
-                if node[0] == "pow" and self.sees("(") and node[1][0] == "variable" and node[1][1] in CALLED:
+                if node[0] == "pow" and self.sees("(") and _called(node[1]):
                     raise Unreadable("a power of a function")
+                if node[0] == "pow" and node[2] in _TRANSPOSED:
+                    raise Unreadable("a transpose")
             elif self.sees("!") and self.peek(1).value != "=":
                 count = 0
                 while self.take("!"):
@@ -349,6 +372,10 @@ class Parser:
         if token.kind not in ("letter", "command", "sign", "text") or token.value in ("}", ")", ",", "^", "_"):
             raise Unreadable("an argument is missing")
         return atom(self)
+
+
+def _called(node: Node) -> bool:
+    return node[0] == "variable" and node[1].split("_")[0] in CALLED
 
 
 def _no_number(node: Node) -> bool:

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat_verifier.normalize import parts
-from zero2chat_verifier.numeric import Point, has_value, variables
+from zero2chat_verifier.numeric import Point, has_value, is_complex, variables
 from zero2chat_verifier.tree import Node
 
 ENOUGH = 6  # points at which two expressions must agree
@@ -59,6 +59,9 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
             if name in natural or name in whole or (name in powers and i % 2 == 0):
                 # A sum that starts at k = 2 has no value at 0. Try even and odd exponents, with both signs of the rest.
                 number = 2 * rng.randint(2, 6 if i % 3 else 20) + i // 4 % 2
+                if name in natural and i % 3 == 2:  # the first integers, large ones, and those beside a constant
+                    beside = int(rng.choice(marks or [largest])) + rng.randint(-2, 2)
+                    number = (rng.randint(0, 3), rng.randint(61, 150), min(300, abs(beside)))[i // 3 % 3]
                 point[name] = Fraction(number if name in natural else sign * number)
                 continue
             # One variable always has this size, the others half of the time: all of them are rarely near a constant.
@@ -71,11 +74,11 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
     for i, size in enumerate(_SIZES):
         point = real(i, size, patterns[(i + i // 2) % len(patterns)], True)
         yield point, _lenient(point) or bool(powers and i % 2 == 0)
-    if set(names) & {"z", "w"}:  # the letters of complex numbers
+    if any(map(is_complex, names)):
         for _ in range(_COMPLEX):
             point = {
                 name: (_number(rng, "one", marks, largest), _number(rng, "one", marks, largest))
-                if name in ("z", "w")
+                if is_complex(name)
                 else _number(rng, "ten", marks, largest)
                 for name in names
             }

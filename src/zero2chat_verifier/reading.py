@@ -14,11 +14,11 @@ from zero2chat_verifier.lexer import TooLarge, Unreadable, clean_latex, stated_d
 from zero2chat_verifier.parser import read
 from zero2chat_verifier.tree import Node
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"(?:(?:[Oo]ption|[Cc]hoice) )?\(?([A-J])[).:]*")
-_CHOICES = re.compile(r"\(?[A-H]\)?(?:\s*(?:,|and|,\s*and|\\?&)\s*\(?[A-H]\)?)+")
+_CHOICES = re.compile(r"(?:[A-H]|\([A-H]\))(?:\s*(?:,|and|,\s*and|\\?&)\s*(?:[A-H]|\([A-H]\)))+")
 _ARTICLE = re.compile(r"^(?:an?|the) ", re.IGNORECASE)
 _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s*:?\s*\}?\s*", re.IGNORECASE)
 # (B) 12, B. blue; lower case only if it cannot be a product: b) blue, (b) blue.
@@ -108,7 +108,7 @@ def read_answer(text: str) -> Reading:
 
 def unwrapped(text: str) -> str:
     """Remove commands such as \\text around words, and punctuation at both ends."""
-    return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" .,;:!")
+    return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" ,;:!").rstrip(" .,;:!")
 
 
 def _of_mathematics(cleaned: str) -> Reading:
@@ -164,8 +164,12 @@ def _same_word(one: str, other: str) -> bool:
     if word in _SHORT_WORDS:
         return True
     ordered = all(ord(a) + 1 == ord(b) for a, b in itertools.pairwise(word))  # the corners abcde
-    shouted = {one, other} == {word, word.upper()} or {one, other} == {word.capitalize(), word.upper()}
-    return len(word) > (4 if shouted else 3) and re.search("[aeiouy]", word) is not None and not ordered
+    return (
+        len(word) > 4
+        and not re.search("[^aeiouy]{4}|[xyzq]{2}", word)
+        and re.search("[aeiouy]", word) is not None
+        and not ordered
+    )
 
 
 def same_tokens(answer: Reading, expected: Reading) -> bool:

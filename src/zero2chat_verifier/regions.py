@@ -24,7 +24,9 @@ def region(node: Node, inside: bool = False) -> Region | None:
     node = plain(node)
     kind = node[0]
     if kind == "tuple" and len(node[2]) == 2:
-        return ("span", node[1], *node[2], node[3])
+        if "langle" in (node[1], node[3]):
+            return None  # a vector
+        return ("span", node[1].replace("]", "("), *node[2], node[3].replace("[", ")"))
     if kind == "relation":
         return _solved(node, inside)
     if kind == "set" and inside:

@@ -7,10 +7,21 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
+from zero2chat_verifier import smooth
 from zero2chat_verifier.lexer import TooLarge
 from zero2chat_verifier.normalize import parts
-from zero2chat_verifier.numeric import COMPUTED, Digits, Exact, NeedsDigits, NoValue, Point, Undecided, variables
-from zero2chat_verifier.points import ENOUGH, PERIODIC, points
+from zero2chat_verifier.numeric import (
+    COMPUTED,
+    Digits,
+    Exact,
+    NeedsDigits,
+    NoValue,
+    Point,
+    Undecided,
+    is_complex,
+    variables,
+)
+from zero2chat_verifier.points import ENOUGH, points
 from zero2chat_verifier.tree import ONE, Node
 
 _FINE = 3  # points with as many digits as needed to detect any difference; the others use 25 digits
@@ -19,6 +30,8 @@ _MOST_WORK = 12_000_000  # over all values of one comparison, in units of `Exact
 _MOST_NAMES = 12
 _QUOTIENTS = {"tan": ("sin", "cos"), "cot": ("cos", "sin"), "sec": ("", "cos"), "csc": ("", "sin")}
 _STEPPED = ("abs", "floor", "ceil", "max", "min", "mod", "gcd", "lcm")
+_TWO: Node = ("number", Fraction(2))
+_UNKNOWN = Fraction(1, 2**10)  # for an exponent with a variable
 _ZERO: Node = ("number", Fraction(0))
 _Pair = tuple[Any, Any, Any]  # both values, and the tolerance within which they are equal
 
@@ -33,6 +46,7 @@ class ValueComparison:
         self._seed, self._digits, self._imaginary = seed, digits, imaginary
         self._tolerance = Fraction(tolerance)
         self._work = self._agreed = self._skipped = 0
+        self._vanishes = False
         self._names: dict[Node, Node] = {}
         self._absolute: dict[Node, Node] = {}  # the arguments of the absolute values among the names
 
@@ -44,7 +58,7 @@ class ValueComparison:
             alike = None if pair is None else self._alike(*pair, closed)
             if pair is None or alike is False:
                 return False
-            self._agreed += alike is True
+            self._agreed += alike is True and (closed or not self._vanishes)
         return self._enough(closed)
 
     def factor(self, gold: Node, answer: Node) -> int | None:
@@ -89,23 +103,23 @@ class ValueComparison:
             return node
         node = tuple(self._named(part) for part in node)
         free = variables(node)
-        unreal = free & {"z", "w"} or "'i')" in repr(node)
-        if node[0] == "pow" and variables(node[2]) and _steep(node[2]):
-            return self._call(("call", "power", *node[1:]))
+        unreal = any(map(is_complex, free)) or "'i')" in repr(node)
         if node[0] == "pow" and free:
             if node[1] == _ZERO:
                 raise Undecided("a power of zero")
-            base, exponent = node[1], node[2][1] if node[2][0] == "number" else Fraction(1, 3)
+            base, exponent = node[1], _rational(node[2]) or _UNKNOWN
             if exponent % 2 == 0 and base in self._absolute:
                 inside = self._absolute[base]
-                if inside in (("variable", "z"), ("variable", "w")):
+                if inside[0] == "variable" and is_complex(inside[1]):
                     node = ("mul", inside, ("variable", f"bar {inside[1]}"))
                     return node if exponent == 2 else ("pow", node, ("number", exponent / 2))
                 return ("pow", inside, node[2]) if not unreal else node
             if exponent == Fraction(1, 2):
-                node = ("call", "root", base, ("number", Fraction(2)))
-        if node[:2] == ("call", "root") and node[3] == ("number", Fraction(2)) and node[2][0] == "pow" and free:
-            base, exponent = node[2][1], node[2][2][1] if node[2][2][0] == "number" else Fraction(1, 3)
+                node = ("call", "root", base, _TWO)
+            elif variables(base) and exponent.denominator % 2 == 0 and not smooth.simple(base):
+                return self._call(("call", "power", *node[1:]))
+        if node[:2] == ("call", "root") and node[3] == _TWO and node[2][0] == "pow" and free:
+            base, exponent = node[2][1], _rational(node[2][2]) or _UNKNOWN
             if exponent % 2 == 0 and not unreal:  # \sqrt{x^2} is |x|
                 return self._named(("pow", ("call", "abs", base), ("number", exponent / 2)))
         return self._call(node) if node[0] == "call" and _jumping(node) else node
@@ -210,6 +224,7 @@ class ValueComparison:
                 return _value(exact, gold), _value(exact, answer), Fraction(0)
             finally:
                 self._work += exact.work
+                self._vanishes = exact.vanishes
         except NeedsDigits:
             if not self._digits:
                 raise
@@ -217,6 +232,7 @@ class ValueComparison:
         rough = Digits(point, real=real)
         gold_value, answer_value = _value(rough, gold), _value(rough, answer)
         self._work += rough.work
+        self._vanishes = rough.vanishes
         size = int(rough.size) + 1
         if gold_value is None or answer_value is None:
             return gold_value, answer_value, 0
@@ -244,24 +260,17 @@ def _value(numbers: Exact, node: Node) -> Any:
         return None
 
 
+def _rational(node: Node) -> Fraction | None:
+    try:
+        return None if variables(node) else Exact().value(node)
+    except (NeedsDigits, NoValue, TooLarge):
+        return None
+
+
 def _jumping(node: Node) -> tuple[str, ...]:
     """Return the name of a function that has steps or corners, or no value; no name for any other node."""
     if node[0] != "call":
         return ()
-    if node[1] not in COMPUTED or (node[1] in _STEPPED and variables(node)):
+    if node[1] not in COMPUTED or (variables(node) and (node[1] in _STEPPED or not smooth.smooth(node))):
         return (node[1],)
-    if node[1] in COMPUTED and node[1] != "root" and variables(node) and _steep(node[2:]):
-        return (node[1],)
-    periodic = node[1].startswith("arc") and any(f"'{name}'" in repr(node[2:]) for name in PERIODIC)  # arccos(cos x)
-    return (node[1],) if periodic and variables(node) else ()
-
-
-def _steep(node: Any) -> bool:
-    """Whether a function of a variable changes abruptly, because of a very large or small factor."""
-    for part in parts([node]):
-        number = part[1] if part[0] == "number" else Fraction(1)
-        if part[0] == "pow" and part[1][0] == "number" and not variables(part[2]):
-            number = part[1][1] ** 9  # 10^{9}
-        if not Fraction(1, 2000) < abs(number or 1) < 2000:
-            return True
-    return False
+    return ()

@@ -391,8 +391,8 @@ def parameters(rng: random.Random) -> Made:
     d = rng.choice((2, 3, 4, 6))
     say = rng.choice((
         ", {k} \\in \\mathbb{{Z}}", "\\text{{ where }}{k}\\text{{ is an integer}}", "\\text{{ for any integer }}{k}",
-        " for all integers {k}", "", ", \\quad {k}\\in\\mathbb Z"))
-    gold = f"x=\\frac{{\\pi}}{{{d}}}+{k}\\pi{rng.choice((say, '')).format(k=k)}"
+        " for all integers {k}", ", \\quad {k}\\in\\mathbb Z"))
+    gold = f"x=\\frac{{\\pi}}{{{d}}}+{k}\\pi{say.format(k=k)}"
     right = [
         f"x=\\frac{{\\pi}}{{{d}}}+{n}\\pi{say.format(k=n)}", f"\\frac{{\\pi}}{{{d}}}+\\pi {n}{say.format(k=n)}",
         f"x=\\frac{{{d + 1}\\pi}}{{{d}}}+{n}\\pi"]
@@ -498,7 +498,7 @@ def letters_in_order(rng: random.Random) -> Made:
     return rng.choice((
         (f"\\angle {a}{b}{c}", [f"\\angle {c}{b}{a}", f"\\angle {a}{b}{c}"],
          [f"\\angle {a}{c}{b}", f"\\angle {b}{a}{c}"]),
-        (f"{p}\\land {q}", [f"{p}\\wedge {q}", f"{q}\\land {p}"], [f"{p}\\lor {q}", f"{p}", f"{p}\\to {q}"]),
+        (f"{p}\\land {q}", [f"{q}\\land {p}"], [f"{p}\\lor {q}", f"{p}", f"{p}\\to {q}"]),
         (f"{a}\\cup {b}", [f"{b}\\cup {a}"], [f"{a}\\cap {b}", f"{a}\\cup {c}", f"{a}\\setminus {b}"]),
         (f"f(x)=x^{n}", [f"f(t)=t^{n}", f"f(x)=x\\cdot x^{{{n - 1}}}"],
          [f"f(y)=x^{n}", f"f(x)=y^{n}", f"f(t)=x^{n}", f"g(x)=x^{n}"]),
@@ -659,7 +659,7 @@ def capital_units(rng: random.Random) -> Made:
 def words_around_boxes(rng: random.Random) -> Made:
     """Words and signs beside a box by which it is another number."""
     n, m = rng.sample(range(2, 60), 2)
-    right = [f"So it is \\boxed{{{n}}} times.", f"| total | \\boxed{{{n}}} |", f"\\boxed{{{n}}} more than before"]
+    right = [f"So it is \\boxed{{{n}}} times.", f"| total | \\boxed{{{n}}} |", f"\\boxed{{{n}}} in total"]
     wrong = [
         f"\\boxed{{{n}}} times {m}", f"\\boxed{{{n}}} plus ${m}$", f"\\boxed{{{n}}} divided by {m}",
         f"the opposite of \\boxed{{{n}}}", f"the reciprocal of $\\boxed{{{n}}}$", f"{{\\boxed{{{n}}}}}^{m}",

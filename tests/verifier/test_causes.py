@@ -46,6 +46,23 @@ def test_what_cannot_be_decided_safely_is_unsupported() -> None:
         assert verify_answer(answer, "5") == (False, "unsupported"), answer
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$$x=-\n\\boxed{5}$$",
+        "The answer is certainly not\n\\boxed{5}",
+        "The negative of the answer is:\n\\boxed{5}",
+        "$$\\boxed{5}\n\\cdot 3$$",
+        "\\boxed{5}.\nHowever, each pair was counted twice. The answer is 10.",
+        "\\boxed{5}\nBut we forgot a case.",
+        "#### 5\nOn second thought, it is larger.",
+        "<del>\\boxed{5}</del>\n6",
+    ],
+)
+def test_text_on_other_lines_may_change_an_answer(text: str) -> None:
+    assert not verify_answer(text, "5").correct
+
+
 def test_a_unit_per_another_is_converted() -> None:
     assert verify_answer("1 km/min", "60\\text{ km/h}").correct
     assert not verify_answer("2 km/min", "60\\text{ km/h}").correct
@@ -100,7 +117,7 @@ def test_ignoring_percent_signs_refuses_nothing_that_is_right_with_them(gold: st
         ("5", "**\\boxed{5}**", "**\\boxed{5}**%"),
         ("5", "$x = \\boxed{5}$", "$x \\not= \\boxed{5}$"),
         ("B", "So \\boxed{B}", "\\boxed{B} or C"),
-        ("B", "It is \\boxed{B} since it is odd.", "\\boxed{B} or I."),
+        ("B", "It is \\boxed{B}, as required.", "\\boxed{B} or I."),
         ("A", "\\boxed{(A)} is the answer.", "\\boxed{(A)} or D."),
         ("5", "✓ \\boxed{5}", "2x × \\boxed{5}"),
         ("5", "\\boxed{5} times", "\\boxed{5} × 3"),
