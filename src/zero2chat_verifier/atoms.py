@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn
 
 from zero2chat_verifier import units
 from zero2chat_verifier.lexer import FUNCTIONS, Token, TooLarge, Unreadable
 from zero2chat_verifier.numeric import variables
 from zero2chat_verifier.tree import ONE, Node
 
-if TYPE_CHECKING:
-    from zero2chat_verifier.parser import Parser
+Parser = Any  # the class of `parser.py`, which imports this file
 
 _TWO: Node = ("number", Fraction(2))
 _LONGEST = 4000  # digits of a number, including its exponent: Python prints at most 4,300

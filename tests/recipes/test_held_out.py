@@ -64,7 +64,11 @@ def _texts(recipe: str) -> tuple[list[str], set[str]]:
 
 def _sentence(question: str) -> str:
     """Return a question without numbers, operation, greeting, case and punctuation; "" for a sum alone ("7 + 5")."""
-    text = re.sub(r"\d+ ?x ?\d+|\b(?:added to|take away|taken away from|subtracted from|multiplied (?:by|with))\b", "", question.lower())
+    text = re.sub(
+        r"\d+ ?x ?\d+|\b(?:added to|take away|taken away from|subtracted from|multiplied (?:by|with))\b",
+        "",
+        question.lower(),
+    )
     words = " ".join(re.findall("[a-z]+", text))
     for manner in MANNERS:
         words = re.sub(rf"\b{manner}\b", "", words)
