@@ -118,8 +118,8 @@ def test_two_zero2_ranks_practise_together(base, two_ranks, tmp_path, monkeypatc
     files = [(tmp_path / f"sampled{rank}").read_text().splitlines() for rank in (0, 1)]
     ranks = [list(map(json.loads, lines)) for lines in files]
     assert len(ranks[0]) == len(ranks[1]) == 40
-    # Different to the end, but for the one digit all along that both find to be worth most.
-    assert all(len(set(text)) == 1 for a, b in zip(*ranks, strict=True) for text in set(a) & set(b))
+    # Different to the end, but for an empty answer, and the one digit all along that both find to be worth most.
+    assert all(len(set(text)) <= 1 for a, b in zip(*ranks, strict=True) for text in set(a) & set(b))
     assert not any(set(a) & set(b) for a, b in list(zip(*ranks, strict=True))[:10])
     rewards = [line["rewards/digits/mean"] for line in history(path.with_suffix(""))]
     assert sum(rewards[-10:]) > 2 * sum(rewards[:10])

@@ -92,7 +92,7 @@ def test_it_is_examined_on_the_test_rows(tuned):
     expected, samples, _ = evaluate_tasks(model, tokenizer, read_specs(TASKS))
     assert metrics(tuned).items() >= expected.items()
     assert runs.read_jsonl(tuned / "samples.jsonl") == [{"step": 120} | sample for sample in samples]
-    assert [s["task"] for s in samples] == ["facts"] * 6 + ["identity"] * 5
+    assert [s["task"] for s in samples] == ["facts"] * 7 + ["identity"] * 5
 
 
 def test_overlong_conversations_are_counted_and_dropped_if_set(tune, capsys):
