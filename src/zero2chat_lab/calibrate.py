@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat import tasks
@@ -32,11 +31,10 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.fingerprints import ABSTENTION
 from zero2chat.core.runs import is_main_process, write_atomically
 from zero2chat.core.stats import Metrics
-from zero2chat.inference.confidence import Abstention, confidence, log_probabilities
-from zero2chat.inference.generate import Answer, answer, answer_each, encode_prompts
+from zero2chat.inference.confidence import Abstention
+from zero2chat.inference.generate import Answer, answer, answer_each
 from zero2chat.models.chat_template import prepare_chat_template
 from zero2chat.models.loading import is_hub_name
-from zero2chat.models.thinking import Thinking
 from zero2chat.report.samples import Answers
 from zero2chat.report.section import Bars, Section
 from zero2chat.stages import Load, Result, Stage
@@ -124,8 +122,10 @@ def ask(
     must call this: each rank answers a share, and rank 0 judges."""
     prompts = [question.prompt for _, question in questions]
     batch = args.eval_batch_size
-    thoughts, how = Thinking(tokenizer, args.thinking), dict[str, Any](thinking=args.thinking)
-    given = answer(model, tokenizer, prompts, args.max_new_tokens, args.temperature, batch, args.seed, **how)
+    how = dict[str, Any](thinking=args.thinking)
+    given = answer(
+        model, tokenizer, prompts, args.max_new_tokens, args.temperature, batch, args.seed, measured=True, **how
+    )
     sampled: list[list[Answer]] = (
         answer_each(model, tokenizer, prompts, args.samples, args.max_new_tokens, 1.0, batch, args.seed, **how)
         if args.samples
@@ -135,26 +135,12 @@ def ask(
     if not is_main_process():
         return []
     judged = []
-    for (key, question), context, one, others in zip(
-        questions, encode_prompts(tokenizer, prompts, template=thoughts.options), given, sampled, strict=True
-    ):
-        said = one.ids[:-1] if one.stopped else one.ids
-        logps = zip(
-            log_probabilities(model, context, said), _chosen(thoughts, context, said, len(tokenizer)), strict=True
-        )
-        sure = confidence([logp for logp, chosen in logps if chosen])
+    for (key, question), one, others in zip(questions, given, sampled, strict=True):
         same = _share_alike(question, one.content, [other.content for other in others]) if others else None
-        judged.append(Judged(key, fits(key), question, one.text, verdict_of(question, one.content), sure, same))
+        judged.append(
+            Judged(key, fits(key), question, one.text, verdict_of(question, one.content), one.confidence, same)
+        )
     return judged
-
-
-def _chosen(thoughts: Thinking, context: Sequence[int], answer: Sequence[int], vocabulary: int) -> list[bool]:
-    """Return, per token, whether the model chose it: as in a chat, the end of a budget does not count."""
-    processors, ids = thoughts.processors(), torch.tensor([[*context, *answer]])
-    ends = range(len(context), ids.shape[1])
-    return [
-        not processors or int(processors(ids[:, :n], torch.zeros(1, vocabulary)).isfinite().sum()) > 1 for n in ends
-    ]
 
 
 def _share_alike(question: Question, text: str, others: Sequence[str]) -> float:

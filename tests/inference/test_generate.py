@@ -16,6 +16,8 @@ from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, encode_prompts, generating
 from zero2chat.inference.next_token import next_tokens
 from zero2chat.inference.tool_format import Tools
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import set_chat_template
 
 QUESTIONS = ["1+1", "Who are you, and what do you know of the harbour at night?", "Why?", "naïve 한국어", "1+2"]
 PROMPTS = [[{"role": "user", "content": question}] for question in QUESTIONS]
@@ -70,6 +72,21 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened, monkeypatch):
     assert (cut.text, cut.calls, cut.stopped) == (says["1+2"][0], 0, False)
     assert len(seen) == 4  # the three, and the one that called once more
     assert all(text.startswith("<|im_start|>system\nsearch(query)<|im_end|>") for text in seen)
+
+
+def test_the_forced_end_of_a_thought_does_not_count_in_the_confidence(model_folder, monkeypatch):
+    model, tokenizer = load_model(model_folder)
+    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
+    said = torch.tensor([tokenizer.encode("<think>2 + 2</think>4<|im_end|>")])
+    monkeypatch.setattr(type(model), "generate", lambda self, input_ids, **_: torch.cat([input_ids, said], dim=1))
+    budget = len(tokenizer.encode("2 + 2"))
+    (one,) = answer(model, tokenizer, PROMPTS[:1], 12, thinking=budget, measured=True)
+    (context,), end = encode_prompts(tokenizer, PROMPTS[:1]), tokenizer.convert_tokens_to_ids("</think>")
+    said = one.ids[:-1] if one.stopped else one.ids
+    logps = log_probabilities(model, context, said)
+    own = [logp for logp, token in zip(logps, said, strict=True) if token != end]
+    assert len(own) == len(logps) - 1
+    assert one.confidence == pytest.approx(confidence(own), abs=1e-5)
 
 
 def _by_hand(model: Any, tokenizer: Any, prompt: list[dict[str, str]], n: int) -> list[int]:
@@ -168,6 +185,8 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from zero2chat.inference.generate import answer
 from zero2chat.inference.tool_format import Tools
+from zero2chat.models.loading import load_model
+from zero2chat.models.tokenization import set_chat_template
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 prompts = [[{"role": "user", "content": "x" * n}] for n in range(1, 6)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from collections.abc import Callable
@@ -19,8 +18,6 @@ from zero2chat.core.fingerprints import input_digest
 from zero2chat.core.runs import read_jsonl
 from zero2chat.inference.confidence import Abstention, read_abstention
 from zero2chat.inference.generate import Answer
-from zero2chat.models.loading import load_model
-from zero2chat.models.tokenization import set_chat_template
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import calibrate
 from zero2chat_lab.calibrate import CalibrateArguments
@@ -38,20 +35,19 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every third answer is wrong, with a probability of 0.4 instead of 0.8, and each sample is another number."""
 
     def answer(
-        model: Any, tokenizer: Any, prompts: Any, most: int = 64, heat: float = 0.3, *_: Any, **__: Any
+        model: Any, tokenizer: Any, prompts: Any, most: int = 64, heat: float = 0.3, *_: Any, **more: Any
     ) -> list[Answer]:
         assert heat == 0.3  # as in chat
-        return [Answer(f"It is {2 * i + (i % 3 == 0)}.", True, 2, ids=[i, 3]) for i in range(len(prompts))]
+        assert more["measured"]
+        sure = [0.4 if i % 3 == 0 else 0.8 - i / 1000 for i in range(len(prompts))]
+        texts = [f"It is {2 * i + (i % 3 == 0)}." for i in range(len(prompts))]
+        return [Answer(text, True, 2, ids=[1, 3], confidence=p) for text, p in zip(texts, sure, strict=True)]
 
     def answer_each(model: Any, tokenizer: Any, prompts: Any, k: int, *_: Any, **__: Any) -> list[list[Answer]]:
-        one = answer(model, tokenizer, prompts)
+        one = answer(model, tokenizer, prompts, measured=True)
         return [[some, Answer("It is 9999.", True, 2)] for some in one]
 
-    def log_probabilities(model: Any, context: Any, said: list[int]) -> list[float]:
-        assert len(said) == 1  # without the token that ends it
-        return [math.log(0.4 if said[0] % 3 == 0 else 0.8 - said[0] / 1000)]
-
-    for function in (answer, answer_each, log_probabilities):
+    for function in (answer, answer_each):
         monkeypatch.setattr(calibrate, function.__name__, function)
 
 
@@ -100,26 +96,12 @@ def test_the_command_prints(scripted: None, data: Path, model_folder: Path, caps
     assert re.search(rf"^threshold +{found['threshold']['value']} ", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_a_thinking_models_answers_are_judged_and_the_forced_end_of_a_thought_does_not_count(
-    data: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, tokenizer = load_model(model_folder)
-    set_chat_template(tokenizer, "chat_templates/chatml_thinking.jinja")
-    before, budget = tokenizer.encode("<think>2 + 2"), 4
-    seen = []
-
-    def answer(model: Any, tokenizer: Any, prompts: Any, *_: Any, thinking: Any) -> list[Answer]:
-        assert thinking == budget == len(before) - 1
-        ids = tokenizer.encode("<think>2 + 2</think>4")
-        return [Answer("<think>2 + 2</think>4", True, 7, ids=[*ids, 3], unfolded="4") for _ in prompts]
-
-    def log_probabilities(model: Any, context: list[int], said: list[int]) -> list[float]:
-        seen.append(tokenizer.decode(context))
-        return [math.log(0.01 if one == tokenizer.convert_tokens_to_ids("</think>") else 0.5) for one in said]
+def test_a_thinking_models_answers_are_judged(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(model: Any, tokenizer: Any, prompts: Any, *_: Any, thinking: Any, measured: bool) -> list[Answer]:
+        assert (thinking, measured) == (4, True)
+        return [Answer("<think>2 + 2</think>4", True, 7, ids=[1, 3], unfolded="4", confidence=0.5) for _ in prompts]
 
     monkeypatch.setattr(calibrate, "answer", answer)
-    monkeypatch.setattr(calibrate, "log_probabilities", log_probabilities)
-    args = CalibrateArguments(model_name_or_path=str(model_folder), datasets=[{"path": str(data)}], thinking=budget)
-    (one,) = calibrate.ask(model, tokenizer, questions_of(args.datasets)[2:3], args, lambda _: True)
-    assert (one.verdict, round(one.confidence, 6)) == ("correct", 0.5)
-    assert seen[0].endswith("assistant\n")
+    args = CalibrateArguments(model_name_or_path="m", datasets=[{"path": str(data)}], thinking=4)
+    (one,) = calibrate.ask(None, None, questions_of(args.datasets)[2:3], args, lambda _: True)  # type: ignore[arg-type]
+    assert (one.verdict, one.confidence) == ("correct", 0.5)

@@ -153,14 +153,14 @@ def test_the_gold_reward_lost_is_the_difference_between_its_peak_and_the_end_and
 
     monkeypatch.setattr(ppo.PPOTrainer, "evaluate", watch)
     chosen = dict.fromkeys(("metric_for_best_model", "load_best_model_at_end", "early_stopping_patience"))
-    values = metrics(practise("followed", **watched | chosen | {"max_steps": 12}))
+    values = metrics(practise("followed", **watched | chosen | {"max_steps": 12, "seed": 1}))
     assert len(shown) == 5  # at the start, at steps 4, 8 and 12, and at the end
     *golds, end = (one["eval_rewards/gold/mean"] for one in shown)
     peak = max(golds)
     assert values["gold_peak"] == {"value": pytest.approx(peak, abs=1e-4), "n": 20}
     assert values["kl_peak"]["value"] == pytest.approx(shown[golds.index(peak)]["eval_kl_sequence"], abs=1e-3)
     assert values["gold_lost"]["value"] == pytest.approx(peak - end, abs=2e-4)
-    assert peak != end
+    assert peak > end
 
     prompts.clear()
     practise("watched", **watched | {"max_steps": 8})

@@ -180,9 +180,22 @@ def answer(
     for i, one in made.items() if measured else ():
         ids = turns[i].ids
         start = len(ids) - len([*takewhile(bool, reversed(turns[i].mask))])  # after the prompt or the last tool result
-        one.confidence = confidence(log_probabilities(model, ids[:start], ids[start:]))
+        logps, chosen = (
+            log_probabilities(model, ids[:start], ids[start:]),
+            _chosen(thoughts, ids, start, len(tokenizer)),
+        )
+        one.confidence = confidence([logp for logp, is_own in zip(logps, chosen, strict=True) if is_own])
     everyones = dict(gather_object([*made.items()]))
     return [everyones[i] for i in range(len(encoded))]
+
+
+def _chosen(thoughts: Thinking, ids: Sequence[int], start: int, vocabulary: int) -> Iterator[bool]:
+    """Yield, for each token from `start` on, whether the model chose it: as in a chat, the end of a budget does not
+    count."""
+    processors = thoughts.processors()
+    for n in range(start, len(ids)):
+        scores = processors(torch.tensor([ids[:n]]), torch.zeros(1, vocabulary)) if processors else None
+        yield scores is None or int(scores.isfinite().sum()) > 1
 
 
 def _most(count: int) -> int:
