@@ -13,7 +13,7 @@ import yaml
 
 from zero2chat import tasks
 from zero2chat_practice import sums
-from zero2chat_practice.synthetic import read_texts
+from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +25,12 @@ MANNERS = [
     for texts in read_texts("grammar")["typing"].values()
     for text in texts.split("|")
 ]
+# The words of calculations, such as "taken away from"
+SPOKEN = "|".join(
+    sorted(
+        {re.sub(r" ?\{.\} ?", "", text) for texts in phrases(read_texts("sums")["spoken"]).values() for text in texts}
+    )
+)
 # An equation of two numbers. In "8 + 1 + 1 = 10" there is none.
 EQUATION = re.compile(r"(?<![-+*/x×] )\b(\d+) ?[-+*/x×] ?(\d+) = \d+")
 
@@ -64,11 +70,7 @@ def _texts(recipe: str) -> tuple[list[str], set[str]]:
 
 def _sentence(question: str) -> str:
     """Return a question without numbers, operation, greeting, case and punctuation; "" for a sum alone ("7 + 5")."""
-    text = re.sub(
-        r"\d+ ?x ?\d+|\b(?:added to|take away|taken away from|subtracted from|multiplied (?:by|with))\b",
-        "",
-        question.lower(),
-    )
+    text = re.sub(rf"\d+ ?x ?\d+|\b(?:{SPOKEN})\b", "", question.lower())
     words = " ".join(re.findall("[a-z]+", text))
     for manner in MANNERS:
         words = re.sub(rf"\b{manner}\b", "", words)
