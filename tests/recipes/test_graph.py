@@ -187,5 +187,5 @@ def test_all_claims_need_all_steps(launched: list[str]) -> None:
         _run(only="claims")
     with pytest.raises(UserError, match=r"--only: unknown step or claim 'raeding'; did you mean 'reading'\?"):
         _run(only="raeding")
-    with pytest.raises(UserError, match=r"--set other\.…: --only or --restart leaves out step other"):
+    with pytest.raises(UserError, match=r"--set other\.…: --only, --restart or --until leaves out step other"):
         _run("other.max_steps=2", only="reading")
