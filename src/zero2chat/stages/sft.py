@@ -92,8 +92,8 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
         used, watched = hold_out(list(map(before_answer, conversations["messages"])), args.validation_fraction)
         conversations, validation = conversations.select(used), conversations.select(watched)
     if args.join > 1:
-        # Digits are one token each: at two characters per token joined rows fit, and others raise an error.
-        conversations = join_conversations(conversations, args.join, 2 * training.max_length, training.seed)
+        # Few rows of three characters per token do not fit; `overlong` says what happens to them.
+        conversations = join_conversations(conversations, args.join, 3 * training.max_length, training.seed)
 
     def tokenized(rows: Dataset, name: str) -> tuple[Dataset, list[int]]:
         processes = training.dataset_num_proc or cores(alone=True)
