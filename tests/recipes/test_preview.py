@@ -114,6 +114,9 @@ def test_prompts_are_shown_up_to_the_answer(stage: str, config: Callable[..., st
     assert text.endswith("<|im_start|>assistant\n")
     assert rows.limit == ("the context minus max_completion_length", 68)
     assert not any(any(side.marked) for i in range(rows.n) for side in rows.sides(i))
+    assert "input_ids" not in rows.train.column_names
+    with pytest.raises(UserError, match=rf"{stage}\.yaml: max_completion_length is not set"):
+        open_rows(config(stage, **settings), ["max_completion_length=null"])
 
 
 def test_mistakes_are_those_of_the_stage(sft: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, skip_first_batches
 from accelerate.utils import random
+from datasets import Dataset
 from tiny import two_ranks
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, TrainingArguments
@@ -22,7 +23,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.trainers.ppo.config import PPOConfig
 from zero2chat.trainers.pretrain_trainer import PretrainTrainer, balance_loss, collate
 from zero2chat.trainers.start import samples
-from zero2chat.trainers.trainer import order_by_epoch, reduce_each_batch, set_epoch, shard_precisely
+from zero2chat.trainers.trainer import ResumableTrainer, order_by_epoch, reduce_each_batch, set_epoch, shard_precisely
 
 
 def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch():
@@ -43,6 +44,14 @@ def test_rows_of_like_length_stand_together_in_an_order_of_seed_and_epoch():
         return sum(8 * max(batch) - sum(batch) for batch in batches)
 
     assert padding(order(0, 1)) < padding(list(range(96))) / 2
+
+
+def test_rows_without_ids_have_no_length_to_group_by():
+    args = SimpleNamespace(train_sampling_strategy="group_by_length", train_batch_size=2, seed=0, data_seed=None)
+    args.gradient_accumulation_steps = args.world_size = 1
+    trainer = SimpleNamespace(args=args, train_dataset=Dataset.from_dict({"pixels": [[1], [2, 3]]}))
+    with pytest.raises(UserError, match=r"train_sampling_strategy: rows without input_ids, .* have no length"):
+        ResumableTrainer._get_train_sampler(trainer)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -140,6 +140,8 @@ class ResumableTrainer(Trainer):
         seed = args.seed if args.data_seed is None else args.data_seed
         names = ("input_ids", "completion_ids", "chosen_ids", "rejected_ids")
         texts = [rows[name] for name in names if name in rows.column_names]
+        if not texts:
+            raise UserError(f"train_sampling_strategy: rows without {', '.join(names)} have no length: remove it")
         lengths = [max(map(len, sides)) for sides in zip(*texts, strict=True)]
         if "prompt_ids" in rows.column_names:  # before each answer
             lengths = [len(ids) + length for ids, length in zip(rows["prompt_ids"], lengths, strict=True)]
