@@ -13,7 +13,6 @@ that were not requested (`--only`) are listed with `value` and `met` null.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -226,30 +225,7 @@ def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str
         if finite(step.metrics[of.metric]["value"]) is None:
             raise UserError(f"{where}: {of.metric}: expected a number")
         metrics.append(step.metrics[of.metric])
-    return over_seeds(metrics, is_rate(of.metric, metrics[0])) | {"seeds": len(metrics)}
-
-
-def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
-    """Combine a metric of models with several seeds, measured on the same rows: the mean, and `n` rows. For one seed,
-    return that seed's metric.
-
-    The 95% interval covers other rows and other seeds. Because the rows are the same, their sampling error does not
-    average out: it contributes the seeds' mean distance to their own bounds. The seeds contribute Student's interval.
-    Both distances add up like standard deviations (Zou & Donner 2008, MOVER).
-    """
-    if len(measured) == 1:
-        return dict(measured[0])
-    metric = stats.mean([one["value"] for one in measured])
-    value, half = metric["value"], metric["high"] - metric["value"]
-    if all("low" in one and "high" in one for one in measured):
-        below = math.hypot(half, sum(one["value"] - one["low"] for one in measured) / len(measured))
-        above = math.hypot(half, sum(one["high"] - one["value"] for one in measured) / len(measured))
-        metric |= {"low": round(value - below, 4), "high": round(value + above, 4)}
-    if rate:
-        metric |= {"low": max(0.0, metric["low"]), "high": min(1.0, metric["high"])}
-    del metric["n"]
-    rows = [one["n"] for one in measured if "n" in one]
-    return metric | ({"n": min(rows)} if rows else {})
+    return stats.over_seeds(metrics, is_rate(of.metric, metrics[0])) | {"seeds": len(metrics)}
 
 
 def _line(claim: Claim, figure: Figure) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 
 import pytest
 
-from zero2chat.core.stats import auroc, change, clustered_rate, mean, mean_share, rate, ratio, win_rate
+from zero2chat.core.stats import auroc, change, clustered_rate, mean, mean_share, over_seeds, rate, ratio, win_rate
 from zero2chat.evaluation.tasks import pass_at_k
 
 
@@ -120,3 +121,18 @@ def test_an_interval_of_repeated_questions_is_that_of_the_questions() -> None:
     assert clustered_rate([1.0] * 40, keys * 8)["low"] == rate(5, 5)["low"]
     mixed = clustered_rate([0.0, 1.0] * 50, keys * 20)  # as often right in each question: rows count
     assert mixed["low"] >= rate(50, 100)["low"] - 0.001
+
+
+def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:
+    assert over_seeds([rate(70, 100)]) == rate(70, 100)
+    of_seeds = [{"value": value, "n": 100, "low": value - 0.06, "high": value + 0.08} for value in (0.4, 0.5, 0.54)]
+    metric = over_seeds(of_seeds, rate=True)
+    half = 4.3027 * statistics.stdev([0.4, 0.5, 0.54]) / 3**0.5
+    assert (metric["value"], metric["n"]) == (0.48, 100)
+    assert metric["value"] - metric["low"] == pytest.approx(math.hypot(0.06, half), rel=1e-3)
+    assert metric["high"] - metric["value"] == pytest.approx(math.hypot(0.08, half), rel=1e-3)
+    # Of equal seeds it is as wide as one's, as all were asked the same rows; and never wider than a rate can be.
+    same = over_seeds([rate(70, 100)] * 3)
+    assert same == rate(70, 100)
+    wide = over_seeds([rate(2, 100), rate(30, 100)], rate=True)
+    assert (wide["low"], wide["high"]) == (0.0, 1.0)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.core.stats import rate
 from zero2chat.report.steps import StepResult, read_step
 from zero2chat_lab import claims
-from zero2chat_lab.claims import Figure, over_seeds
+from zero2chat_lab.claims import Figure
 
 
 @pytest.fixture
@@ -166,18 +164,3 @@ def test_a_claim_that_cannot_be_drawn_is_refused_when_the_recipe_is_read(changes
     one = {"name": "n", "claim": "c", "experiment": "", "figures": [{"figure": "x", "step": "s", "metric": "m"}]}
     with pytest.raises(UserError, match=message):
         build([claims.ClaimsArguments], {"claims": [one | changes]}, "claims.yaml")
-
-
-def test_one_seed_is_its_own_and_of_several_rows_and_seeds_both_count() -> None:
-    assert over_seeds([rate(70, 100)]) == rate(70, 100)
-    of_seeds = [{"value": value, "n": 100, "low": value - 0.06, "high": value + 0.08} for value in (0.4, 0.5, 0.54)]
-    metric = over_seeds(of_seeds, rate=True)
-    half = 4.3027 * statistics.stdev([0.4, 0.5, 0.54]) / 3**0.5
-    assert (metric["value"], metric["n"]) == (0.48, 100)
-    assert metric["value"] - metric["low"] == pytest.approx(math.hypot(0.06, half), rel=1e-3)
-    assert metric["high"] - metric["value"] == pytest.approx(math.hypot(0.08, half), rel=1e-3)
-    # Of equal seeds it is as wide as one's, as all were asked the same rows; and never wider than a rate can be.
-    same = over_seeds([rate(70, 100)] * 3)
-    assert same == rate(70, 100)
-    wide = over_seeds([rate(2, 100), rate(30, 100)], rate=True)
-    assert (wide["low"], wide["high"]) == (0.0, 1.0)

@@ -91,6 +91,29 @@ def change(
     return metric | {"low": round(low, 4), "high": round(high, 4)}
 
 
+def over_seeds(measured: Sequence[Mapping[str, Any]], rate: bool = False) -> dict[str, Any]:
+    """Combine a metric of models with several seeds, measured on the same rows: the mean, and `n` rows. For one seed,
+    return that seed's metric.
+
+    The 95% interval covers other rows and other seeds. Because the rows are the same, their sampling error does not
+    average out: it contributes the seeds' mean distance to their own bounds. The seeds contribute Student's interval.
+    Both distances add up like standard deviations (Zou & Donner 2008, MOVER).
+    """
+    if len(measured) == 1:
+        return dict(measured[0])
+    metric = mean([one["value"] for one in measured])
+    value, half = metric["value"], metric["high"] - metric["value"]
+    if all("low" in one and "high" in one for one in measured):
+        below = math.hypot(half, sum(one["value"] - one["low"] for one in measured) / len(measured))
+        above = math.hypot(half, sum(one["high"] - one["value"] for one in measured) / len(measured))
+        metric |= {"low": round(value - below, 4), "high": round(value + above, 4)}
+    if rate:
+        metric |= {"low": max(0.0, metric["low"]), "high": min(1.0, metric["high"])}
+    del metric["n"]
+    rows = [one["n"] for one in measured if "n" in one]
+    return metric | ({"n": min(rows)} if rows else {})
+
+
 def mean_share(values: Sequence[float], seed: int | None = None, clusters: Clusters | None = None) -> dict[str, Any]:
     """Return the mean of shares, one per row, as `mean` does, with an interval within 0 to 1. If all shares are 0, or
     all are 1, their spread is 0, so the interval is that of `rate`."""
