@@ -48,7 +48,7 @@ def _run(words: list[str]) -> None:
     if "words" in options:
         run_stage(words[0], options["words"])
         return
-    if options.pop("command") not in ("run", "push"):
+    if options.pop("command") not in ("run", "sweep", "push"):
         without_progress_bars()
     as_json, show = options.pop("json", False), options.pop("show")
     module = importlib.import_module(options.pop("module"))

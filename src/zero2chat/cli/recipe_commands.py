@@ -19,6 +19,18 @@ def add_to(commands: Any) -> None:
     option(run, "--dry-run", False, "print the commands without running them")
     option(run, "--settings", False, "as --dry-run, and print each setting with the file that sets it")
 
+    sweep = add(commands, "recipes.sweep", "sweep", "run a recipe with several values and seeds, and compare", "show")
+    option(sweep, "recipe", "RECIPE", "a folder, or a recipe that is one YAML")
+    more: dict[str, Any] = {"action": "append", "default": []}
+    option(
+        sweep, "--set", "STEP.KEY=A,B", "values of a setting; repeatable, for all combinations", dest="values", **more
+    )
+    option(sweep, "--seeds", 1, "train each combination with N seeds")
+    option(sweep, "--metric", "STEP.METRIC", "compare this metric (default: those of the last evaluation)")
+    option(sweep, "--restart", "STEP", "run this step and all steps after it again")
+    option(sweep, "--accelerate-config", "NAME", "config in accelerate_configs/ for all steps")
+    option(sweep, "--dry-run", False, "print the commands without running them")
+
     preview = add(
         commands, "recipes.preview", "preview", "show rows as the model sees them, with loss mask and lengths", "show"
     )
@@ -40,7 +52,6 @@ def add_to(commands: Any) -> None:
     option(new, "--model", "MODEL", "a model folder, or a Hub name", required=True)
     option(new, "--data", "FILE", "rows in a format of docs/data.md; repeatable", required=True, action="append")
     option(new, "--eval", "FILE", "rows for the evaluation (default: some of --data)", dest="held_out")
-    more: dict[str, Any] = {"action": "append", "default": []}
     option(new, "--columns", "NAME=COLUMN", "read a column of the data as NAME; repeatable", **more)
     option(new, "--reward", "FUNCTION", "of GRPO and the evaluation; repeatable", dest="rewards", **more)
     option(new, "--system", "TEXT", "system prompt of rows without one", type=decoded)

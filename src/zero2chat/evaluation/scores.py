@@ -15,7 +15,7 @@ from zero2chat.core.runs import read_jsonl, write_jsonl
 from zero2chat.core.stats import Metrics
 from zero2chat.data.decontamination import find_seen, read_training_sources, training_texts
 from zero2chat.evaluation.comparison import win_rate_name
-from zero2chat.evaluation.tasks import Scored, TaskSpec, rate_of, rows_and_prompts
+from zero2chat.evaluation.tasks import Scored, TaskSpec, mean_over_tasks, rate_of, rows_and_prompts
 from zero2chat.models.tokenization import split_reasoning
 
 SCORES = "scores.jsonl"  # one line per evaluated row
@@ -71,6 +71,22 @@ def changes_since(
                 old, new, seeds[label], questions
             )
     return metrics
+
+
+def changes_between(before: Path, after: Path) -> Metrics:
+    """Return the changes of an evaluation's metrics since another one, by metric; none for scores of other rows."""
+    scored = [Scored(**{"text": "", **line}) for line in read_jsonl(after / SCORES)]
+    kinds = dict.fromkeys((one.label, one.by) for one in scored)
+    rows = {label: [one.row for one in scored if (one.label, one.by) == (label, by)] for label, by in kinds}
+    try:
+        made = changes_since(scored, read_scores(str(before), rows), dict.fromkeys(rows, 0))
+    except UserError:
+        return {}
+    names = {f"change_{by}_{label}" if by else f"change_{label}": f"{by or 'accuracy'}_{label}" for label, by in kinds}
+    changes, tasks = {names[key]: one for key, one in made.items()}, [label for label, by in kinds if not by]
+    if tasks and all(f"change_{label}" in made for label in tasks):
+        changes["accuracy"] = mean_over_tasks([made[f"change_{label}"] for label in tasks])
+    return changes
 
 
 def metrics_over_tasks(scored: Sequence[Scored], specs: Sequence[TaskSpec]) -> Metrics:

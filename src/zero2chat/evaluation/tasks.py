@@ -107,7 +107,7 @@ def read_specs(entries: Sequence[Any], tools: Collection[str] = (), evaluates: b
     return specs
 
 
-def _mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def mean_over_tasks(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the unweighted mean of the tasks' rates; `n` counts the rows of all tasks.
 
     The 95% interval combines the tasks' intervals, which are independent (Zou & Donner 2008, MOVER): the distances to
@@ -228,10 +228,10 @@ def evaluate_tasks(
                 flush=True,
             )
     if specs:
-        metrics["accuracy"] = _mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
+        metrics["accuracy"] = mean_over_tasks([metrics[f"accuracy_{spec.label}"] for spec in specs])
         metrics["stop_rate"] = rate_of(scored, lambda one: one.stopped)
     if rates := [metrics[f"accuracy_sampled_{spec.label}"] for spec in specs if spec.samples]:
-        metrics["accuracy_sampled"] = _mean_over_tasks(rates)
+        metrics["accuracy_sampled"] = mean_over_tasks(rates)
     return metrics, samples, scored
 
 

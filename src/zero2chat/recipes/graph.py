@@ -79,17 +79,9 @@ def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
 
     Raises `UserError` if no step judges claims, or if a training step sets no seed.
     """
-    if seeds < 1:
-        raise UserError(f"--seeds {seeds}: expected 1 or more")
     if not any(step.declared.judges for step in steps):
         raise UserError("--seeds: no step of this recipe combines the seeds: add a step that judges claims")
-    again: dict[str, Step] = {}
-    for step in steps:
-        if not step.declared.joins and (step.trains or again.keys() & set(step.after)):
-            if step.trains and not isinstance(step.settings.get("seed"), int):
-                raise UserError(f"{step.config}: --seeds needs a seed in the YAML: set `seed`, such as `seed: 0`")
-            again[step.name] = step
-    further = [_of_seed(step, seed, again) for seed in range(1, seeds) for step in again.values()]
+    further = further_seeds(steps, seeds)
     all_steps = [step for step in steps if not step.declared.joins] + further
     for step in steps:
         if step.declared.judges and further:
@@ -101,15 +93,32 @@ def with_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
     return all_steps
 
 
-def _of_seed(step: Step, seed: int, again: Mapping[str, Step]) -> Step:
-    folders = {os.path.normpath(other.folder): other.folder for other in again.values()}
-    places = {path: str(folder.parent / f"seed-{seed}" / folder.name) for path, folder in folders.items()}
-    settings = _moved(step.settings, places)
-    if "seed" in settings:
-        settings["seed"] += seed
-    changes = {key: value for key, value in settings.items() if value != step.settings[key]}
-    after = tuple(f"seed-{seed}/{name}" if name in again else name for name in step.after)
-    return changed(replace(step, name=f"seed-{seed}/{step.name}", after=after), changes)
+def further_seeds(steps: Sequence[Step], seeds: int) -> list[Step]:
+    """Return the copies for further seeds: of training steps, and of steps that read them, but not of joining steps."""
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: expected 1 or more")
+    again: list[Step] = []
+    for step in steps:
+        if not step.declared.joins and (step.trains or {other.name for other in again} & {*step.after}):
+            if step.trains and not isinstance(step.settings.get("seed"), int):
+                raise UserError(f"{step.config}: --seeds needs a seed in the YAML: set `seed`, such as `seed: 0`")
+            again.append(step)
+    return [copy for seed in range(1, seeds) for copy in copy_to(again, f"seed-{seed}", seed)]
+
+
+def copy_to(steps: Sequence[Step], place: str, seed: int = 0) -> list[Step]:
+    """Copy steps to the folder `place` beside theirs, where they read each other. `seed` is added to their seeds."""
+    names, folders = {step.name for step in steps}, {os.path.normpath(step.folder): step.folder for step in steps}
+    places = {path: str(folder.parent / place / folder.name) for path, folder in folders.items()}
+    made = []
+    for step in steps:
+        settings = _moved(step.settings, places)
+        if "seed" in settings and seed:
+            settings["seed"] += seed
+        changes = {key: value for key, value in settings.items() if value != step.settings[key]}
+        after = tuple(f"{place}/{name}" if name in names else name for name in step.after)
+        made.append(changed(replace(step, name=f"{place}/{step.name}", after=after), changes))
+    return made
 
 
 def _moved(value: Any, places: Mapping[str, str]) -> Any:

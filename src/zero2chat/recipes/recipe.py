@@ -91,11 +91,8 @@ def load_recipe(
 
     Raises `UserError` for unknown names, a step that reads a later step's run, and steps with equal names or folders.
     """
-    where = Path(recipe) if Path(recipe).suffix == ".yaml" else Path(recipe) / FILE
-    if not package_files.find(where).exists():
-        raise UserError(f"{recipe}: not a recipe (no {where.name}): give a folder such as recipes/quickstart")
-    written = config.load_yaml(where)
-    if set(written) != {"steps"} or not isinstance(written["steps"], list) or not written["steps"]:
+    where, written = read_recipe(recipe)
+    if set(written) - {"sweep"} != {"steps"} or not isinstance(written["steps"], list) or not written["steps"]:
         example = f"`steps: [{{name: sft, stage: sft, config: {where.name}}}]`"
         remedy = "" if "steps" in written else f": add a {where.with_name(FILE)} with {example} and run that file"
         raise UserError(f"{where}: expected a single key `steps` with a list of steps{remedy}")
@@ -123,6 +120,14 @@ def load_recipe(
             read |= {maker: None} if maker else {}
         steps[i] = replace(step, after=tuple(read))
     return steps
+
+
+def read_recipe(recipe: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Return a recipe's file, and its content as written. Its key `sweep` is read by `zero2chat sweep` alone."""
+    where = Path(recipe) if Path(recipe).suffix == ".yaml" else Path(recipe) / FILE
+    if not package_files.find(where).exists():
+        raise UserError(f"{recipe}: not a recipe (no {where.name}): give a folder such as recipes/quickstart")
+    return where, config.load_yaml(where)
 
 
 def require_known(name: str, known: Sequence[str], where: str, kind: str) -> None:

@@ -65,7 +65,7 @@ def step_fingerprint(step: Step, steps: Sequence[Step]) -> dict[str, Any]:
     return dict(json.loads(json.dumps(current, default=str)))
 
 
-def _overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+def read_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Convert `STEP.KEY=VALUE` to {step: {key: value}}."""
     chosen: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -80,7 +80,7 @@ def _overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _choose(
+def choose(
     steps: list[Step], only: str | None, restart: str | None, until: str | None
 ) -> tuple[list[Step], list[Step]]:
     """Return all steps, and the steps to run. If `only` names a claim, both are the claim's steps."""
@@ -121,15 +121,21 @@ def run(
     `until` leaves out all steps listed after it. All three apply to all `seeds`. `dry_run` only prints the commands;
     `settings` adds their settings.
     """
-    started = time.time()
-    chosen = _overrides(overrides)
+    chosen = read_overrides(overrides)
     written = load_recipe(recipe, chosen, accelerate_config)
-    steps, wanted = _choose(graph.with_seeds(written, seeds) if seeds != 1 else written, only, restart, until)
+    steps, wanted = choose(graph.with_seeds(written, seeds) if seeds != 1 else written, only, restart, until)
     for step in written:  # report a mistake in the last step now, not after an hour
         step.arguments()
-    upstream = graph.preceding(steps, wanted)
-    for name in chosen.keys() - {step.name for step in (*upstream, *wanted)}:
+    for name in chosen.keys() - {step.name for step in (*graph.preceding(steps, wanted), *wanted)}:
         raise UserError(f"--set {name}.…: --only, --restart or --until leaves out step {name}: remove this --set")
+    return run_steps(recipe, steps, wanted, bool(restart), dry_run, settings)
+
+
+def run_steps(
+    recipe: str, steps: Sequence[Step], wanted: Sequence[Step], restart: bool, dry_run: bool, settings: bool = False
+) -> dict[str, Any]:
+    """Run the wanted steps of all steps, and return what `run` returns. `restart` deletes their folders first."""
+    started, upstream = time.time(), graph.preceding(steps, wanted)
     for step in steps:
         runs.read_run(step.folder)  # refuse a folder that is not a run before anything starts
     for step in wanted:
