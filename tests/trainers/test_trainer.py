@@ -54,6 +54,12 @@ def test_rows_without_ids_have_no_length_to_group_by():
         ResumableTrainer._get_train_sampler(trainer)
 
 
+def test_a_batch_without_ids_has_no_tokens_to_count():
+    trainer = SimpleNamespace(args=SimpleNamespace(include_num_input_tokens_seen="non_padding"), uncounted=7)
+    ResumableTrainer._track_num_input_tokens(trainer, {"inputs_embeds": torch.zeros(2, 3, 4)})
+    assert trainer.uncounted == 7
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_any_number_of_processes(processes):
     rows = list(range(32))

@@ -109,7 +109,7 @@ class ResumableTrainer(Trainer):
 
     def _track_num_input_tokens(self, inputs: Mapping[str, Any]) -> None:
         count = self.args.include_num_input_tokens_seen
-        if count == "no":
+        if count == "no" or "input_ids" not in inputs:  # batches of embeddings or pairs have no tokens to count
             return
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         if mask is None or count != "non_padding":
