@@ -61,9 +61,15 @@ def test_what_changed_comes_first_with_models_as_heads() -> None:
     text = page[page.index('<section id="changes">') : page.index('<section id="s1-')]
     heads = re.findall("<thead><tr>(.*?)</tr>", text)
     assert heads == [
-        "<th>question</th><th>sft</th><th>grpo</th>",
         "<th>accuracy</th><th>sft</th><th>grpo</th><th>change from sft to grpo</th><th>best constant answer</th>",
         "<th>other scores</th><th>sft</th><th>grpo</th>",
+        "<th>question</th><th>sft</th><th>grpo</th>",  # rows that turned
+        "<th>question</th><th>sft</th><th>grpo</th>",
+    ]
+    assert re.findall("<h3>(.*?)</h3>", text) == [
+        "Wrong before, right after: 1 of 1",
+        "Right before, wrong after: 0 of 1",
+        "Answers",
     ]
     assert '<td><small class="wrong">✗ wrong</small><br><span class="said">5</span></td>' in text
     assert '<td><small class="right">✓ correct</small><br><span class="said">4</span></td>' in text
@@ -93,12 +99,20 @@ def test_two_evaluations_of_one_model_keep_a_column_each() -> None:
     assert [one.name for one in changes.by_model(twice, twice)] == ["Qwen3-0.6B", "Qwen3-0.6B (thinking)"]
 
 
+def test_a_score_that_stages_measure_differently_keeps_its_plain_name() -> None:
+    sections = {stage: Section("T", "S", metrics={"win_rate": f"{stage}'s"}) for stage in ("ppo", "evaluate")}
+    ppo = step("ppo", "ppo", metrics={"win_rate": rate(0.8)})
+    both = [ppo, step("evaluate", "evaluate", metrics={"win_rate": rate(0.6)}, model_name_or_path="runs/a/sft")]
+    assert "<th>win rate</th>" in changes.scores(both, sections, both)
+    assert "<th>ppo&#x27;s</th>" in changes.scores([ppo, step("more", "ppo", metrics=ppo.metrics)], sections, both)
+
+
 def test_a_recipe_with_one_model_has_no_changes() -> None:
     assert 'id="changes"' not in render([recipe()[1]], SECTIONS, "a", "Title")
 
 
 def test_rows_that_turned_and_one_group_are_in_a_training_steps_section() -> None:
-    asked = [("2 + 2?", 0.0, 1.0), ("3 + 4?", 1.0, 0.0), ("5 + 1?", 1.0, 1.0)]
+    asked = [("2 + 2?", 0.0, 1.0), ("3 + 4?", 1.0, 0.0), ("5 + 1?", 1.0, 1.0), ("A partly right answer?", 0.8, 1.0)]
     samples = [sample("a<b", score[at], 9 * at, text) for at in (0, 1) for text, *score in asked]
     grpo = step("grpo", "grpo", *samples, model_name_or_path="Qwen/Qwen3-0.6B")
     turned = changes.turned(grpo, changes.answers([grpo], [grpo]), [grpo])
@@ -111,9 +125,11 @@ def test_rows_that_turned_and_one_group_are_in_a_training_steps_section() -> Non
     assert turned in render([grpo], SECTIONS, "a", "Title")
 
     answers = [[{"role": "assistant", "content": text}] for text in ("a<b", "4")]
+    answers[1].insert(0, {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "sum"}}]})
     group = {"prompt": [[{"role": "user", "content": "2 + 2?"}]] * 2, "completion": answers}
     grpo.history = [{"step": 9, "group": group | {"rewards": {"politeness": [0.0, 1.0]}, "advantages": [-0.7, 0.7]}}]
     text = group_part(grpo)
+    assert "&quot;name&quot;: &quot;sum&quot;" in text
     assert "<th>completion</th><th>politeness</th><th>advantage</th>" in text
     assert '<tr><th><span class="said">a&lt;b</span></th><td>0</td><td>-0.70</td></tr>' in text
     assert "<td>1</td><td>+0.70</td>" in text

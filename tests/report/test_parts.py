@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zero2chat.report.page import main_result
-from zero2chat.report.parts import esc, interval, short, small_print
+from zero2chat.report.parts import beginning, esc, interval, short, small_print, spoken
 from zero2chat.report.samples import mark
 from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult
@@ -46,6 +46,17 @@ def test_an_interval_is_shown_with_its_n_and_omitted_if_missing() -> None:
 def test_outside_text_loses_its_power_and_stays_encodable() -> None:
     assert esc("<script>\x00\x1b[31m\ud800'\"") == "&lt;script&gt;[31m&#x27;&quot;"
     assert esc("a" * 20, limit=5) == "aaaaa …"
+    assert [spoken(text) for text in ("<think>\n\n</think>\n\nHi <b>", "<think></think>", "<think>a</think>b")] == [
+        "Hi &lt;b&gt;",
+        "<i>nothing</i>",
+        "&lt;think&gt;a&lt;/think&gt;b",
+    ]
+
+
+def test_long_tables_begin_with_a_few_rows_and_fold_the_rest() -> None:
+    shown = beginning([str(i) for i in range(14)], "".join)
+    assert shown == "01234567891011<details><summary>2 more</summary>\n1213</details>\n"
+    assert beginning(["a"], "".join) == "a"
 
 
 @pytest.mark.parametrize(

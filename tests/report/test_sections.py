@@ -53,6 +53,17 @@ def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run
     assert "Reliability" not in bare
 
 
+def test_an_evaluation_says_what_was_sampled_and_an_index_what_it_is_for(
+    tmp_path: Path, write_run: Write, section_text: Text
+) -> None:
+    rates = dict.fromkeys(("accuracy", "accuracy_sampled", "accuracy_sampled_sums", "win_rate"), RATE)
+    shown = cards(section_text(read_step(write_run(tmp_path / "exam", "evaluate", rates), 1)))
+    assert {"accuracy when sampled: sums", "win rate when sampled"} < shown.keys()
+    text = section_text(read_step(write_run(tmp_path / "library", "index", {"passages": {"value": 9}}), 1))
+    assert cards(text) == {"passages": "9"}
+    assert "The tool <code>search</code> finds passages" in text
+
+
 def test_ppo_shows_the_gain_and_its_price(tmp_path: Path, write_run: Write, section_text: Text) -> None:
     history = [
         {"step": s, "rewards/reward/mean": s / 20, "kl_sequence": s / 4, "explained_variance": 0.5, "entropy": 1.0}

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from zero2chat.report.parts import cell, esc, paragraph, spoken, table, to_text
+from zero2chat.report.parts import beginning, cell, esc, paragraph, spoken, table, to_text
 from zero2chat.report.samples import Sample, mark
 from zero2chat.report.section import CONSTANT, TASK_SCORES, Section
 from zero2chat.report.steps import Metric, StepResult, bounds, finite
@@ -62,34 +63,39 @@ def side_by_side(models: Mapping[str, Answered]) -> str:
             if count[key[0]] <= _SHOWN:
                 task = f"<br><small>{esc(key[0])}</small>" if key[0] else ""
                 rows.append([esc(key[1], 300) + task, *(_said(given.get(key)) for given in columns.values())])
-    if not rows:
-        return ""
     about = f"The first {_SHOWN} questions of each task, in order; not cherry-picked."
-    return paragraph(about, "aside") + table(("question", *map(esc, columns)), rows)
+    show = partial(table, ("question", *map(esc, columns)))
+    return f"<h3>Answers</h3>\n{paragraph(about, 'aside')}{beginning(rows, show)}" if rows else ""
 
 
 def turned(step: StepResult, models: Mapping[str, Answered], steps: Sequence[StepResult]) -> str:
-    """Return tables of the questions that a training step turned from wrong to right, and from right to wrong."""
-    start = step.settings.get("model_name_or_path")
-    if step.stage == "evaluate" or start is None:
-        return ""
-    name, after = name_of(start, steps), models.get(step.name, {})
-    before = models.get(name, {})
+    """Return tables of the questions that a step turned from wrong to right, and from right to wrong: a training step
+    against its start model, an evaluation against the one that it is compared to."""
+    compared, last = _compared(step, steps), measured(step, steps)
+    name = compared if step.stage == "evaluate" else name_of(step.settings.get("model_name_or_path"), steps)
+    before, after = models.get(name, {}), models.get(last, {})
     both = [key for key in after if _right(before.get(key)) is not None and _right(after[key]) is not None]
     text = ""
     for title, was in (("Wrong before, right after", False), ("Right before, wrong after", True)):
         keys = [key for key in both if _right(before[key]) is was and _right(after[key]) is not was]
         rows = [[esc(key[1], 300), _said(before[key]), _said(after[key])] for key in keys[:_SHOWN]]
         text += f"<h3>{title}: {len(keys)} of {len(both)}</h3>\n"
-        text += table(("question", esc(name), esc(step.name)), rows) if rows else ""
+        text += table(("question", esc(name), esc(last)), rows) if rows else ""
     about = f"Of the first questions of each task, whose answers are kept; the first {_SHOWN} are shown."
     return text + paragraph(about, "aside") if both else ""
 
 
+def _compared(step: StepResult, steps: Sequence[StepResult]) -> str:
+    """Return the name of the model that an evaluation is compared to; if that run is not shown, the run's name."""
+    folder = Path(str(step.settings.get("compare_to")))
+    of = [measured(one, steps) for one in steps if one.folder.resolve() == folder.resolve()]
+    return of[0] if of else folder.name
+
+
 def _right(sample: Sample | None) -> bool | None:
-    """Return whether a task's own score calls an answer right; None if it was not scored so."""
+    """Return whether a task's own score calls an answer right; None if it was not scored so, or is partly right."""
     score = finite(sample.get("score")) if sample is not None and not {"by", "won"} & sample.keys() else None
-    return None if score is None else score >= 1
+    return None if score is None or 0 < score < 1 else score >= 1
 
 
 def _said(sample: Sample | None) -> str:
@@ -132,7 +138,10 @@ def scores(scored: Sequence[StepResult], sections: Mapping[str, Section], steps:
         shown = {model.name: model.named(str(pattern)) for model in models if kind != "constant"}
         text += _table(kind, shown, more, {})
     text += paragraph(CONSTANT, "aside") if _BEST in text else ""
-    labels = {name: label for step in scored for name, label in sections[step.stage].main_metrics(step).items()}
+    labels = dict[str, str]()
+    for step in scored:  # stages may measure one name in different ways: it is then shown as it is
+        for name, label in sections[step.stage].main_metrics(step).items():
+            labels[name] = label if labels.get(name, label) == label else name.replace("_", " ")
     wanted = labels.keys() - {*_OVERALL}
     others = {one.name: {n: m for n, m in one.metrics.items() if n in wanted and bounds(m)} for one in models}
     return text + _table("", others, {}, labels)
@@ -149,22 +158,22 @@ def _table(
     shared = [name for name, n in counts.items() if n > 1]
     columns = {name: metrics for name, metrics in models.items() if metrics.keys() & {*shared}}
     extra = {name: cells for name, cells in more.items() if cells.keys() & {*shared}}
+    names = {name: esc(labels.get(name, name)).replace("_", "_<wbr>") for name in shared}
     rows = [
-        [esc(labels.get(name, name)), *(cell(kind or name, metrics.get(name)) for metrics in columns.values())]
+        [names[name], *(cell(kind or name, metrics.get(name)) for metrics in columns.values())]
         + [cells.get(name, "") for cells in extra.values()]
         for name in shared
     ]
     head = kind.replace("_", " ") or "other scores"
-    return table((head, *map(esc, columns), *map(esc, extra)), rows) if shared else ""
+    show = partial(table, (head, *map(esc, columns), *map(esc, extra)))
+    return (show(rows) if kind == "accuracy" else beginning(rows, show)) if shared else ""
 
 
 def _changes(scored: Sequence[StepResult], steps: Sequence[StepResult]) -> dict[str, dict[str, str]]:
     """Return the column of the last evaluation that measured the change since another one."""
     for step in reversed(scored):
         if changed := step.named("change_(.+)"):
-            folder = Path(str(step.settings.get("compare_to")))
-            of = [measured(one, steps) for one in steps if one.folder.resolve() == folder.resolve()]
-            head = f"change from {of[0] if of else folder.name} to {measured(step, steps)}"
+            head = f"change from {_compared(step, steps)} to {measured(step, steps)}"
             return {head: {task: _points(one) for task, one in changed.items()}}
     return {}
 

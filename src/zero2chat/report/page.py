@@ -43,7 +43,7 @@ def _section(step: StepResult, sections: Sections, from_scratch: bool, turned: s
     if step.stage in sections:
         text += (
             sections[step.stage].render(step, from_scratch)
-            + turned
+            + (turned if step.stage != "evaluate" else "")
             + folded("All numbers of this step", metrics_table(step))
         )
     else:
@@ -56,9 +56,11 @@ def _changed(
     models: Mapping[str, changes.Answered],
     steps: Sequence[StepResult],
     sections: Sections,
+    turned: Mapping[str, str],
 ) -> str:
     """Return the first section, of what the recipe changed; "" if no two models were asked the same."""
-    text = changes.side_by_side(models) + changes.scores(scored, sections, steps)
+    rows = "".join(turned[step.name] for step in scored if step.stage == "evaluate")
+    text = changes.scores(scored, sections, steps) + rows + changes.side_by_side(models)
     about = "The same questions and scores before and after the steps of this recipe."
     return f'<section id="changes">\n<h2>{_CHANGED}</h2>\n{paragraph(about, "story")}{text}</section>\n' if text else ""
 
@@ -98,7 +100,7 @@ def render(
     scored = [step for step in steps if step.stage in sections and sections[step.stage].scores]
     models = changes.answers(scored, steps)
     turned = {step.name: changes.turned(step, models, steps) for step in scored}
-    joint, first = _joint(steps, sections), _changed(scored, models, steps, sections)
+    joint, first = _joint(steps, sections), _changed(scored, models, steps, sections, turned)
     # A pretraining that continues an existing model names it.
     from_scratch = any(step.stage == "pretrain" and not step.settings.get("model_name_or_path") for step in steps)
     took = duration(sum(value for step in steps if (value := step.value("seconds")) is not None))

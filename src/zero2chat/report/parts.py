@@ -6,7 +6,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from zero2chat.core.text import printable
@@ -16,7 +16,7 @@ _RATE = re.compile(
     r"(?!.*learning_rate).*(?:^|_)(?:accuracy|rate|mfu)(?:_|$)|pass_at_\d+(?:_|$)"
     r"|constant(?:_|$)|noise_ceiling$|needless_calls$|declined_within_reach$|(?:expert_share|distinct)_(?:min|max|before|after)$"
 )
-
+_LONG = 12  # rows of a table, or answers; more of them are folded
 
 # ---- text
 
@@ -35,8 +35,8 @@ def esc(value: Any, limit: int | None = None) -> str:
 
 
 def spoken(text: Any, limit: int | None = None) -> str:
-    """Escape a model's text for HTML; if the text is empty, return a remark."""
-    return esc(text, limit) or "<i>nothing</i>"
+    """Escape a model's text for HTML, without empty thoughts; if no text is left, return a remark."""
+    return esc(re.sub(r"<think>\s*</think>\s*", "", to_text(text)), limit) or "<i>nothing</i>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -162,3 +162,9 @@ def metrics_table(step: StepResult) -> str:
 
 def folded(summary: str, content: str) -> str:
     return f"<details><summary>{summary}</summary>\n{content}</details>\n"
+
+
+def beginning(parts: Sequence[Any], show: Callable[[Sequence[Any]], str]) -> str:
+    """Return the HTML of the first parts, such as a table's rows, and that of the others folded."""
+    rest = parts[_LONG:]
+    return show(parts[:_LONG]) + (folded(f"{len(rest)} more", show(rest)) if rest else "")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zero2chat.report.parts import esc, exact, paragraph, spoken, table, to_text
+from zero2chat.report.parts import beginning, esc, exact, paragraph, spoken, table, to_text
 from zero2chat.report.steps import StepResult, finite
 
 Sample = Mapping[str, Any]
@@ -43,8 +43,8 @@ class Answers:
             count[task] += 1
             if count[task] <= _SHOWN:
                 shown.append(_answer(sample, early.get(to_text(sample.get("prompt")))))
-        first = f"The first {_SHOWN} of each task, in order; not cherry-picked."
-        return paragraph(first, "aside") + f'<div class="answers">{"".join(shown)}</div>\n'
+        first = paragraph(f"The first {_SHOWN} of each task, in order; not cherry-picked.", "aside")
+        return first + beginning(shown, lambda some: f'<div class="answers">{"".join(some)}</div>\n')
 
 
 def mark(sample: Sample) -> tuple[str, str]:
@@ -58,10 +58,8 @@ def mark(sample: Sample) -> tuple[str, str]:
     if "won" in sample:
         value, words = finite(sample["won"]), ("better", "worse", "as good")
     elif "kept" in sample:
-        value, words = (
-            float(bool(sample["kept"])),
-            ("kept", f"rejected: {esc(_WHY.get(str(sample.get('why')), sample.get('why')))}", ""),
-        )
+        why = esc(_WHY.get(str(sample.get("why")), sample.get("why")))
+        value, words = float(bool(sample["kept"])), ("kept", f"rejected: {why}", "")
     elif said:
         value = None
     if value is None:
@@ -102,7 +100,7 @@ def group_part(step: StepResult) -> str:
         "mean, usually over the standard deviation. Above 0 it becomes more likely, below 0 less likely."
     )
     asked = f'<blockquote class="said">{_written(group["prompt"][0])}</blockquote>\n'
-    shown = table(("completion", *map(esc, rewards), "advantage"), rows)
+    shown = table(("completion", *(esc(name).replace("_", "_<wbr>") for name in rewards), "advantage"), rows)
     return f"<h3>One group</h3>\n{paragraph(about, 'aside')}{asked}{shown}"
 
 
@@ -110,7 +108,8 @@ def _written(text: Any) -> str:
     """Return a prompt's last message, or a completion's messages, as HTML."""
     messages = text if isinstance(text, list) else [{"content": text}]
     shown = messages[-1:] if messages and messages[-1].get("role") == "user" else messages
-    return f'<span class="said">{spoken(chr(10).join(to_text(one.get("content") or "") for one in shown), 600)}</span>'
+    parts = [to_text(part) for one in shown for part in (one.get("content"), one.get("tool_calls")) if part]
+    return f'<span class="said">{spoken(chr(10).join(parts), 600)}</span>'
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from zero2chat.core.runs import Run
 from zero2chat.data.rows import load_documents
 from zero2chat.data.sources import read_sources
+from zero2chat.report.section import Section
 from zero2chat.stages import Stage
 from zero2chat.tools.bm25 import write_index
 
@@ -47,6 +48,12 @@ STAGE = Stage(
     kind="plain",
     arguments=(IndexArguments,),
     run=run,
+    section=Section(
+        title="Documents to look up",
+        story="The tool <code>search</code> finds passages by their words. This step cut the documents into passages "
+        "and indexed them. A model that calls the tool reads the passages it finds, and need not remember them.",
+        metrics={"passages": "passages", "documents": "documents", "repeated": "repeated passages, left out"},
+    ),
 )
 
 if __name__ == "__main__":

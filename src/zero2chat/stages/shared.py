@@ -94,9 +94,11 @@ def evaluation_metrics(step: StepResult) -> dict[str, str]:
         for score in step.named(rf"(?!(?:change|constant|accuracy|stop_rate)_)(.+)_{re.escape(label)}")
     }
     win_rates = {f"win_rate_{task}": f"win rate when sampled, {task}" for task in step.named("win_rate_(.+)")}
+    sampled = ", ".join(step.named("accuracy_sampled_(.+)"))
     return {
         "accuracy": "accuracy, mean over tasks",
-        "accuracy_sampled": "accuracy when sampled",
+        "accuracy_sampled": "accuracy when sampled" + f": {sampled}" * bool(sampled),
+        "win_rate": "win rate when sampled",
         "pass_at_1": "pass@1",
         "pass_at_8": "pass@8",
         **own,
