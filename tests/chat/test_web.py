@@ -188,7 +188,8 @@ def test_hostile_text_is_text_wherever_it_comes_from(loaded, scripts, hostile):
     turn = asked(page, page.arrive(), hostile)
     tags = set(re.findall(r"</?([^\s>]*)", turn.html))
     assert tags - {"i"} == {"section", "div", "span", "b"}  # i: a dot for a part of a character
-    assert set(re.findall(r'\s([a-z-]+)="', turn.html)) <= {"class", "data-drawn"}
+    assert set(re.findall(r'\s([a-z-]+)="', turn.html)) <= {"class", "role", "tabindex", "data-drawn"}
+    assert turn.html.count('tabindex="0"') == len(re.findall('class="(?:said|called)"><span ', turn.html))
     assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e]", turn.html)
 
 
@@ -331,6 +332,12 @@ def test_in_a_browser_hostile_text_does_not_run_and_pointing_at_a_token_shows_it
                 token.hover()
         tab.locator("#instead").wait_for()
         assert tab.locator("#instead div").count() in (5, 6)
+        tokens = tab.locator(".turn >> nth=-1 >> .said .token")
+        tokens.first.focus()
+        tab.keyboard.press("ArrowRight")
+        assert "on" in str(tokens.nth(1).get_attribute("class")).split()
+        tab.keyboard.press("Escape")
+        assert tab.locator("#instead").is_hidden()
         time.sleep(0.5)
         assert tab.evaluate("window.ran") is None
         assert tab.locator("#talk").locator("script, img, svg, iframe, a").count() == 0

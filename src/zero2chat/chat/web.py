@@ -178,9 +178,9 @@ class ChatPage:
         shades = "".join(f'<span class="token {shade}">{label}</span>' for _, shade, label in SHADES)
         legend = (
             f'<p id="legend">How likely each token was: {shades}<span class="token control">control token</span>'
-            "Click a token to see its alternatives.</p>"
+            "Click a token, or press Tab and the arrow keys, to see its alternatives.</p>"
         )
-        return f"<h1>zero2chat</h1><span><code>{text(self._about)}</code></span>{legend}"
+        return f"<h1>zero2chat</h1><span>{text(self._about)}</span>{legend}"
 
 
 # ---- the server

@@ -45,6 +45,7 @@ class AnswerMarkup:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._parts: list[str] = []
         self._block = ""  # the open block
+        self._stop = 0  # 0 for the first token of a block, where the Tab key stops; -1 for others
 
     @property
     def html(self) -> str:
@@ -83,10 +84,12 @@ class AnswerMarkup:
         # For the page's script: the sampled token, then the most likely ones.
         rows = [[row.id, row.text, round(row.probability, 4)] for row in (token, *sample.likeliest)]
         alternatives = text(json.dumps(rows, ensure_ascii=False))
-        self._parts.append(f'<span class="token {kind}" data-drawn="{alternatives}">{label}</span>')
+        mark = f'class="token {kind}" role="button" tabindex="{self._stop}" data-drawn="{alternatives}"'
+        self._parts.append(f"<span {mark}>{label}</span>")
+        self._stop = -1
 
     def _enter(self, block: str) -> None:
         if block != self._block:
             self._parts.append(_CLOSE.get(self._block, "</div>") + _OPEN.get(block, f'<div class="{block}">'))
-            self._block = block
+            self._block, self._stop = block, 0
             self._decoder.reset()
