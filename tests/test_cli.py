@@ -78,7 +78,7 @@ def test_wrong_usage_exits_2(arguments, capsys):
         *("arena runs/none/sft runs/none/grpo --tasks '{task: lines}'", "arena runs/none/sft --tasks '{task: lines}'"),
         *("interrogate runs/none/sft --datasets '{task: facts, n: 9}'", "sft --config none.yaml", "sft runs/none/sft"),
         *("interrogate runs/none/sft --datasets '{task: facts, n: 9, options: told}'", "search x --in none"),
-        *("tokens x --tokenizer runs/none/tokenizer", "preview --config recipes/none/sft.yaml"),
+        *("tokens x --model runs/none/tokenizer", "tokens x", "preview --config recipes/none/sft.yaml"),
         *("push runs/none/sft --repo me/mine", "search x --in ftp://127.0.0.1", "search x --in none --passages 0"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_stage_is_a_command_made_of_its_own_arguments(tmp_path, capsys, monkey
 
 def test_a_control_token_is_text_unless_asked(tokenizer_folder, capsys):
     for more, control in (([], False), (["--special"], True)):
-        cli.main(["tokens", "a<|im_end|>", "--tokenizer", str(tokenizer_folder), "--json", *more])
+        cli.main(["tokens", "a<|im_end|>", "--model", str(tokenizer_folder), "--json", *more])
         tokens = last_object(capsys.readouterr().out)["tokens"]
         assert "".join(token["text"] for token in tokens) == "a<|im_end|>"
         assert ("<|im_end|>" in {token["text"] for token in tokens}) == control
@@ -155,6 +155,9 @@ def test_without_a_model_the_assistant_is_opened_or_else_the_quickstarts_last(co
         "error: no model given, and neither runs/assistant/grpo nor runs/quickstart/grpo exists: give a model, or run "
         "`make quickstart` in a clone\n",
     )
+    with pytest.raises(SystemExit):
+        cli.main(["tokens", "a"])
+    assert "exists: give --model, or run" in capsys.readouterr().err
     for name in ("quickstart", "assistant"):
         (tmp_path / "runs" / name / "grpo").mkdir(parents=True)
         (tmp_path / "runs" / name / "grpo" / "config.json").write_text('{"architectures": ["Qwen3ForCausalLM"]}')

@@ -81,6 +81,7 @@ def made_to_say(monkeypatch, tokenizer, text: str) -> None:
     ("says", "out", "err"),
     [
         ("So: <PYTHON_START>6 * 7<PYTHON_END>42", "So: \n42\n", 'python: "6 * 7"\n  42\n'),
+        ('<PYTHON_START>"ab"<PYTHON_END>So.', "So.\n", "python: \"ab\"\n  'ab'\n"),
         ("<PYTHON_START>print(1)\nprint(2)<PYTHON_END>So.", "So.\n", "python:\n  print(1)\n  print(2)\n  1\n  2\n"),
         (  # what a terminal would obey is shown as text
             "a\x1b[2J\r\u202e<PYTHON_START>'\x1b]0;x\x07' and print('\\x1b[2J')<PYTHON_END>é\t🙂",

@@ -13,6 +13,7 @@ from zero2chat.models.tokenization import (
     pad_apart,
     plain_ids,
     set_chat_template,
+    show_tokens,
     split_reasoning,
     token_bytes,
     token_pieces,
@@ -159,4 +160,6 @@ def test_padding_is_a_special_token_that_ends_nothing(special, unknown, pad, cho
 
 def test_parts_of_a_character_are_shown_as_their_bytes_and_line_ends_escaped(tokenizer):
     whole = plain_ids(tokenizer, ["a\U0001f9ff\n"])[0]  # a character that no merge of the small vocabulary spells
-    assert token_pieces(tokenizer, [*whole, 3]) == ["a", "f0 9f", "a7", "bf", "\\n", "<|im_end|>"]
+    pieces = token_pieces(tokenizer, [*whole, 3])
+    assert pieces == ["a", "f0 9f", "a7", "bf", "\\n", "<|im_end|>"]
+    assert show_tokens(list(enumerate(pieces))).plain.startswith("af0 9f a7 bf\\n<|im_end|>\n")

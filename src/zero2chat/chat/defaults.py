@@ -25,13 +25,15 @@ _MODELS = ("runs/assistant/grpo", "runs/quickstart/grpo")
 _INDEX = Path("library", "index")
 
 
-def default_model() -> str:
-    """Return the last model of the recipe assistant, or else of quickstart. Raises `UserError` if neither exists."""
+def default_model(option: str = "a model") -> str:
+    """Return the last model of the recipe assistant, or else of quickstart, and print its name on stderr. Raises
+    `UserError` if neither exists."""
     for model in _MODELS:
         if (Path(model) / METRICS).exists():
+            say(f"opening {model}")
             return model
     models = " nor ".join(_MODELS)
-    raise UserError(f"no model given, and neither {models} exists: give a model, or run `make quickstart` in a clone")
+    raise UserError(f"no model given, and neither {models} exists: give {option}, or run `make quickstart` in a clone")
 
 
 def tools_for(model: str, names: str | None, search: str | None) -> Tools | None:

@@ -119,6 +119,7 @@ def _print_call(piece: Call | ToolResult) -> None:
         shown = textwrap.indent(on_terminal(piece.text), "  ")
     else:
         written = on_terminal(piece.argument)
-        written = f"\n{textwrap.indent(written, '  ')}" if "\n" in written else f' "{written}"'
+        quoted = written if written.startswith('"') else f'"{written}"'
+        written = f"\n{textwrap.indent(written, '  ')}" if "\n" in written else f" {quoted}"
         shown = f"{on_terminal(piece.name) or 'call'}:{written}"
     print(shown, file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ _MODULE = "cli.model_commands"
 _BELOW = "decline if an answer's mean token probability is below this (default: the model's, by `calibrate`; 0: never)"
 _THINKING = "whether the model thinks first, or the most tokens of a thought (default: as its template has it)"
 _FOLDER = "a folder, such as runs/quickstart/sft, or a Hub name"
+_LAST = "the last in runs/assistant or runs/quickstart"
 
 
 def add_to(commands: Any) -> None:
@@ -38,7 +39,7 @@ def add_to(commands: Any) -> None:
 
     tokens = add(commands, _MODULE, "tokens", "show the tokens of a text, in colour, with their ids", "show_tokens")
     option(tokens, "text", "TEXT", "", type=decoded)
-    option(tokens, "--tokenizer", "FOLDER", "a folder or a Hub name", default="runs/quickstart/tokenizer")
+    option(tokens, "--model", "M", f"{_FOLDER} (default: {_LAST})")
     option(tokens, "--special", False, "encode <|im_end|> and other special tokens as such, not as text")
 
     rank = add(
@@ -73,7 +74,7 @@ def add_to(commands: Any) -> None:
 
 
 def _add_conversation(parser: Any) -> None:
-    option(parser, "model", "MODEL", f"{_FOLDER} (default: the last in runs/assistant or runs/quickstart)", nargs="?")
+    option(parser, "model", "MODEL", f"{_FOLDER} (default: {_LAST})", nargs="?")
     option(parser, "--system", "TEXT", "the system prompt", type=decoded)
     option(parser, "--temperature", 0.3, "0 is greedy; small models become incoherent at high temperatures")
     option(parser, "--top-k", 0, "sample from the k most likely tokens (0: all)")
@@ -89,15 +90,13 @@ def _add_conversation(parser: Any) -> None:
 def _open(
     model: str | None, tools: str | None, search: str | None, abstain_below: float | None, **sampling: Any
 ) -> tuple[str, Any, Any]:
-    """Return a chat's model, sampling settings and tools. If no model is named, prints the default's name."""
+    """Return a chat's model, sampling settings and tools."""
     from zero2chat.chat.defaults import declines_below, default_model, tools_for
     from zero2chat.inference.session import Sampling
     from zero2chat.models.loading import refuse_reward_model
 
     chosen = Sampling(abstain_below=abstain_below or 0.0, **sampling)
-    if not model:
-        model = default_model()
-        print(f"opening {model}", file=sys.stderr, flush=True)
+    model = model or default_model()
     refuse_reward_model(model)
     chosen = replace(chosen, abstain_below=declines_below(model, abstain_below, chosen.temperature))
     return model, chosen, tools_for(model, tools, search)
@@ -135,11 +134,12 @@ def show_next(result: dict[str, Any], console: Any) -> None:
     console.print(table)
 
 
-def tokens(text: str, tokenizer: str, special: bool) -> dict[str, Any]:
+def tokens(text: str, model: str | None, special: bool) -> dict[str, Any]:
+    from zero2chat.chat.defaults import default_model
     from zero2chat.models.loading import load_tokenizer
     from zero2chat.models.tokenization import plain_ids, token_pieces
 
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_tokenizer(model or default_model("--model"))
     ids = loaded.encode(text, add_special_tokens=False) if special else plain_ids(loaded, [text])[0]
     pieces = [{"id": token, "text": piece} for token, piece in zip(ids, token_pieces(loaded, ids), strict=True)]
     return {"text": text, "bytes": len(text.encode()), "tokens": pieces}

@@ -272,7 +272,8 @@ def show_tokens(tokens: Sequence[tuple[int, str]]) -> Text:
 
     shown = Text()
     for n, (_, piece) in enumerate(tokens):
-        shown.append(piece, style=_COLOURS[n % 2])
+        are_bytes = n and re.fullmatch("[0-9a-f]{2}( [0-9a-f]{2})+", f"{tokens[n - 1][1]} {piece}")
+        shown.append(f" {piece}" if are_bytes else piece, style=_COLOURS[n % 2])
     shown.append("\n")
     for n, (token_id, _) in enumerate(tokens):
         shown.append(" " if n else "")
