@@ -29,14 +29,16 @@ _MARKS = {"stages": (r"^STAGE\b",), "tasks": (r"^def rows\(", r"^def score\(")}
 def modules(kind: str) -> dict[str, str]:
     """Return name → dotted module for all stages or all tasks, sorted by name within each package."""
     packages = [*_OWN[kind], *(point.value for point in entry_points(group=f"zero2chat.{kind}"))]
-    return {path.stem: f"{package}.{path.stem}" for package in packages for path in _files(package, kind)}
+    return {name: f"{package}.{name}" for package in packages for name in _names(package, kind)}
 
 
-def _files(package: str, kind: str) -> list[Path]:
+def _names(package: str, kind: str) -> list[str]:
+    """Return the package's modules and packages that are such stages or tasks."""
     spec = importlib.util.find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    files = sorted(path for folder in folders or () for path in Path(folder).glob("*.py") if path.stem != "__init__")
-    return [path for path in files if _is_one(path.read_text(encoding="utf-8"), kind)]
+    folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+    files = {path.stem: path for folder in folders for path in folder.glob("*.py") if path.stem != "__init__"}
+    files |= {path.parent.name: path for folder in folders for path in folder.glob("*/__init__.py")}
+    return [name for name in sorted(files) if _is_one(files[name].read_text(encoding="utf-8"), kind)]
 
 
 def _is_one(source: str, kind: str) -> bool:

@@ -36,11 +36,11 @@ def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
         if source.retell is not None:
             texts = tasks.load(source.task).documents(seed=source.seed, n=source.n, **source.options)
             request = {"role": "user", "content": source.retell}
-            shown = [[request, {"role": "assistant", "content": text}] for text in texts]
+            shown = [([request, {"role": "assistant", "content": text}], schemas) for text in texts]
         else:
             shown = _demonstrations(source, tools)
         names = [f"{source.label}, row {i}" for i in range(len(shown))]
-        return _as_dataset(shown, [schemas] * len(shown), names)
+        return _as_dataset([messages for messages, _ in shown], [given for _, given in shown], names)
     rows, shape = open_rows(source, CONVERSATIONS, "conversations")
 
     def conversation(row: dict[str, Any], where: str) -> tuple[list[Message], list[Any] | None]:
@@ -60,8 +60,9 @@ def _as_dataset(messages: Sequence[list[Message]], tools: Sequence[list[Any] | N
     )
 
 
-def _demonstrations(source: Source, tools: Tools | None) -> list[list[Message]]:
-    """Return the task's training rows with worked answers. The option `styles` maps each style to its weight."""
+def _demonstrations(source: Source, tools: Tools | None) -> list[tuple[list[Message], list[Any] | None]]:
+    """Return the task's training rows with worked answers, each with its tools' schemas. The option `styles` maps each
+    style to its weight."""
     options = dict(source.options)
     styles = options.pop("styles", None) or {}
     weights = styles.values() if isinstance(styles, dict) else [None]
@@ -69,7 +70,7 @@ def _demonstrations(source: Source, tools: Tools | None) -> list[list[Message]]:
         raise UserError(f"{source.label}: styles: expected a weight per style, such as {{worked: 1}}, got {styles!r}")
     task, rng = tasks.load(str(source.task)), random.Random(f"{source.seed} train")
     rows = task.rows("train", source.seed, source.n, **options)
-    return [[*task.prompt(row), *_demonstrate(task, row, rng, styles, tools, source.failing)] for row in rows]
+    return [_demonstrate(task, row, rng, styles, tools, source.failing) for row in rows]
 
 
 def before_answer(messages: str) -> str:
@@ -114,10 +115,13 @@ def _demonstrate(
     styles: dict[str, float],
     tools: Tools | None,
     failing: float,
-) -> list[dict[str, Any]]:
-    """Return the messages after the prompt: calls with results, and the answer based on these."""
+) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    """Return the prompt, calls with results, and the answer based on these; and the schemas of the row's tools."""
     more = {"style": rng.choices(list(styles), weights=list(styles.values()))[0]} if styles else {}
-    turns: list[dict[str, Any]] = []
+    if task.episode:
+        messages, functions = task.episode(row, rng, failing=failing, **more)
+        return messages, Tools(functions).schemas
+    turns: list[dict[str, Any]] = [*task.prompt(row)]
 
     def call(name: str, text: str) -> str | None:
         assert tools
@@ -132,4 +136,4 @@ def _demonstrate(
         answer = task.use_tools(row, rng, call, **more)
     else:
         answer = task.demonstration(row, rng, **more)
-    return [*turns, as_message(answer)]
+    return [*turns, as_message(answer)], tools.schemas if tools else None

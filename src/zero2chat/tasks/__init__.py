@@ -15,12 +15,14 @@ A task may also have:
 - `use_tools(row, rng, call, style="worked")`: an answer found with tools. `call(name, argument)` runs a tool, adds call
   and result to the conversation, and returns the text, or None if the call failed. Without this function a task's
   demonstrations do not use tools.
+- `episode(row, rng, style="worked", failing=0.0)`: a demonstration of many calls, for rows with an `environment`: the
+  messages from the prompt to the answer, and the functions that they call.
 - `taste(row, completion)`: the gold reward. The preference stages only see noisy comparisons made from this reward.
 - `said(row, completion)`: the short form of a completion's answer, equal for different wordings of the same answer;
   None if the completion abstains.
 - `stated(row)`: the facts that a right answer states, in the answer's order.
 - `declines(text)`: whether a text abstains, for tasks with questions that the model cannot answer.
-- `STYLES`: the styles of `demonstration` and `use_tools`.
+- `STYLES`: the styles of `demonstration`, `use_tools` and `episode`.
 - `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
 `load` adds checks of split, options and style before each call, so the module's functions need not check these.
@@ -69,6 +71,7 @@ class Task:
     score: Callable[[Row, str], float]
     documents: Callable[..., list[str]]
     use_tools: Callable[..., str] | None = None
+    episode: Callable[..., tuple[list[Any], list[Any]]] | None = None
     taste: Taste | None = None
     said: Callable[[Row, str], str | None] | None = None
     stated: Callable[[Row], list[str]] | None = None
@@ -93,7 +96,7 @@ def load(name: str) -> Task:
     missing = [function for function in _FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         raise UserError(f"task '{name}': {module.__name__} lacks {', '.join(missing)}")
-    use_tools = getattr(module, "use_tools", None)
+    acting = {key: getattr(module, key, None) for key in ("use_tools", "episode")}
     optional = {key: getattr(module, key, None) for key in ("taste", "said", "stated", "declines")}
     return Task(
         name=name,
@@ -102,8 +105,8 @@ def load(name: str) -> Task:
         demonstration=_checked(name, module, module.demonstration),
         score=module.score,
         documents=_documents(name, module),
-        use_tools=use_tools and _checked(name, module, use_tools),
         fetches=getattr(module, "FETCHES", False),
+        **{key: function and _checked(name, module, function) for key, function in acting.items()},
         **optional,
     )
 
