@@ -65,7 +65,8 @@ def page() -> str:
 def _row(name: str, module: ModuleType) -> str:
     first = re.match(r".*?[^l][.?](?= |$)", _paragraphs(module)[0])[0]  # type: ignore[index]
     styles = ", ".join(f"`{style}`" for style in module.STYLES)
-    has = [("yes" if hasattr(module, function) else "") for function in ("documents", "use_tools")]
+    functions = (("documents",), ("use_tools", "episode"))
+    has = ["yes" if any(hasattr(module, name) for name in some) else "" for some in functions]
     return f"| [{name}](#{name}) | {first} | {styles} | {has[0]} | {has[1]} |\n"
 
 

@@ -1,0 +1,107 @@
+"""Worlds to act in for many steps: rooms, a desk, a folder of files, and games that others wrote.
+
+A row is a world and what a person wants from it. The world's methods are the tools, and its final state decides whether
+the row is solved. A row's `horizon` is the number of actions in the shortest plan. Names and wordings belong to one
+split. `score` compares only the sentence at the end of an episode.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from zero2chat.core.errors import UserError
+from zero2chat.inference.tool_format import call_message, failed
+from zero2chat.models.tokenization import as_message
+from zero2chat.tasks import Row, ask, shuffled
+from zero2chat_practice.helpers import known_all
+from zero2chat_practice.worlds import base
+
+STYLES = ("worked", "mended")
+WORLDS = tuple(sorted({file.stem for file in Path(__file__).parent.glob("*.py")} - {"__init__", "base"}))
+_SEEDS = 100_000  # of each world, horizon and split
+_FORMS = ("{}", "Done. {}", "That is all. {}", "Finished. {}")
+_SLIPS = 0.3  # of the style `mended`: how often another action comes first
+_OUT_OF_ORDER = "It is out of order just now."
+
+
+def rows(
+    split: str,
+    seed: int,
+    n: int,
+    world: str | Sequence[str] = ("rooms", "desk", "files"),
+    horizons: Sequence[int] = (1, 8),
+) -> list[Row]:
+    """Return rows of one or several worlds, in turn: `world` is `rooms`, `desk`, `files` or `textworld`, or a list of
+    these. `horizons` are the smallest and the largest number of actions, from 1 to 16."""
+    names = [world] if isinstance(world, str) else world
+    known_all(names, WORLDS, "worlds: world")
+    first, last = horizons if isinstance(horizons, list | tuple) and len(horizons) == 2 else (0, 0)
+    if not (isinstance(first, int) and isinstance(last, int) and 1 <= first <= last <= 16):
+        raise UserError(f"worlds: horizons {horizons!r}: give [smallest, largest], from 1 to 16, such as [1, 8]")
+    where, found = f"worlds, {split}", dict[str, Row]()
+    for i, number in enumerate(shuffled(range(_SEEDS), where, seed, n)):
+        if len(found) == n:
+            break
+        name, horizon = names[i % len(names)], first + i // len(names) % (last - first + 1)
+        row = importlib.import_module(f"{__name__}.{name}").world(number, horizon, split)
+        question = row.pop("prompt")[0]["content"]
+        key = f"{name} {split} {number} {horizon}"
+        found.setdefault(question, {"key": key, "question": question, "kind": name, **row})
+    if len(found) < n:
+        raise UserError(f"{where}: {n} rows requested, but only {len(found)} distinct rows exist: request fewer")
+    return list(found.values())
+
+
+def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
+    """Return the sentence at the end of an episode."""
+    return rng.choice(_FORMS).format(row["answer"])
+
+
+def score(row: Row, completion: str) -> float:
+    """Return 1.0 if the sentence at the end is right. The final state of the world is judged by the world."""
+    return float(any(completion.strip() == form.format(row["answer"]) for form in _FORMS))
+
+
+def episode(
+    row: Row, rng: random.Random, style: str = "worked", failing: float = 0.0
+) -> tuple[list[dict[str, Any]], list[Callable[..., str]]]:
+    """Return an episode that solves the row, from the prompt to the sentence at the end, and the world's methods.
+
+    In the style `mended`, some actions come too early: they fail, or are a detour, and the rest of the plan is made
+    again. `failing` is the fraction of calls that fail with an error, and are made again."""
+    kind = _kind(row["environment"])
+    world, turns = kind(), ask(row)
+    turns[-1]["content"] += world.reset(**row)
+    spare = row["horizon"]  # steps that may be lost; the way back takes as many
+    while plan := world._plan():
+        name, arguments = plan[0]
+        early = [action for action in plan[1:] if action != plan[0]]
+        if style == "mended" and early and spare > 0 and rng.random() < _SLIPS:
+            name, arguments = rng.choice(early)
+            spare -= 2
+        if fails := spare > 0 and rng.random() < failing:
+            spare -= 1
+        result = failed(_OUT_OF_ORDER).text if fails else getattr(world, name)(**arguments)
+        turns += [call_message((name, arguments)), {"role": "tool", "name": name, "content": result}]
+    if style == "mended" and not world.get_reward():  # in a game, an early action may close the way
+        return episode(row, rng, failing=failing)
+    return [*turns, as_message(demonstration(row, rng))], methods(world)
+
+
+def methods(world: base.World) -> list[Callable[..., str]]:
+    """Return the actions of a world, in the order of their names."""
+    public = [name for name, _ in inspect.getmembers(type(world), inspect.isfunction) if not name.startswith("_")]
+    return [getattr(world, name) for name in public if name not in ("reset", "get_reward")]
+
+
+@functools.cache
+def _kind(name: str) -> type[base.World]:
+    """Return the world's class."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    return next(one for one in vars(module).values() if inspect.isclass(one) and issubclass(one, base.World))

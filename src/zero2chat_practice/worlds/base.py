@@ -1,0 +1,106 @@
+"""What the worlds share: actions that always return an observation, steps that run out, words of a split, and rows."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from zero2chat.tasks import SPLITS, Row, known
+
+Plan = list[tuple[str, dict[str, str]]]  # pairs of method and arguments
+
+LONGEST = 200  # characters of an argument
+_TURNS = ("train", "train", "train", "validation", "test")  # of five words of a list, the splits that they belong to
+_WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+
+
+class World:
+    """A world with a state that is JSON in its row.
+
+    The public methods of a subclass are its actions, which a model calls. `arguments` describes the arguments of all of
+    them, and `consent` names the actions that need a person's yes. `_first` is the first observation, `_plan` the
+    shortest plan from the current state, which is empty if the world is solved, or cannot be solved any more.
+    """
+
+    arguments: ClassVar[dict[str, str]] = {}
+    consent: frozenset[str] = frozenset()
+    _first: Callable[[], str]
+    _solved: Callable[[], bool]
+    _plan: Callable[[], Plan]
+
+    def __init_subclass__(cls) -> None:
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and not name.startswith("_"):
+                setattr(cls, name, _action(method, cls.arguments))
+
+    def reset(self, state: str = "{}", steps: int = 0, **row: Any) -> str:
+        """Begin the episode of a row, and return the first observation."""
+        self._state, self._left = json.loads(state), steps
+        return f"\n{self._first()}"
+
+    def get_reward(self) -> float:
+        """Return 1.0 if the final state is what the row asks for, otherwise 0.0."""
+        return float(self._solved())
+
+
+def _action(method: Callable[..., str], about: dict[str, str]) -> Callable[..., str]:
+    """Make a method an action, which takes a step. Any wrong argument, and any step too many, is an observation. The
+    docstring gets the lines about the arguments, from which transformers makes a schema."""
+    takes = list(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def act(self: World, *given: Any, **named: Any) -> str:
+        if self._left <= 0:
+            return "No steps are left."
+        self._left -= 1
+        values = dict(zip(takes, given, strict=False)) | named
+        if len(given) > len(takes) or values.keys() != set(takes):
+            return f"{method.__name__} takes {' and '.join(takes) or 'nothing'}."
+        if not all(isinstance(value, str) and len(value) <= LONGEST for value in values.values()):
+            return f"{' and '.join(takes)}: give short text."
+        return method(self, **values)
+
+    lines = "".join(f"\n    {name}: {about[name]}" for name in takes)
+    act.__doc__ = f"{method.__doc__}\n\nArgs:{lines}" if takes else method.__doc__
+    return act
+
+
+@functools.cache
+def share(name: str, split: str) -> tuple[str, ...]:
+    """Return the words, or requests, of a list in `words.yaml` that belong to the split."""
+    text = _WORDS[name].strip()
+    return part(text.split("\n") if "\n" in text else text.split(), split)
+
+
+def part(items: Sequence[str], split: str) -> tuple[str, ...]:
+    """Return the items of a list that belong to the split. Raises `UserError` for an unknown split."""
+    known(split, SPLITS, "split")
+    return tuple(item for i, item in enumerate(items) if _TURNS[i % len(_TURNS)] == split)
+
+
+def generator(name: str, seed: int, horizon: int, split: str) -> random.Random:
+    """Return the source of a row's random choices. Raises `ValueError` for a horizon below 1 or above 16."""
+    if not 1 <= horizon <= 16:
+        raise ValueError(f"{name}: horizon {horizon}: give a whole number from 1 to 16")
+    return random.Random(f"{name} {split} {seed} {horizon}")
+
+
+def make_row(instance: tuple[str, int, int, str], request: str, state: Any, answer: str) -> Row:
+    """Return a row: the arguments of `generator`, the prompt, what `reset` needs, and the sentence that ends a solved
+    episode. The limit of steps leaves room for detours."""
+    row = dict(zip(("environment", "seed", "horizon", "split"), instance, strict=True))
+    prompt = [{"role": "user", "content": request}]
+    return {**row, "steps": 2 * instance[2] + 6, "state": json.dumps(state), "prompt": prompt, "answer": answer}
+
+
+def solve(world: World, row: Row) -> Plan:
+    """Return the shortest plan of a row."""
+    world.reset(**row)
+    return world._plan()

@@ -1,0 +1,277 @@
+"""The worlds: horizons are facts, splits share no names, and whatever a model writes is answered in a few words."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import random
+import re
+from typing import Any
+
+import pytest
+from transformers.utils import get_json_schema
+
+from zero2chat import tasks
+from zero2chat.core.errors import UserError
+from zero2chat.data.conversations import load_conversations
+from zero2chat.data.sources import read_sources
+from zero2chat.tasks import SPLITS
+from zero2chat_practice import worlds
+from zero2chat_practice.worlds import desk, files, rooms
+
+WORLDS = {"rooms": (rooms, rooms.Rooms), "desk": (desk, desk.Desk), "files": (files, files.Files)}
+every_world = pytest.mark.parametrize("name", WORLDS)
+
+
+def begin(name: str, seed: int = 0, horizon: int = 4, split: str = "train") -> tuple[Any, dict[str, Any]]:
+    module, kind = WORLDS[name]
+    row = module.world(seed, horizon, split)
+    world = kind()
+    world.reset(**row)
+    return world, row
+
+
+def sensible_actions(world: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """Every action that could bring a world nearer to its goal, and many that do not."""
+    state, found = world._state, []
+    if isinstance(world, rooms.Rooms):
+        found += [("go", (place,)) for place in state["row"]]
+        found += [(method, (thing,)) for method in ("take", "put", "unlock") for thing in state["where"]]
+    elif isinstance(world, desk.Desk):
+        found += [(method, (one,)) for method in ("look", "pay", "send", "refuse") for one in state["records"]]
+        found += [("change", (record, value)) for kind, record, value, _ in state["requests"]]
+    else:
+        found += [(method, (name,)) for method in ("read", "delete") for name in state["files"]]
+        found += [("replace", tuple(edit)) for edit in state["edits"].values()]
+        found += [("replace", (text, state["want"].get(name, ""))) for name, text in state["files"].items()]
+    return found
+
+
+def fewest(world: Any, most: int) -> int | None:
+    """The length of the shortest way to the goal, by breadth-first search."""
+    actions, start = sensible_actions(world), json.dumps(world._state, sort_keys=True)
+    seen, frontier = {start}, [start]
+    for length in range(1, most + 1):
+        states, frontier = frontier, []
+        for state, (method, given) in itertools.product(states, actions):
+            world._state, world._left = json.loads(state), 1
+            getattr(world, method)(*given)
+            after = json.dumps(world._state, sort_keys=True)
+            if after not in seen:
+                seen.add(after)
+                frontier.append(after)
+                if world.get_reward():
+                    return length
+    return None
+
+
+@every_world
+def test_the_horizon_is_the_length_of_the_shortest_way(name: str) -> None:
+    for horizon in range(1, 6 if name == "rooms" else 5):
+        for seed in range(3 if horizon < 4 else 1):
+            world, row = begin(name, seed, horizon)
+            assert fewest(world, horizon) == horizon, row
+
+
+@every_world
+def test_the_plan_has_as_many_actions_as_the_horizon_and_solves_the_world(name: str) -> None:
+    module, _ = WORLDS[name]
+    for split, horizon in itertools.product(SPLITS, range(1, 17)):
+        world, row = begin(name, 7, horizon, split)
+        assert json.loads(json.dumps(row)) == row == module.world(7, horizon, split)
+        plan = module.plan(row)
+        assert (len(plan), world.get_reward()) == (horizon, 0.0)
+        observations = [getattr(world, method)(**arguments) for method, arguments in plan]
+        assert (world.get_reward(), world._plan()) == (1.0, [])
+        assert max(map(len, observations)) <= 130  # characters: about 40 tokens
+    for horizon in (0, 17):
+        with pytest.raises(ValueError, match=f"{name}: horizon {horizon}: give a whole number from 1 to 16"):
+            module.world(0, horizon, "train")
+
+
+def names_in(row: dict[str, Any]) -> set[str]:
+    """The names of a world's places, things, people, records and files."""
+    state = json.loads(row["state"])
+    if row["environment"] == "rooms":
+        return {*state["row"], *state["where"]}
+    if row["environment"] == "desk":
+        people = {value for value in state["want"].values() if isinstance(value, str)}
+        return {*state["records"], *people} - {*desk._DAYS, ""}
+    return {*state["files"], *re.findall(r"[a-z]+", " ".join(text for text in state["want"].values() if "," in text))}
+
+
+@every_world
+def test_splits_share_no_names_and_no_wordings(name: str) -> None:
+    by_split = []
+    for split in SPLITS:
+        made = [WORLDS[name][0].world(seed, horizon, split) for seed in range(40) for horizon in (2, 9)]
+        by_split.append(set[str]().union(*map(names_in, made)))
+        assert len(by_split[-1]) > 15
+    assert not any(a & b for a, b in itertools.combinations(by_split, 2))
+    for requests in ("bring", "fetch", "pay", "send", "count", "visit", "stock", "refund", "word", "bug", "delete"):
+        parts = [set(worlds.base.share(requests, split)) for split in SPLITS]
+        assert all(parts)
+        assert not any(a & b for a, b in itertools.combinations(parts, 2))
+
+
+HOSTILE = (3, None, [], {}, True, "", "\ud800", "x" * 10**6, "hand", "../../etc/passwd", "<|im_end|>", "'", "٣")
+
+
+@every_world
+def test_whatever_a_model_writes_is_a_short_observation(name: str) -> None:
+    world, _ = begin(name, horizon=9)
+    before = json.dumps(world._state)
+    for method in worlds.methods(world):
+        takes = list(inspect.signature(method).parameters)
+        calls = [(dict.fromkeys(takes, value), ()) for value in HOSTILE] if takes else []
+        calls += [({"nothing": "x"}, ()), ({}, ("x",) * (len(takes) + 1)), (dict.fromkeys([*takes, "more"], "x"), ())]
+        calls += [({}, ())] if takes else []
+        for named, given in calls:
+            world._left = 1
+            assert 0 < len(text := method(*given, **named)) < 120, (method, named)
+            assert "\n" not in text
+            assert world._left == 0
+    assert json.dumps(world._state) == before
+
+
+@every_world
+def test_steps_run_out(name: str) -> None:
+    world, row = begin(name)
+    method, arguments = world._plan()[0]
+    world._left = 0
+    assert getattr(world, method)(**arguments) == "No steps are left."
+    assert row["steps"] > row["horizon"]
+    assert len(world._plan()) == row["horizon"]
+
+
+@every_world
+def test_trl_finds_the_actions_and_nothing_else(name: str) -> None:
+    """TRL takes every public function of the class but `reset` and `get_reward`, and makes its schema."""
+    world, _ = begin(name)
+    found = [key for key, _ in inspect.getmembers(type(world), inspect.isfunction) if not key.startswith("_")]
+    actions = {"rooms": 4, "desk": 5, "files": 5}
+    assert len(found) == actions[name] + 2
+    assert world.consent <= set(found)
+    for method in worlds.methods(world):
+        schema = get_json_schema(method)["function"]
+        assert set(schema["parameters"]["properties"]) == set(schema["parameters"].get("required", []))
+    assert [key for key in vars(world) if not key.startswith("_")] == []
+
+
+def test_a_box_needs_its_key_and_things_are_taken_where_they_lie() -> None:
+    world, _ = begin("rooms")
+    places = {"row": ["attic", "barn", "cellar"], "at": "attic", "goal": ["lamp", "barn"]}
+    where = {"red box": "attic", "lamp": "red box", "red key": "barn", "blue box": "attic"}
+    world._state = {**places, "where": where, "locks": {"red box": "red key", "blue box": "blue key"}}
+    where["blue key"] = "red box"
+    assert world.unlock("red box") == "You do not have the red key."
+    assert world.take("lamp") == world.take("red box") == "That cannot be taken here."
+    assert world.go("cellar") == "You are in the attic. It is not next to that."
+    assert world.go("barn") == "barn: red key. Next: attic, cellar."
+    assert world.take("red key") == "You have the red key."
+    assert [method for method, _ in world._plan()] == ["go", "unlock", "take", "go", "put"]
+    assert world.go("attic") == "attic: red box (locked), blue box (locked). Next: barn."
+    assert world.unlock("blue box") == "You do not have the blue key."
+    assert world.unlock("red box") == "In the red box: lamp, blue key."
+
+
+def test_the_desk_obeys_and_only_its_final_state_counts() -> None:
+    world, _ = begin("desk")
+    records = {"31": ["lamps", 3, "sent"], "32": ["cups", 2, "open"], "lamps": 5, "cups": 4, "Monday": "Ada"}
+    requests = [["count", "31", "4", False], ["pay", "32", "", True]]
+    want = json.loads(json.dumps(records))
+    want["32"][2] = "paid"
+    world._state = {"records": records, "want": want, "seen": [], "refused": [], "requests": requests}
+    world._left = 20
+    assert world.refuse("31") == "Look up 31 first."
+    assert world.look("31") == "Order 31: 3 lamps, sent."
+    assert world.change("31", "4") == "Look up lamps first."
+    assert world.refuse("31") == "Refused: 31."
+    assert world.pay("32") == "Look up 32 first."
+    assert world.look("32") == "Order 32: 2 cups, open."
+    assert world.pay("32") == "Order 32 is paid."
+    assert world.get_reward() == 1.0
+    assert world.change("cups", "many") == "The value must be a number."
+    assert world.look("Monday") == "Monday: Ada."
+    assert world.change("Monday", "Eva") == "Monday is changed."  # the rules forbid it, the database does not
+    assert world.get_reward() == 0.0
+
+
+def test_files_are_judged_by_their_tests_and_texts() -> None:
+    world, _ = begin("files")
+    code, wrong = "def plus_7(x):\n    return x + 7\n", "def plus_7(x):\n    return x + 5\n"
+    tests = {"sums.py": ["assert plus_7(3) == 10", "assert plus_7(20) == 27"]}
+    state = {"open": "", "edits": {}, "tests": tests, "want": {"sums.py": code, "a.txt": "tea, rice"}}
+    world._state = {**state, "files": {"sums.py": wrong, "a.txt": "tea, rice", "old.txt": "x"}}
+    world._left = 20
+    assert world.run() == "Fails: assert plus_7(3) == 10"
+    assert world.replace("5", "7") == "Read a file first."
+    assert world.delete("old.txt") == "old.txt is deleted."
+    assert world.read("sums.py") == wrong
+    assert world.replace("x", "y") == "sums.py has this text 2 times, not once."
+    for hostile in ("while True: pass", "import os; return os.environ", "return open('/etc/passwd').read()"):
+        world._state["files"]["sums.py"] = f"def plus_7(x):\n    {hostile}\n"
+        assert world.get_reward() == 0.0
+    world._state["files"]["sums.py"] = wrong
+    assert world.replace("x + 5", "7 + x") == "sums.py is changed."
+    assert (world.run(), world.get_reward()) == ("All tests pass.", 1.0)
+    world.read("a.txt")
+    world.replace("tea", "x" * 200)
+    assert (world.get_reward(), world._plan()[0]) == (
+        0.0,
+        ("replace", {"old": "x" * 200 + ", rice", "new": "tea, rice"}),
+    )
+    for _ in range(12):  # a file cannot grow without end
+        world._left = 20
+        end = world._state["files"]["a.txt"][-150:]
+        observation = world.replace(end, "y" * 50 + end) if world._state["files"]["a.txt"].count(end) == 1 else ""
+    assert len(world._state["files"]["a.txt"]) <= 2000
+    assert observation is not None
+
+
+def test_mended_episodes_have_errors_and_detours_and_are_solved() -> None:
+    sizes = {}
+    for style in worlds.STYLES:
+        rng = random.Random(0)
+        made = [worlds.episode(row, rng, style, 0.1) for row in worlds.rows("train", 0, 60, horizons=[4, 8])]
+        sizes[style] = sum(len(messages) for messages, _ in made)
+        for messages, functions in made:
+            assert [turn["role"] for turn in messages[:2]] == ["user", "assistant"]
+            assert messages[-1].get("tool_calls") is None
+            assert messages[-1]["role"] == "assistant"
+            called = {turn["tool_calls"][0]["function"]["name"] for turn in messages if turn.get("tool_calls")}
+            assert called <= {function.__name__ for function in functions}
+    assert sizes["mended"] > 1.1 * sizes["worked"]
+
+
+def test_episodes_are_conversations_with_the_tools_of_their_world() -> None:
+    entry = {"task": "worlds", "n": 6, "options": {"world": ["rooms", "desk"], "styles": {"worked": 3, "mended": 1}}}
+    made = load_conversations(read_sources([entry])[0])
+    tools = [[tool["function"]["name"] for tool in json.loads(one)] for one in made["tools"]]
+    assert tools[:2] == [["go", "put", "take", "unlock"], ["change", "look", "pay", "refuse", "send"]]
+    for messages in map(json.loads, made["messages"]):
+        assert [turn["role"] for turn in messages[-2:]] == ["tool", "assistant"]
+    row = tasks.load("worlds").rows("train", 0, 6, world=["rooms", "desk"])[0]
+    first = json.loads(made["messages"][0])[0]["content"]
+    assert first.startswith(f"{row['question']}\n")  # with the first observation
+    assert (row["environment"], row["horizon"]) == ("rooms", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"world": "room"}, r"worlds: world 'room' is not known; did you mean 'rooms'\?"),
+        ({"horizons": [0, 4]}, r"worlds: horizons \[0, 4\]: give \[smallest, largest\], from 1 to 16"),
+        ({"horizons": 4}, r"worlds: horizons 4: give \[smallest, largest\]"),
+    ],
+)
+def test_refusals(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        worlds.rows("train", 0, 3, **options)
+
+
+def test_more_rows_than_distinct_prompts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "_SEEDS", 300)
+    with pytest.raises(UserError, match=r"worlds, test: 300 rows requested, but only [0-9]+ distinct rows exist"):
+        worlds.rows("test", 0, 300, world="files", horizons=[1, 1])
