@@ -48,7 +48,7 @@ class InsideArguments(MeasuringArguments):
     max_new_tokens: Annotated[int, Range(min=1)] = field(default=32, metadata={"help": "Most tokens of its answer."})
     compare: list[str] = field(default_factory=list, metadata={"help": "Models to compare, such as earlier stages."})
     nudge: Annotated[float, Range(min=0)] = field(
-        default=0.01, metadata={"help": "Learning rate of one gradient step on the answer; 0 for no step."}
+        default=0.003, metadata={"help": "Learning rate of one gradient step on the answer; 0 for no step."}
     )
     page: str | None = field(
         default=None, metadata={"help": "The HTML file (default: inside.html, or output_dir with .html)."}
