@@ -450,7 +450,7 @@ function start() {
   const perLayer = sizes.parameters_layer ? ` (${number(sizes.parameters_layer)} parameters)` : "";
   $("way").textContent = `This is this model, from top to bottom. A token becomes ${number(sizes.width)} numbers. Each of `
     + `the ${layers} layers${perLayer} changes them: its ${heads} attention heads of width ${sizes.head_width} fetch `
-    + "something from earlier tokens, and its MLP works on the result. A square is a head: the darker, the more it reads "
+    + "something from earlier tokens, and its MLP works on the result. A square is a head: the bluer, the more it reads "
     + "from tokens other than the first and the token itself.";
   $("attention").hidden = !weights;
   $("stages").hidden = !data.compare.length;
