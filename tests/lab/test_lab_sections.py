@@ -55,6 +55,7 @@ _NOVELTY: dict[str, Any] = {
     "novel_rate_16_held_out": _rate(0.8125),
     "longest_run": {"value": 9.5, "n": 8, "low": 8, "high": 10},
 }
+_INSIDE: dict[str, Any] = {"text_tokens": {"value": 31}, "layers": {"value": 4}}
 _KL = [{"step": n, "kl": kl, "proxy": kl, "gold": 0.5 - kl} for n, kl in ((1, 0.0), (2, 0.25))]
 _SURPRISAL = [{"step": p, "surprisal": p / 2, "surprisal_reference": p / 4, "own_surprisal": p / 8} for p in (0, 50)]
 _PROBE, _SURPRISE = {"gibberish_rate": _rate(0.75)}, {"beyond_rate": _rate(0.25)}
@@ -69,6 +70,7 @@ _SUM = {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_su
         ("arena", _ARENA, [], _PAIR, 2, ["1,120", "sft_long against base", "&lt;b&gt;5&lt;/b&gt;"]),
         ("compress", _COMPRESS, [], {"completion": "Ada is▒"}, 2, ["18 MB", "xz -9e", "1.375", "62.5%", "Ada is▒"]),
         ("context", _CONTEXT, [], {"completion": "x"}, 4, ["to 256", "1.744", "prose", "-0.875", "512 at 50"]),
+        ("inside", _INSIDE, [], {"token": "<b>", "p": 0.25}, 0, ["31", "x.html", "&lt;b&gt;", "0.25"]),
         (
             "interrogate",
             _INTERROGATE,

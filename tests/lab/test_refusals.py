@@ -20,6 +20,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "calibrate": {"datasets": [THREE]},
     "compress": {"dataset": "CORPUS"},
     "context": {"dataset": "CORPUS", "length": 64},
+    "inside": {"prompt": "12?"},
     "interrogate": {"datasets": [FACTS]},
     "memories": {"dataset": "CORPUS"},
     "novelty": {"dataset": "CORPUS", "prompts": 2, "prefix": 3, "samples": 4, "max_new_tokens": 12}
@@ -62,6 +63,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("context", {"length": 30}, "length 30 is not a multiple of 4"),
         ("context", {"needles": 1, "length": 16}, "a text of 4 tokens has no room around the needle"),
         ("context", {"needles": 1, "length": 512}, r"needs \d+ tokens of hay; the .*: set a shorter `length`, or"),
+        ("inside", {"prompt": " "}, "prompt is empty: give a question"),
+        (
+            "inside",
+            {"prompt": "a b " * 64},
+            r"the text has \d+ tokens, and a page of .* shows at most 128, .*: shorten",
+        ),
+        ("inside", {"page": "x.txt"}, "page: x.txt: expected the name of an .html file"),
+        ("inside", {"compare": ["./none"]}, r"\./none: no such folder"),
         ("interrogate", {"datasets": [{"path": "x.jsonl", "split": "test"}]}, "split 'test' is held out"),
         ("interrogate", {"datasets": [{"path": "x.jsonl", "split": "train+dev"}]}, r"split 'train\+dev' is held out"),
         ("interrogate", {"datasets": [FACTS | {"options": {"told": "onec"}}]}, "told 'onec' is not known"),

@@ -27,8 +27,8 @@ def run_stage(stage: str, words: list[str]) -> None:
         print(loaded.help())
         return
     first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    if loaded.positional and first:
-        words = [f"--{loaded.positional}", *words]
+    for n, key in enumerate(loaded.positional.split()[:first]):
+        words = [*words[: 2 * n], f"--{key}", *words[2 * n :]]
     if without_run and loaded.measure is not None:
         _print_measured(loaded, words)
     else:

@@ -62,7 +62,7 @@ class Stage:
     judges: str = ""  # the setting that holds claims, each of which `zero2chat run --only` can name
     cost: Callable[..., Job] | None = None  # (job, empty_model, *arguments) → the job with this stage's own costs added
     section: Section | None = None  # what the report shows of a run
-    positional: str = ""  # the key that is set by a command's words before its first option
+    positional: str = ""  # the keys that a command's words before its first option set, in order
 
     @property
     def summary(self) -> str:

@@ -1,0 +1,202 @@
+"""Inside a model: one page that shows how the model computed its answer, token by token.
+
+    zero2chat inside runs/quickstart/grpo "What is 12 + 30?"
+
+Reads a model and answers the prompt with the likeliest tokens, or takes the answer that is given. The page, one HTML
+file that works offline, shows for each token: the probabilities of the next token, what the model would say after each
+layer, what each attention head reads, and similar tokens. It compares other models on the same text (`compare`), and
+shows how one step of gradient descent on the answer changes the probabilities. The numbers are made in
+`inside_numbers.py`; the page is `inside.html`, `inside.css` and `inside.js`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from zero2chat.core.config import Range
+from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process, write_atomically
+from zero2chat.inference.generate import complete, encode_prompts, generating
+from zero2chat.models.loading import end_ids, load_model
+from zero2chat.models.tokenization import control_ids, plain_ids, token_pieces
+from zero2chat.report.page import CSS
+from zero2chat.report.parts import esc, paragraph
+from zero2chat.report.samples import SampleTable
+from zero2chat.report.section import Section
+from zero2chat.report.steps import StepResult
+from zero2chat.stages import Load, Result, Stage
+from zero2chat.stages.shared import MeasuringArguments
+from zero2chat_lab.inside_numbers import MOST_PARAMETERS, Inside, log_probabilities, most_tokens
+
+
+@dataclass
+class InsideArguments(MeasuringArguments):
+    """The model, the text, and what is compared."""
+
+    needs = ("model_name_or_path", "prompt")
+
+    prompt: str | None = field(default=None, metadata={"help": "The question, or the text to continue."})
+    answer: str | None = field(default=None, metadata={"help": "The answer to look at (default: the model's own)."})
+    max_new_tokens: Annotated[int, Range(min=1)] = field(default=32, metadata={"help": "Most tokens of its answer."})
+    compare: list[str] = field(default_factory=list, metadata={"help": "Models to compare, such as earlier stages."})
+    nudge: Annotated[float, Range(min=0)] = field(
+        default=0.003, metadata={"help": "Learning rate of one gradient step on the answer; 0 for no step."}
+    )
+    page: str | None = field(
+        default=None, metadata={"help": "The HTML file (default: inside.html, or output_dir with .html)."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.prompt or not self.prompt.strip():
+            raise ValueError("prompt is empty: give a question, or a text to continue")
+        if not str(self.file).endswith(".html"):
+            raise ValueError(f"page: {self.page}: expected the name of an .html file")
+
+    @property
+    def file(self) -> Path:
+        return Path(self.page or (f"{self.output_dir}.html" if self.output_dir else "inside.html"))
+
+
+def text_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: InsideArguments) -> tuple[list[int], int]:
+    """Return the ids of prompt and answer, and the index at which the answer begins.
+
+    A model with a chat template gets the prompt as a user's message, other models continue it. Raises `UserError` if
+    the text is longer than a page can show.
+    """
+    prompt, most = str(args.prompt), most_tokens(model)
+    chat = tokenizer.chat_template is not None
+    if chat:
+        (ids,) = encode_prompts(tokenizer, [[{"role": "user", "content": prompt}]])
+    else:  # some models need the token that begins a text
+        bos = tokenizer.bos_token_id if getattr(tokenizer, "add_bos_token", False) else None
+        ids = ([] if bos is None else [bos]) + plain_ids(tokenizer, [prompt])[0]
+    ends = [one for one in end_ids(model, tokenizer) if one is not None]
+    given = [] if args.answer is None else plain_ids(tokenizer, [args.answer])[0] + (ends[:1] if chat else [])
+    if len(ids) + max(len(given), 1) > most:
+        raise UserError(
+            f"the text has {len(ids) + len(given)} tokens, and a page of {args.model_name_or_path} shows at most "
+            f"{most}, with at least one for the answer: shorten the prompt or the answer"
+        )
+    if not given:
+        settings = GenerationConfig(
+            max_new_tokens=min(args.max_new_tokens, most - len(ids)),
+            do_sample=False,
+            eos_token_id=ends or None,
+            pad_token_id=ends[0] if ends else 0,
+        )
+        with generating(model, args.seed):
+            (given,) = complete(model, [ids], settings)
+    return ids + given, len(ids)
+
+
+def refuse_large(path: str) -> None:
+    """Raise `UserError` for a model without attention heads, or with too many parameters, before it is loaded."""
+    model, _ = load_model(path, weights=False)
+    try:
+        most_tokens(model)
+    except AttributeError as error:
+        raise UserError(f"{path}: its config lacks the layers or heads of a transformer ({error})") from error
+    if (size := model.num_parameters()) > MOST_PARAMETERS:
+        most = f"{MOST_PARAMETERS / 1e9:g} billion"
+        raise UserError(f"{path}: has {size / 1e9:.1f} billion parameters, more than {most}: give a smaller model")
+
+
+def compared(args: InsideArguments, load: Load, ids: Sequence[int], vocabulary: dict[str, int]) -> list[dict[str, Any]]:
+    """Return the log-probabilities that other models give to the text. Raises `UserError` for another tokenizer."""
+    models = []
+    for path in args.compare:
+        refuse_large(path)
+        model, tokenizer = load(path)
+        if tokenizer.get_vocab() != vocabulary:
+            raise UserError(f"compare: {path}: has another tokenizer than {args.model_name_or_path}: remove it")
+        models.append({"name": path, "log_p": log_probabilities(model, ids)})
+    return models
+
+
+def measure(args: InsideArguments, load: Load) -> Result:
+    path = str(args.model_name_or_path)
+    refuse_large(path)
+    model, tokenizer = load(path)
+    if not getattr(model, "is_quantized", False):
+        model = model.float()
+    ids, start = text_of(model, tokenizer, args)
+    inside = Inside(model, tokenizer, ids)
+    numbers = inside.numbers | {"model": path, "tokens": ids, "start": start}
+    models = compared(args, load, ids, tokenizer.get_vocab()) if args.compare else []
+    numbers["compare"] = [*models, {"name": path, "log_p": log_probabilities(model, ids)}] if models else []
+    numbers["nudge"] = inside.nudge(start, args.nudge) if args.nudge else None  # last: it changes the weights
+    shown = sorted(inside.shown)
+    pieces = dict(zip(shown, token_pieces(tokenizer, shown), strict=True))
+    numbers |= {"pieces": pieces, "missing": inside.missing, "special": sorted(control_ids(tokenizer) & set(ids))}
+    page = render(numbers)
+    if is_main_process():
+        write_atomically(args.file, page)
+        print("\n".join([*(f"left out: {line}" for line in inside.missing), f"wrote {args.file}"]), flush=True)
+    sizes, last = numbers["sizes"], numbers["lens"][-1]
+    metrics = {name: {"value": sizes[name]} for name in ("parameters", "layers", "heads")}
+    metrics |= {"text_tokens": {"value": len(ids)}, "bytes_page": {"value": len(page.encode())}}
+    samples = [
+        {"token": pieces[ids[i]], "p": last["next"][i - 1], "guess": pieces[last["ids"][i - 1][0]]}
+        | {"guess_p": last["p"][i - 1][0]}
+        for i in range(start, len(ids))
+    ]
+    return Result(metrics, samples)
+
+
+def render(numbers: dict[str, Any]) -> str:
+    """Return the page. The browser runs no script but ours, and requests nothing, whatever a text contains."""
+    page, css, script = (
+        Path(__file__).with_name(f"inside.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+    )
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # In a script element, only `<` can end the data.
+    data = json.dumps(numbers, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {"ALLOWED": allowed, "CSS": CSS + css, "TITLE": esc(numbers["model"]), "SCRIPT": script, "DATA": data}
+    for name, part in parts.items():  # the data last: nothing is replaced in it
+        page = page.replace(f"[[{name}]]", part)
+    return page
+
+
+def _link(step: StepResult) -> str:
+    file = step.settings.get("page") or f"{step.folder.name}.html"
+    return paragraph(f'<a href="{esc(Path(str(file)).name)}">Open the page</a>: it works offline.')
+
+
+STAGE = Stage(
+    name="inside",
+    story="A page that shows how a model computed an answer: next tokens, layers, attention and a gradient step.",
+    kind="answers",
+    arguments=(InsideArguments,),
+    positional="model_name_or_path prompt",
+    measure=measure,
+    section=Section(
+        title="Inside the model",
+        story="One answer, as the model computed it. At each token the model gives every token of its vocabulary a "
+        "probability to come next. A separate page shows how these probabilities arise, layer by layer and head by "
+        "head.",
+        metrics={
+            "text_tokens": "tokens of question and answer",
+            "layers": "layers",
+            "heads": "attention heads per layer",
+            "parameters": "parameters",
+        },
+        extra=_link,
+        samples=SampleTable(
+            "The answer, token by token",
+            columns={"token": "token", "its probability": "p", "likeliest": "guess", "with probability": "guess_p"},
+            n=12,
+        ),
+    ),
+)
+
+if __name__ == "__main__":
+    STAGE.command()

@@ -1,0 +1,208 @@
+"""The page `inside`: its numbers are those of transformers, and what cannot be shown is named."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lab.tiny_lab import run_stage
+from peft import LoraConfig, get_peft_model
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from zero2chat import cli
+from zero2chat.core.errors import UserError
+from zero2chat.models.loading import load_model
+from zero2chat_lab import inside, inside_numbers
+from zero2chat_lab.inside_numbers import Inside, log_probabilities
+
+SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+SIZES |= {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.3}
+GPT2 = GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=64, vocab_size=520, initializer_range=0.3)
+MODELS = {
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(vocab_size=520, **SIZES)),
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(vocab_size=520, tie_word_embeddings=True, **SIZES)),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2),
+}
+IDS = [2, 300, 41, 77, 300, 9, 3]
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    (data,) = re.findall(r'id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    return json.loads(data)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_numbers_of_the_page_are_those_of_transformers(kind: str, tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    model = MODELS[kind]().eval()
+    seen = Inside(model, tokenizer, IDS)
+    numbers = json.loads(json.dumps(seen.numbers))
+    assert seen.missing == []
+    assert [numbers["sizes"][key] for key in ("layers", "heads", "head_width", "width")] == [3, 4, 8, 32]
+    with torch.no_grad():
+        output = model(input_ids=torch.tensor([IDS]), output_hidden_states=True, output_attentions=True)
+        norm = model.transformer.ln_f if kind == "gpt2" else model.model.norm
+        logits = [model.lm_head(norm(state)) for state in output.hidden_states[:-1]] + [output.logits]
+
+    weights = np.frombuffer(base64.b64decode(numbers["attention"]), "<u2").reshape(3, 4, -1) / 65535
+    for layer, attentions in enumerate(output.attentions):
+        rows = np.split(weights[layer], np.cumsum(range(1, len(IDS))), axis=1)
+        for i, row in enumerate(rows):
+            assert np.abs(row - attentions[0, :, i, : i + 1].numpy()).max() < 1e-5
+    assert len(numbers["lens"]) == len(logits) == 4
+    for level, scores in zip(numbers["lens"], logits, strict=True):
+        p = scores[0].softmax(-1)
+        assert torch.allclose(torch.tensor(level["p"]), p.gather(1, torch.tensor(level["ids"])), atol=1e-5)
+        assert [ids[0] for ids in level["ids"]] == p[:, : len(tokenizer)].argmax(-1).tolist()
+        assert level["next"] == pytest.approx([p[i, after].item() for i, after in enumerate(IDS[1:])], abs=1e-5)
+
+    table = model.get_input_embeddings().weight.detach()
+    near = numbers["neighbours"]["300"]
+    cosines = torch.cosine_similarity(table[300], table[near["ids"]])
+    assert near["cosine"] == pytest.approx(cosines.tolist(), abs=1e-5)
+    assert 300 not in near["ids"]
+    expected = logits[-1][0, :-1].log_softmax(-1)[range(len(IDS) - 1), IDS[1:]]
+    assert log_probabilities(model, IDS) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_gradient_step_makes_the_answer_more_likely(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    seen = Inside(MODELS["qwen3"]().eval(), tokenizer, IDS)
+    step, before = seen.nudge(3, 0.01), seen.numbers["lens"][-1]
+    assert step is not None
+    assert np.log(step["next"][2:]).sum() > np.log(before["next"][2:]).sum()
+    assert np.shape(step["p"]) == np.shape(before["p"]) == (len(IDS), 10)
+    after = [p for ids, p in zip(before["ids"], step["p"], strict=True) for p in p if ids]
+    assert max(abs(a - b) for a, b in zip(after, np.ravel(before["p"]), strict=True)) < 0.5
+
+
+def test_the_command_writes_one_page_that_runs_no_script_of_a_text(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["inside", str(model_folder), "</script><b>12", "--max-new-tokens", "9", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["layers"] == {"value": 2}
+    text = Path("inside.html").read_text()
+    assert text.count("</script>") == 2
+    (script,) = re.findall(r"<script>(.*)</script>", text, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'" in text
+    assert not re.search(r"\[\[[A-Z]+\]\]|https?://(?!www\.w3\.org)|url\(", text)
+    data = data_of(Path("inside.html"))
+    assert data["tokens"][0] in data["special"]
+    assert "".join(data["pieces"][str(i)] for i in data["tokens"][: data["start"]]).count("</script><b>12") == 1
+    assert {str(i) for level in data["lens"] for ids in level["ids"] for i in ids} <= data["pieces"].keys()
+    assert 1 <= len(data["tokens"]) - data["start"] <= 9
+    assert (data["compare"], data["missing"]) == ([], [])
+
+
+def test_models_are_compared_on_a_given_answer_and_the_page_is_beside_the_run(
+    model_folder: Path, write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = write_model(tmp_path / "other", initializer_range=0.1)
+    folder = run_stage(
+        "inside", tmp_path / "x", model_name_or_path=str(model_folder), prompt="12?", answer="42", compare=[str(other)]
+    )
+    data = data_of(tmp_path / "x.html")
+    assert [one["name"] for one in data["compare"]] == [str(other), str(model_folder)]
+    assert data["compare"][1]["log_p"] == pytest.approx(np.log(data["lens"][-1]["next"]), abs=0.05)
+    assert data["compare"][0]["log_p"] != data["compare"][1]["log_p"]
+    said = [data["pieces"][str(i)] for i in data["tokens"][data["start"] :]]
+    assert said == ["4", "2", "<|im_end|>"]
+    assert [json.loads(line)["token"] for line in (folder / "samples.jsonl").read_text().splitlines()] == said
+    shutil.copytree(model_folder, tmp_path / "words")
+    words = tmp_path / "words" / "tokenizer.json"
+    content = json.loads(words.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    words.write_text(json.dumps(content))
+    args = inside.InsideArguments(
+        model_name_or_path=str(model_folder), prompt="12?", compare=[str(tmp_path / "words")], page=f"{tmp_path}/y.html"
+    )
+    with pytest.raises(UserError, match=r"compare: .*words: has another tokenizer than"):
+        inside.measure(args, load_model)
+    assert not (tmp_path / "y.html").exists()
+
+
+def test_a_text_of_a_model_without_a_chat_template_is_continued(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = shutil.copytree(model_folder, tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    run_stage("inside", tmp_path / "x", model_name_or_path=str(base), prompt="The state", max_new_tokens=3, nudge=0)
+    data = data_of(tmp_path / "x.html")
+    assert "".join(data["pieces"][str(i)] for i in data["tokens"][: data["start"]]) == "The state"
+    assert data["nudge"] is None
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_what_a_model_does_not_have_is_left_out_and_named(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, tokenizer = load_model(model_folder)
+    lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
+    for part in (model.generation_config, get_peft_model(model, lora), tokenizer):
+        part.save_pretrained(tmp_path / "adapter")
+    monkeypatch.setattr(inside_numbers, "_NORMS", ("a_norm_of_another_name",))
+    run_stage("inside", tmp_path / "x", model_name_or_path=str(tmp_path / "adapter"), prompt="12?", max_new_tokens=3)
+    data = data_of(tmp_path / "x.html")
+    assert len(data["lens"]) == 1
+    assert data["nudge"] is None
+    assert data["attention"]
+    out = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
+    assert [line.split()[3] for line in out] == ["guesses", "gradient"]
+    assert [f"left out: {line}" for line in data["missing"]] == out
+
+    monkeypatch.setattr(inside, "MOST_PARAMETERS", 1000)
+    with pytest.raises(UserError, match=r"has 0\.0 billion parameters, more than .*: give a smaller model"):
+        inside.refuse_large(str(model_folder))
+
+
+def test_a_page_of_a_deep_model_shows_shorter_texts() -> None:
+    model = MODELS["gpt2"]()
+    assert inside_numbers.most_tokens(model) == 64  # its context
+    for name, value in {"n_layer": 30, "n_head": 9, "n_positions": 2048}.items():
+        setattr(model.config, name, value)
+    assert 64 <= inside_numbers.most_tokens(model) == 108
+
+
+@pytest.mark.slow
+def test_in_a_browser_keys_move_the_token_and_pointing_shows_a_head(model_folder: Path, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    given = {"model_name_or_path": str(model_folder), "prompt": "<b>12?", "compare": [str(model_folder)]}
+    run_stage("inside", tmp_path / "x", **given)
+    with playwright.sync_playwright() as driver:
+        tab = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        errors: list[str] = []
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        tab.goto(f"file://{tmp_path / 'x.html'}")
+        tab.locator("#tokens .on").wait_for()
+        first = tab.locator("#now").inner_text()
+        tab.keyboard.press("ArrowLeft")
+        assert tab.locator("#now").inner_text() != first
+        tab.keyboard.press("ArrowRight")
+        assert tab.locator("#now").inner_text() == first
+        reached = []
+        for _ in range(40):
+            tab.keyboard.press("Tab")
+            reached.append(tab.evaluate("document.activeElement.id || document.activeElement.getAttribute('role')"))
+        assert [name for name in dict.fromkeys(reached) if name] == [
+            *("back", "forth", "option", "drawing", "layer", "head"),
+        ]
+        tab.locator("#maps").hover(position={"x": 5, "y": 5})
+        tab.wait_for_function("document.getElementById('looks').textContent.includes('head 1 of layer 1')")
+        assert tab.locator("#tokens b").count() == 0
+        assert errors == []
