@@ -104,11 +104,11 @@ def folder(model_folder, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def served(model, tokenizer, name: str, abstain_below: float = 0.0) -> Iterator[tuple[OpenAI, Any, str]]:
+def served(model, tokenizer, name: str, abstain_below: float = 0.0, **more: Any) -> Iterator[tuple[OpenAI, Any, str]]:
     """The server in this process: a client, the model, and its name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openai_server, "load_for_use", lambda path: (model, tokenizer))
-        app = openai_server.application(name, usual=Sampling(abstain_below=abstain_below))
+        app = openai_server.application(name, usual=Sampling(abstain_below=abstain_below), **more)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", http=openai_server.Connection))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -230,7 +230,7 @@ def test_below_the_threshold_it_declines_but_still_calls_tools(folder, threshold
 
 def test_the_server_declines_below_the_models_own_threshold_unless_another_is_given(folder, monkeypatch, capsys):
     usual = []
-    monkeypatch.setattr(openai_server, "application", lambda path, address, sampling: usual.append(sampling))
+    monkeypatch.setattr(openai_server, "application", lambda path, address, sampling, consent: usual.append(sampling))
     monkeypatch.setattr(openai_server, "run", lambda *_, **__: None)
     (folder / "abstention.json").write_text('{"abstain_below": 0.6, "temperature": 0.3}')
     try:
@@ -260,6 +260,19 @@ def test_text_thoughts_and_calls_come_apart(server, stream, text, tools, expecte
     assert ask(client, name, [user(text)], stream, **more) == expected
     if expected[2]:
         assert ask(client, name, [user(text)], stream, tools=tools, tool_choice="none")[2] == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_needs_a_persons_consent_is_marked(folder, monkeypatch, tokenizer, stream):
+    made_to_say(monkeypatch, tokenizer.encode("<SEARCH_START>Ada<SEARCH_END>"))
+    for consent, marked in ((frozenset({"search"}), True), (frozenset({"pay"}), None)):
+        with served(*load_model(folder), str(folder), consent=consent) as (client, _, name):
+            body = {"model": name, "messages": [user("?")], "tools": [SEARCH, PYTHON], "stream": stream}
+            given = client.chat.completions.create(**body)
+            messages = [chunk.choices[0].delta for chunk in given] if stream else [given.choices[0].message]
+            (call,) = [call for message in messages for call in message.tool_calls or []]
+            assert call.function.name == "search"
+            assert getattr(call, "needs_consent", None) is marked
 
 
 @both_ways

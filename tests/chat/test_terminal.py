@@ -18,6 +18,7 @@ from zero2chat.inference.tool_format import Tools
 from zero2chat.models.loading import load_model
 from zero2chat.models.tokenization import set_chat_template
 from zero2chat.tools.bm25 import write_index
+from zero2chat.tools.environments import make_row
 from zero2chat.tools.tool_functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=8)
@@ -124,6 +125,63 @@ def test_a_thought_is_one_line_on_stderr_and_a_first_line_says_what_the_model_ca
     with pytest.raises(SystemExit):
         cli.main([*cli_options, "maybe"])
     assert "expected on, off or a number of tokens, got 'maybe'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def world_model(write_model, tmp_path):
+    """The folder of a model whose context has room for an episode."""
+    return write_model(tmp_path / "long", max_position_embeddings=1024)
+
+
+def called(name: str, **arguments: str) -> str:
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call><|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("typed", "reward", "says"), [("yes\n", 0, "All is ash."), ("no\n", 1, "The user said no."), ("", 1, "said no.")]
+)
+def test_in_a_world_the_model_acts_and_a_call_that_needs_consent_waits_for_a_person(
+    capsys, world_model, tokenizer, monkeypatch, typed, reward, says
+):
+    coin = make_row("own_worlds.boxes", 3, 1)["coin"]
+    made_to_say(monkeypatch, tokenizer, called("open", colour=coin) + called("burn") + "Done.")
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    cli.main(["chat", str(world_model), "--env", "own_worlds.boxes", "--seed", "3", "--horizon", "1"])
+    written = capsys.readouterr()
+    assert written.out == (
+        "Find the coin. The boxes are red, blue and green.\nDone.\n"
+        f"reward {reward} after {2 if reward == 0 else 1} actions; the shortest plan has 1\n"
+    )
+    assert f'open: "{coin}"\n  There is a coin.\nburn: ' in written.err
+    assert says in written.err
+    assert written.err.count("allow this? yes or no:") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--by-hand"], "--by-hand: no world to act in: add --env"),
+        (["--env", "nowhere"], "environment 'nowhere': no such world"),
+        (["--env", "own_worlds.boxes", "--horizon", "7"], "no world with seed 0 and horizon 7: each has horizon 1"),
+    ],
+)
+def test_a_world_that_is_not_there_is_named(capsys, options, says):
+    with pytest.raises(SystemExit):
+        cli.main(["chat", "runs/none", *options])
+    assert says in capsys.readouterr().err
+
+
+def test_a_person_plays_a_world_by_hand(capsys, monkeypatch):
+    coin = make_row("own_worlds.boxes", 0, 1)["coin"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"open the' box\nburn\nno\nopen {coin}\nI have it.\nopen red"))
+    cli.main(["chat", "--env", "own_worlds.boxes", "--horizon", "1", "--by-hand"])
+    written = capsys.readouterr()
+    first, *methods, wrong, no, found, end = written.out.splitlines()
+    assert first == "Find the coin. The boxes are red, blue and green."
+    assert "  open COLOUR: Open a box." in methods
+    assert "There is no the' box." in wrong
+    assert (no, found) == ("The user said no.", "There is a coin.")
+    assert end == "reward 1 after 2 actions; the shortest plan has 1"
 
 
 @pytest.fixture

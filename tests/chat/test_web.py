@@ -26,6 +26,7 @@ from zero2chat.inference.tool_format import Call, ToolResult, Tools
 from zero2chat.models.loading import load_model
 from zero2chat.models.thinking import Thinking
 from zero2chat.models.tokenization import set_chat_template
+from zero2chat.tools.environments import make_row
 
 GREEDY = Sampling(temperature=0, max_new_tokens=300)
 HOSTILE = [
@@ -142,6 +143,32 @@ def test_a_call_and_its_result_are_blocks_of_their_own(loaded, scripts):
     failed.take([], ToolResult("{'error': \"There is no tool 'serch'\"}", failed=True))
     assert 'class="result error"' in failed.html
     assert "There is no tool" in words(failed.html)
+
+
+@pytest.mark.parametrize(("said", "result", "reward"), [(True, "All is ash.", 0), (False, "The user said no.", 1)])
+def test_in_a_world_each_step_is_shown_and_a_call_that_needs_consent_waits_for_yes_or_no(
+    loaded, scripts, said, result, reward
+):
+    row = make_row("own_worlds.boxes", 0, 1)
+    steps = [{"name": "open", "arguments": {"colour": row["coin"]}}, {"name": "burn", "arguments": {}}]
+    page = one(loaded, row=row)
+    scripts[page.first] = "".join(f"<tool_call>{json.dumps(step)}</tool_call><|im_end|>" for step in steps) + "Done."
+    for _ in range(2):  # each conversation begins in this world anew
+        visitor, waited, shown = page.arrive(), 0, []
+        for turn in page.ask(visitor, page.first):
+            shown.append(words(turn.html))
+            if visitor.waits:
+                waited += 1
+                assert turn.note == "The model asks whether it may call burn: {}"
+                assert "There is a coin." in shown[-1]
+                visitor.allowed = said if waited > 1 else None
+        assert waited > 1
+        assert result in shown[-1]
+        assert turn.note == f"Reward {reward} after {1 + said} actions; the shortest plan has 1."
+    visitor = page.arrive()
+    for turn in page.ask(visitor, page.first):  # noqa: B007
+        visitor.stopped |= visitor.waits
+    assert turn.note.startswith("Stopped. Reward 1 after 1 actions")
 
 
 def test_a_model_that_declines_by_itself_keeps_its_own_tokens(loaded, scripts):

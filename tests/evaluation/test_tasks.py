@@ -11,12 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from own_worlds import boxes
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
 from zero2chat.evaluation.tasks import evaluate_tasks, pass_at_k, read_specs, rows_and_prompts
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, encode_prompts
+from zero2chat.models.loading import load_model
 
 # A task of one's own, as a user writes it. It remembers what it was asked to score.
 TASK = """
@@ -50,6 +52,10 @@ def exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     yield importlib.import_module("my_tasks.exam")
     for name in ("my_tasks", "my_tasks.exam"):
         sys.modules.pop(name, None)
+
+
+def call(name: str, **arguments: str) -> str:
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call><|im_end|>"
 
 
 def test_a_question_can_be_asked_in_a_later_turn_after_training_rows(exam: ModuleType) -> None:
@@ -102,6 +108,32 @@ def test_accuracy_is_of_exactly_the_test_rows(opened: Any, exam: ModuleType) -> 
         row = next(row for row in rows[sample["task"]] if row["question"] == sample["prompt"])
         assert sample["completion"] == said[row["key"]]
         assert (sample["answer"], sample["score"]) == (row["answer"], exam.score(row, said[row["key"]]))
+
+
+@pytest.mark.parametrize(("allowed", "score"), [("yes", 0.0), ("no", 1.0)])
+def test_a_row_of_a_world_is_scored_by_the_worlds_reward_and_a_simulated_person_answers(
+    opened: Any, write_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, score: float
+) -> None:
+    model, tokenizer = load_model(write_model(tmp_path / "long", max_position_embeddings=1024))
+    seen: list[str] = []
+
+    def complete(model: Any, prompts: Any, settings: Any, **options: Any) -> list[list[int]]:
+        """Open all boxes, then burn them, each in a world of its own."""
+        texts = [tokenizer.decode(ids) for ids in prompts]
+        seen.extend(texts)
+        steps = [*(call("open", colour=colour) for colour in boxes.COLOURS), call("burn"), "Done.<|im_end|>"]
+        return [tokenizer.encode(steps[text.count("<|im_start|>tool")]) for text in texts]
+
+    monkeypatch.setattr("zero2chat.inference.generate.complete", complete)
+    specs = read_specs([{"task": "own_worlds.boxes", "n": 6, "samples": 2, "options": {"consent": allowed}}])
+    metrics, samples, scored = evaluate_tasks(model, tokenizer, specs, batch_size=4)
+    assert [one.score for one in scored] == [score] * 6
+    assert metrics["accuracy_sampled_boxes"]["value"] == score
+    assert metrics["constant_boxes"] == metrics["constant_boxes"] | {"value": 0.0, "n": 6}
+    assert samples[0]["completion"].count("There is a coin.") == 1
+    assert ("The user said no." in samples[0]["completion"]) == (allowed == "no")
+    assert "user\nFind the coin. The boxes are red, blue and green.<" in seen[0]
+    assert '"name": "burn"' in seen[0]
 
 
 def test_shots_are_train_rows(opened: Any, exam: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
+from own_worlds import boxes
 from stage_fixtures import REPOSITORY, Configured, Train, history, main, metrics, write_rows
 from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
 
@@ -26,7 +27,7 @@ from zero2chat.recipes.recipe import FILE, load_recipe
 from zero2chat.stages import grpo
 from zero2chat.stages.open_run import open_run
 from zero2chat.trainers.callbacks import RunCallback
-from zero2chat.trainers.grpo import draw_others, fill_missing
+from zero2chat.trainers.grpo import draw_others, fill_missing, turn_advantages
 
 pytestmark = pytest.mark.usefixtures("own_rewards")
 CONSTANT = {"learning_rate": 5.0e-3, "lr_scheduler_type": "constant"}
@@ -343,6 +344,90 @@ def test_a_rank_without_calls_left_generates_with_those_that_have_some(practise,
     assert numbers == [*range(16), 0, 0]
     assert line["completions/mean_length"] == len(tokenizer.encode("So.<|im_end|>"))
     assert line["tools/call_frequency"] == 0
+
+
+# ---- in worlds
+
+
+def _call(name: str, **arguments: str) -> str:
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call><|im_end|>"
+
+
+@pytest.fixture
+def act(configured: Configured, write_model: Any, tmp_path: Path) -> Train:
+    """`act(**changes)` → the folder of a run with a model of a longer context, in worlds of boxes."""
+    long = str(write_model(tmp_path / "long", max_position_embeddings=1024))
+    worlds = {"datasets": [{"task": "own_worlds.boxes", "n": 8}], "tasks": [], "save_strategy": "no"}
+    rewards = {"rewards": [{"function": "zero2chat.rewards.task.task_score"}]}
+    more = {"model_name_or_path": long, "max_steps": 1, "max_completion_length": 200}
+    return lambda **changes: main("grpo", configured("grpo", "run", **OWN | worlds | rewards | more | changes))
+
+
+def _open_a_box(n: int, context: str) -> str:
+    """Three of four answers open a box each, all different."""
+    colour = (*boxes.COLOURS, None)[n % 4]
+    return "Done.<|im_end|>" if "<|im_start|>tool" in context or not colour else _call("open", colour=colour)
+
+
+@pytest.mark.parametrize("credit", ["trajectory", "turn"])
+def test_actions_in_a_world_are_learned_and_observations_never(act, tokenizer, sample, batches, credit):
+    sample(_open_a_box)
+    (line,) = history(act(credit=credit))
+    assert line["reward"] == 0.25
+    assert line["tools/call_frequency"] == 0.75
+    (inputs,) = batches
+    assert "Find the coin. The boxes are red, blue and green.<" in tokenizer.decode(inputs["prompt_ids"][0])
+    wins = 0
+    for ids, whole, own, advantage in zip(
+        *(inputs[key] for key in ("completion_ids", "completion_mask", "tool_mask", "advantages")), strict=True
+    ):
+        drawn, observed = (tokenizer.decode(ids[(whole == 1) & (own == by)]) for by in (1, 0))
+        assert re.fullmatch(r"(<tool_call>.*</tool_call>)?Done\.<\|im_end\|>", drawn)
+        assert not observed or "<|im_start|>tool\nIt is empty." in observed or "There is a coin." in observed
+        wins += (won := "There is a coin." in observed)
+        mine = 1.5 if won else -0.5
+        if credit == "trajectory":
+            assert advantage.item() == pytest.approx(mine, abs=1e-2)
+        else:  # the first turn follows what all of the group read; of those that read the same next, none does better
+            of_tokens = advantage[(whole == 1) & (own == 1)]
+            assert of_tokens[0].item() == pytest.approx(2 * mine, abs=1e-2)
+            assert of_tokens[-1].item() == pytest.approx(mine if observed else 2 * mine, abs=1e-2)
+    assert wins == 4
+
+
+def test_worlds_mix_with_problems_that_have_none_and_with_tools(act, sample, monkeypatch):
+    given: list[Any] = []
+
+    def listed(completions: Any, environments: Any, **columns: Any) -> list[float]:
+        given.extend(zip([one[-1]["content"] for one in completions], environments, strict=True))
+        return [0.0] * len(completions)
+
+    sample(
+        lambda n, context: (
+            "Ash.<|im_end|>" if "<|im_start|>tool" in context else CALL if '"burn"' not in context else _call("burn")
+        )
+    )
+    monkeypatch.setattr("own_rewards.digits", listed)
+    mixed = [{"task": "own_worlds.boxes", "n": 2}, {"task": "spelling", "n": 2}]
+    act(datasets=mixed, tools={"python": {}}, rewards=_reward("digits")["rewards"])
+    assert {text for text, _ in given} == {"Ash."}
+    assert sorted(bool(world and world.acted == 1) for _, world in given) == [False] * 8 + [True] * 8
+
+
+def test_what_samples_without_worlds_is_refused(act):
+    with pytest.raises(UserError, match="`pass_rate` and `resample` sample without worlds"):
+        act(resample=1)
+
+
+def test_a_turns_baseline_is_the_mean_of_its_groups_turns_after_the_same_observation():
+    # Two groups of two. In the first, both read "a" next; one wins at once, the other a turn later.
+    observed = [["", "a"], ["", "a", "a"], [""], ["", "b"]]
+    advantages = turn_advantages([1.0, 1.0, 0.0, math.nan], observed, 2, scale=False, discount=0.5)
+    quick, slow = torch.tensor([0.5, 1.0]), torch.tensor([0.25, 0.5, 1.0])
+    mean = (1.0 + 0.5 + 1.0) / 3
+    assert torch.allclose(advantages[0], torch.tensor([quick[0] - 0.375, quick[1] - mean, 0.0]))
+    assert torch.allclose(advantages[1], torch.tensor([slow[0] - 0.375, slow[1] - mean, slow[2] - mean]))
+    assert not advantages[2:].any()
 
 
 # ---- vLLM: `test_vllm.py` has the real one

@@ -31,6 +31,7 @@ from zero2chat.inference.tool_format import CallFormat
 from zero2chat.models.loading import context_length, end_ids, load_for_use, naming
 from zero2chat.models.thinking import Thinking
 from zero2chat.models.tokenization import neutral
+from zero2chat.tools.environments import needs_consent
 
 if not is_serve_available():
     raise UserError("serve: transformers' server is not installed: pip install 'zero2chat[serve]'")
@@ -53,7 +54,7 @@ from transformers.cli.serving.utils import (
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 _log = logging.getLogger(__name__)
 
@@ -107,26 +108,32 @@ class Body(BaseModel, extra="allow"):
         return (said or usual or True) if switch else said
 
 
-def serve(path: str, host: str, port: int, abstain_below: float | None, thinking: bool | int | None) -> None:
+def serve(
+    path: str, host: str, port: int, abstain_below: float | None, thinking: bool | int | None, env: str | None
+) -> None:
     """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
 
     If the model's confidence is below `abstain_below` (default: the model's own threshold), it declines to answer.
-    `thinking` is as in `models/thinking.py`, for requests that do not say.
+    `thinking` is as in `models/thinking.py`, for requests that do not say. Calls of the world `env` that need a
+    person's consent are marked.
 
     Raises `UserError` if the address, the model or its chat template is not available.
     """
     usual = Sampling(abstain_below=declines_below(path, abstain_below), thinking=thinking)  # raises
+    consent = needs_consent(env) if env else frozenset[str]()  # raises
     # Before loading the model, so that a port in use is reported at once.
     with listen(host, port) as listener:
-        app = application(path, listener.getsockname()[0], usual)
+        app = application(path, listener.getsockname()[0], usual, consent)
         run(app, listener, f"{path}: {{}}/v1 (Ctrl-C ends it)", log_level="warning", http=Connection)
 
 
-def application(path: str, address: str = "127.0.0.1", usual: Sampling | None = None) -> Starlette:
+def application(
+    path: str, address: str = "127.0.0.1", usual: Sampling | None = None, consent: frozenset[str] = frozenset()
+) -> Starlette:
     """Return the server's ASGI application. `path` is a model folder or a Hub name, `address` the server's address;
-    `usual` says when the model declines and thinks."""
+    `usual` says when the model declines and thinks. Calls of the tools in `consent` are marked."""
     with naming(path):
-        chat = _Chat(path, *load_for_use(path), usual or Sampling())
+        chat = _Chat(path, *load_for_use(path), usual or Sampling(), consent)
     model = {"id": path, "object": "model", "created": int(time.time()), "owned_by": "local"}
     routes = [
         Route("/v1/chat/completions", chat.answer, methods=["POST"]),
@@ -162,10 +169,10 @@ class _Chat(ChatCompletionHandler):
     Raises `UserError` if the model has no chat template, or if the template rejects a plain conversation.
     """
 
-    def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, usual: Sampling):
+    def __init__(self, name: str, model: PreTrainedModel, tokenizer: Any, usual: Sampling, consent: frozenset[str]):
         if not tokenizer.chat_template:
             raise UserError("the model has no chat template: use a model trained to chat, such as an sft step's")
-        self._name, self._model, self._tokenizer, self._usual = name, model, tokenizer, usual
+        self._name, self._model, self._tokenizer, self._usual, self._consent = name, model, tokenizer, usual, consent
         Thinking(tokenizer, usual.thinking)  # raises
         self._format([])
         tokenizer.response_template = without_calls(get_response_template(tokenizer, model) or CONTENT_ONLY)
@@ -277,6 +284,7 @@ class _Chat(ChatCompletionHandler):
                 if isinstance(piece, Attempt):
                     function = {"name": piece.call.name, "arguments": json.dumps(piece.arguments)}
                     call = {"index": calls, "id": f"{name}_{calls}", "type": "function", "function": function}
+                    call |= {"needs_consent": True} if piece.call.name in self._consent else {}
                     calls += 1
                     yield {"tool_calls": [call]}
                     continue

@@ -1,21 +1,25 @@
 """Chat in the terminal or through a pipe. A question is one line, and answers are streamed. Thoughts, each as one line,
-and tool calls go to stderr."""
+and tool calls go to stderr. In a world, a model or a person acts."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import inspect
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 from zero2chat.chat.defaults import about, say
 from zero2chat.core.errors import UserError
 from zero2chat.core.text import on_terminal
 from zero2chat.inference.session import Sampling, Session
-from zero2chat.inference.tool_format import Call, ToolResult, Tools
+from zero2chat.inference.tool_format import Call, Consent, ToolResult, Tools, world_tools
 from zero2chat.models.loading import load_for_use, naming
 from zero2chat.models.thinking import Thought
+from zero2chat.tools.environments import Episode, find, opening
 
 HELP = "/reset forgets the conversation (the system prompt stays), /quit exits. Ctrl-C stops an answer."
 
@@ -54,6 +58,54 @@ def chat(
                 _print_answer(session, line)
         except UserError as error:
             print(f"error: {error}", flush=True)
+
+
+def play(row: dict[str, Any], model: str = "", sampling: Sampling | None = None, system: str | None = None) -> None:
+    """Let a model act in a row's world; without a model, a person. Methods that need consent wait for a person's yes.
+
+    Raises `UserError` as `chat` does, and if the world cannot begin.
+    """
+    episode, (question, before) = Episode(row), opening(row)
+    tools, session = world_tools(episode.name).of(episode), None
+    if model:
+        with naming(model):
+            session = Session(*load_for_use(model), sampling, system or before, tools)
+        say(about(model, session))
+    print(on_terminal(f"{before}\n{question}" if before else question), flush=True)
+    with until_interrupted():
+        _print_answer(session, question) if session else _act(tools)
+    print(outcome(episode), flush=True)
+
+
+def outcome(episode: Episode) -> str:
+    """Return a line on how an episode ended."""
+    least = len(find(episode.name).plan(episode.row))
+    return f"reward {episode.get_reward():g} after {episode.acted} actions; the shortest plan has {least}"
+
+
+def _act(tools: Tools) -> None:
+    """Let a person act: a line is a method and its arguments. A line without a method's name is the answer."""
+    parameters = {name: inspect.signature(one, eval_str=True).parameters for name, one in tools.functions.items()}
+    for name, method in tools.functions.items():
+        summary = (inspect.getdoc(method) or "").partition("\n")[0]
+        print(f"  {' '.join([name, *map(str.upper, parameters[name])])}: {summary}", flush=True)
+    for line in typed():
+        # As in a table's row: words with spaces stand in double quotes.
+        name, *words = next(csv.reader([line], delimiter=" ", skipinitialspace=True))
+        if name not in tools.functions:
+            return
+        if name in tools.consent and not agreed():
+            print("The user said no.", flush=True)
+            continue
+        given = dict(zip(parameters[name], words, strict=False))
+        whole = {k: int(v) for k, v in given.items() if parameters[name][k].annotation is int and v.isdecimal()}
+        print(on_terminal(tools.result(name, given | whole, tools.seconds).text), flush=True)
+
+
+def agreed() -> bool:
+    """Ask the person at the terminal whether a call may be made. Without an answer, it may not."""
+    print("  allow this? yes or no:", end=" ", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @contextlib.contextmanager
@@ -100,7 +152,10 @@ def _print_answer(session: Session, text: str) -> None:
             if begun:
                 print(flush=True)
             begun = False
-            _print_call(piece)
+            if isinstance(piece, Consent):
+                piece.allowed = agreed()
+            else:
+                _print_call(piece)
     _print_thought(thought)
     print(flush=True)
     if session.dropped > dropped:

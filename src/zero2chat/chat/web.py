@@ -1,4 +1,5 @@
-"""The web page: chat with a model, and see each token with its alternatives, and the tool calls.
+"""The web page: chat with a model, and see each token with its alternatives, and the tool calls. A call that needs
+consent waits for Yes or No.
 
 The page uses Gradio. Each browser tab has its own conversation, kept in Gradio's session state. One answer is generated
 at a time. The server only accepts the page's requests, and the page cannot load anything from other hosts.
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.chat.defaults import about
 from zero2chat.chat.local_server import listen, run, take_own_names
+from zero2chat.chat.terminal import outcome
 from zero2chat.chat.web_html import SHADES, AnswerMarkup, text
 from zero2chat.core.errors import UserError
 from zero2chat.inference.session import Sampling, Session
-from zero2chat.inference.tool_format import Tools
+from zero2chat.inference.tool_format import Consent, Tools, world_tools
 from zero2chat.models.loading import load_for_use, naming
 from zero2chat.models.tokenization import control_ids, token_bytes
+from zero2chat.tools.environments import Episode, opening
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -35,6 +38,7 @@ CONVERSATIONS = 32  # kept in memory; beyond that, the least recently used one b
 WAITING = 16  # maximum queued messages
 TURNS = 50  # shown per conversation
 _TICK = 0.1  # seconds between two updates of a growing answer
+_PATIENCE = 120.0  # seconds that a call waits for consent, while other visitors wait too; then the answer is no
 _EMPTY = '<p class="empty">No messages yet. The conversation is forgotten when you reload the page.</p>'
 
 # The parts of Gradio's API that the page uses. Uploads, state links and others are blocked.
@@ -67,13 +71,17 @@ class Visitor:
     session: Session
     turns: list[Exchange] = field(default_factory=list)
     stopped: bool = False
+    episode: Episode | None = None  # of the world that the model acts in
+    waits: bool = False  # a call, for the visitor's consent
+    allowed: bool | None = None  # what the visitor said to it
 
 
 class ChatPage:
     """The actions of the page. The page holds the model, which all visitors share. The `Visitor` that is passed in
     holds one visitor's state.
 
-    Raises `UserError` if the model cannot chat, or if its tokenizer is not a byte-level BPE.
+    If `row` is a world's, each conversation begins in this world anew, and the first question opens it. Raises
+    `UserError` if the model cannot chat, or if its tokenizer is not a byte-level BPE.
     """
 
     def __init__(
@@ -84,14 +92,18 @@ class ChatPage:
         sampling: Sampling | None = None,
         system: str | None = None,
         tools: Tools | None = None,
+        row: dict[str, Any] | None = None,
     ):
-        self._of_session = (model, tokenizer, sampling, system, tools)
+        self.first, before = opening(row) if row else ("", None)  # the first question, and the system prompt
+        self._of_session, self._tools, self._row = (model, tokenizer, sampling, system or before), tools, row
         with naming(name):
             self._token_bytes, self._control = token_bytes(tokenizer), control_ids(tokenizer)
             self._about = about(name, self.arrive().session)
 
     def arrive(self) -> Visitor:
-        return Visitor(Session(*self._of_session))
+        episode = Episode(self._row) if self._row else None
+        tools = world_tools(episode.name).of(episode) if episode else self._tools
+        return Visitor(Session(*self._of_session, tools), episode=episode)
 
     def ask(self, visitor: Visitor, question: str) -> Iterator[Exchange]:
         """Yield the growing turn every `_TICK` seconds. If a `UserError` occurs, it becomes the turn's note."""
@@ -106,7 +118,14 @@ class ChatPage:
         yield turn
         try:
             for piece in session.reply(question):  # once this loop is left, the reply is closed: the turn is whole
-                if piece or not session.sampling.abstain_below:  # otherwise not final: it may still be declined
+                if isinstance(piece, Consent):
+                    visitor.waits, visitor.allowed, late = True, None, time.monotonic() + _PATIENCE
+                    turn.note = f"The model asks whether it may call {piece.call.name}: {piece.call.argument}"
+                    while visitor.allowed is None and not visitor.stopped and time.monotonic() < late:
+                        yield turn
+                        time.sleep(_TICK)
+                    piece.allowed, visitor.waits, turn.note = bool(visitor.allowed), False, ""
+                elif piece or not session.sampling.abstain_below:  # otherwise not final: it may still be declined
                     answer.take(session.record, piece, session.declined)
                 if time.monotonic() > shown + _TICK:
                     yield turn
@@ -120,6 +139,8 @@ class ChatPage:
             answer.take(session.record, None)
         if session.dropped > dropped:
             turn.note = turn.note or f"The context is full; oldest turns dropped: {session.dropped}."
+        if visitor.episode:
+            turn.note = f"{turn.note} {outcome(visitor.episode).capitalize()}.".strip()
         yield turn
 
     # ---- the Gradio interface
@@ -136,8 +157,10 @@ class ChatPage:
                 latest = gr.HTML(_EMPTY)
             with gr.Row(equal_height=True):
                 shown = {"show_label": False, "container": False, "autofocus": True}
-                question = gr.Textbox(placeholder="Ask something", max_length=LONGEST, scale=8, **shown)
+                question = gr.Textbox(self.first, placeholder="Ask something", max_length=LONGEST, scale=8, **shown)
                 ask = gr.Button("Ask", variant="primary", min_width=90, scale=1)
+                yes = gr.Button("Yes", variant="primary", min_width=70, scale=1, visible=False)
+                no = gr.Button("No", min_width=70, scale=1, visible=False)
                 stop = gr.Button("Stop", min_width=90, scale=1, visible=False)
                 restart = gr.Button("Start over", min_width=110, scale=1)
 
@@ -146,32 +169,34 @@ class ChatPage:
             state = state or self.arrive()
             for turn in self.ask(state, words):
                 if begun:
-                    yield skip, skip, turn.html, *[skip] * 4
+                    asks = gr.Button(visible=state.waits)
+                    yield skip, skip, turn.html, *[skip] * 4, asks, asks
                     continue
                 begun = True
                 before = "".join(turn.html for turn in state.turns[:-1])
                 busy = gr.Button(visible=False), gr.Button(visible=True), gr.Button(interactive=False)
-                yield state, before, turn.html, "", *busy
+                yield state, before, turn.html, "", *busy, skip, skip
             free = gr.Button(visible=True), gr.Button(visible=False), gr.Button(interactive=True)
-            yield state, skip, skip, skip, *free
+            yield state, skip, skip, skip, *free, *[gr.Button(visible=False)] * 2
 
-        def halt(state: Visitor | None) -> None:
+        def press(state: Visitor | None, label: str) -> None:
             if state is not None:
-                state.stopped = True
+                state.stopped, state.allowed = label == "Stop", label == "Yes"
 
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         with blocks:
             talk = [visitor, earlier, latest]
-            restart.click(lambda: (None, "", _EMPTY), outputs=talk, **quiet)
+            restart.click(lambda: (None, "", _EMPTY, self.first), outputs=[*talk, question], **quiet)
             gr.on(
                 [question.submit, ask.click],
                 answer,
                 inputs=[visitor, question],
-                outputs=[*talk, question, ask, stop, restart],
+                outputs=[*talk, question, ask, stop, restart, yes, no],
                 concurrency_limit=1,
                 **quiet | {"show_progress": "minimal", "show_progress_on": question},
             )
-            stop.click(halt, inputs=visitor, concurrency_limit=WAITING, **quiet)
+            for button in (yes, no, stop):
+                button.click(press, inputs=[visitor, button], concurrency_limit=WAITING, **quiet)
         return blocks.queue(max_size=WAITING, api_open=False)
 
     def _top(self) -> str:
@@ -186,8 +211,8 @@ class ChatPage:
 # ---- the server
 
 
-def ui(model: str, sampling: Sampling, system: str | None, tools: Tools | None, host: str, port: int) -> None:
-    """Serve the page until Ctrl-C.
+def ui(model: str, host: str, port: int, *shared: Any) -> None:
+    """Serve the page until Ctrl-C. `shared` are further arguments of `ChatPage`.
 
     Raises `UserError` if Gradio is not installed, the model cannot be loaded or has no chat template, or the port is
     taken.
@@ -199,7 +224,7 @@ def ui(model: str, sampling: Sampling, system: str | None, tools: Tools | None, 
     except ImportError as error:
         raise UserError("ui: gradio is not installed: run `make ui`, or `pip install 'zero2chat[ui]'`") from error
     with listen(host, port) as listener:
-        page = ChatPage(model, *load_for_use(model), sampling, system, tools)
+        page = ChatPage(model, *load_for_use(model), *shared)
         # Each tab's heartbeat is an endless request; its end at shutdown is not an error to print.
         run(application(page, listener.getsockname()[0]), listener, "{} (Ctrl-C ends it)", log_level="critical")
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from zero2chat.cli.command import add, decoded, limit_of_thought, option
+from zero2chat.core.errors import UserError
 
 _MODULE = "cli.model_commands"
 _BELOW = "decline if an answer's mean token probability is below this (default: the model's, by `calibrate`; 0: never)"
@@ -19,6 +20,7 @@ def add_to(commands: Any) -> None:
     chat = add(commands, _MODULE, "chat", "talk to a model in the terminal", as_json=False)
     _add_conversation(chat)
     option(chat, "--prompt", "TEXT", "answer this prompt and exit", type=decoded)
+    option(chat, "--by-hand", False, "with --env: act yourself, without a model")
 
     ui = add(commands, _MODULE, "ui", "talk to a model in the browser: tokens, alternatives, tool calls", as_json=False)
     _add_conversation(ui)
@@ -31,6 +33,7 @@ def add_to(commands: Any) -> None:
     option(serve, "--port", 8000, "0 picks a free port")
     option(serve, "--abstain-below", "P", _BELOW, type=float)
     option(serve, "--thinking", "on|off|TOKENS", _THINKING, type=limit_of_thought)
+    option(serve, "--env", "NAME", "mark calls of this world's methods that need a person's consent")
 
     next_ = add(commands, _MODULE, "next_", "show the most likely next tokens after a text", "show_next")
     option(next_, "text", "TEXT", "", type=decoded)
@@ -85,6 +88,8 @@ def _add_conversation(parser: Any) -> None:
     option(parser, "--thinking", "on|off|TOKENS", _THINKING, type=limit_of_thought)
     option(parser, "--tools", "NAMES", "search, python, search,python or none (default: those it was trained with)")
     option(parser, "--search", "WHERE", "an index folder (default: the model's index)")
+    option(parser, "--env", "NAME", "act in a world, such as rooms, instead of calling tools; --seed chooses it")
+    option(parser, "--horizon", 4, "with --env: actions in its shortest plan")
 
 
 def _open(
@@ -102,18 +107,36 @@ def _open(
     return model, chosen, tools_for(model, tools, search)
 
 
-def chat(system: str | None, prompt: str | None, **options: Any) -> None:
+def _world(options: dict[str, Any]) -> dict[str, Any] | None:
+    """Take the options of a world, and return its row; None without a world."""
+    from zero2chat.tools.environments import STEPS, make_row
+
+    env, horizon = options.pop("env"), options.pop("horizon")
+    if not env:
+        return None
+    options |= {"tools": "none", "max_new_tokens": options["max_new_tokens"] * STEPS}  # an answer is a whole episode
+    return make_row(env, options["seed"], horizon)
+
+
+def chat(system: str | None, prompt: str | None, by_hand: bool, **options: Any) -> None:
     from zero2chat.chat import terminal
 
-    model, sampling, tools = _open(**options)
-    terminal.chat(model, sampling, system, prompt, tools=tools)
+    row = _world(options)
+    if by_hand and not row:
+        raise UserError("--by-hand: no world to act in: add --env, such as --env rooms")
+    model, sampling, tools = ("", None, None) if by_hand else _open(**options)
+    if row:
+        terminal.play(row, model, sampling, system)
+    else:
+        terminal.chat(model, sampling, system, prompt, tools=tools)
 
 
 def ui(system: str | None, host: str, port: int, **options: Any) -> None:
     from zero2chat.chat import web
 
+    row = _world(options)
     model, sampling, tools = _open(**options)
-    web.ui(model, sampling, system, tools, host, port)
+    web.ui(model, host, port, sampling, system, tools, row)
 
 
 def next_(text: str, model: str, top: int) -> dict[str, Any]:

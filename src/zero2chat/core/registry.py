@@ -1,8 +1,9 @@
-"""Find stages and tasks by name, without importing them, and import a user's own rewards, tools and tasks.
+"""Find stages, tasks and worlds by name, without importing them, and import a user's own rewards, tools and tasks.
 
 The project's own packages are listed here, so a clone needs no installation. Another distribution adds a package by an
-entry point in the group `zero2chat.stages` or `zero2chat.tasks`. In such a package, a module with a `STAGE` is a stage,
-and a module with the functions `rows` and `score` is a task: a new file needs no registration.
+entry point in the group `zero2chat.stages`, `zero2chat.tasks` or `zero2chat.worlds`. In such a package, a module with a
+`STAGE` is a stage, one with the functions `rows` and `score` is a task, and one with `world` and `plan` is a world. A
+new file needs no registration.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from zero2chat.core.errors import UserError, nearest
 _OWN = {
     "stages": ("zero2chat.stages", "zero2chat_crawl", "zero2chat_lab"),
     "tasks": ("zero2chat.tasks", "zero2chat_practice"),
+    "worlds": ("zero2chat_practice.worlds",),
 }
-_MARKS = {"stages": (r"^STAGE\b",), "tasks": (r"^def rows\(", r"^def score\(")}
+_FUNCTIONS = {"tasks": (r"^def rows\(", r"^def score\("), "worlds": (r"^def world\(", r"^def plan\(")}
+_MARKS = {"stages": (r"^STAGE\b",), **_FUNCTIONS}
 
 
 @functools.cache
 def modules(kind: str) -> dict[str, str]:
-    """Return name → dotted module for all stages or all tasks, sorted by name within each package."""
+    """Return name → dotted module for all stages, tasks or worlds, sorted by name within each package."""
     packages = [*_OWN[kind], *(point.value for point in entry_points(group=f"zero2chat.{kind}"))]
     return {name: f"{package}.{name}" for package in packages for name in _names(package, kind)}
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from zero2chat import tasks
 from zero2chat.core.config import build
 from zero2chat.core.errors import UserError
+from zero2chat.core.registry import modules
 from zero2chat.data.chat_formats import Shape, refuse_empty, refuse_tools, text_turns
 from zero2chat.data.documents import read_text
 from zero2chat.data.encoding import which_fit
@@ -22,8 +23,10 @@ from zero2chat.data.preferences import MESSAGES, Messages
 from zero2chat.data.rows import first_rows, load_table, require_column
 from zero2chat.data.sources import Source
 from zero2chat.inference.generate import encode_prompts
+from zero2chat.inference.tool_format import row_schemas
 from zero2chat.models.tokenization import neutral
 from zero2chat.rewards import GIVEN
+from zero2chat.tools.environments import opened, worlds_of
 
 if TYPE_CHECKING:
     from zero2chat.inference.tool_format import Tools
@@ -54,6 +57,8 @@ def load_problems(
         problems, numbers, names = task_problems(source.task, rows, wanted), list(range(len(rows))), list[str]()
     else:
         problems, numbers, names = _read_problems(source, answers)
+        for world in set(worlds_of(problems)) - {None}:  # data must not choose what is imported
+            tasks.known(world, list(modules("worlds")), f"{source.label}: environment")
     for reward in rewards:
         reward.check(problems, str(source.label), names)
     return problems.add_column("_row", numbers) if "_row" in wanted else problems
@@ -111,6 +116,7 @@ def task_problems(name: str, rows: Sequence[tasks.Row], wanted: Collection[str] 
         [{"prompt": prompt, "answer": row["answer"]} for prompt, row in zip(prompts, rows, strict=True)],
         features=Features({"prompt": List(message), "answer": Value("string")}),
     )
+    wanted = {*wanted, "environment", "row"} if "environment" in rows[0] else wanted
     columns = {key: [row[key] for row in rows] for key in rows[0] if key in wanted}
     columns |= {"task": [name] * len(rows), "row": [json.dumps(row) for row in rows]}
     for key in sorted(set(columns) & set(wanted) - {"prompt", "answer"}):
@@ -132,14 +138,15 @@ def fitting_problems(
     tools: Tools | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[Dataset, list[list[int]], list[int]]:
-    """Neutralise control tokens, and drop prompts with more than `longest` tokens. Returns the problems, the ids of
-    each prompt as trainers encode it, and the lengths of the dropped prompts.
+    """Neutralise control tokens, add the worlds' first observations, and drop prompts with more than `longest` tokens.
+    Returns the problems, the ids of each prompt as trainers encode it, and the lengths of the dropped prompts.
 
     Raises `UserError` if the chat template rejects a prompt, if no prompt remains, or if one exceeds `room` tokens.
     """
-    problems = problems.map(lambda row: {"prompt": neutral(row["prompt"], tokenizer)}, load_from_cache_file=False)
+    begin = lambda row: {"prompt": neutral(opened(row["prompt"], row), tokenizer)}  # noqa: E731
+    problems, schemas = problems.map(begin, load_from_cache_file=False), row_schemas(worlds_of(problems), tools)
     try:
-        ids = encode_prompts(tokenizer, problems["prompt"][:], tools, template=template_kwargs)
+        ids = encode_prompts(tokenizer, problems["prompt"][:], tools, schemas, template_kwargs)
     except TemplateError as error:  # for example an unknown role
         raise UserError(f"datasets: the chat template refuses a prompt: {error}") from error
     dropped: list[int] = []

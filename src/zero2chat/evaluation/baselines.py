@@ -11,6 +11,7 @@ from typing import Any
 
 from zero2chat import tasks
 from zero2chat.core import stats
+from zero2chat.tools.environments import Episode
 
 _ANSWERS, _DEMONSTRATIONS, _JOINED = 50, 50, 50  # candidates of each sort, at most
 _MANY, _FIRST, _FINALISTS = 300, 100, 10  # above 300 rows, candidates are scored on 100, and the best ten on all
@@ -24,8 +25,10 @@ def best_constant(task: tasks.Task, rows: Sequence[tasks.Row], seed: int = 0) ->
 
     Candidates are the most frequent reference answers, demonstrations of some rows, and demonstrations of several kinds
     joined, which have a high score if the scorer accepts a text with many answers. If time ran out before any
-    candidate was scored on all rows, `n` is smaller than the number of rows.
+    candidate was scored on all rows, `n` is smaller than the number of rows. In worlds, no constant answer acts.
     """
+    if rows[0].get("environment"):
+        return stats.rate(sum(Episode(row).get_reward() for row in rows), len(rows), seed)
     ends = time.perf_counter() + _SECONDS
     first = rows[:_FIRST] if len(rows) > _MANY else rows
     # Use part of the time, so that finalists get some too.

@@ -27,6 +27,7 @@ from zero2chat.inference.confidence import read_abstention
 from zero2chat.inference.generate import Answer, answer, answer_each
 from zero2chat.inference.tool_format import Tools
 from zero2chat.models.thinking import Thinking
+from zero2chat.tools.environments import opened
 
 _LONGEST_REPLY = 64  # maximum tokens of an answer to one of these
 
@@ -145,7 +146,7 @@ def rows_and_prompts(spec: TaskSpec) -> tuple[list[tasks.Row], list[list[dict[st
     for row in task.rows("train", spec.seed, spec.shots, **spec.options) if spec.shots else ():
         shown += [*task.prompt(row), {"role": "assistant", "content": task.demonstration(row, rng)}]
     before = [list(itertools.chain(*rng.sample(pairs, spec.turn - 1))) for _ in rows]
-    return rows, [[*shown, *turns, *task.prompt(row)] for turns, row in zip(before, rows, strict=True)]
+    return rows, [[*shown, *turns, *opened(task.prompt(row), row)] for turns, row in zip(before, rows, strict=True)]
 
 
 def evaluate_tasks(
@@ -185,7 +186,7 @@ def evaluate_tasks(
         task = tasks.load(spec.task)
         rows, prompts = rows_and_prompts(spec)
         at_hand = tools if spec.tools else None
-        how: dict[str, Any] = {"tools": at_hand, "template": template, "thinking": spec.thinking}
+        how: dict[str, Any] = {"tools": at_hand, "template": template, "thinking": spec.thinking, "rows": rows}
         greedy = answer(model, tokenizer, prompts, spec.max_new_tokens, batch_size=batch_size, **how)
         cases = [_scored(task, str(spec.label), row, a) for row, a in zip(rows, greedy, strict=True)]
         scored += cases
@@ -206,7 +207,7 @@ def evaluate_tasks(
             k = spec.samples
             more_seed = spec.seed + seed
             sampled = answer_each(model, tokenizer, prompts, k, spec.max_new_tokens, 1.0, batch_size, more_seed, **how)
-            each = [[task.score(row, a.content) for a in some] for row, some in zip(rows, sampled, strict=True)]
+            each = [[score_of(task, row, a) for a in some] for row, some in zip(rows, sampled, strict=True)]
             # Answers to one question are correlated: the interval is over questions.
             shares = [sum(some) / k for some in each]
             metrics[f"accuracy_sampled_{spec.label}"] = stats.mean_share(shares, spec.seed, keys)
@@ -240,7 +241,7 @@ def _with_threshold(spec: TaskSpec, rows: Sequence[tasks.Row], given: Sequence[A
     and the share of wrong answers that the threshold declines."""
     task, counts = tasks.load(spec.task), dict[str, tuple[list[float], list[str]]]()
     for row, one in zip(rows, given, strict=True):
-        right, unsure = task.score(row, one.content) >= 1, one.confidence < below
+        right, unsure = score_of(task, row, one) >= 1, one.confidence < below
         itself = task.said is not None and task.said(row, one.content) is None
         end = "declined" if unsure or itself else "confident_right" if right else "confident_wrong"
         shares = {name: name == end for name in ("declined", "confident_right", "confident_wrong")}
@@ -251,13 +252,18 @@ def _with_threshold(spec: TaskSpec, rows: Sequence[tasks.Row], given: Sequence[A
     return {f"{name}_{spec.label}": stats.clustered_rate(*some, spec.seed) for name, some in counts.items()}
 
 
+def score_of(task: tasks.Task, row: tasks.Row, given: Answer) -> float:
+    """Return the task's score of an answer; of an answer in a world, the world's reward."""
+    return task.score(row, given.content) if given.reward is None else given.reward
+
+
 def _scored(task: tasks.Task, label: str, row: tasks.Row, given: Answer) -> Scored:
     return Scored(
         label=label,
         key=str(row["key"]),
         row=digest(row),
         text=given.text,
-        score=task.score(row, given.content),
+        score=score_of(task, row, given),
         declined=None if task.said is None else task.said(row, given.content) is None,
         called=given.calls > 0,
         stopped=given.stopped,

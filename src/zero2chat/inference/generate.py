@@ -19,10 +19,11 @@ from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.fast_generate import fast_sample, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding, read_all
-from zero2chat.inference.tool_format import CallFormat, Tools
+from zero2chat.inference.tool_format import Formats, Tools, row_schemas
 from zero2chat.models.loading import context_length
 from zero2chat.models.thinking import Thinking
 from zero2chat.models.tokenization import neutral, split_reasoning
+from zero2chat.tools.environments import Episode
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Answer:
     thought: int = 0  # tokens of its thoughts
     unfolded: str | None = None  # the text without its thoughts, of a model that thinks
     confidence: float = 0.0  # in what follows the last tool result, if it is measured
+    reward: float | None = None  # of the world that it acted in
 
     @property
     def content(self) -> str:
@@ -114,12 +116,14 @@ def answer(
     template: Mapping[str, Any] | None = None,
     thinking: bool | int | None = None,
     measured: bool = False,
+    rows: Sequence[Mapping[str, Any]] = (),
 ) -> list[Answer]:
     """Answer each conversation, in order; greedy at temperature 0. The global random state is preserved.
 
     With `tools`, generation pauses at a call, the tool runs, and generation continues, as in a chat. `max_new_tokens`
     is then the limit between two calls. `schemas` and `template` are as in `encode_prompts`, `thinking` as in
-    `models/thinking.py`. With `measured`, answers have a confidence. Every rank must call this: each rank answers a
+    `models/thinking.py`. With `measured`, answers have a confidence. Those of `rows` with an `environment` have that
+    world's methods instead of `tools`, and act in a world of their own. Every rank must call this: each rank answers a
     share, and gets all answers. Control tokens in messages are neutralised. Raises `UserError` if a question does not
     fit the context, the model has no EOS token, or the tokenizer has no pad token.
     """
@@ -131,10 +135,10 @@ def answer(
         raise UserError("the model has no EOS token: set eos_token_id in its generation_config.json")
     ends = set(ends if isinstance(ends, list) else [ends])
     thoughts = Thinking(tokenizer, thinking, template)
-    written = CallFormat(tools, tokenizer, ends, thoughts.options) if tools else None
-    if written:
-        ends = written.ends
-    encoded = encode_prompts(tokenizer, prompts, tools, schemas, thoughts.options)
+    worlds = [row.get("environment") for row in rows]
+    formats = Formats(tools, worlds, tokenizer, ends, thoughts.options)
+    ends = formats.ends
+    encoded = encode_prompts(tokenizer, prompts, tools, schemas or row_schemas(worlds, tools), thoughts.options)
     room = context_length(model)
     longest, prompt = max(zip(map(len, encoded), prompts, strict=True), key=lambda one: one[0])
     if longest >= room:
@@ -149,12 +153,13 @@ def answer(
         do_sample=temperature > 0,
         temperature=temperature or None,
         top_k=0 if temperature else None,
-        eos_token_id=sorted(written.stops if written else ends),
+        eos_token_id=sorted(formats.stops),
         pad_token_id=tokenizer.pad_token_id,
     )
-    turns = [Unfolding(ids, tokenizer, written, room) for ids in encoded]
     share = batches[state.process_index :: state.num_processes]
     indices = {i for batch in share for i in batch}
+    episodes = {i: Episode(rows[i]) for i in sorted(indices) if rows and worlds[i]}
+    turns = [Unfolding(ids, tokenizer, formats.of(episodes.get(i)), room) for i, ids in enumerate(encoded)]
     with generating(model, seed * 1_000_003 + state.process_index):
         while rounds := _most(len(share)) if sharded else len(share):
             spare: list[list[int]] = [[]] * (rounds - len(share))
@@ -185,6 +190,8 @@ def answer(
             _chosen(thoughts, ids, start, len(tokenizer)),
         )
         one.confidence = confidence([logp for logp, is_own in zip(logps, chosen, strict=True) if is_own])
+    for i, episode in episodes.items():
+        made[i].reward = episode.get_reward()
     everyones = dict(gather_object([*made.items()]))
     return [everyones[i] for i in range(len(encoded))]
 
@@ -235,9 +242,10 @@ def answer_each(
     tools: Tools | None = None,
     template: Mapping[str, Any] | None = None,
     thinking: bool | int | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
 ) -> list[list[Answer]]:
     """Generate k answers per conversation, each as `answer` does."""
     repeats = [prompt for prompt in prompts for _ in range(k)]
-    more: dict[str, Any] = {"template": template, "thinking": thinking}
+    more: dict[str, Any] = {"template": template, "thinking": thinking, "rows": [row for row in rows for _ in range(k)]}
     answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, **more)
     return [answers[i * k : (i + 1) * k] for i in range(len(prompts))]

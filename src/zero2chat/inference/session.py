@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import REFUSAL, confidence
 from zero2chat.inference.next_token import SampledToken, sampled_token
 from zero2chat.inference.tool_calls import Attempt, Unfolding
-from zero2chat.inference.tool_format import Call, CallFormat, ToolResult, Tools, render_messages
+from zero2chat.inference.tool_format import Call, CallFormat, Consent, ToolResult, Tools, render_messages
 from zero2chat.models.chat_template import training_template
 from zero2chat.models.loading import context_length, end_ids
 from zero2chat.models.thinking import Thinking, Thought
@@ -287,9 +287,10 @@ class Session(Answering):
 
     # ---- answering
 
-    def reply(self, text: str) -> Iterator[str | Call | ToolResult]:
+    def reply(self, text: str) -> Iterator[str | Call | Consent | ToolResult]:
         """Send a message and stream the answer: pieces of text, of which some are `Thought`s, each call before its tool
-        runs, and the result that the model sees. If the caller stops early, the streamed part stays in the history.
+        runs, and the result that the model sees. Some calls are followed by a `Consent`, which the caller answers. If
+        the caller stops early, the streamed part stays in the history.
 
         Raises `UserError` at once if the message can never fit; the history is then unchanged.
         """
@@ -301,7 +302,7 @@ class Session(Answering):
             )
         return self._answer(text, prompt)
 
-    def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | ToolResult]:
+    def _answer(self, text: str, prompt: list[int]) -> Iterator[str | Call | Consent | ToolResult]:
         answer, answering = "", self.answer(prompt)
         try:
             for piece in self.thoughts.fold(answering):
@@ -311,11 +312,17 @@ class Session(Answering):
             answering.close()  # type: ignore[attr-defined]
             self.turns.append(Turn(text, answer, self._turn.ids + self._closing))
 
-    def _call(self, turn: Unfolding, left: int) -> Iterator[Call | ToolResult]:
-        """Execute the calls. Results are truncated so that a quarter of the context is left for the answer."""
-        yield from (attempt.call for attempt in turn.attempts)
+    def _call(self, turn: Unfolding, left: int) -> Iterator[Call | Consent | ToolResult]:
+        """Execute the calls. Results are truncated so that a quarter of the context is left for the answer, or less if
+        many calls may follow."""
+        assert self.tools
+        for i, attempt in enumerate(turn.attempts):
+            yield attempt.call
+            if attempt.call.name in self.tools.consent and not attempt.mistake:
+                yield (question := Consent(attempt.call))
+                turn.attempts[i] = replace(attempt, allowed=question.allowed)
         turn.execute()
-        turn.go_on(min(left, self.limit // 4))
+        turn.go_on(min(left, self.limit // max(4, self.tools.calls)))
         self._make_room(len(turn.ids))
         yield from turn.results
 

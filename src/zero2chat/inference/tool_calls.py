@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A call, or the text of an invalid call; `mistake` says why it is invalid."""
+    """A call, or the text of an invalid call; `mistake` says why it is invalid. `allowed` is what a person said."""
 
     call: Call
     arguments: Any = None
     mistake: str = ""
+    allowed: bool | None = None
 
 
 class Calls:
@@ -179,6 +180,8 @@ class Calls:
         self._made += 1
         if attempt.mistake:
             return failed(attempt.mistake)
+        if attempt.call.name in tools.consent and not (tools.agrees if attempt.allowed is None else attempt.allowed):
+            return ToolResult("The user said no.")
         begun = time.monotonic()
         result = tools.result(attempt.call.name, attempt.arguments, left)
         self._seconds += time.monotonic() - begun

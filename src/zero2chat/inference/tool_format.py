@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
-import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from zero2chat.core.errors import UserError, as_mistakes_of, nearest
 from zero2chat.core.registry import own_function
 from zero2chat.core.text import on_terminal
 from zero2chat.models.tokenization import CALL_TAGS, THINK_END, THINK_START, control_ids, neutral
+from zero2chat.tools.environments import OBSERVATION, SECONDS, Episode, bounded, methods, needs_consent
 from zero2chat.tools.tool_functions import NAMES, python, search_in
 from zero2chat_sandbox import SandboxError
 from zero2chat_sandbox.python import run, shortened
@@ -46,9 +49,17 @@ class ToolResult:
     failed: bool = False
 
 
+@dataclass
+class Consent:
+    """A call that waits for a person, who sets `allowed` before the answer goes on."""
+
+    call: Call
+    allowed: bool = False
+
+
 class Tools:
     """Functions that a model may call, and the limits of one answer: number of calls, total seconds, and characters per
-    result.
+    result. `consent` names functions that need a person's yes; if nobody is asked, `agrees` is the answer.
 
     Functions follow TRL's convention: arguments with type hints, and a docstring that describes each argument. Raises
     `UserError` if a type hint or docstring is missing.
@@ -58,6 +69,7 @@ class Tools:
         self, functions: Sequence[Callable[..., Any]], calls: int = 4, seconds: float = 20.0, characters: int = 4000
     ):
         self.calls, self.seconds, self.characters = calls, seconds, characters
+        self.consent, self.agrees = frozenset[str](), True
         try:
             self.schemas = [get_json_schema(function) for function in functions]
         except (DocstringParsingException, TypeHintParsingException) as error:
@@ -80,19 +92,17 @@ class Tools:
             return failed(f"The arguments of {name} are {json.dumps({k: known[k].get('type', 'any') for k in known})}.")
         # JSON can encode half a surrogate pair, which is not valid text.
         whole = {k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for k, v in arguments.items()}
-        done: list[ToolResult] = []
+        try:
+            result = bounded(partial(self.functions[name], **whole), seconds)
+            return ToolResult(shortened(str(result), self.characters))
+        except Exception as error:
+            return failed(str(error) or type(error).__name__)
 
-        def work() -> None:
-            try:
-                done.append(ToolResult(shortened(str(self.functions[name](**whole)), self.characters)))
-            except Exception as error:
-                done.append(failed(str(error) or type(error).__name__))
-
-        # A separate thread, which is abandoned if the tool exceeds its own limits.
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        thread.join(seconds)
-        return done[0] if done else failed(f"There was no result within {seconds:.1f} seconds.")
+    def of(self, episode: Episode) -> Tools:
+        """Return these tools, a world's, as the methods of an episode."""
+        own = copy.copy(self)
+        own.functions, own.calls, own.agrees = episode.functions, episode.steps, episode.agrees
+        return own
 
     def _fit(self, name: str, arguments: Any) -> bool:
         known, needed = self._parameters[name]["properties"], self._parameters[name].get("required", [])
@@ -106,6 +116,20 @@ class Tools:
 def failed(error: str) -> ToolResult:
     """Return an error in one line, in TRL's format for models."""
     return ToolResult(str({"error": shortened(" ".join(error.split()), _LONGEST_ERROR)}), failed=True)
+
+
+@functools.cache
+def world_tools(name: str) -> Tools:
+    """Return a world's methods as tools. To call them, take those `of` an episode."""
+    tools = Tools(list(methods(name).values()), seconds=SECONDS, characters=OBSERVATION)
+    tools.consent = needs_consent(name)
+    return tools
+
+
+def row_schemas(worlds: Sequence[str | None], tools: Tools | None) -> list[Any] | None:
+    """Return each row's schemas: its world's, or else those of `tools`. None if no row has a world."""
+    own = tools.schemas if tools else None
+    return [world_tools(name).schemas if name else own for name in worlds] if any(worlds) else None
 
 
 def open_tools(names: str | None, search: str | None) -> Tools | None:
@@ -278,6 +302,26 @@ class CallFormat:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+
+class Formats:
+    """The formats of the rows' calls: one for `tools`, and one for each of these worlds. `ends` and `stops` are those
+    of all formats."""
+
+    def __init__(self, tools: Tools | None, worlds: Iterable[Any], tokenizer: Any, ends: Collection[int], *how: Any):
+        tables = {None: tools} | {name: world_tools(name) for name in worlds if name}
+        self._made = {name: CallFormat(one, tokenizer, ends, *how) for name, one in tables.items() if one}
+        self.functions = [function for one in self._made.values() for function in one.tools.functions.values()]
+        self.ends = set(ends).union(*(one.ends for one in self._made.values()))
+        self.stops = self.ends.union(*(one.stops for one in self._made.values()))
+
+    def of(self, episode: Episode | None) -> CallFormat | None:
+        """Return the format of a row's calls; None if it has no tools."""
+        if episode is None:
+            return self._made.get(None)
+        own = copy.copy(self._made[episode.name])
+        own.tools = own.tools.of(episode)
+        return own
 
 
 def render_messages(

@@ -14,13 +14,13 @@ of DAPO (arXiv:2503.14476) are enabled with `epsilon_high` (clip-higher), `mask_
 (dynamic sampling), and the reward `zero2chat.rewards.length.soft_overlong`. `pass_rate` removes problems that are too
 easy or too hard before training.
 
-With `tools`, a completion may contain tool calls. Tool results are part of the completion, but have no loss.
+With `tools`, or in a world, a completion may contain calls. Their results are part of it, but have no loss.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from trl import GRPOConfig, ModelConfig
 
@@ -34,6 +34,7 @@ from zero2chat.report.section import TASK_SCORES, Curve, Section
 from zero2chat.rewards import read_rewards
 from zero2chat.stages import Stage
 from zero2chat.stages.shared import ACCURACIES, ANSWERED, ENTROPY, LENGTHS, REWARDS
+from zero2chat.tools.environments import worlds_of
 from zero2chat.trainers.arguments import TaskStepsArguments
 from zero2chat.trainers.evaluate import finish_with_tasks, show_before_training, train_with_tasks
 from zero2chat.trainers.grpo import GrpoTrainer, require_problems, set_generations
@@ -62,6 +63,7 @@ class GrpoArguments(TaskStepsArguments):
         default=0,
         metadata={"help": "Most extra generations, each as long as the first, to replace zero-variance groups."},
     )
+    credit: Literal["trajectory", "turn"] = field(default="trajectory", metadata={"help": "turn: advantages per turn."})
     chat_template_path: str | None = None
 
     def __post_init__(self) -> None:
@@ -82,8 +84,9 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
 
 def prepare(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -> Prepared:
     """Return the problems. The trainer tokenizes their prompts."""
-    rewards, tools = read_rewards(args.rewards), make_tools(args.tools)
-    rows = prompt_rows(args, training, model_args, rewards, tools=tools)
+    rows = prompt_rows(args, training, model_args, read_rewards(args.rewards), tools=make_tools(args.tools))
+    if any(worlds_of(rows.train)) and (args.pass_rate is not None or args.resample):
+        raise UserError("`pass_rate` and `resample` sample without worlds: remove both, or the worlds' rows")
     return replace(rows, note="pass_rate: the run keeps only problems solved sometimes" if args.pass_rate else "")
 
 
@@ -114,6 +117,7 @@ def run(run: Run, args: GrpoArguments, training: GRPOConfig, model_args: ModelCo
             tools=tools,
             resample_rounds=args.resample,
             muon=args.muon,
+            by_turn=args.credit == "turn",
             peft_config=adapter_config(model_args),
         )
     if is_main_process():

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -29,10 +30,12 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer
 
 from zero2chat.core.errors import UserError
+from zero2chat.inference.generate import encode_prompts
 from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding, read_all
-from zero2chat.inference.tool_format import CallFormat, Tools
+from zero2chat.inference.tool_format import Formats, Tools, row_schemas
 from zero2chat.rewards import Reward
+from zero2chat.tools.environments import Episode, worlds_of
 from zero2chat.trainers.muon import use_muon
 from zero2chat.trainers.trainer import ResumableTrainer
 
@@ -44,7 +47,9 @@ Batch = dict[str, Any]
 
 
 class GrpoTrainer(ResumableTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer with our rewards and tools. `resample_rounds` is the maximum of extra generations per batch."""
+    """TRL's GRPOTrainer with our rewards, tools and worlds. A row with an `environment` acts in its own world, with the
+    world's methods instead of the tools. `resample_rounds` is the maximum of extra generations per batch. With
+    `by_turn`, each turn also has an advantage of its own, from `turn_advantages`."""
 
     def __init__(
         self,
@@ -55,17 +60,20 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         tools: Tools | None = None,
         resample_rounds: int = 0,
         muon: bool = False,
+        by_turn: bool = False,
         **kwargs: Any,
     ):
-        self.resample_rounds, self.call_format = resample_rounds, None
+        self.resample_rounds, self.by_turn = resample_rounds, by_turn
+        self.episodes: list[Episode | None] = []  # of the current batch, if any row of the dataset has a world
         args.reward_weights = [reward.weight for reward in rewards]
         # Before the trainer is built: under DeepSpeed this sets what the trainer then reads.
         optimizer = use_muon(model, args) if muon else None
         ends = model.generation_config.eos_token_id
-        if tools:  # a turn may end with a call during training, not in the saved model
+        self.offered, worlds = tools, worlds_of(kwargs["train_dataset"])
+        self.formats, self.acts = Formats(tools, worlds, processing_class, ends), any(worlds)
+        if self.formats.functions:  # a turn may end with a call during training, not in the saved model
             ensure_response_template(processing_class)
-            self.call_format = CallFormat(tools, processing_class, ends)
-            model.generation_config.eos_token_id = [*ends, *sorted(self.call_format.stops - {*ends})]
+            model.generation_config.eos_token_id = [*ends, *sorted(self.formats.stops - {*ends})]
         if args.use_vllm:  # it reads the model's folder, which may lack the end-of-turn token of the chat template
             args.generation_kwargs = {"stop_token_ids": model.generation_config.eos_token_id} | (
                 args.generation_kwargs or {}
@@ -75,13 +83,20 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
             args=args,
             processing_class=processing_class,
             reward_funcs=list(rewards),
-            tools=list(tools.functions.values()) if tools else None,
+            tools=self.formats.functions or None,  # of worlds, TRL gets the methods only to know that there are some
             **kwargs,
         )
         model.generation_config.eos_token_id = ends
         self.optimizer_cls_and_kwargs = optimizer  # GRPOTrainer has no such argument
 
     # ---- prompts → completions
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        if not self.acts:
+            return super()._tokenize_prompts(prompts)
+        schemas = row_schemas([one.name if one else None for one in self.episodes], self.offered)
+        options = {"chat_template": self.chat_template, **self.chat_template_kwargs}
+        return encode_prompts(self.processing_class, prompts, self.offered, schemas, options), None, {}
 
     def _tool_call_loop(
         self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
@@ -92,19 +107,19 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         `prompt_ids` and `completion_ids` (the first turn) have a list of ids per row. Returns the mask of generated
         tokens, the messages, ids and vLLM's log-probabilities of each row, then the total calls and failures.
         """
-        written = self.call_format
-        assert written
+        most, episodes = self.max_completion_length, self.episodes or [None] * len(prompt_ids)
         answers = [
-            Unfolding(ids, self.processing_class, written, len(ids) + self.max_completion_length) for ids in prompt_ids
+            Unfolding(ids, self.processing_class, self.formats.of(episode), len(ids) + most)
+            for ids, episode in zip(prompt_ids, episodes, strict=True)
         ]
         # vLLM's server refuses prompts whose new tokens exceed its context: no round asks for more than the first did.
-        limit = self._most(map(len, prompt_ids)) + self.max_completion_length
+        limit = self._most(map(len, prompt_ids)) + most
         log_probs = [list[float]() for _ in answers]
         rows = list(range(len(answers)))  # the rows of this round
         ids, sampled = completion_ids, logprobs  # their new tokens, and with vLLM the log-probabilities of these
         while True:
             starts = [len(answers[row].mask) for row in rows]
-            read_all([answers[row] for row in rows], ids, written.ends)  # `Calls` reads the calls' own ends
+            read_all([answers[row] for row in rows], ids, self.formats.ends)  # `Calls` reads the calls' own ends
             for row, start, values in zip(rows, starts, sampled or [], strict=sampled is not None):
                 count = sum(answers[row].mask[start:])
                 # The turn's tokens, but those cut after a call; then zeros for the results
@@ -118,6 +133,7 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
             # The other rows follow in a later round, which generates fewer tokens.
             rows = [row for row in open_rows if not self.use_vllm or len(answers[row].ids) + room <= limit]
             ids, sampled = self._next_turns([answers[row].ids for row in rows], prompt_ids[0], room)
+        self.observed = [observations(answer.messages) for answer in answers]
         ends = [[] if answer.end is None else [answer.end] for answer in answers]
         masks = [answer.mask + [1] * len(end) for answer, end in zip(answers, ends, strict=True)]
         ids = [answer.ids[answer.prompt :] + end for answer, end in zip(answers, ends, strict=True)]
@@ -148,13 +164,21 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> torch.Tensor:
         """Return the rewards of all processes' rows, shape (rows, functions)."""
+        self.environments = self.episodes or None  # only here: TRL would `reset` them
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids)
+        self.environments = None
         self.counts["unscored_completions"] += int(rewards.isnan().all(1).sum())
-        return fill_missing(rewards, self.num_generations)
+        self.filled = fill_missing(rewards, self.num_generations)
+        return self.filled
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
         """Return TRL's batch of completions with advantages; with `resample`, replace zero-variance groups."""
-        sample = super()._generate_and_score_completions
+
+        def sample(inputs: list[Any]) -> Batch:
+            self.episodes = [Episode(one) if one.get("environment") else None for one in inputs if self.acts]
+            batch: Batch = super(GrpoTrainer, self)._generate_and_score_completions(inputs)
+            return self._with_turns(batch) if self.by_turn and self.tools else batch
+
         if not self.resample_rounds:
             return sample(inputs)
         where = f"{self.args.seed} {self.state.global_step} {self.accelerator.process_index} {inputs[0]['prompt']}"
@@ -170,6 +194,17 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         replaced = int(self.accelerator.reduce(torch.tensor(float(replaced), device=self.accelerator.device)))
         self.counts["groups_replaced"] += replaced
         return batch
+
+    def _with_turns(self, batch: Batch) -> Batch:
+        """Add the turns' advantages to the completions', which gives one per token."""
+        totals = (self.filled * self.reward_weights.to(self.filled.device)).nansum(1)
+        totals[self.filled.isnan().all(1)] = math.nan
+        observed, group = gather_object(self.observed), self.num_generations
+        turns = turn_advantages(totals.tolist(), observed, group, self.scale_rewards != "none")
+        own = turns.chunk(self.accelerator.num_processes)[self.accelerator.process_index].to(batch["advantages"])
+        drawn = batch["completion_mask"] * batch["tool_mask"]
+        turn = (F.pad(drawn, (1, -1)) < drawn).cumsum(1) - 1  # of each token; results have no loss
+        return batch | {"advantages": batch["advantages"][:, None] + own.gather(1, turn.clamp(0, own.shape[1] - 1))}
 
     # ---- what is reported
 
@@ -200,6 +235,34 @@ def fill_missing(rewards: torch.Tensor, group: int) -> torch.Tensor:
     without any reward, and where a function has no value in the whole group."""
     means = rewards.view(-1, group, rewards.shape[1]).nanmean(1).repeat_interleave(group, 0)
     return torch.where(rewards.isnan() & ~rewards.isnan().all(1, keepdim=True), means, rewards)
+
+
+def observations(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the model read last before each of its turns: "" for the prompt, then the results of calls."""
+    runs = groupby(messages, key=lambda message: message["role"] == "tool")
+    return ["", *("\n".join(one["content"] for one in run) for is_result, run in runs if is_result)]
+
+
+def turn_advantages(
+    rewards: Sequence[float], observed: Sequence[Sequence[str]], group: int, scale: bool, discount: float = 0.95
+) -> torch.Tensor:
+    """Return an advantage for each turn of each completion, shape (completions, turns), padded with 0.
+
+    As in GiGPO (Feng et al. 2025, arXiv:2505.10978), a turn's return is the completion's reward, discounted for each
+    turn that follows. Its baseline is the mean over the turns of its group that follow the same observation. With
+    `scale`, the difference is divided by their standard deviation. A completion whose reward is NaN has none."""
+    returns = torch.zeros(len(observed), max(map(len, observed)))
+    alike: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    for row, (reward, texts) in enumerate(zip(rewards, observed, strict=True)):
+        for turn, text in enumerate([] if math.isnan(reward) else texts):
+            returns[row, turn] = reward * discount ** (len(texts) - 1 - turn)
+            alike.setdefault((row // group, text), []).append((row, turn))
+    advantages = torch.zeros_like(returns)
+    for places in alike.values():
+        at = tuple(torch.tensor(places).T)
+        apart = returns[at] - returns[at].mean()
+        advantages[at] = apart / (returns[at].std() + 1e-4) if scale and len(places) > 1 else apart
+    return advantages
 
 
 def draw_others(problems: Dataset, own: Sequence[Mapping[str, Any]], rounds: int, rng: random.Random) -> list[int]:
