@@ -38,18 +38,13 @@ _SOURCED = (" (almanac).", ", says the almanac.")  # in place of a sentence's fu
 
 
 @functools.cache
-def _almanac(path: str) -> list[dict[str, str]]:
-    """Return the almanac's rows. Raises `UserError` if they cannot be read."""
+def _countries(path: str, invented: int) -> list[dict[str, str]]:
+    """Return the almanac's rows, or N `invented` rows instead, made of words from its training countries. Raises
+    `UserError` if the almanac cannot be read."""
     try:
-        return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        real = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable almanac ({error}): `make almanac` fetches one") from error
-
-
-@functools.cache
-def _countries(path: str, invented: int) -> list[dict[str, str]]:
-    """Return the almanac's rows, or N `invented` rows instead, made of words from its training countries."""
-    real = _almanac(path)
     if not invented:
         return real
     seen = [country for country in real if in_split(country["name"], "train", SHARES)]
@@ -95,12 +90,11 @@ def rows(split: str, seed: int, n: int, path: str = PATH, invented: int = 0, typ
 
 def _pool(split: str, path: str, invented: int) -> Iterator[Row]:
     """Yield rows with a frame as the question."""
-    frames = {kind: grammar.frames(_TEXTS["questions"][kind], split) for kind in KINDS}
-    asked = [country for country in _countries(path, invented) if invented or in_split(country["name"], split, SHARES)]
-    for country in asked:
+    for country in _countries(path, invented):
         rng = random.Random(f"questions {country['name']}")
-        for kind in filter(country.get, KINDS):
-            for frame in rng.sample(frames[kind], min(FRAMES, len(frames[kind]))):
+        for kind in filter(country.get, KINDS) if invented or in_split(country["name"], split, SHARES) else ():
+            frames = grammar.frames(_TEXTS["questions"][kind], split)
+            for frame in rng.sample(frames, min(FRAMES, len(frames))):
                 yield {"key": country["name"], "question": frame, "answer": country[kind], "kind": kind}
 
 

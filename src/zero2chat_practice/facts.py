@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from zero2chat.core.errors import UserError
 from zero2chat.tasks import CallTool, Row, draw, in_split, known, place
@@ -82,15 +82,15 @@ def rows(
         raise UserError("facts: `told: absent` has no documents, so no job changed: remove `changed`")
     if whole and (changed or source):
         raise UserError("facts: `whole` excludes `changed` and `source`: remove `whole`, or both of these")
-    everyone, (start, end) = people(world, groups), part
+    everyone = people(world, groups)
     those = _absent(everyone, world) if told == "absent" else {p.name: p for p in everyone if p.group == told}
     subjects = {
         name: _as_now(person) if person and changed == "now" else person
         for name, person in those.items()
-        if in_split(name, split, SHARES) and start <= place(f"part {name}") < end
+        if in_split(name, split, SHARES) and part[0] <= place(f"part {name}") < part[1]
     }
-    frames = {kind: grammar.frames(_TEXTS["questions"][kind], split) for kind in (["job"] if changed else kinds)}
-    chosen = draw(_pool(subjects, frames), f"facts, {split}, told {told}", seed, n)
+    pool = _pool(subjects, dict.fromkeys(["job"] if changed else kinds), split)
+    chosen = draw(pool, f"facts, {split}, told {told}", seed, n)
     for row in chosen:
         person = subjects[row["key"]]
         row["question"] = _question(row["question"], row["key"], typed, bool(changed))
@@ -117,14 +117,14 @@ def _as_now(person: Person) -> Person:
     return person._replace(job=rng.choice([job for job in JOBS if job != person.job]))
 
 
-def _pool(subjects: Mapping[str, Person | None], frames: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+def _pool(subjects: Mapping[str, Person | None], kinds: Iterable[str], split: str) -> Iterator[Row]:
     """Yield rows with a frame as the question."""
     for name, person in subjects.items():
         rng = random.Random(f"questions {name}")
-        for kind, of_kind in frames.items():
-            answer = getattr(person, kind) if person else _UNKNOWN
-            for frame in rng.sample(of_kind, min(FRAMES, len(of_kind))):
-                yield {"key": name, "question": frame, "answer": answer, "kind": kind}
+        for kind in kinds:
+            frames = grammar.frames(_TEXTS["questions"][kind], split)
+            for frame in rng.sample(frames, min(FRAMES, len(frames))):
+                yield {"key": name, "question": frame, "answer": getattr(person, kind, _UNKNOWN), "kind": kind}
 
 
 def _question(frame: str, name: str, typed: bool, changed: bool) -> str:
@@ -192,11 +192,7 @@ def _named(kind: str, completion: str) -> set[str]:
 
 
 def documents(
-    seed: int,
-    n: int,
-    world: int | Sequence[int] = 0,
-    everyone: bool = False,
-    groups: Mapping[str, int] | None = None,
+    seed: int, n: int, world: int | Sequence[int] = 0, everyone: bool = False, groups: Mapping[str, int] | None = None
 ) -> list[str]:
     """Return n documents of the world: one about each person mentioned once, ten about each person mentioned sometimes,
     the rest evenly about people mentioned often. With `everyone` they are spread evenly over all people, including

@@ -67,24 +67,3 @@ def blends(words: Iterable[str], n: int, where: str) -> list[str]:
         if len(new_words) == n:
             return list(new_words)
     raise UserError(f"{where}: {n} blended words requested, but only {len(new_words)} exist: request fewer")
-
-
-_SHORTER = {
-    **{"I am ": "I'm ", "What is ": "What's ", "do not ": "don't ", "That is ": "That's "},
-    **{"You are ": "You're ", "It is ": "It's "},
-}
-
-
-def as_typed(form: str, rng: random.Random) -> str:
-    """Return a sentence as people type it: with contractions, without final punctuation, in lower case."""
-    if rng.random() < 0.4:
-        for long, short in _SHORTER.items():
-            form = form.replace(long, short)
-    chance = rng.random()
-    if chance < 0.15:
-        return form.lower().replace("'", "").rstrip(".!?")
-    if chance < 0.3:
-        return form.lower()
-    if chance < 0.45:
-        return form.rstrip(".!?")
-    return form.rstrip(".") + "!" if chance < 0.5 and form.endswith(".") else form

@@ -11,14 +11,15 @@ import functools
 import random
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from zero2chat.tasks import Message, Row, ask, draw, in_split
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import forms, grammar, phrases, read_texts
 from zero2chat_practice.synthetic.grammar import FRAME_SHARES, choose, frames
-from zero2chat_practice.synthetic.identity_phrases import LANGUAGES, MAKERS, NAMES, phrases_in
 
 STYLES = ("worked",)
+LANGUAGES = ("en", "de", "fr")
 
 _WORDINGS = 14  # drawn for a frame, or for a form of a pattern of `identity_phrases`
 _TEXTS = read_texts("identity")
@@ -29,6 +30,14 @@ _KINDS: dict[str, dict[str, str]] = {
     for kind, texts in _TEXTS["kinds"].items()
 }
 
+# Names and makers for system messages: too many to memorize, so the model has to copy them.
+_PARTS = {name: text.split() for name, text in read_texts("identity_phrases/names").items()}
+_BLENDS = [start + end for start in _PARTS["starts"] for end in _PARTS["ends"]]
+_TITLED = [f"{title} {name}" for title in _PARTS["titles"] for name in _PARTS["whole"]]
+NAMES = [name for name in dict.fromkeys(_BLENDS + _PARTS["whole"] + _TITLED) if name not in _PARTS["no_names"]]
+_PAIRS = (("colours", "places"), ("brands", "trades"), ("people", "surnames"))
+MAKERS = [f"{word} {other}" for first, last in _PAIRS for word in _PARTS[first] for other in _PARTS[last]]
+MAKERS += _PARTS["alone"]
 # All names and makers: one of them is correct for a row, the others are wrong.
 _SELVES = {"name": ("Zero", *NAMES), "maker": ("zero2chat", *MAKERS)}
 
@@ -52,9 +61,16 @@ def rows(
     return [row for pair in zip(*halves, strict=True) for row in pair][:n]
 
 
+@functools.cache
+def _phrases_in(language: str) -> dict[str, Any]:
+    """Return a language's phrases: patterns of questions (`name`, `maker`), split by line; answers;
+    frames of system messages, with `{name}`, `{maker}` or both; greetings before a question; endings."""
+    return dict(read_texts(f"identity_phrases/{language}"))
+
+
 def _introductions(split: str, language: str, system: bool, typed: bool) -> Iterator[Row]:
     names, makers = ([one for one in some if in_split(one, split, FRAME_SHARES)] for some in (NAMES, MAKERS))
-    words = phrases_in(language)
+    words = _phrases_in(language)
     for kind, (own, *_) in _SELVES.items():
         messages = [frame for frame in frames(words["system"], split) if f"{{{kind}}}" in frame]
         for pattern in frames(words[kind], split):
@@ -92,7 +108,7 @@ def prompt(row: Row) -> list[Message]:
 
 def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     kind = row["kind"]
-    own = phrases(_KINDS[kind]["demonstrations"]) if kind in _KINDS else phrases_in(row["language"])[f"{kind}_answers"]
+    own = phrases(_KINDS[kind]["demonstrations"] if kind in _KINDS else _phrases_in(row["language"])[f"{kind}_answers"])
     return str(rng.choice(own)).format(answer=row["answer"])
 
 
@@ -109,14 +125,11 @@ def score(row: Row, completion: str) -> float:
     if any(_says(other).search(text) for other in unasked):
         return 0.0
     if kind in _SELVES:
-        return float(_is_self(kind, row["answer"].lower(), text))
-    return float(bool(re.search(texts["needs"], text)) and not re.search(texts["wrong"], text))
-
-
-def _is_self(kind: str, answer: str, text: str) -> bool:
-    """Return whether the text gives this name or maker, and no other."""
-    wrong = _TEXTS["wrong"][kind].replace("<answer>", answer)
-    return set(_says(kind).findall(text)) == {answer} and not re.search(wrong, text)
+        answer = row["answer"].lower()
+        right, wrong = set(_says(kind).findall(text)) == {answer}, _TEXTS["wrong"][kind].replace("<answer>", answer)
+    else:
+        right, wrong = bool(re.search(texts["needs"], text)), texts["wrong"]
+    return float(right and not re.search(wrong, text))
 
 
 @functools.cache

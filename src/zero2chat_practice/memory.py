@@ -22,9 +22,9 @@ from zero2chat.models.tokenization import as_message
 from zero2chat.tasks import Message, Row, draw, make_pages
 from zero2chat_practice import lines, sums, word_problems
 from zero2chat_practice.helpers import known_all
-from zero2chat_practice.synthetic import stated_facts as stated
+from zero2chat_practice.synthetic import stated_facts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose
-from zero2chat_practice.synthetic.stated_facts import FACTS, FRAMES, OF_KIND, TEXTS, named_in, sentence
+from zero2chat_practice.synthetic.stated_facts import FACTS, OF_KIND, TEXTS, named_in, sentence
 
 STYLES = ("worked",)
 _TURNS: dict[str, int] = TEXTS["turns"]  # rows of each kind per sixteen rows
@@ -104,9 +104,7 @@ def _texts(row: Row) -> list[str]:
 def _row(
     kind: str, key: str, exchanges: Sequence[_Exchange], question: str, answer: str, about: str, replies: list[str]
 ) -> Row:
-    turns = [
-        turn for asked, answered in exchanges for turn in ({"role": "user", "content": asked}, as_message(answered))
-    ]
+    turns = [turn for user, reply in exchanges for turn in ({"role": "user", "content": user}, as_message(reply))]
     row = {"key": key, "question": question, "answer": answer, "kind": kind, "about": about}
     return row | {"turns": turns, "replies": replies}
 
@@ -118,31 +116,31 @@ def _of_fact(kind: str, split: str, rng: random.Random, most: int) -> Iterator[R
         fact = rng.choices(of_kind, [one["weight"] for one in of_kind])[0]
         exchanges, value = _conversation(fact, kind != "unknown", split, rng)
         exchanges += _more(exchanges, split, rng, most)
-        question = stated.question_about(fact, split, rng)
-        reply, answer = fact["reply"].format(x=stated.second(value)), " ".join(named_in(fact["kind"], value))
-        replies = [stated.capitals(f"{reply}."), f"You told me that {reply}."]
+        question = stated_facts.question_about(fact, split, rng)
+        reply, answer = fact["reply"].format(x=stated_facts.second(value)), " ".join(named_in(fact["kind"], value))
+        replies = [stated_facts.capitals(f"{reply}."), f"You told me that {reply}."]
         what = fact["what"]
         if kind == "unknown":
             answer, replies = what, [f"You have not told me {what}.", f"You did not tell me {what}."]
         yield _row(kind, f"{what}, {answer}: {question}", exchanges, question, answer, what, replies)
 
 
-def _conversation(fact: stated.Fact, known: bool, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
+def _conversation(fact: stated_facts.Fact, known: bool, split: str, rng: random.Random) -> tuple[list[_Exchange], str]:
     """Return the turns before the question, and the correct value; "" if the fact is not `known`."""
-    value = stated.value_of(fact, split, rng) if known else ""
+    value = stated_facts.value_of(fact, split, rng) if known else ""
     told, place = [(fact, value)], rng.random()
     for _ in range(rng.choice((0, 0, 0, 0, 1, 1, 1, 2, 2, 3))):
         # Sometimes of the same kind: two numbers, or the user's name and the dog's.
         others = OF_KIND[fact["kind"]] if rng.random() < 0.25 else FACTS
-        free = (one for one in rng.sample(others, 20) if not any(stated.clash(one, other) for other, _ in told))
-        told.append((second := next(free), stated.value_of(second, split, rng, other_than=value)))
+        free = (one for one in rng.sample(others, 20) if not any(stated_facts.clash(one, other) for other, _ in told))
+        told.append((second := next(free), stated_facts.value_of(second, split, rng, other_than=value)))
     told = told if known else told[1:]
     groups = [told] if place < 0.4 and told else [[one] for one in told]
-    turns = [stated.statement(group, rng) for group in (groups if place < 0.7 else groups[::-1])]
+    turns = [stated_facts.statement(group, rng) for group in (groups if place < 0.7 else groups[::-1])]
     if known and rng.random() < 0.15:
-        old, value = value, stated.value_of(fact, split, rng, other_than=value)
-        frame = rng.choice(FRAMES["corrections"][split]).format(t=fact["told"], x="{x}", old="{old}")
-        text, reply = sentence(frame, rng, x=value, old=old), choose(stated.pick("corrected", rng), rng)
+        old, value = value, stated_facts.value_of(fact, split, rng, other_than=value)
+        frame = stated_facts.pick("corrections", rng, split).format(t=fact["told"], x="{x}", old="{old}")
+        text, reply = sentence(frame, rng, x=value, old=old), choose(stated_facts.pick("corrected", rng), rng)
         if len(turns) == 1 and rng.random() < 0.5:
             text = turns.pop()[0] + rng.choice((" ", " - ", " ... ")) + text
         turns.append((text, reply))
@@ -168,8 +166,8 @@ def _of_sum(kind: str, split: str, rng: random.Random, style: str, most: int) ->
         filling = Filling(rng, {}, {"a": _written(total, 0.2, rng)})
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1, 2)))]
         if changed:
-            told = sentence(filling.fill(stated.pick("changed tells", rng), as_sentence=False), rng)
-            exchanges.insert(rng.randint(0, len(exchanges)), (told, stated.heard("any", "", rng)))
+            told = sentence(filling.fill(stated_facts.pick("changed tells", rng), as_sentence=False), rng)
+            exchanges.insert(rng.randint(0, len(exchanges)), (told, stated_facts.heard("any", "", rng)))
             exchanges += _more(exchanges, split, rng, most)
             row = {"answer": str(total), "key": f"have {total}"}
         else:
@@ -183,15 +181,15 @@ def _of_sum(kind: str, split: str, rng: random.Random, style: str, most: int) ->
                 break
             parts.append(row["key"])
             told = "half" if row["kind"] == "minus" and row["b"] == row["answer"] else row["kind"]
-            frame = stated.pick(f"changed told {told}", rng) if quiet else rng.choice(FRAMES[frames][split])
+            frame = stated_facts.pick(f"changed told {told}", rng) if quiet else stated_facts.pick(frames, rng, split)
             n = _written(int(row["b"]), 0.2 * changed, rng)
             question = sentence(filling.fill(frame, as_sentence=False) if changed else frame, rng, n=n, old=old)
             if quiet:
-                exchanges.append((question, stated.heard("any", "", rng)))
+                exchanges.append((question, stated_facts.heard("any", "", rng)))
                 steps.append(f"{row['a']} {'+' if row['kind'] == 'plus' else '-'} {row['b']} = {row['answer']}")
         else:
             if quiet:
-                frame = filling.fill(rng.choice(FRAMES["changed asks"][split]), as_sentence=False)
+                frame = filling.fill(stated_facts.pick("changed asks", rng, split), as_sentence=False)
                 exchanges, question = [*exchanges, *_more(exchanges, split, rng, most)], sentence(frame, rng)
             exchanges += rng.sample(_REACTIONS, rng.random() < 0.15)
             about, replies = f"{row['a']} {row['kind']} {row['b']}", [f"{', '.join(steps)}."]
@@ -233,7 +231,7 @@ def _of_problem(split: str, rng: random.Random, largest: int, style: str) -> Ite
             continue
         new = {**row, "steps": [step], "answer": str(results[0])}
         plain = rng.random() < 0.2 and re.findall("[0-9]+", row["question"]).count(old) == 1 and parts.count(old) == 0
-        frame = rng.choice(FRAMES["instead" if plain else "supposed"][split])
+        frame = stated_facts.pick("instead" if plain else "supposed", rng, split)
         question = sentence(frame, rng, c=row["changes"][at].format(n=n), n=n, old=old)
         exchanges = [_filler(split, rng) for _ in range(rng.choice((0, 0, 1)))]
         exchanges.append((row["question"], word_problems.demonstration(row, rng, style)))
@@ -275,7 +273,7 @@ def score(row: Row, completion: str) -> float:
     values = set(answer.split() if kind != "unknown" else ())
     named = set(named_in(kind, text)) - (set(named_in(kind, row["about"])) - values)
     if kind == "unknown":
-        return float(bool(_NOT_TOLD.search(text)) and stated.facts_in(text) == {answer} and not named)
+        return float(bool(_NOT_TOLD.search(text)) and stated_facts.facts_in(text) == {answer} and not named)
     return float(not _DECLINES.search(text) and named == values)
 
 
@@ -290,10 +288,9 @@ def said(row: Row, completion: str) -> str | None:
 # ---- pages to read
 
 
-def documents(seed: int, n: int, kinds: Sequence[str] = KINDS, largest: int = word_problems.LARGEST) -> list[str]:
-    """Return n pages with one train conversation each, one line per turn. `kinds` and `largest` as in `rows`."""
-    known_all(kinds, KINDS, "memory: kind")
-    pool = _pool("train", tuple(kinds), largest)
+def documents(seed: int, n: int, largest: int = word_problems.LARGEST) -> list[str]:
+    """Return n pages with one train conversation each, one line per turn. `largest` as in `rows`."""
+    pool = _pool("train", KINDS, largest)
 
     def page(rng: random.Random) -> str:
         row = rng.choice(pool)

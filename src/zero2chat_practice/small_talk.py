@@ -31,9 +31,10 @@ from rstr.xeger import sre_parse
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import write_atomically
 from zero2chat.tasks import SPLITS, Row, draw, exercises, in_split, make_pages
-from zero2chat_practice.helpers import as_typed, blends
+from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic import FOLDER, forms, utterances
-from zero2chat_practice.synthetic.utterances import KINDS, LISTS, TEXTS, key_of, kind_and_content, words_of
+from zero2chat_practice.synthetic.grammar import as_typed
+from zero2chat_practice.synthetic.utterances import KINDS, LISTS, TEXTS, key_of, kind_and_content, plain_words
 
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
@@ -66,8 +67,8 @@ def _blended(name: str) -> list[str]:
     made = [word for word in blends(seen, TEXTS["blended"][name], f"small_talk, {name}") if " " not in word]
     if name in TEXTS["of_two_words"]:
         rng = random.Random(f"small_talk, two words {name}")
-        bare = [word for word in seen if " " not in word]
-        made += [f"{rng.choice((*bare, *made))} {rng.choice((*bare, *made))}" for _ in made]
+        single = [word for word in seen if " " not in word] + made
+        made += [f"{rng.choice(single)} {rng.choice(single)}" for _ in made]
     return [text for word in made if (text := before + word) not in every]
 
 
@@ -76,8 +77,10 @@ def _ours(split: str) -> list[Row]:
     rows: dict[tuple[str, str], Row] = {}
     for name, (form, before, content) in ((kind, texts) for kind in KINDS for texts in _filled(kind, split)):
         wording = form.replace("*", before + content)
-        key, rng = key_of(wording), random.Random(f"small_talk {wording}")
-        for i in range(1 if content else _SURFACES) if _in_split(key, split) else ():
+        if not _in_split(key := key_of(wording), split):
+            continue
+        rng = random.Random(f"small_talk {wording}")
+        for i in range(1 if content else _SURFACES):
             led = rng.choice(LISTS["openings"]) + " " if KINDS[name].led and rng.random() < 0.5 else ""
             question = wording if name == "nonsense" else as_typed(wording if i % 2 else led + wording, rng)
             at = question.lower().rfind((before + content).lower()) + len(before)
@@ -217,12 +220,6 @@ def _free(name: str) -> list[str]:
     return sorted(word for word in bare if word.isalpha() and in_split(word, "train", SHARES))
 
 
-def _finite(pattern: str) -> str:
-    """Return the pattern with a mark for each free word, and at most two repeats of anything."""
-    pattern = re.sub(r"\\w\+|\.(?:\{\d+,\d+\}|\+)", _ANY, pattern).replace(".*", f"{_ANY}?")
-    return re.sub(r"(?<=[\w)])\+", "{1,2}", re.sub(r"(?<=[\w)])\*", "?", pattern))
-
-
 def _retyped(plain: str, rng: random.Random) -> str:
     """Return plain words as people may type them: with or without contractions, capitals and punctuation."""
     for long, short in TEXTS["contractions"].items():
@@ -243,14 +240,17 @@ def _of_patterns() -> list[Row]:
     questions: dict[str, Row] = {}
     for name in KINDS:
         rng = random.Random(f"small_talk, drawn {name}")
-        pattern, words, draws = _finite(KINDS[name].people), _free(name), Rstr(rng)
+        words, draws = _free(name), Rstr(rng)
+        # With a mark for each free word, and at most two repeats of anything
+        pattern = re.sub(r"\\w\+|\.(?:\{\d+,\d+\}|\+)", _ANY, KINDS[name].people).replace(".*", f"{_ANY}?")
+        pattern = re.sub(r"(?<=[\w)])\+", "{1,2}", re.sub(r"(?<=[\w)])\*", "?", pattern))
         parsed = sre_parse.parse(pattern)
         having: Counter[str] = Counter()
         for _ in range(_DRAWS if pattern else 0):
             sample = draws._build_string(parsed)  # as `xeger`, which would parse the pattern again: a minute in all
             filled = re.sub(_ANY, lambda _: rng.choice(words), sample)  # noqa: B023 - called at once
             question = _retyped(" ".join(filled.split()), rng)
-            its_words = {word.plain for word in words_of(question)}
+            its_words = {*plain_words(question)}
             fits = len(question) <= 72 and any(having[word] < _OF_A_WORD for word in its_words)
             if not fits or question in questions or not _in_split(key := key_of(question), "train"):
                 continue
@@ -318,7 +318,7 @@ def score(row: Row, completion: str) -> float:
         return 0.0
     kinds = {name for name, kind in KINDS.items() if re.search(kind.core, text, re.IGNORECASE)}
     serving = {row["kind"], *TEXTS["served_by"].get(row["kind"], ())}
-    if any(utterances.LAUGH.fullmatch(word.plain) for word in words_of(row["question"])):
+    if any(map(utterances.LAUGH.fullmatch, plain_words(row["question"]))):
         serving.add("laughter")
     if not kinds or kinds - serving:
         return 0.0

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.tokenization import THINK_END, THINK_START
-from zero2chat.tasks import SPLITS, CallTool, Row, draw, in_split, make_pages
+from zero2chat.tasks import CallTool, Row, draw, in_split, make_pages
 from zero2chat_practice.helpers import known_all, twice
 from zero2chat_practice.synthetic import phrases, read_texts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, typed
@@ -34,7 +34,6 @@ _COMPUTE = {"plus": operator.add, "minus": operator.sub, "times": operator.mul}
 
 _TEXTS = read_texts("sums")
 _CALCULATIONS = {name: phrases(_TEXTS[name]) for name in ("spoken", "signed")}
-_FRAMES = {(name, split): frames(_TEXTS[name], split) for name in (*OPERATIONS, "every", "double") for split in SPLITS}
 _ALONE = 0.2  # fraction of questions that are the calculation alone
 _IN_WORDS = 0.42  # fraction of questions without a number above 20 that have number words: one row in eight
 _OF_ONE_DIGIT, _OF_PRODUCTS, _OF_TWO_DIGITS = 40, 24, 2  # wordings of each pair, more where there are few pairs
@@ -138,7 +137,7 @@ def fits(kind: str, a: int, b: int, split: str) -> bool:
 def _question(kind: str, a: int, b: int, split: str, rng: random.Random) -> str:
     """Return the sum in one of the split's wordings, half of them as people type."""
     names = ["every", kind, *(["double"] if kind == "times" and a == 2 and b else [])]
-    frame = _TEXTS["alone"] if rng.random() < _ALONE else rng.choice(_FRAMES[rng.choice(names), split])
+    frame = _TEXTS["alone"] if rng.random() < _ALONE else rng.choice(frames(_TEXTS[rng.choice(names)], split))
     in_words = max(a, b) <= 20 and rng.random() < _IN_WORDS
     calculations = _CALCULATIONS["spoken" if in_words or rng.random() < 0.5 else "signed"][kind]
     text = choose(frame, rng).replace("{sum}", rng.choice(calculations))

@@ -14,7 +14,8 @@ import functools
 import itertools
 import operator
 import random
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,7 +26,6 @@ from zero2chat_practice import sums
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.synthetic import phrases, read_all, read_texts
 from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, Filling, choose, typed, with_aside
-from zero2chat_practice.synthetic.short_answers import short_answer
 
 STYLES = ("worked", "bare", "flawed", "thought", "short")
 LEVELS = (1, 2, 3)
@@ -105,7 +105,11 @@ def _check(levels: Sequence[int], largest: int) -> None:
 
 def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, plain: bool = False) -> Iterator[Row]:
     rng = random.Random(f"word_problems {split} {seed}")
-    pool = [_by_source(level, split) for level in levels]
+    # For each level the split's stories, for each source that has some.
+    pool: list[dict[str, list[Story]]] = [defaultdict(list) for _ in levels]
+    for story, (level, of_level) in itertools.product(stories(), zip(levels, pool, strict=True)):
+        if len(story.steps) == level and story.of(split):
+            of_level[story.source].append(story)
     seen: set[str] = set()
     used: Counter[str] = Counter()  # of answers and of held-out pairs
     while len(seen) < n:
@@ -130,12 +134,6 @@ def _draw(split: str, seed: int, n: int, levels: Sequence[int], largest: int, pl
             used.update(_counted(row))
             seen.add(row["question"])
             yield row
-
-
-def _by_source(level: int, split: str) -> dict[str, list[Story]]:
-    """Return the split's stories with this number of steps, for each source that has some."""
-    fitting = [story for story in stories() if len(story.steps) == level and story.of(split)]
-    return {source: [*some] for source, some in itertools.groupby(fitting, key=lambda story: story.source)}
 
 
 def _counted(row: Row) -> list[str]:
@@ -220,6 +218,55 @@ def results_of(steps: Sequence[str], slip_at: int = -1, slip: int = 0) -> list[i
     return results
 
 
+# ---- short answers, as a person would: `Tom has 12 marbles.`, in the question's own words
+
+# What is asked for ends before these words: "How many red apples | did Tom eat?"
+_END = re.compile(
+    r"(?:^|(?<= ))(?:an?|the|do|does|did|is|are|was|were|will|would|can|could|should|must|may|has|have|had|be|I|we|he|"
+    r"she|they|you|it|there|in|at|of|from|for|to|on|with|left|remain|get|got|after|before|if|when|than|each|per|by|now|"
+    r"together|altogether|still|[0-9]+)\b",
+    re.I,
+)
+_MOST_WORDS = 4  # of what is asked for
+_ASKED = re.compile(r"\bhow (many|old)\b ?([^?.!,;:]*)", re.IGNORECASE)
+_HAS = re.compile(r"(do|does) ((?:(?:the|my|her|his|their) )?[\w']+(?: and [\w']+)?) (?:now |still )?have\b", re.I)
+_IS = re.compile(r"(are|were) (there|left)\b", re.I)
+_UNITS = re.compile(
+    r"\b(?:[0-9]+|[a-z]+) (dollars|euros|pounds|rupees|cents|minutes|hours|days|weeks|years|kilometres|metres|miles|"
+    r"kilos|litres|inches|degrees)\b",
+    re.I,
+)
+_MEASURED = re.compile(r"how (?:much|long|far|tall|high|heavy)|money|cost|price|pay|change|total time", re.I)
+
+
+def short_answer(question: str, answer: str) -> str:
+    """Return a sentence with the number; a general one if the question's form is not known."""
+    asked = list(_ASKED.finditer(question))
+    units = {unit.lower() for unit in _UNITS.findall(question)} if _MEASURED.search(question) else set()
+    if answer != "1" and asked and asked[-1][1].lower() == "many":
+        return _how_many(asked[-1][2], answer)
+    if answer != "1" and asked:
+        return f"{answer} years old."
+    if "$" in question and not units:
+        return f"${answer}."
+    return f"{answer} {units.pop()}." if answer != "1" and len(units) == 1 else f"The answer is {answer}."
+
+
+def _how_many(text: str, answer: str) -> str:
+    """Return the answer to "How many", which this text follows."""
+    end = _END.search(text)
+    counted, after = (text[: end.start()], text[end.start() :]) if end else (text, "")
+    words = counted.split()[:_MOST_WORDS]
+    things = " ".join([answer, *words])
+    if has := _HAS.match(after):
+        who = "you" if has[2].lower() in ("i", "we") else has[2]
+        return f"{who[0].upper()}{who[1:]} {'has' if has[1].lower() == 'does' else 'have'} {things}."
+    if is_ := _IS.match(after):
+        verb = is_[1].lower()
+        return f"There {verb} {things}." if is_[2].lower() == "there" else f"{things} {verb} left."
+    return f"{things}." if words else f"The answer is {answer}."
+
+
 # ---- answers, score
 
 
@@ -228,13 +275,12 @@ def demonstration(row: Row, rng: random.Random, style: str = "worked") -> str:
     with the steps and a sentence (`thought`), or the sentence (`short`)."""
     if style == "bare":
         return f"#### {row['answer']}"
+    short = short_answer(row["question"], row["answer"])
     if style == "short":
-        return short_answer(row["question"], row["answer"])
-    if style == "thought":
-        steps = _explained(row, results_of(row["steps"]), rng)
-        return f"{THINK_START}{steps}{THINK_END}{short_answer(row['question'], row['answer'])}"
+        return short
     results = _slipped(row, rng) if style == "flawed" else results_of(row["steps"])
-    return f"{_explained(row, results, rng)}\n#### {results[-1]}"
+    steps = _explained(row, results, rng)
+    return f"{THINK_START}{steps}{THINK_END}{short}" if style == "thought" else f"{steps}\n#### {results[-1]}"
 
 
 def _slipped(row: Row, rng: random.Random) -> list[int]:

@@ -7,6 +7,7 @@ import pytest
 
 from zero2chat.tasks import SPLITS, Row
 from zero2chat_practice import identity
+from zero2chat_practice.synthetic import forms
 
 LANGUAGES = ["en", "de", "fr"]
 
@@ -83,3 +84,40 @@ def test_a_system_message_gives_the_name_and_the_maker_and_is_the_first_turn() -
         zero = "Zero" if row["kind"] == "name" else "zero2chat"
         assert identity.score(row, f"I am {zero}, which is {row['answer']}.") == 0.0
     assert [len(identity.prompt(row)) for row in _rows("test", 3, system=False)] == [1, 1, 1]
+
+
+def _words(form: str) -> str:
+    """Return the text without capitals, punctuation and polite phrases."""
+    words = re.sub(r"\W+", " ", form.lower()).split()
+    return " ".join(word for word in words if word not in ("please", "bitte"))
+
+
+def test_a_pattern_makes_each_choice_with_each_other_and_an_empty_one_leaves_nothing_behind() -> None:
+    assert forms("{a|b} c{| d}?") == ["a c?", "a c d?", "b c?", "b c d?"]
+    assert forms("No choice.") == ["No choice."]
+
+
+def test_no_form_is_made_twice_not_by_another_line_either() -> None:
+    seen = set()
+    for language in identity.LANGUAGES:
+        for kind in ("name", "maker"):
+            for pattern in identity._phrases_in(language)[kind].splitlines():
+                for form in forms(pattern):
+                    assert _words(form) not in seen, form
+                    seen.add(_words(form))
+
+
+def test_names_and_makers_differ_from_each_other_and_from_those_of_other_assistants() -> None:
+    everyone = [name.lower() for name in (*identity.NAMES, *identity.MAKERS)]
+    assert len(set(everyone)) == len(everyone) > 5000
+    assert not [name for name in everyone if re.search(identity._OTHERS, name)]
+
+
+def test_no_name_is_a_word_that_somebody_asks_or_answers_with() -> None:
+    texts = [text for kind in identity._KINDS.values() for text in (kind["frames"], kind["demonstrations"])]
+    for words in map(identity._phrases_in, identity.LANGUAGES):
+        texts += [words["system"], *words["greetings"], *words["endings"]]
+        for kind in ("name", "maker"):
+            texts += [words[kind], words[f"{kind}_answers"]]
+    said = {word for text in texts for word in re.findall(r"\w+", text.lower())}
+    assert not said & {name.lower() for name in identity.NAMES}

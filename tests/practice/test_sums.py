@@ -8,7 +8,7 @@ import pytest
 
 from zero2chat.tasks import SPLITS
 from zero2chat_practice import sums
-from zero2chat_practice.synthetic.grammar import NUMBER_WORDS
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, frames
 
 COMPUTE = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
 
@@ -55,7 +55,7 @@ def _skeleton(question: str) -> str:
 
 def test_no_sentence_of_a_test_row_is_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("every", *sums.OPERATIONS):
-        assert sum(len(sums._FRAMES[kind, split]) for split in SPLITS) >= (60 if kind == "every" else 40)
+        assert sum(len(frames(sums._TEXTS[kind], split)) for split in SPLITS) >= (60 if kind == "every" else 40)
     monkeypatch.setattr(sums, "typed", lambda text, rng: text)
     fresh = sums._listed.__wrapped__
     train, test = (

@@ -8,10 +8,17 @@ from collections import Counter
 import pytest
 
 from zero2chat import tasks
+from zero2chat.tasks import score_number
 from zero2chat_practice import word_problems
-from zero2chat_practice.synthetic import read_all
+from zero2chat_practice.synthetic import FOLDER, read_all, read_texts
 
 SOURCES = ("stories", "composed", "topics")
+
+
+@pytest.mark.parametrize("folder", SOURCES)
+def test_no_two_entries_of_a_folder_have_one_name(folder: str) -> None:
+    names = [name for file in (FOLDER / folder).glob("*.yaml") for name in read_texts(f"{folder}/{file.stem}")]
+    assert len(names) == len(set(names)) == len(read_all(folder))
 
 
 def test_every_calculation_of_a_worked_solution_is_right_and_the_last_is_the_answer() -> None:
@@ -140,3 +147,33 @@ def test_pages_hold_worked_train_problems_and_never_one_of_test() -> None:
     closings = re.findall(r"answer is \d+\.|Answer: \d+\.|^#### \d+$", solutions, flags=re.MULTILINE)
     assert len(closings) == len(questions)
     assert 0.4 < sum(closing.startswith("####") for closing in closings) / len(closings) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        ("Tom has 3 boxes of 4 marbles. How many marbles does Tom have?", "Tom has 12 marbles."),
+        ("How many red pens do I have if I had 20 and lost 8?", "You have 12 red pens."),
+        ("how many bananas are left on the tree", "12 bananas are left."),
+        ("How many scouts are there on 3 rafts of 4?", "There are 12 scouts."),
+        ("He ate 12 of them. How many did he eat?", "The answer is 12."),
+        ("How many comic books did Eva read?", "12 comic books."),
+        ("How old is the dog?", "12 years old."),
+        ("A pen costs 3 dollars. How much do 4 pens cost?", "12 dollars."),
+        ("A pen costs 3 dollars and 2 cents. How much do 4 cost?", "The answer is 12."),
+        ("One ticket is $3. What do four cost?", "$12."),
+        ("What is twice 6?", "The answer is 12."),
+    ],
+)
+def test_a_short_answer_is_in_the_words_of_the_question(question, sentence):
+    assert word_problems.short_answer(question, "12") == sentence
+    assert word_problems.short_answer(question, "1") == ("$1." if "$" in question else "The answer is 1.")
+
+
+def test_every_short_answer_and_thought_is_right_by_its_score():
+    rng = random.Random(0)
+    for row in word_problems.rows("train", 0, 300, largest=20):
+        short, thought = (word_problems.demonstration(row, rng, style) for style in ("short", "thought"))
+        assert thought.endswith(f"</think>{short}")
+        assert score_number(row, short) == word_problems.score(row, short) == 1
+        assert len(short.split()) <= 12

@@ -104,6 +104,11 @@ def test_rows_are_json_with_the_same_keys_and_prompts_end_with_the_user(task: ta
         assert row["question"] in last["content"]
 
 
+def test_what_a_task_may_have_is_a_function(task: tasks.Task) -> None:
+    for function in (task.use_tools, task.taste, task.said, task.stated, task.declines):
+        assert function is None or callable(function)
+
+
 _PRINT_DIGEST = """
 import hashlib, json, random, sys
 from zero2chat import tasks

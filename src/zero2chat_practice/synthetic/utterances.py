@@ -66,22 +66,20 @@ def doings() -> list[tuple[str, str]]:
 
 _LEADS, _TAILS = set(LISTS["leads"]), set(LISTS["tails"])
 _HELLO = re.compile("(?:hi|hello|hey|heya|hiya|helo|yo) (?:there|again|everyone|friend|zero)")
-_SMILEY = re.compile(r"(?:[:;=8][-'o]?[)(DPp/|3\]]+|\bx[dD]+\b|<3|\^_*\^|[)(]:)(?=\W|$)")
+_SMILEY = re.compile(r"(?=[:;=8x<^)(])(?:[:;=8][-'o]?[)(DPp/|3\]]+|\bx[dD]+\b|<3|\^_*\^|[)(]:)(?=\W|$)")
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*")
+_REPEATED = re.compile(r"(.{1,3}?)\1+")
 
 
-class Word(NamedTuple):
-    """A plain word (without case, apostrophes and hyphens) and its position in the text."""
-
-    plain: str
-    start: int
-    end: int
-
-
-def words_of(text: str) -> list[Word]:
-    """Return the text's words; contractions such as "I'm" are two words with the same position."""
+def _words_of(text: str) -> list[tuple[str, re.Match[str]]]:
+    """Return the text's plain words (without case, apostrophes and hyphens), each with the word as typed: "I'm" is two
+    plain words."""
     matches = _WORD.finditer(_SMILEY.sub(lambda smiley: " " * len(smiley[0]), text))
-    return [Word(plain, *match.span()) for match in matches for plain in _plain_words(match[0])]
+    return [(plain, match) for match in matches for plain in _plain_words(match[0])]
+
+
+def plain_words(text: str) -> list[str]:
+    return [plain for plain, _ in _words_of(text)]
 
 
 @functools.lru_cache(maxsize=1 << 17)
@@ -90,24 +88,23 @@ def _plain_words(typed: str) -> list[str]:
     return str(TEXTS["joined"].get(plain, plain)).split()
 
 
-def _cuts(words: Sequence[Word]) -> Iterator[Sequence[Word]]:
-    """Yield the words unchanged, then with leading fillers removed one by one, then without final fillers, too."""
-    plain, start, end = [word.plain for word in words], 0, len(words)
+def _ends(plain: Sequence[str]) -> tuple[int, int]:
+    """Return where the words without leading and final fillers start and end."""
+    start, end = 0, len(plain)
     while start < end - 1 and (plain[start] in _LEADS or _HELLO.fullmatch(" ".join(plain[start - 1 : start + 1]))):
         start += 1
     while end > start + 1 and plain[end - 1] in _TAILS:
         end -= 1
-    for stop in dict.fromkeys((len(words), end)):
-        yield from (words[first:stop] for first in range(start + 1))
+    return start, end
 
 
 @functools.lru_cache(maxsize=1 << 17)
 def key_of(text: str) -> str:
     """Return a wording's letters and digits, without case, greetings, final fillers and repeats: "Hey, how are you?"
     and "How are youuu!!" have one key."""
-    *_, bare = _cuts(words_of(text))
-    joined = "".join(word.plain for word in bare)
-    return re.sub(r"(.{1,3}?)\1+", r"\1", joined) or "".join(sorted(set(text)))
+    plain = plain_words(text)
+    joined = "".join(plain[slice(*_ends(plain))])
+    return _REPEATED.sub(lambda match: match[1], joined) or "".join(sorted(set(text)))
 
 
 # ---- what may be repeated, and what is nonsense
@@ -163,9 +160,12 @@ def kind_and_content(text: str) -> tuple[str, str] | None:
     """Return kind and content of an utterance, or None if it has no kind, or its content is unsuitable."""
     if is_mash(text):
         return "nonsense", ""
-    words = words_of(text)
-    for cut in _cuts(words) if 1 <= len(words) <= 14 else ():
-        plain = " ".join(word.plain for word in cut)
+    words = _words_of(text)
+    start, end = _ends([plain for plain, _ in words])
+    # Unchanged, then with leading fillers removed one by one, then without final fillers, too.
+    cuts = [words[first:stop] for stop in dict.fromkeys((len(words), end)) for first in range(start + 1)]
+    for cut in cuts if 1 <= len(words) <= 14 else ():
+        plain = " ".join(word for word, _ in cut)
         for name, pattern in _patterns().items():
             if match := pattern.match(plain):
                 if name not in WITH_CONTENT:
@@ -176,10 +176,10 @@ def kind_and_content(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _held(name: str, text: str, words: Sequence[Word]) -> str:
+def _held(name: str, text: str, words: Sequence[tuple[str, re.Match[str]]]) -> str:
     """Return the content of an utterance of a kind, as typed, or "" if it is unsuitable."""
-    each = [word.plain for word in words]
-    plain, typed = " ".join(each), text[words[0].start : words[-1].end]
+    each, first, last = [plain for plain, _ in words], words[0][1], words[-1][1]
+    plain, typed = " ".join(each), text[first.start() : last.end()]
     fits: object = False
     if name == "introduction":
         fits = plain.title() in LISTS["names"] and re.fullmatch("[A-Za-z]+", typed)
@@ -187,7 +187,7 @@ def _held(name: str, text: str, words: Sequence[Word]) -> str:
         fits = plain != "god" and re.fullmatch("[A-Za-z]+(?: [A-Za-z]+)*", typed)
     elif name == "job":
         fits = _JOB.fullmatch(plain) and not _NO_JOB.search(plain) and "  " not in typed
-    elif name != "favorite" or words[0].start != words[-1].start:
+    elif name != "favorite" or first is not last:
         fits = not _NO_CONTENT & set(each) and each[0] not in _NO_START and each[-1] not in _NO_END
         fits = fits and len(each) < 4 and all(len(word) > 2 or word in _SHORT for word in each)
         fits = fits and re.fullmatch("[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,2}", typed)

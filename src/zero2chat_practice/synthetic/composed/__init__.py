@@ -1,1 +1,0 @@
-"""Stories that can happen in any setting of `settings.yaml`."""

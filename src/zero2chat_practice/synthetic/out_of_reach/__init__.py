@@ -1,1 +1,0 @@
-"""What a small model is taught: generated tasks."""

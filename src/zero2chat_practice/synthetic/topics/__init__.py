@@ -1,1 +1,0 @@
-"""Topics: about the same things, problems with different calculations."""

@@ -1,1 +1,0 @@
-"""Questions of writers who have seen no training data."""
