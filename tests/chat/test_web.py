@@ -161,14 +161,32 @@ def test_in_a_world_each_step_is_shown_and_a_call_that_needs_consent_waits_for_y
                 waited += 1
                 assert turn.note == "The model asks whether it may call burn: {}"
                 assert "There is a coin." in shown[-1]
+                assert visitor.waits == "Yes to call 1"
                 visitor.allowed = said if waited > 1 else None
         assert waited > 1
         assert result in shown[-1]
         assert turn.note == f"Reward {reward} after {1 + said} actions; the shortest plan has 1."
     visitor = page.arrive()
     for turn in page.ask(visitor, page.first):  # noqa: B007
-        visitor.stopped |= visitor.waits
+        visitor.stopped = bool(visitor.waits) or visitor.stopped
     assert turn.note.startswith("Stopped. Reward 1 after 1 actions")
+
+
+def test_a_click_on_yes_allows_the_call_that_it_was_shown_for_and_no_click_stops_the_answer(
+    loaded, scripts, monkeypatch
+):
+    page = one(loaded, row=make_row("own_worlds.boxes", 0, 1))
+    scripts[page.first] = 2 * '<tool_call>{"name": "burn", "arguments": {}}</tool_call>' + "<|im_end|>Done."
+    visitor, seen = page.arrive(), []
+    monkeypatch.setattr(page_module, "_PATIENCE", 1.0)
+    for turn in page.ask(visitor, page.first):  # noqa: B007
+        page_module.press(visitor, "Yes to call 1")  # again and again, too
+        seen += [visitor.waits] if visitor.waits and visitor.waits not in seen else []
+    assert seen == ["Yes to call 1", "Yes to call 2"]
+    assert turn.note.startswith("Stopped. Reward 0 after 0 actions")
+    for label in ("Stop", "No", "", "Yes to call 3"):
+        page_module.press(visitor, label)
+        assert (visitor.stopped, bool(visitor.allowed)) == (True, False)
 
 
 def test_a_model_that_declines_by_itself_keeps_its_own_tokens(loaded, scripts):

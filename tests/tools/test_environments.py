@@ -97,6 +97,8 @@ def test_a_datasets_columns_become_the_row_again():
     whole = {"environment": NAME, "row": '{"environment": "own_worlds.boxes", "coin": "red"}', "coin": "blue"}
     assert Episode(whole).row == {"environment": NAME, "coin": "red"}
     assert Episode(ROW | {"row": None, "others": None}).row == ROW
+    assert Episode(ROW | {"row": ""}).row == ROW | {"row": ""}
+    assert Episode(ROW | {"row": '{"environment": "own_worlds.none", "coin": "red"}'}).name == NAME  # not imported
 
 
 def test_a_function_that_never_ends_is_ended():

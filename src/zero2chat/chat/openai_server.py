@@ -114,8 +114,7 @@ def serve(
     """Serve a model over an OpenAI-compatible API until Ctrl-C. Port 0 picks a free port, which is printed.
 
     If the model's confidence is below `abstain_below` (default: the model's own threshold), it declines to answer.
-    `thinking` is as in `models/thinking.py`, for requests that do not say. Calls of the world `env` that need a
-    person's consent are marked.
+    `thinking` is as in `models/thinking.py`, for requests that do not say. Calls of `env` that need consent are marked.
 
     Raises `UserError` if the address, the model or its chat template is not available.
     """

@@ -38,7 +38,8 @@ CONVERSATIONS = 32  # kept in memory; beyond that, the least recently used one b
 WAITING = 16  # maximum queued messages
 TURNS = 50  # shown per conversation
 _TICK = 0.1  # seconds between two updates of a growing answer
-_PATIENCE = 120.0  # seconds that a call waits for consent, while other visitors wait too; then the answer is no
+_PATIENCE = 120.0  # seconds that a call waits for consent, while other visitors wait too; then it stops
+_PAUSE = 0.5  # seconds until the button Yes is shown: a double click on it must not allow the next call, too
 _EMPTY = '<p class="empty">No messages yet. The conversation is forgotten when you reload the page.</p>'
 
 # The parts of Gradio's API that the page uses. Uploads, state links and others are blocked.
@@ -72,8 +73,14 @@ class Visitor:
     turns: list[Exchange] = field(default_factory=list)
     stopped: bool = False
     episode: Episode | None = None  # of the world that the model acts in
-    waits: bool = False  # a call, for the visitor's consent
+    waits: str = ""  # the label of the button that allows the waiting call
     allowed: bool | None = None  # what the visitor said to it
+
+
+def press(visitor: Visitor | None, label: str) -> None:
+    """Take a click on a button. A late click on the Yes of an earlier call is ignored, and nothing takes Stop back."""
+    if visitor is not None and label and label in ("Stop", "No", visitor.waits):
+        visitor.stopped, visitor.allowed = visitor.stopped or label == "Stop", label == visitor.waits
 
 
 class ChatPage:
@@ -107,24 +114,26 @@ class ChatPage:
 
     def ask(self, visitor: Visitor, question: str) -> Iterator[Exchange]:
         """Yield the growing turn every `_TICK` seconds. If a `UserError` occurs, it becomes the turn's note."""
-        question = question.strip()
-        if not question:
+        if not (question := question.strip()):
             return
         session = visitor.session
         answer = AnswerMarkup(self._token_bytes, self._control, session.thoughts)
         turn = Exchange(question, answer)
         visitor.turns, visitor.stopped = [*visitor.turns, turn][-TURNS:], False
-        session.record, dropped, shown = [], session.dropped, time.monotonic()
+        session.record, dropped, shown, asked = [], session.dropped, time.monotonic(), 0
         yield turn
         try:
             for piece in session.reply(question):  # once this loop is left, the reply is closed: the turn is whole
                 if isinstance(piece, Consent):
-                    visitor.waits, visitor.allowed, late = True, None, time.monotonic() + _PATIENCE
+                    asked, visitor.allowed, begun = asked + 1, None, time.monotonic()
                     turn.note = f"The model asks whether it may call {piece.call.name}: {piece.call.argument}"
-                    while visitor.allowed is None and not visitor.stopped and time.monotonic() < late:
+                    while visitor.allowed is None and not visitor.stopped:
+                        waited = time.monotonic() - begun
+                        visitor.waits = f"Yes to call {asked}" if waited > _PAUSE else ""
                         yield turn
                         time.sleep(_TICK)
-                    piece.allowed, visitor.waits, turn.note = bool(visitor.allowed), False, ""
+                        visitor.stopped = visitor.stopped or waited > _PATIENCE
+                    piece.allowed, visitor.waits, turn.note = bool(visitor.allowed), "", ""
                 elif piece or not session.sampling.abstain_below:  # otherwise not final: it may still be declined
                     answer.take(session.record, piece, session.declined)
                 if time.monotonic() > shown + _TICK:
@@ -153,8 +162,7 @@ class ChatPage:
             gr.HTML(self._top(), elem_id="top")
             with gr.Column(elem_id="talk", scale=1):
                 # Complete turns are sent once; only the growing turn is sent repeatedly.
-                earlier = gr.HTML()
-                latest = gr.HTML(_EMPTY)
+                earlier, latest = gr.HTML(), gr.HTML(_EMPTY)
             with gr.Row(equal_height=True):
                 shown = {"show_label": False, "container": False, "autofocus": True}
                 question = gr.Textbox(self.first, placeholder="Ask something", max_length=LONGEST, scale=8, **shown)
@@ -165,12 +173,11 @@ class ChatPage:
                 restart = gr.Button("Start over", min_width=110, scale=1)
 
         def answer(state: Visitor | None, words: str) -> Iterator[tuple[Any, ...]]:
-            skip, begun = gr.skip(), False
-            state = state or self.arrive()
+            skip, begun, state = gr.skip(), False, state or self.arrive()
             for turn in self.ask(state, words):
                 if begun:
-                    asks = gr.Button(visible=state.waits)
-                    yield skip, skip, turn.html, *[skip] * 4, asks, asks
+                    asks = {"visible": bool(state.waits)}
+                    yield skip, skip, turn.html, *[skip] * 4, gr.Button(state.waits, **asks), gr.Button(**asks)
                     continue
                 begun = True
                 before = "".join(turn.html for turn in state.turns[:-1])
@@ -178,10 +185,6 @@ class ChatPage:
                 yield state, before, turn.html, "", *busy, skip, skip
             free = gr.Button(visible=True), gr.Button(visible=False), gr.Button(interactive=True)
             yield state, skip, skip, skip, *free, *[gr.Button(visible=False)] * 2
-
-        def press(state: Visitor | None, label: str) -> None:
-            if state is not None:
-                state.stopped, state.allowed = label == "Stop", label == "Yes"
 
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         with blocks:
@@ -201,10 +204,9 @@ class ChatPage:
 
     def _top(self) -> str:
         shades = "".join(f'<span class="token {shade}">{label}</span>' for _, shade, label in SHADES)
-        legend = (
-            f'<p id="legend">How likely each token was: {shades}<span class="token control">control token</span>'
-            "Click a token, or press Tab and the arrow keys, to see its alternatives.</p>"
-        )
+        shades += '<span class="token control">control token</span>'
+        how = "Click a token, or press Tab and the arrow keys, to see its alternatives."
+        legend = f'<p id="legend">How likely each token was: {shades}{how}</p>'
         return f"<h1>zero2chat</h1><span>{text(self._about)}</span>{legend}"
 
 
@@ -244,8 +246,7 @@ def application(page: ChatPage, address: str) -> Any:
         # Not `request.url`, whose path begins in the Host header.
         path, length = request.scope["path"], request.headers.get("content-length", "0")
         call = path.removeprefix("/gradio_api/")
-        known = call in _CALLS or call.startswith("heartbeat/")
-        known = known or (call == path and request.method in ("GET", "HEAD"))
+        known = call in _CALLS or call.startswith("heartbeat/") or (call == path and request.method in ("GET", "HEAD"))
         small = "transfer-encoding" not in request.headers and length.isdecimal() and int(length) <= LARGEST_REQUEST
         response = await call_next(request) if known and small else fastapi.Response(status_code=403)
         response.headers.update({"content-security-policy": _POLICY, "referrer-policy": "no-referrer"})

@@ -112,10 +112,11 @@ class Episode:
     """
 
     def __init__(self, columns: Mapping[str, Any]):
-        whole = str(columns.get("row"))
-        # In a mixture, a row has None in the columns of other sources.
-        given = json.loads(whole) if whole[0] == "{" else {k: v for k, v in columns.items() if v is not None}
-        self.row, self.name = dict(given), str(given.pop("environment"))
+        whole, self.name = str(columns.get("row")), str(columns["environment"])
+        # In a mixture, a row has None in the columns of other sources. The name in the JSON was not checked.
+        given = json.loads(whole) if whole.startswith("{") else {k: v for k, v in columns.items() if v is not None}
+        self.row = given | {"environment": self.name}
+        given.pop("environment", None)
         try:
             self._world = _class(self.name)()
             self.observation = str(bounded(lambda: self._world.reset(**given), SECONDS) or "")
@@ -136,8 +137,7 @@ class Episode:
                 raise ValueError(f"The arguments are longer than {_ARGUMENTS} characters.")
             if self._inside:
                 raise RuntimeError("An earlier action has not ended.")
-            self._inside = True
-            self.acted += 1
+            self._inside, self.acted = True, self.acted + 1
             try:
                 result = method(**arguments)
             except Exception:
