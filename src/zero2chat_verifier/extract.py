@@ -1,9 +1,11 @@
-"""Find the final answer in a text."""
+"""Find the final answer in a text. Only a closed list of sentences may stand around it: other text may change it."""
 
 from __future__ import annotations
 
 import re
 
+from zero2chat_verifier.lexer import TooLarge, Unreadable
+from zero2chat_verifier.parser import read
 from zero2chat_verifier.units import WORDS, counted, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
@@ -12,94 +14,102 @@ _BOXES = ("\\boxed", "\\fbox")
 _BRACES = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<open>\{?)|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # the content of \boxed without braces
 _REASONING = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
-_COMMENT = re.compile(r"<!--.*?(?:-->|$)|\\begin\{comment\}.*?(?:\\end\{comment\}|$)", re.DOTALL)
-# A percent sign after a number or a word does not start a comment, nor does that of N % 10 = 4.
-_LATEX_COMMENT = re.compile(r"(?m)(^|[^\d\s\\][ \t]+)%(?!\s*\(?\d+\)?\s*=)[^\n]*")
-_NEAR = 200  # characters before and after a box that may change its meaning
-_GAP = r"(?:[ \t]|\\[,;:! ]|\\[hv]space\*?\{[^{}]*\})*"
-# A sign before a box and a percent sign, degrees or pi after it are read. In prose "- \boxed{5}" is a list item.
-_SIGN = re.compile(rf"(?:(?P<minus>(?<![-−])[-−]|(?:[=:($][ \t]*)[-−–]{_GAP}|[$=]{_GAP}–)|(?P<both>±|\\pm){_GAP})\Z")
-_FACTOR = re.compile(rf"{_GAP}(?:\$|\\[)\]]|\*\*)?(?P<sign>\\?%|\^\{{?\\circ\}}?|°|π|\\pi(?![A-Za-z]))")
-# Text beside an answer that leaves it as it is. With any other text, the answer is returned with that text.
-_ANGLES = ("degrees", "degree", "percent")
-_LEADS = frozenset(WORDS["leads"])
-_SUBJECTS = _LEADS.union(WORDS["subjects"])
-_CLOSING = frozenset(WORDS["closing"])
-_CLAUSE = re.compile(
-    r"[.!?;](?=\s|\Z)|(?:\A|\n)####[^\n]*\n|\n(?=[^\n]*[A-Za-z]{2})"
-)  # a line without words goes on with the line before
-_NOISE = re.compile(
-    rf"{_GAP}(?:\$|\\[(\[]|\*\*|\\(?:displaystyle|quad|qquad)|\\text\s*\{{[^{{}}]*[.,:]\s*\}}|<(?:answer|final|b|strong)>"
-    r"|\\begin\{[a-z]+\*?\}|\s|(?:\A|\n)(?:\|[^\n$]*\||[|>&#]+)|(?<=:)\s*\n\s*[-*•–])\Z"
-)
-_LAST = re.compile(
-    r"(?:\A|(?<![!<>~=≠\\])=|[:.!?;✓]|\\(?:implies|Rightarrow|therefore|to)|(?:\A|[\s({])(?P<word>[A-Za-z]+)[},]*)\Z"
-)
-_CORRECTED = re.compile(r"(?i)[^.\n]*\b(?:(?:no|wait|actually)[,:]|rather|mean)\s+\Z")  # \boxed{1}, no, \boxed{2}
-_EQUAL_TO = re.compile(r"\b(?:equal|simplifies|reduces|evaluates|leads|comes|amounts) to\Z")
-_LISTED = re.compile(r"\s*(?:[-*•–]|\d+\.|\(\d+\))?\s*\Z")
-_CLOSED = re.compile(
-    rf"(?:\s|\$|\\[)\]]|\*\*|\}}|</(?:answer|final|b|strong)>|&|\||{_GAP}\\(?:q?quad|text\{{\s*[.,]?\s*\}}|blacksquare|square|end\{{[a-z]+\*?\}}))*"
-)
-_COUNTED = re.compile(r"(?:\\(?:text|mathrm|textrm|mbox)\s*\{)?\s*(?P<unit>[A-Za-z/]+(?: [A-Za-z]+){0,2})\}?")
-_POWER = re.compile(r"(?:\}?(\^\{?[23]\}?))?")
-_OF_ANSWER = r"of (?:the|our|this|my) (?:final |correct )?(?:answer|result)"
-_DENIED = re.compile(rf"(?i)\b(?:{'|'.join(WORDS['denials'])}|\w+n't|rul\w+ out|other than|{_OF_ANSWER})\b")
+_NEAR = 400  # characters before an answer that are searched for the start of its sentence
 # Text between \boxed{1} and \boxed{2} that joins them into one answer.
-_JOINED = re.compile(r"[\s$]*(?:\\text\{)?\s*(,|;|or|and|, ?and|, ?or|\\quad)?\s*\}?[\s$]*")
-# "the final answer is: X", "Answer: X": the rest of the line is the answer.
-_PHRASE = re.compile(
-    r"(?i)\b(?<!wrong )(?<!incorrect )(?:answer|result|solution|option|choice)\s*(?:\*\*)?\s*"
-    r"(?:is|are|=|:|(?=\\[\[(]|\$))(?:\*\*)?[ \t]*:?\s*"
+_JOINED = re.compile(r"\s*\$?\s*(,|or|and|, ?and|, ?or)\s*\$?\s*")
+_OPENERS = {"$$": "$$", "$": "$", "\\[": "\\]", "\\(": "\\)"} | {
+    f"\\begin{{{name}{star}}}": f"\\end{{{name}{star}}}"
+    for name in ("align", "equation", "gather")
+    for star in ("", "*")
+}
+_SIGN = re.compile(r"(?:[-−–]|±|\\pm)\s*\Z")
+_BESIDE = re.compile(r"\s*(\\?%|\^\{?\\circ\}?|°|π|\\pi(?![A-Za-z])|\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?)?")
+_MATHS_END = re.compile(r" ?(?:\\text\{ ?\. ?\}|[.,])?(?: ?\\(?:q?quad|blacksquare|square)(?![A-Za-z]))* ?")
+_UNIT = re.compile(r"\s*([A-Za-z/]+(?: [A-Za-z]+){0,2})(\^\{?[23]\}?)?")
+# The part of a plain line that belongs to a formula: no words, but perhaps single letters.
+_FORMULA = re.compile(r"(?:(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\[A-Za-z]+|[^A-Za-z$:*])*\Z")
+_PLAIN = ("answer", "result", "solution", "solutions", "root", "roots", "value", "values", "option", "choice")
+_KINDS = (*_PLAIN, "statement", "range", "domain", "interval", "set", "equation", "expression")
+_EXACT = ("final", "correct", "required", "desired")
+_STATED = (
+    r"(?:(?:so|thus|hence|therefore|then|finally|now)\b,?\s*)*"
+    rf"(?:(?:(?:the|our|all)\s+)?(?P<noun>(?:(?:{'|'.join(_EXACT)}|minimum|maximum|total)\s+)*"
+    rf"(?:{'|'.join((*_KINDS, *WORDS['labels']))}))(?:\s+of\s+(?:the\s+|all\s+)?(?P<of>[a-z]+|\$[^$\n]{{1,20}}\$))?"
+    r"(?:\s+(?:is|are|equals|is equal to|simplifies to)\b\s*:?|\s*[:=])"
+    r"|we\s+(?:get|have|find|obtain|conclude)\b(?:\s+that\b)?:?|(?:it|this|that)\s+(?:is|gives|equals|yields)\b:?"
+    r"|there\s+(?:is|are)\b(?:\s+exactly\b)?"
+    r"|(?:he|she|they|it|we|you)\s+(?:has|have|had|earns?|pays?|needs?|spends?|makes?|takes?|sells?|buys?|eats?)\b)"
 )
-_TOLD = re.compile(r"([A-Za-z ,:.'-]*)(?:\$([^$]+)\$|\\\((.+?)\\\))([A-Za-z ,:.'!-]*)")
-_SAYING = re.compile(
-    r"(?i)\A(?:(?:so|thus|hence|therefore|then|finally|we|it|that|get|have|find|conclude|obtain|is|this|gives)\b[,:]?\s+)+"
+_LEAD = re.compile(rf"(?i)(?:{_STATED}|(?:so|thus|hence|therefore|then|finally),?)?\s*")
+_STATEMENT = re.compile(rf"(?i)(?<![^\s$(]){_STATED}\s*(?=\S)")
+_HEADING = re.compile(r"(?i)#*\s*(?:(?:final )?answer:?|<answer>)?\Z")
+# A sentence ends here; but not with "e.g." or "cf.". A colon ends none, and neither does a line with words.
+_END = re.compile(
+    r"[\d)}]\s*[.,]?\s*(?:\\\]|\$\$)(?=\s)|\n[^A-Za-z\n…]*[\d)}](?=\n)"
+    r"|(?<=[\w)\]}$])(?<!\bcf)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)[.!?;][\"')$]*(?=\s)"
 )
-_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z]|\s*$)|\n")
+# What may not end the line before `####`, as that line leads on.
+_UNFINISHED = re.compile(r"(?i)\b(?:not|never|no|is|are|that|than|of)\b|n't|…|[^\w.%)$}>:\s]\s*\Z")
+_DOUBTED = re.compile(
+    r"(?i)\b(?:if|wrong\w*|false\w*|incorrect\w*|untrue|mistake\w*|suppos\w+|assum\w+|pretend\w*|imagin\w+|following|"
+    r"contradict\w+|ignor\w+|claim\w*|next|below|naive\w*|guess\w*|approx\w*|estimat\w+)\b"
+)
+_CLOSING = re.compile(
+    r"(?:,? ?and we are done|,? ?as (?:required|desired)|in (?:total|all)|altogether|left|is the (?:final )?answer)?"
+    r"(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?(?: ?(?:I hope it is correct|Done|QED)\.?)?"
+)
+_WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
+_WORDS_AFTER = re.compile(r"\s*(?:\Z|[.,;]?\s*(?:\$|\\[)\]]|\Z|\s[A-Za-z]))")
+_HOPED = re.compile(r"\s(?:I hope it is correct|Done|QED)\.?\s*\Z")
 # A line of prose has three ordinary words in a row, outside of \text{}.
 _PROSE = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]?\s+){3,}[A-Za-z]{2,}")
-_LAST_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)\s*([^=]+)$")
 
 
 def reference(gold: str) -> str:
     """Return a reference's final answer: what its last box or `####` (as in GSM8K) marks, or else all of it."""
     gold = str(gold)
     answer = final_answer(gold)
-    return gold.strip() if answer is None else answer
+    if answer is None or not answer.endswith("\\beside"):
+        return gold.strip() if answer is None else answer
+    box, mark = _last_box(gold), gold.rfind("####")
+    if box is None or mark > box[0]:
+        return gold[mark + 4 :].strip().partition("\n")[0].strip()
+    # A solution that is known to be right may have other words around its box, but no signs.
+    return str(box[3]) if _WORDS_BEFORE.search(gold[: box[0]]) and _WORDS_AFTER.match(gold, box[1]) else answer
 
 
 def final_answer(text: str) -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
-    "" if that is empty; None if the text has no mark, or if the box is not closed. Finished reasoning and LaTeX
-    comments are skipped. The outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. If a
-    box is part of a formula, as in `-\\boxed{5}`, the formula is the answer.
+    "" if that is empty; None if the text has no mark, or if the box is not closed. Finished reasoning is skipped. The
+    outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. The formula that ends with a box
+    is the answer: `x=5` for `x=\\boxed{5}`. Beside other text, the answer is marked as unsupported.
     """
     text = _shown(text)
-    box = max(text.rfind(name) for name in _BOXES)
-    mark = text.rfind("####")
-    if box < 0 and mark < 0:
-        return None
-    if "%" in text:
-        text = _LATEX_COMMENT.sub(r"\1", text)
-        box, mark = max(text.rfind(name) for name in _BOXES), text.rfind("####")
-    if box >= 0:
-        start, boxed = _last_box(text)
-        if mark < start:
-            return boxed
+    box, mark = _last_box(text), text.rfind("####")
+    if box is not None and mark < box[0]:
+        start, end, several, boxed = box
+        return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several)
     if mark < 0:
         return None
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
-    return answer.strip() if _closes(after) else f"{answer.strip()} {after} \\beside"
+    line, _, own = _before(text, mark).rpartition("\n")
+    led = not _UNFINISHED.search(_END.split(f"{line.rstrip()}\n")[-1])
+    return answer.strip() if not own.strip() and led and _closes(after) else _beside(answer)
+
+
+def _before(text: str, at: int) -> str:
+    """Return the text before a place, beginning with a line break, or with a mark if there is more."""
+    return f"…{text[at - _NEAR : at]}" if at > _NEAR else f"\n{text[:at]}"
+
+
+def _beside(answer: str) -> str:
+    """Return an answer that no grammar reads, as the text around it may change it."""
+    return f"{answer} \\beside"
 
 
 def _shown(text: str) -> str:
     """Remove finished reasoning. Text before a lone </think> is reasoning, which the prompt may have opened."""
-    if "<!--" in text or "{comment}" in text:
-        text = _COMMENT.sub(" ", text)
-    if "</" not in text and "<|/" not in text:
-        return text
     shown, at, depth = "", 0, 0
     for mark in _REASONING.finditer(text):
         if mark[1]:
@@ -112,10 +122,11 @@ def _shown(text: str) -> str:
     return shown + text[at:]
 
 
-def _last_box(text: str) -> tuple[int, str | None]:
-    """Return the start of the last outermost box, and its content with the contents of the boxes joined to it.
-
-    The content is None if the box is not closed."""
+def _last_box(text: str) -> tuple[int, int, bool, str | None] | None:
+    """Return start and end of the last outermost box and of the boxes joined to it, whether there are others before,
+    and the content: None if the box is not closed."""
+    if not any(name in text for name in _BOXES):
+        return None
     boxes: list[tuple[int, int, str]] = []  # closed boxes: start, end, content
     opened: list[tuple[int, int]] = []  # open braces: start of the box, or -1 if it is no box's, and of the content
     last = -1
@@ -136,101 +147,124 @@ def _last_box(text: str) -> tuple[int, str | None]:
                     boxes.pop()  # it is inside this box
                 boxes.append((start, match.end(), text[content : match.start()].strip()))
     if not boxes or boxes[-1][1] <= last:
-        return last, None
+        return last, last, False, None
     start, end, boxed = boxes.pop()
-    single = len(boxes)
     while boxes:
         between = text[boxes[-1][1] : start]
         joined = _JOINED.fullmatch(between) if len(between) < 40 else None
-        if joined is None or joined[1] is None:
+        if joined is None:
             break
         start, _, before = boxes.pop()
-        sign = joined[1].strip(", ") or ","
-        boxed = f"{before} {',' if sign.startswith(chr(92)) else sign} {boxed}"
-    if len(boxes) < single and text[:start].endswith("(") and text.startswith(")", end) and "," in boxed:
-        return start, f"({boxed})"  # (\boxed{1}, \boxed{2})
-    return start, _with_neighbours(text, start, end, boxed)
+        boxed = f"{before} {joined[1].strip(', ') or ','} {boxed}"
+    return start, end, bool(boxes), boxed
 
 
-def _with_neighbours(text: str, start: int, end: int, boxed: str) -> str:
-    """Return a box's content with the sign before it and the unit after it, and with other text that may change it."""
-    before, after = text[max(0, start - _NEAR) : start], text[end:]
-    if not boxed or not (before.strip() or after):
-        return boxed
-    sign, factor = _SIGN.search(before), _FACTOR.match(after[:_NEAR])
-    if factor:
-        boxed, after = f"{boxed if boxed.isalnum() else f'({boxed})'}{factor['sign']}", after[factor.end() :]
-    if sign:
-        at = sign.end() - len(sign[0].lstrip("=:($ \t"))
-        boxed = boxed if boxed.isalnum() else f"({boxed})"
-        boxed, before = f"{'-' if sign['minus'] else '±'}{boxed}", before[:at]
-    return _beside(before, boxed, after)
+def _around(before: str, boxed: str, after: str, several: bool) -> str:
+    """Return a box's content with its formula and its unit. `several`: whether another box stands before it."""
+    prose, formula, rest, unit = before.replace("**", ""), "", after, ""
+    opener = max(_OPENERS, key=lambda opener: (before.rfind(opener) + len(opener) * (opener in before), len(opener)))
+    at, closer = before.rfind(opener), _OPENERS[opener]
+    inside, closed, outside = after.partition(closer)
+    if at >= 0 and closed and not _PROSE.search(before[at:]) and closer not in before[at + len(opener) :]:
+        prose, formula = before[:at].replace("**", ""), before[at + len(opener) :]
+        beside = _BESIDE.match(inside)
+        assert beside is not None
+        if not _MATHS_END.fullmatch(" ".join(f" {inside[beside.end() :]} ".split(" \n"))):
+            return _beside(boxed)
+        unit, rest = beside[1] or "", outside
+    elif prose.rstrip().endswith(("=", "-", "−", "–", "±")):
+        formula = _FORMULA.search(_END.split(prose)[-1])[0]  # type: ignore[index]
+        prose = prose[: len(prose) - len(formula)]
+        if formula.strip() == "=":
+            prose, formula = f"{prose}=", ""
+    if not unit and (beside := _BESIDE.match(rest)) and beside[1]:
+        unit, rest = beside[1], rest[beside.end() :]
+    if not unit and (named := _UNIT.match(rest)):
+        for n in range(named[1].count(" ") + 1, 0, -1):
+            words = named[1].split()[:n]
+            power = named[2] or "" if n == named[1].count(" ") + 1 else ""
+            follows = rest[named.start(1) + len(" ".join(words)) + len(power) :]
+            measured = counted(" ".join(words)) or words in (["degrees"], ["percent"])
+            if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows):
+                unit, rest = f"\\text{{ {' '.join(words)}}}{power}", follows
+                break
+    named_as = _led(prose)
+    chain = _chain(formula)
+    if named_as is None or chain is None or not _closes(rest) or (several and named_as[1] != "answer"):
+        return _beside(boxed)
+    name, sign = chain
+    if sign or unit:
+        boxed = f"{sign}{boxed if re.fullmatch(r'[A-Za-z0-9.]+', boxed) else f'({boxed})'}{unit}"
+    return f"{named_as[0]}{name}{boxed}" if not (named_as[0] and name) else _beside(boxed)
 
 
-def _led(before: str) -> bool:
-    """Whether a sentence begins as one that states the answer."""
-    words = re.findall(r"[A-Za-z']+", _CLAUSE.split(re.sub(r"\\text\b", " ", before))[-1].rpartition(":")[2])
-    return _SUBJECTS.issuperset(word.lower() for word in words)
+def _chain(formula: str) -> tuple[str, str] | None:
+    """Return the first member of a chain of equations with its equals sign, and the sign after the last one; None for
+    any other formula."""
+    sign = _SIGN.search(formula)
+    rows = formula[: sign.start() if sign else None].split("\\\\")
+    row = rows.pop().replace("&", " ").strip()
+    while row.startswith("=") and rows:
+        row = f"{rows.pop().replace('&', ' ').strip()} {row}"
+    shown = "" if sign is None else "±" if sign[0].strip() in ("±", "\\pm") else "-"
+    if not row:
+        return "", shown
+    try:
+        tree = read(f"{row}1") if row.endswith("=") and not re.search(r"[~!]", row) else ("nothing",)
+    except (Unreadable, TooLarge, RecursionError):
+        return None
+    if tree[0] != "relation" or set(tree[1]) != {"="} or row.count("=") != len(tree[1]):
+        return None
+    return f"{row.partition('=')[0]}=", shown
 
 
-def _beside(before: str, answer: str, after: str) -> str:
-    """Return an answer with its unit, and with the text beside it unless that text leaves the answer as it is."""
-    before = _CORRECTED.sub("", before)
-    clause = _CLAUSE.split(before)[-1]
-    rest = before
-    while noise := _NOISE.search(rest):
-        rest = rest[: noise.start()]
-    last = _LAST.search(_EQUAL_TO.sub("is", rest))
-    led = _LISTED.match(clause) or (last and (last["word"] is None or last["word"].lower() in _LEADS))
-    if not led or before.endswith(tuple("!¬~.,;?")) or _DENIED.search(clause):
-        return f"{clause.strip()} {answer} \\beside"
-    rest = after[_CLOSED.match(after).end() :]  # type: ignore[union-attr]
-    if _closes(rest):
-        return answer
-    named = _COUNTED.match(rest)
-    words = named["unit"].split() if named else []
-    for n in range(len(words), 0, -1):
-        unit = " ".join(words[:n])
-        power = _POWER.match(rest, rest.index(unit) + len(unit))
-        scaled = scale(words[0]) and (n == 1 or counted(" ".join(words[1:n])))
-        if power and (scaled or counted(unit) or unit in _ANGLES) and _closes(rest[power.end() :]):
-            return f"{answer}\\text{{ {unit}}}{power[1] or ''}"
-    return f"{answer} {after.strip()} \\beside"
+def _led(prose: str) -> tuple[str, str] | None:
+    """Return the name that a sentence gives to its answer, and its noun; None if it is not known to state an answer.
+
+    "The area is" gives `\\text{area}:`, "the value of x is" gives `x=`, and "we get" gives no name."""
+    start, at = [0, 0, *(end.end() for end in _END.finditer(prose))][-2:]
+    sentence = " ".join(prose[at:].split())
+    if _DOUBTED.search(prose[start:at]):
+        return None
+    lead = _LEAD.fullmatch(sentence)
+    if lead is None:
+        return ("", "answer") if _HEADING.match(sentence) else None
+    noun = " ".join(word for word in (lead["noun"] or "").lower().split() if word not in _EXACT)
+    of = lead["of"]
+    if of and (of[0] == "$" or len(of) == 1):
+        return (f"{of.strip('$')}=", noun) if noun == "value" else None
+    if of and ((not counted(of) and of != "expression") or noun in _PLAIN[:3]):
+        return None
+    label = " ".join(word for word in noun.split() if word not in _KINDS)
+    return f"\\text{{{label}}}: " if label else "", noun
 
 
 def _closes(after: str) -> bool:
-    """Whether the text after an answer has only words that leave the answer as it is, and neither numbers nor
-    formulas."""
-    if not after.strip():
-        return True
-    text = _CLOSED.sub(lambda m: " " if m[0] else "", after[:LONGEST])
-    words = ("" if word == "i" else word.lower() for word in re.findall(r"[A-Za-z]+", text))
-    return not re.search(r"[^A-Za-z\s.,!:)]|!\s*[$\\]", text) and "!$" not in after and _CLOSING.issuperset(words)
+    """Whether the text after an answer leaves it as it is."""
+    return len(after) < LONGEST and _CLOSING.fullmatch(" ".join(after.replace("**", "").split())) is not None
 
 
 def unmarked_answer(text: str) -> str | None:
     """Return the answer of a text without an answer mark, or None.
 
-    The answer follows the last "the answer is". Without this phrase, a single line that is not prose is the answer;
-    else the last line, or, if that is prose, what follows its last equals sign.
+    The last sentence must state the answer, as in "The answer is 5."; or the last line, or the only one, is no prose.
     """
     text = _shown(text).strip()
     if any(name in text for name in (*_BOXES, "####")):
         return None  # a box that is not closed
-    phrases = list(_PHRASE.finditer(text, max(0, len(text) - _LONGEST_PROSE)))
-    if phrases:
-        rest = text[phrases[-1].end() :].lstrip(" }")  # \text{The answer is } 5
-        answer, *after = _SENTENCE_END.split(rest, maxsplit=1)
-        told = _led(text[: phrases[-1].start()]) and _closes(" ".join(after))
-        return answer.strip() if told or not answer else f"{rest} \\beside"
+    tail = _HOPED.sub("", _before(text, len(text))[:1] + text[-_LONGEST_PROSE:].replace("**", ""))
+    found = list(_STATEMENT.finditer(tail))
+    listed = len(found) > 1 and "\n" not in text and all(one[0].rstrip()[-1] == ":" for one in found)
+    for statement in found[-1:] if not listed else ():  # Minimum: 1, Maximum: 3
+        answer, *after = re.split(r"\.(?=\s|\Z)|\n", tail[statement.end() :], maxsplit=1)
+        said = _led(_before(tail, statement.end()))
+        if said is None or not _closes(" ".join(after)):
+            return _beside(answer)
+        return f"{said[0]}{answer.strip()}"
     if len(text) > LONGEST:
         return text
-    last = text.rsplit("\n", 1)[-1].strip()
-    formula = _TOLD.fullmatch(last)
-    if formula and _led(formula[1]):  # The value of x is $5$.
-        return _beside(formula[1], formula[2] or formula[3], formula[4])
-    text = last if "\n" in text and not _PROSE.search(last) else text
-    if not _PROSE.search(text):
-        return _SAYING.sub("", text) or None
-    equals = _LAST_EQUALS.search(last)
-    return equals[1].strip(" .$*") if equals and not _DENIED.search(last) else text
+    before, _, last = text.rpartition("\n")
+    if _PROSE.search(last) or not (before.strip() and _PROSE.search(text)):
+        formula = re.fullmatch(r"(?i)(?:so|thus|hence|therefore|then|finally),?\s+(\S.*)", last)
+        return formula[1] if formula and not before.strip() else text or None
+    return last if _led(f"{_before(before, len(before))}\n") is not None else _beside(last)

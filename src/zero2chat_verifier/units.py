@@ -59,11 +59,6 @@ _SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h"}
 _NOUNS = frozenset(WORDS["nouns"])
 _ADJECTIVES = frozenset(WORDS["adjectives"])
 
-_ORDINAL_STEMS = WORDS["ordinals"]
-_ORDINAL_SIZES = (*range(3, 21), *range(30, 100, 10), 10**2, 10**3, 10**6, 10**9, 10**12)
-# "3 fifths" is 3/5. The singular could also be an ordinal.
-_PARTS = {f"{stem}s": Fraction(1, n) for stem, n in zip(_ORDINAL_STEMS, _ORDINAL_SIZES, strict=True)}
-_PARTS |= {"halves": Fraction(1, 2), "halfs": Fraction(1, 2), "quarters": Fraction(1, 4)}
 _SCALES = {
     "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
     "score": 20, "gross": 144, "myriad": 10**4, "lakh": 10**5, "lac": 10**5, "crore": 10**7,
@@ -73,31 +68,16 @@ NUMBERS = {word: n for n, word in enumerate(WORDS["numbers"])}
 CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # not equal to the dollars of "$5"
 # Symbols in which case has no meaning. (It has in others: Mm is not mm, Mg not mg, M not m, ML not mL.)
 _ANY_CASE = frozenset({"cm", "km", "kg", "hz", "kj", "kw", "ft", "yd", "mi", "lb", "oz", "hr", "yr", "in", "ml", "sec"})
+_PLURALS = ("lbs", "hrs", "yrs", "Hours", "Days")
 _CASED = {name.lower(): name for name in ("Hz", "kJ", "kW", "mL")}
 Unit = dict[str, int]  # measure: power
 
 
 def scale(word: str) -> Fraction | None:
-    """Return the factor that a word after a number means: `million`, `dozen`, `fifths`."""
+    """Return the factor that a word after a number means: `million`, `dozen`."""
     word = word.strip().lower()
-    if word in _PARTS:
-        return _PARTS[word]
     factor = _SCALES.get(word if word in ("scores", "gross") else word.removesuffix("s"))
     return None if factor is None else Fraction(factor)
-
-
-def ordinal(word: str) -> int | None:
-    """Return 5 for `fifth`."""
-    word = word.strip().lower()
-    if word in ("first", "second"):
-        return ("first", "second").index(word) + 1
-    part = _PARTS.get(f"{word}s") if word in _ORDINAL_STEMS else None
-    return None if part is None else part.denominator
-
-
-def ordinal_suffix(number: int) -> str:
-    """Return the suffix of an ordinal number: `st` of 21st."""
-    return "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
 
 
 def known(name: str) -> bool:
@@ -110,16 +90,11 @@ def counted(words: str) -> bool:
     return read_unit(words) is not None
 
 
-def in_parts(name: str) -> tuple[str, Fraction] | None:
-    """Return measure and size of a unit that can be followed by smaller ones, as in 2 hours 15 minutes."""
-    unit = _lookup(name)
-    return unit if unit and unit[0] in ("second", "month", "inch", "pound", "dollar") else None
-
-
 def _lookup(name: str) -> tuple[str, Fraction] | None:
     low = name.lower()
-    anyhow = (low, low.removesuffix("s")) if len(low) > 4 or low in _ANY_CASE else ()
-    plural = name.removesuffix("s") if len(name) > 2 else name
+    anyhow = (low, low.removesuffix("s")) if len(low.removesuffix("s")) > 4 or low in _ANY_CASE else ()
+    # Only names have a plural: kWs is the unit of energy.
+    plural = name.removesuffix("s") if name in _PLURALS or (len(name) > 3 and name.islower()) else name
     for spelt in (name, plural, *anyhow):
         spelt = _CASED.get(spelt, spelt)
         if spelt in _TABLE:
