@@ -1,12 +1,13 @@
-"""Find the final answer in a text. Only a closed list of sentences may stand around it: other text may change it."""
+"""Find the final answer in a text. Plain prose may stand around it, but no word or sign that may change it."""
 
 from __future__ import annotations
 
 import re
 
 from zero2chat_verifier.lexer import TooLarge, Unreadable
+from zero2chat_verifier.numeric import variables
 from zero2chat_verifier.parser import read
-from zero2chat_verifier.units import WORDS, counted, scale
+from zero2chat_verifier.units import WORDS, counted, known, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
 _LONGEST_PROSE = 3000  # characters at the end of a text that are searched for an unmarked answer
@@ -27,15 +28,24 @@ _BESIDE = re.compile(r"\s*(\\?%|\^\{?\\circ\}?|°|π|\\pi(?![A-Za-z])|\\(?:text|
 _MATHS_END = re.compile(r" ?(?:\\text\{ ?\. ?\}|[.,])?(?: ?\\(?:q?quad|blacksquare|square)(?![A-Za-z]))* ?")
 _UNIT = re.compile(r"\s*([A-Za-z/]+(?: [A-Za-z]+){0,2})(\^\{?[23]\}?)?")
 # The part of a plain line that belongs to a formula: no words, but perhaps single letters.
-_FORMULA = re.compile(r"(?:(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\[A-Za-z]+|[^A-Za-z$:*])*\Z")
+_FORMULA = re.compile(r"(?:(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\[A-Za-z]+|[^A-Za-z$:])*\Z")
 _PLAIN = ("answer", "result", "solution", "solutions", "root", "roots", "value", "values", "option", "choice")
 _KINDS = (*_PLAIN, "statement", "range", "domain", "interval", "set", "equation", "expression")
 _EXACT = ("final", "correct", "required", "desired")
+
+
+def _any(*lists: str) -> str:
+    """Return a pattern for the words of lists in `words.txt`, with `*` for any letters and `_` for a space."""
+    words = "|".join(word for name in lists for word in WORDS[name])
+    return rf"\b(?:{words.replace('*', '[a-z]*').replace('_', ' ')})\b"
+
+
 _STATED = (
-    r"(?:(?:so|thus|hence|therefore|then|finally|now)\b,?\s*)*"
-    rf"(?:(?:(?:the|our|all)\s+)?(?P<noun>(?:(?:{'|'.join(_EXACT)}|minimum|maximum|total)\s+)*"
-    rf"(?:{'|'.join((*_KINDS, *WORDS['labels']))}))(?:\s+of\s+(?:the\s+|all\s+)?(?P<of>[a-z]+|\$[^$\n]{{1,20}}\$))?"
-    r"(?:\s+(?:is|are|equals|is equal to|simplifies to)\b\s*:?|\s*[:=])"
+    r"(?:(?:so|thus|hence|therefore|then|finally|now|we (?:see|find|conclude) that)\b,?\s*)*"
+    rf"(?:(?:(?:the|our|my|all)\s+)?(?P<noun>(?:(?:{'|'.join(_EXACT)}|minimum|maximum|total)\s+)*"
+    rf"(?:{'|'.join((*_KINDS, *WORDS['labels']))}))(?:\s+of\s+(?:the\s+|all\s+)?(?P<of>[a-z]+|\$[^$\n]{{1,20}}\$)"
+    r"|\s+to\s+(?:the|this|our)\s+(?:problem|question))?"
+    r"(?:\s+(?:is|are|is therefore|equals|is equal to|simplifies to)\b\s*:?|\s*[:=])"
     r"|we\s+(?:get|have|find|obtain|conclude)\b(?:\s+that\b)?:?|(?:it|this|that)\s+(?:is|gives|equals|yields)\b:?"
     r"|there\s+(?:is|are)\b(?:\s+exactly\b)?"
     r"|(?:he|she|they|it|we|you)\s+(?:has|have|had|earns?|pays?|needs?|spends?|makes?|takes?|sells?|buys?|eats?)\b)"
@@ -50,14 +60,45 @@ _END = re.compile(
 )
 # What may not end the line before `####`, as that line leads on.
 _UNFINISHED = re.compile(r"(?i)\b(?:not|never|no|is|are|that|than|of)\b|n't|…|[^\w.%)$}>:\s]\s*\Z")
-_DOUBTED = re.compile(
-    r"(?i)\b(?:if|wrong\w*|false\w*|incorrect\w*|untrue|mistake\w*|suppos\w+|assum\w+|pretend\w*|imagin\w+|following|"
-    r"contradict\w+|ignor\w+|claim\w*|next|below|naive\w*|guess\w*|approx\w*|estimat\w+)\b"
+_DOUBTED = re.compile(rf"(?i){_any('doubts')}")
+_CHANGED = re.compile(
+    rf"(?i){_any('doubts', 'changing')}|n['’]t\b|(?-i:\bmay\b)|\\(?:l?not|neg|b?cancel)"
+    r"|[\d$})] of (?:the|it|th\w+|our)\b"
 )
+_WORD, _AMOUNT = r"[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?", r"\\?\$?\d[\d.,]*%?"
+# Words, computed numbers and formulas between dollar signs. They may not end with a number, a letter, or a word that
+# joins the answer to what stands before it, but for `_LEADS_ON`.
+_PLAIN_PROSE = re.compile(
+    rf"(?:(?:{_WORD}|\$[^$]{{1,80}}\$|\\\([^()]{{1,80}}\\\)|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*)[,:]?(?: |\Z))*+\Z"
+)
+_BULLET = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•])\s+(?=[A-Za-z])")
+_SO = re.compile(r"(?i)(.*), (?=(?:so|thus|hence|therefore|we (?:see|find|conclude) that) )")
+_LAST = re.compile(rf"(?i){_any('last', 'numbers')}[,:]?\Z|\b(?!a\b)[a-z][,:]?\Z|[^a-z,: ][,:]?\Z|can be\Z")
+_LEADS_ON = re.compile(
+    r"(?i)(?:(?:equal|equivalent|comes|amounts|simplif\w+|evaluat\w+|reduc\w+) to|given by|(?:written|expressed) as"
+    rf"|arrive at|\ban? (?:[a-z]+ )?(?:{'|'.join(WORDS['labels'])}) of)\Z"
+)
+_NUMBER = re.compile(r"(?:\\[dt]?frac|\\sqrt|\\pi|[\d.,{}+/ -])*")
+_COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, but not f(2)
+_IS = re.compile(r"\b(?:is|are|equals)\s*:?\s*\Z")
+# Content that may have a label: no option, no list, no relation.
+_SINGLE = re.compile(r"(?!\(?[A-Za-z]+\)?\Z|\\text|.*\\(?:leq?|geq?|neq?|in)\b)[^,=<>]*")
+_ANSWER = re.compile(r"(?i)\b(?:answer|result)s?\b")
+_VALUE = "\\text{value}: "  # a name that no reference has
+_NAMED = re.compile(
+    rf"(?i)\b({'|'.join(WORDS['labels'])})\b|\$([^$]+)\$|\b([b-hj-z]|least|[a-z]+est|first|last|other)\b"
+)
+_COUNTED = re.compile(r"(?i)\b(?:(number of |how many )(?:the |these |different |distinct )?)?(\w{3,})")
+_CHANGED_AFTER = re.compile(rf"(?i){_any('after', 'numbers')}|\b(?!a\b)[a-z]\b")
+_SAYS = rf"(?:{_WORD}|\$(?:\(?[a-zA-Z](?:, ?[a-zA-Z])*\)?|[a-z]\([a-z]\))\$)"
 _CLOSING = re.compile(
-    r"(?:,? ?and we are done|,? ?as (?:required|desired)|in (?:total|all)|altogether|left|is the (?:final )?answer)?"
+    r"(?:,? ?and we are done|,? ?as (?:required|desired)|in (?:total|all)|is the (?:final )?answer"
+    rf"|(?P<said>{_SAYS}(?:,? {_SAYS})*+))?"
     r"(?: ?\\blacksquare)? ?\.?(?: ?</answer>)?(?: ?(?:I hope it is correct|Done|QED)\.?)?"
 )
+# What the words after an answer, and those after the noun that it counts, begin with.
+_FREE = re.compile(r"(?:for|(?:in|at)(?! \$)|altogether|left|total)\b")
+_COUNTING = re.compile(r"(?:of|from|to|that|who|and|each|together|during|on|remaining|old)\b|\$\(")
 _WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
 _WORDS_AFTER = re.compile(r"\s*(?:\Z|[.,;]?\s*(?:\$|\\[)\]]|\Z|\s[A-Za-z]))")
 _HOPED = re.compile(r"\s(?:I hope it is correct|Done|QED)\.?\s*\Z")
@@ -68,7 +109,7 @@ _PROSE = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]?\s+){3,}[A-Za-z]{2,}")
 def reference(gold: str) -> str:
     """Return a reference's final answer: what its last box or `####` (as in GSM8K) marks, or else all of it."""
     gold = str(gold)
-    answer = final_answer(gold)
+    answer = final_answer(gold, named=False)
     if answer is None or not answer.endswith("\\beside"):
         return gold.strip() if answer is None else answer
     box, mark = _last_box(gold), gold.rfind("####")
@@ -78,18 +119,19 @@ def reference(gold: str) -> str:
     return str(box[3]) if _WORDS_BEFORE.search(gold[: box[0]]) and _WORDS_AFTER.match(gold, box[1]) else answer
 
 
-def final_answer(text: str) -> str | None:
+def final_answer(text: str, named: bool = True) -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
     "" if that is empty; None if the text has no mark, or if the box is not closed. Finished reasoning is skipped. The
     outermost of nested boxes counts, and boxes joined by "or" or "and" are one answer. The formula that ends with a box
     is the answer: `x=5` for `x=\\boxed{5}`. Beside other text, the answer is marked as unsupported.
+    `named`: whether names and units in the prose count, as they do not in a reference.
     """
     text = _shown(text)
     box, mark = _last_box(text), text.rfind("####")
     if box is not None and mark < box[0]:
         start, end, several, boxed = box
-        return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several)
+        return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several, named)
     if mark < 0:
         return None
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
@@ -123,7 +165,7 @@ def _shown(text: str) -> str:
 
 
 def _last_box(text: str) -> tuple[int, int, bool, str | None] | None:
-    """Return start and end of the last outermost box and of the boxes joined to it, whether there are others before,
+    """Return start and end of the last outermost box and of the boxes joined to it, whether others before differ,
     and the content: None if the box is not closed."""
     if not any(name in text for name in _BOXES):
         return None
@@ -156,11 +198,13 @@ def _last_box(text: str) -> tuple[int, int, bool, str | None] | None:
             break
         start, _, before = boxes.pop()
         boxed = f"{before} {joined[1].strip(', ') or ','} {boxed}"
-    return start, end, bool(boxes), boxed
+    return start, end, any(one != boxed for _, _, one in boxes), boxed
 
 
-def _around(before: str, boxed: str, after: str, several: bool) -> str:
+def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> str:
     """Return a box's content with its formula and its unit. `several`: whether another box stands before it."""
+    if before.rstrip().endswith("\\$"):  # \$\boxed{5}
+        before, boxed = before.rstrip()[:-2], f"\\${boxed}"
     prose, formula, rest, unit = before.replace("**", ""), "", after, ""
     opener = max(_OPENERS, key=lambda opener: (before.rfind(opener) + len(opener) * (opener in before), len(opener)))
     at, closer = before.rfind(opener), _OPENERS[opener]
@@ -169,38 +213,45 @@ def _around(before: str, boxed: str, after: str, several: bool) -> str:
         prose, formula = before[:at].replace("**", ""), before[at + len(opener) :]
         beside = _BESIDE.match(inside)
         assert beside is not None
-        if not _MATHS_END.fullmatch(" ".join(f" {inside[beside.end() :]} ".split(" \n"))):
+        if not _MATHS_END.fullmatch(" ".join(inside[beside.end() :].split())):
             return _beside(boxed)
         unit, rest = beside[1] or "", outside
-    elif prose.rstrip().endswith(("=", "-", "−", "–", "±")):
-        formula = _FORMULA.search(_END.split(prose)[-1])[0]  # type: ignore[index]
-        prose = prose[: len(prose) - len(formula)]
-        if formula.strip() == "=":
-            prose, formula = f"{prose}=", ""
+    if not formula.strip() and prose.rstrip().endswith(("=", *("-−–±" if rest is after else ()))):
+        formula = _FORMULA.search(_END.split(prose)[-1])[0].lstrip()  # type: ignore[index]
+        prose = prose.rstrip()[: -len(formula.rstrip())]
+        if formula.startswith("="):  # "Total = 3 + 4 ="
+            prose, formula = f"{prose}=", formula[1:]
+        elif "=" in formula and formula[0] in "-+*/^×·−–":  # "Total - 1 ="
+            return _beside(boxed)
     if not unit and (beside := _BESIDE.match(rest)) and beside[1]:
         unit, rest = beside[1], rest[beside.end() :]
-    if not unit and (named := _UNIT.match(rest)):
-        for n in range(named[1].count(" ") + 1, 0, -1):
-            words = named[1].split()[:n]
-            power = named[2] or "" if n == named[1].count(" ") + 1 else ""
-            follows = rest[named.start(1) + len(" ".join(words)) + len(power) :]
+    if not unit and (found := _UNIT.match(rest)):
+        for n in range(found[1].count(" ") + 1, 0, -1):
+            words = found[1].split()[:n]
+            power = found[2] or "" if n == found[1].count(" ") + 1 else ""
+            follows = rest[found.start(1) + len(" ".join(words)) + len(power) :]
             measured = counted(" ".join(words)) or words in (["degrees"], ["percent"])
-            if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows):
+            if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows, True):
                 unit, rest = f"\\text{{ {' '.join(words)}}}{power}", follows
                 break
-    named_as = _led(prose)
-    chain = _chain(formula)
-    if named_as is None or chain is None or not _closes(rest) or (several and named_as[1] != "answer"):
+    led, chain = _led(prose, True), _chain(formula)
+    percent = "percent" in _END.split(prose)[-1].lower() and "%" not in boxed + unit and "percent" not in unit
+    if led is None or chain is None or percent or not _closes(rest, bool(unit)) or (several and led[1] != "answer"):
         return _beside(boxed)
-    name, sign = chain
+    (label, _, counts), (name, sign, numeric) = led, chain
+    if counts and named and not unit and _NUMBER.fullmatch(boxed):
+        unit = f"\\text{{ {counts}}}"
+    if (numeric and (label or unit or not named)) or (_COMPUTED.search(name) and (not named or _IS.search(prose))):
+        name, label = "", label or _VALUE  # "the sum is 1+2="
+    label = label if named and not name and _SINGLE.fullmatch(boxed) else ""
     if sign or unit:
         boxed = f"{sign}{boxed if re.fullmatch(r'[A-Za-z0-9.]+', boxed) else f'({boxed})'}{unit}"
-    return f"{named_as[0]}{name}{boxed}" if not (named_as[0] and name) else _beside(boxed)
+    return f"{label}{name}{boxed}"
 
 
-def _chain(formula: str) -> tuple[str, str] | None:
-    """Return the first member of a chain of equations with its equals sign, and the sign after the last one; None for
-    any other formula."""
+def _chain(formula: str) -> tuple[str, str, bool] | None:
+    """Return the first member of a chain of equations with its equals sign, the sign after the last one, and whether
+    that member is a number; None for any other formula."""
     sign = _SIGN.search(formula)
     rows = formula[: sign.start() if sign else None].split("\\\\")
     row = rows.pop().replace("&", " ").strip()
@@ -208,40 +259,59 @@ def _chain(formula: str) -> tuple[str, str] | None:
         row = f"{rows.pop().replace('&', ' ').strip()} {row}"
     shown = "" if sign is None else "±" if sign[0].strip() in ("±", "\\pm") else "-"
     if not row:
-        return "", shown
+        return "", shown, False
     try:
         tree = read(f"{row}1") if row.endswith("=") and not re.search(r"[~!]", row) else ("nothing",)
     except (Unreadable, TooLarge, RecursionError):
         return None
     if tree[0] != "relation" or set(tree[1]) != {"="} or row.count("=") != len(tree[1]):
         return None
-    return f"{row.partition('=')[0]}=", shown
+    return f"{row.partition('=')[0]}=", shown, not variables(tree[2][0])
 
 
-def _led(prose: str) -> tuple[str, str] | None:
-    """Return the name that a sentence gives to its answer, and its noun; None if it is not known to state an answer.
+def _led(prose: str, plain: bool = False) -> tuple[str, str, str] | None:
+    """Return the name that a sentence gives to its answer, its noun, and what it counts; None if it may not lead to an
+    answer. `plain`: whether any plain sentence may.
 
     "The area is" gives `\\text{area}:`, "the value of x is" gives `x=`, and "we get" gives no name."""
     start, at = [0, 0, *(end.end() for end in _END.finditer(prose))][-2:]
-    sentence = " ".join(prose[at:].split())
-    if _DOUBTED.search(prose[start:at]):
+    sentence = " ".join(_BULLET.sub("", prose[at:]).split())
+    if _DOUBTED.search(prose[start:at]) or _CHANGED.search(sentence):
         return None
+    counts = ([""] + [word for of, word in _COUNTED.findall(sentence) if known(word) or (of and counted(word))])[-1]
+    if plain and (said := _SO.match(sentence)) and _PLAIN_PROSE.match(said[1]):
+        sentence = sentence[said.end() :]
+    sentence = re.sub(r"(?i)\A(?:final )?answer(?::| (?=the )) *(?=\S)", "", sentence)
     lead = _LEAD.fullmatch(sentence)
-    if lead is None:
-        return ("", "answer") if _HEADING.match(sentence) else None
-    noun = " ".join(word for word in (lead["noun"] or "").lower().split() if word not in _EXACT)
-    of = lead["of"]
-    if of and (of[0] == "$" or len(of) == 1):
-        return (f"{of.strip('$')}=", noun) if noun == "value" else None
-    if of and ((not counted(of) and of != "expression") or noun in _PLAIN[:3]):
+    if lead is None and _HEADING.match(sentence):
+        return "", "answer", ""
+    noun = " ".join(word for word in ((lead and lead["noun"]) or "").lower().split() if word not in _EXACT)
+    of = (lead and lead["of"]) or ""
+    if lead and (len(of) == 1 or of[:1] == "$") and noun == "value":
+        return f"{of.strip('$')}=", noun, ""
+    if lead and (not of or ((counted(of) or of == "expression") and noun not in _PLAIN[:3])):
+        label = " ".join(word for word in noun.split() if word not in _KINDS)
+        return f"\\text{{{label}}}: " if label else "", noun, counts
+    equals = sentence.endswith("=")
+    sentence = sentence.rstrip("= ")
+    joined = re.search(r"[\d$\\]", sentence) if equals else not _LEADS_ON.search(sentence) and _LAST.search(sentence)
+    if not plain or joined or not _PLAIN_PROSE.match(sentence) or _ANSWER.search(sentence):
         return None
-    label = " ".join(word for word in noun.split() if word not in _KINDS)
-    return f"\\text{{{label}}}: " if label else "", noun
+    named = list(dict.fromkeys(_NAMED.findall(sentence)))
+    labels = " ".join(word.lower() for word, _, _ in named if word)
+    letter = "".join(named[0][1:]) if len(named) == 1 else ""
+    label = f"\\text{{{labels}}}: " if labels else f"{letter}=" if len(letter) == 1 else _VALUE
+    return label if named or equals else "", "", counts
 
 
-def _closes(after: str) -> bool:
-    """Whether the text after an answer leaves it as it is."""
-    return len(after) < LONGEST and _CLOSING.fullmatch(" ".join(after.replace("**", "").split())) is not None
+def _closes(after: str, noun: bool = False) -> bool:
+    """Whether the text after an answer, or after the noun that it counts, leaves the answer as it is."""
+    closing = _CLOSING.fullmatch(" ".join(after.replace("**", "").split())) if len(after) < LONGEST else None
+    said = (closing and closing["said"]) or ""
+    starts = not said or _FREE.match(said) or (noun and _COUNTING.match(said))
+    if closing is None or not starts or (not noun and any(map(known, re.findall(r"\w{3,}", said)))):
+        return False
+    return not (_CHANGED.search(said) or _CHANGED_AFTER.search(re.sub(r"\$[^$]*\$", "", said)))
 
 
 def unmarked_answer(text: str) -> str | None:

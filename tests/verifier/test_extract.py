@@ -26,7 +26,7 @@ from zero2chat_verifier.extract import final_answer, reference, unmarked_answer
         ("$\\boxed{1}$ and $\\boxed{2}$", "1 and 2"),
         ("\\boxed{\\boxed{5}+1}", "\\boxed{5}+1"),
         ("\\boxed{6} % \\boxed{5}", "5 \\beside"),
-        ("50% of 10, so \\boxed{5}", "5 \\beside"),
+        ("50% of 10, so \\boxed{5}", "5"),
         ("It is 50% of 10. So $x=\\boxed{5}$", "x=5"),
         ("<think>\\boxed{5}</think> It is 6.", None),
         ("so \\boxed{5}</think> \\boxed{6}", "6"),
@@ -101,4 +101,6 @@ def test_a_reference_may_be_a_worked_solution() -> None:
     assert reference("hence \\boxed{x}") == "x"
     assert reference("There are 5 red ones, and \\boxed{7} that are blue.") == "7"
     assert reference("We get $-\\boxed{5}$ or so.") != "5"
+    assert reference("In 2 hours, the distance is $2\\cdot 3=\\boxed{6}$.") == "6"
+    assert reference("The area is $a^2=\\boxed{9}$.") == "9"
     assert reference(" \\frac12 ") == "\\frac12"
