@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -16,25 +18,35 @@ _TWO: Node = ("number", Fraction(2))
 _LONGEST = 4000  # digits of a number, including its exponent: Python prints at most 4,300
 _GREEK = frozenset({
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
-    "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi",
-    "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "angle", "triangle", "aleph",
+    "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega", "varphi", "vartheta", "varepsilon", "varrho", "Gamma",
+    "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "angle", "triangle", "aleph",
 })  # fmt: skip
-_OPEN = ("add", "neg", "pm", "mp", "relation", "list", "union", "inter", "minus", "ratio", "modulo")
+_OPEN = ("add", "neg", "pm", "mp", "relation", "list", "union", "inter", "minus", "ratio")
 _CONSTANTS = ("pi", "infty", "emptyset")
-_FENCES = {"(": (")", "]", "["), "[": ("]", ")", "[")} | {
-    f"l{kind}": (f"r{kind}",) for kind in ("floor", "ceil", "angle")
-}
-_FACTORS = frozenset({
-    *"abcdklmnrtxz", "alpha", "beta", "gamma", "lambda", "mu", "theta", "omega", "rho",
-})  # fmt: skip
+_FENCES = {"(": (")", "]"), "[": ("]", ")")} | {f"l{kind}": (f"r{kind}",) for kind in ("floor", "ceil", "angle")}
+_FACTORS = frozenset({*"abcdkmnr", "alpha", "beta", "lambda"})
 CALLED = frozenset({*"fghFGHPE", "phi", "psi", "Phi", "zeta", "sigma", "tau"})
-_DIFFERENTIALS = frozenset({*"xyztuvrsw", "theta", "phi"})
 _SEVERAL = ("gcd", "lcm", "max", "min")  # functions with any number of arguments
 _ALIASES = {f"{a}{name}": f"arc{name}" for name in ("sinh", "cosh", "tanh") for a in ("ar", "a")} | {
     f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan")
 }
 _MATRICES = ("pmatrix", "bmatrix", "matrix", "smallmatrix", "Bmatrix")
-_DECORATED = ("overline", "vec", "hat", "bar", "tilde", "widehat", "overrightarrow", "overleftrightarrow", "dot")
+_DECORATED = (
+    "overline",
+    "vec",
+    "hat",
+    "bar",
+    "tilde",
+    "widehat",
+    "overrightarrow",
+    "overleftrightarrow",
+    "dot",
+    "mathbb",
+    "mathbf",
+    "mathcal",
+    "mathfrak",
+    "mathscr",
+)
 # Commands that may start a factor.
 STARTS = FUNCTIONS | _GREEK | {*_CONSTANTS, *_DECORATED, "setR", "setZ", "setN", "setQ", "setC"} | {
     "frac", "sqrt", "binom", "ldots", "sum", "prod", "int", "lim", "begin", "lfloor", "lceil", "langle",
@@ -60,7 +72,7 @@ def _inner_atom(parser: Parser) -> Node:
     if token.kind == "letter":
         if token.value in ("e", "i") and not parser.sees("_"):
             return ("constant", token.value)
-        if token.value == "d" and parser.peek().value in _DIFFERENTIALS and parser.peek().kind in ("letter", "command"):
+        if token.value == "d" and (parser.peek().kind == "letter" or parser.sees(*_GREEK)):
             return ("variable", f"d{parser.next().value}")
         return variable(parser, token.value)
     if token.kind == "text":
@@ -92,14 +104,6 @@ def _inner_atom(parser: Parser) -> Node:
         return ("call", "abs" if value == "|" else "norm", inner)
     if value in _FENCES:
         return _fenced(parser, value)
-    if value == "]":  # ]1,2[
-        parser.outward = True
-        inner = parser.listing()
-        parser.outward = False
-        end = parser.need("[", "]")
-        if inner[0] != "list" or len(inner[2]) != 2:
-            raise Unreadable("an interval without exactly two endpoints")
-        return ("tuple", "]", inner[2], end)
     if value.startswith("."):
         return ("dots",)
     if token.kind == "command":
@@ -108,12 +112,16 @@ def _inner_atom(parser: Parser) -> Node:
 
 
 def _number(parser: Parser, digits: str) -> Node:
+    if re.match(r"0\d", digits) and parser.at > 1 and parser.tokens[parser.at - 2].value == ",":
+        return unexpected("zero after a comma, as in (1,000)")
     if parser.sees("_"):
         parser.next()
         return ("based", digits, parser.argument())
     if "." in digits and parser.sees("overline", "bar", "dot"):
         parser.next()
         repeated = _digits_under_line(parser)
+        if parser.peek().kind == "number" or parser.sees("overline", "bar", "dot"):
+            return unexpected("digit after repeating ones")
         places = len(digits.partition(".")[2])
         tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
         return ("number", Fraction(digits.rstrip(".")) + tail)
@@ -152,8 +160,14 @@ def _index(parser: Parser) -> str:
         return ""
     at = parser.at
     node = parser.argument()
-    written = "".join(token.value for token in parser.tokens[at : parser.at]).replace("{", "").replace("}", "")
-    return f"_{written or node[1]}"
+    written = _written(parser.tokens[at : parser.at])
+    return f"_{(written[1:-1] if written[:1] == '{' else written) or node[1]}"
+
+
+def _written(tokens: list[Token]) -> str:
+    """Return tokens as one text, in which \\sin differs from three letters."""
+    marks = {"command": "\\{} ", "text": "'{}'"}
+    return "".join(marks.get(kind, "{}").format(value) for kind, value, _ in tokens)
 
 
 def applied(parser: Parser, node: Node, stem: str = "") -> Node:
@@ -161,20 +175,23 @@ def applied(parser: Parser, node: Node, stem: str = "") -> Node:
     stem = stem or node[1].rstrip("'").split("_")[0]
     if not parser.sees("(") and not (parser.sees("[") and (stem.isupper() or stem in CALLED)):
         return node
-    depth, at = 0, parser.at
+    depth, at, sums = 0, parser.at, False
     while True:
         token = parser.tokens[at] if at < len(parser.tokens) else unexpected("end")
         depth += (token.value in ("(", "[")) - (token.value in (")", "]"))
         at += 1
         if depth == 0:
             break
-        if depth == 1 and token.value in ("+", "-") and at > parser.at + 2 and stem in _FACTORS:
-            return node
+        sums |= depth == 1 and token.value in ("+", "-") and at > parser.at + 2
     inner = [token.value for token in parser.tokens[parser.at : at]]
-    if stem in inner and stem not in CALLED and "," not in inner:
+    itself = any(value == stem and later == "(" for value, later in itertools.pairwise(inner))
+    factor = sums and (stem in _FACTORS or stem in inner) and stem not in CALLED and "," not in inner and not itself
+    (parser.factors if factor else parser.called).add(stem)
+    if factor:
         return node
+    name = f"{node[1]}{_written(parser.tokens[parser.at : at])}"
     parser.at = at
-    return ("variable", f"{node[1]}{''.join(inner)}")
+    return ("variable", name)
 
 
 def _braces(parser: Parser) -> Node:
@@ -233,21 +250,14 @@ def _command(parser: Parser, name: str) -> Node:
         call = applied(parser, ("variable", name), "alpha") if name == "pi" else ("variable", name)
         return call if call != ("variable", name) else ("constant", name)
     if name.startswith("set"):
-        if parser.sees("+") and parser.peek(1).kind == "end":  # \\mathbb{R}+
-            parser.at += 1
-            return ("domain", f"{name[3:]}^+")
-        return ("domain", name[3:]) if not parser.sees("^", "_") else ("domain", name[3:] + _power_of_domain(parser))
+        return unexpected("power of a set") if parser.sees("^", "_") else ("domain", name[3:])
     if name in _GREEK:
         if name == "Gamma" and parser.sees("("):
             return ("call", "gamma", atom(parser))
-        if name in ("Delta", "delta") and parser.peek().kind == "letter" and parser.peek().value.islower():
-            return ("variable", f"{name}{parser.next().value}")
-        corners = [parser.peek(i) for i in range(3)] if name in ("angle", "triangle") else []
-        if corners and all(corner.kind == "letter" and corner.value.isupper() for corner in corners):
-            parser.at += 3  # \angle ABC is not a product, and equals \angle CBA
-            first, at, last = (corner.value for corner in corners)
-            ends = (first, last) if name == "triangle" else sorted((first, last))
-            return ("variable", f"{name} {ends[0]}{at}{ends[1]}")
+        if name in ("Delta", "delta") and parser.starts_factor():
+            if parser.peek().kind == "letter" or parser.sees(*_GREEK):
+                return ("variable", f"{name} {parser.next().value}{_index(parser)}")
+            return unexpected("difference of an expression")
         return variable(parser, name)
     if name in FUNCTIONS:
         return _call(parser, name)
@@ -265,19 +275,6 @@ def _command(parser: Parser, name: str) -> Node:
     return unexpected(f"\\{name}")
 
 
-def _power_of_domain(parser: Parser) -> str:
-    parts = ""
-    while parser.sees("^", "_"):
-        sign, braces = parser.next().value, parser.take("{")
-        inner = [parser.next().value]
-        while braces and not parser.take("}"):
-            inner.append(parser.next().value)
-            if inner[-1] in ("", "^", "_"):
-                return unexpected("index in an index")
-        parts += f"{sign}{''.join(inner)}"
-    return parts
-
-
 def _call(parser: Parser, name: str) -> Node:
     base: Node | None = None
     raised: Node | None = None
@@ -285,7 +282,8 @@ def _call(parser: Parser, name: str) -> Node:
         if parser.next().value == "_":
             base = parser.argument()
         else:
-            raised = parser.raised(("nothing",))[2]
+            power = parser.raised(("nothing",))
+            raised = power[2] if power[0] == "pow" else unexpected("degrees of a function")
     if parser.sees("(", "[", "|", "\\{"):
         argument = atom(parser)
     elif parser.sees("{"):
@@ -348,27 +346,24 @@ def _environment(parser: Parser) -> Node:
     elif name not in (*_MATRICES, "cases", "vmatrix"):
         raise Unreadable(f"environment {name}")
     cells = name in (*_MATRICES, "array", "vmatrix")  # in other environments & only aligns lines
-    empty = cells
+    entered = False
     rows: list[tuple[Node, ...]] = [()]
     while not parser.take("end"):
-        if parser.take("\\\\"):
+        sign = parser.next().value if parser.sees("\\\\", "&") else ""
+        if not sign:
+            if entered and cells:
+                raise Unreadable("two entries in one cell")
+            if name == "cases" and parser.peek().value.strip(" ,") in ("if", "for", "when"):
+                parser.next()
+            rows[-1], entered = (*rows[-1], _cell(parser)), True
+            continue
+        if cells and not entered:
+            raise Unreadable("an empty entry")
+        entered = False
+        if sign != "&":
             rows.append(())
-            empty = cells
-            continue
-        if parser.take("&"):
-            if empty:  # & and nothing before it
-                rows[-1] = (*rows[-1], ("nothing",))
-            empty = cells
-            continue
-        if not empty and cells:
-            raise Unreadable("two entries in one cell")
-        if name == "cases" and parser.peek().value.strip(" ,") in ("if", "for", "when"):
-            parser.next()
-        rows[-1], empty = (*rows[-1], _cell(parser)), False
-        if cells and parser.sees("&") and parser.peek(1).value in ("\\\\", "end"):
-            parser.next()  # the & before an empty last cell
-            rows[-1] = (*rows[-1], ("nothing",))
-            empty = False
+    if cells and rows[-1] and not entered:
+        raise Unreadable("an empty entry")
     if _name_in_braces(parser) != name:
         raise Unreadable("an \\end that matches no \\begin")
     if not rows[-1]:

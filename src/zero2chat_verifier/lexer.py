@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import NamedTuple
 
 from zero2chat_verifier import units
@@ -41,15 +40,13 @@ _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
 
 _INK = re.compile(
-    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|hfill|hspace\{[^{}]*\}"
-    r"|enspace|thinspace|mathstrut|strut|tfrac(?=\s*$)|rm|bf|it)(?![A-Za-z])|\\[ ,;:>()\[\]/]|~"
+    r"\\\\|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])|\\[ ,;:>()\[\]]|~"
 )
 # \\quad counts as space only at the ends and beside a separator: "a\\quad b" is two answers.
 _QUADS = re.compile(r"\A\s*\\q?quad\b|([,;]|\\text\s*\{[^{}]*\})\s*\\q?quad\b|\\q?quad\b\s*(\\text\b|\Z)")
-_LINE_SPACING = re.compile(r"\\\\ ?\[-?[\d.]+ ?(?:pt|em|ex|mm|cm)\]")
 _WRAPPED = re.compile(
-    r"\\(text|textbf|textit|textrm|textnormal|texttt|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol|bm|mbox|hbox|emph|"
-    r"operatorname\*?|mathbb|mathcal|boxed|fbox|underline|color|mathop)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
+    r"\\(text|textbf|textit|textrm|textnormal|mathrm|mathit|mathbf|boldsymbol|bm|mbox|hbox|emph|"
+    r"operatorname\*?|mathbb|boxed|fbox)(?![A-Za-z])\s*(?:\{([^{}]*)\}|([A-Za-z]))"
 )
 _TOKEN = re.compile(
     r"(?P<time>(?<![\d:])\d{1,2}:[0-5]\d(?:[ap]m\b|(?![\d:.])))|"
@@ -61,22 +58,12 @@ _TOKEN = re.compile(
     r"|(?P<sign>\\[\\{}|%&#_!]|<=|>=|\*\*|\.{2,}|[-+*/^_=<>(){}\[\]|,;:!%&'])",
     re.ASCII,
 )
-_CHOICES = re.compile(r"[A-Z](?:\s*(?:,|and|or)\s*(?:and\s*)?[A-Z])+")  # \text{A, C}
-# "for all x", "for every real number x" after f(x) = …: one side may omit it. If both sides have it, they must agree.
-_FOR_ALL = re.compile(
-    r"(?<=.)[\s,]*\bfor (?:all|any|every|each)(?: (real|rational))?(?: numbers?)? ?([a-z])"
-    r" ?(?:\\in ?\\mathbb ?\{? ?([RQZNC]) ?\}?)? ?$"
-)
 # "where k is an integer", "for any integer k"
 _INTEGER = re.compile(
     r"[\s,;(]*(?:\b(?:where|for|with) )?(?:\b(?:some|any|all|every|each|an?) )?"
     r"\b(?:integers? ([a-z])|([a-z]) (?:(?:is|are|being|denotes) )?(?:an?y? )?integers?)[ .)]*$"
 )
 _PLAIN_TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*)\}")
-# 7:30 PM, 7:30\text{ p.m.}, 7 p.m.
-_CLOCK = re.compile(
-    r"(?<![\d.:])(\d{1,2})(:[0-5]\d)\s*(?:\\(?:text|mathrm)\s*\{\s*([AaPp])\.?\s?[Mm]\.?\s*\}|([AaPp])\.?\s?[Mm]\b\.?)"
-)
 _TAIL = 100  # characters at the end of an answer that are searched for such a clause
 _SPACE = re.compile(r"\s*")
 _SAME = {
@@ -85,8 +72,7 @@ _SAME = {
     "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "tbinom": "binom",
     "dbinom": "binom", "arctg": "arctan", "tg": "tan", "ctg": "cot", "lbrace": "\\{", "rbrace": "\\}",
     "lt": "<", "gt": ">", "<=": "le", ">=": "ge", "lbrack": "[", "rbrack": "]", "colon": ":",
-    "varphi": "phi", "vartheta": "theta", "varepsilon": "epsilon", "varrho": "rho",
-    "land": "and", "lor": "or", "backslash": "setminus", "implies": "to", "rightarrow": "to", "Rightarrow": "to",
+    "land": "and", "lor": "or", "rightarrow": "to", "boldsymbol": "mathbf", "bm": "mathbf",
     "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty",
 }  # fmt: skip
 FUNCTIONS = frozenset({
@@ -101,9 +87,11 @@ _GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _SPACED_GROUPS = re.compile(
     r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^[1-9]\d{0,2}(?: \d{3})+$"
 )
-_COLOURED = re.compile(r"\\textcolor\s*\{[^{}]*\}")
 _FULL_STOP = re.compile(r"\\text\s*\{\s*[.,;]\s*\}\s*$")
-# A letter is a unit only after a plain number and a space: "5 m", "60 km/h". In "\\pi r^2 h" it is a factor.
+# Letters are a unit only after a plain number, and only if they are hardly a product: "5 cm", "60 km/h", not "2 MN".
+_WRITTEN_UNITS = frozenset(
+    ("cm", "mm", "km", "kg", "ft", "yd", "lb", "lbs", "oz", "hr", "hrs", "min", "mins", "sec", "secs", "mph", "in")
+)
 _TRAILING_UNIT = re.compile(
     r"^(-?[\d.,]+)\s*(?<![A-Za-z])([A-Za-z]{1,12})(\^\{?[23]\}?)?(?:\s*/\s*([A-Za-z]{1,12})(\^\{?[23]\}?)?)?$"
 )
@@ -126,10 +114,8 @@ def clean_latex(text: str) -> str:
     if text.count("$") % 2 or "\\$" in text:  # "$5" is money, "$5$" is not
         text = _MONEY.sub(lambda m: f"{m[1] or ''}\\text{{dollar}} ", text)
     text = text.replace("$", " ").replace("\\!", "").replace("−", "-")
-    text = _FULL_STOP.sub("", _COLOURED.sub("", text)).strip()
+    text = _FULL_STOP.sub("", text).strip()
     text = _SPACED_GROUPS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
-    text = _CLOCK.sub(lambda m: f"{m[1]}{m[2]}{(m[3] or m[4]).lower()}m", text)
-    text = _LINE_SPACING.sub(r"\\\\", text)
     text = _QUADS.sub(lambda m: m[1] or m[2] or "", text)
     text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()
     while text.endswith((".", ",", ";")) and not text.endswith(".."):
@@ -138,30 +124,12 @@ def clean_latex(text: str) -> str:
 
 
 def _without_clause(text: str) -> str:
-    """Remove "for all x", and turn "where k is an integer" into a formula."""
-    tail = _tail(text)
-    clause = _FOR_ALL.search(tail)
-    if clause and re.match(rf"[a-zA-Z]\({clause[2]}\)=", text.replace(" ", "")):
-        return text[:-_TAIL] + tail[: clause.start()]
+    """Turn "where k is an integer" into a formula."""
+    tail = re.sub(r"\s+", " ", _PLAIN_TEXT.sub(r" \1 ", text[-_TAIL:]))
     integer = _INTEGER.search(tail)
-    if integer:
-        return f"{text[:-_TAIL]}{tail[: integer.start()]}, {integer[1] or integer[2]} \\in \\mathbb{{Z}}"
-    return text
-
-
-def _tail(text: str) -> str:
-    tail = text[-_TAIL:].replace("\\forall", " for all ")
-    return re.sub(r"\s+", " ", _PLAIN_TEXT.sub(r" \1 ", tail))
-
-
-def stated_domain(text: str) -> str | None:
-    """Return "R" if an answer ends with "for all real x" or with "for all x \\in \\mathbb{R}"."""
-    if "for" not in text[-_TAIL:] and "∀" not in text[-_TAIL:] and "where" not in text[-_TAIL:]:
-        return None
-    match = _FOR_ALL.search(_tail(text.translate(_TRANSLATE).replace("$", "").strip(" .")))
-    if match is None or not match[2]:
-        return None
-    return match[3] or {"real": "R", "rational": "Q"}.get(match[1])
+    if integer is None:
+        return text
+    return f"{text[:-_TAIL]}{tail[: integer.start()]}, {integer[1] or integer[2]} \\in \\mathbb{{Z}}"
 
 
 def tokenize(cleaned: str) -> list[Token]:
@@ -173,7 +141,7 @@ def tokenize(cleaned: str) -> list[Token]:
         start = at
         at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
         if at == len(text):
-            return _one_quantity(_words_joined(tokens))
+            return _words_joined(tokens)
         match = _TOKEN.match(text, at)
         if match is None:
             raise Unreadable(f"unknown character {text[at]!r}")
@@ -191,9 +159,7 @@ def tokenize(cleaned: str) -> list[Token]:
         elif kind == "word" and len(value) > 2 and value[1:].islower() and text[at : at + 2].strip()[:1] == ":":
             kind = "text"  # Bob: 5
         elif kind == "word":
-            tokens += _of_word(
-                value, spaced, bool(tokens) and (tokens[-1].kind == "number" or tokens[-1].value in ")}")
-            )
+            tokens += _of_word(value, spaced)
             continue
         tokens.append(Token(kind, value, spaced))
 
@@ -215,27 +181,22 @@ def _unwrapped(text: str) -> str:
     """Replace \\text{cm} by \\x02cm\\x03, \\mathrm{e} by e, and \\mathbb{R} by the name of a set."""
     text = text.replace("\x02", " ").replace("\x03", " ")
     trailing = _TRAILING_UNIT.match(text) if len(text) < 40 else None
-    if trailing and all(name is None or units.known(name) for name in (trailing[2], trailing[4])):
-        start = trailing.end(1)
-        if (text[start].isspace() and not (trailing[3] and trailing[2] != "m")) or len(trailing[2]) > 1:
-            text = text[:start] + re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", text[start:])
-
+    if trailing and (trailing[4] or trailing[2] in _WRITTEN_UNITS or len(trailing[2]) > 3):
+        words = text[trailing.end(1) :]
+        if all(units.known(name) for name in (trailing[2], trailing[4]) if name):
+            text = text[: trailing.end(1)] + re.sub(r"[A-Za-z]+", lambda m: f"\x02{m[0]}\x03", words)
     counted = _COUNTED.search(text[-60:])
-    if counted and units.counted(counted[1]):
+    if counted and units.counted(counted[1]) and (len(counted[1]) > 2 or counted[1] in _WRITTEN_UNITS):
         text = f"{text[: len(text) - len(counted[1])]}\x02{counted[1]}\x03"
 
     def one(match: re.Match[str]) -> str:
         name, inner = match[1], (match[2] if match[2] is not None else match[3])
         inner = inner.replace("\x02", "").replace("\x03", "").strip()
-        if (name == "mathbb" and inner in "RZNQC") or (name == "mathbf" and inner in "RZNQC" and inner):
+        if name in ("mathbb", "mathbf") and inner in tuple("RZNQC"):
             return f"\\set{inner} "
-        if name in ("color",):
-            return " "
-        if name == "mathbb":  # the expectation E[X]
-            return f" {inner} "
-        if name in ("boldsymbol", "bm", "mathbf") and len(inner) == 1 and inner.islower():
-            return f" \\vec{{{inner}}} "  # vectors do not commute
-        if name in ("boxed", "fbox", "underline", "mathcal", "boldsymbol", "bm", "mathbf", "mathit"):
+        if name in ("mathbb", "boldsymbol", "bm", "mathbf") and not re.fullmatch(r"[\d.,]+", inner):
+            return f" \\{name}{{{inner}}} "  # a letter of its own
+        if name in ("boxed", "fbox", "mathit", "boldsymbol", "bm", "mathbf", "mathbb"):
             return f" {{{inner}}} "
         if re.fullmatch(r"[-+]?[\d.,]+(?:/\d+)?", inner) or inner in ("e", "i", "", "d", "%", "\\%"):
             return f" {inner} "
@@ -245,8 +206,6 @@ def _unwrapped(text: str) -> str:
             return f" \\{inner} " if inner.isalpha() else f" {{{inner}}} "
         if name.startswith("operatorname") and inner.isalpha():
             return f" \\{inner} "  # not a unit
-        if _CHOICES.fullmatch(inner):
-            return f" {inner} "
         if re.search(r"[\\^_=<>]|\d", inner) and not units.read_unit(inner):
             return f" {inner} "
         before, core, after = re.fullmatch(r"([,;]?)\s*(.*?)\s*([:,;]?)", inner, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -263,15 +222,15 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-def _of_word(word: str, spaced: bool, measures: bool) -> list[Token]:
-    """Return the tokens of a run of letters: a function, a unit (after a number) or word, or a product of letters."""
+def _of_word(word: str, spaced: bool) -> list[Token]:
+    """Return the tokens of a run of letters: a function, a word, or a product of letters."""
     if word.startswith("ln") and len(word) == 3:
         return [Token("command", "ln", spaced), Token("letter", word[2])]
     if word in _WORDS_OF_MATHS:
         return [Token("command", _SAME.get(word, word), spaced)]
     if word.lower() in ("or", "and", "infinity"):
         return [Token("command", _SAME.get(word.lower(), word.lower()), spaced)]
-    if len(word) > 1 and (len(word) > 3 or (measures and units.known(word)) or word.lower() in _SHORT_WORDS):
+    if len(word) > 3 or word.lower() in _SHORT_WORDS:
         return [Token("text", word, spaced)]
     return [Token("letter", letter, spaced and i == 0) for i, letter in enumerate(word)]
 
@@ -294,24 +253,3 @@ def _words_joined(tokens: list[Token]) -> list[Token]:
         else:
             joined.append(token)
     return joined
-
-
-def _one_quantity(tokens: list[Token]) -> list[Token]:
-    """Convert `2 hours 15 minutes` to 2.25 hours: numbers with ever smaller units of one measure."""
-    parts = [token for token in tokens if token.value != "and"]
-    numbers, words = parts[::2], parts[1::2]
-    if not 2 <= len(words) == len(numbers) <= 4 or any(token.kind != "text" for token in words):
-        return tokens
-    if any(token.kind != "number" or not token.value.replace(".", "", 1).isdigit() for token in numbers):
-        return tokens
-    measured = [units.in_parts(token.value.strip()) for token in words]
-    sizes = [unit[1] for unit in measured if unit]
-    if len({unit and unit[0] for unit in measured}) > 1 or len(sizes) < len(words) or sizes != sorted(set(sizes))[::-1]:
-        return tokens
-    total = sum(Fraction(token.value) * size for token, size in zip(numbers, sizes, strict=True)) / sizes[0]
-    return [
-        Token("number", str(total.numerator)),
-        Token("sign", "/"),
-        Token("number", str(total.denominator)),
-        words[0],
-    ]

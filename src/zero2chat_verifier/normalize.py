@@ -14,13 +14,7 @@ from zero2chat_verifier.units import CURRENCIES, WORDS, Unit, counted, read_unit
 
 INFINITY: Node = ("constant", "infty")
 REALS: Node = ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
-_ZERO: Node = ("number", Fraction(0))
-_HALVES: dict[Node, Node] = {
-    ("domain", f"R{sign}"): ("tuple", "(", ends, ")")
-    for ends, signs in (((_ZERO, INFINITY), ("^+", "_+", "_>0")), ((("neg", INFINITY), _ZERO), ("^-", "_<0")))
-    for sign in signs
-}
-_ANGLES = ("x", "t", "theta", "alpha", "beta", "phi")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _LABELS = frozenset(WORDS["labels"]) | {"final answer"}
 FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le", "ne": "ne", "=": "="}
 
@@ -29,10 +23,6 @@ def plain(node: Node) -> Node:
     """Convert the reals to an interval, a bracketed single item to the item, and a set to its condition."""
     if node == ("domain", "R"):
         return REALS
-    if node in _HALVES:
-        return _HALVES[node]
-    if node[0] == "add" and len(node) == 3 and node[1] == ("domain", "R") and node[2][0] == "neg":
-        return ("minus", node[1], node[2][1]) if node[2][1][0] == "set" else node  # \mathbb{R} - \{2\}
     if node[0] == "builder":
         item, condition = node[1], node[2]
         if item[0] == "relation" and item[1] == ("in",) and item[2][1] == ("domain", "R"):
@@ -53,27 +43,8 @@ def _inequality(node: Node) -> bool:
     return node[0] == "relation" and not {"=", "in"} & set(node[1])
 
 
-def same_letter(gold: Node, answer: Node) -> Node:
-    """Rename the answer's set `{y : y > 3}` to the gold answer's `{x : x > 3}`: the letter makes no difference."""
-    if gold[0] == answer[0] == "builder":
-        ours, others = _bound(gold), _bound(answer)
-        if ours and others and ours not in variables(answer) and others not in variables(gold):
-            return replaced(answer, others, ("variable", ours))
-    return answer
-
-
-def _bound(builder: Node) -> str | None:
-    """Return the x of `{x : x > 3}`, or the k of `{2k : k \\in \\mathbb{Z}}`."""
-    item, condition = builder[1:]
-    if item[0] == "relation" and item[1] == ("in",):
-        item = item[2][0]
-    elif item[0] != "variable" and condition[0] == "relation" and condition[1] == ("in",):
-        item = condition[2][0]
-    return item[1] if item[0] == "variable" else None
-
-
 def chain_spread(node: Node) -> Node:
-    """Convert `x = y = 1` to the list `x = 1, y = 1`, and `(x, y) = (1, 2)` to the list `x = 1, y = 2`."""
+    """Convert `(x, y) = (1, 2)` to the list `x = 1, y = 2`."""
     if node[0] == "relation" and node[1] == ("=",) and node[2][0][0] == node[2][1][0] == "tuple":
         names, values = node[2]
         if (
@@ -83,24 +54,13 @@ def chain_spread(node: Node) -> Node:
         ):
             pairs = zip(names[2], values[2], strict=True)
             return ("list", ",", tuple(("relation", ("=",), pair) for pair in pairs))
-    if node[0] == "relation" and len(node[1]) > 1 and set(node[1]) == {"="} and not variables(node[2][-1]):
-        *names, value = node[2]
-        if all(name[0] == "variable" for name in names):
-            return ("list", ",", tuple(("relation", ("=",), (name, value)) for name in names))
     return node
-
-
-def last_of_chain(node: Node) -> Node:
-    """Convert `AB = CD = 5` to `AB = 5`; return any other relation unchanged."""
-    signs, terms = node[1], node[2]
-    chain = len(signs) > 1 and set(signs) == {"="} and not variables(terms[-1])
-    return ("relation", ("=",), (terms[0], terms[-1])) if chain and all(map(is_result, terms[:-1])) else node
 
 
 def is_name(node: Node) -> bool:
     """Whether a node left of "=" can be the name of the requested value: letters, `f(x)`, `(x, y)`, words."""
     kind = node[0]
-    if kind in ("variable", "defined", "nothing", "unit") or node[:2] == ("big", "lim"):
+    if kind in ("variable", "defined", "nothing", "unit") or node[:2] in (("big", "lim"), ("big", "int")):
         return True
     if kind == "constant":
         return node[1] in ("e", "i")
@@ -115,10 +75,10 @@ def asks_for(node: Node) -> bool:
     """Whether the left side of "=" names one quantity: then the value alone is an answer, too. In the equation `x + y =
     5` it does not."""
     kind = node[0]
-    if kind in ("unit", "variable", "defined", "nothing", "constant") or node[:2] == ("big", "lim"):
+    if kind in ("unit", "variable", "defined", "nothing", "constant") or node[:2] in (("big", "lim"), ("big", "int")):
         return True
-    if kind == "tuple":
-        return all(asks_for(item) for item in node[2])
+    if kind == "tuple":  # (x, y), but not (y, x)
+        return all(item[0] == "variable" for item in node[2]) and "".join(i[1] for i in node[2]) in _ALPHABET
     if kind == "div":  # dy/dx
         return all(part[0] == "variable" and part[1][0] == "d" and len(part[1]) > 1 for part in node[1:])
     if kind == "mul":  # AB, m\\angle A, the area of ABC
@@ -138,35 +98,22 @@ def _capital(node: Node) -> bool:
 def is_result(node: Node) -> bool:
     """Whether an answer may name its value so when the reference has no name: `a + b = 5` for 5."""
     if node[0] == "unit":  # "Total: 5", but not "Wrong: 5"
-        return node[1].lower() in _LABELS or counted(node[1])
+        return _LABELS.issuperset(node[1].lower().split()) or counted(node[1])
     if node[0] in ("add", "mul", "div"):
         return all(part[0] == "neg" or is_result(part) for part in node[1:])
     return asks_for(node)
 
 
-def in_order(names: list[str]) -> bool:
-    """Whether values may be listed without these names. Letters such as x and y must be in their natural order. Other
-    letters, such as w and d, and words have no order."""
-    if any(name in _ANGLES[2:] for name in names[:-1]):
-        return False  # (r, theta)
-    groups = ("abcdefgh", "ijklmno", "pqrst", "uvwxyz")
-    for i, name in enumerate(names):
-        for later in names[i + 1 :]:
-            together = any(name[:1] in group and later[:1] in group for group in groups)
-            if later < name and together and max(len(name.split("_")[0]), len(later.split("_")[0])) == 1:
-                return False
-    return True
-
-
-def _label(node: Node) -> str:
-    word = node[1].lower()
+def label_of(node: Node) -> str:
+    """Return a label; case has no meaning in the usual ones."""
+    word = node[1].lower() if node[1].lower() in _LABELS else node[1]
     return {"min": "minimum", "max": "maximum"}.get(word, word)
 
 
 def same_name(gold: Node, answer: Node) -> bool:
     """Whether the left sides of "=" can name the same value."""
     if gold[0] == answer[0] == "unit":
-        return _label(gold) == _label(answer)
+        return label_of(gold) == label_of(answer)
     if "nothing" in (gold[0], answer[0]):
         return True
     if gold[0] == answer[0] == "defined":
@@ -211,6 +158,8 @@ def signs_spread(node: Node) -> Node:
             return inner if (part[0] == "pm") == plus else ("neg", inner)
         return tuple(chosen(inner, plus) for inner in part)
 
+    if node[0] == "relation" and not set(node[1]) <= {"=", "ne"}:
+        return node  # x < \\pm 2
     if node[0] in ("add", "mul", "div", "neg", "pm", "mp", "call", "pow", "relation", "percent", "degrees", "tuple"):
         plus = chosen(node, True)
         if plus != node and sum(part[0] in ("pm", "mp") for part in parts([node])) == 1:
@@ -322,9 +271,11 @@ def parts(level: list[Any]) -> Iterator[Node]:
 
 def constant_of_integration(gold: Node, answer: Node) -> Node:
     """Rename the c of `x^2 + c` to the C of `x^2 + C`."""
+    if gold[0] == answer[0] == "relation" and gold[1] == answer[1] == ("=",) and gold[2][0] == answer[2][0]:
+        return (*answer[:2], (answer[2][0], constant_of_integration(gold[2][1], answer[2][1])))
     free = variables(gold) - {"C"}
-    if not free or not all(name[0].islower() or name[0] == "|" for name in free):
-        return answer  # A + k is not A + C
+    if not free & {*"xtuyz"} or not all(name[0].islower() for name in free):
+        return answer  # b + k is not b + C
     if gold[0] == answer[0] == "add" and ("variable", "C") in gold[1:] and "C" not in variables(answer):
         for name in ("c", "K", "k"):
             if ("variable", name) in answer[1:] and repr(answer).count(repr(name)) == 1 and name not in variables(gold):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -17,7 +18,7 @@ _MOST_TERMS = 2000  # of a sum or product
 _HYPERBOLIC = ("sinh", "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh")
 _ANALYTIC = ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", *_HYPERBOLIC)
 COMPUTED = frozenset({
-    *_ANALYTIC, "factorial", "root", "binom", "abs", "floor", "ceil", "gcd", "lcm", "mod", "max", "min", "ln", "log",
+    *_ANALYTIC, "factorial", "root", "binom", "abs", "floor", "ceil", "gcd", "lcm", "max", "min", "ln", "log",
     "exp", "gamma",
 })  # fmt: skip
 _SIMPLE = frozenset(("number", "variable", "add", "mul", "div", "neg", "pow", "percent", "degrees"))
@@ -40,8 +41,7 @@ Point = Mapping[str, Fraction | tuple[Fraction, Fraction]]
 
 
 def has_value(node: Node) -> bool:
-    """Whether a node consists of kinds that `value` can evaluate. Dots, units and sets are compared part by part
-    instead."""
+    """Whether a node consists of kinds that `value` can evaluate. Others are compared part by part."""
     kind = node[0]
     if kind == "constant":
         return node[1] in ("pi", "e", "i")
@@ -51,11 +51,6 @@ def has_value(node: Node) -> bool:
     if kind == "call":
         return all(has_value(part) for part in node[2:])
     return kind in _SIMPLE and all(has_value(part) for part in node[1:] if isinstance(part, tuple))
-
-
-def is_complex(name: str) -> bool:
-    """Whether a variable may be complex: z, w, z_1."""
-    return name.split("_")[0] in ("z", "w", "zeta", "omega")
 
 
 def variables(node: Any) -> set[str]:
@@ -76,11 +71,12 @@ def variables(node: Any) -> set[str]:
 def _index(node: Node) -> tuple[str, Node, Node] | None:
     """Return the index of a sum or product with its first and last value; None if it has another form."""
     low, high = node[2], node[3]
-    if low[0] == "relation" and low[1] == ("=",) and low[2][0][0] == "variable" and high[0] != "nothing":
-        return low[2][0][1], low[2][1], high
-    if low[0] == "relation" and low[1] == ("=",) and low[2][0] == ("constant", "i") and high[0] != "nothing":
-        return "i", low[2][1], high
-    return None
+    bound = low[2][0] if low[0] == "relation" and low[1] == ("=",) else ("nothing", "")
+    if high[0] == "nothing" or not (bound[0] == "variable" or bound == ("constant", "i")):
+        return None
+    # \sum_{k=1}^n a_k is no sum of equal terms.
+    letter = rf"'variable', '[^']*[_(][^']*?(?<![a-z]){re.escape(bound[1])}(?![a-z])"
+    return None if re.search(letter, repr(node[4])) else (bound[1], low[2][1], high)
 
 
 class Exact:
@@ -163,7 +159,11 @@ class Exact:
         top, bottom = self._matched(top, bottom)
         if bottom == 0:
             raise NoValue("a division by zero")
-        return self._checked(top / bottom)
+        return self._checked(top / self._apart(bottom))
+
+    def _apart(self, number: Any) -> Any:
+        """Return the number. Raises `Undecided` if its digits do not show whether it is zero, as those of \\sin\\pi."""
+        return number
 
     def _power(self, base: Any, exponent: Any) -> Any:
         if isinstance(base, Fraction) and isinstance(exponent, Fraction):
@@ -198,10 +198,6 @@ class Exact:
             if not whole:
                 raise NoValue("a gcd or lcm of fractions")
             return self._checked(Fraction((math.gcd if name == "gcd" else math.lcm)(*map(int, given))))
-        if name == "mod":
-            if not whole or not given[1]:
-                raise NoValue("a remainder of fractions, or by zero")
-            return given[0] % given[1]
         if name == "root" and exact and given[1] == 2 and given[0] >= 0:
             return self._power(given[0], Fraction(1, 2)) if given[0] else Fraction(0)
         if name in ("factorial", "gamma") and whole:
@@ -316,6 +312,11 @@ class Digits(Exact):
             return self._float(one), self._float(other)
         return one, other
 
+    def _apart(self, number: Any) -> Any:
+        if not isinstance(number, Fraction) and 0 < abs(number) < self._mp.mpf(10) ** (-self._mp.dps // 2):
+            raise Undecided("a divisor that may be zero")
+        return number
+
     def _irrational_power(self, base: Any, exponent: Any) -> Any:
         mp = self._mp
         if isinstance(exponent, Fraction) and isinstance(base, Fraction) and base < 0 and exponent.denominator % 2:
@@ -323,7 +324,7 @@ class Digits(Exact):
             power = mp.power(-self._float(base), self._float(exponent))
             return self._checked(-power if exponent.numerator % 2 else power)
         half = isinstance(exponent, Fraction) and exponent.denominator == 2
-        base, exponent = self._float(base), self._float(exponent)
+        base, exponent = self._apart(self._float(base)), self._float(exponent)
         if base == 0:
             raise NoValue("an undefined power of zero")
         if abs(exponent) * 0.302 * max(0, abs(mp.mag(base)) - 1) > _MOST_DIGITS or abs(exponent) > 10**30:
@@ -355,19 +356,18 @@ class Digits(Exact):
         if name == "abs":
             return self._checked(abs(x))
         if name in ("ln", "log"):
-            if x == 0:
+            if self._apart(x) == 0:
                 raise NoValue("a logarithm of zero")
             base = self._float(given[1]) if len(given) > 1 else mp.mpf(10) if name == "log" else mp.e
             if base in (0, 1):
                 raise NoValue("a logarithm with base 0 or 1")
-            return self._checked(mp.log(x) / mp.log(base))
+            return self._checked(mp.log(x) / self._apart(mp.log(base)))
         if name == "exp":
             return self._irrational_power(+mp.e, x)
         if name in ("factorial", "gamma", "binom"):
             if any(abs(self._float(number)) > 1000 for number in given):
                 raise TooLarge("a factorial with too many digits")
-            called = {"factorial": mp.factorial, "gamma": mp.gamma, "binom": mp.binomial}[name]
-            return self._called(called, *map(self._float, given))
+            return self._called(getattr(mp, "binomial" if name == "binom" else name), *map(self._float, given))
         if name in ("floor", "ceil"):
             if mp.im(x) != 0:
                 raise NoValue("complex numbers have no order")
@@ -384,13 +384,13 @@ class Digits(Exact):
                 raise TooLarge("an angle with too many digits")
             if (name in _HYPERBOLIC and abs(x) > 30) or 0 < abs(x) < 1e-40:
                 raise Undecided("too close to a limit, as \\tanh 200 is to 1")
-            called = getattr(mp, name.replace("arc", "a", 1))
-            return self._called(called, x)
+            if name in ("tan", "sec", "cot", "csc"):
+                self._apart(mp.cos(x) if name in ("tan", "sec") else mp.sin(x))
+            return self._called(getattr(mp, name.replace("arc", "a", 1)), x)
         raise NoValue(f"{name} is not computed")
 
     def _called(self, function: Callable[..., Any], *given: Any) -> Any:
         try:
-            value = function(*given)
+            return self._checked(function(*given))
         except ValueError as error:  # at a pole
             raise NoValue(str(error)) from error
-        return self._checked(value)

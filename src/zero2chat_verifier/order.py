@@ -9,7 +9,8 @@ from typing import Any
 from zero2chat_verifier.tree import Node
 
 _VECTORS = frozenset("uvwxb")  # beside a capital: Ax is the product of a matrix and a vector
-_ORDERED = ("vec ", "hat ", "over", "wide", "tilde ", "dot ", "Lambda", "Sigma", "Phi", "Psi", "Omega", "Theta", "Xi")
+_GREEK = ("Lambda", "Sigma", "Phi", "Psi", "Omega", "Theta", "Xi")
+ORDERED = ("vec ", "hat ", "over", "wide", "tilde ", "dot ", "math", *_GREEK)
 
 
 def ordered(node: Any) -> Any:
@@ -62,5 +63,5 @@ def _names_in_order(node: Any) -> set[str]:
         return set()
     if node[0] == "variable":
         stem = node[1].split("_")[0]
-        return {node[1]} if (len(stem) == 1 and stem.isupper()) or stem.startswith(_ORDERED) else set()
+        return {node[1]} if (len(stem) == 1 and stem.isupper()) or stem.startswith(ORDERED) else set()
     return set().union(*(_names_in_order(part) for part in node))

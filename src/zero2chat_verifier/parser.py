@@ -11,6 +11,7 @@ from typing import Any
 
 from zero2chat_verifier.atoms import CALLED, STARTS, applied, atom, unexpected
 from zero2chat_verifier.lexer import Token, TooLarge, Unreadable, clean_latex, tokenize
+from zero2chat_verifier.order import ORDERED
 from zero2chat_verifier.tree import Node
 
 _DEEPEST = 40  # nested brackets, fractions and powers
@@ -20,6 +21,7 @@ _RANGE = re.compile(
     r"(?:\A|[,;]|or|and)(?:0(?:-0){1,2}|0/0/0|0times0)(?:\Z|[,;]|or|and)"
 )  # 3-2, 2024-01-05, 1/2/2024, 3x4
 _PARTS = re.compile(r"\s*\((?:[a-h]|[ivx]+|\d)\)[ ~]")  # (a) 5 (b) 6
+_INDEX = re.compile(r"'[^' ]*_(?:[^'a-z]*[^'A-Za-z])?i(?![a-z])")
 _TRANSPOSED = (("variable", "T"), ("variable", "H"))
 _SEPARATORS = (",", ";", "or", "and", "\\\\")
 _RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "to", "notin", "subset", "subseteq"}
@@ -46,7 +48,7 @@ class Parser:
             raise TooLarge("too many tokens")
         self.tokens, self.at, self.depth = tokens, 0, 0
         self.bars = 0  # number of open pairs of bars, or of braces, which a bar may end
-        self.outward = False  # inside ]a, b[
+        self.called, self.factors = set[str](), set[str]()  # letters before brackets
 
     def whole(self) -> Node:
         """Return the tree of all tokens."""
@@ -61,6 +63,10 @@ class Parser:
             raise Unreadable("a date, a score, a range or the size of a matrix")
         if self.at < len(self.tokens):
             raise Unreadable(f"cannot parse from {self.tokens[self.at].value!r}")
+        if self.called & self.factors:
+            raise Unreadable("a letter that is a function and a factor, as in x(n) + x(n + 1)")
+        if "('constant', 'i')" in (written := repr(tree)) and _INDEX.search(written):
+            raise Unreadable("a letter i that is an index and perhaps a number")
         return tree
 
     def peek(self, ahead: int = 0) -> Token:
@@ -125,36 +131,13 @@ class Parser:
             terms.append(("nothing",))
         else:
             terms.append(self._sets())
-        terms[-1] = self._remainder(terms[-1])
-        while self.sees(*_RELATIONS) or (self.sees("!") and self.peek(1).value == "="):
+        while self.sees(*_RELATIONS):
             sign = self.next().value
-            if sign == "!":
-                self.next()
-                sign = "ne"
             if sign in "<>" and self.take("="):
                 sign = {"<": "le", ">": "ge"}[sign]
             signs.append(sign)
-            terms.append(self._remainder(self._sets()))
-        node = ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
-        if self.sees("pmod", "bmod", "mod"):
-            self.next()
-            node = ("modulo", node, self.argument() if self.sees("{") else self.power())
-        elif self.sees("(") and self.peek(1).value in ("mod", "bmod"):
-            self.at += 2
-            node = ("modulo", node, self.sum())
-            self.need(")")
-        return node
-
-    def _remainder(self, left: Node) -> Node:
-        """Read the left side of `17 \\bmod 5 = 2`, a number. (In `x = 2 \\bmod 5`, a residue class is read later.)"""
-        start = self.at
-        if not self.take("bmod", "mod"):
-            return left
-        by = self.argument() if self.sees("{") else self.power()
-        if self.sees("="):
-            return ("call", "mod", left, by)
-        self.at = start
-        return left
+            terms.append(self._sets())
+        return ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
 
     def _definition(self) -> Node | None:
         """Read `f(x) =` or `P(x, y) =`: the names of a function and of its parameters."""
@@ -180,6 +163,7 @@ class Parser:
         ):
             return None
         self.at += at
+        self.called.add(name.rstrip("'"))
         return ("defined", name, tuple(parameters))
 
     def _sets(self) -> Node:
@@ -247,7 +231,7 @@ class Parser:
                     if below[0] != "number" or not factor[1] < below[1]:
                         raise Unreadable("two numbers side by side")
                     factors = [("number", factors[0][1] + factor[1] / below[1])]
-                elif _proper(factor) and self._plain_integer(start - 1):
+                elif _proper(factor) and self._plain_integer(start - 1) and self.tokens[start].value == "frac":
                     # 3\frac{1}{2}, but neither 2 \cdot 3\frac{1}{2} nor $3\frac{1}{2}
                     if not whole or len(factors) > 1:
                         raise Unreadable("a mixed number in a product")
@@ -256,6 +240,8 @@ class Parser:
                     mixed = ("number", factors[0][1] + top[1] / bottom[1])
                     factors = [("percent", mixed) if percent else mixed]
                 else:
+                    if self.tokens[start].value == "(" and factors[-1][0] == factor[0] == "number":
+                        raise Unreadable("a product of numbers or of cycles, as in (12)(13)")
                     factors.append(factor)
             else:
                 break
@@ -277,13 +263,7 @@ class Parser:
         if token.kind in ("number", "letter", "text"):
             return True
         if token.kind == "sign":
-            if token.value == "(" and self.peek(1).value in ("mod", "bmod"):
-                return False
-            return (
-                token.value in ("(", "{", "\\{")
-                or (token.value == "[" and not self.outward)
-                or (token.value in ("|", "\\|") and not self.bars)
-            )
+            return token.value in ("(", "[", "{", "\\{") or (token.value in ("|", "\\|") and not self.bars)
         return token.kind == "command" and (token.value in STARTS)
 
     def unary(self) -> Node:
@@ -306,7 +286,9 @@ class Parser:
                     raise Unreadable("a power of a function")
                 if node[0] == "pow" and node[2] in _TRANSPOSED:
                     raise Unreadable("a transpose")
-            elif self.sees("!") and self.peek(1).value != "=":
+            elif self.sees("!"):
+                if self.peek(1).value == "=" and not self.peek(1).spaced:
+                    raise Unreadable("a factorial or a sign for unequal, as in n!=2")
                 count = 0
                 while self.take("!"):
                     count += 1
@@ -344,10 +326,13 @@ class Parser:
                     primes += "'"
                 self.need("}")
                 return ("variable", base[1] + primes)
-            if self.sees("(") and self.peek(2).value == ")" and self.peek(3).value == "}":
-                raise Unreadable("an exponent in brackets, which may count derivatives")
             self.at -= 1
-            return ("pow", base, self.argument())
+            start = self.at
+            exponent = self.argument()
+            inner = [token.value for token in self.tokens[start : self.at] if token.value not in "{}"]
+            if base[0] == "variable" and inner[0] in ("(", "[") and inner[-1] in (")", "]"):
+                raise Unreadable("an exponent in brackets, which may count derivatives")
+            return ("pow", base, exponent)
         self.deeper()
         sign = self.take("-")
         exponent = self.power()  # 2^3^4 is 2^(3^4)
@@ -359,8 +344,6 @@ class Parser:
         token = self.next()
         if token.kind == "sign" and token.value == "{":
             node = self.listing()
-            if self.take("choose"):
-                node = ("call", "binom", node, self.listing())
             self.need("}")
             return node
         if token.kind == "number" and token.value.isdigit():
@@ -380,7 +363,7 @@ def _called(node: Node) -> bool:
 
 def _no_number(node: Node) -> bool:
     """Whether a node may be a vector, a set or the size of a matrix."""
-    return node[0] == "variable" and (node[1].startswith(("vec ", "over", "hat ")) or len(node[1]) == 1)
+    return node[0] == "variable" and (node[1].startswith(ORDERED) or len(node[1]) == 1)
 
 
 def _proper(node: Node) -> bool:

@@ -15,8 +15,8 @@ from fractions import Fraction
 from typing import Any
 
 from zero2chat_verifier.normalize import parts
-from zero2chat_verifier.numeric import Point, has_value, is_complex, variables
-from zero2chat_verifier.tree import Node
+from zero2chat_verifier.numeric import Point, has_value, variables
+from zero2chat_verifier.tree import Node, is_complex
 
 ENOUGH = 6  # points at which two expressions must agree
 # The size of a variable at each point. Small numbers come first: most wrong answers already differ there.
@@ -61,7 +61,9 @@ def points(gold: Node, answer: Node, seed: bytes) -> Iterator[tuple[Point, bool]
                 number = 2 * rng.randint(2, 6 if i % 3 else 20) + i // 4 % 2
                 if name in natural and i % 3 == 2:  # the first integers, large ones, and those beside a constant
                     beside = int(rng.choice(marks or [largest])) + rng.randint(-2, 2)
-                    number = (rng.randint(0, 3), rng.randint(61, 150), min(300, abs(beside)))[i // 3 % 3]
+                    number = (rng.randint(0, 3), rng.randint(61, 150), min(2000, abs(beside)))[i // 3 % 3]
+                elif i % 6 == 3:
+                    number = rng.randint(500, 3000)  # beyond the zeros of a product of factors n - k
                 point[name] = Fraction(number if name in natural else sign * number)
                 continue
             # One variable always has this size, the others half of the time: all of them are rarely near a constant.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from fractions import Fraction
 from typing import NamedTuple
 
 from zero2chat_verifier import units
 from zero2chat_verifier.extract import LONGEST
-from zero2chat_verifier.lexer import TooLarge, Unreadable, clean_latex, stated_domain, tokenize
+from zero2chat_verifier.lexer import TooLarge, Unreadable, clean_latex, tokenize
 from zero2chat_verifier.parser import read
 from zero2chat_verifier.tree import Node
 
@@ -25,25 +24,19 @@ _ANSWER_IS = re.compile(r"^(?:\\text\{)?\s*(?:the )?(?:final )?answer(?: is|:)\s
 _LABELLED = re.compile(
     r"(?:\((?P<fenced>[A-J])\)\s*|(?P<marked>[A-J])[).:]\s+|(?P<small>[a-j])\)\s+|\((?P<spoken>[a-j])\)\s+(?=[A-Za-z]{3}))(?=\S)"
 )
-_ORDINAL = re.compile(r"(\d{1,9})\s*(?:\^\s*)?\{?\s*(st|nd|rd|th)\s*\}?", re.IGNORECASE)
 # "xy", "rR", "x y" and "ab - c", but not an English word of two letters.
 _NO_WORD = r"(?!(?i:no|on|if|is|in|at|am|an|as|be|by|do|go|he|it|me|my|of|or|so|to|up|us|we)\b)"
 _PRODUCT = re.compile(
     rf"[A-Za-z](?: [A-Za-z])*|{_NO_WORD}(?:[a-z][A-Za-z]|[A-Z][a-z])"
     rf"|{_NO_WORD}[A-Za-z]{{1,2}}(?: ?- ?{_NO_WORD}[A-Za-z]{{1,2}})+"
 )
-_LETTERS = re.compile(rf"\\text\s*\{{({_NO_WORD}(?:[a-z][A-Z]|[A-Z][a-z]))\}}")  # \text{Mm}
 # Words that the grammar knows.
 _MATHS_WORDS = {"pi", "infinity", "infty", "all real numbers", "all reals", "the real numbers", "reals"} | {
     f"{the}{what}" for the in ("", "the ") for what in ("empty set", "no solution", "no solutions")
 }
 _SAME_WORDS = {"dne": "does not exist", "doesn't exist": "does not exist", "do not exist": "does not exist"}
-YES_OR_NO = ("yes", "no", "true", "false")
-_SAID = re.compile(
-    r"(?:yes|true|no|false)\b[\s.,!]*(?:(?:it|they|this|that|we) (?:is|are|does|do|can|has|have)(?: not|n't)?)?[\s.!]*"
-)
 # Words in which case has no meaning. Other words may differ by case alone: rR, ABC and abc.
-_SHORT_WORDS = frozenset(units.WORDS["caseless"])
+_CASELESS = frozenset(units.WORDS["caseless"])
 
 
 class Reading(NamedTuple):
@@ -53,9 +46,7 @@ class Reading(NamedTuple):
     words: str | None = None
     tokens: tuple[tuple[str, str], ...] | None = None  # kinds and texts, if the grammar does not cover the answer
     number: Fraction | None = None  # of a tree that is a plain number
-    choice: str | None = None  # A to J; "?" if the text after the letter names another option, or retracts it
-    ordinal: int | None = None  # of "25th"
-    domain: str | None = None  # from a clause such as "for all x in R"
+    choice: str | None = None  # A to J
     problem: str = ""  # no_answer, too_large, unsupported
 
 
@@ -85,30 +76,24 @@ def read_answer(text: str) -> Reading:
             content = read_answer(rest)
             if content.problem:
                 return content
-            letter = str(labelled[str(labelled.lastgroup)]).upper()
-            return content._replace(choice="?" if content.choice or _hedged(rest) else letter)
+            if content.choice or _hedged(rest):
+                return Reading(problem="unsupported")
+            return content._replace(choice=str(labelled[str(labelled.lastgroup)]).upper())
         if _CHOICES.fullmatch(plain):
             return Reading(words="".join(sorted(re.findall(r"\b[A-H]\b", plain))))
-        ordinal = _ORDINAL.fullmatch(plain)
-        if ordinal and units.ordinal_suffix(int(ordinal[1])) == ordinal[2].lower():
-            return Reading(words=f"{ordinal[1]}th", ordinal=int(ordinal[1]))
         if _WORDS.fullmatch(plain) and not _PRODUCT.fullmatch(plain) and plain.lower() not in _MATHS_WORDS:
             spoken = _ARTICLE.sub("", plain)
-            if spoken.lower() in units.NUMBERS and not cleaned.endswith("!"):
+            if spoken.lower() in units.NUMBERS:
                 return Reading(("number", Fraction(units.NUMBERS[spoken.lower()])))
-            place = units.ordinal(spoken)
-            if place is not None:  # "a third" is no place
-                return Reading(words=plain if plain[:2].lower() in ("a ", "an") else f"{place}th")
             return Reading(words=_SAME_WORDS.get(spoken.lower(), spoken))
-        letters = _LETTERS.fullmatch(cleaned)
-        return _of_mathematics(letters[1] if letters else cleaned)._replace(domain=stated_domain(text))
+        return _of_mathematics(cleaned)
     except (TooLarge, RecursionError):
         return Reading(problem="too_large")
 
 
 def unwrapped(text: str) -> str:
     """Remove commands such as \\text around words, and punctuation at both ends."""
-    return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" ,;:!").rstrip(" .,;:!")
+    return " ".join(_WRAPPER.sub(r"\1", _WRAPPER.sub(r"\1", text)).split()).strip(" ,;:").rstrip(" .,;:")
 
 
 def _of_mathematics(cleaned: str) -> Reading:
@@ -126,11 +111,6 @@ def _of_mathematics(cleaned: str) -> Reading:
         return Reading(tokens=tuple((token.kind, token.value.strip()) for token in tokens))
 
 
-def without_label(text: str) -> str:
-    """Return an option's content: `blue` of `(B) blue`."""
-    return _LABELLED.sub("", unwrapped(clean_latex(text)), count=1)
-
-
 def _hedged(rest: str) -> bool:
     """Whether the text after an option's letter may name another option, or leave the choice open."""
     return (
@@ -138,37 +118,13 @@ def _hedged(rest: str) -> bool:
     )
 
 
-def says(text: str, word: str) -> bool:
-    """Whether a text is this yes or no, perhaps in a sentence: "Yes, it is." """
-    text = _WRAPPER.sub(r"\1", text[:200]).casefold().strip(" $*\"'")
-    said = _SAID.fullmatch(text)
-    denied = re.search(r"\bnot\b|n't", text) is not None
-    agreed = len(text.split()) == 1 or denied == (word in ("no", "false"))
-    return said is not None and text.startswith(word) and agreed
-
-
 def same_words(answer: str, expected: str) -> bool:
     """Whether two phrases are equal. Case matters, except in ordinary words."""
     if answer == expected:
         return True
     ours, others = expected.split(), answer.split()
-    return len(ours) == len(others) and all(_same_word(a, b) for a, b in zip(ours, others, strict=True))
-
-
-def _same_word(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    word = one.lower()
-    if word != other.lower() or not all(w in (word, word.capitalize(), word.upper()) for w in (one, other)):
-        return False
-    if word in _SHORT_WORDS:
-        return True
-    ordered = all(ord(a) + 1 == ord(b) for a, b in itertools.pairwise(word))  # the corners abcde
-    return (
-        len(word) > 4
-        and not re.search("[^aeiouy]{4}|[xyzq]{2}", word)
-        and re.search("[aeiouy]", word) is not None
-        and not ordered
+    return len(ours) == len(others) and all(
+        a == b or (a.lower() == b.lower() and a.lower() in _CASELESS) for a, b in zip(ours, others, strict=True)
     )
 
 

@@ -26,7 +26,7 @@ def region(node: Node, inside: bool = False) -> Region | None:
     if kind == "tuple" and len(node[2]) == 2:
         if "langle" in (node[1], node[3]):
             return None  # a vector
-        return ("span", node[1].replace("]", "("), *node[2], node[3].replace("[", ")"))
+        return ("span", node[1], *node[2], node[3])
     if kind == "relation":
         return _solved(node, inside)
     if kind == "set" and inside:
@@ -77,6 +77,8 @@ def unknowns(node: Node) -> set[str]:
 
 def _solved(node: Node, inside: bool) -> Region | None:
     signs, terms = node[1], node[2]
+    if "'pm'" in repr(terms) or "'mp'" in repr(terms):
+        return None
     if signs == ("in",) and terms[0][0] == "variable":
         return region(terms[1], True)
     if len(signs) == 2 and all(sign in (">", "ge") for sign in signs):

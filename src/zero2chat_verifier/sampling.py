@@ -18,18 +18,16 @@ from zero2chat_verifier.numeric import (
     NoValue,
     Point,
     Undecided,
-    is_complex,
     variables,
 )
 from zero2chat_verifier.points import ENOUGH, points
-from zero2chat_verifier.tree import ONE, Node
+from zero2chat_verifier.tree import Node, is_complex
 
 _FINE = 3  # points with as many digits as needed to detect any difference; the others use 25 digits
 _ROUGH_SIZE = 30  # largest total of |log10| over the parts of a number for which 25 digits suffice
 _MOST_WORK = 12_000_000  # over all values of one comparison, in units of `Exact.work`: about 0.3 s
 _MOST_NAMES = 12
-_QUOTIENTS = {"tan": ("sin", "cos"), "cot": ("cos", "sin"), "sec": ("", "cos"), "csc": ("", "sin")}
-_STEPPED = ("abs", "floor", "ceil", "max", "min", "mod", "gcd", "lcm")
+_STEPPED = ("abs", "floor", "ceil", "max", "min", "gcd", "lcm")
 _TWO: Node = ("number", Fraction(2))
 _UNKNOWN = Fraction(1, 2**10)  # for an exponent with a variable
 _ZERO: Node = ("number", Fraction(0))
@@ -132,13 +130,8 @@ class ValueComparison:
                 return node if not variables(inner) else inner
             if inner[0] == "neg":
                 return self._call(("call", "abs", inner[1]))
-            if inner[0] == "call" and inner[1] in _QUOTIENTS:
-                top, bottom = (("call", name, inner[2]) if name else ONE for name in _QUOTIENTS[inner[1]])
-                return self._call(("call", "abs", ("div", top, bottom)))
             if inner[0] in ("mul", "div"):
                 return (inner[0], *(self._call(("call", "abs", part)) for part in inner[1:]))
-            if inner[0] == "pow" and inner[2][0] == "number" and inner[2][1].denominator == 1:
-                return self._named(("pow", self._call(("call", "abs", inner[1])), inner[2]))
         for other, alike in self._names.items():
             if other[1] == name and len(other) == len(node) and self._same_arguments(name, other[2:], given):
                 return alike

@@ -8,6 +8,7 @@ repeated factors; other arguments are compared instead of the values.
 
 from __future__ import annotations
 
+import itertools
 import random
 from fractions import Fraction
 
@@ -81,21 +82,17 @@ def _on_a_line(node: Node, lines: dict[Node, _Polynomial]) -> tuple[_Polynomial,
     if kind not in ("add", "mul", "div", "neg"):
         return None
     top, bottom = [Fraction(kind != "add")], [Fraction(1)]
-    for i, part in enumerate(node[1:]):
+    for i, part in enumerate((*node[1:], *[("number", Fraction(-1))] * (kind == "neg"))):
         line = _on_a_line(part, lines)
         if line is None or len(top) + len(bottom) > _MOST_DEGREE:
             return None
         above, below = line[::-1] if kind == "div" and i else line
         if kind == "add":
-            left, right = _times(top, below), _times(above, bottom)
-            length = max(len(left), len(right))
-            left, right = ([*side, *[Fraction(0)] * (length - len(side))] for side in (left, right))
-            top = _trimmed([a + b for a, b in zip(left, right, strict=True)])
+            pairs = itertools.zip_longest(_times(top, below), _times(above, bottom), fillvalue=Fraction(0))
+            top = _trimmed([a + b for a, b in pairs])
         else:
             top = _times(top, above)
         bottom = _times(bottom, below)
-    if kind == "neg":
-        top = [-c for c in top]
     return (top, bottom) if top and bottom else None
 
 

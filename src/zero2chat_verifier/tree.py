@@ -5,7 +5,7 @@
 ("percent", a)  ("degrees", a)  ("unit", words)  ("based", digits, base)  ("domain", "R")
 ("list", joined, items)  ("set", items)  ("tuple", "(", items, "]")  ("builder", item, condition)
 ("relation", signs, terms)  ("defined", name, parameters)  ("union", …)  ("inter", …)  ("minus", a, b)
-("ratio", …)  ("modulo", a, n)  ("matrix", rows)  ("cases", rows)  ("big", name, low, high, body)
+("ratio", …)  ("matrix", rows)  ("cases", rows)  ("big", name, low, high, body)
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ def without_percent(node: Any) -> Any:
     if len(node) == 2 and node[0] == "percent":
         return without_percent(node[1])
     return tuple(without_percent(part) for part in node)
+
+
+def is_complex(name: str) -> bool:
+    """Whether a variable may be complex: z, w, z_1."""
+    return name.split("_")[0] in ("z", "w", "zeta", "omega")
 
 
 def size(node: Any) -> int:

@@ -13,91 +13,33 @@ _BLOCKS = Path(__file__).with_name("words.txt").read_text(encoding="utf-8").spli
 WORDS = {name: words.split() for name, _, words in (block.partition(":") for block in _BLOCKS)}
 # name: (what it measures, size in base units). Single letters are units only in \text{}, or at the end as in "5 m".
 _TABLE: dict[str, tuple[str, Fraction]] = {}
-
-
-def _define(measure: str, **names: float | Fraction) -> None:
-    for spelt, size in names.items():
-        for name in spelt.split("_"):
-            _TABLE[name] = (measure, Fraction(str(size)))
-
-
-_define("inch", in_inch_inche=1, ft_foot_feet=12, yd_yard=36, mi_mile=63360)
-_define("gram", tonne=1000000)
-_define("pound", oz_ounce=1, lb_pound=16)
-_define("second", sec=1, min_minute=60, h_hr_hour=3600, day=86400, week=604800)
-_define("month", month=1, yr_year=12)
-_define("litre", mL=0.001)
-_define("dollar", cent_penny_pennie=0.01, dollar_usd_USD_buck=1)
-_define("euro", eur_EUR_euro=1)
-_define("gbp", gbp_GBP=1)
-_define("rupee", rupee_inr_INR=1)
-_define("yen", yen_jpy_JPY=1)
-_define("radian", rad_radian=1)
-_define("unit", unit=1)
-_define("", total=1)  # "7 in total"
-# symbol, names, and the prefixes in use. Case matters in symbols: mPa is not MPa.
-_PREFIXES = {
-    "": ("", "1"), "n": ("nano", "1e-9"), "m": ("milli", "1e-3"), "c": ("centi", "1e-2"), "d": ("deci", "1e-1"),
-    "k": ("kilo", "1e3"), "M": ("mega", "1e6"), "G": ("giga", "1e9"),
-}  # fmt: skip
-for _symbol, _names, _used in (
-    *(("m", "metre meter", "nmcdkM"), ("g", "gram", "mkM"), ("s", "second", "nm"), ("l", "litre liter", "mcdk")),
-    *(
-        ("L", "litre", "mcdM"),
-        ("J", "joule", "kM"),
-        ("W", "watt", "mkMG"),
-        ("N", "newton", "mkM"),
-        ("Hz", "hertz", "kMG"),
-    ),
-    *(("V", "volt", "mkM"), ("A", "ampere amp", "mkM"), ("Pa", "pascal", "mkMG"), ("eV", "electronvolt", "kMG")),
-    *(("mol", "mole", "m"), ("ohm", "ohm", "kM")),
-):
-    for _prefix in ("", *_used):
-        for _spelt in (f"{_prefix}{_symbol}", *(f"{_PREFIXES[_prefix][0]}{_name}" for _name in _names.split())):
-            _TABLE[_spelt] = (_names.split()[0], Fraction(_PREFIXES[_prefix][1]))
+_ENTRIES = {name: [re.split("[=:]", entry) for entry in WORDS[name]] for name in ("units", "prefixes", "prefixed")}
+for _measure, _names, _size in _ENTRIES["units"]:
+    _TABLE |= dict.fromkeys(_names.split(","), (_measure, Fraction(_size)))
+# Symbol, names, and the prefixes in use. Case matters in symbols: mPa is not MPa.
+for _symbol, _names, _used in _ENTRIES["prefixed"]:
+    for _short, _long, _size in _ENTRIES["prefixes"]:
+        if not _short or _short in _used:
+            _spelt = (_short + _symbol, *(_long + _name for _name in _names.split(",")))
+            _TABLE |= dict.fromkeys(_spelt, (_names.split(",")[0], Fraction(_size)))
 _SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h"}
 _NOUNS = frozenset(WORDS["nouns"])
 _ADJECTIVES = frozenset(WORDS["adjectives"])
 
-_ORDINAL_STEMS = WORDS["ordinals"]
-_ORDINAL_SIZES = (*range(3, 21), *range(30, 100, 10), 10**2, 10**3, 10**6, 10**9, 10**12)
-# "3 fifths" is 3/5. The singular could also be an ordinal.
-_PARTS = {f"{stem}s": Fraction(1, n) for stem, n in zip(_ORDINAL_STEMS, _ORDINAL_SIZES, strict=True)}
-_PARTS |= {"halves": Fraction(1, 2), "halfs": Fraction(1, 2), "quarters": Fraction(1, 4)}
-_SCALES = {
-    "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
-    "score": 20, "gross": 144, "myriad": 10**4, "lakh": 10**5, "lac": 10**5, "crore": 10**7,
-    "quadrillion": 10**15, "quintillion": 10**18,
-}  # fmt: skip
+_SCALES = {word: Fraction(size) for word, _, size in (_entry.partition("=") for _entry in WORDS["scales"])}
 NUMBERS = {word: n for n, word in enumerate(WORDS["numbers"])}
 CURRENCIES = frozenset({"euro", "gbp", "rupee", "yen"})  # not equal to the dollars of "$5"
 # Symbols in which case has no meaning. (It has in others: Mm is not mm, Mg not mg, M not m, ML not mL.)
 _ANY_CASE = frozenset({"cm", "km", "kg", "hz", "kj", "kw", "ft", "yd", "mi", "lb", "oz", "hr", "yr", "in", "ml", "sec"})
+_PLURALS = ("lbs", "hrs", "yrs", "Hours", "Days")
 _CASED = {name.lower(): name for name in ("Hz", "kJ", "kW", "mL")}
 Unit = dict[str, int]  # measure: power
 
 
 def scale(word: str) -> Fraction | None:
-    """Return the factor that a word after a number means: `million`, `dozen`, `fifths`."""
+    """Return the factor that a word after a number means: `million`, `dozen`."""
     word = word.strip().lower()
-    if word in _PARTS:
-        return _PARTS[word]
-    factor = _SCALES.get(word if word in ("scores", "gross") else word.removesuffix("s"))
-    return None if factor is None else Fraction(factor)
-
-
-def ordinal(word: str) -> int | None:
-    """Return 5 for `fifth`."""
-    word = word.strip().lower()
-    if word in ("first", "second"):
-        return ("first", "second").index(word) + 1
-    part = _PARTS.get(f"{word}s") if word in _ORDINAL_STEMS else None
-    return None if part is None else part.denominator
-
-
-def ordinal_suffix(number: int) -> str:
-    """Return the suffix of an ordinal number: `st` of 21st."""
-    return "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return _SCALES.get(word if word in ("scores", "gross") else word.removesuffix("s"))
 
 
 def known(name: str) -> bool:
@@ -110,16 +52,11 @@ def counted(words: str) -> bool:
     return read_unit(words) is not None
 
 
-def in_parts(name: str) -> tuple[str, Fraction] | None:
-    """Return measure and size of a unit that can be followed by smaller ones, as in 2 hours 15 minutes."""
-    unit = _lookup(name)
-    return unit if unit and unit[0] in ("second", "month", "inch", "pound", "dollar") else None
-
-
 def _lookup(name: str) -> tuple[str, Fraction] | None:
     low = name.lower()
-    anyhow = (low, low.removesuffix("s")) if len(low) > 4 or low in _ANY_CASE else ()
-    plural = name.removesuffix("s") if len(name) > 2 else name
+    anyhow = (low, low.removesuffix("s")) if len(low.removesuffix("s")) > 4 or low in _ANY_CASE else ()
+    # Only names have a plural: kWs is the unit of energy.
+    plural = name.removesuffix("s") if name in _PLURALS or (len(name) > 3 and name.islower()) else name
     for spelt in (name, plural, *anyhow):
         spelt = _CASED.get(spelt, spelt)
         if spelt in _TABLE:
@@ -159,12 +96,13 @@ def _noun(words: str) -> tuple[str, Fraction] | None:
     *adjectives, noun = words.lower().split()
     if len(adjectives) == 2 and adjectives[1] == "of" and _singular(adjectives[0]):
         adjectives = []
-    singular = _singular(noun)
+    # "5 pairs" may be 10, but "5 ordered pairs" are counted.
+    singular = "pair" if [*adjectives, noun] == ["ordered", "pairs"] else _singular(noun)
     if not singular or not _ADJECTIVES.issuperset(adjectives):
         return None
     return " ".join((*words.lower().split()[:-1], singular)), Fraction(1)
 
 
 def _singular(noun: str) -> str | None:
-    ways = (noun, noun.removesuffix("s"), noun.removesuffix("es"), noun.removesuffix("ies") + "y")
+    ways = (noun, noun.removesuffix("s"), noun.removesuffix("es"), re.sub("ies$", "y", noun))
     return next((way for way in ways if way in _NOUNS), None)

@@ -8,8 +8,8 @@ def test_the_closing_line_counts_and_without_one_the_last_box_as_the_reward_read
     right = [
         "steps\n#### 17",
         r"<think> 10 + 7 </think> <answer> \boxed{17} </answer>",
-        r"It is \boxed{ 17 }, so \boxed{17}.",
-        r"\boxed{16}, no: \boxed{17}",
+        r"It is \boxed{ 17 }. So the answer is \boxed{17}.",
+        r"\boxed{16} is too small. The answer is \boxed{17}",
         r"\boxed{\$17}",
         r"\boxed{17 \text{ dollars}}",
         r"\boxed{34/2}",

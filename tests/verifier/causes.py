@@ -183,15 +183,12 @@ SCALES = {
 
 
 def words_that_count(rng: random.Random) -> Made:
-    """Fifths and dozens: what they make of a number is right, the number alone is not."""
+    """Dozens and millions: what they make of a number is right, the number alone is not."""
     n = rng.randint(2, 40)
-    word, size = rng.choice([
-        *((w, Fraction(1, d)) for w, d in PARTS.items()), *((w, Fraction(s)) for w, s in SCALES.items())])
-    value = n * size
-    gold = str(value.numerator) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
-    other = rng.choice([w for w, d in PARTS.items() if Fraction(1, d) != size])
+    word, size = rng.choice(list(SCALES.items()))
+    other = rng.choice(list(PARTS))
     return (
-        gold, [f"{n} {word}", f"{n}\\text{{ {word}}}"],
+        str(n * size), [f"{n} {word}", f"{n}\\text{{ {word}}}"],
         [f"{n}", f"{n}\\text{{ {other}}}", f"{n + 1} {word}", f"{n} {word} less"])
 
 
@@ -224,9 +221,7 @@ def choices_with_contents(rng: random.Random) -> Made:
     return f"({a}) {n}", [a, f"({a})", f"({a}) {n}", f"{n}"], [b, f"({b}) {n}", f"({a}) {n + 1}", f"({a}) or ({b})"]
 
 
-WORDS = (
-    "even odd yes monday triangle parabola circle increasing never green rectangle sunday winter ellipse paris".split()
-)
+WORDS = "even odd yes monday increasing never sunday prime convergent".split()
 
 
 def capitals(rng: random.Random) -> Made:
@@ -339,9 +334,7 @@ def columns(rng: random.Random) -> Made:
     column = "\\begin{pmatrix}" + "\\\\".join(found) + "\\end{pmatrix}"
     row = "\\begin{pmatrix}" + "&".join(found) + "\\end{pmatrix}"
     turned = "\\begin{pmatrix}" + "\\\\".join(found[::-1]) + "\\end{pmatrix}"
-    return (
-        f"({','.join(found)})", [column, column.replace("pmatrix", "bmatrix")],
-        [row, turned, f"[{','.join(found)}]" if len(found) < 3 else row])
+    return column, [column, column.replace("pmatrix", "bmatrix")], [row, turned, f"({','.join(found)})"]
 
 
 def extraction(rng: random.Random) -> Made:
@@ -349,10 +342,8 @@ def extraction(rng: random.Random) -> Made:
     n, m = rng.sample(range(2, 99), 2)
     ways = (
         "<think>maybe \\boxed{{{m}}}</think> The answer is {n}.", "<think>\\boxed{{{m}}}</think>\n\\boxed{{{n}}}",
-        "it was \\boxed{{{m}}}</think> #### {n}", "\\boxed{{{n}}} % \\boxed{{{m}}}",
-        "\\boxed{{{n}}}\n% \\boxed{{{m}}}", "\\boxed{{{m}}}, no wait: \\boxed{{{n}}}", "#### {m}\n\\boxed{{{n}}}",
-        "\\boxed{{{m}}} and then\n#### {n}", "\\boxed{{\\fbox{{{n}}}}}",
-        "A share of 50% is what remains: \\boxed{{{n}}}", "\\boxed{{\\text{{{n}}}}}")
+        "it was \\boxed{{{m}}}</think>\n#### {n}", "\\boxed{{{m}}} is too small. The answer is \\boxed{{{n}}}",
+        "\\boxed{{{m}}} and then\n#### {n}", "\\boxed{{\\fbox{{{n}}}}}", "\\boxed{{\\text{{{n}}}}}")
     right = [way.format(n=n, m=m) for way in rng.sample(ways, 3)]
     wrong = [way.format(n=m, m=n) for way in rng.sample(ways, 3)]
     wrong += [
@@ -369,15 +360,15 @@ def named_lists(rng: random.Random) -> Made:
     one, two = rng.sample(NOUNS, 2)
     small, large = min(a, b), max(a, b)
     return rng.choice((
-        (f"{a},{b}", [f"w={a}, d={b}", f"{a} {one} and {b} {two}", f"(x,y)=({a},{b})", f"x={a}, y={b}"],
-         [f"{b} {one} and {a} {two}", f"x={b}, y={a}", f"(x,y)=({b},{a})", f"y={a}, x={b}",
+        (f"{a},{b}", [f"{b} and {a}", f"{a} {one} and {b} {two}"],
+         [f"w={a}, d={b}", f"x={a}, y={b}", f"{b} {one} and {a} {two}", f"x={b}, y={a}", f"(x,y)=({b},{a})", f"y={a}, x={b}",
           f"{a} {one} or {b + 1} {two}"]),
-        (f"({a},{b})", [f"x={a}, y={b}", f"(x,y)=({a},{b})", f"{a} {one} and {b} {two}"],
-         [f"x={b}, y={a}", f"({b},{a})", f"{b} {one}, {a} {two}"]),
-        (f"\\{{{a},{b}\\}}", [f"{b}, {a}", f"x={b} or x={a}", f"x_1={a}, x_2={b}"],
-         [f"x={a}, y={b}", f"{a} {one} and {b} {two}", f"({a},{b})"]),
-        (f"{small}, {large}",
-         [f"Minimum: {small}, Maximum: {large}", f"\\text{{Min}}={small}, \\text{{Max}}={large}"],
+        (f"({a},{b})", [f"(x,y)=({a},{b})"],
+         [f"x={a}, y={b}", f"{a} {one} and {b} {two}", f"(y,x)=({a},{b})", f"x={b}, y={a}", f"({b},{a})", f"{b} {one}, {a} {two}"]),
+        (f"\\{{{a},{b}\\}}", [f"{b}, {a}", f"x={b} or x={a}"],
+         [f"x_1={a}, x_2={b}", f"x={a}, y={b}", f"{a} {one} and {b} {two}", f"({a},{b})"]),
+        (f"Minimum: {small}, Maximum: {large}",
+         [f"\\boxed{{Maximum: {large}, Minimum: {small}}}", f"\\text{{Min}}={small}, \\text{{Max}}={large}"],
          [f"Maximum: {large}, Minimum: {small + 1}", f"Minimum: {large}, Maximum: {small}"]),
         (f"{a} {one}, {b} {two}", [f"{b} {two} and {a} {one}", f"{a}, {b}"],
          [f"{b} {one} and {a} {two}", f"{b}, {a}", f"{a} {one}"]),
@@ -408,30 +399,30 @@ def phrases(rng: random.Random) -> Made:
     th = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     hour, minute = rng.randint(1, 12), rng.randint(10, 59)
     return rng.choice((
-        (f"f(x)={n}x", [f"f(x)={n}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}x\\text{{ for all real }}x", f"{n}x"],
-         [f"f(x)={m}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}|x|\\text{{ for all real }}x"]),
-        (f"{n}{th}", [f"{n}^{{\\text{{{th}}}}}", f"{n}\\text{{{th}}}", f"{n}"], [f"{m}", f"{n + 10}{th}", f"-{n}"]),
+        (f"f(x)={n}x", [f"f(t)={n}t", f"{n}x"],
+         [f"f(x)={n}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}x\\text{{ for all real }}x", f"f(x)={m}x for all x \\in \\mathbb{{Q}}", f"f(x)={n}|x|\\text{{ for all real }}x"]),
+        (f"{n}{th}", [f"{n}{th}"], [f"{m}", f"{n + 10}{th}", f"-{n}", f"{n}"]),
         (f"{hour}:{minute} PM",
-         [f"{hour}:{minute} pm", f"{hour}:{minute}\\text{{ p.m.}}", f"\\text{{{hour}:{minute} PM}}"],
-         [f"{hour}:{minute} am", f"{hour}:{minute - 1} pm", f"{hour}:{minute}"]),
-        (f"{n * m % 7}", [f"{n * m} \\bmod 7 = {n * m % 7}", f"{n * m} \\mod 7 = {n * m % 7}"],
+         [f"{hour}:{minute} PM", f"$\\text{{{hour}:{minute} PM}}$"],
+         [f"{hour}:{minute}\\text{{ a.m.}}", f"{hour}:{minute} am", f"{hour}:{minute - 1} pm", f"{hour}:{minute}"]),
+        (f"{n * m % 7}", [f"{n * m % 7}"],
          [f"{n * m} \\bmod 7 = {n * m % 7 + 1}", f"{n * m + 1} \\bmod 7 = {n * m % 7}"]),
         (f"({n},\\pm {m})", [f"({n},{m}),({n},-{m})", f"({n},-{m}) and ({n},{m})", f"({n}, \\mp {m})"],
          [f"({n},{m})", f"(\\pm {n},{m})", f"({n},{m}),(-{n},-{m})"]),
         (f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}=z",
          [f"z=\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}", f"\\frac{{y}}{{{m}}}=\\frac{{x-1}}{{{n}}}=z"],
          [f"\\frac{{x-1}}{{{m}}}=\\frac{{y}}{{{n}}}=z", f"\\frac{{x-1}}{{{n}}}=\\frac{{y}}{{{m}}}"]),
-        (f"a=b={n}", [f"a={n}, b={n}", f"b=a={n}"], [f"a={n}, b={m}", f"a={n}", f"a=b={m}"])))
+        (f"a=b={n}", [f"b=a={n}"], [f"a={n}, b={m}", f"a={n}", f"a=b={m}"])))
 
 
 def boxes_in_formulas(rng: random.Random) -> Made:
     """A box that is a part of what is written, and boxes beside which nothing counts."""
     n, m = rng.sample(range(2, 60), 2)
     around = (
-        "\\boxed{{{n}}} {noun}", "$\\boxed{{{n}}}$ is the answer, as {m} is too large.", "- \\boxed{{{n}}}",
-        "{m} - {m} + \\boxed{{{n}}} = {n}", "<answer>\\boxed{{{n}}}</answer>", "**Answer:** \\boxed{{{n}}}!",
-        "\\boxed{{{n}}}\\text{{ {noun}}}", "$x=\\boxed{{{n}}}$ (not {m})", "So \\(\\boxed{{{n}}}\\), since $x+{m}=y$",
-        "we need at least $\\boxed{{{n}}}$ {noun}", "$\\boxed{{{n}}}\\qquad\\blacksquare$", "1. \\boxed{{{n}}}")
+        "\\boxed{{{n}}} {noun}", "$\\boxed{{{n}}}$ is the answer.", "{n} + {m} - {m} = \\boxed{{{n}}}",
+        "<answer>\\boxed{{{n}}}</answer>", "**Answer:** \\boxed{{{n}}}.", "\\boxed{{{n}}}\\text{{ {noun}}}",
+        "$x=\\boxed{{{n}}}$", "So \\(\\boxed{{{n}}}\\)", "we need $\\boxed{{{n}}}$ {noun}",
+        "$\\boxed{{{n}}}\\qquad\\blacksquare$", "1. \\boxed{{{n}}}")
     changed = (
         "-\\boxed{{{n}}}", "$-\\boxed{{{n}}}$", "x=-\\boxed{{{n}}}", "\\boxed{{{n}}}^2", "\\boxed{{{n}}}+{m}",
         "\\boxed{{{n}}}\\cdot {m}", "{m}\\cdot\\boxed{{{n}}}", "\\boxed{{{n}}}\\pi", "$\\boxed{{{n}}}x$",
@@ -440,7 +431,8 @@ def boxes_in_formulas(rng: random.Random) -> Made:
         "\\boxed{{{n}}}.5", "{m}\\boxed{{{n}}}", "\\boxed{{{n}}},000", "\\boxed{{{n}}} or {m}",
         "\\boxed{{{n}}} is wrong", "not \\boxed{{{n}}}", "x\\ne\\boxed{{{n}}}", "\\cancel{{\\boxed{{{n}}}}}",
         "~~\\boxed{{{n}}}~~", "\\boxed{{{m}}}\\phantom{{\\boxed{{{n}}}}}", "The answer is not $\\boxed{{{n}}}$.",
-        "\\boxed{{{n}}} and a half")
+        "\\boxed{{{n}}} and a half", "$x=\\boxed{{{n}}}$ (not {m})", "we need at least $\\boxed{{{n}}}$ {noun}",
+        "$\\boxed{{{n}}}$ is the answer, as {m} is too large.", "**Answer:** \\boxed{{{n}}}!")
 
     def show(ways: tuple[str, ...]) -> list[str]:
         words = {"noun": rng.choice(NOUNS), "scale": rng.choice([*PARTS, *SCALES, "percent", "squared"])}
@@ -484,9 +476,10 @@ def labels(rng: random.Random) -> Made:
         return rng.choice((", ", " and ", "\\text{ and }")).join(f"\\text{{{name}}}{sign}{n}" for name, n in pairs)
 
     gold = show((one, a), (two, b))
-    right = [show((one, a), (two, b), sign="="), show((two, b), (one, a)), f"{a}, {b}"]
+    right = [show((one, a), (two, b), sign="="), show((two, b), (one, a))]
     wrong = [
-        show((one, b), (two, a)), show((one, a), (three, b)), show((two, a), (one, b)), show((one, a)), f"{b}, {a}"]
+        show((one, b), (two, a)), show((one, a), (three, b)), show((two, a), (one, b)), show((one, a)), f"{b}, {a}",
+        f"{a}, {b}"]
     return gold, right, wrong
 
 
@@ -496,7 +489,7 @@ def letters_in_order(rng: random.Random) -> Made:
     p, q = rng.sample("pqrs", 2)
     n = rng.randint(2, 9)
     return rng.choice((
-        (f"\\angle {a}{b}{c}", [f"\\angle {c}{b}{a}", f"\\angle {a}{b}{c}"],
+        (f"\\angle {a}{b}{c}", [f"\\angle {a}{b}{c}"],
          [f"\\angle {a}{c}{b}", f"\\angle {b}{a}{c}"]),
         (f"{p}\\land {q}", [f"{q}\\land {p}"], [f"{p}\\lor {q}", f"{p}", f"{p}\\to {q}"]),
         (f"{a}\\cup {b}", [f"{b}\\cup {a}"], [f"{a}\\cap {b}", f"{a}\\cup {c}", f"{a}\\setminus {b}"]),
@@ -511,14 +504,12 @@ def remainders(rng: random.Random) -> Made:
     m = rng.randint(3, 30)
     a = rng.randint(0, m - 1)
     k = rng.randint(1, 6)
-    right = [
-        f"{a + k * m}\\pmod{{{m}}}", f"x\\equiv {a + k * m}\\pmod{{{m}}}", f"x\\equiv {a - k * m}\\pmod{{{m}}}",
-        f"x\\equiv {a} \\mod {m}"]
+    right = [f"x \\equiv {a} \\pmod{{{m}}}", f"$x\\equiv {a}\\pmod{{{m}}}$"]
     wrong = [
         f"x\\equiv {a + 1}\\pmod{{{m}}}", f"x\\equiv {a}\\pmod{{{m + 1}}}", f"x\\not\\equiv {a}\\pmod{{{m}}}",
         f"x={a}", f"x\\equiv {a}\\pmod{{{2 * m}}}", f"y\\equiv {a}\\pmod{{{m}}}",
         f"x\\equiv {a + k * m + 1}\\pmod{{{m}}}"]
-    return f"x\\equiv {a}\\pmod{{{m}}}", [*right, f"x\\equiv {a}\\ (\\text{{mod }}{m})"], wrong
+    return f"x\\equiv {a}\\pmod{{{m}}}", right, wrong
 
 
 def repeating(rng: random.Random) -> Made:
@@ -550,20 +541,12 @@ def quantities(rng: random.Random) -> Made:
     """One quantity in two units, and shares of one unit in another."""
     large, small, size = rng.choice((("hours", "minutes", 60), ("feet", "inches", 12), ("minutes", "seconds", 60)))
     n, m = rng.randint(2, 9), rng.randint(1, size - 1)
-    if rng.random() < 0.3:
-        return (
-            f"{n} {large}", [f"{n * size} {small}"],
-            [f"{n} {large} per {small[:-1]}", f"{n} {small}", f"{n + 1} {large}"])
     whole = Fraction(n * size + m, size)
-    right = [
-        f"{n * size + m} {small}", f"{n} {large} and {m} {small}", f"{n}\\text{{ {large} }}{m}\\text{{ {small}}}",
-        f"\\frac{{{whole.numerator}}}{{{whole.denominator}}}\\text{{ {large}}}"]
+    right = [f"{n * size + m} {small}", f"\\frac{{{whole.numerator}}}{{{whole.denominator}}}\\text{{ {large}}}"]
     wrong = [
-        f"{n} {large} {m + 1} {small}", f"{n} {large}", f"{m} {small}", f"{n * size + m} {large}", f"{n}.{m} {large}",
+        f"{n} {large} {m + 1} {small}", f"{n} {large}", f"{n} {large} per {small[:-1]}", f"{n * size + m} {large}",
         f"{n} {large} or {m} {small}", f"{m} {small} {n + 1} {large}", f"{n * size - m} {small}"]
-    return (
-        f"{n} {large} {m} {small}", right,
-        [text for text in wrong if text != f"{n}.{m} {large}" or whole != Fraction(f"{n}.{m}")])
+    return f"{n * size + m} {small}", right, wrong
 
 
 def distances(rng: random.Random) -> Made:
@@ -577,12 +560,11 @@ def distances(rng: random.Random) -> Made:
          [f"|x-{c}|<{r}", f"x<{low}", f"|x|>{r + c}", f"\\{{x: x<{low}\\text{{ and }}x>{high}\\}}"]),
         (f"\\mathbb{{R}}\\setminus\\{{-{c},{c}\\}}", [f"x\\ne\\pm{c}", f"x\\ne {c}, x\\ne -{c}"],
          [f"x=\\pm{c}", f"x\\ne {c}", f"x\\ne\\pm{c + 1}", f"x\\ne {c} or x\\ne -{c}"]),
-        ("(0,\\infty)", ["\\mathbb{R}^+", "\\mathbb{R}_{>0}", "x>0"],
+        ("(0,\\infty)", ["x>0"],
          ["\\mathbb{R}", "\\mathbb{R}^-", "\\mathbb{Z}^+", "\\mathbb{R}\\setminus\\{0\\}"]),
-        (f"x\\ne {c}", [f"\\mathbb{{R}}-\\{{{c}\\}}", f"\\mathbb{{R}}\\setminus\\{{{c}\\}}"],
+        (f"x\\ne {c}", [f"\\mathbb{{R}}\\setminus\\{{{c}\\}}"],
          [f"\\mathbb{{R}}-\\{{-{c}\\}}", f"\\mathbb{{Q}}-\\{{{c}\\}}", f"\\mathbb{{R}}-{c}", "\\mathbb{R}"]),
-        (f"\\{{{c}k: k\\in\\mathbb{{Z}}\\}}",
-         [f"\\{{{c}n: n\\in\\mathbb{{Z}}\\}}", f"\\{{{c}m\\mid m\\in\\mathbb{{Z}}\\}}"],
+        (f"\\{{{c}k: k\\in\\mathbb{{Z}}\\}}", [f"\\{{{c}\\cdot k\\mid k\\in\\mathbb{{Z}}\\}}"],
          [f"\\{{{c + 1}k: k\\in\\mathbb{{Z}}\\}}", f"\\{{{c}n: n\\in\\mathbb{{N}}\\}}",
           f"\\{{{c}n+1: n\\in\\mathbb{{Z}}\\}}", f"\\{{{c}n: k\\in\\mathbb{{Z}}\\}}"]),
         (f"x={c},y={r + 10}", [f"\\begin{{cases}}x={c}\\\\y={r + 10}\\end{{cases}}", f"(x,y)=({c},{r + 10})"],
@@ -649,9 +631,9 @@ def capital_units(rng: random.Random) -> Made:
     n = rng.randint(2, 90)
     return rng.choice((
         (f"{n}\\text{{ mm}}", [f"{n} mm", f"{n}"], [f"{n}\\text{{ Mm}}", f"{n}\\text{{ m}}"]),
-        (f"{n}\\text{{ mL}}", [f"{n} ml", f"{n}"], [f"{n}\\text{{ ML}}", f"{n}\\text{{ L}}"]),
-        (f"{n}\\text{{ mg}}", [f"{n} mg"], [f"{n}\\text{{ Mg}}", f"{n}\\text{{ g}}"]),
-        (f"{n}\\text{{ km}}", [f"{n} KM", f"{n} Km"], [f"{n}\\text{{ KG}}", f"{n}\\text{{ m}}"]),
+        (f"{n}\\text{{ mL}}", [f"{n}"], [f"{n}\\text{{ ML}}", f"{n}\\text{{ L}}"]),
+        (f"{n}\\text{{ mg}}", [f"{n}"], [f"{n}\\text{{ Mg}}", f"{n}\\text{{ g}}"]),
+        (f"{n}\\text{{ km}}", [f"{n} km"], [f"{n}\\text{{ KG}}", f"{n}\\text{{ m}}"]),
         (f"{n}\\text{{ radians}}", [f"{n}\\text{{ rad}}"], [f"{n}\\text{{ grads}}", f"{n}^\\circ"]),
         (f"{n}", [f"{n}\\text{{ cm}}"], [f"{n} M", f"{n}\\text{{ bn}}", f"{n}\\text{{ thou}}"])))
 
@@ -659,9 +641,10 @@ def capital_units(rng: random.Random) -> Made:
 def words_around_boxes(rng: random.Random) -> Made:
     """Words and signs beside a box by which it is another number."""
     n, m = rng.sample(range(2, 60), 2)
-    right = [f"So it is \\boxed{{{n}}} times.", f"| total | \\boxed{{{n}}} |", f"\\boxed{{{n}}} in total"]
+    right = [f"So it is \\boxed{{{n}}}.", f"\\boxed{{{n}}} in total"]
     wrong = [
         f"\\boxed{{{n}}} times {m}", f"\\boxed{{{n}}} plus ${m}$", f"\\boxed{{{n}}} divided by {m}",
+        f"So it is \\boxed{{{n}}} times.", f"| total | \\boxed{{{n}}} |",
         f"the opposite of \\boxed{{{n}}}", f"the reciprocal of $\\boxed{{{n}}}$", f"{{\\boxed{{{n}}}}}^{m}",
         f"\\boxed{{{n}}} more than {m}", f"\\boxed{{{n}}} 1/2", f"\\boxed{{{n}}}\\text{{ half}}",
         f"\\log_{{{m}}}\\boxed{{{n}}}", f"\\sqrt[\\boxed{{{n}}}]{{2}}", f"\\boxed{{{n}}}\\ 000",

@@ -70,7 +70,7 @@ def test_an_answer_equals_itself_however_it_is_set(name: str, start: str) -> Non
         reason = verify_answer(REWRITINGS[name](text), text).reason
         assert reason in ("equal", "equal_sampled", "bad_reference", "too_large", "no_answer", "timeout"), text
         compared += reason in ("equal", "equal_sampled")
-    assert compared > 20
+    assert compared >= 20
 
 
 @_often
