@@ -33,12 +33,18 @@ def test_a_tasks_rows_have_prompts_answers_and_the_columns_that_are_wanted():
     assert task_problems("spelling", held_out)["answer"][:] == [row["answer"] for row in held_out]
 
 
+def test_the_tasks_that_a_users_own_rows_name_are_installed_ones(own):
+    source = own({"prompt": "Say it.", "answer": "5", "task": "os.path", "row": "{}"})
+    with pytest.raises(UserError, match=r"mine: task 'os.path' is not known"):
+        load_problems(source, wanted=("task", "row"))
+
+
 def test_rows_of_a_world_carry_it_and_a_users_own_rows_name_only_installed_ones(own, monkeypatch):
     problems = load_problems(read_sources([{"task": "own_worlds.boxes", "n": 2}])[0])
     assert [json.loads(row)["coin"] for row in problems["row"]] == problems["answer"][:]
     assert problems["environment"][:] == ["own_worlds.boxes"] * 2
     source = own({"prompt": "Find it.", "answer": "", "environment": "own_worlds.boxes", "coin": "red"})
-    with pytest.raises(UserError, match=r"mine: environment 'own_worlds.boxes' is not known"):
+    with pytest.raises(UserError, match=r"mine: world 'own_worlds.boxes' is not known"):
         load_problems(source, answers=False)
     monkeypatch.setattr("zero2chat.data.prompts.modules", lambda kind: {"own_worlds.boxes": ""})
     assert load_problems(source, answers=False)["coin"][:] == ["red"]

@@ -57,8 +57,12 @@ def load_problems(
         problems, numbers, names = task_problems(source.task, rows, wanted), list(range(len(rows))), list[str]()
     else:
         problems, numbers, names = _read_problems(source, answers)
-        for world in set(worlds_of(problems)) - {None}:  # data must not choose what is imported
-            tasks.known(world, list(modules("worlds")), f"{source.label}: environment")
+        named = [("worlds", name) for name in {*worlds_of(problems)} - {None}]
+        named += (
+            [("tasks", name) for name in set(problems["task"])] if "task" in wanted & {*problems.column_names} else []
+        )
+        for kind, name in named:  # data must not choose what is imported
+            tasks.known(name, list(modules(kind)), f"{source.label}: {kind[:-1]}")
     for reward in rewards:
         reward.check(problems, str(source.label), names)
     return problems.add_column("_row", numbers) if "_row" in wanted else problems
