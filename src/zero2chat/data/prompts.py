@@ -58,9 +58,8 @@ def load_problems(
     else:
         problems, numbers, names = _read_problems(source, answers)
         named = [("worlds", name) for name in {*worlds_of(problems)} - {None}]
-        named += (
-            [("tasks", name) for name in set(problems["task"])] if "task" in wanted & {*problems.column_names} else []
-        )
+        if "task" in wanted & {*problems.column_names}:
+            named += [("tasks", name) for name in set(problems["task"])]
         for kind, name in named:  # data must not choose what is imported
             tasks.known(name, list(modules(kind)), f"{source.label}: {kind[:-1]}")
     for reward in rewards:
