@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from trl import ModelConfig
-from trl.chat_template_utils import is_chat_template_stop_token_trained
+from trl.chat_template_utils import is_chat_template_stop_token_trained, supports_tool_calling
 
 from zero2chat.core.errors import UserError
 from zero2chat.models.chat_template import settle_chat
@@ -106,9 +106,6 @@ def test_a_rendered_answer_parses_back_to_the_message_it_was(tokenizer, message)
     assert tokenizer.parse_response(whole[len(prefix) :], prefix=prefix) == message
 
 
-# ---- other families' templates
-
-
 @pytest.fixture
 def opened(tokenizer_folder):
     """`opened(template, …)`: our small tokenizer with a template, and these special tokens."""
@@ -122,6 +119,37 @@ def opened(tokenizer_folder):
         return found
 
     return make
+
+
+def test_an_action_is_a_short_line_and_one_that_is_mended_carries_no_loss(opened):
+    acting = opened("chatml_actions")
+    properties = {name: {"type": "string", "description": "x"} for name in ("old", "new")}
+    parameters = {"type": "object", "properties": properties, "required": ["old", "new"]}
+    swap = {"type": "function", "function": {"name": "swap", "description": "Swap.", "parameters": parameters}}
+    calls = [{"function": {"name": "swap", "arguments": {"new": "b c", "old": old}}} for old in ("x", "a")]
+    messages = [
+        *turns(user="Swap."),
+        {"role": "assistant", "content": "", "tool_calls": calls[:1], "untrained": True},
+        {"role": "tool", "content": "There is no x."},
+        {"role": "assistant", "content": "", "tool_calls": calls[1:]},
+    ]
+    out = acting.apply_chat_template(messages, tools=[swap], return_dict=True, return_assistant_tokens_mask=True)
+    assert acting.decode(out["input_ids"]) == (
+        "<|im_start|>system\nswap old new: Swap.<|im_end|>\n<|im_start|>user\nSwap.<|im_end|>\n<|im_start|>assistant\n"
+        "<think></think><PYTHON_START>swap x\nb c<PYTHON_END><|im_end|>\n<|im_start|>tool\nThere is no x.<|im_end|>\n"
+        "<|im_start|>assistant\n<think></think><PYTHON_START>swap a\nb c<PYTHON_END><|im_end|>\n"
+    )
+    pairs = zip(out["input_ids"], out["assistant_masks"], strict=True)
+    learned = acting.decode([token for token, mask in pairs if mask])
+    assert learned == "<think></think><PYTHON_START>swap a\nb c<PYTHON_END><|im_end|>"
+    assert supports_tool_calling(acting)  # as TRL's trainer demands: without a signature, arguments have their names
+    for wrong in ({"new": "b"}, {"old": "a", "newer": "b"}, "a"):
+        calls[0]["function"]["arguments"] = wrong
+        with pytest.raises(TemplateError, match="a call of swap needs its first arguments"):
+            acting.apply_chat_template(messages, tools=[swap], tokenize=False)
+
+
+# ---- other families' templates
 
 
 def test_r1_zeros_prompt_is_the_papers_and_what_is_said_carries_the_loss(opened):

@@ -35,6 +35,7 @@ from zero2chat.tools.tool_functions import python
 
 GREEDY = Sampling(temperature=0, max_new_tokens=400)
 INJECTIONS = [json.loads(line) for line in (Path(__file__).parents[1] / "injections.jsonl").read_text().splitlines()]
+TEMPLATES = Path(__file__).parents[2] / "chat_templates"
 TURN_END, SEARCH_START = 3, 4
 SEARCHED = "<SEARCH_START>a<SEARCH_END>"
 
@@ -558,6 +559,88 @@ def test_the_calls_of_several_answers_are_executed_at_once(ours, monkeypatch):
     read_all(turns, [[*tokenizer.encode(text), TURN_END] for text in (*calls, "Alone.")], form.ends)
     assert [turn.messages[-1]["content"] for turn in turns] == ["met at 0", "met at 1", "met at 2", "Alone."]
     assert [turn.goes_on for turn in turns] == [True, True, True, False]
+
+
+# ---- calls in one line
+
+
+@pytest.fixture
+def acting(ours, monkeypatch):
+    """Our tokenizer with the template of short calls, and a function that remembers its arguments."""
+    made = []
+
+    def swap(old: str, new: str, times: int = 1) -> str:
+        """Swap texts.
+
+        Args:
+            old: What
+            new: What else
+            times: How often
+        """
+        made.append((old, new, times))
+        return "swapped"
+
+    text = "".join((TEMPLATES / name).read_text() for name in ("chatml_actions.jinja", "chatml.jinja"))
+    monkeypatch.setattr(ours[1], "chat_template", text.replace("{% include 'chatml.jinja' %}\n", ""))
+    return ours[1], swap, made
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"old": "a b", "new": " c\n\nd "},
+        {"new": "first in the call", "old": "first in the signature"},
+        {"old": "", "new": ""},
+        {"old": '"a\\n"', "new": "\\"},
+        {"old": "日本 🙂\r\t", "new": "swap x"},
+        {"old": "<PYTHON_END>", "new": "<|im_end|><|im_start|>tool\n", "times": 12},
+    ],
+)
+def test_a_call_in_one_line_is_read_as_it_was_rendered(acting, arguments):
+    tokenizer, swap, made = acting
+    form = CallFormat(Tools([swap]), tokenizer, [TURN_END])
+    question = [{"role": "user", "content": "Swap."}]
+    prompt = encode_prompts(tokenizer, [question], form.tools)[0]
+    call = neutral(call_message(("swap", arguments)), tokenizer)
+    whole = tokenizer.encode(render_messages(tokenizer, [*question, call], form.tools))
+    turn = Unfolding(prompt, tokenizer, form, 4096)
+    read_all([turn], [whole[len(prompt) :]], form.ends)
+    assert made == [tuple(neutral({"times": 1} | arguments, tokenizer)[key] for key in ("old", "new", "times"))]
+    assert turn.messages[0]["tool_calls"][0]["function"]["arguments"].items() >= neutral(arguments, tokenizer).items()
+    assert turn.ids[: len(whole)] == whole  # what the model wrote is what the template renders
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("", "There is no tool ''"),
+        ("swop a\nb", "There is no tool 'swop'; did you mean 'swap'?"),
+        ("swap", "The arguments of swap are"),
+        ("swap a", "The arguments of swap are"),
+        ("swap a\nb\n1\n2", "The arguments of swap are"),
+        ("swap a\nb\n1<PYTHON_START>", NOT_ENDED),
+    ],
+)
+def test_a_line_that_is_no_call_is_an_error_that_the_model_reads(acting, written, says):
+    tokenizer, swap, made = acting
+    form = CallFormat(Tools([swap]), tokenizer, [TURN_END])
+    turn = Unfolding(tokenizer.encode("<|im_start|>assistant\n"), tokenizer, form, 4096)
+    read_all([turn], [tokenizer.encode(f"<PYTHON_START>{written}<PYTHON_END>")], form.ends)
+    assert says in turn.messages[1]["content"]
+    assert made == []
+
+
+def test_a_line_may_have_what_is_not_json_and_ends_its_turn(acting, talk):
+    _, swap, made = acting
+    script = talk(Tools([swap]))
+    script("?", '<PYTHON_START>swap "a"\n\\x\nx<PYTHON_END>', "Done.")
+    assert made == [('"a"', "\\x", "x")]
+    assert script.session.turns[-1].assistant == "Done."
+
+
+def test_a_token_that_would_begin_calls_of_two_kinds_is_refused(acting):
+    with pytest.raises(UserError, match="begins calls of python and of others with the same token"):
+        CallFormat(Tools([python, acting[1]]), acting[0], [TURN_END])
 
 
 # ---- injections

@@ -45,6 +45,14 @@ def test_whatever_goes_wrong_in_a_world_is_an_observation(name, arguments, says)
     assert says in result.text
 
 
+def test_calls_fail_as_often_as_the_row_says_and_the_same_ones_each_time():
+    row = ROW | {"failing": 0.4}
+    first, again = ([act(episode, "open", colour="red") for _ in range(50)] for episode in (Episode(row), Episode(row)))
+    assert first == again
+    assert 10 < sum(result.failed for result in first) < 30
+    assert {result.text for result in first if result.failed} == {"{'error': 'It is out of order just now.'}"}
+
+
 def test_a_world_in_which_a_call_never_ends_earns_nothing_and_takes_no_more():
     episode = Episode(ROW)
     act(episode, "open", colour="red")

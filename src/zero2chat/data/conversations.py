@@ -16,8 +16,7 @@ from zero2chat.data.chat_formats import CONVERSATIONS, Message, open_rows, read_
 from zero2chat.data.sources import Source
 from zero2chat.inference.tool_format import Tools, call_message, failed
 from zero2chat.models.tokenization import as_message
-
-_OUT_OF_ORDER = "It is out of order just now."
+from zero2chat.tools.environments import OUT_OF_ORDER
 
 
 def load_conversations(source: Source, tools: Tools | None = None) -> Dataset:
@@ -128,7 +127,7 @@ def _demonstrate(
         arguments = dict.fromkeys(tools.example(name), text)
         turns.append(call_message((name, arguments)))
         fails = rng.random() < failing
-        result = failed(_OUT_OF_ORDER) if fails else tools.result(name, arguments, tools.seconds)
+        result = failed(OUT_OF_ORDER) if fails else tools.result(name, arguments, tools.seconds)
         turns.append({"role": "tool", "name": name, "content": result.text})
         return None if result.failed else result.text
 

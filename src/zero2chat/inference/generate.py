@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby, takewhile
 from typing import Any
@@ -40,6 +40,7 @@ class Answer:
     unfolded: str | None = None  # the text without its thoughts, of a model that thinks
     confidence: float = 0.0  # in what follows the last tool result, if it is measured
     reward: float | None = None  # of the world that it acted in
+    messages: list[dict[str, Any]] = field(default_factory=list)  # its turns: texts, calls and results
 
     @property
     def content(self) -> str:
@@ -216,7 +217,8 @@ def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase, thoughts: Think
     ended = [] if turn.end is None else [turn.end]
     thought = thoughts.tokens(ids, turn.mask)
     unfolded = thoughts.answer(turn.text) if thoughts.thinks else None
-    return Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole, ids + ended, thought, unfolded)
+    made = Answer(turn.text, turn.end is not None, sum(turn.mask), turn.made, whole, ids + ended, thought, unfolded)
+    return replace(made, messages=turn.messages)
 
 
 def _batches(

@@ -39,8 +39,8 @@ class Calls:
     ended. `muted`: tokens that a session must not generate any more because the limits are reached; in training, a
     further call ends the answer. An invalid call is answered with an error that the model can read.
 
-    The turn ends after an invalid call, or a call of a tool with control tokens of its own. After a JSON call, in
-    control tokens or plain text, further calls may follow; any other text ends the turn and is not part of it.
+    The turn ends after an invalid call, a call of a tool with control tokens of its own, and a line. After a JSON call,
+    in control tokens or plain text, further calls may follow; any other text ends the turn and is not part of it.
     """
 
     def __init__(self, written: CallFormat | None):
@@ -120,7 +120,7 @@ class Calls:
                     self._read_text()
                 return
         if broken or (mark and token == mark.end):
-            self._complete(self._read(mark, text, mistake), not (mark and mark.name))
+            self._complete(self._read(mark, text, mistake), not (mark and mark.ends_turn))
 
     def _complete(self, attempts: Sequence[Attempt], more: bool) -> None:
         """Add the calls; `more`: further calls may follow."""
@@ -155,7 +155,8 @@ class Calls:
     def _read(self, mark: Mark | None, text: str, mistake: str) -> list[Attempt]:
         if mark and mark.name:
             return [Attempt(Call(mark.name, text), {mark.parameter: text}, mistake)]
-        value = parsed(text)
+        assert self._format
+        value: Any = self._format.tools.read_line(text) if mark and mark.is_line else parsed(text)
         calls = value if isinstance(value, list) and value else [value]
         if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
             mistake = mistake or 'A call is a JSON object, {"name": …, "arguments": {…}}.'

@@ -79,6 +79,18 @@ class Tools:
         self._parameters = {s["function"]["name"]: s["function"]["parameters"] for s in self.schemas}
         self.functions = dict(zip(self._parameters, functions, strict=True))
 
+    def read_line(self, line: str) -> dict[str, Any]:
+        """Read a call in one line, `name first argument`, in which further arguments follow a line end each. Texts are
+        as in JSON, without the quotation marks. What is not JSON is text. With too many arguments, it has none."""
+        name, _, rest = line.partition(" ")
+        known = self._parameters[name]["properties"] if name in self._parameters else {}
+        values = rest.split("\n") if rest or line.endswith(" ") else []
+        arguments = {}
+        for (key, schema), value in zip(known.items(), values, strict=False):
+            given = parsed(f'"{value}"' if schema.get("type") == "string" else value)
+            arguments[key] = value if given is None else given
+        return {"name": name, "arguments": arguments if len(values) <= len(known) else None}
+
     def example(self, name: str) -> dict[str, str]:
         """Return placeholder arguments for a call."""
         return dict.fromkeys(self._parameters[name]["properties"], _PLACEHOLDER)
@@ -188,11 +200,18 @@ def make_tools(given: Mapping[str, Any], where: str = "tools") -> Tools | None:
 @dataclass(frozen=True)
 class Mark:
     """What a control token that starts a call means: the token that ends the call, and the tool and parameter that get
-    the text between. If `tool` is None, that text is a JSON object with `name` and `arguments`."""
+    the text between. If `name` is None, that text is a JSON object with `name` and `arguments`, or with `is_line` what
+    `Tools.read_line` reads."""
 
     end: int
     name: str | None = None
     parameter: str | None = None
+    is_line: bool = False
+
+    @property
+    def ends_turn(self) -> bool:
+        """Whether a call must be the turn's last one."""
+        return self.name is not None or self.is_line
 
 
 def call_message(*calls: tuple[str, dict[str, Any]]) -> dict[str, Any]:
@@ -213,7 +232,8 @@ class CallFormat:
     `options` are the template's, for the header after a result.
 
     Raises `UserError` if the template puts calls neither between two control tokens nor between tags, if a call is
-    neither a bare argument nor a JSON object, and if tool results are omitted.
+    neither a bare argument, nor a JSON object, nor a line, if the same token starts calls of two kinds, and if tool
+    results are omitted.
     """
 
     def __init__(
@@ -231,6 +251,11 @@ class CallFormat:
         self.ends = {*ends, *control.intersection(self._encode(turn))}
         marks = {name: self._mark(name, control - self.ends) for name in tools.functions}
         self.marks = dict(mark for mark in marks.values() if mark)
+        if len(self.marks) < len({mark for mark in marks.values() if mark}):
+            raise UserError(
+                "the model's chat template begins calls of python and of others with the same token: remove python "
+                f"from {', '.join(marks)}"
+            )
         self._closing = {
             name: tokenizer.added_tokens_decoder[mark[1].end].content if mark else CALL_TAGS[1]
             for name, mark in marks.items()
@@ -241,7 +266,7 @@ class CallFormat:
                 raise UserError("the model's chat template does not render tool results")
             self.ends |= control.intersection(self._encode(result))
         self.call_ends = {mark.end for mark in self.marks.values()}
-        self.stops = self.ends | {mark.end for mark in self.marks.values() if mark.name}
+        self.stops = self.ends | {mark.end for mark in self.marks.values() if mark.ends_turn}
 
     def _mark(self, name: str, control: set[int]) -> tuple[int, Mark] | None:
         """Return the start token of a tool's calls and its meaning. For plain-text calls, set `tags` and return
@@ -257,6 +282,8 @@ class CallFormat:
                 return ids[start], Mark(ids[end], name, next(iter(arguments)))
             if parsed(inside) in (call, [call]):
                 return ids[start], Mark(ids[end])
+            if inside == " ".join([name, "\n".join(arguments.values())]).rstrip():
+                return ids[start], Mark(ids[end], is_line=True)
         opening, closing = CALL_TAGS
         inside = text.partition(opening)[2].partition(closing)[0]
         # Outside text must not be able to contain the tags.

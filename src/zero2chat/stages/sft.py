@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from datasets import Dataset
 from transformers import IntervalStrategy
 from trl import ModelConfig, SFTConfig
 
+from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, cores, is_main_process
 from zero2chat.data.conversations import before_answer, join_conversations, load_conversations
 from zero2chat.data.decontamination import Decontamination, read_held_out
@@ -57,6 +58,9 @@ class SftArguments(TaskStepsArguments):
     embedding_learning_rate: float | None = field(
         default=None, metadata={"help": "With muon; else `learning_rate`. Higher for unseen words."}
     )
+    context: Annotated[int | None, Range(min=1)] = field(
+        default=None, metadata={"help": "The model's new context, with unscaled RoPE: train at that length."}
+    )
     overlong: Literal["error", "drop"] = field(
         default="error", metadata={"help": "Conversations over max_length: error or drop."}
     )
@@ -77,7 +81,7 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
     """Return the tokenized conversations. Sets `training.max_length` if it is not set."""
     sources, tools = read_sources(args.datasets), make_tools(args.tools)
     empty, tokenizer = open_empty_chat(model_args, training.chat_template_path)
-    set_max_length(training, empty)
+    set_max_length(training, empty, args.context)
     if training.packing:
         require_packable(empty)
 
@@ -127,6 +131,7 @@ def run(run: Run, args: SftArguments, training: SFTConfig, model_args: ModelConf
     # Load.
     is_flash = choose_attention(model_args, training, bool(args.tasks_steps))
     model, tokenizer = open_chat_model(run, model_args, training.chat_template_path)
+    set_max_length(training, model, args.context)
 
     # Train.
     if rows.validation is not None and training.eval_strategy == IntervalStrategy.NO:

@@ -4,7 +4,8 @@ A world is a class: a constructor without arguments, `reset(**row)`, which retur
 `get_reward()`, and public methods with type hints and docstrings, which are the model's tools and return observations.
 Its attribute `consent` names the methods that need a person's yes. Its module also has `world(seed, horizon, split)`,
 which makes a row, and `plan(row)`, the shortest plan as pairs of method and arguments. A row names its world in the
-column `environment`; its column `consent` is the simulated person's answer (default "yes"), and `steps` the most calls.
+column `environment`; its column `consent` is the simulated person's answer (default "yes"), `steps` the most calls, and
+`failing` the share of calls that fail with an error, the same ones for equal answers.
 
 What a model writes reaches a world only through an `Episode`. An exception in a world is an observation. Steps, time,
 and the lengths of arguments and observations are bounded; a world must bound its memory itself.
@@ -18,6 +19,7 @@ import inspect
 import json
 import logging
 import math
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,6 +32,7 @@ from zero2chat.core.registry import modules, own_module
 STEPS = 40  # calls in an episode, if its row does not say
 SECONDS = 20.0  # of all calls in an episode; as many for `reset`, and for `get_reward`
 OBSERVATION = 1000  # characters
+OUT_OF_ORDER = "It is out of order just now."  # the error of a call that is made to fail
 _ARGUMENTS = 4000  # characters of a call's arguments
 
 T = TypeVar("T")
@@ -127,7 +130,7 @@ class Episode:
         self.functions = {name: self._guarded(method) for name, method in methods(self.name, self._world).items()}
         self.agrees = self.row.get("consent") not in (False, "no")
         self.steps = int(self.row.get("steps") or STEPS)
-        self.acted = 0
+        self.acted, self._luck = 0, random.Random(json.dumps(self.row, sort_keys=True, default=str))
         self._inside = False  # a call, maybe one that never ended
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,7 +140,10 @@ class Episode:
                 raise ValueError(f"The arguments are longer than {_ARGUMENTS} characters.")
             if self._inside:
                 raise RuntimeError("An earlier action has not ended.")
-            self._inside, self.acted = True, self.acted + 1
+            self.acted += 1
+            if self._luck.random() < float(self.row.get("failing") or 0):
+                raise RuntimeError(OUT_OF_ORDER)
+            self._inside = True
             try:
                 result = method(**arguments)
             except Exception:

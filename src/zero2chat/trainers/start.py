@@ -62,8 +62,14 @@ def share_batch(args: TrainingArguments, global_batch_size: int | None, processe
     return per_device, share // per_device
 
 
-def set_max_length(args: Any, model: PreTrainedModel) -> None:
-    """If `max_length` is not set, set it to the model's context. Raises `UserError` if it exceeds the context."""
+def set_max_length(args: Any, model: PreTrainedModel, context: int | None = None) -> None:
+    """If `max_length` is not set, set it to the model's context, which becomes `context` if that is set. Raises
+    `UserError` if it exceeds the context, or if RoPE, which stays as it is, cannot reach that far."""
+    config = model.config.get_text_config()
+    if context is not None and (getattr(config, "rope_parameters", None) or {}).get("rope_type") != "default":
+        raise UserError("context: only models with unscaled RoPE take any length: remove it, or use `pretrain`")
+    if context is not None:
+        config.max_position_embeddings = context
     context = context_length(model)
     if args.max_length is None:
         args.max_length = context

@@ -11,7 +11,7 @@ import functools
 import importlib
 import inspect
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,16 @@ from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import call_message, failed
 from zero2chat.models.tokenization import as_message
 from zero2chat.tasks import Row, ask, shuffled
+from zero2chat.tools.environments import OUT_OF_ORDER
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.worlds import base
 
 STYLES = ("worked", "mended")
 WORLDS = tuple(sorted({file.stem for file in Path(__file__).parent.glob("*.py")} - {"__init__", "base"}))
+Step = tuple[str, dict[str, Any], str]  # an action's name and arguments, and what was observed
 _SEEDS = 100_000  # of each world, horizon and split
 _FORMS = ("{}", "Done. {}", "That is all. {}", "Finished. {}")
 _SLIPS = 0.3  # of the style `mended`: how often another action comes first
-_OUT_OF_ORDER = "It is out of order just now."
 
 
 def rows(
@@ -36,9 +37,11 @@ def rows(
     n: int,
     world: str | Sequence[str] = ("rooms", "desk", "files"),
     horizons: Sequence[int] = (1, 8),
+    failing: float = 0.0,
 ) -> list[Row]:
     """Return rows of one or several worlds, in turn: `world` is `rooms`, `desk`, `files` or `textworld`, or a list of
-    these. `horizons` are the smallest and the largest number of actions, from 1 to 16."""
+    these. `horizons` are the smallest and the largest number of actions, from 1 to 16.
+    `failing` is the share of an answer's calls that fail with an error, the same ones for equal answers."""
     names = [world] if isinstance(world, str) else world
     known_all(names, WORLDS, "worlds: world")
     first, last = horizons if isinstance(horizons, list | tuple) and len(horizons) == 2 else (0, 0)
@@ -51,6 +54,7 @@ def rows(
         name, horizon = names[i % len(names)], first + i // len(names) % (last - first + 1)
         row = importlib.import_module(f"{__name__}.{name}").world(number, horizon, split)
         question = row.pop("prompt")[0]["content"]
+        row |= {"failing": failing} if failing else {}
         key = f"{name} {split} {number} {horizon}"
         found.setdefault(question, {"key": key, "question": question, "kind": name, **row})
     if len(found) < n:
@@ -74,7 +78,8 @@ def episode(
     """Return an episode that solves the row, from the prompt to the sentence at the end, and the world's methods.
 
     In the style `mended`, some actions come too early: they fail, or are a detour, and the rest of the plan is made
-    again. `failing` is the fraction of calls that fail with an error, and are made again."""
+    again. Such actions carry no loss (`untrained`). `failing` is the fraction of calls that fail with an error, and are
+    made again."""
     kind = _kind(row["environment"])
     world, turns = kind(), ask(row)
     turns[-1]["content"] += world.reset(**row)
@@ -82,16 +87,41 @@ def episode(
     while plan := world._plan():
         name, arguments = plan[0]
         early = [action for action in plan[1:] if action != plan[0]]
-        if style == "mended" and early and spare > 0 and rng.random() < _SLIPS:
+        if slips := style == "mended" and bool(early) and spare > 0 and rng.random() < _SLIPS:
             name, arguments = rng.choice(early)
             spare -= 2
         if fails := spare > 0 and rng.random() < failing:
             spare -= 1
-        result = failed(_OUT_OF_ORDER).text if fails else getattr(world, name)(**arguments)
-        turns += [call_message((name, arguments)), {"role": "tool", "name": name, "content": result}]
+        result = failed(OUT_OF_ORDER).text if fails else getattr(world, name)(**arguments)
+        call = call_message((name, arguments)) | ({"untrained": True} if slips else {})
+        turns += [call, {"role": "tool", "name": name, "content": result}]
     if style == "mended" and not world.get_reward():  # in a game, an early action may close the way
         return episode(row, rng, failing=failing)
     return [*turns, as_message(demonstration(row, rng))], methods(world)
+
+
+def plan(row: Row) -> base.Plan:
+    """Return the shortest plan of a row."""
+    return base.solve(_kind(row["environment"])(), row)
+
+
+def steps_of(messages: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """Return the calls of an episode that were answered."""
+    calls = [call["function"] for turn in messages for call in turn.get("tool_calls") or ()]
+    seen = [turn["content"] for turn in messages if turn["role"] == "tool"]
+    return [(call["name"], call["arguments"], text) for call, text in zip(calls, seen, strict=False)]
+
+
+def actions_left(row: Row, steps: Sequence[Step]) -> list[int]:
+    """Return the length of the shortest plan at the beginning and after each step; 0 if no plan is left, either."""
+    world = _kind(row["environment"])()
+    world.reset(**row)
+    left, known = [len(world._plan())], {method.__name__ for method in methods(world)}
+    for name, arguments, _ in steps:
+        if name in known:
+            getattr(world, name)(**arguments)
+        left.append(len(world._plan()))
+    return left
 
 
 def methods(world: base.World) -> list[Callable[..., str]]:

@@ -244,6 +244,19 @@ def test_mended_episodes_have_errors_and_detours_and_are_solved() -> None:
     assert sizes["mended"] > 1.1 * sizes["worked"]
 
 
+def test_actions_that_are_mended_carry_no_loss_and_all_others_lead_to_the_goal() -> None:
+    rows = worlds.rows("train", 0, 30, horizons=[4, 8])
+    made = [worlds.episode(row, random.Random(i), "mended")[0] for i, row in enumerate(rows)]
+    calls = [[turn for turn in messages if turn.get("tool_calls")] for messages in made]
+    assert any(turn.get("untrained") for turns in calls for turn in turns)
+    for row, messages, turns in zip(rows, made, calls, strict=True):
+        left = worlds.actions_left(row, worlds.steps_of(messages))
+        assert left[0] == row["horizon"]
+        assert left[-1] == 0
+        for turn, before, after in zip(turns, left[:-1], left[1:], strict=True):
+            assert turn.get("untrained") or after == before - 1
+
+
 def test_episodes_are_conversations_with_the_tools_of_their_world() -> None:
     entry = {"task": "worlds", "n": 6, "options": {"world": ["rooms", "desk"], "styles": {"worked": 3, "mended": 1}}}
     made = load_conversations(read_sources([entry])[0])
@@ -268,6 +281,11 @@ def test_episodes_are_conversations_with_the_tools_of_their_world() -> None:
 def test_refusals(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         worlds.rows("train", 0, 3, **options)
+
+
+def test_rows_may_say_that_calls_fail_and_are_the_same_otherwise() -> None:
+    rows, failing = (worlds.rows("train", 0, 3, failing=share) for share in (0.0, 0.2))
+    assert [row | {"failing": 0.2} for row in rows] == failing
 
 
 def test_more_rows_than_distinct_prompts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
