@@ -37,6 +37,8 @@ _CONTEXT: dict[str, Any] = {
     "relative_bits_prose": _rate(-0.875),
     "needle_rate_512_at_50": _rate(0.5),
 }
+_WORLDS = {f"{name}_rate_at_{h}": _rate(0.5**h) for name in ("success", "chance") for h in (1, 2)}
+_WORLDS |= {"success_rate_rooms_1_4": _rate(0.625), "failed_rate_loop": _rate(0.375), "ended_rate": _rate(0.875)}
 _KINDS = ("correct", "wrong", "abstention", "known", "unknown", "unsure", "declined")
 _INTERROGATE: dict[str, Any] = {f"{kind}_rate{of}": _rate(0.25) for of in ("", "_often", "_never") for kind in _KINDS}
 _INTERROGATE |= {"auroc_agreement": _rate(0.875)}
@@ -82,6 +84,14 @@ _SUM = {"prompt": "2 + 2?", "completion": "<b>4</b>", "surprisal": 11.0, "own_su
         ("regurgitate", _REGURGITATE, [], _SECRET, 2, ["12.5%", "25.0%", "37.5%", "6.25", "never", "once", "16 times"]),
         ("novelty", _NOVELTY, [], {"prompt": "Ada <is>", "longest_run": 7}, 1, ["75.0%", "81.2%", "9.5", "<td>7</td>"]),
         ("probe", _PROBE, _KL, {"completion": "the the"}, 2, ["75.0%", "√KL, nats", "the the"]),
+        (
+            "worlds",
+            _WORLDS,
+            [],
+            {"completion": "go <b>"},
+            3,
+            ["p^h", "rooms_1_4", "62.5%", "loop", "87.5%"],
+        ),
         (
             "surprise",
             _SURPRISE,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import qwen3
 from torch.distributed import distributed_c10d
 from transformers import TrainingArguments
 
@@ -16,7 +17,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.models.hardware import bf16_is_fast
 from zero2chat.trainers import arguments
 from zero2chat.trainers.arguments import for_this_machine
-from zero2chat.trainers.start import set_global_batch
+from zero2chat.trainers.start import set_global_batch, set_max_length
 
 
 def _args(world_size: int, per_device: int) -> Any:
@@ -213,3 +214,14 @@ def test_a_stages_own_number_out_of_range_is_named(key, value, says):
 def test_epochs_are_counted_where_max_steps_is_minus_1():
     settings = {"output_dir": "out", "datasets": [{"task": "facts", "n": 9}], "max_steps": -1, "learning_rate": 0}
     assert stages.load("sft").build(settings, "x.yaml")[1].max_steps == -1
+
+
+def test_a_context_grows_with_unscaled_rope_alone() -> None:
+    model, args = qwen3(max_position_embeddings=128), SimpleNamespace(max_length=200)
+    with pytest.raises(UserError, match="max_length 200 exceeds the model's context of 128"):
+        set_max_length(args, model)
+    set_max_length(args, model, 256)
+    assert (args.max_length, model.config.max_position_embeddings) == (200, 256)
+    model.config.rope_parameters = {"rope_type": "yarn", "factor": 2.0, "rope_theta": 10_000.0}
+    with pytest.raises(UserError, match="context: only models with unscaled RoPE"):
+        set_max_length(args, model, 512)
