@@ -168,7 +168,7 @@ def render(numbers: dict[str, Any]) -> str:
 
 def _link(step: StepResult) -> str:
     file = step.settings.get("page") or f"{step.folder.name}.html"
-    return paragraph(f'<a href="{esc(Path(str(file)).name)}">Open the page</a>: it works offline.')
+    return paragraph(f"The page is the file <code>{esc(str(file))}</code>; it works offline.")
 
 
 STAGE = Stage(
