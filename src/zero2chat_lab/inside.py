@@ -166,7 +166,7 @@ def render(numbers: dict[str, Any]) -> str:
     return page
 
 
-def _link(step: StepResult) -> str:
+def _where(step: StepResult) -> str:
     file = step.settings.get("page") or f"{step.folder.name}.html"
     return paragraph(f"The page is the file <code>{esc(str(file))}</code>; it works offline.")
 
@@ -189,7 +189,7 @@ STAGE = Stage(
             "heads": "attention heads per layer",
             "parameters": "parameters",
         },
-        extra=_link,
+        extra=_where,
         samples=SampleTable(
             "The answer, token by token",
             columns={"token": "token", "its probability": "p", "likeliest": "guess", "with probability": "guess_p"},

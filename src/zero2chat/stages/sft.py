@@ -96,8 +96,9 @@ def prepare(args: SftArguments, training: SFTConfig, model_args: ModelConfig) ->
         used, watched = hold_out(list(map(before_answer, conversations["messages"])), args.validation_fraction)
         conversations, validation = conversations.select(used), conversations.select(watched)
     if args.join > 1:
-        # Few rows of three characters per token do not fit; `overlong` says what happens to them.
-        conversations = join_conversations(conversations, args.join, 3 * training.max_length, training.seed)
+        # Digits are one token each: rows of two characters per token fit, of three nearly all.
+        longest = (3 if args.overlong == "drop" else 2) * training.max_length
+        conversations = join_conversations(conversations, args.join, longest, training.seed)
 
     def tokenized(rows: Dataset, name: str) -> tuple[Dataset, list[int]]:
         processes = training.dataset_num_proc or cores(alone=True)

@@ -72,7 +72,8 @@ def find(name: str) -> ModuleType:
 
 
 @functools.cache
-def _class(name: str) -> type:
+def world_class(name: str) -> type:
+    """Return the one class of a world's module that has `reset` and `get_reward`."""
     module = find(name)
     made = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
     worlds = [one for one in made if hasattr(one, "reset") and hasattr(one, "get_reward")]
@@ -83,14 +84,14 @@ def _class(name: str) -> type:
 
 def methods(name: str, world: Any = None) -> dict[str, Callable[..., Any]]:
     """Return the methods of a world, or of a new instance, that are tools: those that TRL takes."""
-    kind, world = _class(name), world or _class(name)()
+    kind, world = world_class(name), world or world_class(name)()
     public = (key for key, _ in inspect.getmembers(kind, inspect.isfunction) if not key.startswith("_"))
     return {key: getattr(world, key) for key in public if key not in ("reset", "get_reward")}
 
 
 def needs_consent(name: str) -> frozenset[str]:
     """Return the methods of a world that need a person's yes."""
-    return frozenset(getattr(_class(name), "consent", ()))
+    return frozenset(getattr(world_class(name), "consent", ()))
 
 
 def make_row(name: str, seed: int, horizon: int, split: str = "validation") -> dict[str, Any]:
@@ -121,7 +122,7 @@ class Episode:
         self.row = given | {"environment": self.name}
         given.pop("environment", None)
         try:
-            self._world = _class(self.name)()
+            self._world = world_class(self.name)()
             self.observation = str(bounded(lambda: self._world.reset(**given), SECONDS) or "")
         except UserError:
             raise

@@ -7,19 +7,17 @@ split. `score` compares only the sentence at the end of an episode.
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference.tool_format import call_message, failed
 from zero2chat.models.tokenization import as_message
 from zero2chat.tasks import Row, ask, shuffled
-from zero2chat.tools.environments import OUT_OF_ORDER
+from zero2chat.tools.environments import OUT_OF_ORDER, find, methods, world_class
 from zero2chat_practice.helpers import known_all
 from zero2chat_practice.worlds import base
 
@@ -80,8 +78,7 @@ def episode(
     In the style `mended`, some actions come too early: they fail, or are a detour, and the rest of the plan is made
     again. Such actions carry no loss (`untrained`). `failing` is the fraction of calls that fail with an error, and are
     made again."""
-    kind = _kind(row["environment"])
-    world, turns = kind(), ask(row)
+    world, turns = world_class(row["environment"])(), ask(row)
     turns[-1]["content"] += world.reset(**row)
     spare = row["horizon"]  # steps that may be lost; the way back takes as many
     while plan := world._plan():
@@ -97,12 +94,12 @@ def episode(
         turns += [call, {"role": "tool", "name": name, "content": result}]
     if style == "mended" and not world.get_reward():  # in a game, an early action may close the way
         return episode(row, rng, failing=failing)
-    return [*turns, as_message(demonstration(row, rng))], methods(world)
+    return [*turns, as_message(demonstration(row, rng))], [*methods(row["environment"], world).values()]
 
 
 def plan(row: Row) -> base.Plan:
     """Return the shortest plan of a row."""
-    return base.solve(_kind(row["environment"])(), row)
+    return cast(base.Plan, find(row["environment"]).plan(row))
 
 
 def steps_of(messages: Sequence[Mapping[str, Any]]) -> list[Step]:
@@ -114,24 +111,11 @@ def steps_of(messages: Sequence[Mapping[str, Any]]) -> list[Step]:
 
 def actions_left(row: Row, steps: Sequence[Step]) -> list[int]:
     """Return the length of the shortest plan at the beginning and after each step; 0 if no plan is left, either."""
-    world = _kind(row["environment"])()
+    world = world_class(row["environment"])()
     world.reset(**row)
-    left, known = [len(world._plan())], {method.__name__ for method in methods(world)}
+    left, known = [len(world._plan())], methods(row["environment"], world)
     for name, arguments, _ in steps:
         if name in known:
             getattr(world, name)(**arguments)
         left.append(len(world._plan()))
     return left
-
-
-def methods(world: base.World) -> list[Callable[..., str]]:
-    """Return the actions of a world, in the order of their names."""
-    public = [name for name, _ in inspect.getmembers(type(world), inspect.isfunction) if not name.startswith("_")]
-    return [getattr(world, name) for name in public if name not in ("reset", "get_reward")]
-
-
-@functools.cache
-def _kind(name: str) -> type[base.World]:
-    """Return the world's class."""
-    module = importlib.import_module(f"{__name__}.{name}")
-    return next(one for one in vars(module).values() if inspect.isclass(one) and issubclass(one, base.World))

@@ -17,6 +17,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.data.conversations import load_conversations
 from zero2chat.data.sources import read_sources
 from zero2chat.tasks import SPLITS
+from zero2chat.tools.environments import methods
 from zero2chat_practice import worlds
 from zero2chat_practice.worlds import desk, files, rooms
 
@@ -122,7 +123,7 @@ HOSTILE = (3, None, [], {}, True, "", "\ud800", "x" * 10**6, "hand", "../../etc/
 def test_whatever_a_model_writes_is_a_short_observation(name: str) -> None:
     world, _ = begin(name, horizon=9)
     before = json.dumps(world._state)
-    for method in worlds.methods(world):
+    for method in methods(name, world).values():
         takes = list(inspect.signature(method).parameters)
         calls = [(dict.fromkeys(takes, value), ()) for value in HOSTILE] if takes else []
         calls += [({"nothing": "x"}, ()), ({}, ("x",) * (len(takes) + 1)), (dict.fromkeys([*takes, "more"], "x"), ())]
@@ -153,7 +154,7 @@ def test_trl_finds_the_actions_and_nothing_else(name: str) -> None:
     actions = {"rooms": 4, "desk": 5, "files": 5}
     assert len(found) == actions[name] + 2
     assert world.consent <= set(found)
-    for method in worlds.methods(world):
+    for method in methods(name, world).values():
         schema = get_json_schema(method)["function"]
         assert set(schema["parameters"]["properties"]) == set(schema["parameters"].get("required", []))
     assert [key for key in vars(world) if not key.startswith("_")] == []
