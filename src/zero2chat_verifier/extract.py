@@ -17,12 +17,16 @@ _BARE = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]")  # the content of \boxed without b
 _REASONING = re.compile(r"<\|?(/?)(?:think|thinking|thoughts?|reasoning|reflection|scratchpad)\|?>", re.IGNORECASE)
 _NEAR = 400  # characters before an answer that are searched for the start of its sentence
 # Text between \boxed{1} and \boxed{2} that joins them into one answer.
-_JOINED = re.compile(r"\s*\$?\s*(,|or|and|, ?and|, ?or)\s*\$?\s*")
+_JOINED = re.compile(r"(?:\s|\$|\\q?quad)*(?:\\text\{\s*)?(,|or|and|, ?and|, ?or)(?:\s*\})?(?:\s|\$|\\q?quad)*")
 _OPENERS = {"$$": "$$", "$": "$", "\\[": "\\]", "\\(": "\\)"} | {
     f"\\begin{{{name}{star}}}": f"\\end{{{name}{star}}}"
     for name in ("align", "equation", "gather")
     for star in ("", "*")
 }
+_INLINE = re.compile(r"\\\( ?((?:(?!\\[()])[^\n])+?) ?\\\)")
+_STRANGE = re.compile(
+    r"[~!<>|:]|\\(?:neq?|not|neg|b?cancel|leq?|geq?|approx|sim|equiv|to|in|text|[dt]?frac\s*\Z)(?![A-Za-z])"
+)
 _SIGN = re.compile(r"(?:[-−–]|±|\\pm)\s*\Z")
 _BESIDE = re.compile(r"\s*(\\?%|\^\{?\\circ\}?|°|π|\\pi(?![A-Za-z])|\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?)?")
 _MATHS_END = re.compile(r" ?(?:\\text\{ ?\. ?\}|[.,])?(?: ?\\(?:q?quad|blacksquare|square)(?![A-Za-z]))* ?")
@@ -37,7 +41,7 @@ _EXACT = ("final", "correct", "required", "desired")
 def _any(*lists: str) -> str:
     """Return a pattern for the words of lists in `words.txt`, with `*` for any letters and `_` for a space."""
     words = "|".join(word for name in lists for word in WORDS[name])
-    return rf"\b(?:{words.replace('*', '[a-z]*').replace('_', ' ')})\b"
+    return rf"(?<!\\)\b(?:{words.replace('*', '[a-z]*').replace('_', ' ')})\b"
 
 
 _STATED = (
@@ -55,30 +59,40 @@ _STATEMENT = re.compile(rf"(?i)(?<![^\s$(]){_STATED}\s*(?=\S)")
 _HEADING = re.compile(r"(?i)#*\s*(?:(?:final )?answer:?|<answer>)?\Z")
 # A sentence ends here; but not with "e.g." or "cf.". A colon ends none, and neither does a line with words.
 _END = re.compile(
-    r"[\d)}]\s*[.,]?\s*(?:\\\]|\$\$)(?=\s)|\n[^A-Za-z\n…]*[\d)}](?=\n)"
+    r"```\s*\n|(?:\\\]|\$\$)(?:\s*\n\s*)?(?=[A-Z])|[\d)}]\s*[.,]?\s*(?:\\\]|\$\$)(?=\s)|\n\s*\n(?=\s*[A-Z])|\n[^A-Za-z\n…]*[\d)}](?=\n)"
     r"|(?<=[\w)\]}$])(?<!\bcf)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)[.!?;][\"')$]*(?=\s)"
 )
 # What may not end the line before `####`, as that line leads on.
 _UNFINISHED = re.compile(r"(?i)\b(?:not|never|no|is|are|that|than|of)\b|n't|…|[^\w.%)$}>:\s]\s*\Z")
+# "integers greater than 10 that are not prime", in "the number of integers … is": what a noun is about may have words
+# that would change an answer.
+_BOUND = re.compile(
+    r"(?i)\b(?<=\w )(?:of|that|such|in|for|with|from|when|where|between|which|who|on)\b"
+    r"(.*?\w+ \w+(?<!\bof)(?<!\bor)(?<!\band)(?<!\bthan)(?<!\bnot))(?=,? (?:is|are|was|were|equals)\Z)"
+)
+_DESCRIBING = re.compile(rf"(?i){_any('describing')}")
 _DOUBTED = re.compile(rf"(?i){_any('doubts')}")
 _CHANGED = re.compile(
     rf"(?i){_any('doubts', 'changing')}|n['’]t\b|(?-i:\bmay\b)|\\(?:l?not|neg|b?cancel)"
-    r"|[\d$})] of (?:the|it|th\w+|our)\b"
+    r"|[\d$}]\)? of (?:the|it|th\w+|our)\b"
 )
-_WORD, _AMOUNT = r"[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?", r"\\?\$?\d[\d.,]*%?"
+_WORD, _AMOUNT = r"(?:\d+-)?[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?", r"\\?\$?\d[\d.,]*%?"
 # Words, computed numbers and formulas between dollar signs. They may not end with a number, a letter, or a word that
 # joins the answer to what stands before it, but for `_LEADS_ON`.
 _PLAIN_PROSE = re.compile(
-    rf"(?:(?:{_WORD}|\$[^$]{{1,80}}\$|\\\([^()]{{1,80}}\\\)|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*)[,:]?(?: |\Z))*+\Z"
+    rf"(?:(?:{_WORD}|\([a-z]+\)|\$[^$]{{1,80}}\$|{_AMOUNT}(?: ?[-+*/×=] ?{_AMOUNT})*)[,:]?(?: |\Z))*+\Z"
 )
 _BULLET = re.compile(r"(?m)^\s*(?:#{1,6}|[-*•])\s+(?=[A-Za-z])")
-_SO = re.compile(r"(?i)(.*), (?=(?:so|thus|hence|therefore|we (?:see|find|conclude) that) )")
+_SO = re.compile(
+    r"(?i)(.*), (?:(?=(?:so|thus|hence|therefore|we (?:see|find|conclude) that) )|and (?=the (?:final )?answer ))"
+)
 _LAST = re.compile(rf"(?i){_any('last', 'numbers')}[,:]?\Z|\b(?!a\b)[a-z][,:]?\Z|[^a-z,: ][,:]?\Z|can be\Z")
 _LEADS_ON = re.compile(
     r"(?i)(?:(?:equal|equivalent|comes|amounts|simplif\w+|evaluat\w+|reduc\w+) to|given by|(?:written|expressed) as"
     rf"|arrive at|\ban? (?:[a-z]+ )?(?:{'|'.join(WORDS['labels'])}) of)\Z"
 )
 _NUMBER = re.compile(r"(?:\\[dt]?frac|\\sqrt|\\pi|[\d.,{}+/ -])*")
+_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z(])")  # a variable, and no function
 _COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, but not f(2)
 _IS = re.compile(r"\b(?:is|are|equals)\s*:?\s*\Z")
 # Content that may have a label: no option, no list, no relation.
@@ -101,6 +115,11 @@ _FREE = re.compile(r"(?:for|(?:in|at)(?! \$)|altogether|left|total)\b")
 _COUNTING = re.compile(r"(?:of|from|to|that|who|and|each|together|during|on|remaining|old)\b|\$\(")
 _WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
 _WORDS_AFTER = re.compile(r"\s*(?:\Z|[.,;]?\s*(?:\$|\\[)\]]|\Z|\s[A-Za-z]))")
+# "The final answer is 5." after a box counts in its place.
+_RESTATED = re.compile(
+    r"(?i)[.$\])}]\s+(?:(?:#+ |\*\*)?final answer:?(?:\*\*)?:?\s+)?"
+    r"the (?:final )?answer is:? +([^\n]+?)\.?(?: I hope it is correct\.?)?\s*\Z"
+)
 _HOPED = re.compile(r"\s(?:I hope it is correct|Done|QED)\.?\s*\Z")
 # A line of prose has three ordinary words in a row, outside of \text{}.
 _PROSE = re.compile(r"(?:\b[A-Za-z]{2,}[,;:]?\s+){3,}[A-Za-z]{2,}")
@@ -119,6 +138,12 @@ def reference(gold: str) -> str:
     return str(box[3]) if _WORDS_BEFORE.search(gold[: box[0]]) and _WORDS_AFTER.match(gold, box[1]) else answer
 
 
+def is_expression(gold: str) -> bool:
+    """Whether a reference is an expression with letters, without a relation or a unit: no name before it counts."""
+    other = r"[=<>:$%]|\\(?:text|math|leq?|geq?|neq?|in|circ)|°|(?<![A-Za-z\\])[A-Za-z]{3,}"
+    return bool(_LETTER.search(gold)) and not re.search(other, gold)
+
+
 def final_answer(text: str, named: bool = True) -> str | None:
     """Return the content of the last `\\boxed{}`, or the rest of the line after the last `####`, whichever comes last.
 
@@ -127,10 +152,12 @@ def final_answer(text: str, named: bool = True) -> str | None:
     is the answer: `x=5` for `x=\\boxed{5}`. Beside other text, the answer is marked as unsupported.
     `named`: whether names and units in the prose count, as they do not in a reference.
     """
-    text = _shown(text)
+    text = _INLINE.sub(r"$\1$", _shown(text))
     box, mark = _last_box(text), text.rfind("####")
     if box is not None and mark < box[0]:
         start, end, several, boxed = box
+        if restated := _RESTATED.search(text, end):
+            return restated[1]
         return boxed if not boxed else _around(_before(text, start), boxed, text[end:], several, named)
     if mark < 0:
         return None
@@ -235,12 +262,12 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
                 unit, rest = f"\\text{{ {' '.join(words)}}}{power}", follows
                 break
     led, chain = _led(prose, True), _chain(formula)
-    percent = "percent" in _END.split(prose)[-1].lower() and "%" not in boxed + unit and "percent" not in unit
-    if led is None or chain is None or percent or not _closes(rest, bool(unit)) or (several and led[1] != "answer"):
+    if led is None or chain is None or not _closes(rest, bool(unit)) or (several and led[1] != "answer"):
         return _beside(boxed)
     (label, _, counts), (name, sign, numeric) = led, chain
     if counts and named and not unit and _NUMBER.fullmatch(boxed):
         unit = f"\\text{{ {counts}}}"
+    numeric = numeric or bool(name and not _LETTER.search(name))  # f(1)+f(2)
     if (numeric and (label or unit or not named)) or (_COMPUTED.search(name) and (not named or _IS.search(prose))):
         name, label = "", label or _VALUE  # "the sum is 1+2="
     label = label if named and not name and _SINGLE.fullmatch(boxed) else ""
@@ -260,13 +287,19 @@ def _chain(formula: str) -> tuple[str, str, bool] | None:
     shown = "" if sign is None else "±" if sign[0].strip() in ("±", "\\pm") else "-"
     if not row:
         return "", shown, False
+    name, *between = row.split("=")
+    if not row.endswith("=") or any(not _balanced(part) or _STRANGE.search(part) for part in (name, *between)):
+        return None
     try:
-        tree = read(f"{row}1") if row.endswith("=") and not re.search(r"[~!]", row) else ("nothing",)
+        tree = read(f"{name}=1")
     except (Unreadable, TooLarge, RecursionError):
         return None
-    if tree[0] != "relation" or set(tree[1]) != {"="} or row.count("=") != len(tree[1]):
-        return None
-    return f"{row.partition('=')[0]}=", shown, not variables(tree[2][0])
+    return (f"{name}=", shown, not variables(tree[2][0])) if tree[0] == "relation" and set(tree[1]) == {"="} else None
+
+
+def _balanced(formula: str) -> bool:
+    """Whether each bracket of a formula is closed in it."""
+    return all(formula.count(left) == formula.count(right) for left, right in ("()", "[]", "{}"))
 
 
 def _led(prose: str, plain: bool = False) -> tuple[str, str, str] | None:
@@ -276,7 +309,7 @@ def _led(prose: str, plain: bool = False) -> tuple[str, str, str] | None:
     "The area is" gives `\\text{area}:`, "the value of x is" gives `x=`, and "we get" gives no name."""
     start, at = [0, 0, *(end.end() for end in _END.finditer(prose))][-2:]
     sentence = " ".join(_BULLET.sub("", prose[at:]).split())
-    if _DOUBTED.search(prose[start:at]) or _CHANGED.search(sentence):
+    if _DOUBTED.search(prose[start:at]) or _CHANGED.search(_BOUND.sub(_described, sentence)):
         return None
     counts = ([""] + [word for of, word in _COUNTED.findall(sentence) if known(word) or (of and counted(word))])[-1]
     if plain and (said := _SO.match(sentence)) and _PLAIN_PROSE.match(said[1]):
@@ -302,6 +335,11 @@ def _led(prose: str, plain: bool = False) -> tuple[str, str, str] | None:
     letter = "".join(named[0][1:]) if len(named) == 1 else ""
     label = f"\\text{{{labels}}}: " if labels else f"{letter}=" if len(letter) == 1 else _VALUE
     return label if named or equals else "", "", counts
+
+
+def _described(match: re.Match[str]) -> str:
+    """Return what a noun is about without the words that may describe it."""
+    return _DESCRIBING.sub("", match[0])
 
 
 def _closes(after: str, noun: bool = False) -> bool:

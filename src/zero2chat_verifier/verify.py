@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from zero2chat_verifier import worker_pool
 from zero2chat_verifier.compare import Comparison
-from zero2chat_verifier.extract import LONGEST, final_answer, reference, unmarked_answer
+from zero2chat_verifier.extract import LONGEST, final_answer, is_expression, reference, unmarked_answer
 from zero2chat_verifier.lexer import TooLarge
 from zero2chat_verifier.normalize import parts
 from zero2chat_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
@@ -47,11 +47,12 @@ def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = 
     or is the whole text if that is not prose. `tolerance` and `percent` are as in `compare`. No text raises an error.
     """
     try:
-        marked = final_answer(text)
+        gold = reference(gold)
+        marked = final_answer(text, named=not is_expression(gold))
         answer = unmarked_answer(text) if marked is None else marked
     except Exception:
         return _failed(text, gold)
-    return compare(answer, reference(gold), tolerance, percent)
+    return compare(answer, gold, tolerance, percent)
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:

@@ -56,6 +56,22 @@ ORDINARY = [
     ("80", "**Answer**: John spent $\\boxed{80}$ dollars on groceries."),
     ("7", "$f(2)$ is equal to $\\boxed{7}$."),
     ("7", "Total = 3 + 4 = \\boxed{7}"),
+    ("14", "Therefore, the value of \\( x \\) is \\(\\boxed{14}\\)."),
+    (
+        "9",
+        "\\[11, 13\\]\n\nTherefore, the number of integers less than 30 that are not prime is \\(\\boxed{9}\\).",
+    ),
+    ("48", "\\[\nx = 48^\\circ\n\\]\n\nThus, the value of $x$ is $\\boxed{48}$."),
+    (
+        "80",
+        "Next, we add.\n\\[\n30 + 50 = 80\n\\]\n\nTherefore, the mean of these six test scores is \\(\\boxed{80}\\).",
+    ),
+    ("25", "Therefore, the percent of the total that $Q$ contributed is \\(\\boxed{25}\\)."),
+    ("300", "Therefore, the total number of 3-letter sequences that can be formed is \\(\\boxed{300}\\)."),
+    ("\\frac{14}{3}", "$f(-2)+f(0)=\\frac{3(-2)-2}{-2-2}+3=\\boxed{\\frac{14}{3}}$"),
+    ("2-2p", "If $2-x=p$, then $x=2-p$. Thus $x-p=\\boxed{2-2p}$."),
+    ("5", "The sum is $\\boxed{5}$. Final Answer: The final answer is 5. I hope it is correct."),
+    ("2,3", "$$\\boxed{2} \\quad \\text{and} \\quad \\boxed{3}$$"),
 ]
 
 CHANGED = [
@@ -107,7 +123,6 @@ CHANGED = [
     "There are $\\boxed{5}$ apples (or six).",
     "The number is $\\boxed{5}!$ for the books.",
     "The number is $x\\boxed{5}$.",
-    "The percent increase is $\\boxed{5}$.",
     "$\\frac12$ of the number is $\\boxed{5}$.",
     "The number is 3 over $\\boxed{5}$.",
     "Total - 1 = \\boxed{5}",
