@@ -52,5 +52,4 @@ def test_typed_texts_keep_their_numbers_and_words() -> None:
 
 def test_a_split_without_a_frame_is_refused() -> None:
     with pytest.raises(UserError, match=r"no frame of 'What day is it\?'… is in the split"):
-        for split in ("train", "validation", "test"):
-            grammar.frames("What day is it?", split)
+        [grammar.frames("What day is it?", split) for split in ("train", "validation", "test")]
