@@ -238,7 +238,7 @@ class Trials:
         return self.folder / "last.log"
 
     def start(self, stage: str, run: Path, ends: Callable[[], bool] = lambda: False) -> int | None:
-        self.log.unlink(missing_ok=True)
+        self.log.write_text("")  # the run may be killed before it opens its log
         config = run.with_suffix(".yaml")
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(yaml.safe_dump({"output_dir": str(run), **self.settings[stage]}))
