@@ -239,12 +239,11 @@ def answer_each(
     batch_size: int = 128,
     seed: int = 0,
     tools: Tools | None = None,
-    template: Mapping[str, Any] | None = None,
-    thinking: bool | int | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
+    **how: Any,
 ) -> list[list[Answer]]:
-    """Generate k answers per conversation, each as `answer` does."""
+    """Generate k answers per conversation, each as `answer` does. `how`: its `template` and `thinking`."""
     repeats = [prompt for prompt in prompts for _ in range(k)]
-    more: dict[str, Any] = {"template": template, "thinking": thinking, "rows": [row for row in rows for _ in range(k)]}
-    answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, **more)
+    how["rows"] = [row for row in rows for _ in range(k)]
+    answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, **how)
     return [answers[i * k : (i + 1) * k] for i in range(len(prompts))]
