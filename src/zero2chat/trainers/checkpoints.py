@@ -30,8 +30,8 @@ def last_checkpoint(run: Path) -> Path | None:
     """Return the newest whole checkpoint, which rank 0 finds for all ranks. Every rank must call this.
 
     Rank 0 reports and removes newer, incomplete or damaged checkpoints, and older ones that lack a file: the Trainer
-    was killed while it removed them. It removes by age, and would take a whole one next. Raises `UserError` if one cannot be
-    read."""
+    was killed while it removed them. It removes by age, and would take a whole one next. Raises `UserError` if a
+    checkpoint cannot be read."""
     newest: Path | None = broadcast_object_list([_newest(run) if is_main_process() else None])[0]
     return newest
 
