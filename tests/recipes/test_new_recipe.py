@@ -255,6 +255,16 @@ def test_own_columns_reward_and_system_prompt_are_in_training_and_evaluation(
     assert (scored["rewards"], len(scored["metrics"])) == ([{"function": "manners.style"}], 3)
 
 
+def test_a_name_may_stand_for_other_columns_in_other_files(model: str) -> None:
+    data = [jsonl("faq.jsonl", [{"Asked": f"{i}?", "Reply": f"So {i}."} for i in range(20)])]
+    exam = jsonl("exam.jsonl", [{"Question": f"And {i}?", "Word": str(i)} for i in range(5)])
+    columns = ["prompt=Asked", "completion=Reply", "prompt=Question", "answer=Word"]
+    made = new("mine", model, data, held_out=exam, columns=columns)
+    (trained,), (scored,) = (yaml.safe_load(made["files"][f"{name}.yaml"])["datasets"] for name in ("sft", "after"))
+    assert trained["columns"] == {"prompt": "Asked", "completion": "Reply"}
+    assert scored["columns"] == {"prompt": "Question", "answer": "Word"}
+
+
 def test_the_system_prompt_that_a_template_adds_is_named(model: str) -> None:
     Path(model, "chat_template.jinja").write_text(SMOLLM)
     made = new("mine", model, [jsonl("chats.jsonl", chats())])
@@ -356,7 +366,8 @@ def test_without_a_network_a_hub_name_fails_at_once(here: Path) -> None:
         ({"data": ["odd.jsonl"]}, "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them"),
         ({"data": ["cut.jsonl"]}, "cut: 2 of 2 rows are invalid: cut, row 0: no assistant message"),
         ({"columns": ["prompt"]}, "--columns prompt: expected NAME=COLUMN, such as prompt='Customer message'"),
-        ({"columns": ["prompt=Asked"]}, "--columns prompt=Asked: no file of --data has the column 'Asked'"),
+        ({"columns": ["prompt=Asked"]}, "--columns prompt=Asked: no file has the column 'Asked': give one of"),
+        ({"held_out": "odd.jsonl"}, "--eval odd.jsonl: its columns (asked, said) fit no format of questions: rename"),
         (
             {"data": ["pairs.jsonl"], "rewards": ["zero2chat.rewards.exact.exact_match"]},
             "--reward: neither GRPO nor an evaluation reads these files",

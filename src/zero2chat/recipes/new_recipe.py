@@ -280,7 +280,7 @@ def new(
         raise UserError(f"--eval {held_out}: is training data: give another file, or remove --eval")
     named, more = read_names(columns), {"system": system} if system is not None else {}
     _require_hub(model)
-    parts = assign(data, named, more)
+    parts = assign(data, held_out, named, more)
     # First: only training rows are measured.
     evaluated = choose_evaluation(parts, held_out, 500 if gpu else 100, named, more)
     if rewards:

@@ -16,6 +16,7 @@ from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES
 
 # The formats that each step reads
 FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
+Names = Sequence[tuple[str, str]]  # of columns: the new name, and the one in a file
 _THUMBS_DOWN = {"false", "0", "0.0"}
 
 
@@ -36,10 +37,10 @@ def without_dots(path: str) -> str:
     return os.path.normpath(Path.cwd() / path) if path.startswith("..") else path
 
 
-def _open(path: str, named: Mapping[str, str]) -> Table:
+def _open(path: str, named: Names) -> Table:
     """Load a file's rows. `named` gives new names to those of its columns that the file has."""
     table = load_table(Source(path=path, invalid="drop"))
-    own = {name: column for name, column in named.items() if column in table.column_names}
+    own = {name: column for name, column in named if column in table.column_names}
     return load_table(Source(path=path, invalid="drop", columns=own)) if own else table
 
 
@@ -49,24 +50,25 @@ def _columns(table: Table, shape: Shape) -> dict[str, Any]:
     return {"columns": used} if used else {}
 
 
-def read_names(texts: Sequence[str]) -> dict[str, str]:
-    """Convert `NAME=COLUMN` to {name: column}."""
+def read_names(texts: Sequence[str]) -> Names:
+    """Convert each `NAME=COLUMN` to (name, column). A name may stand for other columns in other files."""
     for text in texts:
         if not all(text.partition("=")[::2]):
             raise UserError(f"--columns {text}: expected NAME=COLUMN, such as prompt='Customer message'")
-    return {name: own for name, _, own in (text.partition("=") for text in texts)}
+    return [(name, own) for name, _, own in (text.partition("=") for text in texts)]
 
 
-def assign(paths: Sequence[str], named: Mapping[str, str], more: Mapping[str, Any]) -> list[Part]:
+def assign(paths: Sequence[str], held_out: str | None, named: Names, more: Mapping[str, Any]) -> list[Part]:
     """Return the training steps in order, each with the files it reads. Preference pairs go to `dpo` only. A file with
-    both completions and answers goes to `sft` and `grpo`. `named` maps new names of columns to those in the files, and
-    `more` has further settings of each source. Raises `UserError` for a file that no step reads, and for a column that
-    no file has."""
+    both completions and answers goes to `sft` and `grpo`. `more` has further settings of each source. Raises
+    `UserError` for a file that no step reads, and for a column that no file has, `held_out` included."""
     parts = {stage: Part(stage, [], {}) for stage in FORMATS}
     tables = {path: _open(path, named) for path in dict.fromkeys(paths)}
-    for name, own in named.items():
-        if not any(name in table.source.columns for table in tables.values()):
-            raise UserError(f"--columns {name}={own}: no file of --data has the column '{own}': give a column's name")
+    opened = [*tables.values(), *([_open(held_out, named)] if held_out else [])]
+    for name, own in named:
+        if not any(own in table.source.columns.values() for table in opened):
+            has = ", ".join(dict.fromkeys(column for table in opened for column in table.column_names))
+            raise UserError(f"--columns {name}={own}: no file has the column '{own}': give one of {has}")
     for path, rows in tables.items():
         columns, repeated = rows.column_names, len(rows) - len({repr(row) for row in rows.rows})
         if first_fitting(VOTES, columns) and _THUMBS_DOWN & {str(label).strip().lower() for label in rows["label"]}:
@@ -78,7 +80,8 @@ def assign(paths: Sequence[str], named: Mapping[str, str], more: Mapping[str, An
         if not fitting:
             raise UserError(
                 f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(FORMATS)}: rename them, "
-                "such as --columns prompt='Customer message' (docs/data.md lists the formats)"
+                "such as --columns prompt='Customer message'. Two answers of which one is better need the columns "
+                "prompt, chosen, rejected (docs/data.md lists the formats)"
             )
         for stage in ["dpo"] if "dpo" in fitting else fitting:
             shape = first_fitting(FORMATS[stage], columns)
@@ -91,7 +94,7 @@ def assign(paths: Sequence[str], named: Mapping[str, str], more: Mapping[str, An
 
 
 def choose_evaluation(
-    parts: Sequence[Part], held_out: str | None, most: int, named: Mapping[str, str], more: Mapping[str, Any]
+    parts: Sequence[Part], held_out: str | None, most: int, named: Names, more: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str] | None:
     """Return an entry for the evaluate stage's `datasets`, and a description of its rows. These are `held_out`, or up
     to `most` rows that the `split` of each source then leaves out of training. None if all data are preference pairs,
@@ -99,8 +102,13 @@ def choose_evaluation(
     part = next((part for stage in ("grpo", "sft") for part in parts if part.stage == stage), None)
     if held_out is not None:
         table = _open(held_out, named)
-        shape = first_fitting(SHAPES, table.column_names)  # None: the stage says what is missing
-        entry = {"path": held_out, "split": "train", **more} | (_columns(table, shape) if shape else {})
+        shape = first_fitting(SHAPES, table.column_names)
+        if shape is None:
+            raise UserError(
+                f"--eval {held_out}: its columns ({', '.join(table.column_names)}) fit no format of questions: rename "
+                "them, such as --columns prompt=Question --columns answer='Right answer'"
+            )
+        entry = {"path": held_out, "split": "train", **more, **_columns(table, shape)}
         words = f"the rows of {held_out}"
     elif part is not None and max(part.counts.values()) > 1:
         path, count = max(part.counts.items(), key=lambda item: item[1])  # others may have few rows
