@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +147,13 @@ def test_sentences_about_scores_agree_with_the_saved_outputs() -> None:
     (_, *ours), (_, *gpt2), (_, *gpt4) = [(name, int(size.replace(",", "")), float(rate)) for name, size, rate in sizes]
     assert ours < gpt2
     assert gpt4[1] < gpt2[1]  # as the text says: a larger vocabulary, of another text, compresses less here
+
+
+def test_the_page_about_conversations_describes_the_quickstarts_sft() -> None:
+    page = (COURSE / f"{CHAPTERS[2]}.md").read_text(encoding="utf-8")
+    settings = yaml.safe_load((ROOT / "recipes/quickstart/sft.yaml").read_text(encoding="utf-8"))
+    assert f"../../{settings['chat_template_path']})" in page
+    assert f"`overlong: {settings['overlong']}`" in page
 
 
 @pytest.mark.parametrize("file", sorted([*COURSE.glob("*.md"), *COURSE.glob("*.ipynb")]), ids=lambda file: file.name)
