@@ -27,7 +27,7 @@ from zero2chat.report.steps import StepResult
         ("documents_train", 21240, "21,240"),
         ("tokens_per_second", 9812.3, "9,812"),
         ("seconds", 135, "2 min"),
-        ("change", -0.028, "-2.8 points"),
+        ("points", -0.028, "-2.8 points"),
         ("verdict", "<b>", "&lt;b&gt;"),
         ("val_loss", float("nan"), "NaN"),
     ],

@@ -175,5 +175,5 @@ def _changes(scored: Sequence[StepResult], steps: Sequence[StepResult]) -> dict[
     for step in reversed(scored):
         if changed := step.named("change_(.+)"):
             head = f"change from {_compared(step, steps)} to {measured(step, steps)}"
-            return {head: {task: cell("change", one) for task, one in changed.items()}}
+            return {head: {task: cell("points", one) for task, one in changed.items()}}
     return {}

@@ -91,13 +91,13 @@ def exact(value: Any) -> str:
 
 
 def short(name: str, metric: Metric) -> str:
-    """Format a metric's value for reading: `83.0%`, `12.3 MB`, `3.3 million`, `4 min`, `1.43`. The name `change` stands
+    """Format a metric's value for reading: `83.0%`, `12.3 MB`, `3.3 million`, `4 min`, `1.43`. The name `points` stands
     for the change of a rate: `+2.0 points`."""
     value = finite(metric["value"])
     if value is None or isinstance(metric["value"], bool):
         return esc(metric["value"])
-    if is_rate(name, metric) or name == "change":
-        return f"{100 * value:+.1f} points" if name == "change" else f"{100 * value:.1f}%"
+    if is_rate(name, metric) or name == "points":
+        return f"{100 * value:+.1f} points" if name == "points" else f"{100 * value:.1f}%"
     if name == "seconds":
         return duration(value)
     if name.startswith("bytes_") and not name.startswith("bytes_per_"):
@@ -112,7 +112,7 @@ def interval(name: str, metric: Metric) -> str:
     if (ends := bounds(metric)) is None:
         return ""
     low, high = ends
-    if name == "change":
+    if name == "points":
         return f"{100 * low:+.1f} to {100 * high:+.1f}"
     low = max(0.0, low) if name.startswith("thought_tokens_") else low
     return f"{100 * low:.1f}–{100 * high:.1f}%" if is_rate(name, metric) else f"{exact(low)}–{exact(high)}"
@@ -162,7 +162,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def metrics_table(step: StepResult) -> str:
     """Return a table of all metrics of the step with their details."""
-    changes = {f"change_{name.removeprefix('accuracy_')}": "change" for name in step.metrics}
+    changes = {f"change_{name.removeprefix('accuracy_')}": "points" for name in step.metrics}
     kinds = ((name, changes.get(name, name), metric) for name, metric in step.metrics.items())
     rows = (
         (f"<code>{esc(name)}</code>", short(kind, metric), small_print(kind, metric)) for name, kind, metric in kinds
