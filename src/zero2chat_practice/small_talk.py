@@ -38,6 +38,7 @@ from zero2chat_practice.synthetic.utterances import KINDS, LISTS, TEXTS, key_of,
 
 SHARES = (0.6, 0.1, 0.3)
 STYLES = ("worked",)
+MEANS = ("has an expected phrase", "lacks an expected phrase")
 _MOST_WORDS = 30  # of an answer
 _SURFACES = 4  # most spellings of one wording that become rows
 _LONGEST_PAGE = 1000  # characters of a conversation that becomes a page

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +124,36 @@ def test_a_notebook_has_three_exercises(chapter: str) -> None:
         (name,) = re.findall(r"^(\w+) = None  # ", code[f"exercise-{n}"], re.MULTILINE)
         assert f"verdict({n}, {name}, " in re.sub(r"\s+", " ", code[f"check-{n}"]).replace("( ", "(")
     assert set(WRONG[number]) == set(_solutions()[number]) == set(EXERCISES)
+
+
+def test_sentences_about_scores_agree_with_the_saved_outputs() -> None:
+    def said(chapter: str, cell: str) -> str:
+        return next("".join(one["source"]) for one in _cells(chapter) if one["id"] == cell)
+
+    def printed(chapter: str) -> str:
+        cells = [cell for cell in _cells(chapter) if cell["cell_type"] == "code"]
+        return "".join("".join(output.get("text", ())) for cell in cells for output in cell["outputs"])
+
+    six = re.findall(r"^accuracy_(\w+) +([\d.]+)% → +([\d.]+)%", printed(CHAPTERS[5]), re.MULTILINE)
+    change = {name: round(float(after) - float(before), 1) for name, before, after in six}
+    text = said(CHAPTERS[5], "gain-text")
+    assert f"greedy ones get worse by {-change['word_problems']} points" in text
+    assert abs(change["sampled_word_problems"]) < 1 < change["out_of_reach"]
+    page = (ROOT / "recipes/quickstart/README.md").read_text(encoding="utf-8")
+    lost = f"lost {-change['word_problems']} points of word problems and {-change['identity']} of identity"
+    assert lost in " ".join(page.split())
+
+    sizes = re.findall(r"^(ours|GPT-\d) +([\d,]+) tokens in the vocabulary +([\d.]+) bytes", printed(CHAPTERS[0]), re.M)
+    (_, *ours), (_, *gpt2), (_, *gpt4) = [(name, int(size.replace(",", "")), float(rate)) for name, size, rate in sizes]
+    assert ours < gpt2
+    assert gpt4[1] < gpt2[1]  # as the text says: a larger vocabulary, of another text, compresses less here
+
+
+def test_the_page_about_conversations_describes_the_quickstarts_sft() -> None:
+    page = (COURSE / f"{CHAPTERS[2]}.md").read_text(encoding="utf-8")
+    settings = yaml.safe_load((ROOT / "recipes/quickstart/sft.yaml").read_text(encoding="utf-8"))
+    assert f"../../{settings['chat_template_path']})" in page
+    assert f"`overlong: {settings['overlong']}`" in page
 
 
 @pytest.mark.parametrize("file", sorted([*COURSE.glob("*.md"), *COURSE.glob("*.ipynb")]), ids=lambda file: file.name)

@@ -67,15 +67,15 @@ def test_what_changed_comes_first_with_models_as_heads() -> None:
         "<th>question</th><th>sft</th><th>grpo</th>",
     ]
     assert re.findall("<h3>(.*?)</h3>", text) == [
-        "Wrong before, right after: 1 of 1",
-        "Right before, wrong after: 0 of 1",
+        "From sft to grpo, wrong before, right after: 1 of 1",
+        "From sft to grpo, right before, wrong after: 0 of 1",
         "Answers",
     ]
     assert '<td><small class="wrong">✗ wrong</small><br><span class="said">5</span></td>' in text
     assert '<td><small class="right">✓ correct</small><br><span class="said">4</span></td>' in text
     assert "3 + 4?" not in text  # only one model was asked
     assert "<td>40.0%<br><small>95%: 35.0–45.0% · n = 100</small></td>" in text
-    assert "<td>+20.0 points<br><small>95%: +12.5 to +27.5</small></td>" in text
+    assert "<td>+20.0 points<br><small>95%: +12.5 to +27.5 · n = 100</small></td>" in text
     assert "politeness, mine" in text
     assert text.index("best constant answer</th>") < text.index(CONSTANT) < text.index("other scores")
 
@@ -117,9 +117,9 @@ def test_rows_that_turned_and_one_group_are_in_a_training_steps_section() -> Non
     grpo = step("grpo", "grpo", *samples, model_name_or_path="Qwen/Qwen3-0.6B")
     turned = changes.turned(grpo, changes.answers([grpo], [grpo]), [grpo])
     assert re.findall("<h3>(.*?)</h3>|<th>(. . .[?])", turned) == [
-        ("Wrong before, right after: 1 of 3", ""),
+        ("From Qwen3-0.6B to grpo, wrong before, right after: 1 of 3", ""),
         ("", "2 + 2?"),
-        ("Right before, wrong after: 1 of 3", ""),
+        ("From Qwen3-0.6B to grpo, right before, wrong after: 1 of 3", ""),
         ("", "3 + 4?"),
     ]
     assert turned in render([grpo], SECTIONS, "a", "Title")

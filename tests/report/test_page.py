@@ -87,7 +87,7 @@ def test_the_page_is_one_file_with_each_step_in_its_contents(page: str) -> None:
     assert found == [
         "changes",
         *(f"s{i}-{name}" for i, name in enumerate(("corpus", "tokenizer", "pretrain", "sft", "sft-more"), start=1)),
-        *("s6-polish", "s7-exam-a", "s8-exam-b"),
+        *("s6-polish", "s7-exam-a", "s8-exam-b", "words"),
     ]
     assert all(f'<a href="#{name}">' in page for name in found)
 
@@ -99,6 +99,25 @@ def test_steps_that_were_asked_the_same_questions_have_a_column_each(page: str) 
     assert f"<th>accuracy</th>{heads}</tr>" in chain
     assert "corpus" not in chain
     assert "<td>90.0%<br><small>95%: 85.0–95.0%" in chain  # pass@8 of the exams
+
+
+def test_its_words_are_those_of_the_glossary(page: str) -> None:
+    glossary = " ".join((Path(__file__).parents[2] / "docs" / "glossary.md").read_text(encoding="utf-8").split())
+    words = re.findall("<dt><b>(.+?)</b></dt><dd>(.+?)</dd>", page[page.index('id="words"') :])
+    assert {"KL", "Nats", "Policy", "Value model", "Entropy", "MFU", "EOS token"} < {term for term, _ in words}
+    for term, text in words:
+        assert f"**{term}.** {text}" in glossary
+
+
+def test_changes_of_rates_are_in_points_and_pass_at_1_is_shown_once(
+    tmp_path: Path, page: str, write_run: Callable[..., Path]
+) -> None:
+    folder = write_run(tmp_path / "exam", "evaluate", {"accuracy_sums": 0.5, "change_sums": -0.028, "change_mine": 0.5})
+    text = render([read_step(folder, 1)], "tiny", "Exam")
+    assert "<code>change_sums</code></th><td>-2.8 points</td>" in text
+    assert "<code>change_mine</code></th><td>0.5</td>" in text
+    assert "<th>accuracy sampled</th>" in page
+    assert "<th>pass at 1</th>" not in page
 
 
 def test_tasks_stand_beside_the_best_constant_answer(tmp_path: Path, write_run: Callable[..., Path]) -> None:

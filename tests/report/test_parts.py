@@ -27,6 +27,7 @@ from zero2chat.report.steps import StepResult
         ("documents_train", 21240, "21,240"),
         ("tokens_per_second", 9812.3, "9,812"),
         ("seconds", 135, "2 min"),
+        ("points", -0.028, "-2.8 points"),
         ("verdict", "<b>", "&lt;b&gt;"),
         ("val_loss", float("nan"), "NaN"),
     ],
@@ -41,15 +42,19 @@ def test_an_interval_is_shown_with_its_n_and_omitted_if_missing() -> None:
     assert small_print("accuracy", metric) == "95%: 80.0–86.0% · n = 500"
     assert small_print("accuracy", metric | {"contaminated": 0}).endswith(" · n = 500 · 0 contaminated")
     assert small_print("loss", {"value": 1.0}) == ""
+    assert interval("thought_tokens_sums", {"value": 0.09, "low": -0.09, "high": 0.28}) == "0–0.28"
 
 
 def test_outside_text_loses_its_power_and_stays_encodable() -> None:
     assert esc("<script>\x00\x1b[31m\ud800'\"") == "&lt;script&gt;[31m&#x27;&quot;"
     assert esc("a" * 20, limit=5) == "aaaaa …"
-    assert [spoken(text) for text in ("<think>\n\n</think>\n\nHi <b>", "<think></think>", "<think>a</think>b")] == [
+    assert [
+        spoken(text) for text in ("<think>\n\n</think>\n\nHi <b>", "<think></think>", "<think>a</think>b", "<think>a")
+    ] == [
         "Hi &lt;b&gt;",
         "<i>nothing</i>",
-        "&lt;think&gt;a&lt;/think&gt;b",
+        "<small>thought: a</small>\nb",
+        "<small>thought: a</small>",
     ]
 
 
@@ -66,6 +71,7 @@ def test_long_tables_begin_with_a_few_rows_and_fold_the_rest() -> None:
         ({"score": True}, ("right", "✓ correct")),
         ({"score": 0.0}, ("wrong", "✗ wrong")),
         ({"score": 0.4}, ("partly", "◐ 0.40")),
+        ({"score": 0.0, "means": ("names it", "does not")}, ("wrong", "✗ does not")),
         ({"score": None}, ("", "")),
         ({"score": "1"}, ("", "")),
         ({"score": 1.0, "by": "politeness"}, ("", "politeness 1")),

@@ -49,8 +49,10 @@ def test_a_reward_model_shows_accuracy_and_calibration(tmp_path: Path, write_run
     text = section_text(read_step(write_run(tmp_path / "reward", "reward", metrics, history, [sample]), 1))
     for part in ("63.0%", "87.0%", "7,040", "<td>0.91</td>", "<td>0.08</td>", "perfectly calibrated", "Reliability"):
         assert part in text
+    assert cards(text)["of the simulated person&#x27;s labels are correct (ceiling)"] == "87.0%"
     bare = section_text(read_step(write_run(tmp_path / "bare", "reward", {"accuracy": RATE}), 1))
     assert "Reliability" not in bare
+    assert "simulated" not in bare
 
 
 def test_an_evaluation_says_what_was_sampled_and_an_index_what_it_is_for(
@@ -58,7 +60,7 @@ def test_an_evaluation_says_what_was_sampled_and_an_index_what_it_is_for(
 ) -> None:
     rates = dict.fromkeys(("accuracy", "accuracy_sampled", "accuracy_sampled_sums", "win_rate"), RATE)
     shown = cards(section_text(read_step(write_run(tmp_path / "exam", "evaluate", rates), 1)))
-    assert {"accuracy when sampled: sums", "win rate when sampled"} < shown.keys()
+    assert {"accuracy when sampled: sums", "win rate by a simulated person, when sampled"} < shown.keys()
     text = section_text(read_step(write_run(tmp_path / "library", "index", {"passages": {"value": 9}}), 1))
     assert cards(text) == {"passages": "9"}
     assert "The tool <code>search</code> finds passages" in text
@@ -112,4 +114,4 @@ def test_the_best_constant_answer_stands_beside_a_tasks_accuracy(section_text: T
     assert "n = 64 · 2 contaminated" in render([step], {"evaluate": section}, "tiny", "Exam")
     assert cards(text)["of answers call a tool although none is needed"] == "2.0%"
     assert cards(text)["arc_easy.acc_norm"] == "0.63"
-    assert cards(text)["win rate when sampled, lines"] == "80.0%"
+    assert cards(text)["win rate by a simulated person, lines"] == "80.0%"

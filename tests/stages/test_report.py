@@ -9,8 +9,10 @@ from stage_fixtures import metrics
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run
 from zero2chat.core.stats import rate
+from zero2chat.report.samples import mark
+from zero2chat.report.steps import StepResult
 from zero2chat.stages.open_run import open_run
-from zero2chat.stages.report import STAGE
+from zero2chat.stages.report import STAGE, explained
 
 
 def _step(folder: Path | str, stage: str) -> Run:
@@ -77,3 +79,10 @@ def test_a_steps_name_is_no_markup_in_the_terminal(tmp_path, capsys):
     done.finish({"bytes_train": {"value": 1}})
     STAGE.main(["--output_dir", str(tmp_path / "report"), "--steps", str(done.folder)])
     assert "[red]x  corpus" in capsys.readouterr().out
+
+
+def test_an_answer_is_shown_with_what_its_tasks_score_means():
+    said = [{"task": label, "score": 1.0} for label in ("short", "sums")]
+    settings = {"tasks": [{"task": "lines", "label": "short"}, {"task": "sums"}, {"task": "no.such.task"}]}
+    (step,) = explained([StepResult("exam", "evaluate", 1, {}, samples=said, settings=settings)])
+    assert [mark(sample) for sample in step.samples] == [("right", "✓ names its subject"), ("right", "✓ correct")]

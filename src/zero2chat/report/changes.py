@@ -76,12 +76,12 @@ def turned(step: StepResult, models: Mapping[str, Answered], steps: Sequence[Ste
     before, after = models.get(name, {}), models.get(last, {})
     both = [key for key in after if _right(before.get(key)) is not None and _right(after[key]) is not None]
     text = ""
-    for title, was in (("Wrong before, right after", False), ("Right before, wrong after", True)):
+    for title, was in (("wrong before, right after", False), ("right before, wrong after", True)):
         keys = [key for key in both if _right(before[key]) is was and _right(after[key]) is not was]
         rows = [[esc(key[1], 300), _said(before[key]), _said(after[key])] for key in keys[:_SHOWN]]
-        text += f"<h3>{title}: {len(keys)} of {len(both)}</h3>\n"
+        text += f"<h3>From {esc(name)} to {esc(last)}, {title}: {len(keys)} of {len(both)}</h3>\n"
         text += table(("question", esc(name), esc(last)), rows) if rows else ""
-    about = f"Of the first questions of each task, whose answers are kept; the first {_SHOWN} are shown."
+    about = f"Of the first questions of each task with right and wrong answers; the first {_SHOWN} are shown."
     return text + paragraph(about, "aside") if both else ""
 
 
@@ -94,7 +94,7 @@ def _compared(step: StepResult, steps: Sequence[StepResult]) -> str:
 
 def _right(sample: Sample | None) -> bool | None:
     """Return whether a task's own score calls an answer right; None if it was not scored so, or is partly right."""
-    score = finite(sample.get("score")) if sample is not None and not {"by", "won"} & sample.keys() else None
+    score = finite(sample.get("score")) if sample is not None and not {"by", "means", "won"} & sample.keys() else None
     return None if score is None or 0 < score < 1 else score >= 1
 
 
@@ -130,13 +130,14 @@ def scores(scored: Sequence[StepResult], sections: Mapping[str, Section], steps:
     measured, and the best constant answer.
     """
     models, text = by_model(scored, steps), ""
+    means = {s["task"]: f"{s['task']}: {s['means'][0]}" for step in scored for s in step.samples if "means" in s}
     for kind, pattern in TASK_SCORES.groups.items():
         more: dict[str, dict[str, str]] = {}
         if kind == "accuracy":
             constants = {task: one for model in models for task, one in model.named("constant_(.+)").items()}
             more = _changes(scored, steps) | {_BEST: {task: cell(kind, one) for task, one in constants.items()}}
         shown = {model.name: model.named(str(pattern)) for model in models if kind != "constant"}
-        text += _table(kind, shown, more, {})
+        text += _table(kind, shown, more, means)
     text += paragraph(CONSTANT, "aside") if _BEST in text else ""
     labels = dict[str, str]()
     for step in scored:  # stages may measure one name in different ways: it is then shown as it is
@@ -174,11 +175,5 @@ def _changes(scored: Sequence[StepResult], steps: Sequence[StepResult]) -> dict[
     for step in reversed(scored):
         if changed := step.named("change_(.+)"):
             head = f"change from {_compared(step, steps)} to {measured(step, steps)}"
-            return {head: {task: _points(one) for task, one in changed.items()}}
+            return {head: {task: cell("points", one) for task, one in changed.items()}}
     return {}
-
-
-def _points(metric: Metric) -> str:
-    ends = bounds(metric)
-    between = f"<br><small>95%: {100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}</small>" if ends else ""
-    return f"{100 * metric['value']:+.1f} points{between}"

@@ -12,6 +12,7 @@ from zero2chat.report.steps import Metric, StepResult
 
 Sections = Mapping[str, Section]  # by stage; a step of another stage shows its metrics only
 CSS = Path(__file__).with_name("style.css").read_text(encoding="utf-8")  # for light, dark, phone and print
+_WORDS = Path(__file__).with_name("words.html").read_text(encoding="utf-8")  # terms, with sentences of docs/glossary.md
 # The browser itself then blocks scripts and requests, even if a model's text contains them.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _CHANGED = "What changed"
@@ -85,6 +86,7 @@ def _contents(steps: Sequence[StepResult], sections: Sections, joint: Sequence[t
         title = f"<b>{_title(step, sections)}</b> <small><code>{esc(step.name)}</code></small>"
         entries.append((step.anchor, str(step.position), title, " · ".join(facts)))
     entries += [(f"all-{i}", "⇄", f"<b>{title}</b>", "") for i, (title, _) in enumerate(joint)]
+    entries.append(("words", "≡", "<b>Words</b>", ""))
     text = "".join(
         f'<li><a href="#{anchor}"><i>{number}</i><span>{title}</span><small>{fact}</small></a></li>\n'
         for anchor, number, title, fact in entries
@@ -114,6 +116,7 @@ def render(
         f"{_contents(steps, sections, joint, first)}<main>\n{first}"
         + "".join(_section(step, sections, from_scratch, turned.get(step.name, "")) for step in steps)
         + "".join(f'<section id="all-{i}">\n<h2>{t}</h2>\n{text}</section>\n' for i, (t, text) in enumerate(joint))
-        + "</main>\n<footer>Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "
+        + f'<section id="words">\n<h2>Words</h2>\n{_WORDS}</section>\n</main>\n<footer>'
+        "Intervals are 95%. All metrics are in <code>report.json</code> beside this page, as "
         "<code>step.metric</code>.</footer>\n</body>\n</html>\n"
     )

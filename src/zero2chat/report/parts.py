@@ -35,8 +35,10 @@ def esc(value: Any, limit: int | None = None) -> str:
 
 
 def spoken(text: Any, limit: int | None = None) -> str:
-    """Escape a model's text for HTML, without empty thoughts; if no text is left, return a remark."""
-    return esc(re.sub(r"<think>\s*</think>\s*", "", to_text(text)), limit) or "<i>nothing</i>"
+    """Escape a model's text for HTML, thoughts in small type; if no text is left, return a remark."""
+    shown = esc(re.sub(r"<think>\s*</think>\s*", "", to_text(text)), limit)
+    thought = r"(?s)&lt;think&gt;\s*(.*?)\s*(?:&lt;/think&gt;\s*|$)"
+    return re.sub(thought, r"<small>thought: \1</small>\n", shown).rstrip() or "<i>nothing</i>"
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -89,12 +91,13 @@ def exact(value: Any) -> str:
 
 
 def short(name: str, metric: Metric) -> str:
-    """Format a metric's value for reading: `83.0%`, `12.3 MB`, `3.3 million`, `4 min`, `1.43`."""
+    """Format a metric's value for reading: `83.0%`, `12.3 MB`, `3.3 million`, `4 min`, `1.43`. The name `points` stands
+    for the change of a rate: `+2.0 points`."""
     value = finite(metric["value"])
     if value is None or isinstance(metric["value"], bool):
         return esc(metric["value"])
-    if is_rate(name, metric):
-        return f"{100 * value:.1f}%"
+    if is_rate(name, metric) or name == "points":
+        return f"{100 * value:+.1f} points" if name == "points" else f"{100 * value:.1f}%"
     if name == "seconds":
         return duration(value)
     if name.startswith("bytes_") and not name.startswith("bytes_per_"):
@@ -109,6 +112,9 @@ def interval(name: str, metric: Metric) -> str:
     if (ends := bounds(metric)) is None:
         return ""
     low, high = ends
+    if name == "points":
+        return f"{100 * low:+.1f} to {100 * high:+.1f}"
+    low = max(0.0, low) if name.startswith("thought_tokens_") else low
     return f"{100 * low:.1f}–{100 * high:.1f}%" if is_rate(name, metric) else f"{exact(low)}–{exact(high)}"
 
 
@@ -156,7 +162,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def metrics_table(step: StepResult) -> str:
     """Return a table of all metrics of the step with their details."""
-    rows = ((f"<code>{esc(n)}</code>", short(n, metric), small_print(n, metric)) for n, metric in step.metrics.items())
+    changes = {f"change_{name.removeprefix('accuracy_')}": "points" for name in step.metrics}
+    kinds = ((name, changes.get(name, name), metric) for name, metric in step.metrics.items())
+    rows = (
+        (f"<code>{esc(name)}</code>", short(kind, metric), small_print(kind, metric)) for name, kind, metric in kinds
+    )
     return table(("metric", "value", ""), rows)
 
 

@@ -50,10 +50,11 @@ class Answers:
 def mark(sample: Sample) -> tuple[str, str]:
     """Return (CSS class, HTML) of the verdict on an answer; ("", "") without a verdict.
 
-    Only a task's own score says what is correct. If a reward or a metric made the score, the sample names it in `by`.
+    Only a task's own score says what is correct (or what it `means`). If a reward or metric scored, `by` names it.
     """
     score = value = finite(sample.get("score"))
-    words = ("✓ correct", "✗ wrong", f"◐ {score:.2f}" if score is not None else "")
+    yes, no = sample.get("means") or ("correct", "wrong")
+    words = (f"✓ {esc(yes)}", f"✗ {esc(no)}", f"◐ {score:.2f}" if score is not None else "")
     said = f"{esc(sample['by'])} {exact(score)}" if "by" in sample and score is not None else ""
     if "won" in sample:
         value, words = finite(sample["won"]), ("better", "worse", "as good")
@@ -133,4 +134,4 @@ class SampleTable(Answers):
 
 
 def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and finite(value) is not None else esc(value, 400)
+    return f"{value:.4g}" if isinstance(value, float) and finite(value) is not None else value and spoken(value, 400)

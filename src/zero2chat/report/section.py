@@ -143,11 +143,11 @@ CONSTANT = (
     "The best constant answer is the score of giving the same, best answer to every question. At 100%, one answer is "
     "right for all questions of the task, such as declining all of them."
 )
-# `accuracy_sampled_sums` is the sampled accuracy on `sums`; `accuracy_sampled` alone is the mean over tasks.
+# `accuracy_sampled_sums` is pass@1 on `sums`, if scores are 0 or 1; `accuracy_sampled` alone is the mean over tasks.
 TASK_SCORES = Bars(
     f"Scores by task, with 95% intervals. {CONSTANT}",
     {
         kind: rf"{kind}_(?!sampled$|sampled_)(.+)"
-        for kind in ("accuracy", "accuracy_sampled", "pass_at_1", "pass_at_8", "tool_call_rate", "constant")
+        for kind in ("accuracy", "accuracy_sampled", "pass_at_8", "tool_call_rate", "constant")
     },
 )

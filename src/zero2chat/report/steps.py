@@ -14,6 +14,7 @@ from zero2chat.core.fingerprints import read_identity, read_metrics
 from zero2chat.core.runs import HISTORY, METRICS, RUN, SAMPLES, read_jsonl
 
 Metric = dict[str, Any]  # {"value": …, and where applicable "n", "low", "high", "seed"}
+_ROWS = ("conversations", "pairs_train", "problems", "prompts", "votes_train")  # metrics that count training rows
 Points = Sequence[tuple[float, float]]
 
 
@@ -75,16 +76,30 @@ def read_step(folder: str | Path, position: int) -> StepResult:
     if metrics is None:
         raise UserError(f"{folder}: step '{folder.name}' has no {METRICS}, so it is not finished: run it first")
     identity = read_identity(folder).get("fingerprint", {}) if (folder / RUN).is_file() else {}
+    history, settings = read_jsonl(folder / HISTORY), identity.get("settings") or {}
     return StepResult(
         name=folder.resolve().name,
         stage=str(identity.get("stage", "unknown")),
         position=position,
-        metrics=metrics,
-        history=read_jsonl(folder / HISTORY),
+        metrics=_used(metrics, history, settings) | metrics,
+        history=history,
         samples=read_jsonl(folder / SAMPLES),
-        settings=identity.get("settings") or {},
+        settings=settings,
         folder=folder,
     )
+
+
+def _used(metrics: dict[str, Metric], history: Sequence[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Metric]:
+    """Return how often training passed over its rows (`epochs`), and how many of them it used (`*_seen`), from its log,
+    which may end before the last step. A step uses a whole number of rows, such as eight prompts."""
+    for line in reversed(history):
+        if (epoch := finite(line.get("epoch"))) and (step := finite(line.get("step"))):
+            steps = max(step, finite(metrics.get("steps", {}).get("value")) or finite(settings.get("max_steps")) or 0)
+            rows = {name: n for name in _ROWS if (n := finite(metrics.get(name, {}).get("value")))}
+            used = {name: min(n, steps * math.ceil(n * epoch / step - 0.05)) for name, n in rows.items()}
+            seen = {name.removesuffix("_train") + "_seen": {"value": n} for name, n in used.items()}
+            return {"epochs": {"value": round(epoch * steps / step, 3)}} | seen
+    return {}
 
 
 def read_steps(folders: Sequence[str | Path]) -> list[StepResult]:

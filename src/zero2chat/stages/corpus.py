@@ -132,7 +132,7 @@ STAGE = Stage(
                 "Text by source, in bytes.", {"bytes_train": r"bytes_(?!train$|validation$|test$)(.+)"}, "bytes_train"
             ),
         ),
-        samples=SampleTable("Examples", columns={"source": "prompt", "document": "completion"}),
+        samples=SampleTable("Examples", columns={"source": "prompt", "document": "completion"}, n=24),
     ),
 )
 

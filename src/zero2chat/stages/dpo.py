@@ -164,7 +164,7 @@ STAGE = Stage(
         story="Preference pairs can train the model directly. DPO raises the probability of the chosen answer relative "
         "to the rejected one, both measured against the reference model. It needs no reward model and samples no "
         "answers. Often both answers become less likely, the rejected one more so: only the margin is trained.",
-        metrics=PREFERRED | {"pairs_train": "training pairs"},
+        metrics=PREFERRED | {"pairs_seen": "training pairs used", "pairs_train": "training pairs in all"},
         figures=(Curve("Loss (chance: ln 2 ≈ 0.69).", "loss", "loss"), IMPLICIT_REWARDS),
         samples=SampleTable(
             "Pairs and their implicit rewards",

@@ -142,7 +142,7 @@ STAGE = Stage(
         story="On-policy distillation: the model generates answers, and a teacher gives its probability for each "
         "generated token. So the model is corrected on its own mistakes, instead of imitating someone else's correct "
         "answers.",
-        metrics=ANSWERED | {"prompts": "training prompts"},
+        metrics=ANSWERED | {"prompts_seen": "training prompts used", "prompts": "training prompts in all"},
         figures=(
             Curve("Divergence from the teacher, on the model's own completions.", "divergence, nats per token", "loss"),
             ACCURACIES,

@@ -157,11 +157,12 @@ STAGE = Stage(
     section=Section(
         title="Learning from rewards",
         story="The model answers each prompt several times, and answers with a higher reward than the mean of their "
-        "group become more likely. Nobody shows it a solution: it discovers for itself what is rewarded.",
-        textbook="In a textbook, these are the practice problems, which come with only the final answer.",
+        "group become more likely. This step shows no solution: the model finds by sampling what is rewarded.",
+        textbook="In a textbook, these are the practice problems: after worked examples, with only the final answer.",
         metrics=ANSWERED
         | {
-            "problems": "training problems",
+            "problems_seen": "training problems used",
+            "problems": "training problems in all",
             "problems_too_easy": "problems filtered out as too easy",
             "problems_too_hard": "problems filtered out as too hard",
             "pass_rate_before": "mean pass rate of all problems before training",

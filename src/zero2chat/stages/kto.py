@@ -147,7 +147,8 @@ STAGE = Stage(
         "both relative to how far the model has moved from its start on average.",
         metrics={"auroc": "AUROC of the implicit reward: a vote up against a vote down, held out"}
         | PREFERRED
-        | {"votes_train": "training votes", "votes_up": "of them thumbs up"},
+        | {"votes_seen": "training votes used", "votes_train": "training votes in all"}
+        | {"votes_up": "of all votes: thumbs up"},
         figures=(Curve("Loss (before training: 0.5).", "loss", "loss"), IMPLICIT_REWARDS),
         samples=SampleTable(
             "Votes and their implicit rewards",

@@ -135,12 +135,12 @@ STAGE = Stage(
     prepare=prepare,
     cost=cost,
     section=Section(
-        title="Learning to be liked",
+        title="Learning to score higher",
         story="The model answers, a reward model or a function scores the answers, and answers with higher scores "
         "become more likely. That works as long as the scores are right. Far from the answers that a reward model was "
-        "trained on, it prefers answers that nobody likes, so a KL penalty limits the distance.",
+        "trained on, its scores are wrong, so a KL penalty limits the distance.",
         metrics={
-            "win_rate": "win rate against the starting model",
+            "win_rate": "win rate against the starting model, by gold reward",
             "distinct_before": "of word pairs are distinct, before training",
             "distinct_after": "of word pairs are distinct, after training",
             "gold_gain": "gain in gold reward, in standard deviations",
@@ -175,7 +175,7 @@ STAGE = Stage(
             ENTROPY,
             TASK_SCORES,
         ),
-        samples=Answers("Before and after", "A verdict compares the answer with the one before training."),
+        samples=Answers("Before and after", "The gold reward compares an answer with the one before training."),
         together=Curve(
             "Gold reward, which training never used, on held-out prompts over the root of the KL from the starting "
             "model. Over-optimization begins at the peak.",

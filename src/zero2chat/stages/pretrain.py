@@ -144,14 +144,15 @@ STAGE = Stage(
         title="Learning to predict text",
         story="At every token of the text the model predicts the next one, and each update makes the true token more "
         "likely.",
-        textbook="The model starts from random weights and reads its textbook. Nobody teaches it grammar or facts; it "
-        "learns whatever helps to predict. The result is a base model: it continues documents, and does not yet answer "
-        "questions.",
+        textbook="The model starts from random weights and learns from its textbook. Nobody teaches it grammar or "
+        "facts; it learns whatever helps to predict. The result is a base model: it continues documents, and does not "
+        "yet answer questions.",
         metrics={
             "val_bits_per_byte": "bits per byte on held-out text",
             "parameters": "parameters",
             "active_parameters": "parameters that a token uses",
             "tokens": "training tokens",
+            "epochs": "passes over the training text",
             "val_loss": "held-out loss, nats per token",
             "tokens_per_second": "tokens per second",
             "mfu": "model FLOPs utilization (MFU)",

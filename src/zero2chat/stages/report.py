@@ -9,6 +9,7 @@ files beside its own run folder: `report.html` (one file, no scripts, no request
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from zero2chat.core.errors import UserError
 from zero2chat.core.runs import Run, write_atomically
 from zero2chat.report.page import main_result, render
 from zero2chat.report.parts import interval, short, to_text
 from zero2chat.report.section import Section
 from zero2chat.report.steps import StepResult, join_metrics, read_steps
 from zero2chat.stages import Stage, load, names
+from zero2chat.tasks import load as load_task
 
 PAGE, NUMBERS = "report.html", "report.json"  # beside the run's folder
 
@@ -44,6 +47,17 @@ def sections(steps: Sequence[StepResult]) -> dict[str, Section]:
     """Return stage → report section, for each of the steps' stages that declares a section."""
     used = [stage for stage in names() if any(step.stage == stage for step in steps)]
     return {stage: section for stage in used if (section := load(stage).section) is not None}
+
+
+def explained(steps: list[StepResult]) -> list[StepResult]:
+    """Add to the steps' samples what their score `means`, if the task says so and can be imported here."""
+    for step in steps:
+        for spec in step.settings.get("tasks") or ():
+            with contextlib.suppress(UserError):
+                label, means = spec.get("label") or spec["task"].rpartition(".")[2], load_task(spec["task"]).means
+                for sample in step.samples if means else ():
+                    sample |= {"means": means} if sample.get("task") == label else {}
+    return steps
 
 
 def print_results(steps: Sequence[StepResult], console: Console) -> None:
@@ -73,21 +87,16 @@ def _show(args: ReportArguments) -> None:
 
 
 def run(run: Run, args: ReportArguments) -> None:
-    steps, folder = read_steps(args.steps), run.folder.parent
+    steps, folder = explained(read_steps(args.steps)), run.folder.parent
     declared = sections(steps)
     run.clear()
     metrics = join_metrics(steps)
     page = render(steps, declared, folder.resolve().name, args.title, args.introduction)
     write_atomically(folder / NUMBERS, json.dumps(metrics, indent=2) + "\n")
     write_atomically(folder / PAGE, page)
-    run.finish(
-        {
-            "steps": {"value": len(steps)},
-            "sections": {"value": sum(step.stage in declared for step in steps)},
-            "metrics": {"value": len(metrics)},
-            "bytes": {"value": len(page.encode())},
-        }
-    )
+    shown = sum(step.stage in declared for step in steps)
+    counts = {"steps": len(steps), "sections": shown, "metrics": len(metrics), "bytes": len(page.encode())}
+    run.finish({name: {"value": n} for name, n in counts.items()})
     _show(args)
 
 

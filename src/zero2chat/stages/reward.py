@@ -135,15 +135,15 @@ STAGE = Stage(
     prepare=prepare,
     cost=_cost,
     section=Section(
-        title="Learning what people like",
-        story="Many tasks have no single correct answer, only better and worse ones. Writing good answers is hard for "
-        "people; choosing the better of two is easy. The reward model learns from many such comparisons to score any "
-        "answer, and can then judge more answers than people ever could.",
+        title="Learning preferences",
+        story="Many tasks have no single correct answer, only better and worse ones. Choosing the better of two "
+        "is easier than writing a good one. The reward model learns from many such comparisons to score any answer, "
+        "and can then judge more answers than were ever compared.",
         metrics={
             "accuracy": "accuracy on held-out preference pairs",
             "accuracy_length": "accuracy of preferring the longer answer",
-            "accuracy_noisy": "accuracy by the noisy labels",
-            "noise_ceiling": "of the noisy labels are correct (ceiling)",
+            "accuracy_noisy": "accuracy by the simulated person's noisy labels",
+            "noise_ceiling": "of the simulated person's labels are correct (ceiling)",
             "calibration_error": "calibration error",
             "pairs_seen": "training pairs used",
             "pairs_train": "training pairs in all",

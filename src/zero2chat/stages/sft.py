@@ -187,7 +187,8 @@ STAGE = Stage(
         textbook="In a textbook, these are the worked examples: a problem and an expert's solution.",
         metrics=ANSWERED
         | {
-            "conversations": "training conversations",
+            "conversations_seen": "training conversations used",
+            "conversations": "training conversations in all",
             "val_loss": "loss on held-out conversations",
             "tokens": "training tokens",
         },

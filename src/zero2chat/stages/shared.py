@@ -93,20 +93,18 @@ def evaluation_metrics(step: StepResult) -> dict[str, str]:
         for label in step.named("stop_rate_(.+)")
         for score in step.named(rf"(?!(?:change|constant|accuracy|stop_rate)_)(.+)_{re.escape(label)}")
     }
-    win_rates = {f"win_rate_{task}": f"win rate when sampled, {task}" for task in step.named("win_rate_(.+)")}
+    win_rates = {f"win_rate_{task}": f"win rate by a simulated person, {task}" for task in step.named("win_rate_(.+)")}
     sampled = ", ".join(step.named("accuracy_sampled_(.+)"))
     return {
         "accuracy": "accuracy, mean over tasks",
         "accuracy_sampled": "accuracy when sampled" + f": {sampled}" * bool(sampled),
-        "win_rate": "win rate when sampled",
-        "pass_at_1": "pass@1",
-        "pass_at_8": "pass@8",
+        "win_rate": "win rate by a simulated person, when sampled",
         **own,
         **win_rates,
         **{name: name for name in step.named(r"(.+\..+)")},
         **{name: name.replace("_", " ", 1) for name in step.named("(wrong_declined_.+|confident_(?:right|wrong)_.+)")},
         "needless_calls": "of answers call a tool although none is needed",
-        "declined_within_reach": "abstention rate on answerable questions",
+        "declined_within_reach": "of requests within reach are declined",
         "stop_rate": "of answers end with the EOS token",
         "bytes_model": "model weights",
     }

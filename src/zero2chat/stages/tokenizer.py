@@ -164,8 +164,8 @@ STAGE = Stage(
     section=Section(
         title="From letters to numbers",
         story="A model reads numbers, not letters. The tokenizer splits text into frequent pieces, words or parts of "
-        "words, and gives each an id: a larger vocabulary buys shorter sequences. 5,000 characters of English are "
-        "40,000 bits, 5,000 bytes, and about 1,300 of GPT-4's tokens.",
+        "words, and gives each an id. If trained on the same text, a larger vocabulary gives shorter sequences. 5,000 "
+        "characters of English are 40,000 bits, 5,000 bytes, and about 1,300 of GPT-4's tokens.",
         metrics={
             "bytes_per_token": "bytes per token on held-out text",
             "vocab_size": "tokens in the vocabulary",

@@ -22,6 +22,7 @@ A task may also have:
   None if the completion abstains.
 - `stated(row)`: the facts that a right answer states, in the answer's order.
 - `declines(text)`: whether a text abstains, for tasks with questions that the model cannot answer.
+- `MEANS`: what a score of 1 and of 0 mean, in words for the report, if not that an answer is correct or wrong.
 - `STYLES`: the styles of `demonstration`, `use_tools` and `episode`.
 - `FETCHES = True`, if its rows come over the network: recipes are then checked without loading rows.
 
@@ -76,6 +77,7 @@ class Task:
     said: Callable[[Row, str], str | None] | None = None
     stated: Callable[[Row], list[str]] | None = None
     declines: Callable[[str], bool] | None = None
+    means: tuple[str, str] | None = None
     fetches: bool = False  # its rows come over the network: they are only loaded when needed
 
 
@@ -106,6 +108,7 @@ def load(name: str) -> Task:
         score=module.score,
         documents=_documents(name, module),
         fetches=getattr(module, "FETCHES", False),
+        means=getattr(module, "MEANS", None),
         **{key: function and _checked(name, module, function) for key, function in acting.items()},
         **optional,
     )
