@@ -284,6 +284,8 @@ function showHead() {
 /** Name the three heads that look most at one earlier token, other than the first, on which many heads rest. */
 function showHint(token) {
   const most = [];
+  if ($("hint").dataset.token === `${token}`) return; // the button that was pressed keeps the focus
+  $("hint").dataset.token = token;
   for (let layer = 0; layer < layers; layer++) for (let head = 0; head < heads; head++) {
     const own = attention(layer, head, token);
     let to = 1;
@@ -296,7 +298,7 @@ function showHint(token) {
     ...found.flatMap(({ layer, head, to, share }) => {
       const button = element("button", { type: "button" }, `layer ${layer + 1}, head ${head + 1}`);
       button.addEventListener("click", () => choose({ layer, head }));
-      return [button, ` at ${quoted(tokens[to])} ${percent(share)} `];
+      return [button, ` at ${quoted(tokens[to])} (${percent(share)}); `];
     }));
 }
 
