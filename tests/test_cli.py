@@ -56,7 +56,7 @@ def test_every_command_is_a_function_of_its_options():
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([], ["dance"], ["next", "x"], ["tokens", "x", "--top", "y"], ["rank", "x", "--out", "x.jsonl"]),
+        *(["next", "x"], ["tokens", "x", "--top", "y"], ["rank", "x", "--out", "x.jsonl"]),
         ["rank", "x", "--out", "x.jsonl", "--task", "lines", "--prompts", "x.txt"],
     ],
 )
@@ -65,6 +65,14 @@ def test_wrong_usage_exits_2(arguments, capsys):
         cli.main(arguments)
     assert end.value.code == 2
     assert "usage: zero2chat" in capsys.readouterr().err
+
+
+def test_without_a_command_all_are_listed_and_a_misspelt_one_has_a_suggestion(capsys):
+    for words, says in ([], "\n    chat "), (["chta"], "no command 'chta'; did you mean 'chat'? (`zero2chat --help`"):
+        with pytest.raises(SystemExit) as end:
+            cli.main(words)
+        assert end.value.code == 2
+        assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -79,7 +87,12 @@ def test_wrong_usage_exits_2(arguments, capsys):
         *("interrogate runs/none/sft --datasets '{task: facts, n: 9}'", "sft --config none.yaml", "sft runs/none/sft"),
         *("interrogate runs/none/sft --datasets '{task: facts, n: 9, options: told}'", "search x --in none"),
         *("tokens x --model runs/none/tokenizer", "tokens x", "preview --config recipes/none/sft.yaml"),
-        *("push runs/none/sft --repo me/mine", "search x --in ftp://127.0.0.1", "search x --in none --passages 0"),
+        *(
+            "dance",
+            "push runs/none/sft --repo me/mine",
+            "search x --in ftp://127.0.0.1",
+            "search x --in none --passages 0",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exits_2(words, capsys, monkeypatch, tmp_path):
@@ -115,6 +128,8 @@ def test_a_control_token_is_text_unless_asked(tokenizer_folder, capsys):
         tokens = last_object(capsys.readouterr().out)["tokens"]
         assert "".join(token["text"] for token in tokens) == "a<|im_end|>"
         assert ("<|im_end|>" in {token["text"] for token in tokens}) == control
+    cli.main(["tokens", "a<|im_end|>", "--model", str(tokenizer_folder), "--special"])
+    assert capsys.readouterr().out.startswith("a|<|im_end|>\n")
 
 
 def test_next_prints_a_table_or_json(model_folder, capsys):
@@ -135,8 +150,9 @@ def test_chat_through_a_pipe_prints_the_answers_and_nothing_else(model_folder):
     prompted = subprocess.run([*command, "--prompt", "Who?"], capture_output=True, text=True, check=True)
     assert piped.stdout == prompted.stdout
     assert piped.stdout.strip()
-    assert piped.stderr == f"{model_folder}: context 128 tokens; does not think\n"
-    assert prompted.stderr == ""
+    assert piped.stderr == f"{model_folder}: context 128 tokens; does not think\n{prompted.stderr}"
+    limit = "(stopped at the limit of 8 tokens: raise --max-new-tokens)\n"
+    assert prompted.stderr == limit
 
 
 @pytest.mark.parametrize("command", ["chat", "ui"])

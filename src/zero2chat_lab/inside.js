@@ -6,15 +6,16 @@ const { sizes, tokens, lens } = data;
 const count = tokens.length, layers = sizes.layers, heads = sizes.heads;
 const last = lens[lens.length - 1], hasLens = lens.length > 1;
 const special = new Set(data.special);
-const chosen = { token: mostOpen(), layer: layers - 1, head: 0 };
+const chosen = { token: opening(), layer: layers - 1, head: 0 };
 let pointed = {}; // what the mouse points at, which is shown instead of what is chosen
 const at = (name) => pointed[name] ?? chosen[name];
 const $ = (id) => document.getElementById(id);
 
-/** The token of the answer after which the model was least sure what comes next: the page opens there. */
-function mostOpen() {
-  const places = tokens.map((_, i) => i).slice(Math.max(data.start - 1, 0), -1);
-  return places.reduce((best, i) => (last.p[i][0] < last.p[best][0] ? i : best), places[0] ?? 0);
+/** The first token of the answer, after a thought and its line ends: the page opens there. */
+function opening() {
+  const names = tokens.map((id) => data.pieces[id]), begin = Math.max(names.lastIndexOf("</think>") + 1, data.start);
+  const first = names.findIndex((name, i) => i >= begin && name.replaceAll("\\n", "").trim());
+  return Math.min(first < 0 ? data.start : first, count - 1);
 }
 
 // ---- elements, texts, colours
@@ -155,7 +156,7 @@ function showDrawing() {
     text(left / 2, y + 17, said, wide ? "" : "small", "middle");
   };
   parts.push(drawn("line", { x1: line, x2: line, y1: 26, y2: bottom + 12, class: "line" }));
-  framed(0, cut(`token ${quoted(tokens[token])}, number ${number(tokens[token])}`, wide ? 60 : 28));
+  framed(0, cut(`token ${quoted(tokens[token])}, id ${tokens[token]} in the vocabulary`, wide ? 60 : 28));
   framed(40, wide ? `its row of the embedding table: ${number(sizes.width)} numbers (${number(sizes.vocabulary)} rows)`
     : `its ${number(sizes.width)} numbers`);
   framed(bottom + 12, wide
@@ -170,7 +171,8 @@ function showDrawing() {
     text(x + room - 12, y, percent(p), "soft small", "end");
   };
   if (hasLens) {
-    text(left + 16, 34, wide ? "what it would say after each layer" : "would say:", "soft small");
+    const said = wide ? "what the embedding alone says, then after each layer" : "embedding, layers:";
+    text(left + 16, 34, said, "soft small");
     for (let i = 0; i < guesses; i++) guess(left + 16 + i * room, 58, lens[0], i);
   }
   for (let layer = 0; layer < layers; layer++) {
@@ -269,6 +271,7 @@ function showHead() {
   frame("#all", head * cellSize, layer * cellSize, cellSize, cellSize);
   frame("#large", 0, token * side, (token + 1) * side, side);
   $("looks").textContent = `Reading ${quoted(tokens[token])}, head ${head + 1} of layer ${layer + 1} looks at`;
+  showHint(token);
   const order = [...own.keys()].sort((a, b) => own[b] - own[a] || b - a).slice(0, 5);
   bars($("looked"), order.map((i) => ({ id: tokens[i], values: [own[i] / 65535] })), 1);
   [...$("passage").querySelectorAll("span")].forEach((span, i) => {
@@ -276,6 +279,27 @@ function showHead() {
     span.style.background = i <= token ? shade("--c1", Math.sqrt(own[i] / 65535)) : "";
     span.style.opacity = i <= token ? "" : 0.45;
   });
+}
+
+/** Name the three heads that look most at one earlier token, other than the first, on which many heads rest. */
+function showHint(token) {
+  const most = [];
+  if ($("hint").dataset.token === `${token}`) return; // the button that was pressed keeps the focus
+  $("hint").dataset.token = token;
+  for (let layer = 0; layer < layers; layer++) for (let head = 0; head < heads; head++) {
+    const own = attention(layer, head, token);
+    let to = 1;
+    for (let i = 2; i < token; i++) if (own[i] > own[to]) to = i;
+    if (token > 1) most.push({ layer, head, to, share: own[to] / 65535 });
+  }
+  const found = most.sort((a, b) => b.share - a.share).slice(0, 3);
+  $("hint").hidden = !found.length;
+  $("hint").replaceChildren("Heads to open first, which look most at one earlier token from here: ",
+    ...found.flatMap(({ layer, head, to, share }) => {
+      const button = element("button", { type: "button" }, `layer ${layer + 1}, head ${head + 1}`);
+      button.addEventListener("click", () => choose({ layer, head }));
+      return [button, ` at ${quoted(tokens[to])} (${percent(share)}); `];
+    }));
 }
 
 function pointedCell(event) {
@@ -447,11 +471,14 @@ function start() {
   const about = [`${sizes.kind}: ${layers} layers of ${heads} attention heads, ${number(sizes.parameters)} parameters.`,
     `It can read up to ${number(sizes.context)} tokens; this text has ${count}.`];
   $("about").textContent = about.join(" ");
+  $("written").textContent = data.given ? "the answer that was given" : "what the model wrote, a thought included, "
+    + "always the likeliest token (greedy decoding)";
   const perLayer = sizes.parameters_layer ? ` (${number(sizes.parameters_layer)} parameters)` : "";
-  $("way").textContent = `This is this model, from top to bottom. A token becomes ${number(sizes.width)} numbers. Each of `
+  $("way").textContent = `This is this model, from top to bottom. A token becomes ${number(sizes.width)} numbers, its `
+    + "embedding. Each of "
     + `the ${layers} layers${perLayer} changes them: its ${heads} attention heads of width ${sizes.head_width} fetch `
-    + "something from earlier tokens, and its MLP works on the result. A square is a head: the bluer, the more it reads "
-    + "from tokens other than the first and the token itself.";
+    + "something from earlier tokens, and its MLP, a small network that sees one token at a time, works on the "
+    + "result. A square is a head: the bluer, the more it reads from tokens other than the first and the token itself.";
   $("attention").hidden = !weights;
   $("stages").hidden = !data.compare.length;
   $("step").hidden = !data.nudge;

@@ -45,7 +45,7 @@ class InsideArguments(MeasuringArguments):
 
     prompt: str | None = field(default=None, metadata={"help": "The question, or the text to continue."})
     answer: str | None = field(default=None, metadata={"help": "The answer to look at (default: the model's own)."})
-    max_new_tokens: Annotated[int, Range(min=1)] = field(default=32, metadata={"help": "Most tokens of its answer."})
+    max_new_tokens: Annotated[int, Range(min=1)] = field(default=64, metadata={"help": "Most tokens that it writes."})
     compare: list[str] = field(default_factory=list, metadata={"help": "Models to compare, such as earlier stages."})
     nudge: Annotated[float, Range(min=0)] = field(
         default=0.003, metadata={"help": "Learning rate of one gradient step on the answer; 0 for no step."}
@@ -137,10 +137,12 @@ def measure(args: InsideArguments, load: Load) -> Result:
     shown = sorted(inside.shown)
     pieces = dict(zip(shown, token_pieces(tokenizer, shown), strict=True))
     numbers |= {"pieces": pieces, "missing": inside.missing, "special": sorted(control_ids(tokenizer) & set(ids))}
+    numbers["given"] = args.answer is not None
     page = render(numbers)
     if is_main_process():
+        wrote = f"wrote {args.file}" + (", in place of the earlier file (--page names another)" * args.file.exists())
         write_atomically(args.file, page)
-        print("\n".join([*(f"left out: {line}" for line in inside.missing), f"wrote {args.file}"]), flush=True)
+        print("\n".join([*(f"left out: {line}" for line in inside.missing), wrote]), flush=True)
     sizes, last = numbers["sizes"], numbers["lens"][-1]
     metrics = {name: {"value": sizes[name]} for name in ("parameters", "layers", "heads")}
     metrics |= {"text_tokens": {"value": len(ids)}, "bytes_page": {"value": len(page.encode())}}

@@ -121,7 +121,7 @@ def _people(path: str) -> dict[str, list[Row]]:
     patterns. Classifying 220,000 utterances takes fifteen seconds in each process of a recipe. So the result is cached
     in a file beside the dataset, keyed by a hash of the dataset and of this code."""
     if not Path(path).is_file():
-        raise UserError(f"small_talk: people: {path!r} is no file: set `people` to the dataset.json of `make data`")
+        raise UserError(f"small_talk: people: {path!r} is no file: run in a clone, after `make data`, or set `people`")
     texts = [FOLDER / name for name in ("small_talk/kinds.yaml", "small_talk/words.yaml", "utterances.py")]
     sources = b"".join(source.read_bytes() for source in (Path(path), *texts, Path(__file__)))
     digest = hashlib.sha256(sources).hexdigest()

@@ -61,6 +61,22 @@ def test_a_mistake_in_a_line_is_said_and_the_chat_goes_on(capsys, model_folder, 
     assert out.endswith(f"\n{answers[0]}\n")
 
 
+def test_a_limit_that_an_answer_meets_is_said_and_full_contexts_once(capsys, model_folder, monkeypatch, tokenizer):
+    monkeypatch.setattr(Session, "_draw", lambda self, logits: 40)  # it never ends
+    questions = "1 2 3 4 5 6 7 8 9 10\n" * 4
+    said(capsys, model_folder, "Who?", prompt="Who?")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{questions}/reset\n{questions}"))
+    chat(str(model_folder), GREEDY)
+    _, *lines = capsys.readouterr().err.splitlines()
+    stopped = "(stopped at the limit of 8 tokens: raise --max-new-tokens"
+    full = "; the context of 128 tokens is full: the oldest turns are dropped from now on; /reset forgets all"
+    assert {line.removesuffix(")") for line in lines} == {stopped, stopped + full}
+    assert sum(full in line for line in lines) == 2  # once for each conversation
+    chat(str(model_folder), Sampling(0, max_new_tokens=999), prompt="Who?")
+    met = "(stopped, because the context of 128 tokens is full: /reset, or a shorter message, makes room)\n"
+    assert capsys.readouterr().err == met
+
+
 def test_a_model_that_cannot_chat_is_named(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "base")
     plain = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -204,8 +220,8 @@ def unsure(model_folder, tmp_path, monkeypatch):
     [
         ([], True, ["declines if less than 100% sure"]),
         (["--temperature", "0"], True, ["a threshold fitted at temperature 0.3: for another", "; declines if"]),
-        (["--temperature", "0", "--abstain-below", "0"], False, ["does not think"]),
-        (["--abstain-below", "1e-9"], False, ["declines if less than 0% sure"]),
+        (["--temperature", "0", "--abstain-below", "0"], False, ["does not think", "(stopped at the limit"]),
+        (["--abstain-below", "1e-9"], False, ["declines if less than 0% sure", "(stopped at the limit"]),
     ],
 )
 def test_a_model_declines_below_its_own_threshold_unless_another_is_given(unsure, capsys, options, declines, says):
@@ -378,7 +394,7 @@ def test_ctrl_c_during_an_answer_stops_the_answer_and_the_chat_goes_on(capsys, m
 
 def test_in_a_real_terminal_it_answers_and_ctrl_c_at_the_prompt_ends_it(model_folder, terminal):
     talk = terminal("chat", str(model_folder), "--max-new-tokens", "3")
-    assert "/reset forgets the conversation" in talk.read_until("> ")
+    assert "/quit and Ctrl-C exit" in talk.read_until("> ")
     talk.type("Who?")
     assert len(talk.read_until("> ").splitlines()) >= 3  # what was typed, the answer, the prompt
     time.sleep(0.5)  # readline misses a signal that comes between its prompt and its first wait for a key

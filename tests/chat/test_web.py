@@ -250,6 +250,13 @@ def test_a_conversation_goes_on_and_another_visitor_has_one_of_its_own(loaded, s
     assert "Hush" not in "".join(turn.html for turn in first.turns)
 
 
+def test_a_limit_that_an_answer_meets_is_said(loaded, scripts):
+    scripts["Long?"] = "a b c d e f g h"
+    page = one(loaded, replace(GREEDY, max_new_tokens=4))
+    note = "(stopped at the limit of 4 tokens: raise --max-new-tokens)"
+    assert asked(page, page.arrive(), "Long?").note == note
+
+
 def test_stop_keeps_what_was_said_and_an_abandoned_or_empty_question_nothing(loaded, scripts, monkeypatch):
     scripts |= {"Long?": "a b c d e f g h", "Next?": "Yes."}
     page = one(loaded)

@@ -101,17 +101,21 @@ def test_the_command_writes_one_page_that_runs_no_script_of_a_text(
     assert "".join(data["pieces"][str(i)] for i in data["tokens"][: data["start"]]).count("</script><b>12") == 1
     assert {str(i) for level in data["lens"] for ids in level["ids"] for i in ids} <= data["pieces"].keys()
     assert 1 <= len(data["tokens"]) - data["start"] <= 9
-    assert (data["compare"], data["missing"]) == ([], [])
+    assert (data["compare"], data["missing"], data["given"]) == ([], [], False)
 
 
 def test_models_are_compared_on_a_given_answer_and_the_page_is_beside_the_run(
-    model_folder: Path, write_model: Callable[..., Path], tmp_path: Path
+    model_folder: Path, write_model: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = write_model(tmp_path / "other", initializer_range=0.1)
+    (tmp_path / "x.html").touch()
     folder = run_stage(
         "inside", tmp_path / "x", model_name_or_path=str(model_folder), prompt="12?", answer="42", compare=[str(other)]
     )
+    written = f"wrote {tmp_path}/x.html, in place of the earlier file (--page names another)\n"
+    assert capsys.readouterr().out.count(written) == 1
     data = data_of(tmp_path / "x.html")
+    assert data["given"]
     assert [one["name"] for one in data["compare"]] == [str(other), str(model_folder)]
     assert data["compare"][1]["log_p"] == pytest.approx(np.log(data["lens"][-1]["next"]), abs=0.05)
     assert data["compare"][0]["log_p"] != data["compare"][1]["log_p"]
@@ -175,12 +179,20 @@ def test_a_page_of_a_deep_model_shows_shorter_texts() -> None:
 
 
 @pytest.mark.slow
-def test_in_a_browser_keys_move_the_token_and_pointing_shows_a_head(model_folder: Path, tmp_path: Path) -> None:
+def test_in_a_browser_keys_move_the_token_and_pointing_shows_a_head(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("there is no chromium")
-    given = {"model_name_or_path": str(model_folder), "prompt": "<b>12?", "compare": [str(model_folder)]}
+    given: dict[str, Any] = {
+        "prompt": "<b>12?",
+        "compare": [str(model_folder)],
+        "model_name_or_path": str(model_folder),
+    }
+    given["answer"] = "<think>12</think>42"
+    monkeypatch.setattr(inside, "plain_ids", lambda tokenizer, texts: [tokenizer.encode(one) for one in texts])
     run_stage("inside", tmp_path / "x", **given)
     with playwright.sync_playwright() as driver:
         tab = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
@@ -190,6 +202,14 @@ def test_in_a_browser_keys_move_the_token_and_pointing_shows_a_head(model_folder
         tab.goto(f"file://{tmp_path / 'x.html'}")
         tab.locator("#tokens .on").wait_for()
         first = tab.locator("#now").inner_text()
+        opened = tab.locator("#tokens .on")
+        assert (opened.inner_text(), opened.get_attribute("class").split()) == ("4", ["own", "on"])
+        assert tab.locator("#written").inner_text() == "the answer that was given"
+        assert "in the vocabulary" in tab.locator("#drawing").text_content()
+        tab.locator("#hint button").first.click()
+        assert tab.locator("#hint button").count() == 3
+        layer, head = (tab.locator(f"#{name} option:checked").inner_text() for name in ("layer", "head"))
+        assert tab.locator("#hint button").first.inner_text() == f"layer {layer}, head {head}"
         tab.keyboard.press("ArrowLeft")
         assert tab.locator("#now").inner_text() != first
         tab.keyboard.press("ArrowRight")

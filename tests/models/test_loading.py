@@ -33,6 +33,8 @@ def test_a_model_opens_in_fp32_with_its_tokenizer_or_in_the_precision_that_was_s
     ("path", "says"),
     [
         ("runs/quickstart/sft", r"no such run: `zero2chat run recipes/quickstart` makes it \(step sft\)"),
+        ("runs/quickstart/gpro", "no such run: recipes/quickstart has no step 'gpro'; did you mean 'grpo'[?]"),
+        ("runs/nothing/sft", "no such run: give a folder written by `save_pretrained`"),
         ("runs/quickstart/pretrain", r"no config\.json.*zero2chat run recipes/quickstart"),  # not finished
         ("runs/chat-qwen3-0.6b/sft", r"`zero2chat run recipes/chat/qwen3-0.6b.yaml` makes it \(step sft\)"),
         ("runs/mine/sft", r"`zero2chat run mine` makes it \(step sft\)"),  # of a recipe in the working folder
@@ -47,7 +49,7 @@ def test_a_path_without_a_model_says_what_to_do(tmp_path, monkeypatch, path, say
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "runs/quickstart/pretrain").mkdir(parents=True)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "recipe.yaml").touch()
+    (tmp_path / "mine" / "recipe.yaml").write_text("steps:\n  - {name: sft, stage: sft, config: sft.yaml}\n")
     with pytest.raises(UserError, match=says):
         load_model(path)
 

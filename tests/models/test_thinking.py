@@ -111,6 +111,17 @@ def test_a_budget_ends_the_thought_and_an_answer_follows(thinking, says, budget)
     assert session.turns[-1].ids.count(END) == 1
 
 
+@pytest.mark.parametrize(("how", "most"), [(None, 20), (True, 999)])
+def test_a_thought_that_never_ends_leaves_a_quarter_of_the_room_to_its_answer(thinking, says, how, most):
+    says(thinking, "<think>" + "2 + 3 = 5 " * 99)
+    session = Session(*thinking, Sampling(temperature=0, max_new_tokens=most, thinking=how))
+    thought, text = split(list(session.reply("What is 2 + 3?")))
+    room = min(most, 128 - session.turns[-1].ids.index(START))
+    assert 0 <= len(thinking[1].encode(thought)) - room * 3 // 4 <= 1
+    assert text.strip()
+    assert session.truncated
+
+
 def test_without_thinking_the_prompt_has_an_empty_thought_and_the_answer_follows_it(thinking, says):
     _, tokenizer = thinking
     says(thinking, "It is 5.")

@@ -163,3 +163,4 @@ def test_parts_of_a_character_are_shown_as_their_bytes_and_line_ends_escaped(tok
     pieces = token_pieces(tokenizer, [*whole, 3])
     assert pieces == ["a", "f0 9f", "a7", "bf", "\\n", "<|im_end|>"]
     assert show_tokens(list(enumerate(pieces))).plain.startswith("af0 9f a7 bf\\n<|im_end|>\n")
+    assert show_tokens(list(enumerate(pieces)), "|").plain.startswith("a|f0 9f|a7|bf|\\n|<|im_end|>\n")

@@ -52,6 +52,12 @@ NEEDLES = "expected 1 or more, and shortest at most longest"
         ("needle", "documents", {"texts": "/"}, "needle: "),
         ("needle", "documents", {"texts": __file__, "longest": 10**9}, "needle: characters"),
         ("small_talk", "documents", {"chats": True}, "set `people`"),
+        (
+            "small_talk",
+            "train",
+            {"people": "data/none.json"},
+            "'data/none.json' is no file: run in a clone, after `make data`",
+        ),
         *(
             (task, split, {"n": 1, "famous": True}, "1 rows requested, but none of this split exist")
             for task in ("decimals", "spelling")

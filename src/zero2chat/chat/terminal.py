@@ -21,7 +21,7 @@ from zero2chat.models.loading import load_for_use, naming
 from zero2chat.models.thinking import Thought
 from zero2chat.tools.environments import Episode, opening
 
-HELP = "/reset forgets the conversation (the system prompt stays), /quit exits. Ctrl-C stops an answer."
+HELP = "/reset forgets the conversation (the system prompt stays), /quit and Ctrl-C exit. Ctrl-C in an answer stops it."
 
 
 def chat(
@@ -157,8 +157,22 @@ def _print_answer(session: Session, text: str) -> None:
                 _print_call(piece)
     _print_thought(thought)
     print(flush=True)
-    if session.dropped > dropped:
-        print(f"(the context is full; oldest turns dropped: {session.dropped})", flush=True)
+    if met := limits_met(session, dropped, "/reset"):
+        say(met)
+
+
+def limits_met(session: Session, dropped: int, restart: str) -> str:
+    """Return a line on the limits that the last answer met, and what helps, or "". That turns are dropped is said once.
+    `dropped` is the session's count before the answer; `restart` forgets the conversation."""
+    full, most = f"the context of {session.limit} tokens is full", session.sampling.max_new_tokens
+    said = []
+    if session.dropped > 0 == dropped:
+        said = [f"{full}: the oldest turns are dropped from now on; {restart} forgets all"]
+    if session.truncated and session.length >= most:
+        said.insert(0, f"stopped at the limit of {most} tokens: raise --max-new-tokens")
+    elif session.truncated:
+        said = [f"stopped, because {full}: {restart}, or a shorter message, makes room"]
+    return f"({'; '.join(said)})" if said else ""
 
 
 def _print_thought(thought: str) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from zero2chat.chat.defaults import about
 from zero2chat.chat.local_server import listen, run, take_own_names
-from zero2chat.chat.terminal import outcome
+from zero2chat.chat.terminal import limits_met, outcome
 from zero2chat.chat.web_html import SHADES, AnswerMarkup, text
 from zero2chat.core.errors import UserError
 from zero2chat.inference.session import Sampling, Session
@@ -146,8 +146,7 @@ class ChatPage:
             turn.note = str(error)
         finally:
             answer.take(session.record, None)
-        if session.dropped > dropped:
-            turn.note = turn.note or f"The context is full; oldest turns dropped: {session.dropped}."
+        turn.note = turn.note or limits_met(session, dropped, "Start over")
         if visitor.episode:
             turn.note = f"{turn.note} {outcome(visitor.episode).capitalize()}.".strip()
         yield turn

@@ -13,11 +13,12 @@ from zero2chat import __version__
 from zero2chat.cli import model_commands, recipe_commands, tool_commands
 from zero2chat.cli.command import console, print_json, without_progress_bars
 from zero2chat.cli.stage_command import run_stage
-from zero2chat.core.errors import exit_on_mistake
+from zero2chat.core.errors import UserError, exit_on_mistake, nearest
 from zero2chat.core.registry import modules
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Raises `UserError` if the first of these arguments is an unknown command."""
     stages = modules("stages")
     packages: dict[str, list[str]] = {}
     for name, module in stages.items():
@@ -36,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     for name in sorted(stages.keys() - commands.choices.keys()):  # the command `index` needs no YAML
         # No character begins an option: the stage reads all words itself.
         commands.add_parser(name, prefix_chars="\0", add_help=False).add_argument("words", nargs="*")
+    if words and words[0] not in commands.choices and not words[0].startswith("-"):
+        hint = nearest(words[0], list(commands.choices))
+        raise UserError(f"no command '{words[0]}'{hint} (`zero2chat --help` lists the commands)")
     return root
 
 
@@ -44,7 +48,11 @@ def _run(words: list[str]) -> None:
     if words[:1] == ["index"] and any(word.startswith("--config") for word in words):
         run_stage("index", words[1:])
         return
-    options = vars(parser().parse_args(tool_commands.join_answers(words)))
+    root = parser(words)
+    if not words:
+        root.print_help(sys.stderr)
+        sys.exit(2)
+    options = vars(root.parse_args(tool_commands.join_answers(words)))
     if "words" in options:
         run_stage(words[0], options["words"])
         return

@@ -174,7 +174,8 @@ def tokens(text: str, model: str | None, special: bool) -> dict[str, Any]:
 def show_tokens(result: dict[str, Any], console: Any) -> None:
     from zero2chat.models.tokenization import show_tokens
 
-    console.print(show_tokens([(token["id"], token["text"]) for token in result["tokens"]]))
+    between = "" if console.is_terminal else "|"  # a pipe shows no colours
+    console.print(show_tokens([(token["id"], token["text"]) for token in result["tokens"]], between), soft_wrap=True)
     print(f"{len(result['tokens'])} tokens, {result['bytes']} bytes")
 
 

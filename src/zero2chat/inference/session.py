@@ -76,6 +76,8 @@ class Answering:
     before a call, and at the end; a record then loses the tokens of an answer that is declined (`declined`) or left.
     """
 
+    leaves_room = False  # whether a thought without a budget ends in time for an answer
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -150,7 +152,8 @@ class Answering:
         while turn.goes_on:
             words = _Words(self.tokenizer)
             self._settled = len(turn.ids)
-            self._log_probabilities, self._processors = [], self.thoughts.processors()
+            room = min(most - self.length, self.limit - len(context) - len(turn.ids)) if self.leaves_room else None
+            self._log_probabilities, self._processors = [], self.thoughts.processors(room)
             while not calls.over and self.length < most and len(context) + len(turn.ids) < self.limit:
                 token = self._next(context + turn.ids, calls.muted)
                 self.length += 1
@@ -224,6 +227,8 @@ class Session(Answering):
     The chat template, or TRL's training version of it, must render earlier turns independently of later ones. With
     tools, `CallFormat` must be able to read its calls. Raises `UserError` if the tokenizer has no such template.
     """
+
+    leaves_room = True
 
     def __init__(
         self,

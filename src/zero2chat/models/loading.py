@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zero2chat.core.errors import UserError
+from zero2chat.core.errors import UserError, nearest
 from zero2chat.core.package_files import find
 from zero2chat.models.vocabulary import refuse_grown
 
@@ -239,7 +239,14 @@ def _find(path: str | Path) -> Path | None:
 def _remedy(folder: Path) -> str:
     if folder.parts[:1] == ("runs",) and len(folder.parts) > 2:
         name, step = folder.parts[1:3]
-        return f"`zero2chat run {recipe_of(name)}` makes it (step {step})"
+        recipe = recipe_of(name)
+        file = find(recipe if recipe.endswith(".yaml") else Path(recipe, "recipe.yaml"))
+        written = file.read_text(encoding="utf-8") if file.is_file() else ""
+        steps = re.findall(r"^ *- {?name: ([\w-]+)", written, re.MULTILINE)
+        if step in steps:
+            return f"`zero2chat run {recipe}` makes it (step {step})"
+        if steps:
+            return f"{recipe} has no step '{step}'{nearest(step, steps)}"
     return "give a folder written by `save_pretrained`, such as runs/quickstart/sft"
 
 

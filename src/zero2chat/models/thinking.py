@@ -65,11 +65,13 @@ class Thinking:
         closing = f"\n{THINK_END}" if f"{THINK_START}\n" in off + header else THINK_END
         self._close: list[int] = tokenizer.encode(closing, add_special_tokens=False) if self.thinks else []
 
-    def processors(self) -> LogitsProcessorList:
-        """Return what ends thoughts in one call of `generate`."""
-        if self._budget is None or not self.thinks:
+    def processors(self, room: int | None = None) -> LogitsProcessorList:
+        """Return what ends thoughts in one call of `generate`. Without a budget, a thought has three quarters of
+        `room`, the tokens that are left for the thought and its answer."""
+        budget = room * 3 // 4 if self._budget is None and room is not None else self._budget
+        if budget is None or not self.thinks:
             return LogitsProcessorList()
-        return LogitsProcessorList([EndThoughts(self._start, self._end, self._close, self._budget, self.opened)])
+        return LogitsProcessorList([EndThoughts(self._start, self._end, self._close, budget, self.opened)])
 
     def tokens(self, ids: Sequence[int], mask: Sequence[int]) -> int:
         """Return the number of tokens in an answer's thoughts. `mask` is 1 for tokens that the model generated: other

@@ -266,14 +266,14 @@ def visible(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
-def show_tokens(tokens: Sequence[tuple[int, str]]) -> Text:
-    """Show tokens (id and piece) on alternating colours, with their ids in the same colours below."""
+def show_tokens(tokens: Sequence[tuple[int, str]], between: str = "") -> Text:
+    """Show tokens (id and piece) on alternating colours, with `between` between them, and their ids below."""
     from rich.text import Text
 
     shown = Text()
     for n, (_, piece) in enumerate(tokens):
-        are_bytes = n and re.fullmatch("[0-9a-f]{2}( [0-9a-f]{2})+", f"{tokens[n - 1][1]} {piece}")
-        shown.append(f" {piece}" if are_bytes else piece, style=_COLOURS[n % 2])
+        are_bytes = n and not between and re.fullmatch("[0-9a-f]{2}( [0-9a-f]{2})+", f"{tokens[n - 1][1]} {piece}")
+        shown.append(between * bool(n) + (f" {piece}" if are_bytes else piece), style=_COLOURS[n % 2])
     shown.append("\n")
     for n, (token_id, _) in enumerate(tokens):
         shown.append(" " if n else "")
