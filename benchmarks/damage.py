@@ -238,7 +238,7 @@ class Trials:
         return self.folder / "last.log"
 
     def start(self, stage: str, run: Path, ends: Callable[[], bool] = lambda: False) -> int | None:
-        self.log.unlink(missing_ok=True)
+        self.log.write_text("")  # the run may be killed before it opens its log
         config = run.with_suffix(".yaml")
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(yaml.safe_dump({"output_dir": str(run), **self.settings[stage]}))
@@ -253,7 +253,11 @@ class Trials:
         if code is None:
             return "killed"
         if code == 0:
-            return "identical" if outcome(run) == self.whole[stage] else "another result"
+            ended, whole = outcome(run), self.whole[stage]
+            differs = [key for key in whole if ended[key] != whole[key]]
+            if differs:
+                shutil.copytree(run, self.folder / "wrong" / f"{stage}-{len(self.done)}")
+            return f"another result: {', '.join(differs)}" if differs else "identical"
         return "refused" if code == 2 and len(errors) == 1 else f"exit code {code}"
 
     def keep(self, kind: str, stage: str, verdict: str, **more: Any) -> None:

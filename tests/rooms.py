@@ -65,7 +65,7 @@ def main() -> int:
             over.append(f"{room}: {lines[room]:,} lines, at most {most:,}")
     print(f"comments and docstrings: {texts / (texts + code):.1%} of these and the code")
     for line in over:
-        print(f"over: {line}")
+        print(f"over: {line} (limits of rooms: pyproject.toml, [tool.zero2chat.rooms])")
     return int(bool(over))
 
 

@@ -4,7 +4,8 @@
 
 Reads the metrics of finished steps of this recipe, and of the recipes it builds on. Writes `claims.json` beside its own
 run folder: a list of `{name, claim, figure, step, metric, value, n, low, high, seeds, target, met}`. A claim that fails
-stays in the list with `met: false`. Nothing is measured here; the steps have measured it on held-out rows.
+stays in the list with `met: false`. A figure whose metric a run lacks has `missing`, which names it. Nothing is
+measured here; the steps have measured it on held-out rows.
 
 With several seeds (`zero2chat run recipes/claims --seeds 3`), `value` is the mean over seeds (`over_seeds`). Claims
 that were not requested (`--only`) are listed with `value` and `met` null.
@@ -13,6 +14,7 @@ that were not requested (`--only`) are listed with `value` and `met` null.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -194,7 +196,8 @@ def run(run: Run, args: ClaimsArguments) -> None:
     for points in history:
         run.log(points)
     for line in lines:
-        print(f"{line['claim']}: {line['figure']}: {line['value']}; {line['target']}: {_SAID[line['met']]}", flush=True)
+        value = line.get("missing", line["value"])
+        print(f"{line['claim']}: {line['figure']}: {value}; {line['target']}: {_SAID[line['met']]}", flush=True)
     met = [line["met"] for line in lines if line["met"] is not None]
     counts: dict[str, dict[str, Any]] = {"met": {"value": sum(met)}, "judged": {"value": len(met)}}
     counts["claims"] = {"value": len({line["name"] for line in lines if line["value"] is not None})}
@@ -216,12 +219,13 @@ def _of_seeds(folder: str, seeds: Sequence[str]) -> list[str]:
 
 
 def _metric(of: Measured, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
-    """Return a metric combined over its step's seeds, with the number of seeds."""
+    """Return a metric combined over its step's seeds, with the number of seeds; `missing` names one without it."""
     metrics: list[Metric] = []
     for step in steps[of.step]:
         where = of.step if step is steps[of.step][0] else f"{of.step}, seed {len(metrics)}"
         if of.metric not in step.metrics:
-            raise UserError(f"{where} has no metric '{of.metric}'{nearest(of.metric, list(step.metrics))}")
+            lacks = f"{where} has no metric '{of.metric}'{nearest(of.metric, list(step.metrics))}"
+            return WAITING | {"missing": f"not measured: {lacks}"}
         if finite(step.metrics[of.metric]["value"]) is None:
             raise UserError(f"{where}: {of.metric}: expected a number")
         metrics.append(step.metrics[of.metric])
@@ -237,22 +241,24 @@ def _line(claim: Claim, figure: Figure) -> dict[str, Any]:
 
 
 def judged(figure: Figure, steps: Mapping[str, Sequence[StepResult]]) -> dict[str, Any]:
-    """Return a figure's value, and whether its target is met. Raises `UserError` if its metric, or the metric `above`,
-    was not measured."""
+    """Return a figure's value, and whether its target is met; `missing` if a metric, or the metric `above`, was not
+    measured."""
     best = {}
     if figure.least_with:
         folders = (figure.step, *figure.least_with)
-        step = min(folders, key=lambda folder: _metric(Measured(folder, figure.metric), steps)["value"])
+        values = {folder: _metric(Measured(folder, figure.metric), steps)["value"] for folder in folders}
+        step = min(folders, key=lambda folder: -math.inf if values[folder] is None else values[folder])
         figure = replace(figure, step=step, figure=f"{figure.figure}: {Path(step).name}")
         best = {"step": step, "figure": figure.figure}
-    metric, met = _metric(figure, steps), None
+    metric, met, other = _metric(figure, steps), None, _metric(figure.above or figure, steps)
+    if missing := [one for one in (metric, other) if "missing" in one]:
+        return missing[0]
     value = metric["value"]
     if figure.at_least is not None:
         met = value >= figure.at_least
     elif figure.at_most is not None:
         met = value <= figure.at_most
     elif (against := figure.above) is not None:
-        other = _metric(against, steps)
         if value == other["value"] == 0:
             met = None  # neither model did it even once, so they cannot be compared
         elif figure.by is not None:

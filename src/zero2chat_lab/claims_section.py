@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from zero2chat.report.parts import cell, esc, paragraph, picture, short, spoken, table
 from zero2chat.report.steps import Metric, StepResult
 
-# Mark, text and colour of a figure or claim that is met, is not met, has no target, or is not measured yet
+# Mark, text and colour of a figure or claim that is met, is not met, has no target, or is not measured
 _MET, _MISSED, _SHOWN, _WAITS = (
     ("✓", "met", "right"),
     ("✗", "not met", "wrong"),
     ("·", "no target", "unscored"),
-    ("…", "not measured yet", "unscored"),
+    ("…", "not measured", "unscored"),
 )
 # Axis label by kind of metric
 _KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes per token", "accuracy": "accuracy"}
@@ -21,10 +21,10 @@ _KINDS = {"val": "bits per byte of held-out text", "bytes": "bytes per token", "
 
 def _outcome(figures: Sequence[Metric]) -> tuple[str, str, str]:
     """Return the result of figures: met if all figures with a target meet it."""
-    if all(figure["value"] is None for figure in figures):
-        return _WAITS
     met = [figure["met"] for figure in figures if figure.get("met") is not None]
-    return _SHOWN if not met else _MET if all(met) else _MISSED
+    if not all(met):
+        return _MISSED
+    return _WAITS if any(figure["value"] is None for figure in figures) else _MET if met else _SHOWN
 
 
 def show_claims(step: StepResult) -> str:
@@ -41,12 +41,12 @@ def show_claims(step: StepResult) -> str:
         contents += f"<span>{esc(claim)}</span><small>{outcome}</small></a></li>\n"
         text += f'<article class="claim" id="{anchor}">\n<h3>{esc(claim)}</h3>\n'
         text += paragraph(esc(figures[0].get("experiment", "")))
-        if outcome == _WAITS[1]:
-            name = esc(figures[0].get("name", ""))
-            text += paragraph(f"Not measured yet: the recipe's <code>--only {name}</code> does it.", "aside")
+        if not (measured := [one for one in figures if one["value"] is not None]):
+            how = f"the recipe's <code>--only {esc(figures[0].get('name', ''))}</code> does it"
+            text += paragraph(esc(figures[0].get("missing", "")) or f"Not measured yet: {how}.", "aside")
         else:
-            pictures = "".join(_pictures(step, claim, figures))
-            text += f'{_result(figures)}<div class="gallery">\n{pictures}{_table(figures)}</div>\n'
+            pictures = "".join(_pictures(step, claim, measured))
+            text += f'{_result(measured)}<div class="gallery">\n{pictures}{_table(figures)}</div>\n'
         if (sample := examples.get(claim)) is not None:
             text += f'<blockquote class="said"><cite>{esc(sample.get("prompt", ""), 400)}</cite>'
             text += f"{spoken(sample.get('completion', ''), 400)}</blockquote>\n"
@@ -113,4 +113,4 @@ def _table(figures: Sequence[Metric]) -> str:
 
 
 def _cell(figure: Metric | None) -> str:
-    return "–" if figure is None else cell(figure["metric"], figure)
+    return "–" if figure is None or figure["value"] is None else cell(figure["metric"], figure)

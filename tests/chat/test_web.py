@@ -165,7 +165,7 @@ def test_in_a_world_each_step_is_shown_and_a_call_that_needs_consent_waits_for_y
                 visitor.allowed = said if waited > 1 else None
         assert waited > 1
         assert result in shown[-1]
-        assert turn.note == f"Reward {reward} after {1 + said} actions; the shortest plan has 1."
+        assert turn.note == f"Reward {reward} after {1 + said} actions."
     visitor = page.arrive()
     for turn in page.ask(visitor, page.first):  # noqa: B007
         visitor.stopped = bool(visitor.waits) or visitor.stopped

@@ -74,6 +74,8 @@ def test_grpos_tool_loop_is_asked_and_answers_as_ours_does() -> None:
     assert f"return {returned}" in inspect.getsource(GRPOTrainer._tool_call_loop)
     drawn = list(inspect.signature(GRPOTrainer._generate_single_turn).parameters)[1:5]
     assert drawn == ["prompt_ids", "images", "multimodal_fields", "num_generations"]
+    assert list(inspect.signature(GRPOTrainer._generate).parameters)[1:] == ["prompts"]
+    assert "self._tool_call_loop(" in inspect.getsource(GRPOTrainer._generate)
     assert "model.generation_config.eos_token_id" in inspect.getsource(GRPOTrainer.__init__)
 
 

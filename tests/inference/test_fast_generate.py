@@ -14,7 +14,8 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaCon
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference import fast_generate
-from zero2chat.inference.fast_generate import fast_sample, use_fast_rollouts
+from zero2chat.inference.fast_generate import fast_sample, reusing_cache, use_fast_rollouts
+from zero2chat.inference.generate import complete
 
 LENGTH = 11
 LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 4.0, "low_freq_factor": 1.0}
@@ -212,3 +213,42 @@ def test_weights_that_are_not_whole_are_not_read_and_logits_that_are_not_finite_
     torch.nn.init.constant_(model.lm_head.weight, torch.nan)
     with pytest.raises(UserError, match="not finite"):
         greedy(model, ragged(), do_sample=True, custom_generate=fast_sample)
+
+
+def _turns(model: PreTrainedModel, reuse: bool, rewritten: bool = False, rows: int = 9, turns: int = 4) -> list[Any]:
+    """Greedy answers of conversations of unlike lengths, in another order each turn. Some end early."""
+    random = torch.Generator().manual_seed(3)
+    draw = lambda n: torch.randint(1, 64, (n,), generator=random).tolist()  # noqa: E731
+    settings = GenerationConfig(max_new_tokens=9, eos_token_id=[5, 17, 40], pad_token_id=0)
+    contexts, answers = [draw(20 - row) for row in range(rows)], []
+    contexts[-1] = contexts[0]
+    with reusing_cache(reuse):
+        for turn in range(turns):
+            answers.append(complete(model, contexts, settings, custom_generate=fast_sample))
+            going = list(zip(contexts, answers[-1], strict=True))[-2 if turn == 1 and rows > 2 else None :: -1]
+            contexts = [context + answer + draw(3 + i % 3) for i, (context, answer) in enumerate(going)]
+            if rewritten and turn == 1:
+                contexts = [[1 + context[0] % 63, *context[1:]] for context in contexts]
+    return answers
+
+
+@pytest.mark.parametrize(("rows", "rewritten"), [(9, False), (9, True), (1, False)])
+def test_the_next_turn_of_conversations_processes_only_its_new_tokens(rows, rewritten, own_loop, monkeypatch):
+    widths: list[int] = []
+    forward = fast_generate._Decoder._forward
+    spy = lambda self, ids, *rest: widths.append(ids.shape[1]) or forward(self, ids, *rest)  # noqa: E731
+    monkeypatch.setattr(fast_generate._Decoder, "_forward", spy)
+    for model in (make(), make("llama").double(), get_peft_model(make(), LoraConfig(**LORA)).eval()):
+        expected = _turns(model, False, rewritten, rows)
+        assert rows == 1 or len({len(answer) for turn in expected for answer in turn}) > 4  # rows end early
+        whole = [width for width in widths if width > 1]
+        widths.clear()
+        assert _turns(model, True, rewritten, rows) == expected
+        fresh = [width for width in widths if width > 1]
+        widths.clear()
+        # At most the observation, and the last token of the answer before it, which has no key yet
+        assert [fresh[i] == whole[i] if i == 0 or (i == 2 and rewritten) else fresh[i] <= 6 for i in range(4)] == [
+            True
+        ] * 4
+        assert min(whole) > 10
+    assert fast_generate._last.get() is None

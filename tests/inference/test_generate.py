@@ -12,6 +12,7 @@ from tiny import two_ranks
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
+from zero2chat.inference import fast_generate
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, encode_prompts, generating
 from zero2chat.inference.next_token import next_tokens
@@ -72,6 +73,26 @@ def test_with_tools_generation_goes_on_with_what_they_said(opened, monkeypatch):
     assert (cut.text, cut.calls, cut.stopped) == (says["1+2"][0], 0, False)
     assert len(seen) == 4  # the three, and the one that called once more
     assert all(text.startswith("<|im_start|>system\nsearch(query)<|im_end|>") for text in seen)
+
+
+def test_most_of_a_batch_goes_on_at_once_with_its_keys_and_values_and_few_rows_wait(opened, monkeypatch):
+    model, tokenizer = opened
+    asked: list[list[str]] = []
+
+    def scripted(model, prompts, settings, **options):
+        texts = [tokenizer.decode(ids) for ids in prompts]
+        asked.append([next(c for c in "abcdefgh" if f"user\n{c}" in text) for text in texts])
+        assert fast_generate._last.get() is not None
+        calls = {"a": 2, "b": 1, "c": 1, "e": 1, "h": 1}
+        more = [calls.get(c, 0) > text.count("<|im_start|>tool") for c, text in zip(asked[-1], texts, strict=True)]
+        return [tokenizer.encode("<SEARCH_START>x<SEARCH_END>" if one else "So.<|im_end|>") for one in more]
+
+    monkeypatch.setattr("zero2chat.inference.generate.complete", scripted)
+    prompts = [[{"role": "user", "content": c}] for c in "abcdefgh"]
+    answers = answer(model, tokenizer, prompts, 6, batch_size=3, tools=Tools([_looked_up]))
+    assert [one.calls for one in answers] == [2, 1, 1, 0, 1, 0, 0, 1]
+    # `a` alone waits for `e` and `h`
+    assert asked == [["a", "b", "c"], ["a", "b", "c"], ["d", "e", "f"], ["g", "h"], ["a", "e", "h"]]
 
 
 def test_the_forced_end_of_a_thought_does_not_count_in_the_confidence(model_folder, monkeypatch):

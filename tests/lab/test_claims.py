@@ -92,10 +92,26 @@ def test_zero_against_zero_is_not_judged(tmp_path: Path, step: Path) -> None:
     assert [line["met"] for line in lines] == [None, None, True]
 
 
+def test_a_metric_that_a_run_lacks_is_not_measured_and_the_rest_is_judged(
+    tmp_path: Path, step: Path, capsys: pytest.CaptureFixture[str], section_text: Callable[[StepResult], str]
+) -> None:
+    absent = {"step": str(step), "metric": "accuracy_ofen"}
+    given = {"step": str(step), "metric": "loss", "row": "a"}
+    cells = {"column": "x", **given, "at_most": 3.0}, {"column": "y", **absent, "row": "a", "at_least": 0.7}
+    lines = _run(tmp_path, *cells, {"figure": "against", **given, "row": None, "above": absent, "by": 0.1})
+    assert [(line["value"], line["met"]) for line in lines] == [(2.0, True), (None, None), (None, None)]
+    said = f"not measured: {step} has no metric 'accuracy_ofen'; did you mean 'accuracy_often'?"
+    assert f"It knows: y: a: {said}; at least 70%: not judged" in capsys.readouterr().out
+    page = section_text(read_step(tmp_path / "claims", 1))
+    assert ("not measured" in page, page.count("<td>–"), "None" in page) == (True, 2, False)
+    shutil.rmtree(tmp_path / "claims")
+    _run(tmp_path, {"figure": "x", **absent})
+    assert "has no metric &#x27;accuracy_ofen" in section_text(read_step(tmp_path / "claims", 1))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metric": "accuracy_ofen"}, "has no metric 'accuracy_ofen'; did you mean 'accuracy_often'"),
         ({"metric": "name"}, "name: expected a number"),
         ({"step": "runs/nowhere"}, "runs/nowhere: step 'nowhere' has no metrics.json, so it is not finished"),
         ({"metric": "loss", "above": {"step": "STEP", "metric": "loss"}}, "have no intervals: set `by` or `of`"),

@@ -53,7 +53,7 @@ NEEDLES = "expected 1 or more, and shortest at most longest"
         ("needle", "documents", {"texts": __file__, "longest": 10**9}, "needle: characters"),
         ("small_talk", "documents", {"chats": True}, "set `people`"),
         *(
-            (task, split, {"n": 1, "famous": True}, "only 0 distinct rows exist")
+            (task, split, {"n": 1, "famous": True}, "1 rows requested, but none of this split exist")
             for task in ("decimals", "spelling")
             for split in ("train", "validation")
         ),

@@ -173,6 +173,7 @@ def test_a_failure_ends_the_sweep_and_a_changed_combination_can_be_restarted(lau
         (["sft.learning_rate=1e-4"], {}, "--set: one combination, nothing to compare"),
         ([], {}, "--set: one combination, nothing to compare"),
         (["sft.learning_rate=1e-4,0.0001"], {}, "--set sft.learning_rate=0.0001: an earlier combination is the same"),
+        ([BOTH, "sft.learning_rate=3"], {}, "--set sft.learning_rate: given twice: give all values in one --set"),
         ([BOTH], {"seeds": 0}, "--seeds 0: expected 1 or more"),
         ([BOTH], {"metric": "accuracy"}, "--metric accuracy: expected STEP.METRIC"),
         ([BOTH], {"metric": "aks.accuracy"}, "--metric: unknown step 'aks'; did you mean 'ask'?"),

@@ -165,6 +165,10 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         (_reward("tokens") | {"pass_rate": {}}, "'tokens' needs completion_ids, which only training has"),
         (_reward("alike") | {"pass_rate": {"samples": 2}}, "pass_rate: 0 problems remain, but one generation needs 4"),
         *(({"resample": 1, "scale_rewards": scale}, NO_GROUP) for scale in ("batch", "none", False)),
+        (
+            {"credit": "turn", "scale_rewards": "batch"},
+            "`credit: turn` scales per group: remove `scale_rewards: batch`",
+        ),
         ({"reward_weights": [1.0]}, "reward_weights: the stage decides it"),
         ({"max_minutes": 0}, "max_minutes: expected more than 0, got 0"),
         *(({"tools": {"python": {}}, **more}, NO_TOOLS) for more in ({"resample": 1}, {"pass_rate": {"samples": 2}})),

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, 
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import read_jsonl
+from zero2chat.inference import fast_generate
 from zero2chat.models.loading import load_model
 from zero2chat.recipes.recipe import FILE, load_recipe
 from zero2chat.stages import grpo
@@ -269,6 +270,7 @@ def test_results_of_tools_get_no_gradient_and_every_token_that_the_model_drew_ge
     def say(n: int, context: str) -> str:
         """Three of four answers call Python first."""
         contexts.append(context)
+        assert fast_generate._last.get() is not None  # a further turn reuses keys and values
         return f"{n}!<|im_end|>" if "<|im_start|>tool" in context or not n % 4 else CALL
 
     likelihoods = grpo.GrpoTrainer._get_per_token_logps_and_entropies

@@ -54,6 +54,11 @@ def test_a_full_disk_is_one_line_that_names_the_last_checkpoint_only_if_there_is
     assert line.endswith("; the last checkpoint is kept") == kept
 
 
+def test_a_stage_without_output_dir_says_which_field_is_missing():
+    with pytest.raises(TypeError, match="stage 'words': none of its arguments has the field `output_dir"):
+        stages.Stage(name="words", story="", kind="plain", arguments=(), run=print)
+
+
 def test_listing_the_stages_imports_none_of_them():
     script = "import sys; from zero2chat import stages; stages.names()\n"
     script += "print(*{module.split('.')[0] for module in sys.modules} & {'torch', 'trl', 'transformers', 'numpy'})"

@@ -108,6 +108,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(run, capsys, name
     assert sorted(path.name for path in run.folder.glob("check*")) == ["checkpoint-5", "checkpoint-9"]
 
 
+@pytest.mark.parametrize("missing", ["checkpoint.json", "model.safetensors"])
+def test_an_old_checkpoint_that_was_being_removed_is_removed(run, missing):
+    """Its time has changed: the Trainer would keep it, and remove a whole one."""
+    for step in (3, 6, 9):
+        checkpoint(run, step)
+    (run.folder / "checkpoint-3" / missing).unlink()
+    assert last_checkpoint(run.folder) == run.folder / "checkpoint-9"
+    assert sorted(path.name for path in run.folder.glob("check*")) == ["checkpoint-6", "checkpoint-9"]
+
+
 def test_rank_0_finds_the_checkpoint_for_all_ranks(run, monkeypatch, capsys):
     broken = checkpoint(run, 10, sealed=False)
     monkeypatch.setattr(checkpoints, "broadcast_object_list", lambda sent: sent if sent[0] else [Path("of rank 0")])

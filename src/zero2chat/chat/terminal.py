@@ -19,7 +19,7 @@ from zero2chat.inference.session import Sampling, Session
 from zero2chat.inference.tool_format import Call, Consent, ToolResult, Tools, world_tools
 from zero2chat.models.loading import load_for_use, naming
 from zero2chat.models.thinking import Thought
-from zero2chat.tools.environments import Episode, find, opening
+from zero2chat.tools.environments import Episode, opening
 
 HELP = "/reset forgets the conversation (the system prompt stays), /quit exits. Ctrl-C stops an answer."
 
@@ -79,8 +79,7 @@ def play(row: dict[str, Any], model: str = "", sampling: Sampling | None = None,
 
 def outcome(episode: Episode) -> str:
     """Return a line on how an episode ended."""
-    least = len(find(episode.name).plan(episode.row))
-    return f"reward {episode.get_reward():g} after {episode.acted} actions; the shortest plan has {least}"
+    return f"reward {episode.get_reward():g} after {episode.acted} actions"
 
 
 def _act(tools: Tools) -> None:

@@ -89,7 +89,7 @@ def _add_conversation(parser: Any) -> None:
     option(parser, "--tools", "NAMES", "search, python, search,python or none (default: those it was trained with)")
     option(parser, "--search", "WHERE", "an index folder (default: the model's index)")
     option(parser, "--env", "NAME", "act in a world, such as rooms, instead of calling tools; --seed chooses it")
-    option(parser, "--horizon", 4, "with --env: actions in its shortest plan")
+    option(parser, "--horizon", 4, "with --env: actions in its shortest plan (default 4)", default=None)
 
 
 def _open(
@@ -107,23 +107,26 @@ def _open(
     return model, chosen, tools_for(model, tools, search)
 
 
-def _world(options: dict[str, Any]) -> dict[str, Any] | None:
-    """Take the options of a world, and return its row; None without a world."""
+def _world(options: dict[str, Any], prompt: str | None = None, by_hand: bool = False) -> dict[str, Any] | None:
+    """Take the options of a world, and return its row, or None. Raises `UserError` for options without effect."""
     from zero2chat.tools.environments import STEPS, make_row
 
     env, horizon = options.pop("env"), options.pop("horizon")
     if not env:
+        if name := "by-hand" if by_hand else "horizon" if horizon is not None else "":
+            raise UserError(f"--{name}: no world to act in: add --env, such as --env rooms")
         return None
+    for name, value in {"prompt": prompt, "tools": options["tools"], "search": options["search"]}.items():
+        if value is not None:
+            raise UserError(f"--{name}: a world has its own question and tools: remove --{name}, or --env")
     options |= {"tools": "none", "max_new_tokens": options["max_new_tokens"] * STEPS}  # an answer is a whole episode
-    return make_row(env, options["seed"], horizon)
+    return make_row(env, options["seed"], 4 if horizon is None else horizon)
 
 
 def chat(system: str | None, prompt: str | None, by_hand: bool, **options: Any) -> None:
     from zero2chat.chat import terminal
 
-    row = _world(options)
-    if by_hand and not row:
-        raise UserError("--by-hand: no world to act in: add --env, such as --env rooms")
+    row = _world(options, prompt, by_hand)
     model, sampling, tools = ("", None, None) if by_hand else _open(**options)
     if row:
         terminal.play(row, model, sampling, system)

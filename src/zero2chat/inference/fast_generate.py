@@ -4,8 +4,9 @@ It serves Qwen3 and Llama models on a CPU. On a small model `generate` loses tim
 `torch.multinomial`, which draws a random number for each row *and token of the vocabulary*; at batch size 1, in the
 many small operations between the matrix products. Here each row uses one random number (inverse transform), weights are
 read directly, products of the same input are fused, oneDNN multiplies, equal prompts are processed once, keys and
-values go into a buffer, and finished rows leave the batch. The weights are read again at each call, so that no
-optimizer step is missed. On a GPU, copied weights and full-length buffers would cost memory: use vLLM there.
+values go into a buffer, and finished rows leave the batch. Within `reusing_cache`, the next turn of a conversation
+processes only its new tokens. The weights are read again at each call, so that no optimizer step is missed. On a GPU,
+copied weights and full-length buffers would cost memory: use vLLM there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Iterator
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -44,6 +46,32 @@ _CRITERIA = (MaxLengthCriteria, EosTokenCriteria)
 _INPUTS = {"inputs", "input_ids", "attention_mask", "generation_config", "logits_processor", "stopping_criteria"}
 # The generation settings that say what a token is, not how one is chosen
 _TOKENS = {"bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version"}
+
+
+class _Cache(NamedTuple):
+    """The keys and values of a finished call."""
+
+    ids: torch.Tensor  # (rows, columns): the tokens that they belong to, without padding on the left; -1 after them
+    starts: torch.Tensor  # (rows,): each row's padding in `keys` and `values`
+    keys: list[torch.Tensor]  # of each layer: (rows, key heads, columns, head dim)
+    values: list[torch.Tensor]
+
+
+# Holds at most one cache, of the last call. None outside of `reusing_cache`.
+_last: ContextVar[list[_Cache] | None] = ContextVar("_last", default=None)
+
+
+@contextlib.contextmanager
+def reusing_cache(active: bool = True) -> Iterator[None]:
+    """Within the block, `fast_sample` computes only what follows the longest prefix that each row shares with a row of
+    the call before: the new tokens of a conversation's next turn. All calls must have the same model and weights, and
+    prompts padded on the left. One call's keys and values stay in memory until the block ends.
+    """
+    token = _last.set([] if active else None)
+    try:
+        yield
+    finally:
+        _last.reset(token)
 
 
 @contextlib.contextmanager
@@ -174,7 +202,10 @@ def _decode(
     # The row at each place of the batch. When rows finish, later ones take their places.
     row = torch.arange(rows)
     alive = torch.ones(rows, dtype=torch.bool)
-    logits = decoder.prefill(prompts, mask, length + steps)
+    last = _last.get()
+    logits = decoder.prefill(prompts, mask, length + steps, last.pop() if last else None)
+    # Rows that left the batch stay in the places after it. `columns`: how many of each place have keys and values.
+    order, keys, values, columns = row, [*decoder.keys], [*decoder.values], torch.empty_like(row)
     if config.do_sample and not logits.isfinite().all():
         raise UserError("the model's logits are not finite, so no token can be sampled: lower the learning rate")
     for end in range(length, length + steps):
@@ -193,11 +224,18 @@ def _decode(
             # Moving rows has a cost too: only move if at least a sixteenth of them are finished.
             if (len(row) - left) * 16 >= len(row):
                 places = alive[left:].nonzero().squeeze(1) + left, (~alive[:left]).nonzero().squeeze(1)
+                columns[left : len(row)] = decoder.length
                 decoder.move(*places, left)
                 row, tokens = (_moved(tensor, *places, left) for tensor in (row, tokens))
                 alive = torch.ones_like(row, dtype=torch.bool)
         logits = decoder.step(tokens)
     ids = ids[:, : end + 1]
+    if last is not None:
+        columns[: len(row)] = decoder.length
+        starts = (torch.zeros_like(row) if mask is None else length - mask.sum(1))[order]
+        at = torch.arange(end + 1) + starts[:, None]
+        read = ids[order].gather(1, at.clamp(max=end)).masked_fill(at >= columns[:, None], -1)
+        last.append(_Cache(read, starts, keys, values))
     if ends is not None:
         completions = ids[:, length:]
         is_end = torch.isin(completions, ends).long()
@@ -211,8 +249,8 @@ def _decode(
 
 
 def _moved(tensor: torch.Tensor, source: torch.Tensor, target: torch.Tensor, left: int) -> torch.Tensor:
-    """Return the first `left` rows, after copying rows `source` over rows `target`."""
-    tensor[target] = tensor[source]
+    """Return the first `left` rows, after exchanging rows `source` and `target` in place."""
+    tensor[torch.cat([target, source])] = tensor[torch.cat([source, target])]
     return tensor[:left]
 
 
@@ -241,8 +279,11 @@ class _Decoder:
         self.head = read_linear([model.lm_head], rows)
         self.layers = [read_layer(layer, self.heads, self.kv_heads, rows) for layer in body.layers]
 
-    def prefill(self, prompts: torch.Tensor, mask: torch.Tensor | None, capacity: int) -> torch.Tensor:
-        """Process the prompts (rows, length), equal ones once. Returns the logits (rows, vocabulary) after them."""
+    def prefill(
+        self, prompts: torch.Tensor, mask: torch.Tensor | None, capacity: int, last: _Cache | None = None
+    ) -> torch.Tensor:
+        """Process the prompts (rows, length), equal ones once, without the columns that `last` knows in every row.
+        Returns the logits (rows, vocabulary) after them."""
         rows, length = prompts.shape
         dtype = self.embedding.dtype
         seen = prompts if mask is None else torch.cat([prompts, mask.long()], 1)
@@ -257,26 +298,23 @@ class _Decoder:
         self.cos, self.sin = cos[:, None], sin[:, None]  # (position, 1, head dim)
         self.positions: torch.Tensor | None = None  # (rows,): of the next token; None if it is `length` in every row
         self.bias: torch.Tensor | None = None  # (rows, 1, 1, capacity), on attention's scores
-        bias = None
-        positions = torch.arange(length)[None]
         if mask is not None:
             self.bias = torch.zeros(rows, 1, 1, capacity, dtype=dtype)
             self.bias[..., :length].masked_fill_(~mask[:, None, None], -torch.inf)
             self.positions = mask.sum(1)
-            mask = mask[first]
-            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        prompts, real = prompts[first], torch.ones(1, length, dtype=torch.bool) if mask is None else mask[first]
+        self.keys, self.values = (
+            [torch.empty(len(first), self.kv_heads, length, self.dim, dtype=dtype) for _ in self.layers] for _ in "kv"
+        )
+        self.length = start = 0 if last is None else self._reuse(last, prompts, length - real.sum(1))
+        bias = None
+        if mask is not None or start:
             # Padding attends to itself, because a softmax over nothing would be NaN.
             eye = torch.eye(length, dtype=torch.bool)
-            visible = torch.ones_like(eye).tril() & (mask[:, None, None] | eye)
+            visible = torch.ones_like(eye).tril()[start:] & (real[:, None, None] | eye[start:])
             bias = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
-
-        def cache(n: int, size: int) -> list[torch.Tensor]:
-            shape = (n, self.kv_heads, size, self.dim)
-            return [torch.empty(shape, dtype=dtype) for _ in self.layers]
-
-        self.keys, self.values = cache(len(first), length), cache(len(first), length)
-        self.length = 0
-        logits = self._forward(prompts[first], self.cos[positions], self.sin[positions], bias)
+        positions = (real.cumsum(1) - 1).clamp(min=0)[:, start:]
+        logits = self._forward(prompts[:, start:], self.cos[positions], self.sin[positions], bias)
         # Memory that is never written to is not allocated on a CPU.
         for caches in (self.keys, self.values):
             for i, few in enumerate(caches):
@@ -284,6 +322,24 @@ class _Decoder:
                 many[:, :, :length] = few[back]
                 caches[i] = many
         return logits[back]
+
+    def _reuse(self, last: _Cache, prompts: torch.Tensor, padding: torch.Tensor) -> int:
+        """Copy keys and values from `last`, which is emptied, to the first columns. Returns the number of columns: so
+        many are padding, or known, in every row."""
+        length, places, start = prompts.shape[1], [], prompts.shape[1] - 1
+        padding = padding.expand(len(prompts))
+        for ids, n in zip(prompts, padding.tolist(), strict=True):
+            width = min(length - n, last.ids.shape[1])
+            common, place = (last.ids[:, :width] == ids[n : n + width]).cumprod(1).sum(1).max(0)
+            places.append(place)
+            start = min(start, n + int(common))
+        place = torch.stack(places)
+        # Keys are rotated by position, which does not count padding. What is copied to padding is finite and masked.
+        at = (torch.arange(start) + (last.starts[place] - padding)[:, None]).clamp(min=0)
+        for new, old in ((self.keys, last.keys), (self.values, last.values)):
+            for one in new:
+                one[:, :, :start] = old.pop(0).transpose(1, 2)[place[:, None], at].transpose(1, 2)
+        return start
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Process one token per row. Returns the logits (rows, vocabulary) after it."""
@@ -297,10 +353,10 @@ class _Decoder:
         return self._forward(tokens[:, None], cos, sin, bias)
 
     def move(self, source: torch.Tensor, target: torch.Tensor, left: int) -> None:
-        """Keep the first `left` rows, after copying rows `source` over rows `target`."""
+        """Keep the first `left` rows in the batch, after exchanging rows `source` and `target`."""
         for caches in (self.keys, self.values):
             for i, cache in enumerate(caches):
-                cache[target, :, : self.length] = cache[source, :, : self.length]
+                _moved(cache[:, :, : self.length], source, target, left)
                 caches[i] = cache[:left]
         if self.positions is not None and self.bias is not None:
             self.positions = _moved(self.positions, source, target, left)

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from zero2chat.core.errors import UserError
 from zero2chat.inference.confidence import confidence, log_probabilities
-from zero2chat.inference.fast_generate import fast_sample, without_own_settings
+from zero2chat.inference.fast_generate import fast_sample, reusing_cache, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding, read_all
 from zero2chat.inference.tool_format import Formats, Tools, row_schemas
 from zero2chat.models.loading import context_length
@@ -161,35 +161,37 @@ def answer(
     indices = {i for batch in share for i in batch}
     episodes = {i: Episode(rows[i]) for i in sorted(indices) if rows and worlds[i]}
     turns = [Unfolding(ids, tokenizer, formats.of(episodes.get(i)), room) for i, ids in enumerate(encoded)]
-    with generating(model, seed * 1_000_003 + state.process_index):
-        while rounds := _most(len(share)) if sharded else len(share):
-            spare: list[list[int]] = [[]] * (rounds - len(share))
-            for batch in share + spare:
-                if not batch:  # only to take part in the forward passes of ranks with more batches
-                    generation.max_new_tokens = 1
-                    complete(model, [encoded[0]], generation, synced_gpus=sharded)
-                    continue
-                generation.max_new_tokens = min(max_new_tokens, room - len(turns[batch[0]].ids))
-                # Explicit: under ZeRO-3 (weights are gathered here) the default waits for ranks with fewer batches.
-                outputs = complete(
-                    model,
-                    [turns[i].ids for i in batch],
-                    generation,
-                    synced_gpus=sharded,
-                    logits_processor=thoughts.processors(),
-                    custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
-                )
-                read_all([turns[i] for i in batch], outputs, ends)
-            called = [i for batch in share for i in batch if turns[i].goes_on]
-            share = _batches([turn.ids for turn in turns], called, max_new_tokens, room, batch_size)
+    waiting: list[int] = []
+    with generating(model, seed * 1_000_003 + state.process_index), reusing_cache(bool(formats.functions)):
+        while max(gather_object([len(share)])) if sharded else share:
+            if not share:  # only to take part in the forward passes of ranks with more batches
+                generation.max_new_tokens = 1
+                complete(model, [encoded[0]], generation, synced_gpus=sharded)
+                continue
+            batch = share.pop(0)
+            generation.max_new_tokens = min(max_new_tokens, room - len(turns[batch[0]].ids))
+            # Explicit: under ZeRO-3 (weights are gathered here) the default waits for ranks with fewer batches.
+            outputs = complete(
+                model,
+                [turns[i].ids for i in batch],
+                generation,
+                synced_gpus=sharded,
+                logits_processor=thoughts.processors(),
+                custom_generate=None if sharded else partial(fast_sample, synced_gpus=False),
+            )
+            read_all([turns[i] for i in batch], outputs, ends)
+            called = [i for i in batch if turns[i].goes_on]
+            # Half a batch goes on at once, with the keys and values of its last turn. Fewer wait for others.
+            now, waiting = ([], waiting + called) if len(called) * 2 < batch_size else (called, waiting)
+            if not share and not now:
+                now, waiting = waiting, []
+            share = _batches([turn.ids for turn in turns], now, max_new_tokens, room, batch_size) + share
     made = {i: _answer(turns[i], tokenizer, thoughts) for i in sorted(indices)}
     for i, one in made.items() if measured else ():
         ids = turns[i].ids
         start = len(ids) - len([*takewhile(bool, reversed(turns[i].mask))])  # after the prompt or the last tool result
-        logps, chosen = (
-            log_probabilities(model, ids[:start], ids[start:]),
-            _chosen(thoughts, ids, start, len(tokenizer)),
-        )
+        logps = log_probabilities(model, ids[:start], ids[start:])
+        chosen = _chosen(thoughts, ids, start, len(tokenizer))
         one.confidence = confidence([logp for logp, is_own in zip(logps, chosen, strict=True) if is_own])
     for i, episode in episodes.items():
         made[i].reward = episode.get_reward()
@@ -204,11 +206,6 @@ def _chosen(thoughts: Thinking, ids: Sequence[int], start: int, vocabulary: int)
     for n in range(start, len(ids)):
         scores = processors(torch.tensor([ids[:n]]), torch.zeros(1, vocabulary)) if processors else None
         yield scores is None or int(scores.isfinite().sum()) > 1
-
-
-def _most(count: int) -> int:
-    """Return the largest count of all ranks."""
-    return max(gather_object([count]))
 
 
 def _answer(turn: Unfolding, tokenizer: PreTrainedTokenizerBase, thoughts: Thinking) -> Answer:
@@ -242,12 +239,11 @@ def answer_each(
     batch_size: int = 128,
     seed: int = 0,
     tools: Tools | None = None,
-    template: Mapping[str, Any] | None = None,
-    thinking: bool | int | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
+    **how: Any,
 ) -> list[list[Answer]]:
-    """Generate k answers per conversation, each as `answer` does."""
+    """Generate k answers per conversation, each as `answer` does. `how`: its `template` and `thinking`."""
     repeats = [prompt for prompt in prompts for _ in range(k)]
-    more: dict[str, Any] = {"template": template, "thinking": thinking, "rows": [row for row in rows for _ in range(k)]}
-    answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, **more)
+    how["rows"] = [row for row in rows for _ in range(k)]
+    answers = answer(model, tokenizer, repeats, max_new_tokens, temperature, batch_size, seed, tools, **how)
     return [answers[i * k : (i + 1) * k] for i in range(len(prompts))]

@@ -45,10 +45,8 @@ def next_tokens(
     ids = plain_ids(tokenizer, [text])[0]
     if not ids:
         raise UserError("the text is empty: give at least one character")
-    if len(ids) > context_length(model):
-        raise UserError(
-            f"the text has {len(ids)} tokens, more than the model's context of {context_length(model)}: shorten it"
-        )
+    if len(ids) > (limit := context_length(model)):
+        raise UserError(f"the text has {len(ids)} tokens, more than the model's context of {limit}: shorten it")
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1).logits[0, -1]
     return _likeliest(logits, tokenizer, top)

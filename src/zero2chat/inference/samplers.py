@@ -80,12 +80,10 @@ def ask_endpoint(endpoint: Endpoint, samples: int, temperature: float, longest: 
             try:
                 for some in waiting:
                     replies.append([reply.result() for reply in some])
-            except NoReply as error:
+            except (NoReply, UserError) as error:
                 pool.shutdown(cancel_futures=True)
-                return replies, UserError(f"endpoint: {endpoint}: no reply: {error}")
-            except UserError as error:
-                pool.shutdown(cancel_futures=True)
-                return replies, error
+                said = f"endpoint: {endpoint}: no reply: {error}"
+                return replies, error if isinstance(error, UserError) else UserError(said)
         return replies, None
 
     return ask

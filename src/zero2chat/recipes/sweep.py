@@ -92,8 +92,10 @@ def _written(recipe: str) -> list[str]:
 
 def _combinations(texts: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, dict[str, dict[str, Any]]]]]:
     """Return the keys with several values, and all combinations: folder → (values of these keys, all settings)."""
-    choices, combinations = [], dict[str, tuple[str, dict[str, dict[str, Any]]]]()
+    choices, combinations = list[list[str]](), dict[str, tuple[str, dict[str, dict[str, Any]]]]()
     for key, equals, text in (text.partition("=") for text in texts):
+        if any(one[0].startswith(f"{key}=") for one in choices):
+            raise UserError(f"--set {key}: given twice: give all values in one --set, {key}=A,B")
         values = [text]
         with contextlib.suppress(yaml.YAMLError):  # commas in brackets, braces and quotes separate no values
             nodes = yaml.compose(f"[{text}]", yaml.SafeLoader).value  # type: ignore[union-attr]

@@ -64,6 +64,10 @@ class Stage:
     section: Section | None = None  # what the report shows of a run
     positional: str = ""  # the keys that a command's words before its first option set, in order
 
+    def __post_init__(self) -> None:
+        if not any(hasattr(one, "output_dir") for one in self.arguments):
+            raise TypeError(f"stage {self.name!r}: none of its arguments has the field `output_dir: str | None = None`")
+
     @property
     def summary(self) -> str:
         """The story's first sentence."""

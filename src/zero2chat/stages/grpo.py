@@ -45,8 +45,7 @@ _HOW_TO_READ = """\
 How to read the log. loss: near 0 by construction, because advantages sum to 0 in each group and the probability ratio
 starts at 1. Its gradient is not 0; watch the reward instead. zero-variance groups: groups whose completions all got the
 same reward, so they give no gradient (with `resample` they are replaced by other prompts). truncated: completions that
-reached max_completion_length. entropy: nats per token; near 0 the model no longer explores. KL: logged if beta is above
-0."""
+reached max_completion_length. entropy: nats per token; near 0 the model no longer explores. KL: logged if beta > 0."""
 _PER_GROUP = ("group", "sum_then_normalize")
 
 
@@ -56,13 +55,8 @@ class GrpoArguments(TaskStepsArguments):
 
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, available in each problem."})
-    pass_rate: PassRate | None = field(
-        default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high."}
-    )
-    resample: int = field(
-        default=0,
-        metadata={"help": "Most extra generations, each as long as the first, to replace zero-variance groups."},
-    )
+    pass_rate: PassRate | None = field(default=None, metadata={"help": "Keep some problems: samples, low, high."})
+    resample: int = field(default=0, metadata={"help": "Most extra generations to replace zero-variance groups."})
     credit: Literal["trajectory", "turn"] = field(default="trajectory", metadata={"help": "turn: advantages per turn."})
     chat_template_path: str | None = None
 
@@ -78,6 +72,8 @@ def _check(args: GrpoArguments, training: GRPOConfig, model_args: ModelConfig) -
         raise UserError("`pass_rate` and `resample` sample without tool calls: remove both, or `tools`")
     if args.resample and (training.scale_rewards, training.multi_objective_aggregation) != _PER_GROUP:
         raise UserError("`resample` needs per-group scaling: remove scale_rewards and multi_objective_aggregation")
+    if args.credit == "turn" and training.scale_rewards == "batch":
+        raise UserError("`credit: turn` scales per group: remove `scale_rewards: batch`, or set `credit: trajectory`")
     if args.pass_rate is not None:
         check_pass_rate(read_rewards(args.rewards)[0], training)
 

@@ -206,7 +206,8 @@ def shuffled(pool: Iterable[Any], where: str, seed: int, n: int) -> list[Any]:
     """Return a finite pool, shuffled by `seed`. Raises `UserError` if the pool is smaller than n."""
     rows = list(pool)
     if n > len(rows):
-        raise UserError(f"{where}: {n} rows requested, but only {len(rows)} distinct rows exist: request fewer")
+        distinct = f"only {len(rows)} distinct rows exist: request fewer" if rows else "none of this split exist"
+        raise UserError(f"{where}: {n} rows requested, but {distinct}")
     random.Random(f"{where} {seed}").shuffle(rows)
     return rows
 

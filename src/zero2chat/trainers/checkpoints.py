@@ -29,21 +29,24 @@ def seal(run: Path, step: int) -> None:
 def last_checkpoint(run: Path) -> Path | None:
     """Return the newest whole checkpoint, which rank 0 finds for all ranks. Every rank must call this.
 
-    Rank 0 reports and removes newer, incomplete or damaged checkpoints. Raises `UserError` if one cannot be read."""
+    Rank 0 reports and removes newer, incomplete or damaged checkpoints, and older ones that lack a file: the Trainer
+    was killed while it removed them. It removes by age, and would take a whole one next. Raises `UserError` if a
+    checkpoint cannot be read."""
     newest: Path | None = broadcast_object_list([_newest(run) if is_main_process() else None])[0]
     return newest
 
 
 def _newest(run: Path) -> Path | None:
+    newest = None
     paths = [path for path in run.glob("checkpoint-*") if path.name[len("checkpoint-") :].isdecimal()]
     for path in sorted(paths, key=lambda path: int(path.name[len("checkpoint-") :]), reverse=True):
         if not path.is_dir():  # the Trainer would count it when it removes old checkpoints
             raise UserError(f"{path}: is a file with the name of a checkpoint: move it away")
-        if (fault := _fault(path)) is None:
-            return path
-        print(f"{path}: {fault}, removed", flush=True)
-        shutil.rmtree(path)
-    return None
+        if fault := _fault(path, by_name=newest is not None):
+            print(f"{path}: {fault}, removed", flush=True)
+            shutil.rmtree(path)
+        newest = newest or (None if fault else path)
+    return newest
 
 
 def require_whole(best: str | None) -> None:
@@ -52,11 +55,14 @@ def require_whole(best: str | None) -> None:
         raise UserError(f"{best}: {fault}, but is the run's best: remove {Path(best).parent} to start the run over")
 
 
-def _fault(checkpoint: Path) -> str | None:
-    """Return what is wrong with a checkpoint, or None if it is whole."""
+def _fault(checkpoint: Path, by_name: bool = False) -> str | None:
+    """Return what is wrong with a checkpoint, or None if it is whole. `by_name`: only whether its files exist."""
     try:
         expected = json.loads((checkpoint / MANIFEST).read_bytes())
-        digests = _digests(checkpoint, expected.keys())
+        names = expected.keys()
+        if by_name and all((checkpoint / name).exists() for name in names):
+            return None
+        digests = _digests(checkpoint, names)
     except FileNotFoundError:
         return "incomplete checkpoint"
     except (ValueError, AttributeError):  # no JSON, or a list

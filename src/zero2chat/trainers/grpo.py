@@ -30,6 +30,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOConfig, GRPOTrainer
 
 from zero2chat.core.errors import UserError
+from zero2chat.inference.fast_generate import reusing_cache
 from zero2chat.inference.generate import encode_prompts
 from zero2chat.inference.responses import ensure_response_template
 from zero2chat.inference.tool_calls import Unfolding, read_all
@@ -97,6 +98,10 @@ class GrpoTrainer(ResumableTrainer, GRPOTrainer):
         schemas = row_schemas([one.name if one else None for one in self.episodes], self.offered)
         options = {"chat_template": self.chat_template, **self.chat_template_kwargs}
         return encode_prompts(self.processing_class, prompts, self.offered, schemas, options), None, {}
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        with reusing_cache(bool(self.tools)):
+            return super()._generate(prompts)
 
     def _tool_call_loop(
         self, prompts: Any, prompt_ids: Any, completion_ids: Any, completions: Any, logprobs: Any, *images: Any
