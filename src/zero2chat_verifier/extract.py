@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 
-from zero2chat_verifier.lexer import TooLarge, Unreadable
-from zero2chat_verifier.numeric import variables
-from zero2chat_verifier.parser import read
 from zero2chat_verifier.units import WORDS, counted, known, scale
 
 LONGEST = 4000  # characters of an answer: longer ones are not parsed
@@ -74,7 +71,7 @@ _DESCRIBING = re.compile(rf"(?i){_any('describing')}")
 _DOUBTED = re.compile(rf"(?i){_any('doubts')}")
 _CHANGED = re.compile(
     rf"(?i){_any('doubts', 'changing')}|n['’]t\b|(?-i:\bmay\b)|\\(?:l?not|neg|b?cancel)"
-    r"|[\d$}]\)? of (?:the|it|th\w+|our)\b"
+    r"|(?-i:\bIn) \w+s(?: of \w+)?,|[\d$}]\)? of (?:the|it|th\w+|our)\b"
 )
 _WORD, _AMOUNT = r"(?:\d+-)?[A-Za-z]+(?:-[A-Za-z]+)*(?:['’]s?)?", r"\\?\$?\d[\d.,]*%?"
 # Words, computed numbers and formulas between dollar signs. They may not end with a number, a letter, or a word that
@@ -91,10 +88,13 @@ _LEADS_ON = re.compile(
     r"(?i)(?:(?:equal|equivalent|comes|amounts|simplif\w+|evaluat\w+|reduc\w+) to|given by|(?:written|expressed) as"
     rf"|arrive at|\ban? (?:[a-z]+ )?(?:{'|'.join(WORDS['labels'])}) of)\Z"
 )
+_VERB = re.compile(
+    r"(?i)\b(?:is|are|was|were|equals|indeed|ha(?:s|ve|d)|gets?|yields?|gives?|makes?|that|total of|so|thus):?\Z"
+    rf"|{_LEADS_ON.pattern[4:]}"
+)
 _NUMBER = re.compile(r"(?:\\[dt]?frac|\\sqrt|\\pi|[\d.,{}+/ -])*")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z(])")  # a variable, and no function
 _COMPUTED = re.compile(r"\A[^(]*[-+\d^/*]|\\(?:frac|cdot|times|sqrt)")  # 2x, but not f(2)
-_IS = re.compile(r"\b(?:is|are|equals)\s*:?\s*\Z")
 # Content that may have a label: no option, no list, no relation.
 _SINGLE = re.compile(r"(?!\(?[A-Za-z]+\)?\Z|\\text|.*\\(?:leq?|geq?|neq?|in)\b)[^,=<>]*")
 _ANSWER = re.compile(r"(?i)\b(?:answer|result)s?\b")
@@ -112,7 +112,7 @@ _CLOSING = re.compile(
 )
 # What the words after an answer, and those after the noun that it counts, begin with.
 _FREE = re.compile(r"(?:for|(?:in|at)(?! \$)|altogether|left|total)\b")
-_COUNTING = re.compile(r"(?:of|from|to|that|who|and|each|together|during|on|remaining|old)\b|\$\(")
+_COUNTING = re.compile(r"(?:of|from|to|that|who|each|together|during|on|remaining|old)\b|\$\(")
 _WORDS_BEFORE = re.compile(r"(?:\A|[A-Za-z=:,.\n]\s*)(?:\$+|\\[(\[])?\s*\Z")
 _WORDS_AFTER = re.compile(r"\s*(?:\Z|[.,;]?\s*(?:\$|\\[)\]]|\Z|\s[A-Za-z]))")
 # "The final answer is 5." after a box counts in its place.
@@ -163,7 +163,8 @@ def final_answer(text: str, named: bool = True) -> str | None:
         return None
     answer, _, after = text[mark + 4 : mark + 4 + 2 * LONGEST].strip().partition("\n")
     line, _, own = _before(text, mark).rpartition("\n")
-    led = not _UNFINISHED.search(_END.split(f"{line.rstrip()}\n")[-1])
+    led: bool = not _UNFINISHED.search(_END.split(f"{line.rstrip()}\n")[-1])
+    led = led and (not line.rstrip().endswith(":") or _led(line) is not None)
     return answer.strip() if not own.strip() and led and _closes(after) else _beside(answer)
 
 
@@ -261,14 +262,14 @@ def _around(before: str, boxed: str, after: str, several: bool, named: bool) -> 
             if (measured or (scale(words[0]) and (n == 1 or counted(" ".join(words[1:]))))) and _closes(follows, True):
                 unit, rest = f"\\text{{ {' '.join(words)}}}{power}", follows
                 break
-    led, chain = _led(prose, True), _chain(formula)
+    led, chain = _led(prose, True, bool(unit) or boxed.startswith("\\$")), _chain(formula)
     if led is None or chain is None or not _closes(rest, bool(unit)) or (several and led[1] != "answer"):
         return _beside(boxed)
     (label, _, counts), (name, sign, numeric) = led, chain
     if counts and named and not unit and _NUMBER.fullmatch(boxed):
         unit = f"\\text{{ {counts}}}"
     numeric = numeric or bool(name and not _LETTER.search(name))  # f(1)+f(2)
-    if (numeric and (label or unit or not named)) or (_COMPUTED.search(name) and (not named or _IS.search(prose))):
+    if (numeric and (label or unit or not named)) or (_COMPUTED.search(name) and not named):
         name, label = "", label or _VALUE  # "the sum is 1+2="
     label = label if named and not name and _SINGLE.fullmatch(boxed) else ""
     if sign or unit:
@@ -290,11 +291,9 @@ def _chain(formula: str) -> tuple[str, str, bool] | None:
     name, *between = row.split("=")
     if not row.endswith("=") or any(not _balanced(part) or _STRANGE.search(part) for part in (name, *between)):
         return None
-    try:
-        tree = read(f"{name}=1")
-    except (Unreadable, TooLarge, RecursionError):
-        return None
-    return (f"{name}=", shown, not variables(tree[2][0])) if tree[0] == "relation" and set(tree[1]) == {"="} else None
+    whole = " ".join(name.split())
+    numeric = not re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", whole)) and re.search(r"[\d)}!%|]\Z", whole)
+    return f"{name}=", shown, bool(numeric)
 
 
 def _balanced(formula: str) -> bool:
@@ -302,9 +301,9 @@ def _balanced(formula: str) -> bool:
     return all(formula.count(left) == formula.count(right) for left, right in ("()", "[]", "{}"))
 
 
-def _led(prose: str, plain: bool = False) -> tuple[str, str, str] | None:
+def _led(prose: str, plain: bool = False, counted_after: bool = False) -> tuple[str, str, str] | None:
     """Return the name that a sentence gives to its answer, its noun, and what it counts; None if it may not lead to an
-    answer. `plain`: whether any plain sentence may.
+    answer. `plain`: whether any plain sentence may; it ends with a verb such as "is" unless a unit follows the answer.
 
     "The area is" gives `\\text{area}:`, "the value of x is" gives `x=`, and "we get" gives no name."""
     start, at = [0, 0, *(end.end() for end in _END.finditer(prose))][-2:]
@@ -328,6 +327,8 @@ def _led(prose: str, plain: bool = False) -> tuple[str, str, str] | None:
     equals = sentence.endswith("=")
     sentence = sentence.rstrip("= ")
     joined = re.search(r"[\d$\\]", sentence) if equals else not _LEADS_ON.search(sentence) and _LAST.search(sentence)
+    if not (equals or counted_after or not sentence or _VERB.search(sentence)):
+        return None
     if not plain or joined or not _PLAIN_PROSE.match(sentence) or _ANSWER.search(sentence):
         return None
     named = list(dict.fromkeys(_NAMED.findall(sentence)))
@@ -372,6 +373,8 @@ def unmarked_answer(text: str) -> str | None:
     if len(text) > LONGEST:
         return text
     before, _, last = text.rpartition("\n")
+    if before and not _PROSE.search(text) and "\\begin" not in text and not text.startswith(("$$", "\\[")):
+        return _beside(last)  # several answers, or a sum in several lines
     if _PROSE.search(last) or not (before.strip() and _PROSE.search(text)):
         formula = re.fullmatch(r"(?i)(?:so|thus|hence|therefore|then|finally),?\s+(\S.*)", last)
         return formula[1] if formula and not before.strip() else text or None

@@ -58,13 +58,7 @@ _TOKEN = re.compile(
     r"|(?P<sign>\\[\\{}|%&#_!]|<=|>=|\*\*|\.{2,}|[-+*/^_=<>(){}\[\]|,;:!%&'])",
     re.ASCII,
 )
-# "where k is an integer", "for any integer k"
-_INTEGER = re.compile(
-    r"[\s,;(]*(?:\b(?:where|for|with) )?(?:\b(?:some|any|all|every|each|an?) )?"
-    r"\b(?:integers? ([a-z])|([a-z]) (?:(?:is|are|being|denotes) )?(?:an?y? )?integers?)[ .)]*$"
-)
-_PLAIN_TEXT = re.compile(r"\\(?:text|mathrm|textrm|mbox) ?\{([^{}]*)\}")
-_TAIL = 100  # characters at the end of an answer that are searched for such a clause
+_MOST = 2500  # tokens
 _SPACE = re.compile(r"\s*")
 _SAME = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge",
@@ -75,14 +69,9 @@ _SAME = {
     "land": "and", "lor": "or", "rightarrow": "to", "boldsymbol": "mathbf", "bm": "mathbf",
     "bigcup": "cup", "bigcap": "cap", "prime": "'", "isin": "in", "infinity": "infty",
 }  # fmt: skip
-FUNCTIONS = frozenset({
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log",
-    "exp", "gcd", "lcm", "max", "min", "asin", "acos", "atan", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh",
-    "arsinh", "arcosh", "artanh", "asinh", "acosh", "atanh", "arccot", "arcsec", "arccsc", "erf", "sgn", "Re",
-    "Im", "det",
-})  # fmt: skip
-_WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "or", "and", "mod", "theta", "alpha", "beta"}
-_GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+FUNCTIONS = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "ln", "log", "exp"})
+_WORDS_OF_MATHS = FUNCTIONS | {"sqrt", "pi", "infinity", "infty", "theta", "alpha", "beta"}
+_GROUPED = re.compile(r"(?<![\d.,])(?<!_\{)[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 # 12{,}345, 12\,345, 12~345, 12'345, and, as a whole answer, 12 345
 _SPACED_GROUPS = re.compile(
     r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\{,\}|\\[, ]|,\\!|[~'])\d{3})+(?!\d)|^[1-9]\d{0,2}(?: \d{3})+$"
@@ -97,7 +86,6 @@ _TRAILING_UNIT = re.compile(
 )
 # "7 men", "7 red apples"; other words would be read as products of letters.
 _COUNTED = re.compile(r"(?<=\d) +([A-Za-z]{2,}(?: [A-Za-z]+){0,3})$")
-_REPEATING = re.compile(r"(?<![\d.])(\d+\.\d*)\((\d+)\)")  # 0.1(6)
 _BARE_ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)")
 _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 
@@ -105,7 +93,7 @@ _MONEY = re.compile(r"^\s*([-+]?)\s*\$(?=\s*[\d.])|(?<!\\)\\\$")
 def clean_latex(text: str) -> str:
     """Remove dollar signs, bold markup, spacing and a final full stop, and convert Unicode to LaTeX. Runs in linear
     time."""
-    text = _REPEATING.sub(r"\1\\overline{\2}", _BARE_ROOT.sub(r"\\sqrt{\1}", text).translate(_TRANSLATE))
+    text = _BARE_ROOT.sub(r"\\sqrt{\1}", text).translate(_TRANSLATE)
     if text.lstrip().startswith("~"):  # ~5 means about 5; elsewhere ~ is LaTeX's space
         text = f"\\approx {text.lstrip(' ~')}"
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ]+", lambda m: "^{" + m[0].translate(_RAISED) + "}", text)
@@ -120,16 +108,7 @@ def clean_latex(text: str) -> str:
     text = _INK.sub(lambda m: m[0] if m[0] == "\\\\" else " ", text).strip()
     while text.endswith((".", ",", ";")) and not text.endswith(".."):
         text = text[:-1].rstrip()
-    return _without_clause(text)
-
-
-def _without_clause(text: str) -> str:
-    """Turn "where k is an integer" into a formula."""
-    tail = re.sub(r"\s+", " ", _PLAIN_TEXT.sub(r" \1 ", text[-_TAIL:]))
-    integer = _INTEGER.search(tail)
-    if integer is None:
-        return text
-    return f"{text[:-_TAIL]}{tail[: integer.start()]}, {integer[1] or integer[2]} \\in \\mathbb{{Z}}"
+    return text
 
 
 def tokenize(cleaned: str) -> list[Token]:
@@ -141,7 +120,7 @@ def tokenize(cleaned: str) -> list[Token]:
         start = at
         at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
         if at == len(text):
-            return _words_joined(tokens)
+            return _braced(_words_joined(tokens))
         match = _TOKEN.match(text, at)
         if match is None:
             raise Unreadable(f"unknown character {text[at]!r}")
@@ -154,6 +133,10 @@ def tokenize(cleaned: str) -> list[Token]:
             value = value[1:-1]
         elif kind == "time":  # 7:30 is neither a ratio nor a number
             kind = "text"
+        elif value == "\\%":
+            value = "%"
+        elif value == "...":
+            kind, value = "command", "ldots"
         elif value in ("<=", ">="):
             kind, value = "command", _SAME[value]
         elif kind == "word" and len(value) > 2 and value[1:].islower() and text[at : at + 2].strip()[:1] == ":":
@@ -164,6 +147,9 @@ def tokenize(cleaned: str) -> list[Token]:
         tokens.append(Token(kind, value, spaced))
 
 
+_LEFT, _RIGHT = ("(", "[", "\\{", "\\langle"), (")", "]", "\\}", "\\rangle")
+
+
 def _without_grouping(text: str) -> str:
     """Read `1,234` as 1234, except in brackets, where a comma separates items."""
     if "," not in text:
@@ -171,7 +157,7 @@ def _without_grouping(text: str) -> str:
     depth, at, parts = 0, 0, []
     for match in _GROUPED.finditer(text):
         between = text[at : match.start()]
-        depth += sum(between.count(c) for c in ("(", "[", "\\{")) - sum(between.count(c) for c in (")", "]", "\\}"))
+        depth += sum(between.count(c) for c in _LEFT) - sum(between.count(c) for c in _RIGHT)
         parts += [between, match[0].replace(",", "") if depth <= 0 else match[0]]
         at = match.end()
     return "".join(parts) + text[at:]
@@ -223,14 +209,14 @@ def _unwrapped(text: str) -> str:
 
 
 def _of_word(word: str, spaced: bool) -> list[Token]:
-    """Return the tokens of a run of letters: a function, a word, or a product of letters."""
+    """Return the tokens of a run of letters: a function, a word, or a product of up to three different letters."""
     if word.startswith("ln") and len(word) == 3:
         return [Token("command", "ln", spaced), Token("letter", word[2])]
     if word in _WORDS_OF_MATHS:
         return [Token("command", _SAME.get(word, word), spaced)]
     if word.lower() in ("or", "and", "infinity"):
         return [Token("command", _SAME.get(word.lower(), word.lower()), spaced)]
-    if len(word) > 3 or word.lower() in _SHORT_WORDS:
+    if len(word) > 3 or len(set(word)) < len(word) or word.lower() in _SHORT_WORDS:
         return [Token("text", word, spaced)]
     return [Token("letter", letter, spaced and i == 0) for i, letter in enumerate(word)]
 
@@ -253,3 +239,67 @@ def _words_joined(tokens: list[Token]) -> list[Token]:
         else:
             joined.append(token)
     return joined
+
+
+_ARGUMENTS = {"frac": 2, "binom": 2, "sqrt": 1}
+_DEEPEST = 40  # nested braces
+
+
+def _braced(tokens: list[Token]) -> list[Token]:
+    """Write LaTeX's spellings alike: `x^2` as `x^{2}`, `\\frac12` as `\\frac{1}{2}`, `{x}` as `x`, and `^\\circ` as a
+    degree sign."""
+    if len(tokens) > _MOST:
+        raise TooLarge("too many tokens")
+    rest = tokens[::-1]
+    opened, closed = Token("sign", "{"), Token("sign", "}")
+
+    def one(depth: int) -> list[Token]:
+        """Return the next token with its arguments."""
+        token = rest.pop()
+        if token.kind == "sign" and token.value in ("^", "**", "_"):
+            written = argument(depth)
+            if token.value != "_" and [part.value for part in written] == ["{", "circ", "}"]:
+                return [Token("sign", "degree")]
+            return [Token("sign", token.value[0].replace("*", "^"), token.spaced), *written]
+        if token.kind == "command" and token.value in _ARGUMENTS:
+            out = [token]
+            if rest and rest[-1].value == "[":
+                while rest and out[-1].value != "]":
+                    out += one(depth)
+            for _ in range(_ARGUMENTS[token.value]):
+                out += argument(depth, True)
+            return out
+        if token == ("sign", "{", token.spaced):
+            inner = group(depth)
+            return inner if len(inner) == 1 else [opened, *inner, closed]
+        return [token]
+
+    def group(depth: int) -> list[Token]:
+        if depth > _DEEPEST:
+            raise TooLarge("nested too deeply")
+        inner = []
+        while rest and rest[-1].value != "}":
+            inner += one(depth + 1)
+        if not rest:
+            raise Unreadable("a brace is not closed")
+        rest.pop()
+        return inner
+
+    def argument(depth: int, digits: bool = False) -> list[Token]:
+        token = rest[-1] if rest else Token("sign", "}")
+        if token.value in ("}", "^", "_"):
+            raise Unreadable("an argument is missing")
+        if token.value == "(":
+            return []
+        if token.value == "{":
+            rest.pop()
+            return [opened, *group(depth), closed]
+        if digits and token.kind == "number" and len(token.value) > 1 and token.value.isdigit():
+            rest[-1:] = [Token("number", token.value[1:]), Token("number", token.value[0])]
+        sign = [rest.pop()] if token.value == "-" and len(rest) > 1 else []
+        return [opened, *sign, *one(depth), closed]
+
+    out = []
+    while rest:
+        out += one(0)
+    return out

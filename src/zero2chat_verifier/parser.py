@@ -1,376 +1,295 @@
-"""Parse answers by recursive descent into trees (`tree.py`). Nothing is computed here, and no text is ever evaluated.
+"""Parse answers of a small language into trees (`tree.py`). Whatever has a second reading is refused as `Unreadable`.
 
-It reads lists and relations first, then sums, products and powers, down to the atoms that `atoms.py` reads.
+`parse` splits an answer at its separators and relations; `expressions.py` reads what stands between them. Nothing is
+computed here, and no text is ever evaluated.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from fractions import Fraction
-from typing import Any
 
-from zero2chat_verifier.atoms import CALLED, STARTS, applied, atom, unexpected
-from zero2chat_verifier.lexer import Token, TooLarge, Unreadable, clean_latex, tokenize
-from zero2chat_verifier.order import ORDERED
-from zero2chat_verifier.tree import Node
+from zero2chat_verifier import units
+from zero2chat_verifier.expressions import DEEPEST, GREEK, Expression
+from zero2chat_verifier.lexer import Token, TooLarge, Unreadable
+from zero2chat_verifier.tree import COMPLEX, INFINITY, Node, variables
 
-_DEEPEST = 40  # nested brackets, fractions and powers
-_TALLEST = 150  # nested tuples
-_MOST = 2500  # tokens
-_RANGE = re.compile(
-    r"(?:\A|[,;]|or|and)(?:0(?:-0){1,2}|0/0/0|0times0)(?:\Z|[,;]|or|and)"
-)  # 3-2, 2024-01-05, 1/2/2024, 3x4
-_PARTS = re.compile(r"\s*\((?:[a-h]|[ivx]+|\d)\)[ ~]")  # (a) 5 (b) 6
-_INDEX = re.compile(r"'[^' ]*_(?:[^'a-z]*[^'A-Za-z])?i(?![a-z])")
-_TRANSPOSED = (("variable", "T"), ("variable", "H"))
-_SEPARATORS = (",", ";", "or", "and", "\\\\")
-_RELATIONS = {"=", "<", ">", "le", "ge", "ne", "in", "approx", "equiv", "to", "notin", "subset", "subseteq"}
-
-
-def read(text: str) -> Node:
-    """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for an answer that is too long or too deep."""
-    if _PARTS.match(text) and _PARTS.search(text, 4):
-        raise Unreadable("several parts")
-    tree = Parser(tokenize(clean_latex(text))).whole()
-    level: list[Any] = [tree]
-    for _ in range(_TALLEST):
-        level = [part for node in level for part in node if isinstance(part, tuple)]
-        if not level:
-            return tree
-    raise TooLarge("nested too deeply")  # even without brackets, as in 1/2/3/…
+_LEFT = ("(", "[", "{", "\\{", "langle", "begin")
+_RIGHT = (")", "]", "}", "\\}", "rangle", "end")
+_SIGNS = {"=", "<", ">", "le", "ge", "in"}
+_UNKNOWN = {"ne", "approx", "equiv", "to", "notin", "subset", "subseteq"}
+_FLIP = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
+_MATRICES = ("pmatrix", "bmatrix", "matrix", "smallmatrix", "array")
+_EMPTY = ("emptyset", "no solution", "no solutions", "empty set", "the empty set")
+_REALS = ("setR", "setr", "all real numbers", "all reals", "the real numbers", "reals")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+_PERCENT, _DEGREES = ("percent", "per cent"), ("degrees", "degree", "deg")
+# 3-2, 2024-01-05, 1/2/2024, 3 \times 4: a score, a date, a range or the size of a matrix
+_RANGE = re.compile(r"-?0(-0){1,2}|0/0/0|0times0")
+# The name of a value: letters with index, primes and arguments, such as x_1, AB, f(2) and m\\angle A, a word, (x, y),
+# and sums, differences, products and quotients of names. L is a letter, C a capital, 0 a number, T a text.
+_INDEXED = r"[LC](?:_\{[LC0]+\})?"
+_ONE = rf"(?:(?:{_INDEXED})?(?:angle |triangle ))?{_INDEXED}'*(?:\^\{{-0\}}(?=\())?(?:\((?:-?[LC0](?:[-+,/][LC0])*)\))?"
+_NAME = re.compile(
+    rf"(?:(?:{_ONE}|frac \{{(?:{_ONE})+\}}\{{(?:{_ONE})+\}})(?:[-+/]|cdot )?)*(?<![-+/ ])|T|\(L(?:,L)+\)"
+)
+_SINGLE = re.compile(rf"{_ONE}|(?:L?angle |triangle )?C+|T|\(L(?:,L)+\)|frac \{{LL\}}\{{LL\}}")
 
 
-class Parser:
-    """Recursive descent, one method per level of the grammar. Raises `Unreadable` and `TooLarge` as `read` does."""
+def parse(tokens: list[Token]) -> Node:
+    """Return the tree of an answer. Raises `Unreadable`, or `TooLarge` for an answer that is too deep."""
+    if not tokens:
+        raise Unreadable("nothing")
+    return _listing(tokens)
 
-    def __init__(self, tokens: list[Token]):
-        if len(tokens) > _MOST:
-            raise TooLarge("too many tokens")
-        self.tokens, self.at, self.depth = tokens, 0, 0
-        self.bars = 0  # number of open pairs of bars, or of braces, which a bar may end
-        self.called, self.factors = set[str](), set[str]()  # letters before brackets
 
-    def whole(self) -> Node:
-        """Return the tree of all tokens."""
-        tree = self.listing()
+def _split(tokens: list[Token], *signs: str) -> tuple[list[list[Token]], list[str]]:
+    """Split tokens at signs that stand outside of brackets. Return the parts and the signs."""
+    parts: list[list[Token]] = [[]]
+    found, depth = [], 0
+    for token in tokens:
+        if token.kind in ("sign", "command"):
+            depth += (token.value in _LEFT) - (token.value in _RIGHT)
+            if depth < 0 or depth > DEEPEST:
+                raise Unreadable("brackets that do not match") if depth < 0 else TooLarge("nested too deeply")
+            if depth == 0 and token.value in signs:
+                found.append(token.value)
+                parts.append([])
+                continue
+        parts[-1].append(token)
+    if depth:
+        raise Unreadable("brackets that do not match")
+    return parts, found
+
+
+def _listing(tokens: list[Token]) -> Node:
+    """Read items separated by commas, and by "or" or "and" before the last one."""
+    parts, signs = _split(tokens, ",", "or", "and")
+    at = len(parts) - 2
+    if at > 0 and not parts[at] and signs[at - 1] == "," and signs[at] != ",":  # 1, 2, and 3
+        del parts[at], signs[at - 1]
+    if len(parts) == 1:
+        return _item(tokens)
+    if any(sign != "," for sign in signs[:-1]):
+        raise Unreadable("a list of lists")
+    items = tuple(map(_item, parts))
+    if {"or"} == set(signs) and {item[:2] for item in items} == {("within", items[0][1])}:  # x < 1 or x > 2
+        return ("within", items[0][1], ("union", *(item[2] for item in items)))
+    return ("list", signs[-1], items)
+
+
+def _item(tokens: list[Token]) -> Node:
+    if len(tokens) > 2 and tokens[0].kind == "text" and tokens[1].value == ":":
+        return ("label", tokens[0].value.strip(), _value(tokens[2:]))
+    parts, signs = _split(tokens, *_SIGNS, *_UNKNOWN)
+    if not signs:
+        return _value(tokens)
+    if set(signs) == {"="}:
+        return _equation(parts)
+    if signs == ["in"]:
+        letter = Expression(parts[0]).whole()
+        inside = _value(parts[1])
+        if letter[0] == "variable" and inside[0] in ("tuple", "union", "set"):
+            return ("within", letter[1], inside)
+    elif len(signs) < 3 and ({*signs} <= {"<", "le"} or {*signs} <= {">", "ge"}):
+        return _inequality(parts, signs)
+    raise Unreadable("a relation")
+
+
+def _equation(parts: list[list[Token]]) -> Node:
+    """Read `x = 3`, `x + y = 5`, `f(2) = 2 + 3 = 5` and `a + b = 5` with their name, if the left side may be one."""
+    if not parts[0]:  # = 5
+        return ("equals", (True, ""), None, tuple(map(_value, parts[1:])))
+    if len(parts) == 2 and _name(parts[1]) and all(token.kind == "number" or token.value in "+-" for token in parts[0]):
+        parts = parts[::-1]  # 3 = x
+    name = _name(parts[0])
+    if len(parts) == 2 and len(parts[0]) == 1 and parts[0][0].kind == "text":
+        return ("label", parts[0][0].value.strip(), _value(parts[1]))
+    left = None
+    try:
+        left = Expression(parts[0]).whole()
+    except Unreadable:
+        if name is None:
+            raise
+    values = tuple(map(_value, parts[1:]))
+    if left and not variables(left):  # 2 + 3 = 5
+        return ("equals", (True, ""), None, (left, *values))
+    if left and variables(left) and any(variables(left) & variables(value) for value in values):
+        name = None
+    return ("equals", name, left, values)
+
+
+def _name(tokens: list[Token]) -> tuple[bool, str] | None:
+    """Read the name of a value. Return whether it names one quantity, and how it is written; None for other tokens."""
+    kinds = "".join(
+        "0" if token.kind == "number"
+        else "T" if token.kind == "text"
+        else "C" if token.value[0].isupper()
+        else "L" if token.kind == "letter" or token.value in GREEK
+        else f"{token.value} " if token.kind == "command" else token.value
+        for token in tokens
+    )  # fmt: skip
+    if not 0 < len(kinds) <= 60 or not _NAME.fullmatch(kinds):
+        return None
+    if kinds[0] == "(" and "".join(token.value for token in tokens[1:-1:2]) not in f"{_ALPHABET} rtheta":
+        return None  # (y, x)
+    return _SINGLE.fullmatch(kinds) is not None, " ".join(token.value.strip() for token in tokens)
+
+
+def _inequality(parts: list[list[Token]], signs: list[str]) -> Node:
+    """Read `x > 3` and `1 < x \\le 2` as a letter and its interval."""
+    if signs[0] in (">", "ge"):
+        parts, signs = parts[::-1], [_FLIP[sign] for sign in signs[::-1]]
+    ends = [_end(part) for part in parts]
+    bare = [end[2] if end[:2] == ("call", "abs") else end for end in ends]
+    if len(signs) == 1 and bare[0] != ends[0] and bare[0][0] == "variable" and bare[0][1] not in COMPLEX:
+        if ends[1][0] != "number":
+            raise Unreadable("an inequality that may hold nowhere")
+        ends, signs = [("neg", ends[1]), bare[0], ends[1]], signs * 2  # |x| < 3
+    letters = [end for end in ends if end[0] == "variable"]
+    if len(letters) != 1 or (len(signs) == 2 and ends[1] != letters[0]):
+        raise Unreadable("an inequality of several letters")
+    if any(end[0] != "variable" and (variables(end) or end == INFINITY or end == ("neg", INFINITY)) for end in ends):
+        raise Unreadable("an inequality of several letters")
+    left, right = ("(" if signs[0] == "<" else "["), (")" if signs[-1] == "<" else "]")
+    if len(signs) == 2:
+        return ("within", letters[0][1], ("tuple", left, (ends[0], ends[2]), right))
+    if ends[0] == letters[0]:  # x < 3
+        return ("within", letters[0][1], ("tuple", "(", (("neg", INFINITY), ends[1]), right))
+    return ("within", letters[0][1], ("tuple", left, (ends[0], INFINITY), ")"))
+
+
+def _end(tokens: list[Token]) -> Node:
+    """Read an end of an interval: an expression, or infinity."""
+    written = [token.value for token in tokens]
+    if written[-1:] == ["infty"] and written[:-1] in ([], ["+"], ["-"]):
+        return ("neg", INFINITY) if written[0] == "-" else INFINITY
+    return Expression(tokens).whole()
+
+
+def _value(tokens: list[Token]) -> Node:
+    """Read what has a value of its own: a quantity, a set, a tuple, a matrix, a union of intervals."""
+    parts, cups = _split(tokens, "cup")
+    if cups:
+        spans = tuple(map(_value, parts))
+        if not all(span[0] == "tuple" and len(span[2]) == 2 and not variables(span) for span in spans):
+            raise Unreadable("a union of other things than intervals")
+        return ("union", *spans)
+    if not tokens:
+        raise Unreadable("nothing")
+    first, last = tokens[0].value, tokens[-1].value
+    if tokens[0].kind == "text" or first in ("emptyset", "setR") or (first, last) == ("\\{", "\\}"):
+        if (len(tokens) == 1 and first.strip().lower() in _EMPTY) or (first == "\\{" and len(tokens) == 2):
+            return ("set", ())
+        if len(tokens) == 1 and first.strip().lower() in _REALS:
+            return ("tuple", "(", (("neg", INFINITY), INFINITY), ")")
+    if last == "infty" and len(tokens) < 3:
+        return _end(tokens)
+    begin = next((i for i, token in enumerate(tokens) if token.value == "begin"), 0)
+    if first == "begin" or (begin == 1 and first in ("(", "[")):
+        return _matrix(tokens)
+    if begin and last in _MATRICES:  # \\frac12 times a matrix
+        scale, rows = Expression(tokens[:begin]).whole(), _matrix(tokens[begin:])[1]
+        if scale[0] not in ("number", "div"):
+            raise Unreadable("a product of a matrix")
+        return ("matrix", tuple(tuple(("mul", scale, cell) for cell in row) for row in rows))
+    if first == "\\{" and _closed(tokens):
+        bars, found = _split(tokens[1:-1], "|", "mid", ":")
+        letter = bars[0][:1] if [token.value for token in bars[0][1:]] in ([], ["in", "setR"]) else []
+        if len(found) == 1 and letter and (inside := _item(bars[1]))[:2] == ("within", letter[0].value):
+            return inside
+    ratio, colons = _split(tokens, ":")
+    if colons and all(len(part) == 1 and part[0].kind == "number" for part in ratio):
+        return ("ratio", *(Fraction(part[0].value) for part in ratio))
+    if first == "setR" and [token.value for token in tokens[1:2]] == ["setminus"]:
+        return _without(_value(tokens[2:]))
+    if first in ("(", "[", "\\{", "langle") and last in (")", "]", "\\}", "rangle") and _closed(tokens):
+        items, _ = _split(tokens[1:-1], ",")
+        if (first in "([") != (last in ")]") or (first == "\\{") != (last == "\\}"):
+            raise Unreadable("brackets that do not match")
+        if any(len(item) == 1 and re.match(r"0\d", item[0].value) for item in items):
+            raise Unreadable("zero after a comma, as in (1,000)")
+        if first == "\\{":
+            return ("set", tuple(_value(item) for item in items))
+        if len(items) > 1:
+            return ("tuple", first, tuple(_end(item) if len(items) == 2 else _value(item) for item in items), last)
+        if first != "(" or last != ")":
+            raise Unreadable("square brackets, which may mean a floor")
+    return _quantity(tokens)
+
+
+def _without(points: Node) -> Node:
+    """Return the reals without a finite set of fractions, as a union of intervals."""
+    if points[0] != "set" or not points[1] or any(point[0] not in ("number", "neg") for point in points[1]):
+        raise Unreadable("a difference of sets")
+    ends = [("neg", INFINITY), *sorted(points[1], key=lambda p: p[1] if p[0] == "number" else -p[1][1]), INFINITY]
+    return ("union", *(("tuple", "(", pair, ")") for pair in itertools.pairwise(ends)))
+
+
+def _closed(tokens: list[Token]) -> bool:
+    """Whether the first bracket is closed by the last token."""
+    depth = 0
+    for i, token in enumerate(tokens):
+        if token.kind in ("sign", "command"):
+            depth += (token.value in _LEFT) - (token.value in _RIGHT)
+        if depth == 0:
+            return i == len(tokens) - 1
+    return False
+
+
+def _matrix(tokens: list[Token]) -> Node:
+    if tokens[0].value in ("(", "[") and tokens[-1].value in (")", "]"):
+        tokens = tokens[1:-1]
+    name, rows = tokens[1].value, tokens[2:-2]
+    if name == "array" and rows:
+        columns = [token.value for token in rows].index("}") + 1 if rows[0].value == "{" else 1
+        rows = rows[columns:]
+    if name not in _MATRICES or [token.value for token in tokens[-2:]] != ["end", name]:
+        raise Unreadable("an environment")
+    lines, _ = _split(rows, "\\\\")
+    cells = [_split(line, "&")[0] for line in (lines if lines[-1] else lines[:-1])]
+    if len({len(line) for line in cells}) != 1:
+        raise Unreadable("rows of different lengths")
+    return ("matrix", tuple(tuple(Expression(cell).whole() for cell in line) for line in cells))
+
+
+def _quantity(tokens: list[Token]) -> Node:
+    """Read an expression, perhaps with a unit, a percent sign or a degree sign at its end."""
+    if len(tokens) > 1 and all(token.kind == "letter" and not (i and token.spaced) for i, token in enumerate(tokens)):
+        return ("word", "".join(token.value for token in tokens))
+    at = int(tokens[0].value == "-")
+    money = tokens[at].value.strip() if len(tokens) > at + 1 and tokens[at].kind == "text" else ""
+    if money:
         if (
-            self.tokens[0].value == "["
-            and self.tokens[-1].value == "]"
-            and tree[0] not in ("tuple", "list", "matrix", "union", "inter", "minus")
+            not (units.CURRENCIES | {"dollar"}).issuperset(measures := (units.read_unit(money) or ({},))[0])
+            or not measures
         ):
-            raise Unreadable("outer square brackets, which may mean a floor")
-        if _RANGE.search("".join(token.value if token.kind != "number" else "0" for token in self.tokens)):
-            raise Unreadable("a date, a score, a range or the size of a matrix")
-        if self.at < len(self.tokens):
-            raise Unreadable(f"cannot parse from {self.tokens[self.at].value!r}")
-        if self.called & self.factors:
-            raise Unreadable("a letter that is a function and a factor, as in x(n) + x(n + 1)")
-        if "('constant', 'i')" in (written := repr(tree)) and _INDEX.search(written):
-            raise Unreadable("a letter i that is an index and perhaps a number")
-        return tree
-
-    def peek(self, ahead: int = 0) -> Token:
-        at = self.at + ahead
-        return self.tokens[at] if at < len(self.tokens) else Token("end", "")
-
-    def sees(self, *values: str) -> bool:
-        token = self.peek()
-        return token.kind in ("sign", "command") and token.value in values
-
-    def take(self, *values: str) -> bool:
-        seen = self.sees(*values)
-        self.at += seen
-        return seen
-
-    def next(self) -> Token:
-        self.at += 1
-        return self.tokens[self.at - 1] if self.at <= len(self.tokens) else Token("end", "")
-
-    def need(self, *values: str) -> str:
-        token = self.next()
-        if token.kind == "end" or token.value not in values:
-            raise Unreadable(f"expected {values[0]!r}")
-        return token.value
-
-    def deeper(self, by: int = 1) -> None:
-        self.depth += by
-        if self.depth > _DEEPEST:
-            raise TooLarge("nested too deeply")
-
-    def listing(self) -> Node:
-        """Read items separated by commas, "or" and "and"."""
-        self.deeper()
-        items, gaps = [self.item()], []
-        while self.sees(*_SEPARATORS):
-            gap = [self.next().value]
-            while self.sees(*_SEPARATORS):
-                gap.append(self.next().value)
-            if gap not in ([gap[0]], [",", "or"], [",", "and"], [",", "\\\\"]):
-                raise Unreadable("repeated separators")
-            gaps.append(gap[-1])
-            items.append(self.item())
-        self.depth -= 1
-        if len(items) == 1:
-            return items[0]
-        if len(set(gaps)) > 1 and (set(gaps[:-1]) != {","} or gaps[-1] not in ("or", "and")):
-            raise Unreadable("a list of lists")
-        return ("list", gaps[-1] if gaps[-1] in ("or", "and") else ",", tuple(items))
-
-    def item(self) -> Node:
-        terms: list[Node] = []
-        signs: list[str] = []
-        defined = self._definition()
-        if defined:
-            terms.append(defined)
-        elif self.peek().kind == "text" and self.peek(1).value == ":" and self.peek().value.strip() != "lambda":
-            # Minimum: 1
-            terms, signs = [("unit", self.next().value.strip())], ["="]
-            self.next()
-            terms.append(self._sets())
-        elif self.sees(*_RELATIONS):  # "= 5", "> 3"
-            terms.append(("nothing",))
-        else:
-            terms.append(self._sets())
-        while self.sees(*_RELATIONS):
-            sign = self.next().value
-            if sign in "<>" and self.take("="):
-                sign = {"<": "le", ">": "ge"}[sign]
-            signs.append(sign)
-            terms.append(self._sets())
-        return ("relation", tuple(signs), tuple(terms)) if signs else terms[0]
-
-    def _definition(self) -> Node | None:
-        """Read `f(x) =` or `P(x, y) =`: the names of a function and of its parameters."""
-        if self.peek().kind != "letter":
-            return None
-        name, at, parameters = self.peek().value, 1, []
-        marks = "".join(self.peek(i).value for i in range(1, 6))
-        if marks == "^{-1}":
-            name, at = f"{name}{marks}", 6
-        while self.peek(at).value == "'":
-            name, at = f"{name}'", at + 1
-        if self.peek(at).value != "(":
-            return None
-        at += 1
-        while self.peek(at).kind in ("letter", "number") and self.peek(at + 1).value in (",", ")"):
-            parameters.append(self.peek(at).value)
-            at += 2
-        if (
-            not parameters
-            or len(set(parameters)) < len(parameters)
-            or self.peek(at - 1).value != ")"
-            or self.peek(at).value != "="
-        ):
-            return None
-        self.at += at
-        self.called.add(name.rstrip("'"))
-        return ("defined", name, tuple(parameters))
-
-    def _sets(self) -> Node:
-        left = self.sum()
-        while self.sees("cup", "cap", "setminus", *(() if self.bars else (":",))):
-            sign = self.next().value
-            kind = {"cup": "union", "cap": "inter", "setminus": "minus", ":": "ratio"}[sign]
-            right = self.sum()
-            if left[0] != kind and left[0] in ("union", "inter", "minus"):
-                raise Unreadable("unions and intersections without brackets")
-            left = (*left, right) if left[0] == kind and kind != "minus" else (kind, left, right)
-        return left
-
-    def sum(self) -> Node:
-        terms: list[Node] = []
-        while True:
-            signs = []
-            while self.sees("+", "-", "pm", "mp"):
-                signs.append(self.next().value)
-                if len(signs) > 3:
-                    raise Unreadable("too many signs in a row")
-            if terms and not signs:
-                break
-            term = self.product()
-            for sign in reversed(signs):
-                term = {"+": term, "-": ("neg", term), "pm": ("pm", term), "mp": ("mp", term)}[sign]
-            terms.append(term)
-            if not self.sees("+", "-", "pm", "mp"):
-                break
-        return terms[0] if len(terms) == 1 else ("add", *terms)
-
-    def product(self) -> Node:
-        factors = [self.unary()]
-        whole = factors[0][0] == "number" and self._plain_integer(self.at - 1)
-        while True:
-            if self.sees("*", "cdot", "times"):
-                sign = self.next().value
-                crossed = _no_number(factors[-1]) if sign == "times" else sign == "*" and _called(factors[-1])
-                factors.append(self.unary())
-                if crossed and (_no_number(factors[-1]) if sign == "times" else _called(factors[-1])):
-                    raise Unreadable("an ambiguous product of vectors or sets")
-            elif self.take("/", "div"):
-                below = self.unary()
-                factors = [("div", factors[0] if len(factors) == 1 else ("mul", *factors), below)]
-                if below[0] == "percent" or (self.starts_factor() and self.peek().kind not in ("text", "number")):
-                    raise Unreadable("a product or a percent sign after a slash, as in 1/2x")
-            elif self.starts_factor():
-                start = self.at
-                factor = self.power()
-                if (
-                    self.tokens[start].value == "{"
-                    and factor[0] == "number"
-                    and self.tokens[start - 1].kind == "number"
-                ):
-                    raise Unreadable("two numbers side by side")  # 1{9}, which prints as 19
-                if self.tokens[start].kind == "number":
-                    # "3 1/2" is a mixed number, "$5" a quantity; any other number after a factor is an error.
-                    if (factors[0][0] == "unit" and len(factors) == 1) or self._may_lead(start):
-                        factors.append(factor)
-                        continue
-                    if not (len(factors) == 1 and whole and self.sees("/") and self._plain_integer(start)):
-                        raise Unreadable("two numbers side by side")
-                    self.at += 1
-                    below = self.power()
-                    if below[0] != "number" or not factor[1] < below[1]:
-                        raise Unreadable("two numbers side by side")
-                    factors = [("number", factors[0][1] + factor[1] / below[1])]
-                elif _proper(factor) and self._plain_integer(start - 1) and self.tokens[start].value == "frac":
-                    # 3\frac{1}{2}, but neither 2 \cdot 3\frac{1}{2} nor $3\frac{1}{2}
-                    if not whole or len(factors) > 1:
-                        raise Unreadable("a mixed number in a product")
-                    percent = factor[0] == "percent"
-                    _, top, bottom = factor[1] if percent else factor
-                    mixed = ("number", factors[0][1] + top[1] / bottom[1])
-                    factors = [("percent", mixed) if percent else mixed]
-                else:
-                    if self.tokens[start].value == "(" and factors[-1][0] == factor[0] == "number":
-                        raise Unreadable("a product of numbers or of cycles, as in (12)(13)")
-                    factors.append(factor)
-            else:
-                break
-            whole = False
-        return factors[0] if len(factors) == 1 else ("mul", *factors)
-
-    def _may_lead(self, at: int) -> bool:
-        """Whether a number may follow another factor: `n 2^n`, `(n+1)2^n`, `2!3!`."""
-        before, number = self.tokens[at - 1], self.tokens[at]
-        if before.value == ")":
-            return self.peek(0).value == "^"  # but (1) 5 (2) 6 has two parts
-        return before.value in ("!", "}") or (number.spaced and before.kind not in ("number", "text"))
-
-    def _plain_integer(self, at: int) -> bool:
-        return 0 <= at < len(self.tokens) and self.tokens[at].kind == "number" and self.tokens[at].value.isdigit()
-
-    def starts_factor(self) -> bool:
-        token = self.peek()
-        if token.kind in ("number", "letter", "text"):
-            return True
-        if token.kind == "sign":
-            return token.value in ("(", "[", "{", "\\{") or (token.value in ("|", "\\|") and not self.bars)
-        return token.kind == "command" and (token.value in STARTS)
-
-    def unary(self) -> Node:
-        signs = 0
-        while self.sees("+", "-"):
-            signs += self.next().value == "-"
-        node = self.power()
-        return ("neg", node) if signs % 2 else node
-
-    def power(self) -> Node:
-        node = atom(self)
-        raised = 0
-        while True:
-            if self.take("^", "**"):
-                raised += 1
-                if raised > 1 and node[0] == "pow":
-                    raise Unreadable("two exponents")
-                node = self.raised(node)
-                if node[0] == "pow" and self.sees("(") and _called(node[1]):
-                    raise Unreadable("a power of a function")
-                if node[0] == "pow" and node[2] in _TRANSPOSED:
-                    raise Unreadable("a transpose")
-            elif self.sees("!"):
-                if self.peek(1).value == "=" and not self.peek(1).spaced:
-                    raise Unreadable("a factorial or a sign for unequal, as in n!=2")
-                count = 0
-                while self.take("!"):
-                    count += 1
-                if count > 2:
-                    raise TooLarge("factorials of factorials")
-                node = ("call", "factorial" if count == 1 else "factorial2", node)
-            elif self.take("%", "\\%", "percent"):
-                node = ("percent", node)
-            elif self.peek().kind == "text" and self.peek().value.strip() in ("percent", "%", "per cent"):
-                self.next()
-                node = ("percent", node)
-            elif self.peek().kind == "text" and self.peek().value.strip() in ("degrees", "degree", "deg"):
-                self.next()
-                node = ("degrees", node)
-            elif self.take("degree"):
-                node = ("degrees", node)
-            elif self.sees("'") and node[0] == "variable":
-                self.next()
-                node = applied(self, ("variable", f"{node[1]}'")) if not self.sees("'") else ("variable", f"{node[1]}'")
-            else:
-                return node
-
-    def raised(self, base: Node) -> Node:
-        if self.take("circ"):
-            return ("degrees", base)
-        if self.take("'"):
-            return ("variable", f"{base[1]}'") if base[0] == "variable" else unexpected("a prime")
-        if self.take("{"):
-            if self.take("circ"):
-                self.need("}")
-                return ("degrees", base)
-            if self.sees("'") and base[0] == "variable":
-                primes = ""
-                while self.take("'"):
-                    primes += "'"
-                self.need("}")
-                return ("variable", base[1] + primes)
-            self.at -= 1
-            start = self.at
-            exponent = self.argument()
-            inner = [token.value for token in self.tokens[start : self.at] if token.value not in "{}"]
-            if base[0] == "variable" and inner[0] in ("(", "[") and inner[-1] in (")", "]"):
-                raise Unreadable("an exponent in brackets, which may count derivatives")
-            return ("pow", base, exponent)
-        self.deeper()
-        sign = self.take("-")
-        exponent = self.power()  # 2^3^4 is 2^(3^4)
-        self.depth -= 1
-        return ("pow", base, ("neg", exponent) if sign else exponent)
-
-    def argument(self) -> Node:
-        """Read a LaTeX argument: `{…}`, or one token, such as the 1 of \\frac12."""
-        token = self.next()
-        if token.kind == "sign" and token.value == "{":
-            node = self.listing()
-            self.need("}")
-            return node
-        if token.kind == "number" and token.value.isdigit():
-            if len(token.value) > 1:
-                self.at -= 1
-                self.tokens[self.at] = Token("number", token.value[1:])
-            return ("number", Fraction(token.value[0]))
-        self.at -= 1
-        if token.kind not in ("letter", "command", "sign", "text") or token.value in ("}", ")", ",", "^", "_"):
-            raise Unreadable("an argument is missing")
-        return atom(self)
-
-
-def _called(node: Node) -> bool:
-    return node[0] == "variable" and node[1].split("_")[0] in CALLED
-
-
-def _no_number(node: Node) -> bool:
-    """Whether a node may be a vector, a set or the size of a matrix."""
-    return node[0] == "variable" and (node[1].startswith(ORDERED) or len(node[1]) == 1)
-
-
-def _proper(node: Node) -> bool:
-    """Whether a node is a fraction of integers between 0 and 1, perhaps in percent."""
-    if node[0] == "percent":
-        node = node[1]
-    if node[0] != "div" or not node[1][0] == node[2][0] == "number":
-        return False
-    top, bottom = node[1][1], node[2][1]
-    return 0 < top < bottom and top.denominator == bottom.denominator == 1
+            raise Unreadable("a word before a number")
+        tokens = [*tokens[:at], *tokens[at + 1 :]]
+    at = next((i for i, token in enumerate(tokens) if token.kind == "text"), len(tokens))
+    if at > 2 and [token.value for token in tokens[at - 2 : at]] == ["frac", "{"] and len(tokens) == at + 5:
+        tokens = [*tokens[: at - 2], tokens[at], Token("sign", "/"), tokens[at + 3]]  # \\frac{\\text{km}}{\\text{h}}
+        at -= 2
+    number, tail = tokens[:at], "".join(token.value for token in tokens[at:]).replace("{", "").replace("}", "").strip()
+    mark = number[-1].value if number and not tail else ""
+    kind = "percent" if mark == "%" or tail in _PERCENT else "degrees" if mark == "degree" or tail in _DEGREES else ""
+    if mark and kind:
+        number = number[:-1]
+    word, _, unit = tail.partition(" ")
+    size = units.scale(word) if tail and not kind else None
+    unit = "" if kind else unit if size else tail
+    if any(token.kind not in ("text", "sign", "number") for token in tokens[at:]) or (money and unit):
+        raise Unreadable("text after a number")
+    if unit and units.read_unit(unit) is None:
+        raise Unreadable("a word that is no unit")
+    written = "".join("0" if token.kind == "number" else token.value for token in number)
+    if _RANGE.fullmatch(written):
+        raise Unreadable("a date, a score, a range or the size of a matrix")
+    node = Expression(number).whole()
+    if (kind or tail) and node[0] == "add" and number[-1].value != ")":
+        raise Unreadable("a sum with a unit")
+    node = ("mul", ("number", size), node) if size else node
+    if unit in ("rad", "radian", "radians"):
+        return ("degrees", ("div", ("mul", node, ("number", Fraction(180))), ("constant", "pi")))
+    return (kind, node) if kind else ("quantity", node, money or unit) if money or unit else node

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zero2chat_verifier import units
 from zero2chat_verifier.extract import LONGEST
 from zero2chat_verifier.lexer import TooLarge, Unreadable, clean_latex, tokenize
-from zero2chat_verifier.parser import read
+from zero2chat_verifier.parser import parse
 from zero2chat_verifier.tree import Node
 
 _NUMBER = re.compile(r"[-+]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?", re.ASCII)
@@ -40,11 +40,11 @@ _CASELESS = frozenset(units.WORDS["caseless"])
 
 
 class Reading(NamedTuple):
-    """An answer that was read. Exactly one of the first three fields is set, or `problem`."""
+    """An answer that was read. Either `words` or `tokens` are set, or `problem`."""
 
     tree: Node | None = None
     words: str | None = None
-    tokens: tuple[tuple[str, str], ...] | None = None  # kinds and texts, if the grammar does not cover the answer
+    tokens: tuple[tuple[str, str], ...] | None = None  # kinds and texts
     number: Fraction | None = None  # of a tree that is a plain number
     choice: str | None = None  # A to J
     problem: str = ""  # no_answer, too_large, unsupported
@@ -105,10 +105,11 @@ def _of_mathematics(cleaned: str) -> Reading:
         token.kind in ("number", "letter", "text") or token.value.isalpha() or token.value == "\\{" for token in tokens
     ):
         return Reading(problem="no_answer")
+    written = tuple((token.kind, " ".join(token.value.split())) for token in tokens)
     try:
-        return Reading(read(cleaned))
+        return Reading(parse(tokens), tokens=written)
     except Unreadable:
-        return Reading(tokens=tuple((token.kind, token.value.strip()) for token in tokens))
+        return Reading(tokens=written)
 
 
 def _hedged(rest: str) -> bool:
@@ -131,7 +132,7 @@ def same_words(answer: str, expected: str) -> bool:
 def same_tokens(answer: Reading, expected: Reading) -> bool:
     """Whether two answers that the grammar does not cover have the same tokens."""
     ours, others = expected.tokens or (), answer.tokens or ()
-    return len(ours) == len(others) and all(
+    return len(ours) == len(others) > 0 and all(
         a == b or (a[0] == b[0] == "text" and same_words(b[1], a[1])) for a, b in zip(ours, others, strict=True)
     )
 

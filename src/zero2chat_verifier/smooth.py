@@ -12,29 +12,25 @@ import itertools
 import random
 from fractions import Fraction
 
-from zero2chat_verifier.numeric import variables
-from zero2chat_verifier.tree import ONE, Node
+from zero2chat_verifier.tree import ONE, Node, variables
 
 _MOST_DEGREE = 24
-_AT_ONE = ("arcsin", "arccos", "arccosh", "arctanh")  # have branch points at 1 and -1
-_EVERYWHERE = ("arctan", "arcsinh")  # have none on the real line
 _Polynomial = list[Fraction]  # coefficients, the constant first
 
 
 def smooth(call: Node) -> bool:
     """Whether a call of a function without steps of its own has no corners and no steps."""
-    name, arguments = call[1], [node for node in call[2:] if variables(node)]
+    name, argument = call[1], call[2]
     if name == "root":
-        odd = call[3][0] == "number" and call[3][1].denominator == 1 and call[3][1] % 2
-        return bool(odd) or all(map(simple, arguments))
+        return call[3][1] % 2 == 1 or simple(argument)
     if name in ("ln", "log"):
-        return all(map(simple, arguments))
-    if name in _AT_ONE:
-        return simple(("add", ONE, ("neg", ("pow", call[2], ("number", Fraction(2))))))
-    if name in _EVERYWHERE:
-        line = _on_a_line(call[2], {})
+        return simple(argument)
+    if name in ("arcsin", "arccos"):  # have branch points at 1 and -1
+        return simple(("add", ONE, ("neg", ("pow", argument, ("number", Fraction(2))))))
+    if name == "arctan":  # has none on the real line
+        line = _on_a_line(argument, {})
         return line is not None and len(line[1]) == 1
-    return not name.startswith("arc")
+    return True
 
 
 def simple(node: Node) -> bool:

@@ -1,11 +1,11 @@
-"""Answers as trees of plain tuples. A node is a tuple whose first entry names its kind:
+"""Answers as trees of plain tuples. A node is a tuple whose first entry names its kind.
 
-("number", Fraction)  ("constant", "pi" | "e" | "i" | "infty" | "emptyset")  ("variable", name)  ("dots",)
-("add", …)  ("mul", …)  ("div", a, b)  ("neg", a)  ("pow", a, b)  ("pm", a)  ("mp", a)  ("call", name, a, …)
-("percent", a)  ("degrees", a)  ("unit", words)  ("based", digits, base)  ("domain", "R")
-("list", joined, items)  ("set", items)  ("tuple", "(", items, "]")  ("builder", item, condition)
-("relation", signs, terms)  ("defined", name, parameters)  ("union", …)  ("inter", …)  ("minus", a, b)
-("ratio", …)  ("matrix", rows)  ("cases", rows)  ("big", name, low, high, body)
+Expressions: ("number", Fraction)  ("constant", "pi" | "e" | "i" | "infty")  ("variable", name)  ("add", …)  ("mul", …)
+("div", a, b)  ("neg", a)  ("pow", a, b)  ("pm", a)  ("call", name, a, …)
+
+Answers: ("percent", a)  ("degrees", a)  ("quantity", a, unit)  ("word", letters)  ("set", items)  ("matrix", rows)
+("tuple", "(", items, "]")  ("union", …)  ("within", letter, set of numbers)  ("list", joined, items)
+("label", words, value)  ("equals", (whether the name asks for one value, name) or None, left side or None, values)
 """
 
 from __future__ import annotations
@@ -14,16 +14,45 @@ from fractions import Fraction
 from typing import Any
 
 Node = tuple[Any, ...]
+ZERO: Node = ("number", Fraction(0))
 ONE: Node = ("number", Fraction(1))
+INFINITY: Node = ("constant", "infty")
+COMPLEX = ("z", "w", "zeta", "omega")  # letters that may be complex numbers
 
 
-def replaced(node: Any, name: str, by: Node) -> Any:
-    """Substitute an expression for a variable."""
-    if not isinstance(node, tuple):
-        return node
-    if node == ("variable", name):
-        return by
-    return tuple(replaced(part, name, by) for part in node)
+def parts(node: Any) -> list[Node]:
+    """Return all nodes of a tree."""
+    level, found = [node], []
+    while level:
+        part = level.pop()
+        if isinstance(part, tuple) and part:
+            level += part
+            found.append(part)
+    return found
+
+
+def variables(node: Any) -> set[str]:
+    """Return the names of a tree's variables."""
+    return {part[1] for part in parts(node) if part[0] == "variable"}
+
+
+def complex_parts(node: Node) -> tuple[Node, Node] | None:
+    """Split a + bi into a and b; None if i stands in another place, as in i^2 or \\sin i."""
+    if ("constant", "i") not in parts(node):
+        return node, ZERO
+    kind, inner = node[0], [complex_parts(part) for part in node[1:] if isinstance(part, tuple)]
+    if kind == "constant":
+        return ZERO, ONE
+    known = [pair for pair in inner if pair is not None]
+    if len(known) < len(inner):
+        return None
+    if kind in ("add", "neg", "pm"):
+        return (kind, *(pair[0] for pair in known)), (kind, *(pair[1] for pair in known))
+    imaginary = [i for i, pair in enumerate(known) if pair[1] != ZERO]
+    if len(imaginary) == 1 and (kind == "mul" or (kind == "div" and imaginary == [0])):
+        real, other = ((kind, *(pair[part if pair[1] != ZERO else 0] for pair in known)) for part in (0, 1))
+        return real, other
+    return None
 
 
 def without_percent(node: Any) -> Any:
@@ -33,13 +62,3 @@ def without_percent(node: Any) -> Any:
     if len(node) == 2 and node[0] == "percent":
         return without_percent(node[1])
     return tuple(without_percent(part) for part in node)
-
-
-def is_complex(name: str) -> bool:
-    """Whether a variable may be complex: z, w, z_1."""
-    return name.split("_")[0] in ("z", "w", "zeta", "omega")
-
-
-def size(node: Any) -> int:
-    """Count the nodes of a tree."""
-    return 1 + sum(size(part) for part in node if isinstance(part, tuple)) if isinstance(node, tuple) else 0

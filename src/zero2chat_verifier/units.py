@@ -39,7 +39,7 @@ Unit = dict[str, int]  # measure: power
 def scale(word: str) -> Fraction | None:
     """Return the factor that a word after a number means: `million`, `dozen`."""
     word = word.strip().lower()
-    return _SCALES.get(word if word in ("scores", "gross") else word.removesuffix("s"))
+    return _SCALES.get(word if word == "scores" else word.removesuffix("s"))
 
 
 def known(name: str) -> bool:

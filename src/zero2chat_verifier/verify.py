@@ -2,9 +2,9 @@
 
 `verify_answer(text, gold)` finds the final answer of a text (`extract.py`), parses it into a tree (`reading.py`,
 `parser.py`) and compares the tree with the gold answer's (`compare.py`): fractions exactly, irrational numbers to as
-many digits as needed to distinguish them, expressions with variables at many points (`sampling.py`). Nothing is ever
-evaluated as code. Digits are computed in worker processes (`worker_pool.py`) with limits. Safe to call from any thread
-and process.
+many digits as needed to distinguish them, expressions with variables at many points (`sampling.py`). Answers beyond the
+small language of `parser.py` are right only if they have the reference's tokens. Nothing is ever evaluated as code.
+Digits are computed in worker processes (`worker_pool.py`) with limits. Safe to call from any thread and process.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from zero2chat_verifier import worker_pool
 from zero2chat_verifier.compare import Comparison
 from zero2chat_verifier.extract import LONGEST, final_answer, is_expression, reference, unmarked_answer
 from zero2chat_verifier.lexer import TooLarge
-from zero2chat_verifier.normalize import parts
-from zero2chat_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided, has_value, variables
+from zero2chat_verifier.numeric import Exact, NeedsDigits, NoValue, Undecided
 from zero2chat_verifier.reading import (
     Reading,
     plain_number,
@@ -26,7 +25,7 @@ from zero2chat_verifier.reading import (
     same_tokens,
     same_words,
 )
-from zero2chat_verifier.tree import Node, without_percent
+from zero2chat_verifier.tree import Node, variables, without_percent
 from zero2chat_verifier.units import counted
 
 _log = logging.getLogger(__name__)
@@ -102,8 +101,11 @@ def _compare(answer: str, gold: str, tolerance: float, percent: bool) -> str:
         return "equal" if same else "different"
     if reading.words is not None:
         return "unsupported"
+    if same_tokens(reading, expected):
+        return "equal"
+    # The gate: beyond this line, both sides belong to the language of `parser.py`.
     if reading.tree is None or expected.tree is None:
-        return "equal" if reading.tree is expected.tree and same_tokens(reading, expected) else "unsupported"
+        return "unsupported"
     try:
         return _outcome(expected.tree, reading.tree, False, tolerance, percent)
     except NeedsDigits:
@@ -123,17 +125,13 @@ def _outcome(gold: Node, answer: Node, digits: bool, tolerance: float, percent: 
         return "equal_sampled" if comparison.sampled else "equal"
     if percent:
         return _outcome(without_percent(gold), without_percent(answer), digits, tolerance, False)
-    return "different" if _known(answer) else "unsupported"
+    return "different"
 
 
 def _understood(reading: Reading) -> bool:
     """Whether an option's content is mathematics or a counted noun, which cannot retract the option."""
     words = reading.words in (None, reading.choice) or counted(str(reading.words))
-    return words and reading.tokens is None and (reading.tree is None or _known(reading.tree))
-
-
-def _known(tree: Node) -> bool:
-    return all(part[0] != "unit" or counted(part[1]) for part in parts([tree]))
+    return words and (reading.tokens is None or reading.tree is not None)
 
 
 def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> str:
@@ -152,14 +150,14 @@ def with_digits(answer: str, gold: str, tolerance: float = 0.0, percent: bool = 
 def unusable(gold: str) -> bool:
     """Whether a gold answer cannot be compared with any answer."""
     expected = read_gold(reference(gold))
-    if expected.problem or (expected.tokens is not None and any(value == "\\" for _, value in expected.tokens)):
+    if expected.problem or any(value == "\\" for _, value in expected.tokens or ()):
         return True
-    if expected.tree is not None and has_value(expected.tree) and not variables(expected.tree):
+    if expected.tree is not None and not variables(expected.tree):
         try:
             Exact().value(expected.tree)
-        except NeedsDigits:
+        except (NeedsDigits, Undecided):
             return False
-        except (TooLarge, NoValue, Undecided):
+        except (TooLarge, NoValue):
             return True
     return False
 

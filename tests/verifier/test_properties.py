@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zero2chat_verifier import worker_pool
-from zero2chat_verifier.parser import read
+from zero2chat_verifier.lexer import clean_latex, tokenize
+from zero2chat_verifier.parser import parse
 from zero2chat_verifier.verify import final_answer, unusable, verify_answer
 
 _LATEX = runpy.run_path(str(Path(__file__).with_name("latex.py")))
@@ -36,7 +37,7 @@ def _warm() -> None:
 
 def _readable(text: str) -> bool:
     try:
-        read(text)
+        parse(tokenize(clean_latex(text)))
     except ValueError:
         return False
     return True
