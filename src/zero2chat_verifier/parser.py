@@ -221,7 +221,8 @@ def _value(tokens: list[Token]) -> Node:
 
 def _without(points: Node) -> Node:
     """Return the reals without a finite set of fractions, as a union of intervals."""
-    if points[0] != "set" or not points[1] or any(point[0] not in ("number", "neg") for point in points[1]):
+    plain = points[0] == "set" and all((p[1] if p[0] == "neg" else p)[0] == "number" for p in points[1])
+    if not plain or not points[1]:
         raise Unreadable("a difference of sets")
     ends = [("neg", INFINITY), *sorted(points[1], key=lambda p: p[1] if p[0] == "number" else -p[1][1]), INFINITY]
     return ("union", *(("tuple", "(", pair, ")") for pair in itertools.pairwise(ends)))

@@ -64,14 +64,16 @@ REWRITINGS = {
 def test_an_answer_equals_itself_however_it_is_set(name: str, start: str) -> None:
     rng = random.Random(f"{name} {start}")
     compared = 0
-    for _ in range(90 if start == "MATRIX" else 60):  # many matrices have an empty entry, which is not read
+    for _ in range(1000):  # most walks leave the language
         text = _walk(rng, start=start, deep=4)
         if not _readable(text):
             continue  # compared sign by sign
         reason = verify_answer(REWRITINGS[name](text), text).reason
         assert reason in ("equal", "equal_sampled", "bad_reference", "too_large", "no_answer", "timeout"), text
         compared += reason in ("equal", "equal_sampled")
-    assert compared > 20
+        if compared > 20:
+            return
+    pytest.fail(f"only {compared} texts were read")
 
 
 @_often
