@@ -192,6 +192,11 @@ class Comparison:
             for node in (gold, answer)
         ]
         (number, unit, size), (other, other_unit, other_size) = pairs
+        if any(
+            node[0] == "quantity" and not of and size != 1
+            for node, (_, of, size) in zip((gold, answer), pairs, strict=True)
+        ):
+            return False  # cm/m
         if (
             answer[0] == "mul"
             and answer[-1][0] == "variable"

@@ -26,7 +26,7 @@ _REALS = ("setR", "setr", "all real numbers", "all reals", "the real numbers", "
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _PERCENT, _DEGREES = ("percent", "per cent"), ("degrees", "degree", "deg")
 # 3-2, 2024-01-05, 1/2/2024, 3 \times 4: a score, a date, a range or the size of a matrix
-_RANGE = re.compile(r"-?0(-0){1,2}|0/0/0|0times0")
+_RANGE = re.compile(r"-?0(-0)+|0/0/0|0times0")
 # The name of a value: letters with index, primes and arguments, such as x_1, AB, f(2) and m\\angle A, a word, (x, y),
 # and sums, differences, products and quotients of names. L is a letter, C a capital, 0 a number, T a text.
 _INDEXED = r"[LC](?:_\{[LC0]+\})?"
@@ -277,6 +277,8 @@ def _quantity(tokens: list[Token]) -> Node:
     kind = "percent" if mark == "%" or tail in _PERCENT else "degrees" if mark == "degree" or tail in _DEGREES else ""
     if mark and kind:
         number = number[:-1]
+        if any(token.kind == "command" and token.value not in ("frac", "sqrt", "pi") for token in number):
+            raise Unreadable("a mark after a function, which may belong to its argument")
     word, _, unit = tail.partition(" ")
     size = units.scale(word) if tail and not kind else None
     unit = "" if kind else unit if size else tail
