@@ -172,8 +172,9 @@ class Comparison:
         """Compare inequalities with each other and with intervals: x > 3 and (3, \\infty)."""
         regions, letters = [], []
         for node in (gold, answer):
-            letters += [node[1]] if node[0] == "within" else []
-            regions.append(node[2] if node[0] == "within" else _of_one_name(node)[1])
+            name, region = node[1:] if node[0] == "within" else _of_one_name(node)
+            letters += [name[1] if isinstance(name, tuple) else name] if name else []
+            regions.append(region)
         if len(set(letters)) > 1 or (len(letters) == 1 and letters[0] in _NO_INTERVAL):
             return False
         if not all(map(_rises, regions)):
@@ -237,9 +238,7 @@ def label_of(words: str) -> str:
 
 
 def _unique(items: Sequence[Node]) -> list[Node]:
-    return list(
-        dict.fromkeys(item for each in items for item in (_spread(each)[2] if _spread(each)[0] == "list" else [each]))
-    )
+    return list(dict.fromkeys(item for each in items for item in _values(each)))
 
 
 def _of_one_name(node: Node) -> tuple[Any, Node]:
@@ -306,16 +305,18 @@ def _spread(node: Node) -> Node:
         return tuple(chosen(inner, plus) for inner in part)
 
     if node[0] == "list" and all(item[0] in _EXPRESSIONS for item in node[2]):
-        return (
-            "list",
-            node[1],
-            tuple(one for item in node[2] for one in (_spread(item)[2] if _spread(item)[0] == "list" else (item,))),
-        )
+        return ("list", node[1], tuple(one for item in node[2] for one in _values(item)))
     if node[0] in (*_EXPRESSIONS, "percent", "degrees", "quantity", "tuple") and "pm" in [
         part[0] for part in parts(node)
     ]:
         return ("list", ",", (chosen(node, True), chosen(node, False)))
     return node
+
+
+def _values(node: Node) -> Sequence[Node]:
+    """Return the values of a node: 3 and 1 for `2 \\pm 1`."""
+    spread = _spread(node)
+    return spread[2] if spread[0] == "list" else (node,)
 
 
 def _times(node: Node, size: Fraction) -> Node:

@@ -47,11 +47,15 @@ def verify_answer(text: str, gold: str, tolerance: float = 0.0, percent: bool = 
     """
     try:
         gold = reference(gold)
-        marked = final_answer(text, named=not is_expression(gold))
+        marked = _marked(text, gold)
         answer = unmarked_answer(text) if marked is None else marked
     except Exception:
         return _failed(text, gold)
     return compare(answer, gold, tolerance, percent)
+
+
+def _marked(text: str, gold: str) -> str | None:
+    return final_answer(text, named=not is_expression(gold))
 
 
 def compare(answer: str | None, gold: str, tolerance: float = 0.0, percent: bool = False) -> Verdict:
@@ -164,4 +168,5 @@ def unusable(gold: str) -> bool:
 
 def is_right(text: str, gold: str, tolerance: float = 0.0, percent: bool = False) -> bool:
     """Whether a text's marked final answer equals the reference. An unmarked answer does not count."""
-    return compare(final_answer(text), reference(gold), tolerance, percent).correct
+    gold = reference(gold)
+    return compare(_marked(text, gold), gold, tolerance, percent).correct

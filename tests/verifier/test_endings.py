@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zero2chat_verifier.verify import verify_answer
+from zero2chat_verifier.verify import is_right, verify_answer
 
 ORDINARY = [
     ("72", "Therefore, Natalia sold a total of $\\boxed{72}$ clips in April and May."),
@@ -140,6 +140,7 @@ CHANGED = [
 @pytest.mark.parametrize(("gold", "text"), ORDINARY)
 def test_plain_prose_around_a_box_leaves_the_answer_as_it_is(gold: str, text: str) -> None:
     assert verify_answer(text, gold).correct
+    assert is_right(text, gold)  # what rewards call
     assert not verify_answer(text, "77").correct
 
 
