@@ -10,7 +10,7 @@ from typing import Any
 
 from zero2chat_verifier.lexer import TooLarge
 from zero2chat_verifier.sampling import ValueComparison
-from zero2chat_verifier.tree import COMPLEX, INFINITY, ONE, Node, complex_parts, parts, variables
+from zero2chat_verifier.tree import COMPLEX, INFINITY, ONE, Node, complex_parts, fraction, parts, variables
 from zero2chat_verifier.units import CURRENCIES, WORDS, Unit, known, read_unit
 
 _LABELS = frozenset(WORDS["labels"]) | {"final answer"}
@@ -258,12 +258,8 @@ def _of_one_name(node: Node) -> tuple[Any, Node]:
 def _rises(node: Node) -> bool:
     """Whether an interval may be one: its ends do not fall, as far as they are plain numbers."""
     ends = node[2] if node[0] == "tuple" and len(node[2]) == 2 else ()
-    values = [end[1] if end[0] == "number" else -end[1][1] for end in ends if _number(end)]
+    values = [value for end in ends if (value := fraction(end)) is not None]
     return len(values) < 2 or values[0] < values[1]
-
-
-def _number(node: Node) -> bool:
-    return node[0] == "number" or (node[0] == "neg" and node[1][0] == "number")
 
 
 def _renamed(gold: Node, answer: Node) -> Node:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from zero2chat_verifier import units
 from zero2chat_verifier.expressions import DEEPEST, GREEK, Expression
 from zero2chat_verifier.lexer import Token, TooLarge, Unreadable
-from zero2chat_verifier.tree import COMPLEX, INFINITY, Node, variables
+from zero2chat_verifier.tree import COMPLEX, INFINITY, Node, fraction, variables
 
 _LEFT = ("(", "[", "{", "\\{", "langle", "begin")
 _RIGHT = (")", "]", "}", "\\}", "rangle", "end")
@@ -221,10 +221,11 @@ def _value(tokens: list[Token]) -> Node:
 
 def _without(points: Node) -> Node:
     """Return the reals without a finite set of fractions, as a union of intervals."""
-    plain = points[0] == "set" and all((p[1] if p[0] == "neg" else p)[0] == "number" for p in points[1])
-    if not plain or not points[1]:
+    inside = points[1] if points[0] == "set" else ()
+    values = [value for point in inside if (value := fraction(point)) is not None]
+    if not inside or len(values) < len(inside):
         raise Unreadable("a difference of sets")
-    ends = [("neg", INFINITY), *sorted(points[1], key=lambda p: p[1] if p[0] == "number" else -p[1][1]), INFINITY]
+    ends = [("neg", INFINITY), *(("number", value) for value in sorted(values)), INFINITY]
     return ("union", *(("tuple", "(", pair, ")") for pair in itertools.pairwise(ends)))
 
 

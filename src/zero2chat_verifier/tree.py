@@ -31,6 +31,13 @@ def parts(node: Any) -> list[Node]:
     return found
 
 
+def fraction(node: Node) -> Fraction | None:
+    """Return the value of a number with or without a minus sign; None for any other node."""
+    if node[0] == "neg" and node[1][0] == "number":
+        return -Fraction(node[1][1])
+    return Fraction(node[1]) if node[0] == "number" else None
+
+
 def variables(node: Any) -> set[str]:
     """Return the names of a tree's variables."""
     return {part[1] for part in parts(node) if part[0] == "variable"}
