@@ -55,8 +55,12 @@ class GrpoArguments(TaskStepsArguments):
 
     rewards: list[dict] = field(default_factory=list, metadata={"help": "Reward functions: function, weight, options."})
     tools: dict = field(default_factory=dict, metadata={"help": "Tools by name, available in each problem."})
-    pass_rate: PassRate | None = field(default=None, metadata={"help": "Keep some problems: samples, low, high."})
-    resample: int = field(default=0, metadata={"help": "Most extra generations to replace zero-variance groups."})
+    pass_rate: PassRate | None = field(
+        default=None, metadata={"help": "Keep problems the model solves sometimes: samples, low, high."}
+    )
+    resample: int = field(
+        default=0, metadata={"help": "Most extra generations, each as long as the first, for zero-variance groups."}
+    )
     credit: Literal["trajectory", "turn"] = field(default="trajectory", metadata={"help": "turn: advantages per turn."})
     chat_template_path: str | None = None
 
