@@ -31,12 +31,16 @@ pathlib.Path(f"{os.getpid()}.started").write_text(str(other.pid))
 time.sleep(600)
 """
 STAGE = """import os, pathlib, time
+from dataclasses import dataclass
 from zero2chat.stages import Stage
+@dataclass
+class Arguments:
+    output_dir: str | None = None
 def main(stage):
     pathlib.Path(f"{os.getpid()}.started").write_text(str(os.getppid()))
     time.sleep(600)
 Stage.main = main
-Stage(name="s", story="", kind="plain", arguments=()).command()
+Stage(name="s", story="", kind="plain", arguments=(Arguments,)).command()
 """
 LAUNCH = ["accelerate", "launch", "--quiet", "--config_file", "accelerate_configs/cpu.yaml", "step.py"]
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGQUIT: 131}
