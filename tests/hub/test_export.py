@@ -234,6 +234,7 @@ SMOLLM = (
     ("template", "fits", "system"),
     [
         ("chatml.jinja", True, ""),
+        ("chatml_thinking.jinja", True, ""),
         ("llama3.jinja", False, ""),
         ("r1_zero.jinja", False, ""),
         (None, False, ""),
@@ -251,10 +252,12 @@ def test_a_template_is_written_where_it_is_chatml_and_nowhere_else(template, fit
         set_chat_template(tokenizer, ROOT / "chat_templates" / template)
     else:
         tokenizer.chat_template = template
-    assert is_chatml(tokenizer) == fits
-    if template == "chatml.jinja":
+    thinks = template == "chatml_thinking.jinja"
+    assert is_chatml(tokenizer, thinks) == fits
+    assert not is_chatml(tokenizer, not thinks)
+    if template in ("chatml.jinja", "chatml_thinking.jinja"):
         turns = [{"role": role, "content": f" {role}\n"} for role in ("system", "user", "assistant", "user")]
-        assert chatml(turns) == tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        assert chatml(turns, thinks) == tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert (default_system(tokenizer) if fits else "") == system
 
 
