@@ -115,6 +115,24 @@ def test_plain_conversational_and_whole_conversations_are_read_alike(tmp_path, r
     assert pair == {"prompt": system + PROMPT, "chosen": said("yes"), "rejected": said("no")} | where
 
 
+VOTE = {"prompt": "q", "a": "yes", "b": "no", "preferred": "A"}
+
+
+def test_votes_on_two_answers_become_pairs_and_ties_are_counted(tmp_path, capsys):
+    rows = [VOTE, VOTE | {"preferred": " b"}, VOTE | {"preferred": "Tie"}]
+    pairs, left_out = load_preferences(source(tmp_path, *rows))
+    assert [(pair["chosen"], pair["rejected"]) for pair in pairs] == [
+        (said("yes"), said("no")),
+        (said("no"), said("yes")),
+    ]
+    assert left_out == 0
+    assert "mine: 1 of 3 rows are ties: dropped\n" in capsys.readouterr().out
+    assert load_votes(source(tmp_path, VOTE))[0]["label"] == [True, False]
+    (tmp_path / "cells.csv").write_text("prompt,a,b,preferred\nq,yes,no,A\nq,yes,no,C\nq,yes,no,\n")
+    with pytest.raises(UserError, match=r"preferred: expected A, B or tie, got 'C' \(.*, line 3\).*got '' .*line 4"):
+        load_preferences(Source(path=str(tmp_path / "cells.csv"), label="cells"))
+
+
 ENDS = "after the prompt, the first and last turn must be the assistant's"
 EMPTY = [*PROMPT, *said("a"), {"role": "user", "content": ""}]
 

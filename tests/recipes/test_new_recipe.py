@@ -89,6 +89,12 @@ def pairs(n: int = 60) -> list[dict[str, Any]]:
     return [{"prompt": q, "chosen": a, "rejected": a if i < 2 else "No idea."} for i, (q, a) in enumerate(said(n))]
 
 
+def votes(n: int = 40) -> list[dict[str, Any]]:
+    """Votes on two answers: a third of the voters prefer B, one is undecided."""
+    best = ["tie", *("AAB"[i % 3] for i in range(1, n))]
+    return [{"Asked": q, "answer A": a, "answer B": "No.", "best": best[i]} for i, (q, a) in enumerate(said(n))]
+
+
 def sums(n: int = 60) -> list[dict[str, Any]]:
     return [{"prompt": f"What is {i} + {i % 7}?", "answer": i + i % 7} for i in range(n)]
 
@@ -133,6 +139,13 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     assert grpo["rewards"] == [{"function": "zero2chat.rewards.exact.exact_match", "options": {"whole": True}}]
     assert grpo["model_name_or_path"] == "runs/mine/dpo"
     assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
+
+
+def test_votes_on_two_answers_are_for_dpo(model: str) -> None:
+    words = ["new", "mine", "--model", model, "--data", jsonl("votes.jsonl", votes()), "--columns", "prompt=Asked"]
+    cli.main([*words, "a=answer A", "b=answer B", "--columns", "preferred=best"])
+    (source,) = yaml.safe_load(Path("mine/dpo.yaml").read_text())["datasets"]
+    assert source["columns"] == {"prompt": "Asked", "a": "answer A", "b": "answer B", "preferred": "best"}
 
 
 def test_rows_are_held_out_or_given(model: str) -> None:
@@ -364,6 +377,11 @@ def test_without_a_network_a_hub_name_fails_at_once(here: Path) -> None:
         ({"name": "no/mine"}, "no/mine: no folder no: create that folder first"),
         ({"held_out": "./chats.jsonl"}, "--eval ./chats.jsonl: is training data"),
         ({"data": ["odd.jsonl"]}, "odd.jsonl: its columns (asked, said) fit no format of sft, dpo, grpo: rename them"),
+        (
+            {"data": ["votes.jsonl"]},
+            "votes.jsonl: its columns (Asked, answer A, answer B, best) fit no format of sft, dpo, grpo: rename them, "
+            "such as --columns prompt=Asked a='answer A' b='answer B' preferred=best (",
+        ),
         ({"data": ["cut.jsonl"]}, "cut: 2 of 2 rows are invalid: cut, row 0: no assistant message"),
         ({"columns": ["prompt"]}, "--columns prompt: expected NAME=COLUMN, such as prompt='Customer message'"),
         ({"columns": ["prompt=Asked"]}, "--columns prompt=Asked: no file has the column 'Asked': give one of"),
@@ -380,6 +398,7 @@ def test_without_a_network_a_hub_name_fails_at_once(here: Path) -> None:
 def test_what_it_cannot_do_is_one_line_and_nothing_is_written(changes: dict[str, Any], says: str, model: str) -> None:
     jsonl("pairs.jsonl", pairs())
     jsonl("odd.jsonl", [{"asked": q, "said": a} for q, a in said(30)])
+    jsonl("votes.jsonl", votes())
     jsonl("cut.jsonl", [{"messages": row["messages"][:1]} for row in chats(3)])
     given = {"name": "mine", "model": model, "data": [jsonl("chats.jsonl", chats())]} | changes
     before = sorted(Path().rglob("*"))

@@ -52,7 +52,8 @@ def add_to(commands: Any) -> None:
     option(new, "--model", "MODEL", "a model folder, or a Hub name", required=True)
     option(new, "--data", "FILE", "rows in a format of docs/data.md; repeatable", required=True, action="append")
     option(new, "--eval", "FILE", "rows for the evaluation (default: some of --data)", dest="held_out")
-    option(new, "--columns", "NAME=COLUMN", "read a column of the data as NAME; repeatable", **more)
+    several = more | {"action": "extend", "nargs": "+"}
+    option(new, "--columns", "NAME=COLUMN", "read columns of the data as NAME; repeatable", **several)
     option(new, "--reward", "FUNCTION", "of GRPO and the evaluation; repeatable", dest="rewards", **more)
     option(new, "--system", "TEXT", "system prompt of rows without one", type=decoded)
     option(new, "--gpu", "NAME", "such as h100, a100, l40s or 4090 (default: this machine's CPU)")

@@ -18,7 +18,7 @@ from typing import Any
 
 from zero2chat.core.errors import UserError
 from zero2chat.core.runs import is_main_process
-from zero2chat.data.rows import Table, first_rows, load_table, without_rejected
+from zero2chat.data.rows import Table, first_rows, load_table, without
 from zero2chat.data.sources import Source
 
 Message = dict[str, Any]
@@ -82,6 +82,7 @@ CONVERSATIONS = (
 PREFERENCES = (
     Shape("prompt and answers", ("prompt", "chosen", "rejected")),
     Shape("whole conversations", ("chosen", "rejected")),
+    Shape("two answers and the preferred one", ("prompt", "a", "b", "preferred")),
 )
 OPTIONAL = frozenset(("system", "input", "context", "tools", "review"))
 VOTES = (Shape("prompt, completion and label", ("prompt", "completion", "label"), "completion"),)
@@ -98,7 +99,7 @@ def open_rows(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table
     Rows that a review rejected are left out. Prints the format. Raises `UserError` if no format fits, or if `columns`
     has a name that the format lacks.
     """
-    rows = first_rows(without_rejected(load_table(source)), source.n)
+    rows = first_rows(without(load_table(source), "review", "rejected", "were rejected in review"), source.n)
     columns, label = rows.column_names, source.label
     shape = first_fitting(shapes, columns)
     if shape is None:

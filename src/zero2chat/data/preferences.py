@@ -25,7 +25,7 @@ from zero2chat.data.chat_formats import (
     refuse_tools,
     text_turns,
 )
-from zero2chat.data.rows import Table
+from zero2chat.data.rows import Table, without
 from zero2chat.data.sources import Source, read_sources
 
 Messages = list[dict[str, str]]
@@ -167,6 +167,8 @@ def _open(source: Source, shapes: Sequence[Shape], unit: str) -> tuple[Table, Sh
 
 
 def _pairs(rows: Table, shape: Shape, equal: str) -> tuple[Dataset, int]:
+    if "preferred" in shape.columns:
+        rows = without(rows, "preferred", "tie", "are ties")
     pairs = rows.read(lambda row, where: _read_pair(row, shape, where, equal, rows.source.kind == "csv"))
     choices = [pair | {"where": rows.where(i)} for i, pair in pairs if pair is not None]
     if not choices:
@@ -218,6 +220,11 @@ def pairs_of_thumbs(thumbs: Sequence[Thumb]) -> list[tuple[int, int]]:
 
 def _read_pair(row: dict[str, Any], shape: Shape, where: str, equal: str, filled: bool) -> Pair | None:
     """Read a row as a pair. `filled`: empty answers are invalid, as in a CSV, where they are missing values."""
+    if "preferred" in shape.columns:
+        vote = str(cell(row, "preferred", where)).strip().lower()
+        if vote not in ("a", "b"):
+            raise UserError(f"{where}: preferred: expected A, B or tie, got {row['preferred']!r}")
+        row = row | {"chosen": cell(row, vote, where), "rejected": cell(row, "b" if vote == "a" else "a", where)}
     chosen, rejected = (
         text_turns(read_turns(cell(row, side, where), "assistant", f"{where}: {side}"), f"{where}: {side}")
         for side in ("chosen", "rejected")

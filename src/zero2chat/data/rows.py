@@ -29,7 +29,6 @@ from zero2chat.data.sources import BUILDERS, Source
 
 T = TypeVar("T")
 
-REJECTED = "rejected"  # in the column `review` of synthetic rows
 _MOST_LISTED = 20
 _DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -81,7 +80,7 @@ class Table:
             if self.source.invalid == "error" or not results:
                 raise UserError(f"{said}: {'; '.join(invalid[:_MOST_LISTED])}; set `invalid: drop` to drop such rows")
             if is_main_process():
-                print(f"{said}: dropped, such as {invalid[0]}")
+                print(f"{said}: dropped, such as {'; '.join(invalid[:3])}")
         return results
 
     def typed(self, names: Sequence[str], numbers: Sequence[int] | None = None) -> Dataset:
@@ -311,13 +310,13 @@ def first_rows(rows: Any, n: int | None) -> Any:
     return rows if n is None else rows.select(range(min(n, len(rows))))
 
 
-def without_rejected(rows: Table) -> Table:
-    """Drop and count the rows that a review rejected. Raises `UserError` if no row remains."""
-    states = list(rows["review"]) if "review" in rows.column_names else []
-    indices = [i for i, state in enumerate(states) if state != REJECTED]
+def without(rows: Table, column: str, value: str, why: str) -> Table:
+    """Drop and count the rows with this value, such as rejected in review. Raises `UserError` if no row remains."""
+    states = rows[column] if column in rows.column_names else []
+    indices = [i for i, state in enumerate(states) if str(state).strip().lower() != value]
     if len(indices) == len(states):
         return rows
-    said = f"{rows.source.label}: {len(states) - len(indices):,} of {len(states):,} rows were rejected in review"
+    said = f"{rows.source.label}: {len(states) - len(indices):,} of {len(states):,} rows {why}"
     if not indices:
         raise UserError(f"{said}: give other rows")
     if is_main_process():

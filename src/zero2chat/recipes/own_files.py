@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from zero2chat.evaluation.own_data import PROMPT_AND_ANSWER, SHAPES
 FORMATS: dict[str, tuple[Shape, ...]] = {"sft": CONVERSATIONS, "dpo": PREFERENCES, "grpo": (PROMPT_AND_ANSWER,)}
 Names = Sequence[tuple[str, str]]  # of columns: the new name, and the one in a file
 _THUMBS_DOWN = {"false", "0", "0.0"}
+_EXAMPLE = (
+    "--columns prompt='Customer message'. Two answers of which one is better need the columns prompt, chosen, rejected "
+    "or prompt, a, b, preferred (A, B or tie)"
+)
 
 
 @dataclass
@@ -50,6 +55,19 @@ def _columns(table: Table, shape: Shape) -> dict[str, Any]:
     return {"columns": used} if used else {}
 
 
+def _vote_columns(table: Table) -> str:
+    """Return the option that names the columns of votes on two answers, such as `Answer A` and `Answer B`, or ""."""
+    names = table.column_names
+    both = ((a, b) for a in names for b in names if a[:-1] == b[:-1] and (a[-1:] + b[-1:]).upper() == "AB")
+    a, b = next(both, ("", ""))
+    rest = [name for name in names if name not in (a, b)]
+    votes = [name for name in rest if {str(value).strip().upper() for value in table[name]} >= {"A", "B"}]
+    prompt, preferred = next((name for name in rest if name not in votes), ""), next(iter(votes), "")
+    found = {"prompt": prompt, "a": a, "b": b, "preferred": preferred}
+    given = [f" {name}={shlex.quote(own)}" for name, own in found.items()]
+    return f"--columns{''.join(given)}" if all(found.values()) else ""
+
+
 def read_names(texts: Sequence[str]) -> Names:
     """Convert each `NAME=COLUMN` to (name, column). A name may stand for other columns in other files."""
     for text in texts:
@@ -80,8 +98,7 @@ def assign(paths: Sequence[str], held_out: str | None, named: Names, more: Mappi
         if not fitting:
             raise UserError(
                 f"{path}: its columns ({', '.join(columns)}) fit no format of {', '.join(FORMATS)}: rename them, "
-                "such as --columns prompt='Customer message'. Two answers of which one is better need the columns "
-                "prompt, chosen, rejected (docs/data.md lists the formats)"
+                f"such as {_vote_columns(rows) or _EXAMPLE} (docs/data.md lists the formats)"
             )
         for stage in ["dpo"] if "dpo" in fitting else fitting:
             shape = first_fitting(FORMATS[stage], columns)
