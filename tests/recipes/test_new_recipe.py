@@ -24,6 +24,7 @@ from zero2chat.core.errors import UserError
 from zero2chat.data.sources import spread_splits
 from zero2chat.evaluation.own_data import load_rows, read_own_data
 from zero2chat.recipes.new_recipe import choose_length, new
+from zero2chat.recipes.plan import plan
 from zero2chat.recipes.recipe import load_recipe
 
 TOWNS = ("Genoa", "Lisbon", "Ålesund", "Tōkyō", "Kraków")
@@ -126,7 +127,7 @@ def test_it_knows_the_format(format: str, model: str, capsys: pytest.CaptureFixt
     settings = yaml.safe_load(made["files"]["sft.yaml"])
     assert settings["datasets"] == [{"path": path, "invalid": "drop", "split": spread_splits(60, 6)[0]}]
     assert settings["max_length"] <= 128  # the model's context
-    assert f"sft on {path}: 54 rows of at most " in made["summary"][1]
+    assert f"sft on {path}: 54 rows for training, 6 held out, 0 left out; at most " in made["summary"][1]
 
 
 def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
@@ -141,9 +142,15 @@ def test_pairs_are_for_dpo_and_problems_for_grpo(model: str) -> None:
     assert grpo["log_completions"]  # without tasks, nothing else shows what is rewarded
 
 
-def test_votes_on_two_answers_are_for_dpo(model: str) -> None:
+def test_votes_on_two_answers_are_for_dpo(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["new", "mine", "--model", model, "--data", jsonl("votes.jsonl", votes()), "--columns", "prompt=Asked"]
     cli.main([*words, "a=answer A", "b=answer B", "--columns", "preferred=best"])
+    step = plan("mine", "h100")["steps"]["dpo"]  # without the tie
+    assert (step["rows"] + step["held_out"], step["left_out"], step["epochs"]) == (39, 1, 1)
+    said = f"{step['rows']} rows for training, {step['held_out']} held out, 1 left out; at most "
+    out = capsys.readouterr().out
+    assert said in out
+    assert " 1 epoch, " in out
     (source,) = yaml.safe_load(Path("mine/dpo.yaml").read_text())["datasets"]
     assert source["columns"] == {"prompt": "Asked", "a": "answer A", "b": "answer B", "preferred": "best"}
 
@@ -168,6 +175,7 @@ def test_rows_are_held_out_or_given(model: str) -> None:
     made = new("given", model, [path], held_out=jsonl("exam.jsonl", sums(9)))
     assert datasets("sft.yaml") == {"path": path, "invalid": "drop"}
     assert datasets("after.yaml")["path"] == "exam.jsonl"
+    assert "label" not in datasets("after.yaml")  # scores are named by the file
     made = new("pairs", model, [jsonl("pairs.jsonl", pairs())])
     assert sorted(made["files"]) == ["dpo.yaml", "recipe.yaml"]  # dpo measures held-out pairs itself
 
@@ -206,8 +214,16 @@ def test_few_rows_are_repeated_until_something_is_learned(rows: int, epochs: int
     made = new("mine", model, [jsonl("chats.jsonl", chats(rows))])
     sft = yaml.safe_load(made["files"]["sft.yaml"])
     assert (sft["num_train_epochs"], sft["learning_rate"]) == (epochs, 1e-3)  # a small model
-    assert f"{epochs} epochs, {steps} steps" in made["summary"][1]
+    assert f"{epochs} epoch{'s' * (epochs > 1)}, {steps} steps" in made["summary"][1]
     assert "# The learning rate follows from the model's size. Few rows get epochs" in made["files"]["sft.yaml"]
+
+
+def test_plan_counts_rows_as_new_does(model: str) -> None:
+    made = new("mine", model, [jsonl("chats.jsonl", [*chats(40), {"messages": []}])])
+    said = "sft on chats.jsonl: 36 rows for training, 4 held out, 1 left out; at most "
+    assert said in made["summary"][1]
+    step = plan("mine", "h100")["steps"]["sft"]
+    assert (step["rows"], step["held_out"], step["left_out"]) == (36, 4, 1)
 
 
 def test_rows_that_are_too_long_are_dropped_and_make_no_steps(model: str) -> None:
@@ -216,7 +232,8 @@ def test_rows_that_are_too_long_are_dropped_and_make_no_steps(model: str) -> Non
     ]
     made = new("mine", model, [jsonl("chats.jsonl", [*chats(40), *long[:30]])])
     assert re.search(
-        r"63 rows of at most .* tokens, 27 over max_length 128 dropped; .* 20 epochs, 100 steps", made["summary"][1]
+        r"36 rows for training, 7 held out, 27 left out \(27 over max_length 128\); .* 20 epochs, 100 steps",
+        made["summary"][1],
     )
     assert yaml.safe_load(made["files"]["sft.yaml"])["save_steps"] == 25
 

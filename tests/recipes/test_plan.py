@@ -161,7 +161,7 @@ def test_steps_hours_and_cost_follow_from_rows_and_epochs(recipe: Path, capsys: 
     Path("x.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 100)
     epochs = {"num_train_epochs": 3, "global_batch_size": 8, "validation_fraction": 0.1}
     step = _sft(recipe, "model", **epochs)[1]
-    assert (step["rows"], step["epochs"], step["steps"]) == (90, 3, 36)
+    assert (step["rows"], step["held_out"], step["epochs"], step["steps"]) == (90, 10, 3, 36)
     assert _sft(recipe, "model", datasets=[{"path": "x.jsonl", "split": "train[:20]"}], **epochs)[1]["rows"] == 18
     assert _sft(recipe, "model", packing=True, **epochs)[1]["steps"] is None
     _sft(recipe, "model", **epochs)
@@ -171,6 +171,9 @@ def test_steps_hours_and_cost_follow_from_rows_and_epochs(recipe: Path, capsys: 
     said = capsys.readouterr().out
     assert "Assumed: each sequence has the length `sequence`" in said
     assert " at 2.5 per GPU and hour" in said
+    assert "total minutes: 0." in said
+    cli.main(["plan", str(recipe), "--gpu", "h100"])
+    assert "total cost: add --price, of one GPU for an hour\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def _measure(part: Part, model: str, template: str | None, rewards: Sequence[str
         part.settings["rewards"] += [{"function": function} for function in rewards]
     assert stage.prepare is not None
     rows = stage.prepare(*stage.build(settings | part.settings, part.stage))
+    part.held_out = len(getattr(rows, "held_out", ())) or part.held_out
     part.lengths = [max(len(side.ids) for side in rows.sides(i)) for i in range(rows.n)] + [*rows.dropped]
 
 
@@ -177,7 +178,8 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
         raise UserError(f"{base.path}: {needs}, more than is free: give a smaller model, or a larger --gpu")
     made["per_device_train_batch_size"] = min(memory["largest_micro_batch"], 32 if base.gpu else _CPU_BATCH)
     overlong = sum(tokens > made.get("max_length", tokens) for tokens in part.lengths)
-    batches = math.ceil((len(part.lengths) - overlong) / made["global_batch_size"])
+    used = len(part.lengths) - overlong
+    batches = math.ceil(used / made["global_batch_size"])
     steps = made.get("max_steps") or batches * made["num_train_epochs"]
     made |= {
         "learning_rate": _RATES[part.stage][method != "full"][bisect.bisect(_SIZES, base.parameters)],
@@ -190,10 +192,13 @@ def choose_step(part: Part, base: Base, folder: Path, before: Sequence[Step], fo
         "disable_tqdm": True,
         "seed": 0,
     }
-    rows = f"{len(part.lengths):,} rows of at most {max(part.lengths):,} tokens"
-    rows += f", {overlong:,} over max_length {made['max_length']:,} dropped" if overlong else ""
+    left_out = sum(part.counts.values()) - used - part.held_out
+    rows = f"{used:,} rows for training, {part.held_out:,} held out, {left_out:,} left out"
+    rows += f" ({overlong:,} over max_length {made['max_length']:,})" if overlong else ""
+    rows += f"; at most {max(part.lengths):,} tokens"
     cost = f"{method}, {memory['peak']:.1f} GB at a micro-batch of 1"
-    epochs = f"{made['num_train_epochs']} epochs, " if "num_train_epochs" in made else ""
+    n = made.get("num_train_epochs")
+    epochs = f"{n} epoch{'s' * (n > 1)}, " if n else ""
     return step, f"{part.stage} on {', '.join(part.counts)}: {rows}; {cost}; {epochs}{steps:,} steps"
 
 

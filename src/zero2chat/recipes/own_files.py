@@ -32,6 +32,7 @@ class Part:
     stage: str
     sources: list[dict[str, Any]]
     counts: dict[str, int]  # path → rows of the file
+    held_out: int = 0
     lengths: list[int] = field(default_factory=list)  # of a row's longest sequence
     settings: dict[str, Any] = field(default_factory=dict)  # that the rows depend on
     notes: dict[str, None] = field(default_factory=dict)  # on the files, without duplicates
@@ -131,10 +132,12 @@ def choose_evaluation(
         path, count = max(part.counts.items(), key=lambda item: item[1])  # others may have few rows
         n = min(most, max(4, count // 10), count // 2)
         train, test = spread_splits(count, n)
-        entry = next(source for source in part.sources if source["path"] == path) | {"split": test}
+        entry = next(source for source in part.sources if source["path"] == path) | {"split": test, "label": "held_out"}
         words = f"{n:,} of {count:,} rows of {path}, spread over the file and held out of training"
-        for source in (source for other in parts for source in other.sources if source["path"] == path):
-            source["split"] = train
+        for other in (other for other in parts if path in other.counts):
+            other.held_out = n
+            for source in (source for source in other.sources if source["path"] == path):
+                source["split"] = train
     else:
         return None
-    return entry | {"label": "held_out"}, words
+    return entry, words

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -30,23 +32,38 @@ RESERVE = 0.1  # share of a GPU's memory for the CUDA context, library workspace
 GB = 1e9
 
 
-def count_rows(step: Step) -> int | None:
-    """Count the rows that a step trains on, before any are dropped. None if settings and local files do not determine
-    the rows: on the Hub, in a mixture, packed, or chosen or compared by a model. None if `max_steps` is set."""
+def count_rows(step: Step, steps: Sequence[Step] = ()) -> dict[str, int] | None:
+    """Count the `rows` that a step trains on, and those that are `held_out` or `left_out`. If the base model or a file
+    is not here, `rows` are those before any are left out. None if settings and local files do not determine the rows:
+    on the Hub, in a mixture, packed, or chosen or compared by a model. None if `max_steps` is set."""
     args, training, *_ = step.arguments()
     entries = step.settings.get("datasets") or ()
     sources = [build([Source], entry, f"{step.config}: datasets")[0] for entry in entries]
     unknown = any(map(step.settings.get, ("packing", "pass_rate", "comparisons")))
     if training.max_steps > 0 or unknown or any(one.fraction for one in sources):
         return None
-    counts = []
+    counts, unused = [], 0
     with contextlib.suppress(UserError):  # no such file here
         for one in sources:
             if one.task is None and not local_files(one):
                 return None
             counts.append(len(first_rows(load_table(one), one.n)) if one.task is None else one.n or 0)
-    held_out = getattr(args, "test_fraction", None) or getattr(args, "validation_fraction", None) or 0.0
-    return round(sum(counts) * (1 - held_out)) if counts and len(counts) == len(sources) else None
+            if one.split != "train" and one.task is None:
+                unused += len(load_table(replace(one, split="train"))) - counts[-1]
+    if not counts or len(counts) < len(sources):
+        return None
+    settings, makers = step.settings, {str(one.folder): one.settings for one in steps}
+    while made := makers.get(str(settings.get("model_name_or_path"))):
+        settings = settings | {key: made.get(key) for key in ("model_name_or_path", "chat_template_path")}
+    prepare, is_here = step.declared.prepare, Path(str(settings.get("model_name_or_path"))).is_dir()
+    if prepare and is_here and not any(one.task for one in sources) and settings.get("join", 1) == 1:
+        with contextlib.suppress(UserError):
+            rows = prepare(*step.declared.build(settings, str(step.config)))
+            held_out = len(rows.validation or ()) + len(getattr(rows, "held_out", ()))
+            left_out = max(0, sum(counts) - rows.n - held_out)  # a pair gives `kto` two rows
+            return {"rows": rows.n, "held_out": unused + held_out, "left_out": left_out}
+    share = getattr(args, "test_fraction", None) or getattr(args, "validation_fraction", None) or 0.0
+    return {"rows": round(sum(counts) * (1 - share)), "held_out": unused + round(sum(counts) * share)}
 
 
 def plan_step(
@@ -56,9 +73,9 @@ def plan_step(
     gpus: int,
     mfu: float,
     prompt: int | None = None,
-    rows: int | None = None,
+    rows: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """Plan one step on `gpus` GPUs; `prompt` is as in `read_job`, and `rows` is used if `max_steps` is not set. Memory
+    """Plan one step on `gpus` GPUs; `prompt` is as in `read_job`, `rows` as in `count_rows`. Memory
     is in GB, for each accelerate config that fits this number of GPUs, cheapest first.
 
     Raises `UserError` as `read_job` does, and for a batch size that cannot be divided among the ranks.
@@ -73,9 +90,9 @@ def plan_step(
     count = training.max_steps if training.max_steps > 0 else None
     counted: dict[str, Any] = {}
     if count is None and rows is not None:
-        counted = {"rows": rows, "epochs": training.num_train_epochs}
+        counted = {**rows, "epochs": training.num_train_epochs}
         each = getattr(training, "num_generations", None) or 1  # completions of a prompt
-        count = math.ceil(math.ceil(rows * each / (share * gpus)) * training.num_train_epochs)
+        count = math.ceil(math.ceil(rows["rows"] * each / (share * gpus)) * training.num_train_epochs)
     speed = gpus * mfu * gpu.peak / job.flops
     hours = math.inf if count is None else count * tokens / speed / 3600
     if (minutes := getattr(args, "max_minutes", None)) is not None:
@@ -136,7 +153,7 @@ def plan(recipe: str, gpu: str, gpus: int = 1, mfu: float = 0.4, price: float | 
     training = [step for step in steps if step.trains]
     if not training:
         raise UserError(f"{recipe}: no training steps: there is nothing to plan")
-    plans = {step.name: plan_step(step, steps, card, gpus, mfu, rows=count_rows(step)) for step in training}
+    plans = {step.name: plan_step(step, steps, card, gpus, mfu, rows=count_rows(step, steps)) for step in training}
     of_steps = [one["hours"] for one in plans.values()]
     hours = None if None in of_steps else sum(of_steps)
     cost = None if hours is None or price is None else hours * gpus * price
@@ -158,13 +175,21 @@ def show(made: dict[str, Any], console: Console) -> None:
         figures, memory = Table.grid(padding=(0, 2)), Table("", *step["memory"], box=None, pad_edge=False)
         for key, value in step.items():
             if key != "memory":
-                figures.add_row(key.replace("_", " "), _text(value))
+                name = "rows for training" if key == "rows" else key.replace("_", " ")
+                figures.add_row(*(_time(value) if key == "hours" else (name, _text(value))))
         for part in next(iter(step["memory"].values()), {}):
             memory.add_row(part.replace("_", " "), *(_text(parts[part]) for parts in step["memory"].values()))
         console.print(f"\n[bold]{name}[/bold]", figures, memory, sep="\n")
-    console.print(f"\ntotal hours: {_text(made['hours'])}")
+    console.print(f"\ntotal {': '.join(_time(made['hours']))}")
+    price = "add --price, of one GPU for an hour"
     if made["price"] is not None:
-        console.print(f"total cost: {_text(made['cost'])} at {made['price']:g} per GPU and hour", soft_wrap=True)
+        price = f"{_text(made['cost'])} at {made['price']:g} per GPU and hour"
+    console.print(f"total cost: {price}", soft_wrap=True)
+
+
+def _time(hours: float | None) -> tuple[str, str]:
+    """Return the unit and the number: minutes if they are few."""
+    return ("hours", _text(hours)) if hours is None or hours >= 0.1 else ("minutes", _text(hours * 60))
 
 
 def _text(value: Any) -> str:
