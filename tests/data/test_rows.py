@@ -105,6 +105,13 @@ def test_a_file_in_another_encoding_is_refused_with_its_first_line(invalid):
         load_conversations(_source("prompt,completion".encode("utf-16"), name="b.csv"))
 
 
+@pytest.mark.parametrize("name", ["b.csv", "b.xlsx"])
+def test_a_spreadsheet_is_refused_by_its_content(name):
+    Path(name).write_bytes(b"PK\x03\x04\xff")
+    with pytest.raises(UserError, match=rf"^b: {name}: a zip archive, such as an Excel workbook: save it as CSV$"):
+        load_conversations(Source(path=name))
+
+
 def test_columns_may_have_other_names(capsys):
     rows = [{"Frage": "Who?", "Antwort": "Ada.", "prompt": "old", "level": 1}]
     columns = {"prompt": "Frage", "completion": "Antwort"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from tiny import two_ranks
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zero2chat.core.errors import UserError
-from zero2chat.inference import fast_generate
+from zero2chat.inference import fast_generate, generate
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.generate import answer, encode_prompts, generating
 from zero2chat.inference.next_token import next_tokens
@@ -167,6 +169,16 @@ def test_a_models_own_generation_settings_change_no_answer_and_are_kept(model_fo
     before = model.generation_config.to_dict()
     assert (answer(model, tokenizer, PROMPTS, 8), answer(model, tokenizer, PROMPTS, 8, temperature=1.0)) == expected
     assert model.generation_config.to_dict() == before
+
+
+def test_progress_is_on_stderr_also_within_a_batch(opened, monkeypatch, capsys):
+    answer(*opened, PROMPTS, 2)
+    assert capsys.readouterr().err == ""  # nothing of what takes less than ten seconds
+    monkeypatch.setattr(generate, "EVERY", 0.01)
+    with generate.progress(8) as bar:
+        bar.update(2)
+        time.sleep(0.2)
+        assert re.search(r"answers: +25%.* 2/8 \[00:00<00:0", capsys.readouterr().err)
 
 
 def test_a_context_is_never_overrun(opened):

@@ -204,6 +204,7 @@ MISTAKES: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"load_in_8bit": True, "load_in_4bit": True}, "load_in_8bit and load_in_4bit: set only one"),
         ({"load_in_4bit": True, "dtype": "auto"}, "load_in_4bit: dtype auto is not supported: set dtype"),
         ({"harness": [{"task": "x", "include_path": "none"}]}, "include_path none: no such folder"),
+        ({"max_new_tokens": 9}, "unknown key 'max_new_tokens': it belongs in an entry of tasks or datasets"),
         ({"contamination": [{"pth": "x"}]}, "contamination[0]: unknown key 'pth'; did you mean 'path'?"),
         ({"chat_template_path": None}, "the tokenizer has no chat template"),
         ({"questions": [" "]}, "questions: an entry is empty"),

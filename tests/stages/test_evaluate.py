@@ -206,13 +206,14 @@ def test_needless_calls_and_declined_answers_are_counted_over_the_tasks_they_con
 # ---- own data
 
 
-def test_own_rows_are_scored_compared_and_checked_for_contamination(ask, tmp_path):
+def test_own_rows_are_scored_compared_and_checked_for_contamination(ask, tmp_path, capsys):
     rows = [{"prompt": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(6)]
     seen = write_rows(tmp_path / "seen.jsonl", [{"text": "Asked: What is 2 + 1?"}])
     own = {"path": str(write_rows(tmp_path / "exam.jsonl", rows)), "max_new_tokens": 4, "metrics": ["f1", "perplexity"]}
     own |= {"rewards": [{"function": "zero2chat.rewards.length.short_answer", "options": {"longest": 60}}]}
     before = ask("before", tasks=[], datasets=[own], contamination=[str(seen)])
-    values = metrics(before)
+    values, said = metrics(before), capsys.readouterr().out
+    assert said.count("contamination: 1 of 6 questions seen in training\n") == said.count("stop_rate_exam: ") == 1
     assert {"f1_exam", "perplexity_exam", "short_answer_exam", "stop_rate_exam"} <= set(values)
     assert values["f1_exam"]["contaminated"] == 1
     lines = read_jsonl(before / "scores.jsonl")

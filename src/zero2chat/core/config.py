@@ -98,7 +98,10 @@ def build(
     values = {}
     for key, value in settings.items():
         if key not in known:
-            raise UserError(f"{where}: unknown key '{key}'{nearest(str(key), list(known))}")
+            entries = [(name, kind) for cls in classes for name, kind in getattr(cls, "entries", {}).items()]
+            homes = [name for name, kind in entries if key in (one.name for one in fields(kind))]
+            hint = f": it belongs in an entry of {' or '.join(homes)}" if homes else nearest(str(key), list(known))
+            raise UserError(f"{where}: unknown key '{key}'{hint}")
         hint, rules = hints[key], [*getattr(hints[key], "__metadata__", ()), (ranges or {}).get(key)]
         try:
             if value is None and known[key].default is not None and NoneType not in get_args(_bare(hint)):

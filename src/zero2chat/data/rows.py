@@ -217,6 +217,9 @@ def local_files(source: Source) -> list[str]:
     """Return the local files that a source names, in order. Empty for a folder, a Hub dataset or a URL. Raises
     `UserError` if a file is missing or of an unknown type."""
     label, path = source.label, str(source.path)
+    for file in map(Path, [path, *source.files]):
+        if file.is_file() and file.suffix != ".zip" and file.open("rb").read(4) == b"PK\x03\x04":
+            raise UserError(f"{label}: {file}: a zip archive, such as an Excel workbook: save it as CSV")
     if not source.files and Path(path).is_file():
         known = ", ".join(BUILDERS)
         raise UserError(f"{label}: {path}: unknown file ending '{Path(path).suffix}': convert it to one of {known}")

@@ -183,8 +183,7 @@ def evaluate_own_data(
     stopped = [float(one.stopped) for one in given]
     metrics[f"stop_rate_{spec.label}"] = stats.clustered_rate(stopped, questions, spec.seed)
     if is_main_process():
-        said = "; ".join(f"{name} {metric['value']:.3f}" for name, metric in metrics.items())
-        print(f"{spec.label}: {len(given)} rows: {said}", flush=True)
+        print(f"{spec.label}: {len(given)} rows", flush=True)
     return metrics, _samples(spec, rows, given, results)[:_SHOWN], scored
 
 

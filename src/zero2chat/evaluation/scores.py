@@ -123,7 +123,7 @@ def questions_of(spec: TaskSpec) -> list[str]:
 def report_contamination(
     metrics: Metrics, groups: Sequence[tuple[list[str], list[str]]], entries: Sequence[Any]
 ) -> None:
-    """Print each score with the number of contaminated questions. Adds this number to `metrics`, too."""
+    """Print each group's scores and number of contaminated questions. Adds this number to `metrics`, too."""
     seen = set()
     if entries:
         everything = (question for _, some in groups for question in some)
@@ -133,7 +133,8 @@ def report_contamination(
         said = f"{count} of {len(questions)} questions seen in training" if entries else "not checked"
         for name in names:
             metrics[name] |= {"contaminated": count} if entries else {}
-            print(f"{name}: {metrics[name]['value']:.3f}; contamination: {said}", flush=True)
+        scores = [f"{name}: {metrics[name]['value']:.3f}" for name in names]
+        print("; ".join([*scores, f"contamination: {said}"]), flush=True)
 
 
 def print_changes(metrics: Metrics, compare_to: str | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,9 +15,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.distributed.tensor import DTensor
+from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zero2chat.core.errors import UserError
+from zero2chat.core.runs import is_main_process
 from zero2chat.inference.confidence import confidence, log_probabilities
 from zero2chat.inference.fast_generate import fast_sample, reusing_cache, without_own_settings
 from zero2chat.inference.tool_calls import Unfolding, read_all
@@ -24,6 +28,8 @@ from zero2chat.models.loading import context_length
 from zero2chat.models.thinking import Thinking
 from zero2chat.models.tokenization import neutral, split_reasoning
 from zero2chat.tools.environments import Episode
+
+EVERY = 10.0  # seconds between two lines of progress
 
 
 @dataclass
@@ -82,6 +88,24 @@ def complete(
     eos = settings.eos_token_id
     ends = eos if isinstance(eos, list) else [eos]
     return [row[: next((n for n, token in enumerate(row, 1) if token in ends), None)] for row in output]
+
+
+@contextlib.contextmanager
+def progress(rows: int) -> Iterator[tqdm]:
+    """Show, on the main process, the rows done and the time left every `EVERY` seconds, also within a long batch."""
+    done, shown = threading.Event(), {"delay": EVERY, "mininterval": EVERY, "unit": " rows", "leave": False}
+    with tqdm(desc="answers", total=rows, disable=not is_main_process(), **shown) as bar:
+
+        def show() -> None:
+            while not done.wait(EVERY):
+                bar.refresh()
+                bar.last_print_t = time.time()  # so that the end of the block clears the line
+
+        threading.Thread(target=show, daemon=True).start()
+        try:
+            yield bar
+        finally:
+            done.set()
 
 
 def encode_prompts(
@@ -162,7 +186,8 @@ def answer(
     episodes = {i: Episode(rows[i]) for i in sorted(indices) if rows and worlds[i]}
     turns = [Unfolding(ids, tokenizer, formats.of(episodes.get(i)), room) for i, ids in enumerate(encoded)]
     waiting: list[int] = []
-    with generating(model, seed * 1_000_003 + state.process_index), reusing_cache(bool(formats.functions)):
+    seed = seed * 1_000_003 + state.process_index
+    with progress(len(indices)) as bar, generating(model, seed), reusing_cache(bool(formats.functions)):
         while max(gather_object([len(share)])) if sharded else share:
             if not share:  # only to take part in the forward passes of ranks with more batches
                 generation.max_new_tokens = 1
@@ -181,6 +206,7 @@ def answer(
             )
             read_all([turns[i] for i in batch], outputs, ends)
             called = [i for i in batch if turns[i].goes_on]
+            bar.update(len(batch) - len(called))
             # Half a batch goes on at once, with the keys and values of its last turn. Fewer wait for others.
             now, waiting = ([], waiting + called) if len(called) * 2 < batch_size else (called, waiting)
             if not share and not now:

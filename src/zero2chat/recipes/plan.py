@@ -175,8 +175,8 @@ def show(made: dict[str, Any], console: Console) -> None:
         figures, memory = Table.grid(padding=(0, 2)), Table("", *step["memory"], box=None, pad_edge=False)
         for key, value in step.items():
             if key != "memory":
-                name = "rows for training" if key == "rows" else key.replace("_", " ")
-                figures.add_row(*(_time(value) if key == "hours" else (name, _text(value))))
+                label = "rows for training" if key == "rows" else key.replace("_", " ")
+                figures.add_row(*(_time(value) if key == "hours" else (label, _text(value))))
         for part in next(iter(step["memory"].values()), {}):
             memory.add_row(part.replace("_", " "), *(_text(parts[part]) for parts in step["memory"].values()))
         console.print(f"\n[bold]{name}[/bold]", figures, memory, sep="\n")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from zero2chat.core.config import Range
 from zero2chat.core.runs import Run, is_main_process, write_atomically
@@ -27,7 +27,7 @@ from zero2chat.data.rows import local_files
 from zero2chat.evaluation.comparison import compare_with, win_rate_name
 from zero2chat.evaluation.lm_eval import find_tasks, read_harness, run_harness
 from zero2chat.evaluation.models import open_evaluated
-from zero2chat.evaluation.own_data import evaluate_own_data, load_rows, read_own_data
+from zero2chat.evaluation.own_data import OwnData, evaluate_own_data, load_rows, read_own_data
 from zero2chat.evaluation.scores import (
     changes_since,
     metrics_over_tasks,
@@ -38,7 +38,7 @@ from zero2chat.evaluation.scores import (
     scores_of,
     write_scores,
 )
-from zero2chat.evaluation.tasks import answer_questions, evaluate_tasks, read_specs
+from zero2chat.evaluation.tasks import TaskSpec, answer_questions, evaluate_tasks, read_specs
 from zero2chat.hub.model_card import add_scores
 from zero2chat.inference.tool_format import make_tools
 from zero2chat.report.section import TASK_SCORES, Section
@@ -50,6 +50,7 @@ HARNESS = "harness.json"  # the unchanged results of lm-evaluation-harness
 
 @dataclass
 class EvaluateArguments(MeasuringArguments):
+    entries: ClassVar[dict[str, type]] = {"tasks": TaskSpec, "datasets": OwnData}
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "Precision of the weights; default: float32 on a CPU, on a GPU as saved."}
     )
